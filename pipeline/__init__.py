@@ -1,0 +1,1 @@
+"""Captions to label shards, at any scale, on Spark."""

@@ -1,0 +1,1 @@
+"""Images and label shards to pre-trained vision transformers, on torch."""

@@ -1,0 +1,1 @@
+"""What words mean: WordNet's nouns, captions to synsets, the vocabulary, the label-shard format."""

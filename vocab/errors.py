@@ -1,0 +1,64 @@
+"""The errors of all three rooms: one root, few children.
+
+    CatlipError                    catch this to catch everything raised on purpose
+    ├── InputError                 a caption file, a tar, an image or an option that cannot be used
+    ├── FormatError                a file of ours that is not what it claims: newer version, missing, truncated, altered
+    ├── MismatchError              two sound things that do not belong together
+    ├── OutputExistsError          an output place that already holds something
+    └── MissingRequirementError    a program, a package or a device that is not there
+
+Every one of them says four things: the thing, what was found, what was wanted, and the remedy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class CatlipError(Exception):
+    """Root of the tree; raised only as one of its children."""
+
+    def __init__(self, thing: object, *, found: str, wanted: str, remedy: str) -> None:
+        super().__init__(f"{thing}: found {found}; wanted {wanted}. {remedy}")
+        self.thing = str(thing)
+        self.found = found
+        self.wanted = wanted
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Callable[..., CatlipError], tuple[object, ...]]:
+        # Exceptions cross process borders (Spark workers, data loaders); the default would call __init__ with the message.
+        return _rebuild, (type(self), self.thing, self.found, self.wanted, self.remedy)
+
+
+def _rebuild(kind: type[CatlipError], thing: str, found: str, wanted: str, remedy: str) -> CatlipError:
+    return kind(thing, found=found, wanted=wanted, remedy=remedy)
+
+
+class InputError(CatlipError):
+    """A caption file, a tar, an image or an option that cannot be used."""
+
+
+class FormatError(CatlipError):
+    """A file of ours that is not what it claims to be: newer version, missing, truncated, altered."""
+
+
+class MismatchError(CatlipError):
+    """Two sound things that do not belong together, such as a vocabulary and another corpus's labels."""
+
+
+class OutputExistsError(CatlipError):
+    """An output place that already holds something."""
+
+
+class MissingRequirementError(CatlipError):
+    """A program, a package or a device that is not there."""
+
+
+def run_cli(main: Callable[[], None]) -> None:
+    """Run a command line: an error raised on purpose ends it with its message alone and status 2, any other as Python does."""
+    try:
+        main()
+    except CatlipError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
