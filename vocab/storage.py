@@ -1,0 +1,77 @@
+"""Places that hold files: a local folder, or a bucket named by a URI (s3://, gs://, hdfs://, abfs://).
+
+In: a path or URI. Out: a pyarrow file system and the path inside it, and files that appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from vocab.errors import InputError
+
+HASH_BLOCK = 1 << 22
+
+
+def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
+    """The file system of a path or URI, and the path inside it. Raises InputError for a scheme that cannot be opened."""
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:/", str(place)) is None:
+        return pafs.LocalFileSystem(), str(Path(place).absolute())
+    try:
+        # Hadoop writes file:/tmp/x where the standard writes file:///tmp/x.
+        filesystem, path = pafs.FileSystem.from_uri(re.sub(r"^file:/+", "file:///", str(place)))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            place,
+            found=f"a place that cannot be opened ({error})",
+            wanted="a local path, or a URI of s3, gs, hdfs or abfs",
+            remedy="Check the scheme and the credentials of this environment.",
+        ) from error
+    return filesystem, path
+
+
+@contextmanager
+def write_whole(place: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that exists under its name only once it is complete.
+
+    Local files are written beside the target, flushed to disk and renamed. Object stores show an object only when its
+    upload is complete, so there the target itself is written; an exception leaves nothing under the name in either case.
+    """
+    filesystem, path = filesystem_of(place)
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        stream = filesystem.open_output_stream(path)
+        try:
+            yield cast(BinaryIO, stream)
+        except BaseException:
+            stream.abort() if hasattr(stream, "abort") else filesystem.delete_file(path)
+            raise
+        stream.close()
+        return
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_of(filesystem: pafs.FileSystem, path: str) -> str:
+    """Checksum of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with filesystem.open_input_stream(path) as stream:
+        while block := stream.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,197 @@
+"""WordNet 3.0's nouns, as arrays.
+
+In: the packed file `vocab/data/wordnet-3.0-nouns.npz`, which `python -m vocab build` makes from WordNet's own database
+files. Out: one `WordNet`, read in well under half a second, with no Python object per synset or lemma.
+
+Synsets and lemmas are addressed by *row*: their place in the arrays below. The identity that leaves this package is
+the synset's offset in WordNet 3.0's `data.noun`, written `n02084071` (ImageNet calls it wnid) or 2084071.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vocab.errors import FormatError, InputError
+
+PACKED_FILE = "wordnet-3.0-nouns.npz"
+PACKED_VERSION = 1
+
+# Lexicographer files 3..28 hold the nouns (wnlexnames(5WN)); "noun.Tops" is file 3.
+LEXICOGRAPHER_FILES: dict[int, str] = {
+    3: "Tops", 4: "act", 5: "animal", 6: "artifact", 7: "attribute", 8: "body", 9: "cognition", 10: "communication",
+    11: "event", 12: "feeling", 13: "food", 14: "group", 15: "location", 16: "motive", 17: "object", 18: "person",
+    19: "phenomenon", 20: "plant", 21: "possession", 22: "process", 23: "quantity", 24: "relation", 25: "shape",
+    26: "state", 27: "substance", 28: "time",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class WordNet:
+    """Nouns of WordNet 3.0. S synsets (82,115), L lemmas (117,798), N senses (146,312: pairs of the two).
+
+    Lists of varying length are stored one after another, with the place where each begins: the senses of lemma i are
+    `sense_synsets[sense_starts[i]:sense_starts[i + 1]]`.
+    """
+
+    synsets: NDArray[np.int32]
+    """[S] offset in data.noun, ascending"""
+    lexicographer_files: NDArray[np.uint8]
+    """[S] key of `LEXICOGRAPHER_FILES`"""
+    hypernym_starts: NDArray[np.int32]
+    """[S + 1]"""
+    hypernyms: NDArray[np.int32]
+    """synset rows, one level up: dog -> canine"""
+    instance_starts: NDArray[np.int32]
+    """[S + 1]"""
+    instance_hypernyms: NDArray[np.int32]
+    """synset rows of what this is an instance of: Paris -> national capital"""
+    word_starts: NDArray[np.int32]
+    """[S + 1]"""
+    word_lemmas: NDArray[np.int32]
+    """[N] lemma rows of each synset's words, in data.noun's order"""
+    words: pa.StringArray
+    """[N] the same words with data.noun's capitals: dog, domestic_dog, Canis_familiaris"""
+    lemmas: pa.StringArray
+    """[L] lower case, parts joined by "_", in index.noun's order"""
+    sense_starts: NDArray[np.int32]
+    """[L + 1]"""
+    sense_synsets: NDArray[np.int32]
+    """[N] synset rows, a lemma's most frequent sense first"""
+    sense_counts: NDArray[np.int32]
+    """[N] how often the sense was tagged in WordNet's own corpora (index.sense)"""
+    other_counts: NDArray[np.int32]
+    """[L] how often the same spelling was tagged as a verb, adjective or adverb"""
+    inflected_counts: NDArray[np.int32]
+    """[L] how often a verb, adjective or adverb was tagged that has this spelling among its inflected forms"""
+    exception_forms: pa.StringArray
+    """irregular plurals (noun.exc), sorted: geese"""
+    exception_bases: pa.StringArray
+    """their singulars, aligned with the forms: goose"""
+    version: str
+    """of WordNet: "3.0" """
+
+    def row_of(self, synset: int) -> int:
+        """Row of a synset offset. Raises InputError for an offset that is no noun of WordNet 3.0."""
+        row = int(np.searchsorted(self.synsets, synset))
+        if row == len(self.synsets) or self.synsets[row] != synset:
+            raise InputError(
+                f"synset {wnid_of(synset)}",
+                found="no such noun",
+                wanted="an offset in WordNet 3.0's data.noun",
+                remedy="Labels and wnids must be made with WordNet 3.0, not 2.1, 3.1 or Open English WordNet.",
+            )
+        return row
+
+    def words_of(self, row: int) -> list[str]:
+        """The words of a synset with their capitals: ["dog", "domestic_dog", "Canis_familiaris"]."""
+        words: list[str] = self.words.slice(
+            self.word_starts[row], self.word_starts[row + 1] - self.word_starts[row]
+        ).to_pylist()
+        return words
+
+    def name_of(self, row: int) -> str:
+        """The usual name of a synset, as NLTK writes it: first word, part of speech, number of that word's sense."""
+        lemma = int(self.word_lemmas[self.word_starts[row]])
+        senses = self.sense_synsets[self.sense_starts[lemma] : self.sense_starts[lemma + 1]]
+        number = int(np.flatnonzero(senses == row)[0]) + 1
+        return f"{self.lemmas[lemma].as_py()}.n.{number:02d}"
+
+    def lemma_counts(self) -> NDArray[np.int64]:
+        """[L] how often each lemma was tagged as a noun, over all its senses."""
+        totals = np.concatenate([[0], np.cumsum(self.sense_counts, dtype=np.int64)])
+        counts: NDArray[np.int64] = totals[self.sense_starts[1:]] - totals[self.sense_starts[:-1]]
+        return counts
+
+
+def wnid_of(synset: int) -> str:
+    """2084071 -> "n02084071"."""
+    return f"n{synset:08d}"
+
+
+def synset_of_wnid(wnid: str) -> int:
+    """ "n02084071" -> 2084071. Raises InputError for anything else than n and eight digits."""
+    if re.fullmatch(r"n[0-9]{8}", wnid) is None:
+        raise InputError("wnid", found=repr(wnid), wanted='"n" and eight digits', remedy="Write dog as n02084071.")
+    return int(wnid[1:])
+
+
+@cache
+def load() -> WordNet:
+    """The packed nouns that come with the package, read once per process.
+
+    Works from a folder as well as from the zip that Spark ships. Raises FormatError if the file is missing or is not
+    the version this code reads.
+    """
+    packed = resources.files("vocab").joinpath("data", PACKED_FILE)
+    if not packed.is_file():
+        raise FormatError(
+            PACKED_FILE,
+            found="no such file in vocab/data",
+            wanted="the packed nouns of WordNet 3.0",
+            remedy="Install the project again, or run: python -m vocab build --wordnet /usr/share/wordnet",
+        )
+    return unpack(packed.read_bytes())
+
+
+def pack(wordnet: WordNet) -> bytes:
+    """The file's bytes; the same WordNet gives the same bytes on any day and machine."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, value in vars(wordnet).items():
+        if isinstance(value, np.ndarray):
+            arrays[name] = value
+        elif isinstance(value, pa.StringArray):
+            text = value.to_pylist()
+            arrays[name] = np.frombuffer("\n".join(text).encode(), dtype=np.uint8)
+    header = {"version": PACKED_VERSION, "wordnet": wordnet.version}
+    arrays["header"] = np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(arrays):
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            content = io.BytesIO()
+            np.lib.format.write_array(content, arrays[name], allow_pickle=False)
+            archive.writestr(member, content.getvalue(), compresslevel=9)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> WordNet:
+    """The inverse of `pack`. Raises FormatError for bytes that are not such a file, or a newer version of it."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop("header").tobytes())
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise FormatError(
+            PACKED_FILE, found=f"unreadable ({error})", wanted="an archive of arrays", remedy="Install the project again."
+        ) from error
+    if header.get("version") != PACKED_VERSION:
+        raise FormatError(
+            PACKED_FILE,
+            found=f"version {header.get('version')}",
+            wanted=f"version {PACKED_VERSION}",
+            remedy="Install the version of the project that wrote it.",
+        )
+    fields: dict[str, object] = dict(arrays)
+    for name in ("words", "lemmas", "exception_forms", "exception_bases"):
+        fields[name] = _strings(arrays[name])
+    return WordNet(**fields, version=header["wordnet"])  # type: ignore[arg-type]
+
+
+def _strings(joined: NDArray[np.uint8]) -> pa.StringArray:
+    """A string array over newline-joined text: the text is used in place once the newlines are squeezed out."""
+    breaks = np.flatnonzero(joined == ord("\n"))
+    ends = np.append(breaks, len(joined)) - np.arange(len(breaks) + 1)
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    text = joined[joined != ord("\n")]
+    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))
