@@ -27,7 +27,7 @@ class CatlipError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[Callable[..., CatlipError], tuple[object, ...]]:
-        # Exceptions cross process borders (Spark workers, data loaders); the default would call __init__ with the message.
+        # Exceptions cross process borders (Spark workers, data loaders); the default calls __init__ with the message.
         return _rebuild, (type(self), self.thing, self.found, self.wanted, self.remedy)
 
 
@@ -56,7 +56,7 @@ class MissingRequirementError(CatlipError):
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a command line: an error raised on purpose ends it with its message alone and status 2, any other as Python does."""
+    """Run a command line: an error raised on purpose ends it with its message alone and status 2."""
     try:
         main()
     except CatlipError as error:

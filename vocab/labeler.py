@@ -32,7 +32,7 @@ SINGULAR_USE_RATIO = 8
 
 @dataclass(frozen=True, eq=False)
 class Labeler:
-    """Caption -> noun synsets by dictionary: longest match first, plurals as singulars, synonyms merged, one sense a noun."""
+    """Caption -> noun synsets by dictionary: longest match first, plurals as singulars, one sense for each noun."""
 
     nouns: wordnet.WordNet
     lexicon: Lexicon
@@ -87,7 +87,7 @@ class Labeler:
         token_of: NDArray[np.int64],
         caption_of: NDArray[np.int64],
     ) -> list[tuple[int, int, int]]:
-        """Nouns of two to four words, as (words, first word, synset). All words but the last must stand as in WordNet."""
+        """Nouns of two to four words, as (words, first word, synset); only the last word may be inflected."""
         found: list[tuple[int, int, int]] = []
         starts = np.arange(len(rows))
         nodes = self.lexicon.children(np.full_like(rows, ROOT), rows)
@@ -108,7 +108,7 @@ class Labeler:
     def _longest_first(
         self, phrases: list[tuple[int, int, int]], caption_of: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-        """Words taken by a phrase, and the synsets and captions of the phrases that took them: longest, then leftmost."""
+        """[words] taken by a phrase, and synsets and captions of the phrases that took them: longest, then leftmost."""
         taken = np.zeros(len(caption_of), dtype=bool)
         won: list[tuple[int, int]] = []
         for length, start, synset in sorted(phrases, key=lambda phrase: (-phrase[0], phrase[1])):

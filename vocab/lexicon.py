@@ -1,7 +1,7 @@
 """WordNet's nouns as a tree of words: golden -> retriever, traffic -> light.
 
-In: WordNet and the rules of `nouns` and `senses`. Out: a `Lexicon`, whose nodes are the beginnings of nouns of one to four
-words. Look-ups take whole arrays.
+In: WordNet and the rules of `nouns` and `senses`. Out: a `Lexicon`, whose nodes are the beginnings of nouns of one to
+four words. Look-ups take whole arrays.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def build_lexicon(wordnet: WordNet) -> Lexicon:
 def _grow(
     part_rows: NDArray[np.int64], starts: NDArray[np.int64], lemmas: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The node of each lemma in `lemmas`, and the sorted edge keys: level by level, so that parents precede children."""
+    """The node of each lemma in `lemmas`, and the sorted edge keys: level by level, parents before children."""
     lengths = starts[lemmas + 1] - starts[lemmas]
     nodes = np.full(len(lemmas), ROOT, dtype=np.int64)
     edge_keys = np.zeros(0, dtype=np.int64)

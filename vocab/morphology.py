@@ -11,7 +11,15 @@ import pyarrow.compute as pc
 from vocab.wordnet import WordNet
 
 # morphy(7WN)'s detachment rules for nouns; "s" comes last because the longer endings contain it.
-PLURAL_ENDINGS = (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ses", "s"), ("xes", "x"), ("zes", "z"))
+PLURAL_ENDINGS = (
+    ("ies", "y"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ses", "s"),
+    ("xes", "x"),
+    ("zes", "z"),
+)
 MAX_IRREGULAR = 2
 
 
@@ -19,8 +27,8 @@ def singular_forms(words: pa.StringArray, wordnet: WordNet) -> list[pa.StringArr
     """Candidate forms, one array per place in the order of preference, null where a word has no such candidate.
 
     The irregular singulars (geese -> goose; a form has at most two), the word itself, the word without a plural ending
-    (boxes -> box), the word without "s". As in morphy(7WN), "s" is not taken from a word that ends in "ss". The caller keeps
-    the first candidate that is a noun of WordNet.
+    (boxes -> box), the word without "s". As in morphy(7WN), "s" is not taken from a word that ends in "ss". The caller
+    keeps the first candidate that is a noun of WordNet.
     """
     return [*_irregular(words, wordnet), words, _without_ending(words), _without_s(words)]
 

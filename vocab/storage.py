@@ -23,7 +23,7 @@ HASH_BLOCK = 1 << 22
 
 
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
-    """The file system of a path or URI, and the path inside it. Raises InputError for a scheme that cannot be opened."""
+    """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened."""
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:/", str(place)) is None:
         return pafs.LocalFileSystem(), str(Path(place).absolute())
     try:
@@ -44,7 +44,7 @@ def write_whole(place: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing that exists under its name only once it is complete.
 
     Local files are written beside the target, flushed to disk and renamed. Object stores show an object only when its
-    upload is complete, so there the target itself is written; an exception leaves nothing under the name in either case.
+    upload is complete, so there the target itself is written. An exception leaves nothing under the name.
     """
     filesystem, path = filesystem_of(place)
     if not isinstance(filesystem, pafs.LocalFileSystem):

@@ -173,7 +173,10 @@ def unpack(content: bytes) -> WordNet:
         header = json.loads(arrays.pop("header").tobytes())
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise FormatError(
-            PACKED_FILE, found=f"unreadable ({error})", wanted="an archive of arrays", remedy="Install the project again."
+            PACKED_FILE,
+            found=f"unreadable ({error})",
+            wanted="an archive of arrays",
+            remedy="Install the project again.",
         ) from error
     if header.get("version") != PACKED_VERSION:
         raise FormatError(

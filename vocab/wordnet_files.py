@@ -43,7 +43,9 @@ def read_wordnet(folder: Path) -> WordNet:
     """Parse the files. Raises InputError if one is missing, is not WordNet 3.0's, or contradicts another."""
     synsets = [parse_synset(line) for line in _lines(folder, "data.noun")]
     index = dict(parse_index(line) for line in _lines(folder, "index.noun"))
-    counts = {pos: defaultdict(int) for pos in "1234"}  # part of speech -> lemma -> tagged uses
+    counts: dict[str, dict[str, int]] = {
+        pos: defaultdict(int) for pos in "1234"
+    }  # part of speech -> lemma -> tagged uses
     sense_counts: dict[tuple[str, int], int] = {}
     for lemma, pos, offset, count in (parse_sense(line) for line in _lines(folder, "index.sense")):
         counts[pos][lemma] += count
@@ -51,7 +53,9 @@ def read_wordnet(folder: Path) -> WordNet:
             sense_counts[lemma, offset] = count
     lemmas = list(index)
     verbs, adjectives = _read_exceptions(folder, "verb.exc"), _read_exceptions(folder, "adj.exc")
-    exceptions = [(form, base) for form, bases in sorted(_read_exceptions(folder, "noun.exc").items()) for base in bases]
+    exceptions = [
+        (form, base) for form, bases in sorted(_read_exceptions(folder, "noun.exc").items()) for base in bases
+    ]
     row_of_synset = {synset.offset: row for row, synset in enumerate(synsets)}
     row_of_lemma = {lemma: row for row, lemma in enumerate(lemmas)}
     _check_versions(folder, synsets, lemmas)
@@ -143,7 +147,7 @@ def _lines(folder: Path, name: str) -> Iterator[str]:
             path,
             found="no such file",
             wanted="WordNet 3.0's database files",
-            remedy="On Debian or Ubuntu: apt-get install wordnet-base wordnet-sense-index; then --wordnet /usr/share/wordnet",
+            remedy="On Debian or Ubuntu: apt-get install wordnet-base wordnet-sense-index (/usr/share/wordnet)",
         )
     with path.open(encoding="utf-8") as lines:
         yield from (line.rstrip("\n") for line in lines if not line.startswith("  "))

@@ -1,0 +1,296 @@
+"""Label shards, format version 1: the one contract between the Spark job and the trainer. FORMAT.md is the users' page.
+
+In and out: a `labels/` directory.
+
+    manifest.json       what this is, what made it, what it was made from, its files and their checksums, its totals
+    part-*.parquet      shard: string, key: string, synsets: list<int32> (unique, ascending); sorted by (shard, key)
+    counts.parquet      synset: int32, captions: int64; for every synset seen
+    rejects.parquet     shard: string, key: string, reason: string; every row that could not be labelled
+
+The manifest is written last. A directory without one is no label directory, whatever else it holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from vocab.errors import FormatError, InputError, OutputExistsError
+from vocab.manifest import MANIFEST, LabelFile, Manifest
+from vocab.storage import filesystem_of, sha256_of, write_whole
+
+COUNTS = "counts.parquet"
+REJECTS = "rejects.parquet"
+
+SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("synsets", pa.list_(pa.int32()))])
+COUNTS_SCHEMA = pa.schema([("synset", pa.int32()), ("captions", pa.int64())])
+REJECTS_SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("reason", pa.string())])
+
+# Small row groups let a reader fetch one tar's rows (about 10,000) without decoding the rest of a large file.
+ROW_GROUP_ROWS = 50_000
+# How many parts of a tar's path can be its shard name: "00000", "emoji/00000", "images/emoji/00000", ...
+MAX_SHARD_PARTS = 8
+
+
+class LabelShards:
+    """A finished label directory, open for reading."""
+
+    def __init__(self, place: str, filesystem: pafs.FileSystem, root: str, manifest: Manifest) -> None:
+        self.place = place
+        self.manifest = manifest
+        self._filesystem = filesystem
+        self._root = root
+        self._parts = [file for file in manifest.files if file.path.startswith("part-")]
+
+    @classmethod
+    def open(cls, directory: str | Path, *, checksums: bool = True) -> LabelShards:
+        """Open a label directory and check it against its manifest.
+
+        `checksums` reads every file once, so of many processes on one data set only the first needs it; sizes are
+        always checked. Raises FormatError for a missing manifest or file, a changed byte, or a newer format version.
+        """
+        filesystem, root = filesystem_of(directory)
+        place = str(directory)
+        try:
+            with filesystem.open_input_stream(f"{root}/{MANIFEST}") as stream:
+                text = stream.read().decode("utf-8", "replace")
+        except FileNotFoundError as error:
+            raise FormatError(
+                place,
+                found=f"no {MANIFEST}",
+                wanted="a finished label directory",
+                remedy="Make one with: python -m pipeline label. A run that was stopped leaves none; run it again.",
+            ) from error
+        shards = cls(place, filesystem, root, Manifest.from_json(f"{place}/{MANIFEST}", text))
+        for file in shards.manifest.files:
+            shards._check(file, checksums=checksums)
+        return shards
+
+    def _check(self, file: LabelFile, *, checksums: bool) -> None:
+        path = f"{self._root}/{file.path}"
+        info = self._filesystem.get_file_info(path)
+        remedy = "Copy the directory again, or make the labels again."
+        if info.type != pafs.FileType.File:
+            raise FormatError(f"{self.place}/{file.path}", found="no such file", wanted="a file", remedy=remedy)
+        if info.size != file.bytes:
+            raise FormatError(
+                f"{self.place}/{file.path}", found=f"{info.size:,} bytes", wanted=f"{file.bytes:,} bytes", remedy=remedy
+            )
+        if checksums and (found := sha256_of(self._filesystem, path)) != file.sha256:
+            raise FormatError(
+                f"{self.place}/{file.path}", found=f"sha256 {found}", wanted=f"sha256 {file.sha256}", remedy=remedy
+            )
+
+    @property
+    def counts_sha256(self) -> str:
+        """Checksum of counts.parquet: which corpus a vocabulary was counted from."""
+        return next(file.sha256 for file in self.manifest.files if file.path == COUNTS)
+
+    def counts(self) -> pa.Table:
+        """counts.parquet: synset: int32, captions: int64."""
+        return self._read(COUNTS)
+
+    def rejects(self) -> pa.Table:
+        """rejects.parquet: shard, key, reason."""
+        return self._read(REJECTS)
+
+    def read_shard(self, shard: str) -> pa.Table:
+        """Rows of one shard as key: string, synsets: list<int32>, sorted by key; no rows if the labels lack the shard.
+
+        Of the files only those that can hold the shard are opened, and of those only the row groups that can.
+        """
+        tables = [
+            self._read(file.path, filters=[("shard", "=", shard)], columns=["key", "synsets"])
+            for file in self._parts
+            if file.first_shard is not None
+            and file.last_shard is not None
+            and _utf8(file.first_shard) <= _utf8(shard) <= _utf8(file.last_shard)
+        ]
+        schema = pa.schema([SCHEMA.field("key"), SCHEMA.field("synsets")])
+        return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).combine_chunks()
+
+    def find_shard(self, tar_path: str) -> str | None:
+        """The shard that labels a tar: its stem, or the end of its path where stems repeat; None if there is none.
+
+        "images/emoji/00000.tar" -> "00000" if the labels have that shard, else "emoji/00000" if they have that, ...
+        """
+        parts = tar_path.removesuffix(".tar").split("/")
+        for count in range(1, min(len(parts), MAX_SHARD_PARTS) + 1):
+            shard = "/".join(parts[-count:])
+            if len(self.read_shard(shard)) > 0:
+                return shard
+        return None
+
+    def read_all(self) -> pa.Table:
+        """Every row of every part file; for tests and small corpora."""
+        tables = [self._read(file.path).select(SCHEMA.names).cast(SCHEMA) for file in self._parts]
+        return pa.concat_tables([SCHEMA.empty_table(), *tables])
+
+    def _read(self, name: str, **options: Any) -> pa.Table:
+        try:
+            return pq.read_table(f"{self._root}/{name}", filesystem=self._filesystem, partitioning=None, **options)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise FormatError(
+                f"{self.place}/{name}",
+                found=f"a file that cannot be read ({error})",
+                wanted="the Parquet file named in the manifest",
+                remedy="Copy the directory again, or make the labels again.",
+            ) from error
+
+
+def refuse_used_directory(directory: str | Path) -> None:
+    """Raise OutputExistsError if the place for a label directory holds anything."""
+    filesystem, root = filesystem_of(directory)
+    if filesystem.get_file_info(root).type == pafs.FileType.File:
+        held = "a file"
+    else:
+        names = sorted(
+            info.base_name for info in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+        )
+        if not names:
+            return
+        held = "a finished label directory" if MANIFEST in names else f"{len(names)} entries, {names[0]!r} among them"
+    raise OutputExistsError(
+        directory,
+        found=held,
+        wanted="an empty or new directory",
+        remedy="Choose another output directory, or remove this one first.",
+    )
+
+
+def describe_file(place: str | Path, name: str) -> LabelFile:
+    """The manifest's entry for one data file, read back from where it was written."""
+    filesystem, path = filesystem_of(f"{place}/{name}")
+    with filesystem.open_input_file(path) as file:
+        metadata = pq.ParquetFile(file).metadata
+        first, last = _shard_range(metadata)
+        size = file.size()
+    return LabelFile(
+        path=name,
+        rows=metadata.num_rows,
+        first_shard=first,
+        last_shard=last,
+        bytes=size,
+        sha256=sha256_of(filesystem, path),
+    )
+
+
+def _shard_range(metadata: pq.FileMetaData) -> tuple[str | None, str | None]:
+    """Least and greatest shard, from the statistics of the row groups."""
+    columns = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if "shard" not in columns or metadata.num_rows == 0:
+        return None, None
+    place = columns.index("shard")
+    ranges = [metadata.row_group(i).column(place).statistics for i in range(metadata.num_row_groups)]
+    return min((s.min for s in ranges), key=_utf8), max((s.max for s in ranges), key=_utf8)
+
+
+def write_counts(directory: str | Path, counts: pa.Table) -> None:
+    """Write counts.parquet, sorted by synset, so that the same counts give the same bytes."""
+    with write_whole(f"{directory}/{COUNTS}") as file:
+        pq.write_table(
+            counts.select(COUNTS_SCHEMA.names).cast(COUNTS_SCHEMA).sort_by("synset"), file, compression="zstd"
+        )
+
+
+def write_manifest(directory: str | Path, manifest: Manifest) -> None:
+    """Write manifest.json, the last file of a label directory."""
+    content = manifest.to_json().encode()
+    with write_whole(f"{directory}/{MANIFEST}") as file:
+        file.write(content)
+
+
+def count_synsets(rows: pa.Table) -> pa.Table:
+    """How many rows hold each synset, of rows in the format's schema."""
+    counts = pc.value_counts(rows["synsets"].combine_chunks().flatten())
+    return pa.table([counts.field("values"), counts.field("counts")], schema=COUNTS_SCHEMA)
+
+
+def write_label_shards(
+    directory: str | Path,
+    rows: pa.Table,
+    *,
+    labeler: str,
+    fingerprint: str,
+    wordnet: str = "3.0",
+    rejects: pa.Table | None = None,
+    parts: int = 1,
+    config: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write a whole label directory from one table of shard, key, synsets: for small corpora, tests and conversions.
+
+    Raises OutputExistsError if the directory holds anything, InputError for rows the format does not allow. The
+    directory appears under its name only when it is complete (local file systems).
+    """
+    refuse_used_directory(directory)
+    rows = rows.select(SCHEMA.names).cast(SCHEMA).sort_by([("shard", "ascending"), ("key", "ascending")])
+    check_rows(rows)
+    rejects = (rejects if rejects is not None else REJECTS_SCHEMA.empty_table()).select(REJECTS_SCHEMA.names)
+    target = Path(directory)
+    work = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    work.mkdir(parents=True)
+    names = [f"part-{number:05d}.parquet" for number in range(parts)]
+    bounds = np.linspace(0, len(rows), parts + 1).astype(int)
+    for name, start, stop in zip(names, bounds[:-1], bounds[1:], strict=True):
+        with write_whole(work / name) as file:
+            pq.write_table(rows.slice(start, stop - start), file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    with write_whole(work / REJECTS) as file:
+        pq.write_table(rejects.cast(REJECTS_SCHEMA), file, compression="zstd")
+    write_counts(work, count_synsets(rows))
+    empty = int(pc.sum(pc.equal(pc.list_value_length(rows["synsets"]), 0)).as_py() or 0)
+    manifest = Manifest(
+        labeler=labeler,
+        labeler_fingerprint=fingerprint,
+        wordnet=wordnet,
+        files=tuple(describe_file(work, name) for name in [*names, COUNTS, REJECTS]),
+        rows=len(rows) + len(rejects),
+        labelled=len(rows) - empty,
+        empty=empty,
+        rejected=len(rejects),
+        config=config or {},
+    )
+    write_manifest(work, manifest)
+    if target.exists():
+        target.rmdir()
+    work.rename(target)
+    return manifest
+
+
+def check_rows(rows: pa.Table) -> None:
+    """Raise InputError unless (shard, key) is unique and without nulls, and synsets are unique and ascending.
+
+    `rows` must be sorted by (shard, key).
+    """
+    faults: list[str] = []
+    for name in SCHEMA.names:
+        if rows[name].null_count:
+            faults.append(f"{rows[name].null_count} nulls in {name}")
+    if len(rows) > 1 and not faults:
+        pairs: Sequence[tuple[str, str]] = list(zip(rows["shard"].to_pylist(), rows["key"].to_pylist(), strict=True))
+        faults += [f"{b!r} twice" for a, b in itertools.pairwise(pairs) if a == b][:1]
+    faults += [f"synsets {s}" for s in _unordered(rows["synsets"].to_pylist())][:1] if not faults else []
+    if faults:
+        raise InputError(
+            "label rows",
+            found="; ".join(faults),
+            wanted="unique (shard, key), and synsets unique and ascending",
+            remedy="Merge rows of one sample into one, and sort its synsets.",
+        )
+
+
+def _unordered(lists: Iterable[list[int]]) -> Iterable[list[int]]:
+    return (synsets for synsets in lists if any(a >= b for a, b in itertools.pairwise(synsets)))
+
+
+def _utf8(shard: str) -> bytes:
+    # Parquet and Spark order strings by their bytes.
+    return shard.encode()

@@ -1,0 +1,213 @@
+"""The vocabulary: which synsets are classes, in which order.
+
+In: how many captions hold each synset. Out: the synsets seen at least `min_count` times (CatLIP's V_tau) or the
+`top_k` most frequent, most frequent first, ties broken by synset, so that the same counts always give the same classes.
+
+    vocabulary.parquet    label: int32 (0 = most frequent)   synset: "n02084071"   captions: int64   name: "dog.n.01"
+                          lemmas: ["dog", "domestic_dog", "Canis_familiaris"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vocab import wordnet
+from vocab.errors import CatlipError, FormatError, InputError
+from vocab.storage import filesystem_of, write_whole
+
+FORMAT_VERSION = 1
+SCHEMA = pa.schema(
+    [
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("synset", pa.string(), nullable=False),
+        pa.field("captions", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("lemmas", pa.list_(pa.string()), nullable=False),
+    ]
+)
+METADATA_KEY = b"catlip-vocabulary"
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The classes of a training run."""
+
+    synsets: NDArray[np.int32]
+    """[classes] WordNet 3.0 noun offsets, most frequent first; a class's index is its label"""
+    captions: NDArray[np.int64]
+    """[classes] captions that hold the synset"""
+    rows: int
+    """rows counted, those without any synset included: captions / rows is a class's frequency"""
+    min_count: int
+    """least number of captions of a synset in the vocabulary"""
+    sources: tuple[str, ...] = ()
+    """sha256 of each counts.parquet it was made from"""
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: pa.Table,
+        *,
+        rows: int,
+        min_count: int | None = None,
+        top_k: int | None = None,
+        sources: tuple[str, ...] = (),
+    ) -> Vocabulary:
+        """The vocabulary at a threshold or of a size, from columns synset: int32 and captions: int64.
+
+        Section 3.1 of the CatLIP paper keeps synsets with more than V_tau occurrences; here `min_count` is the least
+        number that is kept, counted once per caption. Raises InputError unless exactly one of the two rules is given
+        and at least one synset passes it.
+        """
+        if (min_count is None) == (top_k is None):
+            raise InputError(
+                "vocabulary",
+                found=f"min_count={min_count}, top_k={top_k}",
+                wanted="one of the two",
+                remedy="Give a threshold (--min-count 500) or a size (--top-k 24320).",
+            )
+        synsets = counts["synset"].to_numpy().astype(np.int32)
+        captions = counts["captions"].to_numpy().astype(np.int64)
+        order = np.lexsort((synsets, -captions))
+        order = order[captions[order] >= min_count] if min_count is not None else order[:top_k]
+        if (min_count is not None and min_count < 1) or (top_k is not None and top_k < 1) or len(order) == 0:
+            raise InputError(
+                "vocabulary",
+                found=f"no class at min_count={min_count}, top_k={top_k} among {len(counts):,} synsets",
+                wanted="at least one class, and a rule of at least 1",
+                remedy=f"The most frequent synset occurs {captions.max(initial=0):,} times; choose a lower threshold.",
+            )
+        least = min_count if min_count is not None else int(captions[order[-1]])
+        return cls(synsets[order], captions[order], rows=rows, min_count=least, sources=sources)
+
+    def __len__(self) -> int:
+        return len(self.synsets)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the ordered synsets: two vocabularies are interchangeable exactly when theirs are equal."""
+        return hashlib.sha256(" ".join(self.wnids).encode()).hexdigest()
+
+    @cached_property
+    def wnids(self) -> list[str]:
+        """[classes] as ImageNet writes synsets: "n02084071"."""
+        return [wordnet.wnid_of(synset) for synset in self.synsets.tolist()]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """[classes] as NLTK writes synsets: "dog.n.01"."""
+        nouns = wordnet.load()
+        return [nouns.name_of(nouns.row_of(synset)) for synset in self.synsets.tolist()]
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        order = np.argsort(self.synsets).astype(np.int32)
+        return self.synsets[order], order
+
+    def classes_of(self, synsets: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Class index of each synset, -1 for those the vocabulary lacks; same shape."""
+        ascending, order = self._sorted
+        places = np.minimum(np.searchsorted(ascending, synsets), len(ascending) - 1)
+        return np.where(ascending[places] == synsets, order[places], -1).astype(np.int32)
+
+    def to_table(self) -> pa.Table:
+        """The table of vocabulary.parquet, metadata included."""
+        nouns = wordnet.load()
+        header = {
+            "version": FORMAT_VERSION,
+            "min_count": self.min_count,
+            "rows": self.rows,
+            "fingerprint": self.fingerprint,
+            "sources": self.sources,
+        }
+        columns = [
+            np.arange(len(self), dtype=np.int32),
+            self.wnids,
+            self.captions,
+            self.names,
+            [nouns.words_of(nouns.row_of(synset)) for synset in self.synsets.tolist()],
+        ]
+        return pa.table(columns, schema=SCHEMA.with_metadata({METADATA_KEY: json.dumps(header)}))
+
+    def save(self, path: str | Path) -> None:
+        """Write vocabulary.parquet whole or not at all; the same vocabulary gives the same bytes."""
+        with write_whole(path) as file:
+            pq.write_table(self.to_table(), file, compression="zstd")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocabulary:
+        """Read and check vocabulary.parquet. Raises FormatError if it is not one, is newer, or was altered."""
+        filesystem, inner = filesystem_of(path)
+        try:
+            table = pq.read_table(inner, filesystem=filesystem)
+        except FileNotFoundError as error:
+            raise _unreadable(path, "no such file") from error
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(path, f"no readable Parquet file ({error})") from error
+        header = _header(path, table)
+        vocabulary = cls(
+            synsets=_offsets(path, table),
+            captions=table["captions"].to_numpy(),
+            rows=header.rows,
+            min_count=header.min_count,
+            sources=header.sources,
+        )
+        in_order = np.array_equal(table["label"].to_numpy(), np.arange(len(table)))
+        if not in_order or vocabulary.fingerprint != header.fingerprint:
+            raise _unreadable(path, "classes that do not match the fingerprint stored with them")
+        if len(np.unique(vocabulary.synsets)) != len(vocabulary):
+            raise _unreadable(path, "a synset that stands twice")
+        return vocabulary
+
+
+def _offsets(path: str | Path, table: pa.Table) -> NDArray[np.int32]:
+    try:
+        return np.array([wordnet.synset_of_wnid(wnid) for wnid in table["synset"].to_pylist()], dtype=np.int32)
+    except CatlipError as error:
+        raise _unreadable(path, f"a synset that is none ({error.found})") from error
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the Parquet metadata holds beside the table."""
+
+    rows: int
+    min_count: int
+    fingerprint: str
+    sources: tuple[str, ...]
+
+
+def _header(path: str | Path, table: pa.Table) -> _Header:
+    stored = (table.schema.metadata or {}).get(METADATA_KEY)
+    if stored is None or not table.schema.equals(SCHEMA):
+        raise _unreadable(path, "a Parquet file of something else")
+    try:
+        header = json.loads(stored)
+        if header["version"] > FORMAT_VERSION:
+            raise _unreadable(path, f"format version {header['version']}, written by a newer release")
+        return _Header(
+            rows=int(header["rows"]),
+            min_count=int(header["min_count"]),
+            fingerprint=str(header["fingerprint"]),
+            sources=tuple(str(source) for source in header["sources"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, f"unreadable metadata ({error!r})") from error
+
+
+def _unreadable(path: str | Path, found: str) -> FormatError:
+    return FormatError(
+        path,
+        found=found,
+        wanted=f"a vocabulary of format version {FORMAT_VERSION}",
+        remedy="Make it with: python -m pipeline prune --labels LABELS --min-count N --out vocabulary.parquet",
+    )
