@@ -1,0 +1,54 @@
+"""Captions to label shards, at any scale.
+
+python -m pipeline label     captions -> label shards, on Spark
+python -m pipeline prune     counts -> vocabulary, in seconds
+python -m pipeline sample    draw a data set to try everything on
+"""
+
+from __future__ import annotations
+
+import sys
+
+import tyro
+
+from pipeline.config import Label, Prune
+from pipeline.prune import prune
+from pipeline.sample.config import SampleConfig
+from vocab.errors import run_cli
+
+
+def main() -> None:
+    """Command line of the room."""
+    options: Label | Prune | SampleConfig = tyro.extras.subcommand_cli_from_dict(
+        {"label": Label, "prune": Prune, "sample": SampleConfig}, prog="python -m pipeline", description=__doc__
+    )
+    if isinstance(options, Label):
+        run_label(options)
+    elif isinstance(options, Prune):
+        vocabulary = prune(options)
+        sys.stdout.write(
+            f"{options.out}: {len(vocabulary):,} classes seen in at least {vocabulary.min_count:,} of "
+            f"{vocabulary.rows:,} captions\n"
+        )
+    else:
+        # Drawing needs Pillow and nothing of Spark; labelling the reverse.
+        from pipeline.sample.draw import draw_sample
+
+        draw_sample(options)
+
+
+def run_label(options: Label) -> None:
+    """Run the job in a session of its own and say what came of it."""
+    from pipeline.run import label_captions
+    from pipeline.session import spark_session
+
+    with spark_session(options.master, name="catlip labels") as spark:
+        manifest = label_captions(spark, options)
+    sys.stdout.write(
+        f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
+        f"{manifest.rejected:,} rejected\n"
+    )
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,74 @@
+"""Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
+
+In: nothing. Out: `Label` and `Prune`; `Sample` lives with the sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vocab.errors import InputError
+
+Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """Turn captions into label shards: one Spark job, no vocabulary, run once per corpus."""
+
+    captions: tuple[str, ...]
+    """files, folders or globs with the captions; local paths or URIs that Spark reads"""
+    out: str
+    """directory of the label shards; new or empty"""
+    format: Format = "auto"
+    """how the captions are stored; auto tells by the files' names: a folder with 00000.tar beside 00000.parquet is
+    img2dataset's"""
+    caption_columns: tuple[str, ...] = ()
+    """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. In tars: the
+    members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
+    key_column: str | None = None
+    """column of the sample's key or uid. Default: img2dataset's "key"; elsewhere the row's number in its file"""
+    shard_column: str | None = None
+    """column of the shard's name. Default: the input file's stem"""
+    columns: tuple[str, ...] = ()
+    """names of the columns of a TSV or CSV file without a header line; without this the first line names them"""
+    max_caption_bytes: int = 65_536
+    """longer captions are rejected, not labelled"""
+    rows_per_file: int = 5_000_000
+    """rows of one part file, about"""
+    master: str | None = None
+    """Spark master: local[*], spark://HOST:PORT, yarn, k8s://... Default: spark-submit's, else local[*]"""
+
+    def __post_init__(self) -> None:
+        _require_positive("max_caption_bytes", self.max_caption_bytes)
+        _require_positive("rows_per_file", self.rows_per_file)
+        if self.columns and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):
+            raise InputError(
+                "--columns",
+                found=f"given for format {self.format}",
+                wanted="tsv or csv",
+                remedy="Only TSV and CSV files can lack the names of their columns; leave it out.",
+            )
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Choose a vocabulary from the counts of one or more label directories: seconds, whatever the corpus."""
+
+    labels: tuple[str, ...]
+    """label directories; the counts of several are added"""
+    out: Path
+    """vocabulary file to write, such as vocabulary.parquet"""
+    min_count: int | None = None
+    """keep synsets that at least this many captions hold (V_tau; the paper takes 500)"""
+    top_k: int | None = None
+    """or keep this many of the most frequent"""
+
+
+def _require_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise InputError(
+            f"--{name.replace('_', '-')}", found=str(value), wanted="at least 1", remedy="Leave it out for the default."
+        )
