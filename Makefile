@@ -1,0 +1,104 @@
+# The front door. `make` alone prints this help; every target does its own set-up first.
+#
+#   make demo         the whole road on a drawn sample: captions -> labels -> vocabulary -> pre-training -> one HTML page
+#   make labels       captions -> label shards and vocabulary          CAPTIONS= OUT= MIN_COUNT= MASTER= LABEL_OPTIONS=
+#   make pretrain     images + labels -> a pre-trained model           IMAGES= LABELS= VOCABULARY= RECIPE= GPUS= OUT=
+#                                                                      PRETRAIN_OPTIONS=
+#   make sample       draw the sample                                  OUT= SAMPLES= SEED=
+#   make test         run the tests
+#   make check        ruff, mypy, import contracts
+#   make bench        the benchmarks that need nothing but this checkout
+#   make setup        the virtual environment in .venv                 PYTHON=
+#   make clean        remove what the targets above wrote, but not .venv
+#
+# `make labels` and `make pretrain` without variables work on the sample. Everything is written below out/.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+TORCHRUN := .venv/bin/torchrun
+
+SAMPLES ?= 12000
+SEED ?= 0
+MIN_COUNT ?= 20
+RECIPE ?= sample
+GPUS ?= 0
+MASTER ?=
+CAPTIONS ?=
+IMAGES ?=
+LABELS ?=
+VOCABULARY ?=
+LABEL_OPTIONS ?=
+PRETRAIN_OPTIONS ?=
+
+SAMPLE_DIR := out/sample
+SAMPLE_LABELS := out/labels
+SAMPLE_VOCABULARY := out/vocabulary.parquet
+
+.PHONY: help setup sample labels pretrain demo test check bench clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+# One environment for everything that a laptop can try; README.md says what a cluster or a training node installs.
+setup: .venv/installed
+
+.venv/installed: setup.cfg pyproject.toml
+	@sh requirements.sh $(PYTHON)
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	@echo "Installing; torch brings several GB of GPU libraries, which takes some minutes."
+	$(RUN) -m pip install --quiet --editable '.[pipeline,trainer,dev]'
+	@touch $@
+
+sample: setup
+	$(RUN) -m pipeline sample --out $(or $(OUT),$(SAMPLE_DIR)) --samples $(SAMPLES) --seed $(SEED)
+
+ifeq ($(CAPTIONS),)
+labels: $(SAMPLE_VOCABULARY)
+else
+labels: setup
+	$(RUN) -m pipeline label --captions $(CAPTIONS) --out $(or $(OUT),out/labels) \
+		$(if $(MASTER),--master $(MASTER)) $(LABEL_OPTIONS)
+	$(RUN) -m pipeline prune --labels $(or $(OUT),out/labels) --min-count $(MIN_COUNT) \
+		--out $(or $(OUT),out/labels).vocabulary.parquet
+endif
+
+ifeq ($(IMAGES),)
+pretrain: $(SAMPLE_VOCABULARY)
+else
+pretrain: setup
+endif
+	$(if $(filter-out 0 1,$(GPUS)),$(TORCHRUN) --standalone --nproc-per-node $(GPUS) -m,$(RUN) -m) trainer pretrain \
+		$(RECIPE) --images $(or $(IMAGES),$(SAMPLE_DIR)) --labels $(or $(LABELS),$(SAMPLE_LABELS)) \
+		--vocabulary $(or $(VOCABULARY),$(SAMPLE_VOCABULARY)) --out $(or $(OUT),out/runs/$(RECIPE)) $(PRETRAIN_OPTIONS)
+
+demo: pretrain
+	@echo
+	@echo "Done. Open $(CURDIR)/out/runs/$(RECIPE)/page.html"
+
+# The sample's own chain. A finished step is not done again; `make clean` begins anew.
+$(SAMPLE_DIR): | setup
+	$(RUN) -m pipeline sample --out $@ --samples $(SAMPLES) --seed $(SEED)
+
+$(SAMPLE_LABELS)/manifest.json: | $(SAMPLE_DIR)
+	$(RUN) -m pipeline label --captions $(SAMPLE_DIR) --out $(SAMPLE_LABELS) $(if $(MASTER),--master $(MASTER))
+
+$(SAMPLE_VOCABULARY): | $(SAMPLE_LABELS)/manifest.json
+	$(RUN) -m pipeline prune --labels $(SAMPLE_LABELS) --min-count $(MIN_COUNT) --out $@
+
+test: setup
+	$(RUN) -m pytest
+
+check: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	.venv/bin/lint-imports
+
+bench: setup
+	for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
+
+clean:
+	rm -rf out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse
