@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vocab.nouns import PHRASE_OPENERS, is_function_word, is_number_or_letter, mostly_nouns
+from vocab.nouns import PHRASE_OPENERS, is_function_word, is_number_or_letter, is_short_name, mostly_nouns
 from vocab.senses import choose_senses
 from vocab.tokens import split_words
 from vocab.wordnet import WordNet
@@ -72,12 +72,13 @@ def build_lexicon(wordnet: WordNet) -> Lexicon:
 
     synsets = np.full(len(edge_keys) + 1, -1, dtype=np.int32)
     counts = np.zeros(len(edge_keys) + 1, dtype=np.int64)
-    allowed = _allowed(wordnet, parts, starts)
+    senses = choose_senses(wordnet)
+    allowed = _allowed(wordnet, parts, starts, senses)
     lemma_counts = wordnet.lemma_counts()
     # Spellings that differ only in signs (t-shirt, T_shirt) share a node; the one used most wins, then the first.
     order = np.lexsort((lemmas, -lemma_counts[lemmas]))[::-1]
     best = lemmas[order]
-    synsets[nodes[order]] = np.where(allowed[best], wordnet.synsets[choose_senses(wordnet)[best]], -1)
+    synsets[nodes[order]] = np.where(allowed[best], wordnet.synsets[senses[best]], -1)
     counts[nodes[order]] = np.where(allowed[best], lemma_counts[best], 0)
     has_children = np.zeros(len(edge_keys) + 1, dtype=bool)
     has_children[edge_keys >> WORD_BITS] = True
@@ -100,12 +101,15 @@ def _grow(
     return nodes, edge_keys
 
 
-def _allowed(wordnet: WordNet, parts: pa.StringArray, starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _allowed(
+    wordnet: WordNet, parts: pa.StringArray, starts: NDArray[np.int64], senses: NDArray[np.int32]
+) -> NDArray[np.bool_]:
     """[L] lemmas that may become labels, by the rules of `nouns`."""
     single = np.diff(starts) == 1
     # Lemmas whose every sign is a break (there is none in WordNet 3.0) would have no first word.
     first = parts.take(pa.array(np.minimum(starts[:-1], len(parts) - 1)))
     opener = np.asarray(pc.is_in(first, value_set=pa.array(sorted(PHRASE_OPENERS))), dtype=bool)
     word = mostly_nouns(wordnet) & ~is_function_word(first) & ~is_number_or_letter(first)
+    word &= ~is_short_name(wordnet, senses)
     allowed: NDArray[np.bool_] = np.where(single, word, ~opener)
     return allowed

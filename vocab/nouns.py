@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vocab.wordnet import WordNet
+from vocab.wordnet import LEXICOGRAPHER_FILES, WordNet
 
 # Closed-class words of English, with their inflected and contracted forms as `vocab.tokens` leaves them. Grammar, not
 # taste: articles, pronouns, prepositions, conjunctions, auxiliaries, adverbs of degree and place, numerals.
@@ -72,3 +72,10 @@ def is_number_or_letter(words: pa.StringArray) -> NDArray[np.bool_]:
     """[len(words)] numbers and single characters (*2019*, *3d*, *x*): nouns in WordNet, codes in captions."""
     number = pc.match_substring_regex(words, r"^[0-9]")
     return np.asarray(pc.or_(number, pc.less_equal(pc.utf8_length(words), 1)), dtype=bool)
+
+
+def is_short_name(wordnet: WordNet, senses: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """[L] two-letter names of places, people and groups by their chosen sense (*un*, *de*): mostly other words."""
+    files = [number for number, name in LEXICOGRAPHER_FILES.items() if name in ("group", "location", "person")]
+    short = np.asarray(pc.less_equal(pc.utf8_length(wordnet.lemmas), 2), dtype=bool)
+    return short & np.isin(wordnet.lexicographer_files[senses], files)

@@ -58,9 +58,9 @@ class WordNet:
     word_starts: NDArray[np.int32]
     """[S + 1]"""
     word_lemmas: NDArray[np.int32]
-    """[N] lemma rows of each synset's words, in data.noun's order"""
+    """lemma rows of each synset's words, in data.noun's order; 35 more than senses, which know no capitals"""
     words: pa.StringArray
-    """[N] the same words with data.noun's capitals: dog, domestic_dog, Canis_familiaris"""
+    """the same words with data.noun's capitals: dog, domestic_dog, Canis_familiaris"""
     lemmas: pa.StringArray
     """[L] lower case, parts joined by "_", in index.noun's order"""
     sense_starts: NDArray[np.int32]
@@ -171,7 +171,7 @@ def unpack(content: bytes) -> WordNet:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop("header").tobytes())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise FormatError(
             PACKED_FILE,
             found=f"unreadable ({error})",

@@ -1,0 +1,47 @@
+"""What several tests share: a Spark session, real data where it is at hand, small label tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Tensor annotations in the trainer are promises about dtype and shape; the tests hold it to them.
+if importlib.util.find_spec("torch") is not None:
+    from jaxtyping import install_import_hook
+
+    install_import_hook("trainer", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """One session for all tests; starting one takes longer than most of them."""
+    pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
+    from pipeline.session import spark_session
+
+    with spark_session("local[2]", name="tests") as session:
+        session.conf.set("spark.sql.shuffle.partitions", "2")
+        yield session
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with captions/ and images/ of real corpora; set CATLIP_DATA where it lies elsewhere."""
+    place = Path(os.environ.get("CATLIP_DATA", ROOT.parent / "shared" / "data"))
+    if not (place / "captions").is_dir():
+        pytest.skip(f"no real data in {place}; set CATLIP_DATA")
+    return place
+
+
+def label_table(*rows: tuple[str, str, list[int]]) -> pa.Table:
+    """Rows of (shard, key, synsets) in the format's types."""
+    from vocab.label_shards import SCHEMA
+
+    return pa.table([list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []], schema=SCHEMA)

@@ -1,0 +1,74 @@
+"""The walls between the rooms: who may import whom, and what each needs to be installed."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def import_without(blocked: set[str], statement: str) -> subprocess.CompletedProcess[str]:
+    code = BLOCK.format(blocked=blocked) + statement
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize("package", ["vocab", "pipeline", "trainer"])
+def test_each_package_is_the_one_in_this_checkout(package: str) -> None:
+    file = importlib.import_module(package).__file__
+    assert file == str(ROOT / package / "__init__.py")
+
+
+def test_the_import_contracts_hold() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_an_executor_needs_numpy_pyarrow_and_spark_alone() -> None:
+    result = import_without(
+        {"torch", "timm", "tyro", "PIL", "pandas", "tqdm"},
+        "import pipeline.labeling, pipeline.tars, pipeline.writing, pipeline.captions; from vocab import labeler\n"
+        "import pyarrow as pa; print(labeler.load().label(pa.array(['dogs'])).to_pylist())",
+    )
+    assert result.stdout.strip() == "[[2084071]]", result.stderr
+
+
+def test_a_training_node_needs_no_spark() -> None:
+    pytest.importorskip("torch", reason="the trainer extra is not installed")
+    result = import_without({"pyspark", "py4j", "pandas"}, "import trainer.__main__, trainer.pretrain; print('ok')")
+    assert result.stdout.strip() == "ok", result.stderr
+
+
+def test_the_labels_work_from_a_zip_as_spark_ships_it(tmp_path: object) -> None:
+    import zipfile
+    from pathlib import Path
+
+    archive = Path(str(tmp_path)) / "rooms.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for file in [*ROOT.glob("vocab/*.py"), *ROOT.glob("vocab/data/*"), *ROOT.glob("pipeline/*.py")]:
+            zipped.write(file, file.relative_to(ROOT))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from vocab import labeler; import pyarrow as pa\n"
+    code += "print(labeler.__file__, labeler.load().label(pa.array(['dogs'])).to_pylist())"
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(archive)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert result.stdout.startswith(str(archive)), result.stderr
+    assert "[[2084071]]" in result.stdout

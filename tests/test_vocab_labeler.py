@@ -1,0 +1,119 @@
+"""Captions to synsets, as a table that can be read; then what must hold for every caption."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vocab import labeler, wordnet
+
+
+def names(*captions: str | None) -> list[set[str]]:
+    nouns = wordnet.load()
+    lists = labeler.load().label(pa.array(captions, pa.string())).to_pylist()
+    return [{nouns.name_of(nouns.row_of(synset)) for synset in synsets} for synsets in lists]
+
+
+CAPTIONS = {
+    # a noun is its synset
+    "a dog": "dog.n.01",
+    # synonyms merge
+    "a couch": "sofa.n.01",
+    "a sofa": "sofa.n.01",
+    "my automobile": "car.n.01",
+    "a bicycle, a phone and a tv": "bicycle.n.01 telephone.n.01 television.n.01",
+    # plurals, regular and not
+    "dogs, boxes and ladies": "dog.n.01 box.n.01 lady.n.01",
+    "geese, mice, wolves and children": "goose.n.01 mouse.n.01 wolf.n.01 child.n.01",
+    "two boxes on the beaches": "box.n.01 beach.n.01",
+    "hands": "hand.n.01",
+    "glasses on a bus": "spectacles.n.01 bus.n.01",
+    # possessives and apostrophes, typed either way
+    "the dog's ball": "dog.n.01 ball.n.01",
+    "the dogs’ ball": "dog.n.01 ball.n.01",
+    # nouns of several words; the longest wins and its parts are not labelled as well
+    "a golden retriever": "golden_retriever.n.01",
+    "Two Golden Retrievers": "golden_retriever.n.01",
+    "traffic lights at night": "traffic_light.n.01 night.n.01",
+    "ice cream": "ice_cream.n.01",
+    "ice-cream": "ice_cream.n.01",
+    "a cup of tea in New York City": "cup_of_tea.n.01 new_york.n.01",
+    "T-shirts": "jersey.n.03",
+    "a light at the traffic": "light.n.01 traffic.n.01",
+    # a picture shows the animal, where WordNet's corpora have too little to say
+    "a tiger": "tiger.n.02",
+    "a crane": "crane.n.04",
+    # words that are mostly something else, and words of grammar, are no nouns
+    "black, white and free": "",
+    "they are sitting in it, as he does": "",
+    "his": "",
+    "at home": "home.n.01",
+    "10 x 3 2019": "",
+    # what the web wraps around words
+    "<b>cat</b> &amp; dog": "cat.n.01 dog.n.01",
+    "cat%20dog": "cat.n.01 dog.n.01",
+    "<a href='dog.html'>cat</a>": "cat.n.01",
+    "http://dogs.com/dog.jpg": "",
+    "«dog»…cat!!!": "dog.n.01 cat.n.01",
+    "DOG Cat": "dog.n.01 cat.n.01",
+    "un chien noir": "",
+    "собака 犬 🐶": "",
+    "dog_cat": "dog.n.01 cat.n.01",
+    "100% cotton &": "cotton.n.01",
+    "%ff%fe dog &#xD800; &bogus;": "dog.n.01",
+    # nothing
+    "": "",
+    " \t\n\u3000": "",
+    "<><<>>&&%%": "",
+}
+
+
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_a_caption_gets_its_synsets(caption: str) -> None:
+    assert names(caption) == [set(CAPTIONS[caption].split())]
+
+
+def test_a_null_caption_gets_no_label() -> None:
+    assert names(None) == [set()]
+
+
+def test_no_caption_gives_no_list() -> None:
+    assert names() == []
+
+
+def test_a_slice_of_an_array_is_labelled_like_a_copy() -> None:
+    whole = pa.array(["a dog", "a cat", "<b>a sofa</b>", None, "mice"])
+    label = labeler.load().label
+    assert label(whole.slice(1, 3)).to_pylist() == label(whole).to_pylist()[1:4]
+
+
+def test_a_megabyte_of_text_is_labelled() -> None:
+    assert names("dog " * 250_000 + "cat") == [{"dog.n.01", "cat.n.01"}]
+
+
+def test_synsets_are_unique_and_ascending() -> None:
+    [synsets] = labeler.load().label(pa.array(["sofa couch dog dogs cat tiger tree dog"])).to_pylist()
+    assert synsets == sorted(set(synsets))
+    assert len(synsets) == 5
+
+
+def test_the_fingerprint_is_that_of_this_release() -> None:
+    """Other rules or tables give another one: raise RULES_VERSION, and note it under Format in CHANGELOG.md."""
+    assert labeler.load().fingerprint[:16] == "b7329454bc565679"
+
+
+words = st.sampled_from(
+    ["dog", "golden", "retriever", "hot", "traffic", "lights", "in", "ice", "cream", "&amp;", "<b>", "s"]
+)
+captions = st.one_of(st.none(), st.text(max_size=60), st.lists(words, max_size=9).map(" ".join))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(captions, max_size=8))
+def test_labels_do_not_depend_on_the_batch(batch: list[str | None]) -> None:
+    label = labeler.load().label
+    together = label(pa.array(batch, pa.string())).to_pylist()
+    alone = [label(pa.array([caption], pa.string())).to_pylist()[0] for caption in batch]
+    assert together == alone

@@ -1,0 +1,148 @@
+"""The vocabulary: which synsets are classes, in which order, and the file that holds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vocab.errors import CatlipError, FormatError, InputError
+from vocab.vocabulary import METADATA_KEY, Vocabulary
+
+DOG, CAT, SOFA, TREE = 2084071, 2121620, 4256520, 13104059
+COUNTS = {CAT: 7, DOG: 9, TREE: 7, SOFA: 1}
+
+
+def table(counts: dict[int, int]) -> pa.Table:
+    return pa.table(
+        {"synset": pa.array(list(counts), pa.int32()), "captions": pa.array(list(counts.values()), pa.int64())}
+    )
+
+
+@pytest.fixture
+def vocabulary() -> Vocabulary:
+    return Vocabulary.from_counts(table(COUNTS), rows=12, min_count=2, sources=("abc",))
+
+
+def test_classes_are_the_most_frequent_first_and_ties_go_by_synset(vocabulary: Vocabulary) -> None:
+    assert vocabulary.synsets.tolist() == [DOG, CAT, TREE]
+    assert vocabulary.captions.tolist() == [9, 7, 7]
+
+
+def test_a_synset_seen_exactly_min_count_times_is_kept() -> None:
+    assert len(Vocabulary.from_counts(table(COUNTS), rows=12, min_count=7)) == 3
+
+
+def test_top_k_keeps_k_classes_and_knows_their_least_count() -> None:
+    vocabulary = Vocabulary.from_counts(table(COUNTS), rows=12, top_k=2)
+    assert (vocabulary.synsets.tolist(), vocabulary.min_count) == ([DOG, CAT], 7)
+
+
+def test_classes_have_names_and_wnids(vocabulary: Vocabulary) -> None:
+    assert vocabulary.names == ["dog.n.01", "cat.n.01", "tree.n.01"]
+    assert vocabulary.wnids == ["n02084071", "n02121620", "n13104059"]
+
+
+def test_synsets_become_classes_and_unknown_ones_minus_one(vocabulary: Vocabulary) -> None:
+    found = vocabulary.classes_of(np.array([TREE, 1, DOG, SOFA, 2**31 - 1], dtype=np.int32))
+    assert found.tolist() == [2, -1, 0, -1, -1]
+    assert vocabulary.classes_of(np.zeros(0, dtype=np.int32)).tolist() == []
+
+
+@given(st.permutations(sorted(COUNTS)))
+def test_the_order_of_the_counts_changes_nothing(order: list[int]) -> None:
+    shuffled = Vocabulary.from_counts(table({s: COUNTS[s] for s in order}), rows=12, min_count=1)
+    assert shuffled.synsets.tolist() == [DOG, CAT, TREE, SOFA]
+
+
+@given(st.lists(st.integers(1, 50), unique=True, min_size=1), st.lists(st.integers(1, 60)))
+def test_classes_of_equals_a_plain_search(synsets: list[int], wanted: list[int]) -> None:
+    vocabulary = Vocabulary(np.array(synsets, np.int32), np.ones(len(synsets), np.int64), rows=1, min_count=1)
+    plain = [synsets.index(synset) if synset in synsets else -1 for synset in wanted]
+    assert vocabulary.classes_of(np.array(wanted, dtype=np.int32)).tolist() == plain
+
+
+def test_a_saved_vocabulary_reads_the_same(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    vocabulary.save(tmp_path / "v.parquet")
+    read = Vocabulary.load(tmp_path / "v.parquet")
+    assert read.synsets.tolist() == vocabulary.synsets.tolist()
+    assert read.captions.tolist() == vocabulary.captions.tolist()
+    assert (read.rows, read.min_count, read.sources) == (12, 2, ("abc",))
+    assert read.fingerprint == vocabulary.fingerprint
+
+
+def test_the_file_has_the_columns_of_the_format(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    vocabulary.save(tmp_path / "v.parquet")
+    [dog, *_] = pq.read_table(tmp_path / "v.parquet").to_pylist()
+    assert dog == {
+        "label": 0,
+        "synset": "n02084071",
+        "captions": 9,
+        "name": "dog.n.01",
+        "lemmas": ["dog", "domestic_dog", "Canis_familiaris"],
+    }
+
+
+def test_the_same_vocabulary_gives_the_same_bytes(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    vocabulary.save(tmp_path / "a.parquet")
+    vocabulary.save(tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_the_fingerprint_is_that_of_the_ordered_classes(vocabulary: Vocabulary) -> None:
+    other = Vocabulary(vocabulary.synsets[::-1], vocabulary.captions, rows=12, min_count=2)
+    assert other.fingerprint != vocabulary.fingerprint
+
+
+@pytest.mark.parametrize("rule", [{}, {"min_count": 1, "top_k": 1}, {"min_count": 0}, {"top_k": 0}, {"min_count": 10}])
+def test_a_rule_that_gives_no_vocabulary_is_refused(rule: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="vocabulary: found"):
+        Vocabulary.from_counts(table(COUNTS), rows=12, **rule)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"no such file.*python -m pipeline prune"):
+        Vocabulary.load(tmp_path / "v.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"text"])
+def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "v.parquet").write_bytes(content)
+    with pytest.raises(FormatError, match="no readable Parquet file"):
+        Vocabulary.load(tmp_path / "v.parquet")
+
+
+def test_another_parquet_file_is_refused(tmp_path: Path) -> None:
+    pq.write_table(table(COUNTS), tmp_path / "v.parquet")
+    with pytest.raises(FormatError, match="something else"):
+        Vocabulary.load(tmp_path / "v.parquet")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (b'"version": 1', b'"version": 2', "format version 2, written by a newer release"),
+        (b'"rows"', b'"rowz"', "unreadable metadata"),
+        (b'"fingerprint": "', b'"fingerprint": "0', "do not match the fingerprint"),
+    ],
+)
+def test_altered_metadata_is_refused(
+    vocabulary: Vocabulary, tmp_path: Path, old: bytes, new: bytes, found: str
+) -> None:
+    altered = vocabulary.to_table()
+    header = altered.schema.metadata[METADATA_KEY]
+    assert old in header
+    pq.write_table(altered.replace_schema_metadata({METADATA_KEY: header.replace(old, new)}), tmp_path / "v.parquet")
+    with pytest.raises(FormatError, match=found):
+        Vocabulary.load(tmp_path / "v.parquet")
+
+
+def test_reordered_classes_are_refused(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    pq.write_table(vocabulary.to_table().take([1, 0, 2]), tmp_path / "v.parquet")
+    with pytest.raises(CatlipError, match="do not match the fingerprint"):
+        Vocabulary.load(tmp_path / "v.parquet")
