@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from pipeline.inputs import SCHEME_PATTERN
@@ -34,7 +35,8 @@ def explained() -> Iterator[None]:
     """Raise InputError in place of a Spark failure that is an unreadable input file; let every other one through."""
     try:
         yield
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
+        # A failed write reaches Python unconverted, as py4j's own exception.
         explanation = explain(str(error))
         if explanation is None:
             raise

@@ -1,0 +1,76 @@
+"""Which files are the input, how they are stored, what their shards are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.inputs import Inputs, list_inputs
+from vocab.errors import InputError
+
+
+def touch(folder: Path, *names: str) -> str:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "stored"),
+    [
+        (["a.parquet"], "parquet"),
+        (["a.tsv", "b.tsv.gz"], "tsv"),
+        (["a.csv.gz"], "csv"),
+        (["a.jsonl", "b.ndjson"], "jsonl"),
+        (["00000.tar", "00001.tar"], "webdataset"),
+        (["00000.tar", "00000.parquet", "00000_stats.json"], "img2dataset"),
+    ],
+)
+def test_the_format_is_told_by_the_names(tmp_path: Path, names: list[str], stored: str) -> None:
+    assert list_inputs((touch(tmp_path, *names),), "auto").format == stored
+
+
+def test_files_of_two_formats_need_a_named_format(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a.tsv", "b.parquet")
+    with pytest.raises(InputError, match=r"files of parquet and tsv.*Name the --format"):
+        list_inputs((folder,), "auto")
+    assert [Path(f.path).name for f in list_inputs((folder,), "tsv").files] == ["a.tsv"]
+
+
+def test_unique_stems_name_the_shards(tmp_path: Path) -> None:
+    inputs = list_inputs((touch(tmp_path, "x/00000.tar", "y/00001.tar"),), "auto")
+    assert [inputs.shard_of(f.path) for f in inputs.files] == ["00000", "00001"]
+
+
+def test_repeated_stems_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "emoji/00000.tar", "coco/00000.tar", "coco/00001.tar")
+    inputs = list_inputs((str(tmp_path / "emoji"), str(tmp_path / "coco")), "auto")
+    assert [inputs.shard_of(f.path) for f in inputs.files] == ["coco/00000", "coco/00001", "emoji/00000"]
+
+
+def test_globs_folders_and_files_may_overlap(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a.tsv", "b/c.tsv", "b/d.txt")
+    inputs = list_inputs((folder, f"{folder}/*.tsv", f"{folder}/a.tsv", f"{folder}/b/[c].tsv"), "auto")
+    assert [inputs.shard_of(f.path) for f in inputs.files] == ["a", "c"]
+
+
+def test_hidden_and_temporary_files_are_no_input(tmp_path: Path) -> None:
+    inputs = list_inputs((touch(tmp_path, "a.parquet", ".b.parquet", "_tmp/c.parquet"),), "auto")
+    assert [Path(f.path).name for f in inputs.files] == ["a.parquet"]
+
+
+@pytest.mark.parametrize("place", ["missing", "missing/*.tsv", "empty"])
+def test_a_place_without_input_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=place.split("/", maxsplit=1)[0]):
+        list_inputs((str(tmp_path / place),), "auto")
+
+
+@pytest.mark.parametrize(
+    ("path", "shard"),
+    [("file:///d/00017.tar", "00017"), ("s3a://b/x.y.tsv.gz", "x.y"), ("/d/a.parquet", "a"), ("a b.jsonl", "a b")],
+)
+def test_a_stem_has_no_folder_and_no_extension(path: str, shard: str) -> None:
+    assert Inputs("tsv", (), None).shard_of(path) == shard

@@ -1,0 +1,267 @@
+"""The Spark job: every stored format in, a label directory out; and what it does with bad input."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import Label, Prune
+from pipeline.prune import prune
+from pipeline.run import label_captions
+from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
+from vocab.label_shards import LabelShards, write_label_shards
+from vocab.manifest import Manifest
+from vocab.vocabulary import Vocabulary
+
+DOG, CAT, SOFA, MOUSE = 2084071, 2121620, 4256520, 2330245
+
+
+def run(spark: Any, captions: Path | tuple[Path, ...], **options: Any) -> tuple[Manifest, LabelShards]:
+    places = captions if isinstance(captions, tuple) else (captions,)
+    out = places[0].parent / "labels"
+    manifest = label_captions(spark, Label(captions=tuple(map(str, places)), out=str(out), **options))
+    return manifest, LabelShards.open(out)
+
+
+def rows(labels: LabelShards) -> list[tuple[str, str, list[int]]]:
+    return [(row["shard"], row["key"], row["synsets"]) for row in labels.read_all().to_pylist()]
+
+
+def reasons(labels: LabelShards) -> dict[str, str]:
+    return {row["key"]: row["reason"] for row in labels.rejects().to_pylist()}
+
+
+def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def test_parquet(spark: Any, tmp_path: Path) -> None:
+    table = pa.table({"TEXT": ["a dog", None, "couch", ""], "more": [["cats"], ["a mouse", None], [], None]})
+    pq.write_table(table, tmp_path / "web.parquet")
+    manifest, labels = run(spark, tmp_path / "web.parquet", caption_columns=("TEXT", "more"))
+    assert rows(labels) == [
+        ("web", "000000000", [DOG, CAT]),
+        ("web", "000000001", [MOUSE]),
+        ("web", "000000002", [SOFA]),
+        ("web", "000000003", []),
+    ]
+    assert (manifest.rows, manifest.labelled, manifest.empty, manifest.rejected) == (4, 3, 1, 0)
+    assert sorted(p.name for p in (tmp_path / "labels").iterdir() if not p.name.startswith("part-")) == [
+        "counts.parquet",
+        "manifest.json",
+        "rejects.parquet",
+    ]
+
+
+def test_a_uid_and_a_shard_column_are_used_where_they_are_named(spark: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"caption": ["dog", "cat"], "uid": ["b", None], "s": ["x", "y"]}), tmp_path / "a.parquet")
+    _, labels = run(spark, tmp_path / "a.parquet", key_column="uid", shard_column="s")
+    assert rows(labels) == [("x", "b", [DOG])]
+    assert labels.rejects().to_pylist() == [{"shard": "y", "key": "", "reason": "null_key"}]
+
+
+def test_tsv_with_and_without_a_header(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "head.tsv").write_bytes(b'caption\turl\na dog\thttp://x\n"a cat\tu\n\n')
+    (tmp_path / "bare.tsv.gz").write_bytes(gzip.compress(b"http://x\tmice\nhttp://y\n"))
+    _, labels = run(spark, tmp_path / "head.tsv")
+    assert rows(labels) == [("head", "000000000", [DOG]), ("head", "000000001", [CAT]), ("head", "000000002", [])]
+    out = tmp_path / "second"
+    label_captions(spark, Label((str(tmp_path / "bare.tsv.gz"),), str(out), columns=("url", "caption")))
+    assert rows(LabelShards.open(out)) == [("bare", "000000000", [MOUSE])]
+    assert reasons(LabelShards.open(out)) == {"000000001": "null_caption"}
+
+
+def test_csv_with_quotes_and_line_breaks(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'id,caption\n7,"a dog,\na ""cat"""\n8,sofa\n9,b\xff\n')
+    _, labels = run(spark, tmp_path / "a.csv", key_column="id")
+    assert rows(labels) == [("a", "7", [DOG, CAT]), ("a", "8", [SOFA])]
+    assert reasons(labels) == {"9": "not_utf8"}
+
+
+def test_jsonl_with_texts_lists_and_broken_lines(spark: Any, tmp_path: Path) -> None:
+    lines = [
+        b'{"caption": ["dogs", "a cat"]}',
+        b'{"caption": "[sofa] 2"}',
+        b"{broken",
+        b'{"other": 1}',
+        b'{"caption": "\xff"}',
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    manifest, labels = run(spark, tmp_path / "a.jsonl")
+    assert rows(labels) == [("a", "000000000", [DOG, CAT]), ("a", "000000001", [SOFA])]
+    assert reasons(labels) == {"000000002": "malformed_record", "000000003": "null_caption", "000000004": "not_utf8"}
+    assert manifest.rows == 5
+
+
+def test_webdataset_tars(spark: Any, tmp_path: Path) -> None:
+    for shard in ("00000", "00001"):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            add_member(tar, f"{shard}7.jpg", b"\xff\xd8 never read")
+            add_member(tar, f"{shard}7.txt", b"a dog")
+            add_member(tar, f"{shard}7.json", json.dumps({"alts": ["a cat", 3]}).encode())
+            add_member(tar, f"{shard}8.jpg", b"")
+            add_member(tar, f"{shard}9.txt", b"sofa")
+    manifest, labels = run(
+        spark, (tmp_path / "00000.tar", tmp_path / "00001.tar"), caption_columns=("txt", "json.alts")
+    )
+    assert rows(labels) == [
+        ("00000", "000007", [DOG, CAT]),
+        ("00000", "000009", [SOFA]),
+        ("00001", "000017", [DOG, CAT]),
+        ("00001", "000019", [SOFA]),
+    ]
+    assert reasons(labels) == {"000008": "no_caption", "000018": "no_caption"}
+    assert [(Path(f.path).name, f.rows, f.rejected) for f in manifest.inputs] == [
+        ("00000.tar", 3, 1),
+        ("00001.tar", 3, 1),
+    ]
+
+
+def test_img2dataset_folders_respect_the_status(spark: Any, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        (tmp_path / "in" / folder / "00000.tar").write_bytes(b"")
+        sidecar = {"key": ["0", "1"], "caption": ["dog", "cat"], "status": ["success", "failed_to_download"]}
+        pq.write_table(pa.table(sidecar), tmp_path / "in" / folder / "00000.parquet")
+    manifest, labels = run(spark, (tmp_path / "in" / "a", tmp_path / "in" / "b"))
+    assert rows(labels) == [("a/00000", "0", [DOG]), ("b/00000", "0", [DOG])]
+    assert reasons(labels) == {"1": "status:failed_to_download"}
+    assert manifest.config["format"] == "img2dataset"
+
+
+def test_paths_with_spaces_and_signs_keep_their_names(spark: Any, tmp_path: Path) -> None:
+    place = tmp_path / "a b+c%20"
+    place.mkdir()
+    pq.write_table(pa.table({"caption": ["dog"]}), place / "ä #1.parquet")
+    manifest, labels = run(spark, place / "ä #1.parquet")
+    assert rows(labels) == [("ä #1", "000000000", [DOG])]
+    assert manifest.inputs[0].rows == 1
+
+
+def test_hostile_captions_are_labelled_or_rejected_never_lost(spark: Any, tmp_path: Path) -> None:
+    captions = [b"dog", b"\xff\xfe", b"x" * (1 << 20), b"dog " * 10_000, b" ", b"", b"<&%" * 1000]
+    offsets = pa.array([0, *(sum(map(len, captions[: i + 1])) for i in range(len(captions)))], pa.int32())
+    column = pa.StringArray.from_buffers(len(captions), offsets.buffers()[1], pa.py_buffer(b"".join(captions)))
+    pq.write_table(pa.table({"caption": column}), tmp_path / "a.parquet")
+    manifest, labels = run(spark, tmp_path / "a.parquet")
+    assert [synsets for _, _, synsets in rows(labels)] == [[DOG], [DOG], [], [], []]
+    assert reasons(labels) == {"000000001": "not_utf8", "000000002": "caption_too_long"}
+    assert (manifest.rows, manifest.labelled, manifest.empty, manifest.rejected) == (7, 2, 3, 2)
+
+
+def test_files_are_few_sorted_and_in_order(spark: Any, tmp_path: Path) -> None:
+    keys = [f"{i * 7919 % 1000:04d}" for i in range(1000)]
+    pq.write_table(pa.table({"caption": ["dog"] * 1000, "key": keys}), tmp_path / "a.parquet")
+    manifest, labels = run(spark, tmp_path / "a.parquet", key_column="key", rows_per_file=400)
+    parts = [f for f in manifest.files if f.path.startswith("part-")]
+    assert len(parts) == 3
+    assert sum(f.rows for f in parts) == 1000
+    assert [key for _, key, _ in rows(labels)] == sorted(keys)
+
+
+def test_two_runs_give_the_same_counts_and_vocabulary(spark: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"caption": ["dog", "dog cat", "sofa"]}), tmp_path / "a.parquet")
+    for name in ("one", "two"):
+        label_captions(spark, Label((str(tmp_path / "a.parquet"),), str(tmp_path / name)))
+        prune(Prune((str(tmp_path / name),), tmp_path / f"{name}.parquet", min_count=1))
+    assert (tmp_path / "one/counts.parquet").read_bytes() == (tmp_path / "two/counts.parquet").read_bytes()
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    vocabulary = Vocabulary.load(tmp_path / "one.parquet")
+    assert vocabulary.synsets.tolist() == [DOG, CAT, SOFA]
+    assert (vocabulary.captions.tolist(), vocabulary.rows) == ([2, 1, 1], 3)
+
+
+def test_a_parquet_file_without_the_column_is_refused(spark: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"TEXT": ["dog"], "URL": ["u"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: found columns TEXT, URL; wanted a column 'caption'"):
+        run(spark, tmp_path / "a.parquet")
+    assert not (tmp_path / "labels").exists()
+
+
+def test_a_truncated_gzip_is_named(spark: Any, tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join(b"%d dogs\t%d\n" % (i, i * i) for i in range(50_000)))
+    (tmp_path / "cut.tsv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.tsv\.gz: found a file that cannot be read .*Download it again"):
+        run(spark, tmp_path / "cut.tsv.gz", columns=("caption", "n"))
+    assert not (tmp_path / "labels" / "manifest.json").exists()
+
+
+def test_a_truncated_parquet_file_is_named(spark: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"caption": ["dog"] * 1000}), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"a\.parquet: found a file that cannot be read"):
+        run(spark, tmp_path / "a.parquet")
+
+
+def test_a_truncated_tar_keeps_its_whole_samples_and_counts_the_broken_one(spark: Any, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        add_member(tar, "1.txt", b"a dog")
+        add_member(tar, "2.txt", b"a cat")
+        add_member(tar, "2.jpg", b"x" * 5000)
+    (tmp_path / "0.tar").write_bytes((tmp_path / "0.tar").read_bytes()[:4000])
+    _, labels = run(spark, tmp_path / "0.tar")
+    assert rows(labels) == [("0", "1", [DOG])]
+    assert reasons(labels) == {"2": "truncated_tar"}
+
+
+def test_a_file_that_is_no_tar_is_named(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(b"<html>404</html>" * 100)
+    with pytest.raises(InputError, match=r"0\.tar: found no tar"):
+        run(spark, tmp_path / "0.tar")
+
+
+def test_one_sample_twice_is_refused(spark: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"caption": ["dog", "cat"], "uid": ["x", "x"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"sample a/x: found two rows with this \(shard, key\)"):
+        run(spark, tmp_path / "a.parquet", key_column="uid")
+    with pytest.raises(FormatError, match=r"no manifest\.json"):
+        LabelShards.open(tmp_path / "labels")
+
+
+def test_an_output_directory_that_holds_something_is_refused(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "mine.txt").write_text("keep")
+    (tmp_path / "a.tsv").write_text("caption\ndog\n")
+    with pytest.raises(OutputExistsError, match=r"mine\.txt"):
+        run(spark, tmp_path / "a.tsv")
+    assert [p.name for p in (tmp_path / "labels").iterdir()] == ["mine.txt"]
+
+
+def test_input_of_which_no_row_can_be_labelled_is_refused(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "dog"}\n{"text": "cat"}\n')
+    with pytest.raises(
+        InputError, match=r"a\.jsonl: found 2 rows null_caption; wanted at least one row with a caption"
+    ):
+        run(spark, tmp_path / "a.jsonl")
+
+
+def test_counts_of_several_corpora_are_added_before_the_threshold(tmp_path: Path) -> None:
+    from tests.conftest import label_table
+
+    for name, fingerprint in (("a", "f"), ("b", "f"), ("c", "g")):
+        table = label_table(("0", "k", [DOG]), ("0", "l", [CAT] if name == "b" else []))
+        write_label_shards(tmp_path / name, table, labeler="wordnet", fingerprint=fingerprint)
+    both = prune(Prune((str(tmp_path / "a"), str(tmp_path / "b")), tmp_path / "v.parquet", min_count=2))
+    assert (both.synsets.tolist(), both.rows, len(both.sources)) == ([DOG], 4, 2)
+    with pytest.raises(MismatchError, match="Label both corpora with the same release"):
+        prune(Prune((str(tmp_path / "a"), str(tmp_path / "c")), tmp_path / "w.parquet", min_count=1))
+    with pytest.raises(OutputExistsError):
+        prune(Prune((str(tmp_path / "a"),), tmp_path / "v.parquet", min_count=1))
+
+
+def test_real_captions_are_all_accounted_for(spark: Any, tmp_path: Path, real_data: Path) -> None:
+    out = str(tmp_path / "labels")
+    source = (str(real_data / "captions" / "img2dataset_test_10000.parquet"),)
+    manifest = label_captions(spark, Label(source, out, caption_columns=("TEXT",)))
+    assert manifest.rows == 10_000 == manifest.labelled + manifest.empty + manifest.rejected
+    assert len(LabelShards.open(out).read_shard("img2dataset_test_10000")) == 10_000 - manifest.rejected
