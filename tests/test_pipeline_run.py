@@ -139,11 +139,12 @@ def test_img2dataset_folders_respect_the_status(spark: Any, tmp_path: Path) -> N
     assert manifest.config["format"] == "img2dataset"
 
 
-def test_paths_with_spaces_and_signs_keep_their_names(spark: Any, tmp_path: Path) -> None:
+def test_paths_with_dots_spaces_and_signs_keep_their_names(spark: Any, tmp_path: Path) -> None:
     place = tmp_path / "a b+c%20"
     place.mkdir()
+    (tmp_path / "other").mkdir()
     pq.write_table(pa.table({"caption": ["dog"]}), place / "ä #1.parquet")
-    manifest, labels = run(spark, place / "ä #1.parquet")
+    manifest, labels = run(spark, tmp_path / "other" / ".." / place.name / "ä #1.parquet")
     assert rows(labels) == [("ä #1", "000000000", [DOG])]
     assert manifest.inputs[0].rows == 1
 

@@ -25,7 +25,8 @@ HASH_BLOCK = 1 << 22
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened."""
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:/", str(place)) is None:
-        return pafs.LocalFileSystem(), str(Path(place).absolute())
+        # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
+        return pafs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100 - resolve() would follow links
     try:
         # Hadoop writes file:/tmp/x where the standard writes file:///tmp/x.
         filesystem, path = pafs.FileSystem.from_uri(re.sub(r"^file:/+", "file:///", str(place)))

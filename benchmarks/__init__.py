@@ -1,0 +1,1 @@
+"""This project beside its peers, measured in one run; each script's last line is one JSON object."""
