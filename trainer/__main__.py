@@ -1,0 +1,58 @@
+"""`python -m trainer pretrain RECIPE [--field value ...]`"""
+
+from __future__ import annotations
+
+import sys
+
+import tyro
+
+from trainer.config import PretrainConfig
+from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
+from vocab.errors import run_cli
+
+USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
+
+  pretrain    images and label shards to weights; python -m trainer pretrain --help lists the recipes,
+              python -m trainer pretrain RECIPE --help their fields
+
+The same command runs on several processes: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
+"""
+
+RECIPES = {
+    "sample": sample,
+    "vit-b16-cc3m": vit_b16_cc3m,
+    "vit-b16-datacomp": vit_b16_datacomp,
+    "vit-l16-datacomp": vit_l16_datacomp,
+    "vit-h16-datacomp": vit_h16_datacomp,
+}
+
+
+def main() -> None:
+    """Read the verb, then its configuration."""
+    match sys.argv[1:]:
+        case ["pretrain", *arguments]:
+            config = read_config(arguments)
+            # Imported here: --help should not wait for torch.
+            from trainer.pretrain import pretrain
+
+            pretrain(config)
+        case [] | ["-h"] | ["--help"]:
+            sys.stdout.write(USAGE)
+        case [verb, *_]:
+            sys.stderr.write(f"error: no verb {verb!r}\n{USAGE}")
+            sys.exit(2)
+
+
+def read_config(arguments: list[str]) -> PretrainConfig:
+    """A recipe with the fields that the command line overrides."""
+    config: PretrainConfig = tyro.extras.overridable_config_cli(
+        {name: ((recipe.__doc__ or "").partition("\n")[0], recipe.CONFIG) for name, recipe in RECIPES.items()},
+        prog="python -m trainer pretrain",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return config
+
+
+if __name__ == "__main__":
+    run_cli(main)

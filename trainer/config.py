@@ -1,0 +1,251 @@
+"""What a pre-training run is told: frozen dataclasses, a docstring under every field, which is also its --help.
+
+In: a recipe (`trainer/recipes/`) and the command line. Out: one `PretrainConfig`, checked before any data is read,
+written as config.json into the run directory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vocab.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Images, their labels, and how a batch is made of them."""
+
+    images: tuple[str, ...] = ()
+    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar" """
+    labels: str = ""
+    """label shards of these images, made by `python -m pipeline label`"""
+    vocabulary: str = ""
+    """vocabulary.parquet pruned from these labels, made by `python -m pipeline prune`"""
+    eval_images: tuple[str, ...] = ()
+    """tars to evaluate on; without them the last `holdout-shards` tars of `images` are held out"""
+    eval_labels: str | None = None
+    """label shards of `eval-images`, if not the same as `labels`"""
+    holdout_shards: int = 1
+    """tars of `images`, from the end of the sorted list, kept out of training for evaluation"""
+    allow_foreign_vocabulary: bool = False
+    """accept a vocabulary that was not counted from these labels"""
+    image_size: int = 224
+    """side of the square the model sees, pixels"""
+    batch_size: int = 2048
+    """images per optimisation step, over all processes"""
+    min_crop_area: float = 0.08
+    """least share of the image's area in a random resized crop"""
+    flip: bool = True
+    """mirror half of the training images"""
+    eval_crop: float = 0.875
+    """share of the shorter side that the centre crop of evaluation keeps"""
+    unlabelled: Literal["keep", "drop"] = "keep"
+    """samples whose caption holds no noun of WordNet: all negative, as in the paper, or left out"""
+    max_unmatched_share: float = 0.5
+    """stop if more of the first shards' samples than this have no row in the labels"""
+    shuffle_shards: int = 16
+    """tars whose samples are shuffled together"""
+    workers: int = 4
+    """data loading processes per rank; 0 loads in the training process"""
+    max_pixels: int = 89_478_485
+    """larger images are skipped as decompression bombs, before they are decoded"""
+    max_member_bytes: int = 64 << 20
+    """larger tar members are skipped unread"""
+    max_bad_share: float = 0.1
+    """stop once more samples than this share are bad (after the first 100)"""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The vision transformer, by timm's names. Unset sizes are the architecture's own."""
+
+    model: str = "vit_base_patch16_224"
+    """timm architecture"""
+    patch_size: int | None = None
+    """side of a patch, pixels"""
+    embed_dim: int | None = None
+    """width"""
+    depth: int | None = None
+    """number of blocks"""
+    num_heads: int | None = None
+    """attention heads"""
+    global_pool: Literal["token", "avg", "map"] | None = None
+    """what the classifier reads: class token, average of the patches, or attention pooling"""
+    drop_path: float = 0.0
+    """stochastic depth rate of the last block"""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW, warm-up and cosine, EMA. Defaults: CatLIP's ViT-B/16."""
+
+    steps: int = 200_000
+    """optimisation steps of the whole run"""
+    warmup_steps: int = 10_000
+    """steps of linear warm-up"""
+    start_lr: float = 1e-6
+    """learning rate before the first step"""
+    peak_lr: float = 1e-3
+    """learning rate after warm-up"""
+    final_lr: float = 1e-5
+    """learning rate at the last step"""
+    beta1: float = 0.9
+    """decay of AdamW's first moment"""
+    beta2: float = 0.999
+    """decay of AdamW's second moment"""
+    weight_decay: float = 0.2
+    """weight decay; none on norms, biases, position and class tokens"""
+    clip_norm: float = 1.0
+    """largest norm of the gradient"""
+    accumulate: int = 1
+    """parts in which a process takes its share of the batch, one backward pass each"""
+    ema_momentum: float = 0.0005
+    """share of the new weights in the moving average that is evaluated and released"""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how the run happens, and what it writes."""
+
+    out: Path = Path("runs/pretrain")
+    """run directory; naming the directory of a stopped run continues it"""
+    seed: int = 0
+    """decides initial weights, order, crops and flips"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on CUDA, float32 on the CPU"""
+    compile: bool = False
+    """torch.compile the model"""
+    threads: int | None = None
+    """CPU threads of a process; unset leaves torch's choice"""
+    log_every: int = 50
+    """steps between two lines of metrics.jsonl"""
+    eval_every: int = 0
+    """steps between evaluations; 0 evaluates at the end only"""
+    eval_limit: int = 20_000
+    """images to evaluate on at most, the first ones of the held-out tars"""
+    eval_workers: int = 2
+    """data loading processes per rank while evaluating"""
+    checkpoint_every: int = 1000
+    """steps between checkpoints; the last step always has one"""
+    keep_checkpoints: int = 2
+    """newest checkpoints to keep"""
+    gallery: int = 24
+    """held-out pictures shown on page.html"""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Pre-train a vision transformer on synsets mined from captions."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+# A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.
+# `steps` bends the cosine from here on, which is what whoever changes it wants.
+CHANGEABLE = (
+    "optim.steps data.max_bad_share run.out run.device run.compile run.threads run.log_every run.eval_every "
+    "run.eval_limit run.eval_workers run.checkpoint_every run.keep_checkpoints run.gallery"
+).split()
+
+
+def check(config: PretrainConfig, *, world: int) -> None:
+    """Raise InputError for the first option that cannot work, `world` being the number of processes."""
+    data, model, optim, run = config.data, config.model, config.optim, config.run
+    for name, value in [("images", data.images), ("labels", data.labels), ("vocabulary", data.vocabulary)]:
+        _require(bool(value), name, "nothing", "a path", f"Add: --{name} PATH.")
+    parts = world * optim.accumulate
+    _require(
+        optim.accumulate > 0 and data.batch_size > 0 and data.batch_size % parts == 0,
+        "batch-size",
+        f"{data.batch_size}",
+        f"a multiple of {world} processes x {optim.accumulate} parts",
+        f"Choose {max(1, round(data.batch_size / max(1, parts))) * max(1, parts)}, or another --accumulate.",
+    )
+    positive = {
+        "image-size": data.image_size,
+        "shuffle-shards": data.shuffle_shards,
+        "max-pixels": data.max_pixels,
+        "max-member-bytes": data.max_member_bytes,
+        "steps": optim.steps,
+        "clip-norm": optim.clip_norm,
+        "log-every": run.log_every,
+        "checkpoint-every": run.checkpoint_every,
+        "keep-checkpoints": run.keep_checkpoints,
+        "eval-limit": run.eval_limit,
+        "min-crop-area": data.min_crop_area,
+        "eval-crop": data.eval_crop,
+        "ema-momentum": optim.ema_momentum,
+    }
+    for name, number in positive.items():
+        _require(number > 0, name, f"{number}", "more than 0", f"Choose a larger --{name}.")
+    shares = ("min-crop-area", "eval-crop", "ema-momentum")
+    for name in shares:
+        _require(positive[name] <= 1, name, f"{positive[name]}", "at most 1", f"Choose a smaller --{name}.")
+    for name, number in {
+        "workers": data.workers,
+        "eval-workers": run.eval_workers,
+        "warmup-steps": optim.warmup_steps,
+        "eval-every": run.eval_every,
+        "holdout-shards": data.holdout_shards,
+        "gallery": run.gallery,
+        "seed": run.seed,
+    }.items():
+        _require(number >= 0, name, f"{number}", "0 or more", f"Choose a larger --{name}.")
+    _require(
+        optim.warmup_steps < optim.steps,
+        "warmup-steps",
+        f"{optim.warmup_steps} of {optim.steps} steps",
+        "fewer than all steps",
+        "Lower --warmup-steps or raise --steps.",
+    )
+    _require(
+        bool(data.eval_images) or data.holdout_shards > 0,
+        "holdout-shards",
+        "0, and no --eval-images",
+        "something to evaluate on",
+        "Give one of the two.",
+    )
+    if model.embed_dim is not None and model.num_heads is not None:
+        _require(
+            model.embed_dim % model.num_heads == 0,
+            "embed-dim",
+            f"{model.embed_dim} for {model.num_heads} heads",
+            "a multiple of the heads",
+            "Change --embed-dim or --num-heads.",
+        )
+
+
+def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:
+    if not holds:
+        raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)
+
+
+def to_json(config: PretrainConfig) -> str:
+    """The text of config.json."""
+    return json.dumps(asdict(config), indent=2, default=str) + "\n"
+
+
+def differences(stored: dict[str, Any], config: PretrainConfig) -> dict[str, tuple[object, object]]:
+    """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside."""
+    now = _flat(json.loads(to_json(config)))
+    before = _flat(stored)
+    return {
+        name: (before.get(name), now.get(name))
+        for name in sorted(before.keys() | now.keys())
+        if name not in CHANGEABLE and before.get(name) != now.get(name)
+    }
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

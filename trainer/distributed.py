@@ -1,0 +1,93 @@
+"""Processes and devices: the same command on one CPU, one GPU, or several processes under torchrun.
+
+In: torchrun's environment, or none. Out: a `Place` for this process, and the few exchanges that the trainer needs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from vocab.errors import MissingRequirementError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among the others, and what it computes on."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one process that writes."""
+        return self.rank == 0
+
+
+def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
+    """The device of a process. Raises MissingRequirementError for CUDA where there is none."""
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise MissingRequirementError(
+            "--device cuda",
+            found="no CUDA device that torch can use",
+            wanted="a GPU and its driver",
+            remedy="Use --device cpu, or check nvidia-smi and the torch build.",
+        )
+    if choice == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise MissingRequirementError(
+            f"GPU {local_rank}",
+            found=f"{torch.cuda.device_count()} GPUs",
+            wanted="one for each process of this machine",
+            remedy="Lower torchrun --nproc-per-node.",
+        )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def join_processes(choice: str) -> Iterator[Place]:
+    """This process's place; under torchrun as a member of the process group, which is left at the end."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = device_of(choice, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Place(0, 1, device)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Place(rank, world, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def gather(value: Any, place: Place) -> list[Any]:
+    """Every rank's value, in the order of ranks, on every rank."""
+    if place.world == 1:
+        return [value]
+    values: list[Any] = [None] * place.world
+    dist.all_gather_object(values, value)
+    return values
+
+
+def gather_on_main(value: Any, place: Place) -> list[Any]:
+    """Every rank's value, in the order of ranks, on the main rank; nothing on the others."""
+    if place.world == 1:
+        return [value]
+    values: list[Any] | None = [None] * place.world if place.main else None
+    dist.gather_object(value, values)
+    return values or []
+
+
+def barrier(place: Place) -> None:
+    """Wait for all ranks."""
+    if place.world > 1:
+        dist.barrier()

@@ -1,0 +1,118 @@
+"""Evaluation: scores of the held-out images, and what they are worth.
+
+In: a model and a source of held-out tars. Out: `Evaluation` on the main rank, in the order of tars and samples,
+however many ranks and workers took part.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from trainer.batches import Feed, Skipped, Source
+from trainer.distributed import Place, gather_on_main
+from trainer.metrics import Report, report
+from trainer.model import normalise
+from vocab.errors import InputError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out images with their labels and logits."""
+
+    report: Report
+    class_precision: Float[Tensor, " classes"]
+    """average precision of each class; nan where no held-out image has it"""
+    samples: list[tuple[int, int]]
+    """(tar, index in the tar) of each image"""
+    logits: Float[Tensor, "images classes"]
+    offsets: Int64[Tensor, " images_plus_1"]
+    positives: Int64[Tensor, " positives"]
+    account: dict[str, int]
+    skipped: list[Skipped]
+
+    def classes_of(self, image: int) -> list[int]:
+        """Classes that image number `image` is labelled with."""
+        labelled: list[int] = self.positives[self.offsets[image] : self.offsets[image + 1]].tolist()
+        return labelled
+
+
+@dataclass
+class _Part:
+    """What one rank saw."""
+
+    samples: list[tuple[int, int]]
+    logits: Tensor
+    classes: list[list[int]]
+    account: Counter[str]
+    skipped: list[Skipped]
+
+
+def evaluate(
+    model: nn.Module, source: Source, place: Place, *, workers: int, limit: int, bfloat16: bool
+) -> Evaluation | None:
+    """Score `limit` held-out images, the first ones of each rank's share; None on ranks other than the main one.
+
+    Raises InputError on the main rank if no image could be scored.
+    """
+    part = _score(model, source, place, workers=workers, limit=-(-limit // place.world), bfloat16=bfloat16)
+    parts: list[_Part] = gather_on_main(part, place)
+    if not place.main:
+        return None
+    samples = [sample for part in parts for sample in part.samples]
+    if not samples:
+        raise InputError(
+            "held-out tars",
+            found="no image that can be scored",
+            wanted="at least one",
+            remedy="Check --eval-images or raise --holdout-shards.",
+        )
+    order = sorted(range(len(samples)), key=samples.__getitem__)[:limit]
+    classes = [labelled for part in parts for labelled in part.classes]
+    logits = torch.cat([part.logits for part in parts])[order]
+    positives = torch.tensor([label for image in order for label in classes[image]], dtype=torch.int64)
+    offsets = torch.tensor([0, *(len(classes[image]) for image in order)], dtype=torch.int64).cumsum(0)
+    frequency = torch.from_numpy(source.vocabulary.captions.astype(np.float64))
+    numbers, class_precision = report(logits, offsets, positives, frequency)
+    account: Counter[str] = Counter()
+    for part in parts:
+        account.update(part.account)
+    return Evaluation(
+        report=numbers,
+        class_precision=class_precision,
+        samples=[samples[image] for image in order],
+        logits=logits,
+        offsets=offsets,
+        positives=positives,
+        account=dict(account),
+        skipped=[bad for part in parts for bad in part.skipped],
+    )
+
+
+@torch.no_grad()
+def _score(model: nn.Module, source: Source, place: Place, *, workers: int, limit: int, bfloat16: bool) -> _Part:
+    part = _Part([], torch.empty(0), [], Counter(), [])
+    logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
+    was_training = model.training
+    model.eval()
+    for batch in Feed(source, rank=place.rank, world=place.world, workers=workers):
+        part.account.update(batch.account)
+        part.skipped += batch.skipped
+        if len(batch.images) == 0:
+            continue
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
+            logits.append(model(normalise(batch.images.to(place.device))).float().cpu())
+        part.samples += batch.samples
+        ends = batch.offsets.tolist()
+        part.classes += [batch.classes[a:b].tolist() for a, b in itertools.pairwise(ends)]
+        if len(part.samples) >= limit:
+            break
+    model.train(was_training)
+    part.logits = torch.cat(logits)
+    return part

@@ -1,0 +1,135 @@
+"""Mean average precision over the vocabulary: overall, by frequency third, and what frequencies alone would give.
+
+In: scores of held-out images and their sparse labels. Out: `Report`. Ties count as in scikit-learn's
+average_precision_score: scores that are equal are one threshold.
+
+    average precision = sum over thresholds of (recall there - recall before) * precision there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+# Score columns sorted at a time: bounds the memory beside the scores themselves.
+CHUNK_ELEMENTS = 1 << 25
+
+
+@dataclass(frozen=True)
+class Report:
+    """Mean average precision of one evaluation. Macro: mean over classes with a positive; micro: over all pairs."""
+
+    images: int
+    classes: int
+    """classes with at least one positive among the images"""
+    macro: float
+    head: float | None
+    """macro over the most frequent third of the vocabulary; None where no class of it has a positive"""
+    torso: float | None
+    tail: float | None
+    micro: float
+    baseline_macro: float
+    """macro of a model that gives every image the class frequencies: each class's share of positives"""
+    baseline_micro: float
+
+
+def report(
+    scores: Float[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " positives"],
+    frequency: Float[Tensor, " classes"],
+) -> tuple[Report, Float[Tensor, " classes"]]:
+    """The report, and the average precision of each class (nan without positives).
+
+    `frequency` orders the classes for the baseline: captions of each class in the training corpus.
+    """
+    average = average_precision(scores, offsets, positives)
+    counts = torch.bincount(positives, minlength=scores.shape[1])
+    present = counts > 0
+    third = (scores.shape[1] + 2) // 3
+    parts = [_mean(average[place * third : (place + 1) * third]) for place in range(3)]
+    return (
+        Report(
+            images=len(scores),
+            classes=int(present.sum()),
+            macro=_mean(average) or 0.0,
+            head=parts[0],
+            torso=parts[1],
+            tail=parts[2],
+            micro=micro_average_precision(scores, offsets, positives),
+            baseline_macro=_mean(torch.where(present, counts / max(1, len(scores)), torch.nan)) or 0.0,
+            baseline_micro=micro_average_precision(frequency.expand(len(scores), -1), offsets, positives),
+        ),
+        average,
+    )
+
+
+def average_precision(
+    scores: Float[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " positives"],
+) -> Float[Tensor, " classes"]:
+    """Average precision of each class, float64; nan for a class without a positive. A block of classes at a time."""
+    results = []
+    for block, true in _blocks(scores, offsets, positives):
+        ranked, order = block.sort(dim=0, descending=True)
+        hits = true.gather(0, order)
+        places = torch.arange(1, len(block) + 1, dtype=torch.float64)[:, None]
+        precision = hits.cumsum(0, dtype=torch.float64) / places
+        # Of equal scores all stand at the last one's threshold: carry each group's end back to its members.
+        last = torch.ones_like(hits)
+        last[:-1] = ranked[:-1] != ranked[1:]
+        ends = torch.where(last, torch.arange(len(block))[:, None], len(block))
+        ends = ends.flip(0).cummin(0).values.flip(0)
+        results.append((precision.gather(0, ends) * hits).sum(0) / hits.sum(0))
+    return torch.cat(results) if results else torch.empty(0, dtype=torch.float64)
+
+
+def micro_average_precision(
+    scores: Float[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " positives"],
+) -> float:
+    """Average precision of all (image, class) pairs as one ranking; 0 without positives.
+
+    Only thresholds at a positive's score raise the recall, so counting the pairs above each of those is enough:
+    nothing as large as images x classes is ever sorted.
+    """
+    rows = torch.arange(len(scores)).repeat_interleave(offsets.diff())
+    if len(positives) == 0:
+        return 0.0
+    thresholds, hits = map(torch.from_numpy, np.unique(scores[rows, positives].numpy(), return_counts=True))
+    above = torch.zeros(len(thresholds) + 1, dtype=torch.int64)
+    for block, _ in _blocks(scores, offsets, positives):
+        reached = torch.searchsorted(thresholds, block.flatten(), right=True)
+        above += torch.bincount(reached, minlength=len(above))
+    # reached = number of thresholds a score passes; of threshold t all with reached > t.
+    passing = above.flip(0).cumsum(0).flip(0)[1:].double()
+    true = hits.flip(0).cumsum(0).flip(0).double()
+    return float((hits * true / passing).sum() / len(positives))
+
+
+def _blocks(
+    scores: Float[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " positives"],
+) -> Iterator[tuple[Float[Tensor, "images block"], Bool[Tensor, "images block"]]]:
+    """Columns of the scores with their truth, as many as CHUNK_ELEMENTS allow at a time."""
+    rows = torch.arange(len(scores)).repeat_interleave(offsets.diff())
+    width = max(1, CHUNK_ELEMENTS // max(1, len(scores)))
+    for start in range(0, scores.shape[1], width):
+        block = scores[:, start : start + width]
+        inside = (positives >= start) & (positives < start + width)
+        true = torch.zeros(block.shape, dtype=torch.bool)
+        true[rows[inside], positives[inside] - start] = True
+        yield block, true
+
+
+def _mean(values: Float[Tensor, " classes"]) -> float | None:
+    known = values[~values.isnan()]
+    return float(known.mean()) if len(known) else None

@@ -1,0 +1,96 @@
+"""The model: a timm vision transformer with one logit per class of the vocabulary.
+
+In: a `ModelConfig` and a vocabulary. Out: the module; its weights keep timm's names.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import timm
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from trainer.config import ModelConfig
+from vocab.errors import InputError
+from vocab.vocabulary import Vocabulary
+
+# Mean and standard deviation of a channel: pixels to [-1, 1], as timm's augreg transformers have it.
+MEAN, STD = 127.5, 127.5
+
+
+def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
+    """A model with random weights, and the vocabulary's frequencies as the classifier's first guess.
+
+    Raises InputError for an architecture that timm lacks, or options that it cannot have.
+    """
+    if not timm.is_model(config.model):
+        near = timm.list_models(f"{config.model.split('_')[0]}*patch*")[:5]
+        raise InputError(
+            "--model",
+            found=config.model,
+            wanted="an architecture of timm",
+            remedy=f"For example {', '.join(near) or 'vit_base_patch16_224'}; timm.list_models('vit_*') has them all.",
+        )
+    sizes = {name: getattr(config, name) for name in ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    try:
+        model: nn.Module = timm.create_model(
+            config.model,
+            num_classes=len(vocabulary),
+            img_size=image_size,
+            drop_path_rate=config.drop_path,
+            **given,
+        )
+    except (TypeError, ValueError, AssertionError) as error:
+        raise InputError(
+            "--model",
+            found=f"{config.model} with {given}, which timm cannot build ({error})",
+            wanted="a vision transformer and sizes it can have",
+            remedy="Change the model options.",
+        ) from error
+    _check_patches(model, image_size)
+    set_prior(classifier_of(model, config.model), vocabulary)
+    return model
+
+
+def classifier_of(model: nn.Module, name: str) -> nn.Linear:
+    """The linear layer that gives the logits. Raises InputError for an architecture that has none."""
+    head = model.get_submodule("head") if hasattr(model, "head") else None
+    if not isinstance(head, nn.Linear):
+        raise InputError(
+            "--model",
+            found=f"{name}, whose head is {type(head).__name__}",
+            wanted="an architecture with a linear classifier named head",
+            remedy="Choose a plain vision transformer of timm, such as vit_base_patch16_224.",
+        )
+    return head
+
+
+def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:
+    """Set the bias to the log-odds of each class's frequency: the best guess of a model that sees nothing.
+
+    Without it the first hundreds of steps go into learning that most classes are absent.
+    """
+    rows = max(vocabulary.rows, int(vocabulary.captions.max()))
+    share = np.clip(vocabulary.captions / rows, 1 / (rows + 1), rows / (rows + 1))
+    with torch.no_grad():
+        classifier.bias.copy_(torch.from_numpy(np.log(share / (1 - share))))
+
+
+def normalise(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
+    """Pixels as the model takes them, made on the device that will use them."""
+    return (images.permute(0, 3, 1, 2).float() - MEAN) / STD
+
+
+def _check_patches(model: nn.Module, image_size: int) -> None:
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    for side in patch if isinstance(patch, tuple) else ():
+        if image_size % side:
+            below, above = max(1, image_size // side) * side, (image_size // side + 1) * side
+            raise InputError(
+                "--image-size",
+                found=f"{image_size}",
+                wanted=f"a multiple of the patch, {side}",
+                remedy=f"Choose {below} or {above}.",
+            )
