@@ -53,7 +53,7 @@ def test_an_executor_needs_numpy_pyarrow_and_spark_alone() -> None:
 
 def test_a_training_node_needs_no_spark() -> None:
     pytest.importorskip("torch", reason="the trainer extra is not installed")
-    result = import_without({"pyspark", "py4j", "pandas"}, "import trainer.__main__, trainer.pretrain; print('ok')")
+    result = import_without({"pyspark", "py4j"}, "import trainer.__main__, trainer.pretrain; print('ok')")
     assert result.stdout.strip() == "ok", result.stderr
 
 

@@ -1,0 +1,62 @@
+"""The whole road in one test: captions -> label shards -> vocabulary -> two training steps, by the command lines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from vocab.label_shards import LabelShards
+from vocab.vocabulary import Vocabulary
+
+
+def run(*arguments: object) -> str:
+    """Run a command of the project; its output. The test fails with what it printed if it fails."""
+    command = [sys.executable, "-m", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_captions_become_labels_become_two_training_steps(tmp_path: Path) -> None:
+    pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
+    pytest.importorskip("torch", reason="the trainer extra is not installed")
+    sample, labels, vocabulary, run_directory = (tmp_path / name for name in ("in", "labels", "v.parquet", "run"))
+
+    run(
+        "pipeline",
+        "sample",
+        "--out",
+        sample,
+        "--samples",
+        120,
+        "--samples-per-shard",
+        40,
+        "--size",
+        48,
+        "--processes",
+        1,
+    )
+    said = run("pipeline", "label", "--captions", sample, "--out", labels, "--master", "local[2]")
+    assert "120 rows" in said
+    run("pipeline", "prune", "--labels", labels, "--min-count", 2, "--out", vocabulary)
+    run(
+        *("trainer", "pretrain", "sample", "--images", sample, "--labels", labels, "--vocabulary", vocabulary),
+        *("--out", run_directory, "--steps", 2, "--warmup-steps", 1, "--batch-size", 16, "--workers", 0),
+        *("--eval-workers", 0, "--image-size", 32, "--depth", 1, "--log-every", 1),
+    )
+
+    manifest = LabelShards.open(labels).manifest
+    assert manifest.rows == 120 == manifest.labelled + manifest.empty + manifest.rejected
+    results = json.loads((run_directory / "results.json").read_text())
+    assert results["steps"] == 2
+    assert results["classes"] == len(Vocabulary.load(vocabulary)) > 10
+    assert results["evaluation"]["images"] + results["evaluation_account"].get("unmatched", 0) <= 40
+    assert results["training_account"].get("bad", 0) == 0
+    page = (run_directory / "page.html").read_text()
+    assert "mean average precision" in page
+    assert "<script src" not in page

@@ -1,0 +1,107 @@
+"""The pipeline's command line: its verbs, its help, and errors without a stack trace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, label_table
+from vocab.label_shards import write_label_shards
+
+
+def cli(*arguments: object, room: str = "pipeline", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", room, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+def test_help_lists_the_verbs() -> None:
+    said = cli("--help").stdout
+    assert all(verb in said for verb in ("label", "prune", "sample"))
+    assert "columns that hold captions" in " ".join(cli("label", "--help").stdout.replace("│", " ").split())
+
+
+def test_prune_says_what_it_kept(tmp_path: Path) -> None:
+    write_label_shards(tmp_path / "labels", label_table(("0", "a", [2084071])), labeler="x", fingerprint="y")
+    result = cli("prune", "--labels", tmp_path / "labels", "--min-count", 1, "--out", tmp_path / "v.parquet")
+    assert result.stdout == f"{tmp_path}/v.parquet: 1 classes seen in at least 1 of 1 captions\n", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune", "--labels", "nowhere", "--min-count", "1", "--out", "nowhere/v.parquet"], "found no manifest.json"),
+        (["label", "--captions", "x", "--out", "y", "--max-caption-bytes", "0"], "--max-caption-bytes: found 0"),
+        (["label", "--captions", "x", "--out", "y", "--columns", "a", "--format", "jsonl"], "--columns: found given"),
+        (["sample", "--out", "nowhere", "--size", "1"], "size"),
+    ],
+)
+def test_an_error_is_one_line_and_status_2(arguments: list[str], message: str) -> None:
+    result = cli(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_java_the_job_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("caption\ndog\n")
+    result = cli("label", "--captions", tmp_path / "a.tsv", "--out", tmp_path / "labels", JAVA_HOME=str(tmp_path))
+    assert result.returncode == 2
+    assert "Java: found none; wanted version 17 or newer" in result.stderr
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize(
+    ("python", "home", "message"),
+    [
+        ("no-such-python", "", "Python: found no no-such-python; wanted Python 3.11"),
+        (sys.executable, "/nowhere", "Java: found no /nowhere/bin/java; wanted Java 17"),
+    ],
+)
+def test_set_up_stops_at_once_without_python_or_java(python: str, home: str, message: str) -> None:
+    environment = os.environ | ({"JAVA_HOME": home} if home else {})
+    result = subprocess.run(
+        ["sh", "requirements.sh", python], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "apt-get install" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"), [("1.8.0_292", False), ("11.0.2", False), ("17.0.15", True), ("21", True)]
+)
+def test_set_up_knows_an_old_java(tmp_path: Path, version: str, accepted: bool) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n")
+    java.chmod(0o755)
+    result = subprocess.run(
+        ["sh", "requirements.sh", sys.executable],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"JAVA_HOME": str(tmp_path)},
+        check=False,
+    )
+    assert (result.returncode == 0) == accepted, result.stderr
+
+
+def test_make_alone_prints_help() -> None:
+    said = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert all(f"make {target}" in said for target in ("demo", "labels", "pretrain", "test", "check", "bench", "clean"))
+
+
+def test_vocab_build_without_wordnet_says_where_to_get_it(tmp_path: Path) -> None:
+    result = cli("build", "--wordnet", tmp_path, "--out", tmp_path / "x.npz", room="vocab")
+    assert result.returncode == 2
+    assert "apt-get install wordnet-base" in result.stderr
