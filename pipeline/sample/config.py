@@ -1,0 +1,61 @@
+"""The options of the sample.
+
+In: nothing. Out: `SampleConfig`, whose field docstrings are its help on the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vocab.errors import InputError
+
+MOST_PER_SHARD = 10_000
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Draw a data set of images with captions from a seed, offline."""
+
+    out: Path
+    """Folder to write; it must be new or empty."""
+    samples: int = 12_000
+    """How many samples to draw."""
+    samples_per_shard: int = 1_000
+    """Samples in one tar and its Parquet file, at most 10,000."""
+    seed: int = 0
+    """Sample i depends on this and on i alone; the rest of the options never move it."""
+    size: int = 96
+    """Side of the square images in pixels."""
+    mode: Literal["scenes", "objects", "captions"] = "scenes"
+    """scenes: images with captions. objects: one labelled object an image, for probes. captions: Parquet only, fast."""
+    processes: int | None = None
+    """Processes that draw; as many as there are processors by default. The bytes written do not depend on it."""
+
+    @property
+    def shards(self) -> int:
+        """How many shards the samples fill."""
+        return -(-self.samples // self.samples_per_shard)
+
+    @property
+    def workers(self) -> int:
+        """How many processes draw, never more than there are shards."""
+        return min(self.processes or os.cpu_count() or 1, self.shards)
+
+
+def check(config: SampleConfig) -> None:
+    """Raise InputError for an option out of its range."""
+    _check_range("samples", config.samples, 1, 100_000 * MOST_PER_SHARD)
+    _check_range("samples_per_shard", config.samples_per_shard, 1, MOST_PER_SHARD)
+    _check_range("number of shards", config.shards, 1, 100_000)
+    _check_range("seed", config.seed, 0, 2**63 - 1)
+    _check_range("size", config.size, 16, 2048)
+    if config.processes is not None:
+        _check_range("processes", config.processes, 1, 1024)
+
+
+def _check_range(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InputError(option, found=str(value), wanted=f"{low} to {high}", remedy="Choose a value in this range.")

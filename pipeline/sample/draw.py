@@ -1,0 +1,225 @@
+"""Draw the sample: the story, from a seed to a folder of shards.
+
+In: a `SampleConfig`. Out: a folder as img2dataset writes it, by mode:
+
+    scenes      00000.tar (KEY.jpg, KEY.txt, KEY.json), 00000.parquet, 00000_stats.json, 00001.tar, ...
+    objects     00000.tar (KEY.jpg, KEY.cls, KEY.json), ..., classes.json
+    captions    00000.parquet, ...: the rows that "scenes" would write, without painting
+
+and, last of all, config.json: the options that decide the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from pipeline.sample.captions import write_caption
+from pipeline.sample.chance import stream
+from pipeline.sample.config import SampleConfig, check
+from pipeline.sample.kinds import OBJECTS
+from pipeline.sample.scenes import Picture, Scene, compose, compose_one, paint
+from pipeline.sample.shards import (
+    SIDECAR,
+    add_sample,
+    key_of,
+    shard_name,
+    whole,
+    write_json,
+    write_sidecar,
+    write_stats,
+)
+from vocab.errors import OutputExistsError
+
+# The share of links that are dead, about one in forty.
+DEAD_LINKS = 0.025
+ERRORS = ("HTTP Error 404: Not Found", "HTTP Error 403: Forbidden", "<urlopen error timed out>")
+
+
+class Row(NamedTuple):
+    """One sample before its image is painted."""
+
+    number: int
+    key: str
+    scene: Scene
+    caption: str
+    mentioned: list[int]
+    error: str | None
+
+    @property
+    def status(self) -> str:
+        return "failed_to_download" if self.error else "success"
+
+
+def draw_sample(config: SampleConfig) -> None:
+    """Draw the data set that the options describe.
+
+    Raises InputError for an option out of range and OutputExistsError for a folder that holds something, both before
+    anything is written.
+    """
+    check(config)
+    _claim_output(config)
+    with tqdm(total=config.samples, unit=" samples", disable=None) as bar:
+        for drawn in _draw_all(config):
+            bar.update(drawn)
+    if config.mode == "objects":
+        _write_classes(config)
+    _write_config(config)
+
+
+def draw_shard(config: SampleConfig, shard: int) -> int:
+    """Draw one shard and say how many samples it has; it needs no other shard, so any process may draw it."""
+    match config.mode:
+        case "scenes":
+            return _draw_scenes(config, shard)
+        case "objects":
+            return _draw_objects(config, shard)
+        case "captions":
+            write_sidecar(config.out / f"{shard_name(shard)}.parquet", _columns(_rows(config, shard), config.size))
+            return len(_numbers(config, shard))
+
+
+def _claim_output(config: SampleConfig) -> None:
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise OutputExistsError(
+            config.out,
+            found="something there already",
+            wanted="a new or empty folder",
+            remedy="Choose another folder, or remove this one.",
+        )
+    config.out.mkdir(parents=True, exist_ok=True)
+
+
+def _draw_all(config: SampleConfig) -> Iterator[int]:
+    """Draw every shard, and yield its number of samples as it is done."""
+    if config.workers == 1:
+        yield from (draw_shard(config, shard) for shard in range(config.shards))
+        return
+    # Spawned, not forked: a fork would copy the locks of threads that the caller may run.
+    pool = ProcessPoolExecutor(config.workers, mp_context=get_context("spawn"))
+    try:
+        for done in as_completed([pool.submit(draw_shard, config, shard) for shard in range(config.shards)]):
+            yield done.result()
+    finally:
+        # After an error, or Ctrl-C, the shards not begun are not worth waiting for.
+        pool.shutdown(cancel_futures=True)
+
+
+def _numbers(config: SampleConfig, shard: int) -> range:
+    """The numbers of the samples in a shard."""
+    start = shard * config.samples_per_shard
+    return range(start, min(start + config.samples_per_shard, config.samples))
+
+
+def _rows(config: SampleConfig, shard: int) -> Iterator[Row]:
+    for index, number in enumerate(_numbers(config, shard)):
+        chance = stream(config.seed, number, "words")
+        scene = compose(chance)
+        text, mentioned = write_caption(scene, chance)
+        error = ERRORS[number % len(ERRORS)] if chance.random() < DEAD_LINKS else None
+        yield Row(number, key_of(shard, index), scene, text, mentioned, error)
+
+
+def _columns(rows: Iterable[Row], size: int) -> dict[str, Sequence[Any]]:
+    # One pass, so that millions of rows need not wait in memory beside their columns.
+    cells = (
+        (
+            row.key,
+            row.caption,
+            f"https://example.org/{row.key}.jpg",
+            row.status,
+            row.error,
+            None if row.error else size,
+            None if row.error else size,
+            row.scene.synsets,
+            row.mentioned,
+        )
+        for row in rows
+    )
+    return dict(zip(SIDECAR.names, zip(*cells, strict=True), strict=True))
+
+
+def _draw_scenes(config: SampleConfig, shard: int) -> int:
+    name = shard_name(shard)
+    rows = list(_rows(config, shard))
+    with (
+        whole(config.out / f"{name}.tar") as temporary,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for row in rows:
+            if row.error is None:
+                picture = paint(row.scene, size=config.size, chance=stream(config.seed, row.number, "picture"))
+                text = {"txt": row.caption, "json": _as_json(_scene_truth(row, picture))}
+                add_sample(tar, row.key, image=picture.image, text=text)
+    write_sidecar(config.out / f"{name}.parquet", _columns(rows, config.size))
+    write_stats(config.out / f"{name}_stats.json", [row.status for row in rows])
+    return len(rows)
+
+
+def _scene_truth(row: Row, picture: Picture) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "caption": row.caption,
+        "status": row.status,
+        "width": picture.image.width,
+        "height": picture.image.height,
+        "synsets": row.scene.synsets,
+        "mentioned": row.mentioned,
+        "kinds": row.scene.kinds,
+        "objects": [{"kind": kind.name, "synset": kind.synset, "box": box} for kind, box in picture.boxes],
+    }
+
+
+def _draw_objects(config: SampleConfig, shard: int) -> int:
+    """Every class in turn, so that the set and each shard are balanced to within one image a class."""
+    path = config.out / f"{shard_name(shard)}.tar"
+    numbers = _numbers(config, shard)
+    with whole(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for index, number in enumerate(numbers):
+            key, label = key_of(shard, index), number % len(OBJECTS)
+            kind = OBJECTS[label]
+            chance = stream(config.seed, number, "picture")
+            picture = paint(compose_one(chance, kind), size=config.size, chance=chance)
+            truth = {
+                "key": key,
+                "wnid": _wnid(kind.synset),
+                "words": ", ".join(_words(label)),
+                "kind": kind.name,
+                "width": config.size,
+                "height": config.size,
+                "box": picture.boxes[0][1],
+            }
+            add_sample(tar, key, image=picture.image, text={"cls": str(label), "json": _as_json(truth)})
+    return len(numbers)
+
+
+def _words(label: int) -> list[str]:
+    return list(dict.fromkeys(noun.singular for noun in OBJECTS[label].nouns))
+
+
+def _wnid(synset: int) -> str:
+    return f"n{synset:08d}"
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _write_classes(config: SampleConfig) -> None:
+    classes = {
+        str(label): {"wnid": _wnid(kind.synset), "name": kind.name, "words": _words(label)}
+        for label, kind in enumerate(OBJECTS)
+    }
+    write_json(config.out / "classes.json", classes)
+
+
+def _write_config(config: SampleConfig) -> None:
+    """Written last, so it also says that the folder is complete."""
+    names = ("mode", "samples", "samples_per_shard", "seed", "size")
+    write_json(config.out / "config.json", {name: getattr(config, name) for name in names})

@@ -1,0 +1,99 @@
+"""Shards on disk: a tar of samples, the Parquet file beside it, and its statistics, as img2dataset writes them.
+
+In: samples. Out: files that appear whole or not at all, with the same bytes every time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+JPEG_QUALITY = 85
+
+SIDECAR = pa.schema(
+    [
+        ("key", pa.string()),
+        ("caption", pa.string()),
+        ("url", pa.string()),
+        ("status", pa.string()),
+        ("error_message", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("synsets", pa.list_(pa.int32())),
+        ("mentioned", pa.list_(pa.int32())),
+    ]
+)
+
+
+def shard_name(shard: int) -> str:
+    """The stem of a shard's files, such as "00017"."""
+    return f"{shard:05d}"
+
+
+def key_of(shard: int, index: int) -> str:
+    """A sample's key, such as "000170042" for the sample 42 of the shard 17."""
+    return f"{shard:05d}{index:04d}"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write under, which takes the final one when all is written and on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a small JSON file for people to read too."""
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_sidecar(path: Path, columns: dict[str, Sequence[Any]]) -> None:
+    """Write the Parquet file of a shard."""
+    with whole(path) as temporary:
+        pq.write_table(pa.table(columns, schema=SIDECAR), temporary)
+
+
+def write_stats(path: Path, statuses: Sequence[str]) -> None:
+    """Write img2dataset's statistics, without its times: they would differ from run to run."""
+    counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+    stats = {
+        "count": len(statuses),
+        "successes": counts.get("success", 0),
+        "failed_to_download": counts.get("failed_to_download", 0),
+        "failed_to_resize": 0,
+        "status_dict": counts,
+    }
+    write_json(path, stats)
+
+
+def add_sample(tar: tarfile.TarFile, key: str, *, image: Image.Image, text: dict[str, str]) -> None:
+    """Add KEY.jpg, and one member per entry of text: extension -> content, written as UTF-8."""
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=JPEG_QUALITY)
+    _add_member(tar, f"{key}.jpg", jpeg.getvalue())
+    for extension, content in text.items():
+        _add_member(tar, f"{key}.{extension}", content.encode())
+
+
+def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    # A fresh TarInfo has no time and no owner, so the bytes depend on nothing but the content.
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
