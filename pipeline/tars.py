@@ -11,11 +11,13 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
+from vocab.tars import BrokenTar, Member, split_name, walk
 
 SCHEMA = pa.schema(
     [
@@ -62,51 +64,36 @@ def read_samples(path: str, columns: Sequence[str]) -> Iterator[Sample]:
     sample: Sample | None = None
     with filesystem.open_input_file(inner) as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r:") as archive:
-                for member in archive:
-                    if not member.isfile():
-                        continue
-                    key, extension = split_name(member.name)
-                    if sample is None or key != sample.key:
-                        if sample is not None:
-                            yield _closed(sample)
-                        sample = Sample(key)
-                    _take(archive, member, extension, columns, sample)
+            for member in walk(stream):
+                key, extension = split_name(member.name)
+                if sample is None or key != sample.key:
+                    if sample is not None:
+                        yield _closed(sample)
+                    sample = Sample(key)
+                _take(stream, member, extension, columns, sample)
+        except BrokenTar as broken:
+            key, _ = split_name(broken.name)
+            if sample is not None and sample.key != key:
+                yield _closed(sample)
+            sample = Sample(key, reason="truncated_tar")
         except tarfile.ReadError as error:
-            if sample is None:
-                raise InputError(
-                    path,
-                    found=f"no tar ({error})",
-                    wanted="a WebDataset tar",
-                    remedy="Download it again, or leave it out.",
-                ) from error
-            sample.reason = "truncated_tar"
+            raise InputError(
+                path, found=f"no tar ({error})", wanted="a WebDataset tar", remedy="Download it again, or leave it out."
+            ) from error
     if sample is not None:
         yield _closed(sample)
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Key and lower-case extension of a member, as the webdataset library has them: "a/b.c.jpg" -> "a/b", "c.jpg"."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    return folder + slash + stem, extension.lower()
-
-
-def _take(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, extension: str, columns: Sequence[str], sample: Sample
-) -> None:
+def _take(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], sample: Sample) -> None:
     """Read a member if it holds captions."""
     fields = [column.removeprefix("json.") for column in columns if column.startswith("json.")]
-    wanted = extension in columns or (extension == "json" and fields)
-    if not wanted:
+    if extension not in columns and not (extension == "json" and fields):
         return
     if member.size > MAX_MEMBER_BYTES:
         sample.reason = "caption_too_long"
         return
-    file = archive.extractfile(member)
-    content = file.read() if file is not None else b""
-    if len(content) < member.size:
-        raise tarfile.ReadError("unexpected end of data")
+    stream.seek(member.offset)
+    content = stream.read(member.size)
     if extension in columns:
         sample.captions.append(content)
     if extension == "json" and fields:
@@ -126,9 +113,8 @@ def _take_fields(content: bytes, fields: Sequence[str], sample: Sample) -> None:
 
 
 def _closed(sample: Sample) -> Sample:
-    readable = sample.key.encode("utf-8", "replace").decode()
-    if readable != sample.key:
-        sample.key, sample.reason = readable, "not_utf8"
+    if "\ufffd" in sample.key and sample.reason is None:
+        sample.reason = "not_utf8"
     if not sample.captions and sample.reason is None:
         sample.reason = "no_caption"
     return sample

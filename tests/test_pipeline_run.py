@@ -215,6 +215,16 @@ def test_a_truncated_tar_keeps_its_whole_samples_and_counts_the_broken_one(spark
     assert reasons(labels) == {"2": "truncated_tar"}
 
 
+def test_a_tar_that_breaks_off_inside_a_header_is_no_whole_tar(spark: Any, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        add_member(tar, "1.txt", b"a dog")
+        add_member(tar, "2.txt", b"a cat")
+    (tmp_path / "0.tar").write_bytes((tmp_path / "0.tar").read_bytes()[:1200])
+    _, labels = run(spark, tmp_path / "0.tar")
+    assert rows(labels) == [("0", "1", [DOG])]
+    assert labels.rejects().to_pylist() == [{"shard": "0", "key": "", "reason": "truncated_tar"}]
+
+
 def test_a_file_that_is_no_tar_is_named(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(b"<html>404</html>" * 100)
     with pytest.raises(InputError, match=r"0\.tar: found no tar"):
