@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any, NamedTuple
@@ -26,7 +26,6 @@ from pipeline.sample.config import SampleConfig, check
 from pipeline.sample.kinds import OBJECTS
 from pipeline.sample.scenes import Picture, Scene, compose, compose_one, paint
 from pipeline.sample.shards import (
-    SIDECAR,
     add_sample,
     key_of,
     shard_name,
@@ -81,8 +80,9 @@ def draw_shard(config: SampleConfig, shard: int) -> int:
         case "objects":
             return _draw_objects(config, shard)
         case "captions":
-            write_sidecar(config.out / f"{shard_name(shard)}.parquet", _columns(_rows(config, shard), config.size))
-            return len(_numbers(config, shard))
+            rows = list(_rows(config, shard))
+            write_sidecar(config.out / f"{shard_name(shard)}.parquet", _columns(rows, config.size))
+            return len(rows)
 
 
 def _claim_output(config: SampleConfig) -> None:
@@ -126,23 +126,19 @@ def _rows(config: SampleConfig, shard: int) -> Iterator[Row]:
         yield Row(number, key_of(shard, index), scene, text, mentioned, error)
 
 
-def _columns(rows: Iterable[Row], size: int) -> dict[str, Sequence[Any]]:
-    # One pass, so that millions of rows need not wait in memory beside their columns.
-    cells = (
-        (
-            row.key,
-            row.caption,
-            f"https://example.org/{row.key}.jpg",
-            row.status,
-            row.error,
-            None if row.error else size,
-            None if row.error else size,
-            row.scene.synsets,
-            row.mentioned,
-        )
-        for row in rows
-    )
-    return dict(zip(SIDECAR.names, zip(*cells, strict=True), strict=True))
+def _columns(rows: list[Row], size: int) -> dict[str, list[Any]]:
+    sides = [None if row.error else size for row in rows]
+    return {
+        "key": [row.key for row in rows],
+        "caption": [row.caption for row in rows],
+        "url": [f"https://example.org/{row.key}.jpg" for row in rows],
+        "status": [row.status for row in rows],
+        "error_message": [row.error for row in rows],
+        "width": sides,
+        "height": sides,
+        "synsets": [row.scene.synsets for row in rows],
+        "mentioned": [row.mentioned for row in rows],
+    }
 
 
 def _draw_scenes(config: SampleConfig, shard: int) -> int:

@@ -64,7 +64,7 @@ def write_json(path: Path, content: object) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_sidecar(path: Path, columns: dict[str, Sequence[Any]]) -> None:
+def write_sidecar(path: Path, columns: dict[str, list[Any]]) -> None:
     """Write the Parquet file of a shard."""
     with whole(path) as temporary:
         pq.write_table(pa.table(columns, schema=SIDECAR), temporary)
