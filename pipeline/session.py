@@ -32,9 +32,12 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     # Workers must run this interpreter, not whatever python3 comes first on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(name)
-    if master is not None or "SPARK_ENV_LOADED" not in os.environ:
-        builder = builder.master(master or "local[*]")
-    if master is None or master.startswith("local"):
+    # spark-submit has started the JVM already, with a master of its own.
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    chosen = master or (None if submitted else "local[*]")
+    if chosen is not None:
+        builder = builder.master(chosen)
+    if chosen is not None and re.fullmatch(r"local(\[.*\])?", chosen):
         builder = builder.config("spark.driver.memory", "4g").config("spark.driver.bindAddress", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1")
     session = (
