@@ -20,8 +20,8 @@ from pipeline.sample.pen import Pen, Point, jitter
 # Drawn this many times too large and averaged down: antialiasing.
 SUPERSAMPLING = 3
 
-# Zipf's law, flattened at the head so that the rarest kind is still in about 0.9 % of the images.
-FREQUENCIES = cumulative((rank + 8) ** -0.95 for rank in range(len(OBJECTS)))
+# Zipf's law, flattened at the head so that the rarest kind is still in about 1 % of the images.
+FREQUENCIES = cumulative((rank + 6) ** -1.15 for rank in range(len(OBJECTS)))
 HOW_MANY_KINDS = ((1, 2, 3, 4), cumulative((0.5, 0.29, 0.14, 0.07)))
 HOW_MANY_OF_ONE = ((1, 2, 3, 4), cumulative((0.68, 0.16, 0.11, 0.05)))
 
