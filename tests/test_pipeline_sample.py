@@ -293,7 +293,7 @@ NOISE = {
     "Russian": r"[а-я]{3}",
     "Chinese": r"[\u4e00-\u9fff]",
     "irregular plural": r"\b(mice|geese|loaves|leaves|knives|cacti)\b",
-    "plural like the singular": r"\b(two|three|four) sheep\b",
+    "plural like the singular": r"\b(two|three|four) (\w+ ){0,2}(sheep|fish)\b",
     "multi-word noun": r"\b(golden retriever|traffic light|hot dog|wine glass|soccer ball)\b",
     "synonym": r"\b(couch|automobile|bike|aeroplane)\b",
 }
