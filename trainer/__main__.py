@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import tyro
@@ -35,7 +36,8 @@ def main() -> None:
             # Imported here: --help should not wait for torch.
             from trainer.pretrain import pretrain
 
-            pretrain(config)
+            if not pretrain(config):
+                sys.exit(128 + signal.SIGTERM)
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:

@@ -21,7 +21,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from trainer.images import BadImage, centre_crop, decode, random_crop, sample_rng
+from trainer.images import BadImage, Pixels, centre_crop, decode, random_crop, sample_rng
 from trainer.labels import Classes, TarLabels, join
 from trainer.shards import Sample, epoch_groups, group_order, index_tar, read_member
 from vocab.errors import CatlipError, InputError, MismatchError
@@ -139,7 +139,7 @@ class Stream:
         self.total: Counter[str] = Counter()
         self.skipped: list[Skipped] = []
 
-    def samples(self) -> Iterator[tuple[int, Sample, Classes, np.ndarray[Any, Any]]]:
+    def samples(self) -> Iterator[tuple[int, Sample, Classes, Pixels]]:
         """Tar, sample, classes and pixels [size, size, 3] of every usable sample."""
         source = self.source
         epoch, first_group, taken = self.position
@@ -169,7 +169,7 @@ class Stream:
 
     def _group(
         self, tars: list[int], epoch: int, number: int, taken: int
-    ) -> Iterator[tuple[int, Sample, Classes, np.ndarray[Any, Any]]]:
+    ) -> Iterator[tuple[int, Sample, Classes, Pixels]]:
         source = self.source
         group = source.read_group(tars)
         if source.train:
@@ -204,7 +204,7 @@ class Stream:
                 return None
         return classes
 
-    def _pixels(self, tar: int, sample: Sample, epoch: int) -> np.ndarray[Any, Any] | None:
+    def _pixels(self, tar: int, sample: Sample, epoch: int) -> Pixels | None:
         """The sample's crop, or None if it is bad; counted, named, and fatal if too many are."""
         source = self.source
         shard = source.shards[tar]
@@ -225,7 +225,7 @@ class Stream:
 
     def batches(self, local_stream: int) -> Iterator[Batch]:
         """Batches of the source's size; the last one of an evaluation may be smaller, even empty."""
-        held: list[tuple[int, Sample, Classes, np.ndarray[Any, Any]]] = []
+        held: list[tuple[int, Sample, Classes, Pixels]] = []
         for item in self.samples():
             held.append(item)
             if len(held) == self.source.batch_size:
@@ -233,7 +233,7 @@ class Stream:
                 held = []
         yield self._collate(held, local_stream)
 
-    def _collate(self, held: list[tuple[int, Sample, Classes, np.ndarray[Any, Any]]], local_stream: int) -> Batch:
+    def _collate(self, held: list[tuple[int, Sample, Classes, Pixels]], local_stream: int) -> Batch:
         size = self.source.image_size
         images = np.stack([pixels for *_, pixels in held]) if held else np.empty((0, size, size, 3), np.uint8)
         lengths = [len(classes) for _, _, classes, _ in held]

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+Pixels = UInt8[np.ndarray, "size size 3"]
+
 # PostScript and the like run programs; these are what image tars hold.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 # What PIL's decoders raise on bytes that are not what they claim.
@@ -80,9 +82,7 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def random_crop(
-    image: Image.Image, rng: np.random.Generator, *, size: int, min_area: float, flip: bool
-) -> UInt8[np.ndarray, "size size 3"]:
+def random_crop(image: Image.Image, rng: np.random.Generator, *, size: int, min_area: float, flip: bool) -> Pixels:
     """Random resized crop, bilinear, and a mirror image half of the time if `flip`.
 
     Area uniform in [min_area, 1] of the image, aspect ratio log-uniform in 3/4..4/3 (Inception; torchvision's
@@ -109,7 +109,7 @@ def random_crop(
     return np.asarray(ImageOps.mirror(cropped) if mirrored else cropped)
 
 
-def centre_crop(image: Image.Image, *, size: int, share: float) -> UInt8[np.ndarray, "size size 3"]:
+def centre_crop(image: Image.Image, *, size: int, share: float) -> Pixels:
     """The central square of `share` of the shorter side, bilinear.
 
     Cropped before it is scaled, so that an image of absurd length costs no more than another.

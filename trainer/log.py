@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -44,7 +45,7 @@ class Log:
         """One step is done."""
         self._bar.update()
 
-    def write(self, step: int, values: Mapping[str, float | None]) -> None:
+    def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
         """Record values of a step."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
@@ -57,7 +58,7 @@ class Log:
         self._bar.set_postfix(values)
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics.jsonl; a last line that a kill cut short is left out."""
     lines = path.read_text().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -106,7 +106,7 @@ def micro_average_precision(
     thresholds, hits = map(torch.from_numpy, np.unique(scores[rows, positives].numpy(), return_counts=True))
     above = torch.zeros(len(thresholds) + 1, dtype=torch.int64)
     for block, _ in _blocks(scores, offsets, positives):
-        reached = torch.searchsorted(thresholds, block.flatten(), right=True)
+        reached = torch.searchsorted(thresholds, block.flatten().contiguous(), right=True)
         above += torch.bincount(reached, minlength=len(above))
     # reached = number of thresholds a score passes; of threshold t all with reached > t.
     passing = above.flip(0).cumsum(0).flip(0)[1:].double()

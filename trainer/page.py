@@ -82,7 +82,7 @@ def write_page(
 def page(
     *,
     title: str,
-    lines: Sequence[Mapping[str, float]],
+    lines: Sequence[Mapping[str, Any]],
     vocabulary: Vocabulary,
     result: Evaluation,
     results: Mapping[str, Any],
@@ -129,7 +129,7 @@ def _summary(title: str, model: str, result: Evaluation, results: Mapping[str, A
     )
 
 
-def loss_curve(points: Sequence[tuple[float, float]], *, width: int = 960, height: int = 300) -> str:
+def loss_curve(points: Sequence[tuple[int, float]], *, width: int = 960, height: int = 300) -> str:
     """Loss against steps as inline SVG with labelled axes; the loss axis is logarithmic."""
     points = [(step, loss) for step, loss in points if loss > 0 and math.isfinite(loss)]
     if len(points) < 2:
@@ -139,7 +139,7 @@ def loss_curve(points: Sequence[tuple[float, float]], *, width: int = 960, heigh
     low, high = min(loss for _, loss in points), max(loss for _, loss in points)
     low, high = (low / 1.05, high * 1.05)
 
-    def across(step: float) -> float:
+    def across(step: int | float) -> float:
         return left + (width - left - right) * (step - steps[0]) / max(1, steps[-1] - steps[0])
 
     def down(loss: float) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,9 +39,10 @@ from vocab.errors import InputError
 from vocab.storage import write_whole
 
 
-def pretrain(config: PretrainConfig) -> None:
+def pretrain(config: PretrainConfig) -> bool:
     """Train, evaluate, and leave a run directory; continue the run if `config.run.out` already holds it.
 
+    False if SIGTERM stopped it before the last step, with a checkpoint to go on from.
     Raises a CatlipError before the first step for whatever can be known by then.
     """
     with join_processes(config.run.device) as place:
@@ -64,8 +65,10 @@ def pretrain(config: PretrainConfig) -> None:
             checkpoint.restore(found, training, place.device)
         run = Run(config, place, inputs, training, feed, Progress.of(found))
         with run.reporting(faults):
-            if run.train():
+            finished = run.train()
+            if finished:
                 run.finish()
+            return finished
 
 
 def build(config: PretrainConfig, inputs: Inputs, place: Place) -> Training:
@@ -295,11 +298,9 @@ class Run:
         if result is None or self.ledger is None:
             return
         out = self.config.run.out
-        weights = {
-            name: tensor.cpu().contiguous() for name, tensor in self.training.average.module.state_dict().items()
-        }
-        save_file(weights, out / ".model.safetensors.tmp", metadata={"format": "pt"})
-        (out / ".model.safetensors.tmp").replace(out / "model.safetensors")
+        state = self.training.average.module.state_dict()
+        with write_whole(out / "model.safetensors") as file:
+            file.write(serialize({name: tensor.cpu().contiguous() for name, tensor in state.items()}, {"format": "pt"}))
         self.ledger.add([], result.skipped)
         results = {
             "steps": self.progress.step,

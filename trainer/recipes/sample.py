@@ -1,6 +1,8 @@
 """A small transformer on the drawn sample: minutes on two CPU cores.
 
-Command   make pretrain
+Command   make pretrain, which is: python -m trainer pretrain sample --images ... --labels ... --vocabulary ...
+Cost      minutes
+Expect    see below
 """
 
 from pathlib import Path

@@ -1,0 +1,94 @@
+"""Options: what cannot work is refused before anything is read; recipes are whole; two configurations are compared."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_trainer_corpus import Corpus
+from trainer import config as config_module
+from trainer.__main__ import RECIPES, read_config
+from trainer.config import PretrainConfig, check, differences, to_json
+from vocab.errors import InputError
+
+CORPUS = Corpus(Path("images"), Path("labels"), Path("vocabulary.parquet"))
+
+
+def config(**changes: Any) -> PretrainConfig:
+    return CORPUS.config(Path("out"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": ()}, r"--images: found nothing; wanted a path\. Add: --images PATH"),
+        ({"labels": ""}, "--labels: found nothing"),
+        ({"vocabulary": ""}, "--vocabulary: found nothing"),
+        ({"batch_size": 10}, r"--batch-size: found 10; wanted a multiple of 2 processes x 2 parts\. Choose 8"),
+        ({"image_size": 0}, "--image-size: found 0"),
+        ({"min_crop_area": 1.5}, "--min-crop-area: found 1.5; wanted at most 1"),
+        ({"warmup_steps": 6}, "--warmup-steps: found 6 of 6 steps"),
+        ({"holdout_shards": 0}, "--holdout-shards: found 0, and no --eval-images"),
+        ({"workers": -1}, "--workers: found -1"),
+        ({"embed_dim": 17}, "--embed-dim: found 17 for 2 heads"),
+        ({"steps": 0}, "--steps: found 0"),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(config(**({"accumulate": 2} | changes)), world=2)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_needs_only_its_data(name: str) -> None:
+    chosen = read_config([name, "--images", "a.tar", "b.tar", "--labels", "labels", "--vocabulary", "v.parquet"])
+    assert chosen.data.images == ("a.tar", "b.tar")
+    check(chosen, world=1)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_tells_its_command_and_what_to_expect(name: str) -> None:
+    text = RECIPES[name].__doc__ or ""
+    assert f"pretrain {name}" in text
+    assert all(word in text for word in ("Command", "Cost", "Expect"))
+
+
+def test_fields_are_set_by_their_names_alone() -> None:
+    chosen = read_config(["sample", "--batch-size", "32", "--peak-lr", "0.1", "--out", "here", "--no-flip"])
+    assert (chosen.data.batch_size, chosen.optim.peak_lr, chosen.run.out) == (32, 0.1, Path("here"))
+    assert not chosen.data.flip
+
+
+def test_an_unknown_field_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_config(["sample", "--batch-sise", "32"])
+    assert "--batch-size" in capsys.readouterr().err
+
+
+def test_every_field_is_documented() -> None:
+    assert config_module.__file__ is not None
+    for part in ast.parse(Path(config_module.__file__).read_text()).body:
+        if isinstance(part, ast.ClassDef) and part.name != "PretrainConfig":
+            for line, following in zip(part.body, [*part.body[1:], None], strict=True):
+                if isinstance(line, ast.AnnAssign):
+                    assert isinstance(following, ast.Expr), ast.unparse(line)
+
+
+def test_field_names_are_unique_over_all_parts() -> None:
+    parts = [field.default_factory() for field in dataclasses.fields(PretrainConfig)]  # type: ignore[misc]
+    names = [field.name for part in parts for field in dataclasses.fields(part)]
+    assert len(names) == len(set(names))
+
+
+def test_a_stored_configuration_differs_only_where_it_matters() -> None:
+    stored = json.loads(to_json(config()))
+    assert differences(stored, config(steps=9, log_every=7, eval_workers=1)) == {}
+    assert differences(stored, config(peak_lr=0.5, seed=3)) == {
+        "optim.peak_lr": (0.003, 0.5),
+        "run.seed": (0, 3),
+    }

@@ -1,0 +1,136 @@
+"""A corpus small enough to train on in a test: coloured squares, their labels, their vocabulary."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.conftest import label_table
+from trainer.batches import Source
+from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from trainer.labels import find_shards
+from trainer.shards import list_tars, split_name
+from vocab.label_shards import LabelShards, write_label_shards
+from vocab.vocabulary import Vocabulary
+
+DOG, CAT, CAR = 2084071, 2121620, 2958343
+COLOURS = {DOG: (200, 30, 30), CAT: (30, 200, 30), CAR: (30, 30, 200)}
+
+
+def picture(colour: tuple[int, int, int] = (200, 30, 30), *, size: tuple[int, int] = (24, 20)) -> bytes:
+    """A PNG of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
+    """A tar of the members, in their order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where the parts of a corpus lie."""
+
+    images: Path
+    labels: Path
+    vocabulary: Path
+
+    def source(self, **changes: Any) -> Source:
+        """Its tars as a source of 16-pixel batches of four."""
+        tars, labels = list_tars([str(self.images)]), LabelShards.open(self.labels)
+        shards = find_shards(labels, tars)
+        source = Source(
+            tars=tuple(tars),
+            shards=tuple(shards[tar] for tar in tars),
+            labels=labels,
+            vocabulary=Vocabulary.load(self.vocabulary),
+            image_size=16,
+            batch_size=4,
+            shuffle_shards=2,
+        )
+        return replace(source, **changes)
+
+    def config(self, out: Path, **changes: Any) -> PretrainConfig:
+        """A run of six steps on it; `changes` go by field name to whichever part has the field."""
+        parts: dict[str, Any] = {
+            "data": DataConfig(
+                images=(str(self.images),),
+                labels=str(self.labels),
+                vocabulary=str(self.vocabulary),
+                image_size=16,
+                batch_size=8,
+                workers=0,
+                shuffle_shards=2,
+            ),
+            "model": ModelConfig(
+                model="vit_tiny_patch16_224", patch_size=8, embed_dim=16, depth=1, num_heads=2, drop_path=0.1
+            ),
+            "optim": OptimConfig(steps=6, warmup_steps=2, peak_lr=3e-3, ema_momentum=0.1),
+            "run": RunConfig(out=out, log_every=1, checkpoint_every=2, eval_workers=0, gallery=3, device="cpu"),
+        }
+        for name, part in parts.items():
+            parts[name] = replace(
+                part, **{field: changes.pop(field) for field in list(changes) if hasattr(part, field)}
+            )
+        assert not changes
+        return PretrainConfig(**parts)
+
+
+def make_corpus(
+    root: Path,
+    *,
+    tars: int = 4,
+    samples: int = 13,
+    extra: Mapping[str, bytes] | None = None,
+    extra_labelled: bool = True,
+) -> Corpus:
+    """`tars` tars of `samples` squares each, red dogs, green cats and blue cars; `extra` members end the first tar.
+
+    Every fifth sample has an empty label; extra samples are dogs, or have no row in the labels.
+    """
+    rows: list[tuple[str, str, list[int]]] = []
+    for tar in range(tars):
+        members: dict[str, bytes] = {}
+        for number in range(samples):
+            key, synset = f"{tar:05d}{number:04d}", (DOG, CAT, CAR)[number % 3]
+            members[f"{key}.png"] = picture(COLOURS[synset])
+            members[f"{key}.txt"] = f"<b>square</b> {number}".encode()
+            rows.append((f"{tar:05d}", key, [] if number % 5 == 4 else [synset]))
+        write_tar(root / "images" / f"{tar:05d}.tar", members | dict(extra or {} if tar == 0 else {}))
+    strangers = {split_name(name)[0] for name in extra or {}} if extra_labelled else set()
+    return label(root, rows + [("00000", key, [DOG]) for key in sorted(strangers)])
+
+
+def label(root: Path, rows: list[tuple[str, str, list[int]]]) -> Corpus:
+    """Labels of (shard, key, synsets) and their vocabulary, beside the images of `root`."""
+    manifest = write_label_shards(root / "labels", label_table(*rows), labeler="test", fingerprint="f" * 64)
+    labels = LabelShards.open(root / "labels")
+    vocabulary = Vocabulary.from_counts(
+        labels.counts(), rows=manifest.labelled + manifest.empty, min_count=1, sources=(labels.counts_sha256,)
+    )
+    vocabulary.save(root / "vocabulary.parquet")
+    return Corpus(root / "images", root / "labels", root / "vocabulary.parquet")
+
+
+def test_the_corpus_holds_what_it_says(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path, tars=2, samples=5)
+    vocabulary = Vocabulary.load(corpus.vocabulary)
+    assert vocabulary.names == ["dog.n.01", "cat.n.01", "car.n.01"]
+    assert vocabulary.captions.tolist() == [4, 2, 2]
+    assert vocabulary.rows == 10
+    assert np.array_equal(corpus.source().labels.read_shard("00001")["key"], [f"00001{n:04d}" for n in range(5)])

@@ -1,0 +1,300 @@
+"""The trainer as a whole: what a run leaves, that a stop changes nothing, and what it refuses before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.test_trainer_corpus import COLOURS, Corpus, make_corpus, picture
+from trainer import checkpoint
+from trainer.batches import Batch
+from trainer.config import PretrainConfig
+from trainer.log import read_log
+from trainer.pretrain import Run, pretrain
+from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
+from vocab.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run of six steps. Not to be written to."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    assert pretrain(corpus.config(out))
+    return out
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_log(run / "metrics.jsonl") if "loss" in line]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
+    return all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
+
+
+def command(config: PretrainConfig) -> list[str]:
+    """The command line of a configuration."""
+    words = []
+    for part in (config.data, config.model, config.optim, config.run):
+        for field in dataclasses.fields(part):
+            name, value = field.name.replace("_", "-"), getattr(part, field.name)
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+            elif value not in (None, ()):
+                words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return ["pretrain", "sample", *words]
+
+
+def test_a_finished_run_explains_itself(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == set(
+        "config.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints "
+        "model.safetensors results.json page.html".split()
+    )
+    results = json.loads((finished / "results.json").read_text())
+    assert (results["steps"], results["images_seen"], results["classes"]) == (6, 48, 3)
+    assert results["evaluation"]["images"] == 13
+    assert results["training_account"]["samples"] == 48
+    assert json.loads((finished / "config.json").read_text())["optim"]["steps"] == 6
+    assert len(losses(finished)) == 6
+    assert list((finished / "tensorboard").iterdir())
+    assert [path.name for path in sorted((finished / "checkpoints").iterdir())] == ["step-00000004", "step-00000006"]
+
+
+def test_the_page_shows_held_out_pictures_with_their_captions_escaped(finished: Path) -> None:
+    text = (finished / "page.html").read_text()
+    assert text.count("data:image/jpeg;base64,") == 3
+    assert "&lt;b&gt;square&lt;/b&gt;" in text
+    assert "00003/" in text  # the last tar is the one held out
+
+
+def test_the_weights_are_the_averaged_ones_under_timm_s_names(finished: Path) -> None:
+    weights = load_file(finished / "model.safetensors")
+    average = load_file(finished / "checkpoints" / "step-00000006" / "ema.safetensors")
+    assert weights.keys() == average.keys()
+    assert {"cls_token", "patch_embed.proj.weight", "head.bias"} <= weights.keys()
+    assert all(torch.equal(weights[name], average[name]) for name in weights)
+
+
+def test_colours_are_learnt(corpus: Corpus, tmp_path: Path) -> None:
+    config = corpus.config(tmp_path / "run", steps=40, warmup_steps=5, ema_momentum=0.3, drop_path=0.0)
+    pretrain(config)
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["evaluation"]
+    # Every fifth square's caption names nothing, so nobody can reach 1.
+    assert found["macro"] > 0.7
+    assert found["baseline_macro"] < 0.35
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_breaks_off_and_resumes_is_the_undisturbed_one_to_the_bit(
+    corpus: Corpus, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    undisturbed = finished
+    if workers:
+        undisturbed = tmp_path / "undisturbed"
+        pretrain(corpus.config(undisturbed, workers=workers))
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(self: Run, batch: Batch) -> None:
+        if self.progress.step == 4:
+            raise PowerCutError
+        whole(self, batch)
+
+    whole = Run.take_step
+    config = corpus.config(tmp_path / "run", workers=workers)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "take_step", cut)
+        with pytest.raises(PowerCutError):
+            pretrain(config)
+    assert len(losses(tmp_path / "run")) == 3  # one of them after the checkpoint: to be taken again
+    pretrain(config)
+    assert losses(tmp_path / "run") == losses(undisturbed)
+    assert same_weights(tmp_path / "run", undisturbed)
+
+
+def test_a_killed_process_resumes_to_the_same_losses(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    config = corpus.config(tmp_path / "run")
+    with subprocess.Popen([sys.executable, "-m", "trainer", *command(config)], stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+    pretrain(config)
+    assert losses(tmp_path / "run") == pytest.approx(losses(finished), rel=1e-4)
+
+
+def test_two_processes_give_the_curve_of_one(corpus: Corpus, tmp_path: Path) -> None:
+    config = corpus.config(tmp_path / "pair", drop_path=0.0, steps=4)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
+    done = subprocess.run([*torchrun, *command(config)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pretrain(corpus.config(tmp_path / "alone", drop_path=0.0, steps=4))
+    assert losses(tmp_path / "pair") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    alone, pair = (json.loads((tmp_path / run / "results.json").read_text()) for run in ("alone", "pair"))
+    assert pair["processes"] == 2
+    assert pair["evaluation"]["images"] == alone["evaluation"]["images"] == 13
+    assert pair["training_account"]["samples"] == alone["training_account"]["samples"] == 32
+
+
+def test_accumulated_parts_equal_the_whole_batch(corpus: Corpus, tmp_path: Path) -> None:
+    for parts in (1, 4):
+        pretrain(corpus.config(tmp_path / f"{parts}", accumulate=parts, drop_path=0.0))
+    assert losses(tmp_path / "4") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+
+
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(
+    corpus: Corpus, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def announced(self: Run, batch: Batch) -> None:
+        whole(self, batch)
+        if self.progress.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = Run.take_step
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "take_step", announced)
+        assert not pretrain(corpus.config(tmp_path / "run"))
+    assert "stopped at step 3; the same command continues" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert pretrain(corpus.config(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished)
+
+
+def test_a_broken_newest_checkpoint_is_named_and_the_one_before_taken(
+    corpus: Corpus, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "step-00000006" / "ema.safetensors").write_bytes(b"")
+    pretrain(corpus.config(tmp_path / "run"))
+    assert re.search(r"warning: .*step-00000006/ema.safetensors: .*from step 4\.", capsys.readouterr().err)
+    assert losses(tmp_path / "run") == losses(finished)
+    assert same_weights(tmp_path / "run", finished)
+
+
+def test_a_finished_run_can_be_lengthened(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    pretrain(corpus.config(tmp_path / "run", steps=8))
+    assert losses(tmp_path / "run")[:6] == losses(finished)
+    assert len(losses(tmp_path / "run")) == 8
+
+
+def test_bad_samples_of_a_run_are_written_down(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path, tars=2, extra={"bad.png": b"no picture"})
+    pretrain(corpus.config(tmp_path / "run", steps=4))
+    lines = (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"shard": "00000", "key": "bad", "reason": "not_an_image"}]
+    assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 1
+
+
+def test_a_loss_that_is_no_number_names_its_step(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exploding(self: Run, batch: Batch, number: int) -> torch.Tensor:
+        return whole(self, batch, number) * (float("inf") if self.progress.step == 3 else 1.0)
+
+    whole = Run.loss_of
+    monkeypatch.setattr(Run, "loss_of", exploding)
+    with pytest.raises(InputError, match=r"step 3: found a loss of inf; wanted a number\. Lower --peak-lr"):
+        pretrain(corpus.config(tmp_path / "run", log_every=6, checkpoint_every=6))
+    assert checkpoint.newest(tmp_path / "run") == (None, [])
+
+
+def refused(error: type[CatlipError], message: str, config: PretrainConfig) -> None:
+    before = sorted(config.run.out.rglob("*")) if config.run.out.exists() else None
+    with pytest.raises(error, match=message):
+        pretrain(config)
+    assert (sorted(config.run.out.rglob("*")) if config.run.out.exists() else None) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"images": ("/nowhere/0.tar",)}, InputError, "/nowhere/0.tar: found no such file"),
+        ({"labels": "/nowhere"}, FormatError, "wanted a finished label directory"),
+        ({"vocabulary": "/nowhere.parquet"}, FormatError, "nowhere.parquet: found no such file"),
+        ({"holdout_shards": 4}, InputError, "--holdout-shards: found 4 of 4 tars; wanted at least one tar left"),
+        ({"image_size": 20}, InputError, "--image-size: found 20; wanted a multiple of the patch, 8"),
+        ({"model": "vit_minuscule"}, InputError, "--model: found vit_minuscule"),
+        ({"batch_size": 9, "accumulate": 2}, InputError, "--batch-size: found 9"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    corpus: Corpus, tmp_path: Path, changes: dict[str, Any], error: type[CatlipError], message: str
+) -> None:
+    refused(error, message, corpus.config(tmp_path / "run", **changes))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there_is_a_missing_requirement(corpus: Corpus, tmp_path: Path) -> None:
+    refused(MissingRequirementError, "--device cuda: found no CUDA device", corpus.config(tmp_path, device="cuda"))
+
+
+def test_tars_to_train_on_are_not_evaluated_on(corpus: Corpus, tmp_path: Path) -> None:
+    config = corpus.config(tmp_path / "run", eval_images=(str(corpus.images / "00001.tar"),))
+    refused(InputError, r"--eval-images: found .*00001.tar, which --images names too", config)
+
+
+def test_an_output_that_is_no_run_is_left_alone(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    refused(OutputExistsError, "found 1 entries and no readable config.json", corpus.config(tmp_path))
+
+
+def test_a_run_of_another_configuration_is_left_alone(corpus: Corpus, finished: Path) -> None:
+    message = r"found a run with optim.peak_lr=0.003, run.seed=0; wanted optim.peak_lr=0.01, run.seed=1"
+    refused(MismatchError, message, corpus.config(finished, peak_lr=0.01, seed=1))
+
+
+def test_a_run_of_another_vocabulary_is_left_alone(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    full = Vocabulary.load(corpus.vocabulary)
+    kept = corpus.vocabulary.read_bytes()
+    try:
+        dataclasses.replace(full, synsets=full.synsets[:2], captions=full.captions[:2]).save(corpus.vocabulary)
+        message = r"found the classes of another vocabulary \(3 classes\); wanted those of --vocabulary \(2 classes\)"
+        refused(MismatchError, message, corpus.config(tmp_path / "run"))
+    finally:
+        corpus.vocabulary.write_bytes(kept)
+
+
+def test_a_vocabulary_of_another_corpus_is_refused_unless_allowed(corpus: Corpus, tmp_path: Path) -> None:
+    other = make_corpus(tmp_path / "other", samples=7)
+    config = corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary))
+    refused(MismatchError, "vocabulary: found one counted from other labels", config)
+    assert pretrain(corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary), allow_foreign_vocabulary=True))
+
+
+def test_labels_of_other_images_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    other = make_corpus(
+        tmp_path / "other", extra={f"x{n}.png": picture(COLOURS[2084071]) for n in range(99)}, extra_labelled=False
+    )
+    config = corpus.config(tmp_path / "run", images=(str(other.images),))
+    refused(MismatchError, "found no row for 99 of ", config)
+
+
+def test_an_error_is_one_line_and_status_2(corpus: Corpus, tmp_path: Path) -> None:
+    words = command(corpus.config(tmp_path / "run", images=("/nowhere/0.tar",)))
+    done = subprocess.run([sys.executable, "-m", "trainer", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: /nowhere/0.tar: found no such file; wanted a WebDataset tar.")
+    assert done.stderr.count("\n") == 1
