@@ -16,6 +16,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from vocab.errors import FormatError
+
 FILE = "metrics.jsonl"
 
 
@@ -59,6 +61,17 @@ class Log:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; a last line that a kill cut short is left out."""
+    """The whole lines of a metrics.jsonl; a last line that a kill cut short is left out.
+
+    Raises FormatError for any other line that cannot be read.
+    """
     lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise FormatError(
+            path,
+            found=f"a line that is no JSON ({error})",
+            wanted="one JSON object a line",
+            remedy="Remove the broken line, or start a new run in another --out.",
+        ) from error

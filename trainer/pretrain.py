@@ -68,7 +68,9 @@ def pretrain(config: PretrainConfig) -> bool:
             finished = run.train()
             if finished:
                 run.finish()
-            return finished
+        if place.main:
+            sys.stderr.write(f"{run.summary}\n")
+        return finished
 
 
 def build(config: PretrainConfig, inputs: Inputs, place: Place) -> Training:
@@ -128,6 +130,7 @@ class Run:
         self.log: Log | None = None
         self.ledger: Ledger | None = None
         self.stop = False
+        self.summary = ""
 
     @contextlib.contextmanager
     def reporting(self, faults: list[Any]) -> Iterator[None]:
@@ -167,8 +170,7 @@ class Run:
             if saving or stopping:
                 self.save()
             if stopping and progress.step < last:
-                if self.place.main:
-                    sys.stderr.write(f"\nstopped at step {progress.step}; the same command continues from here\n")
+                self.summary = f"stopped at step {progress.step}; the same command continues from here"
                 return False
             if evaluating:
                 self.evaluate()
@@ -318,9 +320,9 @@ class Run:
             file.write((json.dumps(results, indent=2) + "\n").encode())
         write_page(out, self.config, self.inputs.held_out, result, results)
         scored = result.report
-        sys.stderr.write(
-            f"\nmean average precision {scored.macro:.3f} (class frequencies alone {scored.baseline_macro:.3f}) "
-            f"on {scored.images:,} held-out images\nopen {out / 'page.html'}\n"
+        self.summary = (
+            f"mean average precision {scored.macro:.3f} (class frequencies alone {scored.baseline_macro:.3f}) "
+            f"on {scored.images:,} held-out images\nopen {out / 'page.html'}"
         )
 
     def _ask_to_stop(self, number: int, frame: object) -> None:
