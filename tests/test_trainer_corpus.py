@@ -16,8 +16,9 @@ from tests.conftest import label_table
 from trainer.batches import Source
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.labels import find_shards
-from trainer.shards import list_tars, split_name
+from trainer.shards import list_tars
 from vocab.label_shards import LabelShards, write_label_shards
+from vocab.tars import split_name
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, CAR = 2084071, 2121620, 2958343

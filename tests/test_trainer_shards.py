@@ -19,7 +19,6 @@ from trainer.shards import (
     index_tar,
     list_tars,
     read_member,
-    split_name,
 )
 from vocab.errors import InputError
 
@@ -32,20 +31,6 @@ def index(path: Path) -> list[Sample]:
 
 def faults(path: Path) -> list[tuple[str, str | None]]:
     return [(sample.key, sample.fault) for sample in index(path)]
-
-
-@pytest.mark.parametrize(
-    ("name", "key", "extension"),
-    [
-        ("000017.jpg", "000017", "jpg"),
-        ("000017.JPG", "000017", "jpg"),
-        ("a/b.c/000017.seg.png", "a/b.c/000017", "seg.png"),
-        ("README", "README", ""),
-        (".hidden", "", "hidden"),
-    ],
-)
-def test_a_member_s_key_ends_at_the_first_dot_of_its_base_name(name: str, key: str, extension: str) -> None:
-    assert split_name(name) == (key, extension)
 
 
 @pytest.mark.parametrize(

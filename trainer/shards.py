@@ -3,9 +3,7 @@
 In: paths of WebDataset tars. Out: an index of each (headers only; members are read when their turn comes), and an order
 that depends on the seed and the epoch alone.
 
-    000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...   members of one sample are neighbours
-
-What a tar holds is untrusted: nothing is unpacked, names are only names, links and devices are passed over.
+How a tar is walked, and what in it is a sample's, is in `vocab/tars.py`.
 """
 
 from __future__ import annotations
@@ -14,24 +12,16 @@ import glob
 import itertools
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vocab.errors import InputError
+from vocab.tars import BrokenTar, Member, split_name, walk
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-TAR_BLOCK = 512
-
-
-@dataclass(frozen=True)
-class Member:
-    """Where one file lies inside a tar."""
-
-    offset: int
-    size: int
 
 
 @dataclass
@@ -100,15 +90,18 @@ def index_tar(path: Path, *, max_member_bytes: int) -> list[Sample]:
     samples: list[Sample] = []
     seen: set[str] = set()
     broken: str | None = None
-    for name, member in _members(path):
-        key, extension = split_name(name)
-        if member is None:
-            broken = key
-            break
-        if not samples or samples[-1].key != key:
-            samples.append(Sample(key, len(samples), fault="repeated_key" if key in seen else None))
-            seen.add(key)
-        samples[-1].members[extension] = member
+    try:
+        with path.open("rb") as stream:
+            for member in walk(stream):
+                key, extension = split_name(member.name)
+                if not samples or samples[-1].key != key:
+                    samples.append(Sample(key, len(samples), fault="repeated_key" if key in seen else None))
+                    seen.add(key)
+                samples[-1].members[extension] = member
+    except BrokenTar as error:
+        broken, _ = split_name(error.name)
+    except (OSError, tarfile.ReadError) as error:
+        raise _no_tar(path, f"no readable tar ({error})") from error
     for sample in samples:
         sample.fault = sample.fault or _fault(sample, max_member_bytes)
     if broken is not None:
@@ -116,13 +109,6 @@ def index_tar(path: Path, *, max_member_bytes: int) -> list[Sample]:
             samples.pop()
         samples.append(Sample(broken, len(samples), fault="truncated_tar"))
     return samples
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """Key and lower-case extension of a member, as the webdataset library has them: "a/b.c.JPG" -> "a/b", "c.jpg"."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    return folder + slash + stem, extension.lower()
 
 
 def read_member(path: Path, member: Member) -> bytes:
@@ -154,36 +140,6 @@ def group_order(samples: int, *, seed: int, epoch: int, group: int, stream: int,
     order = np.random.default_rng([seed, epoch, 1 + group]).permutation(samples)
     taken: list[int] = order[(stream - group) % streams :: streams].tolist()
     return taken
-
-
-def _members(path: Path) -> Iterator[tuple[str, Member | None]]:
-    """Name and place of each regular file; the place is None where the archive breaks off, which is the last one."""
-    try:
-        end = path.stat().st_size
-        archive = tarfile.open(path, mode="r:", errors="replace")  # noqa: SIM115
-    except (OSError, tarfile.TarError) as error:
-        raise _no_tar(path, f"no readable tar ({error})") from error
-    name = ""
-    with archive:
-        while True:
-            try:
-                info = archive.next()
-            except (tarfile.TarError, ValueError, OverflowError):
-                yield name, None
-                return
-            if info is None:
-                break
-            name = info.name
-            if info.size < 0 or info.offset_data + info.size > end:
-                yield name, None
-                return
-            if info.isreg() and not info.issparse():
-                yield name, Member(info.offset_data, info.size)
-        # tarfile takes a broken header for the end of the archive; a real end is a block of zeros.
-        with path.open("rb") as file:
-            file.seek(archive.offset)
-            if file.read(TAR_BLOCK) != bytes(TAR_BLOCK):
-                yield "", None
 
 
 def _fault(sample: Sample, max_member_bytes: int) -> str | None:
