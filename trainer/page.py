@@ -34,7 +34,7 @@ body { margin: 0 auto; padding: 2.5rem 1.25rem 5rem; max-width: 72rem; backgroun
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; margin: 3rem 0 .9rem; }
 p { max-width: 46rem; } .soft { color: var(--soft); } .number { font-variant-numeric: tabular-nums; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 1.6rem 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .8rem; margin: 1.6rem 0; }
 .figures div, .picture { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .figures div { padding: .9rem 1.1rem; } .figures b { display: block; font-size: 1.7rem; line-height: 1.2; }
 .figures span { color: var(--soft); font-size: .87rem; }
