@@ -79,7 +79,13 @@ class Corpus:
                 shuffle_shards=2,
             ),
             "model": ModelConfig(
-                model="vit_tiny_patch16_224", patch_size=8, embed_dim=16, depth=1, num_heads=2, drop_path=0.1
+                model="vit_tiny_patch16_224",
+                patch_size=8,
+                embed_dim=16,
+                depth=1,
+                num_heads=2,
+                global_pool="token",
+                drop_path=0.1,
             ),
             "optim": OptimConfig(steps=6, warmup_steps=2, peak_lr=3e-3, ema_momentum=0.1),
             "run": RunConfig(out=out, log_every=1, checkpoint_every=2, eval_workers=0, gallery=3, device="cpu"),

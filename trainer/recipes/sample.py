@@ -4,7 +4,7 @@ Command   make pretrain, which is: python -m trainer pretrain sample --images ..
 Cost      64,000 images. About 5 minutes at 226 images/s, the median on two cores shared with other work (11 minutes
           of wall-clock then).
 Expect    macro mean average precision 0.072 against 0.020 from class frequencies alone (micro 0.137 against 0.063) over
-          182 classes in 971 held-out images. Most of these classes are words that no picture shows: stock, gift, morning.
+          182 classes in 971 held-out images. Many of these classes are words that no picture shows: stock, gift.
 
 What was tried, 200 CPU seconds of one thread each, 10,000 scenes with their 63 true synsets, so without caption noise
 (frequencies alone 0.037):
