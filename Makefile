@@ -13,6 +13,9 @@
 #
 # `make labels` and `make pretrain` without variables work on the sample. Everything is written below out/.
 
+# Threads that wait by spinning take the cores from the loader's processes where there are few of them.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 PYTHON ?= python3
 RUN := .venv/bin/python
 TORCHRUN := .venv/bin/torchrun
