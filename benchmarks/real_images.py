@@ -33,7 +33,7 @@ class RealImages:
     """labels, vocabulary and run go here; must be new"""
     steps: int = 2000
     """optimisation steps"""
-    batch_size: int = 64
+    batch_size: int = 32
     """images per step"""
     min_count: int = 5
     """threshold of the vocabulary"""
