@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
 
 from pipeline.captions import caption_list, require_columns
 from vocab import labeler
@@ -37,7 +37,7 @@ def with_synsets(
 def label(captions: Column, max_caption_bytes: int) -> Column:
     """array<binary> -> struct<synsets, reason>; exactly one of the two is null."""
 
-    @F.arrow_udf(RESULT_DDL)
+    @arrow_udf(RESULT_DDL)  # type: ignore[untyped-decorator]
     def label_batch(batch: pa.Array) -> pa.Array:
         return label_lists(batch, max_caption_bytes)
 
