@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+from pyspark.sql.pandas.functions import arrow_udf
 
 from pipeline.captions import caption_list, require_columns
 from vocab import labeler
@@ -37,10 +37,13 @@ def with_synsets(
 def label(captions: Column, max_caption_bytes: int) -> Column:
     """array<binary> -> struct<synsets, reason>; exactly one of the two is null."""
 
+    # PySpark's own stubs know only the call with a function type, which PySpark itself advises against.
+    @arrow_udf(RESULT_DDL)  # type: ignore[call-overload, untyped-decorator, unused-ignore]
     def label_batch(batch: pa.Array) -> pa.Array:
         return label_lists(batch, max_caption_bytes)
 
-    return arrow_udf(label_batch, returnType=RESULT_DDL, functionType=ArrowUDFType.SCALAR)(captions)
+    labelled: Column = label_batch(captions)
+    return labelled
 
 
 def label_lists(captions: pa.ListArray, max_caption_bytes: int) -> pa.StructArray:
