@@ -101,7 +101,8 @@ check: setup
 	.venv/bin/lint-imports
 
 bench: setup
-	for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
+	$(RUN) -m benchmarks.sample_labels
+	@echo "Those that need real data: benchmarks/real_captions.py and real_images.py; see BENCHMARKS.md"
 
 clean:
 	rm -rf out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse

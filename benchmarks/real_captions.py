@@ -30,6 +30,7 @@ from pipeline.inputs import list_inputs
 from pipeline.run import label_captions
 from pipeline.session import spark_session
 from vocab import labeler, wordnet
+from vocab.errors import run_cli
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
@@ -145,6 +146,11 @@ def head_of(counts: collections.Counter[int], size: int) -> str:
     return " ".join(f"{nouns.name_of(nouns.row_of(synset))}:{count}" for synset, count in counts.most_common(size))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure and print."""
     result = measure(tyro.cli(RealCaptions))
     sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -21,6 +21,7 @@ from pipeline.config import Label, Prune
 from pipeline.prune import prune
 from pipeline.run import label_captions
 from pipeline.session import spark_session
+from vocab.errors import run_cli
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def measure(options: RealImages) -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure and print."""
     result = measure(tyro.cli(RealImages))
     sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -24,6 +24,7 @@ import tyro
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from vocab import labeler, wordnet
+from vocab.errors import run_cli
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ def print_mistakes(found: list[set[int]], truth: list[set[int]], kinds: set[int]
         sys.stdout.write(f"{title}: {head}\n")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure and print."""
     result = measure(tyro.cli(SampleLabels))
     sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    run_cli(main)
