@@ -65,7 +65,7 @@ labels: setup
 	$(RUN) -m pipeline label --captions $(CAPTIONS) --out $(or $(OUT),out/labels) \
 		$(if $(MASTER),--master $(MASTER)) $(LABEL_OPTIONS)
 	$(RUN) -m pipeline prune --labels $(or $(OUT),out/labels) --min-count $(MIN_COUNT) \
-		--out $(or $(OUT),out/labels).vocabulary.parquet
+		--out $(patsubst %/,%,$(or $(OUT),out/labels)).vocabulary.parquet
 endif
 
 ifeq ($(IMAGES),)
@@ -79,13 +79,15 @@ endif
 
 demo: pretrain
 	@echo
-	@echo "Done. Open $(CURDIR)/out/runs/$(RECIPE)/page.html"
+	@echo "Done. Open $(abspath $(or $(OUT),out/runs/$(RECIPE)))/page.html"
 
-# The sample's own chain. A finished step is not done again; `make clean` begins anew.
-$(SAMPLE_DIR): | setup
-	$(RUN) -m pipeline sample --out $@ --samples $(SAMPLES) --seed $(SEED)
+# The sample's own chain. A finished step is not done again, one that was interrupted is; `make clean` begins anew.
+$(SAMPLE_DIR)/config.json: | setup
+	rm -rf $(SAMPLE_DIR)
+	$(RUN) -m pipeline sample --out $(SAMPLE_DIR) --samples $(SAMPLES) --seed $(SEED)
 
-$(SAMPLE_LABELS)/manifest.json: | $(SAMPLE_DIR)
+$(SAMPLE_LABELS)/manifest.json: | $(SAMPLE_DIR)/config.json
+	rm -rf $(SAMPLE_LABELS)
 	$(RUN) -m pipeline label --captions $(SAMPLE_DIR) --out $(SAMPLE_LABELS) $(if $(MASTER),--master $(MASTER))
 
 $(SAMPLE_VOCABULARY): | $(SAMPLE_LABELS)/manifest.json

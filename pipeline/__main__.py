@@ -12,9 +12,11 @@ import sys
 import tyro
 
 from pipeline.config import Label, Prune
+from pipeline.inputs import list_inputs
 from pipeline.prune import prune
 from pipeline.sample.config import SampleConfig
 from vocab.errors import run_cli
+from vocab.label_shards import refuse_used_directory
 
 
 def main() -> None:
@@ -42,6 +44,9 @@ def run_label(options: Label) -> None:
     from pipeline.run import label_captions
     from pipeline.session import spark_session
 
+    # Starting Spark takes longer than finding out that it cannot work.
+    refuse_used_directory(options.out)
+    list_inputs(options.captions, options.format)
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)
     sys.stdout.write(

@@ -28,6 +28,8 @@ from vocab.storage import filesystem_of
 
 COLUMNS = ("input", "shard", "key", "captions", "reason")
 KEY_DIGITS = 9
+# Columns of a text format that this module adds to the record's own.
+OWN_COLUMNS = frozenset({"input", "line", "valid", "_corrupt"})
 
 
 def read_captions(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
@@ -42,13 +44,15 @@ def read_captions(spark: SparkSession, inputs: Inputs, options: Label) -> DataFr
         frame = _read_jsonl(spark, inputs, options)
     else:
         frame = _read_parquet(spark, inputs, options)
-    missing_key = F.col("key").isNull()
+    missing = F.when(F.col("key").isNull(), "null_key")
+    if options.shard_column is not None:
+        missing = missing.when(F.col("shard").isNull(), "null_shard")
     return frame.select(
         "input",
         F.coalesce("shard", _shard_of("input", inputs)).alias("shard"),
         F.coalesce("key", F.lit("")).alias("key"),
         "captions",
-        F.when(F.col("reason").isNull() & missing_key, "null_key").otherwise(F.col("reason")).alias("reason"),
+        F.coalesce("reason", missing).alias("reason"),
     )
 
 
@@ -119,7 +123,9 @@ def _read_tars(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame
 
 def _read_tsv(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
     """Tab-separated lines without quoting, as img2dataset, CC3M and LAION have them."""
-    columns = options.columns or tuple(_first_line(inputs.files[0].path).split("\t"))
+    columns = options.columns or tuple(_common_header(inputs).split("\t"))
+    _refuse_repeated(columns, where=inputs.files[0].path)
+    needed = _needed(options)
     lines = _numbered_lines(spark, inputs)
     if not options.columns:
         lines = lines.where("line > 0").withColumn("line", F.col("line") - 1)
@@ -128,7 +134,7 @@ def _read_tsv(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
         "input",
         "line",
         F.is_valid_utf8("value").alias("valid"),
-        *(F.get(fields, F.lit(place)).alias(name) for place, name in enumerate(columns)),
+        *(F.get(fields, F.lit(place)).alias(name) for place, name in enumerate(columns) if name in needed),
     )
     return _records(record, inputs, options, malformed=F.lit(False))
 
@@ -154,11 +160,14 @@ def _read_csv(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
     """Comma-separated values with quotes, which may hold line breaks (RFC 4180)."""
     one_partition_per_file(spark)
     columns = options.columns
+    if not columns:
+        _common_header(inputs)
     reader = spark.read.options(multiLine=True, escape='"', header=not columns, enforceSchema=True)
     if columns:
         reader = reader.schema(", ".join(f"`{name}` string" for name in columns))
     frame = reader.csv([file.path for file in inputs.files])
-    names = list(frame.columns)
+    _refuse_repeated(tuple(frame.columns), where=inputs.files[0].path)
+    names = [name for name in frame.columns if name in _needed(options)]
     record = _numbered(frame.select(_listed_path("_metadata.file_path", inputs), *(f"`{name}`" for name in names)))
     # The CSV reader decodes text itself and leaves U+FFFD where bytes were not UTF-8.
     broken = F.concat_ws("", *(F.col(f"`{name}`") for name in names)).contains("\ufffd")
@@ -183,8 +192,11 @@ def _records(record: DataFrame, inputs: Inputs, options: Label, *, malformed: Co
 def _numbered_lines(spark: SparkSession, inputs: Inputs) -> DataFrame:
     """input, value (the line's bytes as a string), line (from 0 in each file)."""
     one_partition_per_file(spark)
-    frame = spark.read.text([file.path for file in inputs.files])
-    return _numbered(frame.select(_listed_path("_metadata.file_path", inputs), "value"))
+    # Spark's own default breaks lines at a lone carriage return too, which captions hold.
+    frame = spark.read.option("lineSep", "\n").text([file.path for file in inputs.files])
+    value = F.regexp_replace("value", "\r$", "").alias("value")
+    whole = F.when(F.col("value").endswith("\r"), value).otherwise(F.col("value")).alias("value")
+    return _numbered(frame.select(_listed_path("_metadata.file_path", inputs), whole))
 
 
 def _numbered(frame: DataFrame) -> DataFrame:
@@ -229,6 +241,44 @@ def _optional(column: str | None) -> Column:
     return value.alias("shard")
 
 
+def _needed(options: Label) -> set[str]:
+    """Columns of the input that the job reads; the others may have any name. Raises InputError for a reserved one."""
+    needed = set(options.caption_columns or ("caption",)) | set(
+        filter(None, (options.key_column, options.shard_column))
+    )
+    if clash := needed & OWN_COLUMNS:
+        raise InputError(
+            f"column {min(clash)!r}",
+            found="a name that the job uses itself",
+            wanted=f"another name than {', '.join(sorted(OWN_COLUMNS))}",
+            remedy="Name the columns otherwise with --columns, or rename this one.",
+        )
+    return needed
+
+
+def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
+    repeated = [name for name in columns if columns.count(name) > 1]
+    if repeated:
+        raise InputError(
+            where, found=f"two columns {repeated[0]!r}", wanted="different names", remedy="Name them with --columns."
+        )
+
+
+def _common_header(inputs: Inputs) -> str:
+    """The first line, which must be the same in every file: columns are found by its names."""
+    headers = {_first_line(file.path): file.path for file in reversed(inputs.files)}
+    first = _first_line(inputs.files[0].path)
+    for header, path in headers.items():
+        if header != first:
+            raise InputError(
+                path,
+                found=f"header {header[:200]!r}",
+                wanted=f"{first[:200]!r}, as in {inputs.files[0].path}",
+                remedy="Label files of another header in a job of their own, or name the columns with --columns.",
+            )
+    return first
+
+
 def _first_line(path: str) -> str:
     filesystem, inner = filesystem_of(path)
     with filesystem.open_input_stream(inner) as stream:
@@ -237,5 +287,5 @@ def _first_line(path: str) -> str:
             head += block
             if len(head) > 1 << 20:
                 break
-    line: str = head.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", "replace")
+    line: str = head.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8-sig", "replace")
     return line

@@ -64,12 +64,25 @@ def list_inputs(places: tuple[str, ...], format_: Format) -> Inputs:
             wanted=f"captions stored as {stored}",
             remedy="Check the path, or name the --format.",
         )
+    _refuse_wildcards(files)
     stems = [Inputs(stored, (), None).shard_of(file.path) for file in files]
     if len(set(stems)) == len(stems):
         return Inputs(stored, files, None)
     folders = [os.path.dirname(re.sub(SCHEME_PATTERN, "", file.path)) for file in files]  # noqa: PTH120 - may be a URI
     common = os.path.commonpath(folders)
     return Inputs(stored, files, common.rstrip("/") + "/")
+
+
+def _refuse_wildcards(files: tuple[InputFile, ...]) -> None:
+    """Spark reads a path as a glob: a[1].tsv would be a1.tsv."""
+    for file in files:
+        if signs := set(file.path) & set("{}[]*?\\"):
+            raise InputError(
+                file.path,
+                found=f"{' '.join(sorted(signs))} in a file's name",
+                wanted="a path without the signs of a glob",
+                remedy="Rename the file or its folder.",
+            )
 
 
 def _files_of(place: str) -> list[InputFile]:

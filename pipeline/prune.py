@@ -27,6 +27,7 @@ def prune(options: Prune) -> Vocabulary:
         )
     corpora = [LabelShards.open(place, checksums=False) for place in options.labels]
     refuse_mixed_labelers(corpora)
+    refuse_repeated(corpora)
     merged = (
         pa.concat_tables([corpus.counts() for corpus in corpora]).group_by("synset").aggregate([("captions", "sum")])
     )
@@ -40,6 +41,20 @@ def prune(options: Prune) -> Vocabulary:
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     vocabulary.save(options.out)
     return vocabulary
+
+
+def refuse_repeated(corpora: list[LabelShards]) -> None:
+    """Raise MismatchError if one corpus stands twice: its captions would count twice."""
+    seen: dict[str, str] = {}
+    for corpus in corpora:
+        if corpus.counts_sha256 in seen:
+            raise MismatchError(
+                corpus.place,
+                found=f"the counts of {seen[corpus.counts_sha256]} once more",
+                wanted="each corpus once",
+                remedy="Leave one of the two out of --labels.",
+            )
+        seen[corpus.counts_sha256] = corpus.place
 
 
 def refuse_mixed_labelers(corpora: list[LabelShards]) -> None:

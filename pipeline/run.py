@@ -19,6 +19,7 @@ from pipeline.writing import (
     check_written,
     describe_files,
     remove_staging,
+    removed_on_failure,
     stage,
     write_count_table,
     write_parts,
@@ -41,7 +42,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     inputs = list_inputs(options.captions, options.format)
     out = options.out.rstrip("/")
 
-    with explained():
+    with removed_on_failure(out), explained():
         captions = read_captions(spark, inputs, options)
         rows = stage(add_labels(captions, options.max_caption_bytes), out)
         account = account_of_rows(rows, inputs)
@@ -52,7 +53,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         write_rejects(rows, out)
         write_count_table(rows, out)
         files = describe_files(spark, out)
-    check_written(files, written=labelled + empty, rejected=rejected, out=out)
+        check_written(files, written=labelled + empty, rejected=rejected, out=out)
 
     manifest = Manifest(
         labeler=labeler.load().name,

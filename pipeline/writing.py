@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from vocab.errors import FormatError, InputError
+from vocab.errors import CatlipError, FormatError, InputError
 from vocab.label_shards import (
     REJECTS,
     REJECTS_SCHEMA,
@@ -147,6 +148,21 @@ def remove_staging(out: str) -> None:
     for info in filesystem.get_file_info(pafs.FileSelector(root)):
         if info.base_name.startswith(".") and info.base_name.endswith(".crc"):
             filesystem.delete_file(info.path)
+
+
+@contextmanager
+def removed_on_failure(out: str) -> Iterator[None]:
+    """Remove what was written if the block fails by an error of ours, so that the corrected command finds room.
+
+    The directory was empty when the job began, so all of it is the job's.
+    """
+    try:
+        yield
+    except CatlipError:
+        filesystem, root = filesystem_of(out)
+        if filesystem.get_file_info(root).type == pafs.FileType.Directory:
+            filesystem.delete_dir(root)
+        raise
 
 
 def check_written(files: tuple[LabelFile, ...], *, written: int, rejected: int, out: str) -> None:

@@ -68,6 +68,7 @@ def test_a_uid_and_a_shard_column_are_used_where_they_are_named(spark: Any, tmp_
     _, labels = run(spark, tmp_path / "a.parquet", key_column="uid", shard_column="s")
     assert rows(labels) == [("x", "b", [DOG])]
     assert labels.rejects().to_pylist() == [{"shard": "y", "key": "", "reason": "null_key"}]
+    assert rows(labels)[0][0] == "x"
 
 
 def test_tsv_with_and_without_a_header(spark: Any, tmp_path: Path) -> None:
@@ -101,6 +102,43 @@ def test_jsonl_with_texts_lists_and_broken_lines(spark: Any, tmp_path: Path) -> 
     assert rows(labels) == [("a", "000000000", [DOG, CAT]), ("a", "000000001", [SOFA])]
     assert reasons(labels) == {"000000002": "malformed_record", "000000003": "null_caption", "000000004": "not_utf8"}
     assert manifest.rows == 5
+
+
+def test_a_tsv_column_may_have_any_name_and_captions_hold_carriage_returns(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"\xef\xbb\xbfcaption\tline\tinput\r\na dog\rand a cat\tx\ty\r\nsofa\tx\ty\r\n")
+    _, labels = run(spark, tmp_path / "a.tsv")
+    assert rows(labels) == [("a", "000000000", [DOG, CAT]), ("a", "000000001", [SOFA])]
+
+
+def test_files_of_two_headers_are_refused(spark: Any, tmp_path: Path) -> None:
+    for kind, sign in (("tsv", "\t"), ("csv", ",")):
+        (tmp_path / f"a.{kind}").write_text(f"caption{sign}url\ndog{sign}x\n")
+        (tmp_path / f"b.{kind}").write_text(f"url{sign}caption\nx{sign}dog\n")
+        with pytest.raises(InputError, match=rf"b\.{kind}: found header"):
+            run(spark, (tmp_path / f"a.{kind}", tmp_path / f"b.{kind}"))
+
+
+def test_a_repeated_or_reserved_column_is_refused(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("caption\tcaption\ndog\tcat\n")
+    with pytest.raises(InputError, match="two columns 'caption'"):
+        run(spark, tmp_path / "a.tsv")
+    with pytest.raises(InputError, match="column 'line': found a name that the job uses itself"):
+        run(spark, tmp_path / "a.tsv", columns=("line", "x"), caption_columns=("line",))
+
+
+def test_a_file_name_with_the_signs_of_a_glob_is_refused(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a[1].tsv").write_text("caption\ndog\n")
+    with pytest.raises(InputError, match=r"\[ \] in a file's name"):
+        run(spark, tmp_path / "in")
+
+
+def test_after_a_failed_run_the_corrected_one_finds_room(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "dog"}\n')
+    with pytest.raises(InputError, match="null_caption"):
+        run(spark, tmp_path / "a.jsonl")
+    assert not (tmp_path / "labels").exists()
+    assert rows(run(spark, tmp_path / "a.jsonl", caption_columns=("text",))[1]) == [("a", "000000000", [DOG])]
 
 
 def test_webdataset_tars(spark: Any, tmp_path: Path) -> None:
@@ -266,6 +304,8 @@ def test_counts_of_several_corpora_are_added_before_the_threshold(tmp_path: Path
     assert (both.synsets.tolist(), both.rows, len(both.sources)) == ([DOG], 4, 2)
     with pytest.raises(MismatchError, match="Label both corpora with the same release"):
         prune(Prune((str(tmp_path / "a"), str(tmp_path / "c")), tmp_path / "w.parquet", min_count=1))
+    with pytest.raises(MismatchError, match="once more"):
+        prune(Prune((str(tmp_path / "a"), str(tmp_path / "a")), tmp_path / "w.parquet", min_count=1))
     with pytest.raises(OutputExistsError):
         prune(Prune((str(tmp_path / "a"),), tmp_path / "v.parquet", min_count=1))
 

@@ -55,7 +55,7 @@ CAPTIONS = {
     "<b>cat</b> &amp; dog": "cat.n.01 dog.n.01",
     "cat%20dog": "cat.n.01 dog.n.01",
     "<a href='dog.html'>cat</a>": "cat.n.01",
-    "http://dogs.com/dog.jpg": "",
+    "http://dogs.com/dog.jpg HTTPS://DOGS.COM/DOG": "",
     "«dog»…cat!!!": "dog.n.01 cat.n.01",
     "DOG Cat": "dog.n.01 cat.n.01",
     "un chien noir": "",
@@ -101,7 +101,7 @@ def test_synsets_are_unique_and_ascending() -> None:
 
 def test_the_fingerprint_is_that_of_this_release() -> None:
     """Other rules or tables give another one: raise RULES_VERSION, and note it under Format in CHANGELOG.md."""
-    assert labeler.load().fingerprint[:16] == "b7329454bc565679"
+    assert labeler.load().fingerprint[:16] == "c3df5cd0b50b400d"
 
 
 words = st.sampled_from(

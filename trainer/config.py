@@ -175,6 +175,8 @@ def check(config: PretrainConfig, *, world: int) -> None:
         "max-pixels": data.max_pixels,
         "max-member-bytes": data.max_member_bytes,
         "steps": optim.steps,
+        "threads": run.threads if run.threads is not None else 1,
+        "peak-lr": optim.peak_lr,
         "clip-norm": optim.clip_norm,
         "log-every": run.log_every,
         "checkpoint-every": run.checkpoint_every,

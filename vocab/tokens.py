@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 MARKUP_CHARACTERS = "[&<%]"
 TAG = re.compile(r"<[^<>]*>")
 
-ADDRESS = r"(https?://|www\.)\S+"
+ADDRESS = r"(?i)(https?://|www\.)\S+"
 POSSESSIVE_OR_APOSTROPHE = r"['’ʼ](s\b)?"
 BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 
