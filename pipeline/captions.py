@@ -194,9 +194,9 @@ def _numbered_lines(spark: SparkSession, inputs: Inputs) -> DataFrame:
     one_partition_per_file(spark)
     # Spark's own default breaks lines at a lone carriage return too, which captions hold.
     frame = spark.read.option("lineSep", "\n").text([file.path for file in inputs.files])
-    value = F.regexp_replace("value", "\r$", "").alias("value")
-    whole = F.when(F.col("value").endswith("\r"), value).otherwise(F.col("value")).alias("value")
-    return _numbered(frame.select(_listed_path("_metadata.file_path", inputs), whole))
+    # Trimming works on bytes; a regular expression would replace those that are not UTF-8 before they are noticed.
+    value = F.rtrim("value", F.lit("\r")).alias("value")
+    return _numbered(frame.select(_listed_path("_metadata.file_path", inputs), value))
 
 
 def _numbered(frame: DataFrame) -> DataFrame:

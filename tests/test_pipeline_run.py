@@ -105,8 +105,11 @@ def test_jsonl_with_texts_lists_and_broken_lines(spark: Any, tmp_path: Path) -> 
 
 
 def test_a_tsv_column_may_have_any_name_and_captions_hold_carriage_returns(spark: Any, tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_bytes(b"\xef\xbb\xbfcaption\tline\tinput\r\na dog\rand a cat\tx\ty\r\nsofa\tx\ty\r\n")
+    (tmp_path / "a.tsv").write_bytes(
+        b"\xef\xbb\xbfcaption\tline\tinput\r\na dog\rand a cat\tx\ty\r\nsofa\tx\ty\r\ndog\xff\tx\ty\r\n"
+    )
     _, labels = run(spark, tmp_path / "a.tsv")
+    assert reasons(labels) == {"000000002": "not_utf8"}
     assert rows(labels) == [("a", "000000000", [DOG, CAT]), ("a", "000000001", [SOFA])]
 
 

@@ -134,7 +134,11 @@ class Run:
 
     @contextlib.contextmanager
     def reporting(self, faults: list[Any]) -> Iterator[None]:
-        """Open the run directory on the main rank, and note SIGTERM, by which schedulers announce the end."""
+        """Open the run directory on the main rank, and note a SIGTERM sent to this process.
+
+        A scheduler that signals the whole process group ends the loading workers first, and torch then this process:
+        the run continues from its last checkpoint.
+        """
         previous = signal.signal(signal.SIGTERM, self._ask_to_stop)
         try:
             if not self.place.main:
