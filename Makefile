@@ -52,7 +52,7 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --upgrade pip
 	@echo "Installing; torch brings several GB of GPU libraries, which takes some minutes."
-	$(RUN) -m pip install --quiet --editable '.[pipeline,trainer,dev]'
+	$(RUN) -m pip install --quiet --editable '.[pipeline,trainer,fit,spacy,nltk,dev]'
 	@touch $@
 
 sample: setup

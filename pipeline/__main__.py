@@ -2,16 +2,20 @@
 
 python -m pipeline label     captions -> label shards, on Spark
 python -m pipeline prune     counts -> vocabulary, in seconds
+python -m pipeline explain   a caption -> its labels, and why
 python -m pipeline sample    draw a data set to try everything on
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import tyro
 
-from pipeline.config import Label, Prune
+from pipeline.config import Explain, Label, Prune
+from pipeline.explain import explain
 from pipeline.inputs import list_inputs
 from pipeline.prune import prune
 from pipeline.sample.config import SampleConfig
@@ -21,8 +25,14 @@ from vocab.label_shards import refuse_used_directory
 
 def main() -> None:
     """Command line of the room."""
-    options: Label | Prune | SampleConfig = tyro.extras.subcommand_cli_from_dict(
-        {"label": Label, "prune": Prune, "sample": SampleConfig}, prog="python -m pipeline", description=__doc__
+    verbs: dict[str, Callable[..., Any]] = {
+        "label": Label,
+        "prune": Prune,
+        "explain": tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(Explain),
+        "sample": SampleConfig,
+    }
+    options: Label | Prune | Explain | SampleConfig = tyro.extras.subcommand_cli_from_dict(
+        verbs, prog="python -m pipeline", description=__doc__
     )
     if isinstance(options, Label):
         run_label(options)
@@ -32,6 +42,8 @@ def main() -> None:
             f"{options.out}: {len(vocabulary):,} classes seen in at least {vocabulary.min_count:,} of "
             f"{vocabulary.rows:,} captions\n"
         )
+    elif isinstance(options, Explain):
+        sys.stdout.write(explain(options.captions))
     else:
         # Drawing needs Pillow and nothing of Spark; labelling the reverse.
         from pipeline.sample.draw import draw_sample
@@ -41,12 +53,13 @@ def main() -> None:
 
 def run_label(options: Label) -> None:
     """Run the job in a session of its own and say what came of it."""
-    from pipeline.run import label_captions
+    from pipeline.run import label_captions, labeler_of
     from pipeline.session import spark_session
 
     # Starting Spark takes longer than finding out that it cannot work.
     refuse_used_directory(options.out)
     list_inputs(options.captions, options.format)
+    labeler_of(options)()
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)
     sys.stdout.write(

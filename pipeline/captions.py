@@ -28,6 +28,7 @@ from vocab.storage import filesystem_of
 
 COLUMNS = ("input", "shard", "key", "captions", "reason")
 KEY_DIGITS = 9
+COLUMN_REMEDY = "Name the columns with --caption-columns, --key-column and --shard-column."
 # Columns of a text format that this module adds to the record's own.
 OWN_COLUMNS = frozenset({"input", "line", "valid", "_corrupt"})
 
@@ -56,7 +57,9 @@ def read_captions(spark: SparkSession, inputs: Inputs, options: Label) -> DataFr
     )
 
 
-def caption_list(frame: DataFrame, columns: tuple[str, ...]) -> Column:
+def caption_list(
+    frame: DataFrame, columns: tuple[str, ...], *, remedy: str = "Name another --caption-columns."
+) -> Column:
     """The captions of several columns, each text or a list of texts, as one array<binary> without nulls."""
     arrays: list[Column] = []
     for name in columns:
@@ -69,13 +72,13 @@ def caption_list(frame: DataFrame, columns: tuple[str, ...]) -> Column:
                 f"column {name!r}",
                 found=f"type {kind.simpleString()}",
                 wanted="text, or a list of texts",
-                remedy="Name another --caption-columns.",
+                remedy=remedy,
             )
         arrays.append(F.coalesce(column.cast("array<binary>"), F.array().cast("array<binary>")))
     return F.filter(F.concat(*arrays), lambda caption: caption.isNotNull())
 
 
-def require_columns(frame: DataFrame, names: tuple[str, ...], *, where: str) -> None:
+def require_columns(frame: DataFrame, names: tuple[str, ...], *, where: str, remedy: str = COLUMN_REMEDY) -> None:
     """Raise InputError, listing the columns there are, if one of `names` is missing."""
     for name in names:
         if name not in frame.columns:
@@ -83,7 +86,7 @@ def require_columns(frame: DataFrame, names: tuple[str, ...], *, where: str) -> 
                 where,
                 found=f"columns {', '.join(frame.columns)}",
                 wanted=f"a column {name!r}",
-                remedy="Name the columns with --caption-columns, --key-column and --shard-column.",
+                remedy=remedy,
             )
 
 

@@ -1,6 +1,6 @@
 """Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
 
-In: nothing. Out: `Label` and `Prune`; `Sample` lives with the sample.
+In: nothing. Out: `Label`, `Prune` and `Explain`; `Sample` lives with the sample.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from vocab.errors import InputError
+from vocab.labelers import SPACY_MODEL, LabelerName
 
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
 
@@ -38,12 +39,21 @@ class Label:
     """longer captions are rejected, not labelled"""
     rows_per_file: int = 5_000_000
     """rows of one part file, about"""
+    labeler: LabelerName = "catlip"
+    """catlip is ours; spacy takes its parts of speech from a spaCy pipeline; reference is the rule of CatLIP's released
+    code. Both need packages of their own, on every worker, and are many times slower"""
+    spacy_model: str = SPACY_MODEL
+    """for labeler spacy: the pipeline's package, or its folder"""
+    wordnet: Path | None = None
+    """for labeler reference: folder of WordNet 3.0's database files. Default: what NLTK's downloader installed"""
     master: str | None = None
     """Spark master: local[*], spark://HOST:PORT, yarn, k8s://... Default: spark-submit's, else local[*]"""
 
     def __post_init__(self) -> None:
         _require_positive("max_caption_bytes", self.max_caption_bytes)
         _require_positive("rows_per_file", self.rows_per_file)
+        _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
+        _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         if self.columns and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):
             raise InputError(
                 "--columns",
@@ -67,8 +77,35 @@ class Prune:
     """or keep this many of the most frequent"""
 
 
+@dataclass(frozen=True)
+class Explain:
+    """Say what becomes of captions, and why: words, parts of speech, senses. Takes seconds, and no Spark."""
+
+    captions: tuple[str, ...]
+    """captions, each in quotes"""
+
+    def __post_init__(self) -> None:
+        if not self.captions:
+            raise InputError(
+                "explain",
+                found="no caption",
+                wanted="one or more, each in quotes",
+                remedy='Run: python -m pipeline explain "a dog on a couch"',
+            )
+
+
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
         raise InputError(
             f"--{name.replace('_', '-')}", found=str(value), wanted="at least 1", remedy="Leave it out for the default."
+        )
+
+
+def _require_labeler(name: str, *, given: bool, wanted: LabelerName, chosen: LabelerName) -> None:
+    if given and chosen != wanted:
+        raise InputError(
+            f"--{name.replace('_', '-')}",
+            found=f"given for labeler {chosen}",
+            wanted=f"labeler {wanted}",
+            remedy=f"Leave it out, or choose --labeler {wanted}.",
         )

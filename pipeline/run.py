@@ -6,6 +6,7 @@ In: `Label` options and a Spark session. Out: a finished label directory (vocab/
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -14,7 +15,7 @@ from pipeline.captions import read_captions
 from pipeline.config import Label
 from pipeline.failures import explained
 from pipeline.inputs import Inputs, list_inputs
-from pipeline.labeling import label
+from pipeline.labeling import LoadLabeler, label
 from pipeline.writing import (
     check_written,
     describe_files,
@@ -25,9 +26,10 @@ from pipeline.writing import (
     write_parts,
     write_rejects,
 )
-from vocab import labeler, wordnet
+from vocab import wordnet
 from vocab.errors import InputError
 from vocab.label_shards import refuse_used_directory, write_manifest
+from vocab.labelers import load_labeler
 from vocab.manifest import InputFile, Manifest
 
 
@@ -35,16 +37,18 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     """Label every caption of the input, once.
 
     Raises OutputExistsError if the output directory holds anything, InputError for an input that cannot be read or
-    whose every row was rejected, FormatError if the account of rows does not close. Until the manifest is written, at
-    the very end, the directory is no label directory.
+    whose every row was rejected, FormatError if the account of rows does not close, and what `load_labeler` raises.
+    Until the manifest is written, at the very end, the directory is no label directory.
     """
     refuse_used_directory(options.out)
     inputs = list_inputs(options.captions, options.format)
+    load = labeler_of(options)
+    labeler = load()
     out = options.out.rstrip("/")
 
     with removed_on_failure(out), explained():
         captions = read_captions(spark, inputs, options)
-        rows = stage(add_labels(captions, options.max_caption_bytes), out)
+        rows = stage(add_labels(captions, options.max_caption_bytes, load), out)
         account = account_of_rows(rows, inputs)
         refuse_all_rejected(rows, account)
         labelled, empty, rejected = (sum(getattr(f, n) for f in account) for n in ("labelled", "empty", "rejected"))
@@ -56,8 +60,8 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         check_written(files, written=labelled + empty, rejected=rejected, out=out)
 
     manifest = Manifest(
-        labeler=labeler.load().name,
-        labeler_fingerprint=labeler.load().fingerprint,
+        labeler=labeler.name,
+        labeler_fingerprint=labeler.fingerprint,
         wordnet=wordnet.load().version,
         files=files,
         rows=sum(file.rows for file in account),
@@ -65,16 +69,26 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         empty=empty,
         rejected=rejected,
         inputs=account,
-        config=asdict(options) | {"format": inputs.format},
+        config=config_of(options) | {"format": inputs.format},
     )
     remove_staging(out)
     write_manifest(out, manifest)
     return manifest
 
 
-def add_labels(captions: DataFrame, max_caption_bytes: int) -> DataFrame:
+def labeler_of(options: Label) -> LoadLabeler:
+    """How to load the labeler that the options name."""
+    return partial(load_labeler, options.labeler, spacy_model=options.spacy_model, wordnet=options.wordnet)
+
+
+def config_of(options: Label) -> dict[str, object]:
+    """The options as JSON holds them."""
+    return asdict(options) | {"wordnet": None if options.wordnet is None else str(options.wordnet)}
+
+
+def add_labels(captions: DataFrame, max_caption_bytes: int, load: LoadLabeler) -> DataFrame:
     """input, shard, key, synsets, reason: synsets are null exactly where there is a reason not to label."""
-    labelled = captions.withColumn("labelled", label(F.col("captions"), max_caption_bytes))
+    labelled = captions.withColumn("labelled", label(F.col("captions"), max_caption_bytes, load))
     reason = F.coalesce(F.col("reason"), F.col("labelled.reason"))
     return labelled.select(
         "input",

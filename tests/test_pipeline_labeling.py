@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,11 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config import Label
 from pipeline.labeling import label_lists, with_synsets
 from vocab import labeler
-from vocab.errors import InputError
+from vocab.errors import InputError, MissingRequirementError
+from vocab.labelers import load_labeler
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
+
+
+@pytest.fixture
+def wordnet_folder() -> Path:
+    """WordNet's own files, for the labeler reference."""
+    pytest.importorskip("nltk", reason="needs NLTK: pip install nltk ftfy")
+    pytest.importorskip("ftfy", reason="needs ftfy: pip install nltk ftfy")
+    folder = Path("/usr/share/wordnet")
+    if not (folder / "index.sense").is_file():
+        pytest.skip("needs WordNet's files: apt-get install wordnet-base wordnet-sense-index")
+    return folder
 
 
 def labels(*rows: list[bytes], limit: int = 100) -> list[dict[str, Any]]:
@@ -73,11 +88,67 @@ def test_spark_and_the_labeler_agree(spark: Any) -> None:
 
 def test_a_missing_column_is_named_with_those_there_are(spark: Any) -> None:
     frame = spark.createDataFrame([("a",)], "text string")
-    with pytest.raises(InputError, match="found columns text; wanted a column 'caption'"):
+    with pytest.raises(InputError, match="found columns text; wanted a column 'caption'") as error:
         with_synsets(frame, captions=("caption",))
+    assert "--" not in str(error.value)
 
 
 def test_a_column_of_numbers_holds_no_captions(spark: Any) -> None:
     frame = spark.createDataFrame([(1,)], "caption int")
-    with pytest.raises(InputError, match="found type int"):
+    with pytest.raises(InputError, match="found type int") as error:
         with_synsets(frame, captions=("caption",))
+    assert "--" not in str(error.value)
+
+
+@pytest.mark.parametrize("captions", ["caption", (), None, (1,)])
+def test_the_columns_are_names_in_a_tuple(captions: Any) -> None:
+    with pytest.raises(InputError, match=r'found .*wanted the names of one or more columns.*captions=\("caption",\)'):
+        with_synsets(None, captions=captions)  # type: ignore[arg-type]
+
+
+def test_the_labeler_is_chosen_by_name(wordnet_folder: Path) -> None:
+    rows = pa.array([[b"a couch", b"two dogs"], []], pa.list_(pa.binary()))
+    reference = partial(load_labeler, "reference", wordnet=wordnet_folder, punkt="untrained")
+    two = 13743269
+    assert label_lists(rows, 100).to_pylist()[0]["synsets"] == [DOG, SOFA]
+    assert label_lists(rows, 100, reference).to_pylist() == [
+        {"synsets": [DOG, two], "reason": None},
+        {"synsets": None, "reason": "null_caption"},
+    ]
+
+
+def test_workers_load_the_chosen_labeler(spark: Any, tmp_path: Path) -> None:
+    """The pipeline's model tags everything as a noun, so that one labeler is told from the other."""
+    spacy = pytest.importorskip("spacy", reason="needs spaCy: pip install 'open-catlip[spacy]'")
+    nlp = spacy.blank("en")
+    ruler = nlp.add_pipe("attribute_ruler")
+    ruler.add(patterns=[[{"ORTH": {"REGEX": "."}}]], attrs={"POS": "NOUN"})
+    nlp.to_disk(tmp_path / "model")
+    frame = spark.createDataFrame([("they run to a dog",)], "caption string")
+    ours = with_synsets(frame, captions=("caption",)).collect()[0]["synsets"]
+    model = str(tmp_path / "model")
+    labelled = with_synsets(frame, captions=("caption",), labeler="spacy", spacy_model=model)
+    theirs = labelled.collect()[0]["synsets"]
+    assert ours == [DOG]
+    assert DOG in theirs
+    assert len(theirs) == 2
+
+
+def test_a_labeler_that_is_not_there_is_named_before_the_job(spark: Any) -> None:
+    frame = spark.createDataFrame([("a",)], "caption string")
+    with pytest.raises(InputError, match="found 'nltk'; wanted catlip or spacy or reference"):
+        with_synsets(frame, captions=("caption",), labeler="nltk")  # type: ignore[arg-type]
+    with pytest.raises(MissingRequirementError, match=r"python -m spacy download en_core_web_zz|pip install"):
+        with_synsets(frame, captions=("caption",), labeler="spacy", spacy_model="en_core_web_zz")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spacy_model": "x"}, "--spacy-model: found given for labeler catlip; wanted labeler spacy"),
+        ({"wordnet": Path("x")}, "--wordnet: found given for labeler catlip; wanted labeler reference"),
+    ],
+)
+def test_an_option_of_another_labeler_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Label(captions=("a.tsv",), out="labels", **options)

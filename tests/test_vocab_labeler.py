@@ -23,7 +23,7 @@ CAPTIONS = {
     "a couch": "sofa.n.01",
     "a sofa": "sofa.n.01",
     "my automobile": "car.n.01",
-    "a bicycle, a phone and a tv": "bicycle.n.01 telephone.n.01 television.n.01",
+    "a bicycle, a phone and a tv": "bicycle.n.01 telephone.n.01 television_receiver.n.01",
     # plurals, regular and not
     "dogs, boxes and ladies": "dog.n.01 box.n.01 lady.n.01",
     "geese, mice, wolves and children": "goose.n.01 mouse.n.01 wolf.n.01 child.n.01",
@@ -41,10 +41,35 @@ CAPTIONS = {
     "ice-cream": "ice_cream.n.01",
     "a cup of tea in New York City": "cup_of_tea.n.01 new_york.n.01",
     "T-shirts": "jersey.n.03",
-    "a light at the traffic": "light.n.01 traffic.n.01",
+    "a light at the traffic": "light.n.02 traffic.n.01",
     # a picture shows the animal, where WordNet's corpora have too little to say
     "a tiger": "tiger.n.02",
-    "a crane": "crane.n.04",
+    "a crane": "crane.n.05",
+    # the words around decide what they can
+    "a crane at a construction site": "crane.n.04 construction.n.01 site.n.01",
+    "a crane in a marsh": "crane.n.05 marsh.n.01",
+    "a mouse beside a keyboard": "mouse.n.04 keyboard.n.01",
+    "a mouse eating cheese": "mouse.n.01 cheese.n.01",
+    "a palm on a beach": "palm.n.03 beach.n.01",
+    "the palm of a hand": "palm.n.01 hand.n.01",
+    "a pitcher of water": "pitcher.n.02 water.n.01",
+    "a plate of food on a table": "plate.n.04 food.n.01 table.n.02",
+    # parts of speech are told where a word stands
+    "people duck under the doorway": "people.n.01 doorway.n.01",
+    "a light blue shirt": "shirt.n.01",
+    "free shipping": "transportation.n.05",
+    "a man swinging a bat": "man.n.01 bat.n.05",
+    "a can of soda": "can.n.01 pop.n.02",
+    "a man can play": "man.n.01",
+    "BIRDS FLY OVER A LAKE": "bird.n.01 lake.n.01",
+    # a quality and a noun are no idiom; a name with "a" before it is none
+    "a black cat and an old lady": "cat.n.01 lady.n.01",
+    "a white house": "house.n.01",
+    "the White House": "white_house.n.01",
+    # names younger than WordNet
+    "a cell phone": "cellular_telephone.n.01",
+    "a close-up of geese": "closeup.n.01 goose.n.01",
+    "john and tom": "",
     # words that are mostly something else, and words of grammar, are no nouns
     "black, white and free": "",
     "they are sitting in it, as he does": "",
@@ -60,6 +85,9 @@ CAPTIONS = {
     "DOG Cat": "dog.n.01 cat.n.01",
     "un chien noir": "",
     "собака 犬 🐶": "",
+    "die Katze auf dem Tisch mit einer Maus": "",
+    "a café": "cafe.n.01",
+    "dog&amp;#39;s %63at": "dog.n.01 cat.n.01",
     "dog_cat": "dog.n.01 cat.n.01",
     "100% cotton &": "cotton.n.01",
     "%ff%fe dog &#xD800; &bogus;": "dog.n.01",
@@ -101,7 +129,7 @@ def test_synsets_are_unique_and_ascending() -> None:
 
 def test_the_fingerprint_is_that_of_this_release() -> None:
     """Other rules or tables give another one: raise RULES_VERSION, and note it under Format in CHANGELOG.md."""
-    assert labeler.load().fingerprint[:16] == "c3df5cd0b50b400d"
+    assert labeler.load().fingerprint[:16] == "b2798ffc8bc4d7b9"
 
 
 words = st.sampled_from(

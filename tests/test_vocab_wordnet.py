@@ -38,7 +38,7 @@ def test_all_nouns_of_wordnet_3_0_are_there(nouns: wordnet.WordNet) -> None:
 
 
 def test_the_packed_file_is_compact() -> None:
-    assert len(resources.files("vocab").joinpath("data", wordnet.PACKED_FILE).read_bytes()) <= 6_000_000
+    assert len(resources.files("vocab").joinpath("data", wordnet.PACKED.file).read_bytes()) <= 6_000_000
 
 
 def test_the_licence_lies_beside_the_data() -> None:
@@ -111,7 +111,7 @@ def test_a_damaged_packed_file_is_refused(packed: bytes, damage: bytes) -> None:
 def test_the_packed_file_is_what_wordnets_own_files_give() -> None:
     if not (DATABASE / "index.sense").is_file():
         pytest.skip(f"no {DATABASE}; on Debian: apt-get install wordnet-base wordnet-sense-index")
-    checked_in = resources.files("vocab").joinpath("data", wordnet.PACKED_FILE).read_bytes()
+    checked_in = resources.files("vocab").joinpath("data", wordnet.PACKED.file).read_bytes()
     assert wordnet.pack(read_wordnet(DATABASE)) == checked_in
 
 

@@ -1,4 +1,11 @@
-"""`python -m vocab build --wordnet DIR`: make the packed file of WordNet's nouns from WordNet's own database files."""
+"""Make the tables in vocab/data; none of this is needed to use them.
+
+python -m vocab build          WordNet's database files -> the packed nouns
+python -m vocab fit-tagger     a treebank -> the tagger's tables
+python -m vocab fit-senses     SemCor and a list of synsets that pictures show -> the tables of senses
+
+In this order: each reads what the one before it wrote.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +15,91 @@ from pathlib import Path
 
 import tyro
 
+from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
 from vocab.storage import write_whole
-from vocab.wordnet import PACKED_FILE, pack
-from vocab.wordnet_files import read_wordnet
+
+DATA = Path(__file__).parent / "data"
+WORDNET = Path("/usr/share/wordnet")
+NOUNS_FILE, TAGGER_FILE, SENSES_FILE = (DATA / kind.file for kind in (wordnet.PACKED, tagger.PACKED, senses.PACKED))
 
 
 @dataclass(frozen=True)
 class Build:
     """Make the packed file of WordNet's nouns from WordNet's own database files."""
 
-    wordnet: Path = Path("/usr/share/wordnet")
+    wordnet: Path = WORDNET
     """folder with data.noun, index.noun, index.sense and the .exc files (Debian: wordnet-base, wordnet-sense-index)"""
-    out: Path = Path(__file__).parent / "data" / PACKED_FILE
+    out: Path = NOUNS_FILE
     """file to write"""
 
 
-def build(options: Build) -> None:
-    """Parse, pack, write whole."""
-    nouns = read_wordnet(options.wordnet)
-    with write_whole(options.out) as file:
-        file.write(pack(nouns))
-    sys.stdout.write(
-        f"{options.out}: {len(nouns.synsets):,} synsets, {len(nouns.lemmas):,} lemmas, "
-        f"{options.out.stat().st_size:,} bytes\n"
-    )
+@dataclass(frozen=True)
+class FitTagger:
+    """Fit the tagger's tables on a treebank; needs SciPy, a minute and 3 GB of memory."""
+
+    treebank: Path
+    """CoNLL-U file: en_ewt-ud-train.conllu of Universal Dependencies' English Web Treebank, plain or gzip"""
+    licence: str = "Universal Dependencies English Web Treebank, CC BY-SA 4.0"
+    """the treebank's name and licence, kept in the file"""
+    wordnet: Path = WORDNET
+    """folder with WordNet's database files"""
+    out: Path = TAGGER_FILE
+    """file to write"""
+
+
+@dataclass(frozen=True)
+class FitSenses:
+    """Fit the tables of senses; needs SciPy and half a minute."""
+
+    semcor: Path
+    """SemCor's sentences as JSON lines, plain or gzip; see vocab/semcor.py"""
+    listed: Path
+    """wnids of synsets that pictures are known to show, one a line: ImageNet-22k's"""
+    licence: str = "SemCor 3.0 and WordNet 3.0, Princeton University; ImageNet-22k's list of synsets"
+    """their names and licences, kept in the file"""
+    wordnet: Path = WORDNET
+    """folder with WordNet's database files"""
+    out: Path = SENSES_FILE
+    """file to write"""
+
+
+def build(options: Build) -> bytes:
+    """Parse and pack."""
+    from vocab.wordnet_files import read_wordnet
+
+    return wordnet.pack(read_wordnet(options.wordnet))
+
+
+def fit_tagger(options: FitTagger) -> bytes:
+    """Fit and pack."""
+    from vocab.tagger_fit import fit
+
+    return tagger.pack(fit(options.treebank, options.wordnet), {"trained_on": options.licence})
+
+
+def fit_senses(options: FitSenses) -> bytes:
+    """Fit and pack."""
+    from vocab.senses_fit import fit
+
+    tables = fit(options.wordnet, options.semcor, options.listed, wordnet.load(), tagger.load())
+    return senses.pack(tables, {"trained_on": options.licence})
 
 
 def main() -> None:
     """Command line of the room."""
-    build(tyro.extras.subcommand_cli_from_dict({"build": Build}, prog="python -m vocab", description=__doc__))
+    options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
+        {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}, prog="python -m vocab", description=__doc__
+    )
+    if isinstance(options, Build):
+        content = build(options)
+    elif isinstance(options, FitTagger):
+        content = fit_tagger(options)
+    else:
+        content = fit_senses(options)
+    with write_whole(options.out) as file:
+        file.write(content)
+    sys.stdout.write(f"{options.out}: {len(content):,} bytes\n")
 
 
 if __name__ == "__main__":

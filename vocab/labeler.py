@@ -4,131 +4,213 @@ In: captions as an Arrow string array. Out: for each caption the WordNet 3.0 off
 ascending, as an Arrow list<int32> array. A pure function of each caption: batch, order and machine do not matter.
 
     "Two Golden Retrievers asleep on a couch"  ->  [2099601, 4256520]     golden_retriever.n.01, sofa.n.01
+
+A whole batch goes through every step at once: text is cleaned (`cleaning`) and split (`tokens`), every distinct word is
+looked up once, and from there on a word is a row of tables: which language (`language`), which words are one noun
+(`lexicon`), which are nouns where they stand (`tagger`), in which sense (`senses`). `vocab.plain` is the same rule for
+one caption, written to be read.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vocab import wordnet
-from vocab.lexicon import MAX_WORDS, ROOT, Lexicon, build_lexicon
-from vocab.morphology import singular_forms
-from vocab.nouns import is_function_word, is_number_or_letter
-from vocab.tokens import split_words
+from vocab import language, senses, tagger, wordnet
+from vocab.cleaning import clean_all
+from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
+from vocab.nouns import COLOURS, SHADES
+from vocab.senses import Senses, build_senses
+from vocab.tagger import Context, Tag, Tagger, context_of
+from vocab.tokens import Gap, Tokens, split_words
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
-# A plural with an entry of its own (glasses, arms) keeps it unless its singular is used this many times as often, as
-# with hands, which WordNet knows as guardianship.
-SINGULAR_USE_RATIO = 8
+PHRASE_BONUS = 2 * tagger.SCALE
+"""what being the last word of a noun of several words adds to a word's score as a noun"""
+INDEFINITE = frozenset("a an another each every this that my your his her our their some".split())
+"""words before which a name is no name: "a white house" is not the White House"""
+
+
+@dataclass(frozen=True, eq=False)
+class Nouns:
+    """The nouns of a batch: one entry for each, by the places of its first and last word in the batch's `Context`."""
+
+    firsts: NDArray[np.int64]
+    lasts: NDArray[np.int64]
+    lemmas: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Labeler:
-    """Caption -> noun synsets by dictionary: longest match first, plurals as singulars, one sense for each noun."""
+    """Caption -> noun synsets."""
 
     nouns: wordnet.WordNet
+    tagger: Tagger
     lexicon: Lexicon
-    name: str = "wordnet"
+    senses: Senses
+    name: str = "catlip"
 
     @property
     def fingerprint(self) -> str:
         """sha256 of the tables and the rules' version; equal fingerprints give equal labels."""
-        return hashlib.sha256(f"{self.name} {RULES_VERSION} {self.lexicon.fingerprint()}".encode()).hexdigest()
+        tables = (self.tagger.fingerprint(), self.lexicon.fingerprint(), self.senses.fingerprint())
+        return hashlib.sha256(f"{self.name} {RULES_VERSION} {' '.join(tables)}".encode()).hexdigest()
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
         """Labels of each caption: list<int32> [len(captions)], empty where there is none, also for a null caption.
 
         `captions` must be valid UTF-8; `pipeline.labeling` sorts out what is not.
         """
-        words, starts = split_words(captions)
-        encoded = words.dictionary_encode()
-        token_of = np.asarray(encoded.indices, dtype=np.int64)  # [words] into the distinct words
-        distinct = encoded.dictionary
-        caption_of = np.repeat(np.arange(len(captions), dtype=np.int64), np.diff(starts))
-        forms = np.stack([self.lexicon.word_rows(form) for form in singular_forms(distinct, self.nouns)], axis=1)
-        rows = self.lexicon.word_rows(distinct)
+        cleaned = clean_all(captions)
+        tokens = split_words(cleaned)
+        context = context_of(tokens, self._rows(tokens), self.tagger.pad)
+        english = self.is_english(context, cleaned.accents)
+        nouns = self.find_nouns(context, english)
+        synsets = self.senses.choose(context.rows, context.caption_of, nouns.firsts, nouns.lasts, nouns.lemmas)
+        return _lists(context.caption_of[nouns.lasts], self.nouns.synsets[synsets], len(captions))
 
-        phrases = self._phrases(rows[token_of], forms, token_of, caption_of)
-        taken, phrase_synsets, phrase_captions = self._longest_first(phrases, caption_of)
-        single = self._single_words(distinct, forms)[token_of]
-        alone = (single >= 0) & ~taken
-        return _lists(
-            np.concatenate([phrase_captions, caption_of[alone]]),
-            np.concatenate([phrase_synsets, single[alone]]),
-            len(captions),
+    def _rows(self, tokens: Tokens) -> NDArray[np.int64]:
+        """[T] row of each word in the tables; every distinct word is looked up once."""
+        encoded = tokens.words.dictionary_encode()
+        rows: NDArray[np.int64] = self.tagger.rows(encoded.dictionary)[np.asarray(encoded.indices)]
+        return rows
+
+    def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[captions] whether the words' values, and the accents', come to zero or more."""
+        sums = np.concatenate([[0], np.cumsum(self.language_values[context.rows])])
+        totals = sums[context.caption_places[1:]] - sums[context.caption_places[:-1]]
+        english: NDArray[np.bool_] = totals + language.ACCENT * accents >= 0
+        return english
+
+    def find_nouns(self, context: Context, english: NDArray[np.bool_]) -> Nouns:
+        """Nouns of several words, the longest first, then the words that are left."""
+        starts, lengths, lemmas = self._phrases(context)
+        kept = english[context.caption_of[starts]]
+        starts, lengths, lemmas = starts[kept], lengths[kept], lemmas[kept]
+        singles = np.flatnonzero(self.lexicon.lemma_of_word[context.rows] >= 0)
+        singles = singles[english[context.caption_of[singles]]]
+        heads = starts + lengths - 1
+
+        is_phrase = self._are_nouns(context, heads, bonus=PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
+        is_phrase &= ~(self.lexicon.names[lemmas] & self.indefinite[context.rows[starts - 1]])
+        starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
+        won, taken = longest_first(starts, lengths, len(context.rows))
+        singles = singles[~taken[singles]]
+        singles = singles[self._are_nouns(context, singles, bonus=0) & ~self._are_shades(context, singles)]
+        return Nouns(
+            np.concatenate([starts[won], singles]),
+            np.concatenate([(starts + lengths - 1)[won], singles]),
+            np.concatenate([lemmas[won], self.lexicon.lemma_of_word[context.rows[singles]]]),
         )
 
-    def _single_words(self, distinct: pa.StringArray, forms: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[distinct] synset of each word on its own, -1 for none."""
-        nodes = self.lexicon.children(np.full_like(forms, ROOT), forms)
-        synsets = np.where(nodes >= 0, self.lexicon.synsets[nodes], -1).astype(np.int64)
-        first = np.argmax(synsets >= 0, axis=1)
-        every = np.arange(len(distinct))
-        # The last three candidates are the word itself and its regular singulars; see `singular_forms`.
-        itself = forms.shape[1] - 3
-        counts = np.where(nodes >= 0, self.lexicon.counts[nodes], 0)
-        singular = itself + 1 + np.argmax(counts[:, itself + 1 :], axis=1)
-        rare_plural = counts[every, singular] > SINGULAR_USE_RATIO * (counts[:, itself] + 1)
-        chosen = synsets[every, np.where((first == itself) & rare_plural, singular, first)]
-        return np.where(is_function_word(distinct) | is_number_or_letter(distinct), -1, chosen)
+    def _are_nouns(self, context: Context, at: NDArray[np.int64], *, bonus: int) -> NDArray[np.bool_]:
+        scores = self.tagger.scores(context, at)
+        others = np.maximum(np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.VERB]), scores[:, Tag.OTHER])
+        nouns: NDArray[np.bool_] = scores[:, Tag.NOUN] + bonus >= others
+        return nouns
 
-    def _phrases(
-        self,
-        rows: NDArray[np.int64],
-        forms: NDArray[np.int64],
-        token_of: NDArray[np.int64],
-        caption_of: NDArray[np.int64],
-    ) -> list[tuple[int, int, int]]:
-        """Nouns of two to four words, as (words, first word, synset); only the last word may be inflected."""
-        found: list[tuple[int, int, int]] = []
-        starts = np.arange(len(rows))
-        nodes = self.lexicon.children(np.full_like(rows, ROOT), rows)
+    def _are_shades(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Words that say which blue it is: *light* in a light blue shirt."""
+        shades: NDArray[np.bool_] = self.shades[context.rows[at]] & self.colours[context.rows[at + 1]]
+        return shades
+
+    def _hyphenated(self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether hyphens alone join the words: *close-up* is a noun, whatever *up* is."""
+        joined = np.ones(len(starts), dtype=bool)
+        for place in range(1, MAX_WORDS):
+            inside = place < lengths
+            joined[inside] &= context.gaps[starts[inside] + place] == Gap.HYPHEN
+        return joined
+
+    def _phrases(self, context: Context) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """All nouns of several words: first place, words, lemma. They may overlap."""
+        rows = context.rows
+        starts = np.flatnonzero(self.lexicon.node_of_word[rows] >= 0)
+        nodes = self.lexicon.node_of_word[rows[starts]].astype(np.int64)
+        found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
         for length in range(2, MAX_WORDS + 1):
-            last = starts + length - 1
-            inside = last < len(rows)
-            inside[inside] &= caption_of[starts[inside]] == caption_of[last[inside]]
-            grows = inside & (nodes >= 0) & self.lexicon.has_children[nodes]
-            starts, nodes, last = starts[grows], nodes[grows], last[grows]
-            ends = self.lexicon.children(np.repeat(nodes[:, None], forms.shape[1], axis=1), forms[token_of[last]])
-            synsets = np.where(ends >= 0, self.lexicon.synsets[ends], -1)
-            first = synsets[np.arange(len(synsets)), np.argmax(synsets >= 0, axis=1)]
-            matched = np.flatnonzero(first >= 0)
-            found += zip([length] * len(matched), starts[matched].tolist(), first[matched].tolist(), strict=True)
-            nodes = self.lexicon.children(nodes, rows[last])
-        return found
+            edges = self.lexicon.edges(nodes, rows[starts + length - 1])
+            starts, edges = starts[edges >= 0], edges[edges >= 0]
+            lemmas = self.lexicon.edge_lemmas[edges]
+            complete = lemmas >= 0
+            found.append((starts[complete], np.full(complete.sum(), length), lemmas[complete].astype(np.int64)))
+            nodes = self.lexicon.edge_nodes[edges].astype(np.int64)
+            starts, nodes = starts[nodes >= 0], nodes[nodes >= 0]
+        first, lengths, complete_lemmas = (np.concatenate(column) for column in zip(*found, strict=True))
+        return first, lengths, complete_lemmas
 
-    def _longest_first(
-        self, phrases: list[tuple[int, int, int]], caption_of: NDArray[np.int64]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-        """[words] taken by a phrase, and synsets and captions of the phrases that took them: longest, then leftmost."""
-        taken = np.zeros(len(caption_of), dtype=bool)
-        won: list[tuple[int, int]] = []
-        for length, start, synset in sorted(phrases, key=lambda phrase: (-phrase[0], phrase[1])):
-            if not taken[start : start + length].any():
-                taken[start : start + length] = True
-                won.append((synset, int(caption_of[start])))
-        synsets, captions = np.array(won, dtype=np.int64).reshape(-1, 2).T
-        return taken, synsets, captions
+    @cached_property
+    def language_values(self) -> NDArray[np.int32]:
+        """[W] what each word says of the caption's language."""
+        return language.values_of(self.tagger)
+
+    @cached_property
+    def indefinite(self) -> NDArray[np.bool_]:
+        """[W] words before which a name is no name."""
+        return self._among(INDEFINITE)
+
+    @cached_property
+    def shades(self) -> NDArray[np.bool_]:
+        """[W] words that before a colour say which."""
+        return self._among(SHADES)
+
+    @cached_property
+    def colours(self) -> NDArray[np.bool_]:
+        """[W] colours."""
+        return self._among(COLOURS)
+
+    def _among(self, words: frozenset[str]) -> NDArray[np.bool_]:
+        return np.asarray(pc.is_in(self.tagger.words, value_set=pa.array(sorted(words))), dtype=bool)
+
+
+def longest_first(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], places: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Of spans that may overlap, which stay, longer before shorter and left before right; and [places] what they cover.
+
+    `starts` of one length are ascending.
+    """
+    taken = np.zeros(places, dtype=bool)
+    won: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+    for length in range(MAX_WORDS, 1, -1):
+        of_length = np.flatnonzero(lengths == length)
+        begin = starts[of_length]
+        free = ~np.logical_or.reduce([taken[begin + place] for place in range(length)])
+        of_length, begin = of_length[free], begin[free]
+        # Those of one length overlap rarely; only such runs are gone through one by one.
+        keep = np.ones(len(begin), dtype=bool)
+        close = np.flatnonzero(np.diff(begin) < length) + 1
+        for i in close.tolist():
+            before = i - 1
+            while before >= 0 and not keep[before]:
+                before -= 1
+            keep[i] = begin[i] - begin[before] >= length
+        won.append(of_length[keep])
+        for place in range(length):
+            taken[begin[keep] + place] = True
+    return np.concatenate(won), taken
 
 
 @cache
 def load() -> Labeler:
-    """The labeler over WordNet's nouns, built once per process (about half a second) and shared by everything in it."""
+    """The labeler, built once per process (well under a second) and shared by everything in it."""
     nouns = wordnet.load()
-    return Labeler(nouns, build_lexicon(nouns))
+    tables = tagger.load()
+    words = tables.words
+    return Labeler(nouns, tables, build_lexicon(nouns, words), build_senses(nouns, senses.load(), len(words)))
 
 
-def _lists(captions: NDArray[np.int64], synsets: NDArray[np.int64], length: int) -> pa.ListArray:
+def _lists(captions: NDArray[np.int64], synsets: NDArray[np.int32], length: int) -> pa.ListArray:
     """Pairs of caption and synset as one list of unique ascending synsets for each caption."""
-    pairs = np.unique(captions << 32 | synsets)
+    pairs = sorted_unique(captions << 32 | synsets)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs >> 32, minlength=length))]).astype(np.int32)
     values = (pairs & 0xFFFFFFFF).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

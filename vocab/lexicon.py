@@ -1,12 +1,13 @@
-"""WordNet's nouns as a tree of words: golden -> retriever, traffic -> light.
+"""WordNet's nouns by their words: which word is a noun, and which words together are one.
 
-In: WordNet and the rules of `nouns` and `senses`. Out: a `Lexicon`, whose nodes are the beginnings of nouns of one to
-four words. Look-ups take whole arrays.
+In: WordNet, and the words that have a row in the tagger's tables. Out: a `Lexicon`, whose look-ups take whole arrays.
+All inflection is resolved when it is built, so that a plural costs no more than a singular.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,102 +15,226 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vocab.nouns import PHRASE_OPENERS, is_function_word, is_number_or_letter, is_short_name, mostly_nouns
-from vocab.senses import choose_senses
+from vocab.caption_senses import ADDED
+from vocab.cleaning import clean_all
+from vocab.errors import FormatError
+from vocab.morphology import singular_forms
+from vocab.nouns import (
+    PHRASE_OPENERS,
+    is_described_name,
+    is_function_word,
+    is_given_name,
+    is_number_or_letter,
+    is_plain_description,
+    is_short_name,
+)
 from vocab.tokens import split_words
 from vocab.wordnet import WordNet
 
 MAX_WORDS = 4
-ROOT = 0
-WORD_BITS = 20  # an edge's key is parent << WORD_BITS | word; about 70,000 words need 17
+NONE = -1
+ROW_BITS = 20  # a key is node << ROW_BITS | row
+FILTER_BITS = 21
+
+# A plural with an entry of its own (glasses, arms) keeps it unless its singular is used this many times as often, as
+# with hands, which WordNet knows as guardianship.
+SINGULAR_USE_RATIO = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """A tree whose edges are words. W words, E edges, one node per edge and the root."""
+    """W words, N nodes (beginnings of nouns of several words), E edges (one more word each)."""
 
-    words: pa.StringArray
-    """[W] every word that occurs in a noun, sorted"""
+    lemma_of_word: NDArray[np.int32]
+    """[W] WordNet's lemma that the word is a form of and that may be a label, NONE where there is none"""
+    node_of_word: NDArray[np.int32]
+    """[W] node of the nouns of several words that begin with it, NONE where there are none"""
     edge_keys: NDArray[np.int64]
-    """[E] parent << WORD_BITS | word, ascending; edge i leads to node i + 1"""
-    has_children: NDArray[np.bool_]
-    """[E + 1]"""
-    synsets: NDArray[np.int32]
-    """[E + 1] the synset a caption gets where it holds the node's words, -1 where that is none"""
-    counts: NDArray[np.int64]
-    """[E + 1] tagged uses of the noun, 0 where the node is none"""
+    """[E] node << ROW_BITS | row of the next word, ascending"""
+    edge_nodes: NDArray[np.int32]
+    """[E] node that the edge leads to, NONE where no longer noun goes on"""
+    edge_lemmas: NDArray[np.int32]
+    """[E] lemma that is complete with the edge, NONE where none is"""
+    filter: NDArray[np.bool_]
+    """[2 ** FILTER_BITS] false where no edge has that hash: a quick no"""
+    names: NDArray[np.bool_]
+    """[L] names that read like a description: White House"""
 
-    def word_rows(self, words: pa.StringArray) -> NDArray[np.int64]:
-        """Row of each word in `words`, -1 for words that no noun holds and for nulls."""
-        rows = pc.index_in(words, value_set=self.words, skip_nulls=True)
-        return np.asarray(rows.fill_null(-1), dtype=np.int64)
-
-    def children(self, parents: NDArray[np.int64], words: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Node reached from each parent by each word (arrays of one shape), -1 where there is none."""
-        keys = (parents << WORD_BITS) | words
-        edges = np.searchsorted(self.edge_keys, keys)
-        found = (words >= 0) & (parents >= 0)
-        found &= self.edge_keys[np.minimum(edges, len(self.edge_keys) - 1)] == keys
-        return np.where(found, edges + 1, -1)
+    def edges(self, nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Edge from each node by each word, NONE where there is none."""
+        found = np.full(len(nodes), NONE, dtype=np.int64)
+        likely = np.flatnonzero(self.filter[_hash(nodes, rows)])
+        keys = (nodes[likely] << ROW_BITS) | rows[likely]
+        places = np.minimum(np.searchsorted(self.edge_keys, keys), len(self.edge_keys) - 1)
+        found[likely] = np.where(self.edge_keys[places] == keys, places, NONE)
+        return found
 
     def fingerprint(self) -> str:
         """sha256 of the tables."""
-        digest = hashlib.sha256("\n".join(self.words.to_pylist()).encode())
-        for table in (self.edge_keys, self.synsets, self.counts):
+        digest = hashlib.sha256()
+        for _, table in sorted(vars(self).items()):
             digest.update(table.astype(table.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
 
 
-def build_lexicon(wordnet: WordNet) -> Lexicon:
-    """Build the tree; takes about a quarter of a second."""
-    spoken = pc.replace_substring(wordnet.lemmas, "_", " ")
-    parts, starts = split_words(spoken)
-    words = pc.unique(parts).sort()
+@dataclass(frozen=True, eq=False)
+class Spellings:
+    """The words of every lemma and of every added name, by the rules that captions are split by."""
+
+    parts: pa.StringArray
+    starts: NDArray[np.int64]
+    """[spellings + 1]"""
+    lemmas: NDArray[np.int64]
+    """[spellings] the lemma that each spells"""
+
+
+def spellings_of(wordnet: WordNet) -> Spellings:
+    """WordNet's lemmas, then the names that `caption_senses` adds to them."""
+    added = pa.array(list(ADDED), pa.string())
+    lemmas = pc.index_in(pa.array(list(ADDED.values()), pa.string()), value_set=wordnet.lemmas)
+    if lemmas.null_count:
+        raise FormatError(
+            "caption senses, added names",
+            found=f"{list(ADDED.values())[lemmas.is_null().index(True).as_py()]!r}",
+            wanted="a lemma of WordNet 3.0",
+            remedy="Mend ADDED in vocab/caption_senses.py.",
+        )
+    texts = pa.concat_arrays([pc.replace_substring(wordnet.lemmas, "_", " "), added])
+    tokens = split_words(clean_all(texts))
+    every = np.concatenate([np.arange(len(wordnet.lemmas)), np.asarray(lemmas, dtype=np.int64)])
+    return Spellings(tokens.words, tokens.starts, every)
+
+
+def build_lexicon(wordnet: WordNet, known: pa.StringArray) -> Lexicon:
+    """Resolve every lemma to rows of `known`; a word of a lemma that has no row makes the lemma unreachable."""
+    spelled = spellings_of(wordnet)
+    starts = spelled.starts
+    part_rows = np.asarray(pc.index_in(spelled.parts, value_set=known).fill_null(NONE), dtype=np.int64)
     lengths = np.diff(starts)
-    lemmas = np.flatnonzero((lengths >= 1) & (lengths <= MAX_WORDS))
-    part_rows = np.asarray(pc.index_in(parts, value_set=words), dtype=np.int64)
-    nodes, edge_keys = _grow(part_rows, starts, lemmas)
-
-    synsets = np.full(len(edge_keys) + 1, -1, dtype=np.int32)
-    counts = np.zeros(len(edge_keys) + 1, dtype=np.int64)
-    senses = choose_senses(wordnet)
-    allowed = _allowed(wordnet, parts, starts, senses)
-    lemma_counts = wordnet.lemma_counts()
-    # Spellings that differ only in signs (t-shirt, T_shirt) share a node; the one used most wins, then the first.
-    order = np.lexsort((lemmas, -lemma_counts[lemmas]))[::-1]
-    best = lemmas[order]
-    synsets[nodes[order]] = np.where(allowed[best], wordnet.synsets[senses[best]], -1)
-    counts[nodes[order]] = np.where(allowed[best], lemma_counts[best], 0)
-    has_children = np.zeros(len(edge_keys) + 1, dtype=bool)
-    has_children[edge_keys >> WORD_BITS] = True
-    return Lexicon(words=words, edge_keys=edge_keys, has_children=has_children, synsets=synsets, counts=counts)
+    # Of spellings with the same words the lemma used most comes last, and stays.
+    counts = wordnet.lemma_counts()[spelled.lemmas]
+    order = np.lexsort((np.arange(len(lengths)), -counts))[::-1]
+    single = order[(lengths[order] == 1) & (part_rows[starts[:-1][order].clip(max=len(part_rows) - 1)] >= 0)]
+    forms = _rows_of(singular_forms(known, wordnet), known)
+    lemma_of_word = _single_words(wordnet, known, forms, part_rows[starts[single]], spelled.lemmas[single])
+    phrases = order[_may_be_phrase(wordnet, spelled, part_rows)[order]]
+    node_of_word, edge_keys, edge_nodes, edge_lemmas = _edges(spelled, phrases, part_rows, forms, len(known))
+    may_be = np.zeros(1 << FILTER_BITS, dtype=bool)
+    may_be[_hash(edge_keys >> ROW_BITS, edge_keys & ((1 << ROW_BITS) - 1))] = True
+    names = is_described_name(wordnet)
+    return Lexicon(lemma_of_word, node_of_word, edge_keys, edge_nodes, edge_lemmas, may_be, names)
 
 
-def _grow(
-    part_rows: NDArray[np.int64], starts: NDArray[np.int64], lemmas: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The node of each lemma in `lemmas`, and the sorted edge keys: level by level, parents before children."""
-    lengths = starts[lemmas + 1] - starts[lemmas]
-    nodes = np.full(len(lemmas), ROOT, dtype=np.int64)
-    edge_keys = np.zeros(0, dtype=np.int64)
-    for depth in range(MAX_WORDS):
-        deep = np.flatnonzero(lengths > depth)
-        keys = (nodes[deep] << WORD_BITS) | part_rows[starts[lemmas[deep]] + depth]
-        level, edge = np.unique(keys, return_inverse=True)
-        nodes[deep] = len(edge_keys) + edge + 1
-        edge_keys = np.concatenate([edge_keys, level])
-    return nodes, edge_keys
+def sorted_unique(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`np.unique` by sorting, which is several times as fast as the hashing of NumPy 2.3 and later."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    unique: NDArray[np.int64] = ordered[first]
+    return unique
 
 
-def _allowed(
-    wordnet: WordNet, parts: pa.StringArray, starts: NDArray[np.int64], senses: NDArray[np.int32]
-) -> NDArray[np.bool_]:
-    """[L] lemmas that may become labels, by the rules of `nouns`."""
-    single = np.diff(starts) == 1
-    # Lemmas whose every sign is a break (there is none in WordNet 3.0) would have no first word.
-    first = parts.take(pa.array(np.minimum(starts[:-1], len(parts) - 1)))
+def _hash(nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (nodes * 0x9E3779B1 + rows) & ((1 << FILTER_BITS) - 1)
+
+
+def _rows_of(forms: Sequence[pa.StringArray], known: pa.StringArray) -> NDArray[np.int64]:
+    """[W, forms] row of each form, NONE where it is null or not known."""
+    rows = np.full((len(known), len(forms)), NONE, dtype=np.int64)
+    there = np.stack([np.asarray(form.is_valid()) for form in forms], axis=1)
+    found = pc.index_in(pa.concat_arrays([form.drop_null() for form in forms]), value_set=known)
+    rows.T[there.T] = np.asarray(found.fill_null(NONE), dtype=np.int64)
+    return rows
+
+
+def _single_words(
+    wordnet: WordNet,
+    known: pa.StringArray,
+    forms: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    lemmas_of_rows: NDArray[np.int64],
+) -> NDArray[np.int32]:
+    """[W] lemma of each word on its own: the first of its forms that is one.
+
+    The forms are the irregular singulars, the word itself, and its regular singulars; see `singular_forms`. `rows` are
+    the words that spell a lemma, and the lemmas; of several for one word the last counts.
+    """
+    counts = wordnet.lemma_counts()
+    lemma = np.full(len(known) + 1, NONE, dtype=np.int64)
+    lemma[rows] = lemmas_of_rows
+    dropped = is_function_word(known) | is_number_or_letter(known) | is_given_name(known)
+    dropped |= is_short_name(known, lemma[:-1], wordnet)
+    lemma[:-1][dropped] = NONE
+
+    lemmas = lemma[forms]  # [W, forms]; NONE picks the extra row
+    first = np.argmax(lemmas >= 0, axis=1)
+    itself = forms.shape[1] - 3
+    uses = np.where(lemmas >= 0, counts[lemmas], 0)
+    singular = itself + 1 + np.argmax(uses[:, itself + 1 :], axis=1)
+    every = np.arange(len(known))
+    rare_plural = (first == itself) & (uses[every, singular] > SINGULAR_USE_RATIO * (uses[:, itself] + 1))
+    chosen: NDArray[np.int32] = lemmas[every, np.where(rare_plural, singular, first)].astype(np.int32)
+    chosen[dropped] = NONE
+    return chosen
+
+
+def _may_be_phrase(wordnet: WordNet, spelled: Spellings, part_rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[spellings] those of two to MAX_WORDS words that may be labels."""
+    starts, lengths = spelled.starts, np.diff(spelled.starts)
+    first = spelled.parts.take(pa.array(starts[:-1].clip(max=len(spelled.parts) - 1)))
     opener = np.asarray(pc.is_in(first, value_set=pa.array(sorted(PHRASE_OPENERS))), dtype=bool)
-    word = mostly_nouns(wordnet) & ~is_function_word(first) & ~is_number_or_letter(first)
-    word &= ~is_short_name(wordnet, senses)
-    allowed: NDArray[np.bool_] = np.where(single, word, ~opener)
-    return allowed
+    missing = np.concatenate([[0], np.cumsum(part_rows < 0)])
+    complete = missing[starts[1:]] == missing[starts[:-1]]
+    may_be: NDArray[np.bool_] = (lengths >= 2) & (lengths <= MAX_WORDS) & complete & ~opener
+    return may_be & ~is_plain_description(wordnet)[spelled.lemmas]
+
+
+def _edges(
+    spelled: Spellings,
+    phrases: NDArray[np.int64],
+    part_rows: NDArray[np.int64],
+    forms: NDArray[np.int64],
+    words: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    """Nodes level by level, then every form of the last words; of the same words the last of `phrases` counts."""
+    starts = spelled.starts
+    lengths = starts[phrases + 1] - starts[phrases]
+    node_of_word = np.full(words, NONE, dtype=np.int32)
+    firsts = sorted_unique(part_rows[starts[phrases]])
+    node_of_word[firsts] = np.arange(len(firsts))
+    nodes = node_of_word[part_rows[starts[phrases]]].astype(np.int64)
+    used = len(firsts)
+    inner_keys = [np.zeros(0, dtype=np.int64)]
+    for place in range(1, MAX_WORDS - 1):
+        longer = np.flatnonzero(lengths > place + 1)
+        keys = (nodes[longer] << ROW_BITS) | part_rows[starts[phrases[longer]] + place]
+        level = sorted_unique(keys)
+        number = np.searchsorted(level, keys)
+        nodes[longer] = used + number
+        inner_keys.append(level)
+        used += len(level)
+    inner = np.concatenate(inner_keys)
+
+    last = part_rows[starts[phrases + 1] - 1]
+    rows, phrase_of = _forms_of(last, forms)
+    inflected_keys, inflected_phrases = (nodes[phrase_of] << ROW_BITS) | rows, phrases[phrase_of]
+    exact_keys = (nodes << ROW_BITS) | last
+    edge_keys = sorted_unique(np.concatenate([inner, inflected_keys, exact_keys]))
+    edge_nodes = np.full(len(edge_keys), NONE, dtype=np.int32)
+    edge_nodes[np.searchsorted(edge_keys, inner)] = len(firsts) + np.arange(len(inner))
+    edge_lemmas = np.full(len(edge_keys), NONE, dtype=np.int32)
+    for keys, which in ((inflected_keys, inflected_phrases), (exact_keys, phrases)):
+        edge_lemmas[np.searchsorted(edge_keys, keys)] = spelled.lemmas[which]
+    return node_of_word, edge_keys, edge_nodes, edge_lemmas
+
+
+def _forms_of(lasts: NDArray[np.int64], forms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All words that are forms of each word in `lasts`, and which of `lasts` they are a form of."""
+    inflected, place = np.nonzero(forms >= 0)
+    bases = forms[inflected, place]
+    order = np.argsort(bases, kind="stable")
+    bases, inflected = bases[order], inflected[order]
+    begin, end = np.searchsorted(bases, lasts), np.searchsorted(bases, lasts, side="right")
+    which = np.repeat(np.arange(len(lasts)), end - begin)
+    offset = np.arange(len(which)) - np.repeat(np.cumsum(end - begin) - (end - begin), end - begin)
+    return inflected[begin[which] + offset], which

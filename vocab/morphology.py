@@ -48,14 +48,16 @@ def _irregular(words: pa.StringArray, wordnet: WordNet) -> list[pa.StringArray]:
 def _without_ending(words: pa.StringArray) -> pa.StringArray:
     result = pa.nulls(len(words), pa.string())
     for ending, replacement in reversed(PLURAL_ENDINGS):
-        stem = pc.utf8_slice_codeunits(words, 0, -len(ending))
-        base = pc.binary_join_element_wise(stem, replacement, "")
-        result = pc.if_else(pc.ends_with(words, ending), base, result)
+        plural = pc.fill_null(pc.ends_with(words, ending), False)
+        stems = pc.utf8_slice_codeunits(words.filter(plural), 0, -len(ending))
+        result = pc.replace_with_mask(result, plural, pc.binary_join_element_wise(stems, replacement, ""))
     return result
 
 
 def _without_s(words: pa.StringArray) -> pa.StringArray:
     plural = pc.and_(
-        pc.and_(pc.ends_with(words, "s"), pc.invert(pc.ends_with(words, "ss"))), pc.greater(pc.utf8_length(words), 2)
+        pc.and_(pc.ends_with(words, "s"), pc.invert(pc.ends_with(words, "ss"))), pc.greater(pc.binary_length(words), 2)
     )
-    return pc.if_else(plural, pc.utf8_slice_codeunits(words, 0, -1), None)
+    plural = pc.fill_null(plural, False)
+    stems = pc.utf8_slice_codeunits(words.filter(plural), 0, -1)
+    return pc.replace_with_mask(pa.nulls(len(words), pa.string()), plural, stems)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vocab.caption_senses import DROPPED
 from vocab.wordnet import LEXICOGRAPHER_FILES, WordNet
 
 # Closed-class words of English, with their inflected and contracted forms as `vocab.tokens` leaves them. Grammar, not
@@ -34,38 +35,37 @@ FUNCTION_WORDS = frozenset(
     """.split()
 )
 
+NOUNS_TOO = frozenset("can will may might must need back well past second like down inside outside us".split())
+"""words of grammar that are nouns as well (a can, a will, May): the tagger tells"""
+
 # A phrase that begins with one of these is grammar around a noun ("at home", "in time"), not a name for a thing.
-PHRASE_OPENERS = FUNCTION_WORDS - {
-    "back",
-    "down",
-    "first",
-    "ill",
-    "need",
-    "over",
-    "second",
-    "third",
-    "under",
-    "well",
-}
+PHRASE_OPENERS = FUNCTION_WORDS - frozenset("back down first ill need over second third under well".split())
 
-# A lemma is dropped when its uses as another part of speech outweigh its uses as a noun by this much. The weight leans
-# to the noun because captions name things; the margin keeps lemmas that WordNet's corpora hardly hold (duck: 4 to 13).
-OTHER_PER_NOUN_USE = 4
-OTHER_USES_ALLOWED = 8
-# The tagged uses of a verb cover all its forms; a quarter is about the share of any one of them.
-INFLECTED_FORM_SHARE = 0.25
+COLOURS = frozenset(
+    """
+    amber aqua beige black blue bronze brown burgundy charcoal copper coral cream crimson cyan fuchsia gold golden gray
+    green grey indigo ivory khaki lavender lilac lime magenta maroon mauve navy olive orange peach pink purple red rose
+    rust scarlet silver tan teal turquoise violet white yellow
+    """.split()
+)
+SHADES = frozenset("light dark deep pale bright hot medium soft baby sky royal navy neon".split())
+"""words that before a colour only say which: a *light* blue shirt has no lamp"""
 
-
-def mostly_nouns(wordnet: WordNet) -> NDArray[np.bool_]:
-    """[L] lemmas used as nouns often enough: not *black*, *free*, *show*, *sitting*, but *duck* and *building*."""
-    other = wordnet.other_counts + INFLECTED_FORM_SHARE * wordnet.inflected_counts
-    kept: NDArray[np.bool_] = other <= OTHER_PER_NOUN_USE * wordnet.lemma_counts() + OTHER_USES_ALLOWED
-    return kept
+QUALITIES = COLOURS | frozenset(
+    "old young big little small large long short new good bad great high low fat thin".split()
+)
+DESCRIBED = frozenset(
+    """
+    bird boat book boy bull cat cow daisy devil dog eye fish girl gun guy hand hat hen horse house lady line man paper
+    people sheep shot spoon star story tail town tree tulip wall water wheel woman
+    """.split()
+)
+"""words that a quality before them mostly just describes: a *black cat* is no fisher, an *old man* nobody's father"""
 
 
 def is_function_word(words: pa.StringArray) -> NDArray[np.bool_]:
     """[len(words)] closed-class words, which never become a label on their own."""
-    return np.asarray(pc.is_in(words, value_set=pa.array(sorted(FUNCTION_WORDS))), dtype=bool)
+    return np.asarray(pc.is_in(words, value_set=pa.array(sorted(FUNCTION_WORDS - NOUNS_TOO))), dtype=bool)
 
 
 def is_number_or_letter(words: pa.StringArray) -> NDArray[np.bool_]:
@@ -74,8 +74,78 @@ def is_number_or_letter(words: pa.StringArray) -> NDArray[np.bool_]:
     return np.asarray(pc.or_(number, pc.less_equal(pc.utf8_length(words), 1)), dtype=bool)
 
 
-def is_short_name(wordnet: WordNet, senses: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """[L] two-letter names of places, people and groups by their chosen sense (*un*, *de*): mostly other words."""
+def is_given_name(words: pa.StringArray) -> NDArray[np.bool_]:
+    """[len(words)] given names that WordNet lists as common nouns."""
+    return np.asarray(pc.is_in(words, value_set=pa.array(sorted(DROPPED))), dtype=bool)
+
+
+def is_short_name(words: pa.StringArray, lemmas: NDArray[np.int64], wordnet: WordNet) -> NDArray[np.bool_]:
+    """[len(words)] two letters whose lemma (-1: none) is first a place, a person or a group (*un*, *de*)."""
     files = [number for number, name in LEXICOGRAPHER_FILES.items() if name in ("group", "location", "person")]
-    short = np.asarray(pc.less_equal(pc.utf8_length(wordnet.lemmas), 2), dtype=bool)
-    return short & np.isin(wordnet.lexicographer_files[senses], files)
+    short = np.asarray(pc.less_equal(pc.utf8_length(words), 2), dtype=bool) & (lemmas >= 0)
+    first = wordnet.sense_synsets[wordnet.sense_starts[np.maximum(lemmas, 0)]]
+    return short & np.isin(wordnet.lexicographer_files[first], files)
+
+
+def is_plain_description(wordnet: WordNet) -> NDArray[np.bool_]:
+    """[L] nouns of two words, a quality and a noun, that mean no kind of that noun: *black cat*, the fisher.
+
+    A *brown bear* is a bear and stays, and so do names (*Great Dane*) and what has been tagged more than RARE times.
+    """
+    first, last = _halves(wordnet)
+    doubtful = np.flatnonzero(
+        np.asarray(pc.is_in(first, value_set=pa.array(sorted(QUALITIES))), dtype=bool)
+        & np.asarray(pc.is_in(last, value_set=pa.array(sorted(DESCRIBED))), dtype=bool)
+        & ~_is_capitalized(wordnet)
+        & (wordnet.lemma_counts() <= RARE)
+    )
+    heads = np.asarray(pc.index_in(last, value_set=wordnet.lemmas).fill_null(-1), dtype=np.int64)
+    plain = np.zeros(len(wordnet.lemmas), dtype=bool)
+    for lemma in doubtful[heads[doubtful] >= 0].tolist():
+        kinds = set(_synsets(wordnet, heads[lemma]))
+        plain[lemma] = not any(kinds & _above(wordnet, synset) for synset in _synsets(wordnet, lemma))
+    return plain
+
+
+def is_described_name(wordnet: WordNet) -> NDArray[np.bool_]:
+    """[L] names that read like a description, a quality and a common noun: *White House*, *Red Sea*."""
+    first, last = _halves(wordnet)
+    capitalized = _is_capitalized(wordnet)
+    common = wordnet.lemmas.filter(pa.array(~capitalized))
+    both = pc.and_(pc.is_in(first, value_set=pa.array(sorted(QUALITIES))), pc.is_in(last, value_set=common))
+    names: NDArray[np.bool_] = capitalized & np.asarray(both, dtype=bool)
+    return names
+
+
+RARE = 1
+
+
+def _halves(wordnet: WordNet) -> tuple[pa.StringArray, pa.StringArray]:
+    """[L] the two words of lemmas of two words, null for the others."""
+    two = pc.equal(pc.count_substring(wordnet.lemmas, "_"), 1)
+    halves = pc.split_pattern(pc.if_else(two, wordnet.lemmas, "_"), "_")
+    return pc.list_element(halves, 0), pc.list_element(halves, 1)
+
+
+def _is_capitalized(wordnet: WordNet) -> NDArray[np.bool_]:
+    """[L] lemmas that WordNet spells with a capital in every word, in every sense."""
+    lower = np.asarray(pc.match_substring_regex(wordnet.words, "(^|_)[^A-Z]"), dtype=bool)
+    capitalized = np.ones(len(wordnet.lemmas), dtype=bool)
+    capitalized[wordnet.word_lemmas[lower]] = False
+    return capitalized
+
+
+def _synsets(wordnet: WordNet, lemma: int) -> list[int]:
+    synsets: list[int] = wordnet.sense_synsets[wordnet.sense_starts[lemma] : wordnet.sense_starts[lemma + 1]].tolist()
+    return synsets
+
+
+def _above(wordnet: WordNet, synset: int) -> set[int]:
+    """The synset and all its hypernyms."""
+    found, todo = set(), [synset]
+    while todo:
+        row = todo.pop()
+        if row not in found:
+            found.add(row)
+            todo += wordnet.hypernyms[wordnet.hypernym_starts[row] : wordnet.hypernym_starts[row + 1]].tolist()
+    return found

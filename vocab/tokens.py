@@ -1,49 +1,165 @@
-"""Caption text to words: what counts as markup, as a word and as a break between words.
+"""Plain text to words: where each begins, what stands before it, how it is capitalised.
 
-In: an Arrow string array. Out: its words, lower-cased, one after another, and where each text's words begin.
+In: a `Cleaned` batch. Out: its `Tokens`. Letters and digits make words; every other sign parts them and is remembered
+as the gap before the next word, so that "dog, cat" and "dog-cat" are two words either way but not the same context.
 """
 
 from __future__ import annotations
 
-import html
-import re
-from urllib.parse import unquote
+from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-# A text without any of these three characters holds no markup; most captions skip the slow path by this test.
-MARKUP_CHARACTERS = "[&<%]"
-TAG = re.compile(r"<[^<>]*>")
-
-ADDRESS = r"(?i)(https?://|www\.)\S+"
-POSSESSIVE_OR_APOSTROPHE = r"['’ʼ](s\b)?"
-BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
+from vocab.cleaning import FOREIGN_LETTER, Cleaned
 
 
-def split_words(texts: pa.StringArray) -> tuple[pa.StringArray, NDArray[np.int64]]:
-    """Words of each text, and starts [len(texts) + 1]: text i has words[starts[i]:starts[i + 1]].
+class Gap(IntEnum):
+    """What stands between a word and the one before it: the last in this order of the signs that are looked at."""
 
-    Hyphens, underscores and every other sign part words, so `t-shirt`, `t_shirt` and `T shirt` are the same two words;
-    an apostrophe joins (`o'clock`) and a possessive s is dropped (`dog's`). Nulls have no words. `texts` must be valid
-    UTF-8.
+    SPACE = 0
+    OTHER = 1
+    HYPHEN = 2
+    QUOTE = 3
+    BRACKET = 4
+    SLASH = 5
+    COMMA = 6
+    AND = 7
+    STOP = 8
+    POSSESSIVE = 9
+    APOSTROPHE = 10
+    START = 11
+
+
+class Shape(IntEnum):
+    """How a word is written."""
+
+    LOWER = 0
+    CAPITAL = 1
+    UPPER = 2
+    NUMBER = 3
+
+
+GAP_SIGNS = {
+    Gap.HYPHEN: "-_~",
+    Gap.QUOTE: '"`',
+    Gap.BRACKET: "()[]{}<>",
+    Gap.SLASH: "/|\\*",
+    Gap.COMMA: ",",
+    Gap.AND: "&+",
+    Gap.STOP: ".!?:;",
+}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+# Byte -> what it becomes in a word: lower case, every digit 0, and 0 for what parts words.
+FOLD = np.zeros(256, dtype=np.uint8)
+for _c in LETTERS + FOREIGN_LETTER:
+    FOLD[ord(_c)] = FOLD[ord(_c.upper())] = ord(_c)
+FOLD[[ord(_c) for _c in "0123456789"]] = ord("0")
+FOLD_TABLE = FOLD.tobytes()
+GAP_OF = np.full(256, Gap.OTHER, dtype=np.uint8)
+GAP_OF[[ord(_c) for _c in " \t\n\r\v\f'"]] = Gap.SPACE
+for _gap, _signs in GAP_SIGNS.items():
+    GAP_OF[[ord(_c) for _c in _signs]] = _gap
+CAPITAL = np.zeros(256, dtype=bool)
+CAPITAL[ord("A") : ord("Z") + 1] = True
+APOSTROPHE = ord("'")
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Words of a batch of captions, one after another."""
+
+    words: pa.StringArray
+    """[T] lower case, every digit as 0"""
+    starts: NDArray[np.int64]
+    """[captions + 1] caption i has words starts[i] up to starts[i + 1]"""
+    gaps: NDArray[np.uint8]
+    """[T] `Gap` before each word"""
+    shapes: NDArray[np.uint8]
+    """[T] `Shape`"""
+    places: NDArray[np.int64]
+    """[T] where each word begins in the cleaned text"""
+    ends: NDArray[np.int64]
+    """[T] where it ends"""
+
+
+def split_words(cleaned: Cleaned) -> Tokens:
+    """Words of each caption.
+
+    An apostrophe parts words (`don't` is `don` and `t`), and the s of a possessive is part of the gap: `dog's ball` is
+    `dog`, POSSESSIVE, `ball`.
     """
-    texts = remove_markup(texts).fill_null("")
-    texts = pc.replace_substring_regex(texts, ADDRESS, " ")
-    texts = pc.replace_substring_regex(pc.utf8_lower(texts), POSSESSIVE_OR_APOSTROPHE, "")
-    texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, BETWEEN_WORDS, " "))
-    split = pc.utf8_split_whitespace(texts)
-    return split.flatten(), np.asarray(split.offsets, dtype=np.int64) - split.offsets[0].as_py()
+    raw, caption_starts = cleaned.text, cleaned.starts
+    # One byte more at the end, so that every word has a byte after it.
+    text = np.frombuffer(raw.tobytes().translate(FOLD_TABLE) + b"\0", dtype=np.uint8).copy()
+    word = text != 0
+    _drop_possessives(raw, text, word, caption_starts)
+    begins = np.zeros(len(word) + 1, dtype=bool)
+    begins[caption_starts] = True
+    begins = begins[:-1]
+    edge = np.empty_like(word)
+    edge[0] = word[0]
+    np.not_equal(word[1:], word[:-1], out=edge[1:])
+    # Two captions may touch without a byte between them.
+    touching = caption_starts[1:-1]
+    touching = touching[(touching > 0) & (touching < len(raw))]
+    touching = np.unique(touching[word[touching] & word[touching - 1]])
+    flips = np.flatnonzero(edge)
+    places, ends = flips[0::2], flips[1::2]
+    if len(touching):
+        places = np.sort(np.concatenate([places, touching]))
+        ends = np.sort(np.concatenate([ends, touching]))
+    starts = np.searchsorted(places, caption_starts)
+    offsets = np.concatenate([[0], np.cumsum(ends - places)]).astype(np.int32)
+    words = pa.StringArray.from_buffers(len(places), pa.py_buffer(offsets), pa.py_buffer(text[word]))
+    return Tokens(words, starts, _gaps(raw, places, ends, starts), _shapes(raw, places, ends), places, ends)
 
 
-def remove_markup(texts: pa.StringArray) -> pa.StringArray:
-    """Decode URL escapes and HTML entities and drop HTML tags: `cat%20%26amp; <b>dog</b>` -> `cat & dog`."""
-    marked = pc.match_substring_regex(texts, MARKUP_CHARACTERS).fill_null(False)
-    if not pc.any(marked).as_py():
-        return texts
-    clean = [TAG.sub(" ", html.unescape(unquote(text))) for text in texts.filter(marked).to_pylist()]
-    # An escape can hide any code point; lone surrogates are no text.
-    clean = [text.encode("utf-8", "replace").decode() for text in clean]
-    return pc.replace_with_mask(texts, marked, pa.array(clean, pa.string()))
+def _drop_possessives(
+    raw: NDArray[np.uint8], text: NDArray[np.uint8], word: NDArray[np.bool_], caption_starts: NDArray[np.int64]
+) -> None:
+    """Make the s of every 's a break, in place."""
+    at = np.flatnonzero(raw == APOSTROPHE)
+    at = at[(at > 0) & (at < len(raw) - 1)]
+    at = at[word[at - 1] & (text[at + 1] == ord("s"))]
+    if not len(at):
+        return
+    caption_end = caption_starts[np.searchsorted(caption_starts, at, side="right")]
+    caption_start = caption_starts[np.searchsorted(caption_starts, at, side="right") - 1]
+    last = (at + 2 >= caption_end) | ~word[np.minimum(at + 2, len(raw))]
+    at = at[last & (at > caption_start) & (at + 1 < caption_end)]
+    text[at + 1] = 0
+    word[at + 1] = False
+
+
+def _gaps(
+    raw: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64], starts: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """`Gap` before each word, from the first two and the last byte between it and the word before."""
+    if not len(places):
+        return np.zeros(0, dtype=np.uint8)
+    last = places - 1
+    first = np.empty_like(ends)
+    first[0] = 0
+    first[1:] = ends[:-1]
+    second = np.minimum(first + 1, last)
+    gaps = np.maximum(np.maximum(GAP_OF[raw[first]], GAP_OF[raw[second]]), GAP_OF[raw[last]])
+    quoted = np.flatnonzero(raw[first] == APOSTROPHE)
+    follows = raw[np.minimum(first[quoted] + 1, len(raw) - 1)] | 0x20
+    # Only a dropped s can stand inside a gap.
+    gaps[quoted] = np.where(last[quoted] == first[quoted], Gap.APOSTROPHE, gaps[quoted])
+    gaps[quoted[(follows == ord("s")) & (last[quoted] > first[quoted])]] = Gap.POSSESSIVE
+    heads = starts[:-1][np.diff(starts) > 0]
+    gaps[heads] = Gap.START
+    return gaps
+
+
+def _shapes(raw: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint8]:
+    first = raw[places]
+    shapes = CAPITAL[first].astype(np.uint8)
+    shapes[CAPITAL[raw[ends - 1]] & (shapes == Shape.CAPITAL) & (ends - places > 1)] = Shape.UPPER
+    shapes[FOLD[first] == ord("0")] = Shape.NUMBER
+    return shapes

@@ -9,22 +9,24 @@ the synset's offset in WordNet 3.0's `data.noun`, written `n02084071` (ImageNet 
 
 from __future__ import annotations
 
-import io
-import json
 import re
-import zipfile
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vocab.errors import FormatError, InputError
+from vocab import packing
+from vocab.errors import InputError
+from vocab.packing import Kind
 
-PACKED_FILE = "wordnet-3.0-nouns.npz"
-PACKED_VERSION = 1
+PACKED = Kind(
+    file="wordnet-3.0-nouns.npz",
+    version=2,
+    holds="the packed nouns of WordNet 3.0",
+    made_by="python -m vocab build --wordnet /usr/share/wordnet",
+)
 
 # Lexicographer files 3..28 hold the nouns (wnlexnames(5WN)); "noun.Tops" is file 3.
 LEXICOGRAPHER_FILES: dict[int, str] = {
@@ -129,72 +131,18 @@ def synset_of_wnid(wnid: str) -> int:
 def load() -> WordNet:
     """The packed nouns that come with the package, read once per process.
 
-    Works from a folder as well as from the zip that Spark ships. Raises FormatError if the file is missing or is not
-    the version this code reads.
+    Raises FormatError if the file is missing or is not the version this code reads.
     """
-    packed = resources.files("vocab").joinpath("data", PACKED_FILE)
-    if not packed.is_file():
-        raise FormatError(
-            PACKED_FILE,
-            found="no such file in vocab/data",
-            wanted="the packed nouns of WordNet 3.0",
-            remedy="Install the project again, or run: python -m vocab build --wordnet /usr/share/wordnet",
-        )
-    return unpack(packed.read_bytes())
+    return unpack(packing.read(PACKED))
 
 
 def pack(wordnet: WordNet) -> bytes:
-    """The file's bytes; the same WordNet gives the same bytes on any day and machine."""
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for name, value in vars(wordnet).items():
-        if isinstance(value, np.ndarray):
-            arrays[name] = value
-        elif isinstance(value, pa.StringArray):
-            text = value.to_pylist()
-            arrays[name] = np.frombuffer("\n".join(text).encode(), dtype=np.uint8)
-    header = {"version": PACKED_VERSION, "wordnet": wordnet.version}
-    arrays["header"] = np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name in sorted(arrays):
-            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            member.compress_type = zipfile.ZIP_DEFLATED
-            content = io.BytesIO()
-            np.lib.format.write_array(content, arrays[name], allow_pickle=False)
-            archive.writestr(member, content.getvalue(), compresslevel=9)
-    return buffer.getvalue()
+    """The packed file's bytes."""
+    tables = {name: value for name, value in vars(wordnet).items() if name != "version"}
+    return packing.pack(PACKED, tables, {"wordnet": wordnet.version, "licence": "LICENSE.wordnet"})
 
 
 def unpack(content: bytes) -> WordNet:
-    """The inverse of `pack`. Raises FormatError for bytes that are not such a file, or a newer version of it."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop("header").tobytes())
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise FormatError(
-            PACKED_FILE,
-            found=f"unreadable ({error})",
-            wanted="an archive of arrays",
-            remedy="Install the project again.",
-        ) from error
-    if header.get("version") != PACKED_VERSION:
-        raise FormatError(
-            PACKED_FILE,
-            found=f"version {header.get('version')}",
-            wanted=f"version {PACKED_VERSION}",
-            remedy="Install the version of the project that wrote it.",
-        )
-    fields: dict[str, object] = dict(arrays)
-    for name in ("words", "lemmas", "exception_forms", "exception_bases"):
-        fields[name] = _strings(arrays[name])
-    return WordNet(**fields, version=header["wordnet"])  # type: ignore[arg-type]
-
-
-def _strings(joined: NDArray[np.uint8]) -> pa.StringArray:
-    """A string array over newline-joined text: the text is used in place once the newlines are squeezed out."""
-    breaks = np.flatnonzero(joined == ord("\n"))
-    ends = np.append(breaks, len(joined)) - np.arange(len(breaks) + 1)
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
-    text = joined[joined != ord("\n")]
-    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))
+    """The inverse of `pack`. Raises FormatError for bytes that are not such a file, or another version of it."""
+    tables, about = packing.unpack(PACKED, content)
+    return WordNet(**tables, version=about["wordnet"])

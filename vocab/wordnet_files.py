@@ -41,21 +41,19 @@ class SynsetLine:
 
 def read_wordnet(folder: Path) -> WordNet:
     """Parse the files. Raises InputError if one is missing, is not WordNet 3.0's, or contradicts another."""
-    synsets = [parse_synset(line) for line in _lines(folder, "data.noun")]
-    index = dict(parse_index(line) for line in _lines(folder, "index.noun"))
+    synsets = [parse_synset(line) for line in read_lines(folder, "data.noun")]
+    index = dict(parse_index(line) for line in read_lines(folder, "index.noun"))
     counts: dict[str, dict[str, int]] = {
         pos: defaultdict(int) for pos in "1234"
     }  # part of speech -> lemma -> tagged uses
     sense_counts: dict[tuple[str, int], int] = {}
-    for lemma, pos, offset, count in (parse_sense(line) for line in _lines(folder, "index.sense")):
+    for lemma, pos, offset, count in (parse_sense(line) for line in read_lines(folder, "index.sense")):
         counts[pos][lemma] += count
         if pos == "1":
             sense_counts[lemma, offset] = count
     lemmas = list(index)
-    verbs, adjectives = _read_exceptions(folder, "verb.exc"), _read_exceptions(folder, "adj.exc")
-    exceptions = [
-        (form, base) for form, bases in sorted(_read_exceptions(folder, "noun.exc").items()) for base in bases
-    ]
+    verbs, adjectives = read_exceptions(folder, "verb.exc"), read_exceptions(folder, "adj.exc")
+    exceptions = [(form, base) for form, bases in sorted(read_exceptions(folder, "noun.exc").items()) for base in bases]
     row_of_synset = {synset.offset: row for row, synset in enumerate(synsets)}
     row_of_lemma = {lemma: row for row, lemma in enumerate(lemmas)}
     _check_versions(folder, synsets, lemmas)
@@ -139,7 +137,7 @@ def base_forms(form: str, suffixes: Sequence[tuple[str, str]], exceptions: dict[
     return found - {form}
 
 
-def _lines(folder: Path, name: str) -> Iterator[str]:
+def read_lines(folder: Path, name: str) -> Iterator[str]:
     """Lines of a database file, without the licence at its head (whose lines begin with two spaces)."""
     path = folder / name
     if not path.is_file():
@@ -153,9 +151,9 @@ def _lines(folder: Path, name: str) -> Iterator[str]:
         yield from (line.rstrip("\n") for line in lines if not line.startswith("  "))
 
 
-def _read_exceptions(folder: Path, name: str) -> dict[str, list[str]]:
+def read_exceptions(folder: Path, name: str) -> dict[str, list[str]]:
     """noun.exc and its like: "geese goose", sometimes with a second base."""
-    rows = (line.split() for line in _lines(folder, name))
+    rows = (line.split() for line in read_lines(folder, name))
     return {form: bases for form, *bases in rows}
 
 

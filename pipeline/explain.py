@@ -1,0 +1,187 @@
+"""What becomes of a caption, and why: the labeler's every step for people to read.
+
+In: captions. Out: text, a table for each caption:
+
+    a golden retriever saw
+    cleaned   a golden retriever saw
+    language  English by 5: a +2, golden +1, retriever +1, saw +1
+    labels    golden_retriever.n.01 n02099601
+
+    word       tag               form              what becomes of it
+    a          OTHER by 6.9      a                 grammar word
+    golden     ADJECTIVE by 2.2  golden_retriever  part of golden_retriever
+    retriever  NOUN by 1.1       golden_retriever  golden_retriever.n.01: its only sense
+    saw        VERB by 0.8       saw               no noun here: VERB by 0.8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from vocab import labeler, language, plain
+from vocab.labeler import PHRASE_BONUS, Labeler
+from vocab.nouns import is_function_word, is_given_name, is_number_or_letter
+from vocab.plain import Noun, Reading, Scores, Sense
+from vocab.senses import PAIR
+from vocab.senses import SCALE as SENSE_SCALE
+from vocab.tagger import SCALE, Tag
+from vocab.wordnet import wnid_of
+
+HEADER = ("word", "tag", "form", "what becomes of it")
+MAX_RIVALS = 4
+"""senses shown beside the one that won"""
+
+
+def explain(captions: Iterable[str]) -> str:
+    """The account of each caption, an empty line between two."""
+    ours = labeler.load()
+    return "\n".join(account_of(ours, caption) for caption in captions)
+
+
+def account_of(ours: Labeler, caption: str) -> str:
+    """One caption's account."""
+    reading = plain.read(ours, caption)
+    lines = [
+        caption,
+        f"cleaned   {reading.cleaned}",
+        f"language  {why_language(ours, reading)}",
+        f"labels    {labels_of(ours, reading)}",
+    ]
+    if reading.words:
+        lines += ["", *aligned([HEADER, *rows_of(ours, reading)])]
+    passed_over = passed_over_phrases(ours, reading)
+    if passed_over:
+        lines += ["", *aligned(passed_over)]
+    return "\n".join(lines) + "\n"
+
+
+def why_language(ours: Labeler, reading: Reading) -> str:
+    """Whether the caption is taken for English, and the words that counted."""
+    counted = [(word.text, plain.word_value(ours, word)) for word in reading.words]
+    values = [f"{text} {value:+d}" for text, value in counted if value]
+    if reading.accents:
+        values.append(f"{reading.accents} accents or foreign letters {language.ACCENT * reading.accents:+d}")
+    taken = "English" if reading.english else "not English"
+    return f"{taken} by {abs(reading.language_value)}: {', '.join(values) or 'nothing says otherwise'}"
+
+
+def labels_of(ours: Labeler, reading: Reading) -> str:
+    """The labels by name and wnid, in the order in which they are stored."""
+    rows = sorted(set(reading.synsets))
+    return ", ".join(f"{ours.nouns.name_of(row)} {wnid_of(int(ours.nouns.synsets[row]))}" for row in rows) or "none"
+
+
+def rows_of(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
+    """A row of the table for each word."""
+    noun_at = {place: noun for noun in reading.nouns for place in noun.places}
+    rows: list[tuple[str, ...]] = []
+    for place, word in enumerate(reading.words):
+        noun = noun_at.get(place)
+        if noun is not None:
+            form = lemma_name(ours, noun.lemma)
+            became = why_sense(ours, reading, noun) if place == noun.last else f"part of {form}"
+        else:
+            lemma = int(ours.lexicon.lemma_of_word[word.row])
+            form = lemma_name(ours, lemma) if lemma >= 0 else word.form
+            became = why_no_label(ours, reading, place)
+        rows.append((word.text, tag_and_margin(reading.scores[place]), form, became))
+    return rows
+
+
+def why_no_label(ours: Labeler, reading: Reading, place: int) -> str:
+    """Why a word that is not part of a noun has no label."""
+    word = reading.words[place]
+    if int(ours.lexicon.lemma_of_word[word.row]) < 0:
+        return why_no_lemma(ours, word.form)
+    if not reading.english:
+        return "caption not English"
+    if plain.is_shade(reading.words, place):
+        return f"a shade of {reading.words[place + 1].form}"
+    return f"no noun here: {tag_and_margin(reading.scores[place])}"
+
+
+def why_no_lemma(ours: Labeler, form: str) -> str:
+    """Why a word is never a label by itself."""
+    forms = pa.array([form])
+    if is_function_word(forms)[0]:
+        return "grammar word"
+    if is_number_or_letter(forms)[0]:
+        return "number or single letter"
+    if is_given_name(forms)[0]:
+        return "given name"
+    if ours.nouns.lemmas.index(form).as_py() >= 0:
+        return "a noun of WordNet that is left out"
+    return "no noun of WordNet"
+
+
+def why_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
+    """The sense that won, what speaks for it, and those it won against."""
+    senses = plain.senses_of(ours, reading.words, noun)
+    won = plain.choose_sense(ours, reading.words, noun)
+    ranked = sorted(senses, key=lambda sense: (sense.synset != won, -sense.total))
+    name = ours.nouns.name_of(won)
+    if len(senses) == 1:
+        return f"{name}: its only sense"
+    before_cues = max(senses, key=lambda sense: sense.score)
+    if before_cues.synset != won:
+        why = f"the words around: {cues_of(ranked[0])}"
+    elif before_cues is senses[0]:
+        why = "most used"
+    else:
+        why = "likelier in a picture"
+    shown = [
+        f"{ours.nouns.name_of(sense.synset)} {sense.total / SENSE_SCALE:.1f}" for sense in ranked[: MAX_RIVALS + 1]
+    ]
+    more = f", {len(ranked) - len(shown)} more" if len(ranked) > len(shown) else ""
+    return f"{shown[0]}: {why}; before {', '.join(shown[1:])}{more}"
+
+
+def cues_of(sense: Sense) -> str:
+    """The words that speak for or against a sense."""
+    said = [*sense.cues, *((text, PAIR) for text in sense.listed)]
+    return ", ".join(f"{text} {cue / SENSE_SCALE:+.1f}" for text, cue in said) or "against the others"
+
+
+def passed_over_phrases(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
+    """Nouns of several words that the caption holds and that are not labelled."""
+    rows: list[tuple[str, ...]] = []
+    for phrase in plain.find_phrases(ours, reading.words):
+        if phrase in reading.nouns:
+            continue
+        rows.append((lemma_name(ours, phrase.lemma), why_no_phrase(ours, reading, phrase)))
+    return rows
+
+
+def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun) -> str:
+    """Why words that are a noun of WordNet are not labelled as one."""
+    words, scores = reading.words, reading.scores[phrase.last]
+    if not reading.english:
+        return "caption not English"
+    if plain.is_no_name_here(ours, words, phrase):
+        return f'no name after "{words[phrase.first - 1].text}"'
+    if not (plain.is_noun(scores, bonus=PHRASE_BONUS) or plain.is_hyphenated(words, phrase)):
+        return f"no noun here: {words[phrase.last].text} is {tag_and_margin(scores)}"
+    longer = next(noun for noun in reading.nouns if set(noun.places) & set(phrase.places))
+    return f"gives way to {lemma_name(ours, longer.lemma)}"
+
+
+def tag_and_margin(scores: Scores) -> str:
+    """The winning tag, and by how much log odds: "NOUN by 2.4"."""
+    # In doubt a noun, as in `plain.is_noun`.
+    tag = max(Tag, key=lambda tag: (scores[tag], tag == Tag.NOUN))
+    runner_up = max(scores[other] for other in Tag if other != tag)
+    return f"{tag.name} by {(scores[tag] - runner_up) / SCALE:.1f}"
+
+
+def lemma_name(ours: Labeler, lemma: int) -> str:
+    """A lemma as WordNet writes it: hot_dog."""
+    return str(ours.nouns.lemmas[lemma])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, each column but the last as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,277 @@
+"""What captions mean by some words, written by hand: the one part of the senses that is not fitted.
+
+In: nothing. Out: for a lemma, the sense that a caption means if nothing else is known, and words nearby that speak for
+a sense. WordNet's counts are from news and novels of 1961: there a plate is home base, a table a list of numbers, and
+a mouse never lies beside a keyboard. Only nouns that captions use often, or whose senses look nothing alike, are here.
+
+    lemma  default sense, "-" for none | sense: words that speak for it | ...      numbers as in WordNet 3.0
+        and so on, where a line is indented
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vocab.errors import FormatError
+
+
+@dataclass(frozen=True)
+class CaptionSenses:
+    """One line of the list."""
+
+    lemma: str
+    default: int | None
+    """number of the sense, from 1"""
+    cues: dict[int, tuple[str, ...]]
+
+
+LISTED = """
+apple        1 | 2: tree orchard blossom
+background   2
+band         1 | 5: rock music stage concert drummer guitar singer performing performs song album live | 9: wedding
+    gold engagement finger
+bank         - | 1: river rivers stream canal lake grass grassy water muddy fishing boats | 2: money savings account
+    loan robbery credit investment central atm | 9: building corner street city
+bass         8 | 7: guitar player amp drum drums band stage guitarist double strings | 8: fishing caught lake angler
+    fish boat striped largemouth
+bat          1 | 1: cave flying vampire wings halloween fruit night nocturnal roost | 5: baseball ball swing swings
+    swinging hit hitting hits player batter holding holds helmet pitch game boy field home swung | 4: cricket
+    cricketer wicket
+batter       1 | 2: cake pancake bowl mixing flour fried dough
+bike         2 | 1: motor dirt engine
+bill         - | 3: dollar dollars money cash currency banknote | 10: duck bird beak yellow long
+bloom        2
+board        2 | 9: chess game checkers monopoly | 7: circuit electronic control panel | 1: directors members meeting
+    chairman trustees
+bow          1 | 4: arrow arrows archer archery hunting quiver shooting | 3: ship boat stern deck sail | 9: violin
+    cello string fiddle | 1: hair ribbon tie gift dress pink
+bulb         2 | 1: tulip flower plant garden daffodil garlic onion
+button       1 | 2: elevator panel press control | 6: click web website icon download
+capture      -
+card         3 | 7: greeting christmas birthday valentine thank invitation wedding | 1: deck poker ace spades playing
+    hearts | 2: credit debit identity id visa
+case         - | 5: phone leather pencil carrying glass display iphone samsung galaxy violin guitar cover laptop ipad
+    makeup zipper
+castle       2
+cell         2 | 5: phone phones mobile call calling | 7: prison jail prisoner bars inmate
+center       1
+centre       2
+chain        - | 3: gold silver necklace metal link links jewelry bracelet key bike iron rusty steel | 4: store
+    restaurant hotel
+chest        1 | 2: treasure wooden box lid pirate | 4: drawers bedroom dresser furniture
+chip         4 | 7: computer silicon circuit processor board | 6: poker casino gambling
+club         2 | 5: golf golfer swing bag | 7: night dance dj nightclub dancing
+coach        1 | 5: bus passengers tour travel | 4: horses horse drawn carriage royal
+cock         5
+corn         3 | 1: field fields farm stalk stalks rows maize
+corner       1 | 4: street intersection road traffic sidewalk
+court        - | 4: tennis basketball player players ball racket racquet volleyball badminton match playing net game |
+    1: judge law lawsuit trial supreme case legal
+cover        1 | 4: book magazine album issue front
+crane        5 | 4: construction building site lifting tower yellow truck ship port harbor harbour dock container
+    cargo hook steel industrial | 5: bird water marsh wading flock nest wings flying feathers wetland standing
+    wildlife pond red
+cup          1 | 8: world trophy won winning football championship soccer
+dagger       1
+date         - | 8: palm fruit dried nuts chocolate tree
+deck         - | 4: wooden backyard house pool patio | 1: ship boat cruise upper lower sailor | 3: cards card playing
+dish         2 | 1: soap washing sink clean plate | 5: satellite antenna roof radio
+dome         4
+drill        1 | 4: soldiers military marching training
+fan          1 | 2: cheering stadium crowd soccer football concert team
+fashion      - | 3: show model designer week runway clothing style trend trends women
+feet         -
+fig          4
+file         1
+film         1
+flight       2 | 3: stairs steps staircase
+fly          1 | 5: fishing rod trout lure
+font         1
+foot         1 | 2: tall high long wide deep square length above
+frame        7 | 1: glasses eyeglasses
+glass        2 | 1: window windows stained door building broken clear panel table wall doors
+gold         3
+gondola      2
+gray         1
+grey         5
+hall         1 | 3: concert music city town
+hamper       2
+heart        - | 7: shape shaped card valentine red pink pendant necklace love print pattern decorated balloon | 2:
+    blood disease surgery human attack valve
+hen          2
+hood         - | 6: car engine truck vehicle | 2: jacket sweatshirt coat
+hook         4 | 1: fishing bait
+horn         - | 2: cow bull goat rhino antelope animal sheep ram buffalo | 5: brass trumpet french player orchestra
+    band | 8: car truck
+icon         2 | 3: saint saints orthodox church virgin byzantine holy
+illustration 4
+image        - | 3: of this showing shows digital screen photo stock black white vector free downloadable
+iris         1 | 2: eye eyes pupil
+jack         - | 6: audio headphone cable phone | 9: ace king queen spades
+hot_dog      2
+jaguar       1
+jam          1 | 3: traffic cars highway
+jean         1
+jersey       3
+john         -
+keyboard     1
+kid          1 | 5: goat
+kite         3 | 4: hawk bird prey soaring raptor
+lamp         1 | 2: table desk bedside shade floor
+letter       1 | 2: alphabet capital font spelling initial
+library      - | 5: building public exterior university architecture
+light        - | 2: ceiling lamp street hanging fixture bulb kitchen christmas led traffic pendant wall | 1: sun
+    sunlight morning shines shining rays natural soft
+line         2 | 1: people waiting queue standing
+lot          2 | 1: of
+map          1
+march        -
+mark         - | 4: tire bite scratch skin
+market       - | 5: food fish farmers vegetables fruit flea street local stall stalls square town | 4: stock stocks
+    shares
+match        2 | 1: fire burning lit light candle cigarette matchbox
+medium       -
+model        8 | 4: train scale airplane railway miniature ship toy replica car building plane plastic architectural |
+    2: car vehicle new latest year launched phone
+mole         6 | 4: skin face cheek | 3: sauce chicken mexican
+monitor      5 | 6: lizard
+mortar       - | 3: pestle spice stone grinding bowl | 2: bricks brick cement wall
+mouse        1 | 4: computer keyboard laptop pc desk usb wireless monitor cursor pad optical click screen gaming
+    headset desktop | 1: cheese cat rat trap rodent tail fur field cage
+mug          4
+nail         - | 1: polish finger fingers manicure art toe hand beauty painted acrylic salon gel | 2: hammer wood wall
+    board hammering screw rusty nailed
+number       - | 5: race jersey plate license house phone player shirt wearing
+nut          1 | 3: bolt bolts screw wrench washer thread
+orange       1
+organ        - | 5: church pipe cathedral pipes keyboard music | 1: human body heart liver transplant kidney
+palace       1
+palm         3 | 1: hand hands finger fingers his her holding holds open read skin | 3: beach tree trees coconut
+    tropical island sand sea ocean leaf leaves resort hawaii
+party        4 | 1: political democratic republican election labour conservative communist leader liberal socialist
+    vote voters | 2: search hunting rescue
+path         2
+pattern      3
+pen          1 | 2: sheep pigs cattle animals farm animal pig
+picture      1
+pinwheel     3
+pipe         2 | 1: smoking smoke tobacco man mouth | 4: organ
+pitcher      - | 1: baseball mound ball throws throwing throw pitch pitching pitches game inning league team glove |
+    2: water glass milk juice ceramic table jug
+plane        1
+plant        2 | 1: power nuclear chemical factory manufacturing assembly industrial steel workers treatment smoke
+plate        4 | 1: baseball umpire catcher batter base pitcher | 2: metal steel armor
+pole         1 | 3: north south arctic magnetic
+pop          4 | 2: soda can bottle drink
+post         4
+poster       1
+pot          1 | 4: plant flower flowers soil clay potted garden planted cactus fern terracotta | 1: stove cooking
+    kitchen boiling soup cook
+print        2
+pupil        1 | 2: eye iris eyes
+race         2
+racket       4
+review       2
+ring         8 | 7: boxing boxer boxers wrestling fight wrestler circus bull
+rock         1 | 4: band music concert singer guitar song album star roll
+roll         - | 7: bread butter sandwich dinner baked cinnamon bakery | 5: paper toilet towel fabric film
+royalty      2
+ruler        2 | 1: king queen emperor kingdom dynasty throne ancient sultan
+saw          2
+scale        - | 7: weight weighing kitchen bathroom kg weigh
+scene        3
+screen       3 | 2: window door bug
+screw        4
+seal         9 | 5: official document government state president wax university department county city stamp | 1: wax
+    letter envelope
+set          1
+sheet        3 | 2: paper music printed blank
+shorts       1
+shot         - | 8: tequila whiskey vodka bar drink glass liquor | 3: tennis basketball goal player ball hockey | 2:
+    cannon iron gun
+shower       1
+sign         - | 4: street road stop shop store neon traffic stands hanging front building pole warning exit | 2: says
+    reading reads posted
+silhouette   1
+silver       1
+slug         7
+spindle      4
+spring       - | 2: coil metal mattress steel | 3: hot water thermal mineral
+square       3 | 1: triangle circle rectangle shape geometric
+squash       2 | 3: racket court player tournament
+stage        3 | 1: early development cycle final growth life
+star         - | 1: sky galaxy night stars astronomy telescope nebula planet constellation cluster | 4: movie film
+    actor actress hollywood tv singer pop | 5: shape flag red gold christmas tree yellow badge points pattern print
+    white stripes
+stock        -
+stop         5
+stove        2
+style        -
+suit         1
+table        2 | 1: data column columns rows row values spreadsheet statistics numbers showing shows results
+tablet       1
+tank         2 | 1: army military war soldiers battle gun armored panzer turret
+teddy        1
+temple       1 | 2: forehead hair head
+text         1
+tick         2
+ticket       1
+tie          1
+tissue       - | 2: paper box toilet roll wipes napkin
+toilet       2
+touch        -
+track        3 | 4: race racing runner runners athletics running horse athlete lap | 5: song album music
+train        1
+trunk        1 | 4: car vehicle open luggage rear | 5: elephant elephants | 2: luggage travel wooden antique steamer
+turkey       1 | 2: istanbul ankara country president flag earthquake turkish map | 4: dinner roast thanksgiving
+    sandwich stuffing gravy roasted slices
+tv           2
+vault        3
+view         - | 2: of from aerial panoramic beautiful scenic ocean mountain city front rear
+vintage      -
+volcano      2
+watch        1
+wave         1
+way          -
+web          - | 2: spider
+whistle      4
+wing         - | 2: plane airplane aircraft jet airliner | 5: hospital museum building prison
+world        1 | 4: map globe atlas earth
+yard         2 | 1: long inch run line
+"""
+
+ADDED = {
+    "cell phone": "cellular_telephone", "cell phones": "cellular_telephone", "smartphone": "cellular_telephone",
+    "smartphones": "cellular_telephone", "smart phone": "cellular_telephone", "smart phones": "cellular_telephone",
+    "hoodie": "sweatshirt", "hoodies": "sweatshirt", "selfie": "self-portrait", "selfies": "self-portrait",
+    "wetsuit": "wet_suit", "wetsuits": "wet_suit", "stop light": "traffic_light", "stop lights": "traffic_light",
+    "stoplights": "traffic_light", "close up": "closeup", "close ups": "closeup", "bath tub": "bathtub",
+    "bath tubs": "bathtub", "hand bag": "handbag", "hand bags": "handbag", "stuffed animal": "toy",
+    "stuffed animals": "toy", "hot air balloon": "hot-air_balloon", "double decker": "double-decker",
+    "website": "web_site", "websites": "web_site",
+}  # fmt: skip
+"""names of things that are younger than WordNet 3.0, or that it spells otherwise: the lemma that they are read as"""
+
+DROPPED = frozenset(
+    """
+    billy bob bobby charlie chuck dick frank hank harry jack jenny jerry jim jimmy joe john johnny josh ken kitty-cat
+    larry marc mark mary matt nick pat pete peter ray rob sally sam ted tom tommy tony willy
+    """.split()
+) - {"mark", "kitty-cat"}
+"""given names that WordNet lists as common nouns (*tom*, a male turkey): no label"""
+
+
+def listed() -> Iterator[CaptionSenses]:
+    """The list, parsed. Raises FormatError for a line that cannot be."""
+    for line in LISTED.strip().replace("\n ", " ").splitlines():
+        head, *groups = (part.strip() for part in line.split("|"))
+        try:
+            lemma, default = head.split()
+            cues = {int(number): tuple(words.split()) for number, words in (group.split(":") for group in groups)}
+            yield CaptionSenses(lemma, None if default == "-" else int(default), cues)
+        except ValueError as error:
+            raise FormatError(
+                f"caption senses: {line!r}", found=str(error), wanted="lemma default | sense: words | ...",
+                remedy="Mend the line in vocab/caption_senses.py.",
+            ) from error  # fmt: skip

@@ -1,0 +1,145 @@
+"""Caption text to plain ASCII: what the web wrapped around the words is taken off, every letter is one byte.
+
+In: an Arrow string array. Out: a `Cleaned` of the same captions. Most captions are ASCII without any sign of markup and
+are not looked at twice; the others go through `clean`, one at a time.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+FOREIGN_LETTER = "\x7f"
+"""stands for a letter outside the Latin script, so that such words stay words"""
+
+# Each is tried at the start of a run of signs only, so that a long run without spaces takes linear time.
+ADDRESS = re.compile(r"(?:[a-z]{2,9}://|www\.(?=[a-z0-9]))\S*|(?<!\S)[^\s@]*@\w\S*", re.IGNORECASE | re.ASCII)
+FILE_OR_HOST = re.compile(
+    r"(?<!\S)\S*[a-z0-9]\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|pdf|mp[34]|html?|php|aspx?|com|org|net|edu|gov|info|biz)"
+    r"(?![a-z0-9])\S*",
+    re.IGNORECASE | re.ASCII,
+)
+ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
+TAG = re.compile(r"<[^<>]*>")
+MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")
+NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+# What Unicode's compatibility decomposition leaves or would glue to the word before it.
+REPLACED = {
+    **dict.fromkeys("‘’‚‛ʼʹ′`´＇", "'"),
+    **dict.fromkeys("“”„‟″«»‹›", '"'),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys("™©®℠ªº°²³¹", " "),
+    **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", ""),
+    "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
+    "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i",
+}  # fmt: skip
+REPLACEMENTS = str.maketrans(REPLACED)
+
+# Bytes that may begin something to take off: markup, an address, a letter outside ASCII. The rest is `clean` by itself.
+_SUSPECT = np.zeros(256, dtype=bool)
+_SUSPECT[[ord(c) for c in "&<%@:."]] = True
+_SUSPECT[0x80:] = True
+_SUSPECT_TABLE = _SUSPECT.tobytes()
+_WORD = np.zeros(256, dtype=bool)
+_WORD[[ord(c) for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"]] = True
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """Captions as bytes, one after another."""
+
+    text: NDArray[np.uint8]
+    """[bytes] ASCII"""
+    starts: NDArray[np.int64]
+    """[captions + 1] caption i is text[starts[i]:starts[i + 1]]"""
+    accents: NDArray[np.int64]
+    """[captions] letters that lost an accent, and letters of other scripts: a sign that the language is not English"""
+    looked_at: int
+    """captions that did not take the fast path"""
+
+
+def clean(caption: str) -> tuple[str, int]:
+    """One caption as plain ASCII, and how many of its letters were not: `Caf&eacute;%20<b>dog</b>` -> `Cafe  dog `, 1.
+
+    Tags, addresses and file names go, URL escapes and HTML entities (also escaped twice) are decoded and may have
+    hidden more tags, typographic quotes and dashes become ASCII's, accents fall off, a letter of another script becomes
+    `FOREIGN_LETTER`, and any other sign (emoji, symbols) a space.
+    """
+    if "<" in caption:
+        caption = TAG.sub(" ", caption)
+    if "@" in caption or "://" in caption or "www." in caption.lower():
+        caption = ADDRESS.sub(" ", caption)
+    if "." in caption:
+        caption = FILE_OR_HOST.sub(" ", caption)
+    if "%" in caption and ESCAPE.search(caption):
+        caption = unquote(caption)
+    if "&" in caption:
+        caption = html.unescape(html.unescape(caption))
+    if "<" in caption:
+        caption = TAG.sub(" ", caption)
+    if caption.isascii():
+        return caption, 0
+    caption = unicodedata.normalize("NFKD", caption.translate(REPLACEMENTS)).translate(REPLACEMENTS)
+    caption, accents = MARK.subn("", caption)
+    letters = 0
+
+    def fold(match: re.Match[str]) -> str:
+        nonlocal letters
+        folded = "".join(FOREIGN_LETTER if c.isalpha() else "" if unicodedata.combining(c) else " " for c in match[0])
+        letters += folded.count(FOREIGN_LETTER)
+        return folded
+
+    caption = NOT_ASCII.sub(fold, caption)
+    return caption, accents + letters
+
+
+def clean_all(captions: pa.StringArray) -> Cleaned:
+    """Every caption as `clean` gives it. `captions` must be valid UTF-8; nulls are empty."""
+    captions = captions.fill_null("") if captions.null_count else captions
+    text, starts = _bytes_of(captions)
+    rows = _suspects(text, starts)
+    accents = np.zeros(len(captions), dtype=np.int64)
+    if len(rows):
+        mask = np.zeros(len(captions), dtype=bool)
+        mask[rows] = True
+        pairs = [clean(caption) for caption in captions.take(pa.array(rows)).to_pylist()]
+        accents[rows] = [count for _, count in pairs]
+        captions = pc.replace_with_mask(captions, pa.array(mask), pa.array([c for c, _ in pairs], captions.type))
+        text, starts = _bytes_of(captions)
+    return Cleaned(text, starts, accents, len(rows))
+
+
+def _suspects(text: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of captions that `clean` may change, ascending: a superset, by the byte and its neighbours."""
+    at = np.flatnonzero(np.frombuffer(text.tobytes().translate(_SUSPECT_TABLE), dtype=bool))
+    sign = text[at]
+    before = text[at - 1]
+    after = text[np.minimum(at + 1, len(text) - 1)] if len(text) else sign
+    # A colon counts in "://", a full stop inside a word (dog.jpg, www.), a per cent sign before a hexadecimal digit.
+    colon, stop, percent, ampersand = (sign == ord(c) for c in ":.%&")
+    harmless = (colon & (after != ord("/"))) | (stop & ~(_WORD[before] & _WORD[after]))
+    harmless |= (percent & ~_WORD[after]) | (ampersand & ~(_WORD[after] | (after == ord("#"))))
+    at, stop = at[~harmless], stop[~harmless]
+    rows = np.searchsorted(starts, at, side="right") - 1
+    # A full stop at a caption's end is not inside a word, whatever the next caption begins with.
+    return np.unique(rows[~(stop & (at + 1 == starts[rows + 1]))])
+
+
+def _bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The text bytes of an array without nulls, in place, and where each text begins."""
+    if len(texts) == 0:
+        return np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    _, offsets, data = texts.buffers()
+    starts = np.frombuffer(offsets, dtype=width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
+    return text[starts[0] : starts[-1]], starts - starts[0]

@@ -1,0 +1,402 @@
+"""The labeler's rule for one caption, written to be read: what `vocab.labeler` does to a whole batch at once.
+
+In: the labeler, whose tables are read, and a caption. Out: a `Reading` of it, with every step's result, for people and
+for `pipeline.explain`; or, from `label`, the same lists as `Labeler.label`. The tests hold the two to be equal.
+
+    read(labeler, "Two Golden Retrievers")  ->  words Two, Golden, Retrievers; English; noun golden_retriever.n.01
+
+Each function names the part of the fast path that it equals.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocab import language
+from vocab.cleaning import FOREIGN_LETTER, clean
+from vocab.labeler import INDEFINITE, PHRASE_BONUS, Labeler
+from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
+from vocab.nouns import COLOURS, SHADES
+from vocab.senses import LIMIT, PAIR, PAIR_BITS, REACH
+from vocab.tagger import (
+    CAPITAL_PROFILE,
+    EMPTY,
+    END,
+    LOWER_PROFILE,
+    MAX_ENDING,
+    STRONG_GAPS,
+    UNKNOWN,
+    WINDOW,
+    Case,
+    Tag,
+    Tagger,
+)
+from vocab.tokens import GAP_SIGNS, Gap, Shape
+
+Scores = tuple[int, int, int, int]
+"""one for each `Tag`, in its order; 256 is one unit of log odds"""
+
+WORD_SIGNS = f"A-Za-z0-9{FOREIGN_LETTER}"
+WORD = re.compile(f"[{WORD_SIGNS}]+")
+POSSESSIVE = re.compile(f"(?<=[{WORD_SIGNS}])'[sS](?![{WORD_SIGNS}])")
+POSSESSIVE_GAP = "''"
+"""what the 's of `dog's ball` is replaced by before words are found; as long as itself, so that places stay"""
+DIGITS = str.maketrans("123456789", "0" * 9)
+GAP_OF_SIGN = {
+    **dict.fromkeys(" \t\n\r\v\f'", Gap.SPACE),
+    **{sign: gap for gap, signs in GAP_SIGNS.items() for sign in signs},
+}
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a caption, or an empty place before the first and after the last."""
+
+    text: str
+    """as it is written"""
+    form: str
+    """lower case, every digit as 0"""
+    start: int
+    """where it begins in the cleaned text"""
+    gap: int
+    """`Gap` before it; END in an empty place after the last word"""
+    shape: Shape
+    case: Case
+    row: int
+    """in the tagger's tables"""
+
+
+@dataclass(frozen=True)
+class Noun:
+    """Words of a caption that are one noun."""
+
+    first: int
+    """place of its first word"""
+    last: int
+    """place of its last word"""
+    lemma: int
+    """row in WordNet"""
+
+    @property
+    def length(self) -> int:
+        """How many words."""
+        return self.last - self.first + 1
+
+    @property
+    def places(self) -> range:
+        """Of its words."""
+        return range(self.first, self.last + 1)
+
+
+@dataclass(frozen=True)
+class Sense:
+    """A sense that a noun may have."""
+
+    synset: int
+    """row in WordNet"""
+    score: int
+    """by itself"""
+    cues: tuple[tuple[str, int], ...]
+    """words around that say something for or against senses of its kind, and how much"""
+    listed: tuple[str, ...]
+    """words around that are known to speak for this one sense"""
+    can_win: bool
+    """false where the score is so low that no words around could make it the highest"""
+
+    @property
+    def total(self) -> int:
+        """Its score, the cues within their limit, and the words that speak for it."""
+        return self.score + max(-LIMIT, min(LIMIT, sum(cue for _, cue in self.cues))) + PAIR * len(self.listed)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What each step made of a caption."""
+
+    cleaned: str
+    accents: int
+    """letters that lost an accent, and letters of other scripts"""
+    words: tuple[Word, ...]
+    language_value: int
+    """what the words and the accents say of the language, added up"""
+    scores: tuple[Scores, ...]
+    """of each word"""
+    nouns: tuple[Noun, ...]
+    """none in a caption that is not English"""
+    synsets: tuple[int, ...]
+    """row in WordNet of each noun's sense"""
+
+    @property
+    def english(self) -> bool:
+        """Whether the caption is taken for English."""
+        return self.language_value >= 0
+
+
+def label(labeler: Labeler, captions: Iterable[str | None]) -> list[list[int]]:
+    """`Labeler.label`: WordNet offsets of each caption, unique and ascending."""
+    offsets = labeler.nouns.synsets
+    return [
+        [] if caption is None else sorted({int(offsets[row]) for row in read(labeler, caption).synsets})
+        for caption in captions
+    ]
+
+
+def read(labeler: Labeler, caption: str) -> Reading:
+    """All steps, one after another."""
+    cleaned, accents = clean(caption)
+    words = find_words(labeler.tagger, cleaned)
+    value = language_value(labeler, words, accents)
+    scores = [score(labeler.tagger, words, place) for place in range(len(words))]
+    nouns: list[Noun] = []
+    if value >= 0:
+        alone = [is_noun(of_word, bonus=0) for of_word in scores]
+        as_head = [is_noun(of_word, bonus=PHRASE_BONUS) for of_word in scores]
+        nouns = find_nouns(labeler, words, alone, as_head)
+    synsets = [choose_sense(labeler, words, noun) for noun in nouns]
+    return Reading(cleaned, accents, tuple(words), value, tuple(scores), tuple(nouns), tuple(synsets))
+
+
+def find_words(tagger: Tagger, cleaned: str) -> list[Word]:
+    """`tokens.split_words`, `Tagger.rows` and `tagger.cases_of`."""
+    bare = POSSESSIVE.sub(POSSESSIVE_GAP, cleaned)
+    words: list[Word] = []
+    end = 0
+    for match in WORD.finditer(bare):
+        text, start = match[0], match.start()
+        gap = gap_of(cleaned[end:start]) if words else Gap.START
+        form = text.lower().translate(DIGITS)
+        words.append(Word(text, form, start, gap, shape_of(text), Case.NONE, row_of(tagger, form)))
+        end = match.end()
+    telling = capitals_tell(words)
+    return [replace(word, case=case_of(word, telling=telling)) for word in words]
+
+
+def gap_of(between: str) -> Gap:
+    """`tokens._gaps`: the last in the order of `Gap` of the first two signs and the last one between two words."""
+    if between == "'":
+        return Gap.APOSTROPHE
+    if between[:2].lower() == "'s":
+        return Gap.POSSESSIVE
+    return max(GAP_OF_SIGN.get(sign, Gap.OTHER) for sign in between[:2] + between[-1])
+
+
+def shape_of(text: str) -> Shape:
+    """`tokens._shapes`, by the first and the last letter."""
+    if text[0].isdigit():
+        return Shape.NUMBER
+    if not text[0].isupper():
+        return Shape.LOWER
+    return Shape.UPPER if len(text) > 1 and text[-1].isupper() else Shape.CAPITAL
+
+
+def row_of(tagger: Tagger, form: str) -> int:
+    """`Tagger.rows`: a word's own row, else that of its longest known ending."""
+    if form in tagger.row_of:
+        return tagger.row_of[form]
+    for length in range(min(MAX_ENDING, len(form)), 0, -1):
+        if UNKNOWN + form[-length:] in tagger.row_of:
+            return tagger.row_of[UNKNOWN + form[-length:]]
+    return tagger.row_of[UNKNOWN]
+
+
+def capitals_tell(words: Sequence[Word]) -> bool:
+    """`tagger.cases_of`: whether capitals say anything. Not in a title, and not where there are none."""
+    lettered = [word for word in words if word.shape != Shape.NUMBER]
+    capitals = [word for word in lettered if word.shape != Shape.LOWER]
+    return len(lettered) >= 3 and 0 < 2 * len(capitals) <= len(lettered)
+
+
+def case_of(word: Word, *, telling: bool) -> Case:
+    """`tagger.cases_of` for one word: the first of a sentence is a case of its own."""
+    if word.shape == Shape.NUMBER:
+        return Case.NUMBER
+    if not telling:
+        return Case.UNTOLD
+    if word.shape == Shape.LOWER:
+        return Case.LOWER
+    if word.gap in (Gap.START, Gap.STOP, Gap.QUOTE):
+        return Case.FIRST_CAPITAL if word.shape == Shape.CAPITAL else Case.FIRST_UPPER
+    return Case.CAPITAL if word.shape == Shape.CAPITAL else Case.UPPER
+
+
+def language_value(labeler: Labeler, words: Sequence[Word], accents: int) -> int:
+    """`Labeler.is_english`: zero or more is English."""
+    return sum(word_value(labeler, word) for word in words) + language.ACCENT * accents
+
+
+def word_value(labeler: Labeler, word: Word) -> int:
+    """What a word says of the language."""
+    return int(labeler.language_values[word.row])
+
+
+def score(tagger: Tagger, words: Sequence[Word], place: int) -> Scores:
+    """`Tagger.scores`: the sum of what every feature says."""
+    noun, adjective, verb, other = 0, 0, 0, 0
+    for of_feature in features(tagger, words, place).values():
+        noun += of_feature[Tag.NOUN]
+        adjective += of_feature[Tag.ADJECTIVE]
+        verb += of_feature[Tag.VERB]
+        other += of_feature[Tag.OTHER]
+    return noun, adjective, verb, other
+
+
+def features(tagger: Tagger, words: Sequence[Word], place: int) -> dict[str, Scores]:
+    """What each feature of the window adds to the scores of the word at `place`."""
+    far_before, before, own, after, far_after = (word_at(tagger, words, place + offset) for offset in WINDOW)
+    profiles = [tagger.profile_of[word.row] for word in (far_before, before, own, after, far_after)]
+    own_class = int(tagger.class_of[own.row])
+    class_before = class_or_gap(tagger, before, own.gap)
+    class_after = class_or_gap(tagger, after, after.gap)
+    found = {
+        "the word itself": scores_in(tagger.profiles, profiles[2], 2),
+        "two words before": scores_in(tagger.profiles, profiles[0], 0),
+        "the word before": scores_in(tagger.profiles, profiles[1], 1),
+        "the word after": scores_in(tagger.profiles, profiles[3], 3),
+        "two words after": scores_in(tagger.profiles, profiles[4], 4),
+        "its class and the one before": scores_in(tagger.before, class_before, own_class),
+        "its class and the one after": scores_in(tagger.after, own_class, class_after),
+        "the classes around": scores_in(tagger.around, class_before, class_after),
+        "the gap before": scores_in(tagger.gap_before, own.gap, own_class),
+        "the gap after": scores_in(tagger.gap_after, after.gap, own_class),
+        "the gaps": scores_in(tagger.gaps, own.gap, after.gap),
+        "its case": scores_in(tagger.case, own.case, own_class),
+        "the cases": scores_in(tagger.cases, own.case, before.case, after.case),
+    }
+    if own.case == Case.CAPITAL:
+        found["the word with a capital"] = scores_in(tagger.profiles, profiles[2], CAPITAL_PROFILE)
+    if own.case == Case.LOWER:
+        found["the word without a capital"] = scores_in(tagger.profiles, profiles[2], LOWER_PROFILE)
+    return found
+
+
+def word_at(tagger: Tagger, words: Sequence[Word], place: int) -> Word:
+    """`tagger.context_of`: the word at a place, or the empty one outside of the caption."""
+    assert -EMPTY <= place < len(words) + EMPTY
+    if 0 <= place < len(words):
+        return words[place]
+    return Word("", "", 0, END, Shape.LOWER, Case.NONE, tagger.pad)
+
+
+def class_or_gap(tagger: Tagger, word: Word, gap: int) -> int:
+    """Class of a neighbour, or in its stead the gap between where that parts phrases."""
+    if gap in (*STRONG_GAPS, END):
+        return len(tagger.classes) + gap
+    return int(tagger.class_of[word.row])
+
+
+def scores_in(table: NDArray[np.int64], *place: int) -> Scores:
+    """A row of a table: four scores of 16 bits are kept as one number of 64."""
+    noun, adjective, verb, other = struct.unpack("=4h", struct.pack("=q", table[place]))
+    return noun, adjective, verb, other
+
+
+def is_noun(scores: Scores, *, bonus: int) -> bool:
+    """`Labeler._are_nouns`: in doubt, yes."""
+    return scores[Tag.NOUN] + bonus >= max(scores[Tag.ADJECTIVE], scores[Tag.VERB], scores[Tag.OTHER])
+
+
+def find_nouns(labeler: Labeler, words: Sequence[Word], alone: Sequence[bool], as_head: Sequence[bool]) -> list[Noun]:
+    """`Labeler.find_nouns`: nouns of several words, the longest first, then the words that are left.
+
+    `alone` and `as_head` say which words are nouns where they stand: by themselves, and as the last of several.
+    """
+    phrases = [
+        phrase
+        for phrase in find_phrases(labeler, words)
+        if (as_head[phrase.last] or is_hyphenated(words, phrase)) and not is_no_name_here(labeler, words, phrase)
+    ]
+    nouns = longest_first(phrases)
+    taken = {place for noun in nouns for place in noun.places}
+    for place, word in enumerate(words):
+        lemma = int(labeler.lexicon.lemma_of_word[word.row])
+        if lemma >= 0 and alone[place] and place not in taken and not is_shade(words, place):
+            nouns.append(Noun(place, place, lemma))
+    return nouns
+
+
+def find_phrases(labeler: Labeler, words: Sequence[Word]) -> list[Noun]:
+    """`Labeler._phrases`: all nouns of several words. They may overlap."""
+    edge_of = edges_of(labeler.lexicon)
+    found: list[Noun] = []
+    for first, word in enumerate(words):
+        node = int(labeler.lexicon.node_of_word[word.row])
+        for last in range(first + 1, min(first + MAX_WORDS, len(words))):
+            if (node, words[last].row) not in edge_of:
+                break
+            node, lemma = edge_of[node, words[last].row]
+            if lemma >= 0:
+                found.append(Noun(first, last, lemma))
+    return found
+
+
+@cache
+def edges_of(lexicon: Lexicon) -> dict[tuple[int, int], tuple[int, int]]:
+    """`Lexicon.edges` as a dictionary: node and row of the next word -> next node, and lemma that is complete."""
+    keys = [(key >> ROW_BITS, key & ((1 << ROW_BITS) - 1)) for key in lexicon.edge_keys.tolist()]
+    ends = zip(lexicon.edge_nodes.tolist(), lexicon.edge_lemmas.tolist(), strict=True)
+    return dict(zip(keys, ends, strict=True))
+
+
+def is_hyphenated(words: Sequence[Word], phrase: Noun) -> bool:
+    """`Labeler._hyphenated`: whether hyphens alone join the words."""
+    return all(words[place].gap == Gap.HYPHEN for place in range(phrase.first + 1, phrase.last + 1))
+
+
+def is_shade(words: Sequence[Word], place: int) -> bool:
+    """`Labeler._are_shades`: whether a word says which blue it is: *light* in a light blue shirt."""
+    return words[place].form in SHADES and place + 1 < len(words) and words[place + 1].form in COLOURS
+
+
+def is_no_name_here(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bool:
+    """Whether a name follows a word that no name follows: "a white house"."""
+    before = words[phrase.first - 1].form if phrase.first > 0 else ""
+    return bool(labeler.lexicon.names[phrase.lemma]) and before in INDEFINITE
+
+
+def longest_first(phrases: Iterable[Noun]) -> list[Noun]:
+    """`labeler.longest_first`: of phrases that overlap the longer stays, of equally long ones the left."""
+    won: list[Noun] = []
+    taken: set[int] = set()
+    for phrase in sorted(phrases, key=lambda phrase: (-phrase.length, phrase.first)):
+        if taken.isdisjoint(phrase.places):
+            won.append(phrase)
+            taken.update(phrase.places)
+    return won
+
+
+def choose_sense(labeler: Labeler, words: Sequence[Word], noun: Noun) -> int:
+    """`Senses.choose`: row in WordNet of the synset that a noun means, the first of those with the highest score."""
+    candidates = [sense for sense in senses_of(labeler, words, noun) if sense.can_win]
+    return max(candidates, key=lambda sense: sense.total).synset
+
+
+def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense]:
+    """`Senses._choose_by_cues` and `_add_pairs`: every sense of a noun, in WordNet's order, with what speaks for it."""
+    senses, starts = labeler.senses, labeler.senses.candidate_starts
+    candidates = senses.candidates[starts[noun.lemma] : starts[noun.lemma + 1]].tolist()
+    around = words_around(words, noun)
+    found: list[Sense] = []
+    for sense in range(*labeler.nouns.sense_starts[noun.lemma : noun.lemma + 2].tolist()):
+        cues = [(word.text, cue_of(labeler, word, int(senses.kinds[sense]))) for word in around]
+        speaking = tuple((text, cue) for text, cue in cues if cue != 0)
+        listed = tuple(word.text for word in around if sense << PAIR_BITS | word.row in senses.pair_set)
+        synset, score = int(senses.synsets[sense]), int(senses.scores[sense])
+        found.append(Sense(synset, score, speaking, listed, can_win=sense in candidates))
+    return found
+
+
+def words_around(words: Sequence[Word], noun: Noun) -> list[Word]:
+    """The words that may say which sense a noun has: those near it on both sides."""
+    return [*words[max(0, noun.first - REACH) : noun.first], *words[noun.last + 1 : noun.last + 1 + REACH]]
+
+
+def cue_of(labeler: Labeler, word: Word, kind: int) -> int:
+    """What a word adds to the senses of a kind."""
+    return int(labeler.senses.cues[labeler.senses.cue_of[word.row] + kind])

@@ -1,0 +1,142 @@
+"""Captions to noun synsets where a spaCy pipeline says which words are nouns: what our own tagger is compared with.
+
+In: captions as an Arrow string array. Out: for each caption the WordNet 3.0 offsets of its nouns, unique and ascending,
+as an Arrow list<int32> array, like `vocab.labeler`.
+
+All but the parts of speech is ours: cleaning, words, which captions are English, which words are one noun, which sense
+it has. A word is a noun where spaCy's token at its last letter is tagged NOUN or PROPN; several words are one noun
+where the last of them is, or where hyphens join them. Runs caption by caption, hundreds of times as slow as
+`vocab.labeler`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vocab import labeler, plain
+from vocab.cleaning import clean
+from vocab.errors import InputError, MissingRequirementError
+from vocab.labeler import Labeler
+from vocab.plain import Word
+
+# Part of the fingerprint: raised with every change of the rules below.
+RULES_VERSION = 1
+
+NOUN_TAGS = ("NOUN", "PROPN")
+UNUSED = ("parser", "ner", "lemmatizer", "senter", "textcat", "entity_linker")
+"""components that no part of speech depends on"""
+PROBE = "A dog sleeps on the sofa."
+BATCH = 256
+"""captions that spaCy tags at a time"""
+MAX_LETTERS = 1 << 31
+"""instead of spaCy's limit of a million, which guards the memory of parsers"""
+
+
+@dataclass(frozen=True, eq=False)
+class SpacyLabeler:
+    """Caption -> noun synsets, with spaCy's parts of speech."""
+
+    nlp: Any
+    """a spaCy `Language`"""
+    tools: str
+    """versions of what the nouns depend on: "spacy 3.8.7 en_core_web_sm 3.8.0" """
+    ours: Labeler
+    """whose words, lexicon and senses are used"""
+    name: str = "spacy"
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the rules' version, spaCy's, the pipeline's, and our own labeler's fingerprint."""
+        return hashlib.sha256(f"{self.name} {RULES_VERSION} {self.tools} {self.ours.fingerprint}".encode()).hexdigest()
+
+    def label(self, captions: pa.StringArray) -> pa.ListArray:
+        """Labels of each caption: list<int32> [len(captions)], empty where there is none, also for a null caption.
+
+        `captions` must be valid UTF-8; `pipeline.labeling` sorts out what is not.
+        """
+        lists: list[list[int]] = [[] for _ in range(len(captions))]
+        english = [
+            (text, (place, words))
+            for place, caption in enumerate(captions.to_pylist())
+            for text, words in [self._english_words(caption or "")]
+            if words
+        ]
+        for doc, (place, words) in self.nlp.pipe(english, as_tuples=True, batch_size=BATCH):
+            lists[place] = self._synsets(words, nouns_of(doc, words))
+        return pa.array(lists, pa.list_(pa.int32()))
+
+    def _english_words(self, caption: str) -> tuple[str, list[Word]]:
+        """The cleaned text and its words; none of a caption that is not English."""
+        text, accents = clean(caption)
+        words = plain.find_words(self.ours.tagger, text)
+        return text, words if plain.language_value(self.ours, words, accents) >= 0 else []
+
+    def _synsets(self, words: Sequence[Word], is_noun: Sequence[bool]) -> list[int]:
+        """Unique ascending synsets of one caption."""
+        nouns = plain.find_nouns(self.ours, words, is_noun, is_noun)
+        senses = {plain.choose_sense(self.ours, words, noun) for noun in nouns}
+        return sorted(int(self.ours.nouns.synsets[row]) for row in senses)
+
+
+def nouns_of(doc: Any, words: Sequence[Word]) -> list[bool]:
+    """Which words are nouns, by the tag of the token at each word's last letter; `doc` is a spaCy `Doc`.
+
+    spaCy parts "cannot" and joins "AT&T", where our words are cannot, at, t.
+    """
+    tokens = iter(doc)
+    token = next(tokens)
+    found = []
+    for word in words:
+        last = word.start + len(word.text) - 1
+        while token.idx + len(token) <= last:
+            token = next(tokens)
+        found.append(token.pos_ in NOUN_TAGS)
+    return found
+
+
+@cache
+def load(model: str) -> SpacyLabeler:
+    """The labeler over a spaCy pipeline, named by its package (en_core_web_sm) or its folder; once per process.
+
+    Raises MissingRequirementError if spaCy or the pipeline is not installed, and InputError for one that tags no parts
+    of speech.
+    """
+    try:
+        import spacy
+    except ModuleNotFoundError as error:
+        raise MissingRequirementError(
+            f"package {error.name}",
+            found="not installed",
+            wanted="spaCy, for the labeler spacy",
+            remedy="Run: pip install 'open-catlip[spacy]'",
+        ) from error
+    if not spacy.util.is_package(model) and not Path(model, "config.cfg").is_file():
+        raise MissingRequirementError(
+            f"spaCy pipeline {model}",
+            found="neither an installed package nor the folder of a pipeline",
+            wanted="a pipeline that tags parts of speech, for the labeler spacy",
+            remedy=f"Run: python -m spacy download {model if model.isidentifier() else 'en_core_web_sm'}",
+        )
+    nlp = spacy.load(model, exclude=list(UNUSED))
+    nlp.max_length = MAX_LETTERS
+    refuse_without_tags(nlp, model)
+    tools = f"spacy {spacy.about.__version__} {nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
+    return SpacyLabeler(nlp, tools, labeler.load())
+
+
+def refuse_without_tags(nlp: Any, model: str) -> None:
+    """Raise InputError if the pipeline leaves parts of speech open."""
+    if not nlp(PROBE).has_annotation("POS"):
+        raise InputError(
+            f"spaCy pipeline {model}",
+            found=f"no parts of speech from its components ({', '.join(nlp.pipe_names) or 'none'})",
+            wanted="a pipeline that sets them, such as en_core_web_sm",
+            remedy="Choose another pipeline; spaCy sets them in tagger and attribute_ruler, or in morphologizer.",
+        )

@@ -1,0 +1,333 @@
+"""Parts of speech: which words of a caption are nouns, by the two words on either side.
+
+In: `Tokens`. Out: for each word that is asked about, a score for each `Tag`. A log-linear model over a window, without
+memory of its own decisions, so that every word of a batch is scored by the same few gathers from tables. All scores are
+integers: sums come out the same in any order, on any machine.
+
+The score of a tag is a sum of one row for each feature. Everything that depends on one word alone (itself, its ending,
+what WordNet knows of it) was added up into that word's *profile* when the model was fitted; what remains is looked up
+by the *classes* of neighbouring words, of which there are a few hundred.
+`vocab.tagger_fit` fits the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import cache, cached_property
+from itertools import repeat
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vocab import packing
+from vocab.packing import Kind, ascii_list
+from vocab.tokens import Gap, Shape, Tokens
+
+T = TypeVar("T", bound=np.generic)
+
+
+class Tag(IntEnum):
+    """What the tagger tells apart."""
+
+    NOUN = 0
+    ADJECTIVE = 1
+    VERB = 2
+    OTHER = 3
+
+
+PACKED = Kind(
+    file="tagger.npz",
+    version=1,
+    holds="the tagger's tables",
+    made_by="python -m vocab fit-tagger --treebank en_ewt-ud-train.conllu --wordnet /usr/share/wordnet",
+)
+SCALE = 256
+"""a score of 256 is one unit of log odds"""
+EMPTY = 2
+"""empty places between captions, as many as the window reaches"""
+WINDOW = (-2, -1, 0, 1, 2)
+CAPITAL_PROFILE, LOWER_PROFILE = 5, 6
+"""places in a profile, after the five of the window, for a word that is capitalised or not where that says something"""
+MAX_ENDING = 4
+UNKNOWN = "*"
+"""row of the words that nothing is known of; `*tion` is that of unknown words ending so"""
+
+# Signs after which the next word does not continue the phrase: they stand in for the neighbour's class.
+STRONG_GAPS = (Gap.BRACKET, Gap.SLASH, Gap.COMMA, Gap.STOP, Gap.START)
+END = len(Gap)
+"""the gap after a caption's last word"""
+GAPS = len(Gap) + 1
+
+
+class Case(IntEnum):
+    """How a word is capitalised, as far as its caption makes that say anything."""
+
+    UNTOLD = 0
+    LOWER = 1
+    CAPITAL = 2
+    UPPER = 3
+    FIRST_CAPITAL = 4
+    FIRST_UPPER = 5
+    NUMBER = 6
+    NONE = 7
+
+
+CASES = len(Case)
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """Words with all that the features look at; each caption is followed and preceded by two empty places."""
+
+    rows: NDArray[np.int64]
+    """[places] row of the word in `Tagger.words`, that of PAD in empty places"""
+    gaps: NDArray[np.uint8]
+    """[places] `Gap` before the word, END in empty places"""
+    cases: NDArray[np.uint8]
+    """[places] `Case`, NONE in empty places"""
+    at: NDArray[np.int64]
+    """[T] place of each word"""
+    caption_of: NDArray[np.int64]
+    """[places] caption of the word; an empty place counts to the caption before it"""
+    caption_places: NDArray[np.int64]
+    """[captions + 1] caption i has the places caption_places[i] up to caption_places[i + 1]"""
+
+
+@dataclass(frozen=True, eq=False)
+class Tagger:
+    """The tables. W known words and endings, P profiles, K classes; a row of four int16 scores is kept as one int64."""
+
+    words: pa.StringArray
+    """[W] the last is the empty place"""
+    profile_of: NDArray[np.int32]
+    """[W]"""
+    classes: Sequence[str]
+    """[K] names of the classes, for people; those of words of grammar begin with "word " """
+    class_of: NDArray[np.int32]
+    """[W]"""
+    profiles: NDArray[np.int64]
+    """[P, 7] what a word adds where it stands at each place of `WINDOW` around the word that is scored; then what it
+    adds to its own scores as capitalised or lower case"""
+    before: NDArray[np.int64]
+    """[K + gaps, K] class of the word before, or the strong gap before; own class"""
+    after: NDArray[np.int64]
+    """[K, K + gaps] own class; class of the word after, or the strong gap after"""
+    around: NDArray[np.int64]
+    """[K + gaps, K + gaps] classes before and after"""
+    gap_before: NDArray[np.int64]
+    """[gaps, K]"""
+    gap_after: NDArray[np.int64]
+    """[gaps, K]"""
+    gaps: NDArray[np.int64]
+    """[gaps, gaps]"""
+    case: NDArray[np.int64]
+    """[cases, K]"""
+    cases: NDArray[np.int64]
+    """[cases, cases, cases] own, before, after"""
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Word or ending -> row."""
+        return {word: row for row, word in enumerate(ascii_list(self.words))}
+
+    @cached_property
+    def endings(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """For each length of an ending from 1: codes of the known ones (`ending_codes`), ascending, and their rows."""
+        rows = np.flatnonzero(np.asarray(pc.starts_with(self.words, UNKNOWN)))
+        known = pc.utf8_slice_codeunits(self.words.take(pa.array(rows)), len(UNKNOWN))
+        lengths = np.asarray(pc.binary_length(known))
+        tables = []
+        for length in range(1, MAX_ENDING + 1):
+            of_length = np.flatnonzero(lengths == length)
+            codes = ending_codes(known.take(pa.array(of_length)), length)
+            order = np.argsort(codes)
+            tables.append((codes[order], rows[of_length[order]]))
+        return tables
+
+    @property
+    def pad(self) -> int:
+        """Row of an empty place."""
+        return len(self.words) - 1
+
+    def rows(self, words: pa.StringArray) -> NDArray[np.int64]:
+        """[len(words)] row of each distinct word; one that is not known has that of its longest known ending."""
+        found = np.array(list(map(self.row_of.get, ascii_list(words), repeat(-1))), dtype=np.int64)
+        unknown = np.flatnonzero(found < 0)
+        found[unknown] = self.rows_of_unknown(words.take(pa.array(unknown)))
+        return found
+
+    def rows_of_unknown(self, words: pa.StringArray) -> NDArray[np.int64]:
+        """[len(words)] row of the longest known ending of each word: `zorbification` -> that of `*tion`."""
+        found = np.full(len(words), self.row_of[UNKNOWN], dtype=np.int64)
+        lengths = np.asarray(pc.binary_length(words))
+        for length, (known, rows) in enumerate(self.endings, start=1):
+            long_enough = np.flatnonzero(lengths >= length)
+            codes = ending_codes(words, length)[long_enough]
+            places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+            hit = known[places] == codes
+            # Longer endings come later, and stay.
+            found[long_enough[hit]] = rows[places[hit]]
+        return found
+
+    def scores(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
+        """[len(at), 4] score of each `Tag` for the words in the places `at`."""
+        rows, flat = context.rows, self._flat
+        own = rows[at]
+        profile = self._first_profile[own]
+        total = _lanes(flat.profiles.take(profile + WINDOW.index(0)))
+        for place, offset in enumerate(WINDOW):
+            if offset:
+                total += _lanes(flat.profiles.take(self._first_profile[rows[at + offset]] + place))
+        classes = len(self.classes)
+        own_class = self.class_of[own].astype(np.int64)
+        gap_before, gap_after = context.gaps[at].astype(np.int64), context.gaps[at + 1].astype(np.int64)
+        before = np.where(STRONG[gap_before], classes + gap_before, self.class_of[rows[at - 1]])
+        after = np.where(STRONG[gap_after], classes + gap_after, self.class_of[rows[at + 1]])
+        own_case = context.cases[at].astype(np.int64)
+        around_case = context.cases[at - 1].astype(np.int64) * CASES + context.cases[at + 1]
+        sides = classes + GAPS
+        total += _lanes(flat.before.take(before * classes + own_class))
+        total += _lanes(flat.after.take(own_class * sides + after))
+        total += _lanes(flat.around.take(before * sides + after))
+        total += _lanes(flat.gap_before.take(gap_before * classes + own_class))
+        total += _lanes(flat.gap_after.take(gap_after * classes + own_class))
+        total += _lanes(flat.gaps.take(gap_before * GAPS + gap_after))
+        total += _lanes(flat.case.take(own_case * classes + own_class))
+        total += _lanes(flat.cases.take(own_case * CASES * CASES + around_case))
+        for case, place in ((Case.CAPITAL, CAPITAL_PROFILE), (Case.LOWER, LOWER_PROFILE)):
+            told = np.flatnonzero(own_case == case)
+            total[told] += _lanes(flat.profiles.take(profile[told] + place))
+        return total
+
+    @cached_property
+    def _flat(self) -> Tagger:
+        """The same with every table flat, where one number finds a row."""
+        deep = {name: table.ravel() for name, table in vars(self).items() if getattr(table, "ndim", 1) > 1}
+        return replace(self, **deep)
+
+    @cached_property
+    def _first_profile(self) -> NDArray[np.int64]:
+        """[W] where a word's profile begins in the flat table."""
+        first: NDArray[np.int64] = self.profile_of.astype(np.int64) * self.profiles.shape[1]
+        return first
+
+    def fingerprint(self) -> str:
+        """sha256 of the tables."""
+        digest = hashlib.sha256("\n".join(self.words.to_pylist()).encode())
+        for name, table in sorted(vars(self).items()):
+            if isinstance(table, np.ndarray):
+                digest.update(name.encode() + table.astype(table.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+
+@cache
+def load() -> Tagger:
+    """The tables that come with the package, read once per process. Raises FormatError if they cannot be."""
+    return unpack(packing.read(PACKED))
+
+
+def pack(tables: Tagger, about: Mapping[str, str]) -> bytes:
+    """The packed file's bytes; `about` names the training data and their licence."""
+    arrays = {
+        name: _lanes(table).reshape(*table.shape, len(Tag)) if table.dtype == np.int64 else table
+        for name, table in vars(tables).items()
+        if isinstance(table, np.ndarray)
+    }
+    return packing.pack(
+        PACKED, {**arrays, "words": tables.words, "classes": pa.array(tables.classes, pa.string())}, about
+    )
+
+
+def unpack(content: bytes) -> Tagger:
+    """The inverse of `pack`. Raises FormatError for bytes that are not such a file, or another version of it."""
+    arrays, _ = packing.unpack(PACKED, content)
+    words, classes = arrays.pop("words"), arrays.pop("classes").to_pylist()
+    tables: dict[str, Any] = {
+        name: pack_lanes(table) if table.dtype == np.int16 else table for name, table in arrays.items()
+    }
+    return Tagger(words=words, classes=classes, **tables)
+
+
+def ending_codes(words: pa.StringArray, length: int) -> NDArray[np.int64]:
+    """[len(words)] the last `length` bytes of each word as one number; of a shorter word, any number."""
+    if len(words) == 0:
+        return np.zeros(0, dtype=np.int64)
+    _, offsets, data = words.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[words.offset + 1 : words.offset + len(words) + 1].astype(np.int64)
+    text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(1, dtype=np.uint8)
+    codes = np.zeros(len(words), dtype=np.int64)
+    for place in range(length, 0, -1):
+        codes = codes << 8 | text[np.maximum(ends - place, 0)]
+    return codes
+
+
+STRONG = np.zeros(GAPS, dtype=bool)
+STRONG[[*STRONG_GAPS, END]] = True
+
+
+def _lanes(rows: NDArray[np.int64]) -> NDArray[np.int16]:
+    """[n] rows of a table as [n, 4] scores."""
+    return rows.reshape(-1, 1).view(np.int16)
+
+
+def pack_lanes(scores: NDArray[np.int16]) -> NDArray[np.int64]:
+    """[..., 4] scores as [...] rows of a table; the inverse of `_lanes`."""
+    packed: NDArray[np.int64] = np.ascontiguousarray(scores).view(np.int64)[..., 0]
+    return packed
+
+
+def context_of(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> Context:
+    """Spread the words of a batch, two empty places before, between and after captions."""
+    captions = len(tokens.starts) - 1
+    lengths = np.diff(tokens.starts)
+    caption_of = np.repeat(np.arange(captions), lengths)
+    at = np.arange(len(rows)) + EMPTY * (caption_of + 1)
+    caption_places = tokens.starts + EMPTY * np.arange(1, captions + 2)
+    places = len(rows) + EMPTY * (captions + 1)
+
+    def spread(values: NDArray[T], empty: int) -> NDArray[T]:
+        filled = np.full(places, empty, dtype=values.dtype)
+        filled[at] = values
+        return filled
+
+    in_caption = np.zeros(places, dtype=np.int64)
+    in_caption[EMPTY:] = np.repeat(np.arange(captions), lengths + EMPTY)
+    return Context(
+        rows=spread(rows, pad),
+        gaps=spread(tokens.gaps, END),
+        cases=spread(cases_of(tokens, caption_of), Case.NONE),
+        at=at,
+        caption_of=in_caption,
+        caption_places=caption_places,
+    )
+
+
+def cases_of(tokens: Tokens, caption_of: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """[T] `Case` of each word.
+
+    Capitals say something only in a caption of three words or more of which some, but no more than half, have them: not
+    in a title, and not where everything is typed in lower case.
+    """
+    capital = (tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER)
+    captions = len(tokens.starts) - 1
+    letters = np.bincount(caption_of[tokens.shapes != Shape.NUMBER], minlength=captions)
+    capitals = np.bincount(caption_of[capital], minlength=captions)
+    telling = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
+    first = np.isin(tokens.gaps, (Gap.START, Gap.STOP, Gap.QUOTE))
+    cases = CASE_OF[tokens.shapes + 4 * first]
+    untold = ~telling[caption_of] & (tokens.shapes != Shape.NUMBER)
+    cases[untold] = Case.UNTOLD
+    return cases
+
+
+# By shape, and again for the first word after a stop.
+CASE_OF = np.array(
+    [Case.LOWER, Case.CAPITAL, Case.UPPER, Case.NUMBER, Case.LOWER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.NUMBER],
+    dtype=np.uint8,
+)
