@@ -5,8 +5,8 @@ ascending, as an Arrow list<int32> array. A pure function of each caption: batch
 
     "Two Golden Retrievers asleep on a couch"  ->  [2099601, 4256520]     golden_retriever.n.01, sofa.n.01
 
-A whole batch goes through every step at once: text is cleaned (`cleaning`) and split (`tokens`), every distinct word is
-looked up once, and from there on a word is a row of tables: which language (`language`), which words are one noun
+A whole batch goes through every step at once: text is cleaned (`cleaning`) and split (`tokens`), every word is
+looked up, and from there on a word is a row of tables: which language (`language`), which words are one noun
 (`lexicon`), which are nouns where they stand (`tagger`), in which sense (`senses`). `vocab.plain` is the same rule for
 one caption, written to be read.
 """
@@ -28,7 +28,7 @@ from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.nouns import COLOURS, SHADES
 from vocab.senses import Senses, build_senses
 from vocab.tagger import Context, Tag, Tagger, context_of
-from vocab.tokens import Gap, Tokens, split_words
+from vocab.tokens import Gap, split_words
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
 RULES_VERSION = 3
@@ -61,8 +61,12 @@ class Labeler:
     @property
     def fingerprint(self) -> str:
         """sha256 of the tables and the rules' version; equal fingerprints give equal labels."""
-        tables = (self.tagger.fingerprint(), self.lexicon.fingerprint(), self.senses.fingerprint())
-        return hashlib.sha256(f"{self.name} {RULES_VERSION} {' '.join(tables)}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{self.name} {RULES_VERSION} {PHRASE_BONUS}".encode())
+        for part in (self.tagger, self.lexicon, self.senses):
+            digest.update(part.fingerprint().encode())
+        for table in (self.language_values, self.indefinite, self.shades, self.colours):
+            digest.update(table.astype("<i4").tobytes())
+        return digest.hexdigest()
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
         """Labels of each caption: list<int32> [len(captions)], empty where there is none, also for a null caption.
@@ -71,17 +75,11 @@ class Labeler:
         """
         cleaned = clean_all(captions)
         tokens = split_words(cleaned)
-        context = context_of(tokens, self._rows(tokens), self.tagger.pad)
+        context = context_of(tokens, self.tagger.rows_in(tokens.text, tokens.places, tokens.ends), self.tagger.pad)
         english = self.is_english(context, cleaned.accents)
         nouns = self.find_nouns(context, english)
         synsets = self.senses.choose(context.rows, context.caption_of, nouns.firsts, nouns.lasts, nouns.lemmas)
         return _lists(context.caption_of[nouns.lasts], self.nouns.synsets[synsets], len(captions))
-
-    def _rows(self, tokens: Tokens) -> NDArray[np.int64]:
-        """[T] row of each word in the tables; every distinct word is looked up once."""
-        encoded = tokens.words.dictionary_encode()
-        rows: NDArray[np.int64] = self.tagger.rows(encoded.dictionary)[np.asarray(encoded.indices)]
-        return rows
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[captions] whether the words' values, and the accents', come to zero or more."""
@@ -99,23 +97,25 @@ class Labeler:
         singles = singles[english[context.caption_of[singles]]]
         heads = starts + lengths - 1
 
-        is_phrase = self._are_nouns(context, heads, bonus=PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
+        ahead = self._noun_lead(context, np.concatenate([heads, singles]))
+        is_phrase = (ahead[: len(heads)] >= -PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
         is_phrase &= ~(self.lexicon.names[lemmas] & self.indefinite[context.rows[starts - 1]])
         starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
         won, taken = longest_first(starts, lengths, len(context.rows))
-        singles = singles[~taken[singles]]
-        singles = singles[self._are_nouns(context, singles, bonus=0) & ~self._are_shades(context, singles)]
+        alone = (ahead[len(heads) :] >= 0) & ~taken[singles] & ~self._are_shades(context, singles)
+        singles = singles[alone]
         return Nouns(
             np.concatenate([starts[won], singles]),
             np.concatenate([(starts + lengths - 1)[won], singles]),
             np.concatenate([lemmas[won], self.lexicon.lemma_of_word[context.rows[singles]]]),
         )
 
-    def _are_nouns(self, context: Context, at: NDArray[np.int64], *, bonus: int) -> NDArray[np.bool_]:
+    def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
+        """By how much each word scores higher as a noun than as anything else."""
         scores = self.tagger.scores(context, at)
         others = np.maximum(np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.VERB]), scores[:, Tag.OTHER])
-        nouns: NDArray[np.bool_] = scores[:, Tag.NOUN] + bonus >= others
-        return nouns
+        lead: NDArray[np.int16] = scores[:, Tag.NOUN] - others
+        return lead
 
     def _are_shades(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Words that say which blue it is: *light* in a light blue shirt."""

@@ -178,7 +178,7 @@ class Senses:
 
     def fingerprint(self) -> str:
         """sha256 of the tables."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{REACH} {PAIR} {LIMIT}".encode())
         for table in (getattr(self, field.name) for field in fields(self)):
             digest.update(table.astype(table.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()

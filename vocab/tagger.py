@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from functools import cache, cached_property
-from itertools import repeat
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from vocab import packing
 from vocab.packing import Kind, ascii_list
 from vocab.tokens import Gap, Shape, Tokens
+from vocab.word_table import NONE, WordTable, build_word_table, spread
 
 T = TypeVar("T", bound=np.generic)
 
@@ -137,15 +137,20 @@ class Tagger:
         return {word: row for row, word in enumerate(ascii_list(self.words))}
 
     @cached_property
+    def table(self) -> WordTable:
+        """`row_of` for many words at once."""
+        return build_word_table(self.words)
+
+    @cached_property
     def endings(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """For each length of an ending from 1: codes of the known ones (`ending_codes`), ascending, and their rows."""
         rows = np.flatnonzero(np.asarray(pc.starts_with(self.words, UNKNOWN)))
-        known = pc.utf8_slice_codeunits(self.words.take(pa.array(rows)), len(UNKNOWN))
-        lengths = np.asarray(pc.binary_length(known))
+        text, places, ends = spread(self.words.take(pa.array(rows)))
+        lengths = ends - places - len(UNKNOWN)
         tables = []
         for length in range(1, MAX_ENDING + 1):
             of_length = np.flatnonzero(lengths == length)
-            codes = ending_codes(known.take(pa.array(of_length)), length)
+            codes = ending_codes(text, ends[of_length], length)
             order = np.argsort(codes)
             tables.append((codes[order], rows[of_length[order]]))
         return tables
@@ -156,39 +161,51 @@ class Tagger:
         return len(self.words) - 1
 
     def rows(self, words: pa.StringArray) -> NDArray[np.int64]:
-        """[len(words)] row of each distinct word; one that is not known has that of its longest known ending."""
-        found = np.array(list(map(self.row_of.get, ascii_list(words), repeat(-1))), dtype=np.int64)
-        unknown = np.flatnonzero(found < 0)
-        found[unknown] = self.rows_of_unknown(words.take(pa.array(unknown)))
+        """[len(words)] row of each word, as `rows_in` gives it."""
+        return self.rows_in(*spread(words))
+
+    def rows_in(self, text: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[words] row of each word text[place:end]; one that is not known has that of its longest known ending."""
+        found = self.table.find(text, places, ends)
+        unknown = np.flatnonzero(found == NONE)
+        found[unknown] = self._rows_of_unknown(text, places[unknown], ends[unknown])
         return found
 
-    def rows_of_unknown(self, words: pa.StringArray) -> NDArray[np.int64]:
-        """[len(words)] row of the longest known ending of each word: `zorbification` -> that of `*tion`."""
-        found = np.full(len(words), self.row_of[UNKNOWN], dtype=np.int64)
-        lengths = np.asarray(pc.binary_length(words))
+    def _rows_of_unknown(
+        self, text: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """[words] row of the longest known ending of each word: `zorbification` -> that of `*tion`."""
+        found = np.full(len(places), self._unknown, dtype=np.int64)
         for length, (known, rows) in enumerate(self.endings, start=1):
-            long_enough = np.flatnonzero(lengths >= length)
-            codes = ending_codes(words, length)[long_enough]
-            places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-            hit = known[places] == codes
+            codes = ending_codes(text, ends, length)
+            at = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+            hit = (known[at] == codes) & (ends - places >= length)
             # Longer endings come later, and stay.
-            found[long_enough[hit]] = rows[places[hit]]
+            found[hit] = rows[at[hit]]
         return found
+
+    @cached_property
+    def _unknown(self) -> int:
+        """Row of the words that nothing is known of."""
+        row: int = self.words.index(UNKNOWN).as_py()
+        return row
 
     def scores(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
         """[len(at), 4] score of each `Tag` for the words in the places `at`."""
         rows, flat = context.rows, self._flat
-        own = rows[at]
-        profile = self._first_profile[own]
+        # For every place at once: each is looked at from several others.
+        profiles = self._first_profile.take(rows)
+        class_at = self._wide_classes.take(rows)
+        profile = profiles.take(at)
         total = _lanes(flat.profiles.take(profile + WINDOW.index(0)))
         for place, offset in enumerate(WINDOW):
             if offset:
-                total += _lanes(flat.profiles.take(self._first_profile[rows[at + offset]] + place))
+                total += _lanes(flat.profiles.take(profiles.take(at + offset) + place))
         classes = len(self.classes)
-        own_class = self.class_of[own].astype(np.int64)
+        own_class = class_at.take(at)
         gap_before, gap_after = context.gaps[at].astype(np.int64), context.gaps[at + 1].astype(np.int64)
-        before = np.where(STRONG[gap_before], classes + gap_before, self.class_of[rows[at - 1]])
-        after = np.where(STRONG[gap_after], classes + gap_after, self.class_of[rows[at + 1]])
+        before = np.where(STRONG[gap_before], classes + gap_before, class_at.take(at - 1))
+        after = np.where(STRONG[gap_after], classes + gap_after, class_at.take(at + 1))
         own_case = context.cases[at].astype(np.int64)
         around_case = context.cases[at - 1].astype(np.int64) * CASES + context.cases[at + 1]
         sides = classes + GAPS
@@ -208,7 +225,8 @@ class Tagger:
     @cached_property
     def _flat(self) -> Tagger:
         """The same with every table flat, where one number finds a row."""
-        deep = {name: table.ravel() for name, table in vars(self).items() if getattr(table, "ndim", 1) > 1}
+        tables = {field.name: getattr(self, field.name) for field in fields(self)}
+        deep = {name: table.ravel() for name, table in tables.items() if getattr(table, "ndim", 1) > 1}
         return replace(self, **deep)
 
     @cached_property
@@ -217,10 +235,16 @@ class Tagger:
         first: NDArray[np.int64] = self.profile_of.astype(np.int64) * self.profiles.shape[1]
         return first
 
+    @cached_property
+    def _wide_classes(self) -> NDArray[np.int64]:
+        """[W] `class_of`, as look-ups want it."""
+        return self.class_of.astype(np.int64)
+
     def fingerprint(self) -> str:
         """sha256 of the tables."""
         digest = hashlib.sha256("\n".join(self.words.to_pylist()).encode())
-        for name, table in sorted(vars(self).items()):
+        # Not vars(self), which also holds what was derived from the tables so far.
+        for name, table in ((field.name, getattr(self, field.name)) for field in fields(self)):
             if isinstance(table, np.ndarray):
                 digest.update(name.encode() + table.astype(table.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
@@ -254,14 +278,9 @@ def unpack(content: bytes) -> Tagger:
     return Tagger(words=words, classes=classes, **tables)
 
 
-def ending_codes(words: pa.StringArray, length: int) -> NDArray[np.int64]:
-    """[len(words)] the last `length` bytes of each word as one number; of a shorter word, any number."""
-    if len(words) == 0:
-        return np.zeros(0, dtype=np.int64)
-    _, offsets, data = words.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int32)[words.offset + 1 : words.offset + len(words) + 1].astype(np.int64)
-    text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(1, dtype=np.uint8)
-    codes = np.zeros(len(words), dtype=np.int64)
+def ending_codes(text: NDArray[np.uint8], ends: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """[words] the last `length` bytes before each end as one number; of a shorter word, any number."""
+    codes = np.zeros(len(ends), dtype=np.int64)
     for place in range(length, 0, -1):
         codes = codes << 8 | text[np.maximum(ends - place, 0)]
     return codes

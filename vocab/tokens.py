@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from vocab.cleaning import FOREIGN_LETTER, Cleaned
+from vocab.word_table import PADDING
 
 
 class Gap(IntEnum):
@@ -72,8 +74,8 @@ APOSTROPHE = ord("'")
 class Tokens:
     """Words of a batch of captions, one after another."""
 
-    words: pa.StringArray
-    """[T] lower case, every digit as 0"""
+    text: NDArray[np.uint8]
+    """the cleaned text as words are compared: lower case, every digit as 0, and 0 for what parts words; padded"""
     starts: NDArray[np.int64]
     """[captions + 1] caption i has words starts[i] up to starts[i + 1]"""
     gaps: NDArray[np.uint8]
@@ -85,6 +87,16 @@ class Tokens:
     ends: NDArray[np.int64]
     """[T] where it ends"""
 
+    @cached_property
+    def words(self) -> pa.StringArray:
+        """[T] the words."""
+        inside = np.zeros(len(self.text) + 1, dtype=np.int8)
+        inside[self.places] += 1
+        np.subtract.at(inside, self.ends, 1)
+        offsets = np.concatenate([[0], np.cumsum(self.ends - self.places)]).astype(np.int32)
+        letters = self.text[np.cumsum(inside[:-1]) > 0]
+        return pa.StringArray.from_buffers(len(self.places), pa.py_buffer(offsets), pa.py_buffer(letters))
+
 
 def split_words(cleaned: Cleaned) -> Tokens:
     """Words of each caption.
@@ -93,13 +105,9 @@ def split_words(cleaned: Cleaned) -> Tokens:
     `dog`, POSSESSIVE, `ball`.
     """
     raw, caption_starts = cleaned.text, cleaned.starts
-    # One byte more at the end, so that every word has a byte after it.
-    text = np.frombuffer(raw.tobytes().translate(FOLD_TABLE) + b"\0", dtype=np.uint8).copy()
-    word = text != 0
+    text = np.frombuffer(bytearray(raw.tobytes().translate(FOLD_TABLE) + bytes(PADDING)), dtype=np.uint8)
+    word = text[: len(raw) + 1] != 0
     _drop_possessives(raw, text, word, caption_starts)
-    begins = np.zeros(len(word) + 1, dtype=bool)
-    begins[caption_starts] = True
-    begins = begins[:-1]
     edge = np.empty_like(word)
     edge[0] = word[0]
     np.not_equal(word[1:], word[:-1], out=edge[1:])
@@ -113,9 +121,7 @@ def split_words(cleaned: Cleaned) -> Tokens:
         places = np.sort(np.concatenate([places, touching]))
         ends = np.sort(np.concatenate([ends, touching]))
     starts = np.searchsorted(places, caption_starts)
-    offsets = np.concatenate([[0], np.cumsum(ends - places)]).astype(np.int32)
-    words = pa.StringArray.from_buffers(len(places), pa.py_buffer(offsets), pa.py_buffer(text[word]))
-    return Tokens(words, starts, _gaps(raw, places, ends, starts), _shapes(raw, places, ends), places, ends)
+    return Tokens(text, starts, _gaps(raw, places, ends, starts), _shapes(raw, places, ends), places, ends)
 
 
 def _drop_possessives(
@@ -141,17 +147,21 @@ def _gaps(
     """`Gap` before each word, from the first two and the last byte between it and the word before."""
     if not len(places):
         return np.zeros(0, dtype=np.uint8)
-    last = places - 1
-    first = np.empty_like(ends)
-    first[0] = 0
-    first[1:] = ends[:-1]
+    gaps = np.zeros(len(places), dtype=np.uint8)
+    before = np.empty_like(ends)
+    before[0] = 0
+    before[1:] = ends[:-1]
+    # Most words are one space apart; only the others are looked at.
+    odd = np.flatnonzero((places - before != 1) | (raw[before] != ord(" ")))
+    first, last = before[odd], places[odd] - 1
     second = np.minimum(first + 1, last)
-    gaps = np.maximum(np.maximum(GAP_OF[raw[first]], GAP_OF[raw[second]]), GAP_OF[raw[last]])
-    quoted = np.flatnonzero(raw[first] == APOSTROPHE)
-    follows = raw[np.minimum(first[quoted] + 1, len(raw) - 1)] | 0x20
+    signs = np.maximum(np.maximum(GAP_OF[raw[first]], GAP_OF[raw[second]]), GAP_OF[raw[last]])
+    quoted = raw[first] == APOSTROPHE
+    signs[quoted & (last == first)] = Gap.APOSTROPHE
     # Only a dropped s can stand inside a gap.
-    gaps[quoted] = np.where(last[quoted] == first[quoted], Gap.APOSTROPHE, gaps[quoted])
-    gaps[quoted[(follows == ord("s")) & (last[quoted] > first[quoted])]] = Gap.POSSESSIVE
+    follows = raw[np.minimum(first + 1, len(raw) - 1)] | 0x20
+    signs[quoted & (last > first) & (follows == ord("s"))] = Gap.POSSESSIVE
+    gaps[odd] = signs
     heads = starts[:-1][np.diff(starts) > 0]
     gaps[heads] = Gap.START
     return gaps

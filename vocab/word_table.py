@@ -1,0 +1,132 @@
+"""Words to rows, many at once: an exact hash table over the bytes of words.
+
+In: a text and where its words begin and end. Out: the row of each word, NONE for words that have none. No Python object
+is made for any word of up to LONGEST bytes: eight bytes are one number, and two numbers are a word. Equals
+`{word: row for row, word in enumerate(words)}.get`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+NONE = -1
+LONGEST = 16
+PADDING = LONGEST
+"""bytes that must follow the last word of a text"""
+# Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): the high bits of a product are well mixed.
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
+SLOTS_PER_WORD = 2
+MASKS = np.array([(1 << 8 * length) - 1 for length in range(9)], dtype=np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """Open addressing with steps of one. S slots, a power of two; a word is one or two numbers."""
+
+    rows: NDArray[np.int32]
+    """[S] row of the word in the slot, NONE for an empty one"""
+    keys: tuple[NDArray[np.uint64], ...]
+    """[S] each: the word's first eight bytes, then the next eight if this is for longer words"""
+
+    def find(self, *keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """[words] row of each word, NONE for unknown ones."""
+        slots = self.first_slots(*keys)
+        found = self.rows[slots].astype(np.int64)
+        other = np.flatnonzero(~self._are(slots, keys))
+        going = other[found[other] != NONE]
+        found[other] = NONE
+        # A word steps on until it meets itself or an empty slot; clusters are short.
+        while len(going):
+            slots[going] = (slots[going] + 1) & (len(self.rows) - 1)
+            at = slots[going]
+            same = self._are(at, tuple(key[going] for key in keys))
+            found[going[same]] = self.rows[at[same]]
+            going = going[~same & (self.rows[at] != NONE)]
+        return found
+
+    def first_slots(self, *keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """[words] where to look first."""
+        mixed = keys[0] if len(keys) == 1 else keys[0] ^ (keys[1] * SECOND_MULTIPLIER)
+        bits = np.uint64(64 - (len(self.rows) - 1).bit_length())
+        return ((mixed * MULTIPLIER) >> bits).view(np.int64)
+
+    def _are(self, slots: NDArray[np.int64], keys: tuple[NDArray[np.uint64], ...]) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = self.keys[0][slots] == keys[0]
+        if len(keys) > 1:
+            same &= self.keys[1][slots] == keys[1]
+        return same
+
+
+@dataclass(frozen=True, eq=False)
+class WordTable:
+    """One table for words of up to eight bytes, one for words of up to sixteen, a dictionary for the rest."""
+
+    short: Slots
+    long: Slots
+    longer: dict[bytes, int]
+
+    def find(self, text: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[words] row of each word text[place:end], NONE for unknown and empty words.
+
+        PADDING bytes must follow the last word.
+        """
+        lengths = ends - places
+        eights = eight_bytes(text)
+        first = eights[places] & MASKS[np.minimum(lengths, 8)]
+        found = self.short.find(first)
+        long = np.flatnonzero(lengths > 8)
+        second = eights[places[long] + 8] & MASKS[np.minimum(lengths[long] - 8, 8)]
+        found[long] = self.long.find(first[long], second)
+        for word in long[lengths[long] > LONGEST].tolist():
+            found[word] = self.longer.get(text[places[word] : ends[word]].tobytes(), NONE)
+        return found
+
+
+def build_word_table(words: pa.StringArray) -> WordTable:
+    """Table of distinct words without NUL bytes; the empty word has no place in it."""
+    text, places, ends = spread(words)
+    lengths = ends - places
+    eights = eight_bytes(text)
+    first = eights[places] & MASKS[np.minimum(lengths, 8)]
+    short = np.flatnonzero((lengths > 0) & (lengths <= 8))
+    long = np.flatnonzero((lengths > 8) & (lengths <= LONGEST))
+    second = eights[places[long] + 8] & MASKS[lengths[long] - 8]
+    longer = {text[places[row] : ends[row]].tobytes(): row for row in np.flatnonzero(lengths > LONGEST).tolist()}
+    return WordTable(_fill(short, first[short]), _fill(long, first[long], second), longer)
+
+
+def _fill(rows: NDArray[np.int64], *keys: NDArray[np.uint64]) -> Slots:
+    """Slots for words by their keys. All try their slot at once; of several for one slot one gets it, others step on."""
+    size = 1 << (SLOTS_PER_WORD * len(rows) + 1).bit_length()
+    table = Slots(np.full(size, NONE, dtype=np.int32), tuple(np.zeros(size, dtype=np.uint64) for _ in keys))
+    slots = table.first_slots(*keys)
+    while len(rows):
+        free = table.rows[slots] == NONE
+        table.rows[slots[free]] = rows[free]
+        got = table.rows[slots] == rows
+        for column, key in zip(table.keys, keys, strict=True):
+            column[slots[got]] = key[got]
+        rows, keys, slots = rows[~got], tuple(key[~got] for key in keys), slots[~got]
+        slots = (slots + 1) & (size - 1)
+    return table
+
+
+def spread(words: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """The text of a string array without nulls, with padding, and where its words begin and end."""
+    if len(words) == 0:
+        return np.zeros(PADDING, dtype=np.uint8), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    _, offsets, data = words.buffers()
+    edges = np.frombuffer(offsets, dtype=np.int32)[words.offset : words.offset + len(words) + 1].astype(np.int64)
+    text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
+    text = np.concatenate([text[edges[0] : edges[-1]], np.zeros(PADDING, dtype=np.uint8)])
+    return text, edges[:-1] - edges[0], edges[1:] - edges[0]
+
+
+def eight_bytes(text: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """[bytes - 7] the eight bytes from each place on as one number, the first byte lowest; a view, no copy."""
+    return np.ndarray((len(text) - 7,), dtype="<u8", buffer=text, strides=(1,))
