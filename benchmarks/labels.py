@@ -69,8 +69,10 @@ start = time.perf_counter()
 import numpy
 import pyarrow
 from vocab import labeler
+# The captions are the caller's; making its first array from a list has pyarrow import pandas, where that is installed.
+captions = pyarrow.array(json.loads(sys.argv[1]))
 imported = time.perf_counter()
-labeler.load().label(pyarrow.array(json.loads(sys.argv[1])))
+labeler.load().label(captions)
 ready = time.perf_counter()
 try:  # of this program alone; getrusage's also holds the peak of the process that started it
     peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -62,13 +62,13 @@ class Cleaned:
     starts: NDArray[np.int64]
     """[captions + 1] caption i is text[starts[i]:starts[i + 1]]"""
     accents: NDArray[np.int64]
-    """[captions] letters that lost an accent, and letters of other scripts: a sign that the language is not English"""
+    """[captions] letters that lost an accent, and words in other scripts: a sign that the language is not English"""
     looked_at: int
     """captions that did not take the fast path"""
 
 
 def clean(caption: str) -> tuple[str, int]:
-    """One caption as plain ASCII, and how many of its letters were not: `Caf&eacute;%20<b>dog</b>` -> `Cafe  dog `, 1.
+    """One caption as plain ASCII, and its accents and foreign words: `Caf&eacute;%20<b>dog</b>` -> `Cafe  dog `, 1.
 
     Tags, addresses and file names go, URL escapes and HTML entities (also escaped twice) are decoded and may have
     hidden more tags, typographic quotes and dashes become ASCII's, accents fall off, a letter of another script becomes
@@ -95,7 +95,7 @@ def clean(caption: str) -> tuple[str, int]:
     def fold(match: re.Match[str]) -> str:
         nonlocal letters
         folded = "".join(FOREIGN_LETTER if c.isalpha() else "" if unicodedata.combining(c) else " " for c in match[0])
-        letters += folded.count(FOREIGN_LETTER)
+        letters += FOREIGN_LETTER in folded
         return folded
 
     caption = NOT_ASCII.sub(fold, caption)

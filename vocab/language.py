@@ -6,6 +6,7 @@ In: words. Out: a value each; a caption whose values add up to less than nothing
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -49,18 +50,16 @@ GRAMMAR = 2
 KNOWN = 1
 UNKNOWN_WORD = -1
 ACCENT = -1
-"""of each letter with an accent or from another script"""
+"""of each letter with an accent and each word in another script"""
 
 
 def values_of(tagger: Tagger) -> NDArray[np.int32]:
     """[W] value of each word of the tagger: of English's small words, of words it knows, of unknown ones."""
-    row_of = tagger.row_of
     grammar = np.array([name.startswith("word ") for name in tagger.classes])
     values = np.where(grammar[tagger.class_of], GRAMMAR, KNOWN).astype(np.int32)
     values[np.asarray(pc.starts_with(tagger.words, UNKNOWN))] = UNKNOWN_WORD
     values[np.asarray(pc.match_substring(tagger.words, "0"))] = 0
     values[tagger.pad] = 0
     for words, value in ((FOREIGN_WORDS, FOREIGN), (SHARED_WORDS, SHARED)):
-        for word in words & row_of.keys():
-            values[row_of[word]] = value
+        values[np.asarray(pc.is_in(tagger.words, value_set=pa.array(sorted(words))))] = value
     return values

@@ -29,10 +29,10 @@ from vocab.nouns import (
     is_short_name,
 )
 from vocab.tokens import split_words
+from vocab.word_table import NONE, WordTable, build_word_table, spread
 from vocab.wordnet import WordNet
 
 MAX_WORDS = 4
-NONE = -1
 ROW_BITS = 20  # a key is node << ROW_BITS | row
 FILTER_BITS = 21
 
@@ -109,13 +109,14 @@ def build_lexicon(wordnet: WordNet, known: pa.StringArray) -> Lexicon:
     """Resolve every lemma to rows of `known`; a word of a lemma that has no row makes the lemma unreachable."""
     spelled = spellings_of(wordnet)
     starts = spelled.starts
-    part_rows = np.asarray(pc.index_in(spelled.parts, value_set=known).fill_null(NONE), dtype=np.int64)
+    table = build_word_table(known)
+    part_rows = table.find(*spread(spelled.parts))
     lengths = np.diff(starts)
     # Of spellings with the same words the lemma used most comes last, and stays.
     counts = wordnet.lemma_counts()[spelled.lemmas]
     order = np.lexsort((np.arange(len(lengths)), -counts))[::-1]
     single = order[(lengths[order] == 1) & (part_rows[starts[:-1][order].clip(max=len(part_rows) - 1)] >= 0)]
-    forms = _rows_of(singular_forms(known, wordnet), known)
+    forms = _rows_of(singular_forms(known, wordnet), table)
     lemma_of_word = _single_words(wordnet, known, forms, part_rows[starts[single]], spelled.lemmas[single])
     phrases = order[_may_be_phrase(wordnet, spelled, part_rows)[order]]
     node_of_word, edge_keys, edge_nodes, edge_lemmas = _edges(spelled, phrases, part_rows, forms, len(known))
@@ -138,12 +139,11 @@ def _hash(nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64
     return (nodes * 0x9E3779B1 + rows) & ((1 << FILTER_BITS) - 1)
 
 
-def _rows_of(forms: Sequence[pa.StringArray], known: pa.StringArray) -> NDArray[np.int64]:
+def _rows_of(forms: Sequence[pa.StringArray], table: WordTable) -> NDArray[np.int64]:
     """[W, forms] row of each form, NONE where it is null or not known."""
-    rows = np.full((len(known), len(forms)), NONE, dtype=np.int64)
+    rows = np.full((len(forms[0]), len(forms)), NONE, dtype=np.int64)
     there = np.stack([np.asarray(form.is_valid()) for form in forms], axis=1)
-    found = pc.index_in(pa.concat_arrays([form.drop_null() for form in forms]), value_set=known)
-    rows.T[there.T] = np.asarray(found.fill_null(NONE), dtype=np.int64)
+    rows.T[there.T] = table.find(*spread(pa.concat_arrays([form.drop_null() for form in forms])))
     return rows
 
 

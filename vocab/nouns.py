@@ -5,6 +5,8 @@ In: lemmas and WordNet's counts. Out: masks of the lemmas that may become labels
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -120,6 +122,7 @@ def is_described_name(wordnet: WordNet) -> NDArray[np.bool_]:
 RARE = 1
 
 
+@cache
 def _halves(wordnet: WordNet) -> tuple[pa.StringArray, pa.StringArray]:
     """[L] the two words of lemmas of two words, null for the others."""
     two = pc.equal(pc.count_substring(wordnet.lemmas, "_"), 1)
@@ -127,6 +130,7 @@ def _halves(wordnet: WordNet) -> tuple[pa.StringArray, pa.StringArray]:
     return pc.list_element(halves, 0), pc.list_element(halves, 1)
 
 
+@cache
 def _is_capitalized(wordnet: WordNet) -> NDArray[np.bool_]:
     """[L] lemmas that WordNet spells with a capital in every word, in every sense."""
     lower = np.asarray(pc.match_substring_regex(wordnet.words, "(^|_)[^A-Z]"), dtype=bool)

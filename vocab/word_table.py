@@ -101,7 +101,7 @@ def build_word_table(words: pa.StringArray) -> WordTable:
 
 
 def _fill(rows: NDArray[np.int64], *keys: NDArray[np.uint64]) -> Slots:
-    """Slots for words by their keys. All try their slot at once; of several for one slot one gets it, others step on."""
+    """Slots for words by their keys. All try at once; of several for one slot one gets it, the others step on."""
     size = 1 << (SLOTS_PER_WORD * len(rows) + 1).bit_length()
     table = Slots(np.full(size, NONE, dtype=np.int32), tuple(np.zeros(size, dtype=np.uint64) for _ in keys))
     slots = table.first_slots(*keys)
