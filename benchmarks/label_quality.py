@@ -63,7 +63,7 @@ from numpy.typing import NDArray
 
 from benchmarks.label_sources import DATA, evenly, read_sources
 from vocab import labeler, plain, senses_fit, wordnet
-from vocab.cleaning import ADDRESS, FILE_OR_HOST, clean
+from vocab.cleaning import ADDRESS, FILE, HOST, clean
 from vocab.errors import InputError, run_cli
 from vocab.labeler import Labeler
 from vocab.morphology import singular_forms
@@ -156,7 +156,8 @@ def is_gold_noun(tokens: Sequence[GoldToken]) -> NDArray[np.bool_]:
 def is_taken_off(tokens: Sequence[GoldToken]) -> NDArray[np.bool_]:
     """[tokens] addresses and file names."""
     return np.array(
-        [bool(ADDRESS.search(token.form) or FILE_OR_HOST.search(token.form)) for token in tokens], dtype=bool
+        [bool(ADDRESS.search(token.form) or HOST.search(token.form) or FILE.search(token.form)) for token in tokens],
+        dtype=bool,
     )
 
 
@@ -465,7 +466,7 @@ def measure_languages(ours: Labeler, texts: list[str], labels: list[list[int]]) 
 
 def language_of(text: str) -> tuple[str, float]:
     """The detector's language of a text, without its addresses and entities, and its probability."""
-    language, probability = detector().classify(FILE_OR_HOST.sub(" ", ADDRESS.sub(" ", html.unescape(text))))
+    language, probability = detector().classify(FILE.sub(" ", HOST.sub(" ", ADDRESS.sub(" ", html.unescape(text)))))
     return str(language), float(probability)
 
 

@@ -160,7 +160,9 @@ def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun) -> str:
     if not reading.english:
         return "caption not English"
     if plain.is_no_name_here(ours, words, phrase):
-        return f'no name after "{words[phrase.first - 1].text}"'
+        return "a description here, not a name"
+    if plain.is_broken(words, phrase):
+        return "parted by a sign"
     if not (plain.is_noun(scores, bonus=PHRASE_BONUS) or plain.is_hyphenated(words, phrase)):
         return f"no noun here: {words[phrase.last].text} is {tag_and_margin(scores)}"
     longer = next(noun for noun in reading.nouns if set(noun.places) & set(phrase.places))

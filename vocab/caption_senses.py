@@ -257,10 +257,11 @@ ADDED = {
 DROPPED = frozenset(
     """
     billy bob bobby charlie chuck dick frank hank harry jack jenny jerry jim jimmy joe john johnny josh ken kitty-cat
-    larry marc mark mary matt nick pat pete peter ray rob sally sam ted tom tommy tony vintage willy
+    larry marc mark mary matt nick pat pete peter ray ref rob sally sam ted tom tommy tony vintage willy
     """.split()
 ) - {"mark", "kitty-cat"}
-"""given names that WordNet lists as common nouns (*tom*, a male turkey), and *vintage*, which is no wine: no label"""
+"""given names that WordNet lists as common nouns (*tom*, a male turkey), and two words that captions mean otherwise
+(*vintage* is no wine, *ref* no referee): no label"""
 
 
 def listed() -> Iterator[CaptionSenses]:

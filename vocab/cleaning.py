@@ -22,11 +22,13 @@ FOREIGN_LETTER = "\x7f"
 
 # Each is tried at the start of a run of signs only, so that a long run without spaces takes linear time.
 ADDRESS = re.compile(r"(?:[a-z]{2,9}://|www\.(?=[a-z0-9]))\S*|(?<!\S)[^\s@]*@\w\S*", re.IGNORECASE | re.ASCII)
-FILE_OR_HOST = re.compile(
-    r"(?<!\S)\S*[a-z0-9]\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|pdf|mp[34]|html?|php|aspx?|com|org|net|edu|gov|info|biz)"
-    r"(?![a-z0-9])\S*",
-    re.IGNORECASE | re.ASCII,
+FILE = re.compile(
+    r"(?<!\S)(\S*[a-z0-9])\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|pdf|mp[34])(?![a-z0-9])\S*", re.IGNORECASE | re.ASCII
 )
+HOST = re.compile(
+    r"(?<!\S)\S*[a-z0-9]\.(?:html?|php|aspx?|com|org|net|edu|gov|info|biz)(?![a-z0-9])\S*", re.IGNORECASE | re.ASCII
+)
+BETWEEN_FILE_WORDS = re.compile("[-_+]+")
 ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 TAG = re.compile(r"<[^<>]*>")
 MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")
@@ -70,18 +72,18 @@ class Cleaned:
 def clean(caption: str) -> tuple[str, int]:
     """One caption as plain ASCII, and its accents and foreign words: `Caf&eacute;%20<b>dog</b>` -> `Cafe  dog `, 1.
 
-    Tags, addresses and file names go, URL escapes and HTML entities (also escaped twice) are decoded and may have
-    hidden more tags, typographic quotes and dashes become ASCII's, accents fall off, a letter of another script becomes
-    `FOREIGN_LETTER`, and any other sign (emoji, symbols) a space.
+    Tags and addresses go, of file names only words remain (`a-white-cat_0342.jpg`), URL escapes and HTML entities (also
+    escaped twice) are decoded and may have hidden more tags, typographic quotes and dashes become ASCII's, accents fall
+    off, a letter of another script becomes `FOREIGN_LETTER`, and any other sign (emoji, symbols) a space.
     """
     if "<" in caption:
         caption = TAG.sub(" ", caption)
     if "@" in caption or "://" in caption or "www." in caption.lower():
         caption = ADDRESS.sub(" ", caption)
-    if "." in caption:
-        caption = FILE_OR_HOST.sub(" ", caption)
     if "%" in caption and ESCAPE.search(caption):
         caption = unquote(caption)
+    if "." in caption:
+        caption = FILE.sub(words_of_file, HOST.sub(" ", caption))
     if "&" in caption:
         caption = html.unescape(html.unescape(caption))
     if "<" in caption:
@@ -100,6 +102,11 @@ def clean(caption: str) -> tuple[str, int]:
 
     caption = NOT_ASCII.sub(fold, caption)
     return caption, accents + letters
+
+
+def words_of_file(name: re.Match[str]) -> str:
+    """The words of a file's name, without folder and ending."""
+    return BETWEEN_FILE_WORDS.sub(" ", name[1].rsplit("/", 1)[-1])
 
 
 def clean_all(captions: pa.StringArray) -> Cleaned:

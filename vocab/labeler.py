@@ -27,7 +27,7 @@ from vocab.cleaning import clean_all
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.nouns import COLOURS, SHADES
 from vocab.senses import Senses, build_senses
-from vocab.tagger import Context, Tag, Tagger, context_of
+from vocab.tagger import Case, Context, Tag, Tagger, context_of
 from vocab.tokens import Gap, split_words
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
@@ -35,8 +35,10 @@ RULES_VERSION = 3
 
 PHRASE_BONUS = 2 * tagger.SCALE
 """what being the last word of a noun of several words adds to a word's score as a noun"""
-INDEFINITE = frozenset("a an another each every this that my your his her our their some".split())
-"""words before which a name is no name: "a white house" is not the White House"""
+UNBROKEN = (Gap.SPACE, Gap.OTHER, Gap.HYPHEN, Gap.QUOTE, Gap.AND, Gap.STOP, Gap.POSSESSIVE, Gap.APOSTROPHE)
+"""what may stand between the words of one noun: no comma, no bracket, no slash"""
+ABBREVIATED = 2
+"""letters of the longest word that a full stop may follow inside one noun: U.S., St. Bernard"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class Labeler:
         digest = hashlib.sha256(f"{self.name} {RULES_VERSION} {PHRASE_BONUS}".encode())
         for part in (self.tagger, self.lexicon, self.senses):
             digest.update(part.fingerprint().encode())
-        for table in (self.language_values, self.indefinite, self.shades, self.colours):
+        for table in (self.language_values, self.abbreviations, self.shades, self.colours):
             digest.update(table.astype("<i4").tobytes())
         return digest.hexdigest()
 
@@ -99,7 +101,8 @@ class Labeler:
 
         ahead = self._noun_lead(context, np.concatenate([heads, singles]))
         is_phrase = (ahead[: len(heads)] >= -PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
-        is_phrase &= ~(self.lexicon.names[lemmas] & self.indefinite[context.rows[starts - 1]])
+        is_phrase &= self._are_unbroken(context, starts, lengths)
+        is_phrase &= ~self.lexicon.names[lemmas] | self._are_names_here(context, starts, heads)
         starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
         won, taken = longest_first(starts, lengths, len(context.rows))
         alone = (ahead[len(heads) :] >= 0) & ~taken[singles] & ~self._are_shades(context, singles)
@@ -121,6 +124,26 @@ class Labeler:
         """Words that say which blue it is: *light* in a light blue shirt."""
         shades: NDArray[np.bool_] = self.shades[context.rows[at]] & self.colours[context.rows[at + 1]]
         return shades
+
+    def _are_names_here(
+        self, context: Context, firsts: NDArray[np.int64], lasts: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether what reads like a description is meant as a name: *the white house*, or capitals where they tell."""
+        capitals = (context.cases[firsts] == Case.CAPITAL) & (context.cases[lasts] == Case.CAPITAL)
+        names: NDArray[np.bool_] = (context.rows[firsts - 1] == self.the) | capitals
+        return names
+
+    def _are_unbroken(
+        self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether no sign parts the words: *a dog, house* is no dog house."""
+        unbroken = np.ones(len(starts), dtype=bool)
+        for place in range(1, MAX_WORDS):
+            inside = np.flatnonzero(place < lengths)
+            at = starts[inside] + place
+            ends_sentence = (context.gaps[at] == Gap.STOP) & ~self.abbreviations[context.rows[at - 1]]
+            unbroken[inside] &= np.isin(context.gaps[at], UNBROKEN) & ~ends_sentence
+        return unbroken
 
     def _hyphenated(self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether hyphens alone join the words: *close-up* is a noun, whatever *up* is."""
@@ -153,9 +176,15 @@ class Labeler:
         return language.values_of(self.tagger)
 
     @cached_property
-    def indefinite(self) -> NDArray[np.bool_]:
-        """[W] words before which a name is no name."""
-        return self._among(INDEFINITE)
+    def the(self) -> int:
+        """Row of *the*."""
+        row: int = self.tagger.words.index("the").as_py()
+        return row
+
+    @cached_property
+    def abbreviations(self) -> NDArray[np.bool_]:
+        """[W] words so short that a full stop after them ends no sentence."""
+        return np.asarray(pc.less_equal(pc.binary_length(self.tagger.words), ABBREVIATED), dtype=bool)
 
     @cached_property
     def shades(self) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vocab import language
 from vocab.cleaning import FOREIGN_LETTER, clean
-from vocab.labeler import INDEFINITE, PHRASE_BONUS, Labeler
+from vocab.labeler import ABBREVIATED, PHRASE_BONUS, UNBROKEN, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
 from vocab.nouns import COLOURS, SHADES
 from vocab.senses import LIMIT, PAIR, PAIR_BITS, REACH
@@ -310,7 +310,9 @@ def find_nouns(labeler: Labeler, words: Sequence[Word], alone: Sequence[bool], a
     phrases = [
         phrase
         for phrase in find_phrases(labeler, words)
-        if (as_head[phrase.last] or is_hyphenated(words, phrase)) and not is_no_name_here(labeler, words, phrase)
+        if (as_head[phrase.last] or is_hyphenated(words, phrase))
+        and not is_broken(words, phrase)
+        and not is_no_name_here(labeler, words, phrase)
     ]
     nouns = longest_first(phrases)
     taken = {place for noun in nouns for place in noun.places}
@@ -355,9 +357,20 @@ def is_shade(words: Sequence[Word], place: int) -> bool:
 
 
 def is_no_name_here(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bool:
-    """Whether a name follows a word that no name follows: "a white house"."""
+    """`Labeler._are_names_here`: whether what reads like a name is a description, "a white house"."""
+    if not labeler.lexicon.names[phrase.lemma]:
+        return False
     before = words[phrase.first - 1].form if phrase.first > 0 else ""
-    return bool(labeler.lexicon.names[phrase.lemma]) and before in INDEFINITE
+    return before != "the" and not (words[phrase.first].case == words[phrase.last].case == Case.CAPITAL)
+
+
+def is_broken(words: Sequence[Word], phrase: Noun) -> bool:
+    """`Labeler._are_unbroken`: whether a sign parts the words, as in *a dog, house*."""
+    for place in range(phrase.first + 1, phrase.last + 1):
+        gap = words[place].gap
+        if gap not in UNBROKEN or (gap == Gap.STOP and len(words[place - 1].form) > ABBREVIATED):
+            return True
+    return False
 
 
 def longest_first(phrases: Iterable[Noun]) -> list[Noun]:
