@@ -68,7 +68,7 @@ def test_gold_nouns_are_common_nouns_and_names() -> None:
 
 
 def test_addresses_and_file_names_are_taken_off() -> None:
-    tokens = gold("dog.jpg/dog.jpg/PROPN", "www.cats.org/www.cats.org/X", "me@dog.org/me@dog.org/X", "dogs/dog/NOUN")
+    tokens = gold("dog.com/dog.com/PROPN", "www.cats.org/www.cats.org/X", "me@dog.org/me@dog.org/X", "dogs/dog/NOUN")
     assert is_taken_off(tokens).tolist() == [True, True, True, False]
 
 
@@ -87,7 +87,7 @@ def test_a_noun_of_several_words_counts_by_its_last_word_and_its_gold_nouns() ->
 
 
 def test_addresses_count_as_nouns_and_without_them_too() -> None:
-    sentence = gold("the/the/DET", "dog/dog/NOUN", "is/be/AUX", "on/on/ADP", "dog.jpg/dog.jpg/PROPN")
+    sentence = gold("the/the/DET", "dog/dog/NOUN", "is/be/AUX", "on/on/ADP", "dog.com/dog.com/PROPN")
     result = measure_nouns(labeler.load(), [sentence])
     assert (result["noun_f1"], result["noun_f1_without_addresses"]) == (1.0, 0.6667)
     assert (result["tokens"], result["gold_nouns"]) == (5, 2)
