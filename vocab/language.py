@@ -42,7 +42,9 @@ FOREIGN_WORDS = frozenset(
 )
 
 # What is both: no evidence of another language on its own.
-SHARED_WORDS = frozenset("un du la le se na y z w v s o e ze te mi er den plus sans son dim chez ne sa".split())
+SHARED_WORDS = frozenset(
+    "un du la le el los las del se na y z w v s o e ze te mi er den plus sans son dim chez ne sa".split()
+)
 
 FOREIGN = -3
 SHARED = -1

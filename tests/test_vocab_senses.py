@@ -1,0 +1,46 @@
+"""Senses: the tables, the list written by hand, and the batch rule beside the rule for one."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from vocab import caption_senses, labeler, wordnet
+from vocab.errors import FormatError
+
+
+def test_every_listed_lemma_and_sense_is_wordnets_and_stands_once() -> None:
+    nouns = wordnet.load()
+    row_of = {lemma: row for row, lemma in enumerate(nouns.lemmas.to_pylist())}
+    listed = list(caption_senses.listed())
+    assert len({line.lemma for line in listed}) == len(listed) > 100
+    for line in listed:
+        row = row_of[line.lemma]
+        count = nouns.sense_starts[row + 1] - nouns.sense_starts[row]
+        assert all(1 <= number <= count for number in (line.default or 1, *line.cues)), line
+    assert set(caption_senses.ADDED.values()) <= row_of.keys()
+
+
+def test_a_line_that_is_no_entry_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_senses, "LISTED", "dog 1 | hound\n")
+    with pytest.raises(FormatError, match="caption senses"):
+        list(caption_senses.listed())
+
+
+def test_a_batch_of_nouns_gets_what_each_gets_alone() -> None:
+    ours = labeler.load()
+    chance = random.Random(0)
+    several = np.flatnonzero(np.diff(ours.senses.candidate_starts) > 1)
+    lemmas = np.array(chance.sample(several.tolist(), 200))
+    # Each noun in the middle of a caption of its own, eight words long.
+    rows = np.array([chance.randrange(len(ours.tagger.words)) for _ in range(8 * len(lemmas))])
+    captions = np.repeat(np.arange(len(lemmas)), 8)
+    places = np.arange(len(lemmas)) * 8 + 4
+    together = ours.senses.choose(rows, captions, places, places, lemmas)
+    alone = [
+        ours.senses.choose_one(lemma, np.delete(rows[place - 4 : place + 4], 4))
+        for lemma, place in zip(lemmas.tolist(), places.tolist(), strict=True)
+    ]
+    assert together.tolist() == alone
