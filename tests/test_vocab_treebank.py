@@ -1,4 +1,4 @@
-"""Treebanks and SemCor, read and set beside the labeler's words."""
+"""Treebanks: CoNLL-U to gold tokens, and gold tokens to the words that the labeler sees."""
 
 from __future__ import annotations
 
@@ -8,65 +8,120 @@ from pathlib import Path
 import pytest
 
 from vocab.errors import FormatError, InputError
-from vocab.semcor import read_semcor
-from vocab.treebank import align, read_treebank
-
-CONLLU = """# text = Dogs don't e-mail.
-1\tDogs\tdog\tNOUN\tNNS\t_\t0\troot\t_\t_
-2-3\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
-2\tdo\tdo\tAUX\tVBP\t_\t0\taux\t_\t_
-3\tn't\tnot\tPART\tRB\t_\t0\tadvmod\t_\t_
-4\te-mail\te-mail\tVERB\tVB\t_\t0\troot\t_\tSpaceAfter=No
-4.1\tleft\tleave\tVERB\tVB\t_\t_\t_\t_\t_
-5\t.\t.\tPUNCT\t.\t_\t0\tpunct\t_\t_
-
-"""
+from vocab.treebank import Aligned, GoldToken, align, read_treebank
 
 
-def test_a_sentence_is_read_with_its_joined_and_empty_words(tmp_path: Path) -> None:
-    plain, packed = tmp_path / "a.conllu", tmp_path / "a.conllu.gz"
-    plain.write_text(CONLLU)
-    packed.write_bytes(gzip.compress(CONLLU.encode()))
-    [sentence] = read_treebank(plain)
-    assert [(t.form, t.upos, t.space_after) for t in sentence] == [
-        ("Dogs", "NOUN", True), ("do", "AUX", False), ("n't", "PART", True), ("e-mail", "VERB", False),
-        (".", "PUNCT", True),
-    ]  # fmt: skip
-    assert read_treebank(packed) == [sentence]
+def line(number: str, form: str, lemma: str, upos: str, misc: str = "_") -> str:
+    return "\t".join([number, form, lemma, upos, "_", "_", "_", "_", "_", misc]) + "\n"
 
 
-def test_words_know_their_gold_tokens(tmp_path: Path) -> None:
-    (tmp_path / "a.conllu").write_text(CONLLU)
-    aligned = align(read_treebank(tmp_path / "a.conllu"), case=str.lower)
-    assert aligned.captions == ["dogs don't e-mail. "]
-    assert aligned.tokens.words.to_pylist() == ["dogs", "don", "t", "e", "mail"]
-    assert aligned.first.tolist() == [0, 1, 2, 3, 3]
-    assert aligned.last.tolist() == [0, 2, 2, 3, 3]
+TINY = (
+    "# sent_id = 1\n"
+    + "# text = Don't walk dogs.\n"
+    + line("1-2", "Don't", "_", "_")
+    + line("1", "Do", "do", "AUX")
+    + line("2", "n't", "not", "PART")
+    + line("3", "walk", "walk", "VERB")
+    + line("4", "dogs", "dog", "NOUN", "Gloss=x|SpaceAfter=No")
+    + line("5", ".", ".", "PUNCT")
+    + "\n\n"
+    + "# sent_id = 2\n"
+    + line("1", "Dogs", "dog", "NOUN")
+    + line("1.1", "bark", "bark", "VERB")
+    + line("2-3", "cannot", "_", "_", "SpaceAfter=No")
+    + line("2", "can", "can", "AUX")
+    + line("3", "not", "not", "PART")
+    + line("4", "!", "!", "PUNCT")
+)
+SENTENCES = [
+    [
+        GoldToken("Do", "do", "AUX", space_after=False),
+        GoldToken("n't", "not", "PART", space_after=True),
+        GoldToken("walk", "walk", "VERB", space_after=True),
+        GoldToken("dogs", "dog", "NOUN", space_after=False),
+        GoldToken(".", ".", "PUNCT", space_after=True),
+    ],
+    [
+        GoldToken("Dogs", "dog", "NOUN", space_after=True),
+        GoldToken("can", "can", "AUX", space_after=False),
+        GoldToken("not", "not", "PART", space_after=False),
+        GoldToken("!", "!", "PUNCT", space_after=True),
+    ],
+]
 
 
-def test_a_missing_treebank_and_another_kind_of_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+def tokens(*words: str) -> list[GoldToken]:
+    """A word that ends in "+" is joined to the next."""
+    return [GoldToken(word.removesuffix("+"), "", "X", not word.endswith("+")) for word in words]
+
+
+def spans(aligned: Aligned) -> list[tuple[str, int, int]]:
+    words = aligned.tokens.words.to_pylist()
+    return list(zip(words, aligned.first.tolist(), aligned.last.tolist(), strict=True))
+
+
+def test_ranges_spaces_empty_nodes_and_comments_are_understood(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.conllu"
+    path.write_text(TINY, encoding="utf-8")
+    assert read_treebank(path) == SENTENCES
+
+
+def test_a_gzipped_treebank_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.conllu.gz"
+    path.write_bytes(gzip.compress(TINY.encode()))
+    assert read_treebank(path) == SENTENCES
+
+
+def test_an_empty_treebank_has_no_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "empty.conllu"
+    path.write_text("\n# nothing\n\n")
+    assert read_treebank(path) == []
+
+
+def test_a_missing_treebank_says_where_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.conllu: found no such file.*universaldependencies\.org"):
         read_treebank(tmp_path / "none.conllu")
-    (tmp_path / "b.conllu").write_text("1\tDogs\tdog\n")
-    with pytest.raises(FormatError, match=r"b\.conllu:1.*3 fields"):
-        read_treebank(tmp_path / "b.conllu")
 
 
-def test_semcor_gives_senses_and_none_for_words_without(tmp_path: Path) -> None:
-    path = tmp_path / "semcor.jsonl"
-    path.write_text(
-        '{"doc": "a", "tokens": [{"w": "The", "pos": "DT"}, '
-        '{"w": "dogs", "pos": "NN", "lemma": "dog", "wnsn": "1;3"}, '
-        '{"w": "x", "pos": "NN", "lemma": "x", "wnsn": "0"}]}\n'
-    )
-    [sentence] = read_semcor(path)
-    assert sentence.document == "a"
-    assert [token.senses for token in sentence.tokens] == [(), (1, 3), ()]
+def test_a_line_with_other_than_ten_fields_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.conllu"
+    path.write_text(line("1", "Dogs", "dog", "NOUN") + "2\tbark\tbark\n")
+    with pytest.raises(FormatError, match=r"broken\.conllu:2: found 3 fields"):
+        read_treebank(path)
 
 
-@pytest.mark.parametrize("line", ["{", '{"doc": "a"}', '{"doc": "a", "tokens": [{"pos": "NN"}]}', "[]"])
-def test_a_line_that_is_no_sentence_is_named(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "semcor.jsonl"
-    path.write_text(line + "\n")
-    with pytest.raises(FormatError, match=r"semcor\.jsonl:1"):
-        list(read_semcor(path))
+def test_a_sentence_is_written_out_as_it_was() -> None:
+    assert align(SENTENCES).captions == ["Don't walk dogs. ", "Dogs cannot! "]
+
+
+def test_words_know_their_gold_tokens() -> None:
+    aligned = align(SENTENCES)
+    assert spans(aligned) == [
+        ("don", 0, 1), ("t", 1, 1), ("walk", 2, 2), ("dogs", 3, 3), ("dogs", 5, 5), ("cannot", 6, 7),
+    ]  # fmt: skip
+    assert aligned.tokens.starts.tolist() == [0, 4, 6]
+
+
+def test_a_hyphen_parts_one_gold_token_into_two_words() -> None:
+    assert spans(align([tokens("an", "e-mail")])) == [("an", 0, 0), ("e", 1, 1), ("mail", 1, 1)]
+
+
+def test_a_possessive_is_no_word() -> None:
+    assert spans(align([tokens("dog+", "'s", "ball")])) == [("dog", 0, 0), ("ball", 2, 2)]
+
+
+def test_a_token_that_cleaning_takes_off_leaves_the_others_in_place() -> None:
+    assert spans(align([tokens("see", "http://x.org", "dogs")])) == [("see", 0, 0), ("dogs", 2, 2)]
+
+
+def test_accents_fall_off_before_places_are_counted() -> None:
+    assert spans(align([tokens("Café+", ",", "Zoë")])) == [("cafe", 0, 0), ("zoe", 2, 2)]
+
+
+def test_lower_casing_changes_shapes_and_nothing_else() -> None:
+    sentence = [tokens("Dogs", "in", "PARIS")]
+    written, lower = align(sentence), align(sentence, case=str.lower)
+    assert lower.captions == ["dogs in paris "]
+    assert spans(written) == spans(lower)
+    assert written.tokens.shapes.tolist() == [1, 0, 2]
+    assert lower.tokens.shapes.tolist() == [0, 0, 0]
