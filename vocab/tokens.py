@@ -67,6 +67,10 @@ for _gap, _signs in GAP_SIGNS.items():
     GAP_OF[[ord(_c) for _c in _signs]] = _gap
 CAPITAL = np.zeros(256, dtype=bool)
 CAPITAL[ord("A") : ord("Z") + 1] = True
+# Byte that a word begins with -> `Shape`, as far as one byte tells.
+SHAPE_OF_FIRST = np.full(256, Shape.LOWER, dtype=np.uint8)
+SHAPE_OF_FIRST[CAPITAL] = Shape.CAPITAL
+SHAPE_OF_FIRST[FOLD == ord("0")] = Shape.NUMBER
 APOSTROPHE = ord("'")
 
 
@@ -108,18 +112,18 @@ def split_words(cleaned: Cleaned) -> Tokens:
     text = np.frombuffer(bytearray(raw.tobytes().translate(FOLD_TABLE) + bytes(PADDING)), dtype=np.uint8)
     word = text[: len(raw) + 1] != 0
     _drop_possessives(raw, text, word, caption_starts)
-    edge = np.empty_like(word)
-    edge[0] = word[0]
-    np.not_equal(word[1:], word[:-1], out=edge[1:])
-    # Two captions may touch without a byte between them.
-    touching = caption_starts[1:-1]
-    touching = touching[(touching > 0) & (touching < len(raw))]
-    touching = np.unique(touching[word[touching] & word[touching - 1]])
-    flips = np.flatnonzero(edge)
-    places, ends = flips[0::2], flips[1::2]
-    if len(touching):
-        places = np.sort(np.concatenate([places, touching]))
-        ends = np.sort(np.concatenate([ends, touching]))
+    # A byte begins a word where the one before is none, and closes one where the next is none.
+    begins, closes = np.empty_like(word), np.empty_like(word)
+    begins[0] = word[0]
+    np.greater(word[1:], word[:-1], out=begins[1:])
+    np.greater(word[:-1], word[1:], out=closes[:-1])
+    closes[-1] = False
+    # Two captions may touch without a sign between them.
+    inner = caption_starts[1:-1]
+    inner = inner[(inner > 0) & (inner < len(raw))]
+    touching = inner[word[inner] & word[inner - 1]]
+    begins[touching] = closes[touching - 1] = True
+    places, ends = np.flatnonzero(begins), np.flatnonzero(closes) + 1
     starts = np.searchsorted(places, caption_starts)
     return Tokens(text, starts, _gaps(raw, places, ends, starts), _shapes(raw, places, ends), places, ends)
 
@@ -152,7 +156,7 @@ def _gaps(
     before[0] = 0
     before[1:] = ends[:-1]
     # Most words are one space apart; only the others are looked at.
-    odd = np.flatnonzero((places - before != 1) | (raw[before] != ord(" ")))
+    odd = np.flatnonzero((places - before != 1) | (raw.take(before) != ord(" ")))
     first, last = before[odd], places[odd] - 1
     second = np.minimum(first + 1, last)
     signs = np.maximum(np.maximum(GAP_OF[raw[first]], GAP_OF[raw[second]]), GAP_OF[raw[last]])
@@ -168,8 +172,8 @@ def _gaps(
 
 
 def _shapes(raw: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint8]:
-    first = raw[places]
-    shapes = CAPITAL[first].astype(np.uint8)
-    shapes[CAPITAL[raw[ends - 1]] & (shapes == Shape.CAPITAL) & (ends - places > 1)] = Shape.UPPER
-    shapes[FOLD[first] == ord("0")] = Shape.NUMBER
+    shapes = SHAPE_OF_FIRST.take(raw.take(places))
+    capital = np.flatnonzero(shapes == Shape.CAPITAL)
+    begin, end = places[capital], ends[capital]
+    shapes[capital[CAPITAL[raw[end - 1]] & (end - begin > 1)]] = Shape.UPPER
     return shapes
