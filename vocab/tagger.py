@@ -333,20 +333,31 @@ def cases_of(tokens: Tokens, caption_of: NDArray[np.int64]) -> NDArray[np.uint8]
     Capitals say something only in a caption of three words or more of which some, but no more than half, have them: not
     in a title, and not where everything is typed in lower case.
     """
-    capital = (tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER)
-    captions = len(tokens.starts) - 1
-    letters = np.bincount(caption_of[tokens.shapes != Shape.NUMBER], minlength=captions)
-    capitals = np.bincount(caption_of[capital], minlength=captions)
+    numbers = tokens.shapes == Shape.NUMBER
+    letters = np.diff(tokens.starts) - _count(numbers, tokens.starts)
+    capitals = _count((tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER), tokens.starts)
     telling = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
-    first = np.isin(tokens.gaps, (Gap.START, Gap.STOP, Gap.QUOTE))
-    cases = CASE_OF[tokens.shapes + 4 * first]
-    untold = ~telling[caption_of] & (tokens.shapes != Shape.NUMBER)
-    cases[untold] = Case.UNTOLD
+    cases = CASE_OF.take(tokens.gaps * len(Shape) + tokens.shapes)
+    cases[~telling.take(caption_of) & ~numbers] = Case.UNTOLD
     return cases
 
 
-# By shape, and again for the first word after a stop.
+def _count(mask: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[captions] how many words of each caption are in the mask."""
+    sums = np.zeros(len(mask) + 1, dtype=np.int64)
+    np.cumsum(mask, out=sums[1:])
+    counts: NDArray[np.int64] = np.diff(sums.take(starts))
+    return counts
+
+
+# By `Gap` and `Shape`: the first word after a stop has cases of its own.
+FIRST_GAPS = (Gap.START, Gap.STOP, Gap.QUOTE)
 CASE_OF = np.array(
-    [Case.LOWER, Case.CAPITAL, Case.UPPER, Case.NUMBER, Case.LOWER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.NUMBER],
+    [
+        (Case.LOWER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.NUMBER)
+        if gap in FIRST_GAPS
+        else (Case.LOWER, Case.CAPITAL, Case.UPPER, Case.NUMBER)
+        for gap in Gap
+    ],
     dtype=np.uint8,
-)
+).ravel()
