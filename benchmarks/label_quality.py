@@ -64,11 +64,12 @@ from numpy.typing import NDArray
 from benchmarks.label_sources import DATA, evenly, read_sources
 from vocab import labeler, plain, senses_fit, wordnet
 from vocab.cleaning import ADDRESS, FILE, HOST, clean
+from vocab.context import Context, context_of
 from vocab.errors import InputError, run_cli
 from vocab.labeler import Labeler
 from vocab.morphology import singular_forms
 from vocab.semcor import read_semcor
-from vocab.tagger import Context, Tag, Tagger, context_of
+from vocab.tagger import Tag, Tagger
 from vocab.treebank import Aligned, GoldToken, align, read_treebank
 
 Part = Literal["nouns", "labels", "imagenet", "semcor", "reference", "oracle", "sources"]
@@ -177,7 +178,7 @@ def measure_nouns(ours: Labeler, sentences: list[list[GoldToken]]) -> dict[str, 
     for name, case in cases.items():
         aligned = align(sentences, case=case)
         context = in_context(ours.tagger, aligned)
-        nouns = ours.tagger.scores(context, context.at).argmax(axis=1) == Tag.NOUN
+        nouns = ours.scorer.scores(context, context.at).argmax(axis=1) == Tag.NOUN
         tagged = covered(aligned.first[nouns], aligned.last[nouns], len(tokens))
         counts, without = match(tagged | taken_off, gold), match(tagged, gold)
         sys.stdout.write(f"{name}: {counts}\n  without addresses and file names: {without}\n")

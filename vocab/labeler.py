@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
 from vocab.cleaning import clean_all
+from vocab.context import Case, Context, context_of
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.nouns import COLOURS, SHADES
+from vocab.scorer import Scorer, build_scorer
 from vocab.senses import Senses, build_senses
-from vocab.tagger import Case, Context, Tag, Tagger, context_of
+from vocab.tagger import Tag, Tagger
 from vocab.tokens import Gap, split_words
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
@@ -115,7 +117,7 @@ class Labeler:
 
     def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
         """By how much each word scores higher as a noun than as anything else."""
-        scores = self.tagger.scores(context, at)
+        scores = self.scorer.scores(context, at)
         others = np.maximum(np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.VERB]), scores[:, Tag.OTHER])
         lead: NDArray[np.int16] = scores[:, Tag.NOUN] - others
         return lead
@@ -174,6 +176,11 @@ class Labeler:
     def language_values(self) -> NDArray[np.int32]:
         """[W] what each word says of the caption's language."""
         return language.values_of(self.tagger)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The tagger's tables, ready for look-ups."""
+        return build_scorer(self.tagger)
 
     @cached_property
     def the(self) -> int:

@@ -21,20 +21,18 @@ from numpy.typing import NDArray
 
 from vocab import language
 from vocab.cleaning import FOREIGN_LETTER, clean
+from vocab.context import EMPTY, END, Case
 from vocab.labeler import ABBREVIATED, PHRASE_BONUS, UNBROKEN, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
 from vocab.nouns import COLOURS, SHADES
 from vocab.senses import LIMIT, PAIR, PAIR_BITS, REACH
 from vocab.tagger import (
     CAPITAL_PROFILE,
-    EMPTY,
-    END,
     LOWER_PROFILE,
     MAX_ENDING,
     STRONG_GAPS,
     UNKNOWN,
     WINDOW,
-    Case,
     Tag,
     Tagger,
 )
@@ -164,7 +162,7 @@ def read(labeler: Labeler, caption: str) -> Reading:
 
 
 def find_words(tagger: Tagger, cleaned: str) -> list[Word]:
-    """`tokens.split_words`, `Tagger.rows` and `tagger.cases_of`."""
+    """`tokens.split_words`, `Tagger.rows` and `context.cases_of`."""
     bare = POSSESSIVE.sub(POSSESSIVE_GAP, cleaned)
     words: list[Word] = []
     end = 0
@@ -207,14 +205,14 @@ def row_of(tagger: Tagger, form: str) -> int:
 
 
 def capitals_tell(words: Sequence[Word]) -> bool:
-    """`tagger.cases_of`: whether capitals say anything. Not in a title, and not where there are none."""
+    """`context.cases_of`: whether capitals say anything. Not in a title, and not where there are none."""
     lettered = [word for word in words if word.shape != Shape.NUMBER]
     capitals = [word for word in lettered if word.shape != Shape.LOWER]
     return len(lettered) >= 3 and 0 < 2 * len(capitals) <= len(lettered)
 
 
 def case_of(word: Word, *, telling: bool) -> Case:
-    """`tagger.cases_of` for one word: the first of a sentence is a case of its own."""
+    """`context.cases_of` for one word: the first of a sentence is a case of its own."""
     if word.shape == Shape.NUMBER:
         return Case.NUMBER
     if not telling:
@@ -237,7 +235,7 @@ def word_value(labeler: Labeler, word: Word) -> int:
 
 
 def score(tagger: Tagger, words: Sequence[Word], place: int) -> Scores:
-    """`Tagger.scores`: the sum of what every feature says."""
+    """`Scorer.scores`: the sum of what every feature says."""
     noun, adjective, verb, other = 0, 0, 0, 0
     for of_feature in features(tagger, words, place).values():
         noun += of_feature[Tag.NOUN]
@@ -277,7 +275,7 @@ def features(tagger: Tagger, words: Sequence[Word], place: int) -> dict[str, Sco
 
 
 def word_at(tagger: Tagger, words: Sequence[Word], place: int) -> Word:
-    """`tagger.context_of`: the word at a place, or the empty one outside of the caption."""
+    """`context.context_of`: the word at a place, or the empty one outside of the caption."""
     assert -EMPTY <= place < len(words) + EMPTY
     if 0 <= place < len(words):
         return words[place]

@@ -1,8 +1,9 @@
 """Parts of speech: which words of a caption are nouns, by the two words on either side.
 
-In: `Tokens`. Out: for each word that is asked about, a score for each `Tag`. A log-linear model over a window, without
-memory of its own decisions, so that every word of a batch is scored by the same few gathers from tables. All scores are
-integers: sums come out the same in any order, on any machine.
+In: words and what stands around them (`context`). Out: for each word that is asked about, a score for each `Tag`
+(`scorer`). A log-linear model over a window, without memory of its own decisions, so that every word of a batch is
+scored by the same few gathers from tables. All scores are integers: sums come out the same in any order, on any
+machine.
 
 The score of a tag is a sum of one row for each feature. Everything that depends on one word alone (itself, its ending,
 what WordNet knows of it) was added up into that word's *profile* when the model was fitted; what remains is looked up
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cache, cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,11 +26,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import packing
+from vocab.context import END, GAPS
 from vocab.packing import Kind, ascii_list
-from vocab.tokens import Gap, Shape, Tokens
+from vocab.tokens import Gap
 from vocab.word_table import NONE, WordTable, build_word_table, spread
-
-T = TypeVar("T", bound=np.generic)
 
 
 class Tag(IntEnum):
@@ -49,8 +49,6 @@ PACKED = Kind(
 )
 SCALE = 256
 """a score of 256 is one unit of log odds"""
-EMPTY = 2
-"""empty places between captions, as many as the window reaches"""
 WINDOW = (-2, -1, 0, 1, 2)
 CAPITAL_PROFILE, LOWER_PROFILE = 5, 6
 """places in a profile, after the five of the window, for a word that is capitalised or not where that says something"""
@@ -60,43 +58,8 @@ UNKNOWN = "*"
 
 # Signs after which the next word does not continue the phrase: they stand in for the neighbour's class.
 STRONG_GAPS = (Gap.BRACKET, Gap.SLASH, Gap.COMMA, Gap.STOP, Gap.START)
-END = len(Gap)
-"""the gap after a caption's last word"""
-GAPS = len(Gap) + 1
-
-
-class Case(IntEnum):
-    """How a word is capitalised, as far as its caption makes that say anything."""
-
-    UNTOLD = 0
-    LOWER = 1
-    CAPITAL = 2
-    UPPER = 3
-    FIRST_CAPITAL = 4
-    FIRST_UPPER = 5
-    NUMBER = 6
-    NONE = 7
-
-
-CASES = len(Case)
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """Words with all that the features look at; each caption is followed and preceded by two empty places."""
-
-    rows: NDArray[np.int64]
-    """[places] row of the word in `Tagger.words`, that of PAD in empty places"""
-    gaps: NDArray[np.uint8]
-    """[places] `Gap` before the word, END in empty places"""
-    cases: NDArray[np.uint8]
-    """[places] `Case`, NONE in empty places"""
-    at: NDArray[np.int64]
-    """[T] place of each word"""
-    caption_of: NDArray[np.int64]
-    """[places] caption of the word; an empty place counts to the caption before it"""
-    caption_places: NDArray[np.int64]
-    """[captions + 1] caption i has the places caption_places[i] up to caption_places[i + 1]"""
+STRONG = np.zeros(GAPS, dtype=bool)
+STRONG[[*STRONG_GAPS, END]] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,56 +153,6 @@ class Tagger:
         row: int = self.words.index(UNKNOWN).as_py()
         return row
 
-    def scores(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
-        """[len(at), 4] score of each `Tag` for the words in the places `at`."""
-        rows, flat = context.rows, self._flat
-        # For every place at once: each is looked at from several others.
-        profiles = self._first_profile.take(rows)
-        class_at = self._wide_classes.take(rows)
-        profile = profiles.take(at)
-        total = _lanes(flat.profiles.take(profile + WINDOW.index(0)))
-        for place, offset in enumerate(WINDOW):
-            if offset:
-                total += _lanes(flat.profiles.take(profiles.take(at + offset) + place))
-        classes = len(self.classes)
-        own_class = class_at.take(at)
-        gap_before, gap_after = context.gaps[at].astype(np.int64), context.gaps[at + 1].astype(np.int64)
-        before = np.where(STRONG[gap_before], classes + gap_before, class_at.take(at - 1))
-        after = np.where(STRONG[gap_after], classes + gap_after, class_at.take(at + 1))
-        own_case = context.cases[at].astype(np.int64)
-        around_case = context.cases[at - 1].astype(np.int64) * CASES + context.cases[at + 1]
-        sides = classes + GAPS
-        total += _lanes(flat.before.take(before * classes + own_class))
-        total += _lanes(flat.after.take(own_class * sides + after))
-        total += _lanes(flat.around.take(before * sides + after))
-        total += _lanes(flat.gap_before.take(gap_before * classes + own_class))
-        total += _lanes(flat.gap_after.take(gap_after * classes + own_class))
-        total += _lanes(flat.gaps.take(gap_before * GAPS + gap_after))
-        total += _lanes(flat.case.take(own_case * classes + own_class))
-        total += _lanes(flat.cases.take(own_case * CASES * CASES + around_case))
-        for case, place in ((Case.CAPITAL, CAPITAL_PROFILE), (Case.LOWER, LOWER_PROFILE)):
-            told = np.flatnonzero(own_case == case)
-            total[told] += _lanes(flat.profiles.take(profile[told] + place))
-        return total
-
-    @cached_property
-    def _flat(self) -> Tagger:
-        """The same with every table flat, where one number finds a row."""
-        tables = {field.name: getattr(self, field.name) for field in fields(self)}
-        deep = {name: table.ravel() for name, table in tables.items() if getattr(table, "ndim", 1) > 1}
-        return replace(self, **deep)
-
-    @cached_property
-    def _first_profile(self) -> NDArray[np.int64]:
-        """[W] where a word's profile begins in the flat table."""
-        first: NDArray[np.int64] = self.profile_of.astype(np.int64) * self.profiles.shape[1]
-        return first
-
-    @cached_property
-    def _wide_classes(self) -> NDArray[np.int64]:
-        """[W] `class_of`, as look-ups want it."""
-        return self.class_of.astype(np.int64)
-
     def fingerprint(self) -> str:
         """sha256 of the tables."""
         digest = hashlib.sha256("\n".join(self.words.to_pylist()).encode())
@@ -259,7 +172,7 @@ def load() -> Tagger:
 def pack(tables: Tagger, about: Mapping[str, str]) -> bytes:
     """The packed file's bytes; `about` names the training data and their licence."""
     arrays = {
-        name: _lanes(table).reshape(*table.shape, len(Tag)) if table.dtype == np.int64 else table
+        name: lanes(table).reshape(*table.shape, len(Tag)) if table.dtype == np.int64 else table
         for name, table in vars(tables).items()
         if isinstance(table, np.ndarray)
     }
@@ -286,78 +199,12 @@ def ending_codes(text: NDArray[np.uint8], ends: NDArray[np.int64], length: int) 
     return codes
 
 
-STRONG = np.zeros(GAPS, dtype=bool)
-STRONG[[*STRONG_GAPS, END]] = True
-
-
-def _lanes(rows: NDArray[np.int64]) -> NDArray[np.int16]:
+def lanes(rows: NDArray[np.int64]) -> NDArray[np.int16]:
     """[n] rows of a table as [n, 4] scores."""
     return rows.reshape(-1, 1).view(np.int16)
 
 
 def pack_lanes(scores: NDArray[np.int16]) -> NDArray[np.int64]:
-    """[..., 4] scores as [...] rows of a table; the inverse of `_lanes`."""
+    """[..., 4] scores as [...] rows of a table; the inverse of `lanes`."""
     packed: NDArray[np.int64] = np.ascontiguousarray(scores).view(np.int64)[..., 0]
     return packed
-
-
-def context_of(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> Context:
-    """Spread the words of a batch, two empty places before, between and after captions."""
-    captions = len(tokens.starts) - 1
-    lengths = np.diff(tokens.starts)
-    caption_of = np.repeat(np.arange(captions), lengths)
-    at = np.arange(len(rows)) + EMPTY * (caption_of + 1)
-    caption_places = tokens.starts + EMPTY * np.arange(1, captions + 2)
-    places = len(rows) + EMPTY * (captions + 1)
-
-    def spread(values: NDArray[T], empty: int) -> NDArray[T]:
-        filled = np.full(places, empty, dtype=values.dtype)
-        filled[at] = values
-        return filled
-
-    in_caption = np.zeros(places, dtype=np.int64)
-    in_caption[EMPTY:] = np.repeat(np.arange(captions), lengths + EMPTY)
-    return Context(
-        rows=spread(rows, pad),
-        gaps=spread(tokens.gaps, END),
-        cases=spread(cases_of(tokens, caption_of), Case.NONE),
-        at=at,
-        caption_of=in_caption,
-        caption_places=caption_places,
-    )
-
-
-def cases_of(tokens: Tokens, caption_of: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """[T] `Case` of each word.
-
-    Capitals say something only in a caption of three words or more of which some, but no more than half, have them: not
-    in a title, and not where everything is typed in lower case.
-    """
-    numbers = tokens.shapes == Shape.NUMBER
-    letters = np.diff(tokens.starts) - _count(numbers, tokens.starts)
-    capitals = _count((tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER), tokens.starts)
-    telling = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
-    cases = CASE_OF.take(tokens.gaps * len(Shape) + tokens.shapes)
-    cases[~telling.take(caption_of) & ~numbers] = Case.UNTOLD
-    return cases
-
-
-def _count(mask: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[captions] how many words of each caption are in the mask."""
-    sums = np.zeros(len(mask) + 1, dtype=np.int64)
-    np.cumsum(mask, out=sums[1:])
-    counts: NDArray[np.int64] = np.diff(sums.take(starts))
-    return counts
-
-
-# By `Gap` and `Shape`: the first word after a stop has cases of its own.
-FIRST_GAPS = (Gap.START, Gap.STOP, Gap.QUOTE)
-CASE_OF = np.array(
-    [
-        (Case.LOWER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.NUMBER)
-        if gap in FIRST_GAPS
-        else (Case.LOWER, Case.CAPITAL, Case.UPPER, Case.NUMBER)
-        for gap in Gap
-    ],
-    dtype=np.uint8,
-).ravel()

@@ -17,25 +17,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vocab import wordnet
+from vocab.context import CASES, GAPS, Case, Context, context_of
 from vocab.errors import MissingRequirementError
 from vocab.inflection import NOUN, Readings, read_readings
 from vocab.language import FOREIGN_WORDS, SHARED_WORDS
 from vocab.lexicon import spellings_of
 from vocab.tagger import (
     CAPITAL_PROFILE,
-    CASES,
-    GAPS,
     LOWER_PROFILE,
     MAX_ENDING,
     SCALE,
     STRONG,
     UNKNOWN,
     WINDOW,
-    Case,
-    Context,
     Tag,
     Tagger,
-    context_of,
     pack_lanes,
 )
 from vocab.tokens import Tokens
@@ -279,7 +275,7 @@ def fold_of_sentences(count: int) -> NDArray[np.int64]:
 
 
 def _features(lexicon: _Words, tokens: Tokens, folds: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """Feature -> [T] number of its value for each word, NO_ROW for none. The same that `Tagger.scores` looks up."""
+    """Feature -> [T] number of its value for each word, NO_ROW for none. The same that `Scorer.scores` looks up."""
     encoded = tokens.words.dictionary_encode()
     distinct = lexicon.rows(encoded.dictionary.to_pylist())
     context = context_of(tokens, distinct[np.asarray(encoded.indices)], len(lexicon.words) - 1)

@@ -70,7 +70,7 @@ CAPITAL[ord("A") : ord("Z") + 1] = True
 # Byte that a word begins with -> `Shape`, as far as one byte tells.
 SHAPE_OF_FIRST = np.full(256, Shape.LOWER, dtype=np.uint8)
 SHAPE_OF_FIRST[CAPITAL] = Shape.CAPITAL
-SHAPE_OF_FIRST[FOLD == ord("0")] = Shape.NUMBER
+SHAPE_OF_FIRST[ord("0") == FOLD] = Shape.NUMBER
 APOSTROPHE = ord("'")
 
 

@@ -1,0 +1,120 @@
+"""The words of a batch of captions with what stands around each of them.
+
+In: `Tokens`, and the row of each word in the tagger's tables. Out: a `Context`, in which every caption is followed and
+preceded by EMPTY empty places, so that what looks at neighbours needs no thought of where captions end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocab.tokens import Gap, Shape, Tokens
+
+T = TypeVar("T", bound=np.generic)
+
+EMPTY = 4
+"""empty places between captions: as far as anything looks, which is `senses.REACH`; the tagger's window reaches two"""
+END = len(Gap)
+"""the gap after a caption's last word"""
+GAPS = len(Gap) + 1
+
+
+class Case(IntEnum):
+    """How a word is capitalised, as far as its caption makes that say anything."""
+
+    UNTOLD = 0
+    LOWER = 1
+    CAPITAL = 2
+    UPPER = 3
+    FIRST_CAPITAL = 4
+    FIRST_UPPER = 5
+    NUMBER = 6
+    NONE = 7
+
+
+CASES = len(Case)
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """Words with all that the features look at; each caption is followed and preceded by EMPTY empty places."""
+
+    rows: NDArray[np.int64]
+    """[places] row of the word in `Tagger.words`, that of PAD in empty places"""
+    gaps: NDArray[np.uint8]
+    """[places] `Gap` before the word, END in empty places"""
+    cases: NDArray[np.uint8]
+    """[places] `Case`, NONE in empty places"""
+    at: NDArray[np.int64]
+    """[T] place of each word"""
+    caption_of: NDArray[np.int64]
+    """[places] caption of the word; an empty place counts to the caption before it"""
+    caption_places: NDArray[np.int64]
+    """[captions + 1] caption i has the places caption_places[i] up to caption_places[i + 1]"""
+
+
+def context_of(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> Context:
+    """Spread the words of a batch, EMPTY empty places before, between and after captions."""
+    captions = len(tokens.starts) - 1
+    lengths = np.diff(tokens.starts)
+    caption_of = np.repeat(np.arange(captions), lengths)
+    at = np.arange(len(rows)) + EMPTY * (caption_of + 1)
+    caption_places = tokens.starts + EMPTY * np.arange(1, captions + 2)
+    places = len(rows) + EMPTY * (captions + 1)
+
+    def spread(values: NDArray[T], empty: int) -> NDArray[T]:
+        filled = np.full(places, empty, dtype=values.dtype)
+        filled[at] = values
+        return filled
+
+    in_caption = np.zeros(places, dtype=np.int64)
+    in_caption[EMPTY:] = np.repeat(np.arange(captions), lengths + EMPTY)
+    return Context(
+        rows=spread(rows, pad),
+        gaps=spread(tokens.gaps, END),
+        cases=spread(cases_of(tokens, caption_of), Case.NONE),
+        at=at,
+        caption_of=in_caption,
+        caption_places=caption_places,
+    )
+
+
+def cases_of(tokens: Tokens, caption_of: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """[T] `Case` of each word.
+
+    Capitals say something only in a caption of three words or more of which some, but no more than half, have them: not
+    in a title, and not where everything is typed in lower case.
+    """
+    numbers = tokens.shapes == Shape.NUMBER
+    letters = np.diff(tokens.starts) - _count(numbers, tokens.starts)
+    capitals = _count((tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER), tokens.starts)
+    telling = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
+    cases = CASE_OF.take(tokens.gaps * len(Shape) + tokens.shapes)
+    cases[~telling.take(caption_of) & ~numbers] = Case.UNTOLD
+    return cases
+
+
+def _count(mask: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[captions] how many words of each caption are in the mask."""
+    sums = np.zeros(len(mask) + 1, dtype=np.int64)
+    np.cumsum(mask, out=sums[1:])
+    counts: NDArray[np.int64] = np.diff(sums.take(starts))
+    return counts
+
+
+# By `Gap` and `Shape`: the first word after a stop has cases of its own.
+FIRST_GAPS = (Gap.START, Gap.STOP, Gap.QUOTE)
+CASE_OF = np.array(
+    [
+        (Case.LOWER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.NUMBER)
+        if gap in FIRST_GAPS
+        else (Case.LOWER, Case.CAPITAL, Case.UPPER, Case.NUMBER)
+        for gap in Gap
+    ],
+    dtype=np.uint8,
+).ravel()

@@ -1,0 +1,168 @@
+"""The scores that the tagger's tables give to many words at once.
+
+In: a `Tagger` and the `Context` of a batch. Out: for each word that is asked about, a score for each `Tag`. They are
+the sums of all features that `plain.features` lists, with fewer look-ups: what an *ordinary* word has (a space on
+either side, or a sign that parts phrases; no telling capitals) is added beforehand to tables that are looked at
+anyway, and only the other words are gone over again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocab.context import CASES, END, GAPS, Case, Context
+from vocab.tagger import CAPITAL_PROFILE, LOWER_PROFILE, STRONG, WINDOW, Tag, Tagger, lanes, pack_lanes
+from vocab.tokens import Gap
+
+HALVES = (Case.UNTOLD, Case.LOWER)
+"""the ordinary cases; a caption has one or the other, but for numbers"""
+HALF_OF_CASE = np.zeros(CASES, dtype=np.int64)
+HALF_OF_CASE[Case.LOWER] = 1
+ODD_CASE = ~np.isin(np.arange(CASES), (*HALVES, Case.NONE))
+ODD_GAP = ~STRONG & (np.arange(GAPS) != Gap.SPACE)
+ORDINARY_GAP = np.where(ODD_GAP, Gap.SPACE, np.arange(GAPS))
+
+# A profile here: the window's five columns, then the word's own as capitalised and as lower case, all told.
+OWN = WINDOW.index(0)
+PROFILE = len(WINDOW) + 2
+COLUMN_OF_CASE = np.full(CASES, OWN, dtype=np.int64)
+COLUMN_OF_CASE[[Case.CAPITAL, Case.LOWER]] = len(WINDOW), len(WINDOW) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Flat tables. K classes; S sides: the class of a neighbour, or K + gap where the gap is strong.
+
+    The tables with two halves hold untold cases in the first and telling lower case in the second.
+    """
+
+    classes: int
+    first_profile: NDArray[np.int64]
+    """[W] where a word's profile begins in `profiles`"""
+    class_of: NDArray[np.int64]
+    """[W]"""
+    profiles: NDArray[np.int64]
+    """[P * PROFILE]"""
+    before: NDArray[np.int64]
+    """[S * 2 * K] side before, half, own class: with the gap before and the case"""
+    after: NDArray[np.int64]
+    """[S * K] side after, own class: with the gap after"""
+    around: NDArray[np.int64]
+    """[2 * S * S] half, sides before and after: with both gaps, and neighbours of the same case"""
+    gap_before: NDArray[np.int64]
+    """[gaps * K] what another gap than a space adds, zero for strong ones, which are in the tables above"""
+    gap_after: NDArray[np.int64]
+    """[gaps * K]"""
+    gaps: NDArray[np.int64]
+    """[gaps * gaps]"""
+    case: NDArray[np.int64]
+    """[cases * K] what an odd case adds to an untold one"""
+    cases: NDArray[np.int64]
+    """[cases ** 3] own, before, after: what odd ones add to ordinary ones"""
+
+    def scores(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
+        """[len(at), 4] score of each `Tag` for the words in the places `at`."""
+        # For every place at once: each is looked at from several others.
+        profiles = self.first_profile.take(context.rows)
+        class_at = self.class_of.take(context.rows)
+        own_class, case = class_at.take(at), context.cases.take(at)
+        total = lanes(self.profiles.take(profiles.take(at) + COLUMN_OF_CASE.take(case)))
+        for place, offset in enumerate(WINDOW):
+            if offset:
+                total += lanes(self.profiles.take(profiles.take(at + offset) + place))
+        before = self._sides(context.gaps.take(at), class_at.take(at - 1))
+        after = self._sides(context.gaps.take(at + 1), class_at.take(at + 1))
+        half = HALF_OF_CASE.take(case)
+        sides = self.classes + GAPS
+        total += lanes(self.before.take((before * 2 + half) * self.classes + own_class))
+        total += lanes(self.after.take(after * self.classes + own_class))
+        total += lanes(self.around.take((half * sides + before) * sides + after))
+        odd = np.flatnonzero(_is_odd(context).take(at))
+        _add(total, odd, self._beyond_ordinary(context, at[odd], own_class[odd]))
+        return total
+
+    def _sides(self, gaps: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Side of each word: its neighbour's class, or in its stead the gap between."""
+        strong = np.flatnonzero(STRONG.take(gaps))
+        classes[strong] = self.classes + gaps[strong].astype(np.int64)
+        return classes
+
+    def _beyond_ordinary(
+        self, context: Context, at: NDArray[np.int64], own_class: NDArray[np.int64]
+    ) -> NDArray[np.int16]:
+        """[len(at), 4] what gaps and cases add to what an ordinary word would have."""
+        gap_before, gap_after = context.gaps[at].astype(np.int64), context.gaps[at + 1].astype(np.int64)
+        case = context.cases[at].astype(np.int64)
+        around = context.cases[at - 1].astype(np.int64) * CASES + context.cases[at + 1]
+        total = lanes(self.gap_before.take(gap_before * self.classes + own_class))
+        total += lanes(self.gap_after.take(gap_after * self.classes + own_class))
+        total += lanes(self.gaps.take(gap_before * GAPS + gap_after))
+        total += lanes(self.case.take(case * self.classes + own_class))
+        total += lanes(self.cases.take(case * CASES * CASES + around))
+        return total
+
+
+def _add(total: NDArray[np.int16], rows: NDArray[np.int64], scores: NDArray[np.int16]) -> None:
+    """`total[rows] += scores` for rows that differ, by whole rows of four instead of one number after another."""
+    packed = pack_lanes(total)
+    added = packed.take(rows)
+    lanes(added)[...] += scores
+    packed[rows] = added
+
+
+def _is_odd(context: Context) -> NDArray[np.bool_]:
+    """[places] whether a gap on either side, or a case in the window of three, is not ordinary."""
+    odd_gap = ODD_GAP.take(context.gaps)
+    odd_case = ODD_CASE.take(context.cases)
+    odd = odd_gap | odd_case
+    odd[:-1] |= odd_gap[1:] | odd_case[1:]
+    odd[1:] |= odd_case[:-1]
+    return odd
+
+
+def build_scorer(tagger: Tagger) -> Scorer:
+    """Fold the tables: every sum comes out as it would from all of them."""
+    classes = len(tagger.classes)
+    table = {
+        name: lanes(getattr(tagger, name)).reshape(*getattr(tagger, name).shape, len(Tag))
+        for name in ("profiles", "before", "after", "around", "gap_before", "gap_after", "gaps", "case", "cases")
+    }
+    own = table["profiles"][:, OWN]
+    told = [own + table["profiles"][:, column] for column in (CAPITAL_PROFILE, LOWER_PROFILE)]
+    # The gap that a side stands for: a strong one is a side of its own, beside any word is a space.
+    gap_of_side = np.concatenate([np.full(classes, Gap.SPACE), np.arange(GAPS)])
+    before = table["before"] + table["gap_before"][gap_of_side]
+    around = table["around"] + table["gaps"][gap_of_side[:, None], gap_of_side]
+    # An empty place, which has no case, is where no caption is: beyond START and END.
+    first, last = (gap_of_side == Gap.START)[:, None], gap_of_side == END
+    around_of_half = [
+        around + table["cases"][half, np.where(first, Case.NONE, half), np.where(last, Case.NONE, half)]
+        for half in HALVES
+    ]
+    own_half = np.array(HALVES)[HALF_OF_CASE]
+    own_case, left, right = np.ogrid[:CASES, :CASES, :CASES]
+    ordinary_cases = table["cases"][
+        own_half[own_case],
+        np.where(left == Case.NONE, Case.NONE, own_half[own_case]),
+        np.where(right == Case.NONE, Case.NONE, own_half[own_case]),
+    ]
+    folded = {
+        "profiles": np.concatenate([table["profiles"][:, : len(WINDOW)], np.stack(told, axis=1)], axis=1),
+        "before": np.stack([before + table["case"][half] for half in HALVES], axis=1),
+        "after": (table["after"] + table["gap_after"][gap_of_side].swapaxes(0, 1)).swapaxes(0, 1),
+        "around": np.stack(around_of_half),
+        "gap_before": table["gap_before"] - table["gap_before"][ORDINARY_GAP],
+        "gap_after": table["gap_after"] - table["gap_after"][ORDINARY_GAP],
+        "gaps": table["gaps"] - table["gaps"][ORDINARY_GAP[:, None], ORDINARY_GAP],
+        "case": table["case"] - table["case"][own_half],
+        "cases": table["cases"] - ordinary_cases,
+    }
+    return Scorer(
+        classes=classes,
+        first_profile=tagger.profile_of.astype(np.int64) * PROFILE,
+        class_of=tagger.class_of.astype(np.int64),
+        **{name: pack_lanes(scores).ravel() for name, scores in folded.items()},
+    )
