@@ -82,7 +82,7 @@ class Labeler:
         context = context_of(tokens, self.tagger.rows_in(tokens.text, tokens.places, tokens.ends), self.tagger.pad)
         english = self.is_english(context, cleaned.accents)
         nouns = self.find_nouns(context, english)
-        synsets = self.senses.choose(context.rows, context.caption_of, nouns.firsts, nouns.lasts, nouns.lemmas)
+        synsets = self.senses.choose(context.rows, nouns.firsts, nouns.lasts, nouns.lemmas)
         return _lists(context.caption_of[nouns.lasts], self.nouns.synsets[synsets], len(captions))
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:

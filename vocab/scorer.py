@@ -117,7 +117,7 @@ def _is_odd(context: Context) -> NDArray[np.bool_]:
     """[places] whether a gap on either side, or a case in the window of three, is not ordinary."""
     odd_gap = ODD_GAP.take(context.gaps)
     odd_case = ODD_CASE.take(context.cases)
-    odd = odd_gap | odd_case
+    odd: NDArray[np.bool_] = odd_gap | odd_case
     odd[:-1] |= odd_gap[1:] | odd_case[1:]
     odd[1:] |= odd_case[:-1]
     return odd

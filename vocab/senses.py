@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocab import packing
+from vocab.context import EMPTY
 from vocab.packing import Kind
 from vocab.wordnet import LEXICOGRAPHER_FILES, WordNet
 
@@ -27,13 +28,14 @@ PACKED = Kind(
     made_by="python -m vocab fit-senses --semcor semcor.jsonl --listed imagenet22k_synsets.txt",
 )
 FILES = tuple(LEXICOGRAPHER_FILES)
-REACH = 4
+REACH = EMPTY
 """words on either side that give cues"""
 SCALE = 32
 """a score of 32 is one unit of log odds"""
 PAIR = 256
 """what a word adds to a sense that it is listed as speaking for"""
 PAIR_BITS = 20
+FILTER_BITS = 17
 LIMIT = 32
 """all cues together change a sense's score by no more than this"""
 FEATURES = (
@@ -85,75 +87,64 @@ class Senses:
     """[W] where the word's cues begin in `cues`; those without have the first, which are zero"""
     cues: NDArray[np.int8]
     """[(C + 1) * K]"""
-    pair_lemmas: NDArray[np.bool_]
-    """[L] lemmas for whose senses single words speak"""
-    pair_words: NDArray[np.bool_]
-    """[W] the words that do"""
+    is_unsure: NDArray[np.bool_]
+    """[L] lemmas with more than one candidate"""
+    pair_filter: NDArray[np.bool_]
+    """[2 ** FILTER_BITS] false where no lemma and word that speaks for a sense of it have that hash: a quick no"""
     pair_keys: NDArray[np.int64]
     """[P] as in `SenseTables`"""
 
     def choose(
-        self, rows: NDArray[np.int64], caption_of: NDArray[np.int64], firsts: NDArray[np.int64],
-        lasts: NDArray[np.int64], lemmas: NDArray[np.int64],
-    ) -> NDArray[np.int64]:  # fmt: skip
+        self, rows: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], lemmas: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """[nouns] synset row of each noun.
 
-        `rows` and `caption_of` [places] are those of the batch's `Context`, `firsts` and `lasts` the places of each
-        noun's first and last word.
+        `rows` [places] are those of the batch's `Context`, whose empty places part captions by REACH or more and have
+        no cues; `firsts` and `lasts` are the places of each noun's first and last word.
         """
-        chosen = self.chosen[lemmas]
-        unsure = np.flatnonzero(self.candidate_starts[lemmas + 1] - self.candidate_starts[lemmas] > 1)
+        chosen = self.chosen.take(lemmas)
+        unsure = np.flatnonzero(self.is_unsure.take(lemmas))
         if len(unsure):
-            chosen[unsure] = self._choose_by_cues(rows, caption_of, firsts[unsure], lasts[unsure], lemmas[unsure])
-        return self.synsets[chosen]
+            chosen[unsure] = self._choose_by_cues(rows, firsts[unsure], lasts[unsure], lemmas[unsure])
+        return self.synsets.take(chosen)
 
     def _choose_by_cues(
-        self, rows: NDArray[np.int64], caption_of: NDArray[np.int64], firsts: NDArray[np.int64],
-        lasts: NDArray[np.int64], lemmas: NDArray[np.int64],
-    ) -> NDArray[np.int64]:  # fmt: skip
+        self, rows: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], lemmas: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """[nouns] sense of each: all candidates are laid out one after another, and each word around adds its cues."""
-        begin = self.candidate_starts[lemmas]
-        counts = self.candidate_starts[lemmas + 1] - begin
+        begin = self.candidate_starts.take(lemmas)
+        counts = self.candidate_starts.take(lemmas + 1) - begin
         first_of = np.cumsum(counts) - counts
         noun_of = np.repeat(np.arange(len(lemmas)), counts)
-        senses = self.candidates[np.arange(len(noun_of)) + (begin - first_of)[noun_of]]
-        kinds = self.kinds[senses]
+        senses = self.candidates.take(np.arange(len(noun_of)) + (begin - first_of).take(noun_of))
+        kinds = self.kinds.take(senses)
+        around = [rows.take(edge) for distance in range(1, REACH + 1) for edge in (firsts - distance, lasts + distance)]
         total = np.zeros(len(senses), dtype=np.int32)
-        captions = caption_of[lasts]
-        for distance in range(1, REACH + 1):
-            for edge in (firsts - distance, lasts + distance):
-                place = np.clip(edge, 0, len(rows) - 1)
-                cue = self.cue_of.take(rows.take(place))
-                cue *= caption_of.take(place) == captions
-                total += self.cues.take(np.repeat(cue, counts) + kinds)
+        for row in around:
+            total += self.cues.take(self.cue_of.take(row).take(noun_of) + kinds)
         np.clip(total, -LIMIT, LIMIT, out=total)
-        total += self.scores[senses]
-        self._add_pairs(total, senses, rows, caption_of, (firsts, lasts, lemmas, first_of, counts))
+        total += self.scores.take(senses)
+        for row in around:
+            noun = np.flatnonzero(self.pair_filter.take(_hash(lemmas, row)))
+            self._add_pairs(total, senses, row[noun], first_of[noun], counts[noun])
         best = np.maximum.reduceat(total, first_of)
         # The first of the best senses: the place of the first hit in each run.
-        hits = np.flatnonzero(total == np.repeat(best, counts))
+        hits = np.flatnonzero(total == best.take(noun_of))
         winner = np.empty(len(lemmas), dtype=np.int64)
         winner[noun_of[hits][::-1]] = senses[hits][::-1]
         return winner
 
     def _add_pairs(
-        self, total: NDArray[np.int32], senses: NDArray[np.int64], rows: NDArray[np.int64],
-        caption_of: NDArray[np.int64], nouns: tuple[NDArray[np.int64], ...],
+        self, total: NDArray[np.int32], senses: NDArray[np.int64], row: NDArray[np.int64],
+        first_of: NDArray[np.int64], counts: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        """Add, in place, what listed words say for single senses; few nouns and few words take part."""
-        firsts, lasts, lemmas, first_of, counts = nouns
-        listed = np.flatnonzero(self.pair_lemmas[lemmas])
-        for distance in range(1, REACH + 1):
-            for edge in (firsts[listed] - distance, lasts[listed] + distance):
-                place = np.clip(edge, 0, len(rows) - 1)
-                speaks = self.pair_words[rows[place]] & (caption_of[place] == caption_of[lasts[listed]])
-                noun, row = listed[speaks], rows[place[speaks]]
-                for number in range(int(counts[noun].max(initial=0))):
-                    has = np.flatnonzero(number < counts[noun])
-                    at = first_of[noun[has]] + number
-                    keys = senses[at] << PAIR_BITS | row[has]
-                    found = self.pair_keys[np.minimum(np.searchsorted(self.pair_keys, keys), len(self.pair_keys) - 1)]
-                    total[at[found == keys]] += PAIR
+        """Add, in place, what one listed word beside each noun says for single senses of it."""
+        for number in range(int(counts.max(initial=0))):
+            has = np.flatnonzero(number < counts)
+            at = first_of[has] + number
+            keys = senses[at] << PAIR_BITS | row[has]
+            found = self.pair_keys[np.minimum(np.searchsorted(self.pair_keys, keys), len(self.pair_keys) - 1)]
+            total[at[found == keys]] += PAIR
 
     def choose_one(self, lemma: int, around: NDArray[np.int64]) -> int:
         """Synset row of one noun among words with the rows `around`: what `choose` gives."""
@@ -182,6 +173,10 @@ class Senses:
         for table in (getattr(self, field.name) for field in fields(self)):
             digest.update(table.astype(table.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+def _hash(lemmas: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (lemmas * 0x9E3779B1 + rows) & ((1 << FILTER_BITS) - 1)
 
 
 def file_of_senses(wordnet: WordNet) -> NDArray[np.int64]:
@@ -238,10 +233,8 @@ def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
     cue_of = np.zeros(words, dtype=np.int64)
     cue_of[tables.cue_words] = (np.arange(len(tables.cue_words)) + 1) * len(tables.kinds)
     cues = np.concatenate([np.zeros((1, len(tables.kinds)), dtype=np.int8), tables.cues]).ravel()
-    pair_lemmas = np.zeros(len(starts) - 1, dtype=bool)
-    pair_lemmas[lemma_of[tables.pair_keys >> PAIR_BITS]] = True
-    pair_words = np.zeros(words, dtype=bool)
-    pair_words[tables.pair_keys & ((1 << PAIR_BITS) - 1)] = True
+    pair_filter = np.zeros(1 << FILTER_BITS, dtype=bool)
+    pair_filter[_hash(lemma_of[tables.pair_keys >> PAIR_BITS], tables.pair_keys & ((1 << PAIR_BITS) - 1))] = True
     return Senses(
         synsets=wordnet.sense_synsets.astype(np.int64),
         kinds=kinds,
@@ -251,8 +244,8 @@ def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
         candidates=candidates,
         cue_of=cue_of,
         cues=cues,
-        pair_lemmas=pair_lemmas,
-        pair_words=pair_words,
+        is_unsure=np.diff(candidate_starts) > 1,
+        pair_filter=pair_filter,
         pair_keys=tables.pair_keys,
     )
 
