@@ -196,7 +196,7 @@ def measure_labels(ours: Labeler, sentences: list[list[GoldToken]]) -> dict[str,
     context = in_context(ours.tagger, aligned)
     accents = np.array([sum(clean(token.form)[1] for token in sentence) for sentence in sentences], dtype=np.int64)
     english = ours.is_english(context, accents)
-    last_words, other_words = words_of_nouns(ours, context, english)
+    last_words, other_words = words_of_nouns(ours, ours.in_english(context, accents))
     lasts = covered(aligned.first[last_words], aligned.last[last_words], len(tokens))
     others = covered(aligned.first[other_words], aligned.last[other_words], len(tokens))
     lenient, strict = lasts | (others & gold), lasts | others
@@ -217,11 +217,9 @@ def measure_labels(ours: Labeler, sentences: list[list[GoldToken]]) -> dict[str,
     return result | {"known_gold_nouns": int(known.sum()), "sentences_not_english": int((~english).sum())}
 
 
-def words_of_nouns(
-    ours: Labeler, context: Context, english: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def words_of_nouns(ours: Labeler, context: Context) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Words, numbered without the empty places, that are the last of a noun that is found, and its other words."""
-    nouns = ours.find_nouns(context, english)
+    nouns = ours.find_nouns(context)
     word_at = np.full(len(context.rows), -1)
     word_at[context.at] = np.arange(len(context.at))
     lengths = nouns.lasts - nouns.firsts + 1

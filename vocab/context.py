@@ -18,7 +18,7 @@ from vocab.tokens import Gap, Shape, Tokens
 T = TypeVar("T", bound=np.generic)
 
 EMPTY = 4
-"""empty places between captions: as many as words on either side give cues (`senses.REACH`); the tagger's window reaches two"""
+"""empty places between captions: `senses.REACH`, as far as any step looks (the tagger's window reaches two)"""
 END = len(Gap)
 """the gap after a caption's last word"""
 GAPS = len(Gap) + 1

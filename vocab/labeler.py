@@ -14,7 +14,7 @@ one caption, written to be read.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -39,6 +39,10 @@ PHRASE_BONUS = 2 * tagger.SCALE
 """what being the last word of a noun of several words adds to a word's score as a noun"""
 UNBROKEN = (Gap.SPACE, Gap.OTHER, Gap.HYPHEN, Gap.QUOTE, Gap.AND, Gap.STOP, Gap.POSSESSIVE, Gap.APOSTROPHE)
 """what may stand between the words of one noun: no comma, no bracket, no slash"""
+AT_ONCE = 16_384
+"""captions that go through the steps together: any number gives the same labels, more need more memory"""
+SYNSET_BITS = 17
+"""enough for the row of a synset; with that of one of AT_ONCE captions, 31"""
 ABBREVIATED = 2
 """letters of the longest word that a full stop may follow inside one noun: U.S., St. Bernard"""
 
@@ -77,28 +81,42 @@ class Labeler:
 
         `captions` must be valid UTF-8; `pipeline.labeling` sorts out what is not.
         """
+        parts = [self._label_some(captions.slice(start, AT_ONCE)) for start in range(0, len(captions), AT_ONCE)]
+        return pa.concat_arrays(parts or [pa.array([], pa.list_(pa.int32()))])
+
+    def _label_some(self, captions: pa.StringArray) -> pa.ListArray:
+        """`label` for at most AT_ONCE captions."""
         cleaned = clean_all(captions)
         tokens = split_words(cleaned)
-        context = context_of(tokens, self.tagger.rows_in(tokens.text, tokens.places, tokens.ends), self.tagger.pad)
-        english = self.is_english(context, cleaned.accents)
-        nouns = self.find_nouns(context, english)
+        rows = self.tagger.rows_in(tokens.text, tokens.places, tokens.ends)
+        context = self.in_english(context_of(tokens, rows, self.tagger.pad), cleaned.accents)
+        nouns = self.find_nouns(context)
         synsets = self.senses.choose(context.rows, nouns.firsts, nouns.lasts, nouns.lemmas)
-        return _lists(context.caption_of[nouns.lasts], self.nouns.synsets[synsets], len(captions))
+        return self._lists(context.caption_of.take(nouns.lasts), synsets, len(captions))
+
+    def in_english(self, context: Context, accents: NDArray[np.int64]) -> Context:
+        """The words of captions in English; those of the others become empty places."""
+        foreign = np.flatnonzero(~self.is_english(context, accents))
+        if not len(foreign):
+            return context
+        begin, end = context.caption_places[foreign], context.caption_places[foreign + 1]
+        steps = np.zeros(len(context.rows) + 1, dtype=np.int8)
+        steps[begin] += 1
+        # One caption's end may be the next one's beginning.
+        np.subtract.at(steps, end, 1)
+        return replace(context, rows=np.where(np.cumsum(steps[:-1]) > 0, self.tagger.pad, context.rows))
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[captions] whether the words' values, and the accents', come to zero or more."""
-        sums = np.concatenate([[0], np.cumsum(self.language_values[context.rows])])
-        totals = sums[context.caption_places[1:]] - sums[context.caption_places[:-1]]
-        english: NDArray[np.bool_] = totals + language.ACCENT * accents >= 0
+        sums = np.zeros(len(context.rows) + 1, dtype=np.int64)
+        np.cumsum(self.language_values.take(context.rows), out=sums[1:])
+        english: NDArray[np.bool_] = np.diff(sums.take(context.caption_places)) + language.ACCENT * accents >= 0
         return english
 
-    def find_nouns(self, context: Context, english: NDArray[np.bool_]) -> Nouns:
+    def find_nouns(self, context: Context) -> Nouns:
         """Nouns of several words, the longest first, then the words that are left."""
         starts, lengths, lemmas = self._phrases(context)
-        kept = english[context.caption_of[starts]]
-        starts, lengths, lemmas = starts[kept], lengths[kept], lemmas[kept]
-        singles = np.flatnonzero(self.lexicon.lemma_of_word[context.rows] >= 0)
-        singles = singles[english[context.caption_of[singles]]]
+        singles = np.flatnonzero(self.lexicon.is_noun.take(context.rows))
         heads = starts + lengths - 1
 
         ahead = self._noun_lead(context, np.concatenate([heads, singles]))
@@ -107,12 +125,12 @@ class Labeler:
         is_phrase &= ~self.lexicon.names[lemmas] | self._are_names_here(context, starts, heads)
         starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
         won, taken = longest_first(starts, lengths, len(context.rows))
-        alone = (ahead[len(heads) :] >= 0) & ~taken[singles] & ~self._are_shades(context, singles)
-        singles = singles[alone]
+        singles = singles[(ahead[len(heads) :] >= 0) & ~taken.take(singles)]
+        singles = singles[~self._are_shades(context, singles)]
         return Nouns(
             np.concatenate([starts[won], singles]),
             np.concatenate([(starts + lengths - 1)[won], singles]),
-            np.concatenate([lemmas[won], self.lexicon.lemma_of_word[context.rows[singles]]]),
+            np.concatenate([lemmas[won], self.lexicon.lemma_of_word.take(context.rows.take(singles))]),
         )
 
     def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
@@ -124,7 +142,8 @@ class Labeler:
 
     def _are_shades(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Words that say which blue it is: *light* in a light blue shirt."""
-        shades: NDArray[np.bool_] = self.shades[context.rows[at]] & self.colours[context.rows[at + 1]]
+        rows = context.rows
+        shades: NDArray[np.bool_] = self.shades.take(rows.take(at)) & self.colours.take(rows.take(at + 1))
         return shades
 
     def _are_names_here(
@@ -157,20 +176,29 @@ class Labeler:
 
     def _phrases(self, context: Context) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """All nouns of several words: first place, words, lemma. They may overlap."""
-        rows = context.rows
-        starts = np.flatnonzero(self.lexicon.node_of_word[rows] >= 0)
-        nodes = self.lexicon.node_of_word[rows[starts]].astype(np.int64)
+        rows, lexicon = context.rows, self.lexicon
+        starts = np.flatnonzero(lexicon.opens.take(rows[:-1]) & lexicon.goes_on.take(rows[1:]))
+        nodes = lexicon.node_of_word.take(rows.take(starts)).astype(np.int64)
         found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
         for length in range(2, MAX_WORDS + 1):
-            edges = self.lexicon.edges(nodes, rows[starts + length - 1])
+            edges = lexicon.edges(nodes, rows.take(starts + length - 1))
             starts, edges = starts[edges >= 0], edges[edges >= 0]
-            lemmas = self.lexicon.edge_lemmas[edges]
+            lemmas = lexicon.edge_lemmas[edges]
             complete = lemmas >= 0
             found.append((starts[complete], np.full(complete.sum(), length), lemmas[complete].astype(np.int64)))
-            nodes = self.lexicon.edge_nodes[edges].astype(np.int64)
+            nodes = lexicon.edge_nodes[edges].astype(np.int64)
             starts, nodes = starts[nodes >= 0], nodes[nodes >= 0]
         first, lengths, complete_lemmas = (np.concatenate(column) for column in zip(*found, strict=True))
         return first, lengths, complete_lemmas
+
+    def _lists(self, captions: NDArray[np.int64], synsets: NDArray[np.int64], length: int) -> pa.ListArray:
+        """Pairs of caption and synset row as one list of unique ascending synsets for each caption."""
+        # A row is in the order of its offset, and small: both numbers fit into 32 bits, which sort twice as fast.
+        pairs = sorted_unique((captions << SYNSET_BITS | synsets).astype(np.int32))
+        offsets = np.zeros(length + 1, dtype=np.int32)
+        np.cumsum(np.bincount(pairs >> SYNSET_BITS, minlength=length), out=offsets[1:])
+        values = self.nouns.synsets.take(pairs & ((1 << SYNSET_BITS) - 1))
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
     @cached_property
     def language_values(self) -> NDArray[np.int32]:
@@ -242,11 +270,3 @@ def load() -> Labeler:
     tables = tagger.load()
     words = tables.words
     return Labeler(nouns, tables, build_lexicon(nouns, words), build_senses(nouns, senses.load(), len(words)))
-
-
-def _lists(captions: NDArray[np.int64], synsets: NDArray[np.int32], length: int) -> pa.ListArray:
-    """Pairs of caption and synset as one list of unique ascending synsets for each caption."""
-    pairs = sorted_unique(captions << 32 | synsets)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs >> 32, minlength=length))]).astype(np.int32)
-    values = (pairs & 0xFFFFFFFF).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

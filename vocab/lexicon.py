@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,8 @@ from vocab.nouns import (
 from vocab.tokens import split_words
 from vocab.word_table import NONE, WordTable, build_word_table, spread
 from vocab.wordnet import WordNet
+
+Int = TypeVar("Int", bound=np.integer[Any])
 
 MAX_WORDS = 4
 ROW_BITS = 20  # a key is node << ROW_BITS | row
@@ -57,13 +60,19 @@ class Lexicon:
     """[E] lemma that is complete with the edge, NONE where none is"""
     filter: NDArray[np.bool_]
     """[2 ** FILTER_BITS] false where no edge has that hash: a quick no"""
+    is_noun: NDArray[np.bool_]
+    """[W] words with a lemma"""
+    opens: NDArray[np.bool_]
+    """[W] words with a node"""
+    goes_on: NDArray[np.bool_]
+    """[W] words that any edge is for"""
     names: NDArray[np.bool_]
     """[L] names that read like a description: White House"""
 
     def edges(self, nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Edge from each node by each word, NONE where there is none."""
         found = np.full(len(nodes), NONE, dtype=np.int64)
-        likely = np.flatnonzero(self.filter[_hash(nodes, rows)])
+        likely = np.flatnonzero(self.filter.take(_hash(nodes, rows)))
         keys = (nodes[likely] << ROW_BITS) | rows[likely]
         places = np.minimum(np.searchsorted(self.edge_keys, keys), len(self.edge_keys) - 1)
         found[likely] = np.where(self.edge_keys[places] == keys, places, NONE)
@@ -72,7 +81,7 @@ class Lexicon:
     def fingerprint(self) -> str:
         """sha256 of the tables."""
         digest = hashlib.sha256()
-        for _, table in sorted(vars(self).items()):
+        for table in (getattr(self, field.name) for field in fields(self)):
             digest.update(table.astype(table.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
 
@@ -120,18 +129,31 @@ def build_lexicon(wordnet: WordNet, known: pa.StringArray) -> Lexicon:
     lemma_of_word = _single_words(wordnet, known, forms, part_rows[starts[single]], spelled.lemmas[single])
     phrases = order[_may_be_phrase(wordnet, spelled, part_rows)[order]]
     node_of_word, edge_keys, edge_nodes, edge_lemmas = _edges(spelled, phrases, part_rows, forms, len(known))
+    edge_rows = edge_keys & ((1 << ROW_BITS) - 1)
     may_be = np.zeros(1 << FILTER_BITS, dtype=bool)
-    may_be[_hash(edge_keys >> ROW_BITS, edge_keys & ((1 << ROW_BITS) - 1))] = True
-    names = is_described_name(wordnet)
-    return Lexicon(lemma_of_word, node_of_word, edge_keys, edge_nodes, edge_lemmas, may_be, names)
+    may_be[_hash(edge_keys >> ROW_BITS, edge_rows)] = True
+    goes_on = np.zeros(len(known), dtype=bool)
+    goes_on[edge_rows] = True
+    return Lexicon(
+        lemma_of_word=lemma_of_word,
+        node_of_word=node_of_word,
+        edge_keys=edge_keys,
+        edge_nodes=edge_nodes,
+        edge_lemmas=edge_lemmas,
+        filter=may_be,
+        is_noun=lemma_of_word != NONE,
+        opens=node_of_word != NONE,
+        goes_on=goes_on,
+        names=is_described_name(wordnet),
+    )
 
 
-def sorted_unique(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def sorted_unique(values: NDArray[Int]) -> NDArray[Int]:
     """`np.unique` by sorting, which is several times as fast as the hashing of NumPy 2.3 and later."""
     ordered = np.sort(values)
     first = np.ones(len(ordered), dtype=bool)
     first[1:] = ordered[1:] != ordered[:-1]
-    unique: NDArray[np.int64] = ordered[first]
+    unique: NDArray[Int] = ordered[first]
     return unique
 
 

@@ -105,18 +105,10 @@ class Tagger:
         return build_word_table(self.words)
 
     @cached_property
-    def endings(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """For each length of an ending from 1: codes of the known ones (`ending_codes`), ascending, and their rows."""
+    def endings(self) -> tuple[WordTable, NDArray[np.int64]]:
+        """The known endings as a table, and the row of each."""
         rows = np.flatnonzero(np.asarray(pc.starts_with(self.words, UNKNOWN)))
-        text, places, ends = spread(self.words.take(pa.array(rows)))
-        lengths = ends - places - len(UNKNOWN)
-        tables = []
-        for length in range(1, MAX_ENDING + 1):
-            of_length = np.flatnonzero(lengths == length)
-            codes = ending_codes(text, ends[of_length], length)
-            order = np.argsort(codes)
-            tables.append((codes[order], rows[of_length[order]]))
-        return tables
+        return build_word_table(pc.utf8_slice_codeunits(self.words.take(pa.array(rows)), len(UNKNOWN))), rows
 
     @property
     def pad(self) -> int:
@@ -138,13 +130,15 @@ class Tagger:
         self, text: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """[words] row of the longest known ending of each word: `zorbification` -> that of `*tion`."""
+        endings, rows = self.endings
         found = np.full(len(places), self._unknown, dtype=np.int64)
-        for length, (known, rows) in enumerate(self.endings, start=1):
-            codes = ending_codes(text, ends, length)
-            at = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-            hit = (known[at] == codes) & (ends - places >= length)
-            # Longer endings come later, and stay.
-            found[hit] = rows[at[hit]]
+        left = np.arange(len(places))
+        for length in range(MAX_ENDING, 0, -1):
+            begin, end = ends[left] - length, ends[left]
+            ending = endings.find(text, np.maximum(begin, places[left]), end)
+            known = (ending != NONE) & (begin >= places[left])
+            found[left[known]] = rows[ending[known]]
+            left = left[~known]
         return found
 
     @cached_property
@@ -189,14 +183,6 @@ def unpack(content: bytes) -> Tagger:
         name: pack_lanes(table) if table.dtype == np.int16 else table for name, table in arrays.items()
     }
     return Tagger(words=words, classes=classes, **tables)
-
-
-def ending_codes(text: NDArray[np.uint8], ends: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """[words] the last `length` bytes before each end as one number; of a shorter word, any number."""
-    codes = np.zeros(len(ends), dtype=np.int64)
-    for place in range(length, 0, -1):
-        codes = codes << 8 | text[np.maximum(ends - place, 0)]
-    return codes
 
 
 def lanes(rows: NDArray[np.int64]) -> NDArray[np.int16]:

@@ -20,7 +20,7 @@ PADDING = LONGEST
 # Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): the high bits of a product are well mixed.
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
-SLOTS_PER_WORD = 2
+SLOTS_PER_WORD = 4
 MASKS = np.array([(1 << 8 * length) - 1 for length in range(9)], dtype=np.uint64)
 
 
