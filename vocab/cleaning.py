@@ -22,12 +22,12 @@ FOREIGN_LETTER = "\x7f"
 
 # Each is tried at the start of a run of signs only, so that a long run without spaces takes linear time.
 ADDRESS = re.compile(r"(?:[a-z]{2,9}://|www\.(?=[a-z0-9]))\S*|(?<!\S)[^\s@]*@\w\S*", re.IGNORECASE | re.ASCII)
-FILE = re.compile(
-    r"(?<!\S)(\S*[a-z0-9])\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|pdf|mp[34])(?![a-z0-9])\S*", re.IGNORECASE | re.ASCII
-)
-HOST = re.compile(
-    r"(?<!\S)\S*[a-z0-9]\.(?:html?|php|aspx?|com|org|net|edu|gov|info|biz)(?![a-z0-9])\S*", re.IGNORECASE | re.ASCII
-)
+FILE_ENDINGS = "jpg jpeg png gif webp bmp tif tiff svg pdf mp3 mp4".split()
+HOST_ENDINGS = "htm html php asp aspx com org net edu gov info biz".split()
+FILE = re.compile(rf"(?<!\S)(\S*[a-z0-9])\.(?:{'|'.join(FILE_ENDINGS)})(?![a-z0-9])\S*", re.IGNORECASE | re.ASCII)
+HOST = re.compile(rf"(?<!\S)\S*[a-z0-9]\.(?:{'|'.join(HOST_ENDINGS)})(?![a-z0-9])\S*", re.IGNORECASE | re.ASCII)
+# Looked for first, because it takes a tenth of the time: a stop as the two above have it.
+NAME_STOP = re.compile(rf"[a-z0-9]\.(?:{'|'.join(FILE_ENDINGS + HOST_ENDINGS)})", re.IGNORECASE | re.ASCII)
 BETWEEN_FILE_WORDS = re.compile("[-_+]+")
 ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 TAG = re.compile(r"<[^<>]*>")
@@ -36,7 +36,7 @@ NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 # What Unicode's compatibility decomposition leaves or would glue to the word before it.
 REPLACED = {
-    **dict.fromkeys("‘’‚‛ʼʹ′`´＇", "'"),
+    **dict.fromkeys("‘’‚‛ʼʹ′´＇", "'"),
     **dict.fromkeys("“”„‟″«»‹›", '"'),
     **dict.fromkeys("‐‑‒–—―−", "-"),
     **dict.fromkeys("™©®℠ªº°²³¹", " "),
@@ -45,6 +45,7 @@ REPLACED = {
     "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i",
 }  # fmt: skip
 REPLACEMENTS = str.maketrans(REPLACED)
+REPLACED_SIGN = re.compile(f"[{''.join(REPLACED)}]")
 
 # Bytes that may begin something to take off: markup, an address, a letter outside ASCII. The rest is `clean` by itself.
 _SUSPECT = np.zeros(256, dtype=bool)
@@ -53,6 +54,13 @@ _SUSPECT[0x80:] = True
 _SUSPECT_TABLE = _SUSPECT.tobytes()
 _WORD = np.zeros(256, dtype=bool)
 _WORD[[ord(c) for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"]] = True
+_IS_W = np.zeros(256, dtype=bool)
+_IS_W[[ord("w"), ord("W")]] = True
+# The first two letters of the endings of names.
+_ENDING = np.zeros((256, 256), dtype=bool)
+for _first, _second, *_ in FILE_ENDINGS + HOST_ENDINGS:
+    for _pair in (_first + _second, _first.upper() + _second, _first + _second.upper(), (_first + _second).upper()):
+        _ENDING[ord(_pair[0]), ord(_pair[1])] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +90,7 @@ def clean(caption: str) -> tuple[str, int]:
         caption = ADDRESS.sub(" ", caption)
     if "%" in caption and ESCAPE.search(caption):
         caption = unquote(caption)
-    if "." in caption:
+    if "." in caption and NAME_STOP.search(caption):
         caption = FILE.sub(words_of_file, HOST.sub(" ", caption))
     if "&" in caption:
         caption = html.unescape(html.unescape(caption))
@@ -90,7 +98,11 @@ def clean(caption: str) -> tuple[str, int]:
         caption = TAG.sub(" ", caption)
     if caption.isascii():
         return caption, 0
-    caption = unicodedata.normalize("NFKD", caption.translate(REPLACEMENTS)).translate(REPLACEMENTS)
+    # Most captions hold nothing else but a few typographic signs.
+    caption = REPLACED_SIGN.sub(lambda sign: REPLACED[sign[0]], caption)
+    if caption.isascii():
+        return caption, 0
+    caption = unicodedata.normalize("NFKD", caption).translate(REPLACEMENTS)
     caption, accents = MARK.subn("", caption)
     letters = 0
 
@@ -131,9 +143,11 @@ def _suspects(text: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.
     sign = text[at]
     before = text[at - 1]
     after = text[np.minimum(at + 1, len(text) - 1)] if len(text) else sign
-    # A colon counts in "://", a full stop inside a word (dog.jpg, www.), a per cent sign before a hexadecimal digit.
+    second = text[np.minimum(at + 2, len(text) - 1)] if len(text) else sign
+    # A colon counts in "://", a full stop inside a name (dog.jpg, www.), a per cent sign before a hexadecimal digit.
     colon, stop, percent, ampersand = (sign == ord(c) for c in ":.%&")
-    harmless = (colon & (after != ord("/"))) | (stop & ~(_WORD[before] & _WORD[after]))
+    in_name = _WORD[before] & (_ENDING[after, second] | (_IS_W[before] & _WORD[after]))
+    harmless = (colon & (after != ord("/"))) | (stop & ~in_name)
     harmless |= (percent & ~_WORD[after]) | (ampersand & ~(_WORD[after] | (after == ord("#"))))
     at, stop = at[~harmless], stop[~harmless]
     rows = np.searchsorted(starts, at, side="right") - 1
