@@ -1,6 +1,6 @@
 """Speed of the labeler on the captions of six corpora: one process, one thread.
 
-    python benchmarks/labels.py [--runs 5] [--batch 16384] [--data DIR]
+    python benchmarks/labels.py [--runs 5] [--batch 32768] [--data DIR]
 
 In: captions/ of the folder with real data (CATLIP_DATA), gold/ for the tagger of the released rule. Out: captions/s and
 words/s, of all and of each corpus; the peer's; time to load and memory; last, one JSON object.
@@ -88,7 +88,7 @@ class Labels:
 
     data: Path = DATA
     """folder with captions/ and gold/"""
-    batch: int = 16_384
+    batch: int = labeler.AT_ONCE
     """captions in an array"""
     runs: int = 5
     """timed passes; the median counts"""

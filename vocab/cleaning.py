@@ -10,6 +10,7 @@ import html
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import product
 from urllib.parse import unquote
 
 import numpy as np
@@ -31,6 +32,8 @@ NAME_STOP = re.compile(rf"[a-z0-9]\.(?:{'|'.join(FILE_ENDINGS + HOST_ENDINGS)})"
 BETWEEN_FILE_WORDS = re.compile("[-_+]+")
 ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 TAG = re.compile(r"<[^<>]*>")
+HASHTAG = re.compile(r"#[A-Za-z][A-Za-z0-9]*")
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")
 NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
@@ -49,7 +52,7 @@ REPLACED_SIGN = re.compile(f"[{''.join(REPLACED)}]")
 
 # Bytes that may begin something to take off: markup, an address, a letter outside ASCII. The rest is `clean` by itself.
 _SUSPECT = np.zeros(256, dtype=bool)
-_SUSPECT[[ord(c) for c in "&<%@:."]] = True
+_SUSPECT[[ord(c) for c in "&<%@:.#"]] = True
 _SUSPECT[0x80:] = True
 _SUSPECT_TABLE = _SUSPECT.tobytes()
 _WORD = np.zeros(256, dtype=bool)
@@ -58,9 +61,9 @@ _IS_W = np.zeros(256, dtype=bool)
 _IS_W[[ord("w"), ord("W")]] = True
 # The first two letters of the endings of names.
 _ENDING = np.zeros((256, 256), dtype=bool)
-for _first, _second, *_ in FILE_ENDINGS + HOST_ENDINGS:
-    for _pair in (_first + _second, _first.upper() + _second, _first + _second.upper(), (_first + _second).upper()):
-        _ENDING[ord(_pair[0]), ord(_pair[1])] = True
+for _ending in FILE_ENDINGS + HOST_ENDINGS:
+    for _a, _b in product(*({letter, letter.upper()} for letter in _ending[:2])):
+        _ENDING[ord(_a), ord(_b)] = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +84,9 @@ def clean(caption: str) -> tuple[str, int]:
     """One caption as plain ASCII, and its accents and foreign words: `Caf&eacute;%20<b>dog</b>` -> `Cafe  dog `, 1.
 
     Tags and addresses go, of file names only words remain (`a-white-cat_0342.jpg`), URL escapes and HTML entities (also
-    escaped twice) are decoded and may have hidden more tags, typographic quotes and dashes become ASCII's, accents fall
-    off, a letter of another script becomes `FOREIGN_LETTER`, and any other sign (emoji, symbols) a space.
+    escaped twice) are decoded and may have hidden more tags, the words of a hashtag part (`#GoldenRetriever`),
+    typographic quotes and dashes become ASCII's, accents fall off, a letter of another script becomes `FOREIGN_LETTER`,
+    and any other sign (emoji, symbols) a space.
     """
     if "<" in caption:
         caption = TAG.sub(" ", caption)
@@ -96,6 +100,8 @@ def clean(caption: str) -> tuple[str, int]:
         caption = html.unescape(html.unescape(caption))
     if "<" in caption:
         caption = TAG.sub(" ", caption)
+    if "#" in caption:
+        caption = HASHTAG.sub(lambda tag: HUMP.sub(" ", tag[0]), caption)
     if caption.isascii():
         return caption, 0
     # Most captions hold nothing else but a few typographic signs.
@@ -144,11 +150,14 @@ def _suspects(text: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.
     before = text[at - 1]
     after = text[np.minimum(at + 1, len(text) - 1)] if len(text) else sign
     second = text[np.minimum(at + 2, len(text) - 1)] if len(text) else sign
-    # A colon counts in "://", a full stop inside a name (dog.jpg, www.), a per cent sign before a hexadecimal digit.
-    colon, stop, percent, ampersand = (sign == ord(c) for c in ":.%&")
+    # A colon counts in "://", a full stop inside a name (dog.jpg, www.), a per cent sign before a hexadecimal digit, a
+    # number sign before a letter.
+    colon, stop, percent, ampersand, number = (sign == ord(c) for c in ":.%&#")
     in_name = _WORD[before] & (_ENDING[after, second] | (_IS_W[before] & _WORD[after]))
     harmless = (colon & (after != ord("/"))) | (stop & ~in_name)
-    harmless |= (percent & ~_WORD[after]) | (ampersand & ~(_WORD[after] | (after == ord("#"))))
+    harmless |= (
+        (percent & ~_WORD[after]) | (number & (after < ord("A"))) | (ampersand & ~(_WORD[after] | (after == ord("#"))))
+    )
     at, stop = at[~harmless], stop[~harmless]
     rows = np.searchsorted(starts, at, side="right") - 1
     # A full stop at a caption's end is not inside a word, whatever the next caption begins with.

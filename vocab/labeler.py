@@ -33,16 +33,16 @@ from vocab.tagger import Tag, Tagger
 from vocab.tokens import Gap, split_words
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
-RULES_VERSION = 3
+RULES_VERSION = 4
 
 PHRASE_BONUS = 2 * tagger.SCALE
 """what being the last word of a noun of several words adds to a word's score as a noun"""
 UNBROKEN = (Gap.SPACE, Gap.OTHER, Gap.HYPHEN, Gap.QUOTE, Gap.AND, Gap.STOP, Gap.POSSESSIVE, Gap.APOSTROPHE)
 """what may stand between the words of one noun: no comma, no bracket, no slash"""
-AT_ONCE = 16_384
+AT_ONCE = 32_768
 """captions that go through the steps together: any number gives the same labels, more need more memory"""
 SYNSET_BITS = 17
-"""enough for the row of a synset; with that of one of AT_ONCE captions, 31"""
+"""enough for the row of a synset; with that of one of AT_ONCE captions, 32"""
 ABBREVIATED = 2
 """letters of the longest word that a full stop may follow inside one noun: U.S., St. Bernard"""
 
@@ -194,7 +194,7 @@ class Labeler:
     def _lists(self, captions: NDArray[np.int64], synsets: NDArray[np.int64], length: int) -> pa.ListArray:
         """Pairs of caption and synset row as one list of unique ascending synsets for each caption."""
         # A row is in the order of its offset, and small: both numbers fit into 32 bits, which sort twice as fast.
-        pairs = sorted_unique((captions << SYNSET_BITS | synsets).astype(np.int32))
+        pairs = sorted_unique((captions << SYNSET_BITS | synsets).astype(np.uint32))
         offsets = np.zeros(length + 1, dtype=np.int32)
         np.cumsum(np.bincount(pairs >> SYNSET_BITS, minlength=length), out=offsets[1:])
         values = self.nouns.synsets.take(pairs & ((1 << SYNSET_BITS) - 1))
