@@ -9,6 +9,7 @@ import pytest
 
 from vocab import caption_senses, labeler, wordnet
 from vocab.errors import FormatError
+from vocab.senses import REACH
 
 
 def test_every_listed_lemma_and_sense_is_wordnets_and_stands_once() -> None:
@@ -34,13 +35,15 @@ def test_a_batch_of_nouns_gets_what_each_gets_alone() -> None:
     chance = random.Random(0)
     several = np.flatnonzero(np.diff(ours.senses.candidate_starts) > 1)
     lemmas = np.array(chance.sample(several.tolist(), 200))
-    # Each noun in the middle of a caption of its own, eight words long.
-    rows = np.array([chance.randrange(len(ours.tagger.words)) for _ in range(8 * len(lemmas))])
-    captions = np.repeat(np.arange(len(lemmas)), 8)
-    places = np.arange(len(lemmas)) * 8 + 4
-    together = ours.senses.choose(rows, captions, places, places, lemmas)
+    # Each noun in the middle of a caption of its own, nine words long, with as many empty places behind as cues reach.
+    length, middle = 2 * REACH + 1, REACH
+    rows = np.array([chance.randrange(len(ours.tagger.words)) for _ in range((length + REACH) * len(lemmas))])
+    captions = rows.reshape(len(lemmas), length + REACH)
+    captions[:, length:] = ours.tagger.pad
+    places = np.arange(len(lemmas)) * (length + REACH) + middle
+    together = ours.senses.choose(rows, places, places, lemmas)
     alone = [
-        ours.senses.choose_one(lemma, np.delete(rows[place - 4 : place + 4], 4))
-        for lemma, place in zip(lemmas.tolist(), places.tolist(), strict=True)
+        ours.senses.choose_one(lemma, np.delete(caption[:length], middle))
+        for lemma, caption in zip(lemmas.tolist(), captions, strict=True)
     ]
     assert together.tolist() == alone

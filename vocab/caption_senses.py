@@ -27,12 +27,16 @@ class CaptionSenses:
 
 
 LISTED = """
+adult        1 | 2: insect beetle larva moth butterfly
 apple        1 | 2: tree orchard blossom
+award        2 | 2: winning win won wins winner ceremony music academy best presented receives holding show annual
 background   2
 band         1 | 5: rock music stage concert drummer guitar singer performing performs song album live | 9: wedding
     gold engagement finger
 bank         - | 1: river rivers stream canal lake grass grassy water muddy fishing boats | 2: money savings account
     loan robbery credit investment central atm | 9: building corner street city
+base         2 | 2: tower statue column tree mountain hill cliff wall building | 3: baseball runner player second
+    third home pitcher sliding slides | 1: air military army naval navy force | 8: lamp vase glass
 bass         8 | 7: guitar player amp drum drums band stage guitarist double strings | 8: fishing caught lake angler
     fish boat striped largemouth
 bat          1 | 1: cave flying vampire wings halloween fruit night nocturnal roost | 5: baseball ball swing swings
@@ -44,17 +48,19 @@ bill         - | 3: dollar dollars money cash currency banknote | 10: duck bird 
 bloom        2
 board        2 | 9: chess game checkers monopoly | 7: circuit electronic control panel | 1: directors members meeting
     chairman trustees
-bow          1 | 4: arrow arrows archer archery hunting quiver shooting | 3: ship boat stern deck sail | 9: violin
+bow          1 | 4: arrow arrows archer archery hunting quiver shooting | 3: ship boat stern deck sail | 2: violin
     cello string fiddle | 1: hair ribbon tie gift dress pink
 bulb         2 | 1: tulip flower plant garden daffodil garlic onion
 button       1 | 2: elevator panel press control | 6: click web website icon download
+cake         3 | 1: soap
 capture      -
 card         3 | 7: greeting christmas birthday valentine thank invitation wedding | 1: deck poker ace spades playing
     hearts | 2: credit debit identity id visa
 case         - | 5: phone leather pencil carrying glass display iphone samsung galaxy violin guitar cover laptop ipad
     makeup zipper
 castle       2
-cell         2 | 5: phone phones mobile call calling | 7: prison jail prisoner bars inmate
+cell         - | 2: blood stem cancer human red white plant animal nerve microscope | 5: phone phones mobile call
+    calling | 7: prison jail prisoner bars inmate
 center       1
 centre       2
 chain        - | 3: gold silver necklace metal link links jewelry bracelet key bike iron rusty steel | 4: store
@@ -64,6 +70,8 @@ chip         4 | 7: computer silicon circuit processor board | 6: poker casino g
 club         2 | 5: golf golfer swing bag | 7: night dance dj nightclub dancing
 coach        1 | 5: bus passengers tour travel | 4: horses horse drawn carriage royal
 cock         5
+composition  1 | 4: music piano orchestra performed
+controller   3
 corn         3 | 1: field fields farm stalk stalks rows maize
 corner       1 | 4: street intersection road traffic sidewalk
 court        - | 4: tennis basketball player players ball racket racquet volleyball badminton match playing net game |
@@ -72,28 +80,37 @@ cover        1 | 4: book magazine album issue front
 crane        5 | 4: construction building site lifting tower yellow truck ship port harbor harbour dock container
     cargo hook steel industrial | 5: bird water marsh wading flock nest wings flying feathers wetland standing
     wildlife pond red
+cream        2 | 3: skin face hand body moisturizing anti shaving sun cosmetic eye
 cup          1 | 8: world trophy won winning football championship soccer
 dagger       1
 date         - | 8: palm fruit dried nuts chocolate tree
 deck         - | 4: wooden backyard house pool patio | 1: ship boat cruise upper lower sailor | 3: cards card playing
+design       4 | 1: interior web graphic architect landscape studio
 dish         2 | 1: soap washing sink clean plate | 5: satellite antenna roof radio
+dock         3
 dome         4
 drill        1 | 4: soldiers military marching training
 fan          1 | 2: cheering stadium crowd soccer football concert team
 fashion      3
-fig          4
+female       - | 2: model student dancer doctor nurse patient athlete hand wearing young
+fig          - | 4: fruit fruits tree fresh jam leaf leaves ripe dried cheese salad
 file         1
 film         1
 flight       2 | 3: stairs steps staircase
 fly          1 | 5: fishing rod trout lure
+focus        2
 font         1
 foot         1 | 2: tall high long wide deep square length above
-frame        7 | 1: glasses eyeglasses
+frame        10 | 1: glasses eyeglasses sunglasses | 2: film movie video | 9: bike bicycle steel timber building
+fur          2 | 1: coat trim lined faux collar jacket vest hat
+gear         4 | 1: wheel wheels teeth clock cog cogs
 glass        2 | 1: window windows stained door building broken clear panel table wall doors
+glove        2 | 1: baseball catcher mitt pitcher | 3: boxing boxer
 gold         3
 gondola      2
 gray         1
 grey         5
+grill        2 | 1: restaurant bar
 hall         1 | 3: concert music city town
 hamper       2
 heart        - | 7: shape shaped card valentine red pink pendant necklace love print pattern decorated balloon | 2:
@@ -103,12 +120,12 @@ hood         - | 6: car engine truck vehicle | 2: jacket sweatshirt coat
 hook         4 | 1: fishing bait
 horn         - | 2: cow bull goat rhino antelope animal sheep ram buffalo | 5: brass trumpet french player orchestra
     band | 8: car truck
+hot_dog      2
 icon         2 | 3: saint saints orthodox church virgin byzantine holy
 illustration 4
-image        - | 3: of this showing shows digital screen photo stock black white vector free downloadable
+image        3 | 1: mind mental imagination | 2: public
 iris         1 | 2: eye eyes pupil
 jack         - | 6: audio headphone cable phone | 9: ace king queen spades
-hot_dog      2
 jaguar       1
 jam          1 | 3: traffic cars highway
 jean         1
@@ -118,12 +135,15 @@ keyboard     1
 kid          1 | 5: goat
 kite         3 | 4: hawk bird prey soaring raptor
 lamp         1 | 2: table desk bedside shade floor
-letter       1 | 2: alphabet capital font spelling initial
+letter       - | 2: alphabet capital font spelling initial sign logo white red black blue large big bold gold | 1:
+    love envelope handwritten addressed mail
+level        - | 4: eye ground street sea low high water
 library      - | 5: building public exterior university architecture
 light        - | 2: ceiling lamp street hanging fixture bulb kitchen christmas led traffic pendant wall | 1: sun
     sunlight morning shines shining rays natural soft
 line         2 | 1: people waiting queue standing
 lot          2 | 1: of
+male         - | 2: model student dancer doctor nurse patient athlete hand wearing young
 map          1
 march        -
 mark         - | 4: tire bite scratch skin
@@ -131,8 +151,9 @@ market       - | 5: food fish farmers vegetables fruit flea street local stall s
     shares
 match        2 | 1: fire burning lit light candle cigarette matchbox
 medium       -
-model        8 | 4: train scale airplane railway miniature ship toy replica car building plane plastic architectural |
-    2: car vehicle new latest year launched phone
+model        8 | 8: fashion runway walks woman girl beautiful wearing poses presents dress style | 4: train scale
+    airplane toy plastic ship building railway miniature replica car plane architectural | 2: car vehicle new latest
+    year launched phone
 mole         6 | 4: skin face cheek | 3: sauce chicken mexican
 monitor      5 | 6: lizard
 mortar       - | 3: pestle spice stone grinding bowl | 2: bricks brick cement wall
@@ -141,15 +162,20 @@ mouse        1 | 4: computer keyboard laptop pc desk usb wireless monitor cursor
 mug          4
 nail         - | 1: polish finger fingers manicure art toe hand beauty painted acrylic salon gel | 2: hammer wood wall
     board hammering screw rusty nailed
+nature       - | 3: wildlife photography photo landscape beautiful park outdoor wild background walk
+north        - | 3: west side wall looking facing view map | 5: facing looking
 number       - | 5: race jersey plate license house phone player shirt wearing
 nut          1 | 3: bolt bolts screw wrench washer thread
 orange       1
 organ        - | 5: church pipe cathedral pipes keyboard music | 1: human body heart liver transplant kidney
 palace       1
+palette      1 | 2: paint brush brushes painter artist wooden
 palm         3 | 1: hand hands finger fingers his her holding holds open read skin | 3: beach tree trees coconut
     tropical island sand sea ocean leaf leaves resort hawaii
-party        4 | 1: political democratic republican election labour conservative communist leader liberal socialist
-    vote voters | 2: search hunting rescue
+pant         2
+party        - | 4: birthday dinner christmas tea cocktail halloween costume pool wedding dress dance balloons night
+    beach surprise after bachelorette decorations | 1: political democratic republican labour communist conservative
+    member election leader liberal socialist vote voters | 2: search hunting rescue
 path         2
 pattern      3
 pen          1 | 2: sheep pigs cattle animals farm animal pig
@@ -164,15 +190,22 @@ plant        2 | 1: power nuclear chemical factory manufacturing assembly indust
 plate        4 | 1: baseball umpire catcher batter base pitcher | 2: metal steel armor
 pole         1 | 3: north south arctic magnetic
 pop          4 | 2: soda can bottle drink
+pose         2
 post         4
 poster       1
 pot          1 | 4: plant flower flowers soil clay potted garden planted cactus fern terracotta | 1: stove cooking
     kitchen boiling soup cook
 print        2
+profile      - | 2: side face view head bird woman man girl standing facing | 1: company risk user
 pupil        1 | 2: eye iris eyes
+queen        2 | 1: bee bees ant ants hive colony | 7: cards hearts spades diamonds | 8: chess
 race         2
 racket       4
+rear         2
+reflection   5 | 1: thoughts prayer essay
 review       2
+right        - | 2: on to facing far lower upper second left side corner image picture photo hand standing wearing
+    holding front background bottom top | 1: civil human voting equal legal
 ring         8 | 7: boxing boxer boxers wrestling fight wrestler circus bull
 rock         1 | 4: band music concert singer guitar song album star roll
 roll         - | 7: bread butter sandwich dinner baked cinnamon bakery | 5: paper toilet towel fabric film
@@ -187,27 +220,35 @@ seal         9 | 5: official document government state president wax university 
     letter envelope
 set          1
 sheet        3 | 2: paper music printed blank
+shell        3 | 1: artillery war gun tank cannon mortar | 4: coconut walnut nut | 5: egg eggs | 8: phone
 shorts       1
-shot         11 | 8: tequila whiskey vodka bar drink glass liquor | 15: goal basketball soccer hockey hoop
-    | 3: tennis golf racket | 2: cannon iron gun
+shot         - | 11: close medium wide full low angle aerial long head beautiful overhead studio cropped up group
+    night of view black white | 8: tequila whiskey vodka bar drink glass liquor | 15: goal basketball soccer hockey
+    hoop | 3: tennis golf racket | 2: cannon iron gun
 shower       1
 sign         - | 4: street road stop shop store neon traffic stands hanging front building pole warning exit | 2: says
     reading reads posted
 silhouette   1
 silver       1
+skate        1 | 2: fish sea caught
 slug         7
+south        - | 3: west side wall looking facing view map
 spindle      4
+splash       5 | 4: color colour colors
 spring       - | 2: coil metal mattress steel | 3: hot water thermal mineral
-square       3 | 1: triangle circle rectangle shape geometric
+square       - | 3: town city market public people crowd historic main times | 1: triangle circle rectangle shape
+    geometric
 squash       2 | 3: racket court player tournament
 stage        3 | 1: early development cycle final growth life
 star         - | 1: sky galaxy night stars astronomy telescope nebula planet constellation cluster | 4: movie film
     actor actress hollywood tv singer pop | 5: shape flag red gold christmas tree yellow badge points pattern print
     white stripes
+stem         2 | 3: wine goblet
+sticker      2
 stock        -
 stop         5
-stove        2
-style        3
+stove        1
+style        - | 3: hair fashion vintage modern cartoon retro art architecture font different same traditional home
 suit         1
 table        2 | 1: data column columns rows row values spreadsheet statistics numbers showing shows results
 tablet       1
@@ -219,6 +260,8 @@ tick         2
 ticket       1
 tie          1
 tissue       - | 2: paper box toilet roll wipes napkin
+title        2 | 2: book song album track page film movie game reads | 4: champion championship win wins winner
+    winning boxing wrestling
 toilet       2
 touch        -
 track        3 | 4: race racing runner runners athletics running horse athlete lap | 5: song album music
@@ -227,6 +270,9 @@ trunk        1 | 4: car vehicle open luggage rear | 5: elephant elephants | 2: l
 turkey       1 | 2: istanbul ankara country president flag earthquake turkish map | 4: dinner roast thanksgiving
     sandwich stuffing gravy roasted slices
 tv           2
+u.s.         2 | 1: government federal congress senate department president
+usa          1
+van          5
 vault        3
 view         - | 2: of from aerial panoramic beautiful scenic ocean mountain city front rear
 volcano      2
@@ -234,9 +280,10 @@ watch        1
 wave         1
 web          5 | 2: spider
 whistle      4
-wing         - | 2: plane airplane aircraft jet airliner | 5: hospital museum building prison
-world        - | 4: map globe atlas earth around planet
-yard         2 | 1: long inch run line
+wing         - | 2: plane airplane aircraft jet airliner | 11: hospital museum building prison
+world        - | 4: in best largest tallest biggest travel championships series health heritage map globe atlas earth
+    around planet all cup record part countries
+yard         - | 2: front back grass fence house dog garden playing lawn trees tree home sale | 1: long inch run line
 """
 
 ADDED = {
@@ -250,9 +297,10 @@ ADDED = {
     "stoplights": "traffic_light", "close up": "closeup", "close ups": "closeup", "bath tub": "bathtub",
     "bath tubs": "bathtub", "hand bag": "handbag", "hand bags": "handbag", "stuffed animal": "toy",
     "stuffed animals": "toy", "hot air balloon": "hot-air_balloon", "double decker": "double-decker",
-    "website": "web_site", "websites": "web_site",
+    "website": "web_site", "websites": "web_site", "pants": "pant", "stripes": "stripe", "cows": "cow",
 }  # fmt: skip
-"""names of things that are younger than WordNet 3.0, or that it spells otherwise: the lemma that they are read as"""
+"""names of things that are younger than WordNet 3.0, or that it spells or means otherwise (*pants*, women's underwear):
+the lemma that they are read as"""
 
 DROPPED = frozenset(
     """

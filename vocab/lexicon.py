@@ -121,8 +121,9 @@ def build_lexicon(wordnet: WordNet, known: pa.StringArray) -> Lexicon:
     table = build_word_table(known)
     part_rows = table.find(*spread(spelled.parts))
     lengths = np.diff(starts)
-    # Of spellings with the same words the lemma used most comes last, and stays.
+    # Of spellings with the same words the lemma used most comes last, and stays; an added name before all.
     counts = wordnet.lemma_counts()[spelled.lemmas]
+    counts[len(wordnet.lemmas) :] = np.iinfo(counts.dtype).max
     order = np.lexsort((np.arange(len(lengths)), -counts))[::-1]
     single = order[(lengths[order] == 1) & (part_rows[starts[:-1][order].clip(max=len(part_rows) - 1)] >= 0)]
     forms = _rows_of(singular_forms(known, wordnet), table)
