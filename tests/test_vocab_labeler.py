@@ -82,7 +82,7 @@ CAPTIONS = {
     "black, white and free": "",
     "they are sitting in it, as he does": "",
     "his": "",
-    "at home": "home.n.01",
+    "at home": "dwelling.n.01",
     "10 x 3 2019": "",
     # what the web wraps around words
     "<b>cat</b> &amp; dog": "cat.n.01 dog.n.01",

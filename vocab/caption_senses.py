@@ -47,7 +47,7 @@ bike         2 | 1: motor dirt engine
 bill         - | 3: dollar dollars money cash currency banknote | 10: duck bird beak yellow long
 bloom        2
 board        2 | 9: chess game checkers monopoly | 7: circuit electronic control panel | 1: directors members meeting
-    chairman trustees
+    chairman trustees education commission county school state
 bow          1 | 4: arrow arrows archer archery hunting quiver shooting | 3: ship boat stern deck sail | 2: violin
     cello string fiddle | 1: hair ribbon tie gift dress pink
 bulb         2 | 1: tulip flower plant garden daffodil garlic onion
@@ -115,7 +115,6 @@ hall         1 | 3: concert music city town
 hamper       2
 heart        - | 7: shape shaped card valentine red pink pendant necklace love print pattern decorated balloon | 2:
     blood disease surgery human attack valve
-hen          2
 hood         - | 6: car engine truck vehicle | 2: jacket sweatshirt coat
 hook         4 | 1: fishing bait
 horn         - | 2: cow bull goat rhino antelope animal sheep ram buffalo | 5: brass trumpet french player orchestra
@@ -163,7 +162,7 @@ mug          4
 nail         - | 1: polish finger fingers manicure art toe hand beauty painted acrylic salon gel | 2: hammer wood wall
     board hammering screw rusty nailed
 nature       - | 3: wildlife photography photo landscape beautiful park outdoor wild background walk
-north        - | 3: west side wall looking facing view map | 5: facing looking
+north        3 | 3: west side wall looking facing view map | 5: facing looking
 number       - | 5: race jersey plate license house phone player shirt wearing
 nut          1 | 3: bolt bolts screw wrench washer thread
 orange       1
@@ -177,7 +176,8 @@ party        - | 4: birthday dinner christmas tea cocktail halloween costume poo
     beach surprise after bachelorette decorations | 1: political democratic republican labour communist conservative
     member election leader liberal socialist vote voters | 2: search hunting rescue
 path         2
-pattern      3
+pattern      3 | 3: floral print printed striped geometric seamless fabric background black white colorful leopard
+    polka abstract vector dress
 pen          1 | 2: sheep pigs cattle animals farm animal pig
 perspective  2
 picture      1
@@ -222,7 +222,7 @@ set          1
 sheet        3 | 2: paper music printed blank
 shell        3 | 1: artillery war gun tank cannon mortar | 4: coconut walnut nut | 5: egg eggs | 8: phone
 shorts       1
-shot         - | 11: close medium wide full low angle aerial long head beautiful overhead studio cropped up group
+shot         11 | 11: close medium wide full low angle aerial long head beautiful overhead studio cropped up group
     night of view black white | 8: tequila whiskey vodka bar drink glass liquor | 15: goal basketball soccer hockey
     hoop | 3: tennis golf racket | 2: cannon iron gun
 shower       1
@@ -231,8 +231,9 @@ sign         - | 4: street road stop shop store neon traffic stands hanging fron
 silhouette   1
 silver       1
 skate        1 | 2: fish sea caught
+slice        2
 slug         7
-south        - | 3: west side wall looking facing view map
+south        - | 3: end coast shore face entrance west side wall looking facing view map
 spindle      4
 splash       5 | 4: color colour colors
 spring       - | 2: coil metal mattress steel | 3: hot water thermal mineral
@@ -250,7 +251,8 @@ stop         5
 stove        1
 style        - | 3: hair fashion vintage modern cartoon retro art architecture font different same traditional home
 suit         1
-table        2 | 1: data column columns rows row values spreadsheet statistics numbers showing shows results
+table        2 | 1: shown shows summary statistics results following per values data column columns rows row
+    spreadsheet numbers showing
 tablet       1
 tank         2 | 1: army military war soldiers battle gun armored panzer turret
 teddy        1
@@ -281,8 +283,8 @@ wave         1
 web          5 | 2: spider
 whistle      4
 wing         - | 2: plane airplane aircraft jet airliner | 11: hospital museum building prison
-world        - | 4: in best largest tallest biggest travel championships series health heritage map globe atlas earth
-    around planet all cup record part countries
+world        4 | 4: map globe atlas earth around planet cup record countries largest tallest biggest championships
+    wonders
 yard         - | 2: front back grass fence house dog garden playing lawn trees tree home sale | 1: long inch run line
 """
 

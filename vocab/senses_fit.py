@@ -35,7 +35,7 @@ MIN_CUE = 5
 """uses from which a word has cues"""
 SEMCOR_SHARE = 5
 """a noun's neighbour in SemCor counts as much as this many words of glosses"""
-LIST_WEIGHT = 0.4
+LIST_WEIGHT = 0.1
 """what one lemma of the listed synsets counts beside one tagged noun of SemCor"""
 LISTED_LEAD = 32
 """score by which a sense that captions mean is put above the others"""
