@@ -1,262 +1,104 @@
-"""Captions of any stored format as one kind of Spark DataFrame.
+"""Captions of any stored format as batches of rows.
 
-In: an `Inputs` and the options. Out: a DataFrame with a row for every row of the input, none dropped:
-
-    input string             the file, as it was listed
-    shard string
-    key string
-    captions array<binary>   the row's captions; bytes, because they may not be UTF-8
-    reason string            why the row cannot be labelled, null where it can as far as reading goes
+In: a `Piece` of an input file, and how to read it. Out: batches of `rows.ROWS`, a row for every row of the input, none
+dropped; after them, where the file cannot be read to its end, an `Unreadable`.
 """
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, BinaryType, StringType
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from pipeline import tars
 from pipeline.config import Label
-from pipeline.inputs import EXTENSION_PATTERN, SCHEME_PATTERN, Inputs
-from pipeline.session import one_partition_per_file
+from pipeline.csv_files import read_csv
+from pipeline.inputs import Inputs
+from pipeline.lines import read_jsonl, read_tsv
+from pipeline.parquet import read_parquet
+from pipeline.rows import Reading, require_columns
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
 
-COLUMNS = ("input", "shard", "key", "captions", "reason")
-KEY_DIGITS = 9
-COLUMN_REMEDY = "Name the columns with --caption-columns, --key-column and --shard-column."
-# Columns of a text format that this module adds to the record's own.
-OWN_COLUMNS = frozenset({"input", "line", "valid", "_corrupt"})
+HEADER_BYTES = 1 << 20
+TEXT_FORMATS = ("tsv", "csv", "jsonl")
 
 
-def read_captions(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
-    """Read the input files. Raises InputError for a column that is not there."""
-    if inputs.format == "webdataset":
-        frame = _read_tars(spark, inputs, options)
-    elif inputs.format == "tsv":
-        frame = _read_tsv(spark, inputs, options)
-    elif inputs.format == "csv":
-        frame = _read_csv(spark, inputs, options)
-    elif inputs.format == "jsonl":
-        frame = _read_jsonl(spark, inputs, options)
-    else:
-        frame = _read_parquet(spark, inputs, options)
-    missing = F.when(F.col("key").isNull(), "null_key")
-    if options.shard_column is not None:
-        missing = missing.when(F.col("shard").isNull(), "null_shard")
-    return frame.select(
-        "input",
-        F.coalesce("shard", _shard_of("input", inputs)).alias("shard"),
-        F.coalesce("key", F.lit("")).alias("key"),
-        "captions",
-        F.coalesce("reason", missing).alias("reason"),
-    )
+@dataclass(frozen=True)
+class Piece:
+    """An input file, or some row groups of one: what is read in one go."""
+
+    path: str
+    shard: str
+    """of rows that name none themselves"""
+    groups: tuple[int, ...] | None = None
+    """row groups of a Parquet file; None for all of any file"""
 
 
-def caption_list(
-    frame: DataFrame, columns: tuple[str, ...], *, remedy: str = "Name another --caption-columns."
-) -> Column:
-    """The captions of several columns, each text or a list of texts, as one array<binary> without nulls."""
-    arrays: list[Column] = []
-    for name in columns:
-        kind = frame.schema[name].dataType
-        column = frame[f"`{name}`"]
-        if isinstance(kind, (StringType, BinaryType)):
-            column = F.array(column)
-        elif not (isinstance(kind, ArrayType) and isinstance(kind.elementType, (StringType, BinaryType))):
-            raise InputError(
-                f"column {name!r}",
-                found=f"type {kind.simpleString()}",
-                wanted="text, or a list of texts",
-                remedy=remedy,
-            )
-        arrays.append(F.coalesce(column.cast("array<binary>"), F.array().cast("array<binary>")))
-    return F.filter(F.concat(*arrays), lambda caption: caption.isNotNull())
+class UnreadableFile(Exception):  # noqa: N818 - caught by the task, which knows what it means for the job
+    """A file that breaks off, or is not of its format. Rows before the break were read."""
 
 
-def require_columns(frame: DataFrame, names: tuple[str, ...], *, where: str, remedy: str = COLUMN_REMEDY) -> None:
-    """Raise InputError, listing the columns there are, if one of `names` is missing."""
-    for name in names:
-        if name not in frame.columns:
-            raise InputError(
-                where,
-                found=f"columns {', '.join(frame.columns)}",
-                wanted=f"a column {name!r}",
-                remedy=remedy,
-            )
+def read_piece(piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Batches of `rows.ROWS`.
 
-
-def _read_parquet(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
-    sidecars = inputs.format == "img2dataset"
-    key = options.key_column or ("key" if sidecars else None)
-    captions = options.caption_columns or ("caption",)
-    frame = spark.read.parquet(*(file.path for file in inputs.files))
-    needed = (*captions, *([key] if key else []), *([options.shard_column] if options.shard_column else []))
-    require_columns(frame, needed, where=inputs.files[0].path)
-    reason = F.lit(None).cast("string")
-    if sidecars and "status" in frame.columns:
-        # img2dataset writes a row for every URL; those it could not download have no image to train on.
-        reason = F.when(
-            ~F.col("status").eqNullSafe("success"), F.concat(F.lit("status:"), F.coalesce("status", F.lit("null")))
-        )
-    number = F.lpad(F.col("_metadata.row_index").cast("string"), KEY_DIGITS, "0")
-    return frame.select(
-        _listed_path("_metadata.file_path", inputs),
-        (F.col(f"`{key}`").cast("string") if key else number).alias("key"),
-        _optional(options.shard_column),
-        caption_list(frame, captions).alias("captions"),
-        reason.alias("reason"),
-    )
-
-
-def _read_tars(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
-    columns = options.caption_columns or ("txt",)
-    paths = spark.createDataFrame([(file.path,) for file in inputs.files], "input string")
-
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return tars.read_tars(batches, columns)
-
-    samples = paths.repartition(len(inputs.files), "input").mapInArrow(read, tars.DDL)
-    return samples.withColumn("shard", F.lit(None).cast("string"))
-
-
-def _read_tsv(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
-    """Tab-separated lines without quoting, as img2dataset, CC3M and LAION have them."""
-    columns = options.columns or tuple(_common_header(inputs).split("\t"))
-    _refuse_repeated(columns, where=inputs.files[0].path)
-    needed = _needed(options)
-    lines = _numbered_lines(spark, inputs)
-    if not options.columns:
-        lines = lines.where("line > 0").withColumn("line", F.col("line") - 1)
-    fields = F.split("value", "\t", -1)
-    record = lines.select(
-        "input",
-        "line",
-        F.is_valid_utf8("value").alias("valid"),
-        *(F.get(fields, F.lit(place)).alias(name) for place, name in enumerate(columns) if name in needed),
-    )
-    return _records(record, inputs, options, malformed=F.lit(False))
-
-
-def _read_jsonl(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
-    """One JSON object per line; a caption field may hold a text or a list of texts."""
-    captions = options.caption_columns or ("caption",)
-    names = dict.fromkeys([*captions, *filter(None, (options.key_column, options.shard_column)), "_corrupt"])
-    schema = ", ".join(f"`{name}` string" for name in names)
-    parsed = F.from_json("value", schema, {"columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"})
-    lines = _numbered_lines(spark, inputs).where(F.length(F.trim("value")) > 0)
-    record = lines.select("input", "line", F.is_valid_utf8("value").alias("valid"), parsed.alias("record"))
-    record = record.select("input", "line", "valid", "record.*")
-    # A list stands in a text column as JSON; a caption that only looks like one ("[Explored] dog") stays a text.
-    for name in captions:
-        text = F.col(f"`{name}`")
-        listed = F.when(text.startswith("["), F.from_json(text, "array<string>"))
-        record = record.withColumn(name, F.coalesce(listed, F.when(text.isNotNull(), F.array(text))))
-    return _records(record, inputs, options, malformed=F.col("_corrupt").isNotNull())
-
-
-def _read_csv(spark: SparkSession, inputs: Inputs, options: Label) -> DataFrame:
-    """Comma-separated values with quotes, which may hold line breaks (RFC 4180)."""
-    one_partition_per_file(spark)
-    columns = options.columns
-    if not columns:
-        _common_header(inputs)
-    reader = spark.read.options(multiLine=True, escape='"', header=not columns, enforceSchema=True)
-    if columns:
-        reader = reader.schema(", ".join(f"`{name}` string" for name in columns))
-    frame = reader.csv([file.path for file in inputs.files])
-    _refuse_repeated(tuple(frame.columns), where=inputs.files[0].path)
-    names = [name for name in frame.columns if name in _needed(options)]
-    record = _numbered(frame.select(_listed_path("_metadata.file_path", inputs), *(f"`{name}`" for name in names)))
-    # The CSV reader decodes text itself and leaves U+FFFD where bytes were not UTF-8.
-    broken = F.concat_ws("", *(F.col(f"`{name}`") for name in names)).contains("\ufffd")
-    return _records(record.withColumn("valid", ~broken), inputs, options, malformed=F.lit(False))
-
-
-def _records(record: DataFrame, inputs: Inputs, options: Label, *, malformed: Column) -> DataFrame:
-    """Rows of a text format: columns input, line, valid and the record's own."""
-    captions = options.caption_columns or ("caption",)
-    named = tuple(filter(None, (options.key_column, options.shard_column)))
-    require_columns(record.drop("input", "line", "valid"), (*captions, *named), where=inputs.files[0].path)
-    number = F.lpad(F.col("line").cast("string"), KEY_DIGITS, "0")
-    return record.select(
-        "input",
-        (F.col(f"`{options.key_column}`") if options.key_column else number).alias("key"),
-        _optional(options.shard_column),
-        caption_list(record, captions).alias("captions"),
-        F.when(~F.col("valid"), "not_utf8").when(malformed, "malformed_record").alias("reason"),
-    )
-
-
-def _numbered_lines(spark: SparkSession, inputs: Inputs) -> DataFrame:
-    """input, value (the line's bytes as a string), line (from 0 in each file)."""
-    one_partition_per_file(spark)
-    # Spark's own default breaks lines at a lone carriage return too, which captions hold.
-    frame = spark.read.option("lineSep", "\n").text([file.path for file in inputs.files])
-    # Trimming works on bytes; a regular expression would replace those that are not UTF-8 before they are noticed.
-    value = F.rtrim("value", F.lit("\r")).alias("value")
-    return _numbered(frame.select(_listed_path("_metadata.file_path", inputs), value))
-
-
-def _numbered(frame: DataFrame) -> DataFrame:
-    """Add line: the row's number in its file. The frame's partitions must be whole files."""
-
-    def number(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        current, line = None, 0
-        for batch in batches:
-            numbers = np.empty(len(batch), dtype=np.int64)
-            for row, path in enumerate(batch.column("input").to_pylist()):
-                if path != current:
-                    current, line = path, 0
-                numbers[row] = line
-                line += 1
-            yield batch.append_column("line", pa.array(numbers))
-
-    columns = ", ".join(f"`{name}` {kind}" for name, kind in frame.dtypes)
-    return frame.mapInArrow(number, f"{columns}, line bigint")
-
-
-def _listed_path(column: str, inputs: Inputs) -> Column:
-    """The listed path of Spark's file path, which is a URI with escapes: file:/a%20b -> /a b."""
-    escaped = F.replace(F.col(column), F.lit("+"), F.lit("%2B"))
-    decoded = F.url_decode(escaped)
-    if "://" not in inputs.files[0].path:
-        decoded = F.regexp_replace(decoded, SCHEME_PATTERN, "")
-    return decoded.alias("input")
-
-
-def _shard_of(column: str, inputs: Inputs) -> Column:
-    """`Inputs.shard_of` in SQL."""
-    bare = F.regexp_replace(F.col(column), SCHEME_PATTERN, "")
-    if inputs.common_folder is not None:
-        inside = F.substr(bare, F.lit(len(inputs.common_folder) + 1))
-    else:
-        inside = F.regexp_extract(bare, "([^/]*)$", 1)
-    return F.regexp_replace(inside, EXTENSION_PATTERN, "")
-
-
-def _optional(column: str | None) -> Column:
-    value = F.col(f"`{column}`").cast("string") if column else F.lit(None).cast("string")
-    return value.alias("shard")
-
-
-def _needed(options: Label) -> set[str]:
-    """Columns of the input that the job reads; the others may have any name. Raises InputError for a reserved one."""
-    needed = set(options.caption_columns or ("caption",)) | set(
-        filter(None, (options.key_column, options.shard_column))
-    )
-    if clash := needed & OWN_COLUMNS:
+    Raises UnreadableFile where the file's content cannot be read, after the rows that could; InputError for a missing
+    column; and what the file system raises for a file that cannot be opened.
+    """
+    filesystem, path = filesystem_of(piece.path)
+    if filesystem.get_file_info(path).type != pafs.FileType.File:
         raise InputError(
-            f"column {min(clash)!r}",
-            found="a name that the job uses itself",
-            wanted=f"another name than {', '.join(sorted(OWN_COLUMNS))}",
-            remedy="Name the columns otherwise with --columns, or rename this one.",
+            piece.path, found="no such file", wanted="the file that was listed", remedy="Put it back, or begin anew."
         )
-    return needed
+    with filesystem.open_input_file(path) as file:
+        try:
+            yield from _read(file, piece, reading)
+        except (pa.ArrowInvalid, OSError, tarfile.ReadError) as error:
+            raise UnreadableFile(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def _read(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
+    if reading.format in ("parquet", "img2dataset"):
+        parquet = pq.ParquetFile(file)
+        groups = range(parquet.metadata.num_row_groups) if piece.groups is None else piece.groups
+        yield from read_parquet(parquet, piece.path, groups, reading)
+    elif reading.format == "webdataset":
+        yield from tars.read_tar(file, reading.captions)
+    else:
+        stream = pa.CompressedInputStream(file, "gzip") if piece.path.endswith(".gz") else file
+        if reading.format == "tsv":
+            yield from read_tsv(stream, piece.path, 0, reading)
+        elif reading.format == "jsonl":
+            yield from read_jsonl(stream, piece.path, 0, reading)
+        else:
+            yield from read_csv(stream, piece.path, reading)
+
+
+def reading_of(options: Label, inputs: Inputs) -> Reading:
+    """How the job's files are to be read, found out from the first of them and checked.
+
+    Raises InputError for a column that is not there, or twice, and for text files of different headers.
+    """
+    sidecars = inputs.format == "img2dataset"
+    reading = Reading(
+        format=inputs.format,
+        captions=options.caption_columns or (("txt",) if inputs.format == "webdataset" else ("caption",)),
+        key=options.key_column or ("key" if sidecars else None),
+        shard=options.shard_column,
+        strict=options.strict,
+    )
+    if inputs.format not in ("tsv", "csv"):
+        return reading
+    header = not options.columns
+    separator = "\t" if inputs.format == "tsv" else ","
+    columns = options.columns or tuple(name.strip('"') for name in _common_header(inputs).split(separator))
+    _refuse_repeated(columns, where=inputs.files[0].path)
+    require_columns(columns, reading.needed, where=inputs.files[0].path)
+    return Reading(**{**vars(reading), "columns": columns, "header": header})
 
 
 def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
@@ -269,26 +111,27 @@ def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
 
 def _common_header(inputs: Inputs) -> str:
     """The first line, which must be the same in every file: columns are found by its names."""
-    headers = {_first_line(file.path): file.path for file in reversed(inputs.files)}
     first = _first_line(inputs.files[0].path)
-    for header, path in headers.items():
-        if header != first:
+    for file in inputs.files[1:]:
+        header = _first_line(file.path)
+        if header is not None and header != first:
             raise InputError(
-                path,
+                file.path,
                 found=f"header {header[:200]!r}",
-                wanted=f"{first[:200]!r}, as in {inputs.files[0].path}",
+                wanted=f"{(first or '')[:200]!r}, as in {inputs.files[0].path}",
                 remedy="Label files of another header in a job of their own, or name the columns with --columns.",
             )
-    return first
+    return first or ""
 
 
-def _first_line(path: str) -> str:
+def _first_line(path: str) -> str | None:
+    """The first line; None where the file cannot be read, which is for the task that reads it to say."""
     filesystem, inner = filesystem_of(path)
-    with filesystem.open_input_stream(inner) as stream:
-        head = b""
-        while b"\n" not in head and (block := stream.read(1 << 16)):
-            head += block
-            if len(head) > 1 << 20:
-                break
-    line: str = head.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8-sig", "replace")
-    return line
+    head = b""
+    try:
+        with filesystem.open_input_stream(inner) as stream:
+            while b"\n" not in head and len(head) <= HEADER_BYTES and (block := stream.read(1 << 16)):
+                head += block
+    except OSError:
+        return None
+    return head.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8-sig", "replace")

@@ -39,6 +39,12 @@ class Label:
     """longer captions are rejected, not labelled"""
     rows_per_file: int = 5_000_000
     """rows of one part file, about"""
+    strict: bool = False
+    """fail at the first file that cannot be read, instead of naming it among the rejects"""
+    extend: bool = False
+    """add the files that a finished label directory does not hold yet"""
+    log: Path | None = None
+    """file to append a line of JSON to for every step of the job"""
     labeler: LabelerName = "catlip"
     """catlip is ours; spacy takes its parts of speech from a spaCy pipeline; reference is the rule of CatLIP's released
     code. Both need packages of their own, on every worker, and are many times slower"""

@@ -1,79 +1,167 @@
 """Captions to label shards: the story of this room.
 
 In: `Label` options and a Spark session. Out: a finished label directory (vocab/FORMAT.md), and its manifest.
+
+The input files are listed once and cut into tasks. Each task reads some files, labels their captions and writes sorted
+part files of its own, then a small file that says so; Spark hands the tasks out, in waves, and runs those again whose
+executor died. A run that is given again goes on with the tasks that are not done. When all are, their counts are added
+up, files whose ranges overlap are merged, and the manifest makes it a label directory.
 """
 
 from __future__ import annotations
 
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+import pyarrow as pa
+import pyarrow.fs as pafs
+from pyspark.sql import SparkSession
 
-from pipeline.captions import read_captions
+from pipeline.captions import reading_of
 from pipeline.config import Label
 from pipeline.failures import explained
+from pipeline.finishing import account_of, refuse_all_rejected, remove_rest, write_finished
 from pipeline.inputs import Inputs, list_inputs
-from pipeline.labeling import LoadLabeler, label
-from pipeline.writing import (
-    check_written,
-    describe_files,
-    remove_staging,
-    removed_on_failure,
-    stage,
-    write_count_table,
-    write_parts,
-    write_rejects,
-)
+from pipeline.job import Owner, Plan, begun_plan, finished_tasks, owned, refuse_other_plan, write_plan
+from pipeline.labels import LoadLabeler
+from pipeline.ordering import in_order, merged, run_of_file
+from pipeline.planning import Task, plan_tasks
+from pipeline.progress import Progress
+from pipeline.task import Done, Job, run_task
 from vocab import wordnet
-from vocab.errors import InputError
-from vocab.label_shards import refuse_used_directory, write_manifest
-from vocab.labelers import load_labeler
-from vocab.manifest import InputFile, Manifest
+from vocab.errors import CatlipError, InputError, MismatchError, OutputExistsError
+from vocab.label_shards import LabelShards, refuse_used_directory
+from vocab.labelers import CaptionLabeler, load_labeler
+from vocab.manifest import MANIFEST, InputFile, Manifest
+from vocab.storage import filesystem_of
+
+TASKS_PER_CORE_AND_WAVE = 16
+POLL_SECONDS = 0.5
+# What the result does not depend on, or what the plan holds elsewhere.
+NOT_COMPARED = ("captions", "out", "master", "extend", "log", "strict")
 
 
 def label_captions(spark: SparkSession, options: Label) -> Manifest:
     """Label every caption of the input, once.
 
-    Raises OutputExistsError if the output directory holds anything, InputError for an input that cannot be read or
-    whose every row was rejected, FormatError if the account of rows does not close, and what `load_labeler` raises.
-    Until the manifest is written, at the very end, the directory is no label directory.
+    Goes on with a job that was begun in the output directory by the same options on the same files. Raises
+    OutputExistsError if the directory holds anything else or another run is at work in it, MismatchError if a file, an
+    option or the labeler changed since the job began, InputError for an input that cannot be read or whose every row
+    was rejected, FormatError if the account of rows does not close, and what `load_labeler` raises.
     """
-    refuse_used_directory(options.out)
-    inputs = list_inputs(options.captions, options.format)
-    load = labeler_of(options)
-    labeler = load()
     out = options.out.rstrip("/")
+    base = base_of(out, options)
+    begun = begun_plan(out)
+    if begun is None and base is None:
+        refuse_used_directory(out)
+    inputs = new_inputs(list_inputs(options.captions, options.format), base)
+    load = labeler_of(options)
+    plan = plan_of(options, inputs, load(), cores=spark.sparkContext.defaultParallelism)
+    if base is not None:
+        refuse_other_base(out, base, plan)
+    if begun is not None:
+        refuse_other_plan(out, begun, plan)
+        plan = begun
+    reading = reading_of(options, inputs)
+    job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file)
 
-    with removed_on_failure(out), explained():
-        captions = read_captions(spark, inputs, options)
-        rows = stage(add_labels(captions, options.max_caption_bytes, load), out)
-        account = account_of_rows(rows, inputs)
-        refuse_all_rejected(rows, account)
-        labelled, empty, rejected = (sum(getattr(f, n) for f in account) for n in ("labelled", "empty", "rejected"))
-
-        write_parts(rows, out, total=labelled + empty, rows_per_file=options.rows_per_file)
-        write_rejects(rows, out)
-        write_count_table(rows, out)
-        files = describe_files(spark, out)
-        check_written(files, written=labelled + empty, rejected=rejected, out=out)
-
-    manifest = Manifest(
-        labeler=labeler.name,
-        labeler_fingerprint=labeler.fingerprint,
-        wordnet=wordnet.load().version,
-        files=files,
-        rows=sum(file.rows for file in account),
-        labelled=labelled,
-        empty=empty,
-        rejected=rejected,
-        inputs=account,
-        config=config_of(options) | {"format": inputs.format},
-    )
-    remove_staging(out)
-    write_manifest(out, manifest)
+    with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(out, is_new=begun is None and base is None):
+        if begun is None:
+            write_plan(out, plan)
+        with explained():
+            finished = run_tasks(spark, plan, job, owner, options)
+            account = account_of(plan, finished)
+            refuse_all_rejected(out, account, finished)
+            runs = [run for done in finished for run in done.parts]
+            runs += [run_of_file(file) for file in base.files if file.path.startswith("part-")] if base else []
+            describe(spark, "merge")
+            parts = [
+                part
+                for group in in_order(runs)
+                for part in merged(spark, group, out, rows_per_file=options.rows_per_file)
+            ]
+        owner.check()
+        manifest = write_finished(out, plan, finished, parts, base=base)
+    remove_rest(out, manifest)
     return manifest
+
+
+def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: Label) -> list[Done]:
+    """Run the tasks that are not done, wave by wave; what every task did, in their order."""
+    finished = finished_tasks(job.out)
+    pending = [task for task in plan.tasks if task.number not in finished]
+    progress = Progress(plan.tasks, log=options.log)
+    progress.found(finished.values())
+    progress.note("begin", tasks=len(plan.tasks), found_done=len(finished), inputs=len(plan.inputs))
+    size = TASKS_PER_CORE_AND_WAVE * max(1, spark.sparkContext.defaultParallelism)
+    waves = [pending[start : start + size] for start in range(0, len(pending), size)]
+    for number, wave in enumerate(waves, start=1):
+        progress.wave = f"wave {number} of {len(waves)}"
+        describe(spark, f"label: {progress.wave}, tasks {wave[0].number} to {wave[-1].number}")
+        with watched(job.out, owner, progress):
+            for done in run_wave(spark, wave, job):
+                finished[done.task] = done
+                progress.task_done(done)
+        progress.note("wave", wave=number, waves=len(waves), tasks=len(wave))
+        progress.show(always=number == len(waves))
+    return [finished[task.number] for task in plan.tasks]
+
+
+def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
+    """One Spark job: a partition for each task. A task whose executor dies is run again, under other file names."""
+    tasks = tuple(wave)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            texts = [run_task(tasks[number], job).to_json() for number in batch.column(0).to_pylist()]
+            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["done"])
+
+    rows = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(run, "done string").collect()
+    return [Done.from_json(row["done"]) for row in rows]
+
+
+@contextmanager
+def watched(out: str, owner: Owner, progress: Progress) -> Iterator[None]:
+    """Renew the claim and show how far the wave is while the block runs."""
+    ended = threading.Event()
+    lost: list[CatlipError] = []
+
+    def watch() -> None:
+        while not ended.wait(POLL_SECONDS):
+            try:
+                owner.renew()
+                for done in finished_tasks(out).values():
+                    progress.task_done(done)
+                progress.show()
+            except CatlipError as error:
+                lost.append(error)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if lost:
+        raise lost[0]
+
+
+def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler, *, cores: int) -> Plan:
+    """What this command is to make of what it finds."""
+    return Plan(
+        config=config_of(options) | {"format": inputs.format, "common_folder": inputs.common_folder},
+        labeler=labeler.name,
+        fingerprint=labeler.fingerprint,
+        wordnet=wordnet.load().version,
+        inputs=inputs.files,
+        tasks=plan_tasks(inputs, cores=cores),
+    )
 
 
 def labeler_of(options: Label) -> LoadLabeler:
@@ -82,57 +170,81 @@ def labeler_of(options: Label) -> LoadLabeler:
 
 
 def config_of(options: Label) -> dict[str, object]:
-    """The options as JSON holds them."""
-    return asdict(options) | {"wordnet": None if options.wordnet is None else str(options.wordnet)}
+    """The options that the result depends on, as JSON holds them."""
+    config = {name: value for name, value in asdict(options).items() if name not in NOT_COMPARED}
+    return config | {"wordnet": None if options.wordnet is None else str(options.wordnet)}
 
 
-def add_labels(captions: DataFrame, max_caption_bytes: int, load: LoadLabeler) -> DataFrame:
-    """input, shard, key, synsets, reason: synsets are null exactly where there is a reason not to label."""
-    labelled = captions.withColumn("labelled", label(F.col("captions"), max_caption_bytes, load))
-    reason = F.coalesce(F.col("reason"), F.col("labelled.reason"))
-    return labelled.select(
-        "input",
-        "shard",
-        "key",
-        F.when(reason.isNull(), F.col("labelled.synsets")).alias("synsets"),
-        reason.alias("reason"),
-    )
+def base_of(out: str, options: Label) -> Manifest | None:
+    """The manifest of the finished directory that is to be extended; None for a new one.
 
-
-def account_of_rows(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
-    """The input files with what became of their rows; a file without rows keeps its zeros."""
-    counted = rows.groupBy("input").agg(
-        F.count("*").alias("rows"),
-        F.count_if(F.size("synsets") > 0).alias("labelled"),
-        F.count_if(F.size("synsets") == 0).alias("empty"),
-        F.count_if(F.col("reason").isNotNull()).alias("rejected"),
-    )
-    found = {row["input"]: row.asDict() for row in counted.collect()}
-    account = []
-    for file in inputs.files:
-        numbers = found.pop(file.path, {})
-        numbers.pop("input", None)
-        account.append(replace(file, **numbers))
-    if found:
-        raise InputError(
-            next(iter(found)),
-            found="rows of a file that was not listed",
-            wanted="rows of the listed files only",
-            remedy="The input changed while it was read; run again into a new directory.",
+    Raises OutputExistsError for a finished directory without --extend.
+    """
+    filesystem, root = filesystem_of(out)
+    if filesystem.get_file_info(f"{root}/{MANIFEST}").type != pafs.FileType.File:
+        return None
+    if not options.extend:
+        raise OutputExistsError(
+            out,
+            found="a finished label directory",
+            wanted="an empty or new directory, or one whose job was stopped",
+            remedy="Choose another output directory, or add new input files to it with --extend.",
         )
-    return tuple(account)
+    return LabelShards.open(out, checksums=False).manifest
 
 
-def refuse_all_rejected(rows: DataFrame, account: tuple[InputFile, ...]) -> None:
-    """Raise InputError if there is no row, or none that could be labelled: the options or the input must be wrong."""
-    total = sum(file.rows for file in account)
-    rejected = sum(file.rejected for file in account)
-    if rejected < total:
-        return
-    reasons = rows.groupBy("reason").count().orderBy(F.desc("count"), "reason").limit(3).collect()
-    raise InputError(
-        account[0].path if len(account) == 1 else f"{len(account)} input files",
-        found="no rows" if total == 0 else ", ".join(f"{row['count']:,} rows {row['reason']}" for row in reasons),
-        wanted="at least one row with a caption",
-        remedy="Check --format, --caption-columns and --columns.",
+def new_inputs(inputs: Inputs, base: Manifest | None) -> Inputs:
+    """The files that the finished directory does not hold. Raises MismatchError for one that changed since."""
+    if base is None:
+        return inputs
+    held = {file.path: file for file in base.inputs}
+    new: list[InputFile] = []
+    for file in inputs.files:
+        old = held.get(file.path)
+        if old is None:
+            new.append(file)
+        elif (old.size, old.modified) != (file.size, file.modified):
+            raise MismatchError(
+                file.path,
+                found=f"{file.size:,} bytes of {file.modified}",
+                wanted=f"{old.size:,} bytes of {old.modified}, as when it was labelled",
+                remedy="Label the changed corpus into a new directory.",
+            )
+    if not new:
+        raise InputError(
+            "--extend", found="no new input file", wanted="some", remedy="The directory holds all of them already."
+        )
+    return replace(inputs, files=tuple(new))
+
+
+def refuse_other_base(out: str, base: Manifest, plan: Plan) -> None:
+    """Raise MismatchError unless the directory was made by the same labeler and options."""
+    as_plan = Plan(
+        config={name: base.config.get(name) for name in plan.config},
+        labeler=base.labeler,
+        fingerprint=base.labeler_fingerprint,
+        wordnet=base.wordnet,
+        inputs=plan.inputs,
+        tasks=(),
     )
+    refuse_other_plan(out, as_plan, plan)
+
+
+def describe(spark: SparkSession, what: str) -> None:
+    """What Spark's own pages call the jobs that follow."""
+    spark.sparkContext.setJobDescription(what)
+
+
+@contextmanager
+def removed_on_failure(out: str, *, is_new: bool) -> Iterator[None]:
+    """If the block fails by an error of ours before any work worth keeping, leave room for the corrected command.
+
+    Kept is what a job had begun before, and a directory in which tasks labelled something.
+    """
+    try:
+        yield
+    except CatlipError:
+        if is_new and not any(done.parts for done in finished_tasks(out).values()):
+            filesystem, root = filesystem_of(out)
+            filesystem.delete_dir(root)
+        raise

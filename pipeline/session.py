@@ -19,7 +19,6 @@ from pyspark.sql import SparkSession
 from vocab.errors import MissingRequirementError
 
 JAVA_VERSION = 17
-ONE_FILE_BYTES = 1 << 40
 
 
 @contextmanager
@@ -44,7 +43,7 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
         builder.config("spark.ui.showConsoleProgress", "true")
         .config("spark.sql.session.timeZone", "UTC")
         # A batch must be small enough that a few Python workers hold theirs, and large enough to encode words once.
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "16384")
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "32768")
         .config("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         .getOrCreate()
     )
@@ -53,15 +52,6 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
         yield session
     finally:
         session.stop()
-
-
-def one_partition_per_file(spark: SparkSession) -> None:
-    """Make Spark read every file whole in one task, so that a row's number in its file is known.
-
-    A file opens a new partition because opening one is declared to cost as much as a partition may hold.
-    """
-    spark.conf.set("spark.sql.files.maxPartitionBytes", str(ONE_FILE_BYTES))
-    spark.conf.set("spark.sql.files.openCostInBytes", str(ONE_FILE_BYTES))
 
 
 def check_java() -> None:

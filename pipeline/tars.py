@@ -1,6 +1,6 @@
 """Captions out of WebDataset tars: headers and text members are read, images are skipped.
 
-In: the path of a tar. Out: a row per sample (key, captions, reason), in Arrow batches.
+In: an open tar. Out: batches of `rows.ROWS`, a row for each sample.
 
     000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...   a sample's members share the name to the first dot
 """
@@ -8,27 +8,16 @@ In: the path of a tar. Out: a row per sample (key, captions, reason), in Arrow b
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from vocab.errors import InputError
-from vocab.storage import filesystem_of
+from pipeline.rows import BATCH_ROWS, batch_of
 from vocab.tars import BrokenTar, Member, split_name, walk
 
-SCHEMA = pa.schema(
-    [
-        ("input", pa.string()),
-        ("key", pa.string()),
-        ("captions", pa.list_(pa.binary())),
-        ("reason", pa.string()),
-    ]
-)
-DDL = "input string, key string, captions array<binary>, reason string"
-BATCH_ROWS = 4096
 # A text member larger than this is no caption; reading it could exhaust a worker's memory.
 MAX_MEMBER_BYTES = 16 << 20
 
@@ -42,44 +31,37 @@ class Sample:
     reason: str | None = None
 
 
-def read_tars(batches: Iterator[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """For `mapInArrow`: tar paths in (column "input"), samples out. `columns`: member extensions, or json.FIELD."""
-    for batch in batches:
-        for path in batch.column("input").to_pylist():
-            rows: list[Sample] = []
-            for sample in read_samples(path, columns):
-                rows.append(sample)
-                if len(rows) == BATCH_ROWS:
-                    yield _batch(path, rows)
-                    rows = []
-            yield _batch(path, rows)
+def read_tar(stream: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Samples of one tar. `columns`: members' extensions, or json.FIELD.
 
-
-def read_samples(path: str, columns: Sequence[str]) -> Iterator[Sample]:
-    """Samples of one tar. An archive that breaks off ends with a sample of reason "truncated_tar".
-
-    Raises InputError for a file that is no tar from its first byte.
+    An archive that breaks off ends with a sample of reason "truncated_tar". Raises tarfile.ReadError for a file that is
+    no tar from its first byte.
     """
-    filesystem, inner = filesystem_of(path)
+    samples = read_samples(stream, columns)
+    while rows := list(islice(samples, BATCH_ROWS)):
+        yield batch_of(
+            pa.array([row.key for row in rows], pa.string()),
+            pa.array([row.captions for row in rows], pa.list_(pa.binary())),
+            reasons=pa.array([row.reason for row in rows], pa.string()),
+        )
+
+
+def read_samples(stream: BinaryIO, columns: Sequence[str]) -> Iterator[Sample]:
+    """The samples one after another, as `read_tar` has them."""
     sample: Sample | None = None
-    with filesystem.open_input_file(inner) as stream:
-        try:
-            for member in walk(stream):
-                key, extension = split_name(member.name)
-                if sample is None or key != sample.key:
-                    if sample is not None:
-                        yield _closed(sample)
-                    sample = Sample(key)
-                _take(stream, member, extension, columns, sample)
-        except BrokenTar as broken:
-            key, _ = split_name(broken.name)
-            if sample is not None and sample.key != key:
-                yield _closed(sample)
-            sample = Sample(key, reason="truncated_tar")
-        except tarfile.ReadError as error:
-            raise InputError(
-                path, found=f"no tar ({error})", wanted="a WebDataset tar", remedy="Download it again, or leave it out."
-            ) from error
+    try:
+        for member in walk(stream):
+            key, extension = split_name(member.name)
+            if sample is None or key != sample.key:
+                if sample is not None:
+                    yield _closed(sample)
+                sample = Sample(key)
+            _take(stream, member, extension, columns, sample)
+    except BrokenTar as broken:
+        key, _ = split_name(broken.name)
+        if sample is not None and sample.key != key:
+            yield _closed(sample)
+        sample = Sample(key, reason="truncated_tar")
     if sample is not None:
         yield _closed(sample)
 
@@ -118,9 +100,3 @@ def _closed(sample: Sample) -> Sample:
     if not sample.captions and sample.reason is None:
         sample.reason = "no_caption"
     return sample
-
-
-def _batch(path: str, rows: list[Sample]) -> pa.RecordBatch:
-    columns = [[path] * len(rows), [r.key for r in rows], [r.captions for r in rows], [r.reason for r in rows]]
-    arrays = [pa.array(column, type_) for column, type_ in zip(columns, SCHEMA.types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

@@ -121,12 +121,10 @@ def test_files_of_two_headers_are_refused(spark: Any, tmp_path: Path) -> None:
             run(spark, (tmp_path / f"a.{kind}", tmp_path / f"b.{kind}"))
 
 
-def test_a_repeated_or_reserved_column_is_refused(spark: Any, tmp_path: Path) -> None:
+def test_a_repeated_column_is_refused(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("caption\tcaption\ndog\tcat\n")
     with pytest.raises(InputError, match="two columns 'caption'"):
         run(spark, tmp_path / "a.tsv")
-    with pytest.raises(InputError, match="column 'line': found a name that the job uses itself"):
-        run(spark, tmp_path / "a.tsv", columns=("line", "x"), caption_columns=("line",))
 
 
 def test_a_file_name_with_the_signs_of_a_glob_is_refused(spark: Any, tmp_path: Path) -> None:
@@ -268,7 +266,7 @@ def test_a_tar_that_breaks_off_inside_a_header_is_no_whole_tar(spark: Any, tmp_p
 
 def test_a_file_that_is_no_tar_is_named(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(b"<html>404</html>" * 100)
-    with pytest.raises(InputError, match=r"0\.tar: found no tar"):
+    with pytest.raises(InputError, match=r"0\.tar: found a file that cannot be read \(invalid header\)"):
         run(spark, tmp_path / "0.tar")
 
 

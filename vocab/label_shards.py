@@ -13,6 +13,7 @@ The manifest is written last. A directory without one is no label directory, wha
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -94,15 +95,15 @@ class LabelShards:
     @property
     def counts_sha256(self) -> str:
         """Checksum of counts.parquet: which corpus a vocabulary was counted from."""
-        return next(file.sha256 for file in self.manifest.files if file.path == COUNTS)
+        return self._named(COUNTS).sha256
 
     def counts(self) -> pa.Table:
         """counts.parquet: synset: int32, captions: int64."""
-        return self._read(COUNTS)
+        return self._read(self._named(COUNTS).path)
 
     def rejects(self) -> pa.Table:
         """rejects.parquet: shard, key, reason."""
-        return self._read(REJECTS)
+        return self._read(self._named(REJECTS).path)
 
     def read_shard(self, shard: str) -> pa.Table:
         """Rows of one shard as key: string, synsets: list<int32>, sorted by key; no rows if the labels lack the shard.
@@ -135,6 +136,11 @@ class LabelShards:
         """Every row of every part file; for tests and small corpora."""
         tables = [self._read(file.path).select(SCHEMA.names).cast(SCHEMA) for file in self._parts]
         return pa.concat_tables([SCHEMA.empty_table(), *tables])
+
+    def _named(self, name: str) -> LabelFile:
+        """The manifest's file of that name, or of that name with the number of an extension: counts-2.parquet."""
+        stem = name.removesuffix(".parquet")
+        return next(file for file in self.manifest.files if re.fullmatch(rf"{stem}(-\d+)?\.parquet", file.path))
 
     def _read(self, name: str, **options: Any) -> pa.Table:
         try:
@@ -195,9 +201,9 @@ def _shard_range(metadata: pq.FileMetaData) -> tuple[str | None, str | None]:
     return min((s.min for s in ranges), key=_utf8), max((s.max for s in ranges), key=_utf8)
 
 
-def write_counts(directory: str | Path, counts: pa.Table) -> None:
+def write_counts(directory: str | Path, counts: pa.Table, *, name: str = COUNTS) -> None:
     """Write counts.parquet, sorted by synset, so that the same counts give the same bytes."""
-    with write_whole(f"{directory}/{COUNTS}") as file:
+    with write_whole(f"{directory}/{name}") as file:
         pq.write_table(
             counts.select(COUNTS_SCHEMA.names).cast(COUNTS_SCHEMA).sort_by("synset"), file, compression="zstd"
         )

@@ -51,6 +51,8 @@ class InputFile:
     labelled: int = 0
     empty: int = 0
     rejected: int = 0
+    unreadable: str = ""
+    """why the file could not be read, or not to its end; "" where it was read whole"""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
         return pafs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100 - resolve() would follow links
     try:
-        # Hadoop writes file:/tmp/x where the standard writes file:///tmp/x.
-        filesystem, path = pafs.FileSystem.from_uri(re.sub(r"^file:/+", "file:///", str(place)))
+        # Hadoop writes file:/tmp/x where the standard writes file:///tmp/x, and s3a: where Arrow reads s3:.
+        uri = re.sub(r"^s3[an]:", "s3:", re.sub(r"^file:/+", "file:///", str(place)))
+        filesystem, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             place,

@@ -1,0 +1,93 @@
+"""Input files to tasks: who reads what, fixed before anything is read.
+
+In: the listed files. Out: `Task`s, each a run of neighbouring pieces in the order of their shards, large enough to be
+worth starting and small enough that all cores have some.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.captions import Piece
+from pipeline.inputs import Inputs
+from pipeline.parquet import split_groups
+from vocab.manifest import InputFile
+from vocab.storage import filesystem_of
+
+SPLIT_BYTES = 64 << 20
+"""a larger Parquet file is read by several tasks"""
+PIECE_ROWS = 1_000_000
+LEAST_WEIGHT, MOST_WEIGHT = 8 << 20, 256 << 20
+"""of a task, in bytes of captions or thereabouts"""
+TASKS_PER_CORE = 4
+TAR_SHARE = 100
+"""of a tar, this part or less is text; the rest is skipped"""
+GZIP_RATIO = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one Spark task labels."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+    weight: int
+    """bytes to read, about"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        pieces = [[piece.path, piece.shard, piece.groups] for piece in self.pieces]
+        return {"number": self.number, "pieces": pieces, "weight": self.weight}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Task:
+        """The inverse of `to_json`."""
+        pieces = tuple(
+            Piece(path, shard, None if groups is None else tuple(groups)) for path, shard, groups in content["pieces"]
+        )
+        return cls(content["number"], pieces, content["weight"])
+
+
+def plan_tasks(inputs: Inputs, *, cores: int) -> tuple[Task, ...]:
+    """Tasks in the order of shards. Only the footers of large Parquet files are read."""
+    pieces = sorted(
+        (weighed for file in inputs.files for weighed in _pieces(file, inputs)),
+        key=lambda weighed: (weighed[0].shard.encode(), weighed[0].groups or ()),
+    )
+    total = sum(weight for _, weight in pieces)
+    most = min(MOST_WEIGHT, max(LEAST_WEIGHT, total // max(1, cores * TASKS_PER_CORE)))
+    tasks: list[Task] = []
+    held: list[Piece] = []
+    weight = 0
+    for piece, of_piece in pieces:
+        if held and weight + of_piece > most:
+            tasks.append(Task(len(tasks), tuple(held), weight))
+            held, weight = [], 0
+        held.append(piece)
+        weight += of_piece
+    if held:
+        tasks.append(Task(len(tasks), tuple(held), weight))
+    return tuple(tasks)
+
+
+def _pieces(file: InputFile, inputs: Inputs) -> list[tuple[Piece, int]]:
+    """The pieces of a file with their weights."""
+    shard = inputs.shard_of(file.path)
+    if inputs.format == "webdataset":
+        return [(Piece(file.path, shard), file.size // TAR_SHARE)]
+    if inputs.format not in ("parquet", "img2dataset"):
+        return [(Piece(file.path, shard), file.size * (GZIP_RATIO if file.path.endswith(".gz") else 1))]
+    if file.size <= SPLIT_BYTES:
+        return [(Piece(file.path, shard), file.size)]
+    filesystem, path = filesystem_of(file.path)
+    try:
+        with filesystem.open_input_file(path) as stream:
+            runs = split_groups(pq.ParquetFile(stream).metadata, PIECE_ROWS)
+    except (pa.ArrowInvalid, OSError):
+        # The task that is to read it says what is wrong with it.
+        return [(Piece(file.path, shard), file.size)]
+    return [(Piece(file.path, shard, run), file.size // len(runs)) for run in runs]

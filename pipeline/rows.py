@@ -1,0 +1,113 @@
+"""Rows of captions as every reader of a stored format gives them, in Arrow batches.
+
+In: columns of one file. Out: batches of ROWS:
+
+    shard string             null where the file itself is the shard
+    key string               null where a key column has none: the row is rejected
+    captions list<binary>    the row's captions; bytes, because they may not be UTF-8
+    reason string            why the row cannot be labelled, null where it can as far as reading goes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.inputs import StoredFormat
+from vocab.errors import InputError
+
+BATCH_ROWS = 32_768
+"""rows that are read, and labelled, at once"""
+KEY_DIGITS = 9
+ROWS = pa.schema(
+    [("shard", pa.string()), ("key", pa.string()), ("captions", pa.list_(pa.binary())), ("reason", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a job are to be read: what travels to every task."""
+
+    format: StoredFormat
+    captions: tuple[str, ...]
+    """columns, or extensions of a tar's members"""
+    key: str | None
+    """column; None where a row's number is its key"""
+    shard: str | None
+    """column; None where the file is the shard"""
+    columns: tuple[str, ...] = ()
+    """names of the columns of a text format, from the options or from the header"""
+    header: bool = False
+    """whether the first line of a text file names its columns"""
+    strict: bool = False
+    """whether a file that cannot be read fails the job"""
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that are read, each once."""
+        return tuple(dict.fromkeys([*self.captions, *filter(None, (self.key, self.shard))]))
+
+
+def require_columns(names: Sequence[str], needed: Sequence[str], *, where: str) -> None:
+    """Raise InputError, listing the columns there are, if one that is needed is missing."""
+    for name in needed:
+        if name not in names:
+            raise InputError(
+                where,
+                found=f"columns {', '.join(names)}",
+                wanted=f"a column {name!r}",
+                remedy="Name the columns with --caption-columns, --key-column and --shard-column.",
+            )
+
+
+def row_keys(first: int, count: int) -> pa.StringArray:
+    """Numbers of `count` rows from `first` on as keys: nine digits at least, so that they sort as numbers do."""
+    numbers = pa.array(np.arange(first, first + count)).cast(pa.string())
+    return pc.utf8_lpad(numbers, KEY_DIGITS, "0")
+
+
+def caption_lists(columns: Sequence[pa.Array]) -> pa.ListArray:
+    """list<binary>: the captions of several columns, each text or a list of texts, row by row, without nulls."""
+    parts = [_flat(column) for column in columns]
+    rows = np.concatenate([row for row, _ in parts])
+    texts = pa.concat_arrays([text for _, text in parts])
+    if len(parts) > 1:
+        order = np.argsort(rows, kind="stable")
+        rows, texts = rows[order], texts.take(pa.array(order))
+    offsets = np.zeros(len(columns[0]) + 1, dtype=np.int32)
+    np.cumsum(np.bincount(rows, minlength=len(columns[0])), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), texts)
+
+
+def _flat(column: pa.Array) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], pa.BinaryArray]:
+    """The texts of a column that are not null, and the row of each."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        rows = np.asarray(pc.list_parent_indices(column), dtype=np.int64)
+        texts = column.flatten()
+    else:
+        rows, texts = np.arange(len(column)), column
+    texts = texts.cast(pa.binary())
+    if texts.null_count:
+        there = texts.is_valid()
+        rows, texts = rows[np.asarray(there)], texts.filter(there)
+    return rows, texts
+
+
+def batch_of(
+    keys: pa.Array, captions: pa.ListArray, *, shards: pa.Array | None = None, reasons: pa.Array | None = None
+) -> pa.RecordBatch:
+    """Columns as a batch of ROWS; what is left out is null."""
+    nothing = pa.nulls(len(keys), pa.string())
+    return pa.RecordBatch.from_arrays(
+        [nothing if shards is None else shards, keys, captions, nothing if reasons is None else reasons], schema=ROWS
+    )
+
+
+def rejected(keys: Sequence[str], reason: str) -> pa.RecordBatch:
+    """Rows of which nothing but the key is known."""
+    captions = pa.array([[]] * len(keys), pa.list_(pa.binary()))
+    return batch_of(pa.array(keys, pa.string()), captions, reasons=pa.array([reason] * len(keys), pa.string()))

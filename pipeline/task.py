@@ -1,0 +1,209 @@
+"""One task of the job: pieces of input files to finished label files. Runs on an executor, needs no Spark.
+
+In: a `Task`, and the `Job` that all tasks share. Out: its files in the output directory, under names that no other try
+of the same task uses, and a `Done` that names them. Whoever holds the `Done` believes it; files that no `Done` in use
+names are of a try that died, and nobody's.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.captions import Piece, UnreadableFile, read_piece
+from pipeline.labels import LoadLabeler, label_lists
+from pipeline.planning import Task
+from pipeline.rows import Reading
+from pipeline.runs import Run, RunWriter
+from vocab.errors import InputError
+from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, SCHEMA
+from vocab.manifest import InputFile
+from vocab.storage import write_whole
+
+JOB = "_job"
+UNREADABLE = "unreadable_file"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks share."""
+
+    out: str
+    reading: Reading
+    load: LoadLabeler
+    max_caption_bytes: int
+    rows_per_file: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a finished task wrote, and what became of each file's rows."""
+
+    task: int
+    parts: tuple[Run, ...]
+    rejects: tuple[Run, ...]
+    counts: str
+    """name of a file of synset, captions inside JOB"""
+    account: tuple[InputFile, ...]
+    """path, rows, labelled, empty, rejected, unreadable; size and time are the listing's"""
+    peak_mb: int
+    """memory of the process that ran it, at its peak so far"""
+
+    @property
+    def rows(self) -> int:
+        """Rows read."""
+        return sum(file.rows for file in self.account)
+
+    def to_json(self) -> str:
+        """As the marker file has it."""
+        content = {
+            "task": self.task,
+            "parts": [run.to_json() for run in self.parts],
+            "rejects": [run.to_json() for run in self.rejects],
+            "counts": self.counts,
+            "account": [asdict(file) for file in self.account],
+            "peak_mb": self.peak_mb,
+        }
+        return json.dumps(content) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Done:
+        """The inverse of `to_json`."""
+        content: dict[str, Any] = json.loads(text)
+        return cls(
+            task=content["task"],
+            parts=tuple(map(Run.from_json, content["parts"])),
+            rejects=tuple(map(Run.from_json, content["rejects"])),
+            counts=content["counts"],
+            account=tuple(InputFile(**file) for file in content["account"]),
+            peak_mb=content["peak_mb"],
+        )
+
+
+def run_task(task: Task, job: Job) -> Done:
+    """Label the task's pieces, write its files, then its marker. Raises InputError for what stops the whole job."""
+    pa.set_cpu_count(1)
+    directory = f"{job.out}/{JOB}"
+    counts = Counts()
+    account: list[InputFile] = []
+    with (
+        RunWriter(job.out, f"part-{task.number:05d}", SCHEMA, rows_per_file=job.rows_per_file) as parts,
+        RunWriter(
+            directory, f"rejects-{task.number:05d}", REJECTS_SCHEMA, rows_per_file=sys.maxsize, unique=False
+        ) as rejects,
+    ):
+        for piece in task.pieces:
+            account.append(label_piece(piece, job, parts, rejects, counts))
+        done = Done(
+            task=task.number,
+            parts=tuple(parts.close()),
+            rejects=tuple(rejects.close()),
+            counts=counts.write(directory, task.number),
+            account=tuple(account),
+            peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        )
+    with write_whole(f"{directory}/{marker_name(task.number)}") as file:
+        file.write(done.to_json().encode())
+    return done
+
+
+def marker_name(task: int) -> str:
+    """Of the file that says that a task is done."""
+    return f"task-{task:05d}.json"
+
+
+def label_piece(piece: Piece, job: Job, parts: RunWriter, rejects: RunWriter, counts: Counts) -> InputFile:
+    """Label one piece; its account. A file that cannot be read, or not to its end, is one rejected row more."""
+    labelled = empty = rejected = 0
+    unreadable = ""
+    try:
+        for batch in read_piece(piece, job.reading):
+            rows = label_batch(batch, piece.shard, job)
+            good = rows.filter(pc.is_null(rows["reason"])).select(SCHEMA.names)
+            bad = rows.filter(pc.is_valid(rows["reason"])).select(REJECTS_SCHEMA.names)
+            lengths = pc.list_value_length(good["synsets"])
+            without = pc.sum(pc.equal(lengths, 0)).as_py() or 0
+            labelled, empty, rejected = labelled + len(good) - without, empty + without, rejected + len(bad)
+            parts.add(good)
+            counts.add(good["synsets"])
+            if len(bad):
+                rejects.add(bad)
+    except UnreadableFile as error:
+        if job.reading.strict:
+            raise InputError(
+                piece.path,
+                found=f"a file that cannot be read ({error})",
+                wanted="a whole file of the format that its name tells",
+                remedy="Download it again, or leave it out of --captions, or leave out --strict.",
+            ) from error
+        unreadable = str(error)
+        rejected += 1
+        rejects.add(pa.table([[piece.shard], [""], [UNREADABLE]], schema=REJECTS_SCHEMA))
+    return InputFile(
+        path=piece.path, size=0, modified="", rows=labelled + empty + rejected,
+        labelled=labelled, empty=empty, rejected=rejected, unreadable=unreadable,
+    )  # fmt: skip
+
+
+def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
+    """shard, key, synsets, reason of a batch of `rows.ROWS`; synsets are null exactly where there is a reason."""
+    reasons = batch.column("reason")
+    reasons = pc.if_else(pc.is_null(batch.column("key")), pc.coalesce(reasons, pa.scalar("null_key")), reasons)
+    shards = batch.column("shard")
+    if job.reading.shard is not None:
+        reasons = pc.if_else(pc.is_null(shards), pc.coalesce(reasons, pa.scalar("null_shard")), reasons)
+    captions = batch.column("captions")
+    if reasons.null_count < len(reasons):
+        # What is rejected already need not be labelled: of web images, the third that could not be downloaded.
+        captions = pc.if_else(pc.is_null(reasons), captions, pa.scalar([], captions.type))
+    labels = label_lists(captions, job.max_caption_bytes, job.load)
+    reasons = pc.coalesce(reasons, labels.field("reason"))
+    synsets = pc.if_else(pc.is_null(reasons), labels.field("synsets"), pa.scalar(None, labels.field("synsets").type))
+    return pa.table(
+        {
+            "shard": pc.coalesce(shards, pa.scalar(shard)),
+            "key": pc.coalesce(batch.column("key"), pa.scalar("")),
+            "synsets": synsets,
+            "reason": reasons,
+        }
+    )
+
+
+class Counts:
+    """How many captions hold each synset, added up as batches pass by."""
+
+    def __init__(self) -> None:
+        self._held: list[pa.Table] = []
+
+    def add(self, synsets: pa.ChunkedArray) -> None:
+        """Take one batch's lists, whose synsets are unique, so that each row counts once for each."""
+        counted = pc.value_counts(synsets.combine_chunks().flatten())
+        self._held.append(pa.table([counted.field("values"), counted.field("counts")], schema=COUNTS_SCHEMA))
+        if len(self._held) >= 32:
+            self._held = [self.table()]
+
+    def table(self) -> pa.Table:
+        """synset, captions; sorted."""
+        return add_counts(self._held)
+
+    def write(self, directory: str, task: int) -> str:
+        """Write them to a file with a name of its own; the name."""
+        name = f"counts-{task:05d}-{secrets.token_hex(4)}.parquet"
+        with write_whole(f"{directory}/{name}") as file:
+            pq.write_table(self.table(), file, compression="zstd")
+        return name
+
+
+def add_counts(tables: list[pa.Table]) -> pa.Table:
+    """The sum of several tables of synset, captions; sorted by synset."""
+    every = pa.concat_tables([COUNTS_SCHEMA.empty_table(), *tables])
+    summed = every.group_by("synset").aggregate([("captions", "sum")]).rename_columns(COUNTS_SCHEMA.names)
+    return summed.cast(COUNTS_SCHEMA).sort_by("synset")
