@@ -10,8 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from vocab.labelers import CaptionLabeler, load_labeler
+from vocab.lexicon import sorted_unique
 
 RESULT_TYPE = pa.struct([("synsets", pa.list_(pa.int32())), ("reason", pa.string())])
 
@@ -42,7 +44,7 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
     return pa.StructArray.from_arrays([synsets, pa.array(reasons, pa.string())], fields=list(RESULT_TYPE))
 
 
-def _valid_utf8(texts: pa.BinaryArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _valid_utf8(texts: pa.BinaryArray) -> NDArray[np.bool_]:
     """[texts] whether each is UTF-8; one check of the whole batch unless it fails."""
     try:
         texts.cast(pa.string())
@@ -59,9 +61,20 @@ def _decodes(text: bytes) -> bool:
     return True
 
 
-def _union(lists: pa.ListArray, rows: np.ndarray[tuple[int], np.dtype[np.int64]], length: int) -> pa.ListArray:
+def _union(lists: pa.ListArray, rows: NDArray[np.int64], length: int) -> pa.ListArray:
     """Merge the lists of one row. `rows` [len(lists)] is ascending."""
+    if (np.diff(rows) > 0).all():
+        # One caption a row, as most corpora have it: nothing to merge.
+        sizes = np.zeros(length, dtype=np.int64)
+        sizes[rows] = np.asarray(pc.list_value_length(lists))
+        return pa.ListArray.from_arrays(pa.array(_offsets(sizes)), lists.flatten())
     parents = rows[np.asarray(pc.list_parent_indices(lists), dtype=np.int64)]
-    pairs = np.unique(parents << 32 | np.asarray(lists.flatten(), dtype=np.int64))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs >> 32, minlength=length))]).astype(np.int32)
+    pairs = sorted_unique(parents << 32 | np.asarray(lists.flatten(), dtype=np.int64))
+    offsets = _offsets(np.bincount(pairs >> 32, minlength=length))
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array((pairs & 0xFFFFFFFF).astype(np.int32)))
+
+
+def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int32]:
+    offsets = np.zeros(len(sizes) + 1, dtype=np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets

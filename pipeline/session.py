@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from pyspark.sql import SparkSession
 from vocab.errors import MissingRequirementError
 
 JAVA_VERSION = 17
+ROOMS_ZIP = "rooms.zip"
 
 
 @contextmanager
@@ -49,9 +52,30 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     )
     session.sparkContext.setLogLevel("ERROR")
     try:
-        yield session
+        with tempfile.TemporaryDirectory() as folder:
+            if not submitted and not session.sparkContext.master.startswith("local["):
+                # The executors have no checkout; spark-submit is given the same zip with --py-files.
+                session.sparkContext.addPyFile(str(zip_rooms(Path(folder) / ROOMS_ZIP)))
+            yield session
     finally:
         session.stop()
+
+
+def zip_rooms(target: Path) -> Path:
+    """Write what executors need of this checkout, vocab/ and pipeline/, to a zip; the same bytes from the same files."""
+    root = Path(__file__).resolve().parent.parent
+    files = sorted(
+        path
+        for room in ("vocab", "pipeline")
+        for path in (root / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files:
+            name = zipfile.ZipInfo(path.relative_to(root).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
+            name.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(name, path.read_bytes())
+    return target
 
 
 def check_java() -> None:

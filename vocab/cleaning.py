@@ -161,7 +161,9 @@ def _suspects(text: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.
     at, stop = at[~harmless], stop[~harmless]
     rows = np.searchsorted(starts, at, side="right") - 1
     # A full stop at a caption's end is not inside a word, whatever the next caption begins with.
-    return np.unique(rows[~(stop & (at + 1 == starts[rows + 1]))])
+    rows = rows[~(stop & (at + 1 == starts[rows + 1]))]
+    distinct: NDArray[np.int64] = rows[np.diff(rows, prepend=-1) > 0]
+    return distinct
 
 
 def _bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -1,0 +1,304 @@
+"""A job that is stopped, started again, disturbed, extended, or given broken files: no row is lost or comes twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import run as story
+from pipeline.config import Label, Prune
+from pipeline.job import Owner, finished_tasks
+from pipeline.planning import Task, plan_tasks
+from pipeline.prune import prune
+from pipeline.run import label_captions
+from pipeline.task import JOB, Done, Job, run_task
+from vocab.errors import InputError, MismatchError, OutputExistsError
+from vocab.label_shards import LabelShards
+from vocab.manifest import Manifest
+
+DOG, CAT, SOFA = 2084071, 2121620, 4256520
+
+
+def write_corpus(folder: Path, *, files: int = 6, rows: int = 20) -> Path:
+    folder.mkdir()
+    for number in range(files):
+        captions = ["a dog", "cats on a sofa", None, "of the"] * (rows // 4)
+        keys = [f"{(i * 7) % rows:03d}" for i in range(rows)]
+        pq.write_table(pa.table({"caption": captions, "uid": keys}), folder / f"{number:05d}.parquet")
+    return folder
+
+
+def options(corpus: Path, out: Path, **others: Any) -> Label:
+    return Label((str(corpus),), str(out), key_column="uid", **others)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = LabelShards.open(out).read_all().to_pylist()
+    return found
+
+
+@pytest.fixture
+def one_task_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.planning.LEAST_WEIGHT", 1)
+    monkeypatch.setattr("pipeline.planning.MOST_WEIGHT", 1)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let the job die when so many tasks are done, as if its driver had been killed."""
+
+    def dying(spark: Any, wave: list[Task], job: Job) -> list[Done]:
+        for task in wave[:count]:
+            run_task(task, job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(story, "run_wave", dying)
+
+
+@pytest.mark.usefixtures("one_task_a_file")
+def test_a_job_that_died_goes_on_and_gives_what_an_undisturbed_one_gives(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_corpus(tmp_path / "in")
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    label_captions(spark, options(corpus, whole))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            label_captions(spark, options(corpus, torn))
+    before = {done.task: done.parts[0].file.path for done in finished_tasks(str(torn)).values()}
+    assert sorted(before) == [0, 1, 2]
+    # What a try that died left behind.
+    (torn / "part-00003-000-dead.parquet").write_bytes(b"half")
+    (torn / ".part-00004.tmp").write_bytes(b"half")
+
+    manifest = label_captions(spark, options(corpus, torn, log=tmp_path / "log.jsonl"))
+
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [event["task"] for event in events if event["event"] == "task"] == [3, 4, 5]
+    assert set(before.values()) <= {file.path for file in manifest.files}
+    assert rows(torn) == rows(whole)
+    assert LabelShards.open(torn).rejects() == LabelShards.open(whole).rejects()
+    assert (torn / "counts.parquet").read_bytes() == (whole / "counts.parquet").read_bytes()
+    for out in (whole, torn):
+        prune(Prune((str(out),), tmp_path / f"{out.name}.parquet", min_count=1))
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "torn.parquet").read_bytes()
+    named = {"manifest.json", *(file.path for file in manifest.files)}
+    assert {p.name for p in torn.iterdir() if not p.name.endswith(".crc")} == named
+
+
+def test_no_row_is_shuffled_where_files_are_shards(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[int] = []
+
+    def watched(spark: Any, group: list[Any], out: str, **others: Any) -> list[Any]:
+        groups.append(len(group))
+        return group
+
+    monkeypatch.setattr(story, "merged", watched)
+    manifest = label_captions(spark, options(write_corpus(tmp_path / "in"), tmp_path / "out"))
+    assert set(groups) == {1}
+    assert [row["shard"] for row in rows(tmp_path / "out")] == sorted(row["shard"] for row in rows(tmp_path / "out"))
+    assert (manifest.rows, manifest.labelled, manifest.empty, manifest.rejected) == (120, 60, 30, 30)
+
+
+@pytest.mark.usefixtures("one_task_a_file")
+def test_rows_of_one_shard_in_many_files_are_merged_in_order(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        keys = [f"{i:03d}" for i in range(number, 40, 4)]
+        table = pa.table({"caption": ["dog"] * 10, "uid": keys, "s": ["x"] * 5 + ["y"] * 5})
+        pq.write_table(table, tmp_path / "in" / f"{number}.parquet")
+    manifest = label_captions(spark, options(tmp_path / "in", tmp_path / "out", shard_column="s", rows_per_file=15))
+    places = [(row["shard"], row["key"]) for row in rows(tmp_path / "out")]
+    assert places == sorted(places)
+    assert len(places) == 40
+    assert len([file for file in manifest.files if file.path.startswith("part-")]) > 1
+    assert [row["key"] for row in LabelShards.open(tmp_path / "out").read_shard("x").to_pylist()] == [
+        key for shard, key in places if shard == "x"
+    ]
+
+
+@pytest.mark.usefixtures("one_task_a_file")
+def test_a_sample_that_stands_in_two_files_is_refused(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        table = pa.table({"caption": ["dog", "cat"], "uid": ["a", f"b{number}"], "s": ["x", "x"]})
+        pq.write_table(table, tmp_path / "in" / f"{number}.parquet")
+    with pytest.raises(InputError, match=r"sample x/a: found two rows with this \(shard, key\)"):
+        label_captions(spark, options(tmp_path / "in", tmp_path / "out", shard_column="s"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.usefixtures("one_task_a_file")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("file", r"input file .*00001\.parquet: found [\d,]+ bytes"),
+        ("gone", r"input file .*00001\.parquet: found no such file"),
+        ("new", r"input file .*zzzzz\.parquet: found [\d,]+ bytes .*wanted no such file"),
+        ("option", r"option max_caption_bytes: found 7; wanted 65536"),
+        ("labeler", r"labeler catlip: found tables [0-9a-f]+; wanted tables before"),
+    ],
+)
+def test_what_changed_since_the_job_began_is_named(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, message: str
+) -> None:
+    corpus, out = write_corpus(tmp_path / "in"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            label_captions(spark, options(corpus, out))
+    others: dict[str, Any] = {}
+    if change == "file":
+        pq.write_table(pa.table({"caption": ["x"], "uid": ["y"]}), corpus / "00001.parquet")
+    elif change == "gone":
+        (corpus / "00001.parquet").unlink()
+    elif change == "new":
+        shutil.copy(corpus / "00001.parquet", corpus / "zzzzz.parquet")
+    elif change == "option":
+        others["max_caption_bytes"] = 7
+    else:
+        place = out / JOB / "plan.json"
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"fingerprint": "before"}))
+    with pytest.raises(MismatchError, match=message):
+        label_captions(spark, options(corpus, out, **others))
+    assert sorted(finished_tasks(str(out))) == [0]
+
+
+def test_a_finished_directory_is_extended_by_new_files_only(spark: Any, tmp_path: Path) -> None:
+    corpus, out, whole = write_corpus(tmp_path / "in", files=3), tmp_path / "out", tmp_path / "whole"
+    first = label_captions(spark, options(corpus, out))
+    with pytest.raises(OutputExistsError, match="--extend"):
+        label_captions(spark, options(corpus, out))
+    with pytest.raises(InputError, match="no new input file"):
+        label_captions(spark, options(corpus, out, extend=True))
+    shutil.copy(corpus / "00001.parquet", corpus / "00000a.parquet")
+    shutil.copy(corpus / "00001.parquet", corpus / "90000.parquet")
+    second = label_captions(spark, options(corpus, out, extend=True))
+    label_captions(spark, options(corpus, whole))
+    assert (first.rows, second.rows) == (60, 100)
+    assert [Path(file.path).name for file in second.inputs] == [
+        "00000.parquet", "00000a.parquet", "00001.parquet", "00002.parquet", "90000.parquet",
+    ]  # fmt: skip
+    assert rows(out) == rows(whole)
+    assert LabelShards.open(out).counts() == LabelShards.open(whole).counts()
+    assert len(LabelShards.open(out).rejects()) == 25
+    pq.write_table(pa.table({"caption": ["x"], "uid": ["y"]}), corpus / "00001.parquet")
+    with pytest.raises(MismatchError, match=r"00001\.parquet"):
+        label_captions(spark, options(corpus, out, extend=True))
+
+
+def test_two_runs_on_one_directory_do_not_meet(spark: Any, tmp_path: Path) -> None:
+    corpus, out = write_corpus(tmp_path / "in"), tmp_path / "out"
+    (out / JOB).mkdir(parents=True)
+    alive = subprocess.Popen(["sleep", "60"])
+    try:
+        claim = {"run": "other", "host": os.uname().nodename, "pid": alive.pid, "time": time.time()}
+        (out / JOB / "owner.json").write_text(json.dumps(claim))
+        owner = Owner(str(out), "mine")
+        with pytest.raises(OutputExistsError, match=rf"another run at work in it .*process {alive.pid}"):
+            owner.claim()
+    finally:
+        alive.kill()
+        alive.wait()
+    # The other one is dead now: its directory is free.
+    owner.claim()
+    (out / JOB / "owner.json").write_text(json.dumps(claim))
+    with pytest.raises(OutputExistsError, match="the claim of another run"):
+        owner.check()
+    shutil.rmtree(out)
+    assert label_captions(spark, options(corpus, out)).rows == 120
+
+
+@pytest.mark.usefixtures("one_task_a_file")
+def test_one_broken_file_among_many_is_named_and_the_rest_is_labelled(spark: Any, tmp_path: Path) -> None:
+    corpus, out = write_corpus(tmp_path / "in"), tmp_path / "out"
+    (corpus / "00002.parquet").write_bytes(b"PAR1 not a Parquet file PAR1")
+    manifest = label_captions(spark, options(corpus, out))
+    assert {"shard": "00002", "key": "", "reason": "unreadable_file"} in LabelShards.open(out).rejects().to_pylist()
+    broken = [file for file in manifest.inputs if file.unreadable]
+    assert [(Path(file.path).name, file.rows, file.rejected) for file in broken] == [("00002.parquet", 1, 1)]
+    assert manifest.rows == 101 == manifest.labelled + manifest.empty + manifest.rejected
+    assert Manifest.from_json("m", (out / "manifest.json").read_text()) == manifest
+
+
+def test_a_broken_file_fails_a_strict_job(spark: Any, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in")
+    (corpus / "00002.parquet").write_bytes(b"PAR1 not a Parquet file PAR1")
+    with pytest.raises(InputError, match=r"00002\.parquet: found a file that cannot be read"):
+        label_captions(spark, options(corpus, tmp_path / "out", strict=True))
+
+
+def test_rows_before_a_break_are_kept(spark: Any, tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join(b"%d dogs\t%d\n" % (i, i * i) for i in range(500_000)))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "cut.tsv.gz").write_bytes(whole[: len(whole) * 2 // 3])
+    (tmp_path / "in" / "good.tsv").write_bytes(b"a cat\t1\n")
+    out = tmp_path / "out"
+    manifest = label_captions(spark, Label((str(tmp_path / "in"),), str(out), columns=("caption", "n")))
+    cut, good = manifest.inputs
+    assert cut.unreadable
+    assert (cut.rejected, good.rejected, good.rows) == (1, 0, 1)
+    assert 0 < cut.labelled < 500_000
+    assert len(LabelShards.open(out).read_shard("cut")) == cut.labelled
+
+
+def test_a_broken_row_group_costs_its_rows_alone(spark: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"caption": ["dog"] * 300}), path, row_group_size=100, compression="none")
+    column = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    content = bytearray(path.read_bytes())
+    at = column.dictionary_page_offset or column.data_page_offset
+    content[at : at + 20] = b"\xff" * 20
+    path.write_bytes(content)
+    manifest = label_captions(spark, Label((str(path),), str(tmp_path / "out")))
+    assert (manifest.rows, manifest.labelled, manifest.rejected) == (300, 200, 100)
+    assert [row["key"] for row in rows(tmp_path / "out")] == [f"{i:09d}" for i in [*range(100), *range(200, 300)]]
+
+
+def test_a_full_disk_ends_the_job_and_a_larger_one_goes_on(spark: Any, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    corpus, out = write_corpus(tmp_path / "in", files=2, rows=40_000), disk / "out"
+    try:
+        with pytest.raises(InputError, match=r"No space left on device"):
+            label_captions(spark, options(corpus, out))
+        assert not (out / "manifest.json").exists()
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        assert label_captions(spark, options(corpus, out)).rows == 80_000
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_large_files_are_cut_at_row_groups_and_small_ones_go_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.inputs import list_inputs
+
+    (tmp_path / "in").mkdir()
+    for name, count in (("big", 1000), ("a", 10), ("b", 10), ("c", 0)):
+        table = pa.table({"caption": [f"a dog {i}" for i in range(count)]})
+        pq.write_table(table, tmp_path / "in" / f"{name}.parquet", row_group_size=100)
+    monkeypatch.setattr("pipeline.planning.SPLIT_BYTES", 2_000)
+    monkeypatch.setattr("pipeline.planning.PIECE_ROWS", 300)
+    monkeypatch.setattr("pipeline.planning.LEAST_WEIGHT", 3_000)
+    tasks = plan_tasks(list_inputs((str(tmp_path / "in"),), "auto"), cores=2)
+    pieces = [[(piece.shard, piece.groups) for piece in task.pieces] for task in tasks]
+    assert pieces[0] == [("a", None), ("b", None), ("c", None)]
+    assert [groups for task in pieces[1:] for _, groups in task] == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9,)]
