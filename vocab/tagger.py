@@ -45,7 +45,7 @@ PACKED = Kind(
     file="tagger.npz",
     version=1,
     holds="the tagger's tables",
-    made_by="python -m vocab fit-tagger --treebank en_ewt-ud-train.conllu --wordnet /usr/share/wordnet",
+    made_by="python -m vocab fit-tagger --treebank en_ewt-ud-train.conllu --semcor semcor.jsonl",
 )
 SCALE = 256
 """a score of 256 is one unit of log odds"""
