@@ -16,11 +16,9 @@ import tyro
 
 from pipeline.config import Explain, Label, Prune
 from pipeline.explain import explain
-from pipeline.inputs import list_inputs
 from pipeline.prune import prune
 from pipeline.sample.config import SampleConfig
 from vocab.errors import run_cli
-from vocab.label_shards import refuse_used_directory
 
 
 def main() -> None:
@@ -53,19 +51,19 @@ def main() -> None:
 
 def run_label(options: Label) -> None:
     """Run the job in a session of its own and say what came of it."""
-    from pipeline.run import label_captions, labeler_of
+    from pipeline.run import label_captions, look_before
     from pipeline.session import spark_session
 
     # Starting Spark takes longer than finding out that it cannot work.
-    refuse_used_directory(options.out)
-    list_inputs(options.captions, options.format)
-    labeler_of(options)()
+    look_before(options)
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)
     sys.stdout.write(
         f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
         f"{manifest.rejected:,} rejected\n"
     )
+    if broken := [file for file in manifest.inputs if file.unreadable]:
+        sys.stdout.write(f"{len(broken):,} files could not be read to their end, {broken[0].path} among them\n")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class Label:
     """longer captions are rejected, not labelled"""
     rows_per_file: int = 5_000_000
     """rows of one part file, about"""
+    task_bytes: int | None = None
+    """bytes of captions that one task reads, about. Default: as many as give every core some tasks, 8 to 256 MiB"""
     strict: bool = False
     """fail at the first file that cannot be read, instead of naming it among the rejects"""
     extend: bool = False
@@ -58,6 +60,7 @@ class Label:
     def __post_init__(self) -> None:
         _require_positive("max_caption_bytes", self.max_caption_bytes)
         _require_positive("rows_per_file", self.rows_per_file)
+        _require_positive("task_bytes", 1 if self.task_bytes is None else self.task_bytes)
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         if self.columns and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):

@@ -24,6 +24,8 @@ FILE_IN_MESSAGE = re.compile(
 OWN_ERROR = re.compile(
     r"vocab\.errors\.\w+: (?P<thing>.+?): found (?P<found>.+?); wanted (?P<wanted>.+?)\. (?P<remedy>.+)"
 )
+# A file system that refuses: "OSError: [Errno 28] No space left on device: '/data/labels/part-00000...'".
+SYSTEM_ERROR = re.compile(r"(?:OSError|PermissionError): \[Errno \d+\] (?P<what>[^:\n]+)(?:: '(?P<path>[^']+)')?")
 # The innermost Java causes worth repeating.
 CAUSE = re.compile(
     r"(?:java\.io\.(?:EOF|IO)Exception|java\.util\.zip\.\w+|java\.lang\.RuntimeException): (?P<cause>.+)"
@@ -47,6 +49,13 @@ def explain(message: str) -> CatlipError | None:
     """The error behind Spark's message, None if the message tells neither a file nor one of our own errors."""
     if own := OWN_ERROR.search(message):
         return InputError(own["thing"], found=own["found"], wanted=own["wanted"], remedy=own["remedy"])
+    if refused := SYSTEM_ERROR.search(message):
+        return InputError(
+            refused["path"] or "the output directory",
+            found=refused["what"].strip(),
+            wanted="a place that can be read and written",
+            remedy="Make room or give access, then give the same command: what is done is not done again.",
+        )
     file = FILE_IN_MESSAGE.search(message)
     if file is None:
         return None

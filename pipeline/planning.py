@@ -52,14 +52,17 @@ class Task:
         return cls(content["number"], pieces, content["weight"])
 
 
-def plan_tasks(inputs: Inputs, *, cores: int) -> tuple[Task, ...]:
-    """Tasks in the order of shards. Only the footers of large Parquet files are read."""
+def plan_tasks(inputs: Inputs, *, cores: int, task_bytes: int | None = None) -> tuple[Task, ...]:
+    """Tasks in the order of shards, of `task_bytes` each or as many as suit the number of cores.
+
+    Only the footers of large Parquet files are read.
+    """
     pieces = sorted(
         (weighed for file in inputs.files for weighed in _pieces(file, inputs)),
         key=lambda weighed: (weighed[0].shard.encode(), weighed[0].groups or ()),
     )
     total = sum(weight for _, weight in pieces)
-    most = min(MOST_WEIGHT, max(LEAST_WEIGHT, total // max(1, cores * TASKS_PER_CORE)))
+    most = task_bytes or min(MOST_WEIGHT, max(LEAST_WEIGHT, total // max(1, cores * TASKS_PER_CORE)))
     tasks: list[Task] = []
     held: list[Piece] = []
     weight = 0

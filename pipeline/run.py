@@ -10,6 +10,7 @@ up, files whose ranges overlap are merged, and the manifest makes it a label dir
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ from vocab.storage import filesystem_of
 TASKS_PER_CORE_AND_WAVE = 16
 POLL_SECONDS = 0.5
 # What the result does not depend on, or what the plan holds elsewhere.
-NOT_COMPARED = ("captions", "out", "master", "extend", "log", "strict")
+NOT_COMPARED = ("captions", "out", "master", "extend", "log", "strict", "task_bytes")
 
 
 def label_captions(spark: SparkSession, options: Label) -> Manifest:
@@ -88,6 +89,16 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         manifest = write_finished(out, plan, finished, parts, base=base)
     remove_rest(out, manifest)
     return manifest
+
+
+def look_before(options: Label) -> None:
+    """Raise what `label_captions` would raise before its first task, as far as it takes no Spark to find out."""
+    out = options.out.rstrip("/")
+    base = base_of(out, options)
+    if base is None and begun_plan(out) is None:
+        refuse_used_directory(out)
+    reading_of(options, list_inputs(options.captions, options.format))
+    labeler_of(options)()
 
 
 def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: Label) -> list[Done]:
@@ -160,7 +171,7 @@ def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler, *, cores: i
         fingerprint=labeler.fingerprint,
         wordnet=wordnet.load().version,
         inputs=inputs.files,
-        tasks=plan_tasks(inputs, cores=cores),
+        tasks=plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes),
     )
 
 
@@ -172,7 +183,8 @@ def labeler_of(options: Label) -> LoadLabeler:
 def config_of(options: Label) -> dict[str, object]:
     """The options that the result depends on, as JSON holds them."""
     config = {name: value for name, value in asdict(options).items() if name not in NOT_COMPARED}
-    return config | {"wordnet": None if options.wordnet is None else str(options.wordnet)}
+    held: dict[str, object] = json.loads(json.dumps(config, default=str))
+    return held
 
 
 def base_of(out: str, options: Label) -> Manifest | None:

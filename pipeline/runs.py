@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -137,8 +137,9 @@ class _OpenRun:
         return Run(file, self.first, self.last)
 
     def abandon(self) -> None:
-        error = InterruptedError("abandoned")
-        self._stack.__exit__(InterruptedError, error, None)
+        # Leaving the context with an error removes the file; it raises that error again, or one of a full disk.
+        with suppress(OSError):
+            self._stack.__exit__(InterruptedError, InterruptedError("abandoned"), None)
 
 
 class Hashing(io.RawIOBase):

@@ -43,7 +43,8 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
         builder = builder.config("spark.driver.memory", "4g").config("spark.driver.bindAddress", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1")
     session = (
-        builder.config("spark.ui.showConsoleProgress", "true")
+        # The job shows how far it is itself.
+        builder.config("spark.ui.showConsoleProgress", "false")
         .config("spark.sql.session.timeZone", "UTC")
         # A batch must be small enough that a few Python workers hold theirs, and large enough to encode words once.
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "32768")
@@ -53,7 +54,7 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     session.sparkContext.setLogLevel("ERROR")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            if not submitted and not session.sparkContext.master.startswith("local["):
+            if not submitted and not (chosen or "").startswith("local"):
                 # The executors have no checkout; spark-submit is given the same zip with --py-files.
                 session.sparkContext.addPyFile(str(zip_rooms(Path(folder) / ROOMS_ZIP)))
             yield session
@@ -62,7 +63,7 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
 
 
 def zip_rooms(target: Path) -> Path:
-    """Write what executors need of this checkout, vocab/ and pipeline/, to a zip; the same bytes from the same files."""
+    """Write what executors need of this checkout, vocab/ and pipeline/, to a zip: equal files give equal bytes."""
     root = Path(__file__).resolve().parent.parent
     files = sorted(
         path

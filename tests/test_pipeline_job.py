@@ -39,18 +39,12 @@ def write_corpus(folder: Path, *, files: int = 6, rows: int = 20) -> Path:
 
 
 def options(corpus: Path, out: Path, **others: Any) -> Label:
-    return Label((str(corpus),), str(out), key_column="uid", **others)
+    return Label((str(corpus),), str(out), key_column="uid", **{"task_bytes": 1, **others})
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = LabelShards.open(out).read_all().to_pylist()
     return found
-
-
-@pytest.fixture
-def one_task_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.planning.LEAST_WEIGHT", 1)
-    monkeypatch.setattr("pipeline.planning.MOST_WEIGHT", 1)
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -64,7 +58,6 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(story, "run_wave", dying)
 
 
-@pytest.mark.usefixtures("one_task_a_file")
 def test_a_job_that_died_goes_on_and_gives_what_an_undisturbed_one_gives(
     spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +103,6 @@ def test_no_row_is_shuffled_where_files_are_shards(spark: Any, tmp_path: Path, m
     assert (manifest.rows, manifest.labelled, manifest.empty, manifest.rejected) == (120, 60, 30, 30)
 
 
-@pytest.mark.usefixtures("one_task_a_file")
 def test_rows_of_one_shard_in_many_files_are_merged_in_order(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(4):
@@ -127,7 +119,6 @@ def test_rows_of_one_shard_in_many_files_are_merged_in_order(spark: Any, tmp_pat
     ]
 
 
-@pytest.mark.usefixtures("one_task_a_file")
 def test_a_sample_that_stands_in_two_files_is_refused(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(2):
@@ -138,7 +129,6 @@ def test_a_sample_that_stands_in_two_files_is_refused(spark: Any, tmp_path: Path
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-@pytest.mark.usefixtures("one_task_a_file")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -219,7 +209,6 @@ def test_two_runs_on_one_directory_do_not_meet(spark: Any, tmp_path: Path) -> No
     assert label_captions(spark, options(corpus, out)).rows == 120
 
 
-@pytest.mark.usefixtures("one_task_a_file")
 def test_one_broken_file_among_many_is_named_and_the_rest_is_labelled(spark: Any, tmp_path: Path) -> None:
     corpus, out = write_corpus(tmp_path / "in"), tmp_path / "out"
     (corpus / "00002.parquet").write_bytes(b"PAR1 not a Parquet file PAR1")
@@ -297,8 +286,20 @@ def test_large_files_are_cut_at_row_groups_and_small_ones_go_together(
         pq.write_table(table, tmp_path / "in" / f"{name}.parquet", row_group_size=100)
     monkeypatch.setattr("pipeline.planning.SPLIT_BYTES", 2_000)
     monkeypatch.setattr("pipeline.planning.PIECE_ROWS", 300)
-    monkeypatch.setattr("pipeline.planning.LEAST_WEIGHT", 3_000)
     tasks = plan_tasks(list_inputs((str(tmp_path / "in"),), "auto"), cores=2)
-    pieces = [[(piece.shard, piece.groups) for piece in task.pieces] for task in tasks]
-    assert pieces[0] == [("a", None), ("b", None), ("c", None)]
-    assert [groups for task in pieces[1:] for _, groups in task] == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9,)]
+    # All of it is less than is worth a task of its own.
+    assert [[(piece.shard, piece.groups) for piece in task.pieces] for task in tasks] == [
+        [
+            ("a", None),
+            ("b", None),
+            ("big", (0, 1, 2)),
+            ("big", (3, 4, 5)),
+            ("big", (6, 7, 8)),
+            ("big", (9,)),
+            ("c", None),
+        ]
+    ]
+    tasks = plan_tasks(list_inputs((str(tmp_path / "in"),), "auto"), cores=1, task_bytes=1)
+    assert len(tasks) > 3
+    assert [task.number for task in tasks] == list(range(len(tasks)))
+    assert [Task.from_json(task.to_json()) for task in tasks] == list(tasks)
