@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +59,12 @@ def examples_of(labelled: LabelledSample, synsets: NDArray[np.int32], *, count: 
 
 
 def labeler_of(manifest: Manifest) -> CaptionLabeler:
-    """The labeler that made the labels. Raises MismatchError if the one installed here has other tables or rules."""
+    """The labeler that made the labels.
+
+    Raises MismatchError if there is none of its name here, or if the one that is has other tables or rules.
+    """
+    if manifest.labeler not in get_args(LabelerName):
+        raise _other_labeler(repr(manifest.labeler), " or ".join(get_args(LabelerName)))
     folder = manifest.config.get("wordnet")
     labeler = load_labeler(
         cast(LabelerName, manifest.labeler),
@@ -67,12 +72,8 @@ def labeler_of(manifest: Manifest) -> CaptionLabeler:
         wordnet=None if folder is None else Path(folder),
     )
     if labeler.fingerprint != manifest.labeler_fingerprint:
-        raise MismatchError(
-            f"labeler {labeler.name}",
-            found=f"fingerprint {labeler.fingerprint[:12]}",
-            wanted=f"{manifest.labeler_fingerprint[:12]}, which made the labels",
-            remedy="Install the release that made them, or leave --captions out.",
-        )
+        name, ours, theirs = labeler.name, labeler.fingerprint[:12], manifest.labeler_fingerprint[:12]
+        raise _other_labeler(f"{name} {theirs}", f"{name} {ours}, which is installed here")
     return labeler
 
 
@@ -91,3 +92,12 @@ def choose(lists: pa.ListArray, synsets: NDArray[np.int32], *, count: int) -> di
         spread = np.unique(np.linspace(0, size - 1, min(count, size)).round().astype(int))
         chosen[synset] = places[order[start + spread]].tolist()
     return chosen
+
+
+def _other_labeler(found: str, wanted: str) -> MismatchError:
+    return MismatchError(
+        "captions beside these labels",
+        found=f"labels by {found}",
+        wanted=f"labels by {wanted}",
+        remedy="Install the release that made them, or leave --captions out.",
+    )

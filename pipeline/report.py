@@ -58,6 +58,7 @@ def report(options: Report) -> Tally:
         tail_section(tally, samples, examples),
         coverage_section(coverage, options),
     ]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(options.out) as file:
         file.write(document(f"Labels in {labels.place}", "".join(body)).encode())
     return tally
@@ -72,9 +73,6 @@ def refuse_used_name(out: Path) -> None:
             wanted="a new name",
             remedy="Choose another --out, or remove this one first.",
         )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            out.parent, found="a file", wanted="a folder for the page", remedy="Choose another --out."
-        ) from error
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(above, found="a file", wanted="a folder for the page", remedy="Choose another --out.")

@@ -142,6 +142,8 @@ def _require_account(labels: LabelShards, tally: Tally) -> None:
     manifest = labels.manifest
     held = int((tally.rows_by_length * np.arange(len(tally.rows_by_length))).sum())
     rejected = sum(tally.reasons.values())
+    if tally.captions.min(initial=1) < 1:
+        raise _disagreement(labels.place, "a synset that no row holds in counts.parquet", "only those that were seen")
     for what, found, wanted in (
         ("rows without a synset", int(tally.rows_by_length[0]), manifest.empty),
         ("rows with a synset", int(tally.rows_by_length[1:].sum()), manifest.labelled),

@@ -163,8 +163,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
         sample_captions(manifest_of(tmp_path), (str(tmp_path),))
 
 
-def test_labels_of_another_labeler_get_no_captions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("catlip", "labels by catlip 000000000000; wanted labels by catlip"), ("x", "labels by 'x'; wanted")],
+)
+def test_labels_of_another_labeler_get_no_captions(tmp_path: Path, name: str, found: str) -> None:
     (tmp_path / "a.tsv").write_text("caption\ndog\n")
-    manifest = Manifest("catlip", "0" * 64, "3.0", (), 0, 0, 0, 0, inputs=(InputFile("a.tsv", 12, ""),))
-    with pytest.raises(MismatchError, match=r"found fingerprint .*; wanted 000000000000, which made the labels"):
+    manifest = Manifest(name, "0" * 64, "3.0", (), 0, 0, 0, 0, inputs=(InputFile("a.tsv", 12, ""),))
+    with pytest.raises(MismatchError, match=found):
         label_again(manifest, (str(tmp_path),))
+
+
+def test_a_file_without_a_row_gives_no_example(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("caption\n")
+    found = examples_of(label_again(manifest_of(tmp_path), (str(tmp_path),)), np.array([DOG], np.int32), count=3)
+    assert (found.captions, found.sample.rows) == ({}, 0)

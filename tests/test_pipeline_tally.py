@@ -121,6 +121,12 @@ def test_counts_of_other_rows_are_refused(tmp_path: Path) -> None:
         tally_of(labels)
 
 
+def test_a_count_of_nothing_is_refused(tmp_path: Path) -> None:
+    labels = rewrite_counts(write(tmp_path / "labels"), {DOG: 3, PERSON: 2, CAT: 1, COUCH: 1, 1740: 0})
+    with pytest.raises(FormatError, match=r"found a synset that no row holds in counts\.parquet"):
+        tally_of(labels)
+
+
 def test_an_account_that_the_part_files_do_not_bear_out_is_refused(tmp_path: Path) -> None:
     labels = write(tmp_path / "labels")
     write_manifest(tmp_path / "labels", replace(labels.manifest, empty=0, labelled=5))
