@@ -134,6 +134,16 @@ def threshold_section(tally: Tally, min_count: int) -> str:
         title="Share of rows without a label by threshold",
         mark=min_count,
     )
+    drawn = figure(size, "Both axes logarithmic."), figure(without, "Exact, of labelled and empty rows together.")
+    return section(
+        "thresholds",
+        "The vocabulary at each threshold",
+        f"<p class=soft>A synset is a class if at least so many rows hold it (V<sub>τ</sub>); the dotted line is at "
+        f"{min_count:,}.</p>{side_by_side(*drawn)}{_threshold_table(tally, min_count)}",
+    )
+
+
+def _threshold_table(tally: Tally, min_count: int) -> str:
     steps = thresholds_of(tally, min_count)
     rows = [
         (
@@ -147,13 +157,7 @@ def threshold_section(tally: Tally, min_count: int) -> str:
         for step, kept, left in zip(steps, tally.sizes(steps).tolist(), tally.unlabelled(steps).tolist(), strict=True)
     ]
     head = ("threshold", "synsets", "rows without a label", "share", "labels in a row", "share of all labels")
-    drawn = figure(size, "Both axes logarithmic."), figure(without, "Exact, of labelled and empty rows together.")
-    return section(
-        "thresholds",
-        "The vocabulary at each threshold",
-        f"<p class=soft>A synset is a class if at least so many rows hold it (V<sub>τ</sub>); the dotted line is at "
-        f"{min_count:,}.</p>{side_by_side(*drawn)}{table(head, rows, numbers=range(6))}",
-    )
+    return table(head, rows, numbers=range(6))
 
 
 def coverage_section(coverage: Coverage | None, options: Report) -> str:
