@@ -2,6 +2,7 @@
 
 python -m pipeline label     captions -> label shards, on Spark
 python -m pipeline prune     counts -> vocabulary, in seconds
+python -m pipeline report    labels -> one HTML page that shows what they hold
 python -m pipeline explain   a caption -> its labels, and why
 python -m pipeline sample    draw a data set to try everything on
 """
@@ -14,9 +15,10 @@ from typing import Any
 
 import tyro
 
-from pipeline.config import Explain, Label, Prune
+from pipeline.config import Explain, Label, Prune, Report
 from pipeline.explain import explain
 from pipeline.prune import prune
+from pipeline.report import report
 from pipeline.sample.config import SampleConfig
 from vocab.errors import run_cli
 
@@ -26,10 +28,11 @@ def main() -> None:
     verbs: dict[str, Callable[..., Any]] = {
         "label": Label,
         "prune": Prune,
+        "report": Report,
         "explain": tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(Explain),
         "sample": SampleConfig,
     }
-    options: Label | Prune | Explain | SampleConfig = tyro.extras.subcommand_cli_from_dict(
+    options: Label | Prune | Report | Explain | SampleConfig = tyro.extras.subcommand_cli_from_dict(
         verbs, prog="python -m pipeline", description=__doc__
     )
     if isinstance(options, Label):
@@ -40,6 +43,9 @@ def main() -> None:
             f"{options.out}: {len(vocabulary):,} classes seen in at least {vocabulary.min_count:,} of "
             f"{vocabulary.rows:,} captions\n"
         )
+    elif isinstance(options, Report):
+        tally = report(options)
+        sys.stdout.write(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n")
     elif isinstance(options, Explain):
         sys.stdout.write(explain(options.captions))
     else:

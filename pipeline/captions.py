@@ -110,18 +110,28 @@ def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
 
 
 def _common_header(inputs: Inputs) -> str:
-    """The first line, which must be the same in every file: columns are found by its names."""
-    first = _first_line(inputs.files[0].path)
-    for file in inputs.files[1:]:
-        header = _first_line(file.path)
-        if header is not None and header != first:
+    """The first line, which must be the same in every file: columns are found by its names.
+
+    Files that cannot be read are left to their tasks, unless none can.
+    """
+    headers = [(file.path, header) for file in inputs.files if (header := _first_line(file.path)) is not None]
+    if not headers:
+        raise InputError(
+            inputs.files[0].path,
+            found="a file that cannot be read",
+            wanted="a whole file of the format that its name tells",
+            remedy="Download it again, or leave it out of --captions.",
+        )
+    place, first = headers[0]
+    for path, header in headers:
+        if header != first:
             raise InputError(
-                file.path,
+                path,
                 found=f"header {header[:200]!r}",
-                wanted=f"{(first or '')[:200]!r}, as in {inputs.files[0].path}",
+                wanted=f"{first[:200]!r}, as in {place}",
                 remedy="Label files of another header in a job of their own, or name the columns with --columns.",
             )
-    return first or ""
+    return first
 
 
 def _first_line(path: str) -> str | None:

@@ -1,6 +1,6 @@
 """Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
 
-In: nothing. Out: `Label`, `Prune` and `Explain`; `Sample` lives with the sample.
+In: nothing. Out: `Label`, `Prune`, `Report` and `Explain`; `Sample` lives with the sample.
 """
 
 from __future__ import annotations
@@ -84,6 +84,28 @@ class Prune:
     """keep synsets that at least this many captions hold (V_tau; the paper takes 500)"""
     top_k: int | None = None
     """or keep this many of the most frequent"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Show what a finished label directory holds, on one HTML page that needs no network. Seconds, and no Spark."""
+
+    labels: str
+    """label directory; a local path or a URI"""
+    out: Path
+    """page to write, such as report.html; a new name"""
+    captions: tuple[str, ...] = ()
+    """the labelled input files, or some of them, to show captions beside the synsets; labels hold none"""
+    examples: int = 3
+    """captions shown for a synset, at most"""
+    min_count: int = 500
+    """threshold (V_tau) at which the vocabulary is judged; the paper takes 500"""
+    classes: Path | None = None
+    """file of wnids, one a line, such as ImageNet-1k's: how many of them the labels come near to"""
+
+    def __post_init__(self) -> None:
+        _require_positive("examples", self.examples)
+        _require_positive("min_count", self.min_count)
 
 
 @dataclass(frozen=True)

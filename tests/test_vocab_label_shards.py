@@ -73,6 +73,19 @@ def test_counts_and_totals_add_up(labels: Path) -> None:
     assert shards.rejects().to_pylist() == [{"shard": "00001", "key": "z", "reason": "null_caption"}]
 
 
+def test_synsets_and_reasons_stream_in_the_order_of_the_files(labels: Path) -> None:
+    shards = LabelShards.open(labels)
+    assert [row for batch in shards.synset_lists() for row in batch.to_pylist()] == [[], [2084071, 2121620], [2084071]]
+    assert [reason for batch in shards.reasons() for reason in batch.to_pylist()] == ["null_caption"]
+
+
+def test_a_part_file_that_breaks_while_it_streams_is_named(labels: Path) -> None:
+    shards = LabelShards.open(labels)
+    (labels / "part-00001.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(FormatError, match=r"part-00001\.parquet: found a file that cannot be read"):
+        list(shards.synset_lists())
+
+
 def test_a_tar_finds_its_shard_by_stem_or_by_the_end_of_its_path(tmp_path: Path) -> None:
     write(tmp_path / "labels", label_table(("emoji/00000", "a", []), ("coco/00000", "a", []), ("00007", "a", [])))
     shards = LabelShards.open(tmp_path / "labels")

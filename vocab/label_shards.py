@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,16 +142,42 @@ class LabelShards:
         stem = name.removesuffix(".parquet")
         return next(file for file in self.manifest.files if re.fullmatch(rf"{stem}(-\d+)?\.parquet", file.path))
 
+    def synset_lists(self) -> Iterator[pa.ListArray]:
+        """The synsets of every row, a batch of rows at a time: list<int32>. Memory does not grow with the corpus.
+
+        Raises FormatError for a part file that cannot be read, or that holds a null where the format has a list.
+        """
+        for file in self._parts:
+            for lists in self._stream(file.path, "synsets"):
+                if lists.null_count or lists.values.null_count:
+                    raise self._unreadable(file.path, "nulls in synsets")
+                yield lists.cast(SCHEMA.field("synsets").type)
+
+    def reasons(self) -> Iterator[pa.StringArray]:
+        """Why rows were rejected, a batch of rows at a time."""
+        return self._stream(self._named(REJECTS).path, "reason")
+
+    def _stream(self, name: str, column: str) -> Iterator[pa.Array]:
+        try:
+            with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
+                for batch in pq.ParquetFile(file).iter_batches(columns=[column]):
+                    yield batch.column(column)
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise self._unreadable(name, str(error)) from error
+
     def _read(self, name: str, **options: Any) -> pa.Table:
         try:
             return pq.read_table(f"{self._root}/{name}", filesystem=self._filesystem, partitioning=None, **options)
         except (pa.ArrowInvalid, OSError) as error:
-            raise FormatError(
-                f"{self.place}/{name}",
-                found=f"a file that cannot be read ({error})",
-                wanted="the Parquet file named in the manifest",
-                remedy="Copy the directory again, or make the labels again.",
-            ) from error
+            raise self._unreadable(name, str(error)) from error
+
+    def _unreadable(self, name: str, why: str) -> FormatError:
+        return FormatError(
+            f"{self.place}/{name}",
+            found=f"a file that cannot be read ({why})",
+            wanted="the Parquet file named in the manifest",
+            remedy="Copy the directory again, or make the labels again.",
+        )
 
 
 def refuse_used_directory(directory: str | Path) -> None:

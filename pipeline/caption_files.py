@@ -1,0 +1,121 @@
+"""A bounded sample of the captions in input files, read without Spark.
+
+In: the manifest of a label directory and the places of its input files. Out: a `CaptionSample`: texts as the job read
+them, from the first rows of files spread evenly over all.
+
+The job itself reads every row; here a few rows of a few files are enough, on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
+from pipeline.config import Label
+from pipeline.inputs import Inputs, list_inputs
+from pipeline.rows import Reading
+from vocab.errors import InputError, MismatchError
+from vocab.manifest import InputFile, Manifest
+
+MAX_FILES = 32
+MAX_ROWS = 100_000
+"""rows read in all"""
+MAX_BYTES = 64 << 20
+"""bytes of text kept in all"""
+
+
+@dataclass(frozen=True)
+class CaptionSample:
+    """Some captions of a corpus."""
+
+    texts: list[str]
+    """each once, in the order in which they were read"""
+    rows: int
+    """rows read for them"""
+    files: int
+    """files read from"""
+    listed: int
+    """input files given"""
+
+
+def sample_captions(manifest: Manifest, places: tuple[str, ...]) -> CaptionSample:
+    """Read captions out of the input files that a label directory was made from.
+
+    Raises InputError for a place without files or a file that cannot be read so, and MismatchError for a file that
+    the manifest does not name; a file is known by its name and size, for folders move.
+    """
+    config = manifest.config
+    inputs = list_inputs(places, config.get("format", "auto"))
+    refuse_others(manifest, inputs)
+    reading = reading_of(options_of(manifest, places), inputs)
+    longest = int(config.get("max_caption_bytes") or MAX_BYTES)
+    spread = np.unique(np.linspace(0, len(inputs.files) - 1, MAX_FILES).round().astype(int)).tolist()
+    texts: dict[str, None] = {}
+    rows = size = files = 0
+    for place in spread:
+        files += 1
+        for captions in islice(rows_of_file(inputs.files[place], reading), MAX_ROWS // len(spread)):
+            rows += 1
+            for text in captions:
+                if len(text) <= longest and (decoded := as_text(text)) is not None:
+                    size += len(text)
+                    texts[decoded] = None
+            if size > MAX_BYTES * files // len(spread):
+                break
+    return CaptionSample(list(texts), rows, files, len(inputs.files))
+
+
+def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
+    """The options that the labels' own job was given, as far as they say how its input is read."""
+    config = manifest.config
+    return Label(
+        captions=places,
+        out="",
+        format=config.get("format", "auto"),
+        caption_columns=tuple(config.get("caption_columns") or ()),
+        columns=tuple(config.get("columns") or ()),
+    )
+
+
+def refuse_others(manifest: Manifest, inputs: Inputs) -> None:
+    """Raise MismatchError for a file that is none of the manifest's inputs, if it names any."""
+    known = {(_name(file), file.size) for file in manifest.inputs}
+    for file in inputs.files:
+        if known and (_name(file), file.size) not in known:
+            raise MismatchError(
+                file.path,
+                found=f"a file of {file.size:,} bytes that the labels were not made from",
+                wanted=f"one of the {len(known):,} input files in the manifest, such as {manifest.inputs[0].path}",
+                remedy="Give --captions as the labels' own job had them, or leave them out.",
+            )
+
+
+def as_text(caption: bytes) -> str | None:
+    """The caption, None if it is not UTF-8."""
+    try:
+        return caption.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def rows_of_file(file: InputFile, reading: Reading) -> Iterator[list[bytes]]:
+    """The captions of each row that the job did not reject as it read it."""
+    try:
+        for batch in read_piece(Piece(file.path, ""), reading):
+            rows = batch.filter(batch.column("reason").is_null())
+            yield from rows.column("captions").to_pylist()
+    except UnreadableFile as error:
+        raise InputError(
+            file.path,
+            found=f"a file that cannot be read ({error})",
+            wanted="captions as the labels' own job read them",
+            remedy="Copy the file again, or leave --captions out.",
+        ) from error
+
+
+def _name(file: InputFile) -> str:
+    return file.path.rpartition("/")[2]

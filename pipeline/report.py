@@ -1,0 +1,78 @@
+"""What a label directory holds, on one HTML page: the story of `python -m pipeline report`.
+
+In: a finished label directory, and as far as they are given the input files and a list of classes. Out: one page that
+opens without a network and holds no script: the account of every row, synsets by frequency and by row, the vocabulary
+and its gaps at every threshold, the head with example captions, the tail, the nearness to a data set's classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import Report
+from pipeline.coverage import coverage_of, read_classes
+from pipeline.examples import examples_of, label_again
+from pipeline.markup import document, side_by_side
+from pipeline.number_sections import (
+    account_section,
+    coverage_section,
+    frequency_section,
+    length_section,
+    summary,
+    threshold_section,
+)
+from pipeline.synset_sections import HEAD, head_section, tail_samples, tail_section, treemap_section
+from pipeline.tally import Tally, tally_of
+from vocab.errors import InputError, OutputExistsError
+from vocab.label_shards import LabelShards
+from vocab.storage import write_whole
+
+
+def report(options: Report) -> Tally:
+    """Write the page, whole or not at all, and return the numbers behind it.
+
+    Raises OutputExistsError if the page exists, FormatError for a directory that is no finished label directory or
+    does not hold what its manifest says, and for captions and classes what `label_again` and `read_classes` raise.
+    """
+    refuse_used_name(options.out)
+    classes = None if options.classes is None else read_classes(options.classes)
+    labels = LabelShards.open(options.labels, checksums=False)
+    # What does not fit together is better known before the part files are read.
+    captions = label_again(labels.manifest, options.captions) if options.captions else None
+    tally = tally_of(labels)
+
+    samples = tail_samples(tally)
+    shown = np.concatenate([tally.synsets[:HEAD], *(tally.synsets[sample.places] for sample in samples)])
+    examples = None if captions is None else examples_of(captions, shown, count=options.examples)
+    coverage = None if classes is None else coverage_of(tally, classes, min_count=options.min_count)
+
+    body = [
+        summary(labels, tally, options.min_count),
+        account_section(labels.manifest, tally),
+        side_by_side(length_section(tally), frequency_section(tally, options.min_count)),
+        threshold_section(tally, options.min_count),
+        treemap_section(tally),
+        head_section(tally, labels.manifest, examples),
+        tail_section(tally, samples, examples),
+        coverage_section(coverage, options),
+    ]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(options.out) as file:
+        file.write(document(f"Labels in {labels.place}", "".join(body)).encode())
+    return tally
+
+
+def refuse_used_name(out: Path) -> None:
+    """Raise OutputExistsError if there is something under the page's name, InputError if its folder is no folder."""
+    if out.exists() or out.is_symlink():
+        raise OutputExistsError(
+            out,
+            found="a folder" if out.is_dir() else "a file",
+            wanted="a new name",
+            remedy="Choose another --out, or remove this one first.",
+        )
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(above, found="a file", wanted="a folder for the page", remedy="Choose another --out.")

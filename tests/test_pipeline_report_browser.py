@@ -1,0 +1,90 @@
+"""The report in a real browser: no complaint on its console, and nothing that a caption says is run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Report
+from pipeline.markup import document
+from pipeline.report import report
+from tests.test_pipeline_report import EVIL, HOSTILE_CAPTIONS, hostile_labels
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A page as the browser has it after loading."""
+
+    dom: str
+    console: list[str]
+
+    @property
+    def title(self) -> str:
+        found = re.search("<title>(.*?)</title>", self.dom)
+        return "" if found is None else found[1]
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser on the PATH ({', '.join(BROWSERS)}); apt-get install chromium")
+    return found
+
+
+def open_page(browser: str, page: Path, profile: Path) -> Opened:
+    command = [
+        browser,
+        "--headless=new",
+        "--no-sandbox",  # as root, in a container
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        f"--user-data-dir={profile}",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--dump-dom",
+        page.as_uri(),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return Opened(result.stdout, [line for line in result.stderr.splitlines() if ":CONSOLE" in line])
+
+
+def test_the_browser_s_console_is_heard(browser: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(f"<!doctype html><title>still</title>{EVIL}")
+    opened = open_page(browser, tmp_path / "page.html", tmp_path / "profile")
+    assert opened.title == "ran"
+    assert len(opened.console) == 1
+    assert '"ran"' in opened.console[0]
+
+
+def test_a_script_that_slipped_through_would_not_run(browser: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(document("still", EVIL + "<p onclick=x style='color:red'>"))
+    opened = open_page(browser, tmp_path / "page.html", tmp_path / "profile")
+    assert opened.title == "still"
+    assert opened.console
+    assert all("Content Security Policy" in line for line in opened.console)
+
+
+def test_the_report_opens_without_a_complaint_and_runs_no_caption(browser: str, tmp_path: Path) -> None:
+    labels, source = hostile_labels(tmp_path)
+    (tmp_path / "classes.txt").write_text("n02084071\nn02121620\n")
+    report(
+        Report(str(labels), tmp_path / "report.html", (str(source),), 9, min_count=1, classes=tmp_path / "classes.txt")
+    )
+    opened = open_page(browser, tmp_path / "report.html", tmp_path / "profile")
+    # Silence also says that the policy knows the style sheet: one that it blocks is a complaint.
+    assert opened.console == []
+    assert opened.title == f"Labels in {labels}"
+    assert "&lt;script&gt;document.title=" in opened.dom
+    assert "<script" not in opened.dom
+    assert "<img" not in opened.dom
+    assert HOSTILE_CAPTIONS[2].replace("&", "&amp;") in opened.dom
+    assert opened.dom.count("<svg") >= 6
