@@ -3,6 +3,7 @@
 python -m pipeline label     captions -> label shards, on Spark
 python -m pipeline prune     counts -> vocabulary, in seconds
 python -m pipeline explain   a caption -> its labels, and why
+python -m pipeline check     labels against image tars: what has no label, what no image
 python -m pipeline sample    draw a data set to try everything on
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from pipeline.config import Explain, Label, Prune
+from pipeline.config import Check, Explain, Label, Prune
 from pipeline.explain import explain
 from pipeline.inputs import list_inputs
 from pipeline.prune import prune
@@ -29,9 +30,10 @@ def main() -> None:
         "label": Label,
         "prune": Prune,
         "explain": tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(Explain),
+        "check": Check,
         "sample": SampleConfig,
     }
-    options: Label | Prune | Explain | SampleConfig = tyro.extras.subcommand_cli_from_dict(
+    options: Label | Prune | Explain | Check | SampleConfig = tyro.extras.subcommand_cli_from_dict(
         verbs, prog="python -m pipeline", description=__doc__
     )
     if isinstance(options, Label):
@@ -44,6 +46,10 @@ def main() -> None:
         )
     elif isinstance(options, Explain):
         sys.stdout.write(explain(options.captions))
+    elif isinstance(options, Check):
+        from pipeline.check import run_check
+
+        run_check(options)
     else:
         # Drawing needs Pillow and nothing of Spark; labelling the reverse.
         from pipeline.sample.draw import draw_sample

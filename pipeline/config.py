@@ -1,6 +1,6 @@
 """Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
 
-In: nothing. Out: `Label`, `Prune` and `Explain`; `Sample` lives with the sample.
+In: nothing. Out: `Label`, `Prune`, `Explain` and `Check`; `Sample` lives with the sample.
 """
 
 from __future__ import annotations
@@ -92,6 +92,43 @@ class Explain:
                 wanted="one or more, each in quotes",
                 remedy='Run: python -m pipeline explain "a dog on a couch"',
             )
+
+
+@dataclass(frozen=True)
+class Check:
+    """Compare labels with image tars: which samples have no label, which labels no sample. Reads tar headers alone."""
+
+    labels: str
+    """label directory"""
+    images: tuple[str, ...]
+    """files, folders or globs with the image tars"""
+    max_missing: float = 0.0
+    """share of the samples that may have neither a label nor a reject. By default none: labels made from these images
+    account for every sample, and labels made from others are better noticed here than after a day of training"""
+    max_surplus: float = 0.0
+    """share of the labels that may have no sample. By default none, for the same reason; pass 1 to check some tars of a
+    corpus against the labels of all"""
+    worst: int = 10
+    """tars shown, those that fit worst"""
+    out: Path | None = None
+    """JSON file to write: the totals, and the account of every tar"""
+    master: str | None = None
+    """Spark master, as for label"""
+
+    def __post_init__(self) -> None:
+        _require_share("max_missing", self.max_missing)
+        _require_share("max_surplus", self.max_surplus)
+        _require_positive("worst", self.worst)
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(
+            f"--{name.replace('_', '-')}",
+            found=str(value),
+            wanted="0 to 1",
+            remedy="It is a share: 0.01 is one in 100.",
+        )
 
 
 def _require_positive(name: str, value: int) -> None:
