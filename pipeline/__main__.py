@@ -4,6 +4,7 @@ python -m pipeline label     captions -> label shards, on Spark
 python -m pipeline prune     counts -> vocabulary, in seconds
 python -m pipeline explain   a caption -> its labels, and why
 python -m pipeline check     labels against image tars: what has no label, what no image
+python -m pipeline align     labels made by id -> labels of the images downloaded later
 python -m pipeline sample    draw a data set to try everything on
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from pipeline.config import Check, Explain, Label, Prune
+from pipeline.config import Align, Check, Explain, Label, Prune
 from pipeline.explain import explain
 from pipeline.inputs import list_inputs
 from pipeline.prune import prune
@@ -31,9 +32,10 @@ def main() -> None:
         "prune": Prune,
         "explain": tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(Explain),
         "check": Check,
+        "align": Align,
         "sample": SampleConfig,
     }
-    options: Label | Prune | Explain | Check | SampleConfig = tyro.extras.subcommand_cli_from_dict(
+    options: Label | Prune | Explain | Check | Align | SampleConfig = tyro.extras.subcommand_cli_from_dict(
         verbs, prog="python -m pipeline", description=__doc__
     )
     if isinstance(options, Label):
@@ -50,6 +52,10 @@ def main() -> None:
         from pipeline.check import run_check
 
         run_check(options)
+    elif isinstance(options, Align):
+        from pipeline.align import run_align
+
+        run_align(options)
     else:
         # Drawing needs Pillow and nothing of Spark; labelling the reverse.
         from pipeline.sample.draw import draw_sample

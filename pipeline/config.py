@@ -1,6 +1,6 @@
 """Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
 
-In: nothing. Out: `Label`, `Prune`, `Explain` and `Check`; `Sample` lives with the sample.
+In: nothing. Out: `Label`, `Prune`, `Explain`, `Check` and `Align`; `Sample` lives with the sample.
 """
 
 from __future__ import annotations
@@ -119,6 +119,27 @@ class Check:
         _require_share("max_missing", self.max_missing)
         _require_share("max_surplus", self.max_surplus)
         _require_positive("worst", self.worst)
+
+
+@dataclass(frozen=True)
+class Align:
+    """Make labels whose keys are ids follow the tars of images downloaded later, joined by id."""
+
+    labels: str
+    """label directory whose keys are the ids (python -m pipeline label --key-column uid)"""
+    images: tuple[str, ...]
+    """files, folders or globs: img2dataset's sidecars (00000.parquet beside 00000.tar), or tars for an id in json"""
+    id_column: str
+    """the sidecars' column that holds the id, or json.FIELD for a field of the tars' .json members"""
+    out: str
+    """directory of the aligned label shards; new or empty"""
+    rows_per_file: int = 5_000_000
+    """rows of one part file, about"""
+    master: str | None = None
+    """Spark master, as for label"""
+
+    def __post_init__(self) -> None:
+        _require_positive("rows_per_file", self.rows_per_file)
 
 
 def _require_share(name: str, value: float) -> None:
