@@ -5,6 +5,7 @@ python -m pipeline prune     counts -> vocabulary, in seconds
 python -m pipeline explain   a caption -> its labels, and why
 python -m pipeline check     labels against image tars: what has no label, what no image
 python -m pipeline align     labels made by id -> labels of the images downloaded later
+python -m pipeline verify    two labelers on a sample of your captions
 python -m pipeline sample    draw a data set to try everything on
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from pipeline.config import Align, Check, Explain, Label, Prune
+from pipeline.config import Align, Check, Explain, Label, Prune, Verify
 from pipeline.explain import explain
 from pipeline.inputs import list_inputs
 from pipeline.prune import prune
@@ -33,9 +34,10 @@ def main() -> None:
         "explain": tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(Explain),
         "check": Check,
         "align": Align,
+        "verify": Verify,
         "sample": SampleConfig,
     }
-    options: Label | Prune | Explain | Check | Align | SampleConfig = tyro.extras.subcommand_cli_from_dict(
+    options: Label | Prune | Explain | Check | Align | Verify | SampleConfig = tyro.extras.subcommand_cli_from_dict(
         verbs, prog="python -m pipeline", description=__doc__
     )
     if isinstance(options, Label):
@@ -56,6 +58,10 @@ def main() -> None:
         from pipeline.align import run_align
 
         run_align(options)
+    elif isinstance(options, Verify):
+        from pipeline.verify import run_verify
+
+        run_verify(options)
     else:
         # Drawing needs Pillow and nothing of Spark; labelling the reverse.
         from pipeline.sample.draw import draw_sample

@@ -1,13 +1,13 @@
 """Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
 
-In: nothing. Out: `Label`, `Prune`, `Explain`, `Check` and `Align`; `Sample` lives with the sample.
+In: nothing. Out: `Label`, `Prune`, `Explain`, `Check`, `Align` and `Verify`; `Sample` lives with the sample.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
@@ -140,6 +140,46 @@ class Align:
 
     def __post_init__(self) -> None:
         _require_positive("rows_per_file", self.rows_per_file)
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Compare two labelers on a sample of your own captions: how often they agree, and where not. Needs no Spark."""
+
+    captions: tuple[str, ...]
+    """files, folders or globs with the captions, in any format that label reads"""
+    labelers: tuple[LabelerName, LabelerName] = ("catlip", "reference")
+    """the two: what the second gives beyond the first is gained, what it lacks is lost"""
+    sample: int = 10_000
+    """rows to draw"""
+    examples: int = 20
+    """captions shown of those whose labels differ"""
+    seed: int = 0
+    """the same seed and files give the same sample"""
+    out: Path | None = None
+    """JSON file to write: everything shown"""
+    format: Format = "auto"
+    """how the captions are stored, as for label"""
+    caption_columns: tuple[str, ...] = ()
+    """columns that hold captions, as for label; each text counts as a caption of its own"""
+    columns: tuple[str, ...] = ()
+    """names of the columns of a TSV or CSV file without a header line"""
+    spacy_model: str = SPACY_MODEL
+    """for labeler spacy: the pipeline's package, or its folder"""
+    wordnet: Path | None = None
+    """for labeler reference: folder of WordNet 3.0's database files"""
+    punkt: Literal["installed", "untrained"] = "installed"
+    """for labeler reference: where sentences end, by NLTK's trained model, or without training, which needs no data"""
+
+    def __post_init__(self) -> None:
+        _require_positive("sample", self.sample)
+        if self.labelers[0] == self.labelers[1]:
+            raise InputError(
+                "--labelers",
+                found=f"{self.labelers[0]} twice",
+                wanted="two different labelers",
+                remedy=f"Choose from {', '.join(get_args(LabelerName))}.",
+            )
 
 
 def _require_share(name: str, value: float) -> None:
