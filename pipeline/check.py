@@ -113,7 +113,7 @@ def told(report: Report, *, worst: int) -> list[str]:
         f"({report.surplus_share:.2%} together)",
     ]
     if absent := report.total("absent_rejects"):
-        lines.append(f"rejected rows without a sample, such as failed downloads: {absent:,}; nothing is wrong with that")
+        lines.append(f"rejected rows without a sample, such as failed downloads: {absent:,}; that is no fault")
     bad = sorted((tar for tar in report.tars if faults_of(tar)), key=badness)
     if not bad:
         lines.append("every tar fits its labels")

@@ -173,6 +173,8 @@ class Verify:
 
     def __post_init__(self) -> None:
         _require_positive("sample", self.sample)
+        if self.examples < 0:
+            raise InputError("--examples", found=str(self.examples), wanted="0 or more", remedy="0 shows none.")
         if self.labelers[0] == self.labelers[1]:
             raise InputError(
                 "--labelers",

@@ -68,7 +68,7 @@ def test_each_tar_has_its_account(spark: Any, tmp_path: Path) -> None:
     assert told(report, worst=1) == [
         "2 tars, 5 samples: 3 with a label, 1 rejected when labelled, 1 missing from the labels (20.00%)",
         f"{tmp_path}/labels: 6 labels, 1 without a sample in their tar, 2 in 2 shards without a tar (50.00% together)",
-        "rejected rows without a sample, such as failed downloads: 1; nothing is wrong with that",
+        "rejected rows without a sample, such as failed downloads: 1; that is no fault",
         "",
         "tars that do not fit (missing: not in the labels; surplus: labels without a sample; repeated: keys that stood "
         "before):",
