@@ -151,9 +151,10 @@ def refuse_misfit(report: Report, *, max_missing: float, max_surplus: float) -> 
     Truncated tars and repeated keys alone are none: the trainer passes over such samples and says so.
     """
     if unreadable := [tar for tar in report.tars if tar.unreadable is not None]:
+        others = f", and {len(unreadable) - 1:,} more such files" if len(unreadable) > 1 else ""
         raise InputError(
             harmless(unreadable[0].tar),
-            found=f"{unreadable[0].unreadable}, and {len(unreadable) - 1:,} more such files",
+            found=f"{unreadable[0].unreadable}{others}",
             wanted="WebDataset tars",
             remedy="Download them again, or leave them out of --images.",
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow.fs as pafs
 
-from pipeline.image_ids import JSON
+from pipeline.image_ids import JSON, check_sidecar
 from pipeline.inputs import Inputs, list_inputs
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
@@ -22,6 +22,8 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
     if id_column.startswith(JSON):
         return list_inputs(places, "webdataset")
     sidecars = list_inputs(places, "img2dataset")
+    # A mistyped column is better said now than by a job.
+    check_sidecar(sidecars.files[0].path, id_column)
     folders = {file.path.rpartition("/")[0] for file in sidecars.files}
     held = {folder: _names(folder) for folder in folders}
     for file in sidecars.files:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -58,16 +59,26 @@ def ids_of(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
         yield from _ids_of_sidecar(path, shard, id_column)
 
 
+def check_sidecar(path: str, id_column: str) -> None:
+    """Raise InputError for a sidecar that cannot be read, or lacks a column: before a job, for the first of them."""
+    with _opened(path) as file:
+        _require(path, file.schema_arrow, id_column)
+
+
 def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
+    with _opened(path) as file:
+        _require(path, file.schema_arrow, id_column)
+        wanted = dict.fromkeys([KEY, id_column, *([STATUS] if STATUS in file.schema_arrow.names else [])])
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted)):
+            yield _sidecar_rows(path, shard, batch, id_column, file.metadata.num_rows)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
     filesystem, inner = filesystem_of(path)
     try:
         with filesystem.open_input_file(inner) as stream:
-            file = pq.ParquetFile(stream)
-            names = file.schema_arrow.names
-            _require(path, names, id_column)
-            wanted = dict.fromkeys([KEY, id_column, *([STATUS] if STATUS in names else [])])
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted)):
-                yield _sidecar_rows(path, shard, batch, id_column, file.metadata.num_rows)
+            yield pq.ParquetFile(stream)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             path,
@@ -77,20 +88,30 @@ def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.Record
         ) from error
 
 
-def _require(path: str, names: list[str], id_column: str) -> None:
+def _require(path: str, schema: pa.Schema, id_column: str) -> None:
     for name in (KEY, id_column):
-        if name not in names:
+        if name not in schema.names:
             raise InputError(
                 path,
-                found=f"columns {', '.join(names)}",
+                found=f"columns {', '.join(schema.names)}",
                 wanted=f"a column {name!r}",
                 remedy="Name the sidecars' column of the id with --id-column, or leave other files out of --images.",
+            )
+        kind = schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(test(kind) for test in (*TEXT_TYPES, pa.types.is_integer)):
+            raise InputError(
+                path,
+                found=f"column {name!r} of type {kind}",
+                wanted="text or whole numbers",
+                # How a date or a fraction was written there cannot be told here.
+                remedy="Name another --id-column; ids must be written as they were when the captions were labelled.",
             )
 
 
 def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, total: int) -> pa.RecordBatch:
     """The rule of what is a sample, its first reason first: downloaded, with a key, with an id."""
-    (keys, broken_keys), (ids, broken_ids) = (_texts(path, name, batch[name]) for name in (KEY, id_column))
+    (keys, broken_keys), (ids, broken_ids) = (_texts(batch[name]) for name in (KEY, id_column))
     told = batch[STATUS].cast(pa.string()) if STATUS in batch.schema.names else pa.array([SUCCESS] * len(batch))
     status = pc.fill_null(told, "null")
     no_id = pc.equal(pc.fill_null(ids, ""), "")
@@ -102,24 +123,15 @@ def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, 
     return _batch(path, shard, pc.fill_null(keys, ""), pc.if_else(pc.is_null(reason), ids, NO_TEXT), reason, total)
 
 
-def _texts(path: str, name: str, column: pa.Array) -> tuple[pa.Array, pa.Array]:
+def _texts(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     """A column as text, and where it is none: bytes that are not UTF-8 become null.
 
-    Text stays as it is and whole numbers become decimals, as the labelling job has it. Raises InputError for any other
-    type: how a date or a fraction was written there cannot be told here.
+    Text stays as it is and whole numbers become decimals, as the labelling job has it.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    kind = column.type
-    if pa.types.is_integer(kind):
+    if pa.types.is_integer(column.type):
         return column.cast(pa.string()), pa.array([False] * len(column), pa.bool_())
-    if not any(test(kind) for test in TEXT_TYPES):
-        raise InputError(
-            path,
-            found=f"column {name!r} of type {kind}",
-            wanted="text or whole numbers",
-            remedy="Name another --id-column; the ids must be written as they were when the captions were labelled.",
-        )
     # Parquet readers take the bytes of a text column on trust.
     raw = column.cast(pa.large_binary())
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.align import Matches, align, told
+from pipeline.align import Matches, align, run_align
 from pipeline.config import Align, Label
 from pipeline.image_files import list_image_files
 from pipeline.image_ids import ids_of
@@ -108,11 +109,14 @@ def test_labels_follow_the_tars_and_every_row_is_accounted_for(spark: Any, tmp_p
     assert matches == Matches(10, 3, 1, 1, 5, used=3, unused=1, repeated_ids=0, shared_ids=0)
 
 
-def test_the_manifest_says_whose_labels_these_are(spark: Any, tmp_path: Path) -> None:
+def test_the_verb_says_what_matched_and_the_manifest_whose_labels_these_are(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.align.spark_session", lambda *_, **__: nullcontext(spark))
     write_labels(tmp_path / "labels", ("m", "u", [DOG]))
     write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
-    manifest, matches, labels = run(spark, tmp_path)
-    assert labels.manifest.files == manifest.files
+    run_align(Align(str(tmp_path / "labels"), (str(tmp_path / "in"),), "uid", str(tmp_path / "out")))
+    manifest = LabelShards.open(tmp_path / "out").manifest
     assert (manifest.labeler, manifest.labeler_fingerprint, manifest.wordnet) == ("mine", "f" * 64, "3.0")
     assert (manifest.config["verb"], manifest.config["id_column"]) == ("align", "uid")
     assert len(manifest.config["source"]["manifest_sha256"]) == 64
@@ -123,8 +127,8 @@ def test_the_manifest_says_whose_labels_these_are(spark: Any, tmp_path: Path) ->
         "part-00000.parquet",
         "rejects.parquet",
     ]
-    assert told(manifest, matches, Align("labels", ("in",), "uid", "out")) == [
-        "out: 1 rows = 1 labelled + 0 empty + 0 rejected",
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/out: 1 rows = 1 labelled + 0 empty + 0 rejected",
         "samples: 1 matched, 0 with an id that the labels lack, 0 rejected when labelled, "
         "0 not downloaded or without a usable id",
         "labels: 1 used, 0 without an image; 0 ids of several equal labels, 0 ids of several samples",
@@ -153,7 +157,7 @@ def test_an_id_twice_in_the_labels_is_taken_where_its_rows_are_equal(spark: Any,
     assert (matches.used, matches.unused, matches.repeated_ids) == (2, 2, 1)
 
 
-@pytest.mark.parametrize("other", [[], [CAT], [DOG, CAT]])
+@pytest.mark.parametrize("other", [[], [DOG, CAT]])
 def test_an_id_twice_with_different_labels_is_refused(spark: Any, tmp_path: Path, other: list[int]) -> None:
     write_labels(tmp_path / "labels", ("m", "u", [DOG]), ("n", "u", other))
     write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
@@ -223,6 +227,14 @@ def test_a_sidecar_without_the_columns_is_named(
     write_labels(tmp_path / "labels", ("m", "u", [DOG]))
     write_sidecar(tmp_path / "in/00000.parquet", **columns)
     with pytest.raises(InputError, match=message):
+        run(spark, tmp_path)
+
+
+def test_a_later_sidecar_without_the_column_is_named_too(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
+    write_sidecar(tmp_path / "in/00001.parquet", key=["k"], url=["u"])
+    with pytest.raises(InputError, match=r"00001\.parquet: found columns key, url; wanted a column 'uid'"):
         run(spark, tmp_path)
 
 

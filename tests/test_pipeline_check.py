@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from pipeline.check import Report, compare, refuse_misfit, told, write_report
+from pipeline.check import Report, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.inputs import list_inputs
 from pipeline.tar_samples import walk_samples
 from pipeline.terminal import harmless, table
 from tests.conftest import label_table
-from vocab.errors import FormatError, InputError, MismatchError
+from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.label_shards import REJECTS_SCHEMA, LabelShards, write_label_shards
 
 DOG, CAT = 2084071, 2121620
@@ -151,28 +152,35 @@ def test_the_labels_folder_may_have_the_signs_of_a_glob(spark: Any, tmp_path: Pa
     assert report.first_absent == ("1",)
 
 
-def test_the_json_file_holds_every_tar_and_the_options(spark: Any, tmp_path: Path) -> None:
-    write_tar(tmp_path / "in/0.tar", "a.jpg")
+def test_the_verb_prints_then_writes_then_fails(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.check.spark_session", lambda *_, **__: nullcontext(spark))
+    write_tar(tmp_path / "in/0.tar", "a.jpg", "b.jpg")
     write_labels(tmp_path / "labels", ("0", "a", [DOG]))
     options = Check(str(tmp_path / "labels"), (str(tmp_path / "in"),), out=tmp_path / "report.json")
-    write_report(report_on(spark, tmp_path), options)
+    with pytest.raises(MismatchError, match="found no row for 1 of 2 samples"):
+        run_check(options)
+    assert capsys.readouterr().out.startswith("1 tars, 2 samples: 1 with a label")
     content = json.loads((tmp_path / "report.json").read_text())
-    assert content["totals"]["samples"] == content["totals"]["labelled"] == 1
+    assert (content["totals"]["samples"], content["totals"]["labelled"]) == (2, 1)
     assert content["tars"][0]["tar"] == str(tmp_path / "in/0.tar")
     assert content["config"]["max_missing"] == 0.0
+    with pytest.raises(OutputExistsError, match=r"report\.json: found something there"):
+        run_check(options)
 
 
-def test_a_folder_without_tars_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found no file"):
-        list_inputs((str(tmp_path),), "webdataset")
-
-
-def test_labels_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+def test_an_empty_folder_and_labels_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
     write_labels(tmp_path / "labels", ("0", "a", [DOG]))
+    options = Check(str(tmp_path / "labels"), (str(tmp_path / "in"),))
+    with pytest.raises(InputError, match="found no file"):
+        run_check(options)
+    write_tar(tmp_path / "in/0.tar", "a.jpg")
     manifest = json.loads((tmp_path / "labels/manifest.json").read_text())
     (tmp_path / "labels/manifest.json").write_text(json.dumps(manifest | {"version": 2}))
     with pytest.raises(FormatError, match="format version 2, written by a newer release"):
-        LabelShards.open(tmp_path / "labels")
+        run_check(options)
 
 
 @pytest.mark.parametrize(
