@@ -38,6 +38,7 @@ from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
 from vocab.storage import filesystem_of, sha256_of
 
 STAGING = "_staging"
+ACCOUNT = ("rows", "labelled", "empty", "rejected")
 # A task for each file up to here; beyond, Spark's own work for a task outweighs a sidecar's.
 MOST_TASKS = 10_000
 
@@ -94,24 +95,11 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
         matches = count_matches(rows, labels)
         refuse_no_match(matches, labels, options)
 
-        labelled, empty, rejected = (sum(getattr(f, n) for f in account) for n in ("labelled", "empty", "rejected"))
         kept, refused = rows.where("reason is null"), rows.where("reason is not null")
-        files = write_parts(kept, out, files=max(1, math.ceil((labelled + empty) / options.rows_per_file)))
-        files += write_rejects(refused, out)
-        files.append(write_count_table(kept, out))
-        check_written(files, written=labelled + empty, rejected=rejected, out=out)
-        manifest = Manifest(
-            labeler=labels.manifest.labeler,
-            labeler_fingerprint=labels.manifest.labeler_fingerprint,
-            wordnet=labels.manifest.wordnet,
-            files=tuple(sorted(files, key=lambda file: file.path)),
-            rows=sum(file.rows for file in account),
-            labelled=labelled,
-            empty=empty,
-            rejected=rejected,
-            inputs=account,
-            config=config_of(options, labels, matches),
-        )
+        files = write_parts(kept, out, files=max(1, math.ceil(matches.matched / options.rows_per_file)))
+        files += [*write_rejects(refused, out), write_count_table(kept, out)]
+        manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
+        check_written(manifest, out)
         filesystem.delete_dir(f"{root}/{STAGING}")
         write_manifest(out, manifest)
         on_failure.pop_all()
@@ -144,9 +132,8 @@ def account_of_files(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
     for path, numbers in found.items():
         if numbers["rows"] != numbers["total"]:
             raise _lost(path, f"{numbers['rows']:,} rows after the join", f"the file's {numbers['total']:,}")
-    names = ("rows", "labelled", "empty", "rejected")
     return tuple(
-        replace(file, **{name: found[file.path][name] for name in names}) if file.path in found else file
+        replace(file, **{name: found[file.path][name] for name in ACCOUNT}) if file.path in found else file
         for file in inputs.files
     )
 
@@ -191,12 +178,30 @@ def write_count_table(kept: DataFrame, out: str) -> LabelFile:
     return describe_file(out, COUNTS)
 
 
-def check_written(files: list[LabelFile], *, written: int, rejected: int, out: str) -> None:
-    """Raise FormatError unless the files hold every row."""
-    parts = sum(file.rows for file in files if file.path.startswith("part-"))
-    rejects = sum(file.rows for file in files if file.path == REJECTS)
-    if (parts, rejects) != (written, rejected):
-        raise _lost(out, f"{parts:,} label rows and {rejects:,} rejects in the files", f"{written:,} and {rejected:,}")
+def manifest_of(
+    files: list[LabelFile], account: tuple[InputFile, ...], labels: LabelShards, config: dict[str, object]
+) -> Manifest:
+    """The manifest: what labelled the captions is taken over, the totals are those of the image files."""
+    totals = {name: sum(getattr(file, name) for file in account) for name in ACCOUNT}
+    return Manifest(
+        labeler=labels.manifest.labeler,
+        labeler_fingerprint=labels.manifest.labeler_fingerprint,
+        wordnet=labels.manifest.wordnet,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        inputs=account,
+        config=config,
+        **totals,
+    )
+
+
+def check_written(manifest: Manifest, out: str) -> None:
+    """Raise FormatError unless the files hold every row of the account."""
+    parts = sum(file.rows for file in manifest.files if file.path.startswith("part-"))
+    rejects = sum(file.rows for file in manifest.files if file.path == REJECTS)
+    written = manifest.labelled + manifest.empty
+    if (parts, rejects) != (written, manifest.rejected):
+        found = f"{parts:,} label rows and {rejects:,} rejects in the files"
+        raise _lost(out, found, f"{written:,} and {manifest.rejected:,}")
 
 
 def config_of(options: Align, labels: LabelShards, matches: Matches) -> dict[str, object]:

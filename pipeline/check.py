@@ -171,7 +171,8 @@ def refuse_misfit(report: Report, *, max_missing: float, max_surplus: float) -> 
             report.labels,
             found=f"no row for {report.total('missing'):,} of {report.total('samples'):,} samples",
             wanted=wanted_share("a row", max_missing),
-            remedy="Label the captions of these tars too, or raise --max-missing.",
+            remedy="Label the captions of these tars too, or raise --max-missing. Labels whose keys are ids must be "
+            "aligned with the tars first: python -m pipeline align.",
         )
     if report.surplus_share > max_surplus:
         raise MismatchError(
