@@ -4,6 +4,9 @@ python -m pipeline label     captions -> label shards, on Spark
 python -m pipeline prune     counts -> vocabulary, in seconds
 python -m pipeline report    labels -> one HTML page that shows what they hold
 python -m pipeline explain   a caption -> its labels, and why
+python -m pipeline check     labels against image tars: what has no label, what no image
+python -m pipeline align     labels made by id -> labels of the images downloaded later
+python -m pipeline verify    two labelers on a sample of your captions
 python -m pipeline sample    draw a data set to try everything on
 """
 
@@ -15,12 +18,14 @@ from typing import Any
 
 import tyro
 
-from pipeline.config import Explain, Label, Prune, Report
+from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
 from pipeline.explain import explain
 from pipeline.prune import prune
 from pipeline.report import report
 from pipeline.sample.config import SampleConfig
 from vocab.errors import run_cli
+
+Verb = Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig
 
 
 def main() -> None:
@@ -30,11 +35,12 @@ def main() -> None:
         "prune": Prune,
         "report": Report,
         "explain": tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(Explain),
+        "check": Check,
+        "align": Align,
+        "verify": Verify,
         "sample": SampleConfig,
     }
-    options: Label | Prune | Report | Explain | SampleConfig = tyro.extras.subcommand_cli_from_dict(
-        verbs, prog="python -m pipeline", description=__doc__
-    )
+    options: Verb = tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m pipeline", description=__doc__)
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):
@@ -48,6 +54,18 @@ def main() -> None:
         sys.stdout.write(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n")
     elif isinstance(options, Explain):
         sys.stdout.write(explain(options.captions))
+    elif isinstance(options, Check):
+        from pipeline.check import run_check
+
+        run_check(options)
+    elif isinstance(options, Align):
+        from pipeline.align import run_align
+
+        run_align(options)
+    elif isinstance(options, Verify):
+        from pipeline.verify import run_verify
+
+        run_verify(options)
     else:
         # Drawing needs Pillow and nothing of Spark; labelling the reverse.
         from pipeline.sample.draw import draw_sample

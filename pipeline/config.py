@@ -1,13 +1,13 @@
 """Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
 
-In: nothing. Out: `Label`, `Prune`, `Report` and `Explain`; `Sample` lives with the sample.
+In: nothing. Out: a dataclass for each verb but `sample`, whose options live with it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
@@ -123,6 +123,106 @@ class Explain:
                 wanted="one or more, each in quotes",
                 remedy='Run: python -m pipeline explain "a dog on a couch"',
             )
+
+
+@dataclass(frozen=True)
+class Check:
+    """Compare labels with image tars: which samples have no label, which labels no sample. Reads tar headers alone."""
+
+    labels: str
+    """label directory"""
+    images: tuple[str, ...]
+    """files, folders or globs with the image tars"""
+    max_missing: float = 0.0
+    """share of the samples that may have neither a label nor a reject. By default none: labels made from these images
+    account for every sample, and labels made from others are better noticed here than after a day of training"""
+    max_surplus: float = 0.0
+    """share of the labels that may have no sample. By default none, for the same reason; pass 1 to check some tars of a
+    corpus against the labels of all"""
+    worst: int = 10
+    """tars shown, those that fit worst"""
+    out: Path | None = None
+    """JSON file to write: the totals, and the account of every tar"""
+    master: str | None = None
+    """Spark master, as for label"""
+
+    def __post_init__(self) -> None:
+        _require_share("max_missing", self.max_missing)
+        _require_share("max_surplus", self.max_surplus)
+        _require_positive("worst", self.worst)
+
+
+@dataclass(frozen=True)
+class Align:
+    """Make labels whose keys are ids follow the tars of images downloaded later, joined by id."""
+
+    labels: str
+    """label directory whose keys are the ids (python -m pipeline label --key-column uid)"""
+    images: tuple[str, ...]
+    """files, folders or globs: img2dataset's sidecars (00000.parquet beside 00000.tar), or tars for an id in json"""
+    id_column: str
+    """the sidecars' column that holds the id, or json.FIELD for a field of the tars' .json members"""
+    out: str
+    """directory of the aligned label shards; new or empty"""
+    rows_per_file: int = 5_000_000
+    """rows of one part file, about"""
+    master: str | None = None
+    """Spark master, as for label"""
+
+    def __post_init__(self) -> None:
+        _require_positive("rows_per_file", self.rows_per_file)
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Compare two labelers on a sample of your own captions: how often they agree, and where not. Needs no Spark."""
+
+    captions: tuple[str, ...]
+    """files, folders or globs with the captions, in any format that label reads"""
+    labelers: tuple[LabelerName, LabelerName] = ("catlip", "reference")
+    """the two: what the second gives beyond the first is gained, what it lacks is lost"""
+    sample: int = 10_000
+    """rows to draw"""
+    examples: int = 20
+    """captions shown of those whose labels differ"""
+    seed: int = 0
+    """the same seed and files give the same sample"""
+    out: Path | None = None
+    """JSON file to write: everything shown"""
+    format: Format = "auto"
+    """how the captions are stored, as for label"""
+    caption_columns: tuple[str, ...] = ()
+    """columns that hold captions, as for label; each text counts as a caption of its own"""
+    columns: tuple[str, ...] = ()
+    """names of the columns of a TSV or CSV file without a header line"""
+    spacy_model: str = SPACY_MODEL
+    """for labeler spacy: the pipeline's package, or its folder"""
+    wordnet: Path | None = None
+    """for labeler reference: folder of WordNet 3.0's database files"""
+    punkt: Literal["installed", "untrained"] = "installed"
+    """for labeler reference: where sentences end, by NLTK's trained model, or without training, which needs no data"""
+
+    def __post_init__(self) -> None:
+        _require_positive("sample", self.sample)
+        if self.examples < 0:
+            raise InputError("--examples", found=str(self.examples), wanted="0 or more", remedy="0 shows none.")
+        if self.labelers[0] == self.labelers[1]:
+            raise InputError(
+                "--labelers",
+                found=f"{self.labelers[0]} twice",
+                wanted="two different labelers",
+                remedy=f"Choose from {', '.join(get_args(LabelerName))}.",
+            )
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(
+            f"--{name.replace('_', '-')}",
+            found=str(value),
+            wanted="0 to 1",
+            remedy="It is a share: 0.01 is one in 100.",
+        )
 
 
 def _require_positive(name: str, value: int) -> None:

@@ -120,17 +120,17 @@ class LabelShards:
         schema = pa.schema([SCHEMA.field("key"), SCHEMA.field("synsets")])
         return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).combine_chunks()
 
+    def read_rejects(self, shard: str) -> pa.Table:
+        """Rejected rows of one shard as key: string, reason: string; only the row groups that can hold it are read."""
+        rejects = self._read(self._named(REJECTS).path, filters=[("shard", "=", shard)], columns=["key", "reason"])
+        return rejects.cast(pa.schema([REJECTS_SCHEMA.field("key"), REJECTS_SCHEMA.field("reason")])).combine_chunks()
+
     def find_shard(self, tar_path: str) -> str | None:
         """The shard that labels a tar: its stem, or the end of its path where stems repeat; None if there is none.
 
         "images/emoji/00000.tar" -> "00000" if the labels have that shard, else "emoji/00000" if they have that, ...
         """
-        parts = tar_path.removesuffix(".tar").split("/")
-        for count in range(1, min(len(parts), MAX_SHARD_PARTS) + 1):
-            shard = "/".join(parts[-count:])
-            if len(self.read_shard(shard)) > 0:
-                return shard
-        return None
+        return next((shard for shard in possible_shards(tar_path) if len(self.read_shard(shard)) > 0), None)
 
     def read_all(self) -> pa.Table:
         """Every row of every part file; for tests and small corpora."""
@@ -178,6 +178,12 @@ class LabelShards:
             wanted="the Parquet file named in the manifest",
             remedy="Copy the directory again, or make the labels again.",
         )
+
+
+def possible_shards(tar_path: str) -> list[str]:
+    """What labels may call a tar, in the order in which they are asked: "00000", "emoji/00000", ...."""
+    parts = tar_path.removesuffix(".tar").split("/")
+    return ["/".join(parts[-count:]) for count in range(1, min(len(parts), MAX_SHARD_PARTS) + 1)]
 
 
 def refuse_used_directory(directory: str | Path) -> None:

@@ -1,0 +1,53 @@
+"""Which files say what ids the images of tars have.
+
+In: the places of the images. Out: an `Inputs` of sidecars, each beside its tar, or of tars.
+"""
+
+from __future__ import annotations
+
+import pyarrow.fs as pafs
+
+from pipeline.image_ids import JSON, check_sidecar
+from pipeline.inputs import Inputs, list_inputs
+from vocab.errors import InputError
+from vocab.storage import filesystem_of
+
+
+def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
+    """Sidecars, or tars where the id is in their .json members.
+
+    Raises InputError for a place without such files, and where sidecars and tars do not go together one to one: labels
+    follow tars, so a sidecar alone names no images, and a tar alone would be left without labels.
+    """
+    if id_column.startswith(JSON):
+        return list_inputs(places, "webdataset")
+    sidecars = list_inputs(places, "img2dataset")
+    # A mistyped column is better said now than by a job.
+    check_sidecar(sidecars.files[0].path, id_column)
+    folders = {file.path.rpartition("/")[0] for file in sidecars.files}
+    held = {folder: _names(folder) for folder in folders}
+    for file in sidecars.files:
+        folder, _, name = file.path.rpartition("/")
+        tar = name.removesuffix(".parquet") + ".tar"
+        if tar not in held[folder]:
+            raise InputError(
+                file.path,
+                found=f"no {tar} beside it",
+                wanted="a sidecar and its tar, as img2dataset writes them",
+                remedy="Download the tar again, or leave this file out of --images.",
+            )
+    for folder in sorted(folders):
+        for tar in sorted(name for name in held[folder] if name.endswith(".tar") and name[0] not in "._"):
+            if f"{tar.removesuffix('.tar')}.parquet" not in held[folder]:
+                raise InputError(
+                    f"{folder}/{tar}",
+                    found="no sidecar beside it",
+                    wanted=f"{tar.removesuffix('.tar')}.parquet, as img2dataset writes it",
+                    remedy="Download it again, or take the ids from the tars themselves: --id-column json.FIELD.",
+                )
+    return sidecars
+
+
+def _names(folder: str) -> set[str]:
+    filesystem, path = filesystem_of(folder)
+    return {info.base_name for info in filesystem.get_file_info(pafs.FileSelector(path))}

@@ -1,0 +1,209 @@
+"""Which id each downloaded image has: out of img2dataset's sidecars, or of the .json members of tars.
+
+In: paths of sidecars or tars, and what holds the id. Out: a row for every row of a sidecar, or sample of a tar:
+
+    input string    the file, as it was listed
+    shard string    the tar's
+    key string      the sample's in it; "" where it is null
+    id string       null where there is a reason
+    reason string   why it gets no label whatever its id: status:..., null_key, null_id, not_utf8, malformed_record,
+                    truncated_tar
+    total bigint    rows of the whole file, so that whoever counts what became of them knows how many there were
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.tar_samples import TarSample, walk_samples
+from vocab.errors import InputError
+from vocab.storage import filesystem_of
+
+SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in ("input", "shard", "key", "id", "reason")), ("total", pa.int64())]
+)
+DDL = "input string, shard string, key string, id string, reason string, total bigint"
+KEY, STATUS, SUCCESS = "key", "status", "success"
+JSON = "json."
+BATCH_ROWS = 16_384
+# A .json member larger than this is no record of one image.
+MAX_JSON_BYTES = 16 << 20
+NO_TEXT = pa.scalar(None, pa.string())
+TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+
+
+def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """For `mapInArrow`: files in (columns "input", "shard"), the rows above out."""
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for file in batch.to_pylist():
+                yield from ids_of(file["input"], file["shard"], id_column)
+
+    return read
+
+
+def ids_of(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
+    """The rows of one file. Raises InputError for one that cannot be read or lacks a column."""
+    if id_column.startswith(JSON):
+        yield from _ids_of_tar(path, shard, id_column.removeprefix(JSON))
+    else:
+        yield from _ids_of_sidecar(path, shard, id_column)
+
+
+def check_sidecar(path: str, id_column: str) -> None:
+    """Raise InputError for a sidecar that cannot be read, or lacks a column: before a job, for the first of them."""
+    with _opened(path) as file:
+        _require(path, file.schema_arrow, id_column)
+
+
+def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
+    with _opened(path) as file:
+        _require(path, file.schema_arrow, id_column)
+        wanted = dict.fromkeys([KEY, id_column, *([STATUS] if STATUS in file.schema_arrow.names else [])])
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted)):
+            yield _sidecar_rows(path, shard, batch, id_column, file.metadata.num_rows)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    filesystem, inner = filesystem_of(path)
+    try:
+        with filesystem.open_input_file(inner) as stream:
+            yield pq.ParquetFile(stream)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            path,
+            found=f"a file that cannot be read ({error})",
+            wanted="img2dataset's sidecar, a Parquet file",
+            remedy="Download it again, or leave it and its tar out of --images.",
+        ) from error
+
+
+def _require(path: str, schema: pa.Schema, id_column: str) -> None:
+    for name in (KEY, id_column):
+        if name not in schema.names:
+            raise InputError(
+                path,
+                found=f"columns {', '.join(schema.names)}",
+                wanted=f"a column {name!r}",
+                remedy="Name the sidecars' column of the id with --id-column, or leave other files out of --images.",
+            )
+        kind = schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not any(test(kind) for test in (*TEXT_TYPES, pa.types.is_integer)):
+            raise InputError(
+                path,
+                found=f"column {name!r} of type {kind}",
+                wanted="text or whole numbers",
+                # How a date or a fraction was written there cannot be told here.
+                remedy="Name another --id-column; ids must be written as they were when the captions were labelled.",
+            )
+
+
+def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, total: int) -> pa.RecordBatch:
+    """The rule of what is a sample, its first reason first: downloaded, with a key, with an id."""
+    (keys, broken_keys), (ids, broken_ids) = (_texts(batch[name]) for name in (KEY, id_column))
+    told = batch[STATUS].cast(pa.string()) if STATUS in batch.schema.names else pa.array([SUCCESS] * len(batch))
+    status = pc.fill_null(told, "null")
+    no_id = pc.equal(pc.fill_null(ids, ""), "")
+    reason = pc.case_when(
+        pc.make_struct(pc.not_equal(status, SUCCESS), broken_keys, pc.is_null(keys), broken_ids, no_id),
+        pc.binary_join_element_wise("status:", status, ""),
+        *("not_utf8", "null_key", "not_utf8", "null_id", NO_TEXT),
+    )
+    return _batch(path, shard, pc.fill_null(keys, ""), pc.if_else(pc.is_null(reason), ids, NO_TEXT), reason, total)
+
+
+def _texts(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """A column as text, and where it is none: bytes that are not UTF-8 become null.
+
+    Text stays as it is and whole numbers become decimals, as the labelling job has it.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string()), pa.array([False] * len(column), pa.bool_())
+    # Parquet readers take the bytes of a text column on trust.
+    raw = column.cast(pa.large_binary())
+    try:
+        texts = raw.cast(pa.large_string()).cast(pa.string())
+    except pa.ArrowInvalid:
+        texts = pa.array([_decoded(value) for value in raw.to_pylist()], pa.string())
+    return texts, pc.and_(pc.is_valid(raw), pc.is_null(texts))
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _ids_of_tar(path: str, shard: str, field: str) -> Iterator[pa.RecordBatch]:
+    filesystem, inner = filesystem_of(path)
+    rows: list[tuple[str, str | None, str | None]] = []
+    try:
+        with filesystem.open_input_file(inner) as stream:
+            for sample in walk_samples(cast(BinaryIO, stream)):
+                rows.append((sample.key, *_id_of_sample(cast(BinaryIO, stream), sample, field)))
+    except tarfile.ReadError as error:
+        raise InputError(
+            path, found=f"no tar ({error})", wanted="a WebDataset tar", remedy="Download it again, or leave it out."
+        ) from error
+    # Keys and ids of one tar are small, and its number of samples is known only at its end.
+    for start in range(0, len(rows), BATCH_ROWS):
+        keys, ids, reasons = (
+            pa.array(column, pa.string()) for column in zip(*rows[start : start + BATCH_ROWS], strict=True)
+        )
+        yield _batch(path, shard, keys, ids, reasons, len(rows))
+
+
+def _id_of_sample(stream: BinaryIO, sample: TarSample, field: str) -> tuple[str | None, str | None]:
+    """The id in the sample's .json member, or the reason why there is none."""
+    if not sample.whole:
+        return None, "truncated_tar"
+    if "\ufffd" in sample.key:
+        return None, "not_utf8"
+    member = sample.members.get("json")
+    if member is None:
+        return None, "null_id"
+    if member.size > MAX_JSON_BYTES:
+        return None, "malformed_record"
+    stream.seek(member.offset)
+    try:
+        record = json.loads(stream.read(member.size))
+    except (ValueError, RecursionError):
+        return None, "malformed_record"
+    if not isinstance(record, dict):
+        return None, "malformed_record"
+    return _id_of_value(record.get(field))
+
+
+def _id_of_value(value: object) -> tuple[str | None, str | None]:
+    """Text and whole numbers are ids; true, 1.5 and lists are none."""
+    if value is None or value == "":
+        return None, "null_id"
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        return None, "malformed_record"
+    try:
+        str(value).encode("utf-8")
+    except UnicodeEncodeError:
+        # JSON can hold half of a surrogate pair, which no other text can.
+        return None, "not_utf8"
+    return str(value), None
+
+
+def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Array, total: int) -> pa.RecordBatch:
+    same = [pa.array([text] * len(keys), pa.string()) for text in (path, shard)]
+    return pa.RecordBatch.from_arrays(
+        [*same, keys, ids, reasons, pa.array([total] * len(keys), pa.int64())], schema=SCHEMA
+    )

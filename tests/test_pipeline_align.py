@@ -1,0 +1,360 @@
+"""Labels made by id, then aligned with the images that were downloaded: what matches, what does not, and why."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from contextlib import nullcontext
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.align import Matches, align, run_align
+from pipeline.config import Align, Label
+from pipeline.image_files import list_image_files
+from pipeline.image_ids import ids_of
+from pipeline.sample.config import SampleConfig
+from pipeline.sample.draw import draw_sample
+from tests.conftest import label_table
+from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
+from vocab.label_shards import REJECTS_SCHEMA, LabelShards, write_label_shards
+from vocab.manifest import Manifest
+
+DOG, CAT, SOFA = 2084071, 2121620, 4256520
+
+
+def write_labels(
+    place: Path, *rows: tuple[str, str, list[int]], rejects: tuple[tuple[str, str, str], ...] = ()
+) -> None:
+    rejected = pa.table([list(c) for c in zip(*rejects, strict=True)] if rejects else [[], [], []], REJECTS_SCHEMA)
+    write_label_shards(place, label_table(*rows), labeler="mine", fingerprint="f" * 64, rejects=rejected)
+
+
+def write_sidecar(place: Path, **columns: Any) -> None:
+    """A sidecar and an empty tar beside it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), place)
+    place.with_suffix(".tar").write_bytes(bytes(10240))
+
+
+def write_tar(path: Path, **members: object) -> None:
+    """A tar with "KEY.jpg" for each key, and its record as "KEY.json"; bytes are written as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for key, record in members.items():
+            content = record if isinstance(record, bytes) else json.dumps(record).encode()
+            for name, data in ((f"{key}.jpg", b"never read"), (f"{key}.json", content)):
+                if record is not None or name.endswith("jpg"):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+def run(spark: Any, place: Path, id_column: str = "uid", **options: Any) -> tuple[Manifest, Matches, LabelShards]:
+    out = options.pop("out", place / "out")
+    asked = Align(str(place / "labels"), (str(place / "in"),), id_column, str(out), **options)
+    labels, images = LabelShards.open(asked.labels), list_image_files(asked.images, id_column)
+    manifest, matches = align(spark, labels, images, asked)
+    return manifest, matches, LabelShards.open(out)
+
+
+def rows(labels: LabelShards) -> list[tuple[str, str, list[int]]]:
+    return [(row["shard"], row["key"], row["synsets"]) for row in labels.read_all().to_pylist()]
+
+
+def rejects(labels: LabelShards) -> list[tuple[str, str, str]]:
+    return [(row["shard"], row["key"], row["reason"]) for row in labels.rejects().to_pylist()]
+
+
+def test_labels_follow_the_tars_and_every_row_is_accounted_for(spark: Any, tmp_path: Path) -> None:
+    write_labels(
+        tmp_path / "labels",
+        *(("m1", "u1", [DOG, CAT]), ("m1", "u2", []), ("m2", "u3", [SOFA]), ("m2", "u9", [DOG])),
+        rejects=(("m2", "u4", "not_utf8"), ("m2", "", "null_key")),
+    )
+    write_sidecar(
+        tmp_path / "in/00001.parquet",
+        key=["k0", "k1", "k2", "k3"],
+        uid=["u3", "u1", "u7", None],
+        status=["success", "success", "success", "success"],
+    )
+    write_sidecar(
+        tmp_path / "in/00000.parquet",
+        key=["k0", "k1", "k2", None, "k4", "k5"],
+        uid=["u2", "u4", "u1", "u1", "", "u1"],
+        status=["success", "success", "failed_to_download", "success", "success", None],
+    )
+    manifest, matches, labels = run(spark, tmp_path)
+    assert rows(labels) == [("00000", "k0", []), ("00001", "k0", [SOFA]), ("00001", "k1", [CAT, DOG][::-1])]
+    assert rejects(labels) == [
+        ("00000", "", "null_key"),
+        ("00000", "k1", "not_utf8"),
+        ("00000", "k2", "status:failed_to_download"),
+        ("00000", "k4", "null_id"),
+        ("00000", "k5", "status:null"),
+        ("00001", "k2", "no_label"),
+        ("00001", "k3", "null_id"),
+    ]
+    assert [(Path(f.path).name, f.rows, f.labelled, f.empty, f.rejected) for f in manifest.inputs] == [
+        ("00000.parquet", 6, 0, 1, 5),
+        ("00001.parquet", 4, 2, 0, 2),
+    ]
+    assert labels.counts().to_pylist() == [{"synset": s, "captions": 1} for s in (DOG, CAT, SOFA)]
+    assert (manifest.rows, manifest.labelled, manifest.empty, manifest.rejected) == (10, 2, 1, 7)
+    assert matches == Matches(10, 3, 1, 1, 5, used=3, unused=1, repeated_ids=0, shared_ids=0)
+
+
+def test_the_verb_says_what_matched_and_the_manifest_whose_labels_these_are(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.align.spark_session", lambda *_, **__: nullcontext(spark))
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
+    run_align(Align(str(tmp_path / "labels"), (str(tmp_path / "in"),), "uid", str(tmp_path / "out")))
+    manifest = LabelShards.open(tmp_path / "out").manifest
+    assert (manifest.labeler, manifest.labeler_fingerprint, manifest.wordnet) == ("mine", "f" * 64, "3.0")
+    assert (manifest.config["verb"], manifest.config["id_column"]) == ("align", "uid")
+    assert len(manifest.config["source"]["manifest_sha256"]) == 64
+    assert manifest.config["matches"]["matched"] == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "counts.parquet",
+        "manifest.json",
+        "part-00000.parquet",
+        "rejects.parquet",
+    ]
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/out: 1 rows = 1 labelled + 0 empty + 0 rejected",
+        "samples: 1 matched, 0 with an id that the labels lack, 0 rejected when labelled, "
+        "0 not downloaded or without a usable id",
+        "labels: 1 used, 0 without an image; 0 ids of several equal labels, 0 ids of several samples",
+    ]
+
+
+def test_one_id_of_several_samples_labels_each_and_counts_each(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "7", [DOG]))
+    write_sidecar(tmp_path / "in/a/00000.parquet", key=["k0", "k1"], uid=[7, 7])
+    write_sidecar(tmp_path / "in/b/00000.parquet", key=["k0"], uid=[7])
+    _, matches, labels = run(spark, tmp_path)
+    assert rows(labels) == [("a/00000", "k0", [DOG]), ("a/00000", "k1", [DOG]), ("b/00000", "k0", [DOG])]
+    assert labels.counts().to_pylist() == [{"synset": DOG, "captions": 3}]
+    assert (matches.matched, matches.used, matches.shared_ids) == (3, 1, 1)
+
+
+def test_an_id_twice_in_the_labels_is_taken_where_its_rows_are_equal(spark: Any, tmp_path: Path) -> None:
+    write_labels(
+        tmp_path / "labels",
+        *(("m", "u", [DOG]), ("n", "u", [DOG]), ("m", "unasked", [DOG]), ("n", "unasked", [CAT])),
+        rejects=(("o", "u", "null_caption"),),
+    )
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
+    _, matches, labels = run(spark, tmp_path)
+    assert rows(labels) == [("00000", "k", [DOG])]
+    assert (matches.used, matches.unused, matches.repeated_ids) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("other", [[], [DOG, CAT]])
+def test_an_id_twice_with_different_labels_is_refused(spark: Any, tmp_path: Path, other: list[int]) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]), ("n", "u", other))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
+    with pytest.raises(MismatchError, match="id 'u': found rows with different synsets"):
+        run(spark, tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_ids_out_of_the_json_members_of_tars(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "u1", [DOG]), ("m", "7", [CAT]))
+    members = {
+        "k0": {"uid": "u1"},
+        "k1": {"uid": 7},
+        "k2": {"uid": None},
+        "k3": {"other": 1},
+        "k4": [1],
+        "k5": b"{broken",
+        "k6": {"uid": 1.5},
+        "k7": None,
+        "k8": {"uid": "\ud800"},
+        "dir/k9": {"uid": "u1"},
+    }
+    write_tar(tmp_path / "in/00000.tar", **members)
+    _, matches, labels = run(spark, tmp_path, "json.uid")
+    assert rows(labels) == [("00000", "dir/k9", [DOG]), ("00000", "k0", [DOG]), ("00000", "k1", [CAT])]
+    assert [(key, reason) for _, key, reason in rejects(labels)] == [
+        ("k2", "null_id"),
+        ("k3", "null_id"),
+        ("k4", "malformed_record"),
+        ("k5", "malformed_record"),
+        ("k6", "malformed_record"),
+        ("k7", "null_id"),
+        ("k8", "not_utf8"),
+    ]
+    assert (matches.matched, matches.unusable) == (3, 7)
+
+
+def test_a_truncated_tar_keeps_its_whole_samples(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_tar(tmp_path / "in/00000.tar", k0={"uid": "u"}, k1={"uid": "u"})
+    path = tmp_path / "in/00000.tar"
+    path.write_bytes(path.read_bytes()[:2700])
+    _, _, labels = run(spark, tmp_path, "json.uid")
+    assert rows(labels) == [("00000", "k0", [DOG])]
+    assert rejects(labels) == [("00000", "k1", "truncated_tar")]
+
+
+def test_a_key_twice_in_a_tar_is_refused(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k", "j", "k"], uid=["u", "u", "u"])
+    with pytest.raises(InputError, match="sample 00000/k: found two rows"):
+        run(spark, tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"key": ["k"], "url": ["u"]}, r"00000\.parquet: found columns key, url; wanted a column 'uid'"),
+        ({"uid": ["u"]}, "wanted a column 'key'"),
+        ({"key": ["k"], "uid": [1.5]}, "found column 'uid' of type double; wanted text or whole numbers"),
+    ],
+)
+def test_a_sidecar_without_the_columns_is_named(
+    spark: Any, tmp_path: Path, columns: dict[str, Any], message: str
+) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", **columns)
+    with pytest.raises(InputError, match=message):
+        run(spark, tmp_path)
+
+
+def test_a_later_sidecar_without_the_column_is_named_too(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
+    write_sidecar(tmp_path / "in/00001.parquet", key=["k"], url=["u"])
+    with pytest.raises(InputError, match=r"00001\.parquet: found columns key, url; wanted a column 'uid'"):
+        run(spark, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "id_column", "message"),
+    [("0.parquet", "uid", "found a file that cannot be read"), ("0.tar", "json.uid", "found no tar")],
+)
+def test_a_file_that_is_none_is_named(spark: Any, tmp_path: Path, name: str, id_column: str, message: str) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.tar").write_text("<html>404</html>" * 100)
+    (tmp_path / "in" / name).write_text("<html>404</html>" * 100)
+    with pytest.raises(InputError, match=message):
+        run(spark, tmp_path, id_column)
+
+
+def test_labels_of_which_no_id_matches_are_refused(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "000000000", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k", "l"], uid=["u", None])
+    with pytest.raises(
+        MismatchError, match=r"found no label for any of 2 samples \(1 ids without a label.*--key-column"
+    ):
+        run(spark, tmp_path)
+
+
+def test_a_sidecar_and_its_tar_belong_together(tmp_path: Path) -> None:
+    write_sidecar(tmp_path / "0.parquet", key=["k"], uid=["u"])
+    list_image_files((str(tmp_path),), "uid")
+    write_tar(tmp_path / "1.tar")
+    with pytest.raises(InputError, match=r"1\.tar: found no sidecar beside it"):
+        list_image_files((str(tmp_path),), "uid")
+    (tmp_path / "1.tar").unlink()
+    (tmp_path / "0.tar").unlink()
+    with pytest.raises(InputError, match=r"0\.parquet: found no 0\.tar beside it"):
+        list_image_files((str(tmp_path),), "uid")
+    (tmp_path / "void").mkdir()
+    for id_column in ("uid", "json.uid"):
+        with pytest.raises(InputError, match="found no file"):
+            list_image_files((str(tmp_path / "void"),), id_column)
+
+
+def test_a_used_output_or_labels_of_a_newer_version_are_refused(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("../m", "../u", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["../k"], uid=["../u"])
+    _, _, labels = run(spark, tmp_path)
+    assert rows(labels) == [("00000", "../k", [DOG])]
+    with pytest.raises(OutputExistsError, match="a finished label directory"):
+        run(spark, tmp_path)
+    manifest = json.loads((tmp_path / "labels/manifest.json").read_text())
+    (tmp_path / "labels/manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    with pytest.raises(FormatError, match="newer release"):
+        run(spark, tmp_path, out=tmp_path / "other")
+
+
+def test_ids_that_are_bytes_or_dictionaries_are_texts(tmp_path: Path) -> None:
+    uid = pa.array([b"u", b"\xff", None], pa.binary())
+    write_sidecar(tmp_path / "0.parquet", key=pa.array(["a", "b", "c"]).dictionary_encode(), uid=uid)
+    batches = list(ids_of(str(tmp_path / "0.parquet"), "s", "uid"))
+    assert [(row["key"], row["id"], row["reason"], row["total"]) for row in batches[0].to_pylist()] == [
+        ("a", "u", None, 3),
+        ("b", None, "not_utf8", 3),
+        ("c", None, "null_id", 3),
+    ]
+
+
+def test_rows_are_the_same_however_they_are_parted(spark: Any, tmp_path: Path) -> None:
+    chance = Random(0)
+    uids = [f"u{chance.randrange(40)}" for _ in range(60)]
+    write_labels(tmp_path / "labels", *(("m", f"u{n}", [DOG] * (n % 3 > 0)) for n in range(30)))
+    for shard in range(3):
+        chosen = slice(shard * 20, shard * 20 + 20)
+        write_sidecar(tmp_path / f"in/{shard}.parquet", key=[f"{n:03d}" for n in range(20)], uid=uids[chosen])
+    _, first, one = run(spark, tmp_path, out=tmp_path / "one")
+    spark.conf.set("spark.sql.shuffle.partitions", "5")
+    spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
+    try:
+        _, second, many = run(spark, tmp_path, out=tmp_path / "many", rows_per_file=7)
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", "2")
+        spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
+    assert first == second
+    assert len([file for file in many.manifest.files if file.path.startswith("part-")]) > 3
+    assert rows(one) == rows(many)
+    assert rejects(one) == rejects(many)
+    assert (tmp_path / "one/counts.parquet").read_bytes() == (tmp_path / "many/counts.parquet").read_bytes()
+
+
+def test_shuffled_metadata_aligned_with_other_shards_equals_labels_made_from_the_tars(
+    spark: Any, tmp_path: Path
+) -> None:
+    from pipeline.run import label_captions
+
+    draw_sample(SampleConfig(tmp_path / "in", samples=90, samples_per_shard=30, size=16, processes=1))
+    sidecars = sorted((tmp_path / "in").glob("*.parquet"))
+    metadata = pa.concat_tables([pq.read_table(path, columns=["url", "caption"]) for path in sidecars])
+    order = Random(0).sample(range(90), 90)
+    (tmp_path / "meta").mkdir()
+    pq.write_table(metadata.take(order[:50]), tmp_path / "meta/x.parquet")
+    pq.write_table(metadata.take(order[50:]), tmp_path / "meta/y.parquet")
+    for path in sidecars:
+        for file in (path, path.with_suffix(".tar")):
+            file.rename(file.with_stem(f"{97 - int(path.stem):05d}"))
+
+    label_captions(spark, Label((str(tmp_path / "meta"),), str(tmp_path / "labels"), key_column="url"))
+    direct = label_captions(spark, Label((str(tmp_path / "in"),), str(tmp_path / "direct"), format="img2dataset"))
+    manifest, _, aligned = run(spark, tmp_path, "url")
+
+    expected = LabelShards.open(tmp_path / "direct")
+    assert {shard for shard, _, _ in rows(aligned)} == {"00095", "00096", "00097"}
+    assert rows(aligned) == rows(expected)
+    assert rejects(aligned) == rejects(expected)
+    assert aligned.counts_sha256 == expected.counts_sha256
+    assert (manifest.inputs, manifest.labeler_fingerprint) == (direct.inputs, direct.labeler_fingerprint)
+
+
+def test_real_images_are_aligned_by_their_source(spark: Any, tmp_path: Path, real_data: Path) -> None:
+    images = real_data / "images/coco_ccby"
+    sources = [s for n in (0, 1) for s in pq.read_table(images / f"0000{n}.parquet")["source"].to_pylist()]
+    write_labels(tmp_path / "labels", *(("m", source, [DOG]) for source in sorted(sources)[:100]))
+    (tmp_path / "in").symlink_to(images)
+    manifest, matches, _ = run(spark, tmp_path, "source")
+    assert (manifest.rows, manifest.labelled, manifest.rejected) == (129, 100, 29)
+    assert (matches.matched, matches.unmatched, matches.unused) == (100, 29, 0)
