@@ -7,6 +7,8 @@
 #   make sample       draw the sample                                  OUT= SAMPLES= SEED=
 #   make test         run the tests
 #   make check        ruff, mypy, import contracts
+#   make report       a label directory -> one HTML page                LABELS= CAPTIONS= CLASSES= OUT=
+#   make dist         dist/rooms.zip, what Spark's executors need beside numpy and pyarrow
 #   make bench        the benchmarks that need nothing but this checkout
 #   make setup        the virtual environment in .venv                 PYTHON=
 #   make clean        remove what the targets above wrote, but not .venv
@@ -30,6 +32,7 @@ CAPTIONS ?=
 IMAGES ?=
 LABELS ?=
 VOCABULARY ?=
+CLASSES ?=
 LABEL_OPTIONS ?=
 PRETRAIN_OPTIONS ?=
 
@@ -37,7 +40,7 @@ SAMPLE_DIR := out/sample
 SAMPLE_LABELS := out/labels
 SAMPLE_VOCABULARY := out/vocabulary.parquet
 
-.PHONY: help setup sample labels pretrain demo test check bench clean
+.PHONY: help setup sample labels pretrain demo report dist test check bench clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -93,6 +96,14 @@ $(SAMPLE_LABELS)/manifest.json: | $(SAMPLE_DIR)/config.json
 $(SAMPLE_VOCABULARY): | $(SAMPLE_LABELS)/manifest.json
 	$(RUN) -m pipeline prune --labels $(SAMPLE_LABELS) --min-count $(MIN_COUNT) --out $@
 
+report: setup
+	$(RUN) -m pipeline report --labels $(or $(LABELS),$(SAMPLE_LABELS)) --out $(or $(OUT),out/report.html) \
+		$(if $(CAPTIONS),--captions $(CAPTIONS)) $(if $(CLASSES),--classes $(CLASSES))
+
+dist: setup
+	@mkdir -p dist
+	$(RUN) -c "from pathlib import Path; from pipeline.session import zip_rooms; print(zip_rooms(Path('dist/rooms.zip')))"
+
 test: setup
 	$(RUN) -m pytest
 
@@ -104,7 +115,7 @@ check: setup
 
 bench: setup
 	$(RUN) -m benchmarks.sample_labels
-	@echo "Those that need real data: benchmarks/real_captions.py and real_images.py; see BENCHMARKS.md"
+	@echo "Those that need real data: benchmarks/real_captions.py, spark_labels.py and real_images.py; see BENCHMARKS.md"
 
 clean:
 	rm -rf out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse
