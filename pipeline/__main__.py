@@ -20,7 +20,7 @@ import tyro
 
 from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
 from pipeline.explain import explain
-from pipeline.prune import prune
+from pipeline.prune import choose, preview
 from pipeline.report import report
 from pipeline.sample.config import SampleConfig
 from vocab.errors import run_cli
@@ -44,11 +44,8 @@ def main() -> None:
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):
-        vocabulary = prune(options)
-        sys.stdout.write(
-            f"{options.out}: {len(vocabulary):,} classes seen in at least {vocabulary.min_count:,} of "
-            f"{vocabulary.rows:,} captions\n"
-        )
+        said = preview(options.labels) if options.out is None else f"{options.out}: {choose(options)}\n"
+        sys.stdout.write(said)
     elif isinstance(options, Report):
         tally = report(options)
         sys.stdout.write(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n")

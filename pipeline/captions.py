@@ -6,9 +6,11 @@ dropped; after them, where the file cannot be read to its end, an `Unreadable`.
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -28,15 +30,28 @@ HEADER_BYTES = 1 << 20
 TEXT_FORMATS = ("tsv", "csv", "jsonl")
 
 
+class Span(NamedTuple):
+    """Whole lines of a text file."""
+
+    start: int
+    """byte of the first"""
+    stop: int
+    """byte behind the last"""
+    number: int
+    """of the first line in its file, from 0"""
+
+
 @dataclass(frozen=True)
 class Piece:
-    """An input file, or some row groups of one: what is read in one go."""
+    """An input file, or a part of one: what is read in one go."""
 
     path: str
     shard: str
     """of rows that name none themselves"""
     groups: tuple[int, ...] | None = None
     """row groups of a Parquet file; None for all of any file"""
+    span: Span | None = None
+    """lines of a text file; None for all of any file"""
 
 
 class UnreadableFile(Exception):  # noqa: N818 - caught by the task, which knows what it means for the job
@@ -70,12 +85,28 @@ def _read(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.Re
         yield from tars.read_tar(file, reading.captions)
     else:
         stream = pa.CompressedInputStream(file, "gzip") if piece.path.endswith(".gz") else file
+        first = 0
+        if piece.span is not None:
+            stream, first = SpanStream(file, piece.span), piece.span.number
         if reading.format == "tsv":
-            yield from read_tsv(stream, piece.path, 0, reading)
+            yield from read_tsv(stream, piece.path, first, reading)
         elif reading.format == "jsonl":
-            yield from read_jsonl(stream, piece.path, 0, reading)
+            yield from read_jsonl(stream, piece.path, first, reading)
         else:
             yield from read_csv(stream, piece.path, reading)
+
+
+class SpanStream(io.RawIOBase):
+    """A part of a file as a stream of its own."""
+
+    def __init__(self, file: pa.NativeFile, span: Span) -> None:
+        self._file, self._left = file, span.stop - span.start
+        file.seek(span.start)
+
+    def read(self, size: int = -1) -> bytes:
+        block: bytes = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(block)
+        return block
 
 
 def reading_of(options: Label, inputs: Inputs) -> Reading:

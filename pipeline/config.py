@@ -78,12 +78,15 @@ class Prune:
 
     labels: tuple[str, ...]
     """label directories; the counts of several are added"""
-    out: Path
-    """vocabulary file to write, such as vocabulary.parquet"""
+    out: Path | None = None
+    """vocabulary file to write, such as vocabulary.parquet. Without it nothing is written: a table of thresholds shows
+    what there is to choose from"""
     min_count: int | None = None
     """keep synsets that at least this many captions hold (V_tau; the paper takes 500)"""
     top_k: int | None = None
     """or keep this many of the most frequent"""
+    count_unlabelled: bool = False
+    """read the label shards once, to tell how many rows the vocabulary leaves without a label"""
 
 
 @dataclass(frozen=True)

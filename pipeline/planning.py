@@ -6,27 +6,30 @@ worth starting and small enough that all cores have some.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.captions import Piece
+from pipeline.captions import Piece, Span
 from pipeline.inputs import Inputs
 from pipeline.parquet import split_groups
 from vocab.manifest import InputFile
 from vocab.storage import filesystem_of
 
 SPLIT_BYTES = 64 << 20
-"""a larger Parquet file is read by several tasks"""
+"""a larger Parquet file, or text file that is not compressed, is read by several tasks"""
 PIECE_ROWS = 1_000_000
 LEAST_WEIGHT, MOST_WEIGHT = 8 << 20, 256 << 20
 """of a task, in bytes of captions or thereabouts"""
 TASKS_PER_CORE = 4
-TAR_SHARE = 100
+TAR_SHARE = 500
 """of a tar, this part or less is text; the rest is skipped"""
 GZIP_RATIO = 3
+NO_SPANS: Mapping[str, Sequence[Span]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -40,26 +43,33 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON holds it."""
-        pieces = [[piece.path, piece.shard, piece.groups] for piece in self.pieces]
+        pieces = [[piece.path, piece.shard, piece.groups, piece.span] for piece in self.pieces]
         return {"number": self.number, "pieces": pieces, "weight": self.weight}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Task:
         """The inverse of `to_json`."""
         pieces = tuple(
-            Piece(path, shard, None if groups is None else tuple(groups)) for path, shard, groups in content["pieces"]
+            Piece(path, shard, None if groups is None else tuple(groups), None if span is None else Span(*span))
+            for path, shard, groups, span in content["pieces"]
         )
         return cls(content["number"], pieces, content["weight"])
 
 
-def plan_tasks(inputs: Inputs, *, cores: int, task_bytes: int | None = None) -> tuple[Task, ...]:
+def plan_tasks(
+    inputs: Inputs,
+    *,
+    cores: int,
+    task_bytes: int | None = None,
+    spans: Mapping[str, Sequence[Span]] = MappingProxyType({}),
+) -> tuple[Task, ...]:
     """Tasks in the order of shards, of `task_bytes` each or as many as suit the number of cores.
 
-    Only the footers of large Parquet files are read.
+    Only the footers of large Parquet files are read; `spans` (`pipeline.spans`) says how large text files are cut.
     """
     pieces = sorted(
-        (weighed for file in inputs.files for weighed in _pieces(file, inputs)),
-        key=lambda weighed: (weighed[0].shard.encode(), weighed[0].groups or ()),
+        (weighed for file in inputs.files for weighed in _pieces(file, inputs, spans.get(file.path, ()))),
+        key=lambda weighed: (weighed[0].shard.encode(), weighed[0].groups or weighed[0].span or ()),
     )
     total = sum(weight for _, weight in pieces)
     most = task_bytes or min(MOST_WEIGHT, max(LEAST_WEIGHT, total // max(1, cores * TASKS_PER_CORE)))
@@ -77,11 +87,13 @@ def plan_tasks(inputs: Inputs, *, cores: int, task_bytes: int | None = None) -> 
     return tuple(tasks)
 
 
-def _pieces(file: InputFile, inputs: Inputs) -> list[tuple[Piece, int]]:
+def _pieces(file: InputFile, inputs: Inputs, spans: Sequence[Span]) -> list[tuple[Piece, int]]:
     """The pieces of a file with their weights."""
     shard = inputs.shard_of(file.path)
     if inputs.format == "webdataset":
         return [(Piece(file.path, shard), file.size // TAR_SHARE)]
+    if spans:
+        return [(Piece(file.path, shard, span=span), span.stop - span.start) for span in spans]
     if inputs.format not in ("parquet", "img2dataset"):
         return [(Piece(file.path, shard), file.size * (GZIP_RATIO if file.path.endswith(".gz") else 1))]
     if file.size <= SPLIT_BYTES:

@@ -1,46 +1,126 @@
 """Counts to a vocabulary, at any threshold, without reading a caption again.
 
-In: the counts of one or more label directories. Out: vocabulary.parquet.
+In: the counts of one or more label directories. Out: vocabulary.parquet; or a table of thresholds to choose from:
+
+    V_tau    classes  labels per row
+        1     14,310            3.44
+      500      1,193            2.71
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.config import Prune
-from vocab.errors import MismatchError, OutputExistsError
+from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
+
+THRESHOLDS = tuple(10**power * digit for power in range(7) for digit in (1, 2, 5))
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A vocabulary, and what it is to the corpora."""
+
+    vocabulary: Vocabulary
+    unlabelled: int | None
+    """rows that hold none of its synsets; None where that was not asked for"""
+
+    def __str__(self) -> str:
+        """ "1,193 classes seen in at least 500 of 66,309 captions, 2.71 labels per caption, 1.3 % without one"."""
+        found = self.vocabulary
+        labels = found.captions.sum() / max(1, found.rows)
+        text = f"{len(found):,} classes seen in at least {found.min_count:,} of {found.rows:,} captions, "
+        text += f"{labels:.2f} labels per caption"
+        if self.unlabelled is not None:
+            text += f", {self.unlabelled:,} captions ({self.unlabelled / max(1, found.rows):.1%}) without one"
+        return text
 
 
 def prune(options: Prune) -> Vocabulary:
     """Choose the classes and write them. The counts of several corpora are added before the threshold applies.
 
-    Raises OutputExistsError if the output file exists, MismatchError if the directories were labelled by different
-    labelers, and InputError if no synset passes.
+    Raises InputError without a place to write to, or if no synset passes, OutputExistsError if the output file exists,
+    and MismatchError if the directories were labelled by different labelers.
     """
+    return choose(options).vocabulary
+
+
+def choose(options: Prune) -> Pruned:
+    """`prune`, with what the vocabulary is to the corpora."""
+    if options.out is None:
+        raise InputError(
+            "--out", found="nothing", wanted="a file to write", remedy="Name one: --out vocabulary.parquet"
+        )
     if Path(options.out).exists():
         raise OutputExistsError(
             options.out, found="a file", wanted="a new name", remedy="Choose another --out, or remove this one first."
         )
-    corpora = [LabelShards.open(place, checksums=False) for place in options.labels]
-    refuse_mixed_labelers(corpora)
-    refuse_repeated(corpora)
-    merged = (
-        pa.concat_tables([corpus.counts() for corpus in corpora]).group_by("synset").aggregate([("captions", "sum")])
-    )
+    corpora = open_corpora(options.labels)
     vocabulary = Vocabulary.from_counts(
-        merged.rename_columns(["synset", "captions"]),
-        rows=sum(corpus.manifest.labelled + corpus.manifest.empty for corpus in corpora),
+        merged_counts(corpora),
+        rows=rows_of(corpora),
         min_count=options.min_count,
         top_k=options.top_k,
         sources=tuple(corpus.counts_sha256 for corpus in corpora),
     )
+    unlabelled = count_unlabelled(corpora, vocabulary.synsets) if options.count_unlabelled else None
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     vocabulary.save(options.out)
-    return vocabulary
+    return Pruned(vocabulary, unlabelled)
+
+
+def preview(labels: tuple[str, ...]) -> str:
+    """Classes and labels per caption at thresholds from 1 to that of the most frequent synset."""
+    corpora = open_corpora(labels)
+    captions = np.sort(np.asarray(merged_counts(corpora)["captions"]))[::-1]
+    lines = [f"{'V_tau':>9} {'classes':>9} {'labels per caption':>19}"]
+    for threshold in THRESHOLDS:
+        kept = captions[captions >= threshold]
+        if len(kept):
+            lines.append(f"{threshold:>9,} {len(kept):>9,} {kept.sum() / max(1, rows_of(corpora)):>19.2f}")
+    return "\n".join(lines) + "\n"
+
+
+def open_corpora(places: tuple[str, ...]) -> list[LabelShards]:
+    """The label directories. Raises MismatchError for different labelers, or for one corpus twice."""
+    corpora = [LabelShards.open(place, checksums=False) for place in places]
+    refuse_mixed_labelers(corpora)
+    refuse_repeated(corpora)
+    return corpora
+
+
+def merged_counts(corpora: Sequence[LabelShards]) -> pa.Table:
+    """synset, captions of all corpora together."""
+    counts = pa.concat_tables([corpus.counts() for corpus in corpora])
+    return counts.group_by("synset").aggregate([("captions", "sum")]).rename_columns(["synset", "captions"])
+
+
+def rows_of(corpora: Sequence[LabelShards]) -> int:
+    """Rows that were counted: labelled + empty."""
+    return sum(corpus.manifest.labelled + corpus.manifest.empty for corpus in corpora)
+
+
+def count_unlabelled(corpora: Sequence[LabelShards], synsets: NDArray[np.int32]) -> int:
+    """Rows that hold none of the synsets: one pass over the label shards, a batch at a time."""
+    known = np.zeros(int(synsets.max(initial=0)) + 1, dtype=bool)
+    known[synsets] = True
+    without = 0
+    for corpus in corpora:
+        for lists in corpus.synset_lists():
+            values = np.asarray(lists.flatten())
+            member = known[np.minimum(values, len(known) - 1)] & (values < len(known))
+            rows = np.asarray(pc.list_parent_indices(lists))[member]
+            without += len(lists) - len(np.unique(rows))
+    return without
 
 
 def refuse_repeated(corpora: list[LabelShards]) -> None:

@@ -32,6 +32,7 @@ from pipeline.labels import LoadLabeler
 from pipeline.ordering import in_order, merged, run_of_file
 from pipeline.planning import Task, plan_tasks
 from pipeline.progress import Progress
+from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
 from vocab import wordnet
 from vocab.errors import CatlipError, InputError, MismatchError, OutputExistsError
@@ -61,13 +62,15 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         refuse_used_directory(out)
     inputs = new_inputs(list_inputs(options.captions, options.format), base)
     load = labeler_of(options)
-    plan = plan_of(options, inputs, load(), cores=spark.sparkContext.defaultParallelism)
+    reading = reading_of(options, inputs)
+    plan = plan_of(options, inputs, load())
     if base is not None:
         refuse_other_base(out, base, plan)
     if begun is not None:
         refuse_other_plan(out, begun, plan)
         plan = begun
-    reading = reading_of(options, inputs)
+    else:
+        plan = replace(plan, tasks=cut_into_tasks(spark, inputs, options))
     job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file)
 
     with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(out, is_new=begun is None and base is None):
@@ -163,15 +166,23 @@ def watched(out: str, owner: Owner, progress: Progress) -> Iterator[None]:
         raise lost[0]
 
 
-def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler, *, cores: int) -> Plan:
-    """What this command is to make of what it finds."""
+def cut_into_tasks(spark: SparkSession, inputs: Inputs, options: Label) -> tuple[Task, ...]:
+    """The tasks of a job that begins."""
+    describe(spark, "number the lines of large text files")
+    spans = spans_of(spark, inputs)
+    cores = spark.sparkContext.defaultParallelism
+    return plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes, spans=spans)
+
+
+def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> Plan:
+    """What this command is to make of what it finds; its tasks are cut when the job begins."""
     return Plan(
         config=config_of(options) | {"format": inputs.format, "common_folder": inputs.common_folder},
         labeler=labeler.name,
         fingerprint=labeler.fingerprint,
         wordnet=wordnet.load().version,
         inputs=inputs.files,
-        tasks=plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes),
+        tasks=(),
     )
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import random
 import shutil
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipeline import run as story
 from pipeline.config import Label, Prune
@@ -21,6 +26,7 @@ from pipeline.job import Owner, finished_tasks
 from pipeline.planning import Task, plan_tasks
 from pipeline.prune import prune
 from pipeline.run import label_captions
+from pipeline.spans import Range, count_starts, cut
 from pipeline.task import JOB, Done, Job, run_task
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards
@@ -303,3 +309,49 @@ def test_large_files_are_cut_at_row_groups_and_small_ones_go_together(
     assert len(tasks) > 3
     assert [task.number for task in tasks] == list(range(len(tasks)))
     assert [Task.from_json(task.to_json()) for task in tasks] == list(tasks)
+
+
+def test_a_large_text_file_is_cut_at_line_ends(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(0)
+    lines = [f"a dog {'x' * chance.randrange(30)}\t{i}" for i in range(500)]
+    lines[200] = "a cat " + "y" * 3000 + "\tlong"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "big.tsv").write_text("\n".join(["caption\tn", *lines]), newline="")
+    (tmp_path / "in" / "small.tsv").write_text("caption\tn\na sofa\t1\n")
+    source = (str(tmp_path / "in"),)
+    label_captions(spark, Label(source, str(tmp_path / "whole"), task_bytes=1))
+    monkeypatch.setattr("pipeline.spans.SPLIT_BYTES", 1_000)
+    label_captions(spark, Label(source, str(tmp_path / "cut"), task_bytes=1, log=tmp_path / "log.jsonl"))
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["tasks"] > 10
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert len(rows(tmp_path / "cut")) == 501
+
+
+def lines_of(content: bytes) -> list[bytes]:
+    return content.removesuffix(b"\n").split(b"\n") if content else []
+
+
+@example(b"\n\n", 2)
+@example(b"a\n", 2)
+@given(st.binary(max_size=60).map(lambda text: text.replace(b"\x00", b"\n")), st.integers(1, 8))
+def test_spans_hold_every_line_once_with_its_number(content: bytes, parts: int) -> None:
+    edges = [len(content) * part // parts for part in range(parts + 1)]
+    ranges = [Range("f", a, b) for a, b in pairwise(edges) if a < b]
+    counted = {place: count_starts(io.BytesIO(content), place.start, place.stop) for place in ranges}
+    found = [
+        (span.number + offset, line)
+        for span in cut(counted, {"f": len(content)}).get("f", ())
+        for offset, line in enumerate(lines_of(content[span.start : span.stop]))
+    ]
+    assert found == list(enumerate(lines_of(content)))
+
+
+def test_keys_with_separators_and_shards_with_dots_stay_what_they_are(spark: Any, tmp_path: Path) -> None:
+    table = pa.table({"caption": ["dog", "cat", "sofa"], "uid": ["a/b", "../c", "d\\e"], "s": ["..", "../x", "/etc"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    label_captions(spark, options(tmp_path / "a.parquet", tmp_path / "out", shard_column="s"))
+    assert [(row["shard"], row["key"], row["synsets"]) for row in rows(tmp_path / "out")] == [
+        ("..", "a/b", [DOG]), ("../x", "../c", [CAT]), ("/etc", "d\\e", [SOFA]),
+    ]  # fmt: skip
+    assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", "out"}
+    assert LabelShards.open(tmp_path / "out").read_shard("../x").num_rows == 1

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import Label, Prune
-from pipeline.prune import prune
+from pipeline.prune import choose, preview, prune
 from pipeline.run import label_captions
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards, write_label_shards
@@ -309,6 +309,23 @@ def test_counts_of_several_corpora_are_added_before_the_threshold(tmp_path: Path
         prune(Prune((str(tmp_path / "a"), str(tmp_path / "a")), tmp_path / "w.parquet", min_count=1))
     with pytest.raises(OutputExistsError):
         prune(Prune((str(tmp_path / "a"),), tmp_path / "v.parquet", min_count=1))
+
+
+def test_rows_that_a_vocabulary_leaves_without_a_label_are_counted(tmp_path: Path) -> None:
+    from tests.conftest import label_table
+
+    table = label_table(
+        ("0", "a", [DOG, CAT]), ("0", "b", [DOG]), ("0", "c", [SOFA]), ("0", "d", []), ("1", "a", [CAT])
+    )
+    write_label_shards(tmp_path / "labels", table, labeler="catlip", fingerprint="f")
+    places = (str(tmp_path / "labels"),)
+    chosen = choose(Prune(places, tmp_path / "v.parquet", min_count=2, count_unlabelled=True))
+    assert str(chosen) == (
+        "2 classes seen in at least 2 of 5 captions, 0.80 labels per caption, 2 captions (40.0%) without one"
+    )
+    assert [line.split() for line in preview(places).splitlines()[1:]] == [["1", "3", "1.00"], ["2", "2", "0.80"]]
+    with pytest.raises(InputError, match="--out"):
+        prune(Prune(places, min_count=2))
 
 
 def test_real_captions_are_all_accounted_for(spark: Any, tmp_path: Path, real_data: Path) -> None:
