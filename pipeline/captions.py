@@ -6,6 +6,7 @@ dropped; after them, where the file cannot be read to its end, an `Unreadable`.
 
 from __future__ import annotations
 
+import csv
 import io
 import tarfile
 from collections.abc import Iterator
@@ -125,8 +126,10 @@ def reading_of(options: Label, inputs: Inputs) -> Reading:
     if inputs.format not in ("tsv", "csv"):
         return reading
     header = not options.columns
-    separator = "\t" if inputs.format == "tsv" else ","
-    columns = options.columns or tuple(name.strip('"') for name in _common_header(inputs).split(separator))
+    columns = options.columns
+    if header:
+        line = _common_header(inputs)
+        columns = tuple(line.split("\t") if inputs.format == "tsv" else next(csv.reader([line]), []))
     _refuse_repeated(columns, where=inputs.files[0].path)
     require_columns(columns, reading.needed, where=inputs.files[0].path)
     return Reading(**{**vars(reading), "columns": columns, "header": header})

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -46,11 +47,14 @@ class Plan:
     inputs: tuple[InputFile, ...]
     tasks: tuple[Task, ...]
     """not compared: how the work is cut depends on the cluster that began it"""
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """not compared: tells the tasks of this plan from those of another"""
 
     def to_json(self) -> str:
         """The text of plan.json."""
         content = {
             "version": PLAN_VERSION,
+            "id": self.id,
             "config": self.config,
             "labeler": self.labeler,
             "fingerprint": self.fingerprint,
@@ -74,6 +78,7 @@ class Plan:
                 wordnet=content["wordnet"],
                 inputs=tuple(InputFile(path, size, modified) for path, size, modified in content["inputs"]),
                 tasks=tuple(map(Task.from_json, content["tasks"])),
+                id=content["id"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise _no_plan(place, f"unreadable content ({error!r})") from error
@@ -147,13 +152,27 @@ def _state(file: InputFile) -> str:
     return f"{file.size:,} bytes of {file.modified}"
 
 
-def finished_tasks(out: str) -> dict[int, Done]:
-    """What earlier runs finished."""
-    filesystem, root = filesystem_of(f"{out}/{JOB}")
-    names = [info.base_name for info in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))]
-    texts = (_read(f"{out}/{JOB}/{name}") for name in sorted(names) if name.startswith("task-"))
-    done = [Done.from_json(text) for text in texts if text is not None]
-    return {each.task: each for each in done}
+def finished_tasks(out: str, plan: str) -> dict[int, Done]:
+    """The plan's tasks that are done, by their markers."""
+    return {done.task: done for done in Markers(out, plan).new()}
+
+
+class Markers:
+    """The markers of a plan's tasks, each read once."""
+
+    def __init__(self, out: str, plan: str) -> None:
+        self._directory, self._plan = f"{out}/{JOB}", plan
+        self._seen: set[str] = set()
+
+    def new(self) -> list[Done]:
+        """Those that came since the last call."""
+        filesystem, root = filesystem_of(self._directory)
+        infos = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+        names = {info.base_name for info in infos if info.base_name.startswith("task-")} - self._seen
+        self._seen |= names
+        texts = (_read(f"{self._directory}/{name}") for name in sorted(names))
+        found = [Done.from_json(text) for text in texts if text is not None]
+        return [done for done in found if done.plan == self._plan]
 
 
 class Owner:

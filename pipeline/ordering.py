@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -45,7 +46,8 @@ def merged(spark: SparkSession, group: Sequence[Run], out: str, *, rows_per_file
         return list(group)
     rows = sum(run.file.rows for run in group)
     files = max(1, math.ceil(rows / rows_per_file))
-    frame = spark.read.parquet(*(f"{out}/{run.file.path}" for run in group))
+    # Arrow says s3: where Spark says s3a:.
+    frame = spark.read.parquet(*(f"{re.sub('^s3:', 's3a:', out)}/{run.file.path}" for run in group))
     ordered = frame.repartitionByRange(files, "shard", "key").sortWithinPartitions("shard", "key")
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

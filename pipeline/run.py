@@ -19,15 +19,16 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import pyarrow as pa
-import pyarrow.fs as pafs
+from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 from pipeline.captions import reading_of
 from pipeline.config import Label
+from pipeline.extension import base_of, new_inputs, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of, refuse_all_rejected, remove_rest, write_finished
 from pipeline.inputs import Inputs, list_inputs
-from pipeline.job import Owner, Plan, begun_plan, finished_tasks, owned, refuse_other_plan, write_plan
+from pipeline.job import Markers, Owner, Plan, begun_plan, finished_tasks, owned, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
 from pipeline.ordering import in_order, merged, run_of_file
 from pipeline.planning import Task, plan_tasks
@@ -35,14 +36,14 @@ from pipeline.progress import Progress
 from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
 from vocab import wordnet
-from vocab.errors import CatlipError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import LabelShards, refuse_used_directory
+from vocab.errors import CatlipError
+from vocab.label_shards import refuse_used_directory
 from vocab.labelers import CaptionLabeler, load_labeler
-from vocab.manifest import MANIFEST, InputFile, Manifest
+from vocab.manifest import Manifest
 from vocab.storage import filesystem_of
 
 TASKS_PER_CORE_AND_WAVE = 16
-POLL_SECONDS = 0.5
+POLL_SECONDS = 2.0
 # What the result does not depend on, or what the plan holds elsewhere.
 NOT_COMPARED = ("captions", "out", "master", "extend", "log", "strict", "task_bytes")
 
@@ -71,11 +72,12 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         plan = begun
     else:
         plan = replace(plan, tasks=cut_into_tasks(spark, inputs, options))
-    job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file)
+    job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id, retries=retries_of(spark))
 
-    with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(out, is_new=begun is None and base is None):
+    with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(job, is_new=begun is None and base is None):
         if begun is None:
             write_plan(out, plan)
+            owner.check()
         with explained():
             finished = run_tasks(spark, plan, job, owner, options)
             account = account_of(plan, finished)
@@ -106,7 +108,7 @@ def look_before(options: Label) -> None:
 
 def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: Label) -> list[Done]:
     """Run the tasks that are not done, wave by wave; what every task did, in their order."""
-    finished = finished_tasks(job.out)
+    finished = finished_tasks(job.out, job.plan)
     pending = [task for task in plan.tasks if task.number not in finished]
     progress = Progress(plan.tasks, log=options.log)
     progress.found(finished.values())
@@ -116,7 +118,7 @@ def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: 
     for number, wave in enumerate(waves, start=1):
         progress.wave = f"wave {number} of {len(waves)}"
         describe(spark, f"label: {progress.wave}, tasks {wave[0].number} to {wave[-1].number}")
-        with watched(job.out, owner, progress):
+        with watched(job, owner, progress):
             for done in run_wave(spark, wave, job):
                 finished[done.task] = done
                 progress.task_done(done)
@@ -131,7 +133,9 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            texts = [run_task(tasks[number], job).to_json() for number in batch.column(0).to_pylist()]
+            context = TaskContext.get()
+            attempt = 0 if context is None else context.attemptNumber()
+            texts = [run_task(tasks[number], job, attempt=attempt).to_json() for number in batch.column(0).to_pylist()]
             yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["done"])
 
     rows = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(run, "done string").collect()
@@ -139,16 +143,17 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
 
 
 @contextmanager
-def watched(out: str, owner: Owner, progress: Progress) -> Iterator[None]:
+def watched(job: Job, owner: Owner, progress: Progress) -> Iterator[None]:
     """Renew the claim and show how far the wave is while the block runs."""
     ended = threading.Event()
     lost: list[CatlipError] = []
+    markers = Markers(job.out, job.plan)
 
     def watch() -> None:
         while not ended.wait(POLL_SECONDS):
             try:
                 owner.renew()
-                for done in finished_tasks(out).values():
+                for done in markers.new():
                     progress.task_done(done)
                 progress.show()
             except CatlipError as error:
@@ -198,59 +203,12 @@ def config_of(options: Label) -> dict[str, object]:
     return held
 
 
-def base_of(out: str, options: Label) -> Manifest | None:
-    """The manifest of the finished directory that is to be extended; None for a new one.
-
-    Raises OutputExistsError for a finished directory without --extend.
-    """
-    filesystem, root = filesystem_of(out)
-    if filesystem.get_file_info(f"{root}/{MANIFEST}").type != pafs.FileType.File:
-        return None
-    if not options.extend:
-        raise OutputExistsError(
-            out,
-            found="a finished label directory",
-            wanted="an empty or new directory, or one whose job was stopped",
-            remedy="Choose another output directory, or add new input files to it with --extend.",
-        )
-    return LabelShards.open(out, checksums=False).manifest
-
-
-def new_inputs(inputs: Inputs, base: Manifest | None) -> Inputs:
-    """The files that the finished directory does not hold. Raises MismatchError for one that changed since."""
-    if base is None:
-        return inputs
-    held = {file.path: file for file in base.inputs}
-    new: list[InputFile] = []
-    for file in inputs.files:
-        old = held.get(file.path)
-        if old is None:
-            new.append(file)
-        elif (old.size, old.modified) != (file.size, file.modified):
-            raise MismatchError(
-                file.path,
-                found=f"{file.size:,} bytes of {file.modified}",
-                wanted=f"{old.size:,} bytes of {old.modified}, as when it was labelled",
-                remedy="Label the changed corpus into a new directory.",
-            )
-    if not new:
-        raise InputError(
-            "--extend", found="no new input file", wanted="some", remedy="The directory holds all of them already."
-        )
-    return replace(inputs, files=tuple(new))
-
-
-def refuse_other_base(out: str, base: Manifest, plan: Plan) -> None:
-    """Raise MismatchError unless the directory was made by the same labeler and options."""
-    as_plan = Plan(
-        config={name: base.config.get(name) for name in plan.config},
-        labeler=base.labeler,
-        fingerprint=base.labeler_fingerprint,
-        wordnet=base.wordnet,
-        inputs=plan.inputs,
-        tasks=(),
-    )
-    refuse_other_plan(out, as_plan, plan)
+def retries_of(spark: SparkSession) -> int:
+    """Times that Spark runs a task again which failed: never on a local master."""
+    conf = spark.sparkContext.getConf()
+    if str(conf.get("spark.master")).startswith("local"):
+        return 0
+    return int(conf.get("spark.task.maxFailures") or 4) - 1
 
 
 def describe(spark: SparkSession, what: str) -> None:
@@ -259,7 +217,7 @@ def describe(spark: SparkSession, what: str) -> None:
 
 
 @contextmanager
-def removed_on_failure(out: str, *, is_new: bool) -> Iterator[None]:
+def removed_on_failure(job: Job, *, is_new: bool) -> Iterator[None]:
     """If the block fails by an error of ours before any work worth keeping, leave room for the corrected command.
 
     Kept is what a job had begun before, and a directory in which tasks labelled something.
@@ -267,7 +225,7 @@ def removed_on_failure(out: str, *, is_new: bool) -> Iterator[None]:
     try:
         yield
     except CatlipError:
-        if is_new and not any(done.parts for done in finished_tasks(out).values()):
-            filesystem, root = filesystem_of(out)
+        if is_new and not any(done.parts for done in finished_tasks(job.out, job.plan).values()):
+            filesystem, root = filesystem_of(job.out)
             filesystem.delete_dir(root)
         raise

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipeline.captions import Piece, UnreadableFile, read_piece
@@ -26,7 +27,7 @@ from pipeline.runs import Run, RunWriter
 from vocab.errors import InputError
 from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, SCHEMA
 from vocab.manifest import InputFile
-from vocab.storage import write_whole
+from vocab.storage import filesystem_of, write_whole
 
 JOB = "_job"
 UNREADABLE = "unreadable_file"
@@ -41,12 +42,18 @@ class Job:
     load: LoadLabeler
     max_caption_bytes: int
     rows_per_file: int
+    plan: str
+    """which plan the tasks are of"""
+    retries: int = 0
+    """times that Spark runs a task again which failed"""
 
 
 @dataclass(frozen=True)
 class Done:
     """What a finished task wrote, and what became of each file's rows."""
 
+    plan: str
+    """the plan that the task is of: the same number means another task in another plan"""
     task: int
     parts: tuple[Run, ...]
     rejects: tuple[Run, ...]
@@ -65,6 +72,7 @@ class Done:
     def to_json(self) -> str:
         """As the marker file has it."""
         content = {
+            "plan": self.plan,
             "task": self.task,
             "parts": [run.to_json() for run in self.parts],
             "rejects": [run.to_json() for run in self.rejects],
@@ -79,6 +87,7 @@ class Done:
         """The inverse of `to_json`."""
         content: dict[str, Any] = json.loads(text)
         return cls(
+            plan=content["plan"],
             task=content["task"],
             parts=tuple(map(Run.from_json, content["parts"])),
             rejects=tuple(map(Run.from_json, content["rejects"])),
@@ -88,8 +97,11 @@ class Done:
         )
 
 
-def run_task(task: Task, job: Job) -> Done:
-    """Label the task's pieces, write its files, then its marker. Raises InputError for what stops the whole job."""
+def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
+    """Label the task's pieces, write its files, then its marker; `attempt`: times that it was tried before.
+
+    Raises InputError for what stops the whole job, and OSError for a remote file that another try may be able to read.
+    """
     pa.set_cpu_count(1)
     directory = f"{job.out}/{JOB}"
     counts = Counts()
@@ -101,8 +113,9 @@ def run_task(task: Task, job: Job) -> Done:
         ) as rejects,
     ):
         for piece in task.pieces:
-            account.append(label_piece(piece, job, parts, rejects, counts))
+            account.append(label_piece(piece, job, parts, rejects, counts, is_last=attempt >= job.retries))
         done = Done(
+            plan=job.plan,
             task=task.number,
             parts=tuple(parts.close()),
             rejects=tuple(rejects.close()),
@@ -120,7 +133,9 @@ def marker_name(task: int) -> str:
     return f"task-{task:05d}.json"
 
 
-def label_piece(piece: Piece, job: Job, parts: RunWriter, rejects: RunWriter, counts: Counts) -> InputFile:
+def label_piece(
+    piece: Piece, job: Job, parts: RunWriter, rejects: RunWriter, counts: Counts, *, is_last: bool
+) -> InputFile:
     """Label one piece; its account. A file that cannot be read, or not to its end, is one rejected row more."""
     labelled = empty = rejected = 0
     unreadable = ""
@@ -144,6 +159,9 @@ def label_piece(piece: Piece, job: Job, parts: RunWriter, rejects: RunWriter, co
                 wanted="a whole file of the format that its name tells",
                 remedy="Download it again, or leave it out of --captions, or leave out --strict.",
             ) from error
+        if not is_last and not isinstance(filesystem_of(piece.path)[0], pafs.LocalFileSystem):
+            # Networks fail and recover; a file is given up for broken when no try can read it.
+            raise OSError(f"{piece.path}: {error}") from error
         unreadable = str(error)
         rejected += 1
         rejects.add(pa.table([[piece.shard], [""], [UNREADABLE]], schema=REJECTS_SCHEMA))

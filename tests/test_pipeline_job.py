@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from pipeline import run as story
 from pipeline.config import Label, Prune
-from pipeline.job import Owner, finished_tasks
+from pipeline.job import Owner, begun_plan, finished_tasks
 from pipeline.planning import Task, plan_tasks
 from pipeline.prune import prune
 from pipeline.run import label_captions
@@ -53,6 +53,12 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return found
 
 
+def done_of(out: Path) -> dict[int, Done]:
+    plan = begun_plan(str(out))
+    assert plan is not None
+    return finished_tasks(str(out), plan.id)
+
+
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Let the job die when so many tasks are done, as if its driver had been killed."""
 
@@ -74,7 +80,7 @@ def test_a_job_that_died_goes_on_and_gives_what_an_undisturbed_one_gives(
         stop_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):
             label_captions(spark, options(corpus, torn))
-    before = {done.task: done.parts[0].file.path for done in finished_tasks(str(torn)).values()}
+    before = {done.task: done.parts[0].file.path for done in done_of(torn).values()}
     assert sorted(before) == [0, 1, 2]
     # What a try that died left behind.
     (torn / "part-00003-000-dead.parquet").write_bytes(b"half")
@@ -93,6 +99,20 @@ def test_a_job_that_died_goes_on_and_gives_what_an_undisturbed_one_gives(
     assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "torn.parquet").read_bytes()
     named = {"manifest.json", *(file.path for file in manifest.files)}
     assert {p.name for p in torn.iterdir() if not p.name.endswith(".crc")} == named
+
+
+def test_tasks_of_another_plan_are_not_taken_for_this_ones(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, out = write_corpus(tmp_path / "in"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            label_captions(spark, options(corpus, out))
+    place = out / JOB / "plan.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"id": "another"}))
+    assert done_of(out) == {}
+    assert label_captions(spark, options(corpus, out)).rows == 120
 
 
 def test_no_row_is_shuffled_where_files_are_shards(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +187,7 @@ def test_what_changed_since_the_job_began_is_named(
         place.write_text(json.dumps(json.loads(place.read_text()) | {"fingerprint": "before"}))
     with pytest.raises(MismatchError, match=message):
         label_captions(spark, options(corpus, out, **others))
-    assert sorted(finished_tasks(str(out))) == [0]
+    assert sorted(done_of(out)) == [0]
 
 
 def test_a_finished_directory_is_extended_by_new_files_only(spark: Any, tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""A finished label directory, and the input files that it does not hold yet.
+
+In: an output directory and the files that a job found. Out: the manifest that the job extends, and the new files alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow.fs as pafs
+
+from pipeline.config import Label
+from pipeline.inputs import Inputs
+from pipeline.job import Plan, refuse_other_plan
+from vocab.errors import InputError, MismatchError, OutputExistsError
+from vocab.label_shards import LabelShards
+from vocab.manifest import MANIFEST, InputFile, Manifest
+from vocab.storage import filesystem_of
+
+
+def base_of(out: str, options: Label) -> Manifest | None:
+    """The manifest of the finished directory that is to be extended; None for a new one.
+
+    Raises OutputExistsError for a finished directory without --extend.
+    """
+    filesystem, root = filesystem_of(out)
+    if filesystem.get_file_info(f"{root}/{MANIFEST}").type != pafs.FileType.File:
+        return None
+    if not options.extend:
+        raise OutputExistsError(
+            out,
+            found="a finished label directory",
+            wanted="an empty or new directory, or one whose job was stopped",
+            remedy="Choose another output directory, or add new input files to it with --extend.",
+        )
+    return LabelShards.open(out, checksums=False).manifest
+
+
+def new_inputs(inputs: Inputs, base: Manifest | None) -> Inputs:
+    """The files that the finished directory does not hold. Raises MismatchError for one that changed since."""
+    if base is None:
+        return inputs
+    held = {file.path: file for file in base.inputs}
+    new: list[InputFile] = []
+    for file in inputs.files:
+        old = held.get(file.path)
+        if old is None:
+            new.append(file)
+        elif (old.size, old.modified) != (file.size, file.modified):
+            raise MismatchError(
+                file.path,
+                found=f"{file.size:,} bytes of {file.modified}",
+                wanted=f"{old.size:,} bytes of {old.modified}, as when it was labelled",
+                remedy="Label the changed corpus into a new directory.",
+            )
+    if not new:
+        raise InputError(
+            "--extend", found="no new input file", wanted="some", remedy="The directory holds all of them already."
+        )
+    return replace(inputs, files=tuple(new))
+
+
+def refuse_other_base(out: str, base: Manifest, plan: Plan) -> None:
+    """Raise MismatchError unless the directory was made by the same labeler and options."""
+    as_plan = Plan(
+        config={name: base.config.get(name) for name in plan.config},
+        labeler=base.labeler,
+        fingerprint=base.labeler_fingerprint,
+        wordnet=base.wordnet,
+        inputs=plan.inputs,
+        tasks=(),
+    )
+    refuse_other_plan(out, as_plan, plan)
