@@ -79,9 +79,9 @@ def write_finished(
     old = {_kind(file.path): file for file in base.files} if base is not None else {}
     counts_name, rejects_name = (_named(name, generation) for name in (COUNTS, REJECTS))
 
-    counts = [_read(f"{out}/{JOB}/{done.counts}") for done in finished]
-    counts += [_read(f"{out}/{old[COUNTS].path}")] if old else []
-    write_counts(out, add_counts(counts), name=counts_name)
+    places = [f"{out}/{JOB}/{done.counts}" for done in finished]
+    places += [f"{out}/{old[COUNTS].path}"] if old else []
+    write_counts(out, add_counts(map(_read, places)), name=counts_name)
     places = [f"{out}/{JOB}/{run.file.path}" for done in finished for run in done.rejects]
     _write_rejects(out, rejects_name, ([f"{out}/{old[REJECTS].path}"] if old else []) + places)
 

@@ -11,7 +11,9 @@ import json
 import resource
 import secrets
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +33,8 @@ from vocab.storage import filesystem_of, write_whole
 
 JOB = "_job"
 UNREADABLE = "unreadable_file"
+ADDED_AT_ONCE = 32
+"""tables of counts that are held to be added up"""
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ class Counts:
         """Take one batch's lists, whose synsets are unique, so that each row counts once for each."""
         counted = pc.value_counts(synsets.combine_chunks().flatten())
         self._held.append(pa.table([counted.field("values"), counted.field("counts")], schema=COUNTS_SCHEMA))
-        if len(self._held) >= 32:
+        if len(self._held) >= ADDED_AT_ONCE:
             self._held = [self.table()]
 
     def table(self) -> pa.Table:
@@ -220,8 +224,12 @@ class Counts:
         return name
 
 
-def add_counts(tables: list[pa.Table]) -> pa.Table:
-    """The sum of several tables of synset, captions; sorted by synset."""
-    every = pa.concat_tables([COUNTS_SCHEMA.empty_table(), *tables])
-    summed = every.group_by("synset").aggregate([("captions", "sum")]).rename_columns(COUNTS_SCHEMA.names)
-    return summed.cast(COUNTS_SCHEMA).sort_by("synset")
+def add_counts(tables: Iterable[pa.Table]) -> pa.Table:
+    """The sum of tables of synset, captions; sorted by synset. Only some are held at a time, however many there are."""
+    left = iter(tables)
+    total = COUNTS_SCHEMA.empty_table()
+    while some := list(islice(left, ADDED_AT_ONCE)):
+        every = pa.concat_tables([total, *some])
+        summed = every.group_by("synset").aggregate([("captions", "sum")]).rename_columns(COUNTS_SCHEMA.names)
+        total = summed.cast(COUNTS_SCHEMA)
+    return total.sort_by("synset")
