@@ -296,7 +296,7 @@ def scores_in(table: NDArray[np.int64], *place: int) -> Scores:
 
 
 def is_noun(scores: Scores, *, bonus: int) -> bool:
-    """`Labeler._are_nouns`: in doubt, yes."""
+    """`Labeler._noun_lead`: in doubt, yes."""
     return scores[Tag.NOUN] + bonus >= max(scores[Tag.ADJECTIVE], scores[Tag.VERB], scores[Tag.OTHER])
 
 
