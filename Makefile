@@ -65,8 +65,12 @@ ifeq ($(CAPTIONS),)
 labels: $(SAMPLE_VOCABULARY)
 else
 labels: setup
-	$(RUN) -m pipeline label --captions $(CAPTIONS) --out $(or $(OUT),out/labels) \
-		$(if $(MASTER),--master $(MASTER)) $(LABEL_OPTIONS)
+	@if [ -f $(or $(OUT),out/labels)/manifest.json ] && [ -z "$(findstring --extend,$(LABEL_OPTIONS))" ]; then \
+		echo "$(or $(OUT),out/labels) is labelled already; going on with its vocabulary"; \
+	else \
+		set -x; $(RUN) -m pipeline label --captions $(CAPTIONS) --out $(or $(OUT),out/labels) \
+			$(if $(MASTER),--master $(MASTER)) $(LABEL_OPTIONS); \
+	fi
 	$(RUN) -m pipeline prune --labels $(or $(OUT),out/labels) --min-count $(MIN_COUNT) \
 		--out $(patsubst %/,%,$(or $(OUT),out/labels)).vocabulary.parquet
 endif
@@ -97,6 +101,7 @@ $(SAMPLE_VOCABULARY): | $(SAMPLE_LABELS)/manifest.json
 	$(RUN) -m pipeline prune --labels $(SAMPLE_LABELS) --min-count $(MIN_COUNT) --out $@
 
 report: setup
+	@$(if $(OUT),,rm -f out/report.html)
 	$(RUN) -m pipeline report --labels $(or $(LABELS),$(SAMPLE_LABELS)) --out $(or $(OUT),out/report.html) \
 		$(if $(CAPTIONS),--captions $(CAPTIONS)) $(if $(CLASSES),--classes $(CLASSES))
 

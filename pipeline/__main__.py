@@ -23,7 +23,10 @@ from pipeline.explain import explain
 from pipeline.prune import choose, preview
 from pipeline.report import report
 from pipeline.sample.config import SampleConfig
+from pipeline.tally import reasons_of
 from vocab.errors import run_cli
+from vocab.label_shards import LabelShards
+from vocab.manifest import Manifest
 
 Verb = Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig
 
@@ -83,8 +86,26 @@ def run_label(options: Label) -> None:
         f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
         f"{manifest.rejected:,} rejected\n"
     )
-    if broken := [file for file in manifest.inputs if file.unreadable]:
-        sys.stdout.write(f"{len(broken):,} files could not be read to their end, {broken[0].path} among them\n")
+    sys.stdout.write(what_was_rejected(options.out, manifest))
+
+
+def what_was_rejected(out: str, manifest: Manifest) -> str:
+    """Rejects by reason, and the files that gave nothing or broke off: what a person should look at."""
+    said = ""
+    if manifest.rejected:
+        reasons = reasons_of(LabelShards.open(out, checksums=False))
+        said += "rejected: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) + "\n"
+    for files, what in (
+        (
+            [file for file in manifest.inputs if file.rows and file.rejected == file.rows],
+            "without one row that was kept",
+        ),
+        ([file for file in manifest.inputs if file.unreadable], "not read to the end"),
+    ):
+        if files:
+            names = ", ".join(file.path for file in files[:3]) + (", ..." if len(files) > 3 else "")
+            said += f"{len(files):,} of {len(manifest.inputs):,} files {what}: {names}\n"
+    return said
 
 
 if __name__ == "__main__":

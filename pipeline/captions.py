@@ -22,7 +22,7 @@ from pipeline.config import Label
 from pipeline.csv_files import read_csv
 from pipeline.inputs import Inputs
 from pipeline.lines import read_jsonl, read_tsv
-from pipeline.parquet import read_parquet
+from pipeline.parquet import read_parquet, require_text
 from pipeline.rows import Reading, require_columns
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
@@ -123,6 +123,8 @@ def reading_of(options: Label, inputs: Inputs) -> Reading:
         shard=options.shard_column,
         strict=options.strict,
     )
+    if inputs.format in ("parquet", "img2dataset"):
+        _check_schema(inputs.files[0].path, reading)
     if inputs.format not in ("tsv", "csv"):
         return reading
     header = not options.columns
@@ -133,6 +135,17 @@ def reading_of(options: Label, inputs: Inputs) -> Reading:
     _refuse_repeated(columns, where=inputs.files[0].path)
     require_columns(columns, reading.needed, where=inputs.files[0].path)
     return Reading(**{**vars(reading), "columns": columns, "header": header})
+
+
+def _check_schema(path: str, reading: Reading) -> None:
+    """Raise InputError for a missing column before a cluster is started; a broken file is for its task to name."""
+    filesystem, inner = filesystem_of(path)
+    try:
+        with filesystem.open_input_file(inner) as file:
+            schema = pq.ParquetFile(file).schema_arrow
+    except (pa.ArrowInvalid, OSError):
+        return
+    require_text(schema, reading, path)
 
 
 def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
@@ -148,7 +161,8 @@ def _common_header(inputs: Inputs) -> str:
 
     Files that cannot be read are left to their tasks, unless none can.
     """
-    headers = [(file.path, header) for file in inputs.files if (header := _first_line(file.path)) is not None]
+    held = [file for file in inputs.files if file.size] or inputs.files
+    headers = [(file.path, header) for file in held if (header := _first_line(file.path)) is not None]
     if not headers:
         raise InputError(
             inputs.files[0].path,
@@ -176,6 +190,10 @@ def _first_line(path: str) -> str | None:
         with filesystem.open_input_stream(inner) as stream:
             while b"\n" not in head and len(head) <= HEADER_BYTES and (block := stream.read(1 << 16)):
                 head += block
+    except PermissionError as error:
+        raise InputError(
+            path, found="no permission to read it", wanted="a file that this user may read", remedy="Check its mode."
+        ) from error
     except OSError:
         return None
     return head.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8-sig", "replace")

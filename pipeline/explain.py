@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from vocab import labeler, language, plain
+from vocab.cleaning import FOREIGN_LETTER
 from vocab.labeler import PHRASE_BONUS, Labeler
 from vocab.nouns import is_function_word, is_given_name, is_number_or_letter
 from vocab.plain import Noun, Reading, Scores, Sense
@@ -37,7 +38,8 @@ MAX_RIVALS = 4
 def explain(captions: Iterable[str]) -> str:
     """The account of each caption, an empty line between two."""
     ours = labeler.load()
-    return "\n".join(account_of(ours, caption) for caption in captions)
+    # What stands for a letter of another script is a control character, which a terminal would not show.
+    return "\n".join(account_of(ours, caption) for caption in captions).replace(FOREIGN_LETTER, "?")
 
 
 def account_of(ours: Labeler, caption: str) -> str:

@@ -21,10 +21,17 @@ from vocab.storage import filesystem_of
 def base_of(out: str, options: Label) -> Manifest | None:
     """The manifest of the finished directory that is to be extended; None for a new one.
 
-    Raises OutputExistsError for a finished directory without --extend.
+    Raises OutputExistsError for a finished directory without --extend, InputError for --extend without one.
     """
     filesystem, root = filesystem_of(out)
     if filesystem.get_file_info(f"{root}/{MANIFEST}").type != pafs.FileType.File:
+        if options.extend:
+            raise InputError(
+                out,
+                found="no finished label directory",
+                wanted="one to extend",
+                remedy="Check --out; leave --extend out for a new one.",
+            )
         return None
     if not options.extend:
         raise OutputExistsError(

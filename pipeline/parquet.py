@@ -21,7 +21,7 @@ UNREADABLE = "unreadable_row_group"
 
 def read_parquet(file: pq.ParquetFile, path: str, groups: Sequence[int], reading: Reading) -> Iterator[pa.RecordBatch]:
     """Rows of the row groups, in order. Raises InputError for a column that is missing or holds no text."""
-    _require_text(file.schema_arrow, reading, path)
+    require_text(file.schema_arrow, reading, path)
     status = ["status"] if reading.format == "img2dataset" and "status" in file.schema_arrow.names else []
     columns = [*reading.needed, *status]
     for group in groups:
@@ -66,7 +66,8 @@ def split_groups(metadata: pq.FileMetaData, rows: int) -> list[tuple[int, ...]]:
     return [tuple(run) for run in runs.values()]
 
 
-def _require_text(schema: pa.Schema, reading: Reading, path: str) -> None:
+def require_text(schema: pa.Schema, reading: Reading, path: str) -> None:
+    """Raise InputError for a column that is missing or holds no text."""
     require_columns(schema.names, reading.needed, where=path)
     for name in reading.captions:
         kind = schema.field(name).type

@@ -60,7 +60,8 @@ def require_columns(names: Sequence[str], needed: Sequence[str], *, where: str) 
                 where,
                 found=f"columns {', '.join(names)}",
                 wanted=f"a column {name!r}",
-                remedy="Name the columns with --caption-columns, --key-column and --shard-column.",
+                remedy="Name the columns with --caption-columns, --key-column and --shard-column; those of a text file "
+                "without a header line all of them, in order, with --columns.",
             )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -112,6 +113,8 @@ def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: 
     pending = [task for task in plan.tasks if task.number not in finished]
     progress = Progress(plan.tasks, log=options.log)
     progress.found(finished.values())
+    if finished:
+        sys.stderr.write(f"labels  {len(finished):,} of {len(plan.tasks):,} tasks were done before; going on\n")
     progress.note("begin", tasks=len(plan.tasks), found_done=len(finished), inputs=len(plan.inputs))
     size = TASKS_PER_CORE_AND_WAVE * max(1, spark.sparkContext.defaultParallelism)
     waves = [pending[start : start + size] for start in range(0, len(pending), size)]

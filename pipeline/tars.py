@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipeline.rows import BATCH_ROWS, batch_of
 from vocab.tars import BrokenTar, Member, split_name, walk
 
+TRUNCATED = "truncated_tar"
 # A text member larger than this is no caption; reading it could exhaust a worker's memory.
 MAX_MEMBER_BYTES = 16 << 20
 
@@ -61,7 +62,7 @@ def read_samples(stream: BinaryIO, columns: Sequence[str]) -> Iterator[Sample]:
         key, _ = split_name(broken.name)
         if sample is not None and sample.key != key:
             yield _closed(sample)
-        sample = Sample(key, reason="truncated_tar")
+        sample = Sample(key, reason=TRUNCATED)
     if sample is not None:
         yield _closed(sample)
 

@@ -26,6 +26,7 @@ from pipeline.labels import LoadLabeler, label_lists
 from pipeline.planning import Task
 from pipeline.rows import Reading
 from pipeline.runs import Run, RunWriter
+from pipeline.tars import TRUNCATED
 from vocab.errors import InputError
 from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, SCHEMA
 from vocab.manifest import InputFile
@@ -155,14 +156,14 @@ def label_piece(
             counts.add(good["synsets"])
             if len(bad):
                 rejects.add(bad)
+                if pc.any(pc.equal(bad["reason"], TRUNCATED)).as_py():
+                    # A tar that breaks off is read like any other, and its last sample says so.
+                    unreadable = "the archive breaks off"
+                    if job.reading.strict:
+                        raise _unreadable(piece, unreadable)
     except UnreadableFile as error:
         if job.reading.strict:
-            raise InputError(
-                piece.path,
-                found=f"a file that cannot be read ({error})",
-                wanted="a whole file of the format that its name tells",
-                remedy="Download it again, or leave it out of --captions, or leave out --strict.",
-            ) from error
+            raise _unreadable(piece, str(error)) from error
         if not is_last and not isinstance(filesystem_of(piece.path)[0], pafs.LocalFileSystem):
             # Networks fail and recover; a file is given up for broken when no try can read it.
             raise OSError(f"{piece.path}: {error}") from error
@@ -173,6 +174,15 @@ def label_piece(
         path=piece.path, size=0, modified="", rows=labelled + empty + rejected,
         labelled=labelled, empty=empty, rejected=rejected, unreadable=unreadable,
     )  # fmt: skip
+
+
+def _unreadable(piece: Piece, why: str) -> InputError:
+    return InputError(
+        piece.path,
+        found=f"a file that cannot be read ({why})",
+        wanted="a whole file of the format that its name tells",
+        remedy="Download it again, or leave it out of --captions, or leave out --strict.",
+    )
 
 
 def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:

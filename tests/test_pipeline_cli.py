@@ -55,6 +55,15 @@ def test_an_error_is_one_line_and_status_2(arguments: list[str], message: str) -
     assert "Traceback" not in result.stderr
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    write_label_shards(tmp_path / "labels", label_table(("0", "a", [2084071])), labeler="x", fingerprint="y")
+    (tmp_path / "file").write_text("")
+    result = cli("prune", "--labels", tmp_path / "labels", "--min-count", 1, "--out", tmp_path / "file" / "v.parquet")
+    assert result.returncode == 2
+    assert "Check the path" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_without_java_the_job_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("caption\ndog\n")
     result = cli("label", "--captions", tmp_path / "a.tsv", "--out", tmp_path / "labels", JAVA_HOME=str(tmp_path))

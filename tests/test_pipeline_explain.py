@@ -81,3 +81,9 @@ def test_no_caption_is_an_error_of_one_line() -> None:
     result = cli("explain")
     assert result.returncode == 2
     assert 'Run: python -m pipeline explain "a dog on a couch"' in result.stderr
+
+
+def test_letters_of_another_script_are_shown_as_question_marks() -> None:
+    said = explain(["狗 dog"])
+    assert "\x7f" not in said
+    assert "? dog" in said

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.__main__ import what_was_rejected
 from pipeline.config import Label, Prune
 from pipeline.prune import choose, preview, prune
 from pipeline.run import label_captions
@@ -252,6 +253,35 @@ def test_a_truncated_tar_keeps_its_whole_samples_and_counts_the_broken_one(spark
     _, labels = run(spark, tmp_path / "0.tar")
     assert rows(labels) == [("0", "1", [DOG])]
     assert reasons(labels) == {"2": "truncated_tar"}
+
+
+def test_a_truncated_tar_is_named_and_fails_a_strict_job(spark: Any, tmp_path: Path) -> None:
+    for name in ("0.tar", "1.tar"):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            add_member(tar, "1.txt", b"a dog")
+            add_member(tar, "2.txt", b"a cat")
+    (tmp_path / "1.tar").write_bytes((tmp_path / "1.tar").read_bytes()[:1200])
+    tars = (tmp_path / "0.tar", tmp_path / "1.tar")
+    with pytest.raises(InputError, match=r"1\.tar: found a file that cannot be read \(the archive breaks off\)"):
+        run(spark, tars, strict=True)
+    manifest, _ = run(spark, tars)
+    assert [file.unreadable for file in manifest.inputs] == ["", "the archive breaks off"]
+    said = what_was_rejected(str(tmp_path / "labels"), manifest)
+    assert said == f"rejected: 1 truncated_tar\n1 of 2 files not read to the end: {tmp_path}/1.tar\n"
+
+
+def test_an_empty_file_among_others_is_no_other_header(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("")
+    (tmp_path / "b.tsv").write_text("caption\ndog\n")
+    manifest, labels = run(spark, (tmp_path / "a.tsv", tmp_path / "b.tsv"))
+    assert rows(labels) == [("b", "000000000", [DOG])]
+    assert [file.rows for file in manifest.inputs] == [0, 1]
+
+
+def test_only_a_finished_directory_can_be_extended(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("caption\ndog\n")
+    with pytest.raises(InputError, match="found no finished label directory"):
+        run(spark, tmp_path / "a.tsv", extend=True)
 
 
 def test_a_tar_that_breaks_off_inside_a_header_is_no_whole_tar(spark: Any, tmp_path: Path) -> None:

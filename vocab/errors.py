@@ -56,9 +56,20 @@ class MissingRequirementError(CatlipError):
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a command line: an error raised on purpose ends it with its message alone and status 2."""
+    """Run a command line. It ends with a message alone, and status 2, for an error raised on purpose and for a place
+    that the system refuses; with status 130 when it is interrupted.
+    """
     try:
         main()
     except CatlipError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        refused = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        sys.stderr.write(f"error: {refused}. Check the path, and who may read and write there.\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
