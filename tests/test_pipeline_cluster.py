@@ -21,7 +21,7 @@ from pipeline.config import Label
 from tests.conftest import ROOT
 from vocab.label_shards import LabelShards
 
-FILES, ROWS = 24, 4_000
+FILES, ROWS = 40, 15_000
 pyspark = pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
 SPARK_HOME = Path(pyspark.__file__).parent
 
