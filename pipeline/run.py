@@ -37,7 +37,7 @@ from pipeline.progress import Progress
 from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
 from vocab import wordnet
-from vocab.errors import CatlipError
+from vocab.errors import CatlipError, OutputExistsError
 from vocab.label_shards import refuse_used_directory
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.manifest import Manifest
@@ -227,6 +227,9 @@ def removed_on_failure(job: Job, *, is_new: bool) -> Iterator[None]:
     """
     try:
         yield
+    except OutputExistsError:
+        # Another run has the directory now: nothing in it is this run's to remove.
+        raise
     except CatlipError:
         if is_new and not any(done.parts for done in finished_tasks(job.out, job.plan).values()):
             filesystem, root = filesystem_of(job.out)

@@ -25,11 +25,13 @@ from pipeline.config import Label, Prune
 from pipeline.job import Owner, begun_plan, finished_tasks
 from pipeline.planning import Task, plan_tasks
 from pipeline.prune import prune
+from pipeline.rows import Reading
 from pipeline.run import label_captions
 from pipeline.spans import Range, count_starts, cut
 from pipeline.task import JOB, Done, Job, run_task
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards
+from vocab.labelers import load_labeler
 from vocab.manifest import Manifest
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
@@ -375,3 +377,13 @@ def test_keys_with_separators_and_shards_with_dots_stay_what_they_are(spark: Any
     ]  # fmt: skip
     assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", "out"}
     assert LabelShards.open(tmp_path / "out").read_shard("../x").num_rows == 1
+
+
+def test_a_run_that_lost_its_claim_removes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / JOB).mkdir(parents=True)
+    job = Job(str(out), Reading("parquet", ("caption",), None, None), load_labeler, 1, 1, "plan")
+    for error, stays in ((OutputExistsError, True), (InputError, False)):
+        with pytest.raises(error), story.removed_on_failure(job, is_new=True):
+            raise error("out", found="a", wanted="b", remedy="c")
+        assert out.exists() == stays
