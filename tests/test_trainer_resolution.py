@@ -1,0 +1,196 @@
+"""Which image size and how many images a step has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.resolution import (
+    FixedResolution,
+    ScheduledResolution,
+    Shape,
+    VariableResolution,
+    parse_schedule,
+    resolution_of,
+)
+from vocab.errors import InputError
+
+CATLIP = VariableResolution(tuple(range(128, 321, 16)), base_size=224, batch=65_536, multiple=64, seed=0)
+OPTIONS: dict[str, Any] = {
+    "image_size": 224,
+    "batch_size": 64,
+    "schedule": "0:112,0.5:160,0.8:224",
+    "sizes": (128, 320, 16),
+    "steps": 100,
+    "multiple": 8,
+    "seed": 0,
+    "patch": 16,
+}
+
+
+def test_a_fixed_resolution_is_the_same_in_every_step() -> None:
+    resolution = resolution_of("fixed", **OPTIONS)
+    assert resolution == FixedResolution(224, 64)
+    assert resolution.at(0) == resolution.at(99) == Shape(224, 64)
+    assert resolution.shapes() == (Shape(224, 64),)
+
+
+@pytest.mark.parametrize(
+    ("step", "size"), [(0, 112), (49, 112), (50, 160), (79, 160), (80, 224), (99, 224), (500, 224)]
+)
+def test_a_schedule_changes_at_its_shares_of_training(step: int, size: int) -> None:
+    resolution = resolution_of("schedule", **OPTIONS)
+    assert resolution.at(step) == Shape(size, 64)
+    assert resolution.shapes() == (Shape(112, 64), Shape(160, 64), Shape(224, 64))
+
+
+def test_a_phase_shorter_than_a_step_is_passed_over() -> None:
+    resolution = ScheduledResolution(((0.0, 96), (0.5, 112), (0.51, 160), (0.999, 224)), batch=4, steps=10)
+    assert [resolution.at(step).size for step in range(10)] == [96] * 5 + [160] * 5
+    assert [shape.size for shape in resolution.shapes()] == [96, 160]
+
+
+@given(
+    st.integers(1, 60), st.sampled_from(["0:16", "0:16,0.3:32", "0:48,0.1:16,0.7:32,0.9:48", "0:16,0.5:32,0.5001:64"])
+)
+def test_the_shapes_of_a_schedule_are_those_of_its_steps(steps: int, schedule: str) -> None:
+    resolution = resolution_of("schedule", **OPTIONS | {"steps": steps, "schedule": schedule})
+    assert set(resolution.shapes()) == {resolution.at(step) for step in range(steps)}
+
+
+def test_smaller_images_come_in_larger_batches() -> None:
+    # batch x 224^2 / size^2, to the nearest multiple of 64.
+    assert CATLIP.shapes() == (
+        Shape(128, 200_704),
+        Shape(144, 158_592),
+        Shape(160, 128_448),
+        Shape(176, 106_176),
+        Shape(192, 89_216),
+        Shape(208, 76_032),
+        Shape(224, 65_536),
+        Shape(240, 57_088),
+        Shape(256, 50_176),
+        Shape(272, 44_416),
+        Shape(288, 39_616),
+        Shape(304, 35_584),
+        Shape(320, 32_128),
+    )
+
+
+def test_a_step_has_the_same_number_of_pixels_within_a_thousandth() -> None:
+    base = 65_536 * 224**2
+    assert all(abs(shape.batch * shape.size**2 / base - 1) < 0.001 for shape in CATLIP.shapes())
+
+
+def test_the_mean_batch_is_larger_than_that_of_the_base_size() -> None:
+    # All sizes are equally likely, and 1 / size^2 is convex.
+    expected = sum(shape.batch for shape in CATLIP.shapes()) / 13
+    assert expected / 65_536 == pytest.approx(1.272, abs=0.001)
+    drawn = sum(CATLIP.at(step).batch for step in range(2000)) / 2000
+    assert drawn / expected == pytest.approx(1, abs=0.05)
+
+
+def test_every_size_is_as_likely_as_another() -> None:
+    counts = Counter(CATLIP.at(step).size for step in range(2600))
+    assert set(counts) == set(range(128, 321, 16))
+    assert all(150 < count < 250 for count in counts.values())
+
+
+def test_seed_and_step_alone_decide_a_size() -> None:
+    drawn = [CATLIP.at(step).size for step in range(16)]
+    assert drawn == [160, 208, 176, 288, 208, 176, 272, 320, 224, 192, 192, 304, 176, 256, 224, 224]
+    assert [CATLIP.at(step).size for step in reversed(range(16))] == drawn[::-1]
+    other = VariableResolution(CATLIP.sizes, base_size=224, batch=65_536, multiple=64, seed=1)
+    assert [other.at(step).size for step in range(16)] != drawn
+
+
+@given(st.integers(1, 64), st.integers(1, 9), st.integers(8, 64), st.integers(0, 2**64), st.integers(0, 10**9))
+def test_a_batch_is_the_nearest_multiple_and_not_nothing(
+    parts: int, multiple: int, base: int, seed: int, step: int
+) -> None:
+    batch = parts * multiple
+    resolution = VariableResolution((8, 16, 24, 48, 96), base, batch, multiple, seed)
+    shape = resolution.at(step)
+    assert shape in resolution.shapes()
+    exact = batch * base**2 / shape.size**2
+    assert shape.batch % multiple == 0
+    assert shape.batch >= multiple
+    assert abs(shape.batch - exact) <= multiple / 2 or (shape.batch == multiple and exact < multiple)
+
+
+def test_the_base_size_keeps_its_batch() -> None:
+    resolution = resolution_of("variable", **OPTIONS)
+    assert {shape.size: shape.batch for shape in resolution.shapes()}[224] == 64
+    assert resolution.shapes()[0] == Shape(128, 200)
+    assert resolution.shapes()[-1] == Shape(320, 32)
+
+
+def test_a_schedule_is_read_from_its_text() -> None:
+    assert parse_schedule("0:112,0.5:160,0.8:224") == ((0.0, 112), (0.5, 160), (0.8, 224))
+    assert parse_schedule(" 0 : 64 , .25 : 96") == ((0.0, 64), (0.25, 96))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "''"),
+        ("224", "'224'"),
+        ("0:112,", "''"),
+        ("0:112,half:224", "'half:224'"),
+        ("0:112.5", "'0:112.5'"),
+        ("0:1:2", "'0:1:2'"),
+        ("0.1:112", "shares 0.1"),
+        ("0:112,0.5:160,0.5:224", "shares 0, 0.5, 0.5"),
+        ("0:112,1:224", "shares 0, 1"),
+        ("0:112,nan:224", "shares 0, nan"),
+        ("nan:112", "shares nan"),
+        ("0:112,inf:224", "shares 0, inf"),
+        ("0:0", "size 0"),
+        ("0:112,0.5:-16", "size -16"),
+        (",".join(f"0.{place:03}:16" for place in range(65)), "65 sizes"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(text: str, found: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse_schedule(text)
+    assert refused.value.thing == "--resolution-schedule"
+    assert refused.value.found == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (
+            "fixed",
+            {"image_size": 225},
+            "--image-size: found size 225; wanted a multiple of the patch, 16. Choose 224 or 240",
+        ),
+        ("fixed", {"image_size": 0}, "--image-size: found size 0; wanted more than 0 pixels"),
+        ("fixed", {"batch_size": 12}, "--batch-size: found 12; wanted a multiple of 8. Choose 16"),
+        (
+            "schedule",
+            {"schedule": "0:100"},
+            "--resolution-schedule: found size 100; wanted a multiple of the patch, 16",
+        ),
+        ("schedule", {"schedule": ""}, "--resolution-schedule: found ''; wanted SHARE:SIZE"),
+        (
+            "variable",
+            {"sizes": (128, 320, 8)},
+            "--resolution-sizes: found size 136; wanted a multiple of the patch, 16",
+        ),
+        ("variable", {"sizes": (128, 320, 50)}, "--resolution-sizes: found 128 to 320 by 50"),
+        ("variable", {"sizes": (0, 320, 16)}, "--resolution-sizes: found 0 to 320 by 16"),
+        ("variable", {"sizes": (320, 128, 16)}, "--resolution-sizes: found 320 to 128 by 16"),
+        ("variable", {"sizes": (128, 320, 0)}, "--resolution-sizes: found 128 to 320 by 0"),
+        ("variable", {"sizes": (1, 10**9, 1)}, "--resolution-sizes: found 1000000000 sizes; wanted at most 64"),
+        ("variable", {"image_size": 230}, "--image-size: found size 230; wanted a multiple of the patch, 16"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(kind: Any, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        resolution_of(kind, **OPTIONS | change)
+    assert message in str(refused.value)

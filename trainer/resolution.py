@@ -1,0 +1,225 @@
+"""Resolution: the image size and the number of images of every optimisation step.
+
+In: the options, and a step. Out: its `Shape`, the same on every rank and after every resume, for it depends on the
+options and the number of the step alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from vocab.errors import InputError
+
+# Each size is a graph to compile and a buffer to hold; CatLIP has 13.
+MOST_SIZES = 64
+# Keeps the draw of a size apart from other numbers made of a seed and a step.
+SIZE_STREAM = 1
+
+Phases = tuple[tuple[float, int], ...]
+"""(share of training at which it begins, size) of each phase, in order, the first at 0"""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one step sees."""
+
+    size: int
+    """side of the images, pixels"""
+    batch: int
+    """images over all ranks"""
+
+
+@dataclass(frozen=True)
+class FixedResolution:
+    """The same in every step."""
+
+    size: int
+    batch: int
+
+    def at(self, step: int) -> Shape:
+        """Shape of a step, counted from 0."""
+        return Shape(self.size, self.batch)
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """All shapes that occur, by size."""
+        return (Shape(self.size, self.batch),)
+
+
+@dataclass(frozen=True)
+class ScheduledResolution:
+    """One size after the other, the same number of images; small images first are cheap while there is much to learn.
+
+    A phase begins with the step nearest to its share of `steps`; one that lasts less than a step is passed over.
+    """
+
+    phases: Phases
+    batch: int
+    steps: int
+
+    def at(self, step: int) -> Shape:
+        """Shape of a step, counted from 0; the last phase goes on after the end."""
+        started = [size for share, size in self.phases if step >= round(share * self.steps)]
+        return Shape(started[-1], self.batch)
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """All shapes that occur, by size."""
+        starts = {round(share * self.steps) for share, _ in self.phases}
+        return _by_size({self.at(step) for step in starts if step < self.steps})
+
+
+@dataclass(frozen=True)
+class VariableResolution:
+    """A size drawn for each step, all equally likely, and as many images as keep the pixels of a step about constant.
+
+    As CatLIP was trained (apple/corenet, data/sampler/variable_batch_sampler.py, data/sampler/utils.py and
+    projects/catlip/pretraining: 128 to 320 pixels by 16, around 224). A step then has more images on average than at
+    the base size, 1.27 times as many with these sizes. corenet draws again and again from the process's random state
+    and rounds a rank's batch down; here seed and step decide, and the batch is the nearest multiple.
+    """
+
+    sizes: tuple[int, ...]
+    base_size: int
+    """the size at which a step has `batch` images"""
+    batch: int
+    multiple: int
+    """every batch is a multiple of this, and not less"""
+    seed: int
+
+    def at(self, step: int) -> Shape:
+        """Shape of a step, counted from 0."""
+        word = np.random.SeedSequence([self.seed, step], spawn_key=(SIZE_STREAM,)).generate_state(1)[0]
+        return self._shape(self.sizes[int(word) * len(self.sizes) >> 32])
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """All shapes that can occur, by size."""
+        return _by_size({self._shape(size) for size in self.sizes})
+
+    def _shape(self, size: int) -> Shape:
+        # In whole numbers, halves upwards: no platform's rounding decides.
+        pixels, unit = self.batch * self.base_size**2, self.multiple * size**2
+        return Shape(size, self.multiple * max(1, (2 * pixels + unit) // (2 * unit)))
+
+
+Resolution = FixedResolution | ScheduledResolution | VariableResolution
+
+
+def resolution_of(
+    kind: Literal["fixed", "schedule", "variable"],
+    *,
+    image_size: int,
+    batch_size: int,
+    schedule: str,
+    sizes: tuple[int, int, int],
+    steps: int,
+    multiple: int,
+    seed: int,
+    patch: int = 1,
+) -> Resolution:
+    """The resolution that the options ask for; options of another kind are not looked at.
+
+    `image_size`: of every step if fixed, of the steps with `batch_size` images if variable. `schedule`: see
+    `parse_schedule`. `sizes`: smallest, largest, and the distance of two. `multiple`: of this every batch is one,
+    processes times parts. `patch`: of this every size is to be one. Raises InputError.
+    """
+    _require(
+        multiple > 0 and batch_size > 0 and batch_size % multiple == 0,
+        "batch-size",
+        found=f"{batch_size}",
+        wanted=f"a multiple of {multiple}",
+        remedy=f"Choose {max(1, round(batch_size / max(1, multiple))) * multiple}.",
+    )
+    resolution: Resolution
+    match kind:
+        case "fixed":
+            option, resolution = "image-size", FixedResolution(image_size, batch_size)
+        case "schedule":
+            phases = parse_schedule(schedule)
+            option, resolution = "resolution-schedule", ScheduledResolution(phases, batch_size, steps)
+        case "variable":
+            choice = _sizes_between(*sizes)
+            option, resolution = "resolution-sizes", VariableResolution(choice, image_size, batch_size, multiple, seed)
+            _check_size("image-size", image_size, patch)
+    for shape in resolution.shapes():
+        _check_size(option, shape.size, patch)
+    return resolution
+
+
+def parse_schedule(text: str) -> Phases:
+    """Phases of a text such as "0:112,0.5:160,0.8:224": 112 pixels from the start, 160 from half of training on, ...
+
+    Raises InputError for shares that do not ascend from 0 and stay below 1, and for sizes that are not positive.
+    """
+    example = 'Write for example "0:112,0.5:160,0.8:224".'
+    phases: list[tuple[float, int]] = []
+    for part in text.split(","):
+        share, _, size = part.partition(":")
+        try:
+            phases.append((float(share), int(size)))
+        except ValueError as error:
+            raise InputError(
+                "--resolution-schedule",
+                found=f"{part.strip()[:80]!r}",
+                wanted="SHARE:SIZE, a share of training and a whole number of pixels",
+                remedy=example,
+            ) from error
+    shares = [share for share, _ in phases]
+    # Said so that a share which is no number fails it too.
+    ascending = shares[0] == 0 and all(before < after < 1 for before, after in pairwise(shares))
+    _require(
+        ascending,
+        "resolution-schedule",
+        found=f"shares {', '.join(f'{share:g}' for share in shares[:MOST_SIZES])}",
+        wanted="shares that ascend from 0 and stay below 1",
+        remedy=example,
+    )
+    for _, pixels in phases:
+        _check_size("resolution-schedule", pixels, 1)
+    _check_count("resolution-schedule", len(phases))
+    return tuple(phases)
+
+
+def _sizes_between(least: int, most: int, step: int) -> tuple[int, ...]:
+    _require(
+        0 < least <= most and step > 0 and (most - least) % step == 0,
+        "resolution-sizes",
+        found=f"{least} to {most} by {step}",
+        wanted="a positive size, one that is not smaller, and a step that leads from the first to the second",
+        remedy="CatLIP has 128 320 16.",
+    )
+    _check_count("resolution-sizes", (most - least) // step + 1)
+    return tuple(range(least, most + 1, step))
+
+
+def _check_count(option: str, count: int) -> None:
+    _require(
+        count <= MOST_SIZES,
+        option,
+        found=f"{count} sizes",
+        wanted=f"at most {MOST_SIZES}",
+        remedy="Take fewer: each of them is compiled and buffered.",
+    )
+
+
+def _check_size(option: str, size: int, patch: int) -> None:
+    _require(size > 0, option, found=f"size {size}", wanted="more than 0 pixels", remedy="Choose a larger size.")
+    below = max(1, size // patch) * patch
+    _require(
+        size % patch == 0,
+        option,
+        found=f"size {size}",
+        wanted=f"a multiple of the patch, {patch}",
+        remedy=f"Choose {below} or {below + patch}.",
+    )
+
+
+def _require(holds: bool, option: str, *, found: str, wanted: str, remedy: str) -> None:
+    if not holds:
+        raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)
+
+
+def _by_size(shapes: set[Shape]) -> tuple[Shape, ...]:
+    return tuple(sorted(shapes, key=lambda shape: shape.size))
