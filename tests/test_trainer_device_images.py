@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -37,6 +37,7 @@ def test_an_image_is_mirrored_left_to_right() -> None:
     assert (ready[:, :2] == -1).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=5), st.integers(1, 6), st.integers(0, 9))
 def test_a_batch_equals_its_images_one_by_one(flips: list[bool], size: int, seed: int) -> None:
     images = noise(len(flips), size, seed)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.resolution import (
@@ -54,6 +54,7 @@ def test_a_phase_shorter_than_a_step_is_passed_over() -> None:
     assert [shape.size for shape in resolution.shapes()] == [96, 160]
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 60), st.sampled_from(["0:16", "0:16,0.3:32", "0:48,0.1:16,0.7:32,0.9:48", "0:16,0.5:32,0.5001:64"])
 )
@@ -108,6 +109,7 @@ def test_seed_and_step_alone_decide_a_size() -> None:
     assert [other.at(step).size for step in range(16)] != drawn
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.integers(1, 9), st.integers(8, 64), st.integers(0, 2**64), st.integers(0, 10**9))
 def test_a_batch_is_the_nearest_multiple_and_not_nothing(
     parts: int, multiple: int, base: int, seed: int, step: int

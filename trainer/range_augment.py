@@ -1,0 +1,189 @@
+"""RangeAugment on the device: brightness, contrast and noise whose strength is learnt with the weights.
+
+In: images in [-1, 1] (`trainer/device_images.py`), random numbers and a seed for each of them. Out: altered images, and
+the loss that holds the alteration near a similarity that falls from 40 to 20 dB over training.
+
+Mehta et al., "RangeAugment: Efficient Online Augmentation with Range Learning", arXiv 2212.10553. What the abstract
+leaves open comes from apple/corenet, which CatLIP was trained with: modeling/neural_augmentor/neural_aug.py and
+utils/neural_aug_utils.py (operations, bounds, first values), loss_fn/neural_augmentation.py (target, distance, weight),
+projects/catlip/pretraining/*.yaml (all three operations, 40 to 20 dB, cosine, loss weight 1). From there:
+
+    brightness x * m; contrast m * x + (1 - m) * channel mean; noise x + s * N(0, 1), on x in [0, 1]; clipped at the end
+    m, s uniform in a range of which both ends are learnt, each kept inside bounds by a sigmoid
+    every operation touches half of the images, in a random order
+
+Three things differ, for every random choice here belongs to an image and not to a batch: an image's own coin decides
+where corenet takes exactly half of the batch; the order is drawn for each image, there for each batch; and contrast
+turns about the mean of the image without its noise (a difference of s / side). And weight decay does not touch the
+ranges; in corenet it does, since its rule spares only parameters of one dimension and these have none.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+# The columns of `low` and `high`, and of the coins and magnitudes among an image's draws.
+OPERATIONS = ("brightness", "contrast", "noise")
+# Random numbers an image needs: a coin and a magnitude for each operation, and one for their order.
+DRAWS = 2 * len(OPERATIONS) + 1
+PROBABILITY = 0.5
+# Bounds that each end of a range stays inside, and where it starts before the sigmoid (corenet): factors for the first
+# two operations, the noise's deviation where white is 1 for the third.
+LOW_BOUNDS, LOW_START = ((0.1, 0.9), (0.1, 0.9), (0.0, 0.00005)), (0.5, 0.5, 0.0)
+HIGH_BOUNDS, HIGH_START = ((1.1, 10.0), (1.1, 10.0), (0.0001, 1.0)), (1.5, 1.5, 0.1)
+# The ends of a mild start (ours).
+NARROW = ((0.89, 0.89, 0.000025), (1.15, 1.15, 0.01))
+
+# Similarity of plain and altered images, dB, at the start and the end of training (CatLIP).
+START_PSNR, END_PSNR = 40.0, 20.0
+WHITE = 255.0
+# corenet's default; mean squared errors are of levels 0..255, and the largest possible one divides.
+LOSS_WEIGHT = 100.0 / WHITE**2
+
+_WORD = 0xFFFFFFFF
+_START = 0x9E3779B9
+
+
+class RangeAugment(nn.Module):
+    """Six numbers: the two ends of the range of brightness, contrast and noise.
+
+    They train in the model's optimiser, at its learning rate (corenet's multiplier is 1) without weight decay, which
+    `trainer.optim.optimiser_of` gives to parameters of one dimension. Keep them out of the norm that clips the model's
+    gradient: their loss is of another size, and Adam ignores it. Every step gives all of them a gradient, zero where no
+    image was touched, so that DistributedDataParallel never waits for one.
+    """
+
+    LR_MULTIPLIER = 1.0
+    WEIGHT_DECAY = 0.0
+
+    least: Float[Tensor, "2 3"]
+    span: Float[Tensor, "2 3"]
+    neutral: Float[Tensor, " 3"]
+
+    def __init__(self, *, start: Literal["corenet", "narrow"] = "corenet") -> None:
+        """`corenet`: as there, where 0.5 and 1.5 pass a sigmoid, so that factors of 0.60 to 8.4 and a deviation up to
+        0.53 come first: about 10 dB on photographs, for the thousands of steps that the ranges take to close at a rate
+        of 1e-3. `narrow`: 0.89 to 1.15 and 0.01, about 30 dB, for a run too short for that.
+        """
+        super().__init__()
+        least, most = torch.tensor([LOW_BOUNDS, HIGH_BOUNDS]).unbind(2)
+        # Buffers, for a constant made in forward is a copy to the device that the host waits for; not in the state.
+        self.register_buffer("least", least, persistent=False)
+        self.register_buffer("span", most - least, persistent=False)
+        self.register_buffer("neutral", torch.tensor([1.0, 1.0, 0.0]), persistent=False)
+        match start:
+            case "corenet":
+                low, high = torch.tensor([LOW_START, HIGH_START])
+            case "narrow":
+                low, high = torch.logit((torch.tensor(NARROW) - self.least) / self.span)
+        self.low, self.high = nn.Parameter(low.clone()), nn.Parameter(high.clone())
+
+    def ranges(self) -> Float[Tensor, "2 3"]:
+        """Lower and upper ends, as learnt so far, of brightness, contrast and noise."""
+        return self.least + self.span * torch.sigmoid(torch.stack([self.low, self.high]))
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        *,
+        draws: Float[Tensor, "batch 7"],
+        seeds: Int64[Tensor, " batch"],
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Images in [-1, 1] to images in [-1, 1], each a function of itself, its draws and its seed alone.
+
+        `draws`: DRAWS uniform numbers of [0, 1) an image: three coins, three places in the ranges, one for the order.
+        Gradients reach the ranges, from whatever is computed of the result.
+        """
+        low, high = self.ranges()
+        coins, places, order = draws[:, :3], draws[:, 3:6], draws[:, 6]
+        magnitudes = torch.where(coins < PROBABILITY, low + places * (high - low), self.neutral)
+        brightness, contrast, deviation = magnitudes.unbind(1)
+        # Brightness and contrast commute, so that of the six orders only the noise's place counts: what comes after it
+        # scales it. First in two of six, between the two in one each, last in two.
+        before_brightness = (order < 1 / 3) | ((order >= 1 / 2) & (order < 2 / 3))
+        before_contrast = order < 1 / 2
+        one = self.neutral[0]
+        scale = torch.where(before_brightness, brightness, one) * torch.where(before_contrast, contrast, one)
+        # All three in one pass, for images y = 2x - 1: gain * y + shift + noise.
+        means = images.mean(dim=(2, 3))
+        gain = (brightness * contrast)[:, None, None, None]
+        shift = (brightness[:, None] * (1 + (1 - contrast[:, None]) * means) - 1)[:, :, None, None]
+        noise = gaussian(seeds, images.shape[2], images.shape[3])
+        return (gain * images + shift + (2 * deviation * scale)[:, None, None, None] * noise).clamp(-1, 1)
+
+
+def target_error(progress: float) -> float:
+    """Mean squared error to aim at, of levels 0..255, at a share of training: 6.5 (40 dB) to 650 (20 dB), a cosine.
+
+    The curve runs in the error and not in dB (corenet), so that half-way stands at 23 dB. The bounds let no range close
+    altogether: a batch of photographs gets to about 34 dB, and the first steps aim at what they cannot reach.
+    """
+    start, end = (WHITE**2 * 10 ** (-psnr / 10) for psnr in (START_PSNR, END_PSNR))
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def errors(
+    plain: Float[Tensor, "batch 3 height width"], augmented: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, " batch"]:
+    """Mean squared error of each image, of levels 0..255, between images in [-1, 1]."""
+    return ((augmented - plain) * (WHITE / 2)).square().mean(dim=(1, 2, 3))
+
+
+def psnr_loss(
+    plain: Float[Tensor, "batch 3 height width"],
+    augmented: Float[Tensor, "batch 3 height width"],
+    *,
+    progress: float,
+) -> Float[Tensor, ""]:
+    """Distance of each image's error from the target, smooth L1, mean of the images; add it to the model's loss as is.
+
+    `progress`: share of training done, 0 to 1. The weight of 100 / 255^2 is in it; CatLIP adds it with weight 1. Smooth
+    L1 with its bend at an error of 1 is nearly L1 here: it balances images above the target with images below.
+    """
+    found = errors(plain, augmented)
+    return LOSS_WEIGHT * F.smooth_l1_loss(found, torch.full_like(found, target_error(progress)))
+
+
+def psnr(
+    plain: Float[Tensor, "batch 3 height width"], augmented: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, ""]:
+    """Peak signal-to-noise ratio of a batch, dB, of the mean error of its images; for the log."""
+    return 10 * torch.log10(WHITE**2 / errors(plain, augmented).mean())
+
+
+@torch.no_grad()
+def gaussian(seeds: Int64[Tensor, " batch"], height: int, width: int) -> Float[Tensor, "batch 3 height width"]:
+    """Standard normal numbers, each a function of its image's seed and its place in the image; channels-last memory.
+
+    A hash of a counter: the same on every device but for the rounding of erfinv, alone or in any batch, with no state
+    to keep. Quantiles of 2^23 steps, so that the farthest number is about 5.3.
+    """
+    places = torch.arange(height * width * 3, device=seeds.device).view(height, width, 3).permute(2, 0, 1)
+    # The seed's two words one after the other, for a seed is 64 bits and the hash 32; it maps zero to zero, so that
+    # seed 0 needs a start of its own.
+    keys = _mix(_mix((seeds & _WORD) ^ _START) ^ ((seeds >> 32) & _WORD))
+    # Places are mixed before they meet the key: keys that differ in low bits would only reorder the same numbers.
+    words = _mix(_mix(places) ^ keys[:, None, None, None])
+    # The centres of 2^23 equal parts of (-1, 1): odd multiples of 2^-23, which float32 holds exactly.
+    return words.bitwise_right_shift_(9).mul_(2).sub_((1 << 23) - 1).float().mul_(2.0**-23).erfinv_().mul_(math.sqrt(2))
+
+
+def _mix(words: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+    """A permutation of 32-bit words in which every bit of the input reaches every bit of the output.
+
+    Two rounds of shift and multiply, with the constants that the search of Wellons' hash-prospector found least biased
+    (0x21f0aaad, 0x735a2d97). Both are below 2^31, so that no product leaves an int64: overflow would be undefined in
+    compiled code.
+    """
+    # In place on one new tensor: of words as many as pixels, there are two at a time and no more.
+    words = (words >> 16).bitwise_xor_(words)
+    for factor in (0x21F0AAAD, 0x735A2D97):
+        words.mul_(factor).bitwise_and_(_WORD)
+        words ^= words >> 15
+    return words
