@@ -1,0 +1,229 @@
+"""Places: what patterns name, on this machine, in an S3 server, on the web and in commands; and what labels call it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_trainer_tar_streams import CONTENT, read
+from trainer.tar_places import is_local, label_path, list_tars, local_name, without_secrets
+from trainer.tar_streams import STORE_BLOCK, DownloadError
+from vocab.errors import InputError
+
+S3_FILES = {
+    "images/a/00000.tar": CONTENT,
+    "images/a/00001.tar": CONTENT * 16,
+    "images/a/00000.parquet": b"x",
+    "images/b/00000.tar": b"b",
+    "other/00000.tar": b"o",
+}
+
+
+@contextmanager
+def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An S3 server on the loopback, in this environment, with bucket "tars" of S3_FILES."""
+    pytest.importorskip("s3fs", reason="the remote extra is not installed")
+    server_of_moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    import boto3
+    import s3fs
+
+    server = server_of_moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    # An instance that fsspec kept would still ask the server of an earlier test.
+    s3fs.S3FileSystem.clear_instance_cache()
+    client = boto3.client("s3")
+    try:
+        client.create_bucket(Bucket="tars")
+        for key, content in S3_FILES.items():
+            client.put_object(Bucket="tars", Key=key, Body=content)
+        yield
+    finally:
+        client.close()
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch, s3_server(monkeypatch):
+        yield
+
+
+def touch(*paths: Path) -> list[str]:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return [str(path) for path in paths]
+
+
+def test_local_folders_globs_braces_and_files_are_listed_once_in_order(tmp_path: Path) -> None:
+    tars = touch(*(tmp_path / name for name in ("a/00000.tar", "a/00001.tar", "b/00000.tar")))
+    touch(tmp_path / "a/00000.parquet", tmp_path / "a/._00000.tar")
+    assert list_tars([str(tmp_path)]) == tars
+    patterns = [f"{tmp_path}/*/00000.*", f"{tmp_path}/a/{{00000..00001}}.tar", tars[0], f"file://{tars[0]}"]
+    assert list_tars(patterns) == tars
+    assert list_tars([f"{tmp_path}/**/*.tar"]) == tars
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path: Path) -> None:
+    tars = touch(tmp_path / "[0].tar")
+    assert list_tars(tars) == tars
+
+
+@pytest.mark.parametrize("pattern", ["gone.tar", "*.tar", "{0..3}.tar", "", "empty"])
+def test_a_pattern_without_tars_is_an_error(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="wanted a WebDataset tar"):
+        list_tars([f"{tmp_path}/{pattern}"])
+
+
+def test_an_empty_pattern_is_an_error() -> None:
+    with pytest.raises(InputError, match="wanted a WebDataset tar"):
+        list_tars([""])
+
+
+def test_exact_names_elsewhere_are_taken_as_they_are() -> None:
+    # Nobody answers at these addresses.
+    assert list_tars(["s3://gone/x/{1..0}.tar", "s3a://gone/0.tar?versionId=4", "hdfs://gone:8020/0.tar"]) == [
+        "hdfs://gone:8020/0.tar",
+        "s3://gone/x/0.tar",
+        "s3://gone/x/1.tar",
+        "s3a://gone/0.tar?versionId=4",
+    ]
+    assert list_tars(["https://h.invalid/{0..1}.tar?key=*[a]", "http://[::1]/0.tar"]) == [
+        "http://[::1]/0.tar",
+        "https://h.invalid/0.tar?key=*[a]",
+        "https://h.invalid/1.tar?key=*[a]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["http://h.invalid/images/", "https://h.invalid/*.tar", "https://h.invalid/[01].tar", "https://h.invalid/?f=0.tar"],
+)
+def test_a_web_server_lists_nothing(pattern: str) -> None:
+    with pytest.raises(InputError, match="a folder or glob on a web server"):
+        list_tars([pattern])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("nonsense://bucket/0.tar", "a scheme that nobody here knows"),
+        ("file://folder/0.tar", "a host in a file's URI"),
+        ("s3://bucket/{0..999999999}.tar", "more than 10,000,000 names"),
+    ],
+)
+def test_what_cannot_be_a_place_is_an_error(pattern: str, found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        list_tars([pattern])
+
+
+def test_a_missing_backend_is_named_with_its_remedy() -> None:
+    code = (
+        "import sys; sys.modules['s3fs'] = None\n"
+        "from trainer.tar_places import list_tars; from vocab.errors import MissingRequirementError\n"
+        "try: list_tars(['s3://bucket/0.tar'])\n"
+        "except MissingRequirementError as error: print(error)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "s3://: found no package that opens it" in printed
+    assert "pip install '.[remote]'" in printed
+
+
+def test_a_command_is_listed_only_where_that_is_allowed() -> None:
+    pattern = "pipe:aws s3 cp s3://b/{0..1}.tar - | awk '{a,b}'"
+    with pytest.raises(InputError, match="Pass --allow-pipe"):
+        list_tars([pattern])
+    assert list_tars([pattern], allow_pipe=True) == [
+        "pipe:aws s3 cp s3://b/0.tar - | awk '{a,b}'",
+        "pipe:aws s3 cp s3://b/1.tar - | awk '{a,b}'",
+    ]
+
+
+@pytest.mark.usefixtures("s3")
+def test_an_object_store_lists_folders_and_globs() -> None:
+    in_a = ["s3://tars/images/a/00000.tar", "s3://tars/images/a/00001.tar"]
+    in_b = ["s3://tars/images/b/00000.tar"]
+    for folder in ("s3://tars/images", "s3://tars/images/"):
+        assert list_tars([folder]) == in_a + in_b
+    assert list_tars(["s3://tars/images/*/00000.*"]) == in_a[:1] + in_b
+    assert list_tars(["s3://tars/**/00000.tar"]) == [*in_a[:1], *in_b, "s3://tars/other/00000.tar"]
+    assert list_tars(["s3a://tars/other"]) == ["s3a://tars/other/00000.tar"]
+    assert list_tars(["s3://tars/images/{a,b}"]) == in_a + in_b
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize("pattern", ["s3://tars/empty/", "s3://tars/images/a/*.zip", "s3://no-such-bucket/images"])
+def test_an_object_store_without_such_tars_is_an_error(pattern: str) -> None:
+    with pytest.raises(InputError, match="wanted a WebDataset tar"):
+        list_tars([pattern])
+
+
+@pytest.mark.usefixtures("s3")
+def test_an_object_gives_length_and_bytes_in_blocks() -> None:
+    assert len(CONTENT) * 16 > STORE_BLOCK
+    size, content = read("s3://tars/images/a/00001.tar")
+    assert size == len(CONTENT) * 16
+    assert content == CONTENT * 16
+
+
+@pytest.mark.usefixtures("s3")
+def test_an_absent_object_is_not_tried_again() -> None:
+    with pytest.raises(DownloadError) as caught:
+        read("s3://tars/images/a/00009.tar")
+    assert not caught.value.passing
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        ("images/emoji/00017.tar", "images/emoji/00017.tar"),
+        ("images/what?.tar#1.tar", "images/what?.tar#1.tar"),
+        ("file:///a%20b/00017.tar", "/a b/00017.tar"),
+        ("s3://bucket/emoji/00017.tar", "bucket/emoji/00017.tar"),
+        ("s3://bucket/00017.tar?versionId=4", "bucket/00017.tar"),
+        ("s3://bucket/a%20#1.tar", "bucket/a%20#1.tar"),
+        ("https://me:secret@host:80/my%20set/00017.tar?X-Amz-Signature=x.tar#y", "host:80/my set/00017.tar"),
+        ("pipe:aws s3 cp s3://b/x/00017.tar -", "b/x/00017.tar"),
+        ("pipe:cat 1.tar '2.tar'|cat", "2.tar"),
+        ("pipe:curl -s 'https://h/x/00017.tar?a=b.tar' | cat", "h/x/00017.tar"),
+        ("pipe:get --key=x/00017.tar", "x/00017.tar"),
+    ],
+)
+def test_labels_are_found_by_the_path_alone(place: str, path: str) -> None:
+    assert label_path(place) == path
+
+
+def test_a_command_that_names_no_tar_has_no_labels() -> None:
+    with pytest.raises(InputError, match=r"a word that ends in \.tar"):
+        label_path("pipe:cat images.zip")
+
+
+def test_local_places_are_told_by_their_form() -> None:
+    assert [is_local(place) for place in ("a.tar", "/a.tar", "file:/a.tar", "file:///a.tar", "a:b.tar")] == [True] * 5
+    assert [is_local(place) for place in ("pipe:cat a.tar", "s3://b/a.tar", "HTTP://h/a.tar")] == [False] * 3
+    assert [local_name(place) for place in ("a%20.tar", "file:/a%20.tar", "file://localhost/a")] == [
+        "a%20.tar",
+        "/a .tar",
+        "/a",
+    ]
+
+
+def test_messages_hide_passwords_and_signatures() -> None:
+    assert without_secrets("https://me:secret@host/0.tar?X-Amz-Signature=secret") == "https://host/0.tar?..."
+    assert without_secrets("s3://bucket/0.tar") == "s3://bucket/0.tar"
+    with pytest.raises(InputError) as caught:
+        list_tars(["https://me:secret@host/folder/?token=secret"])
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,206 @@
+"""Where image tars lie: local files, object stores, web servers, and commands that write one.
+
+In: what --images names. Out: the places of single tars as strings, sorted; local ones are plain paths.
+
+    images/                            a folder: every .tar below it; or a glob, or braces as in {00000..00331}.tar
+    s3://bucket/laion/{00..99}.tar     whatever fsspec knows: s3, gs, hdfs, ...; folders and globs are listed
+    https://host/laion/{00..99}.tar    a web server: exact names only, for it cannot list
+    pipe:aws s3 cp s3://b/{00..99}.tar -    a shell command whose output is the tar; only where that is allowed
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import fsspec
+from fsspec.registry import get_filesystem_class
+
+from trainer.braces import expand_braces
+from vocab.errors import InputError, MissingRequirementError
+
+PIPE = "pipe:"
+WEB = ("http", "https")
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# file:/tmp/x, as Hadoop writes it, file:///tmp/x and file://localhost/tmp/x
+_FILE = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
+
+
+def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False) -> list[str]:
+    """Tars named by files, folders (all .tar below), globs and brace ranges, local or not; sorted, each once.
+
+    Names that are not local and end in .tar are taken as they are: no request asks whether they exist.
+
+    `allow_pipe` lets a pattern run a shell command with the rights of this process whenever its tar is read: allow it
+    for patterns of your own only, never for those of a configuration that came from elsewhere.
+
+    Raises InputError for a pattern that names none or more than braces.MAX_NAMES, a scheme that nobody knows, a folder
+    or glob on a web server, and a pipe that is not allowed; MissingRequirementError for a scheme whose package is
+    missing.
+    """
+    tars: set[str] = set()
+    for pattern in patterns:
+        found = False
+        # In a command lists belong to the shell, or to awk.
+        for name in expand_braces(pattern, only_ranges=pattern.startswith(PIPE)):
+            named = _tars_of(name, allow_pipe=allow_pipe)
+            tars.update(named)
+            found = found or bool(named)
+        if not found:
+            raise _no_tar(pattern, "no tar")
+    return sorted(tars)
+
+
+def is_local(place: str) -> bool:
+    """Whether a place is a file of this machine, by its form alone."""
+    return _FILE.match(place) is not None or not (place.startswith(PIPE) or _SCHEME.match(place))
+
+
+def local_name(place: str) -> str:
+    """The path of a local place: file:///a%20b.tar -> /a b.tar; other names as they are."""
+    match = _FILE.match(place)
+    return place if match is None else unquote(place[match.end() :])
+
+
+def label_path(place: str) -> str:
+    """What is matched with the labels' shard names: the path without scheme, user, query string or fragment.
+
+        /data/emoji/00017.tar                          the same
+        s3://bucket/emoji/00017.tar?versionId=4        bucket/emoji/00017.tar
+        https://host/my%20set/00017.tar?X-Amz-...      host/my set/00017.tar
+        pipe:aws s3 cp s3://bucket/emoji/00017.tar -   bucket/emoji/00017.tar, the last word that ends in .tar
+
+    Raises InputError for a command without such a word.
+    """
+    if place.startswith(PIPE):
+        words = re.split(r"[\s'\"|;<>()]+", place.removeprefix(PIPE))
+        paths = [label_path(re.sub(r"^-+[\w-]+=", "", word)) for word in words]
+        tars = [path for path in paths if path.endswith(".tar")]
+        if not tars:
+            raise _no_tar(place, "a command without a word that ends in .tar", "Name the tar in the command.")
+        return tars[-1]
+    scheme = _scheme_of(place)
+    if is_local(place) or scheme is None:
+        return local_name(place)
+    bare = _without_query(place)[len(scheme) + len("://") :]
+    return unquote(bare.rpartition("@")[2] if "@" in bare.split("/")[0] else bare) if scheme in WEB else bare
+
+
+def without_secrets(place: str) -> str:
+    """A place as messages show it: passwords and the query string of a web address, which may sign it, left out."""
+    if (scheme := _scheme_of(place)) not in WEB:
+        return place
+    bare = _without_query(place)
+    return f"{scheme}://" + re.sub(r"^[^/]*@", "", bare.partition("://")[2]) + ("?..." if bare != place else "")
+
+
+def refuse_pipe(place: str) -> InputError:
+    """The error for a command where none is allowed."""
+    return InputError(
+        place,
+        found="a shell command",
+        wanted="the place of a tar",
+        remedy="Pass --allow-pipe if you trust whoever wrote it: it runs with your rights.",
+    )
+
+
+def filesystem_at(place: str) -> tuple[Any, str]:
+    """This process's fsspec file system of a place, and the path inside it.
+
+    Credentials and endpoints come from the environment (AWS_ENDPOINT_URL, ...) and fsspec's configuration. A file
+    system belongs to the process that opened it: pass places on, never file systems.
+    """
+    _check_scheme(_scheme_of(place) or "file")
+    try:
+        filesystem, path = fsspec.url_to_fs(place)
+    except (ValueError, TypeError, OSError) as error:
+        raise _no_tar(place, f"a place that cannot be opened ({error})") from error
+    return filesystem, path
+
+
+def _tars_of(name: str, *, allow_pipe: bool) -> Sequence[str]:
+    if name.startswith(PIPE):
+        if not allow_pipe:
+            raise refuse_pipe(name)
+        return (name,)
+    if is_local(name):
+        return _local_tars(local_name(name))
+    bare = _without_query(name)
+    scheme = _scheme_of(name)
+    if scheme in WEB:
+        if not bare.endswith(".tar") or re.search(r"[*\[]", re.sub(r"^\w+://[^/]*", "", bare)):
+            remedy = "A web server cannot list: name each tar by an address that ends in .tar; {00000..00331} works."
+            raise _no_tar(name, "a folder or glob on a web server", remedy)
+        return (name,)
+    _check_scheme(scheme or "file")
+    exact = bare.endswith(".tar") and not glob.has_magic(bare)
+    return (name,) if exact else _listed_tars(name)
+
+
+def _local_tars(name: str) -> Sequence[str]:
+    path = Path(name)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not glob.has_magic(name):
+            raise _no_tar(name, "no such file") from error
+        matches = glob.glob(name, recursive=True)  # noqa: PTH207 - takes absolute patterns
+        return [str(Path(match)) for match in matches if match.endswith(".tar") and os.path.isfile(match)]  # noqa: PTH113
+    if stat.S_ISDIR(mode):
+        # Beside real tars, macOS leaves ._00000.tar.
+        return [str(tar) for tar in path.rglob("*.tar") if not tar.name.startswith(".") and tar.is_file()]
+    return (str(path),) if name else ()
+
+
+def _listed_tars(name: str) -> Sequence[str]:
+    """Tars of an object store that match a glob or lie below a folder."""
+    filesystem, path = filesystem_at(name.rstrip("/"))
+    try:
+        paths: list[str] = filesystem.glob(path) if glob.has_magic(path) else filesystem.find(path)
+    except Exception as error:  # every backend raises errors of its own
+        raise _no_tar(name, f"a place that cannot be listed ({type(error).__name__}: {error})") from error
+    # Later sizes must not come from this listing.
+    filesystem.invalidate_cache()
+    # Some file systems leave out the host that the name has; those that change the path itself must say what it is.
+    prefix = name.rstrip("/").removesuffix(path) if name.rstrip("/").endswith(path) else None
+    tars = [found for found in paths if found.endswith(".tar")]
+    return [filesystem.unstrip_protocol(found) if prefix is None else prefix + found for found in tars]
+
+
+@functools.cache
+def _check_scheme(scheme: str) -> None:
+    if scheme == "file":
+        raise _no_tar("file://", "a host in a file's URI", "Write file:///path, or the path alone.")
+    try:
+        get_filesystem_class(scheme)
+    except ValueError as error:
+        raise _no_tar(f"{scheme}://", "a scheme that nobody here knows") from error
+    except ImportError as error:
+        raise MissingRequirementError(
+            f"{scheme}://",
+            found=f"no package that opens it ({error})",
+            wanted="fsspec's backend",
+            remedy="Install it: pip install '.[remote]' has those of s3, gs and http.",
+        ) from error
+
+
+def _scheme_of(place: str) -> str | None:
+    match = None if place.startswith(PIPE) else _SCHEME.match(place)
+    return match[1].lower() if match else None
+
+
+def _without_query(place: str) -> str:
+    """Where "?" may stand in a name or a glob, only what follows .tar is a query string."""
+    return re.split(r"[?#]" if _scheme_of(place) in WEB else r"(?<=\.tar)[?#]", place, maxsplit=1)[0]
+
+
+def _no_tar(place: str, found: str, remedy: str = "Check --images, or leave it out.") -> InputError:
+    return InputError(without_secrets(place), found=found, wanted="a WebDataset tar", remedy=remedy)

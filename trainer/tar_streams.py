@@ -1,0 +1,178 @@
+"""The bytes of a tar that is not local, from its first to its last, once.
+
+In: the place of a tar. Out: its length, where the store tells one, and its bytes in blocks; or a DownloadError, which
+says whether another try may go better.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException, InvalidURL
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import Request, urlopen
+
+from trainer.tar_places import PIPE, WEB, filesystem_at, refuse_pipe
+from vocab.errors import CatlipError, MissingRequirementError
+
+# An object store is asked for one block at a time, and answers in some tens of milliseconds: blocks must be large.
+STORE_BLOCK = 16 << 20
+BLOCK = 1 << 20
+STDERR_TAIL = 500
+
+LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, InvalidURL)
+LASTING_ERRNOS = (errno.EINVAL, errno.EPERM)  # how s3fs reports a request that S3 calls invalid
+PASSING_STATUSES = (408, 425, 429)
+
+
+class DownloadError(Exception):
+    """One try to read a tar that came to nothing."""
+
+    def __init__(self, cause: str, *, passing: bool) -> None:
+        super().__init__(cause)
+        self.passing = passing
+        """whether another try may go better: not where the tar is missing or refused"""
+
+
+@dataclass(frozen=True)
+class TarStream:
+    """A tar that is being read."""
+
+    size: int | None
+    """bytes; None where nobody tells before the end"""
+    blocks: Iterator[bytes]
+
+
+@contextmanager
+def open_stream(place: str, *, allow_pipe: bool, timeout_s: float) -> Iterator[TarStream]:
+    """Read a tar that is not local.
+
+    `timeout_s` is how long a web server or a command may send nothing; object stores keep their own limits. A server
+    that neither tells the length nor sends in chunks can break off unseen here: then the tar itself must show it.
+
+    Raises DownloadError, while opening and from the blocks; InputError for a pipe that is not allowed.
+    """
+    with ExitStack() as stack:
+        if place.startswith(PIPE):
+            if not allow_pipe:
+                raise refuse_pipe(place)
+            size, read = None, stack.enter_context(_command(place.removeprefix(PIPE), timeout_s))
+        else:
+            is_web = place.partition("://")[0].lower() in WEB
+            with _failures():
+                file, size = _open_web(place, timeout_s) if is_web else _open_stored(place)
+            stack.enter_context(file)
+            read = file.read
+        yield TarStream(size, _blocks(read, STORE_BLOCK if size and size > STORE_BLOCK else BLOCK))
+
+
+def _blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
+    while True:
+        with _failures():
+            block = read(length)
+        if not block:
+            return
+        yield block
+
+
+def _open_stored(place: str) -> tuple[Any, int | None]:
+    filesystem, path = filesystem_at(place)
+    # Without a cache each block is asked for when it is read, and none is kept.
+    file = filesystem.open(path, "rb", block_size=STORE_BLOCK, cache_type="none")
+    size = getattr(file, "size", None)
+    return file, size if isinstance(size, int) else filesystem.info(path).get("size")
+
+
+def _open_web(place: str, timeout_s: float) -> tuple[Any, int | None]:
+    parts = urlsplit(place)
+    user, at, host = parts.netloc.rpartition("@")
+    # Names with spaces or accents, as people paste them; what is encoded already stays.
+    path, query = quote(parts.path, safe="/%:@!$&'()*+,;="), quote(parts.query, safe="/%:@!$&'()*+,;=?")
+    address = parts._replace(netloc=host, path=path, query=query, fragment="").geturl()
+    request = Request(address, headers={"Accept-Encoding": "identity"})
+    if at:
+        # Unredirected: the password is for this host alone.
+        token = base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    response = urlopen(request, timeout=timeout_s)
+    return response, response.length
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except (CatlipError, DownloadError, TypeError, AttributeError, AssertionError):
+        raise  # said already, or a fault of the program
+    except HTTPError as error:
+        error.close()
+        passing = error.code >= 500 or error.code in PASSING_STATUSES
+        raise DownloadError(f"status {error.code} {error.reason}", passing=passing) from error
+    except (OSError, HTTPException) as error:
+        passing = not isinstance(error, LASTING) and getattr(error, "errno", None) not in LASTING_ERRNOS
+        raise DownloadError(f"{type(error).__name__}: {error}", passing=passing) from error
+    except Exception as error:
+        # Backends raise errors of their own (botocore's, aiohttp's, google.auth's), which share no other parent.
+        status = getattr(error, "status", None) or getattr(error, "code", None)
+        refused = isinstance(status, int) and 400 <= status < 500 and status not in PASSING_STATUSES
+        raise DownloadError(f"{type(error).__name__}: {error}", passing=not refused) from error
+
+
+@contextmanager
+def _command(command: str, timeout_s: float) -> Iterator[Callable[[int], bytes]]:
+    """Run a command in bash, and give a function that reads its output.
+
+    At its end a status other than 0 is a DownloadError with the last words of its stderr. Leaving early kills the
+    command and what it started.
+    """
+    with tempfile.TemporaryFile() as stderr, ExitStack() as stack:
+        arguments = ["bash", "-o", "pipefail", "-c", command]
+        try:
+            process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+            )
+        except FileNotFoundError as error:
+            raise MissingRequirementError(
+                "pipe:", found="no bash", wanted="a bash that runs the command", remedy="Install it."
+            ) from error
+        stack.enter_context(process)
+        stack.callback(_kill, process)
+        assert process.stdout is not None
+        descriptor = process.stdout.fileno()
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+
+        def read(length: int) -> bytes:
+            if not ready.poll(1000 * timeout_s):
+                raise DownloadError(f"no byte from the command for {timeout_s:g} s", passing=True)
+            block = os.read(descriptor, length)
+            if not block:
+                try:
+                    status = process.wait(timeout_s)
+                except subprocess.TimeoutExpired as error:
+                    raise DownloadError(
+                        f"a command that goes on {timeout_s:g} s after its output", passing=True
+                    ) from error
+                if status != 0:
+                    stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - STDERR_TAIL))
+                    words = stderr.read().decode(errors="replace").strip()
+                    raise DownloadError(f"exit status {status} of the command: {words}", passing=True)
+            return block
+
+        yield read
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
