@@ -2,19 +2,14 @@
 
 In: places of tars. Out: paths of whole local copies, each downloaded once, however many processes ask for it.
 
-    .catlip-tar-cache                    the marker: this folder is ours, and files of our names in it may be deleted
-    00017-<hash of place>.tar.cached     a whole tar; its modification time is when it was last asked for
-    00017-<hash of place>.tar.part       one on its way, locked by the process that downloads it
-
-The hash is of the whole place, query string included: an address signed anew is another entry. What a place holds is
-taken never to change. Files are not flushed to disk: empty the folder after a power failure.
+A copy is called 00017-<hash of place>.tar.cached; trainer/cache_folder.py keeps the folder. The hash is of the whole
+place, query string included: an address signed anew is another entry. What a place holds is taken never to change.
+Files are not flushed to disk: empty the folder after a power failure.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
 import hashlib
 import os
@@ -23,24 +18,18 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trainer.claims import claimed, remove_unclaimed
+from trainer.cache_folder import CACHED, PART, CacheFolder
+from trainer.claims import claimed
 from trainer.tar_places import is_local, local_name, without_secrets
 from trainer.tar_streams import DownloadError, open_stream
 from vocab.errors import CatlipError, InputError
 
-MARKER = ".catlip-tar-cache"
-CACHED = ".tar.cached"
-PART = ".tar.part"
-OURS = re.compile(r"[A-Za-z0-9._-]*-[0-9a-f]{32}\.tar\.(cached|part)")
-
 LONGEST_WAIT_S = 60.0
-ROOM_POLL_S = 0.2
 GROWTH = 64 << 20
 """most bytes by which a tar whose size nobody tells takes room before it needs it; until then it doubles"""
 AHEAD = 64
@@ -67,13 +56,7 @@ class TarCache:
     """seconds that a server or command may send nothing"""
 
     def __post_init__(self) -> None:
-        with self._folder_errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            marker = self.folder / MARKER
-            if not marker.exists():
-                if held := sorted(path.name for path in self.folder.iterdir() if path.name != MARKER):
-                    raise self._refused(f"{len(held)} entries that no cache made, {held[0]!r} among them")
-                marker.write_text("Copies of image tars; files here may be deleted at any time.\n")
+        self._home.prepare()
 
     def local_path(self, place: str) -> Path:
         """A local place as it is, else its copy, downloaded if there is none.
@@ -87,7 +70,7 @@ class TarCache:
         if is_local(place):
             return Path(local_name(place))
         path = self._path_of(place)
-        with self._folder_errors():
+        with self._home.errors():
             while not _use(path):
                 self._fetch(place, path, wait=True, tries=self.tries)
         return path
@@ -120,6 +103,10 @@ class TarCache:
                 with contextlib.suppress(queue.Full):
                     waiting.put_nowait((self, place))
 
+    @property
+    def _home(self) -> CacheFolder:
+        return CacheFolder(self.folder, self.max_bytes)
+
     def _path_of(self, place: str) -> Path:
         stems = re.findall(r"([A-Za-z0-9._-]+)\.tar", place)
         digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
@@ -145,7 +132,7 @@ class TarCache:
                     wait_s = min(self.first_wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
                     time.sleep(wait_s * random.uniform(0.5, 1.5))
                 else:
-                    with self._lock():
+                    with self._home.lock():
                         part.rename(path)
                     return
 
@@ -156,12 +143,14 @@ class TarCache:
         with open_stream(place, allow_pipe=self.allow_pipe, timeout_s=self.timeout_s) as stream:
             written = room = 0
             if stream.size is not None:
-                room = self._make_room(place, file, stream.size, wait=True)
+                self._refuse_large(place, stream.size)
+                room = self._home.make_room(file, stream.size, wait=True)
             for block in stream.blocks:
                 written += len(block)
                 if stream.size is None and written > room:
+                    self._refuse_large(place, written)
                     wanted = max(written, min(written + min(written, GROWTH), self.max_bytes))
-                    room = self._make_room(place, file, wanted, wait=False)
+                    room = self._home.make_room(file, wanted, wait=False)
                 elif written > room:
                     raise DownloadError(f"more than the {room:,} bytes that were announced", passing=True)
                 file.write(block)
@@ -171,12 +160,7 @@ class TarCache:
             raise DownloadError("no bytes", passing=True)
         file.truncate(written)
 
-    def _make_room(self, place: str, file: BinaryIO, size: int, *, wait: bool) -> int:
-        """Take `size` bytes of the folder for a file on its way, and evict the tars longest unused until they fit.
-
-        Where other downloads leave too little, `wait` waits for them to end; a tar of unknown size, which holds room
-        already and could wait for another such forever, goes on over the limit instead.
-        """
+    def _refuse_large(self, place: str, size: int) -> None:
         if size > self.max_bytes:
             raise InputError(
                 without_secrets(place),
@@ -184,61 +168,6 @@ class TarCache:
                 wanted=f"at most the cache's {self.max_bytes:,} bytes",
                 remedy=f"Let the cache in {self.folder} hold more.",
             )
-        while True:
-            with self._lock():
-                # A hole of the full size: other processes count it from now on.
-                file.truncate(size)
-                if self._evict() or not wait:
-                    return size
-                file.truncate(0)
-            time.sleep(ROOM_POLL_S * random.uniform(0.5, 1.5))
-
-    def _evict(self) -> bool:
-        """Delete leftovers of killed downloads, then the tars longest unused; whether the rest is within max_bytes.
-
-        Call under the folder's lock.
-        """
-        total = 0
-        tars: list[tuple[int, int, str]] = []
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                if OURS.fullmatch(entry.name) is None or not entry.is_file(follow_symlinks=False):
-                    continue
-                try:
-                    if entry.name.endswith(PART) and remove_unclaimed(Path(entry.path)):
-                        continue
-                    found = os.stat(entry.path)  # noqa: PTH116 - there may be many
-                except FileNotFoundError:
-                    continue
-                total += found.st_size
-                if entry.name.endswith(CACHED):
-                    tars.append((found.st_mtime_ns, found.st_size, entry.path))
-        for _, size, tar in sorted(tars):
-            if total <= self.max_bytes:
-                break
-            Path(tar).unlink(missing_ok=True)
-            total -= size
-        return total <= self.max_bytes
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """While this is held nothing is admitted, renamed or evicted. Never wait for a tar in it."""
-        with (self.folder / MARKER).open("r+b") as marker:
-            fcntl.flock(marker, fcntl.LOCK_EX)
-            yield
-
-    @contextmanager
-    def _folder_errors(self) -> Iterator[None]:
-        """What the network did wrong is a DownloadError by now; an OSError is the folder's."""
-        try:
-            yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise self._refused("a full disk" if full else str(error), full=full) from error
-
-    def _refused(self, found: str, *, full: bool = False) -> InputError:
-        remedy = "Free space there, or let the cache hold less." if full else "Name a new folder that you may write to."
-        return InputError(self.folder, found=found, wanted="a folder for copies of tars", remedy=remedy)
 
 
 def _use(path: Path) -> bool:
@@ -266,6 +195,6 @@ def _fetch_waiting(waiting: queue.Queue[tuple[TarCache, str]]) -> None:
         cache, place = waiting.get()
         path = cache._path_of(place)
         # One try: the reader's own tries follow, and name the cause.
-        with contextlib.suppress(CatlipError), cache._folder_errors():
+        with contextlib.suppress(CatlipError), cache._home.errors():
             if not path.exists():
                 cache._fetch(place, path, wait=False, tries=1)
