@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import label_table
+from vocab import label_shards
 from vocab.errors import FormatError, InputError, OutputExistsError
 from vocab.label_shards import (
     COUNTS,
@@ -94,6 +97,94 @@ def test_a_tar_finds_its_shard_by_stem_or_by_the_end_of_its_path(tmp_path: Path)
     assert shards.find_shard("/data/00000.tar") is None
 
 
+@pytest.fixture
+def small_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Labels of three shards in row groups of two rows: a a | a b | b b | c."""
+    monkeypatch.setattr(label_shards, "ROW_GROUP_ROWS", 2)
+    rows = [("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2"), ("b", "3"), ("c", "1")]
+    write(tmp_path / "small", label_table(*((shard, key, [int(key)]) for shard, key in rows)), parts=1)
+    return tmp_path / "small"
+
+
+class Spy:
+    """Stands in for pq.ParquetFile and writes down what is asked of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.footers = 0
+        self.groups: list[int] = []
+        spy = self
+
+        class Watched(pq.ParquetFile):  # type: ignore[misc]
+            def __init__(self, file: Any, **options: Any) -> None:
+                spy.footers += options.get("metadata") is None
+                super().__init__(file, **options)
+
+            def read_row_groups(self, groups: list[int], **options: Any) -> pa.Table:
+                spy.groups += groups
+                return super().read_row_groups(groups, **options)
+
+            def read_row_group(self, group: int, **options: Any) -> pa.Table:
+                spy.groups.append(group)
+                return super().read_row_group(group, **options)
+
+        monkeypatch.setattr(pq, "ParquetFile", Watched)
+
+
+def test_a_footer_is_read_once_and_only_the_row_groups_that_can_hold_the_shard(
+    small_groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, spy = LabelShards.open(small_groups), Spy(monkeypatch)
+    assert shards.read_shard("b")["key"].to_pylist() == ["1", "2", "3"]
+    assert (spy.footers, spy.groups) == (1, [1, 2])
+    assert [len(shards.read_shard(shard)) for shard in ("a", "bb", "c", "d")] == [3, 0, 1, 0]
+    assert (spy.footers, spy.groups) == (1, [1, 2, 0, 1, 3])
+
+
+def test_shard_names_come_from_statistics_where_a_row_group_has_one_shard(
+    small_groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, spy = LabelShards.open(small_groups), Spy(monkeypatch)
+    assert shards.shard_names() == {"a", "b", "c"}
+    assert spy.groups == [1]
+    assert [shards.find_shard(tar) for tar in ("x/a.tar", "x/c.tar", "x/d.tar")] == ["a", "c", None]
+    assert (spy.footers, spy.groups) == (1, [1])
+
+
+def test_pickled_labels_leave_their_footers_behind_and_read_the_same(small_groups: Path) -> None:
+    shards = LabelShards.open(small_groups)
+    before = pickle.dumps(shards)
+    rows = shards.read_shard("a")
+    assert shards.shard_names() == {"a", "b", "c"}
+    copy = pickle.loads(pickle.dumps(shards))  # noqa: S301
+    assert len(pickle.dumps(shards)) == len(before)
+    assert copy.read_shard("a") == rows
+    assert copy.shard_names() == {"a", "b", "c"}
+
+
+def test_a_part_file_that_breaks_after_its_footer_was_read_is_named(small_groups: Path) -> None:
+    shards = LabelShards.open(small_groups)
+    shards.read_shard("a")
+    (small_groups / "part-00000.parquet").write_bytes(b"PAR1 no more")
+    for read in (lambda: shards.read_shard("b"), shards.shard_names, lambda: shards.find_shard("b.tar")):
+        with pytest.raises(FormatError, match=r"part-00000\.parquet: found a file that cannot be read"):
+            read()
+
+
+def test_a_part_file_without_keys_is_named(labels: Path) -> None:
+    shards = LabelShards.open(labels)
+    pq.write_table(pa.table({"shard": ["00000"]}), labels / "part-00000.parquet")
+    with pytest.raises(FormatError, match=r"part-00000\.parquet: found a file that cannot be read"):
+        shards.read_shard("00000")
+
+
+def test_other_rows_have_another_checksum(labels: Path, tmp_path: Path) -> None:
+    write(tmp_path / "other", ROWS.slice(1))
+    shutil.copytree(labels, tmp_path / "copy")
+    shards, other, copy = (LabelShards.open(place) for place in (labels, tmp_path / "other", tmp_path / "copy"))
+    assert shards.rows_sha256 == copy.rows_sha256 != other.rows_sha256
+    assert len(shards.rows_sha256) == 64
+
+
 shard_names = st.sampled_from(["00000", "00001", "a/0", "ß", "\U0001f436", "\uffff"])
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 synsets = st.lists(st.integers(0, 2**31 - 1), unique=True, max_size=4).map(sorted)
@@ -114,6 +205,7 @@ def test_what_is_written_is_what_is_read(
     }
     assert read == rows
     assert len(shards.read_all()) == len(rows)
+    assert shards.shard_names() == {shard for shard, _ in rows}
 
 
 def test_the_same_rows_give_the_same_counts_file(tmp_path: Path) -> None:

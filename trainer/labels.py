@@ -1,85 +1,83 @@
 """The join: which classes each sample of a tar has, by (shard, key), from the label shards.
 
-In: tars, label shards, a vocabulary. Out: per tar, for each sample the class indices, or None where the labels have no
-row for it; and the account of what did not join.
+In: tars, label shards, a vocabulary. Out: per tar, which samples the labels have a row for, the class indices of each,
+and the account of what did not join.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+from jaxtyping import Bool, Int32, Int64
 
-from trainer.shards import Sample
 from vocab.errors import MismatchError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
-Classes = NDArray[np.int64]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TarLabels:
-    """The labels of one tar's samples."""
+    """The labels of one tar's samples: classes[ends[i] : ends[i + 1]] are those of sample i, ascending."""
 
-    classes: list[Classes | None]
-    """for each sample the classes of its caption, ascending; None where the labels have no row"""
-    empty: list[bool]
-    """for each sample whether its caption holds no synset at all, in the vocabulary or not"""
+    ends: Int64[np.ndarray, " samples_plus_1"]
+    """from 0"""
+    classes: Int32[np.ndarray, " positives"]
+    matched: Bool[np.ndarray, " samples"]
+    """whether the labels have a row for the sample; one without has no classes"""
+    empty: Bool[np.ndarray, " samples"]
+    """whether there is a row, and its caption holds no synset at all, in the vocabulary or not"""
     surplus: int
     """rows of the labels whose key the tar lacks"""
 
     @property
     def unmatched(self) -> int:
         """Samples without a row."""
-        return sum(classes is None for classes in self.classes)
+        return len(self.matched) - int(self.matched.sum())
 
 
-def join(labels: LabelShards, vocabulary: Vocabulary, *, shard: str, samples: Sequence[Sample]) -> TarLabels:
+def join(labels: LabelShards, vocabulary: Vocabulary, *, shard: str, keys: Sequence[str]) -> TarLabels:
     """Labels of the samples of the tar that the labels call `shard`. Only that shard's row groups are read.
 
     Synsets outside the vocabulary are dropped; a sample that keeps none is a negative of every class.
     """
     table = labels.read_shard(shard)
-    keys = pa.array([sample.key for sample in samples], pa.string())
-    rows = pc.index_in(keys, value_set=table["key"].combine_chunks())
-    synsets = table["synsets"].combine_chunks()
-    ends = np.concatenate([[0], np.cumsum(pc.list_value_length(synsets).to_numpy(zero_copy_only=False))])
-    ids = vocabulary.classes_of(synsets.flatten().to_numpy().astype(np.int32)).astype(np.int64)
-
-    def classes_of(row: int | None) -> Classes | None:
-        if row is None:
-            return None
-        found = ids[int(ends[row]) : int(ends[row + 1])]
-        return np.sort(found[found >= 0])
-
-    places: list[int | None] = rows.to_pylist()
+    rows = pc.index_in(pa.array(keys, pa.string()), value_set=table["key"].combine_chunks())
+    matched = rows.is_valid().to_numpy(zero_copy_only=False)
+    synsets = table["synsets"].combine_chunks().take(rows)
+    lengths = pc.list_value_length(synsets).fill_null(0).to_numpy(zero_copy_only=False)
+    samples = np.repeat(np.arange(len(keys)), lengths)
+    classes = vocabulary.classes_of(synsets.flatten().to_numpy(zero_copy_only=False).astype(np.int32))
+    samples, classes = samples[classes >= 0], classes[classes >= 0]
+    # Sorted by sample, then by class: one sort of both in one number.
+    pairs = np.sort(samples << 32 | classes)
     return TarLabels(
-        classes=[classes_of(row) for row in places],
-        empty=[row is not None and bool(ends[row] == ends[row + 1]) for row in places],
-        surplus=len(table) - len({row for row in places if row is not None}),
+        ends=np.concatenate([[0], np.cumsum(np.bincount(samples, minlength=len(keys)))]).astype(np.int64),
+        classes=(pairs & 0xFFFF_FFFF).astype(np.int32),
+        matched=matched,
+        empty=matched & (lengths == 0),
+        surplus=len(table) - int(pc.count_distinct(rows).as_py()),
     )
 
 
-def find_shards(labels: LabelShards, tars: Sequence[Path]) -> dict[Path, str]:
-    """What the labels call each tar.
+def find_shards(labels: LabelShards, tars: Sequence[str]) -> dict[str, str]:
+    """What the labels call each tar. `tars`: local paths or URLs.
 
     Raises MismatchError for a tar whose shard the labels lack, and for two tars that would get the same labels.
     """
-    shards: dict[Path, str] = {}
-    owners: dict[str, Path] = {}
+    shards: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for tar in tars:
-        shard = labels.find_shard(str(tar))
+        shard = labels.find_shard(tar)
         if shard is None:
             raise MismatchError(
                 tar,
                 found=f"no shard of that name in {labels.place}",
-                wanted=f"labels of shard {tar.stem!r}",
+                wanted=f"labels of shard {PurePosixPath(tar).stem!r}",
                 remedy="Label this tar's captions (python -m pipeline label), or leave the tar out of --images.",
             )
         if shard in owners:
@@ -106,14 +104,17 @@ def check_vocabulary(labels: LabelShards, vocabulary: Vocabulary, *, allow_forei
     )
 
 
-def check_matched(matched: Mapping[Path, TarLabels], *, place: str, max_unmatched_share: float) -> None:
-    """Raise MismatchError if more than `max_unmatched_share` of the samples have no row in the labels."""
-    samples = sum(len(joined.classes) for joined in matched.values())
-    unmatched = sum(joined.unmatched for joined in matched.values())
+def check_matched(accounts: Mapping[str, Mapping[str, int]], *, place: str, max_unmatched_share: float) -> None:
+    """Raise MismatchError if more than `max_unmatched_share` of the samples have no row in the labels.
+
+    `accounts`: of each tar the numbers `samples` and `unmatched`, as a `TarTable` has them. `place`: of the labels.
+    """
+    samples = sum(account["samples"] for account in accounts.values())
+    unmatched = sum(account["unmatched"] for account in accounts.values())
     if samples and unmatched / samples > max_unmatched_share:
         raise MismatchError(
             place,
-            found=f"no row for {unmatched:,} of {samples:,} samples of {', '.join(str(tar) for tar in matched)}",
+            found=f"no row for {unmatched:,} of {samples:,} samples of {', '.join(accounts)}",
             wanted=f"a row for at least {1 - max_unmatched_share:.0%} of them",
             remedy="These labels are of other images: check --labels, or raise --max-unmatched-share.",
         )

@@ -12,10 +12,13 @@ The manifest is written last. A directory without one is no label directory, wha
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +45,25 @@ ROW_GROUP_ROWS = 50_000
 MAX_SHARD_PARTS = 8
 
 
+@dataclass(frozen=True)
+class _Footer:
+    """What a Parquet file says of itself at its end."""
+
+    metadata: pq.FileMetaData
+    ranges: list[tuple[bytes, bytes] | None]
+    """least and greatest shard of each row group, as bytes; None for one without statistics"""
+
+    def groups_of(self, shard: str) -> list[int]:
+        """The row groups that can hold a shard."""
+        name = _utf8(shard)
+        return [group for group, held in enumerate(self.ranges) if held is None or held[0] <= name <= held[1]]
+
+
 class LabelShards:
-    """A finished label directory, open for reading."""
+    """A finished label directory, open for reading.
+
+    The footers of its files are read once, when they are first needed; no file stays open. Pickled, it is without them.
+    """
 
     def __init__(self, place: str, filesystem: pafs.FileSystem, root: str, manifest: Manifest) -> None:
         self.place = place
@@ -51,6 +71,10 @@ class LabelShards:
         self._filesystem = filesystem
         self._root = root
         self._parts = [file for file in manifest.files if file.path.startswith("part-")]
+        self._footers: dict[str, _Footer] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_names"} | {"_footers": {}}
 
     @classmethod
     def open(cls, directory: str | Path, *, checksums: bool = True) -> LabelShards:
@@ -105,32 +129,67 @@ class LabelShards:
         """rejects.parquet: shard, key, reason."""
         return self._read(self._named(REJECTS).path)
 
+    @cached_property
+    def rows_sha256(self) -> str:
+        """Which rows these are: a checksum of the part files' checksums."""
+        return hashlib.sha256("".join(file.sha256 for file in self._parts).encode()).hexdigest()
+
     def read_shard(self, shard: str) -> pa.Table:
         """Rows of one shard as key: string, synsets: list<int32>, sorted by key; no rows if the labels lack the shard.
 
         Of the files only those that can hold the shard are opened, and of those only the row groups that can.
         """
+        schema = pa.schema([SCHEMA.field("key"), SCHEMA.field("synsets")])
         tables = [
-            self._read(file.path, filters=[("shard", "=", shard)], columns=["key", "synsets"])
+            self._read_groups(file.path, shard, schema)
             for file in self._parts
             if file.first_shard is not None
             and file.last_shard is not None
             and _utf8(file.first_shard) <= _utf8(shard) <= _utf8(file.last_shard)
         ]
-        schema = pa.schema([SCHEMA.field("key"), SCHEMA.field("synsets")])
-        return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)]).combine_chunks()
+        return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
     def read_rejects(self, shard: str) -> pa.Table:
         """Rejected rows of one shard as key: string, reason: string; only the row groups that can hold it are read."""
-        rejects = self._read(self._named(REJECTS).path, filters=[("shard", "=", shard)], columns=["key", "reason"])
-        return rejects.cast(pa.schema([REJECTS_SCHEMA.field("key"), REJECTS_SCHEMA.field("reason")])).combine_chunks()
+        schema = pa.schema([REJECTS_SCHEMA.field("key"), REJECTS_SCHEMA.field("reason")])
+        return self._read_groups(self._named(REJECTS).path, shard, schema).combine_chunks()
+
+    def shard_names(self) -> frozenset[str]:
+        """Every shard that the labels have a row of; found once, from the column `shard` alone.
+
+        Raises FormatError for a part file that cannot be read.
+        """
+        return self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        names: set[str] = set()
+        for file in self._parts:
+            if file.first_shard is not None and file.first_shard == file.last_shard:
+                names.add(file.first_shard)
+            elif file.rows:
+                names |= self._names_in(file.path)
+        return frozenset(names)
+
+    def _names_in(self, name: str) -> set[str]:
+        ranges = self._footer(name).ranges
+        names = {held[0].decode() for held in ranges if held is not None and held[0] == held[1]}
+        mixed = [group for group, held in enumerate(ranges) if held is None or held[0] != held[1]]
+        try:
+            with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
+                parquet = pq.ParquetFile(file, metadata=self._footer(name).metadata, read_dictionary=["shard"])
+                for group in mixed:
+                    names.update(parquet.read_row_group(group, columns=["shard"])["shard"].unique().to_pylist())
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise self._unreadable(name, str(error)) from error
+        return names
 
     def find_shard(self, tar_path: str) -> str | None:
         """The shard that labels a tar: its stem, or the end of its path where stems repeat; None if there is none.
 
         "images/emoji/00000.tar" -> "00000" if the labels have that shard, else "emoji/00000" if they have that, ...
         """
-        return next((shard for shard in possible_shards(tar_path) if len(self.read_shard(shard)) > 0), None)
+        return next((shard for shard in possible_shards(tar_path) if shard in self.shard_names()), None)
 
     def read_all(self) -> pa.Table:
         """Every row of every part file; for tests and small corpora."""
@@ -165,9 +224,35 @@ class LabelShards:
         except (pa.ArrowInvalid, OSError, KeyError) as error:
             raise self._unreadable(name, str(error)) from error
 
-    def _read(self, name: str, **options: Any) -> pa.Table:
+    def _footer(self, name: str) -> _Footer:
+        if name not in self._footers:
+            try:
+                with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
+                    metadata = pq.ParquetFile(file).metadata
+                held = _shard_statistics(metadata)
+                ranges = [(_utf8(s.min), _utf8(s.max)) if s is not None and s.has_min_max else None for s in held]
+                self._footers[name] = _Footer(metadata, ranges)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise self._unreadable(name, str(error)) from error
+        return self._footers[name]
+
+    def _read_groups(self, name: str, shard: str, schema: pa.Schema) -> pa.Table:
+        """Rows of one shard in one file, the columns of `schema`."""
+        footer = self._footer(name)
+        groups = footer.groups_of(shard)
+        if not groups:
+            return schema.empty_table()
         try:
-            return pq.read_table(f"{self._root}/{name}", filesystem=self._filesystem, partitioning=None, **options)
+            with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
+                parquet = pq.ParquetFile(file, metadata=footer.metadata, pre_buffer=True)
+                rows = parquet.read_row_groups(groups, columns=["shard", *schema.names])
+                return rows.filter(pc.equal(rows["shard"], shard)).select(schema.names).cast(schema)
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise self._unreadable(name, str(error)) from error
+
+    def _read(self, name: str) -> pa.Table:
+        try:
+            return pq.read_table(f"{self._root}/{name}", filesystem=self._filesystem, partitioning=None)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._unreadable(name, str(error)) from error
 
@@ -225,12 +310,19 @@ def describe_file(place: str | Path, name: str) -> LabelFile:
 
 def _shard_range(metadata: pq.FileMetaData) -> tuple[str | None, str | None]:
     """Least and greatest shard, from the statistics of the row groups."""
-    columns = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    if "shard" not in columns or metadata.num_rows == 0:
+    held = _shard_statistics(metadata)
+    if not held or metadata.num_rows == 0:
         return None, None
+    return min((s.min for s in held), key=_utf8), max((s.max for s in held), key=_utf8)
+
+
+def _shard_statistics(metadata: pq.FileMetaData) -> list[Any]:
+    """The statistics of the column `shard` in each row group; none if there is no such column."""
+    columns = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if "shard" not in columns:
+        return []
     place = columns.index("shard")
-    ranges = [metadata.row_group(i).column(place).statistics for i in range(metadata.num_row_groups)]
-    return min((s.min for s in ranges), key=_utf8), max((s.max for s in ranges), key=_utf8)
+    return [metadata.row_group(i).column(place).statistics for i in range(metadata.num_row_groups)]
 
 
 def write_counts(directory: str | Path, counts: pa.Table, *, name: str = COUNTS) -> None:
