@@ -79,7 +79,7 @@ def index_tar(path: Path, *, max_member_bytes: int) -> TarIndex:
     except BrokenTar as error:
         broken, _ = split_name(error.name)
     except (OSError, tarfile.ReadError) as error:
-        raise _unreadable(path, error) from error
+        raise no_readable_tar(path, error) from error
     if broken is not None:
         if not keys or keys[-1] != broken:
             keys.append(broken)
@@ -116,7 +116,7 @@ def members_of(path: Path, indices: Collection[int]) -> dict[int, dict[str, Memb
         if split_name(error.name)[0] == current and index in wanted:
             found[index] = {}
     except (OSError, tarfile.ReadError) as error:
-        raise _unreadable(path, error) from error
+        raise no_readable_tar(path, error) from error
     return found
 
 
@@ -127,7 +127,8 @@ def _find_faults(index: TarIndex, repeated: list[int], max_member_bytes: int) ->
     index.faults[repeated] = REPEATED_KEY
 
 
-def _unreadable(path: Path, error: OSError | tarfile.ReadError) -> InputError:
+def no_readable_tar(path: Path, error: OSError | tarfile.ReadError) -> InputError:
+    """The error for a tar that is not there or cannot be read, or a NoTarError for a file that is none."""
     kind = NoTarError if isinstance(error, tarfile.ReadError) else InputError
     return kind(
         path,
