@@ -1,7 +1,7 @@
 """Tables of tars: which samples of each can be trained on, where their images lie and which classes they have.
 
-In: a tar, its labels, a vocabulary. Out: a `TarTable`, made once per machine and mapped from a file in the cache folder by
-all processes that read the tar.
+In: a tar, its labels, a vocabulary. Out: a `TarTable`, made once per machine and kept in the cache folder, where all
+processes that read the tar map it.
 
     CACHE/tar-tables.txt    says whose folder this is; without it nothing in it is ever removed
     CACHE/HASH.tar-table    an Arrow IPC file of one row, `SCHEMA`, and 4 bytes of CRC-32; HASH is of all it depends on
