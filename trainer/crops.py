@@ -1,0 +1,75 @@
+"""Crops: which part of an image the model sees.
+
+In: width and height of an upright image, and random numbers for a random crop. Out: a box of whole pixels inside it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float64
+
+Box = tuple[int, int, int, int]
+"""left, top, width, height in pixels, of which the last two are at least 1"""
+
+# Aspect ratios of random crops, as in the Inception recipe that torchvision and CoreNet follow.
+ASPECT = (3 / 4, 4 / 3)
+LOG_ASPECT = (math.log(ASPECT[0]), math.log(ASPECT[1]))
+TRIES = 10
+BOX_DRAWS = 2 * TRIES + 2
+# The fractions that a JPEG can be decoded to for less work than the whole; a block of it is 8 pixels wide.
+SHRINKS = (8, 4, 2)
+
+
+def random_box(width: int, height: int, draws: Float64[np.ndarray, "22"], *, min_area: float) -> Box:
+    """A random box: area uniform in [min_area, 1] of the image, aspect ratio log-uniform in 3/4..4/3.
+
+    `draws`: numbers in [0, 1), of which 10 choose areas, 10 ratios, and 2 the place. The first of the ten pairs that
+    fits is taken; if none does, the central box that is as large as the aspect ratios allow (Inception; torchvision's
+    RandomResizedCrop). A draw has the same meaning whichever try succeeds.
+    """
+    chances: list[float] = draws.tolist()
+    area = width * height
+    for share, ratio in zip(chances[:TRIES], chances[TRIES : 2 * TRIES], strict=True):
+        pixels = (min_area + share * (1 - min_area)) * area
+        aspect = math.exp(LOG_ASPECT[0] + ratio * (LOG_ASPECT[1] - LOG_ASPECT[0]))
+        across, down = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+        if 0 < across <= width and 0 < down <= height:
+            left, top = chances[2 * TRIES :]
+            return int(left * (width - across + 1)), int(top * (height - down + 1)), across, down
+    across = max(1, min(width, round(height * ASPECT[1])))
+    down = max(1, min(height, round(width / ASPECT[0])))
+    return (width - across) // 2, (height - down) // 2, across, down
+
+
+def centre_box(width: int, height: int, *, share: float) -> Box:
+    """The central square of `share` (in (0, 1]) of the shorter side, which is rounded to the nearest whole pixel.
+
+    Where the rest is odd, the pixel that cannot be halved stays on the right or at the bottom.
+    """
+    side = max(1, round(share * min(width, height)))
+    return (width - side) // 2, (height - side) // 2, side, side
+
+
+def on_grid(box: Box, width: int, height: int, *, size: int) -> tuple[Box, int]:
+    """The box with its edges on multiples of a step, and the step: the largest of 8, 4, 2 that leaves `size` pixels.
+
+    A box of fewer than 2 * size pixels either way stays as it is, with step 1. Others lose less than a step of their
+    length and their centre moves by at most a step's half (one step where it would leave the image, which is `width` x
+    `height`), so that an image decoded at 1/step of its size can be cut between two of its pixels, not through them.
+    """
+    left, top, across, down = box
+    step = next((step for step in SHRINKS if min(across, down) >= step * size), 1)
+    if step == 1:
+        return box, 1
+    left, across = _onto(left, across, width, step)
+    top, down = _onto(top, down, height, step)
+    return (left, top, across, down), step
+
+
+def _onto(start: int, length: int, whole: int, step: int) -> tuple[int, int]:
+    rest = length % step
+    length -= rest
+    nearest = (2 * start + rest + step) // (2 * step)
+    return min(nearest, (whole - length) // step) * step, length
