@@ -10,7 +10,6 @@ them a faster way that gives the same crop but for rounding; whatever that way h
 from __future__ import annotations
 
 import io
-import math
 import struct
 import threading
 import warnings
@@ -57,9 +56,6 @@ SCRATCH_BYTES = 64 << 20
 JPEG_ERRORS = (ValueError, RuntimeError, LookupError, MemoryError)
 # More than any honest header has.
 MAX_SEGMENTS = 64
-# Aspect ratios of random crops, as in the Inception recipe that torchvision and CoreNet follow.
-ASPECT = (3 / 4, 4 / 3)
-CROP_TRIES = 10
 
 
 class BadImage(Exception):  # noqa: N818
@@ -234,46 +230,3 @@ def _resize_into(image: UInt8[np.ndarray, "height width 3"], out: Pixels) -> Non
 
 def _channels_last(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[torch.Tensor, "1 3 height width"]:
     return torch.from_numpy(image[None]).permute(0, 3, 1, 2)
-
-
-def random_crop(image: Image.Image, rng: np.random.Generator, *, size: int, min_area: float, flip: bool) -> Pixels:
-    """Random resized crop, bilinear, and a mirror image half of the time if `flip`.
-
-    Area uniform in [min_area, 1] of the image, aspect ratio log-uniform in 3/4..4/3 (Inception; torchvision's
-    RandomResizedCrop). Every choice comes from `rng`, and always the same number of draws before the flip.
-    """
-    shares = rng.uniform(min_area, 1, CROP_TRIES)
-    ratios = np.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1]), CROP_TRIES))
-    place = rng.uniform(size=2)
-    mirrored = flip and bool(rng.random() < 0.5)
-    width, height = image.size
-    for share, ratio in zip(shares.tolist(), ratios.tolist(), strict=True):
-        across = round(math.sqrt(share * width * height * ratio))
-        down = round(math.sqrt(share * width * height / ratio))
-        if 0 < across <= width and 0 < down <= height:
-            break
-    else:
-        # Too long an image for any of them: as much of it as the aspect ratios allow.
-        across = max(1, min(width, round(height * ASPECT[1])))
-        down = max(1, min(height, round(width / ASPECT[0])))
-        place = np.array([0.5, 0.5])
-    left, top = int(place[0] * (width - across + 1)), int(place[1] * (height - down + 1))
-    box = (left, top, left + across, top + down)
-    cropped = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(ImageOps.mirror(cropped) if mirrored else cropped)
-
-
-def centre_crop(image: Image.Image, *, size: int, share: float) -> Pixels:
-    """The central square of `share` of the shorter side, bilinear.
-
-    Cropped before it is scaled, so that an image of absurd length costs no more than another.
-    """
-    side = share * min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, min(left + side, image.width), min(top + side, image.height))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
-def sample_rng(*, seed: int, epoch: int, shard: str, index: int) -> np.random.Generator:
-    """The random numbers of one sample in one epoch, whichever process draws them."""
-    return np.random.default_rng([seed, epoch, zlib.crc32(shard.encode()), index])
