@@ -132,7 +132,7 @@ def measure(options: Feed) -> dict[str, Any]:
         if "pixels" in options.parts:
             result |= of_pixels(folder / "as_they_are", photographs, sizes)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "pillow", "simplejpeg", "numpy"))
-    peers = ", ".join(f"{name} {version(name)}" for name in ("webdataset", "open_clip_torch"))
+    peers = ("webdataset", "open_clip_torch") if "ratios" in options.parts else ()
     return result | {
         "pairs": sizes.pairs,
         "samples": sizes.samples,
@@ -140,7 +140,7 @@ def measure(options: Feed) -> dict[str, Any]:
         "quick": options.quick,
         "device": "cpu, one core",
         "machine": f"{machine()}, {versions}",
-        "peers": peers,
+        "peers": {name: version(name) for name in peers},
     }
 
 
@@ -353,7 +353,10 @@ def of_pixels(folder: Path, photographs: Sequence[Photograph], sizes: Feed) -> d
         choose = our_choice(source, epoch=0, tar=tar, index=index)
         plain = plain_crop(photographs[index].content, choose, size=corpus.image_size)
         differences.append(float(np.abs(plain.astype(np.int16) - fed.images[0].numpy()).mean()))
-    found = {"pixel_difference": round(statistics.mean(differences), 3), "pixel_difference_max": round(max(differences), 3)}
+    found = {
+        "pixel_difference": round(statistics.mean(differences), 3),
+        "pixel_difference_max": round(max(differences), 3),
+    }
     say(f"pixels: {found['pixel_difference']} of 255 on average, {found['pixel_difference_max']} in the worst crop")
     return dict(found)
 

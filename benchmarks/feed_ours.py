@@ -60,7 +60,7 @@ class Fed:
     """what a resume from behind this batch takes; JSON"""
 
 
-def our_source(corpus: Corpus) -> Source:
+def our_source(corpus: Corpus, *, seed: int = 0) -> Source:
     """The corpus as the trainer sees it."""
     labels = LabelShards.open(corpus.labels, checksums=False)
     shards = find_shards(labels, corpus.tars)
@@ -71,6 +71,7 @@ def our_source(corpus: Corpus) -> Source:
         vocabulary=Vocabulary.load(corpus.vocabulary),
         image_size=corpus.image_size,
         batch_size=corpus.batch_size,
+        seed=seed,
     )
 
 
