@@ -66,6 +66,8 @@ from vocab.errors import run_cli
 Part = Literal["ratios", "join", "scaling", "resume", "pixels"]
 PARTS: tuple[Part, ...] = ("ratios", "join", "scaling", "resume", "pixels")
 PEERS = ("timm", "open_clip")
+# Two processes of bare decoding do nearly twice the work of one where nothing else runs.
+FREE_CORE = 1.6
 # The figures that are always in the JSON object; null where the part was left out.
 KEYS = (
     *(f"ratio_{peer}_{kind}" for peer in PEERS for kind in KINDS),
@@ -244,8 +246,10 @@ def of_workers(corpus: Corpus, sizes: Feed) -> dict[str, Any]:
             feeds.append(two / one)
             one, two = (decoders.rate(processes=processes, images=sizes.samples) for processes in (1, 2))
             decoding.append(two / one)
+    rounds = np.divide(feeds, decoding).round(3).tolist()
     found = {
-        "scaling_two_workers": round(statistics.median(np.divide(feeds, decoding).tolist()), 3),
+        "scaling_two_workers": round(statistics.median(rounds), 3),
+        "scaling_rounds": rounds,
         "two_workers_over_one": round(statistics.median(feeds), 3),
         "two_decoders_over_one": round(statistics.median(decoding), 3),
         "bare_decoding_images_per_second": round(one),
@@ -254,6 +258,8 @@ def of_workers(corpus: Corpus, sizes: Feed) -> dict[str, Any]:
         f"  two workers over one {found['two_workers_over_one']}, two processes of bare decoding over one "
         f"{found['two_decoders_over_one']}: {found['scaling_two_workers']}; bare decoding {one:,.0f} images/s"
     )
+    if statistics.median(decoding) < FREE_CORE:
+        say("  other programs had most of the second core: the scaling says little")
     return dict(found)
 
 

@@ -193,7 +193,7 @@ def test_the_plain_crop_is_the_box_upright_and_mirrored() -> None:
         return lambda width, height: Crop((left, 0, left + height, height), mirrored)
 
     def columns(choose: Choose) -> list[bool]:
-        return (plain_crop(buffer.getvalue(), choose, size=4)[2, :, 0] > 100).tolist()
+        return [bool(red > 100) for red in plain_crop(buffer.getvalue(), choose, size=4)[2, :, 0]]
 
     assert columns(box(20, False)) == [False, False, True, True]
     assert columns(box(20, True)) == [True, True, False, False]
