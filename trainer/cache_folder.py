@@ -84,7 +84,7 @@ class CacheFolder:
                     continue
                 total += found.st_size
                 if entry.name.endswith(CACHED):
-                    tars.append((found.st_mtime_ns, found.st_size, entry.path))
+                    tars.append((found.st_atime_ns, found.st_size, entry.path))
         under_way = total - sum(size for _, size, _ in tars)
         if under_way > self.max_bytes and not in_vain:
             return False

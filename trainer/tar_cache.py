@@ -173,7 +173,8 @@ class TarCache:
 def _use(path: Path) -> bool:
     """Whether a tar is there; if so it is now the one used last."""
     try:
-        os.utime(path)
+        # The time of change stays: tables of tars are told by it (`trainer/tar_tables.py`).
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     except FileNotFoundError:
         return False
     except PermissionError:

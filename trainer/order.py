@@ -1,0 +1,165 @@
+"""The order in which samples are met: a pure function of seed and epoch, whoever reads and however many they are.
+
+In: the tars of a pool and a seed. Out: an endless sequence of groups of tars, each with its samples shuffled, and walks
+along it that can begin anywhere.
+
+    pool     tars that are drawn from together
+    epoch    the pool's tars, shuffled and cut into groups
+    group    a few tars whose samples are shuffled together; numbered through all epochs, 0, 1, 2, ...
+    cursor   (group, how many of its samples are taken): where a walk stands; nothing else is needed to go on
+
+Shuffling sorts by the samples' own random numbers (`trainer/draws.py`) and not by a library's permutation, which may
+change between releases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from trainer.draws import draws
+from vocab.errors import InputError
+
+Cursor = tuple[int, int]
+
+# Streams of random numbers that must not be those of the crops: counted from the far end of the seeds.
+TAR_ORDER, SAMPLE_ORDER, POOL_CHOICE = (1 << 63) - 1, (1 << 63) - 2, (1 << 63) - 3
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of one pool."""
+
+    hashes: tuple[int, ...]
+    """`shard_hash` of each tar: what its place in the order depends on"""
+    seed: int
+    group_size: int
+    """tars whose samples are shuffled together"""
+    shuffled: bool = True
+    """or everything as it lies, one epoch long, for evaluation"""
+
+    @property
+    def groups(self) -> int:
+        """Groups in an epoch."""
+        return -(-len(self.hashes) // self.group_size)
+
+    def epoch_of(self, group: int) -> int:
+        """The epoch that a group belongs to."""
+        return group // self.groups
+
+    def tars_of(self, group: int) -> list[int]:
+        """The tars of a group, by their place in the pool."""
+        epoch, place = divmod(group, self.groups)
+        tars = _epoch_tars(self, epoch) if self.shuffled else range(len(self.hashes))
+        return [int(tar) for tar in tars[place * self.group_size : (place + 1) * self.group_size]]
+
+    def shuffle(
+        self, group: int, *, shards: UInt64[np.ndarray, " samples"], indices: Int64[np.ndarray, " samples"]
+    ) -> Int64[np.ndarray, " samples"]:
+        """The order of a group's samples, given the hash of each one's tar and its place in it."""
+        if not self.shuffled:
+            return np.arange(len(shards))
+        epoch = np.full(len(shards), self.epoch_of(group))
+        keys = draws(seed=self.seed ^ SAMPLE_ORDER, epoch=epoch, shards=shards, indices=indices, count=1)
+        return np.argsort(keys[:, 0], kind="stable")
+
+
+@lru_cache(maxsize=8)
+def _epoch_tars(order: Order, epoch: int) -> Int64[np.ndarray, " tars"]:
+    count = len(order.hashes)
+    keys = draws(
+        seed=order.seed ^ TAR_ORDER,
+        epoch=np.full(count, epoch),
+        shards=np.array(order.hashes, np.uint64),
+        indices=np.arange(count),
+        count=1,
+    )
+    return np.argsort(keys[:, 0], kind="stable")
+
+
+def choose_pools(
+    weights: tuple[float, ...], *, seed: int, team: int, first: int, count: int
+) -> Int64[np.ndarray, " count"]:
+    """Which pool each of `count` samples is drawn from; `first`: samples that the team has drawn before."""
+    if len(weights) == 1:
+        return np.zeros(count, np.int64)
+    numbers = draws(
+        seed=seed ^ POOL_CHOICE,
+        epoch=np.full(count, team),
+        shards=np.zeros(count, np.uint64),
+        indices=np.arange(first, first + count),
+        count=1,
+    )
+    ends = np.cumsum(weights)
+    return np.searchsorted(ends[:-1] / ends[-1], numbers[:, 0], side="right")
+
+
+GroupT = TypeVar("GroupT", bound=Sized)
+
+
+class Walk(Generic[GroupT]):
+    """One team's way along a pool: of several teams, team t walks groups t, t + teams, t + 2 teams, ...
+
+    `load` gives the samples of a group, which are counted by `len`.
+    """
+
+    def __init__(
+        self, order: Order, load: Callable[[int], GroupT], *, team: int, teams: int, start: Cursor | None = None
+    ) -> None:
+        self.order = order
+        self.entered: list[GroupT] = []
+        """groups whose first sample the last `take` came to, those without a sample included"""
+        self._load = load
+        self._teams = teams
+        self.cursor: Cursor = start if start is not None else (team, 0)
+        self._group: tuple[int, GroupT] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether an order that is not shuffled has been walked to its end."""
+        return not self.order.shuffled and self.cursor[0] >= self.order.groups
+
+    def take(self, count: int) -> list[tuple[GroupT, int, int]]:
+        """The next `count` samples, as (group, from, to); fewer only at the end of an order that is not shuffled.
+
+        Raises InputError if a whole epoch holds no sample.
+        """
+        self.entered = []
+        return list(self._take(count))
+
+    def close(self) -> None:
+        """Let go of the group at hand, and of its files with it."""
+        self._group = None
+        self.entered = []
+
+    def _take(self, count: int) -> Iterator[tuple[GroupT, int, int]]:
+        empty = 0
+        while count > 0 and not self.ended:
+            number, taken = self.cursor
+            group = self._at(number)
+            if taken == 0:
+                self.entered.append(group)
+            until = min(len(group), taken + count)
+            if until > taken:
+                yield group, taken, until
+            count -= until - taken
+            empty = 0 if len(group) else empty + 1
+            self.cursor = (number, until) if until < len(group) else (number + self._teams, 0)
+            if empty > self.order.groups:
+                raise InputError(
+                    "images",
+                    found="no usable sample in a whole epoch",
+                    wanted="at least one",
+                    remedy="bad_samples.jsonl names what was skipped; the account tells how many had no label.",
+                )
+
+    def _at(self, number: int) -> GroupT:
+        if self._group is None or self._group[0] != number:
+            self._group = None  # the old group's files are closed before the new one's are opened
+            self._group = (number, self._load(number))
+        return self._group[1]
