@@ -13,10 +13,12 @@ import numpy as np
 from PIL import Image
 
 from tests.conftest import label_table
-from trainer.batches import Source
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.labels import find_shards
-from trainer.shards import list_tars
+from trainer.source import Source, Tar
+from trainer.tar_cache import TarCache
+from trainer.tar_places import list_tars
+from trainer.tar_tables import TarTables
 from vocab.label_shards import LabelShards, write_label_shards
 from vocab.tars import split_name
 from vocab.vocabulary import Vocabulary
@@ -52,16 +54,15 @@ class Corpus:
     vocabulary: Path
 
     def source(self, **changes: Any) -> Source:
-        """Its tars as a source of 16-pixel batches of four."""
+        """Its tars, shuffled by two."""
         tars, labels = list_tars([str(self.images)]), LabelShards.open(self.labels)
         shards = find_shards(labels, tars)
         source = Source(
-            tars=tuple(tars),
-            shards=tuple(shards[tar] for tar in tars),
-            labels=labels,
+            tars=tuple(Tar(tar, shards[tar]) for tar in tars),
+            labels=(labels,),
             vocabulary=Vocabulary.load(self.vocabulary),
-            image_size=16,
-            batch_size=4,
+            cache=TarCache(self.images.parent / "cache" / "tars", max_bytes=1 << 30),
+            tables=TarTables(self.images.parent / "cache" / "tables"),
             shuffle_shards=2,
         )
         return replace(source, **changes)
@@ -77,6 +78,7 @@ class Corpus:
                 batch_size=8,
                 workers=0,
                 shuffle_shards=2,
+                cache=self.images.parent / "cache",
             ),
             "model": ModelConfig(
                 model="vit_tiny_patch16_224",
@@ -140,4 +142,4 @@ def test_the_corpus_holds_what_it_says(tmp_path: Path) -> None:
     assert vocabulary.names == ["dog.n.01", "cat.n.01", "car.n.01"]
     assert vocabulary.captions.tolist() == [4, 2, 2]
     assert vocabulary.rows == 10
-    assert np.array_equal(corpus.source().labels.read_shard("00001")["key"], [f"00001{n:04d}" for n in range(5)])
+    assert np.array_equal(corpus.source().labels[0].read_shard("00001")["key"], [f"00001{n:04d}" for n in range(5)])

@@ -1,0 +1,55 @@
+"""One rank that only takes batches and writes down what it saw; run by torchrun in test_trainer_feed_kills.py.
+
+usage: feeding_process.py CORPUS RUN STEPS BATCH
+
+RUN/state.json is the checkpoint, RUN/pids-RANK.json the processes, RUN/seen.jsonl a line for each step of each rank.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch.distributed as dist
+
+from tests.test_trainer_corpus import Corpus
+from trainer.data_state import from_state, to_state
+from trainer.feed import Feed, Steps
+from vocab.storage import write_whole
+
+CHECKPOINT_EVERY = 3
+
+
+def main(root: Path, run: Path, steps: int, batch: int) -> None:
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("gloo")
+    source = Corpus(root / "images", root / "labels", root / "vocabulary.parquet").source()
+    kept = run / "state.json"
+    start = from_state(json.loads(kept.read_text()), source, teams=1) if kept.exists() else None
+    done = start.step if start is not None else 0
+    with Feed(source, Steps.fixed(size=16, batch=batch), rank=rank, world=world, workers=2, start=start) as feed:
+        for taken in feed:
+            assert feed._crew is not None
+            pids = {"rank": os.getpid(), "loaders": [runner.pid for runner in feed._crew._runners]}
+            with write_whole(run / f"pids-{rank}.json") as file:
+                file.write(json.dumps(pids).encode())
+            done += 1
+            line = {"step": done, "world": world, "rank": rank, "samples": taken.samples}
+            with (run / "seen.jsonl").open("a") as lines:
+                lines.write(json.dumps(line) + "\n")
+            # Everybody has written the step down before it is checkpointed.
+            dist.barrier()
+            if rank == 0 and done % CHECKPOINT_EVERY == 0:
+                with write_whole(kept) as file:
+                    file.write(json.dumps(to_state([taken.position], source, teams=1)).encode())
+            if done == steps:
+                break
+            time.sleep(0.05)  # time for whoever kills
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,204 @@
+"""A batch: uint8 images with sparse labels, whose they are, and where the data stands after it.
+
+In: the parts that loaders made. Out: one `Batch` for a rank, its images in the order of the samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from torch import Tensor
+
+from trainer.order import Cursor
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that could not be used."""
+
+    shard: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the data stands between two steps: all that a resumed run needs to know, whoever reads then."""
+
+    step: int
+    """steps taken"""
+    images: int
+    """samples taken by each team"""
+    cursors: dict[int, tuple[Cursor, ...]]
+    """by team, the cursor in each pool; those of the teams that this rank reads for"""
+
+
+@dataclass
+class Meter:
+    """What loaders did and how long it took them; seconds are summed over loaders."""
+
+    images: int = 0
+    bytes: int = 0
+    open_seconds: float = 0.0
+    """fetching tars, reading headers, joining labels"""
+    read_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    """decoding, cropping and resizing"""
+    idle_seconds: float = 0.0
+    """waiting for a free buffer: the trainer is the slower one"""
+    busy_seconds: float = 0.0
+    """everything else than waiting"""
+    cpu_seconds: float = 0.0
+    """of busy_seconds, what a core really spent"""
+
+    def add(self, other: Meter) -> None:
+        """Sum up."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class Part:
+    """What one loader gives to one batch: every `of`-th image of it, from number `first` on."""
+
+    step: int
+    first: int
+    of: int
+    ends: Int64[np.ndarray, " images_plus_1"]
+    classes: Int64[np.ndarray, " positives"]
+    tars: Int32[np.ndarray, " images"]
+    """number of each image's tar; -1 where there is no sample"""
+    indices: Int32[np.ndarray, " images"]
+    """place of the sample in its tar"""
+    weights: Float32[np.ndarray, " images"]
+    flips: Bool[np.ndarray, " images"]
+    draws: Float32[np.ndarray, "images draws"]
+    seeds: Int64[np.ndarray, " images"]
+    position: Position
+    account: Counter[str]
+    skipped: list[Skipped]
+    meter: Meter
+    ended: bool = False
+    """nothing comes after this part, and it holds nothing"""
+
+
+@dataclass
+class Batch:
+    """Images and their classes, sparse: classes[offsets[i] : offsets[i + 1]] are those of image i.
+
+    The images lie in memory that the next batch but `HELD` is written to (`trainer/feed.py`); keep a copy, not a view.
+    """
+
+    images: UInt8[Tensor, "batch size size 3"]
+    offsets: Int64[Tensor, " batch_plus_1"]
+    classes: Int64[Tensor, " positives"]
+    weights: Float32[Tensor, " batch"]
+    """what an image counts for: 1; less where it has no label and that is asked for; 0 if it could not be decoded, or
+    where an evaluation's last batch has no sample"""
+    flips: Bool[Tensor, " batch"]
+    """whether an image is to be mirrored on the device"""
+    draws: Float32[Tensor, "batch draws"]
+    """random numbers in [0, 1) for augmentation on the device"""
+    seeds: Int64[Tensor, " batch"]
+    """one random number for each image"""
+    tars: Int32[Tensor, " batch"]
+    indices: Int32[Tensor, " batch"]
+    position: Position
+    """where the data stands after it"""
+    ends: list[int]
+    """`offsets`, on the host"""
+    account: Counter[str] = field(default_factory=Counter)
+    """since the last batch: samples, bad, unmatched, unlabelled, surplus_labels"""
+    skipped: list[Skipped] = field(default_factory=list)
+    """bad samples of the first epoch since the last batch; later epochs meet the same ones again"""
+    meter: Meter = field(default_factory=Meter)
+    waited: float = 0.0
+    """seconds that the rank waited for it"""
+    ready: int = 0
+    """batches that were complete when it was asked for, this one included"""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def samples(self) -> list[tuple[int, int]]:
+        """(tar, index in the tar) of each image; tar -1 where there is none."""
+        return list(zip(self.tars.tolist(), self.indices.tolist(), strict=True))
+
+    def to(self, device: torch.device) -> Batch:
+        """The tensors that a step computes with, on a device; the copy runs beside the host."""
+        names = ("images", "offsets", "classes", "weights", "flips", "draws", "seeds")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+    def pin(self) -> Batch:
+        """The small tensors in page-locked memory, for `to` not to wait; the images lie in such memory already."""
+        names = ("offsets", "classes", "weights", "flips", "draws", "seeds")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+
+    def part(self, number: int, count: int) -> Batch:
+        """One of `count` equal parts, as gradient accumulation takes them."""
+        size = len(self) // count
+        rows = slice(number * size, (number + 1) * size)
+        # Where a part's classes begin is read on the host: `ends` is there before the batch is copied.
+        begin, end = self.ends[rows.start], self.ends[rows.stop]
+        names = ("images", "weights", "flips", "draws", "seeds", "tars", "indices")
+        return replace(
+            self,
+            offsets=self.offsets[rows.start : rows.stop + 1] - begin,
+            classes=self.classes[begin:end],
+            ends=[place - begin for place in self.ends[rows.start : rows.stop + 1]],
+            **{name: getattr(self, name)[rows] for name in names},
+        )
+
+
+def assemble(images: UInt8[np.ndarray, "batch size size 3"], parts: Sequence[Part]) -> Batch:
+    """One batch of the parts of all loaders of a rank, whose pixels already lie in `images`."""
+    count = len(images)
+
+    def interleave(name: str) -> Tensor:
+        """Values by image, from values by part."""
+        columns = [getattr(part, name) for part in parts]
+        whole = np.empty((count, *columns[0].shape[1:]), columns[0].dtype)
+        for part, column in zip(parts, columns, strict=True):
+            whole[part.first :: part.of] = column
+        return torch.from_numpy(whole)
+
+    lengths = np.empty(count, np.int64)
+    owners = []
+    for part in parts:
+        own = np.diff(part.ends)
+        lengths[part.first :: part.of] = own
+        owners.append(np.repeat(np.arange(part.first, count, part.of), own))
+    by_image = np.argsort(np.concatenate(owners), kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    account: Counter[str] = Counter()
+    meter = Meter()
+    for part in parts:
+        account.update(part.account)
+        meter.add(part.meter)
+    cursors: dict[int, tuple[Cursor, ...]] = {}
+    for part in parts:
+        cursors |= part.position.cursors
+    return Batch(
+        images=torch.from_numpy(images),
+        offsets=torch.from_numpy(offsets),
+        classes=torch.from_numpy(np.concatenate([part.classes for part in parts])[by_image]),
+        weights=interleave("weights"),
+        flips=interleave("flips"),
+        draws=interleave("draws"),
+        seeds=interleave("seeds"),
+        tars=interleave("tars"),
+        indices=interleave("indices"),
+        position=replace(parts[0].position, cursors=cursors),
+        account=account,
+        skipped=sorted(
+            (bad for part in parts for bad in part.skipped), key=lambda bad: (bad.shard, bad.key, bad.reason)
+        ),
+        meter=meter,
+        ends=offsets.tolist(),
+    )

@@ -1,0 +1,186 @@
+"""A rank's batches, one after the other, from loaders that run beside it.
+
+In: a source, the shape of every step, and a position to begin at. Out: `Batch`es, each with the position after it.
+
+    loaders    processes or threads; each fills its share of every batch (`trainer/loaders.py`, `trainer/reader.py`)
+    ring       the batches that are being filled, waiting, or in use (`trainer/ring.py`)
+
+A batch holds the next samples of one order, whoever reads: how many ranks and loaders there are changes nothing in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trainer.batch import Batch, Position, assemble
+from trainer.loaders import Crew, Loaders
+from trainer.reader import Reader, Share
+from trainer.resolution import Shape
+from trainer.ring import Ring, bytes_of
+from trainer.source import Source
+from vocab.errors import InputError
+
+# A batch stays as it is until this many more have been asked for.
+HELD = 1
+# Of this many samples on, the share of bad ones says something.
+BAD_SHARE_FROM = 100
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The shape of every step: `at(step)`, of which none is larger than `largest` bytes over all ranks."""
+
+    at: Callable[[int], Shape]
+    largest: int
+
+    @classmethod
+    def fixed(cls, *, size: int, batch: int) -> Steps:
+        """The same shape at every step."""
+        return cls(_Fixed(Shape(size, batch)), bytes_of(batch, size))
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    # A lambda could not be sent to a process.
+    shape: Shape
+
+    def __call__(self, step: int) -> Shape:
+        return self.shape
+
+
+class Feed:
+    """Batches of one rank. Iterate once; `close` (or leave a `with` block) ends the loaders.
+
+    What loaders fill lies in shared memory: a batch stays as it is until the next but `HELD` is asked for.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        steps: Steps,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        teams: int = 1,
+        workers: int = 0,
+        loaders: Loaders = "processes",
+        prefetch: int = 3,
+        start: Position | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        """`workers`: loaders of this rank; 0 loads in the calling process. `prefetch`: batches filled ahead.
+
+        Raises InputError if teams and ranks do not divide.
+        """
+        if world % teams and teams % world:
+            raise InputError(
+                "--tar-teams",
+                found=f"{teams} teams for {world} processes",
+                wanted="a divisor or a multiple of the processes",
+                remedy="Start another number of processes; the teams of a run stay as they are.",
+            )
+        self.source, self.steps = source, steps
+        self._shares = [Share(rank, world, worker, max(1, workers), teams) for worker in range(max(1, workers))]
+        self._workers, self._loaders, self._prefetch = workers, loaders, prefetch
+        self._start, self._pin = start, pin_memory
+        self._account: Counter[str] = Counter()
+        self._crew: Crew | None = None
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the loaders."""
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self._inline() if self._workers == 0 else self._shared()
+        for batch in batches:
+            self._account.update(batch.account)
+            check_bad_share(self._account, self.source.max_bad_share, example=_example(batch))
+            yield batch
+
+    def _count(self, step: int) -> tuple[int, int]:
+        """Images of this rank and their size at a step."""
+        shape = self.steps.at(step)
+        return shape.batch // self._shares[0].world, shape.size
+
+    def _inline(self) -> Iterator[Batch]:
+        reader = Reader(self.source, self.steps.at, self._shares[0], start=self._start)
+        with contextlib.closing(reader):
+            yield from self._filled(reader)
+
+    def _filled(self, reader: Reader) -> Iterator[Batch]:
+        while True:
+            began = time.perf_counter()
+            count, size = self._count(reader.step)
+            images = np.empty((count, size, size, 3), np.uint8)
+            part = reader.fill(images)
+            if part.ended:
+                return
+            batch = replace(assemble(images, [part]), waited=time.perf_counter() - began, ready=0)
+            yield batch.pin() if self._pin else batch
+
+    def _make_tables(self) -> None:
+        """Help with the tables of the first tars, from the other end, while the loaders start."""
+        share = self._shares[0]
+        for team in share.own_teams:
+            for pool in range(len(self.source.orders)):
+                group = self._start.cursors[team][pool][0] if self._start is not None else team
+                self.source.make_tables(pool, group)
+
+    def _shared(self) -> Iterator[Batch]:
+        world = self._shares[0].world
+        ring = Ring(self._prefetch + HELD + 1, -(-self.steps.largest // world))
+        if self._pin:
+            ring.pin()
+        crew = Crew(self.source, self.steps.at, self._shares, ring, self._start, processes=self._loaders == "processes")
+        self._crew = crew
+        try:
+            self._make_tables()
+            first = self._start.step if self._start is not None else 0
+            for step in itertools.count(first):
+                if step - first > HELD:
+                    crew.release()
+                began = time.perf_counter()
+                ready = crew.ready(step)
+                parts = crew.parts(step)
+                if any(part.ended for part in parts):
+                    return
+                count, size = self._count(step)
+                batch = assemble(ring.images(step % ring.slots, count=count, size=size), parts)
+                batch = replace(batch, waited=time.perf_counter() - began, ready=ready)
+                yield batch.pin() if self._pin else batch
+        finally:
+            self.close()
+
+
+def check_bad_share(account: Counter[str], max_bad_share: float, *, example: str) -> None:
+    """Raise InputError if more than `max_bad_share` of the samples are bad, once there are enough to tell."""
+    samples, bad = account["samples"], account["bad"]
+    if samples >= BAD_SHARE_FROM and bad > max_bad_share * samples:
+        raise InputError(
+            "images",
+            found=f"{bad:,} bad samples of {samples:,} ({example})",
+            wanted=f"at most {max_bad_share:.0%}",
+            remedy="Mend the tars that bad_samples.jsonl names, or raise --max-bad-share.",
+        )
+
+
+def _example(batch: Batch) -> str:
+    if not batch.skipped:
+        return "see bad_samples.jsonl"
+    last = batch.skipped[-1]
+    return f"the last one {last.shard}/{last.key}: {last.reason}"

@@ -1,0 +1,202 @@
+"""Loaders: the processes or threads that fill a rank's batches beside it.
+
+In: a source, the shape of every step, the shares, a ring of buffers. Out: the parts of every step, in order.
+
+    server     a small process that loaders are made from (`trainer/loader_server.py`)
+    link       a pipe to each loader: a word for every buffer that is free one way, parts and errors the other
+
+A loader that dies (out of memory, kill -9) is started again at the step it had not finished: what it does is a function
+of the position alone, so the batches are the same. One that dies at the same step again and again is an error. Loaders
+ignore SIGTERM and SIGINT, which schedulers send to the whole group: they end when their link is closed, by whatever end
+their rank has come to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import pickle
+import signal
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from typing import Literal
+
+import torch
+
+from trainer.batch import Part, Position
+from trainer.loader_server import loader_context
+from trainer.reader import Reader, Share
+from trainer.resolution import Shape
+from trainer.ring import Ring
+from trainer.source import Source
+from vocab.errors import CatlipError, InputError
+
+Loaders = Literal["processes", "threads"]
+
+# So often may a loader die at one step.
+MAX_DEATHS = 3
+GO = b"go"
+
+
+class Crew:
+    """The loaders of a rank, and the parts they have sent."""
+
+    def __init__(
+        self,
+        source: Source,
+        shape_at: Callable[[int], Shape],
+        shares: list[Share],
+        ring: Ring,
+        start: Position | None,
+        *,
+        processes: bool,
+    ) -> None:
+        self._make = (source, shape_at, ring)
+        self._shares = shares
+        self._processes = processes
+        self._ring = ring
+        self._parts: dict[int, dict[int, Part]] = defaultdict(dict)
+        self._after: list[Position | None] = [start] * len(shares)
+        self._deaths = Counter[tuple[int, int]]()
+        self._granted = (start.step if start is not None else 0) + ring.slots
+        """steps before this one have a buffer to be filled"""
+        self._links: list[Connection] = []
+        self._runners: list[ForkServerProcess | threading.Thread] = []
+        for worker in range(len(shares)):
+            link, runner = self._launch(worker)
+            self._links.append(link)
+            self._runners.append(runner)
+
+    def _launch(self, worker: int) -> tuple[Connection, ForkServerProcess | threading.Thread]:
+        here, there = multiprocessing.Pipe()
+        after = self._after[worker]
+        source, shape_at, ring = self._make
+        if not self._processes:
+            # Tables and labels of a source keep things open that threads must not share.
+            source = pickle.loads(pickle.dumps(source))  # noqa: S301 - its own bytes
+        arguments = (there, source, shape_at, ring, self._shares[worker], after)
+        for _ in range(self._granted - (after.step if after is not None else 0)):
+            here.send_bytes(GO)
+        if not self._processes:
+            thread = threading.Thread(target=_serve, args=arguments, daemon=True, name=f"loader {worker}")
+            thread.start()
+            return here, thread
+        context = loader_context()
+        process = context.Process(target=_serve_process, args=arguments, daemon=True, name=f"loader {worker}")
+        process.start()
+        there.close()
+        return here, process
+
+    def release(self) -> None:
+        """One more buffer may be filled."""
+        self._granted += 1
+        for link in self._links:
+            try:
+                link.send_bytes(GO)
+            except OSError:
+                # It is dead; whoever waits for its part finds out, and a new one gets its due.
+                continue
+
+    def ready(self, step: int) -> int:
+        """How many batches from `step` on are complete."""
+        while links := wait(self._links, timeout=0):
+            alive = [self._receive(self._links.index(link)) for link in links]  # type: ignore[arg-type]
+            if not any(alive):
+                break
+        return next(count for count in itertools.count() if len(self._parts.get(step + count, {})) < len(self._links))
+
+    def parts(self, step: int) -> list[Part]:
+        """All parts of a step, waited for. Raises what a loader raised, and InputError for one that keeps dying."""
+        while len(self._parts[step]) < len(self._links):
+            for link in wait(self._links):
+                worker = self._links.index(link)  # type: ignore[arg-type]
+                if not self._receive(worker):
+                    self._replace(worker)
+        found = self._parts.pop(step)
+        return [found[worker] for worker in range(len(self._links))]
+
+    def _receive(self, worker: int) -> bool:
+        """Take what a loader sent; False if it is dead."""
+        try:
+            sent = self._links[worker].recv()
+        except (EOFError, ConnectionResetError):
+            return False
+        if isinstance(sent, CatlipError):
+            raise sent
+        self._parts[sent.step][worker] = sent
+        self._after[worker] = sent.position
+        return True
+
+    def _replace(self, worker: int) -> None:
+        """Start a dead loader again where it was."""
+        runner, after = self._runners[worker], self._after[worker]
+        step = after.step if after is not None else 0
+        runner.join()
+        code = runner.exitcode if isinstance(runner, ForkServerProcess) else None
+        self._deaths[worker, step] += 1
+        if code is None or code >= 0 or self._deaths[worker, step] >= MAX_DEATHS:
+            raise InputError(
+                f"loader {worker}",
+                found=_cause(code, self._deaths[worker, step], step),
+                wanted="loaders that live",
+                remedy="With signal 9 the machine ran out of memory: lower --workers, --prefetch or --batch-size.",
+            )
+        self._links[worker].close()
+        self._links[worker], self._runners[worker] = self._launch(worker)
+
+    def close(self) -> None:
+        """End all loaders: without a link they stop at their next message."""
+        for link in self._links:
+            link.close()
+        for runner in self._runners:
+            if isinstance(runner, ForkServerProcess):
+                runner.join(timeout=1)
+                if runner.is_alive():
+                    runner.kill()
+            runner.join()
+        self._ring.close()
+
+
+def _serve_process(*arguments: object) -> None:
+    # The trainer decides when to stop: a scheduler's signal to the whole group must not take its loaders away.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _serve(*arguments)  # type: ignore[arg-type]
+
+
+def _serve(
+    link: Connection, source: Source, shape_at: Callable[[int], Shape], ring: Ring, share: Share, start: Position | None
+) -> None:
+    """A loader: for every buffer that is free, one part of a batch, until the link is closed."""
+    torch.set_num_threads(1)
+    try:
+        with contextlib.closing(Reader(source, shape_at, share, start=start)) as reader:
+            _fill_until_closed(link, reader, ring)
+    except CatlipError as error:
+        link.send(error)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        # The trainer has closed its end, or is no more.
+        return
+
+
+def _fill_until_closed(link: Connection, reader: Reader, ring: Ring) -> None:
+    while True:
+        began = time.perf_counter()
+        link.recv_bytes()
+        idle = time.perf_counter() - began
+        shape = reader.shape_at(reader.step)
+        slot = reader.step % ring.slots
+        part = reader.fill(ring.images(slot, count=shape.batch // reader.share.world, size=shape.size))
+        part.meter.idle_seconds = idle
+        link.send(part)
+
+
+def _cause(code: int | None, deaths: int, step: int) -> str:
+    if code is None or code >= 0:
+        return f"it ended at step {step} with status {code}; its own words stand above"
+    return f"it was ended by signal {-code} {deaths} times at step {step}"

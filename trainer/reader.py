@@ -1,0 +1,261 @@
+"""One loader: finds out which samples of each step are its own, reads them, and writes their pixels into the batch.
+
+In: a source, the shape of every step, and which share of it is this loader's. Out: a `Part` of each step; the pixels
+are already where the batch lies.
+
+    step     samples of all teams, one after the other; each rank has an equal run of them, and of a rank's run loader w
+             of m has samples w, w + m, w + 2 m, ...
+    team     ranks that share the same tars; team t of T walks every T-th group (`trainer/order.py`)
+
+Every loader walks all the samples of its teams and decodes its own, so who reads what depends on nothing but numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from trainer.batch import Meter, Part, Position, Skipped
+from trainer.crops import BOX_DRAWS, centre_box, random_box
+from trainer.draws import draws
+from trainer.images import BadImage, crop_into
+from trainer.order import Walk, choose_pools
+from trainer.range_augment import DRAWS as AUGMENT_DRAWS
+from trainer.resolution import Shape
+from trainer.ring import Images
+from trainer.source import Group, Source
+
+# Random numbers of one sample: its box, whether it is mirrored, its seed, and what the device makes of it.
+FLIP, SEED, AUGMENT = BOX_DRAWS, BOX_DRAWS + 1, BOX_DRAWS + 2
+SAMPLE_DRAWS = AUGMENT + AUGMENT_DRAWS
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which loader this is."""
+
+    rank: int = 0
+    world: int = 1
+    worker: int = 0
+    workers: int = 1
+    teams: int = 1
+
+    def own(self, batch: int) -> Int64[np.ndarray, " own"]:
+        """This loader's samples of a step of `batch`, by their number in the step."""
+        of_rank = batch // self.world
+        return np.arange(self.rank * of_rank + self.worker, (self.rank + 1) * of_rank, self.workers)
+
+    @property
+    def own_teams(self) -> range:
+        """The teams that this rank reads for."""
+        first = self.rank * self.teams // self.world
+        return range(first, max(first + 1, (self.rank + 1) * self.teams // self.world))
+
+    def accounts_for(self, team: int) -> bool:
+        """Whether this loader counts what headers say of a team's tars: one of them must."""
+        return self.worker == 0 and self.rank == team * self.world // self.teams
+
+
+@dataclass
+class _Own:
+    """A sample that this loader reads."""
+
+    slot: int
+    """its place among this loader's images"""
+    group: Group
+    place: int
+
+
+class Reader:
+    """One loader, at some step."""
+
+    def __init__(
+        self, source: Source, shape_at: Callable[[int], Shape], share: Share, *, start: Position | None = None
+    ) -> None:
+        self.source, self.shape_at, self.share = source, shape_at, share
+        self.step = start.step if start is not None else 0
+        self.images = start.images if start is not None else 0
+        self._open_seconds = 0.0
+        self._walks = {
+            team: [
+                Walk(
+                    order,
+                    self._opener(pool),
+                    team=team,
+                    teams=share.teams,
+                    start=start.cursors[team][pool] if start is not None else None,
+                )
+                for pool, order in enumerate(source.orders)
+            ]
+            for team in share.own_teams
+        }
+
+    def close(self) -> None:
+        """Close the tars that are open."""
+        for walks in self._walks.values():
+            for walk in walks:
+                walk.close()
+
+    def _opener(self, pool: int) -> Callable[[int], Group]:
+        def open_group(number: int) -> Group:
+            began = time.perf_counter()
+            # Loaders begin at different tars of the group, so that each tar is indexed by one while the others go on.
+            group = self.source.open_group(pool, number, first=self.share.rank * self.share.workers + self.share.worker)
+            self._open_seconds += time.perf_counter() - began
+            return group
+
+        return open_group
+
+    def fill(self, images: Images) -> Part:
+        """Write this loader's images of the next step into a rank's batch, and tell what they are.
+
+        `images`: the whole batch of the rank; every `workers`-th of it is written.
+        """
+        began, cpu = time.perf_counter(), time.thread_time()
+        self._open_seconds = 0.0
+        shape = self.shape_at(self.step)
+        account: Counter[str] = Counter()
+        skipped: list[Skipped] = []
+        own = self._advance(shape, account, skipped)
+        ended = not own and all(walk.ended for walks in self._walks.values() for walk in walks)
+        mine = images[self.share.worker :: self.share.workers]
+        numbers = self._draws(own)
+        part = self._part(own, numbers, len(mine), account, skipped)
+        part.meter.open_seconds = self._open_seconds
+        self._decode(own, numbers, mine, part)
+        part.ended = ended
+        part.meter.busy_seconds = time.perf_counter() - began
+        part.meter.cpu_seconds = time.thread_time() - cpu
+        self.step += 1
+        return part
+
+    def _advance(self, shape: Shape, account: Counter[str], skipped: list[Skipped]) -> list[_Own]:
+        """Walk over the step's samples; those that are this loader's."""
+        per_team = shape.batch // self.share.teams
+        numbers = self.share.own(shape.batch)
+        slots = np.full(shape.batch, -1)
+        slots[numbers] = np.arange(len(numbers))
+        own: list[_Own] = []
+        for team, walks in self._walks.items():
+            own_slots = slots[team * per_team : (team + 1) * per_team]
+            pools = choose_pools(
+                self.source.weights, seed=self.source.seed, team=team, first=self.images, count=per_team
+            )
+            for pool, walk in enumerate(walks):
+                pool_slots = own_slots[pools == pool]
+                begin = 0
+                for group, since, until in walk.take(len(pool_slots)):
+                    here = pool_slots[begin : begin + until - since]
+                    begin += until - since
+                    wanted = np.flatnonzero(here >= 0)
+                    own += [_Own(int(here[at]), group, since + int(at)) for at in wanted]
+                if self.share.accounts_for(team):
+                    for entered in walk.entered:
+                        account.update(entered.account())
+                        if entered.epoch == 0:
+                            skipped += [Skipped(*fault) for fault in entered.faults()]
+        self.images += per_team
+        return own
+
+    def _part(
+        self,
+        own: list[_Own],
+        numbers: Float64[np.ndarray, "own draws"],
+        count: int,
+        account: Counter[str],
+        skipped: list[Skipped],
+    ) -> Part:
+        """What is known of the samples before they are decoded."""
+        slots = [sample.slot for sample in own]
+        classes: list[Int64[np.ndarray, " positives"]] = [np.empty(0, np.int64)] * count
+        tars, indices = np.full(count, -1, np.int32), np.full(count, -1, np.int32)
+        weights, flips = np.zeros(count, np.float32), np.zeros(count, np.bool_)
+        by_slot = np.zeros((count, SAMPLE_DRAWS))
+        by_slot[slots] = numbers
+        for sample in own:
+            tar = int(sample.group.tar_of[sample.place])
+            tars[sample.slot] = sample.group.tars[tar]
+            indices[sample.slot] = sample.group.tables[tar].indices[sample.group.row_of[sample.place]]
+            classes[sample.slot] = sample.group.classes(sample.place)
+        lengths = np.array([len(found) for found in classes], np.int64)
+        weights[slots] = 1
+        unlabelled = (lengths == 0) & (weights > 0)
+        if self.source.unlabelled == "weigh" and self.source.train:
+            weights[unlabelled] = self.source.unlabelled_weight
+        account.update(samples=len(own), unlabelled=int(unlabelled.sum()))
+        if self.source.train and self.source.flip:
+            flips = by_slot[:, FLIP] >= 0.5
+        return Part(
+            step=self.step,
+            first=self.share.worker,
+            of=self.share.workers,
+            ends=np.concatenate([[0], np.cumsum(lengths)]),
+            classes=np.concatenate([np.empty(0, np.int64), *classes]),
+            tars=tars,
+            indices=indices,
+            weights=weights,
+            flips=flips,
+            draws=by_slot[:, AUGMENT:].astype(np.float32),
+            seeds=(by_slot[:, SEED] * (1 << 53)).astype(np.int64),
+            position=Position(
+                self.step + 1,
+                self.images,
+                {team: tuple(walk.cursor for walk in walks) for team, walks in self._walks.items()},
+            ),
+            account=account,
+            skipped=skipped,
+            meter=Meter(),
+        )
+
+    def _draws(self, own: list[_Own]) -> Float64[np.ndarray, "own draws"]:
+        """Random numbers of the samples: of (seed, epoch, shard, index) alone."""
+        shards = [sample.group.hashes[sample.group.tar_of[sample.place]] for sample in own]
+        indices = [
+            int(sample.group.tables[sample.group.tar_of[sample.place]].indices[sample.group.row_of[sample.place]])
+            for sample in own
+        ]
+        return draws(
+            seed=self.source.seed,
+            epoch=np.array([sample.group.epoch for sample in own], np.int64),
+            shards=np.array(shards, np.uint64),
+            indices=np.array(indices, np.int64),
+            count=SAMPLE_DRAWS,
+        )
+
+    def _decode(self, own: list[_Own], numbers: Float64[np.ndarray, "own draws"], mine: Images, part: Part) -> None:
+        """Read and decode the samples; the bad ones become black, of no weight, counted and named."""
+        meter = part.meter
+        for sample in own:
+            sample.group.announce([sample.place])
+        present: Bool[np.ndarray, " images"] = np.zeros(len(mine), np.bool_)
+        for sample, row in zip(own, numbers, strict=True):
+            began = time.perf_counter()
+            content = sample.group.read(sample.place)
+            read = time.perf_counter()
+            try:
+                crop_into(content, mine[sample.slot], choose=self._chooser(row), max_pixels=self.source.max_pixels)
+                present[sample.slot] = True
+            except BadImage as bad:
+                part.account["bad"] += 1
+                if sample.group.epoch == 0:
+                    part.skipped.append(
+                        Skipped(sample.group.shard(sample.place), sample.group.key(sample.place), str(bad))
+                    )
+            meter.read_seconds += read - began
+            meter.decode_seconds += time.perf_counter() - read
+            meter.bytes += len(content)
+        meter.images += len(own)
+        if not present.all():
+            mine[~present] = 0
+            part.weights[~present] = 0
+
+    def _chooser(self, row: Float64[np.ndarray, " draws"]) -> Callable[[int, int], tuple[int, int, int, int]]:
+        source = self.source
+        if source.train:
+            return lambda width, height: random_box(width, height, row[:BOX_DRAWS], min_area=source.min_crop_area)
+        return lambda width, height: centre_box(width, height, share=source.eval_crop)
