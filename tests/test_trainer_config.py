@@ -13,7 +13,8 @@ import pytest
 from tests.test_trainer_corpus import Corpus
 from trainer import config as config_module
 from trainer.__main__ import RECIPES, read_config
-from trainer.config import PretrainConfig, check, differences, to_json
+from trainer.config import PretrainConfig, differences, to_json
+from trainer.config_check import check
 from vocab.errors import InputError
 
 CORPUS = Corpus(Path("images"), Path("labels"), Path("vocabulary.parquet"))

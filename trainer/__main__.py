@@ -1,4 +1,4 @@
-"""`python -m trainer pretrain RECIPE [--field value ...]`"""
+"""`python -m trainer pretrain RECIPE [--field value ...]`, `python -m trainer feed [--field value ...]`"""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 
 import tyro
 
-from trainer.config import PretrainConfig
+from trainer.config import DataConfig, FeedConfig, PretrainConfig
+from trainer.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from vocab.errors import run_cli
 
@@ -15,6 +16,8 @@ USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
 
   pretrain    images and label shards to weights; python -m trainer pretrain --help lists the recipes,
               python -m trainer pretrain RECIPE --help their fields
+  feed        the data path alone: images/s, what limits it, how many cores a GPU's rate would need;
+              python -m trainer feed --help lists its fields
 
 The same command runs on several processes: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
 """
@@ -33,16 +36,31 @@ def main() -> None:
     match sys.argv[1:]:
         case ["pretrain", *arguments]:
             config = read_config(arguments)
+            start_loaders(config.data)
             # Imported here: --help should not wait for torch.
             from trainer.pretrain import pretrain
 
             if not pretrain(config):
                 sys.exit(128 + signal.SIGTERM)
+        case ["feed", *arguments]:
+            options = tyro.cli(
+                FeedConfig, prog="python -m trainer feed", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
+            )
+            start_loaders(options.data)
+            from trainer.feeding import feed
+
+            sys.stdout.write("\n".join(feed(options)) + "\n")
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:
             sys.stderr.write(f"error: no verb {verb!r}\n{USAGE}")
             sys.exit(2)
+
+
+def start_loaders(data: DataConfig) -> None:
+    """Have the server of loader processes import torch while this process does."""
+    if data.workers and data.loaders == "processes":
+        start_loader_server()
 
 
 def read_config(arguments: list[str]) -> PretrainConfig:

@@ -11,45 +11,74 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vocab.errors import InputError
-
 
 @dataclass(frozen=True)
 class DataConfig:
     """Images, their labels, and how a batch is made of them."""
 
     images: tuple[str, ...] = ()
-    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar" """
+    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar"; s3://, gs://,
+    http(s)://; "IMAGES::LABELS" names the labels of one of several data sets"""
     labels: str = ""
     """label shards of these images, made by `python -m pipeline label`"""
     vocabulary: str = ""
     """vocabulary.parquet pruned from these labels, made by `python -m pipeline prune`"""
+    source_weights: tuple[float, ...] = ()
+    """share of the samples that each of `images` gives, in any unit; without them every sample is seen equally often"""
     eval_images: tuple[str, ...] = ()
-    """tars to evaluate on; without them the last `holdout-shards` tars of `images` are held out"""
+    """tars to evaluate on; without them the last `holdout-shards` tars of each of `images` are held out"""
     eval_labels: str | None = None
     """label shards of `eval-images`, if not the same as `labels`"""
     holdout_shards: int = 1
-    """tars of `images`, from the end of the sorted list, kept out of training for evaluation"""
+    """tars of each of `images`, from the end of the sorted list, kept out of training for evaluation"""
     allow_foreign_vocabulary: bool = False
     """accept a vocabulary that was not counted from these labels"""
     image_size: int = 224
     """side of the square the model sees, pixels"""
     batch_size: int = 2048
     """images per optimisation step, over all processes"""
+    resolution: Literal["fixed", "schedule", "variable"] = "fixed"
+    """image-size always; the sizes of `resolution-schedule`; or another size at every step, as in the paper, with as
+    many images as keep the pixels of a step about constant"""
+    resolution_schedule: str = "0:112,0.5:160,0.8:224"
+    """for the resolution schedule: from which share of training on which size"""
+    resolution_sizes: tuple[int, int, int] = (128, 320, 16)
+    """for the variable resolution: smallest size, largest size, step between sizes"""
     min_crop_area: float = 0.08
     """least share of the image's area in a random resized crop"""
     flip: bool = True
     """mirror half of the training images"""
+    range_augment: Literal["off", "corenet", "narrow"] = "off"
+    """learn how strongly to change brightness and contrast and how much noise to add (RangeAugment), from the wide
+    ranges that the paper's code starts with, or from narrow ones, for runs of a few thousand steps"""
     eval_crop: float = 0.875
     """share of the shorter side that the centre crop of evaluation keeps"""
-    unlabelled: Literal["keep", "drop"] = "keep"
-    """samples whose caption holds no noun of WordNet: all negative, as in the paper, or left out"""
+    unlabelled: Literal["keep", "drop", "weigh"] = "keep"
+    """samples with no class of the vocabulary: all negative, as in the paper; left out; or of less weight"""
+    unlabelled_weight: float = 0.1
+    """what a sample without a class counts for with `--unlabelled weigh`; others count for 1"""
     max_unmatched_share: float = 0.5
     """stop if more of the first shards' samples than this have no row in the labels"""
     shuffle_shards: int = 16
     """tars whose samples are shuffled together"""
+    tar_teams: int = 1
+    """1: all processes share all tars, and a step's images are the same whatever their number. N: tars are dealt out to
+    N teams of processes, so that a machine fetches its own alone; the number of machines, where tars are remote"""
     workers: int = 4
-    """data loading processes per rank; 0 loads in the training process"""
+    """loaders per process; 0 loads in the training process"""
+    loaders: Literal["processes", "threads"] = "processes"
+    """what a loader is"""
+    prefetch: int = 3
+    """batches that are loaded ahead"""
+    pin_memory: bool = True
+    """lock the batches' memory, so that a GPU copies from it while it computes"""
+    cache: Path | None = None
+    """folder for what several processes of a machine share: copies of remote tars, tables of their samples; unset:
+    open-catlip in the user's cache folder"""
+    cache_gb: float = 200.0
+    """copies of remote tars are dropped, the longest unused first, above so many GB"""
+    allow_pipe: bool = False
+    """allow "pipe:COMMAND" in images: the command is run by a shell, with your rights"""
     max_pixels: int = 89_478_485
     """larger images are skipped as decompression bombs, before they are decoded"""
     max_member_bytes: int = 64 << 20
@@ -148,86 +177,27 @@ class PretrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+@dataclass(frozen=True)
+class FeedConfig:
+    """Run the data path alone, and say what limits it."""
+
+    data: DataConfig = field(default_factory=lambda: DataConfig(holdout_shards=0, batch_size=256))
+    """images and labels, as a run has them; nothing is held out unless asked for"""
+    seconds: float = 20.0
+    """how long to measure, after the first batch"""
+    gpu_rate: float = 4500.0
+    """images per second that are wanted; 4,500 is ViT-B/16 on an H200"""
+    seed: int = 0
+    """decides order and crops, as in a run"""
+
+
 # A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.
 # `steps` bends the cosine from here on, which is what whoever changes it wants.
 CHANGEABLE = (
-    "optim.steps data.max_bad_share run.out run.device run.compile run.threads run.log_every run.eval_every "
+    "optim.steps data.max_bad_share data.workers data.loaders data.prefetch data.pin_memory data.cache data.cache_gb "
+    "data.allow_pipe run.out run.device run.compile run.threads run.log_every run.eval_every "
     "run.eval_limit run.eval_workers run.checkpoint_every run.keep_checkpoints run.gallery"
 ).split()
-
-
-def check(config: PretrainConfig, *, world: int) -> None:
-    """Raise InputError for the first option that cannot work, `world` being the number of processes."""
-    data, model, optim, run = config.data, config.model, config.optim, config.run
-    for name, value in [("images", data.images), ("labels", data.labels), ("vocabulary", data.vocabulary)]:
-        _require(bool(value), name, "nothing", "a path", f"Add: --{name} PATH.")
-    parts = world * optim.accumulate
-    _require(
-        optim.accumulate > 0 and data.batch_size > 0 and data.batch_size % parts == 0,
-        "batch-size",
-        f"{data.batch_size}",
-        f"a multiple of {world} processes x {optim.accumulate} parts",
-        f"Choose {max(1, round(data.batch_size / max(1, parts))) * max(1, parts)}, or another --accumulate.",
-    )
-    positive = {
-        "image-size": data.image_size,
-        "shuffle-shards": data.shuffle_shards,
-        "max-pixels": data.max_pixels,
-        "max-member-bytes": data.max_member_bytes,
-        "steps": optim.steps,
-        "threads": run.threads if run.threads is not None else 1,
-        "peak-lr": optim.peak_lr,
-        "clip-norm": optim.clip_norm,
-        "log-every": run.log_every,
-        "checkpoint-every": run.checkpoint_every,
-        "keep-checkpoints": run.keep_checkpoints,
-        "eval-limit": run.eval_limit,
-        "min-crop-area": data.min_crop_area,
-        "eval-crop": data.eval_crop,
-        "ema-momentum": optim.ema_momentum,
-    }
-    for name, number in positive.items():
-        _require(number > 0, name, f"{number}", "more than 0", f"Choose a larger --{name}.")
-    shares = ("min-crop-area", "eval-crop", "ema-momentum")
-    for name in shares:
-        _require(positive[name] <= 1, name, f"{positive[name]}", "at most 1", f"Choose a smaller --{name}.")
-    for name, number in {
-        "workers": data.workers,
-        "eval-workers": run.eval_workers,
-        "warmup-steps": optim.warmup_steps,
-        "eval-every": run.eval_every,
-        "holdout-shards": data.holdout_shards,
-        "gallery": run.gallery,
-        "seed": run.seed,
-    }.items():
-        _require(number >= 0, name, f"{number}", "0 or more", f"Choose a larger --{name}.")
-    _require(
-        optim.warmup_steps < optim.steps,
-        "warmup-steps",
-        f"{optim.warmup_steps} of {optim.steps} steps",
-        "fewer than all steps",
-        "Lower --warmup-steps or raise --steps.",
-    )
-    _require(
-        bool(data.eval_images) or data.holdout_shards > 0,
-        "holdout-shards",
-        "0, and no --eval-images",
-        "something to evaluate on",
-        "Give one of the two.",
-    )
-    if model.embed_dim is not None and model.num_heads is not None:
-        _require(
-            model.embed_dim % model.num_heads == 0,
-            "embed-dim",
-            f"{model.embed_dim} for {model.num_heads} heads",
-            "a multiple of the heads",
-            "Change --embed-dim or --num-heads.",
-        )
-
-
-def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:
-    if not holds:
-        raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)
 
 
 def to_json(config: PretrainConfig) -> str:

@@ -1,0 +1,166 @@
+"""The data path alone: how fast images reach a trainer that does nothing with them, and what holds them up.
+
+In: a `FeedConfig`. Out: a few lines to read, and a last line that is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from trainer.batch import Meter, Skipped
+from trainer.config import FeedConfig
+from trainer.feed import Feed, Steps
+from trainer.inputs import check_first_tars, open_source, split_corpora
+from trainer.labels import check_vocabulary
+from trainer.source import Source
+from vocab.errors import InputError
+from vocab.label_shards import LabelShards
+from vocab.vocabulary import Vocabulary
+
+# Bad samples that are named; all of them are counted.
+NAMED = 10
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured."""
+
+    images: int
+    seconds: float
+    first_batch_seconds: float
+    waited: float
+    """seconds in which no batch was ready"""
+    meter: Meter
+    account: dict[str, int]
+    skipped: list[Skipped]
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.images / self.seconds
+
+    def cores_for(self, rate: float) -> float:
+        """Cores that so many images per second would keep busy."""
+        return rate * self.meter.cpu_seconds / max(1, self.meter.images)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Where the loaders' time went."""
+        meter = self.meter
+        whole = max(1e-9, meter.busy_seconds + meter.idle_seconds)
+        known = {
+            "decoding": meter.decode_seconds,
+            "reading": meter.read_seconds,
+            "opening tars": meter.open_seconds,
+            "waiting for a free buffer": meter.idle_seconds,
+        }
+        known["the rest"] = whole - sum(known.values())
+        return {name: seconds / whole for name, seconds in known.items()}
+
+    @property
+    def limit(self) -> str:
+        """The part that takes most of the time."""
+        return max(self.shares, key=lambda name: self.shares[name])
+
+
+def feed(config: FeedConfig) -> list[str]:
+    """Measure, and put it in lines; the last one is JSON. Raises what `pretrain` raises for the same data."""
+    if not config.seconds > 0:
+        raise InputError("--seconds", found=f"{config.seconds}", wanted="more than 0", remedy="Choose a longer time.")
+    source = open_training_source(config)
+    return report(measure(source, config), config)
+
+
+def open_training_source(config: FeedConfig) -> Source:
+    """The training side of a run's data; without a vocabulary every synset of the labels is a class."""
+    data = config.data
+    if not data.images:
+        raise InputError("--images", found="nothing", wanted="image tars", remedy="Add: --images PATH.")
+    corpora, _ = split_corpora(data)
+    labels = {place: LabelShards.open(place, checksums=False) for place in {corpus.labels for corpus in corpora}}
+    if data.vocabulary:
+        vocabulary = Vocabulary.load(data.vocabulary)
+        for each in labels.values():
+            check_vocabulary(each, vocabulary, allow_foreign=data.allow_foreign_vocabulary)
+    else:
+        vocabulary = every_synset(list(labels.values()))
+    source = open_source(corpora, labels, vocabulary, data, seed=config.seed)
+    check_first_tars(source, data)
+    return source
+
+
+def every_synset(labels: list[LabelShards]) -> Vocabulary:
+    """A vocabulary of every synset that some labels hold."""
+    counts = pa.concat_tables([each.counts() for each in labels]).group_by("synset").aggregate([("captions", "sum")])
+    return Vocabulary.from_counts(
+        counts.rename_columns(["synset", "captions"]),
+        rows=sum(each.manifest.labelled + each.manifest.empty for each in labels),
+        min_count=1,
+        sources=tuple(each.counts_sha256 for each in labels),
+    )
+
+
+def measure(source: Source, config: FeedConfig) -> Speed:
+    """Take batches for a while."""
+    data = config.data
+    images, waited, account, meter = 0, 0.0, Counter[str](), Meter()
+    skipped: list[Skipped] = []
+    began = started = time.perf_counter()
+    first = 0.0
+    with Feed(
+        source,
+        Steps.fixed(size=data.image_size, batch=data.batch_size),
+        workers=data.workers,
+        loaders=data.loaders,
+        prefetch=data.prefetch,
+    ) as batches:
+        for batch in batches:
+            account.update(batch.account)
+            skipped += batch.skipped
+            if not first:
+                first = time.perf_counter() - began
+                started = time.perf_counter()
+                continue
+            images += len(batch)
+            waited += batch.waited
+            meter.add(batch.meter)
+            if time.perf_counter() - started >= config.seconds:
+                break
+        seconds = time.perf_counter() - started
+    return Speed(images, seconds, first, waited, meter, dict(account), skipped)
+
+
+def report(speed: Speed, config: FeedConfig) -> list[str]:
+    """What was measured, for people and, on the last line, for programs."""
+    data, meter = config.data, speed.meter
+    cores = speed.cores_for(config.gpu_rate)
+    lines = [
+        f"{speed.images:,} images of {data.image_size} px in {speed.seconds:.1f} s: {speed.rate:,.0f} images/s from "
+        f"{max(1, data.workers)} {data.loaders if data.workers else 'loader in the calling process'}",
+        f"first batch after {speed.first_batch_seconds:.1f} s; {meter.bytes / 1e6 / speed.seconds:,.1f} MB/s read",
+        "",
+        *(f"  {name:<26}{share:>6.0%}" for name, share in speed.shares.items()),
+        "",
+        f"limited by: {speed.limit}" + ("" if speed.limit != "waiting for a free buffer" else " (loaders are faster)"),
+        f"{config.gpu_rate:,.0f} images/s need about {cores:.1f} cores ({os.cpu_count()} here)",
+        "account: " + ", ".join(f"{name} {count:,}" for name, count in sorted(speed.account.items())),
+        *(f"  bad: {bad.shard}/{bad.key}: {bad.reason}" for bad in speed.skipped[:NAMED]),
+    ]
+    numbers = {
+        "images_per_second": round(speed.rate, 1),
+        "limited_by": speed.limit,
+        "cores_for_gpu_rate": round(cores, 2),
+        "first_batch_seconds": round(speed.first_batch_seconds, 2),
+        "read_mb_per_second": round(meter.bytes / 1e6 / speed.seconds, 2),
+        "decode_ms_per_image": round(1e3 * meter.decode_seconds / max(1, meter.images), 3),
+        "data_wait_share": round(speed.waited / speed.seconds, 3),
+        "shares": {name: round(share, 3) for name, share in speed.shares.items()},
+        "account": speed.account,
+    }
+    return [*lines, json.dumps(numbers)]
