@@ -58,7 +58,16 @@ from benchmarks.feed_corpus import (
     write_photographs,
     write_small,
 )
-from benchmarks.feed_ours import RESUME, STOP, in_fresh_process, our_choice, our_feed, our_join, our_source
+from benchmarks.feed_ours import (
+    RESUME,
+    STOP,
+    forget_tables,
+    in_fresh_process,
+    our_choice,
+    our_feed,
+    our_join,
+    our_source,
+)
 from benchmarks.feed_peers import Decoders, open_clip_batches, plain_crop, require_peers, timm_batches
 from benchmarks.labels import machine
 from vocab.errors import run_cli
@@ -73,6 +82,8 @@ KEYS = (
     *(f"ratio_{peer}_{kind}" for peer in PEERS for kind in KINDS),
     *("join_microseconds", "scaling_two_workers", "resume_seconds", "worker_mb", "pixel_difference"),
 )
+# Loader processes of the resumed feed.
+RESUME_WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -176,7 +187,7 @@ def of_kind(corpus: Corpus, kind: Kind, sizes: Feed) -> dict[str, Any]:
     shape = {"image_size": corpus.image_size, "batch_size": corpus.batch_size}
     with on_one_core():
         pipelines: dict[str, Iterator[int]] = {
-            "ours": (len(fed.images) for fed in our_feed(our_source(corpus), workers=0)),
+            "ours": (len(fed.images) for fed in our_feed(our_source(corpus), corpus, workers=0)),
             "timm": (len(images) for images in timm_batches(corpus.tars, **shape)),
             "open_clip": (len(images) for images in open_clip_batches(corpus.tars, **shape)),
         }
@@ -265,7 +276,7 @@ def of_workers(corpus: Corpus, sizes: Feed) -> dict[str, Any]:
 
 def feed_rate(corpus: Corpus, *, workers: int, batches: int) -> float:
     """Images per second of a new feed with worker processes, once they are under way."""
-    counts = (len(fed.images) for fed in our_feed(our_source(corpus), workers=workers))
+    counts = (len(fed.images) for fed in our_feed(our_source(corpus), corpus, workers=workers))
     taken(counts, 4 * workers)
     rate = timed(lambda: taken(counts, batches)).wall
     counts.close()
@@ -315,13 +326,19 @@ def of_resume(corpus: Corpus, sizes: Feed) -> dict[str, Any]:
     total = sizes.small_tars * sizes.small_samples
     marks = [total // 25, total // 5]
     stopped = in_fresh_process(STOP, corpus, marks=marks, stop=total // 2)
-    resumed = [in_fresh_process(RESUME, corpus, state=stopped["state"]) for _ in range(max(1, sizes.pairs // 2 + 1))]
+    resumed, again = [], []
+    for _ in range(max(1, sizes.pairs // 2 + 1)):
+        forget_tables(corpus)
+        resumed.append(in_fresh_process(RESUME, corpus, state=stopped["state"], workers=RESUME_WORKERS))
+        again.append(in_fresh_process(RESUME, corpus, state=stopped["state"], workers=RESUME_WORKERS))
     early, late = stopped["memory"]
     found = {
         "resume_seconds": round(statistics.median(one["resume"] for one in resumed), 3),
+        "resume_seconds_same_machine": round(statistics.median(one["resume"] for one in again), 3),
+        "resume_workers": RESUME_WORKERS,
         "resume_open_seconds": round(statistics.median(one["open"] for one in resumed), 3),
         "resume_start_seconds": round(statistics.median(one["start"] for one in resumed), 3),
-        "resume_goes_on": all(one["samples"] == stopped["samples"] for one in resumed),
+        "resume_goes_on": all(one["samples"] == stopped["samples"] for one in (*resumed, *again)),
         "resume_state_bytes": len(json.dumps(stopped["state"])),
         "resume_samples": total,
         "worker_mb": late["pss"],
@@ -332,7 +349,8 @@ def of_resume(corpus: Corpus, sizes: Feed) -> dict[str, Any]:
         "small_images_per_second": round(stopped["rate"]),
     }
     say(
-        f"  resume: {found['resume_seconds']} s to the first batch, after {found['resume_start_seconds']} s of "
+        f"  resume: {found['resume_seconds']} s to the first batch on a machine that has never read these tars, "
+        f"{found['resume_seconds_same_machine']} s on the one that has, after {found['resume_start_seconds']} s of "
         f"interpreter and imports and {found['resume_open_seconds']} s to open labels and vocabulary; the right batch: "
         f"{found['resume_goes_on']}\n"
         f"  one worker: {early['pss']} MiB after {marks[0]:,} samples, {late['pss']} after {marks[1]:,} (PSS; RSS "
@@ -342,29 +360,34 @@ def of_resume(corpus: Corpus, sizes: Feed) -> dict[str, Any]:
 
 
 def of_pixels(folder: Path, photographs: Sequence[Photograph], sizes: Feed) -> dict[str, Any]:
-    """Our crops against PIL's of the same boxes: one epoch of the photographs as they are."""
+    """Our crops against PIL's of the same boxes: one epoch of the photographs as they are; and at half the size, where
+    JPEGs are decoded scaled.
+    """
+    found = differences(folder / "whole", photographs, image_size=sizes.image_size)
+    half = differences(folder / "half", photographs, image_size=sizes.image_size // 2)
+    say(
+        f"pixels: {found['pixel_difference']} of 255 on average, {found['pixel_difference_max']} in the worst crop; "
+        f"{half['pixel_difference']} at half the size, {half['pixel_difference_max']} in the worst crop"
+    )
+    return found | {f"{name}_half_size": value for name, value in half.items()}
+
+
+def differences(folder: Path, photographs: Sequence[Photograph], *, image_size: int) -> dict[str, float]:
+    """Mean absolute differences of crops: their mean and the largest."""
     corpus, _ = write_photographs(
-        folder,
-        photographs,
-        kind=None,
-        samples=len(photographs),
-        tars=1,
-        image_size=sizes.image_size,
-        batch_size=1,
+        folder, photographs, kind=None, samples=len(photographs), tars=1, image_size=image_size, batch_size=1
     )
     source = our_source(corpus)
-    differences: list[float] = []
-    for fed in itertools.islice(our_feed(source, workers=0), len(photographs)):
+    found: list[float] = []
+    for fed in itertools.islice(our_feed(source, corpus, workers=0), len(photographs)):
         ((tar, index),) = fed.samples
         choose = our_choice(source, epoch=0, tar=tar, index=index)
-        plain = plain_crop(photographs[index].content, choose, size=corpus.image_size)
-        differences.append(float(np.abs(plain.astype(np.int16) - fed.images[0].numpy()).mean()))
-    found = {
-        "pixel_difference": round(statistics.mean(differences), 3),
-        "pixel_difference_max": round(max(differences), 3),
+        plain = plain_crop(photographs[index].content, choose, size=image_size)
+        found.append(float(np.abs(plain.astype(np.int16) - fed.images[0].numpy()).mean()))
+    return {
+        "pixel_difference": round(statistics.mean(found), 3),
+        "pixel_difference_max": round(max(found), 3),
     }
-    say(f"pixels: {found['pixel_difference']} of 255 on average, {found['pixel_difference_max']} in the worst crop")
-    return dict(found)
 
 
 def say(line: str) -> None:

@@ -36,7 +36,7 @@ import pyarrow as pa
 import timm
 import torch
 import tyro
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ from benchmarks.feed_corpus import DATA, Corpus, read_samples, write_labels, wri
 from benchmarks.feed_ours import our_choice, our_feed, our_source
 from benchmarks.feed_peers import plain_crop
 from benchmarks.labels import machine
-from trainer.model import normalise
+from trainer.device_images import prepare
 from vocab import wordnet
 from vocab.errors import InputError, run_cli
 from vocab.label_shards import SCHEMA
@@ -188,8 +188,8 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, options.steps))
     batches = batches_of(corpus, contents, pixels=pixels, seed=seed)
     for _ in range(options.steps):
-        images, classes = next(batches)
-        loss = nn.functional.cross_entropy(model(normalise(images)), classes)
+        images, flips, classes = next(batches)
+        loss = nn.functional.cross_entropy(model(prepare(images, flips)), classes)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -197,7 +197,7 @@ def train(
     model.eval()
     with torch.inference_mode():
         right = [
-            model(normalise(held_out.images[start : start + AT_ONCE])).argmax(1)
+            model(prepare(held_out.images[start : start + AT_ONCE], None)).argmax(1)
             == held_out.classes[start : start + AT_ONCE]
             for start in range(0, len(held_out.images), AT_ONCE)
         ]
@@ -212,11 +212,11 @@ def rate_at(step: int, steps: int) -> float:
 
 def batches_of(
     corpus: Corpus, contents: Sequence[Sequence[bytes]], *, pixels: Pixels, seed: int
-) -> Iterator[tuple[UInt8[Tensor, "batch size size 3"], Int64[Tensor, " batch"]]]:
+) -> Iterator[tuple[UInt8[Tensor, "batch size size 3"], Bool[Tensor, " batch"], Int64[Tensor, " batch"]]]:
     """The feed's batches, with its own pixels or with PIL's of the same boxes; one class an image."""
     source = our_source(corpus, seed=seed)
     total, seen = sum(map(len, contents)), 0
-    for fed in our_feed(source, workers=0):
+    for fed in our_feed(source, corpus, workers=0):
         images = fed.images
         if pixels == "plain":
             crops = []
@@ -226,7 +226,7 @@ def batches_of(
                 crops.append(plain_crop(contents[tar][index], choose, size=corpus.image_size))
             images = torch.from_numpy(np.stack(crops))
         seen += len(images)
-        yield images, fed.classes
+        yield images, fed.flips, fed.classes
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ The scripts of the family call the four functions `our_*` and nothing else of `t
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import time
@@ -19,15 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from benchmarks.feed_corpus import Corpus
 from benchmarks.feed_peers import Choose, Crop
-from trainer.batches import Feed, Source
-from trainer.images import ASPECT, CROP_TRIES, sample_rng
+from trainer.crops import BOX_DRAWS, random_box
+from trainer.data_state import from_state, to_state
+from trainer.draws import draws
+from trainer.feed import Feed, Steps
 from trainer.labels import find_shards, join
-from trainer.shards import Sample
+from trainer.reader import SAMPLE_DRAWS
+from trainer.source import Source, Tar
+from trainer.tar_cache import TarCache
+from trainer.tar_tables import TarTables
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
@@ -36,6 +41,8 @@ MEGABYTE = 1 << 20
 CHILD = """
 import json, sys, time
 from pathlib import Path
+from trainer.loader_server import start_loader_server
+start_loader_server()  # as `python -m trainer` does, before it imports torch
 from benchmarks import feed_ours
 ready = time.time()
 given = json.load(sys.stdin)
@@ -44,7 +51,7 @@ result = {call}
 print(json.dumps(result | {{"start": ready - given["started"]}}))
 """
 STOP = "feed_ours.stop_in_the_middle(corpus, marks=given['marks'], stop=given['stop'])"
-RESUME = "feed_ours.resume(corpus, state=given['state'])"
+RESUME = "feed_ours.resume(corpus, state=given['state'], workers=given['workers'])"
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Fed:
     """One batch of ours."""
 
     images: UInt8[Tensor, "batch size size 3"]
+    flips: Bool[Tensor, " batch"]
+    """which of them the device mirrors"""
     offsets: Int64[Tensor, " batch_plus_1"]
     classes: Int64[Tensor, " positives"]
     samples: list[tuple[int, int]]
@@ -61,64 +70,56 @@ class Fed:
 
 
 def our_source(corpus: Corpus, *, seed: int = 0) -> Source:
-    """The corpus as the trainer sees it."""
+    """The corpus as the trainer sees it. What is found out of its tars is kept beside them."""
     labels = LabelShards.open(corpus.labels, checksums=False)
-    shards = find_shards(labels, corpus.tars)
+    tars = [str(tar) for tar in corpus.tars]
+    shards = find_shards(labels, tars)
     return Source(
-        tars=tuple(corpus.tars),
-        shards=tuple(shards[tar] for tar in corpus.tars),
-        labels=labels,
+        tars=tuple(Tar(tar, shards[tar]) for tar in tars),
+        labels=(labels,),
         vocabulary=Vocabulary.load(corpus.vocabulary),
-        image_size=corpus.image_size,
-        batch_size=corpus.batch_size,
+        cache=TarCache(corpus.folder / "cache" / "tars", max_bytes=1 << 30),
+        tables=TarTables(corpus.folder / "cache" / "tables"),
         seed=seed,
     )
 
 
-def our_feed(source: Source, *, workers: int, state: dict[str, Any] | None = None) -> Iterator[Fed]:
+def our_feed(source: Source, corpus: Corpus, *, workers: int, state: dict[str, Any] | None = None) -> Iterator[Fed]:
     """Training batches without end; 0 workers: made in this process."""
-    feed = Feed(source, rank=0, world=1, workers=workers, state=state)
-    for batch in feed:
-        # Through JSON, as checkpoints keep it.
-        kept = json.loads(json.dumps(feed.state([feed.positions])))
-        yield Fed(batch.images, batch.offsets, batch.classes, batch.samples, kept)
+    start = from_state(state, source, teams=1) if state is not None else None
+    steps = Steps.fixed(size=corpus.image_size, batch=corpus.batch_size)
+    with Feed(source, steps, workers=workers, start=start) as feed:
+        for batch in feed:
+            # Through JSON, as checkpoints keep it.
+            kept = json.loads(json.dumps(to_state([batch.position], source, teams=1)))
+            yield Fed(batch.images, batch.flips, batch.offsets, batch.classes, batch.samples, kept)
 
 
 def our_join(source: Source, *, shard: str, keys: Sequence[str]) -> Callable[[], object]:
     """The join of one tar, ready to be timed."""
-    samples = [Sample(key, index) for index, key in enumerate(keys)]
-    return lambda: join(source.labels, source.vocabulary, shard=shard, samples=samples)
+    return lambda: join(source.labels[0], source.vocabulary, shard=shard, keys=keys)
 
 
 def our_choice(source: Source, *, epoch: int, tar: int, index: int) -> Choose:
-    """The crop that our feed takes of one sample in one epoch."""
-    # Equal to trainer.images.random_crop, which draws and crops in one.
-    rng = sample_rng(seed=source.seed, epoch=epoch, shard=source.shards[tar], index=index)
-    shares = rng.uniform(source.min_crop_area, 1, CROP_TRIES)
-    ratios = np.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1]), CROP_TRIES))
-    place = rng.uniform(size=2)
-    mirrored = source.flip and bool(rng.random() < 0.5)
+    """The crop that our feed takes of one sample in one epoch. It is mirrored on the device, not here."""
+    (row,) = draws(
+        seed=source.seed,
+        epoch=epoch,
+        shards=np.array([source.tars[tar].hash], np.uint64),
+        indices=np.array([index]),
+        count=SAMPLE_DRAWS,
+    )
 
     def choose(width: int, height: int) -> Crop:
-        at = place
-        for share, ratio in zip(shares.tolist(), ratios.tolist(), strict=True):
-            across = round(math.sqrt(share * width * height * ratio))
-            down = round(math.sqrt(share * width * height / ratio))
-            if 0 < across <= width and 0 < down <= height:
-                break
-        else:
-            across = max(1, min(width, round(height * ASPECT[1])))
-            down = max(1, min(height, round(width / ASPECT[0])))
-            at = np.array([0.5, 0.5])
-        left, top = int(at[0] * (width - across + 1)), int(at[1] * (height - down + 1))
-        return Crop((left, top, left + across, top + down), mirrored)
+        left, top, across, down = random_box(width, height, row[:BOX_DRAWS], min_area=source.min_crop_area)
+        return Crop((left, top, left + across, top + down), mirrored=False)
 
     return choose
 
 
 def stop_in_the_middle(corpus: Corpus, *, marks: Sequence[int], stop: int) -> dict[str, Any]:
     """Read `stop` samples with one worker: its megabytes at the marks, the state then, and what comes next."""
-    feed = our_feed(our_source(corpus), workers=1)
+    feed = our_feed(our_source(corpus), corpus, workers=1)
     megabytes: list[dict[str, float]] = []
     read, start = 0, time.perf_counter()
     for fed in feed:
@@ -130,13 +131,18 @@ def stop_in_the_middle(corpus: Corpus, *, marks: Sequence[int], stop: int) -> di
     return {"memory": megabytes, "rate": read / seconds, "state": fed.state, "samples": next(feed).samples}
 
 
-def resume(corpus: Corpus, *, state: dict[str, Any]) -> dict[str, Any]:
-    """Seconds to open labels and vocabulary, and from there to the first batch behind the state, with one worker."""
+def resume(corpus: Corpus, *, state: dict[str, Any], workers: int) -> dict[str, Any]:
+    """Seconds to open labels and vocabulary, and from there to the first batch behind the state."""
     start = time.perf_counter()
     source = our_source(corpus)
     opened = time.perf_counter()
-    fed = next(our_feed(source, workers=1, state=state))
+    fed = next(our_feed(source, corpus, workers=workers, state=state))
     return {"open": opened - start, "resume": time.perf_counter() - opened, "samples": fed.samples}
+
+
+def forget_tables(corpus: Corpus) -> None:
+    """As on a machine that has never read these tars."""
+    shutil.rmtree(corpus.folder / "cache", ignore_errors=True)
 
 
 def worker_memory() -> dict[str, float]:

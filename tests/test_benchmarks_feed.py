@@ -132,7 +132,7 @@ def test_made_up_labels_are_rows_of_the_format() -> None:
 
 
 def test_our_feed_gives_bytes_classes_and_a_state(corpus: Corpus) -> None:
-    epoch = list(itertools.islice(our_feed(our_source(corpus), workers=0), 5))
+    epoch = list(itertools.islice(our_feed(our_source(corpus), corpus, workers=0), 5))
     assert [tuple(fed.images.shape) for fed in epoch] == [(2, 32, 32, 3)] * 5
     assert epoch[0].images.dtype == torch.uint8
     assert sorted(sample for fed in epoch for sample in fed.samples) == [(t, i) for t in range(2) for i in range(5)]
@@ -141,20 +141,20 @@ def test_our_feed_gives_bytes_classes_and_a_state(corpus: Corpus) -> None:
 
 
 def test_our_feed_goes_on_from_a_state(corpus: Corpus) -> None:
-    whole = list(itertools.islice(our_feed(our_source(corpus), workers=0), 8))
-    rest = our_feed(our_source(corpus), workers=0, state=whole[2].state)
+    whole = list(itertools.islice(our_feed(our_source(corpus), corpus, workers=0), 8))
+    rest = our_feed(our_source(corpus), corpus, workers=0, state=whole[2].state)
     assert [fed.samples for fed in itertools.islice(rest, 5)] == [fed.samples for fed in whole[3:]]
 
 
 def test_our_choice_is_the_crop_that_our_feed_takes(corpus: Corpus) -> None:
     source = our_source(corpus)
     contents = [[members["jpg"] for members in read_samples(tar).values()] for tar in corpus.tars]
-    for number, fed in enumerate(itertools.islice(our_feed(source, workers=0), 10)):
+    for number, fed in enumerate(itertools.islice(our_feed(source, corpus, workers=0), 10)):
         for (tar, index), image in zip(fed.samples, fed.images.numpy(), strict=True):
             choose = our_choice(source, epoch=number // 5, tar=tar, index=index)
             plain = plain_crop(contents[tar][index], choose, size=32)
             # Another box or a missed flip differs by tens.
-            assert np.abs(plain.astype(np.int64) - image).mean() < 4
+            assert np.abs(plain.astype(np.int64) - image).mean() < 10
 
 
 def test_our_join_finds_every_key(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_fresh_process_stops_in_the_middle_and_another_goes_on(tmp_path: Path)
     stopped = in_fresh_process(STOP, small, marks=[8, 17], stop=40)
     assert len(stopped["memory"]) == 2
     assert all(memory["rss"] >= memory["pss"] > 0 for memory in stopped["memory"])
-    resumed = in_fresh_process(RESUME, small, state=stopped["state"])
+    resumed = in_fresh_process(RESUME, small, state=stopped["state"], workers=2)
     assert len(resumed["samples"]) == 8
     assert resumed["samples"] == stopped["samples"]
     assert min(resumed["start"], resumed["open"], resumed["resume"]) > 0
