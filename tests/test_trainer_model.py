@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
-import torch
 
 from tests.test_trainer_corpus import CAR, CAT, DOG
 from trainer.config import ModelConfig
-from trainer.model import build_model, classifier_of, normalise
+from trainer.model import build_model, classifier_of
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
@@ -55,11 +54,6 @@ def test_weights_keep_timm_s_names() -> None:
 def test_a_model_that_cannot_be_is_refused(config: ModelConfig, image_size: int, message: str) -> None:
     with pytest.raises(InputError, match=message.replace(".", r"\.")):
         build_model(config, vocabulary(5), image_size=image_size)
-
-
-def test_pixels_become_minus_one_to_one() -> None:
-    images = torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8)
-    assert normalise(images).flatten().tolist() == pytest.approx([-1.0, 1.0, -0.6])
 
 
 def test_this_checkout_s_trainer_is_tested() -> None:

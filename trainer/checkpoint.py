@@ -4,7 +4,7 @@ In: model, average, optimiser, a small JSON state. Out: a folder that exists who
 
     checkpoints/step-00001000/
       model.safetensors      ema.safetensors      optimizer.safetensors (a tensor for each weight and moment)
-      vocabulary.parquet
+      vocabulary.parquet     augment.safetensors, where augmentation is learnt
       state.json             step, data position, versions, sha256 of every file above and of the rest of itself
 
 No pickle: nothing in a checkpoint can run code.
@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from trainer.range_augment import RangeAugment
 from vocab.errors import FormatError
 from vocab.vocabulary import Vocabulary
 
@@ -43,6 +44,8 @@ class Training:
     model: nn.Module
     average: AveragedModel
     optimiser: torch.optim.Optimizer
+    augment: RangeAugment | None = None
+    """augmentation that is learnt with the weights"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def save(run: Path, training: Training, vocabulary: Vocabulary, *, step: int, st
         save_file(_plain(training.model.state_dict()), work / "model.safetensors")
         save_file(_plain(training.average.module.state_dict()), work / "ema.safetensors")
         save_file(_plain(dict(_moments(training))), work / "optimizer.safetensors")
+        if training.augment is not None:
+            save_file(_plain(training.augment.state_dict()), work / "augment.safetensors")
         vocabulary.save(work / "vocabulary.parquet")
         names = sorted(path.name for path in work.iterdir())
         body = state | {
@@ -128,6 +133,8 @@ def restore(checkpoint: Checkpoint, training: Training, device: torch.device) ->
     training.model.load_state_dict(load["model"])
     training.average.module.load_state_dict(load["ema"])
     training.average.n_averaged.fill_(checkpoint.state["averaged"])
+    if training.augment is not None:
+        training.augment.load_state_dict(load_file(checkpoint.path / "augment.safetensors"))
     moments: dict[int, dict[str, Tensor]] = {}
     places = {name: place for place, (name, _) in enumerate(_parameters(training))}
     for name, tensor in load["optimizer"].items():
@@ -140,6 +147,8 @@ def restore(checkpoint: Checkpoint, training: Training, device: torch.device) ->
 def _parameters(training: Training) -> Iterator[tuple[str, nn.Parameter]]:
     """Name and parameter in the order in which the optimiser numbers them."""
     names = {id(parameter): name for name, parameter in training.model.named_parameters()}
+    if training.augment is not None:
+        names |= {id(parameter): f"augment.{name}" for name, parameter in training.augment.named_parameters()}
     for group in training.optimiser.param_groups:
         for parameter in group["params"]:
             yield names[id(parameter)], parameter

@@ -6,7 +6,6 @@ however many ranks and workers took part.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -15,10 +14,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from trainer.batches import Feed, Skipped, Source
+from trainer.batch import Skipped
+from trainer.device_images import prepare
 from trainer.distributed import Place, gather_on_main
+from trainer.feed import Feed, Steps
+from trainer.loaders import Loaders
 from trainer.metrics import Report, report
-from trainer.model import normalise
+from trainer.source import Source
 from vocab.errors import InputError
 
 
@@ -43,6 +45,17 @@ class Evaluation:
         return labelled
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How held-out images are loaded."""
+
+    size: int
+    batch: int
+    """images at a time, per rank"""
+    workers: int = 0
+    loaders: Loaders = "processes"
+
+
 @dataclass
 class _Part:
     """What one rank saw."""
@@ -55,13 +68,13 @@ class _Part:
 
 
 def evaluate(
-    model: nn.Module, source: Source, place: Place, *, workers: int, limit: int, bfloat16: bool
+    model: nn.Module, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool
 ) -> Evaluation | None:
-    """Score `limit` held-out images, the first ones of each rank's share; None on ranks other than the main one.
+    """Score the first `limit` held-out images; None on ranks other than the main one.
 
     Raises InputError on the main rank if no image could be scored.
     """
-    part = _score(model, source, place, workers=workers, limit=-(-limit // place.world), bfloat16=bfloat16)
+    part = _score(model, source, place, loading=loading, limit=limit, bfloat16=bfloat16)
     parts: list[_Part] = gather_on_main(part, place)
     if not place.main:
         return None
@@ -96,23 +109,30 @@ def evaluate(
 
 
 @torch.no_grad()
-def _score(model: nn.Module, source: Source, place: Place, *, workers: int, limit: int, bfloat16: bool) -> _Part:
+def _score(model: nn.Module, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool) -> _Part:
     part = _Part([], torch.empty(0), [], Counter(), [])
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
     was_training = model.training
     model.eval()
-    for batch in Feed(source, rank=place.rank, world=place.world, workers=workers):
-        part.account.update(batch.account)
-        part.skipped += batch.skipped
-        if len(batch.images) == 0:
-            continue
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
-            logits.append(model(normalise(batch.images.to(place.device))).float().cpu())
-        part.samples += batch.samples
-        ends = batch.offsets.tolist()
-        part.classes += [batch.classes[a:b].tolist() for a, b in itertools.pairwise(ends)]
-        if len(part.samples) >= limit:
-            break
+    steps = Steps.fixed(size=loading.size, batch=loading.batch * place.world)
+    seen = 0
+    with Feed(
+        source, steps, rank=place.rank, world=place.world, workers=loading.workers, loaders=loading.loaders
+    ) as feed:
+        for batch in feed:
+            part.account.update(batch.account)
+            part.skipped += batch.skipped
+            scored = torch.nonzero(batch.weights > 0)[:, 0].tolist()
+            if scored:
+                with torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
+                    pixels = batch.images[scored].to(place.device)
+                    logits.append(model(prepare(pixels, None)).float().cpu())
+            part.samples += [batch.samples[image] for image in scored]
+            part.classes += [batch.classes[batch.ends[image] : batch.ends[image + 1]].tolist() for image in scored]
+            # All ranks stop after the same step, and nobody needs to ask the others.
+            seen += steps.at(0).batch
+            if seen >= limit:
+                break
     model.train(was_training)
     part.logits = torch.cat(logits)
     return part

@@ -8,15 +8,18 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from trainer.batches import Source
 from trainer.evaluation import Evaluation
 from trainer.images import decode
-from trainer.shards import Sample, index_tar, read_member
+from trainer.source import Source, path_of
+from trainer.tar_index import IMAGE_EXTENSIONS, members_of
+from vocab.tars import Member
 
 THUMBNAIL = 256
 MAX_CAPTION_BYTES = 1 << 20
@@ -50,45 +53,62 @@ def pictures(source: Source, result: Evaluation, *, count: int, predictions: int
     """`count` labelled held-out images, evenly spaced over the evaluation, whatever the model makes of them."""
     labelled = [image for image in range(len(result.samples)) if result.classes_of(image)]
     places = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
-    indices: dict[int, list[Sample]] = {}
-    shown: list[Picture] = []
-    for image in (labelled[place] for place in places):
-        tar, index = result.samples[image]
-        if tar not in indices:
-            indices[tar] = index_tar(source.tars[tar], max_member_bytes=source.max_member_bytes)
-        shown.append(_picture(source, result, image, tar, indices[tar][index], predictions))
-    return shown
+    images = [labelled[place] for place in places]
+    shown: dict[int, Picture] = {}
+    for tar in {result.samples[image][0] for image in images}:
+        own = [image for image in images if result.samples[image][0] == tar]
+        file, table = source.open_tar(tar)
+        with file:
+            members = members_of(path_of(file), [result.samples[image][1] for image in own])
+            keys = dict(zip(table.indices.tolist(), table.keys, strict=True))
+            for image in own:
+                index = result.samples[image][1]
+                key = f"{source.tars[tar].shard}/{keys[index]}"
+                shown[image] = _picture(source, result, image, key, file, members[index], predictions)
+    return [shown[image] for image in images]
 
 
-def _picture(source: Source, result: Evaluation, image: int, tar: int, sample: Sample, predictions: int) -> Picture:
+def _picture(
+    source: Source,
+    result: Evaluation,
+    image: int,
+    key: str,
+    tar: BinaryIO,
+    members: Mapping[str, Member],
+    predictions: int,
+) -> Picture:
     names, classes = source.vocabulary.names, result.classes_of(image)
     probability, best = result.logits[image].sigmoid().topk(min(predictions, len(names)))
     pairs = zip(probability.tolist(), best.tolist(), strict=True)
+    pixels = next(members[name] for name in IMAGE_EXTENSIONS if name in members)
     return Picture(
-        key=f"{source.shards[tar]}/{sample.key}",
-        jpeg=_thumbnail(source, tar, sample),
-        caption=_caption(source, tar, sample),
+        key=key,
+        jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=source.max_pixels)),
+        caption=_caption(tar, members),
         labelled=[names[label] for label in classes],
         predicted=[Guess(names[label], share, label in classes) for share, label in pairs],
     )
 
 
-def _thumbnail(source: Source, tar: int, sample: Sample) -> str:
-    assert sample.image is not None  # it was scored
-    image = decode(read_member(source.tars[tar], sample.image), max_pixels=source.max_pixels)
+def _thumbnail(image: Image.Image) -> str:
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _caption(source: Source, tar: int, sample: Sample) -> str:
+def _read(tar: BinaryIO, member: Member) -> bytes:
+    tar.seek(member.offset)
+    return tar.read(member.size)
+
+
+def _caption(tar: BinaryIO, members: Mapping[str, Member]) -> str:
     """The .txt member, else "caption" of the .json member, else nothing; shortened."""
-    member = sample.members.get("txt") or sample.members.get("json")
+    member = members.get("txt") or members.get("json")
     if member is None or member.size > MAX_CAPTION_BYTES:
         return ""
-    text = read_member(source.tars[tar], member).decode("utf-8", "replace")
-    if "txt" not in sample.members:
+    text = _read(tar, member).decode("utf-8", "replace")
+    if "txt" not in members:
         try:
             record = json.loads(text)
         except (ValueError, RecursionError):

@@ -1,18 +1,21 @@
 """What a run reads: training and held-out tars, their labels, the vocabulary; found to fit before any step is taken.
 
-In: a `PretrainConfig`. Out: `Inputs`, two sources of batches.
+In: a `DataConfig`. Out: `Inputs`, a source to train on and one to evaluate on.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.batches import Source
-from trainer.config import PretrainConfig
-from trainer.distributed import Place
+from trainer.config import DataConfig
 from trainer.labels import check_matched, check_vocabulary, find_shards
-from trainer.shards import epoch_groups, list_tars
+from trainer.source import Source, Tar, weights_of
+from trainer.tar_cache import TarCache
+from trainer.tar_places import label_path, list_tars
+from trainer.tar_tables import TarTables
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
@@ -27,60 +30,81 @@ class Inputs:
     held_out: Source
 
 
-def open_inputs(config: PretrainConfig, place: Place) -> Inputs:
+@dataclass(frozen=True)
+class Corpus:
+    """Tars of one of `--images`, and the labels that belong to them."""
+
+    tars: tuple[str, ...]
+    labels: str
+
+
+def open_inputs(data: DataConfig, *, seed: int, checksums: bool = True) -> Inputs:
     """Open and check everything, the join of the first tars included.
 
-    Raises FormatError for labels or a vocabulary that are not whole, MismatchError for labels of other images or a
-    vocabulary of other labels, InputError for tars that are not there or not enough.
+    `checksums`: read all labels once; enough in one process of a run. Raises FormatError for labels or a vocabulary
+    that are not whole, MismatchError for labels of other images or a vocabulary of other labels, InputError for tars
+    that are not there or not enough.
     """
-    data = config.data
-    train_tars, held_out_tars = split_tars(config)
-    # Checksums read every byte of the labels: once for the run is enough.
-    labels = LabelShards.open(data.labels, checksums=place.main)
-    held_out_labels = LabelShards.open(data.eval_labels, checksums=place.main) if data.eval_labels else labels
+    train, held_out = split_corpora(data)
     vocabulary = Vocabulary.load(data.vocabulary)
-    check_vocabulary(labels, vocabulary, allow_foreign=data.allow_foreign_vocabulary)
-    shards = find_shards(labels, train_tars)
-    held_out_shards = find_shards(held_out_labels, held_out_tars)
-    train = Source(
-        tars=tuple(train_tars),
-        shards=tuple(shards[tar] for tar in train_tars),
-        labels=labels,
+    labels = {
+        place: LabelShards.open(place, checksums=checksums)
+        for place in dict.fromkeys(corpus.labels for corpus in (*train, *held_out))
+    }
+    for corpus in train:
+        check_vocabulary(labels[corpus.labels], vocabulary, allow_foreign=data.allow_foreign_vocabulary)
+    source = open_source(train, labels, vocabulary, data, seed=seed)
+    evaluated = replace(
+        open_source(held_out, labels, vocabulary, data, seed=seed), train=False, pools=(), weights=(1.0,)
+    )
+    for each in (source, evaluated):
+        check_first_tars(each, data)
+    return Inputs(vocabulary, source, evaluated)
+
+
+def open_source(
+    corpora: Sequence[Corpus], labels: dict[str, LabelShards], vocabulary: Vocabulary, data: DataConfig, *, seed: int
+) -> Source:
+    """The tars of some corpora as one source, a pool of each where they have weights."""
+    places = list(dict.fromkeys(corpus.labels for corpus in corpora))
+    tars: list[Tar] = []
+    pools: list[tuple[int, ...]] = []
+    for corpus in corpora:
+        shards = find_shards(labels[corpus.labels], [label_path(tar) for tar in corpus.tars])
+        pools.append(tuple(range(len(tars), len(tars) + len(corpus.tars))))
+        tars += [Tar(tar, shards[label_path(tar)], places.index(corpus.labels)) for tar in corpus.tars]
+    _refuse_shared_shards(tars, places)
+    cache = cache_folder(data)
+    return Source(
+        tars=tuple(tars),
+        labels=tuple(labels[place] for place in places),
         vocabulary=vocabulary,
-        image_size=data.image_size,
-        batch_size=data.batch_size // place.world,
-        seed=config.run.seed,
+        cache=TarCache(cache / "tars", max_bytes=int(data.cache_gb * 1e9), allow_pipe=data.allow_pipe),
+        tables=TarTables(cache / "tables"),
+        pools=tuple(pools) if data.source_weights else (),
+        weights=weights_of(data.source_weights, len(pools)) if data.source_weights else (1.0,),
+        seed=seed,
         min_crop_area=data.min_crop_area,
         flip=data.flip,
         eval_crop=data.eval_crop,
         unlabelled=data.unlabelled,
+        unlabelled_weight=data.unlabelled_weight,
         shuffle_shards=data.shuffle_shards,
         max_pixels=data.max_pixels,
         max_member_bytes=data.max_member_bytes,
         max_bad_share=data.max_bad_share,
     )
-    held_out = replace(
-        train,
-        tars=tuple(held_out_tars),
-        shards=tuple(held_out_shards[tar] for tar in held_out_tars),
-        labels=held_out_labels,
-        batch_size=max(1, train.batch_size // config.optim.accumulate),
-        train=False,
-    )
-    first = epoch_groups(len(train_tars), seed=config.run.seed, epoch=0, size=data.shuffle_shards)[0]
-    for source, tars in [(train, first), (held_out, [0])]:
-        joined = dict(zip((source.tars[tar] for tar in tars), source.read_group(tars).joined, strict=True))
-        check_matched(joined, place=source.labels.place, max_unmatched_share=data.max_unmatched_share)
-    return Inputs(vocabulary, train, held_out)
 
 
-def split_tars(config: PretrainConfig) -> tuple[list[Path], list[Path]]:
-    """Training and held-out tars. Raises InputError if nothing is left to train on, or a tar is on both sides."""
-    data = config.data
-    tars = list_tars(data.images)
+def split_corpora(data: DataConfig) -> tuple[list[Corpus], list[Corpus]]:
+    """Training and held-out tars; none of the latter without `holdout_shards`.
+
+    Raises InputError if nothing is left to train on, or a tar is on both sides.
+    """
+    corpora = [_list(pattern, data.labels, data) for pattern in data.images]
     if data.eval_images:
-        held_out = list_tars(data.eval_images)
-        shared = {tar.resolve() for tar in tars} & {tar.resolve() for tar in held_out}
+        held_out = [_list(pattern, data.eval_labels or data.labels, data) for pattern in data.eval_images]
+        shared = {tar for corpus in corpora for tar in corpus.tars} & {tar for part in held_out for tar in part.tars}
         if shared:
             raise InputError(
                 "--eval-images",
@@ -88,12 +112,73 @@ def split_tars(config: PretrainConfig) -> tuple[list[Path], list[Path]]:
                 wanted="tars that are not trained on",
                 remedy="Leave it out of one of the two.",
             )
-        return tars, held_out
-    if len(tars) <= data.holdout_shards:
+        return corpora, held_out
+    if not data.source_weights and len({corpus.labels for corpus in corpora}) == 1:
+        # Patterns of one data set: what is held out comes from the end of all of them together.
+        everything = sorted({tar for corpus in corpora for tar in corpus.tars})
+        corpora = [Corpus(tuple(everything), corpora[0].labels)]
+    if data.holdout_shards == 0:
+        return corpora, []
+    for pattern, corpus in zip(data.images, corpora, strict=False):
+        if len(corpus.tars) <= data.holdout_shards:
+            raise InputError(
+                "--holdout-shards",
+                found=f"{data.holdout_shards} of {len(corpus.tars)} tars of {pattern}",
+                wanted="at least one tar left to train on",
+                remedy="Lower --holdout-shards, name more --images, or give --eval-images.",
+            )
+    return (
+        [replace(corpus, tars=corpus.tars[: -data.holdout_shards]) for corpus in corpora],
+        [replace(corpus, tars=corpus.tars[-data.holdout_shards :]) for corpus in corpora],
+    )
+
+
+def check_first_tars(source: Source, data: DataConfig) -> None:
+    """Raise MismatchError if most samples of the first tars to be read have no row in their labels."""
+    for pool, order in enumerate(source.orders):
+        tars = [source.pool_tars[pool][tar] for tar in order.tars_of(0)]
+        for labels in {source.tars[tar].labels for tar in tars}:
+            accounts = {
+                source.tars[tar].place: _account(source, tar) for tar in tars if source.tars[tar].labels == labels
+            }
+            check_matched(accounts, place=source.labels[labels].place, max_unmatched_share=data.max_unmatched_share)
+
+
+def _account(source: Source, tar: int) -> dict[str, int]:
+    file, table = source.open_tar(tar)
+    file.close()
+    return table.account
+
+
+def cache_folder(data: DataConfig) -> Path:
+    """Where processes of this machine share what they fetched and found out."""
+    if data.cache is not None:
+        return data.cache
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "open-catlip"
+
+
+def _list(pattern: str, labels: str, data: DataConfig) -> Corpus:
+    """One of `--images`: "IMAGES" with the labels of all, or "IMAGES::LABELS"."""
+    images, _, own = pattern.partition("::")
+    if not (own or labels):
         raise InputError(
-            "--holdout-shards",
-            found=f"{data.holdout_shards} of {len(tars)} tars",
-            wanted="at least one tar left to train on",
-            remedy="Lower --holdout-shards, name more --images, or give --eval-images.",
+            "--images",
+            found=f"{pattern} without labels",
+            wanted="IMAGES::LABELS, or --labels",
+            remedy="Name the label shards of these images.",
         )
-    return tars[: -data.holdout_shards], tars[-data.holdout_shards :]
+    return Corpus(tuple(list_tars([images], allow_pipe=data.allow_pipe)), own or labels)
+
+
+def _refuse_shared_shards(tars: Sequence[Tar], places: Sequence[str]) -> None:
+    """Raise InputError if two tars have the same labels: their samples would be told apart by nothing."""
+    owners: dict[tuple[int, str], str] = {}
+    for tar in tars:
+        other = owners.setdefault((tar.labels, tar.shard), tar.place)
+        if other != tar.place:
+            raise InputError(
+                tar.place,
+                found=f"shard {tar.shard!r} of {places[tar.labels]}, which {other} has as well",
+                wanted="one tar for each shard",
+                remedy="Name each tar in one of --images alone.",
+            )

@@ -8,21 +8,19 @@ from __future__ import annotations
 import numpy as np
 import timm
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.config import ModelConfig
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
-# Mean and standard deviation of a channel: pixels to [-1, 1], as timm's augreg transformers have it.
-MEAN, STD = 127.5, 127.5
 
-
-def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
+def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int, one_size: bool = True) -> nn.Module:
     """A model with random weights, and the vocabulary's frequencies as the classifier's first guess.
 
-    Raises InputError for an architecture that timm lacks, or options that it cannot have.
+    `image_size`: the size that position embeddings are made for; without `one_size` others are taken too, and the
+    embeddings are interpolated at each step. Raises InputError for an architecture that timm lacks, or options that it
+    cannot have.
     """
     if not timm.is_model(config.model):
         near = timm.list_models(f"{config.model.split('_')[0]}*patch*")[:5]
@@ -34,6 +32,8 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int)
         )
     sizes = {name: getattr(config, name) for name in ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")}
     given = {name: value for name, value in sizes.items() if value is not None}
+    if not one_size:
+        given["dynamic_img_size"] = True
     try:
         model: nn.Module = timm.create_model(
             config.model,
@@ -78,9 +78,10 @@ def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:
         classifier.bias.copy_(torch.from_numpy(np.log(share / (1 - share))))
 
 
-def normalise(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
-    """Pixels as the model takes them, made on the device that will use them."""
-    return (images.permute(0, 3, 1, 2).float() - MEAN) / STD
+def patch_of(model: nn.Module) -> int:
+    """Side of the model's patches, pixels; 1 where it has none."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    return int(patch[0]) if isinstance(patch, tuple) else 1
 
 
 def _check_patches(model: nn.Module, image_size: int) -> None:

@@ -5,6 +5,7 @@ In: a model and an `OptimConfig`. Out: an optimiser, `learning_rate(step)`, an a
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -17,11 +18,15 @@ from trainer.config import OptimConfig
 NOT_DECAYED = ("pos_embed", "cls_token", "reg_token", "dist_token")
 
 
-def optimiser_of(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, none on norms, biases, position and class tokens."""
+def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: nn.Module | None = None) -> torch.optim.AdamW:
+    """AdamW; weight decay on matrices only, none on norms, biases, position and class tokens.
+
+    `augment`: learnt augmentation that trains with the model; its parameters have one dimension.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
+    augmentation = augment.named_parameters() if augment is not None else ()
+    for name, parameter in itertools.chain(model.named_parameters(), augmentation):
         if parameter.requires_grad:
             alone = parameter.ndim <= 1 or name.rpartition(".")[2] in NOT_DECAYED
             (free if alone else decayed).append(parameter)

@@ -14,12 +14,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.batches import Source
 from trainer.config import PretrainConfig
 from trainer.evaluation import Evaluation
 from trainer.gallery import Picture, pictures
 from trainer.log import FILE as LOG_FILE
 from trainer.log import read_log
+from trainer.source import Source
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 

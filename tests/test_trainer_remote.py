@@ -1,0 +1,91 @@
+"""A run over tars in an object store: a real S3 server on the loopback, the cache, loaders as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.test_trainer_corpus import Corpus, make_corpus
+from tests.test_trainer_pretrain import command, losses
+from trainer.pretrain import pretrain
+
+pytest.importorskip("moto", reason="moto is not installed")
+boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def store(corpus: Corpus) -> Iterator[dict[str, str]]:
+    """The environment in which s3://images/train/*.tar are the corpus's tars."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    access = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    client = boto3.client(
+        "s3",
+        endpoint_url=access["AWS_ENDPOINT_URL"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
+    )
+    client.create_bucket(Bucket="images")
+    for tar in sorted(corpus.images.glob("*.tar")):
+        client.upload_file(str(tar), "images", f"train/{tar.name}")
+    client.close()
+    yield access
+    server.stop()
+
+
+def test_a_run_over_an_object_store_is_the_run_over_local_files(
+    corpus: Corpus, store: dict[str, str], tmp_path: Path
+) -> None:
+    pretrain(corpus.config(tmp_path / "local"))
+    # The cache holds three of the four small tars at most.
+    limit = 3 * (corpus.images / "00000.tar").stat().st_size / 1e9
+    remote = corpus.config(
+        tmp_path / "remote", images=("s3://images/train/*.tar",), workers=2, cache=tmp_path / "cache", cache_gb=limit
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *command(remote)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | store,
+    )
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "remote") == pytest.approx(losses(tmp_path / "local"), rel=1e-4)
+    results = json.loads((tmp_path / "remote" / "results.json").read_text())
+    assert results["training_account"]["samples"] == 48
+    held = sum(path.stat().st_size for path in (tmp_path / "cache" / "tars").rglob("*.tar*"))
+    assert 0 < held <= limit * 1e9
+
+
+def test_a_bucket_without_the_tar_is_named(corpus: Corpus, store: dict[str, str], tmp_path: Path) -> None:
+    config = corpus.config(tmp_path / "run", images=("s3://images/gone/{00000..00003}.tar",), cache=tmp_path / "cache")
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *command(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | store,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: s3://images/gone/0000")
+    assert done.stderr.count("\n") == 1
