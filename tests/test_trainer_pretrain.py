@@ -157,6 +157,98 @@ def test_two_processes_give_the_curve_of_one(corpus: Corpus, tmp_path: Path) -> 
     assert pair["training_account"]["samples"] == alone["training_account"]["samples"] == 32
 
 
+def test_two_killed_processes_are_continued_by_three(corpus: Corpus, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"drop_path": 0.0, "batch_size": 12, "steps": 30, "checkpoint_every": 5, "workers": 1}
+    config = corpus.config(tmp_path / "run", **options)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "-m", "--nproc-per-node"]
+    first = [*torchrun, "2", "trainer", *command(config)]
+    with subprocess.Popen(first, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoints" / "step-00000010").is_dir():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+    taken = len(losses(tmp_path / "run"))
+    assert 10 <= taken < 30
+    second = [*torchrun, "3", "trainer", *command(config)]
+    done = subprocess.run(second, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pretrain(corpus.config(tmp_path / "alone", **options))
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-2)
+    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "alone")]
+    assert [result["training_account"] for result in results] == [results[1]["training_account"]] * 2
+    assert results[0]["training_account"]["samples"] == results[0]["images_seen"] == 360
+
+
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    config = corpus.config(tmp_path / "run", steps=4000, workers=2, checkpoint_every=4000)
+    words = [sys.executable, "-m", "trainer", *command(config)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "metrics.jsonl").exists() or len(losses(tmp_path / "run")) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in said
+    assert "the same command continues from here" in said
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("start", ["corenet", "narrow"])
+def test_learnt_augmentation_trains_and_resumes_to_the_bit(
+    corpus: Corpus, tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"range_augment": start}
+    assert pretrain(corpus.config(tmp_path / "whole", **options))
+    first, last = (
+        load_file(tmp_path / "whole" / "checkpoints" / f"step-0000000{step}" / "augment.safetensors") for step in (4, 6)
+    )
+    assert first.keys() == {"low", "high"}
+    assert not torch.equal(first["high"], last["high"])
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "step-00000006")
+    assert pretrain(corpus.config(tmp_path / "again", **options))
+    assert losses(tmp_path / "again") == losses(tmp_path / "whole")
+    assert same_weights(tmp_path / "again", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "images"),
+    [
+        # Half of the steps at 8 pixels, then 16.
+        ({"resolution": "schedule", "resolution_schedule": "0:8,0.5:16"}, 48),
+        # 8, 16 or 24 pixels; 32, 8 or 4 images.
+        ({"resolution": "variable", "resolution_sizes": (8, 24, 8)}, None),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resolutions_change_from_step_to_step(
+    corpus: Corpus, tmp_path: Path, options: dict[str, Any], images: int | None, workers: int
+) -> None:
+    seen: list[tuple[int, int]] = []
+    config = corpus.config(tmp_path / "run", workers=workers, **options)
+    whole = Run.take_step
+
+    def noting(self: Run, batch: Batch) -> None:
+        seen.append((batch.images.shape[1], len(batch)))
+        whole(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "take_step", noting)
+        assert pretrain(config)
+    if images is not None:
+        assert [size for size, _ in seen] == [8, 8, 8, 16, 16, 16]
+    else:
+        assert {(8, 32): 1, (16, 8): 1, (24, 4): 1}.keys() >= set(seen)
+        assert len(set(seen)) > 1
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["images_seen"] == sum(count for _, count in seen) == results["training_account"]["samples"]
+
+
 def test_accumulated_parts_equal_the_whole_batch(corpus: Corpus, tmp_path: Path) -> None:
     for parts in (1, 4):
         pretrain(corpus.config(tmp_path / f"{parts}", accumulate=parts, drop_path=0.0))
