@@ -144,7 +144,7 @@ def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int) -
 
     `choose` gets the width and height that `decode` would give, and may be asked twice for one image. What is cut is
     the box of `trainer.crops.on_grid`. The result equals a bilinear `resize` of PIL's crop of `decode(content)`, but
-    that JPEGs are decoded at 1/step of their size and with unsmoothed chroma. Raises BadImage as `decode` does.
+    that JPEGs are decoded at 1/step of their size. Raises BadImage as `decode` does.
     """
     if _jpeg_into(content, out, choose, max_pixels):
         return
@@ -171,7 +171,6 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
         image = simplejpeg.decode_jpeg(
             content,
             "RGB",
-            fastupsample=True,
             min_height=down,
             min_width=across,
             min_factor=step,
