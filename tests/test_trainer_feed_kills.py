@@ -64,8 +64,14 @@ def kill_a_loader(run: Path, process: subprocess.Popen[str]) -> None:
 
 
 def kill_a_rank(run: Path, process: subprocess.Popen[str]) -> None:
-    os.kill(pids(run, 1)["rank"], signal.SIGKILL)
+    dead = pids(run, 1)
+    os.kill(dead["rank"], signal.SIGKILL)
     process.communicate()
+    # Its loaders end with it.
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in dead["loaders"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def kill_everything(run: Path, process: subprocess.Popen[str]) -> None:

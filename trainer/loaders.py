@@ -41,6 +41,8 @@ Loaders = Literal["processes", "threads"]
 # So often may a loader die at one step.
 MAX_DEATHS = 3
 GO = b"go"
+# For all loaders together, to finish what they are at when a feed is closed.
+PATIENCE_SECONDS = 1.0
 
 
 class Crew:
@@ -153,10 +155,12 @@ class Crew:
         """End all loaders: without a link they stop at their next message."""
         for link in self._links:
             link.close()
+        deadline = time.monotonic() + PATIENCE_SECONDS
         for runner in self._runners:
             if isinstance(runner, ForkServerProcess):
-                runner.join(timeout=1)
+                runner.join(timeout=max(0.0, deadline - time.monotonic()))
                 if runner.is_alive():
+                    # It may be in the middle of a download. Nothing that it does now is of use.
                     runner.kill()
             runner.join()
         self._ring.close()

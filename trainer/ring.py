@@ -70,6 +70,7 @@ class Ring:
     def close(self) -> None:
         """Give the memory back once no array looks at it any more."""
         if self._pinned:
+            torch.cuda.synchronize()  # a copy may be under way
             torch.cuda.cudart().cudaHostUnregister(self._pinned)  # type: ignore[no-untyped-call]
             self._pinned = 0
         if self._descriptor >= 0:
