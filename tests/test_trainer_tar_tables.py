@@ -26,7 +26,8 @@ from trainer import tar_tables
 from trainer.tar_index import FAULTS, NoTarError, index_tar
 from trainer.tar_tables import TarTable, TarTables, make_table
 from vocab.errors import FormatError, InputError
-from vocab.label_shards import LabelShards, write_label_shards
+from vocab.label_shards import LabelShards
+from vocab.label_writing import write_label_shards
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, CAR = 2084071, 2121620, 2958343
