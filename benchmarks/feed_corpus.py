@@ -27,7 +27,8 @@ from PIL import Image
 
 from vocab import labeler, wordnet
 from vocab.errors import InputError
-from vocab.label_shards import SCHEMA, LabelShards, write_label_shards
+from vocab.label_shards import SCHEMA, LabelShards
+from vocab.label_writing import write_label_shards
 from vocab.tars import BLOCK, split_name
 from vocab.vocabulary import Vocabulary
 

@@ -25,15 +25,8 @@ from pipeline.label_join import join_by_id, labels_by_id, refuse_contradictions
 from pipeline.label_reading import escaped_glob
 from pipeline.session import spark_session
 from vocab.errors import FormatError, MismatchError
-from vocab.label_shards import (
-    COUNTS,
-    REJECTS,
-    LabelShards,
-    describe_file,
-    refuse_used_directory,
-    write_counts,
-    write_manifest,
-)
+from vocab.label_shards import COUNTS, REJECTS, LabelShards
+from vocab.label_writing import describe_file, refuse_used_directory, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
 from vocab.storage import filesystem_of, sha256_of
 

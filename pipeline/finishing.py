@@ -18,15 +18,8 @@ from pipeline.job import Plan
 from pipeline.runs import Run
 from pipeline.task import JOB, Done, add_counts
 from vocab.errors import FormatError, InputError
-from vocab.label_shards import (
-    COUNTS,
-    REJECTS,
-    REJECTS_SCHEMA,
-    ROW_GROUP_ROWS,
-    describe_file,
-    write_counts,
-    write_manifest,
-)
+from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA
+from vocab.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, Manifest
 from vocab.storage import filesystem_of, write_whole
 

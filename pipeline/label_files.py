@@ -15,7 +15,8 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 
 from vocab.errors import InputError
-from vocab.label_shards import REJECTS, REJECTS_SCHEMA, ROW_GROUP_ROWS, SCHEMA, describe_file
+from vocab.label_shards import REJECTS, REJECTS_SCHEMA, SCHEMA
+from vocab.label_writing import ROW_GROUP_ROWS, describe_file
 from vocab.manifest import LabelFile
 from vocab.storage import write_whole
 

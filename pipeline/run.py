@@ -38,7 +38,7 @@ from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
 from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
-from vocab.label_shards import refuse_used_directory
+from vocab.label_writing import refuse_used_directory
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.manifest import Manifest
 from vocab.storage import filesystem_of

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vocab.errors import InputError
-from vocab.label_shards import ROW_GROUP_ROWS
+from vocab.label_writing import ROW_GROUP_ROWS
 from vocab.manifest import LabelFile
 from vocab.storage import write_whole
 

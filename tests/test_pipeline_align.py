@@ -22,7 +22,8 @@ from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import REJECTS_SCHEMA, LabelShards, write_label_shards
+from vocab.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.label_writing import write_label_shards
 from vocab.manifest import Manifest
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520

@@ -19,7 +19,8 @@ from pipeline.tar_samples import walk_samples
 from pipeline.terminal import harmless, table
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import REJECTS_SCHEMA, LabelShards, write_label_shards
+from vocab.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.label_writing import write_label_shards
 
 DOG, CAT = 2084071, 2121620
 

@@ -20,7 +20,8 @@ from tests.test_pipeline_tally import CAT, COUCH, DOG, PERSON
 from tests.test_rooms import import_without
 from vocab import labeler
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
-from vocab.label_shards import REJECTS_SCHEMA, LabelShards, write_label_shards, write_manifest
+from vocab.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.label_writing import write_label_shards, write_manifest
 from vocab.manifest import InputFile
 
 EVIL = '<script>document.title="ran";console.error("ran")</script>'

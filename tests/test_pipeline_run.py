@@ -18,7 +18,8 @@ from pipeline.config import Label, Prune
 from pipeline.prune import choose, preview, prune
 from pipeline.run import label_captions
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import LabelShards, write_label_shards
+from vocab.label_shards import LabelShards
+from vocab.label_writing import write_label_shards
 from vocab.manifest import Manifest
 from vocab.vocabulary import Vocabulary
 

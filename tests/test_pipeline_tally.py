@@ -16,15 +16,8 @@ from hypothesis import strategies as st
 from pipeline.tally import best_ranks, tally_of
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError
-from vocab.label_shards import (
-    COUNTS_SCHEMA,
-    REJECTS_SCHEMA,
-    LabelShards,
-    describe_file,
-    write_counts,
-    write_label_shards,
-    write_manifest,
-)
+from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, LabelShards
+from vocab.label_writing import describe_file, write_counts, write_label_shards, write_manifest
 
 DOG, CAT, COUCH, PERSON = 2084071, 2121620, 4256520, 7846
 ROWS = label_table(

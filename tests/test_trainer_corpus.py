@@ -19,7 +19,8 @@ from trainer.source import Source, Tar
 from trainer.tar_cache import TarCache
 from trainer.tar_places import list_tars
 from trainer.tar_tables import TarTables
-from vocab.label_shards import LabelShards, write_label_shards
+from vocab.label_shards import LabelShards
+from vocab.label_writing import write_label_shards
 from vocab.tars import split_name
 from vocab.vocabulary import Vocabulary
 

@@ -1,4 +1,4 @@
-"""The label-shard format: what is written is what is read, and what is wrong is refused."""
+"""Reading label shards: no more than is asked for is read, and what is wrong is refused."""
 
 from __future__ import annotations
 
@@ -11,20 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.conftest import label_table
-from vocab import label_shards
-from vocab.errors import FormatError, InputError, OutputExistsError
-from vocab.label_shards import (
-    COUNTS,
-    REJECTS_SCHEMA,
-    LabelShards,
-    describe_file,
-    refuse_used_directory,
-    write_label_shards,
-)
+from vocab import label_writing
+from vocab.errors import FormatError
+from vocab.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.label_writing import write_label_shards
 from vocab.manifest import FORMAT_VERSION, InputFile, Manifest
 
 ROWS = label_table(("00001", "b", [2084071]), ("00000", "a", []), ("00000", "c", [2084071, 2121620]))
@@ -44,11 +36,6 @@ def labels(tmp_path: Path) -> Path:
 def change_manifest(labels: Path, **changes: object) -> None:
     manifest = json.loads((labels / "manifest.json").read_text())
     (labels / "manifest.json").write_text(json.dumps(manifest | changes))
-
-
-def test_the_directory_holds_exactly_what_the_format_names(labels: Path) -> None:
-    names = sorted(path.name for path in labels.iterdir())
-    assert names == ["counts.parquet", "manifest.json", "part-00000.parquet", "part-00001.parquet", "rejects.parquet"]
 
 
 def test_rows_come_back_sorted_by_shard_and_key(labels: Path) -> None:
@@ -100,7 +87,7 @@ def test_a_tar_finds_its_shard_by_stem_or_by_the_end_of_its_path(tmp_path: Path)
 @pytest.fixture
 def small_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Labels of three shards in row groups of two rows: a a | a b | b b | c."""
-    monkeypatch.setattr(label_shards, "ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr(label_writing, "ROW_GROUP_ROWS", 2)
     rows = [("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2"), ("b", "3"), ("c", "1")]
     write(tmp_path / "small", label_table(*((shard, key, [int(key)]) for shard, key in rows)), parts=1)
     return tmp_path / "small"
@@ -185,36 +172,6 @@ def test_other_rows_have_another_checksum(labels: Path, tmp_path: Path) -> None:
     assert len(shards.rows_sha256) == 64
 
 
-shard_names = st.sampled_from(["00000", "00001", "a/0", "ß", "\U0001f436", "\uffff"])
-keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
-synsets = st.lists(st.integers(0, 2**31 - 1), unique=True, max_size=4).map(sorted)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.dictionaries(st.tuples(shard_names, keys), synsets, max_size=12), parts=st.integers(1, 4))
-def test_what_is_written_is_what_is_read(
-    tmp_path_factory: pytest.TempPathFactory, rows: dict[tuple[str, str], list[int]], parts: int
-) -> None:
-    directory = tmp_path_factory.mktemp("format") / "labels"
-    write(directory, label_table(*((shard, key, ids) for (shard, key), ids in rows.items())), parts=parts)
-    shards = LabelShards.open(directory)
-    read = {
-        (shard, row["key"]): row["synsets"]
-        for shard in {shard for shard, _ in rows}
-        for row in shards.read_shard(shard).to_pylist()
-    }
-    assert read == rows
-    assert len(shards.read_all()) == len(rows)
-    assert shards.shard_names() == {shard for shard, _ in rows}
-
-
-def test_the_same_rows_give_the_same_counts_file(tmp_path: Path) -> None:
-    write(tmp_path / "a", ROWS)
-    write(tmp_path / "b", ROWS.take([2, 0, 1]), parts=1)
-    assert (tmp_path / "a" / COUNTS).read_bytes() == (tmp_path / "b" / COUNTS).read_bytes()
-    assert LabelShards.open(tmp_path / "a").counts_sha256 == LabelShards.open(tmp_path / "b").counts_sha256
-
-
 def test_a_changed_byte_is_found(labels: Path) -> None:
     part = labels / "part-00000.parquet"
     content = bytearray(part.read_bytes())
@@ -265,38 +222,6 @@ def test_a_manifest_cannot_point_outside_its_directory(labels: Path, path: str) 
         LabelShards.open(labels)
 
 
-def test_a_used_directory_is_refused(labels: Path) -> None:
-    with pytest.raises(OutputExistsError, match="found a finished label directory"):
-        write(labels)
-    (labels / "manifest.json").unlink()
-    with pytest.raises(OutputExistsError, match="4 entries"):
-        refuse_used_directory(labels)
-    with pytest.raises(OutputExistsError, match="found a file"):
-        refuse_used_directory(labels / "counts.parquet")
-
-
-def test_an_empty_directory_may_be_used(tmp_path: Path) -> None:
-    (tmp_path / "labels").mkdir()
-    assert write(tmp_path / "labels").rows == 4
-
-
-@pytest.mark.parametrize(
-    ("rows", "fault"),
-    [
-        ([("0", "a", [1]), ("0", "a", [2])], "twice"),
-        ([("0", "a", [2, 1])], r"synsets \[2, 1\]"),
-        ([("0", "a", [1, 1])], r"synsets \[1, 1\]"),
-        ([("0", None, [1])], "1 nulls in key"),
-    ],
-)
-def test_rows_that_the_format_does_not_allow_are_refused(
-    tmp_path: Path, rows: list[tuple[str, str, list[int]]], fault: str
-) -> None:
-    with pytest.raises(InputError, match=fault):
-        write(tmp_path / "labels", label_table(*rows))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_rows_that_do_not_add_up_make_no_manifest() -> None:
     whole = Manifest("wordnet", "f", "3.0", files=(), rows=3, labelled=1, empty=1, rejected=0)
     with pytest.raises(FormatError, match="3 rows in, 1 labelled"):
@@ -316,13 +241,6 @@ def test_a_part_file_that_is_no_parquet_is_named(labels: Path) -> None:
     (labels / "part-00000.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(FormatError, match=r"part-00000\.parquet: found a file that cannot be read"):
         shards.read_all()
-
-
-def test_the_shard_range_of_a_file_comes_from_its_row_groups(tmp_path: Path) -> None:
-    table = label_table(*((f"{i:05d}", "k", []) for i in range(10)))
-    pq.write_table(table, tmp_path / "part-0.parquet", row_group_size=3)
-    described = describe_file(tmp_path, "part-0.parquet")
-    assert (described.rows, described.first_shard, described.last_shard) == (10, "00000", "00009")
 
 
 def test_a_copied_directory_reads_the_same(labels: Path, tmp_path: Path) -> None:

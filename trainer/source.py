@@ -21,7 +21,8 @@ from jaxtyping import Int64, UInt64
 from trainer.draws import shard_hash
 from trainer.order import Order
 from trainer.tar_cache import TarCache
-from trainer.tar_tables import TarTable, TarTables
+from trainer.tar_table import TarTable
+from trainer.tar_tables import TarTables
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary

@@ -8,29 +8,28 @@ In and out: a `labels/` directory.
     rejects.parquet     shard: string, key: string, reason: string; every row that could not be labelled
 
 The manifest is written last. A directory without one is no label directory, whatever else it holds.
+
+Two modules alone know the format: this one reads it, `label_writing.py` writes it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from vocab.errors import FormatError, InputError, OutputExistsError
+from vocab.errors import FormatError
+from vocab.label_footers import Footer, byte_order
 from vocab.manifest import MANIFEST, LabelFile, Manifest
-from vocab.storage import filesystem_of, sha256_of, write_whole
+from vocab.storage import filesystem_of, sha256_of
 
 COUNTS = "counts.parquet"
 REJECTS = "rejects.parquet"
@@ -39,24 +38,8 @@ SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("synsets", pa
 COUNTS_SCHEMA = pa.schema([("synset", pa.int32()), ("captions", pa.int64())])
 REJECTS_SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("reason", pa.string())])
 
-# Small row groups let a reader fetch one tar's rows (about 10,000) without decoding the rest of a large file.
-ROW_GROUP_ROWS = 50_000
 # How many parts of a tar's path can be its shard name: "00000", "emoji/00000", "images/emoji/00000", ...
 MAX_SHARD_PARTS = 8
-
-
-@dataclass(frozen=True)
-class _Footer:
-    """What a Parquet file says of itself at its end."""
-
-    metadata: pq.FileMetaData
-    ranges: list[tuple[bytes, bytes] | None]
-    """least and greatest shard of each row group, as bytes; None for one without statistics"""
-
-    def groups_of(self, shard: str) -> list[int]:
-        """The row groups that can hold a shard."""
-        name = _utf8(shard)
-        return [group for group, held in enumerate(self.ranges) if held is None or held[0] <= name <= held[1]]
 
 
 class LabelShards:
@@ -71,7 +54,7 @@ class LabelShards:
         self._filesystem = filesystem
         self._root = root
         self._parts = [file for file in manifest.files if file.path.startswith("part-")]
-        self._footers: dict[str, _Footer] = {}
+        self._footers: dict[str, Footer] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_names"} | {"_footers": {}}
@@ -145,7 +128,7 @@ class LabelShards:
             for file in self._parts
             if file.first_shard is not None
             and file.last_shard is not None
-            and _utf8(file.first_shard) <= _utf8(shard) <= _utf8(file.last_shard)
+            and byte_order(file.first_shard) <= byte_order(shard) <= byte_order(file.last_shard)
         ]
         return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
@@ -224,14 +207,11 @@ class LabelShards:
         except (pa.ArrowInvalid, OSError, KeyError) as error:
             raise self._unreadable(name, str(error)) from error
 
-    def _footer(self, name: str) -> _Footer:
+    def _footer(self, name: str) -> Footer:
         if name not in self._footers:
             try:
                 with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
-                    metadata = pq.ParquetFile(file).metadata
-                held = _shard_statistics(metadata)
-                ranges = [(_utf8(s.min), _utf8(s.max)) if s is not None and s.has_min_max else None for s in held]
-                self._footers[name] = _Footer(metadata, ranges)
+                    self._footers[name] = Footer.of(pq.ParquetFile(file).metadata)
             except (pa.ArrowInvalid, OSError) as error:
                 raise self._unreadable(name, str(error)) from error
         return self._footers[name]
@@ -269,159 +249,3 @@ def possible_shards(tar_path: str) -> list[str]:
     """What labels may call a tar, in the order in which they are asked: "00000", "emoji/00000", ...."""
     parts = tar_path.removesuffix(".tar").split("/")
     return ["/".join(parts[-count:]) for count in range(1, min(len(parts), MAX_SHARD_PARTS) + 1)]
-
-
-def refuse_used_directory(directory: str | Path) -> None:
-    """Raise OutputExistsError if the place for a label directory holds anything."""
-    filesystem, root = filesystem_of(directory)
-    if filesystem.get_file_info(root).type == pafs.FileType.File:
-        held = "a file"
-    else:
-        names = sorted(
-            info.base_name for info in filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
-        )
-        if not names:
-            return
-        held = "a finished label directory" if MANIFEST in names else f"{len(names)} entries, {names[0]!r} among them"
-    raise OutputExistsError(
-        directory,
-        found=held,
-        wanted="an empty or new directory",
-        remedy="Choose another output directory, or remove this one first.",
-    )
-
-
-def describe_file(place: str | Path, name: str) -> LabelFile:
-    """The manifest's entry for one data file, read back from where it was written."""
-    filesystem, path = filesystem_of(f"{place}/{name}")
-    with filesystem.open_input_file(path) as file:
-        metadata = pq.ParquetFile(file).metadata
-        first, last = _shard_range(metadata)
-        size = file.size()
-    return LabelFile(
-        path=name,
-        rows=metadata.num_rows,
-        first_shard=first,
-        last_shard=last,
-        bytes=size,
-        sha256=sha256_of(filesystem, path),
-    )
-
-
-def _shard_range(metadata: pq.FileMetaData) -> tuple[str | None, str | None]:
-    """Least and greatest shard, from the statistics of the row groups."""
-    held = _shard_statistics(metadata)
-    if not held or metadata.num_rows == 0:
-        return None, None
-    return min((s.min for s in held), key=_utf8), max((s.max for s in held), key=_utf8)
-
-
-def _shard_statistics(metadata: pq.FileMetaData) -> list[Any]:
-    """The statistics of the column `shard` in each row group; none if there is no such column."""
-    columns = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    if "shard" not in columns:
-        return []
-    place = columns.index("shard")
-    return [metadata.row_group(i).column(place).statistics for i in range(metadata.num_row_groups)]
-
-
-def write_counts(directory: str | Path, counts: pa.Table, *, name: str = COUNTS) -> None:
-    """Write counts.parquet, sorted by synset, so that the same counts give the same bytes."""
-    with write_whole(f"{directory}/{name}") as file:
-        pq.write_table(
-            counts.select(COUNTS_SCHEMA.names).cast(COUNTS_SCHEMA).sort_by("synset"), file, compression="zstd"
-        )
-
-
-def write_manifest(directory: str | Path, manifest: Manifest) -> None:
-    """Write manifest.json, the last file of a label directory."""
-    content = manifest.to_json().encode()
-    with write_whole(f"{directory}/{MANIFEST}") as file:
-        file.write(content)
-
-
-def count_synsets(rows: pa.Table) -> pa.Table:
-    """How many rows hold each synset, of rows in the format's schema."""
-    counts = pc.value_counts(rows["synsets"].combine_chunks().flatten())
-    return pa.table([counts.field("values"), counts.field("counts")], schema=COUNTS_SCHEMA)
-
-
-def write_label_shards(
-    directory: str | Path,
-    rows: pa.Table,
-    *,
-    labeler: str,
-    fingerprint: str,
-    wordnet: str = "3.0",
-    rejects: pa.Table | None = None,
-    parts: int = 1,
-    config: dict[str, Any] | None = None,
-) -> Manifest:
-    """Write a whole label directory from one table of shard, key, synsets: for small corpora, tests and conversions.
-
-    Raises OutputExistsError if the directory holds anything, InputError for rows the format does not allow. The
-    directory appears under its name only when it is complete (local file systems).
-    """
-    refuse_used_directory(directory)
-    rows = rows.select(SCHEMA.names).cast(SCHEMA).sort_by([("shard", "ascending"), ("key", "ascending")])
-    check_rows(rows)
-    rejects = (rejects if rejects is not None else REJECTS_SCHEMA.empty_table()).select(REJECTS_SCHEMA.names)
-    target = Path(directory)
-    work = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    work.mkdir(parents=True)
-    names = [f"part-{number:05d}.parquet" for number in range(parts)]
-    bounds = np.linspace(0, len(rows), parts + 1).astype(int)
-    for name, start, stop in zip(names, bounds[:-1], bounds[1:], strict=True):
-        with write_whole(work / name) as file:
-            pq.write_table(rows.slice(start, stop - start), file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    with write_whole(work / REJECTS) as file:
-        pq.write_table(rejects.cast(REJECTS_SCHEMA), file, compression="zstd")
-    write_counts(work, count_synsets(rows))
-    empty = int(pc.sum(pc.equal(pc.list_value_length(rows["synsets"]), 0)).as_py() or 0)
-    manifest = Manifest(
-        labeler=labeler,
-        labeler_fingerprint=fingerprint,
-        wordnet=wordnet,
-        files=tuple(describe_file(work, name) for name in [*names, COUNTS, REJECTS]),
-        rows=len(rows) + len(rejects),
-        labelled=len(rows) - empty,
-        empty=empty,
-        rejected=len(rejects),
-        config=config or {},
-    )
-    write_manifest(work, manifest)
-    if target.exists():
-        target.rmdir()
-    work.rename(target)
-    return manifest
-
-
-def check_rows(rows: pa.Table) -> None:
-    """Raise InputError unless (shard, key) is unique and without nulls, and synsets are unique and ascending.
-
-    `rows` must be sorted by (shard, key).
-    """
-    faults: list[str] = []
-    for name in SCHEMA.names:
-        if rows[name].null_count:
-            faults.append(f"{rows[name].null_count} nulls in {name}")
-    if len(rows) > 1 and not faults:
-        pairs: Sequence[tuple[str, str]] = list(zip(rows["shard"].to_pylist(), rows["key"].to_pylist(), strict=True))
-        faults += [f"{b!r} twice" for a, b in itertools.pairwise(pairs) if a == b][:1]
-    faults += [f"synsets {s}" for s in _unordered(rows["synsets"].to_pylist())][:1] if not faults else []
-    if faults:
-        raise InputError(
-            "label rows",
-            found="; ".join(faults),
-            wanted="unique (shard, key), and synsets unique and ascending",
-            remedy="Merge rows of one sample into one, and sort its synsets.",
-        )
-
-
-def _unordered(lists: Iterable[list[int]]) -> Iterable[list[int]]:
-    return (synsets for synsets in lists if any(a >= b for a, b in itertools.pairwise(synsets)))
-
-
-def _utf8(shard: str) -> bytes:
-    # Parquet and Spark order strings by their bytes.
-    return shard.encode()

@@ -1,0 +1,210 @@
+"""The table of a tar: which samples it holds and what it says of them, and that its file is whole or none."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import label_table
+from tests.test_trainer_tar_index import tar_of
+from trainer.tar_index import FAULTS, NoTarError, index_tar
+from trainer.tar_table import TarTable, make_table, read_table, write_table
+from vocab.errors import FormatError, InputError
+from vocab.label_shards import LabelShards
+from vocab.label_writing import write_label_shards
+from vocab.vocabulary import Vocabulary
+
+DOG, CAT, CAR = 2084071, 2121620, 2958343
+LIMIT = 100
+Row = tuple[str, str, list[int]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a table is asked for with."""
+
+    path: Path
+    labels: LabelShards
+    vocabulary: Vocabulary
+    shard: str = "0"
+    max_member_bytes: int = LIMIT
+
+    def options(self, **changes: Any) -> dict[str, Any]:
+        names = ("shard", "labels", "vocabulary", "max_member_bytes")
+        return {name: getattr(self, name) for name in names} | changes
+
+    def make(self, **changes: Any) -> TarTable:
+        return make_table(changes.pop("path", self.path), **self.options(**changes))
+
+
+def labels_of(place: Path, rows: list[Row]) -> LabelShards:
+    write_label_shards(place, label_table(*rows), labeler="test", fingerprint="f" * 64)
+    return LabelShards.open(place)
+
+
+def vocabulary_of(*synsets: int) -> Vocabulary:
+    return Vocabulary(np.array(synsets, np.int32), np.ones(len(synsets), np.int64), rows=9, min_count=1)
+
+
+def asked_in(folder: Path) -> Asked:
+    """A tar of six samples: two usable, one of them without a class, and one of each reason not to be."""
+    path = tar_of(
+        folder / "0.tar",
+        ("none.txt", b"no image"),
+        ("dogs.jpg", b"a dog and a cat"),
+        ("dogs.txt", b"caption"),
+        ("large.jpg", bytes(LIMIT + 1)),
+        ("stranger.jpg", b"not labelled"),
+        ("dogs.jpg", b"again"),
+        ("cars.jpg", b"a car"),
+    )
+    rows: list[Row] = [
+        ("0", "cars", [CAR]),
+        ("0", "dogs", [DOG, CAT]),
+        ("0", "gone", [DOG]),
+        ("0", "large", []),
+        ("1", "a", [DOG]),
+    ]
+    return Asked(path, labels_of(folder / "labels", rows), vocabulary_of(CAT, DOG))
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Asked:
+    return asked_in(tmp_path)
+
+
+def content_of(table: TarTable) -> dict[str, Any]:
+    """Everything a table says, as plain values."""
+    arrays = ("indices", "offsets", "sizes", "class_ends", "classes", "empty")
+    return {
+        "keys": table.keys,
+        "faults": table.faults,
+        "account": table.account,
+        **{name: getattr(table, name).tolist() for name in arrays},
+    }
+
+
+def stored(table: TarTable, folder: Path) -> TarTable:
+    """A table, written and read back."""
+    write_table(folder / "x.tar-table", table)
+    read = read_table(folder / "x.tar-table")
+    assert read is not None
+    return read
+
+
+def test_a_table_holds_the_samples_that_can_be_trained_on(asked: Asked) -> None:
+    table = asked.make()
+    assert content_of(table) == {
+        "keys": ["dogs", "cars"],
+        "indices": [1, 5],
+        "offsets": [1536, 6656],
+        "sizes": [15, 5],
+        "class_ends": [0, 2, 2],
+        "classes": [0, 1],
+        "empty": [False, False],
+        "faults": [("none", "no_image"), ("large", "image_too_large"), ("dogs", "repeated_key")],
+        "account": {"samples": 6, "bad": 3, "unmatched": 1, "surplus_labels": 1, "unlabelled": 1},
+    }
+    assert len(table) == 2
+
+
+keys = st.sampled_from(["a", "b", "c", "ä"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    members=st.lists(st.tuples(keys, st.sampled_from(["jpg", "png", "txt"]), st.sampled_from([0, 7, 101])), max_size=9),
+    rows=st.dictionaries(keys, st.sets(st.sampled_from([DOG, CAT, CAR])).map(sorted)),
+)
+def test_a_table_equals_one_made_sample_by_sample(
+    tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, str, int]], rows: dict[str, list[int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("table")
+    path = tar_of(folder / "0.tar", *((f"{key}.{kind}", b"x" * size) for key, kind, size in members))
+    labels = labels_of(folder / "labels", [("0", key, row) for key, row in rows.items()] + [("1", "z", [DOG])])
+    asked = Asked(path, labels, vocabulary_of(CAR, DOG))
+    index = index_tar(path, max_member_bytes=LIMIT)
+    wanted: dict[str, Any] = {
+        name: [] for name in ("keys", "indices", "offsets", "sizes", "classes", "empty", "faults")
+    }
+    ends, unmatched = [0], 0
+    for place, key in enumerate(index.keys):
+        if index.faults[place]:
+            wanted["faults"].append((key, FAULTS[index.faults[place]]))
+        elif key not in rows:
+            unmatched += 1
+        else:
+            classes = sorted({CAR: 0, DOG: 1}[synset] for synset in rows[key] if synset != CAT)
+            usable = (key, place, index.offsets[place], index.sizes[place], rows[key] == [])
+            for name, value in zip(("keys", "indices", "offsets", "sizes", "empty"), usable, strict=True):
+                wanted[name].append(value)
+            wanted["classes"] += classes
+            ends.append(ends[-1] + len(classes))
+    wanted["class_ends"] = ends
+    wanted["account"] = {
+        "samples": len(index),
+        "bad": len(wanted["faults"]),
+        "unmatched": unmatched,
+        "surplus_labels": len(rows.keys() - set(index.keys)),
+        "unlabelled": sum(a == b for a, b in itertools.pairwise(ends)),
+    }
+    table = asked.make()
+    assert content_of(table) == content_of(stored(table, folder)) == wanted
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>no tar</html>" * 99])
+def test_a_file_that_is_no_tar_counts_as_all_the_samples_of_its_labels(
+    asked: Asked, tmp_path: Path, content: bytes
+) -> None:
+    asked.path.write_bytes(content)
+    for table in (asked.make(), stored(asked.make(), tmp_path)):
+        assert (len(table), table.keys, table.class_ends.tolist()) == (0, [], [0])
+        assert table.faults == [("", "unreadable_tar")]
+        assert table.account == {"samples": 4, "bad": 4, "unmatched": 0, "surplus_labels": 0, "unlabelled": 0}
+    assert asked.make(shard="unknown").account["bad"] == 1
+
+
+def test_a_tar_that_is_not_there_is_an_error(asked: Asked, tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.tar", tmp_path):
+        with pytest.raises(InputError, match="found no readable tar") as caught:
+            asked.make(path=path)
+        assert not isinstance(caught.value, NoTarError)
+
+
+def test_labels_that_cannot_be_read_are_an_error(asked: Asked, tmp_path: Path) -> None:
+    (tmp_path / "labels" / "part-00000.parquet").write_bytes(b"PAR1 not")
+    with pytest.raises(FormatError, match=r"part-00000\.parquet"):
+        asked.make()
+
+
+def test_a_table_is_mapped_and_outlives_its_file(asked: Asked, tmp_path: Path) -> None:
+    mapped = stored(asked.make(), tmp_path)
+    assert not mapped.offsets.flags.owndata
+    (tmp_path / "x.tar-table").unlink()
+    assert content_of(mapped) == content_of(asked.make())
+    assert read_table(tmp_path / "x.tar-table") is None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_holds_no_table(asked: Asked, tmp_path: Path, data: st.DataObject) -> None:
+    file = tmp_path / "x.tar-table"
+    write_table(file, asked.make())
+    file.write_bytes(damaged(file.read_bytes(), data))
+    assert read_table(file) is None
+
+
+def damaged(content: bytes, data: st.DataObject) -> bytes:
+    """A file cut short, or with one bit changed."""
+    if data.draw(st.booleans()):
+        return content[: data.draw(st.integers(0, len(content) - 1))]
+    changed = bytearray(content)
+    changed[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    return bytes(changed)
