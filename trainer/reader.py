@@ -121,8 +121,9 @@ class Reader:
         shape = self.shape_at(self.step)
         account: Counter[str] = Counter()
         skipped: list[Skipped] = []
+        # Of the whole step: in the last one some loaders have no sample while others do.
+        ended = all(walk.ended for walks in self._walks.values() for walk in walks)
         own = self._advance(shape, account, skipped)
-        ended = not own and all(walk.ended for walks in self._walks.values() for walk in walks)
         mine = images[self.share.worker :: self.share.workers]
         numbers = self._draws(own)
         part = self._part(own, numbers, len(mine), account, skipped)
