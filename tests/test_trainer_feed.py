@@ -21,6 +21,7 @@ from trainer.feed import Feed, Steps
 from trainer.inputs import weights_of
 from trainer.resolution import Shape
 from trainer.source import Source
+from trainer.tar_cache import TarCache
 from vocab.errors import InputError, MismatchError
 
 SAMPLES = 4 * 13
@@ -373,6 +374,16 @@ def test_teams_read_their_own_tars_and_miss_none(corpus: Corpus) -> None:
     seen = [sample for rank in ranks for sample in samples_of(rank)]
     assert sorted(seen) == [(tar, index) for tar in range(4) for index in range(13)]
     assert [sum(b.account["samples"] for b in rank) for rank in ranks] == [13, 13, 13, 13]
+
+
+def test_a_team_fetches_ahead_what_it_reads_next(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead: list[str] = []
+    monkeypatch.setattr(TarCache, "fetch_ahead", lambda cache, places: ahead.extend(places))
+    source = corpus.source(shuffle_shards=1)
+    # Each batch of the team is one tar.
+    seen = samples_of(take(source, 3, steps=Steps.fixed(size=16, batch=26), rank=1, world=2, teams=2))
+    read = [source.tars[seen[place][0]].place for place in (0, 13, 26)]
+    assert ahead[:2] == read[1:]
 
 
 def test_teams_go_on_under_another_number_of_processes(corpus: Corpus) -> None:

@@ -105,7 +105,8 @@ class Reader:
         def open_group(number: int) -> Group:
             began = time.perf_counter()
             # Loaders begin at different tars of the group, so that each tar is indexed by one while the others go on.
-            group = self.source.open_group(pool, number, first=self.share.rank * self.share.workers + self.share.worker)
+            first = self.share.rank * self.share.workers + self.share.worker
+            group = self.source.open_group(pool, number, first=first, teams=self.share.teams)
             self._open_seconds += time.perf_counter() - began
             return group
 

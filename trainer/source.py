@@ -99,11 +99,12 @@ class Source:
         lines += [labels.counts_sha256 for labels in self.labels]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def open_group(self, pool: int, number: int, *, first: int = 0) -> Group:
+    def open_group(self, pool: int, number: int, *, first: int = 0, teams: int = 1) -> Group:
         """The samples of a group, with its tars fetched and open; tar number `first` of it is asked for first.
 
-        Loaders that start at different tars share the work of fetching and indexing them. The next group's tars begin
-        to be fetched. Raises InputError for a tar that is not there.
+        Loaders that start at different tars share the work of fetching and indexing them. The tars of the next group,
+        which of several teams is the next but so many, begin to be fetched. Raises InputError for a tar that is not
+        there.
         """
         order = self.orders[pool]
         tars = [self.pool_tars[pool][tar] for tar in order.tars_of(number)]
@@ -116,8 +117,9 @@ class Source:
             for file, _ in opened.values():
                 file.close()
             raise
-        if self.train or number + 1 < order.groups:
-            self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].place for tar in order.tars_of(number + 1)])
+        following = number + teams
+        if self.train or following < order.groups:
+            self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].place for tar in order.tars_of(following)])
         return Group(
             self,
             epoch=order.epoch_of(number),
