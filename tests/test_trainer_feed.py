@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -310,6 +311,19 @@ def test_a_corpus_of_bad_samples_only_is_an_error_and_no_endless_loop(tmp_path: 
     corpus = label(tmp_path, [("00000", str(n), [2084071]) for n in range(5)])
     with pytest.raises(InputError, match="found no usable sample in a whole epoch"):
         take(corpus.source(), 1)
+
+
+def test_tars_without_a_usable_sample_are_not_kept_open(tmp_path: Path) -> None:
+    for number in range(60):
+        write_tar(tmp_path / "images" / f"{number:05d}.tar", {"a.txt": b"no picture"})
+    source = label(tmp_path, [(f"{number:05d}", "a", [2084071]) for number in range(60)]).source()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, hard))
+    try:
+        with pytest.raises(InputError, match="found no usable sample in a whole epoch"):
+            take(source, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_captions_without_a_noun_are_negatives_or_left_out_or_of_less_weight(corpus: Corpus) -> None:

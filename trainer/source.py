@@ -186,6 +186,9 @@ class Group:
         )
         shuffled = self.order.shuffle(self.number, shards=self.hashes[tar_of], indices=indices.astype(np.int64))
         self.tar_of, self.row_of = tar_of[shuffled], row_of[shuffled]
+        if len(self) == 0:
+            # Nothing is read of it, and of such groups there may be as many in a row as an epoch has.
+            self._close()
 
     def _rows(self, table: TarTable) -> Int64[np.ndarray, " rows"]:
         if self.source.unlabelled != "drop":
@@ -201,6 +204,9 @@ class Group:
         return len(self.tar_of)
 
     def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for file in self.files:
             file.close()
 
