@@ -249,7 +249,8 @@ class Group:
         found: Int64[np.ndarray, " positives"] = table.classes[table.class_ends[row] : table.class_ends[row + 1]]
         return found
 
-    def account(self) -> Counter[str]:
+    @cached_property
+    def left_out(self) -> Counter[str]:
         """What headers and labels leave out: samples, of them bad, unmatched, unlabelled; and surplus_labels."""
         total: Counter[str] = Counter()
         for table in self.tables:
@@ -258,6 +259,20 @@ class Group:
                 total["unlabelled"] += table.account["unlabelled"]
         total["samples"] = total["bad"] + total["unmatched"] + total["unlabelled"]
         return total
+
+    def left_out_at(self, places: Int64[np.ndarray, " places"]) -> Counter[str]:
+        """What is left out, dealt out evenly to the samples of the group: the share of those at some places.
+
+        Counted so, bad samples are the same share of all samples at any time and on any rank. Counted when a group of
+        a hundred thousand is entered, a few in a thousand would be more than a first batch holds.
+        """
+        count = len(self)
+        return Counter(
+            {
+                name: int(((places + 1) * total // count - places * total // count).sum())
+                for name, total in self.left_out.items()
+            }
+        )
 
     def faults(self) -> list[tuple[str, str, str]]:
         """(shard, key, reason) of the samples that headers show to be bad."""
