@@ -57,7 +57,10 @@ class Share:
         return range(first, max(first + 1, (self.rank + 1) * self.teams // self.world))
 
     def accounts_for(self, team: int) -> bool:
-        """Whether this loader counts what headers say of a team's tars: one of them must."""
+        """Whether this loader names the faults that headers show in a team's tars: one of them must.
+
+        It also counts those of groups that have no usable sample to count them with.
+        """
         return self.worker == 0 and self.rank == team * self.world // self.teams
 
 
@@ -105,7 +108,8 @@ class Reader:
         def open_group(number: int) -> Group:
             began = time.perf_counter()
             # Loaders begin at different tars of the group, so that each tar is indexed by one while the others go on.
-            group = self.source.open_group(pool, number, first=self.share.rank * self.share.workers + self.share.worker)
+            first = self.share.rank * self.share.workers + self.share.worker
+            group = self.source.open_group(pool, number, first=first, teams=self.share.teams)
             self._open_seconds += time.perf_counter() - began
             return group
 
@@ -155,9 +159,11 @@ class Reader:
                     begin += until - since
                     wanted = np.flatnonzero(here >= 0)
                     own += [_Own(int(here[at]), group, since + int(at)) for at in wanted]
+                    account.update(group.left_out_at(since + wanted))
                 if self.share.accounts_for(team):
                     for entered in walk.entered:
-                        account.update(entered.account())
+                        if len(entered) == 0:
+                            account.update(entered.left_out)
                         if entered.epoch == 0:
                             skipped += [Skipped(*fault) for fault in entered.faults()]
         self.images += per_team

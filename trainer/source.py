@@ -100,11 +100,12 @@ class Source:
         lines += [labels.counts_sha256 for labels in self.labels]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def open_group(self, pool: int, number: int, *, first: int = 0) -> Group:
+    def open_group(self, pool: int, number: int, *, first: int = 0, teams: int = 1) -> Group:
         """The samples of a group, with its tars fetched and open; tar number `first` of it is asked for first.
 
-        Loaders that start at different tars share the work of fetching and indexing them. The next group's tars begin
-        to be fetched. Raises InputError for a tar that is not there.
+        Loaders that start at different tars share the work of fetching and indexing them. The tars of the next group,
+        which of several teams is the next but so many, begin to be fetched. Raises InputError for a tar that is not
+        there.
         """
         order = self.orders[pool]
         tars = [self.pool_tars[pool][tar] for tar in order.tars_of(number)]
@@ -117,8 +118,9 @@ class Source:
             for file, _ in opened.values():
                 file.close()
             raise
-        if self.train or number + 1 < order.groups:
-            self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].place for tar in order.tars_of(number + 1)])
+        following = number + teams
+        if self.train or following < order.groups:
+            self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].place for tar in order.tars_of(following)])
         return Group(
             self,
             epoch=order.epoch_of(number),
@@ -185,6 +187,9 @@ class Group:
         )
         shuffled = self.order.shuffle(self.number, shards=self.hashes[tar_of], indices=indices.astype(np.int64))
         self.tar_of, self.row_of = tar_of[shuffled], row_of[shuffled]
+        if len(self) == 0:
+            # Nothing is read of it, and of such groups there may be as many in a row as an epoch has.
+            self._close()
 
     def _rows(self, table: TarTable) -> Int64[np.ndarray, " rows"]:
         if self.source.unlabelled != "drop":
@@ -200,6 +205,9 @@ class Group:
         return len(self.tar_of)
 
     def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for file in self.files:
             file.close()
 
@@ -242,7 +250,8 @@ class Group:
         found: Int64[np.ndarray, " positives"] = table.classes[table.class_ends[row] : table.class_ends[row + 1]]
         return found
 
-    def account(self) -> Counter[str]:
+    @cached_property
+    def left_out(self) -> Counter[str]:
         """What headers and labels leave out: samples, of them bad, unmatched, unlabelled; and surplus_labels."""
         total: Counter[str] = Counter()
         for table in self.tables:
@@ -251,6 +260,20 @@ class Group:
                 total["unlabelled"] += table.account["unlabelled"]
         total["samples"] = total["bad"] + total["unmatched"] + total["unlabelled"]
         return total
+
+    def left_out_at(self, places: Int64[np.ndarray, " places"]) -> Counter[str]:
+        """What is left out, dealt out evenly to the samples of the group: the share of those at some places.
+
+        Counted so, bad samples are the same share of all samples at any time and on any rank. Counted when a group of
+        a hundred thousand is entered, a few in a thousand would be more than a first batch holds.
+        """
+        count = len(self)
+        return Counter(
+            {
+                name: int(((places + 1) * total // count - places * total // count).sum())
+                for name, total in self.left_out.items()
+            }
+        )
 
     def faults(self) -> list[tuple[str, str, str]]:
         """(shard, key, reason) of the samples that headers show to be bad."""
