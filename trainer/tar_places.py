@@ -146,6 +146,9 @@ def _tars_of(name: str, *, allow_pipe: bool) -> Sequence[str]:
 
 
 def _local_tars(name: str) -> Sequence[str]:
+    if not name:
+        # Path("") is the folder at hand, whatever that is.
+        raise _no_tar(name, "no name")
     path = Path(name)
     try:
         mode = path.stat().st_mode
@@ -157,7 +160,7 @@ def _local_tars(name: str) -> Sequence[str]:
     if stat.S_ISDIR(mode):
         # Beside real tars, macOS leaves ._00000.tar.
         return [str(tar) for tar in path.rglob("*.tar") if not tar.name.startswith(".") and tar.is_file()]
-    return (str(path),) if name else ()
+    return (str(path),)
 
 
 def _listed_tars(name: str) -> Sequence[str]:
