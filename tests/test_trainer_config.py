@@ -36,6 +36,8 @@ def config(**changes: Any) -> PretrainConfig:
         ({"warmup_steps": 6}, "--warmup-steps: found 6 of 6 steps"),
         ({"holdout_shards": 0}, "--holdout-shards: found 0, and no --eval-images"),
         ({"workers": -1}, "--workers: found -1"),
+        ({"cache_gb": float("inf")}, "--cache-gb: found inf; wanted a number of GB"),
+        ({"max_bad_share": float("nan")}, "--max-bad-share: found nan"),
         ({"embed_dim": 17}, "--embed-dim: found 17 for 2 heads"),
         ({"steps": 0}, "--steps: found 0"),
     ],

@@ -90,6 +90,12 @@ def test_what_takes_most_of_the_time_is_the_limit() -> None:
     assert speed.cores_for(4500.0) == pytest.approx(360)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "image_size", "shuffle_shards", "prefetch"])
+def test_a_number_that_cannot_work_is_refused_as_in_a_run(corpus: Corpus, name: str) -> None:
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')}: found 0; wanted more than 0"):
+        feed(options(corpus, **{name: 0}))
+
+
 def test_what_is_not_there_is_named(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--images: found nothing"):
         feed(FeedConfig())

@@ -1,11 +1,15 @@
 """Options that cannot work, found before any data is read.
 
-In: a `PretrainConfig` and the number of processes. Out: nothing, or an InputError that names the option.
+In: a `PretrainConfig` and the number of processes, or a `DataConfig`. Out: nothing, or an InputError that names the
+option.
 """
 
 from __future__ import annotations
 
-from trainer.config import PretrainConfig
+import math
+from collections.abc import Mapping, Sequence
+
+from trainer.config import DataConfig, PretrainConfig
 from vocab.errors import InputError
 
 
@@ -23,15 +27,8 @@ def check(config: PretrainConfig, *, world: int) -> None:
         f"a multiple of {world} processes x {optim.accumulate} parts",
         f"Choose {max(1, round(data.batch_size / max(1, parts))) * max(1, parts)}, or another --accumulate.",
     )
+    check_data(data)
     positive = {
-        "image-size": data.image_size,
-        "shuffle-shards": data.shuffle_shards,
-        "tar-teams": data.tar_teams,
-        "prefetch": data.prefetch,
-        "cache-gb": data.cache_gb,
-        "unlabelled-weight": data.unlabelled_weight,
-        "max-pixels": data.max_pixels,
-        "max-member-bytes": data.max_member_bytes,
         "steps": optim.steps,
         "threads": run.threads if run.threads is not None else 1,
         "peak-lr": optim.peak_lr,
@@ -40,25 +37,16 @@ def check(config: PretrainConfig, *, world: int) -> None:
         "checkpoint-every": run.checkpoint_every,
         "keep-checkpoints": run.keep_checkpoints,
         "eval-limit": run.eval_limit,
-        "min-crop-area": data.min_crop_area,
-        "eval-crop": data.eval_crop,
         "ema-momentum": optim.ema_momentum,
     }
-    for name, number in positive.items():
-        _require(number > 0, name, f"{number}", "more than 0", f"Choose a larger --{name}.")
-    shares = ("min-crop-area", "eval-crop", "ema-momentum", "unlabelled-weight")
-    for name in shares:
-        _require(positive[name] <= 1, name, f"{positive[name]}", "at most 1", f"Choose a smaller --{name}.")
-    for name, number in {
-        "workers": data.workers,
+    not_negative = {
         "eval-workers": run.eval_workers,
         "warmup-steps": optim.warmup_steps,
         "eval-every": run.eval_every,
-        "holdout-shards": data.holdout_shards,
         "gallery": run.gallery,
         "seed": run.seed,
-    }.items():
-        _require(number >= 0, name, f"{number}", "0 or more", f"Choose a larger --{name}.")
+    }
+    _check_numbers(positive, not_negative, at_most_1=("ema-momentum",))
     _require(
         optim.warmup_steps < optim.steps,
         "warmup-steps",
@@ -81,6 +69,44 @@ def check(config: PretrainConfig, *, world: int) -> None:
             "a multiple of the heads",
             "Change --embed-dim or --num-heads.",
         )
+
+
+def check_data(data: DataConfig) -> None:
+    """Raise InputError for the first number among the options of the data that cannot work."""
+    positive = {
+        "batch-size": data.batch_size,
+        "image-size": data.image_size,
+        "shuffle-shards": data.shuffle_shards,
+        "tar-teams": data.tar_teams,
+        "prefetch": data.prefetch,
+        "cache-gb": data.cache_gb,
+        "unlabelled-weight": data.unlabelled_weight,
+        "max-pixels": data.max_pixels,
+        "max-member-bytes": data.max_member_bytes,
+        "min-crop-area": data.min_crop_area,
+        "eval-crop": data.eval_crop,
+    }
+    not_negative = {
+        "workers": data.workers,
+        "holdout-shards": data.holdout_shards,
+        "max-bad-share": data.max_bad_share,
+        "max-unmatched-share": data.max_unmatched_share,
+    }
+    shares = ("min-crop-area", "eval-crop", "unlabelled-weight", "max-bad-share", "max-unmatched-share")
+    _check_numbers(positive, not_negative, at_most_1=shares)
+    _require(math.isfinite(data.cache_gb), "cache-gb", f"{data.cache_gb}", "a number of GB", "Say how much.")
+
+
+def _check_numbers(
+    positive: Mapping[str, int | float], not_negative: Mapping[str, int | float], *, at_most_1: Sequence[str]
+) -> None:
+    for name, number in positive.items():
+        _require(number > 0, name, f"{number}", "more than 0", f"Choose a larger --{name}.")
+    for name, number in not_negative.items():
+        _require(number >= 0, name, f"{number}", "0 or more", f"Choose a larger --{name}.")
+    for name in at_most_1:
+        number = {**positive, **not_negative}[name]
+        _require(number <= 1, name, f"{number}", "at most 1", f"Choose a smaller --{name}.")
 
 
 def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from trainer.batch import Meter, Skipped
 from trainer.config import FeedConfig
+from trainer.config_check import check_data
 from trainer.feed import Feed, Steps
 from trainer.inputs import check_first_tars, open_source, split_corpora
 from trainer.labels import check_vocabulary
@@ -73,6 +74,7 @@ def feed(config: FeedConfig) -> list[str]:
     """Measure, and put it in lines; the last one is JSON. Raises what `pretrain` raises for the same data."""
     if not config.seconds > 0:
         raise InputError("--seconds", found=f"{config.seconds}", wanted="more than 0", remedy="Choose a longer time.")
+    check_data(config.data)
     source = open_training_source(config)
     return report(measure(source, config), config)
 
