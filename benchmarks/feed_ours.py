@@ -24,15 +24,15 @@ from torch import Tensor
 
 from benchmarks.feed_corpus import Corpus
 from benchmarks.feed_peers import Choose, Crop
-from trainer.crops import BOX_DRAWS, random_box
-from trainer.data_state import from_state, to_state
-from trainer.draws import draws
-from trainer.feed import Feed, Steps
-from trainer.labels import find_shards, join
-from trainer.reader import SAMPLE_DRAWS
-from trainer.source import Source, Tar
-from trainer.tar_cache import TarCache
-from trainer.tar_tables import TarTables
+from trainer.data.crops import BOX_DRAWS, random_box
+from trainer.data.draws import draws
+from trainer.data.feed import Feed, Steps
+from trainer.data.labels import find_shards, join
+from trainer.data.reader import SAMPLE_DRAWS
+from trainer.data.source import Source, Tar
+from trainer.data.state import from_state, to_state
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_tables import TarTables
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
@@ -41,7 +41,7 @@ MEGABYTE = 1 << 20
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from trainer.loader_server import start_loader_server
+from trainer.data.loader_server import start_loader_server
 start_loader_server()  # as `python -m trainer` does, before it imports torch
 from benchmarks import feed_ours
 ready = time.time()

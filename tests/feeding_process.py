@@ -16,8 +16,8 @@ from pathlib import Path
 import torch.distributed as dist
 
 from tests.test_trainer_corpus import Corpus
-from trainer.data_state import from_state, to_state
-from trainer.feed import Feed, Steps
+from trainer.data.feed import Feed, Steps
+from trainer.data.state import from_state, to_state
 from vocab.storage import write_whole
 
 CHECKPOINT_EVERY = 3

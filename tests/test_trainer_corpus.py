@@ -14,11 +14,11 @@ from PIL import Image
 
 from tests.conftest import label_table
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from trainer.labels import find_shards
-from trainer.source import Source, Tar
-from trainer.tar_cache import TarCache
-from trainer.tar_places import list_tars
-from trainer.tar_tables import TarTables
+from trainer.data.labels import find_shards
+from trainer.data.source import Source, Tar
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_places import list_tars
+from trainer.data.tar_tables import TarTables
 from vocab.label_shards import LabelShards
 from vocab.label_writing import write_label_shards
 from vocab.tars import split_name

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.crops import Box, centre_box, on_grid, random_box
+from trainer.data.crops import Box, centre_box, on_grid, random_box
 
 LAST = 1 - 2**-53
 SIDES = st.integers(1, 65_535)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.device_images import prepare
+from trainer.data.device_images import prepare
 
 
 def noise(batch: int, size: int, seed: int = 0) -> Tensor:

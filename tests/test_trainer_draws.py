@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.draws import draws, shard_hash
+from trainer.data.draws import draws, shard_hash
 
 
 def of(indices: np.ndarray, *, seed: int = 0, epoch: int = 0, shard: str = "00000", count: int = 24) -> np.ndarray:

@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from tests.test_trainer_corpus import Corpus, label, make_corpus, picture, write_tar
-from trainer.batch import Batch, Position, Skipped
-from trainer.data_state import from_state, to_state
-from trainer.feed import Feed, Steps
+from trainer.data.batch import Batch, Position, Skipped
+from trainer.data.feed import Feed, Steps
+from trainer.data.resolution import Shape
+from trainer.data.source import Source
+from trainer.data.state import from_state, to_state
+from trainer.data.tar_cache import TarCache
 from trainer.inputs import weights_of
-from trainer.resolution import Shape
-from trainer.source import Source
-from trainer.tar_cache import TarCache
 from vocab.errors import InputError, MismatchError
 
 SAMPLES = 4 * 13

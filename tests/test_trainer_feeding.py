@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_trainer_corpus import Corpus, make_corpus
-from trainer.batch import Meter
 from trainer.config import DataConfig, FeedConfig
+from trainer.data.batch import Meter
 from trainer.feeding import Speed, feed
 from vocab.errors import FormatError, InputError
 

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from trainer import images
-from trainer.crops import Box, centre_box, on_grid, random_box
-from trainer.images import BadImage, Choose, crop_into, decode
+from trainer.data import images
+from trainer.data.crops import Box, centre_box, on_grid, random_box
+from trainer.data.images import BadImage, Choose, crop_into, decode
 
 LIMIT = 1_000_000
 PHOTO_LIMIT = 89_478_485

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import label_table
-from trainer.labels import TarLabels, check_matched, check_vocabulary, find_shards, join
+from trainer.data.labels import TarLabels, check_matched, check_vocabulary, find_shards, join
 from vocab.errors import MismatchError
 from vocab.label_shards import LabelShards
 from vocab.label_writing import write_label_shards

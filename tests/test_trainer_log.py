@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.batch import Skipped
+from trainer.data.batch import Skipped
 from trainer.ledger import Ledger
 from trainer.log import Log, read_log
 from vocab.errors import FormatError

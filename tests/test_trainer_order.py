@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.draws import shard_hash
-from trainer.order import Order, Walk, choose_pools
+from trainer.data.draws import shard_hash
+from trainer.data.order import Order, Walk, choose_pools
 from vocab.errors import InputError
 
 
@@ -80,7 +80,7 @@ def test_steps_of_any_length_take_every_sample_of_a_team_in_turn(
             # Only the groups of other teams hold samples.
             assert teams > 1
             continue
-        groups = list(range(team, 200, teams))
+        groups = list(range(team, 2000, teams))
         everything = [n * 1000 + place for n in groups for place in range(sizes[n % len(sizes)])]
         assert found == everything[: sum(steps)]
 

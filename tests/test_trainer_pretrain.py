@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 from tests.test_trainer_corpus import COLOURS, Corpus, make_corpus, picture
 from trainer import checkpoint
-from trainer.batch import Batch
 from trainer.config import PretrainConfig
+from trainer.data.batch import Batch
 from trainer.log import read_log
 from trainer.pretrain import Run, pretrain
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.resolution import (
+from trainer.data.resolution import (
     FixedResolution,
     ScheduledResolution,
     Shape,

@@ -19,8 +19,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.test_trainer_tar_places import s3_server
 from tests.test_trainer_tar_streams import CONTENT, WebServer, web_server
-from trainer.cache_folder import MARKER
-from trainer.tar_cache import TarCache
+from trainer.data.cache_folder import MARKER
+from trainer.data.tar_cache import TarCache
 from vocab.errors import InputError
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -225,7 +225,7 @@ def test_a_cache_whose_folder_went_away_is_an_error(web: WebServer, tmp_path: Pa
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from trainer.tar_cache import TarCache; from vocab.errors import InputError\n"
+        "from trainer.data.tar_cache import TarCache; from vocab.errors import InputError\n"
         "cache = TarCache(Path(sys.argv[1]), max_bytes=1 << 30, allow_pipe=True)\n"
         "try: cache.local_path('pipe:head -c 3000000 /dev/zero')\n"
         "except InputError as error: print(error, os.listdir(sys.argv[1]))"

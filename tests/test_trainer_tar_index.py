@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.tar_index import FAULTS, IMAGE_EXTENSIONS, NoTarError, TarIndex, index_tar, members_of
+from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, NoTarError, TarIndex, index_tar, members_of
 from vocab.errors import InputError
 from vocab.tars import BrokenTar, Member, split_name, walk
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.test_trainer_tar_streams import CONTENT, read
-from trainer.tar_places import is_local, label_path, list_tars, local_name, without_secrets
-from trainer.tar_streams import STORE_BLOCK, DownloadError
+from trainer.data.tar_places import is_local, label_path, list_tars, local_name, without_secrets
+from trainer.data.tar_streams import STORE_BLOCK, DownloadError
 from vocab.errors import InputError
 
 S3_FILES = {
@@ -133,7 +133,7 @@ def test_what_cannot_be_a_place_is_an_error(pattern: str, found: str) -> None:
 def test_a_missing_backend_is_named_with_its_remedy() -> None:
     code = (
         "import sys; sys.modules['s3fs'] = None\n"
-        "from trainer.tar_places import list_tars; from vocab.errors import MissingRequirementError\n"
+        "from trainer.data.tar_places import list_tars; from vocab.errors import MissingRequirementError\n"
         "try: list_tars(['s3://bucket/0.tar'])\n"
         "except MissingRequirementError as error: print(error)"
     )

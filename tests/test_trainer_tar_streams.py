@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.tar_streams import DownloadError, open_stream
+from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import InputError
 
 CONTENT = bytes(range(256)) * 9000

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from tests.test_trainer_tar_index import tar_of
 from tests.test_trainer_tar_table import CAT, DOG, LIMIT, Asked, asked_in, content_of, damaged, labels_of, vocabulary_of
-from trainer import tar_table, tar_tables
-from trainer.tar_index import NoTarError
-from trainer.tar_table import TarTable, make_table
-from trainer.tar_tables import TarTables
+from trainer.data import tar_table, tar_tables
+from trainer.data.tar_index import NoTarError
+from trainer.data.tar_table import TarTable, make_table
+from trainer.data.tar_tables import TarTables
 from vocab.errors import FormatError, InputError
 
 

@@ -8,7 +8,7 @@ import sys
 import tyro
 
 from trainer.config import DataConfig, FeedConfig, PretrainConfig
-from trainer.loader_server import start_loader_server
+from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from vocab.errors import run_cli
 

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from trainer.batch import Skipped
-from trainer.device_images import prepare
+from trainer.data.batch import Skipped
+from trainer.data.device_images import prepare
+from trainer.data.feed import Feed, Steps
+from trainer.data.loaders import Loaders
+from trainer.data.source import Source
 from trainer.distributed import Place, gather_on_main
-from trainer.feed import Feed, Steps
-from trainer.loaders import Loaders
 from trainer.metrics import Report, report
-from trainer.source import Source
 from vocab.errors import InputError
 
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from trainer.batch import Meter, Skipped
 from trainer.config import FeedConfig
 from trainer.config_check import check_data
-from trainer.feed import Feed, Steps
+from trainer.data.batch import Meter, Skipped
+from trainer.data.feed import Feed, Steps
+from trainer.data.labels import check_vocabulary
+from trainer.data.source import Source
 from trainer.inputs import check_first_tars, open_source, split_corpora
-from trainer.labels import check_vocabulary
-from trainer.source import Source
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary

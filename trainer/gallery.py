@@ -15,10 +15,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from trainer.data.images import decode
+from trainer.data.source import Source, path_of
+from trainer.data.tar_index import IMAGE_EXTENSIONS, members_of
 from trainer.evaluation import Evaluation
-from trainer.images import decode
-from trainer.source import Source, path_of
-from trainer.tar_index import IMAGE_EXTENSIONS, members_of
 from vocab.tars import Member
 
 THUMBNAIL = 256

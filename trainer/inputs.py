@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.config import DataConfig
-from trainer.labels import check_matched, check_vocabulary, find_shards
-from trainer.source import Source, Tar, weights_of
-from trainer.tar_cache import TarCache
-from trainer.tar_places import label_path, list_tars
-from trainer.tar_tables import TarTables
+from trainer.data.labels import check_matched, check_vocabulary, find_shards
+from trainer.data.source import Source, Tar, weights_of
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_places import label_path, list_tars
+from trainer.data.tar_tables import TarTables
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary

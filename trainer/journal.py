@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.batch import Batch, Meter, Skipped
 from trainer.checkpoint import Checkpoint
 from trainer.config import PretrainConfig
+from trainer.data.batch import Batch, Meter, Skipped
+from trainer.data.feed import check_bad_share
 from trainer.distributed import Place, gather
-from trainer.feed import check_bad_share
 from trainer.ledger import Ledger
 from trainer.log import Log
 from trainer.metrics import Report

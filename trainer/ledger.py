@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from trainer.batch import Skipped
+from trainer.data.batch import Skipped
 
 FILE = "bad_samples.jsonl"
 TOTALS = ("samples", "bad", "unmatched", "unlabelled", "surplus_labels")

@@ -18,24 +18,24 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer import checkpoint, run_directory
-from trainer.batch import Batch, Position
 from trainer.checkpoint import Training
 from trainer.config import PretrainConfig
 from trainer.config_check import check
-from trainer.data_state import from_state, to_state
-from trainer.device_batches import on_device
+from trainer.data.batch import Batch, Position
+from trainer.data.device_batches import on_device
+from trainer.data.feed import Feed, Steps
+from trainer.data.resolution import resolution_of
+from trainer.data.ring import bytes_of
+from trainer.data.state import from_state, to_state
 from trainer.distributed import Place, barrier, gather, join_processes
 from trainer.evaluation import Evaluation, Loading, evaluate
-from trainer.feed import Feed, Steps
 from trainer.inputs import Inputs, open_inputs
 from trainer.journal import Journal, Progress
 from trainer.loss import binary_cross_entropy
 from trainer.model import build_model, patch_of
 from trainer.optim import average_of, learning_rate, optimiser_of, set_learning_rate
 from trainer.range_augment import RangeAugment, psnr_loss
-from trainer.resolution import resolution_of
 from trainer.results import write_results
-from trainer.ring import bytes_of
 from trainer.stem import Stem
 from vocab.errors import FormatError
 

@@ -1,7 +1,7 @@
 """RangeAugment on the device: brightness, contrast and noise whose strength is learnt with the weights.
 
-In: images in [-1, 1] (`trainer/device_images.py`), random numbers and a seed for each of them. Out: altered images, and
-the loss that holds the alteration near a similarity that falls from 40 to 20 dB over training.
+In: images in [-1, 1] (`trainer/data/device_images.py`), random numbers and a seed for each of them. Out: altered
+images, and the loss that holds the alteration near a similarity that falls from 40 to 20 dB over training.
 
 Mehta et al., "RangeAugment: Efficient Online Augmentation with Range Learning", arXiv 2212.10553. What the abstract
 leaves open comes from apple/corenet, which CatLIP was trained with: modeling/neural_augmentor/neural_aug.py and

@@ -14,11 +14,11 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from trainer.config import PretrainConfig
+from trainer.data.source import Source
 from trainer.distributed import Place
 from trainer.evaluation import Evaluation
 from trainer.journal import Progress
 from trainer.page import write_page
-from trainer.source import Source
 from vocab.storage import write_whole
 
 

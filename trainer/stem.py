@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
-from trainer.device_images import prepare
+from trainer.data.device_images import prepare
 from trainer.range_augment import RangeAugment
 
 

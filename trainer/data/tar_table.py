@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64
 
-from trainer.labels import join
-from trainer.tar_index import FAULTS, NoTarError, index_tar
+from trainer.data.labels import join
+from trainer.data.tar_index import FAULTS, NoTarError, index_tar
 from vocab.label_shards import LabelShards
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary

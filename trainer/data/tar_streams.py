@@ -22,7 +22,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from trainer.tar_places import PIPE, WEB, filesystem_at, refuse_pipe
+from trainer.data.tar_places import PIPE, WEB, filesystem_at, refuse_pipe
 from vocab.errors import CatlipError, MissingRequirementError
 
 # An object store is asked for one block at a time, and answers in some tens of milliseconds: blocks must be large.

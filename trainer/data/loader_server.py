@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerContext
 def loader_context() -> ForkServerContext:
     """How loader processes are made; each is a fork of a process that has imported what loaders need."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.reader"])
+    context.set_forkserver_preload(["trainer.data.reader"])
     return context
 
 

@@ -2,7 +2,7 @@
 
 In: places of tars. Out: paths of whole local copies, each downloaded once, however many processes ask for it.
 
-A copy is called 00017-<hash of place>.tar.cached; trainer/cache_folder.py keeps the folder. The hash is of the whole
+A copy is called 00017-<hash of place>.tar.cached; cache_folder.py keeps the folder. The hash is of the whole
 place, query string included: an address signed anew is another entry. What a place holds is taken never to change.
 Files are not flushed to disk: empty the folder after a power failure.
 """
@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trainer.cache_folder import CACHED, PART, CacheFolder
-from trainer.claims import claimed
-from trainer.tar_places import is_local, local_name, without_secrets
-from trainer.tar_streams import DownloadError, open_stream
+from trainer.data.cache_folder import CACHED, PART, CacheFolder
+from trainer.data.claims import claimed
+from trainer.data.tar_places import is_local, local_name, without_secrets
+from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import CatlipError, InputError
 
 LONGEST_WAIT_S = 60.0
@@ -48,7 +48,7 @@ class TarCache:
     max_bytes: int
     """what the folder may hold, downloads under way included; should be some tars for each process that reads"""
     allow_pipe: bool = False
-    """see trainer/tar_places.py: runs shell commands"""
+    """see trainer/data/tar_places.py: runs shell commands"""
     tries: int = 5
     first_wait_s: float = 1.0
     """seconds before the second try; doubled for each further one up to a minute, and varied by half"""
@@ -173,7 +173,7 @@ class TarCache:
 def _use(path: Path) -> bool:
     """Whether a tar is there; if so it is now the one used last."""
     try:
-        # The time of change stays: tables of tars are told by it (`trainer/tar_tables.py`).
+        # The time of change stays: tables of tars are told by it (`trainer/data/tar_tables.py`).
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     except FileNotFoundError:
         return False

@@ -5,7 +5,7 @@ are already where the batch lies.
 
     step     samples of all teams, one after the other; each rank has an equal run of them, and of a rank's run loader w
              of m has samples w, w + m, w + 2 m, ...
-    team     ranks that share the same tars; team t of T walks every T-th group (`trainer/order.py`)
+    team     ranks that share the same tars; team t of T walks every T-th group (`trainer/data/order.py`)
 
 Every loader walks all the samples of its teams and decodes its own, so who reads what depends on nothing but numbers.
 """
@@ -20,15 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from trainer.batch import Meter, Part, Position, Skipped
-from trainer.crops import BOX_DRAWS, centre_box, random_box
-from trainer.draws import draws
-from trainer.images import BadImage, crop_into
-from trainer.order import Walk, choose_pools
+from trainer.data.batch import Meter, Part, Position, Skipped
+from trainer.data.crops import BOX_DRAWS, centre_box, random_box
+from trainer.data.draws import draws
+from trainer.data.images import BadImage, crop_into
+from trainer.data.order import Walk, choose_pools
+from trainer.data.resolution import Shape
+from trainer.data.ring import Images
+from trainer.data.source import Group, Source
 from trainer.range_augment import DRAWS as AUGMENT_DRAWS
-from trainer.resolution import Shape
-from trainer.ring import Images
-from trainer.source import Group, Source
 
 # Random numbers of one sample: its box, whether it is mirrored, its seed, and what the device makes of it.
 FLIP, SEED, AUGMENT = BOX_DRAWS, BOX_DRAWS + 1, BOX_DRAWS + 2

@@ -8,7 +8,7 @@ along it that can begin anywhere.
     group    a few tars whose samples are shuffled together; numbered through all epochs, 0, 1, 2, ...
     cursor   (group, how many of its samples are taken): where a walk stands; nothing else is needed to go on
 
-Shuffling sorts by the samples' own random numbers (`trainer/draws.py`) and not by a library's permutation, which may
+Shuffling sorts by the samples' own random numbers (`draws.py`) and not by a library's permutation, which may
 change between releases.
 """
 
@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from trainer.draws import draws
+from trainer.data.draws import draws
 from vocab.errors import InputError
 
 Cursor = tuple[int, int]

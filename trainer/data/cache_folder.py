@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trainer.claims import remove_unclaimed
+from trainer.data.claims import remove_unclaimed
 from vocab.errors import InputError
 
 MARKER = ".catlip-tar-cache"

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
-from trainer.crops import Box, on_grid
+from trainer.data.crops import Box, on_grid
 
 Pixels = UInt8[np.ndarray, "size size 3"]
 Choose = Callable[[int, int], Box]
@@ -143,8 +143,8 @@ def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int) -
     """Write the box that `choose` picks of an image to `out`, scaled to its size: bilinear, antialiased.
 
     `choose` gets the width and height that `decode` would give, and may be asked twice for one image. What is cut is
-    the box of `trainer.crops.on_grid`. The result equals a bilinear `resize` of PIL's crop of `decode(content)`, but
-    that JPEGs are decoded at 1/step of their size. Raises BadImage as `decode` does.
+    the box of `crops.on_grid`. The result equals a bilinear `resize` of PIL's crop of `decode(content)`, but that JPEGs
+    are decoded at 1/step of their size. Raises BadImage as `decode` does.
     """
     if _jpeg_into(content, out, choose, max_pixels):
         return

@@ -2,7 +2,7 @@
 
 In: a source, the shape of every step, the shares, a ring of buffers. Out: the parts of every step, in order.
 
-    server     a small process that loaders are made from (`trainer/loader_server.py`)
+    server     a small process that loaders are made from (`trainer/data/loader_server.py`)
     link       a pipe to each loader: a word for every buffer that is free one way, parts and errors the other
 
 A loader that dies (out of memory, kill -9) is started again at the step it had not finished: what it does is a function
@@ -28,12 +28,12 @@ from typing import Literal
 
 import torch
 
-from trainer.batch import Part, Position
-from trainer.loader_server import loader_context
-from trainer.reader import Reader, Share
-from trainer.resolution import Shape
-from trainer.ring import Ring
-from trainer.source import Source
+from trainer.data.batch import Part, Position
+from trainer.data.loader_server import loader_context
+from trainer.data.reader import Reader, Share
+from trainer.data.resolution import Shape
+from trainer.data.ring import Ring
+from trainer.data.source import Source
 from vocab.errors import CatlipError, InputError
 
 Loaders = Literal["processes", "threads"]

@@ -18,11 +18,11 @@ from typing import BinaryIO, Literal
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from trainer.draws import shard_hash
-from trainer.order import Order
-from trainer.tar_cache import TarCache
-from trainer.tar_table import TarTable
-from trainer.tar_tables import TarTables
+from trainer.data.draws import shard_hash
+from trainer.data.order import Order
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_table import TarTable
+from trainer.data.tar_tables import TarTables
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary

@@ -2,8 +2,8 @@
 
 In: a source, the shape of every step, and a position to begin at. Out: `Batch`es, each with the position after it.
 
-    loaders    processes or threads; each fills its share of every batch (`trainer/loaders.py`, `trainer/reader.py`)
-    ring       the batches that are being filled, waiting, or in use (`trainer/ring.py`)
+    loaders    processes or threads; each fills its share of every batch (`loaders.py`, `reader.py`)
+    ring       the batches that are being filled, waiting, or in use (`ring.py`)
 
 A batch holds the next samples of one order, whoever reads: how many ranks and loaders there are changes nothing in it.
 """
@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainer.batch import Batch, Position, assemble
-from trainer.loaders import Crew, Loaders
-from trainer.reader import Reader, Share
-from trainer.resolution import Shape
-from trainer.ring import Ring, bytes_of
-from trainer.source import Source
+from trainer.data.batch import Batch, Position, assemble
+from trainer.data.loaders import Crew, Loaders
+from trainer.data.reader import Reader, Share
+from trainer.data.resolution import Shape
+from trainer.data.ring import Ring, bytes_of
+from trainer.data.source import Source
 from vocab.errors import InputError
 
 # A batch stays as it is until this many more have been asked for.

@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trainer.tar_index import no_readable_tar
-from trainer.tar_table import FORMAT_VERSION, TarTable, make_table, read_table, write_table
+from trainer.data.tar_index import no_readable_tar
+from trainer.data.tar_table import FORMAT_VERSION, TarTable, make_table, read_table, write_table
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.storage import write_whole

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 import fsspec
 from fsspec.registry import get_filesystem_class
 
-from trainer.braces import expand_braces
+from trainer.data.braces import expand_braces
 from vocab.errors import InputError, MissingRequirementError
 
 PIPE = "pipe:"

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 from torch import Tensor
 
-from trainer.order import Cursor
+from trainer.data.order import Cursor
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Part:
 class Batch:
     """Images and their classes, sparse: classes[offsets[i] : offsets[i + 1]] are those of image i.
 
-    The images lie in memory that the next batch but `HELD` is written to (`trainer/feed.py`); keep a copy, not a view.
+    The images lie in memory that the next batch but `HELD` is written to (`feed.py`); keep a copy, not a view.
     """
 
     images: UInt8[Tensor, "batch size size 3"]

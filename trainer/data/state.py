@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from trainer.batch import Position
-from trainer.order import Cursor
-from trainer.source import Source
+from trainer.data.batch import Position
+from trainer.data.order import Cursor
+from trainer.data.source import Source
 from vocab.errors import FormatError, MismatchError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from trainer.batch import Batch
+from trainer.data.batch import Batch
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
