@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import resource
 import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,45 @@ def test_a_loader_that_dies_again_and_again_is_an_error(corpus: Corpus) -> None:
         take(corpus.source(), 9, steps=Steps(die, 16 * 16 * 3 * 4), workers=1)
 
 
+def test_a_loader_killed_while_it_sends_is_a_dead_one(corpus: Corpus) -> None:
+    with Feed(corpus.source(), STEPS, workers=1, loaders="threads") as feed:
+        batches = iter(feed)
+        next(batches)
+        crew = feed._crew
+        assert crew is not None
+        here, there = multiprocessing.Pipe()
+        link, crew._links[0] = crew._links[0], here
+        # The length of a message and its first bytes.
+        os.write(there.fileno(), (1000).to_bytes(4, "big") + b"part")
+        there.close()
+        assert not crew._receive(0)
+        here.close()
+        crew._links[0] = link
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_tar_that_is_gone_is_named(tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]) -> None:
+    corpus = make_corpus(tmp_path)
+    source = corpus.source(shuffle_shards=1)
+    for tar in corpus.images.iterdir():
+        tar.unlink()
+    with pytest.raises(InputError, match="found No such file or directory; wanted a tar that can be opened"):
+        take(source, 1, workers=workers)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_loaders_that_are_threads_leave_torch_its_own(corpus: Corpus) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        take(corpus.source(), 1, workers=1, loaders="threads")
+        # Of what all threads are given; one that has computed before keeps its own number.
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_loaders_end_with_the_feed(corpus: Corpus) -> None:
     with Feed(corpus.source(), STEPS, workers=2) as feed:
         batches = iter(feed)
@@ -383,6 +424,12 @@ def test_weights_decide_how_often_a_pool_is_drawn_from(corpus: Corpus) -> None:
     first = [index for tar, index in seen if tar == 0]
     for epoch in range(20):
         assert sorted(first[13 * epoch : 13 * (epoch + 1)]) == list(range(13))
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_is_a_number_above_0(share: float) -> None:
+    with pytest.raises(InputError, match="wanted one number above 0 for each"):
+        weights_of((1.0, share), 2)
 
 
 def test_weighted_pools_resume_where_they_were(corpus: Corpus) -> None:

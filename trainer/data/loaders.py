@@ -126,7 +126,8 @@ class Crew:
         """Take what a loader sent; False if it is dead."""
         try:
             sent = self._links[worker].recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
+            # OSError also for one that was killed while it sent.
             return False
         if isinstance(sent, CatlipError):
             raise sent
@@ -170,6 +171,8 @@ def _serve_process(*arguments: object) -> None:
     # The trainer decides when to stop: a scheduler's signal to the whole group must not take its loaders away.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not for a loader that is a thread: the trainer's own would be set with it.
+    torch.set_num_threads(1)
     _serve(*arguments)  # type: ignore[arg-type]
 
 
@@ -177,12 +180,13 @@ def _serve(
     link: Connection, source: Source, shape_at: Callable[[int], Shape], ring: Ring, share: Share, start: Position | None
 ) -> None:
     """A loader: for every buffer that is free, one part of a batch, until the link is closed."""
-    torch.set_num_threads(1)
     try:
         with contextlib.closing(Reader(source, shape_at, share, start=start)) as reader:
             _fill_until_closed(link, reader, ring)
     except CatlipError as error:
-        link.send(error)
+        # The trainer may have met it first, and be gone.
+        with contextlib.suppress(OSError):
+            link.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         # The trainer has closed its end, or is no more.
         return

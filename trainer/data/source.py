@@ -6,7 +6,9 @@ of its samples, open for reading.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -139,9 +141,12 @@ class Source:
             file.close()
 
     def open_tar(self, tar: int) -> tuple[BinaryIO, TarTable]:
-        """A tar, fetched and open, and its table. Raises InputError for one that is not there."""
+        """A tar, fetched and open, and its table. Raises InputError for one that is not there or cannot be opened."""
         named = self.tars[tar]
-        file = self.cache.open(named.place)
+        try:
+            file = self.cache.open(named.place)
+        except OSError as error:
+            raise _unopened(named.place, error) from error
         try:
             table = self.tables.get(
                 path_of(file),
@@ -155,6 +160,13 @@ class Source:
             file.close()
             raise
         return file, table
+
+
+def _unopened(place: str, error: OSError) -> InputError:
+    remedy = "Check --images; a run's tars must stay where they are."
+    if error.errno == errno.EMFILE:
+        remedy = "Raise `ulimit -n`, or lower --shuffle-shards: a loader has the tars of a group open."
+    return InputError(place, found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy)
 
 
 def path_of(file: BinaryIO) -> Path:
@@ -286,8 +298,8 @@ class Group:
 
 
 def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:
-    """Weights of `count` pools. Raises InputError unless there is a positive one for each."""
-    if len(shares) != count or any(not share > 0 for share in shares):
+    """Weights of `count` pools. Raises InputError unless there is a positive, finite one for each."""
+    if len(shares) != count or any(not 0 < share < math.inf for share in shares):
         raise InputError(
             "--source-weights",
             found=f"{' '.join(map(str, shares))} for {count} --images",
