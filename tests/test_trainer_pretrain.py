@@ -344,7 +344,7 @@ def test_a_device_that_is_not_there_is_a_missing_requirement(corpus: Corpus, tmp
 
 def test_tars_to_train_on_are_not_evaluated_on(corpus: Corpus, tmp_path: Path) -> None:
     config = corpus.config(tmp_path / "run", eval_images=(str(corpus.images / "00001.tar"),))
-    refused(InputError, r"--eval-images: found .*00001.tar, which --images names too", config)
+    refused(InputError, r"--eval-images: found .*00001.tar, which is trained on too", config)
 
 
 def test_an_output_that_is_no_run_is_left_alone(corpus: Corpus, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from trainer.config import DataConfig
 from trainer.data.labels import check_matched, check_vocabulary, find_shards
 from trainer.data.source import Source, Tar, weights_of
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import label_path, list_tars
+from trainer.data.tar_places import label_path, list_tars, without_secrets
 from trainer.data.tar_tables import TarTables
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
@@ -104,14 +104,7 @@ def split_corpora(data: DataConfig) -> tuple[list[Corpus], list[Corpus]]:
     corpora = [_list(pattern, data.labels, data) for pattern in data.images]
     if data.eval_images:
         held_out = [_list(pattern, data.eval_labels or data.labels, data) for pattern in data.eval_images]
-        shared = {tar for corpus in corpora for tar in corpus.tars} & {tar for part in held_out for tar in part.tars}
-        if shared:
-            raise InputError(
-                "--eval-images",
-                found=f"{min(shared)}, which --images names too",
-                wanted="tars that are not trained on",
-                remedy="Leave it out of one of the two.",
-            )
+        _refuse_trained_on(corpora, held_out, "--eval-images", remedy="Leave it out of one of the two.")
         return corpora, held_out
     if not data.source_weights and len({corpus.labels for corpus in corpora}) == 1:
         # Patterns of one data set: what is held out comes from the end of all of them together.
@@ -127,10 +120,22 @@ def split_corpora(data: DataConfig) -> tuple[list[Corpus], list[Corpus]]:
                 wanted="at least one tar left to train on",
                 remedy="Lower --holdout-shards, name more --images, or give --eval-images.",
             )
-    return (
-        [replace(corpus, tars=corpus.tars[: -data.holdout_shards]) for corpus in corpora],
-        [replace(corpus, tars=corpus.tars[-data.holdout_shards :]) for corpus in corpora],
-    )
+    train = [replace(corpus, tars=corpus.tars[: -data.holdout_shards]) for corpus in corpora]
+    held_out = [replace(corpus, tars=corpus.tars[-data.holdout_shards :]) for corpus in corpora]
+    # The last tar of one pattern can be in the middle of another.
+    _refuse_trained_on(train, held_out, "--holdout-shards", remedy="Name each tar once, or give --eval-images.")
+    return train, held_out
+
+
+def _refuse_trained_on(train: Sequence[Corpus], held_out: Sequence[Corpus], option: str, *, remedy: str) -> None:
+    shared = {tar for corpus in train for tar in corpus.tars} & {tar for corpus in held_out for tar in corpus.tars}
+    if shared:
+        raise InputError(
+            option,
+            found=f"{without_secrets(min(shared))}, which is trained on too",
+            wanted="tars that are not trained on",
+            remedy=remedy,
+        )
 
 
 def check_first_tars(source: Source, data: DataConfig) -> None:
@@ -139,7 +144,9 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
         tars = [source.pool_tars[pool][tar] for tar in order.tars_of(0)]
         for labels in {source.tars[tar].labels for tar in tars}:
             accounts = {
-                source.tars[tar].place: _account(source, tar) for tar in tars if source.tars[tar].labels == labels
+                without_secrets(source.tars[tar].place): _account(source, tar)
+                for tar in tars
+                if source.tars[tar].labels == labels
             }
             check_matched(accounts, place=source.labels[labels].place, max_unmatched_share=data.max_unmatched_share)
 
@@ -177,8 +184,8 @@ def _refuse_shared_shards(tars: Sequence[Tar], places: Sequence[str]) -> None:
         other = owners.setdefault((tar.labels, tar.shard), tar.place)
         if other != tar.place:
             raise InputError(
-                tar.place,
-                found=f"shard {tar.shard!r} of {places[tar.labels]}, which {other} has as well",
+                without_secrets(tar.place),
+                found=f"shard {tar.shard!r} of {places[tar.labels]}, which {without_secrets(other)} has as well",
                 wanted="one tar for each shard",
                 remedy="Name each tar in one of --images alone.",
             )

@@ -3,7 +3,7 @@
 In: files that want room. Out: room, made by deleting leftovers of dead processes and the tars longest unused.
 
     .catlip-tar-cache                    the marker, and the lock under which room is given
-    00017-<hash of place>.tar.cached     a whole tar; its modification time is when it was last asked for
+    00017-<hash of place>.tar.cached     a whole tar; its access time is when it was last asked for
     00017-<hash of place>.tar.part       one on its way, claimed by the process that downloads it
 """
 

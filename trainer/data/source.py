@@ -23,6 +23,7 @@ from jaxtyping import Int64, UInt64
 from trainer.data.draws import shard_hash
 from trainer.data.order import Order
 from trainer.data.tar_cache import TarCache
+from trainer.data.tar_places import without_secrets
 from trainer.data.tar_table import TarTable
 from trainer.data.tar_tables import TarTables
 from vocab.errors import InputError
@@ -166,7 +167,9 @@ def _unopened(place: str, error: OSError) -> InputError:
     remedy = "Check --images; a run's tars must stay where they are."
     if error.errno == errno.EMFILE:
         remedy = "Raise `ulimit -n`, or lower --shuffle-shards: a loader has the tars of a group open."
-    return InputError(place, found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy)
+    return InputError(
+        without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy
+    )
 
 
 def path_of(file: BinaryIO) -> Path:
@@ -231,7 +234,7 @@ class Group:
         content = os.pread(self.files[tar].fileno(), size, offset)
         if len(content) < size:
             raise InputError(
-                self.source.tars[self.tars[tar]].place,
+                without_secrets(self.source.tars[self.tars[tar]].place),
                 found=f"{len(content)} of {size} bytes of sample {self.key(place)!r}",
                 wanted="the tar as it was when its headers were read",
                 remedy="Do not change image tars while a run reads them; start the same command again.",

@@ -1,0 +1,35 @@
+"""What a run reads: no tar is on both sides, and no address shows its signature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from trainer.source import Tar
+
+from tests.test_trainer_corpus import make_corpus
+from trainer.inputs import split_corpora
+from vocab.errors import InputError
+
+
+def test_a_tar_held_out_of_one_pattern_is_not_trained_on_through_another(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path)
+    patterns = (str(corpus.images), f"{corpus.images}/0000[01].tar")
+    data = replace(corpus.config(tmp_path / "run").data, images=patterns, source_weights=(1.0, 1.0))
+    with pytest.raises(InputError, match=r"--holdout-shards: found .*00001.tar, which is trained on too"):
+        split_corpora(data)
+    train, held_out = split_corpora(replace(data, source_weights=()))
+    assert [Path(tar).name for tar in train[0].tars] == ["00000.tar", "00001.tar", "00002.tar"]
+    assert [Path(tar).name for tar in held_out[0].tars] == ["00003.tar"]
+
+
+def test_a_tar_that_became_shorter_is_named_without_its_signature(tmp_path: Path) -> None:
+    source = make_corpus(tmp_path, tars=1, samples=2).source(train=False)
+    group = source.open_group(0, 0)
+    group.source = replace(source, tars=(Tar("https://host/00000.tar?X-Signature=secret", "00000"),))
+    (tmp_path / "images" / "00000.tar").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"^https://host/00000.tar\?\.\.\.: found 0 of \d+ bytes of sample '000000000'"
+    ):
+        group.read(0)
