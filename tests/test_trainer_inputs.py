@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trainer.source import Tar
+from trainer.data.source import Tar
 
 from tests.test_trainer_corpus import make_corpus
 from trainer.inputs import split_corpora
