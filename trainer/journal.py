@@ -103,7 +103,11 @@ class Journal:
         out = self.config.run.out
         self.ledger = Ledger(out, totals=self.progress.totals, lines=self.progress.bad_lines)
         with Log(out, start=self.progress.step, steps=self.config.optim.steps) as self._log:
-            yield
+            try:
+                yield
+            finally:
+                # What an error kept from being reported; it may be about these samples.
+                self.ledger.add([], self._window.skipped)
 
     def restart_clock(self) -> None:
         """Forget the time since the last line: it went into something else than training."""
@@ -171,8 +175,8 @@ class Journal:
                 ready=f"{values['batches_ready']:.1f}",
                 bad=f"{totals['bad']}",
             )
-        check_bad_share(totals, self.config.data.max_bad_share, example="see bad_samples.jsonl")
         self._window = _Window(started=now)
+        check_bad_share(totals, self.config.data.max_bad_share, example="see bad_samples.jsonl")
         return any(share.stop for share in shares)
 
     def evaluated(self, scores: Report) -> None:

@@ -108,9 +108,10 @@ class Feed:
     def __iter__(self) -> Iterator[Batch]:
         batches = self._inline() if self._workers == 0 else self._shared()
         for batch in batches:
+            # Before the check, for whoever takes it writes down which samples were bad.
+            yield batch
             self._account.update(batch.account)
             check_bad_share(self._account, self.source.max_bad_share, example=_example(batch))
-            yield batch
 
     def _count(self, step: int) -> tuple[int, int]:
         """Images of this rank and their size at a step."""
