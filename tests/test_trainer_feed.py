@@ -263,6 +263,19 @@ def test_loaders_that_are_threads_leave_torch_its_own(corpus: Corpus) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_loaders_meet_ahead_is_raised_in_its_turn(tmp_path: Path, workers: int) -> None:
+    source = make_corpus(tmp_path, tars=2).source(shuffle_shards=1)
+    second = source.tars[source.orders[0].tars_of(1)[0]]
+    Path(second.place).unlink()
+    found = []
+    with pytest.raises(InputError, match=second.place), Feed(source, STEPS, workers=workers) as feed:
+        for batch in feed:
+            found.append(batch.samples)
+    # The first tar's 13 samples fill three batches; the fourth needs the tar that is gone.
+    assert len(found) == 3
+
+
 def test_loaders_end_with_the_feed(corpus: Corpus) -> None:
     with Feed(corpus.source(), STEPS, workers=2) as feed:
         batches = iter(feed)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trainer.data.source import Tar
 
 from tests.test_trainer_corpus import make_corpus
+from trainer.data.source import Tar
 from trainer.inputs import split_corpora
 from vocab.errors import InputError
 

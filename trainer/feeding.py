@@ -72,6 +72,13 @@ class Speed:
 
 def feed(config: FeedConfig) -> list[str]:
     """Measure, and put it in lines; the last one is JSON. Raises what `pretrain` raises for the same data."""
+    if config.data.resolution != "fixed":
+        raise InputError(
+            "--resolution",
+            found=config.data.resolution,
+            wanted="one size to be measured",
+            remedy="Leave it out, and measure the sizes one by one with --image-size.",
+        )
     if not config.seconds > 0:
         raise InputError("--seconds", found=f"{config.seconds}", wanted="more than 0", remedy="Choose a longer time.")
     check_data(config.data)

@@ -20,6 +20,9 @@ from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
+# Tables of tars may take this share of --cache-gb, for some 50 bytes a sample, and so much in any case.
+TABLE_SHARE, MIN_TABLE_BYTES = 0.05, 1 << 30
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -38,17 +41,17 @@ class Corpus:
     labels: str
 
 
-def open_inputs(data: DataConfig, *, seed: int, checksums: bool = True) -> Inputs:
-    """Open and check everything, the join of the first tars included.
+def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True) -> Inputs:
+    """Open and check everything.
 
-    `checksums`: read all labels once; enough in one process of a run. Raises FormatError for labels or a vocabulary
-    that are not whole, MismatchError for labels of other images or a vocabulary of other labels, InputError for tars
-    that are not there or not enough.
+    `thorough`: read all labels once, and join the first tars; enough in one process of a run. Raises FormatError for
+    labels or a vocabulary that are not whole, MismatchError for labels of other images or a vocabulary of other labels,
+    InputError for tars that are not there or not enough.
     """
     train, held_out = split_corpora(data)
     vocabulary = Vocabulary.load(data.vocabulary)
     labels = {
-        place: LabelShards.open(place, checksums=checksums)
+        place: LabelShards.open(place, checksums=thorough)
         for place in dict.fromkeys(corpus.labels for corpus in (*train, *held_out))
     }
     for corpus in train:
@@ -57,8 +60,9 @@ def open_inputs(data: DataConfig, *, seed: int, checksums: bool = True) -> Input
     evaluated = replace(
         open_source(held_out, labels, vocabulary, data, seed=seed), train=False, pools=(), weights=(1.0,)
     )
-    for each in (source, evaluated):
-        check_first_tars(each, data)
+    if thorough:
+        for each in (source, evaluated):
+            check_first_tars(each, data)
     return Inputs(vocabulary, source, evaluated)
 
 
@@ -80,7 +84,7 @@ def open_source(
         labels=tuple(labels[place] for place in places),
         vocabulary=vocabulary,
         cache=TarCache(cache / "tars", max_bytes=int(data.cache_gb * 1e9), allow_pipe=data.allow_pipe),
-        tables=TarTables(cache / "tables"),
+        tables=TarTables(cache / "tables", max(MIN_TABLE_BYTES, int(data.cache_gb * 1e9 * TABLE_SHARE))),
         pools=tuple(pools) if data.source_weights else (),
         weights=weights_of(data.source_weights, len(pools)) if data.source_weights else (1.0,),
         seed=seed,
@@ -142,6 +146,7 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
     """Raise MismatchError if most samples of the first tars to be read have no row in their labels."""
     for pool, order in enumerate(source.orders):
         tars = [source.pool_tars[pool][tar] for tar in order.tars_of(0)]
+        source.cache.fetch_ahead([source.tars[tar].place for tar in tars])
         for labels in {source.tars[tar].labels for tar in tars}:
             accounts = {
                 without_secrets(source.tars[tar].place): _account(source, tar)

@@ -50,7 +50,7 @@ def pretrain(config: PretrainConfig) -> bool:
         check(config, world=place.world)
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
-        inputs = open_inputs(config.data, seed=config.run.seed, checksums=place.main)
+        inputs = open_inputs(config.data, seed=config.run.seed, thorough=place.main)
         training = build(config, inputs, place)
         found, faults = run_directory.examine(config, inputs.vocabulary)
         data = config.data

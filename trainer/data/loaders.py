@@ -64,6 +64,7 @@ class Crew:
         self._ring = ring
         self._parts: dict[int, dict[int, Part]] = defaultdict(dict)
         self._after: list[Position | None] = [start] * len(shares)
+        self._errors: dict[int, CatlipError] = {}
         self._deaths = Counter[tuple[int, int]]()
         self._granted = (start.step if start is not None else 0) + ring.slots
         """steps before this one have a buffer to be filled"""
@@ -106,16 +107,22 @@ class Crew:
 
     def ready(self, step: int) -> int:
         """How many batches from `step` on are complete."""
-        while links := wait(self._links, timeout=0):
+        while links := wait([link for n, link in enumerate(self._links) if n not in self._errors], timeout=0):
             alive = [self._receive(self._links.index(link)) for link in links]  # type: ignore[arg-type]
             if not any(alive):
                 break
         return next(count for count in itertools.count() if len(self._parts.get(step + count, {})) < len(self._links))
 
     def parts(self, step: int) -> list[Part]:
-        """All parts of a step, waited for. Raises what a loader raised, and InputError for one that keeps dying."""
-        while len(self._parts[step]) < len(self._links):
-            for link in wait(self._links):
+        """All parts of a step, waited for. Raises what a loader raised, and InputError for one that keeps dying.
+
+        Loaders are ahead: what one of them met is raised when its turn comes, after the batches that are whole.
+        """
+        while missing := [worker for worker in range(len(self._links)) if worker not in self._parts[step]]:
+            for worker in missing:
+                if worker in self._errors:
+                    raise self._errors[worker]
+            for link in wait([self._links[worker] for worker in missing]):
                 worker = self._links.index(link)  # type: ignore[arg-type]
                 if not self._receive(worker):
                     self._replace(worker)
@@ -130,7 +137,8 @@ class Crew:
             # OSError also for one that was killed while it sent.
             return False
         if isinstance(sent, CatlipError):
-            raise sent
+            self._errors[worker] = sent
+            return True
         self._parts[sent.step][worker] = sent
         self._after[worker] = sent.position
         return True
