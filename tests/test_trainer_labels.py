@@ -135,10 +135,23 @@ def test_a_vocabulary_from_another_corpus_is_refused_unless_allowed(labels: Labe
 
 
 def test_labels_of_other_images_are_refused() -> None:
-    accounts = {"images/0.tar": {"samples": 3, "unmatched": 3}, "images/1.tar": {"samples": 1, "unmatched": 0}}
+    accounts = {
+        "images/0.tar": {"samples": 3, "unmatched": 3, "surplus_labels": 0},
+        "images/1.tar": {"samples": 1, "unmatched": 0, "surplus_labels": 0},
+    }
     with pytest.raises(
         MismatchError, match=r"labels: found no row for 3 of 4 samples of images/0\.tar, images/1\.tar; wanted .* 50%"
     ):
         check_matched(accounts, place="labels", max_unmatched_share=0.5)
     check_matched(accounts, place="labels", max_unmatched_share=0.75)
     check_matched({}, place="labels", max_unmatched_share=0.0)
+
+
+def test_rows_without_their_samples_are_refused() -> None:
+    # As of labels of another corpus whose shards and keys are called the same.
+    accounts = {"images/0.tar": {"samples": 3, "unmatched": 1, "surplus_labels": 6}}
+    with pytest.raises(
+        MismatchError, match=r"labels: found 6 of 8 rows without a sample in images/0\.tar; .*python -m pipeline check"
+    ):
+        check_matched(accounts, place="labels", max_unmatched_share=0.5)
+    check_matched(accounts, place="labels", max_unmatched_share=0.75)

@@ -58,7 +58,7 @@ class DataConfig:
     unlabelled_weight: float = 0.1
     """what a sample without a class counts for with `--unlabelled weigh`; others count for 1"""
     max_unmatched_share: float = 0.5
-    """stop if more of the first shards' samples than this have no row in the labels"""
+    """stop if more of the first shards' samples than this have no row in the labels, or more of their rows no sample"""
     shuffle_shards: int = 16
     """tars whose samples are shuffled together"""
     tar_teams: int = 1

@@ -166,6 +166,7 @@ class Journal:
                 **_speed(shares, elapsed),
                 "bad_samples": float(totals["bad"]),
                 "unmatched_samples": float(totals["unmatched"]),
+                "surplus_labels": float(totals["surplus_labels"]),
             }
             self._log.write(progress.step, values)
             self._log.show(

@@ -176,7 +176,8 @@ def check_bad_share(account: Counter[str], max_bad_share: float, *, example: str
             "images",
             found=f"{bad:,} bad samples of {samples:,} ({example})",
             wanted=f"at most {max_bad_share:.0%}",
-            remedy="Mend the tars that bad_samples.jsonl names, or raise --max-bad-share.",
+            remedy="Mend or leave out such tars (a run names them in bad_samples.jsonl, python -m pipeline check finds "
+            "them), or raise --max-bad-share.",
         )
 
 

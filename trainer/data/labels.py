@@ -105,9 +105,11 @@ def check_vocabulary(labels: LabelShards, vocabulary: Vocabulary, *, allow_forei
 
 
 def check_matched(accounts: Mapping[str, Mapping[str, int]], *, place: str, max_unmatched_share: float) -> None:
-    """Raise MismatchError if more than `max_unmatched_share` of the samples have no row in the labels.
+    """Raise MismatchError if more than `max_unmatched_share` of the samples have no row in the labels, or of the rows
+    no sample: labels of another corpus whose shards and keys are called the same, or tars that were cut short.
 
-    `accounts`: of each tar the numbers `samples` and `unmatched`, as a `TarTable` has them. `place`: of the labels.
+    `accounts`: of each tar the numbers `samples`, `unmatched` and `surplus_labels`, as a `TarTable` has them. `place`:
+    of the labels.
     """
     samples = sum(account["samples"] for account in accounts.values())
     unmatched = sum(account["unmatched"] for account in accounts.values())
@@ -117,6 +119,16 @@ def check_matched(accounts: Mapping[str, Mapping[str, int]], *, place: str, max_
             found=f"no row for {unmatched:,} of {samples:,} samples of {', '.join(accounts)}",
             wanted=f"a row for at least {1 - max_unmatched_share:.0%} of them",
             remedy="These labels are of other images: check --labels, or raise --max-unmatched-share.",
+        )
+    surplus = sum(account["surplus_labels"] for account in accounts.values())
+    rows = surplus + samples - unmatched
+    if rows and surplus / rows > max_unmatched_share:
+        raise MismatchError(
+            place,
+            found=f"{surplus:,} of {rows:,} rows without a sample in {', '.join(accounts)}",
+            wanted=f"a sample for at least {1 - max_unmatched_share:.0%} of them",
+            remedy="These labels are of other images, or the tars were cut short: python -m pipeline check compares "
+            "them; or raise --max-unmatched-share.",
         )
 
 

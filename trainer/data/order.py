@@ -155,7 +155,7 @@ class Walk(Generic[GroupT]):
                     "images",
                     found="no usable sample in a whole epoch",
                     wanted="at least one",
-                    remedy="bad_samples.jsonl names what was skipped; the account tells how many had no label.",
+                    remedy="Are they tars, with images, and labelled? python -m pipeline check tells what each holds.",
                 )
 
     def _at(self, number: int) -> GroupT:

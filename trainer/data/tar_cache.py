@@ -166,7 +166,7 @@ class TarCache:
                 without_secrets(place),
                 found=f"a tar of {size:,} bytes or more",
                 wanted=f"at most the cache's {self.max_bytes:,} bytes",
-                remedy=f"Let the cache in {self.folder} hold more.",
+                remedy=f"Let the cache in {self.folder} hold more: --cache-gb.",
             )
 
 
