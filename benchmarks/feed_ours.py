@@ -26,10 +26,12 @@ from benchmarks.feed_corpus import Corpus
 from benchmarks.feed_peers import Choose, Crop
 from trainer.data.crops import BOX_DRAWS, random_box
 from trainer.data.draws import draws
-from trainer.data.feed import Feed, Steps
+from trainer.data.feed import Feed
+from trainer.data.group import Tar
 from trainer.data.labels import find_shards, join
 from trainer.data.reader import SAMPLE_DRAWS
-from trainer.data.source import Source, Tar
+from trainer.data.resolution import FixedResolution
+from trainer.data.source import Source
 from trainer.data.state import from_state, to_state
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_tables import TarTables
@@ -87,8 +89,8 @@ def our_source(corpus: Corpus, *, seed: int = 0) -> Source:
 def our_feed(source: Source, corpus: Corpus, *, workers: int, state: dict[str, Any] | None = None) -> Iterator[Fed]:
     """Training batches without end; 0 workers: made in this process."""
     start = from_state(state, source, teams=1) if state is not None else None
-    steps = Steps.fixed(size=corpus.image_size, batch=corpus.batch_size)
-    with Feed(source, steps, workers=workers, start=start) as feed:
+    resolution = FixedResolution(corpus.image_size, corpus.batch_size)
+    with Feed(source, resolution, workers=workers, start=start) as feed:
         for batch in feed:
             # Through JSON, as checkpoints keep it.
             kept = json.loads(json.dumps(to_state([batch.position], source, teams=1)))

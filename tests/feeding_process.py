@@ -16,7 +16,8 @@ from pathlib import Path
 import torch.distributed as dist
 
 from tests.test_trainer_corpus import Corpus
-from trainer.data.feed import Feed, Steps
+from trainer.data.feed import Feed
+from trainer.data.resolution import FixedResolution
 from trainer.data.state import from_state, to_state
 from vocab.storage import write_whole
 
@@ -30,7 +31,7 @@ def main(root: Path, run: Path, steps: int, batch: int) -> None:
     kept = run / "state.json"
     start = from_state(json.loads(kept.read_text()), source, teams=1) if kept.exists() else None
     done = start.step if start is not None else 0
-    with Feed(source, Steps.fixed(size=16, batch=batch), rank=rank, world=world, workers=2, start=start) as feed:
+    with Feed(source, FixedResolution(16, batch), rank=rank, world=world, workers=2, start=start) as feed:
         for taken in feed:
             assert feed._crew is not None
             pids = {"rank": os.getpid(), "loaders": [runner.pid for runner in feed._crew._runners]}

@@ -14,8 +14,9 @@ from PIL import Image
 
 from tests.conftest import label_table
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from trainer.data.group import Tar
 from trainer.data.labels import find_shards
-from trainer.data.source import Source, Tar
+from trainer.data.source import Source
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import list_tars
 from trainer.data.tar_tables import TarTables

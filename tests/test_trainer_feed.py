@@ -19,8 +19,8 @@ import torch
 
 from tests.test_trainer_corpus import Corpus, label, make_corpus, picture, write_tar
 from trainer.data.batch import Batch, Position, Skipped
-from trainer.data.feed import Feed, Steps
-from trainer.data.resolution import Shape
+from trainer.data.feed import Feed
+from trainer.data.resolution import FixedResolution, Resolution, Shape
 from trainer.data.source import Source
 from trainer.data.state import from_state, to_state
 from trainer.data.tar_cache import TarCache
@@ -28,7 +28,7 @@ from trainer.inputs import weights_of
 from vocab.errors import InputError, MismatchError
 
 SAMPLES = 4 * 13
-STEPS = Steps.fixed(size=16, batch=4)
+STEPS = FixedResolution(16, 4)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def copied(batch: Batch) -> Batch:
     return replace(batch, images=batch.images.clone())
 
 
-def take(source: Source, count: int | None = None, *, steps: Steps = STEPS, **options: Any) -> list[Batch]:
+def take(source: Source, count: int | None = None, *, steps: Resolution = STEPS, **options: Any) -> list[Batch]:
     with Feed(source, steps, **options) as feed:
         return [copied(batch) for batch in itertools.islice(feed, count)]
 
@@ -100,7 +100,7 @@ def test_a_batch_holds_pixels_and_sparse_classes(corpus: Corpus) -> None:
 
 
 def test_a_part_of_a_batch_keeps_its_own_classes(corpus: Corpus) -> None:
-    batch = take(corpus.source(train=False), steps=Steps.fixed(size=16, batch=6))[0]
+    batch = take(corpus.source(train=False), steps=FixedResolution(16, 6))[0]
     part = batch.part(1, 2)
     assert torch.equal(part.images, batch.images[3:])
     assert (part.offsets.tolist(), part.classes.tolist(), part.ends) == ([0, 1, 1, 2], [0, 1], [0, 1, 1, 2])
@@ -134,7 +134,7 @@ def test_ranks_share_the_batch_that_one_process_has(
 @pytest.mark.parametrize("workers", [0, 2, 5])
 @pytest.mark.parametrize(("size", "left"), [(10, 2), (17, 1), (13, 13)])
 def test_an_evaluation_sees_each_sample_once_and_ends(corpus: Corpus, workers: int, size: int, left: int) -> None:
-    batches = take(corpus.source(train=False), steps=Steps.fixed(size=16, batch=size), workers=workers)
+    batches = take(corpus.source(train=False), steps=FixedResolution(16, size), workers=workers)
     assert samples_of(batches) == [(tar, index) for tar in range(4) for index in range(13)]
     # The last batch has room for more.
     assert batches[-1].weights.tolist() == [1] * left + [0] * (size - left)
@@ -159,7 +159,7 @@ def test_a_resumed_feed_may_have_other_loaders(
 
 
 def test_two_ranks_then_three_see_every_sample_once(corpus: Corpus) -> None:
-    source, steps = corpus.source(), Steps.fixed(size=16, batch=12)
+    source, steps = corpus.source(), FixedResolution(16, 12)
     first = [take(source, 2, steps=steps, rank=rank, world=2) for rank in range(2)]
     state = to_state([part[-1].position for part in first], source, teams=1)
     start = from_state(json.loads(json.dumps(state)), source, teams=1)
@@ -212,16 +212,18 @@ def test_a_killed_loader_is_replaced_and_nothing_changes(corpus: Corpus, undistu
     assert len(found) == 30
 
 
-def die(step: int) -> Shape:
-    """The shape of a step that no loader survives."""
-    if step == 2 and "loader" in __import__("multiprocessing").current_process().name:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return Shape(16, 4)
+class Deadly(FixedResolution):
+    """Has a step that no loader survives."""
+
+    def at(self, step: int) -> Shape:
+        if step == 2 and "loader" in multiprocessing.current_process().name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().at(step)
 
 
 def test_a_loader_that_dies_again_and_again_is_an_error(corpus: Corpus) -> None:
     with pytest.raises(InputError, match="ended by signal 9 3 times at step 2; wanted loaders that live"):
-        take(corpus.source(), 9, steps=Steps(die, 16 * 16 * 3 * 4), workers=1)
+        take(corpus.source(), 9, steps=Deadly(16, 4), workers=1)
 
 
 def test_a_loader_killed_while_it_sends_is_a_dead_one(corpus: Corpus) -> None:
@@ -296,7 +298,7 @@ def test_a_signal_to_the_group_leaves_the_loaders_at_work(corpus: Corpus, undist
 
 
 def test_steps_may_have_other_shapes(corpus: Corpus) -> None:
-    shapes = Steps(changing, 24 * 24 * 3 * 4)
+    shapes = Changing()
     batches = take(corpus.source(), 8, steps=shapes, workers=2)
     assert [tuple(batch.images.shape) for batch in batches[:3]] == [(4, 24, 24, 3), (6, 16, 16, 3), (4, 24, 24, 3)]
     assert len(set(samples_of(batches))) == 40
@@ -304,8 +306,14 @@ def test_steps_may_have_other_shapes(corpus: Corpus) -> None:
     assert all(map(same, batches[5:], resumed))
 
 
-def changing(step: int) -> Shape:
-    return Shape(24, 4) if step % 2 == 0 else Shape(16, 6)
+class Changing:
+    """24 pixels in every other step, 16 in those between."""
+
+    def at(self, step: int) -> Shape:
+        return self.shapes()[step % 2]
+
+    def shapes(self) -> tuple[Shape, ...]:
+        return Shape(24, 4), Shape(16, 6)
 
 
 BAD = {
@@ -358,7 +366,7 @@ def test_bad_headers_are_weighed_against_all_samples_of_their_tars(tmp_path: Pat
     # 40 of 840 are bad, more than a rank has in its first batch.
     extra = {f"x{number}.png": b"" for number in range(40)}
     source = make_corpus(tmp_path, tars=2, samples=400, extra=extra).source(max_bad_share=0.06)
-    batches = take(source, 25, steps=Steps.fixed(size=8, batch=64), rank=rank, world=2)
+    batches = take(source, 25, steps=FixedResolution(8, 64), rank=rank, world=2)
     bad = list(itertools.accumulate(batch.account["bad"] for batch in batches))
     # Two epochs, of which half falls to each rank.
     assert bad[0] in (1, 2)
@@ -467,7 +475,7 @@ def test_a_team_fetches_ahead_what_it_reads_next(corpus: Corpus, monkeypatch: py
     monkeypatch.setattr(TarCache, "fetch_ahead", lambda cache, places: ahead.extend(places))
     source = corpus.source(shuffle_shards=1)
     # Each batch of the team is one tar.
-    seen = samples_of(take(source, 3, steps=Steps.fixed(size=16, batch=26), rank=1, world=2, teams=2))
+    seen = samples_of(take(source, 3, steps=FixedResolution(16, 26), rank=1, world=2, teams=2))
     read = [source.tars[seen[place][0]].place for place in (0, 13, 26)]
     assert ahead[:2] == read[1:]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_trainer_corpus import make_corpus
-from trainer.data.source import Tar
+from trainer.data.group import Tar
 from trainer.inputs import split_corpora
 from vocab.errors import InputError
 
@@ -27,9 +27,9 @@ def test_a_tar_held_out_of_one_pattern_is_not_trained_on_through_another(tmp_pat
 def test_a_tar_that_became_shorter_is_named_without_its_signature(tmp_path: Path) -> None:
     source = make_corpus(tmp_path, tars=1, samples=2).source(train=False)
     group = source.open_group(0, 0)
-    group.source = replace(source, tars=(Tar("https://host/00000.tar?X-Signature=secret", "00000"),))
+    group.tars = [Tar("https://host/00000.tar?X-Signature=secret", "00000")]
     (tmp_path / "images" / "00000.tar").write_bytes(b"")
     with pytest.raises(
         InputError, match=r"^https://host/00000.tar\?\.\.\.: found 0 of \d+ bytes of sample '000000000'"
     ):
-        group.read(0)
+        group.read(0, 0)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from trainer.data.batch import Skipped
 from trainer.data.device_images import prepare
-from trainer.data.feed import Feed, Steps
+from trainer.data.feed import Feed
 from trainer.data.loaders import Loaders
+from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.distributed import Place, gather_on_main
 from trainer.metrics import Report, report
@@ -114,10 +115,10 @@ def _score(model: nn.Module, source: Source, place: Place, *, loading: Loading, 
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
     was_training = model.training
     model.eval()
-    steps = Steps.fixed(size=loading.size, batch=loading.batch * place.world)
+    resolution = FixedResolution(loading.size, loading.batch * place.world)
     seen = 0
     with Feed(
-        source, steps, rank=place.rank, world=place.world, workers=loading.workers, loaders=loading.loaders
+        source, resolution, rank=place.rank, world=place.world, workers=loading.workers, loaders=loading.loaders
     ) as feed:
         for batch in feed:
             part.account.update(batch.account)
@@ -130,7 +131,7 @@ def _score(model: nn.Module, source: Source, place: Place, *, loading: Loading, 
             part.samples += [batch.samples[image] for image in scored]
             part.classes += [batch.classes[batch.ends[image] : batch.ends[image + 1]].tolist() for image in scored]
             # All ranks stop after the same step, and nobody needs to ask the others.
-            seen += steps.at(0).batch
+            seen += resolution.at(0).batch
             if seen >= limit:
                 break
     model.train(was_training)

@@ -16,8 +16,9 @@ import pyarrow as pa
 from trainer.config import FeedConfig
 from trainer.config_check import check_data
 from trainer.data.batch import Meter, Skipped
-from trainer.data.feed import Feed, Steps
+from trainer.data.feed import Feed
 from trainer.data.labels import check_vocabulary
+from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.inputs import check_first_tars, open_source, split_corpora
 from vocab.errors import InputError
@@ -92,7 +93,8 @@ def open_training_source(config: FeedConfig) -> Source:
     if not data.images:
         raise InputError("--images", found="nothing", wanted="image tars", remedy="Add: --images PATH.")
     corpora, _ = split_corpora(data)
-    labels = {place: LabelShards.open(place, checksums=False) for place in {corpus.labels for corpus in corpora}}
+    places = dict.fromkeys(corpus.labels for corpus in corpora)
+    labels = {place: LabelShards.open(place, checksums=False) for place in places}
     if data.vocabulary:
         vocabulary = Vocabulary.load(data.vocabulary)
         for each in labels.values():
@@ -124,7 +126,7 @@ def measure(source: Source, config: FeedConfig) -> Speed:
     first = 0.0
     with Feed(
         source,
-        Steps.fixed(size=data.image_size, batch=data.batch_size),
+        FixedResolution(data.image_size, data.batch_size),
         workers=data.workers,
         loaders=data.loaders,
         prefetch=data.prefetch,

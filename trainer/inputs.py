@@ -5,14 +5,16 @@ In: a `DataConfig`. Out: `Inputs`, a source to train on and one to evaluate on.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.config import DataConfig
+from trainer.data.group import Tar
 from trainer.data.labels import check_matched, check_vocabulary, find_shards
-from trainer.data.source import Source, Tar, weights_of
+from trainer.data.source import Source
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import label_path, list_tars, without_secrets
 from trainer.data.tar_tables import TarTables
@@ -143,7 +145,7 @@ def _refuse_trained_on(train: Sequence[Corpus], held_out: Sequence[Corpus], opti
 
 
 def check_first_tars(source: Source, data: DataConfig) -> None:
-    """Raise MismatchError if most samples of the first tars to be read have no row in their labels."""
+    """Raise MismatchError if most samples of the first tars have no row in their labels, or most rows no sample."""
     for pool, order in enumerate(source.orders):
         tars = [source.pool_tars[pool][tar] for tar in order.tars_of(0)]
         source.cache.fetch_ahead([source.tars[tar].place for tar in tars])
@@ -160,6 +162,19 @@ def _account(source: Source, tar: int) -> dict[str, int]:
     file, table = source.open_tar(tar)
     file.close()
     return table.account
+
+
+def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:
+    """Weights of `count` pools. Raises InputError unless there is a positive, finite one for each."""
+    if len(shares) != count or any(not 0 < share < math.inf for share in shares):
+        raise InputError(
+            "--source-weights",
+            found=f"{' '.join(map(str, shares))} for {count} --images",
+            wanted="one number above 0 for each",
+            remedy="Give as many weights as --images, in the same order, or none.",
+        )
+    total = sum(shares)
+    return tuple(share / total for share in shares)
 
 
 def cache_folder(data: DataConfig) -> Path:

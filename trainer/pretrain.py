@@ -23,9 +23,8 @@ from trainer.config import PretrainConfig
 from trainer.config_check import check
 from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
-from trainer.data.feed import Feed, Steps
-from trainer.data.resolution import resolution_of
-from trainer.data.ring import bytes_of
+from trainer.data.feed import Feed
+from trainer.data.resolution import Resolution, resolution_of
 from trainer.data.state import from_state, to_state
 from trainer.distributed import Place, barrier, gather, join_processes
 from trainer.evaluation import Evaluation, Loading, evaluate
@@ -57,7 +56,7 @@ def pretrain(config: PretrainConfig) -> bool:
         start = from_state(found.state["data"], inputs.train, teams=data.tar_teams) if found is not None else None
         feed = Feed(
             inputs.train,
-            steps_of(config, world=place.world, patch=patch_of(training.model)),
+            resolution_for(config, world=place.world, patch=patch_of(training.model)),
             rank=place.rank,
             world=place.world,
             teams=data.tar_teams,
@@ -239,10 +238,10 @@ class Run:
         self.stop = True
 
 
-def steps_of(config: PretrainConfig, *, world: int, patch: int) -> Steps:
+def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolution:
     """The shape of every step: the same on all ranks, and divisible among them."""
     data = config.data
-    resolution = resolution_of(
+    return resolution_of(
         data.resolution,
         image_size=data.image_size,
         batch_size=data.batch_size,
@@ -253,7 +252,6 @@ def steps_of(config: PretrainConfig, *, world: int, patch: int) -> Steps:
         seed=config.run.seed,
         patch=patch,
     )
-    return Steps(resolution.at, max(bytes_of(shape.batch, shape.size) for shape in resolution.shapes()))
 
 
 def wrap(training: Training, config: PretrainConfig, place: Place) -> nn.Module:

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from trainer.data.order import Cursor
 
+# What of a batch a step computes with.
+ON_DEVICE = ("images", "offsets", "classes", "weights", "flips", "draws", "seeds")
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -132,13 +135,11 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The tensors that a step computes with, on a device; the copy runs beside the host."""
-        names = ("images", "offsets", "classes", "weights", "flips", "draws", "seeds")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in ON_DEVICE})
 
     def pin(self) -> Batch:
         """The small tensors in page-locked memory, for `to` not to wait; the images lie in such memory already."""
-        names = ("offsets", "classes", "weights", "flips", "draws", "seeds")
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in ON_DEVICE if name != "images"})
 
     def part(self, number: int, count: int) -> Batch:
         """One of `count` equal parts, as gradient accumulation takes them."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from trainer.data.batch import Batch
+from trainer.data.batch import ON_DEVICE, Batch
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
@@ -39,6 +39,6 @@ def _ready(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batc
     """The batch, for the current stream to use: it waits for the copy, and keeps the memory until it is done."""
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
-    for tensor in (batch.images, batch.offsets, batch.classes, batch.weights, batch.flips, batch.draws, batch.seeds):
-        tensor.record_stream(current)
+    for name in ON_DEVICE:
+        getattr(batch, name).record_stream(current)
     return batch

@@ -14,15 +14,15 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from trainer.data.batch import Batch, Position, assemble
 from trainer.data.loaders import Crew, Loaders
 from trainer.data.reader import Reader, Share
-from trainer.data.resolution import Shape
+from trainer.data.resolution import Resolution
 from trainer.data.ring import Ring, bytes_of
 from trainer.data.source import Source
 from vocab.errors import InputError
@@ -31,28 +31,6 @@ from vocab.errors import InputError
 HELD = 1
 # Of this many samples on, the share of bad ones says something.
 BAD_SHARE_FROM = 100
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The shape of every step: `at(step)`, of which none is larger than `largest` bytes over all ranks."""
-
-    at: Callable[[int], Shape]
-    largest: int
-
-    @classmethod
-    def fixed(cls, *, size: int, batch: int) -> Steps:
-        """The same shape at every step."""
-        return cls(_Fixed(Shape(size, batch)), bytes_of(batch, size))
-
-
-@dataclass(frozen=True)
-class _Fixed:
-    # A lambda could not be sent to a process.
-    shape: Shape
-
-    def __call__(self, step: int) -> Shape:
-        return self.shape
 
 
 class Feed:
@@ -64,7 +42,7 @@ class Feed:
     def __init__(
         self,
         source: Source,
-        steps: Steps,
+        resolution: Resolution,
         *,
         rank: int = 0,
         world: int = 1,
@@ -86,7 +64,7 @@ class Feed:
                 wanted="a divisor or a multiple of the processes",
                 remedy="Start another number of processes; the teams of a run stay as they are.",
             )
-        self.source, self.steps = source, steps
+        self.source, self.resolution = source, resolution
         self._shares = [Share(rank, world, worker, max(1, workers), teams) for worker in range(max(1, workers))]
         self._workers, self._loaders, self._prefetch = workers, loaders, prefetch
         self._start, self._pin = start, pin_memory
@@ -115,11 +93,11 @@ class Feed:
 
     def _count(self, step: int) -> tuple[int, int]:
         """Images of this rank and their size at a step."""
-        shape = self.steps.at(step)
+        shape = self.resolution.at(step)
         return shape.batch // self._shares[0].world, shape.size
 
     def _inline(self) -> Iterator[Batch]:
-        reader = Reader(self.source, self.steps.at, self._shares[0], start=self._start)
+        reader = Reader(self.source, self.resolution.at, self._shares[0], start=self._start)
         with contextlib.closing(reader):
             yield from self._filled(reader)
 
@@ -144,10 +122,14 @@ class Feed:
 
     def _shared(self) -> Iterator[Batch]:
         world = self._shares[0].world
-        ring = Ring(self._prefetch + HELD + 1, -(-self.steps.largest // world))
+        ring = Ring(
+            self._prefetch + HELD + 1,
+            max(bytes_of(shape.batch // world, shape.size) for shape in self.resolution.shapes()),
+        )
         if self._pin:
             ring.pin()
-        crew = Crew(self.source, self.steps.at, self._shares, ring, self._start, processes=self._loaders == "processes")
+        processes = self._loaders == "processes"
+        crew = Crew(self.source, self.resolution.at, self._shares, ring, self._start, processes=processes)
         self._crew = crew
         try:
             self._make_tables()

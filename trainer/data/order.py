@@ -160,6 +160,7 @@ class Walk(Generic[GroupT]):
 
     def _at(self, number: int) -> GroupT:
         if self._group is None or self._group[0] != number:
-            self._group = None  # the old group's files are closed before the new one's are opened
+            # Where no sample of this step is of the old group, its files are closed before others are opened.
+            self._group = None
             self._group = (number, self._load(number))
         return self._group[1]

@@ -23,11 +23,13 @@ from jaxtyping import Bool, Float64, Int64
 from trainer.data.batch import Meter, Part, Position, Skipped
 from trainer.data.crops import BOX_DRAWS, centre_box, random_box
 from trainer.data.draws import draws
+from trainer.data.group import Group
 from trainer.data.images import BadImage, crop_into
 from trainer.data.order import Walk, choose_pools
 from trainer.data.resolution import Shape
 from trainer.data.ring import Images
-from trainer.data.source import Group, Source
+from trainer.data.source import Source
+from trainer.data.tar_table import TarTable
 from trainer.range_augment import DRAWS as AUGMENT_DRAWS
 
 # Random numbers of one sample: its box, whether it is mirrored, its seed, and what the device makes of it.
@@ -71,7 +73,15 @@ class _Own:
     slot: int
     """its place among this loader's images"""
     group: Group
-    place: int
+    tar: int
+    """place of its tar in the group"""
+    row: int
+    """its row in the tar's table"""
+
+    @property
+    def table(self) -> TarTable:
+        """The table of its tar."""
+        return self.group.tables[self.tar]
 
 
 class Reader:
@@ -158,8 +168,10 @@ class Reader:
                     here = pool_slots[begin : begin + until - since]
                     begin += until - since
                     wanted = np.flatnonzero(here >= 0)
-                    own += [_Own(int(here[at]), group, since + int(at)) for at in wanted]
-                    account.update(group.left_out_at(since + wanted))
+                    places = since + wanted
+                    found = zip(here[wanted], group.tar_of[places], group.row_of[places], strict=True)
+                    own += [_Own(int(slot), group, int(tar), int(row)) for slot, tar, row in found]
+                    account.update(group.left_out_at(places))
                 if self.share.accounts_for(team):
                     for entered in walk.entered:
                         if len(entered) == 0:
@@ -185,10 +197,10 @@ class Reader:
         by_slot = np.zeros((count, SAMPLE_DRAWS))
         by_slot[slots] = numbers
         for sample in own:
-            tar = int(sample.group.tar_of[sample.place])
-            tars[sample.slot] = sample.group.tars[tar]
-            indices[sample.slot] = sample.group.tables[tar].indices[sample.group.row_of[sample.place]]
-            classes[sample.slot] = sample.group.classes(sample.place)
+            table, row = sample.table, sample.row
+            tars[sample.slot] = sample.group.numbers[sample.tar]
+            indices[sample.slot] = table.indices[row]
+            classes[sample.slot] = table.classes[table.class_ends[row] : table.class_ends[row + 1]]
         lengths = np.array([len(found) for found in classes], np.int64)
         weights[slots] = 1
         unlabelled = (lengths == 0) & (weights > 0)
@@ -221,16 +233,11 @@ class Reader:
 
     def _draws(self, own: list[_Own]) -> Float64[np.ndarray, "own draws"]:
         """Random numbers of the samples: of (seed, epoch, shard, index) alone."""
-        shards = [sample.group.hashes[sample.group.tar_of[sample.place]] for sample in own]
-        indices = [
-            int(sample.group.tables[sample.group.tar_of[sample.place]].indices[sample.group.row_of[sample.place]])
-            for sample in own
-        ]
         return draws(
             seed=self.source.seed,
             epoch=np.array([sample.group.epoch for sample in own], np.int64),
-            shards=np.array(shards, np.uint64),
-            indices=np.array(indices, np.int64),
+            shards=np.array([sample.group.hashes[sample.tar] for sample in own], np.uint64),
+            indices=np.array([sample.table.indices[sample.row] for sample in own], np.int64),
             count=SAMPLE_DRAWS,
         )
 
@@ -238,11 +245,11 @@ class Reader:
         """Read and decode the samples; the bad ones become black, of no weight, counted and named."""
         meter = part.meter
         for sample in own:
-            sample.group.announce([sample.place])
+            sample.group.announce(sample.tar, sample.row)
         present: Bool[np.ndarray, " images"] = np.zeros(len(mine), np.bool_)
         for sample, row in zip(own, numbers, strict=True):
             began = time.perf_counter()
-            content = sample.group.read(sample.place)
+            content = sample.group.read(sample.tar, sample.row)
             read = time.perf_counter()
             try:
                 crop_into(content, mine[sample.slot], choose=self._chooser(row), max_pixels=self.source.max_pixels)
@@ -250,9 +257,8 @@ class Reader:
             except BadImage as bad:
                 part.account["bad"] += 1
                 if sample.group.epoch == 0:
-                    part.skipped.append(
-                        Skipped(sample.group.shard(sample.place), sample.group.key(sample.place), str(bad))
-                    )
+                    shard = sample.group.tars[sample.tar].shard
+                    part.skipped.append(Skipped(shard, sample.table.keys[sample.row], str(bad)))
             meter.read_seconds += read - began
             meter.decode_seconds += time.perf_counter() - read
             meter.bytes += len(content)

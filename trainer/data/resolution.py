@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,17 @@ class Shape:
     """side of the images, pixels"""
     batch: int
     """images over all ranks"""
+
+
+@runtime_checkable
+class Resolution(Protocol):
+    """The shape of every step. Sent to loader processes."""
+
+    def at(self, step: int) -> Shape:
+        """Shape of a step, counted from 0."""
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """All shapes that occur."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +113,6 @@ class VariableResolution:
         # In whole numbers, halves upwards: no platform's rounding decides.
         pixels, unit = self.batch * self.base_size**2, self.multiple * size**2
         return Shape(size, self.multiple * max(1, (2 * pixels + unit) // (2 * unit)))
-
-
-Resolution = FixedResolution | ScheduledResolution | VariableResolution
 
 
 def resolution_of(

@@ -26,6 +26,8 @@ from fsspec.registry import get_filesystem_class
 from trainer.data.braces import expand_braces
 from vocab.errors import InputError, MissingRequirementError
 
+# Errors that no backend raises on purpose: ours, never a store's.
+PROGRAM_FAULTS = (TypeError, AttributeError, AssertionError)
 PIPE = "pipe:"
 WEB = ("http", "https")
 
@@ -168,7 +170,9 @@ def _listed_tars(name: str) -> Sequence[str]:
     filesystem, path = filesystem_at(name.rstrip("/"))
     try:
         paths: list[str] = filesystem.glob(path) if glob.has_magic(path) else filesystem.find(path)
-    except Exception as error:  # every backend raises errors of its own
+    except PROGRAM_FAULTS:
+        raise
+    except Exception as error:  # backends raise errors of their own, which share no other parent
         raise _no_tar(name, f"a place that cannot be listed ({type(error).__name__}: {error})") from error
     # Later sizes must not come from this listing.
     filesystem.invalidate_cache()

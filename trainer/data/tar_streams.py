@@ -22,7 +22,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from trainer.data.tar_places import PIPE, WEB, filesystem_at, refuse_pipe
+from trainer.data.tar_places import PIPE, PROGRAM_FAULTS, WEB, filesystem_at, refuse_pipe
 from vocab.errors import CatlipError, MissingRequirementError
 
 # An object store is asked for one block at a time, and answers in some tens of milliseconds: blocks must be large.
@@ -112,8 +112,8 @@ def _open_web(place: str, timeout_s: float) -> tuple[Any, int | None]:
 def _failures() -> Iterator[None]:
     try:
         yield
-    except (CatlipError, DownloadError, TypeError, AttributeError, AssertionError):
-        raise  # said already, or a fault of the program
+    except (CatlipError, DownloadError, *PROGRAM_FAULTS):
+        raise  # said already, or not the network's doing
     except HTTPError as error:
         error.close()
         passing = error.code >= 500 or error.code in PASSING_STATUSES

@@ -1,0 +1,148 @@
+"""A group: samples of a few tars, shuffled together, and open for reading.
+
+In: open tars with their tables, and the order. Out: its samples by place in the order, each a row of one tar's table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from trainer.data.draws import shard_hash
+from trainer.data.order import Order
+from trainer.data.tar_places import without_secrets
+from trainer.data.tar_table import TarTable
+from vocab.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tar:
+    """One image tar."""
+
+    place: str
+    """path, URI or command"""
+    shard: str
+    """what its labels call it"""
+    labels: int = 0
+    """which of the source's label directories"""
+
+    @property
+    def hash(self) -> int:
+        """What random choices about its samples depend on: its name and its labels, not where it lies."""
+        return shard_hash(self.shard if self.labels == 0 else f"{self.labels}/{self.shard}")
+
+
+@dataclass
+class Group:
+    """Samples of a few tars in the order in which they are taken; its files are closed when it is dropped."""
+
+    order: Order
+    number: int
+    """among the groups of the order"""
+    numbers: list[int]
+    """number of each tar in the source"""
+    tars: list[Tar]
+    files: list[BinaryIO]
+    tables: list[TarTable]
+    drop_unlabelled: bool
+    """leave out samples without a class"""
+    tar_of: Int64[np.ndarray, " samples"] = field(init=False)
+    """place of each sample's tar in `tars`"""
+    row_of: Int64[np.ndarray, " samples"] = field(init=False)
+    """row of each sample in its tar's table"""
+
+    def __post_init__(self) -> None:
+        rows = [self._rows(table) for table in self.tables]
+        tar_of = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+        row_of = np.concatenate([np.empty(0, np.int64), *rows])
+        indices = np.concatenate(
+            [np.empty(0, np.int64), *(table.indices[part] for table, part in zip(self.tables, rows, strict=True))]
+        )
+        shuffled = self.order.shuffle(self.number, shards=self.hashes[tar_of], indices=indices.astype(np.int64))
+        self.tar_of, self.row_of = tar_of[shuffled], row_of[shuffled]
+        if len(self) == 0:
+            # Nothing is read of it, and of such groups there may be as many in a row as an epoch has.
+            self._close()
+
+    def _rows(self, table: TarTable) -> Int64[np.ndarray, " rows"]:
+        return np.flatnonzero(np.diff(table.class_ends)) if self.drop_unlabelled else np.arange(len(table.indices))
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it belongs to."""
+        return self.order.epoch_of(self.number)
+
+    @cached_property
+    def hashes(self) -> UInt64[np.ndarray, " tars"]:
+        """Hash of each tar."""
+        return np.array([tar.hash for tar in self.tars], np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.tar_of)
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for file in self.files:
+            file.close()
+
+    def read(self, tar: int, row: int) -> bytes:
+        """The image of a sample. Raises InputError if the tar has become shorter."""
+        table = self.tables[tar]
+        offset, size = int(table.offsets[row]), int(table.sizes[row])
+        content = os.pread(self.files[tar].fileno(), size, offset)
+        if len(content) < size:
+            raise InputError(
+                without_secrets(self.tars[tar].place),
+                found=f"{len(content)} of {size} bytes of sample {table.keys[row]!r}",
+                wanted="the tar as it was when its headers were read",
+                remedy="Do not change image tars while a run reads them; start the same command again.",
+            )
+        return content
+
+    def announce(self, tar: int, row: int) -> None:
+        """Let the system read a sample's image while others are decoded."""
+        table = self.tables[tar]
+        os.posix_fadvise(
+            self.files[tar].fileno(), int(table.offsets[row]), int(table.sizes[row]), os.POSIX_FADV_WILLNEED
+        )
+
+    @cached_property
+    def left_out(self) -> Counter[str]:
+        """What headers and labels leave out: samples, of them bad, unmatched, unlabelled; and surplus_labels."""
+        total: Counter[str] = Counter()
+        for table in self.tables:
+            total.update({name: table.account[name] for name in ("bad", "unmatched", "surplus_labels")})
+            if self.drop_unlabelled:
+                total["unlabelled"] += table.account["unlabelled"]
+        total["samples"] = total["bad"] + total["unmatched"] + total["unlabelled"]
+        return total
+
+    def left_out_at(self, places: Int64[np.ndarray, " places"]) -> Counter[str]:
+        """What is left out, dealt out evenly to the samples of the group: the share of those at some places.
+
+        Counted so, bad samples are the same share of all samples at any time and on any rank. Counted when a group of
+        a hundred thousand is entered, a few in a thousand would be more than a first batch holds.
+        """
+        count = len(self)
+        return Counter(
+            {
+                name: int(((places + 1) * total // count - places * total // count).sum())
+                for name, total in self.left_out.items()
+            }
+        )
+
+    def faults(self) -> list[tuple[str, str, str]]:
+        """(shard, key, reason) of the samples that headers show to be bad."""
+        return [
+            (tar.shard, key, reason)
+            for tar, table in zip(self.tars, self.tables, strict=True)
+            for key, reason in table.faults
+        ]
