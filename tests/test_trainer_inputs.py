@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_trainer_corpus import make_corpus
 from trainer.data.group import Tar
-from trainer.inputs import split_corpora
+from trainer.inputs import split_corpora, weights_of
 from vocab.errors import InputError
 
 
@@ -33,3 +33,9 @@ def test_a_tar_that_became_shorter_is_named_without_its_signature(tmp_path: Path
         InputError, match=r"^https://host/00000.tar\?\.\.\.: found 0 of \d+ bytes of sample '000000000'"
     ):
         group.read(0, 0)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_is_a_number_above_0(share: float) -> None:
+    with pytest.raises(InputError, match="wanted one number above 0 for each"):
+        weights_of((1.0, share), 2)

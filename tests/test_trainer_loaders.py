@@ -1,0 +1,133 @@
+"""Loaders: replaced when they die, deaf to signals, gone with their feed; and what they meet is told in its turn."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.test_trainer_corpus import Corpus, make_corpus
+from tests.test_trainer_feed import STEPS, copied, same, take
+from trainer.data.batch import Batch
+from trainer.data.feed import Feed
+from trainer.data.resolution import FixedResolution, Shape
+from vocab.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Corpus) -> list[Batch]:
+    return take(corpus.source(), 30)
+
+
+def loaders_of(feed: Feed) -> list[Any]:
+    assert feed._crew is not None
+    return feed._crew._runners
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+def test_a_killed_loader_is_replaced_and_nothing_changes(corpus: Corpus, undisturbed: list[Batch], deaths: int) -> None:
+    found = []
+    with Feed(corpus.source(), STEPS, workers=2) as feed:
+        for batch in itertools.islice(feed, 30):
+            found.append(copied(batch))
+            if len(found) in (3, 12, 20)[:deaths]:
+                os.kill(loaders_of(feed)[len(found) % 2].pid, signal.SIGKILL)
+    assert all(map(same, undisturbed[:30], found))
+    assert len(found) == 30
+
+
+class Deadly(FixedResolution):
+    """Has a step that no loader survives."""
+
+    def at(self, step: int) -> Shape:
+        if step == 2 and "loader" in multiprocessing.current_process().name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().at(step)
+
+
+def test_a_loader_that_dies_again_and_again_is_an_error(corpus: Corpus) -> None:
+    with pytest.raises(InputError, match="ended by signal 9 3 times at step 2; wanted loaders that live"):
+        take(corpus.source(), 9, steps=Deadly(16, 4), workers=1)
+
+
+def test_a_loader_killed_while_it_sends_is_a_dead_one(corpus: Corpus) -> None:
+    with Feed(corpus.source(), STEPS, workers=1, loaders="threads") as feed:
+        batches = iter(feed)
+        next(batches)
+        crew = feed._crew
+        assert crew is not None
+        here, there = multiprocessing.Pipe()
+        link, crew._links[0] = crew._links[0], here
+        # The length of a message and its first bytes.
+        os.write(there.fileno(), (1000).to_bytes(4, "big") + b"part")
+        there.close()
+        assert not crew._receive(0)
+        here.close()
+        crew._links[0] = link
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_tar_that_is_gone_is_named(tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]) -> None:
+    corpus = make_corpus(tmp_path)
+    source = corpus.source(shuffle_shards=1)
+    for tar in corpus.images.iterdir():
+        tar.unlink()
+    with pytest.raises(InputError, match="found No such file or directory; wanted a tar that can be opened"):
+        take(source, 1, workers=workers)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_loaders_that_are_threads_leave_torch_its_own(corpus: Corpus) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        take(corpus.source(), 1, workers=1, loaders="threads")
+        # Of what all threads are given; one that has computed before keeps its own number.
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_loaders_meet_ahead_is_raised_in_its_turn(tmp_path: Path, workers: int) -> None:
+    source = make_corpus(tmp_path, tars=2).source(shuffle_shards=1)
+    second = source.tars[source.orders[0].tars_of(1)[0]]
+    Path(second.place).unlink()
+    found: list[Any] = []
+    with Feed(source, STEPS, workers=workers) as feed, pytest.raises(InputError, match=second.place):
+        found.extend(batch.samples for batch in feed)
+    # The first tar's 13 samples fill three batches; the fourth needs the tar that is gone.
+    assert len(found) == 3
+
+
+def test_loaders_end_with_the_feed(corpus: Corpus) -> None:
+    with Feed(corpus.source(), STEPS, workers=2) as feed:
+        batches = iter(feed)
+        next(batches)
+        runners = list(loaders_of(feed))
+        assert all(runner.is_alive() for runner in runners)
+    assert not any(runner.is_alive() for runner in runners)
+
+
+def test_a_signal_to_the_group_leaves_the_loaders_at_work(corpus: Corpus, undisturbed: list[Batch]) -> None:
+    with Feed(corpus.source(), STEPS, workers=1) as feed:
+        batches = iter(feed)
+        found = [copied(next(batches))]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(loaders_of(feed)[0].pid, number)
+        found += [copied(next(batches)) for _ in range(8)]
+        assert loaders_of(feed)[0].is_alive()
+    assert all(map(same, undisturbed, found))
