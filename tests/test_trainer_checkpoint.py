@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainer import checkpoint
-from trainer.checkpoint import Training
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.checkpoint import Training
 from trainer.config import OptimConfig
-from trainer.optim import average_of, optimiser_of
+from trainer.optim.optimiser import average_of, optimiser_of
 from vocab.errors import FormatError
 from vocab.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tests.conftest import label_table
-from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.data.group import Tar
 from trainer.data.labels import find_shards
 from trainer.data.source import Source
@@ -91,6 +91,7 @@ class Corpus:
                 global_pool="token",
                 drop_path=0.1,
             ),
+            "loss": LossConfig(),
             "optim": OptimConfig(steps=6, warmup_steps=2, peak_lr=3e-3, ema_momentum=0.1),
             "run": RunConfig(out=out, log_every=1, checkpoint_every=2, eval_workers=0, gallery=3, device="cpu"),
         }

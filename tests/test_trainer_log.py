@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.data.batch import Skipped
-from trainer.ledger import Ledger
-from trainer.log import Log, read_log
+from trainer.records.ledger import Ledger
+from trainer.records.log import Log, read_log
 from vocab.errors import FormatError
 
 

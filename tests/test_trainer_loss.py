@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.loss import binary_cross_entropy
+from trainer.loss.losses import binary_cross_entropy
 
 
 @settings(max_examples=50, deadline=None)

@@ -11,7 +11,7 @@ import timm
 
 from tests.test_trainer_corpus import CAR, CAT, DOG
 from trainer.config import ModelConfig
-from trainer.model import build_model, classifier_of
+from trainer.model.vit import build_model, classifier_of
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 

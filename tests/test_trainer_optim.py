@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainer.config import OptimConfig
-from trainer.optim import average_of, learning_rate, optimiser_of
+from trainer.optim.optimiser import average_of, learning_rate, optimiser_of
 
 CONFIG = OptimConfig(steps=110, warmup_steps=10, start_lr=0.0, peak_lr=1.0, final_lr=0.1)
 

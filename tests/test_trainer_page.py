@@ -9,9 +9,9 @@ import torch
 
 from tests.test_trainer_corpus import CAT, DOG
 from trainer.evaluation import Evaluation
-from trainer.gallery import Guess, Picture
 from trainer.metrics import report
-from trainer.page import loss_curve, page
+from trainer.records.gallery import Guess, Picture
+from trainer.records.page import loss_curve, page
 from vocab.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(np.array([DOG, CAT], np.int32), np.array([1200, 34]), rows=5000, min_count=30)

@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.test_trainer_corpus import COLOURS, Corpus, make_corpus, picture
-from trainer import checkpoint
+from trainer.checkpoints import checkpoint
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
-from trainer.log import read_log
 from trainer.pretrain import Run, pretrain
+from trainer.records.log import read_log
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.vocabulary import Vocabulary
 
@@ -53,7 +53,7 @@ def same_weights(one: Path, other: Path) -> bool:
 def command(config: PretrainConfig) -> list[str]:
     """The command line of a configuration."""
     words = []
-    for part in (config.data, config.model, config.optim, config.run):
+    for part in (config.data, config.model, config.loss, config.optim, config.run):
         for field in dataclasses.fields(part):
             name, value = field.name.replace("_", "-"), getattr(part, field.name)
             if isinstance(value, bool):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trainer.config import OptimConfig
-from trainer.optim import optimiser_of
-from trainer.range_augment import DRAWS, RangeAugment, errors, gaussian, psnr, psnr_loss, target_error
+from trainer.model.range_augment import DRAWS, RangeAugment, errors, gaussian, psnr, psnr_loss, target_error
+from trainer.optim.optimiser import optimiser_of
 
 # Coins that leave an image alone, and coins that apply everything.
 NONE, ALL = [0.5, 0.9, 0.7], [0.0, 0.2, 0.49]

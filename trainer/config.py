@@ -105,14 +105,41 @@ class ModelConfig:
     """what the classifier reads: class token, average of the patches, or attention pooling"""
     drop_path: float = 0.0
     """stochastic depth rate of the last block"""
+    patch_keep: float = 1.0
+    """share of the patches that a training step sees, others for every image and step; 0.25 to 1"""
+    full_patches_share: float = 0.1
+    """share of training, at its end, in which steps see all patches, whatever `patch-keep`"""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What the logits are told. Defaults: CatLIP's."""
+
+    loss: Literal["bce", "softmax", "softmax-idf", "asymmetric"] = "bce"
+    """binary cross entropy of every class, summed (CatLIP); softmax cross entropy over an image's classes, alike or
+    by inverse document frequency (SuperClass); asymmetric loss, which lets easy negatives count less (Ridnik et al.)"""
+    label_smoothing: float = 0.0
+    """share of every target that is spread over all classes"""
+    asymmetric_focus: tuple[float, float] = (0.0, 4.0)
+    """for the asymmetric loss: focusing exponents of positives and of negatives"""
+    asymmetric_margin: float = 0.05
+    """for the asymmetric loss: probability below which a negative counts nothing"""
+    head_chunk: int = 1024
+    """images whose logits exist at a time, per process; the memory of the classifier's logits follows from it"""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, warm-up and cosine, EMA. Defaults: CatLIP's ViT-B/16."""
+    """Optimiser, learning rate, moving average. Defaults: CatLIP's ViT-B/16."""
 
     steps: int = 200_000
     """optimisation steps of the whole run"""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """AdamW; or Muon for the matrices of the blocks and AdamW for everything else"""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """of the learning rate after warm-up: cosine; or stable and then decaying, in the last `decay-share`"""
+    decay_share: float = 0.2
+    """for wsd: share of the steps, at the end, in which the rate falls to `final-lr`"""
     warmup_steps: int = 10_000
     """steps of linear warm-up"""
     start_lr: float = 1e-6
@@ -125,14 +152,23 @@ class OptimConfig:
     """decay of AdamW's first moment"""
     beta2: float = 0.999
     """decay of AdamW's second moment"""
+    muon_momentum: float = 0.95
+    """momentum of Muon"""
     weight_decay: float = 0.2
     """weight decay; none on norms, biases, position and class tokens"""
+    layer_decay: float = 1.0
+    """learning rate of a block over that of the block above it; 1 for pre-training, less for fine-tuning"""
     clip_norm: float = 1.0
     """largest norm of the gradient"""
     accumulate: int = 1
     """parts in which a process takes its share of the batch, one backward pass each"""
     ema_momentum: float = 0.0005
     """share of the new weights in the moving average that is evaluated and released"""
+    on_spike: Literal["stop", "skip", "rollback"] = "stop"
+    """at a loss that is no number, or a spike: stop with the batch's keys; do not take the step; or go back to the last
+    checkpoint and on with the batches that come after"""
+    spike_factor: float = 2.0
+    """a loss above this multiple of its running mean is a spike"""
 
 
 @dataclass(frozen=True)
@@ -147,10 +183,17 @@ class RunConfig:
     """auto: CUDA where there is one"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast on CUDA, float32 on the CPU"""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """with several processes: every one has the whole model (DDP), or a share of weights and optimiser (FSDP2), for
+    models that one GPU cannot hold"""
     compile: bool = False
-    """torch.compile the model"""
+    """torch.compile the model, for every resolution before the first step"""
+    activation_checkpointing: bool = False
+    """compute the blocks' activations again in the backward pass instead of keeping them"""
     threads: int | None = None
     """CPU threads of a process; unset leaves torch's choice"""
+    peak_tflops: float | None = None
+    """the device's stated peak in bfloat16 matrix products, TFLOP/s, if it is not in our table"""
     log_every: int = 50
     """steps between two lines of metrics.jsonl"""
     eval_every: int = 0
@@ -159,12 +202,20 @@ class RunConfig:
     """images to evaluate on at most, the first ones of the held-out tars"""
     eval_workers: int = 2
     """data loading processes per rank while evaluating"""
+    probe_images: tuple[str, ...] = ()
+    """tars with a .cls beside each image: train a linear probe on the averaged weights' features at each evaluation"""
+    probe_eval_images: tuple[str, ...] = ()
+    """tars with .cls that the probe is measured on"""
     checkpoint_every: int = 1000
     """steps between checkpoints; the last step always has one"""
     keep_checkpoints: int = 2
     """newest checkpoints to keep"""
+    keep_every: int = 0
+    """keep those of every so many steps too; 0 keeps the newest only"""
     gallery: int = 24
     """held-out pictures shown on page.html"""
+    wandb: str | None = None
+    """project of Weights & Biases to log to as well; pip install '.[wandb]'"""
 
 
 @dataclass(frozen=True)
@@ -173,6 +224,7 @@ class PretrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -194,9 +246,11 @@ class FeedConfig:
 # A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.
 # `steps` bends the cosine from here on, which is what whoever changes it wants.
 CHANGEABLE = (
-    "optim.steps data.max_bad_share data.workers data.loaders data.prefetch data.pin_memory data.cache data.cache_gb "
-    "data.allow_pipe run.out run.device run.compile run.threads run.log_every run.eval_every "
-    "run.eval_limit run.eval_workers run.checkpoint_every run.keep_checkpoints run.gallery"
+    "optim.steps optim.on_spike optim.spike_factor data.max_bad_share data.workers data.loaders data.prefetch "
+    "data.pin_memory data.cache data.cache_gb data.allow_pipe loss.head_chunk run.out run.device run.parallel "
+    "run.compile run.activation_checkpointing run.threads run.peak_tflops run.log_every run.eval_every run.eval_limit "
+    "run.eval_workers run.probe_images run.probe_eval_images run.checkpoint_every run.keep_checkpoints run.keep_every "
+    "run.gallery run.wandb"
 ).split()
 
 

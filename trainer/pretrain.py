@@ -1,6 +1,6 @@
 """Pre-training, from top to bottom: images and the nouns of their captions in, a vision transformer out.
 
-In: a `PretrainConfig`. Out: a run directory (see `trainer/run_directory.py`), whose page.html shows what was learnt.
+In: a `PretrainConfig`. Out: a run directory (`trainer/records/run_directory.py`); its page.html shows what was learnt.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer import checkpoint, run_directory
-from trainer.checkpoint import Training
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.checkpoint import Training
 from trainer.config import PretrainConfig
 from trainer.config_check import check
 from trainer.data.batch import Batch, Position
@@ -29,13 +29,14 @@ from trainer.data.state import from_state, to_state
 from trainer.distributed import Place, barrier, gather, join_processes
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs, open_inputs
-from trainer.journal import Journal, Progress
-from trainer.loss import binary_cross_entropy
-from trainer.model import build_model, patch_of
-from trainer.optim import average_of, learning_rate, optimiser_of, set_learning_rate
-from trainer.range_augment import RangeAugment, psnr_loss
-from trainer.results import write_results
-from trainer.stem import Stem
+from trainer.loss.losses import binary_cross_entropy
+from trainer.model.range_augment import RangeAugment, psnr_loss
+from trainer.model.stem import Stem
+from trainer.model.vit import build_model, patch_of
+from trainer.optim.optimiser import average_of, learning_rate, optimiser_of, set_learning_rate
+from trainer.records import run_directory
+from trainer.records.journal import Journal, Progress
+from trainer.records.results import write_results
 from vocab.errors import FormatError
 
 

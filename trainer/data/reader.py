@@ -30,7 +30,7 @@ from trainer.data.resolution import Shape
 from trainer.data.ring import Images
 from trainer.data.source import Source
 from trainer.data.tar_table import TarTable
-from trainer.range_augment import DRAWS as AUGMENT_DRAWS
+from trainer.model.range_augment import DRAWS as AUGMENT_DRAWS
 
 # Random numbers of one sample: its box, whether it is mirrored, its seed, and what the device makes of it.
 FLIP, SEED, AUGMENT = BOX_DRAWS, BOX_DRAWS + 1, BOX_DRAWS + 2

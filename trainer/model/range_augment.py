@@ -54,9 +54,9 @@ class RangeAugment(nn.Module):
     """Six numbers: the two ends of the range of brightness, contrast and noise.
 
     They train in the model's optimiser, at its learning rate (corenet's multiplier is 1) without weight decay, which
-    `trainer.optim.optimiser_of` gives to parameters of one dimension. Keep them out of the norm that clips the model's
-    gradient: their loss is of another size, and Adam ignores it. Every step gives all of them a gradient, zero where no
-    image was touched, so that DistributedDataParallel never waits for one.
+    `trainer/optim/` gives to parameters of one dimension. Keep them out of the norm that clips the model's gradient:
+    their loss is of another size, and Adam ignores it. Every step gives all of them a gradient, zero where no image was
+    touched, so that DistributedDataParallel never waits for one.
     """
 
     LR_MULTIPLIER = 1.0

@@ -17,9 +17,9 @@ from typing import Any
 from trainer.config import PretrainConfig
 from trainer.data.source import Source
 from trainer.evaluation import Evaluation
-from trainer.gallery import Picture, pictures
-from trainer.log import FILE as LOG_FILE
-from trainer.log import read_log
+from trainer.records.gallery import Picture, pictures
+from trainer.records.log import FILE as LOG_FILE
+from trainer.records.log import read_log
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 

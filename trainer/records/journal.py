@@ -19,15 +19,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoints.checkpoint import Checkpoint
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Meter, Skipped
 from trainer.data.feed import check_bad_share
 from trainer.distributed import Place, gather
-from trainer.ledger import Ledger
-from trainer.log import Log
 from trainer.metrics import Report
-from trainer.optim import learning_rate
+from trainer.optim.optimiser import learning_rate
+from trainer.records.ledger import Ledger
+from trainer.records.log import Log
 from vocab.errors import InputError
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from trainer.data.device_images import prepare
-from trainer.range_augment import RangeAugment
+from trainer.model.range_augment import RangeAugment
 
 
 class Stem(nn.Module):

@@ -17,8 +17,8 @@ from trainer.config import PretrainConfig
 from trainer.data.source import Source
 from trainer.distributed import Place
 from trainer.evaluation import Evaluation
-from trainer.journal import Progress
-from trainer.page import write_page
+from trainer.records.journal import Progress
+from trainer.records.page import write_page
 from vocab.storage import write_whole
 
 

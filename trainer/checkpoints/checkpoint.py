@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from trainer.range_augment import RangeAugment
+from trainer.model.range_augment import RangeAugment
 from vocab.errors import FormatError
 from vocab.vocabulary import Vocabulary
 

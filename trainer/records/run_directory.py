@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.checkpoint import Checkpoint
 from trainer.config import PretrainConfig, differences, to_json
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole

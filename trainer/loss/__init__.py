@@ -1,0 +1,1 @@
+"""Multi-label losses on sparse targets, and the classifier in chunks."""

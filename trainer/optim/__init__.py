@@ -1,0 +1,1 @@
+"""Optimisers, learning rates, the moving average of the weights."""
