@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import tarfile
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from tests.conftest import label_table
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
@@ -20,6 +23,7 @@ from trainer.data.source import Source
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import list_tars
 from trainer.data.tar_tables import TarTables
+from trainer.records.log import read_log
 from vocab.label_shards import LabelShards
 from vocab.label_writing import write_label_shards
 from vocab.tars import split_name
@@ -137,6 +141,28 @@ def label(root: Path, rows: list[tuple[str, str, list[int]]]) -> Corpus:
     )
     vocabulary.save(root / "vocabulary.parquet")
     return Corpus(root / "images", root / "labels", root / "vocabulary.parquet")
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_log(run / "metrics.jsonl") if "loss" in line]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
+    return all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
+
+
+def command(config: PretrainConfig) -> list[str]:
+    """The command line of a configuration."""
+    words = []
+    for part in (config.data, config.model, config.loss, config.optim, config.run):
+        for field in dataclasses.fields(part):
+            name, value = field.name.replace("_", "-"), getattr(part, field.name)
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+            elif value not in (None, ()):
+                words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return ["pretrain", "sample", *words]
 
 
 def test_the_corpus_holds_what_it_says(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.test_trainer_corpus import COLOURS, Corpus, make_corpus, picture
+from tests.test_trainer_corpus import COLOURS, Corpus, command, losses, make_corpus, picture, same_weights
 from trainer.checkpoints import checkpoint
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
@@ -37,30 +37,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of six steps. Not to be written to."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    assert pretrain(corpus.config(out))
+    assert pretrain(corpus.config(out)) == 0
     return out
-
-
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in read_log(run / "metrics.jsonl") if "loss" in line]
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
-    return all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
-
-
-def command(config: PretrainConfig) -> list[str]:
-    """The command line of a configuration."""
-    words = []
-    for part in (config.data, config.model, config.loss, config.optim, config.run):
-        for field in dataclasses.fields(part):
-            name, value = field.name.replace("_", "-"), getattr(part, field.name)
-            if isinstance(value, bool):
-                words.append(f"--{name}" if value else f"--no-{name}")
-            elif value not in (None, ()):
-                words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    return ["pretrain", "sample", *words]
 
 
 def test_a_finished_run_explains_itself(finished: Path) -> None:
@@ -203,7 +181,7 @@ def test_learnt_augmentation_trains_and_resumes_to_the_bit(
     corpus: Corpus, tmp_path: Path, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"range_augment": start}
-    assert pretrain(corpus.config(tmp_path / "whole", **options))
+    assert pretrain(corpus.config(tmp_path / "whole", **options)) == 0
     first, last = (
         load_file(tmp_path / "whole" / "checkpoints" / f"step-0000000{step}" / "augment.safetensors") for step in (4, 6)
     )
@@ -211,7 +189,7 @@ def test_learnt_augmentation_trains_and_resumes_to_the_bit(
     assert not torch.equal(first["high"], last["high"])
     shutil.copytree(tmp_path / "whole", tmp_path / "again")
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "step-00000006")
-    assert pretrain(corpus.config(tmp_path / "again", **options))
+    assert pretrain(corpus.config(tmp_path / "again", **options)) == 0
     assert losses(tmp_path / "again") == losses(tmp_path / "whole")
     assert same_weights(tmp_path / "again", tmp_path / "whole")
 
@@ -239,7 +217,7 @@ def test_resolutions_change_from_step_to_step(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "take_step", noting)
-        assert pretrain(config)
+        assert pretrain(config) == 0
     if images is not None:
         assert [size for size, _ in seen] == [8, 8, 8, 16, 16, 16]
     else:
@@ -266,10 +244,10 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(
     whole = Run.take_step
     with monkeypatch.context() as patch:
         patch.setattr(Run, "take_step", announced)
-        assert not pretrain(corpus.config(tmp_path / "run"))
+        assert pretrain(corpus.config(tmp_path / "run")) == 143
     assert "stopped at step 3; the same command continues" in capsys.readouterr().err
     assert not (tmp_path / "run" / "results.json").exists()
-    assert pretrain(corpus.config(tmp_path / "run"))
+    assert pretrain(corpus.config(tmp_path / "run")) == 0
     assert losses(tmp_path / "run") == losses(finished)
 
 
@@ -383,7 +361,7 @@ def test_a_vocabulary_of_another_corpus_is_refused_unless_allowed(corpus: Corpus
     other = make_corpus(tmp_path / "other", samples=7)
     config = corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary))
     refused(MismatchError, "vocabulary: found one counted from other labels", config)
-    assert pretrain(corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary), allow_foreign_vocabulary=True))
+    assert pretrain(corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary), allow_foreign_vocabulary=True)) == 0
 
 
 def test_labels_of_other_images_are_refused(corpus: Corpus, tmp_path: Path) -> None:

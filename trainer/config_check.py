@@ -15,7 +15,7 @@ from vocab.errors import InputError
 
 def check(config: PretrainConfig, *, world: int) -> None:
     """Raise InputError for the first option that cannot work, `world` being the number of processes."""
-    data, model, optim, run = config.data, config.model, config.optim, config.run
+    data, optim, run = config.data, config.optim, config.run
     labelled = bool(data.labels) or (bool(data.images) and all("::" in images for images in data.images))
     for name, given in [("images", bool(data.images)), ("labels", labelled), ("vocabulary", bool(data.vocabulary))]:
         _require(given, name, "nothing", "a path", f"Add: --{name} PATH.")
@@ -28,6 +28,26 @@ def check(config: PretrainConfig, *, world: int) -> None:
         f"Choose {max(1, round(data.batch_size / max(1, parts))) * max(1, parts)}, or another --accumulate.",
     )
     check_data(data)
+    check_training(config)
+    _require(
+        bool(data.eval_images) or data.holdout_shards > 0,
+        "holdout-shards",
+        "0, and no --eval-images",
+        "something to evaluate on",
+        "Give one of the two.",
+    )
+    _require(
+        bool(run.probe_images) == bool(run.probe_eval_images),
+        "probe-images",
+        "only one of --probe-images and --probe-eval-images",
+        "images to train the probe on, and others to measure it on",
+        "Give both, or none.",
+    )
+
+
+def check_training(config: PretrainConfig) -> None:
+    """Raise InputError for the first option of model, loss, optimiser and run that cannot work."""
+    model, loss, optim, run = config.model, config.loss, config.optim, config.run
     positive = {
         "steps": optim.steps,
         "threads": run.threads if run.threads is not None else 1,
@@ -38,15 +58,41 @@ def check(config: PretrainConfig, *, world: int) -> None:
         "keep-checkpoints": run.keep_checkpoints,
         "eval-limit": run.eval_limit,
         "ema-momentum": optim.ema_momentum,
+        "head-chunk": loss.head_chunk,
+        "layer-decay": optim.layer_decay,
+        "decay-share": optim.decay_share,
+        "peak-tflops": run.peak_tflops if run.peak_tflops is not None else 1.0,
     }
     not_negative = {
         "eval-workers": run.eval_workers,
         "warmup-steps": optim.warmup_steps,
         "eval-every": run.eval_every,
+        "keep-every": run.keep_every,
         "gallery": run.gallery,
         "seed": run.seed,
+        "start-lr": optim.start_lr,
+        "final-lr": optim.final_lr,
+        "weight-decay": optim.weight_decay,
+        "full-patches-share": model.full_patches_share,
+        "asymmetric-focus": min(loss.asymmetric_focus),
     }
-    _check_numbers(positive, not_negative, at_most_1=("ema-momentum",))
+    shares = ("ema-momentum", "layer-decay", "decay-share", "full-patches-share")
+    _check_numbers(positive, not_negative, at_most_1=shares)
+    below_1 = {
+        "drop-path": model.drop_path,
+        "label-smoothing": loss.label_smoothing,
+        "asymmetric-margin": loss.asymmetric_margin,
+        "beta1": optim.beta1,
+        "beta2": optim.beta2,
+        "muon-momentum": optim.muon_momentum,
+    }
+    for name, number in below_1.items():
+        _require(0 <= number < 1, name, f"{number}", "0 or more, and less than 1", f"Change --{name}.")
+    for name, rate in (("peak-lr", optim.peak_lr), ("start-lr", optim.start_lr), ("final-lr", optim.final_lr)):
+        _require(math.isfinite(rate), name, f"{rate}", "a number", f"Change --{name}.")
+    _require(
+        0.25 <= model.patch_keep <= 1, "patch-keep", f"{model.patch_keep}", "0.25 to 1", "Change --patch-keep."
+    )
     _require(
         optim.warmup_steps < optim.steps,
         "warmup-steps",
@@ -55,11 +101,25 @@ def check(config: PretrainConfig, *, world: int) -> None:
         "Lower --warmup-steps or raise --steps.",
     )
     _require(
-        bool(data.eval_images) or data.holdout_shards > 0,
-        "holdout-shards",
-        "0, and no --eval-images",
-        "something to evaluate on",
-        "Give one of the two.",
+        optim.spike_factor > 1,
+        "spike-factor",
+        f"{optim.spike_factor}",
+        "more than 1",
+        "A loss twice its running mean is a spike with 2; inf looks for losses that are no number only.",
+    )
+    _require(
+        run.keep_every % run.checkpoint_every == 0,
+        "keep-every",
+        f"{run.keep_every}",
+        f"a multiple of --checkpoint-every {run.checkpoint_every}, or 0",
+        "Only steps that have a checkpoint can be kept.",
+    )
+    _require(
+        optim.optimiser == "adamw" or (optim.on_spike != "skip" and run.parallel != "fsdp"),
+        "optimiser",
+        f"muon with --on-spike {optim.on_spike} and --parallel {run.parallel}",
+        "stop or rollback, and ddp",
+        "torch's Muon has whole matrices alone, and no way to leave a step out.",
     )
     if model.embed_dim is not None and model.num_heads is not None:
         _require(

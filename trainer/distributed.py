@@ -6,15 +6,17 @@ In: torchrun's environment, or none. Out: a `Place` for this process, and the fe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-from vocab.errors import MissingRequirementError
+from vocab.errors import CatlipError, MissingRequirementError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,22 @@ def gather_on_main(value: Any, place: Place) -> list[Any]:
     values: list[Any] | None = [None] * place.world if place.main else None
     dist.gather_object(value, values)
     return values or []
+
+
+def on_main(work: Callable[[], T], place: Place) -> T:
+    """What `work` gives, or the CatlipError it raises, on the main rank alone, for every rank."""
+    if place.world == 1:
+        return work()
+    outcome: list[Any] = [None]
+    if place.main:
+        try:
+            outcome = [work()]
+        except CatlipError as error:
+            outcome = [error]
+    dist.broadcast_object_list(outcome)
+    if isinstance(outcome[0], CatlipError):
+        raise outcome[0]
+    return cast(T, outcome[0])
 
 
 def barrier(place: Place) -> None:

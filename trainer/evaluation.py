@@ -1,6 +1,6 @@
 """Evaluation: scores of the held-out images, and what they are worth.
 
-In: a model and a source of held-out tars. Out: `Evaluation` on the main rank, in the order of tars and samples,
+In: an objective, whose weights are scored, and a source of held-out tars. Out: `Evaluation` on the main rank, in the order of tars and samples,
 however many ranks and workers took part.
 """
 
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.device_images import prepare
 from trainer.data.feed import Feed
 from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.distributed import Place, gather_on_main
 from trainer.metrics import Report, report
+from trainer.model.objective import Objective
 from vocab.errors import InputError
 
 
@@ -69,13 +69,13 @@ class _Part:
 
 
 def evaluate(
-    model: nn.Module, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool
+    objective: Objective, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool
 ) -> Evaluation | None:
     """Score the first `limit` held-out images; None on ranks other than the main one.
 
     Raises InputError on the main rank if no image could be scored.
     """
-    part = _score(model, source, place, loading=loading, limit=limit, bfloat16=bfloat16)
+    part = _score(objective, source, place, loading=loading, limit=limit, bfloat16=bfloat16)
     parts: list[_Part] = gather_on_main(part, place)
     if not place.main:
         return None
@@ -110,11 +110,13 @@ def evaluate(
 
 
 @torch.no_grad()
-def _score(model: nn.Module, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool) -> _Part:
+def _score(
+    objective: Objective, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool
+) -> _Part:
     part = _Part([], torch.empty(0), [], Counter(), [])
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
-    was_training = model.training
-    model.eval()
+    was_training = objective.training
+    objective.eval()
     resolution = FixedResolution(loading.size, loading.batch * place.world)
     seen = 0
     with Feed(
@@ -124,16 +126,15 @@ def _score(model: nn.Module, source: Source, place: Place, *, loading: Loading, 
             part.account.update(batch.account)
             part.skipped += batch.skipped
             scored = torch.nonzero(batch.weights > 0)[:, 0].tolist()
-            if scored:
-                with torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
-                    pixels = batch.images[scored].to(place.device)
-                    logits.append(model(prepare(pixels, None)).float().cpu())
+            # The whole batch also where a rank has no sample left: under FSDP2 all ranks compute together.
+            with torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
+                logits.append(objective.score(batch.images.to(place.device)).float().cpu()[scored])
             part.samples += [batch.samples[image] for image in scored]
             part.classes += [batch.classes[batch.ends[image] : batch.ends[image + 1]].tolist() for image in scored]
             # All ranks stop after the same step, and nobody needs to ask the others.
             seen += resolution.at(0).batch
             if seen >= limit:
                 break
-    model.train(was_training)
+    objective.train(was_training)
     part.logits = torch.cat(logits)
     return part

@@ -1,7 +1,7 @@
 """What a run keeps account of while it goes: losses, speed, what was waited for, what was skipped.
 
-In: each step's loss and batch on every rank. Out: lines of the log and of bad_samples.jsonl on the main rank, and the
-totals that a checkpoint keeps. Numbers stay on the device until a line is due: reading one makes the host wait.
+In: each step's batch on every rank, and its beat two steps later. Out: lines of the log, of bad_samples.jsonl and of
+spikes.jsonl on the main rank, and the totals that a checkpoint keeps.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
+from jaxtyping import Int32
 from torch import Tensor
 
-from trainer.checkpoints.checkpoint import Checkpoint
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Meter, Skipped
 from trainer.data.feed import check_bad_share
+from trainer.data.source import Source
 from trainer.distributed import Place, gather
-from trainer.metrics import Report
-from trainer.optim.optimiser import learning_rate
+from trainer.optim.schedule import learning_rate
 from trainer.records.ledger import Ledger
 from trainer.records.log import Log
-from vocab.errors import InputError
+from trainer.records.speeds import Peaks, Share, speeds
+from trainer.records.spikes import write_spike
+from trainer.step.pulse import Beat
 
 
 @dataclass
@@ -43,11 +43,20 @@ class Progress:
     totals: dict[str, int] = field(default_factory=dict)
     bad_lines: int = 0
     """lines of bad_samples.jsonl that belong to it"""
+    losses: list[float] = field(default_factory=list)
+    """of the steps since the last line of the log"""
+    norms: list[float] = field(default_factory=list)
+    spikes: int = 0
+    """steps whose loss was no number, or a spike"""
+    rolled_back: int = 0
+    """images of steps that were taken back, in `totals` but not in `images`"""
+    rollbacks: int = 0
+    """to the newest checkpoint, so far"""
 
     @classmethod
-    def of(cls, found: Checkpoint | None) -> Progress:
+    def of(cls, state: dict[str, Any] | None, *, step: int) -> Progress:
         """Where a checkpoint stands; the start without one."""
-        return cls(step=found.step, **found.state["progress"]) if found is not None else cls()
+        return cls(step=step, **state) if state is not None else cls()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
@@ -58,157 +67,163 @@ class Progress:
 class _Window:
     """What happened on this rank since the last line."""
 
-    losses: list[Tensor] = field(default_factory=list)
-    norms: list[Tensor] = field(default_factory=list)
     images: int = 0
+    operations: float = 0.0
     waited: float = 0.0
     ready: int = 0
+    steps: int = 0
     meter: Meter = field(default_factory=Meter)
     account: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
 
-@dataclass
-class _Share:
-    """One rank's numbers of a window, as the others get them."""
-
-    losses: list[float]
-    images: int
-    waited: float
-    ready: float
-    meter: Meter
-    account: Counter[str]
-    skipped: list[Skipped]
-    stop: bool
-
-
 class Journal:
     """The account of one run; every rank has one, the main rank's writes."""
 
-    def __init__(self, config: PretrainConfig, place: Place, progress: Progress) -> None:
-        self.config, self.place, self.progress = config, place, progress
+    def __init__(self, config: PretrainConfig, place: Place, source: Source, peaks: Peaks) -> None:
+        self.config, self.place, self.source, self.peaks = config, place, source, peaks
+        self.progress = Progress()
         self.ledger: Ledger | None = None
         self._log: Log | None = None
         self._window = _Window()
+        self._samples: dict[int, tuple[Int32[Tensor, " batch"], Int32[Tensor, " batch"]]] = {}
+        """tar and index of each image of the steps that were not heard of yet"""
 
     @contextlib.contextmanager
-    def open(self, faults: Iterable[object]) -> Iterator[None]:
+    def open(self, progress: Progress, faults: Iterable[object]) -> Iterator[None]:
         """Open the log and the ledger on the main rank, and say what was wrong with newer checkpoints."""
+        self.progress = progress
         if not self.place.main:
             yield
             return
         for fault in faults:
-            sys.stderr.write(f"warning: {fault} Continuing from step {self.progress.step}.\n")
+            sys.stderr.write(f"warning: {fault} Continuing from step {progress.step}.\n")
         out = self.config.run.out
-        self.ledger = Ledger(out, totals=self.progress.totals, lines=self.progress.bad_lines)
-        with Log(out, start=self.progress.step, steps=self.config.optim.steps) as self._log:
-            try:
-                yield
-            finally:
-                # What an error kept from being reported; it may be about these samples.
-                self.ledger.add([], self._window.skipped)
+        self.ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
+        self._log = self._open_log()
+        try:
+            yield
+        finally:
+            # What an error kept from being reported; it may be about these samples.
+            self.ledger.add([], self._window.skipped)
+            self._log.close()
+
+    def rewind(self, progress: Progress) -> None:
+        """Go on from an earlier step: lines of later ones are dropped, the account of samples stays."""
+        self.progress = progress
+        self._samples.clear()
+        if self._log is not None:
+            self._log.close()
+            self._log = self._open_log()
+        self.restart_clock()
 
     def restart_clock(self) -> None:
         """Forget the time since the last line: it went into something else than training."""
-        self._window = _Window()
+        self._window.started = time.perf_counter()
 
-    def note(self, batch: Batch, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> None:
-        """One step was taken."""
+    def note(self, step: int, batch: Batch, *, operations: float) -> None:
+        """One step was taken, of so many floating-point operations on this rank."""
         window = self._window
-        window.losses.append(loss)
-        window.norms.append(norm)
+        window.steps += 1
         window.images += len(batch)
+        window.operations += operations
         window.waited += batch.waited
         window.ready += batch.ready
         window.meter.add(batch.meter)
         window.account.update(batch.account)
         window.skipped += batch.skipped
+        self._samples[step] = (batch.tars, batch.indices)
+
+    def hear(self, beat: Beat) -> None:
+        """What became of a step."""
+        self.progress.losses.append(beat.loss)
+        self.progress.norms.append(beat.norm)
         if self._log is not None:
             self._log.step()
+        if not beat.bad:
+            del self._samples[beat.step]
 
-    def report(self, *, stop: bool) -> bool:
-        """Bring the ranks' numbers together, judge and log them; whether any rank was asked to stop.
+    def report(self, *, line: bool = True) -> None:
+        """Bring the ranks' numbers together; log them, unless no `line` is due.
 
-        Raises InputError for a loss that is no number, and for too many bad samples.
+        All steps must have been heard of. Raises InputError for too many bad samples.
         """
-        window, progress = self._window, self.progress
-        losses = torch.stack(window.losses).tolist() if window.losses else []
-        now = time.perf_counter()
-        elapsed = now - window.started
-        steps = max(1, len(losses))
-        own = _Share(
-            losses,
-            window.images,
-            window.waited,
-            window.ready / steps,
-            window.meter,
-            window.account,
-            window.skipped,
-            stop,
-        )
-        shares: list[_Share] = gather(own, self.place)
-        mean = np.mean([share.losses for share in shares], axis=0)
-        _check_finite(mean, progress.step)
+        progress, now = self.progress, time.perf_counter()
+        elapsed = now - self._window.started
+        shares = self._share()
         totals = Counter(progress.totals)
         for share in shares:
             totals.update(share.account)
         progress.totals = dict(totals)
         progress.seconds += elapsed
         progress.images += sum(share.images for share in shares)
-        if self.ledger is not None and self._log is not None:
+        if self.ledger is not None:
             self.ledger.add([share.account for share in shares], [bad for share in shares for bad in share.skipped])
             progress.bad_lines = self.ledger.lines
-            values = {
-                "loss": float(mean.mean()),
-                "learning_rate": learning_rate(progress.step, self.config.optim),
-                "grad_norm": float(torch.stack(window.norms).mean()),
-                **_speed(shares, elapsed),
-                "bad_samples": float(totals["bad"]),
-                "unmatched_samples": float(totals["unmatched"]),
-                "surplus_labels": float(totals["surplus_labels"]),
-            }
-            self._log.write(progress.step, values)
-            self._log.show(
-                loss=f"{values['loss']:.3f}",
-                images_s=f"{values['images_per_second']:.0f}",
-                waits=f"{values['data_wait_share']:.0%}",
-                ready=f"{values['batches_ready']:.1f}",
-                bad=f"{totals['bad']}",
-            )
         self._window = _Window(started=now)
+        if line and progress.losses:
+            self._write_line(shares, elapsed)
+            progress.losses, progress.norms = [], []
         check_bad_share(totals, self.config.data.max_bad_share, example="see bad_samples.jsonl")
-        return any(share.stop for share in shares)
 
-    def evaluated(self, scores: Report) -> None:
-        """Log what the weights are worth."""
-        if self._log is not None:
-            self._log.write(self.progress.step, {f"eval_{name}": value for name, value in asdict(scores).items()})
-
-
-def _speed(shares: list[_Share], elapsed: float) -> dict[str, float]:
-    """How fast it went and what was waited for, over all ranks."""
-    meter = Meter()
-    for share in shares:
-        meter.add(share.meter)
-    loading = meter.busy_seconds + meter.idle_seconds
-    return {
-        "images_per_second": sum(share.images for share in shares) / elapsed,
-        "data_wait_share": float(np.mean([share.waited for share in shares])) / elapsed,
-        "batches_ready": float(np.mean([share.ready for share in shares])),
-        "read_mb_per_second": meter.bytes / 1e6 / elapsed,
-        "decode_ms_per_image": 1e3 * meter.decode_seconds / max(1, meter.images),
-        "loaders_idle_share": meter.idle_seconds / loading if loading else 0.0,
-    }
-
-
-def _check_finite(losses: Float[np.ndarray, " steps"], step: int) -> None:
-    for place, loss in enumerate(losses.tolist()):
-        if not np.isfinite(loss):
-            raise InputError(
-                f"step {step - len(losses) + 1 + place}",
-                found=f"a loss of {loss}",
-                wanted="a number",
-                remedy="Lower --peak-lr or --clip-norm, lengthen --warmup-steps, or use --precision float32; "
-                "the same command continues from the last checkpoint.",
+    def spike(self, beat: Beat) -> None:
+        """Write down a bad step, with the keys of its images; all ranks together."""
+        self.progress.spikes += 1
+        tars, indices = self._samples.pop(beat.step)
+        parts = gather((tars.numpy(), indices.numpy()), self.place)
+        if self.place.main:
+            policy = self.config.optim.on_spike
+            write_spike(self.config.run.out, self.source, beat, parts, policy=policy)
+            sys.stderr.write(
+                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, gradient norm {beat.norm:.4g}; policy {policy}; "
+                "its samples are in spikes.jsonl\n"
             )
+
+    def event(self, values: dict[str, float | int | None]) -> None:
+        """Log values of the step at hand."""
+        if self._log is not None:
+            self._log.write(self.progress.step, values)
+
+    def _open_log(self) -> Log:
+        run, progress = self.config.run, self.progress
+        return Log(run.out, start=progress.step, steps=self.config.optim.steps)
+
+    def _share(self) -> list[Share]:
+        window = self._window
+        own = Share(
+            images=window.images,
+            operations=window.operations,
+            waited=window.waited,
+            ready=window.ready / max(1, window.steps),
+            meter=window.meter,
+            account=window.account,
+            skipped=window.skipped,
+        )
+        return gather(own, self.place)
+
+    def _write_line(self, shares: list[Share], elapsed: float) -> None:
+        if self._log is None:
+            return
+        progress = self.progress
+        values = {
+            "loss": float(np.mean(progress.losses)),
+            "learning_rate": learning_rate(progress.step, self.config.optim),
+            "grad_norm": float(np.mean(progress.norms)),
+            **speeds(shares, elapsed, self.peaks, self.place.device),
+            "bad_samples": progress.totals.get("bad", 0),
+            "unmatched_samples": progress.totals.get("unmatched", 0),
+            "surplus_labels": progress.totals.get("surplus_labels", 0),
+            "spikes": progress.spikes,
+        }
+        self._log.write(progress.step, values)
+        shown = {
+            "loss": f"{values['loss']:.3f}",
+            "images_s": f"{values['images_per_second']:.0f}",
+            "mfu": f"{values['mfu'] if values['mfu'] is not None else values['mfu_measured']:.0%}",
+            "memory": f"{values['memory_gb']:.1f}GB",
+            "waits": f"{values['data_wait_share']:.0%}",
+            "ready": f"{values['batches_ready']:.1f}",
+            "bad": f"{values['bad_samples']}",
+        }
+        self._log.show(**shown)

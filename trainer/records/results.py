@@ -1,6 +1,7 @@
-"""What a finished run leaves: the averaged weights, its numbers, its page.
+"""What a run leaves to be looked at and used: its page at each evaluation; weights, numbers and card at the end.
 
-In: a model's weights and an `Evaluation`. Out: model.safetensors (timm's names), results.json, page.html, each whole.
+In: averaged weights and an `Evaluation`. Out: page.html; model.safetensors (timm's names), results.json, README.md. Each
+is written whole.
 """
 
 from __future__ import annotations
@@ -11,30 +12,55 @@ from dataclasses import asdict
 from typing import Any
 
 from safetensors.torch import save as serialize
-from torch import nn
+from torch import Tensor
 
 from trainer.config import PretrainConfig
 from trainer.data.source import Source
 from trainer.distributed import Place
 from trainer.evaluation import Evaluation
+from trainer.records import page
+from trainer.records.card import card
 from trainer.records.journal import Progress
-from trainer.records.page import write_page
 from vocab.storage import write_whole
 
 
+def write_page(
+    config: PretrainConfig, held_out: Source, result: Evaluation, results: Mapping[str, Any]
+) -> None:
+    """Write page.html of a run, finished or not."""
+    page.write_page(config.run.out, config, held_out, result, results)
+
+
 def write_results(
-    config: PretrainConfig, place: Place, model: nn.Module, held_out: Source, result: Evaluation, progress: Progress
+    config: PretrainConfig, weights: Mapping[str, Tensor], held_out: Source, results: Mapping[str, Any]
 ) -> str:
-    """Write everything; what to tell whoever waits for the run."""
+    """Write everything that a finished run leaves; what to tell whoever waits for it."""
     out = config.run.out
-    state = model.state_dict()
     with write_whole(out / "model.safetensors") as file:
-        file.write(serialize({name: tensor.cpu().contiguous() for name, tensor in state.items()}, {"format": "pt"}))
-    results: Mapping[str, Any] = {
+        file.write(serialize({name: tensor.contiguous() for name, tensor in weights.items()}, {"format": "pt"}))
+    with write_whole(out / "results.json") as file:
+        file.write((json.dumps(results, indent=2) + "\n").encode())
+    with write_whole(out / "README.md") as file:
+        file.write(card(config, held_out.vocabulary, results).encode())
+    scored = results["evaluation"]
+    return (
+        f"mean average precision {scored['macro']:.3f} (class frequencies alone {scored['baseline_macro']:.3f}) "
+        f"on {scored['images']:,} held-out images\nopen {out / 'page.html'}"
+    )
+
+
+def numbers(
+    config: PretrainConfig, place: Place, held_out: Source, result: Evaluation, progress: Progress, *, parameters: int
+) -> dict[str, Any]:
+    """What results.json holds."""
+    return {
         "steps": progress.step,
+        "of_steps": config.optim.steps,
         "images_seen": progress.images,
+        "images_rolled_back": progress.rolled_back,
+        "spikes": progress.spikes,
         "seconds": round(progress.seconds, 1),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": parameters,
         "classes": len(held_out.vocabulary),
         "device": str(place.device),
         "processes": place.world,
@@ -42,11 +68,3 @@ def write_results(
         "training_account": progress.totals,
         "evaluation_account": result.account,
     }
-    with write_whole(out / "results.json") as file:
-        file.write((json.dumps(results, indent=2) + "\n").encode())
-    write_page(out, config, held_out, result, results)
-    scored = result.report
-    return (
-        f"mean average precision {scored.macro:.3f} (class frequencies alone {scored.baseline_macro:.3f}) "
-        f"on {scored.images:,} held-out images\nopen {out / 'page.html'}"
-    )

@@ -1,36 +1,50 @@
 """The run directory: what `--out` holds, whether this run may go on there, and its first files.
 
-config.json  vocabulary.parquet                     written at the start
-metrics.jsonl  bad_samples.jsonl  tensorboard/      while it goes
-checkpoints/step-00001000/                          every so often
-model.safetensors  results.json  page.html          at the end
+config.json  vocabulary.parquet  environment.json    written at the start
+metrics.jsonl  bad_samples.jsonl  tensorboard/       while it goes
+spikes.jsonl  rollback.json                          after steps that went wrong
+checkpoints/step-00001000/                           every so often
+page.html                                            at each evaluation
+model.safetensors  results.json  README.md           at the end
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoints import checkpoint
-from trainer.checkpoints.checkpoint import Checkpoint
+from trainer.checkpoints.checkpoint import Checkpoint, newest
 from trainer.config import PretrainConfig, differences, to_json
+from trainer.records.environment import write_environment
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
-CONFIG = "config.json"
+CONFIG, ROLLBACK = "config.json", "rollback.json"
 
 
-def examine(config: PretrainConfig, vocabulary: Vocabulary) -> tuple[Checkpoint | None, list[FormatError]]:
-    """The checkpoint to go on from, None for a fresh start, and what is wrong with newer ones. Writes nothing.
+@dataclass(frozen=True)
+class Found:
+    """Where an earlier start left off."""
+
+    checkpoint: Checkpoint | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    """the checkpoint's, or what a rollback to it made of it"""
+    faults: list[FormatError] = field(default_factory=list)
+    """of newer checkpoints"""
+
+
+def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
+    """What there is to go on from; nothing for a fresh start. Reads every byte of a checkpoint, writes nothing.
 
     Raises OutputExistsError if `out` holds something that is no run, MismatchError if it holds a run of another
     configuration or vocabulary, FormatError if none of its checkpoints is whole.
     """
     out = config.run.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None, []
+        return Found()
     stored = _stored_config(out)
     differing = differences(stored, config)
     if differing:
@@ -40,24 +54,51 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> tuple[Checkpoint 
             wanted=", ".join(f"{name}={now!r}" for name, (_, now) in differing.items()),
             remedy="Give the options the run was started with, or choose another --out.",
         )
-    newest, faults = checkpoint.newest(out)
-    if newest is not None and newest.state["vocabulary"] != vocabulary.fingerprint:
+    found, faults = newest(out)
+    if found is None:
+        return Found(faults=faults)
+    if found.state["vocabulary"] != vocabulary.fingerprint:
         raise MismatchError(
-            newest.path,
-            found=f"the classes of another vocabulary ({len(newest.vocabulary):,} classes)",
+            found.path,
+            found=f"the classes of another vocabulary ({len(found.vocabulary):,} classes)",
             wanted=f"those of --vocabulary ({len(vocabulary):,} classes)",
             remedy=f"Resume with the vocabulary the run was started with ({out / 'vocabulary.parquet'}).",
         )
-    return newest, faults
+    return Found(found, _rollback_to(found, out) or found.state, faults)
 
 
-def begin(config: PretrainConfig, vocabulary: Vocabulary) -> None:
+def begin(config: PretrainConfig, vocabulary: Vocabulary, *, world: int) -> None:
     """Make the directory and write down what the run is. For the main process alone."""
     out = config.run.out
     out.mkdir(parents=True, exist_ok=True)
     with write_whole(out / CONFIG) as file:
         file.write(to_json(config).encode())
     vocabulary.save(out / "vocabulary.parquet")
+    write_environment(out, world=world)
+
+
+def write_rollback(out: Path, step: int, state: dict[str, Any]) -> None:
+    """Keep what a rollback made of a checkpoint's state: a later start goes on from there, and not into the spike."""
+    with write_whole(out / ROLLBACK) as file:
+        file.write((json.dumps({"step": step, "state": state}, indent=2) + "\n").encode())
+
+
+def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
+    """The state of the last rollback, if it went to this checkpoint."""
+    path = out / ROLLBACK
+    if not path.exists():
+        return None
+    try:
+        written = json.loads(path.read_text())
+        step, state = written["step"], dict(written["state"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            path,
+            found=f"no readable rollback ({error!r})",
+            wanted="step and state",
+            remedy="Remove it; the run then goes on from its checkpoint, through the steps it went back from.",
+        ) from error
+    return state if step == found.step and state["own_sha256"] == found.state["own_sha256"] else None
 
 
 def _stored_config(out: Path) -> dict[str, Any]:

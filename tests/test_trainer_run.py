@@ -1,0 +1,248 @@
+"""A run while it goes: steps that go wrong, what is kept of them, and the training core's options one by one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.test_trainer_corpus import Corpus, losses, make_corpus, same_weights
+from trainer.data.batch import Batch
+from trainer.pretrain import pretrain
+from trainer.records.log import read_log
+from trainer.step.step import Step
+from vocab.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Batches, counted from 1 as the data has them, whose loss is no number."""
+    batches: set[int] = set()
+    whole = Step._loss
+
+    def loss(self: Step, batch: Batch, number: int) -> Tensor:
+        return whole(self, batch, number) * (math.nan if batch.position.step in batches else 1.0)
+
+    monkeypatch.setattr(Step, "_loss", loss)
+    return batches
+
+
+def spikes(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "spikes.jsonl").read_text().splitlines()]
+
+
+def results(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "results.json").read_text())
+    return found
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_its_samples(
+    corpus: Corpus, tmp_path: Path, broken: set[int]
+) -> None:
+    broken.add(3)
+    config = corpus.config(tmp_path / "run", checkpoint_every=2)
+    with pytest.raises(InputError, match=r"step 3: found a loss of nan .*--on-spike skip or rollback past such steps"):
+        pretrain(config)
+    (spike,) = spikes(tmp_path / "run")
+    assert (spike["step"], spike["loss"], spike["policy"]) == (3, None, "stop")
+    assert len(set(spike["samples"])) == 8
+    assert all(sample.split("/")[1].startswith(sample.split("/")[0]) for sample in spike["samples"])
+    # A checkpoint of weights that are no numbers was never written.
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_a_skipped_step_changes_nothing(corpus: Corpus, tmp_path: Path, broken: set[int]) -> None:
+    # The last step: whatever it would do is in the weights.
+    broken.add(6)
+    assert pretrain(corpus.config(tmp_path / "run", on_spike="skip", ema_momentum=1.0)) == 0
+    broken.clear()
+    assert pretrain(corpus.config(tmp_path / "five", checkpoint_every=5, ema_momentum=1.0)) == 0
+    five = torch_tensors(tmp_path / "five" / "checkpoints" / "step-00000005" / "model.safetensors")
+    run = torch_tensors(tmp_path / "run" / "checkpoints" / "step-00000006" / "model.safetensors")
+    assert all(torch.equal(five[name], run[name]) for name in five)
+    assert [spike["policy"] for spike in spikes(tmp_path / "run")] == ["skip"]
+    assert results(tmp_path / "run")["spikes"] == 1
+
+
+def torch_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_rollback_goes_on_after_the_bad_batch(
+    corpus: Corpus, tmp_path: Path, broken: set[int], workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken.add(5)
+    options: dict[str, Any] = {"on_spike": "rollback", "steps": 8, "workers": workers}
+    assert pretrain(corpus.config(tmp_path / "run", **options)) == 0
+    assert "going back to step 4, past the samples of step" in capsys.readouterr().err
+    found = results(tmp_path / "run")
+    assert (found["steps"], found["images_seen"], found["spikes"]) == (8, 64, 1)
+    # Heard of two steps late, or when a line is due: with a line each step, at once.
+    assert found["images_rolled_back"] == 8
+    assert found["training_account"]["samples"] == 72
+    steps = [line["step"] for line in read_log(tmp_path / "run" / "metrics.jsonl") if "loss" in line]
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
+
+
+def test_a_run_killed_after_a_rollback_does_not_meet_the_bad_batch_again(
+    corpus: Corpus, tmp_path: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken.add(5)
+    options: dict[str, Any] = {"on_spike": "rollback", "steps": 8, "checkpoint_every": 4}
+    assert pretrain(corpus.config(tmp_path / "whole", **options)) == 0
+
+    class PowerCutError(Exception):
+        pass
+
+    whole = Step.take
+
+    def cut(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if batch.position.step == 8:
+            raise PowerCutError
+        return whole(self, batch, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", cut)
+        with pytest.raises(PowerCutError):
+            pretrain(corpus.config(tmp_path / "run", **options))
+    assert pretrain(corpus.config(tmp_path / "run", **options)) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert len(spikes(tmp_path / "run")) == 1
+    names = ("images_seen", "images_rolled_back", "training_account", "spikes")
+    one, other = results(tmp_path / "run"), results(tmp_path / "whole")
+    assert [one[name] for name in names] == [other[name] for name in names]
+
+
+def test_a_rollback_needs_a_checkpoint(corpus: Corpus, tmp_path: Path, broken: set[int]) -> None:
+    broken.add(1)
+    with pytest.raises(InputError, match="found no checkpoint to go back to"):
+        pretrain(corpus.config(tmp_path / "run", on_spike="rollback"))
+
+
+def test_rollbacks_that_lead_nowhere_end_the_run(corpus: Corpus, tmp_path: Path, broken: set[int]) -> None:
+    broken.update(range(3, 30))
+    with pytest.raises(InputError, match="found 3 ways from step 2"):
+        pretrain(corpus.config(tmp_path / "run", on_spike="rollback"))
+    assert len(spikes(tmp_path / "run")) == 4
+
+
+def test_a_stopped_run_may_go_on_with_another_policy(corpus: Corpus, tmp_path: Path, broken: set[int]) -> None:
+    broken.add(3)
+    with pytest.raises(InputError):
+        pretrain(corpus.config(tmp_path / "run"))
+    assert pretrain(corpus.config(tmp_path / "run", on_spike="skip")) == 0
+    assert results(tmp_path / "run")["steps"] == 6
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_a_second_one_ends_at_once(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Step.take
+    times = 1
+
+    def interrupted(self: Step, batch: Batch, **given: Any) -> Tensor:
+        numbers = whole(self, batch, **given)
+        if batch.position.step == 2:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+        return numbers
+
+    monkeypatch.setattr(Step, "take", interrupted)
+    assert pretrain(corpus.config(tmp_path / "run")) == 130
+    assert "stopping with a checkpoint; again to stop at once" in capsys.readouterr().err
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
+    times = 2
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(corpus.config(tmp_path / "other"))
+
+
+def test_a_stop_between_two_lines_leaves_no_trace_in_the_log(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"steps": 12, "log_every": 4, "checkpoint_every": 12}
+    assert pretrain(corpus.config(tmp_path / "whole", **options)) == 0
+    whole = Step.take
+
+    def announced(self: Step, batch: Batch, **given: Any) -> Tensor:
+        numbers = whole(self, batch, **given)
+        if batch.position.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return numbers
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", announced)
+        assert pretrain(corpus.config(tmp_path / "run", **options)) == 143
+    assert pretrain(corpus.config(tmp_path / "run", **options)) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "softmax"},
+        {"loss": "softmax-idf", "label_smoothing": 0.1},
+        {"loss": "asymmetric"},
+        {"optimiser": "muon", "peak_lr": 1e-3},
+        {"schedule": "wsd", "decay_share": 0.5},
+        {"layer_decay": 0.7},
+        {"patch_keep": 0.5, "full_patches_share": 0.3, "drop_path": 0.3},
+        {"global_pool": "avg", "head_chunk": 3},
+        {"activation_checkpointing": True, "drop_path": 0.3},
+    ],
+    ids=lambda options: next(iter(options.values())),
+)
+def test_every_option_of_the_core_trains_and_resumes_to_the_bit(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    config = corpus.config(tmp_path / "run", steps=5, checkpoint_every=3, **options)
+    assert pretrain(corpus.config(tmp_path / "whole", steps=5, checkpoint_every=3, **options)) == 0
+
+    class PowerCutError(Exception):
+        pass
+
+    whole = Step.take
+
+    def cut(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if given["number"] == 5:
+            raise PowerCutError
+        return whole(self, batch, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", cut)
+        with pytest.raises(PowerCutError):
+            pretrain(config)
+    assert pretrain(config) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_patches_are_dropped_until_the_last_share_of_training(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    whole = Step._loss
+
+    def noting(self: Step, batch: Batch, number: int) -> Tensor:
+        shares.append(self.training.objective.randomness.share)
+        return whole(self, batch, number)
+
+    monkeypatch.setattr(Step, "_loss", noting)
+    assert pretrain(corpus.config(tmp_path / "run", steps=10, patch_keep=0.5, full_patches_share=0.3)) == 0
+    assert shares == [0.5] * 7 + [1.0] * 3

@@ -1,0 +1,61 @@
+"""What a step minimises: bytes of images and their classes in, one number out.
+
+In: a part of a batch. Out: its loss, mean over its images. One module, for DDP and FSDP2 to wrap; on the way images are
+mirrored, normalised, augmented and looked at, and the classifier meets them a chunk at a time (`loss/classifier.py`).
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from torch import Tensor, nn
+
+from trainer.data.batch import Batch
+from trainer.data.device_images import prepare
+from trainer.loss.classifier import chunked_loss
+from trainer.loss.losses import Loss
+from trainer.loss.targets import Targets
+from trainer.model.per_image import install
+from trainer.model.range_augment import RangeAugment, psnr_loss
+from trainer.model.vit import features
+
+
+class Objective(nn.Module):
+    """A timm transformer with what happens before and after it in training."""
+
+    def __init__(self, model: nn.Module, augment: RangeAugment | None, loss: Loss, *, chunk: int) -> None:
+        """`chunk`: images whose logits exist at a time."""
+        super().__init__()
+        self.model, self.augment, self.loss, self.chunk = model, augment, loss, chunk
+        self.randomness = install(model)
+
+    def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
+        """Loss of the batch's images; `progress`: share of training done, 0 to 1."""
+        plain, augmented = self.pixels(batch.images, batch.flips, batch.draws, batch.seeds)
+        self.randomness.seeds = batch.seeds
+        seen = features(self.model, plain if augmented is None else augmented)
+        # Here and not in a module of its own: FSDP2 has gathered the classifier for as long as this method runs.
+        head = self.model.get_submodule("head")
+        assert isinstance(head, nn.Linear)
+        targets = Targets(batch.offsets, batch.classes, batch.weights, batch.ends)
+        loss = chunked_loss(seen, head.weight, head.bias, targets, self.loss, chunk=self.chunk)
+        return loss if augmented is None else loss + psnr_loss(plain, augmented, progress=progress)
+
+    def pixels(
+        self,
+        images: UInt8[Tensor, "batch size size 3"],
+        flips: Bool[Tensor, " batch"],
+        draws: Float32[Tensor, "batch draws"],
+        seeds: Int64[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch 3 size size"], Float[Tensor, "batch 3 size size"] | None]:
+        """The images in [-1, 1], and what augmentation makes of them, None without it."""
+        plain = prepare(images, flips)
+        return plain, self.augment(plain, draws=draws, seeds=seeds) if self.augment is not None else None
+
+    def score(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch classes"]:
+        """Logits of images as they are, for evaluation."""
+        logits: Tensor = self.model(prepare(images, None))
+        return logits
+
+    def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
+        """What the classifier reads of images as they are, for a probe."""
+        return features(self.model, prepare(images, None))

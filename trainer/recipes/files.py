@@ -1,0 +1,36 @@
+"""Recipes of your own: a Python file whose CONFIG is a `PretrainConfig`, like those in this folder.
+
+In: the path of a file that you trust, for it is run. Out: its first docstring line and its CONFIG.
+"""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+from trainer.config import PretrainConfig
+from vocab.errors import InputError
+
+
+def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
+    """What it is and what it says. Raises InputError for a file that holds no recipe, or a field that there is not."""
+    try:
+        names = runpy.run_path(str(path))
+    except OSError as error:
+        raise _no_recipe(path, f"no such file ({error.strerror})") from error
+    except (TypeError, SyntaxError, NameError, ImportError) as error:
+        # A field that a dataclass lacks is a TypeError, which names it.
+        raise _no_recipe(path, str(error)) from error
+    config = names.get("CONFIG")
+    if not isinstance(config, PretrainConfig):
+        raise _no_recipe(path, f"CONFIG of type {type(config).__name__}" if "CONFIG" in names else "no CONFIG")
+    return str(names.get("__doc__") or path.name).partition("\n")[0], config
+
+
+def _no_recipe(path: Path, found: str) -> InputError:
+    return InputError(
+        path,
+        found=found,
+        wanted="CONFIG = PretrainConfig(...), with fields of trainer/config.py",
+        remedy="See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field.",
+    )

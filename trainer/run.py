@@ -1,0 +1,275 @@
+"""One run on one rank, from its first step here to its results.
+
+In: everything made for step 0, and where an earlier start left off. Out: a trained model, checkpoints, a log. Decisions
+that all ranks must take alike follow from beats (`step/pulse.py`), which are the same on all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
+from trainer.checkpoints.writer import Checkpoints, check_space
+from trainer.config import PretrainConfig, to_json
+from trainer.data.batch import Batch, Position
+from trainer.data.device_batches import on_device
+from trainer.data.feed import Feed
+from trainer.data.state import to_state
+from trainer.distributed import Place, barrier, gather, on_main
+from trainer.evaluation import Evaluation, Loading, evaluate
+from trainer.inputs import Inputs
+from trainer.records import run_directory
+from trainer.records.journal import Journal, Progress
+from trainer.records.results import write_page, write_results
+from trainer.records.run_directory import Found
+from trainer.records.speeds import Peaks
+from trainer.step.pulse import LAG, Beat, Pulse
+from trainer.step.step import Step
+from trainer.step.training import Training
+from vocab.errors import InputError
+
+Verdict = Literal["go", "stop", "back"]
+# To the same checkpoint; then something else than a few samples is wrong.
+MOST_ROLLBACKS = 3
+
+
+class Run:
+    """A run while it goes."""
+
+    def __init__(
+        self, config: PretrainConfig, place: Place, inputs: Inputs, training: Training, feed: Feed, *, nonce: str
+    ) -> None:
+        """`nonce`: a word that all ranks of this start share, and no other start."""
+        self.config, self.place, self.inputs = config, place, inputs
+        self.training, self.feed = training, feed
+        self.progress = Progress()
+        self.position: Position | None = None
+        """where the data stands after the last step"""
+        self.asked: int | None = None
+        """the signal that asks for a stop"""
+        self.summary = ""
+        self.step = Step(config, training, place)
+        self.pulse = Pulse(place.device)
+        self.journal = Journal(config, place, inputs.train, Peaks(None, 1.0))
+        run = config.run
+        self.checkpoints = Checkpoints(
+            run.out, rank=place.rank, world=place.world, nonce=nonce, keep=run.keep_checkpoints, keep_every=run.keep_every
+        )
+
+    @contextlib.contextmanager
+    def open(self, found: Found) -> Iterator[None]:
+        """Go on from what was found, in a run directory that the main rank opens; note signals from here on."""
+        run = self.config.run
+        if found.checkpoint is not None:
+            self._restore(found.checkpoint, found.state)
+        else:
+            on_main(lambda: check_space(run.out, self.training.tensors(), keep=run.keep_checkpoints), self.place)
+        barrier(self.place)  # nobody writes before everybody has looked
+        with contextlib.ExitStack() as stack:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                stack.callback(signal.signal, number, signal.signal(number, self._ask_to_stop))
+            if self.place.main:
+                run_directory.begin(self.config, self.inputs.vocabulary, world=self.place.world)
+            barrier(self.place)
+            stack.enter_context(contextlib.closing(self.checkpoints))
+            stack.enter_context(self.journal.open(self.progress, found.faults))
+            stack.enter_context(self.feed)
+            yield
+
+    def train(self) -> int:
+        """Take the remaining steps. 0, or 128 + the signal that stopped the run before its end."""
+        last = self.config.optim.steps
+        if self.progress.step >= last:
+            return 0
+        self.step.warm_up(self.feed.resolution)
+        self.journal.restart_clock()
+        for batch in on_device(self.feed, self.place.device):
+            self._take(batch)
+            due = self._due()
+            match self._listen(wait=due.anything):
+                case "stop":
+                    return self._stop()
+                case "back":
+                    self._roll_back()
+                    continue
+            if due.line:
+                self.journal.report()
+                self.checkpoints.check()
+            if due.checkpoint:
+                self._save()
+            if due.evaluation:
+                self.evaluate()
+            if self.progress.step == last:
+                break
+        self.feed.close()
+        return 0
+
+    def evaluate(self) -> Evaluation | None:
+        """Evaluate the averaged weights, and show what they are worth; None on ranks other than the main one."""
+        data, run, objective = self.config.data, self.config.run, self.training.objective
+        with self.training.average.swapped():
+            result = evaluate(
+                objective,
+                self.inputs.held_out,
+                self.place,
+                loading=Loading(
+                    size=data.image_size,
+                    batch=max(1, data.batch_size // self.place.world // self.config.optim.accumulate),
+                    workers=run.eval_workers,
+                    loaders=data.loaders,
+                ),
+                limit=run.eval_limit,
+                bfloat16=self.step.bfloat16,
+            )
+        if result is not None:
+            self.journal.event({f"eval_{name}": value for name, value in asdict(result.report).items()})
+            write_page(self.config, self.place, self.inputs.held_out, result, self.progress)
+        self.journal.restart_clock()
+        return result
+
+    def finish(self) -> None:
+        """Evaluate, and write the weights, the results and the page."""
+        result = self.evaluate()
+        self.checkpoints.wait()
+        if result is None or self.journal.ledger is None:
+            return
+        self.journal.ledger.add([], result.skipped)
+        found, _ = newest(self.config.run.out)
+        assert found is not None
+        self.summary = write_results(
+            self.config, self.place, found.load("ema"), self.inputs.held_out, result, self.progress
+        )
+
+    def _take(self, batch: Batch) -> None:
+        self.progress.step += 1
+        number = self.progress.step
+        self.pulse.send(number, self.step.take(batch, number=number, stop=self.asked is not None))
+        self.journal.note(number, batch, operations=self.step.operations(batch, number))
+        self.position = batch.position
+
+    def _due(self) -> _Due:
+        run, step = self.config.run, self.progress.step
+        last = step == self.config.optim.steps
+        return _Due(
+            line=step % run.log_every == 0 or last,
+            checkpoint=step % run.checkpoint_every == 0 or last,
+            evaluation=run.eval_every > 0 and step % run.eval_every == 0 and not last,
+        )
+
+    def _listen(self, *, wait: bool) -> Verdict:
+        """Hear of earlier steps; of all of them if the run is to `wait`, or to stop."""
+        verdict: Verdict = "go"
+        for beat in self.pulse.listen(lag=0 if wait else LAG):
+            self.journal.hear(beat)
+            if beat.bad and self._judge(beat) == "back":
+                return "back"
+            if beat.stop:
+                verdict = "stop"
+        return self._listen(wait=True) if verdict == "stop" and not wait else verdict
+
+    def _judge(self, beat: Beat) -> Verdict:
+        """What a bad step means for the run. Raises InputError if it ends it."""
+        self.journal.spike(beat)
+        match self.config.optim.on_spike:
+            case "skip":
+                return "go"
+            case "rollback":
+                return "back"
+            case "stop":
+                raise InputError(
+                    f"step {beat.step}",
+                    found=f"a loss of {beat.loss:.4g} and a gradient norm of {beat.norm:.4g}",
+                    wanted=f"numbers, and a loss below {self.config.optim.spike_factor:g} times its running mean",
+                    remedy="Its samples are in spikes.jsonl. The same command goes on from the last checkpoint, with "
+                    "--on-spike skip or rollback past such steps; or lower --peak-lr in a new run.",
+                )
+
+    def _roll_back(self) -> None:
+        """Go back to the last checkpoint, and on from there with the batches that come after the bad one."""
+        self.pulse.forget()
+        self.journal.report(line=False)
+        self.checkpoints.wait()
+        barrier(self.place)
+        found = on_main(lambda: self._checkpoint_to_go_back_to(), self.place)
+        progress = Progress.of(found.state["progress"], step=found.step)
+        now = self.progress
+        progress.totals, progress.bad_lines, progress.spikes = now.totals, now.bad_lines, now.spikes
+        progress.seconds, progress.rollbacks = now.seconds, now.rollbacks + 1
+        progress.rolled_back = now.rolled_back + now.images - progress.images
+        state = {**found.state, "data": self._data_state(), "progress": progress.state()}
+        if self.place.main:
+            run_directory.write_rollback(self.config.run.out, found.step, state)
+            sys.stderr.write(f"\ngoing back to step {found.step}, past the samples of step {now.step}\n")
+        self._restore(found, state)
+        self.journal.rewind(self.progress)
+
+    def _checkpoint_to_go_back_to(self) -> Checkpoint:
+        found, _ = newest(self.config.run.out)
+        if found is not None and self.progress.rollbacks < MOST_ROLLBACKS:
+            return found
+        raise InputError(
+            f"step {self.progress.step}",
+            found="no checkpoint to go back to" if found is None else f"{MOST_ROLLBACKS} ways from step {found.step}",
+            wanted="a checkpoint from which the run goes on",
+            remedy="Lower --peak-lr or lengthen --warmup-steps in a new run; spikes.jsonl has the samples.",
+        )
+
+    def _stop(self) -> int:
+        self.journal.report(line=False)
+        self._save()
+        self.checkpoints.wait()
+        self.summary = f"stopped at step {self.progress.step}; the same command continues from here"
+        return 128 + (self.asked or signal.SIGTERM)
+
+    def _save(self) -> None:
+        """Checkpoint. Every rank takes part: the data position is made of theirs."""
+        self.progress.rollbacks = 0
+        state = {
+            "data": self._data_state(),
+            "progress": self.progress.state(),
+            "guard": self.training.guard.state(),
+            "averaged": self.training.average.steps,
+        }
+        self.checkpoints.save(
+            self.progress.step,
+            self.training.tensors(),
+            vocabulary=self.inputs.vocabulary,
+            config=to_json(self.config),
+            state=state,
+        )
+
+    def _data_state(self) -> dict[str, object]:
+        return to_state(gather(self.position, self.place), self.inputs.train, teams=self.config.data.tar_teams)
+
+    def _restore(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
+        restore(checkpoint, self.training.tensors())
+        self.training.average.steps = state["averaged"]
+        self.training.guard.restore(state["guard"])
+        self.progress = Progress.of(state["progress"], step=checkpoint.step)
+
+    def _ask_to_stop(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT and self.asked is not None:
+            raise KeyboardInterrupt
+        self.asked = number
+        if number == signal.SIGINT and self.place.main:
+            sys.stderr.write("\nstopping with a checkpoint; again to stop at once\n")
+
+
+@dataclass(frozen=True)
+class _Due:
+    """What a step is followed by."""
+
+    line: bool
+    checkpoint: bool
+    evaluation: bool
+
+    @property
+    def anything(self) -> bool:
+        return self.line or self.checkpoint or self.evaluation

@@ -1,0 +1,79 @@
+"""What changes from step to step, made at step 0: weights, their average, the optimiser, learnt augmentation.
+
+In: a `PretrainConfig` and a vocabulary. Out: a `Training`, whose tensors are what a checkpoint keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config import PretrainConfig
+from trainer.distributed import Place
+from trainer.loss.losses import loss_of
+from trainer.model.objective import Objective
+from trainer.model.range_augment import RangeAugment
+from trainer.model.vit import build_model
+from trainer.optim.average import Average
+from trainer.optim.optimiser import Optimiser, optimiser_of
+from trainer.step.guard import Guard
+from trainer.step.parallel import shard
+from vocab.vocabulary import Vocabulary
+
+
+@dataclass
+class Training:
+    """The state of a run beside its place in the data."""
+
+    objective: Objective
+    average: Average
+    optimiser: Optimiser
+    guard: Guard
+
+    @property
+    def model(self) -> nn.Module:
+        """The timm transformer."""
+        return self.objective.model
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Live tensors by file and name: writing to them changes the run."""
+        named = {
+            "model": self.model.state_dict(),
+            "ema": self.average.state_dict(),
+            "optimizer": self.optimiser.state(),
+        }
+        if self.objective.augment is not None:
+            named["augment"] = self.objective.augment.state_dict()
+        return named
+
+
+def build_training(config: PretrainConfig, vocabulary: Vocabulary, place: Place) -> Training:
+    """Model, average and optimiser at step 0, on the place's device; sharded under FSDP2."""
+    torch.manual_seed(config.run.seed)
+    one_size = config.data.resolution == "fixed"
+    model = build_model(config.model, vocabulary, image_size=config.data.image_size, one_size=one_size)
+    if config.run.activation_checkpointing:
+        model.set_grad_checkpointing()  # type: ignore[operator]
+    start = config.data.range_augment
+    objective = Objective(
+        model,
+        RangeAugment(start=start) if start != "off" else None,
+        loss_of(config.loss, vocabulary),
+        chunk=config.loss.head_chunk,
+    ).to(place.device)
+    if config.run.parallel == "fsdp" and place.world > 1:
+        shard(objective, place, bfloat16=in_bfloat16(config, place))
+    return Training(
+        objective,
+        Average(model, momentum=config.optim.ema_momentum),
+        optimiser_of(model, config.optim, augment=objective.augment),
+        Guard(place.device, factor=config.optim.spike_factor),
+    )
+
+
+def in_bfloat16(config: PretrainConfig, place: Place) -> bool:
+    """Whether steps run under bfloat16 autocast."""
+    precision = config.run.precision
+    return precision == "bfloat16" or (precision == "auto" and place.device.type == "cuda")
