@@ -1,7 +1,7 @@
 """The classifier and its loss in one, by chunks of images: features in, a loss out, and never all logits at once.
 
-In: features of a batch, the weight W and bias b of the classifier, sparse targets. Out: the loss, with the gradients of
-all three, which are formed on the way: a chunk's logits turn into their own gradient d, and then make room for the next.
+In: features of a batch, the classifier's weight W and bias b, sparse targets. Out: the loss, with the gradients of all
+three, which are formed on the way: a chunk's logits turn into their own gradient d, and then make room for the next.
 
     for each chunk:  logits = features W' + b  ->  loss, d  ->  d W, d' features, sum of d
 
