@@ -1,16 +1,230 @@
-"""The loss: binary cross entropy of every class, summed over classes, averaged over images (CatLIP, section 3).
+"""Multi-label losses in closed form: logits and sparse targets in, the loss and its gradient out.
 
-In: logits and sparse targets. Out: one number. No dense target is ever built:
-
-    sum over classes of BCE(z, y) = sum of softplus(z) - sum of z at the positives
+In: a `LossConfig`, the vocabulary. Out: a `Loss`; how its logits become probabilities. No dense target is ever built:
+what depends on all classes is computed as if an image had none, and corrected at the positives.
 """
 
 from __future__ import annotations
 
+import math
+from typing import final
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
-from torch import Tensor
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from trainer.config import LossConfig
+from trainer.loss.targets import Targets
+from vocab.errors import InputError
+from vocab.vocabulary import Vocabulary
+
+# Logits that are worked on at a time: 16 MB of float32, which stay in a GPU's cache from one pass to the next, and
+# whose intermediate values are little beside the logits.
+SLAB = 1 << 22
+
+
+def loss_of(config: LossConfig, vocabulary: Vocabulary) -> Loss:
+    """The loss that is asked for. Raises InputError for options that cannot work."""
+    check_loss(config)
+    match config.loss:
+        case "bce":
+            return BinaryCrossEntropy(smoothing=config.label_smoothing)
+        case "softmax":
+            return SoftmaxCrossEntropy(smoothing=config.label_smoothing)
+        case "softmax-idf":
+            frequency = inverse_document_frequency(vocabulary)
+            return SoftmaxCrossEntropy(smoothing=config.label_smoothing, class_weights=frequency)
+        case "asymmetric":
+            return AsymmetricLoss(focus=config.asymmetric_focus, margin=config.asymmetric_margin)
+
+
+def probabilities(logits: Float[Tensor, "*images classes"], config: LossConfig) -> Float[Tensor, "*images classes"]:
+    """What the logits say under a loss, in at least float32: of each class by itself, or shares that sum to 1."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits.softmax(-1) if config.loss in ("softmax", "softmax-idf") else logits.sigmoid()
+
+
+def check_loss(config: LossConfig) -> None:
+    """Raise InputError for the first option that cannot work."""
+    smoothing, focus, margin = config.label_smoothing, config.asymmetric_focus, config.asymmetric_margin
+    smooth = "0 or more, and less than 1"
+    _require(0 <= smoothing < 1, "label-smoothing", f"{smoothing}", smooth, "Choose 0, or 0.1.")
+    # A target between 0 and 1 is neither focused on as a positive nor as a negative, and the paper has none.
+    _require(
+        config.loss != "asymmetric" or smoothing == 0,
+        "label-smoothing",
+        f"{smoothing} with --loss asymmetric",
+        "0, for this loss knows positives and negatives only",
+        "Leave out --label-smoothing, or choose another --loss.",
+    )
+    in_range = all(0 <= exponent < math.inf for exponent in focus)
+    _require(in_range, "asymmetric-focus", f"{focus}", "two finite exponents of 0 or more", "Choose 0 4.")
+    _require(0 <= margin < 1, "asymmetric-margin", f"{margin}", "a probability below 1", "Choose 0.05, or 0.")
+    _require(config.head_chunk > 0, "head-chunk", f"{config.head_chunk}", "1 image or more", "Choose 1024.")
+
+
+def inverse_document_frequency(vocabulary: Vocabulary) -> Float64[Tensor, " classes"]:
+    """Weight of each class, log(rows / (1 + captions)) (SuperClass, arXiv 2411.03313, section 3), and at least 0.
+
+    The logarithm is 0 or less for a class that at most one caption lacks. Such a class tells no image from another and
+    weighs 0: it is no target, only ever a competitor. Raises InputError if that holds for all classes.
+    """
+    weights = np.log(vocabulary.rows / (1.0 + vocabulary.captions)) if vocabulary.rows > 0 else np.zeros(1)
+    if weights.max(initial=0) <= 0:
+        raise InputError(
+            "--loss softmax-idf",
+            found=f"{len(vocabulary)} classes, each in all or all but one of {vocabulary.rows:,} captions",
+            wanted="a class that some captions hold and others do not",
+            remedy="Choose --loss softmax, or count the vocabulary from more captions.",
+        )
+    return torch.from_numpy(np.maximum(weights, 0))
+
+
+class Loss(nn.Module):
+    """A loss without parameters, and its gradient."""
+
+    @torch.no_grad()
+    def forward(
+        self, logits: Float[Tensor, "images classes"], targets: Targets
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "images classes"]]:
+        """The sum over images of weight times loss, in nats, and its gradient with respect to the logits.
+
+        The gradient is written over the logits: the second tensor is the one that was given. float32 or float64.
+        """
+        total = logits.new_zeros(())
+        height = max(1, SLAB // logits.shape[1])
+        for first in range(0, len(logits), height):
+            last = min(first + height, len(logits))
+            slab, part = logits[first:last], targets.cut(first, last)
+            losses, gradient = self.by_image(slab, part)
+            if part.weights is None:
+                total += losses.sum()
+                slab.copy_(gradient)
+            else:
+                weights = part.weights.to(slab.dtype)
+                total += (losses * weights).sum()
+                torch.mul(gradient, weights[:, None], out=slab)
+        return total, logits
+
+    def by_image(
+        self, logits: Float[Tensor, "images classes"], targets: Targets
+    ) -> tuple[Float[Tensor, " images"], Float[Tensor, "images classes"]]:
+        """Each image's loss, whatever it counts for, and its gradient; the logits may be overwritten."""
+        raise NotImplementedError
+
+
+@final
+class BinaryCrossEntropy(Loss):
+    """Binary cross entropy of every class, summed over classes (CatLIP, section 3):
+
+        sum of softplus(z) - sum of t z,    t = 1 at the positives and 0 elsewhere
+
+    Smoothed as timm's BinaryCrossEntropy has it: t = 1 - s + s / classes at the positives, s / classes elsewhere.
+    """
+
+    def __init__(self, *, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+
+    def by_image(
+        self, logits: Float[Tensor, "images classes"], targets: Targets
+    ) -> tuple[Float[Tensor, " images"], Float[Tensor, "images classes"]]:
+        at_positives = targets.sum_by_image(logits[targets.rows, targets.classes])
+        losses = F.softplus(logits).sum(1) - (1 - self.smoothing) * at_positives
+        if self.smoothing > 0:
+            losses -= self.smoothing * logits.mean(1)
+        gradient = logits.sigmoid_()
+        if self.smoothing > 0:
+            gradient -= self.smoothing / logits.shape[1]
+        return losses, _subtract(gradient, targets, 1 - self.smoothing)
+
+
+@final
+class SoftmaxCrossEntropy(Loss):
+    """Cross entropy of the softmax with an image's classes, of which each has its share (SuperClass, arXiv 2411.03313):
+
+        - sum of t log softmax(z),    t = w y / sum of w y
+
+    With w alike for all classes, or by `class_weights`. An image whose classes weigh nothing together, having none for
+    one thing, has no loss and no gradient. Smoothed as torch's CrossEntropyLoss has it: (1 - s) t + s / classes.
+    """
+
+    class_weights: Float64[Tensor, " classes"] | None
+
+    def __init__(self, *, smoothing: float = 0.0, class_weights: Float64[Tensor, " classes"] | None = None) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def by_image(
+        self, logits: Float[Tensor, "images classes"], targets: Targets
+    ) -> tuple[Float[Tensor, " images"], Float[Tensor, "images classes"]]:
+        weights = torch.ones_like(targets.classes, dtype=logits.dtype)
+        if self.class_weights is not None:
+            weights = self.class_weights[targets.classes].to(logits.dtype)
+        sums = targets.sum_by_image(weights)
+        counts = sums > 0
+        shares = (1 - self.smoothing) * weights / torch.where(counts, sums, 1)[targets.rows]
+        log_softmax = F.log_softmax(logits, 1)
+        losses = -targets.sum_by_image(shares * log_softmax[targets.rows, targets.classes])
+        if self.smoothing > 0:
+            losses -= self.smoothing * log_softmax.mean(1)
+        gradient = log_softmax.exp_()
+        if self.smoothing > 0:
+            gradient -= self.smoothing / logits.shape[1]
+        return losses * counts, _subtract(gradient, targets, shares).mul_(counts[:, None])
+
+
+@final
+class AsymmetricLoss(Loss):
+    """Asymmetric loss (Ridnik et al., arXiv 2009.14119, equations 1, 5 and 7), summed over classes, p = sigmoid(z):
+
+        - (1 - p)^f log p           at the positives
+        - u^g log(1 - u)            elsewhere, u = max(p - margin, 0)
+
+    The paper's code bounds what it takes the logarithm of by 1e-8; here log p is -softplus(-z), so that a positive of a
+    very low logit has its gradient. Exponents 0 and margin 0 give the binary cross entropy.
+    """
+
+    def __init__(self, *, focus: tuple[float, float], margin: float) -> None:
+        super().__init__()
+        self.positive_focus, self.negative_focus = focus
+        self.margin = margin
+
+    def by_image(
+        self, logits: Float[Tensor, "images classes"], targets: Targets
+    ) -> tuple[Float[Tensor, " images"], Float[Tensor, "images classes"]]:
+        positives = (targets.rows, targets.classes)
+        found, found_gradient = self._positive(logits[positives])
+        elements, gradient = self._negative(logits)
+        elements.index_put_(positives, torch.zeros_like(found))
+        gradient.index_put_(positives, found_gradient)
+        return elements.sum(1) + targets.sum_by_image(found), gradient
+
+    def _positive(
+        self, logits: Float[Tensor, " positives"]
+    ) -> tuple[Float[Tensor, " positives"], Float[Tensor, " positives"]]:
+        """Loss and slope of positives."""
+        log_p, missing, focus = F.logsigmoid(logits), torch.sigmoid(-logits), self.positive_focus
+        focused = missing**focus
+        return -focused * log_p, focused * (focus * torch.sigmoid(logits) * log_p - missing)
+
+    def _negative(
+        self, logits: Float[Tensor, "images classes"]
+    ) -> tuple[Float[Tensor, "images classes"], Float[Tensor, "images classes"]]:
+        """Loss and slope of negatives."""
+        p, missing, focus = torch.sigmoid(logits), torch.sigmoid(-logits), self.negative_focus
+        if self.margin == 0:
+            cost = F.softplus(logits)  # -log(1 - p), also where 1 - p is 0 in floating point
+            focused = p**focus
+            return focused * cost, focused.mul(cost.mul(missing).mul_(focus).add_(p))
+        u = (p - self.margin).clamp_(min=0)
+        focused, cost = u**focus, -torch.log1p(-u)
+        # du/dz is p (1 - p), and 0 below the margin, where u^(g - 1) may be no number.
+        slope = (focus * cost / u + 1 / (1 - u)).mul_(focused).mul_(p).mul_(missing)
+        return focused.mul_(cost), slope.masked_fill_(u == 0, 0)
 
 
 def binary_cross_entropy(
@@ -33,3 +247,16 @@ def binary_cross_entropy(
         return (F.softplus(logits).sum() - logits[rows, positives].sum()) / len(logits)
     negative = F.softplus(logits).sum(1) @ weights.to(logits.dtype)
     return (negative - logits[rows, positives] @ weights[rows].to(logits.dtype)) / len(logits)
+
+
+def _subtract(
+    gradient: Float[Tensor, "images classes"], targets: Targets, values: Float[Tensor, " positives"] | float
+) -> Float[Tensor, "images classes"]:
+    """Subtract at the positives, in place. No class comes twice, so that reading and writing is adding."""
+    positives = (targets.rows, targets.classes)
+    return gradient.index_put_(positives, gradient[positives] - values)
+
+
+def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:
+    if not holds:
+        raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)

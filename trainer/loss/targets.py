@@ -1,0 +1,74 @@
+"""Targets: the classes of some images and what each image counts for, never as a dense matrix.
+
+In: the labels of a batch, on its device, and where each image's begin, on the host too. Out: `Targets`, which are cut
+to some of the images and summed by image without the device being asked for anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from vocab.errors import MismatchError
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Image i has classes[offsets[i] : offsets[i + 1]], none of them twice. Raises MismatchError for lengths that do
+    not fit each other.
+    """
+
+    offsets: Int64[Tensor, " images_plus_1"]
+    classes: Int64[Tensor, " positives"]
+    weights: Float32[Tensor, " images"] | None
+    """what an image counts for; None: all count for 1"""
+    ends: list[int]
+    """`offsets`, on the host"""
+
+    def __post_init__(self) -> None:
+        # Beyond these lengths nothing on the device is looked at: that would make the host wait for it.
+        images = len(self) if self.weights is None else len(self.weights)
+        if not len(self.ends) == len(self.offsets) == images + 1 or self.ends[-1] != len(self.classes):
+            raise MismatchError(
+                "targets",
+                found=f"{len(self.ends)} ends, up to {self.ends[-1:]}, {len(self.offsets)} offsets, "
+                f"{len(self.classes)} classes, {images} images",
+                wanted="offsets and ends one longer than the images, the last end being the number of classes",
+                remedy="Take all four from one batch.",
+            )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.ends) - 1
+
+    def cut(self, first: int, last: int) -> Targets:
+        """Those of the images first..last - 1; views, for the greater part."""
+        begin = self.ends[first]
+        return Targets(
+            offsets=self.offsets[first : last + 1] - begin,
+            classes=self.classes[begin : self.ends[last]],
+            weights=None if self.weights is None else self.weights[first:last],
+            ends=[end - begin for end in self.ends[first : last + 1]],
+        )
+
+    @cached_property
+    def rows(self) -> Int64[Tensor, " positives"]:
+        """The image of each positive."""
+        images = torch.arange(len(self), device=self.offsets.device)
+        # The output's size is known, and saying so spares the device a synchronisation.
+        return images.repeat_interleave(self.offsets.diff(), output_size=len(self.classes))
+
+    def sum_by_image(self, values: Float[Tensor, " positives"]) -> Float[Tensor, " images"]:
+        """Sum of each image's values; 0 for an image without a class.
+
+        Equals `zeros(images).index_add_(0, rows, values)`, whose order of adding, and so whose last bit, is another at
+        every call on CUDA. Here the values are padded to the most that an image has.
+        """
+        most = max((end - begin for begin, end in zip(self.ends, self.ends[1:], strict=False)), default=0)
+        places = torch.arange(len(self.classes), device=values.device) - self.offsets[self.rows]
+        padded = values.new_zeros(len(self), most)
+        return padded.index_put_((self.rows, places), values).sum(1)
