@@ -28,6 +28,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from trainer.model.hashes import keys, words
+
 # The columns of `low` and `high`, and of the coins and magnitudes among an image's draws.
 OPERATIONS = ("brightness", "contrast", "noise")
 # Random numbers an image needs: a coin and a magnitude for each operation, and one for their order.
@@ -45,9 +47,6 @@ START_PSNR, END_PSNR = 40.0, 20.0
 WHITE = 255.0
 # corenet's default; mean squared errors are of levels 0..255, and the largest possible one divides.
 LOSS_WEIGHT = 100.0 / WHITE**2
-
-_WORD = 0xFFFFFFFF
-_START = 0x9E3779B9
 
 
 class RangeAugment(nn.Module):
@@ -165,25 +164,6 @@ def gaussian(seeds: Int64[Tensor, " batch"], height: int, width: int) -> Float[T
     to keep. Quantiles of 2^23 steps, so that the farthest number is about 5.3.
     """
     places = torch.arange(height * width * 3, device=seeds.device).view(height, width, 3).permute(2, 0, 1)
-    # The seed's two words one after the other, for a seed is 64 bits and the hash 32; it maps zero to zero, so that
-    # seed 0 needs a start of its own.
-    keys = _mix(_mix((seeds & _WORD) ^ _START) ^ ((seeds >> 32) & _WORD))
-    # Places are mixed before they meet the key: keys that differ in low bits would only reorder the same numbers.
-    words = _mix(_mix(places) ^ keys[:, None, None, None])
+    noise = words(keys(seeds)[:, None, None, None], places)
     # The centres of 2^23 equal parts of (-1, 1): odd multiples of 2^-23, which float32 holds exactly.
-    return words.bitwise_right_shift_(9).mul_(2).sub_((1 << 23) - 1).float().mul_(2.0**-23).erfinv_().mul_(math.sqrt(2))
-
-
-def _mix(words: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """A permutation of 32-bit words in which every bit of the input reaches every bit of the output.
-
-    Two rounds of shift and multiply, with the constants that the search of Wellons' hash-prospector found least biased
-    (0x21f0aaad, 0x735a2d97). Both are below 2^31, so that no product leaves an int64: overflow would be undefined in
-    compiled code.
-    """
-    # In place on one new tensor: of words as many as pixels, there are two at a time and no more.
-    words = (words >> 16).bitwise_xor_(words)
-    for factor in (0x21F0AAAD, 0x735A2D97):
-        words.mul_(factor).bitwise_and_(_WORD)
-        words ^= words >> 15
-    return words
+    return noise.bitwise_right_shift_(9).mul_(2).sub_((1 << 23) - 1).float().mul_(2.0**-23).erfinv_().mul_(math.sqrt(2))

@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 import timm
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from trainer.config import ModelConfig
+from trainer.model.per_image import install
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
@@ -18,9 +20,20 @@ from vocab.vocabulary import Vocabulary
 def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int, one_size: bool = True) -> nn.Module:
     """A model with random weights, and the vocabulary's frequencies as the classifier's first guess.
 
+    Arguments and errors otherwise as `architecture`.
+    """
+    model = architecture(config, classes=len(vocabulary), image_size=image_size, one_size=one_size)
+    set_prior(classifier_of(model, config.model), vocabulary)
+    return model
+
+
+def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = True) -> nn.Module:
+    """A model with random weights; under `torch.device("meta")` one without any, of which work and memory are counted.
+
     `image_size`: the size that position embeddings are made for; without `one_size` others are taken too, and the
-    embeddings are interpolated at each step. Raises InputError for an architecture that timm lacks, or options that it
-    cannot have.
+    embeddings are interpolated at each step. Attention is torch's fused one. What is random in training comes from the
+    images' seeds (`trainer/model/per_image.py`), which `seeds_of(model)` is to be given. Raises InputError for an
+    architecture that timm lacks, or options that it cannot have.
     """
     if not timm.is_model(config.model):
         near = timm.list_models(f"{config.model.split('_')[0]}*patch*")[:5]
@@ -37,7 +50,7 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int,
     try:
         model: nn.Module = timm.create_model(
             config.model,
-            num_classes=len(vocabulary),
+            num_classes=classes,
             img_size=image_size,
             drop_path_rate=config.drop_path,
             **given,
@@ -50,17 +63,41 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int,
             remedy="Change the model options.",
         ) from error
     _check_patches(model, image_size)
-    set_prior(classifier_of(model, config.model), vocabulary)
+    classifier_of(model, config.model)
+    install(model, patch_keep=config.patch_keep)
     return model
+
+
+def features(model: nn.Module, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width"]:
+    """What the classifier reads of each image in [-1, 1]; `model(images)` is the classifier of it."""
+    pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
+    return pooled
+
+
+def checkpoint_activations(model: nn.Module, *, name: str) -> None:
+    """From now on, keep only what enters a block, and compute the block again in the backward pass.
+
+    Raises InputError for an architecture that cannot.
+    """
+    switch = getattr(model, "set_grad_checkpointing", None)
+    if switch is None:
+        raise InputError(
+            "--activation-checkpointing",
+            found=f"{name}, which cannot compute its blocks again",
+            wanted="an architecture with set_grad_checkpointing",
+            remedy="Leave it out, or choose a plain vision transformer of timm, such as vit_base_patch16_224.",
+        )
+    switch(enable=True)
 
 
 def classifier_of(model: nn.Module, name: str) -> nn.Linear:
     """The linear layer that gives the logits. Raises InputError for an architecture that has none."""
     head = model.get_submodule("head") if hasattr(model, "head") else None
-    if not isinstance(head, nn.Linear):
+    # A distilled model has two, of which it takes the mean.
+    if not isinstance(head, nn.Linear) or hasattr(model, "head_dist"):
         raise InputError(
             "--model",
-            found=f"{name}, whose head is {type(head).__name__}",
+            found=f"{name}, whose head is {type(head).__name__}{' twice' if hasattr(model, 'head_dist') else ''}",
             wanted="an architecture with a linear classifier named head",
             remedy="Choose a plain vision transformer of timm, such as vit_base_patch16_224.",
         )

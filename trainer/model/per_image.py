@@ -1,0 +1,169 @@
+"""What is random inside a model, decided by each image's own seed: which patches it sees, which blocks it skips.
+
+In: a timm vision transformer, and before each forward pass the seeds of its images (`Batch.seeds`). Out: the same
+model, whose weights keep their names. Ranks, parts of a batch and resumed runs change nothing of what an image meets.
+
+    seeds = install(model, patch_keep=0.5)
+    seeds.set(batch.seeds)
+    model(images)
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from timm.layers.drop import DropPath as TimmDropPath
+from timm.layers.patch_dropout import PatchDropout as TimmPatchDropout
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from trainer.config import ModelConfig
+from trainer.model.hashes import PATCH_STREAM, PATH_STREAM, keys, words
+from vocab.errors import InputError
+
+_NUMBERS = 2**32
+
+
+class ImageSeeds:
+    """The seeds of the images that a model works on; one object that all its modules read.
+
+    Set them before each forward pass in training mode, inside a compiled module or outside. They stay until the next
+    are set, for activation checkpointing reads them again in the backward pass: go backward before the next are set.
+    """
+
+    def __init__(self, branches: int) -> None:
+        self.branches = branches
+        """residual branches that stochastic depth may drop"""
+        self.seeds: Int64[Tensor, " batch"] | None = None
+        self.coins: Int64[Tensor, "batch branches"] | None = None
+        """a number of 0 to 2^32 - 1 for each image and branch"""
+
+    def set(self, seeds: Int64[Tensor, " batch"]) -> None:
+        """Take the seeds of the images of the next forward pass, on their device."""
+        self.seeds = seeds
+        if self.branches:
+            # All branches at once: a few small kernels for each would show in a step that is not compiled.
+            places = torch.arange(self.branches, device=seeds.device)
+            self.coins = words(keys(seeds, PATH_STREAM)[:, None], places)
+
+
+class PatchDropout(nn.Module):
+    """In training, a share of an image's patches, others whenever its seed is another (FLIP, arXiv 2212.00794).
+
+    Takes the place of timm's, which draws from the process's random state. `share` may be changed between steps; each
+    value is a graph of its own to torch.compile. Patches keep their order, and the prefix (class token, registers)
+    stays.
+    """
+
+    def __init__(self, image_seeds: ImageSeeds, *, share: float, prefix: int) -> None:
+        super().__init__()
+        self.image_seeds, self.share, self.prefix = image_seeds, share, prefix
+
+    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch kept width"]:
+        """`kept_patches` of the patches, behind the prefix; all tokens in evaluation or with a share of 1."""
+        if not self.training or self.share >= 1:
+            return tokens
+        patches = tokens.shape[1] - self.prefix
+        chosen = choose_patches(_given(self.image_seeds.seeds), patches, kept_patches(patches, self.share))
+        kept = tokens[:, self.prefix :].gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
+        return torch.cat([tokens[:, : self.prefix], kept], dim=1) if self.prefix else kept
+
+    def extra_repr(self) -> str:
+        """For print(model)."""
+        return f"share={self.share}, prefix={self.prefix}"
+
+
+class DropPath(nn.Module):
+    """In training, stochastic depth: a residual branch is left out for some images, and larger for the others.
+
+    As timm's: out with probability `rate`, otherwise divided by 1 - rate; but each image's own coin decides.
+    """
+
+    def __init__(self, image_seeds: ImageSeeds, *, branch: int, rate: float, scale: bool) -> None:
+        super().__init__()
+        self.image_seeds, self.branch, self.rate, self.scale = image_seeds, branch, rate, scale
+
+    def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """What is added to the residual stream."""
+        if not self.training or self.rate == 0:
+            return branch
+        kept = _given(self.image_seeds.coins)[:, self.branch] >= round(self.rate * _NUMBERS)
+        factor = kept.to(branch.dtype)
+        if self.scale and self.rate < 1:
+            factor = factor / (1 - self.rate)
+        return branch * factor.view(-1, *(1,) * (branch.ndim - 1))
+
+    def extra_repr(self) -> str:
+        """For print(model)."""
+        return f"branch={self.branch}, rate={self.rate:.3f}"
+
+
+def install(model: nn.Module, *, patch_keep: float = 1.0) -> ImageSeeds:
+    """Put these modules in the place of timm's, and return what their seeds are to be given to; `seeds_of` too has it.
+
+    Raises InputError for a `patch_keep` below 1 where the model's patches cannot be dropped, and outside of (0, 1].
+    """
+    branches = [name for name, module in model.named_modules() if isinstance(module, TimmDropPath)]
+    image_seeds = ImageSeeds(len(branches))
+    for number, name in enumerate(branches):
+        path = model.get_submodule(name)
+        assert isinstance(path, TimmDropPath)
+        model.set_submodule(
+            name, DropPath(image_seeds, branch=number, rate=path.drop_prob, scale=path.scale_by_keep), strict=True
+        )
+    if not 0 < patch_keep <= 1:
+        raise InputError("--patch-keep", found=f"{patch_keep:g}", wanted="0 to 1", remedy="Choose 0.25 to 1.")
+    if isinstance(model, VisionTransformer) and isinstance(model.patch_drop, nn.Identity | TimmPatchDropout):
+        dropout = PatchDropout(image_seeds, share=patch_keep, prefix=model.num_prefix_tokens)
+        model.set_submodule("patch_drop", dropout, strict=True)
+    elif patch_keep < 1:
+        raise InputError(
+            "--patch-keep",
+            found=f"{patch_keep:g} for {type(model).__name__}",
+            wanted="a plain vision transformer, whose patches can be dropped",
+            remedy="Leave it out, or choose a --model such as vit_base_patch16_224.",
+        )
+    model.__dict__["image_seeds"] = image_seeds
+    return image_seeds
+
+
+def seeds_of(model: nn.Module) -> ImageSeeds:
+    """What `install` made for this model, or for the one that it is a copy of."""
+    image_seeds = model.image_seeds
+    assert isinstance(image_seeds, ImageSeeds)
+    return image_seeds
+
+
+def set_patch_share(model: nn.Module, share: float) -> None:
+    """From now on, training sees this share of the patches; a model whose patches cannot be dropped sees all."""
+    dropout = getattr(model, "patch_drop", None)
+    if isinstance(dropout, PatchDropout):
+        dropout.share = share
+
+
+def patch_share(step: int, config: ModelConfig, *, steps: int) -> float:
+    """Share of the patches that a step sees, counted from 0: `patch_keep`, and all in the last share of training."""
+    return 1.0 if step >= steps - round(config.full_patches_share * steps) else config.patch_keep
+
+
+def kept_patches(patches: int, share: float) -> int:
+    """Patches that are seen of so many: the nearest whole number, at least one."""
+    return max(1, round(share * patches))
+
+
+@torch.no_grad()
+def choose_patches(seeds: Int64[Tensor, " batch"], patches: int, kept: int) -> Int64[Tensor, "batch kept"]:
+    """Numbers of the patches that each image keeps, ascending: those of its smallest words, of which no two are equal.
+
+    Every set of `kept` patches is equally likely.
+    """
+    places = torch.arange(patches, device=seeds.device)
+    smallest = words(keys(seeds, PATCH_STREAM)[:, None], places).topk(kept, dim=1, largest=False, sorted=False).indices
+    return smallest.sort(dim=1).values
+
+
+def _given(numbers: Tensor | None) -> Tensor:
+    # A fault of the caller's code and of no input.
+    if numbers is None:
+        raise RuntimeError("the model trains without its images' seeds: call seeds_of(model).set(seeds) before it")
+    return numbers
