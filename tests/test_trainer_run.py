@@ -240,7 +240,7 @@ def test_patches_are_dropped_until_the_last_share_of_training(
     whole = Step._loss
 
     def noting(self: Step, batch: Batch, number: int) -> Tensor:
-        shares.append(self.training.objective.randomness.share)
+        shares.append(self.training.model.patch_drop.share)
         return whole(self, batch, number)
 
     monkeypatch.setattr(Step, "_loss", noting)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from trainer.config import DataConfig, PretrainConfig
+from trainer.loss.losses import check_loss
 from vocab.errors import InputError
 
 
@@ -47,7 +48,8 @@ def check(config: PretrainConfig, *, world: int) -> None:
 
 def check_training(config: PretrainConfig) -> None:
     """Raise InputError for the first option of model, loss, optimiser and run that cannot work."""
-    model, loss, optim, run = config.model, config.loss, config.optim, config.run
+    model, optim, run = config.model, config.optim, config.run
+    check_loss(config.loss)
     positive = {
         "steps": optim.steps,
         "threads": run.threads if run.threads is not None else 1,
@@ -58,7 +60,6 @@ def check_training(config: PretrainConfig) -> None:
         "keep-checkpoints": run.keep_checkpoints,
         "eval-limit": run.eval_limit,
         "ema-momentum": optim.ema_momentum,
-        "head-chunk": loss.head_chunk,
         "layer-decay": optim.layer_decay,
         "decay-share": optim.decay_share,
         "peak-tflops": run.peak_tflops if run.peak_tflops is not None else 1.0,
@@ -74,14 +75,11 @@ def check_training(config: PretrainConfig) -> None:
         "final-lr": optim.final_lr,
         "weight-decay": optim.weight_decay,
         "full-patches-share": model.full_patches_share,
-        "asymmetric-focus": min(loss.asymmetric_focus),
     }
     shares = ("ema-momentum", "layer-decay", "decay-share", "full-patches-share")
     _check_numbers(positive, not_negative, at_most_1=shares)
     below_1 = {
         "drop-path": model.drop_path,
-        "label-smoothing": loss.label_smoothing,
-        "asymmetric-margin": loss.asymmetric_margin,
         "beta1": optim.beta1,
         "beta2": optim.beta2,
         "muon-momentum": optim.muon_momentum,

@@ -14,7 +14,7 @@ from trainer.data.device_images import prepare
 from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets
-from trainer.model.per_image import install
+from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import RangeAugment, psnr_loss
 from trainer.model.vit import features
 
@@ -26,12 +26,11 @@ class Objective(nn.Module):
         """`chunk`: images whose logits exist at a time."""
         super().__init__()
         self.model, self.augment, self.loss, self.chunk = model, augment, loss, chunk
-        self.randomness = install(model)
 
     def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
         """Loss of the batch's images; `progress`: share of training done, 0 to 1."""
         plain, augmented = self.pixels(batch.images, batch.flips, batch.draws, batch.seeds)
-        self.randomness.seeds = batch.seeds
+        seeds_of(self.model).set(batch.seeds)
         seen = features(self.model, plain if augmented is None else augmented)
         # Here and not in a module of its own: FSDP2 has gathered the classifier for as long as this method runs.
         head = self.model.get_submodule("head")

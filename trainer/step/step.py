@@ -12,10 +12,12 @@ from torch import Tensor
 
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
+from trainer.data.resolution import Resolution
 from trainer.distributed import Place
+from trainer.model.per_image import patch_share, set_patch_share
 from trainer.optim.clip import clip
 from trainer.optim.schedule import learning_rate
-from trainer.step.compiling import compile_objective
+from trainer.step.compiling import compile_objective, warm_up
 from trainer.step.parallel import exchange, replicate
 from trainer.step.training import Training, in_bfloat16
 
@@ -30,6 +32,17 @@ class Step:
             compile_objective(training.objective)
         self.module = replicate(training.objective, place)
 
+    def warm_up(self, resolution: Resolution) -> None:
+        """Have everything compiled that the steps of a resolution will call, if anything is; all ranks together."""
+        config, model = self.config, self.training.model
+        if not config.run.compile:
+            return
+        parts = self.place.world * config.optim.accumulate
+        shapes = [(shape.batch // parts, shape.size) for shape in resolution.shapes()]
+        for share in {config.model.patch_keep, 1.0}:
+            set_patch_share(model, share)
+            warm_up(self.module, shapes, self.place, bfloat16=self.bfloat16)
+
     def take(self, batch: Batch, *, number: int, stop: bool = False) -> Float32[Tensor, " 4"]:
         """Take step `number`, counted from 1. Loss, gradient norm, whether it is bad, whether a rank is to `stop`.
 
@@ -38,7 +51,7 @@ class Step:
         """
         config, training = self.config.optim, self.training
         training.optimiser.set_learning_rate(learning_rate(number, config))
-        self._keep_patches(number)
+        set_patch_share(training.model, patch_share(number - 1, self.config.model, steps=config.steps))
         self.module.train()
         losses = []
         for part in range(config.accumulate):
@@ -63,12 +76,3 @@ class Step:
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss: Tensor = self.module(batch, number / self.config.optim.steps)
         return loss
-
-    def _keep_patches(self, number: int) -> None:
-        self.training.objective.randomness.share = patch_share(self.config, number)
-
-
-def patch_share(config: PretrainConfig, number: int) -> float:
-    """Share of the patches that step `number`, counted from 1, sees: all of them in the last share of training."""
-    full_from = (1 - config.model.full_patches_share) * config.optim.steps
-    return config.model.patch_keep if number <= full_from else 1.0

@@ -15,7 +15,7 @@ from trainer.distributed import Place
 from trainer.loss.losses import loss_of
 from trainer.model.objective import Objective
 from trainer.model.range_augment import RangeAugment
-from trainer.model.vit import build_model
+from trainer.model.vit import build_model, checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import Optimiser, optimiser_of
 from trainer.step.guard import Guard
@@ -55,7 +55,7 @@ def build_training(config: PretrainConfig, vocabulary: Vocabulary, place: Place)
     one_size = config.data.resolution == "fixed"
     model = build_model(config.model, vocabulary, image_size=config.data.image_size, one_size=one_size)
     if config.run.activation_checkpointing:
-        model.set_grad_checkpointing()  # type: ignore[operator]
+        checkpoint_activations(model, name=config.model.model)
     start = config.data.range_augment
     objective = Objective(
         model,
