@@ -157,6 +157,7 @@ def test_an_average_of_averages_is_refused() -> None:
 
 def _sharded(rank: int, folder: str) -> None:
     """One of two processes: average and evaluate as a run does, and keep what rank 0 saw."""
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1))

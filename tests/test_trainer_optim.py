@@ -348,6 +348,7 @@ def test_every_optimiser_learns_under_every_schedule(
 
 @contextmanager
 def _group(rank: int, folder: str) -> Iterator[None]:
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         yield

@@ -17,9 +17,9 @@ from trainer.model.range_augment import RangeAugment
 def clip(model: nn.Module, max_norm: float) -> Float[Tensor, ""]:
     """Scale the gradients so that their norm, taken over all of them, is at most `max_norm`; what it was.
 
-    Equals `torch.nn.utils.clip_grad_norm_`; where all are DTensors too, the norm is that of the whole gradients and a plain
-    tensor.
-    RangeAugment's ranges, where the model holds them, are neither counted nor scaled: their loss is of another size.
+    Equals `torch.nn.utils.clip_grad_norm_`. Where the gradients are DTensors, all of them have to be; the norm is that
+    of the whole gradients, a plain tensor. RangeAugment's ranges, where the model holds them, are neither counted nor
+    scaled: their loss is of another size.
     The host waits for nothing, so that a gradient that is no number gives a norm that is none.
     """
     ranges = {id(own) for part in model.modules() if isinstance(part, RangeAugment) for own in part.parameters()}
