@@ -5,7 +5,6 @@ Run by torchrun this file is one rank of a small FSDP2 training.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -41,15 +41,15 @@ ROOT = Path(__file__).resolve().parent.parent
 Live = dict[str, dict[str, Tensor]]
 
 
-def training(seed: int, *, sharded: bool) -> Live:
+def training(seed: int, *, mesh: DeviceMesh | None = None) -> Live:
     """A transformer of 7 classes after one step of AdamW, whose tensors divide among no number of ranks."""
     torch.manual_seed(seed)
     model: nn.Module = timm.create_model(
         "vit_tiny_patch16_224", img_size=32, embed_dim=10, depth=1, num_heads=2, num_classes=7
     )
-    if sharded:
-        fully_shard(model.blocks[0])  # type: ignore[index]
-        fully_shard(model)
+    if mesh is not None:
+        fully_shard(model.blocks[0], mesh=mesh)  # type: ignore[index]
+        fully_shard(model, mesh=mesh)
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
     model(torch.randn(2, 3, 32, 32)).square().sum().backward()
     optimiser.step()
@@ -93,28 +93,36 @@ def save(live: Live, run: Path, rank: int, world: int) -> None:
         assert open_checkpoint(run / "checkpoints" / "step-00000002").state == {"rank": 0}
 
 
-def work(place: Path, sources: list[str], *, killed: bool) -> None:
-    """One rank: restore what others wrote, save, and die while it saves again."""
+def work(place: Path) -> None:
+    """One of four ranks: train as 4, 3 and 2 of them and save; as each restore what all wrote; die in a last save."""
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
-    rank, world = dist.get_rank(), dist.get_world_size()
-    for source in sources:
-        live = training(seed=99, sharded=True)
-        restore(open_checkpoint(place / source / "checkpoints" / "step-00000001", checksums=False), live)
-        assert_equal(whole(live), load_file(place / f"{source}.safetensors"))
-    live = training(seed=world, sharded=True)
-    expected = whole(live)
-    if rank == 0:
-        save_file(expected, place / f"{world}.safetensors")
-    run = place / str(world)
-    save(live, run, rank, world)
+    rank = dist.get_rank()
+    meshes = {world: DeviceMesh("cpu", list(range(world))) for world in (4, 3, 2)}
+    mine = {world: mesh for world, mesh in meshes.items() if rank < world}
+    for world, mesh in mine.items():
+        live = training(seed=world, mesh=mesh)
+        expected = whole(live)
+        if rank == 0:
+            save_file(expected, place / f"{world}.safetensors")
+        save(live, place / str(world), rank, world)
     dist.barrier()
-    if killed:
-        if rank == 2:
-            writer.write_file = die
-        with Checkpoints(run, rank, world, nonce="b2", keep=9) as checkpoints:
-            checkpoints.save(3, live, files={}, state={}, fingerprint="f")
-    dist.destroy_process_group()
+    for world, mesh in mine.items():
+        for source in (1, 2, 3, 4):
+            live = training(seed=99, mesh=mesh)
+            restore(open_checkpoint(folder_of(place, source), checksums=False), live)
+            assert_equal(whole(live), load_file(place / f"{source}.safetensors"))
+            if rank == 0:
+                (place / f"{world}-restored-{source}").touch()
+    dist.barrier()
+    if rank == 2:
+        writer.write_file = die
+    with Checkpoints(place / "4", rank, 4, nonce="b2", keep=9) as checkpoints:
+        checkpoints.save(3, training(seed=4, mesh=meshes[4]), files={}, state={}, fingerprint="f")
+
+
+def folder_of(place: Path, world: int) -> Path:
+    return place / str(world) / "checkpoints" / "step-00000001"
 
 
 def die(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
@@ -124,52 +132,38 @@ def die(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
     raise AssertionError
 
 
-def forked(rank: int, world: int, port: int, place: Path, sources: list[str]) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    work(place, sources, killed=False)
-
-
-def run_ranks(world: int, place: Path, sources: list[str]) -> None:
-    """`world` processes forked from one that has imported torch: far quicker to start than with torchrun."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_trainer_checkpoint_sharded"])
-    port = dist.TCPStore("127.0.0.1", 0, is_master=True).port
-    ranks = [context.Process(target=forked, args=(rank, world, port, place, sources)) for rank in range(world)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(100)
-    assert [rank.exitcode for rank in ranks] == [0] * world
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of 1, 4, 3 and 2 processes, named so; each restored those before it, or this fixture fails."""
+    """Runs of 1, 2, 3 and 4 processes, named so, and beside each what it held."""
     place = tmp_path_factory.mktemp("runs")
-    live = training(seed=1, sharded=False)
+    live = training(seed=1)
     save_file(whole(live), place / "1.safetensors")
     save(live, place / "1", 0, 1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", __file__]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, str(place), "1"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, str(place)], env=environment, capture_output=True, text=True, check=False)
     assert "Signal 9 (SIGKILL)" in done.stderr, done.stderr
-    run_ranks(3, place, ["1", "4"])
-    run_ranks(2, place, ["1", "4", "3"])
     return place
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_what_any_number_of_ranks_wrote_any_other_number_restores(place: Path, world: int) -> None:
+    restored = sorted(path.name for path in place.glob(f"{world}-restored-*"))
+    assert restored == [f"{world}-restored-{source}" for source in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_what_any_number_of_ranks_wrote_one_process_restores_and_loads(place: Path, world: int) -> None:
     expected = load_file(place / f"{world}.safetensors")
-    found = open_checkpoint(place / str(world) / "checkpoints" / "step-00000001")
-    live = training(seed=99, sharded=False)
+    found = open_checkpoint(folder_of(place, world))
+    live = training(seed=99)
     restore(found, live)
     assert_equal(whole(live), expected)
     assert_equal(whole({file: found.load(file) for file in live}), expected)
 
 
 def test_each_rank_wrote_its_rows_and_the_main_one_what_is_not_cut(place: Path) -> None:
-    folder = place / "4" / "checkpoints" / "step-00000001"
+    folder = folder_of(place, 4)
     pieces = [f"{file}-{rank:05d}-of-00004.safetensors" for file in ("model", "optimizer") for rank in (1, 2, 3, 4)]
     names = [*pieces, "augment.safetensors", "config.json", "state.json"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
@@ -260,4 +254,4 @@ def test_other_ranks_hear_whether_the_main_one_completed_it(tmp_path: Path) -> N
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), sys.argv[2:], killed=True)
+    work(Path(sys.argv[1]))

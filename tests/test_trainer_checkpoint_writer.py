@@ -384,3 +384,28 @@ def test_a_save_from_a_gpu_holds_what_was_there_before_later_work(tmp_path: Path
     loaded = found.load("model")
     assert torch.equal(loaded["weight"], torch.arange(1 << 22, dtype=torch.float32) + 1)
     assert torch.equal(loaded["turned"].T.flatten(), loaded["weight"])
+
+
+def test_all_is_flushed_before_the_folder_gets_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("open files cannot be named here")
+    events, fsync, rename = [], os.fsync, Path.rename
+
+    def noted_fsync(descriptor: int) -> None:
+        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def noted_rename(path: Path, target: Path) -> Path:
+        events.append(f"{path.name} -> {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    with opened(tmp_path) as checkpoints:
+        assert events == [tmp_path.name, "checkpoints"]
+        save(checkpoints, 1)
+    work = ".step-00000001.a1.tmp"
+    named = ["model.safetensors", "config.json", "state.json", work, f"{work} -> step-00000001", "checkpoints"]
+    assert events[2:] == named
