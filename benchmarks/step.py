@@ -36,6 +36,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+from trainer.speed.flops import training_flops
+from trainer.speed.peak import measured_peak
 
 from benchmarks.feed_corpus import DATA, read_photographs, write_photographs
 from benchmarks.feed_ours import our_source
@@ -48,8 +50,6 @@ from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Place, device_of
 from trainer.model.range_augment import DRAWS
-from trainer.speed.flops import training_flops
-from trainer.speed.peak import measured_peak
 from trainer.step.pulse import Pulse
 from trainer.step.step import Step
 from trainer.step.training import build_training
@@ -160,7 +160,9 @@ def measure_steps(options: StepSpeed, place: Place) -> dict[str, Any]:
     }
 
 
-def run_steps(step: Step, batches: Iterable[Batch], numbers: Iterator[int], count: int | None, *, first: int = 0) -> float:
+def run_steps(
+    step: Step, batches: Iterable[Batch], numbers: Iterator[int], count: int | None, *, first: int = 0
+) -> float:
     """Images a second over `count` steps after the `first` ones."""
     assert count is not None
     pulse, images, began = Pulse(step.place.device), 0, 0.0

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
-
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
-from trainer.checkpoints.writer import Checkpoints, check_space
-from trainer.config import PretrainConfig, to_json
+from trainer.checkpoints.space import check_space
+from trainer.checkpoints.writer import Checkpoints
+from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
@@ -38,6 +37,8 @@ from vocab.errors import InputError
 Verdict = Literal["go", "stop", "back"]
 # To the same checkpoint; then something else than a few samples is wrong.
 MOST_ROLLBACKS = 3
+# Files of the run directory that every checkpoint has too.
+COPIED = ("config.json", "vocabulary.parquet")
 
 
 class Run:
@@ -58,10 +59,8 @@ class Run:
         self.step = Step(config, training, place)
         self.pulse = Pulse(place.device)
         self.journal = Journal(config, place, inputs.train, Peaks(None, 1.0))
-        run = config.run
-        self.checkpoints = Checkpoints(
-            run.out, rank=place.rank, world=place.world, nonce=nonce, keep=run.keep_checkpoints, keep_every=run.keep_every
-        )
+        self.nonce = nonce
+        self.checkpoints: Checkpoints
 
     @contextlib.contextmanager
     def open(self, found: Found) -> Iterator[None]:
@@ -70,7 +69,8 @@ class Run:
         if found.checkpoint is not None:
             self._restore(found.checkpoint, found.state)
         else:
-            on_main(lambda: check_space(run.out, self.training.tensors(), keep=run.keep_checkpoints), self.place)
+            tensors = self.training.tensors()
+            on_main(lambda: check_space(run.out, tensors, run.keep_checkpoints), self.place)
         barrier(self.place)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,7 +78,16 @@ class Run:
             if self.place.main:
                 run_directory.begin(self.config, self.inputs.vocabulary, world=self.place.world)
             barrier(self.place)
-            stack.enter_context(contextlib.closing(self.checkpoints))
+            self.checkpoints = stack.enter_context(
+                Checkpoints(
+                    run.out,
+                    self.place.rank,
+                    self.place.world,
+                    nonce=self.nonce,
+                    keep=run.keep_checkpoints,
+                    keep_every=run.keep_every,
+                )
+            )
             stack.enter_context(self.journal.open(self.progress, found.faults))
             stack.enter_context(self.feed)
             yield
@@ -205,7 +214,7 @@ class Run:
         progress.rolled_back = now.rolled_back + now.images - progress.images
         state = {**found.state, "data": self._data_state(), "progress": progress.state()}
         if self.place.main:
-            run_directory.write_rollback(self.config.run.out, found.step, state)
+            run_directory.write_rollback(self.config.run.out, found, state)
             sys.stderr.write(f"\ngoing back to step {found.step}, past the samples of step {now.step}\n")
         self._restore(found, state)
         self.journal.rewind(self.progress)
@@ -237,12 +246,13 @@ class Run:
             "guard": self.training.guard.state(),
             "averaged": self.training.average.steps,
         }
+        files = {name: (self.config.run.out / name).read_bytes() for name in COPIED} if self.place.main else {}
         self.checkpoints.save(
             self.progress.step,
             self.training.tensors(),
-            vocabulary=self.inputs.vocabulary,
-            config=to_json(self.config),
+            files=files,
             state=state,
+            fingerprint=self.inputs.vocabulary.fingerprint,
         )
 
     def _data_state(self) -> dict[str, object]:

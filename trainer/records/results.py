@@ -24,9 +24,7 @@ from trainer.records.journal import Progress
 from vocab.storage import write_whole
 
 
-def write_page(
-    config: PretrainConfig, held_out: Source, result: Evaluation, results: Mapping[str, Any]
-) -> None:
+def write_page(config: PretrainConfig, held_out: Source, result: Evaluation, results: Mapping[str, Any]) -> None:
     """Write page.html of a run, finished or not."""
     page.write_page(config.run.out, config, held_out, result, results)
 

@@ -57,7 +57,7 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
     found, faults = newest(out)
     if found is None:
         return Found(faults=faults)
-    if found.state["vocabulary"] != vocabulary.fingerprint:
+    if found.fingerprint != vocabulary.fingerprint:
         raise MismatchError(
             found.path,
             found=f"the classes of another vocabulary ({len(found.vocabulary):,} classes)",
@@ -77,10 +77,11 @@ def begin(config: PretrainConfig, vocabulary: Vocabulary, *, world: int) -> None
     write_environment(out, world=world)
 
 
-def write_rollback(out: Path, step: int, state: dict[str, Any]) -> None:
+def write_rollback(out: Path, found: Checkpoint, state: dict[str, Any]) -> None:
     """Keep what a rollback made of a checkpoint's state: a later start goes on from there, and not into the spike."""
+    body = {"step": found.step, "from": found.state["data"], "state": state}
     with write_whole(out / ROLLBACK) as file:
-        file.write((json.dumps({"step": step, "state": state}, indent=2) + "\n").encode())
+        file.write((json.dumps(body, indent=2) + "\n").encode())
 
 
 def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
@@ -90,7 +91,8 @@ def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
         return None
     try:
         written = json.loads(path.read_text())
-        step, state = written["step"], dict(written["state"])
+        ours = (written["step"], written["from"]) == (found.step, found.state["data"])
+        state = dict(written["state"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(
             path,
@@ -98,7 +100,7 @@ def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
             wanted="step and state",
             remedy="Remove it; the run then goes on from its checkpoint, through the steps it went back from.",
         ) from error
-    return state if step == found.step and state["own_sha256"] == found.state["own_sha256"] else None
+    return state if ours else None
 
 
 def _stored_config(out: Path) -> dict[str, Any]:
