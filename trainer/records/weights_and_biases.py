@@ -32,7 +32,9 @@ FILE = "wandb.json"
 
 def check_wandb() -> None:
     """Raise MissingRequirementError where the package is not installed. For every rank, before any work is done."""
-    if importlib.util.find_spec("wandb") is None:
+    found = importlib.util.find_spec("wandb")
+    # A folder wandb/ that some run left where Python looks is a package too, of nothing.
+    if found is None or found.origin is None:
         raise MissingRequirementError(
             "--wandb",
             found="no package wandb",
