@@ -1,4 +1,4 @@
-"""`python -m trainer pretrain RECIPE [--field value ...]`, `python -m trainer feed [--field value ...]`"""
+"""`python -m trainer pretrain RECIPE`, `feed`, `export RUN --out FOLDER`, `import WEIGHTS --out FOLDER`"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import tyro
 
-from trainer.config import DataConfig, FeedConfig, PretrainConfig
+from trainer.config import DataConfig, ExportConfig, FeedConfig, ImportConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from vocab.errors import run_cli
@@ -18,6 +18,9 @@ USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
               python -m trainer pretrain RECIPE --help their fields
   feed        the data path alone: images/s, what limits it, how many cores a GPU's rate would need;
               python -m trainer feed --help lists its fields
+  export      a run's weights for others: a folder for timm, the Hub and ONNX; python -m trainer export RUN --out FOLDER
+  import      Apple's released CatLIP weights and vocabulary to such a folder;
+              python -m trainer import WEIGHTS.pt --vocabulary VOCABULARY.pkl --out FOLDER
 
 The same command runs on several processes: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
 """
@@ -50,6 +53,16 @@ def main() -> None:
             from trainer.feeding import feed
 
             sys.stdout.write("\n".join(feed(options)) + "\n")
+        case ["export", *arguments]:
+            wanted = tyro.cli(ExportConfig, prog="python -m trainer export", args=arguments)
+            from trainer.weights.export import export
+
+            sys.stdout.write(export(wanted) + "\n")
+        case ["import", *arguments]:
+            released = tyro.cli(ImportConfig, prog="python -m trainer import", args=arguments)
+            from trainer.weights.released import import_released
+
+            sys.stdout.write(import_released(released) + "\n")
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tyro.conf import Positional
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -241,6 +243,44 @@ class FeedConfig:
     """images per second that are wanted; 4,500 is ViT-B/16 on an H200"""
     seed: int = 0
     """decides order and crops, as in a run"""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Give a run's weights to others: a folder that timm and the Hugging Face Hub read."""
+
+    run: Positional[Path]
+    """run directory, finished or with a checkpoint"""
+    out: Path
+    """folder to write; it must not exist"""
+    checkpoint: int | None = None
+    """step of the checkpoint to take; unset takes the finished run's weights, or else the newest checkpoint's"""
+    weights: Literal["ema", "model"] = "ema"
+    """the moving average, which is what was evaluated; or the weights of the step itself, from a checkpoint"""
+    backbone: bool = False
+    """leave out the classifier: features instead of logits"""
+    onnx: bool = False
+    """write model.onnx as well, and compare it with the model; pip install '.[onnx]'"""
+    licence: str = "other"
+    """licence of the weights, for the model card, by the Hub's name of it: apache-2.0, cc-by-4.0, ..."""
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Bring CatLIP weights that Apple released with CoreNet into the form in which runs are exported."""
+
+    weights: Positional[Path]
+    """the .pt file: vit_base.pt, vit_large.pt or vit_huge.pt"""
+    vocabulary: Path
+    """the .pkl file released beside it: synsets with their counts, the most frequent first"""
+    out: Path
+    """folder to write; it must not exist"""
+    model: Literal["vit_base", "vit_large", "vit_huge"] | None = None
+    """what the weights must be; unset reads it from their shapes"""
+    classes: int = 24_320
+    """classes that the classifier must have: so many of the vocabulary's first synsets are used"""
+    image_size: int = 224
+    """side of the images that the position embeddings are written for, pixels; 224 leaves them as they were released"""
 
 
 # A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.
