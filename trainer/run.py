@@ -24,9 +24,12 @@ from trainer.data.state import to_state
 from trainer.distributed import Place, barrier, gather, on_main
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
+from trainer.loss.losses import probabilities
+from trainer.probe.probe import ProbeReport, open_probe, probe
 from trainer.records import run_directory
 from trainer.records.journal import Journal, Progress
-from trainer.records.results import write_page, write_results
+from trainer.records.page import write_page
+from trainer.records.results import write_results
 from trainer.records.run_directory import Found
 from trainer.records.speeds import Peaks
 from trainer.step.pulse import LAG, Beat, Pulse
@@ -60,6 +63,7 @@ class Run:
         self.pulse = Pulse(place.device)
         self.journal = Journal(config, place, inputs.train, Peaks(None, 1.0))
         self.nonce = nonce
+        self.class_tars = open_probe(config.data, config.run)
         self.checkpoints: Checkpoints
 
     @contextlib.contextmanager
@@ -76,7 +80,7 @@ class Run:
             for number in (signal.SIGTERM, signal.SIGINT):
                 stack.callback(signal.signal, number, signal.signal(number, self._ask_to_stop))
             if self.place.main:
-                run_directory.begin(self.config, self.inputs.vocabulary, world=self.place.world)
+                run_directory.begin(self.config, self.inputs.vocabulary, self.place, step=self.progress.step)
             barrier(self.place)
             self.checkpoints = stack.enter_context(
                 Checkpoints(
@@ -120,41 +124,84 @@ class Run:
         self.feed.close()
         return 0
 
-    def evaluate(self) -> Evaluation | None:
-        """Evaluate the averaged weights, and show what they are worth; None on ranks other than the main one."""
+    def evaluate(self) -> dict[str, Any] | None:
+        """Evaluate the averaged weights, and show what they are worth: the numbers of results.json.
+
+        None on ranks other than the main one. Sharded weights are whole for no rank; what is counted of them is.
+        """
         data, run, objective = self.config.data, self.config.run, self.training.objective
+        batch = max(1, data.batch_size // self.place.world // self.config.optim.accumulate)
         with self.training.average.swapped():
             result = evaluate(
                 objective,
                 self.inputs.held_out,
                 self.place,
-                loading=Loading(
-                    size=data.image_size,
-                    batch=max(1, data.batch_size // self.place.world // self.config.optim.accumulate),
-                    workers=run.eval_workers,
-                    loaders=data.loaders,
-                ),
+                loading=Loading(size=data.image_size, batch=batch, workers=run.eval_workers, loaders=data.loaders),
                 limit=run.eval_limit,
                 bfloat16=self.step.bfloat16,
             )
+            probed = self._probe(batch)
+        numbers: dict[str, Any] | None = None
         if result is not None:
-            self.journal.event({f"eval_{name}": value for name, value in asdict(result.report).items()})
-            write_page(self.config, self.place, self.inputs.held_out, result, self.progress)
+            scores = {f"eval_{name}": value for name, value in asdict(result.report).items()}
+            self.journal.event(scores | (probed.numbers() if probed is not None else {}))
+            numbers = self._numbers(result, probed)
+            shown = write_page(
+                run.out,
+                self.config,
+                self.inputs.held_out,
+                result,
+                numbers,
+                probabilities=lambda logits: probabilities(logits, self.config.loss),
+            )
+            self.journal.show(shown)
         self.journal.restart_clock()
-        return result
+        return numbers
 
     def finish(self) -> None:
         """Evaluate, and write the weights, the results and the page."""
-        result = self.evaluate()
+        numbers = self.evaluate()
         self.checkpoints.wait()
-        if result is None or self.journal.ledger is None:
+        if numbers is None:
             return
-        self.journal.ledger.add([], result.skipped)
         found, _ = newest(self.config.run.out)
         assert found is not None
-        self.summary = write_results(
-            self.config, self.place, found.load("ema"), self.inputs.held_out, result, self.progress
+        self.summary = write_results(self.config, found.load("ema"), self.inputs.vocabulary, numbers)
+
+    def _probe(self, batch: int) -> ProbeReport | None:
+        if self.class_tars is None:
+            return None
+        train, test = self.class_tars
+        objective, config = self.training.objective, self.config
+        return probe(
+            objective.embed,
+            train,
+            test,
+            self.place,
+            size=config.data.image_size,
+            batch=batch,
+            bfloat16=self.step.bfloat16,
+            seed=config.run.seed,
+            workers=config.run.eval_workers,
         )
+
+    def _numbers(self, result: Evaluation, probed: ProbeReport | None) -> dict[str, Any]:
+        progress = self.progress
+        return {
+            "steps": progress.step,
+            "images_seen": progress.images,
+            "images_rolled_back": progress.rolled_back,
+            "spikes": progress.spikes,
+            "seconds": round(progress.seconds, 1),
+            "parameters": sum(parameter.numel() for parameter in self.training.model.parameters()),
+            "classes": len(self.inputs.vocabulary),
+            "device": str(self.place.device),
+            "processes": self.place.world,
+            "evaluation": asdict(result.report),
+            "probe": probed.numbers() if probed is not None else None,
+            "training_account": progress.totals,
+            "evaluation_account": result.account,
+        }
 
     def _take(self, batch: Batch) -> None:
         self.progress.step += 1

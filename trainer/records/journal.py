@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from trainer.data.feed import check_bad_share
 from trainer.data.source import Source
 from trainer.distributed import Place, gather
 from trainer.optim.schedule import learning_rate
+from trainer.records.gallery import Picture, told
 from trainer.records.ledger import Ledger
 from trainer.records.log import Log
 from trainer.records.speeds import Peaks, Share, speeds
@@ -101,21 +103,20 @@ class Journal:
             sys.stderr.write(f"warning: {fault} Continuing from step {progress.step}.\n")
         out = self.config.run.out
         self.ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
-        self._log = self._open_log()
-        try:
-            yield
-        finally:
-            # What an error kept from being reported; it may be about these samples.
-            self.ledger.add([], self._window.skipped)
-            self._log.close()
+        steps, project = self.config.optim.steps, self.config.run.wandb
+        with Log(out, start=progress.step, steps=steps, wandb=project, config=asdict(self.config)) as self._log:
+            try:
+                yield
+            finally:
+                # What an error kept from being reported; it may be about these samples.
+                self.ledger.add([], self._window.skipped)
 
     def rewind(self, progress: Progress) -> None:
         """Go on from an earlier step: lines of later ones are dropped, the account of samples stays."""
         self.progress = progress
         self._samples.clear()
         if self._log is not None:
-            self._log.close()
-            self._log = self._open_log()
+            self._log.back_to(progress.step)
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -176,18 +177,21 @@ class Journal:
             policy = self.config.optim.on_spike
             write_spike(self.config.run.out, self.source, beat, parts, policy=policy)
             sys.stderr.write(
-                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, gradient norm {beat.norm:.4g}; policy {policy}; "
-                "its samples are in spikes.jsonl\n"
+                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, a gradient norm of {beat.norm:.4g}; its samples "
+                f"are in spikes.jsonl; policy: {policy}\n"
             )
 
-    def event(self, values: dict[str, float | int | None]) -> None:
+    def event(self, values: Mapping[str, float | int | None]) -> None:
         """Log values of the step at hand."""
         if self._log is not None:
             self._log.write(self.progress.step, values)
 
-    def _open_log(self) -> Log:
-        run, progress = self.config.run, self.progress
-        return Log(run.out, start=progress.step, steps=self.config.optim.steps)
+    def show(self, pictures: Iterable[Picture]) -> None:
+        """Log pictures, with what the model sees in them."""
+        for number, picture in enumerate(pictures):
+            if self._log is not None:
+                pixels = b64decode(picture.jpeg)
+                self._log.picture(f"held_out/{number}", pixels, self.progress.step, caption=told(picture))
 
     def _share(self) -> list[Share]:
         window = self._window

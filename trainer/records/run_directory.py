@@ -17,7 +17,8 @@ from typing import Any
 
 from trainer.checkpoints.checkpoint import Checkpoint, newest
 from trainer.config import PretrainConfig, differences, to_json
-from trainer.records.environment import write_environment
+from trainer.distributed import Place
+from trainer.records.environment import environment, record_start
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
@@ -67,14 +68,14 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
     return Found(found, _rollback_to(found, out) or found.state, faults)
 
 
-def begin(config: PretrainConfig, vocabulary: Vocabulary, *, world: int) -> None:
-    """Make the directory and write down what the run is. For the main process alone."""
+def begin(config: PretrainConfig, vocabulary: Vocabulary, place: Place, *, step: int) -> None:
+    """Make the directory and write down what the run is, and this start of it at a step. For the main process alone."""
     out = config.run.out
     out.mkdir(parents=True, exist_ok=True)
     with write_whole(out / CONFIG) as file:
         file.write(to_json(config).encode())
     vocabulary.save(out / "vocabulary.parquet")
-    write_environment(out, world=world)
+    record_start(out, environment(place, step=step))
 
 
 def write_rollback(out: Path, found: Checkpoint, state: dict[str, Any]) -> None:
