@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.test_trainer_corpus import make_corpus
-from trainer.config import ExportConfig, ModelConfig
+from tests.test_trainer_corpus import CAT, DOG, make_corpus
+from trainer.__main__ import main
+from trainer.config import DataConfig, ExportConfig, ModelConfig, PretrainConfig, to_json
 from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
 from trainer.weights.export import export
@@ -134,6 +138,35 @@ def test_onnx_computes_the_model_s_outputs_for_any_number_of_images(
         (found,) = session.run(["outputs"], {"images": IMAGES[:count].numpy()})
         with torch.no_grad():
             assert torch.allclose(torch.from_numpy(found), model(IMAGES[:count]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pool", "resolution"), [("avg", "fixed"), ("map", "fixed"), ("token", "variable"), ("avg", "schedule")]
+)
+def test_every_kind_of_pooling_and_resolution_is_given(tmp_path: Path, pool: Any, resolution: Any) -> None:
+    pytest.importorskip("onnxscript", reason="the onnx extra is not installed")
+    options = ModelConfig("vit_tiny_patch16_224", patch_size=8, embed_dim=16, depth=1, num_heads=2, global_pool=pool)
+    config = PretrainConfig(data=DataConfig(image_size=16, resolution=resolution), model=options)
+    classes = Vocabulary(np.array([DOG, CAT], np.int32), np.array([5, 3]), rows=9, min_count=3)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(to_json(config))
+    classes.save(run / "vocabulary.parquet")
+    model = build_model(options, classes, image_size=16, one_size=resolution == "fixed").eval()
+    save_file(model.state_dict(), run / "model.safetensors")
+    export(ExportConfig(run, tmp_path / "given", onnx=True))
+    given = timm.create_model(f"local-dir:{tmp_path / 'given'}", pretrained=True)
+    assert same_logits(given, model)
+    if resolution != "fixed":
+        assert given(torch.zeros(1, 3, 24, 32)).shape == (1, 2)
+
+
+def test_the_command_line_says_what_it_did(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainer", "export", str(finished), "--out", str(tmp_path / "given")])
+    main()
+    assert capsys.readouterr().out == f"{tmp_path / 'given'}: moving average at the end of the run, 3 classes\n"
 
 
 def test_without_the_onnx_packages_it_says_what_to_install(

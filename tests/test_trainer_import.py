@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import zipfile
 from collections import OrderedDict
 from dataclasses import replace
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.test_trainer_corpus import CAR, CAT, DOG
+from trainer.__main__ import main
 from trainer.config import ImportConfig
 from trainer.weights.folder import load_model
 from trainer.weights.released import import_released, read_tensors
@@ -256,6 +258,15 @@ def test_weights_that_are_cut_short_or_something_else_are_refused(wanted: Import
     with zipfile.ZipFile(wanted.weights, "w") as archive:
         archive.writestr("x/data.pkl", b"")
     refused(wanted, InputError, "no readable weights")
+
+
+def test_the_command_line_says_how_to_load_it(
+    wanted: ImportConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(wanted.weights), "--vocabulary", str(wanted.vocabulary), "--out", str(wanted.out), "--classes", "3"]
+    monkeypatch.setattr(sys, "argv", ["trainer", "import", *words])
+    main()
+    assert capsys.readouterr().out.endswith(f'trainer.weights.folder.load_model("{wanted.out}") loads it\n')
 
 
 def test_what_exists_is_not_written_over(wanted: ImportConfig) -> None:

@@ -114,10 +114,12 @@ def front_matter(*, licence: str, tags: Sequence[str], labelled: bool) -> str:
 def classes(vocabulary: Vocabulary) -> str:
     """What the classes are, with the most frequent ones."""
     names = ", ".join(map(plain, vocabulary.names[:SHOWN_CLASSES]))
-    counted = f" of {vocabulary.rows:,} captions" if vocabulary.rows else ""
+    counted = f"in at least {vocabulary.min_count:,} of {vocabulary.rows:,} captions"
+    if not vocabulary.rows:
+        counted = f"counted at least {vocabulary.min_count:,} times"
     return (
-        f"{len(vocabulary):,} WordNet 3.0 noun synsets, each in at least {vocabulary.min_count:,}{counted}, the most "
-        f"frequent first: {names}{', ...' if len(vocabulary) > SHOWN_CLASSES else ''}\n\n"
+        f"{len(vocabulary):,} WordNet 3.0 noun synsets, each {counted}, the most frequent "
+        f"first: {names}{', ...' if len(vocabulary) > SHOWN_CLASSES else ''}\n\n"
         f"vocabulary.parquet has them in the classifier's order; its fingerprint is\n{vocabulary.fingerprint}.\n"
     )
 

@@ -39,7 +39,7 @@ def export(wanted: ExportConfig) -> str:
         config = _stored_config(wanted.run)
         stored = read_weights(wanted.run, kind=wanted.weights, step=wanted.checkpoint)
         vocabulary = _vocabulary_of(stored)
-        size, crop = int(config["data"]["image_size"]), float(config["data"]["eval_crop"])
+        size, crop = config["data"]["image_size"], config["data"]["eval_crop"]
         model = _model_of(config, stored, vocabulary, image_size=size)
         first_conv = str(getattr(model, "pretrained_cfg", {}).get("first_conv") or "patch_embed.proj")
         build = Build(
@@ -69,8 +69,8 @@ def _stored_config(run: Path) -> dict[str, Any]:
         unknown = config["model"].keys() - known
         if unknown:
             raise _no_config(path, f"model options of a newer release ({', '.join(sorted(unknown))})")
-        if not {"image_size", "eval_crop"} <= config["data"].keys():
-            raise _no_config(path, "no image size")
+        config["data"] |= {"image_size": int(config["data"]["image_size"])}
+        config["data"] |= {"eval_crop": float(config["data"]["eval_crop"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_config(path, f"no readable configuration ({error!r})") from error
     return dict(config)
@@ -178,7 +178,7 @@ NAMED_RESULTS = ("images_seen", "seconds", "parameters", "device", "processes", 
 
 
 def _loading(wanted: ExportConfig, config: Mapping[str, Any]) -> str:
-    size = int(config["data"]["image_size"])
+    size = config["data"]["image_size"]
     lines = [
         "```python",
         "import timm",
