@@ -36,8 +36,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from trainer.speed.flops import training_flops
-from trainer.speed.peak import measured_peak
 
 from benchmarks.feed_corpus import DATA, read_photographs, write_photographs
 from benchmarks.feed_ours import our_source
@@ -50,6 +48,8 @@ from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Place, device_of
 from trainer.model.range_augment import DRAWS
+from trainer.speed.flops import training_flops
+from trainer.speed.peak import measured_peak
 from trainer.step.pulse import Pulse
 from trainer.step.step import Step
 from trainer.step.training import build_training

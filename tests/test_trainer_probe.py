@@ -70,14 +70,16 @@ def opened(folder: Path) -> ClassTars:
     return open_class_tars([str(folder)], cache=TarCache(folder.parent / "cache", max_bytes=1 << 30))
 
 
+def embed_of(model: nn.Module) -> Embed:
+    return lambda images: features(model.eval(), prepare(images, None))
+
+
 def test_features_are_what_the_classifier_reads(tmp_path: Path) -> None:
     for pool in ("token", "avg", "map"):
         model = model_of(global_pool=pool)
-        model.train()
         tars = opened(squares(tmp_path, pool, 7, tars=2))
-        found = extract(model, tars, HERE, **LOADING)
+        found = extract(embed_of(model), tars, HERE, **LOADING)
         assert found is not None
-        assert model.training
         pixels = np.zeros((7, 16, 16, 3), np.uint8)
         for image in range(7):
             with Path(tars.places[tars.tars[image]]).open("rb") as file:
@@ -94,8 +96,8 @@ def test_threads_change_nothing_and_every_file_is_closed(tmp_path: Path) -> None
     tars = opened(squares(tmp_path, "many", 40, tars=9, bad=2))
     model = model_of()
     before = len(list(Path("/proc/self/fd").iterdir()))
-    one = extract(model, tars, HERE, **LOADING)
-    three = extract(model, tars, HERE, **LOADING, workers=3)
+    one = extract(embed_of(model), tars, HERE, **LOADING)
+    three = extract(embed_of(model), tars, HERE, **LOADING, workers=3)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert one is not None
     assert three is not None
@@ -110,7 +112,7 @@ def test_threads_change_nothing_and_every_file_is_closed(tmp_path: Path) -> None
 
 def test_colours_are_told_apart_by_a_random_model(tmp_path: Path) -> None:
     train, test = opened(squares(tmp_path, "train", 60)), opened(squares(tmp_path, "test", 30, bad=1))
-    found = probe(model_of(), train, test, HERE, **LOADING, seed=0)
+    found = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
     assert found is not None
     assert found.top1 > 0.9
     assert (found.top5, found.classes) == (None, 3)
@@ -118,7 +120,7 @@ def test_colours_are_told_apart_by_a_random_model(tmp_path: Path) -> None:
     assert found.numbers().keys() == {
         f"probe_{name}" for name in "top1 top5 classes train_images test_images bad_images weight_decay seconds".split()
     }
-    again = probe(model_of(), train, test, HERE, **LOADING, seed=0)
+    again = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
     assert again is not None
     assert replace(again, seconds=0.0) == replace(found, seconds=0.0)
 
@@ -127,7 +129,7 @@ def test_images_that_all_turn_out_broken_are_an_error(tmp_path: Path) -> None:
     good, bad = opened(squares(tmp_path, "good", 9)), opened(squares(tmp_path, "bad", 6, bad=6))
     for train, test in ((good, bad), (bad, good)):
         with pytest.raises(InputError, match=r"6 not_an_image"):
-            probe(model_of(), train, test, HERE, **LOADING, seed=0)
+            probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
 
 
 def test_a_model_that_is_no_number_gives_no_number(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_a_model_that_is_no_number_gives_no_number(tmp_path: Path) -> None:
     model = model_of()
     with torch.no_grad():
         model.get_parameter("norm.weight").fill_(torch.nan)
-    found = probe(model, train, test, HERE, **LOADING, seed=0)
+    found = probe(embed_of(model), train, test, HERE, **LOADING, seed=0)
     assert found is not None
     assert np.isnan(found.top1)
 
@@ -153,12 +155,12 @@ def _rank(rank: int, world: int, rendezvous: str, train: ClassTars, test: ClassT
             fully_shard(block)
         fully_shard(sharded)
         for model in (whole, sharded):
-            out.put((rank, probe(model, train, test, place, size=16, batch=4, bfloat16=False, seed=0)))
+            out.put((rank, probe(embed_of(model), train, test, place, size=16, batch=4, bfloat16=False, seed=0)))
 
 
 def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(tmp_path: Path) -> None:
     train, test = opened(squares(tmp_path, "train", 37, bad=2)), opened(squares(tmp_path, "test", 9))
-    alone = probe(model_of(), train, test, HERE, **LOADING, seed=0)
+    alone = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

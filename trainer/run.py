@@ -25,13 +25,15 @@ from trainer.distributed import Place, barrier, gather, on_main
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
 from trainer.loss.losses import probabilities
+from trainer.model.per_image import patch_share
 from trainer.probe.probe import ProbeReport, open_probe, probe
 from trainer.records import run_directory
 from trainer.records.journal import Journal, Progress
 from trainer.records.page import write_page
 from trainer.records.results import write_results
 from trainer.records.run_directory import Found
-from trainer.records.speeds import Peaks
+from trainer.records.speeds import peaks_of
+from trainer.speed.work import Work
 from trainer.step.pulse import LAG, Beat, Pulse
 from trainer.step.step import Step
 from trainer.step.training import Training
@@ -61,7 +63,8 @@ class Run:
         self.summary = ""
         self.step = Step(config, training, place)
         self.pulse = Pulse(place.device)
-        self.journal = Journal(config, place, inputs.train, Peaks(None, 1.0))
+        self.work = Work(config, classes=len(inputs.vocabulary))
+        self.journal = Journal(config, place, inputs.train, peaks_of(config, place.device, bfloat16=self.step.bfloat16))
         self.nonce = nonce
         self.class_tars = open_probe(config.data, config.run)
         self.checkpoints: Checkpoints
@@ -74,7 +77,8 @@ class Run:
             self._restore(found.checkpoint, found.state)
         else:
             tensors = self.training.tensors()
-            on_main(lambda: check_space(run.out, tensors, run.keep_checkpoints), self.place)
+            kept = run.keep_checkpoints + (self.config.optim.steps // run.keep_every if run.keep_every else 0)
+            on_main(lambda: check_space(run.out, tensors, kept), self.place)
         barrier(self.place)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,7 +176,7 @@ class Run:
         if self.class_tars is None:
             return None
         train, test = self.class_tars
-        objective, config = self.training.objective, self.config
+        config, objective = self.config, self.training.objective.eval()
         return probe(
             objective.embed,
             train,
@@ -207,8 +211,14 @@ class Run:
         self.progress.step += 1
         number = self.progress.step
         self.pulse.send(number, self.step.take(batch, number=number, stop=self.asked is not None))
-        self.journal.note(number, batch, operations=self.step.operations(batch, number))
+        self.journal.note(number, batch, operations=self._operations(batch))
         self.position = batch.position
+
+    def _operations(self, batch: Batch) -> float:
+        """Floating-point operations that this rank's step needs."""
+        config = self.config
+        share = patch_share(self.progress.step - 1, config.model, steps=config.optim.steps)
+        return len(batch) * self.work.of(size=batch.images.shape[1], share=share)
 
     def _due(self) -> _Due:
         run, step = self.config.run, self.progress.step

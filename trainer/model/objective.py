@@ -37,7 +37,9 @@ class Objective(nn.Module):
         assert isinstance(head, nn.Linear)
         targets = Targets(batch.offsets, batch.classes, batch.weights, batch.ends)
         loss = chunked_loss(seen, head.weight, head.bias, targets, self.loss, chunk=self.chunk)
-        return loss if augmented is None else loss + psnr_loss(plain, augmented, progress=progress)
+        if augmented is not None:
+            loss = loss + psnr_loss(plain, augmented, progress=progress)
+        return loss
 
     def pixels(
         self,

@@ -68,6 +68,12 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     return model
 
 
+def on_meta(config: ModelConfig, *, classes: int, image_size: int) -> nn.Module:
+    """The model without weights, for images of any size: what to count work, parameters and memory of."""
+    with torch.device("meta"):
+        return architecture(config, classes=classes, image_size=image_size, one_size=False)
+
+
 def features(model: nn.Module, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width"]:
     """What the classifier reads of each image in [-1, 1]; `model(images)` is the classifier of it."""
     pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]

@@ -1,6 +1,6 @@
 """Features: what a frozen model's classifier reads, for every image of some tars, each rank having done its share.
 
-In: a model and `ClassTars`. Out: `Features` on the main rank, in the order of the images, whatever the number of ranks.
+In: what computes the features, and `ClassTars`. Out: `Features` on the main rank, in the order of the images, whatever the number of ranks.
 
     rank r of W has images r, r + W, r + 2 W, ...; all take equally many batches, for the ranks of a sharded model
     compute each of them together
@@ -9,22 +9,24 @@ In: a model and `ClassTars`. Out: `Features` on the main rank, in the order of t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
-from torch import Tensor, nn
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
 
 from trainer.data.batch import Skipped
 from trainer.data.class_tars import ClassTars
-from trainer.data.device_images import prepare
 from trainer.data.images import BadImage
 from trainer.distributed import Place, gather_on_main
+
+# uint8 images, [batch, size, size, 3] on the device, to features, [batch, width].
+Embed = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +42,12 @@ class Features:
 
 
 def extract(
-    model: nn.Module, tars: ClassTars, place: Place, *, size: int, batch: int, bfloat16: bool, workers: int = 0
+    embed: Embed, tars: ClassTars, place: Place, *, size: int, batch: int, bfloat16: bool, workers: int = 0
 ) -> Features | None:
     """Features of all images, at `size` pixels, `batch` of them at a time on each rank; None on ranks but the main one.
 
-    All ranks must call it. `workers`: threads that decode beside the model; 0 decodes in between. The model is one of
-    timm, and ends in evaluation or training as it came. Raises InputError for a tar that was changed or is gone.
+    `embed`: what a linear classifier reads of images, of a model in evaluation. All ranks must call it. `workers`:
+    threads that decode beside the model; 0 decodes in between. Raises InputError for a tar that was changed or is gone.
     """
     own = np.arange(place.rank, len(tars), place.world)
     steps = -(-len(range(0, len(tars), place.world)) // batch)
@@ -53,17 +55,14 @@ def extract(
     parts: list[Tensor] = []
     decoded: list[Bool[np.ndarray, " batch"]] = []
     skipped: list[Skipped] = []
-    was_training = model.training
-    model.eval()
     with torch.no_grad(), torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
         for share, (pixels, reasons) in zip(shares, _batches(tars, shares, size, workers), strict=True):
-            images = prepare(torch.from_numpy(pixels).to(place.device), None)
-            parts.append(_last(model, images).float()[: len(share)])
+            images = torch.from_numpy(pixels).to(place.device)
+            parts.append(embed(images).float()[: len(share)])
             decoded.append(np.array([reason is None for reason in reasons], np.bool_))
             for image, reason in zip(share.tolist(), reasons, strict=True):
                 if reason is not None:
                     skipped.append(Skipped(*tars.name(image), reason))
-    model.train(was_training)
     values = _interleave(torch.cat(parts), len(tars), place)
     present = gather_on_main(np.concatenate(decoded), place)
     left_out: list[list[Skipped]] = gather_on_main(skipped, place)
@@ -77,25 +76,6 @@ def extract(
         classes=tars.classes[kept],
         skipped=sorted((bad for part in left_out for bad in part), key=lambda bad: (bad.shard, bad.key, bad.reason)),
     )
-
-
-def _last(model: nn.Module, images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
-    """What the classifier reads: `forward_head(forward_features(images), pre_logits=True)` of timm's models.
-
-    Taken from the whole model's forward pass, for that is what a sharded model gathers its weights for.
-    """
-    classifier: nn.Module = model.get_classifier()  # type: ignore[operator]
-    read: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        read.append(inputs[0])
-
-    hook = classifier.register_forward_pre_hook(keep)
-    try:
-        model(images)
-    finally:
-        hook.remove()
-    return read[0]
 
 
 def _batches(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.config import DataConfig, RunConfig
 from trainer.data.batch import Skipped
@@ -20,7 +20,7 @@ from trainer.data.tar_cache import TarCache
 from trainer.distributed import Place
 from trainer.inputs import cache_folder
 from trainer.probe import linear_probe
-from trainer.probe.features import Features, extract
+from trainer.probe.features import Embed, Features, extract
 from vocab.errors import InputError
 
 
@@ -82,7 +82,7 @@ def open_probe(data: DataConfig, run: RunConfig) -> tuple[ClassTars, ClassTars] 
 
 
 def probe(
-    model: nn.Module,
+    embed: Embed,
     train: ClassTars,
     test: ClassTars,
     place: Place,
@@ -100,8 +100,8 @@ def probe(
     Raises InputError on the main rank if too few images can be decoded to train on or to measure on.
     """
     began = time.perf_counter()
-    learnt = extract(model, train, place, size=size, batch=batch, bfloat16=bfloat16, workers=workers)
-    seen = extract(model, test, place, size=size, batch=batch, bfloat16=bfloat16, workers=workers)
+    learnt = extract(embed, train, place, size=size, batch=batch, bfloat16=bfloat16, workers=workers)
+    seen = extract(embed, test, place, size=size, batch=batch, bfloat16=bfloat16, workers=workers)
     if learnt is None or seen is None:
         return None
     labels = np.unique(learnt.classes)

@@ -138,11 +138,11 @@ class Journal:
 
     def hear(self, beat: Beat) -> None:
         """What became of a step."""
-        self.progress.losses.append(beat.loss)
-        self.progress.norms.append(beat.norm)
         if self._log is not None:
             self._log.step()
         if not beat.bad:
+            self.progress.losses.append(beat.loss)
+            self.progress.norms.append(beat.norm)
             del self._samples[beat.step]
 
     def report(self, *, line: bool = True) -> None:
@@ -163,7 +163,7 @@ class Journal:
             self.ledger.add([share.account for share in shares], [bad for share in shares for bad in share.skipped])
             progress.bad_lines = self.ledger.lines
         self._window = _Window(started=now)
-        if line and progress.losses:
+        if line:
             self._write_line(shares, elapsed)
             progress.losses, progress.norms = [], []
         check_bad_share(totals, self.config.data.max_bad_share, example="see bad_samples.jsonl")
@@ -211,9 +211,9 @@ class Journal:
             return
         progress = self.progress
         values = {
-            "loss": float(np.mean(progress.losses)),
+            "loss": _mean(progress.losses),
             "learning_rate": learning_rate(progress.step, self.config.optim),
-            "grad_norm": float(np.mean(progress.norms)),
+            "grad_norm": _mean(progress.norms),
             **speeds(shares, elapsed, self.peaks, self.place.device),
             "bad_samples": progress.totals.get("bad", 0),
             "unmatched_samples": progress.totals.get("unmatched", 0),
@@ -222,7 +222,7 @@ class Journal:
         }
         self._log.write(progress.step, values)
         shown = {
-            "loss": f"{values['loss']:.3f}",
+            "loss": f"{values['loss']:.3f}" if progress.losses else "-",
             "images_s": f"{values['images_per_second']:.0f}",
             "mfu": f"{values['mfu'] if values['mfu'] is not None else values['mfu_measured']:.0%}",
             "memory": f"{values['memory_gb']:.1f}GB",
@@ -231,3 +231,8 @@ class Journal:
             "bad": f"{values['bad_samples']}",
         }
         self._log.show(**shown)
+
+
+def _mean(values: list[float]) -> float | None:
+    """None where every step since the last line was bad."""
+    return float(np.mean(values)) if values else None
