@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tests.test_trainer_corpus import CAT, DOG, make_corpus
 from trainer.evaluation import Evaluation
 from trainer.metrics import report
-from trainer.records.curves import LOSS, PACE, SCORES, draw, thinned
+from trainer.records.curves import LOSS, PACE, SCORES, _number, draw, log_ticks, thinned, ticks
 from trainer.records.gallery import Guess, Picture, log_pictures, pictures
 from trainer.records.log import Log
 from trainer.records.page import _percent, page
@@ -159,6 +160,18 @@ def test_any_numbers_lie_on_the_figure(values: list[tuple[int, float]]) -> None:
             x, y = map(float, pair.split(","))
             assert 0 <= x <= 960
             assert 0 <= y <= 300
+
+
+def test_axes_have_round_numbers() -> None:
+    assert ticks(0.0, 0.39) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert ticks(50.0, 11_950.0) == [2000.0, 4000.0, 6000.0, 8000.0, 10_000.0]
+    assert ticks(3300.0, 4610.0) == [3400.0, 3600.0, 3800.0, 4000.0, 4200.0, 4400.0, 4600.0]
+    assert log_ticks(6.18, 18.9) == [8.0, 10.0, 12.0, 14.0, 16.0, 18.0]
+    assert log_ticks(0.347, 3.12) == [0.5, 1.0, 2.0]
+    assert log_ticks(0.002, 300.0) == pytest.approx([0.01, 0.1, 1.0, 10.0, 100.0])
+    assert [_number(value, LOSS) for value in (0.0, 0.5, 12.34, 4610.0, 64_000.0, 7.5e-4, 1e-3, 3e9, -2.0)] == [
+        *("0", "0.5", "12.3", "4,610", "64,000", "7.5e-4", "1e-3", "3e9", "-2"),
+    ]
 
 
 def test_a_long_log_is_thinned_and_keeps_its_spikes() -> None:

@@ -15,9 +15,11 @@ from typing import Any
 Points = Sequence[tuple[int, float]]
 # A figure is a thousand pixels wide: more points than twice that only make the page heavy.
 BUCKETS = 480
+# What is smaller is zero.
+LEAST = 1e-30
 TICKS = 4
-# 0.0000012 and 1.2e-06 are the same; one of them fits beside an axis.
-SMALL, LARGE = 1e-3, 1e4
+# Below and above these, numbers are written 1.2e-6 and 4,610, for want of room beside an axis.
+SMALL, LARGE, HUGE = 1e-2, 1e3, 1e7
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def draw(figure: Figure, lines: Sequence[Mapping[str, Any]], *, width: int = 960
 def curve(series: Mapping[str, Points], figure: Figure, *, width: int, height: int) -> str | None:
     """Values against steps with labelled axes; values that a logarithm has no place for are left out."""
     if figure.logarithmic:
-        series = {label: [(x, y) for x, y in points if y > 0] for label, points in series.items()}
+        series = {label: [(x, y) for x, y in points if y > LEAST] for label, points in series.items()}
     series = {label: points for label, points in series.items() if len(points) > 1}
     if not series:
         return None
@@ -111,18 +113,18 @@ def thinned(points: Points) -> list[tuple[int, float]]:
 class _Scale:
     """Where steps and values lie on a figure."""
 
-    left, right, top, bottom = 64, 20, 14, 46
+    left, right, top, bottom = 80, 24, 14, 46
 
     def __init__(self, points: Points, figure: Figure, *, width: int, height: int) -> None:
         self.figure, self.width, self.height = figure, width, height
         self.first, self.last = min(step for step, _ in points), max(step for step, _ in points)
         low, high = min(value for _, value in points), max(value for _, value in points)
         if figure.logarithmic:
-            self.ends = math.log(low / 1.05), math.log(high * 1.05)
+            self.ends = math.log(low) - 0.05, math.log(high) + 0.05
         else:
             # Rates and shares mean something beside zero; a curve far from it would be a flat line there.
             low = 0.0 if 0 <= low < 0.7 * high else low
-            room = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+            room = max(0.04 * (high - low) or 0.05 * abs(high), LEAST)
             self.ends = (low if low == 0 else low - room), high + room
 
     def across(self, step: int | float) -> float:
@@ -137,19 +139,20 @@ class _Scale:
         return self.top + (self.height - self.top - self.bottom) * (high - place) / (high - low)
 
     def grid(self) -> str:
-        """Lines and numbers at equal distances."""
+        """Lines and numbers at round values and steps."""
         low, high = self.ends
+        values = log_ticks(math.exp(low), math.exp(high)) if self.figure.logarithmic else ticks(low, high)
         drawn = ""
-        for tick in range(TICKS + 1):
-            place = low + (high - low) * tick / TICKS
-            value = math.exp(place) if self.figure.logarithmic else place
-            step = self.first + (self.last - self.first) * tick / TICKS
-            y, x = self.down(value), self.across(step)
-            anchor = "end" if tick == TICKS else "middle"
+        for value in values:
+            y = self.down(value)
             drawn += (
                 f'<line class=grid x1="{self.left}" x2="{self.width - self.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
                 f'<text x="{self.left - 8}" y="{y + 4:.1f}" text-anchor="end">{_number(value, self.figure)}</text>'
-                f'<text x="{x:.1f}" y="{self.height - self.bottom + 20}" text-anchor="{anchor}">{step:,.0f}</text>'
+            )
+        for step in ticks(float(self.first), float(max(self.first + 1, self.last))):
+            drawn += (
+                f'<text x="{self.across(step):.1f}" y="{self.height - self.bottom + 20}" text-anchor="middle">'
+                f"{step:,.0f}</text>"
             )
         return drawn
 
@@ -163,12 +166,31 @@ class _Scale:
         )
 
 
+def ticks(low: float, high: float) -> list[float]:
+    """Some three to eight round numbers from low to high: multiples of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= 0.6 * rough)
+    first = math.ceil(low / step - 1e-9)
+    return [(first + number) * step for number in range(int(high / step - first + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis: powers of ten, 1, 2 and 5 times them, or plain ones where it is short."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        found = [value for power in powers for factor in factors if low <= (value := factor * 10.0**power) <= high]
+        if len(found) >= 3:
+            return found[:: -(-len(found) // (2 * TICKS))]
+    return ticks(low, high)
+
+
 def _number(value: float, figure: Figure) -> str:
     if figure.share:
-        return f"{value:.1%}"
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size >= LARGE:
+        return f"{100 * value:.3g}%"
+    if value == 0 or SMALL <= abs(value) < LARGE:
+        return f"{value:.3g}"
+    if LARGE <= abs(value) < HUGE:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if size >= SMALL else f"{value:.1e}".replace("e-0", "e-")
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
