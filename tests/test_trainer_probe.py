@@ -23,10 +23,12 @@ from torch.distributed.fsdp import fully_shard
 from tests.test_trainer_corpus import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
+from trainer.data.device_images import prepare
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Place, join_processes
+from trainer.model.vit import features
 from trainer.probe import linear_probe
-from trainer.probe.features import extract
+from trainer.probe.features import Embed, extract
 from trainer.probe.probe import ProbeReport, open_probe, probe
 from vocab.errors import InputError, MismatchError
 
@@ -145,17 +147,28 @@ def test_a_model_that_is_no_number_gives_no_number(tmp_path: Path) -> None:
 # --- several ranks ---
 
 
+class Embedder(nn.Module):
+    """What FSDP2 gathers weights for."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return embed_of(self.model)(images)
+
+
 def _rank(rank: int, world: int, rendezvous: str, train: ClassTars, test: ClassTars, out: Any) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": rendezvous}
     torch.set_num_threads(1)
     with join_processes("cpu") as place:
-        whole, sharded = model_of(), model_of()
-        for block in sharded.get_submodule("blocks").children():
+        sharded = Embedder(model_of())
+        for block in sharded.model.get_submodule("blocks").children():
             fully_shard(block)
         fully_shard(sharded)
-        for model in (whole, sharded):
-            out.put((rank, probe(embed_of(model), train, test, place, size=16, batch=4, bfloat16=False, seed=0)))
+        for embed in (embed_of(model_of()), sharded):
+            out.put((rank, probe(embed, train, test, place, size=16, batch=4, bfloat16=False, seed=0)))
 
 
 def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(tmp_path: Path) -> None:
@@ -215,9 +228,9 @@ def test_the_gradient_is_that_of_autograd(images: int, width: int, count: int, c
 
 
 def test_the_fit_is_the_optimum_whatever_the_scale_of_the_features() -> None:
-    features, classes = blobs(300, 6, 4, seed=1)
-    (model,) = linear_probe.fit(features, classes, count=4, decays=[1e-2])
-    rows = (features - model.mean) / model.deviation
+    values, classes = blobs(300, 6, 4, seed=1)
+    (model,) = linear_probe.fit(values, classes, count=4, decays=[1e-2])
+    rows = (values - model.mean) / model.deviation
     parameters = torch.cat([model.weight, model.bias[None]])
     loss, gradient = linear_probe.objective(parameters, rows, classes, decay=1e-2)
     # Long gradient descent from elsewhere ends at the same loss.
@@ -230,12 +243,12 @@ def test_the_fit_is_the_optimum_whatever_the_scale_of_the_features() -> None:
 
 
 def test_a_feature_that_never_changes_does_no_harm() -> None:
-    features, classes = blobs(200, 4, 3, seed=2)
+    values, classes = blobs(200, 4, 3, seed=2)
     constant = torch.full((200, 1), 1234.5)
-    (with_it,) = linear_probe.fit(torch.cat([features, constant], 1), classes, count=3, decays=[1e-2])
-    (without,) = linear_probe.fit(features, classes, count=3, decays=[1e-2])
-    others = torch.cat([features, constant + 1], 1)
-    torch.testing.assert_close(with_it.logits(others), without.logits(features), atol=1e-3, rtol=1e-3)
+    (with_it,) = linear_probe.fit(torch.cat([values, constant], 1), classes, count=3, decays=[1e-2])
+    (without,) = linear_probe.fit(values, classes, count=3, decays=[1e-2])
+    others = torch.cat([values, constant + 1], 1)
+    torch.testing.assert_close(with_it.logits(others), without.logits(values), atol=1e-3, rtol=1e-3)
 
 
 def test_noise_gets_a_strong_decay_and_clean_data_does_not_lose_to_it() -> None:

@@ -33,6 +33,7 @@ from trainer.records.page import write_page
 from trainer.records.results import write_results
 from trainer.records.run_directory import Found
 from trainer.records.speeds import peaks_of
+from trainer.records.weights_and_biases import check_wandb
 from trainer.speed.work import Work
 from trainer.step.pulse import LAG, Beat, Pulse
 from trainer.step.step import Step
@@ -66,6 +67,8 @@ class Run:
         self.work = Work(config, classes=len(inputs.vocabulary))
         self.journal = Journal(config, place, inputs.train, peaks_of(config, place.device, bfloat16=self.step.bfloat16))
         self.nonce = nonce
+        if config.run.wandb is not None:
+            check_wandb()
         self.class_tars = open_probe(config.data, config.run)
         self.checkpoints: Checkpoints
 

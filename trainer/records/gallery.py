@@ -57,12 +57,6 @@ class Picture:
     predicted: list[Guess]
 
 
-def told(picture: Picture) -> str:
-    """A picture's words: caption, labels, guesses."""
-    guesses = ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in picture.predicted)
-    return f"{picture.key}: {picture.caption} | labelled {', '.join(picture.labelled)} | seen {guesses}"
-
-
 def pictures(
     source: Source,
     result: Evaluation,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,7 +24,7 @@ from trainer.data.feed import check_bad_share
 from trainer.data.source import Source
 from trainer.distributed import Place, gather
 from trainer.optim.schedule import learning_rate
-from trainer.records.gallery import Picture, told
+from trainer.records.gallery import Picture, log_pictures
 from trainer.records.ledger import Ledger
 from trainer.records.log import Log
 from trainer.records.speeds import Peaks, Share, speeds
@@ -186,12 +185,10 @@ class Journal:
         if self._log is not None:
             self._log.write(self.progress.step, values)
 
-    def show(self, pictures: Iterable[Picture]) -> None:
+    def show(self, pictures: Sequence[Picture]) -> None:
         """Log pictures, with what the model sees in them."""
-        for number, picture in enumerate(pictures):
-            if self._log is not None:
-                pixels = b64decode(picture.jpeg)
-                self._log.picture(f"held_out/{number}", pixels, self.progress.step, caption=told(picture))
+        if self._log is not None:
+            log_pictures(self._log, pictures, step=self.progress.step)
 
     def _share(self) -> list[Share]:
         window = self._window

@@ -36,7 +36,7 @@ class Card:
 
     words: tuple[str, ...]
     """words of the device's name, all of which it has"""
-    tflops: float
+    tflops: int | float
     """dense matrix products, bfloat16, TFLOP/s"""
     gigabytes: int
     """memory, 10^9 bytes"""
