@@ -217,7 +217,7 @@ class Run:
         self.journal.note(number, batch, operations=self._operations(batch))
         self.position = batch.position
 
-    def _operations(self, batch: Batch) -> float:
+    def _operations(self, batch: Batch) -> int:
         """Floating-point operations that this rank's step needs."""
         config = self.config
         share = patch_share(self.progress.step - 1, config.model, steps=config.optim.steps)

@@ -69,7 +69,7 @@ class _Window:
     """What happened on this rank since the last line."""
 
     images: int = 0
-    operations: float = 0.0
+    operations: int = 0
     waited: float = 0.0
     ready: int = 0
     steps: int = 0
@@ -122,7 +122,7 @@ class Journal:
         """Forget the time since the last line: it went into something else than training."""
         self._window.started = time.perf_counter()
 
-    def note(self, step: int, batch: Batch, *, operations: float) -> None:
+    def note(self, step: int, batch: Batch, *, operations: int) -> None:
         """One step was taken, of so many floating-point operations on this rank."""
         window = self._window
         window.steps += 1

@@ -39,7 +39,7 @@ class Share:
     """One rank's numbers of a window, as the others get them."""
 
     images: int
-    operations: float
+    operations: int
     """floating-point operations of its steps"""
     waited: float
     ready: float
