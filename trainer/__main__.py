@@ -1,4 +1,6 @@
-"""`python -m trainer pretrain RECIPE [--field value ...]`, `python -m trainer feed [--field value ...]`"""
+"""`python -m trainer pretrain RECIPE [--field value ...]`, `python -m trainer feed [--field value ...]`,
+`python -m trainer plan RECIPE [--field value ...]`
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import sys
 
 import tyro
 
-from trainer.config import DataConfig, FeedConfig, PretrainConfig
+from trainer.config import DataConfig, FeedConfig, PlanConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from vocab.errors import run_cli
@@ -18,6 +20,8 @@ USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
               python -m trainer pretrain RECIPE --help their fields
   feed        the data path alone: images/s, what limits it, how many cores a GPU's rate would need;
               python -m trainer feed --help lists its fields
+  plan        what a recipe will cost: memory of a GPU, work, hours; needs neither data nor GPU;
+              python -m trainer plan RECIPE --help lists its fields
 
 The same command runs on several processes: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
 """
@@ -50,6 +54,11 @@ def main() -> None:
             from trainer.feeding import feed
 
             sys.stdout.write("\n".join(feed(options)) + "\n")
+        case ["plan", *arguments]:
+            planned = read_plan(arguments)
+            from trainer.speed.plan import plan
+
+            sys.stdout.write("\n".join(plan(planned)) + "\n")
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:
@@ -68,6 +77,20 @@ def read_config(arguments: list[str]) -> PretrainConfig:
     config: PretrainConfig = tyro.extras.overridable_config_cli(
         {name: ((recipe.__doc__ or "").partition("\n")[0], recipe.CONFIG) for name, recipe in RECIPES.items()},
         prog="python -m trainer pretrain",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return config
+
+
+def read_plan(arguments: list[str]) -> PlanConfig:
+    """A recipe and how it is to be run, with the fields that the command line overrides."""
+    config: PlanConfig = tyro.extras.overridable_config_cli(
+        {
+            name: ((recipe.__doc__ or "").partition("\n")[0], PlanConfig(pretrain=recipe.CONFIG))
+            for name, recipe in RECIPES.items()
+        },
+        prog="python -m trainer plan",
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
     )
