@@ -283,6 +283,28 @@ class ImportConfig:
     """side of the images that the position embeddings are written for, pixels; 224 leaves them as they were released"""
 
 
+@dataclass(frozen=True)
+class PlanConfig:
+    """Say what a run will cost, in memory, work and hours, before it is launched. Needs no data."""
+
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    """the run"""
+    gpu: str = "H100"
+    """kind of GPU: "H200", "A100 40GB", or as torch.cuda.get_device_name calls it; `peak-tflops` and `gpu-memory` say
+    what is not in our table"""
+    gpus: int = 8
+    """how many, one process each"""
+    gpu_memory: float | None = None
+    """memory of a GPU, GB (10^9 bytes); unset: as the table has it"""
+    mfu: float = 0.4
+    """share of the GPU's stated peak that the model's work is expected to reach; what activation checkpointing computes
+    again is not of it"""
+    classes: int | None = None
+    """classes; unset: those of `vocabulary`, or without one 24,320, CatLIP's"""
+    price: float | None = None
+    """of a GPU for an hour, in any currency"""
+
+
 # A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.
 # `steps` bends the cosine from here on, which is what whoever changes it wants.
 CHANGEABLE = (

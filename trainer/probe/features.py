@@ -1,6 +1,7 @@
 """Features: what a frozen model's classifier reads, for every image of some tars, each rank having done its share.
 
-In: what computes the features, and `ClassTars`. Out: `Features` on the main rank, in the order of the images, whatever the number of ranks.
+In: what computes the features, and `ClassTars`. Out: `Features` on the main rank, in the order of the images, whatever
+the number of ranks.
 
     rank r of W has images r, r + W, r + 2 W, ...; all take equally many batches, for the ranks of a sharded model
     compute each of them together

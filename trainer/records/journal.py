@@ -176,8 +176,8 @@ class Journal:
             policy = self.config.optim.on_spike
             write_spike(self.config.run.out, self.source, beat, parts, policy=policy)
             sys.stderr.write(
-                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, a gradient norm of {beat.norm:.4g}; its samples "
-                f"are in spikes.jsonl; policy: {policy}\n"
+                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, a gradient norm of {beat.norm:.4g}; policy "
+                f"{policy}; its samples are in spikes.jsonl\n"
             )
 
     def event(self, values: Mapping[str, float | int | None]) -> None:
