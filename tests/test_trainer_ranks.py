@@ -66,25 +66,6 @@ def test_the_same_global_batch_gives_the_same_curve(
     assert other["evaluation"]["macro"] == pytest.approx(one["evaluation"]["macro"], rel=1e-3)
 
 
-def test_a_sharded_run_is_continued_by_one_process_and_by_three(corpus: Corpus, tmp_path: Path) -> None:
-    options: dict[str, Any] = {**RANDOM, "batch_size": 12, "checkpoint_every": 4, "keep_checkpoints": 9}
-    assert pretrain(corpus.config(tmp_path / "whole", steps=12, **options)) == 0
-    # `steps` stands at 12 throughout, for the learning rate to be the same; a signal ends each part.
-    place = corpus.config(tmp_path / "run", steps=12, parallel="fsdp", **options)
-    stopped_by(torchrun(place, 2), tmp_path / "run" / "checkpoints" / "step-00000004", 1)
-    assert pretrain(place) == 0
-    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
-
-
-def stopped_by(words: list[str], path: Path, code: int) -> None:
-    """Start, send SIGTERM to the group when `path` is there, and expect a status that says so."""
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        wait_for(path, process)
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
-    assert process.returncode != 0
-
-
 @pytest.mark.parametrize("whom", ["one rank", "everybody"])
 def test_sigterm_stops_all_ranks_at_the_same_step(corpus: Corpus, tmp_path: Path, whom: str) -> None:
     config = corpus.config(tmp_path / "run", steps=4000, checkpoint_every=4000, log_every=1000, workers=1)
@@ -100,7 +81,7 @@ def test_sigterm_stops_all_ranks_at_the_same_step(corpus: Corpus, tmp_path: Path
     assert said.count("the same command continues from here") == 1
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     state = json.loads((checkpoint / "state.json").read_text())
-    assert state["data"]["step"] == state["step"]
+    assert state["state"]["data"]["step"] == state["step"]
 
 
 def rank_of(torchrun: int) -> int:
@@ -115,19 +96,6 @@ def rank_of(torchrun: int) -> int:
             if parent == torchrun and b"trainer" in words:
                 return int(entry.name)
     raise AssertionError("no rank is running")
-
-
-def test_a_killed_rank_is_started_again_by_torchrun(corpus: Corpus, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 60, "checkpoint_every": 10, "drop_path": 0.0}
-    config = corpus.config(tmp_path / "run", **options)
-    words = torchrun(config, 2, "--max-restarts", "1")
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        wait_for(tmp_path / "run" / "checkpoints" / "step-00000010", process)
-        os.kill(rank_of(process.pid), signal.SIGKILL)
-        said = process.communicate(timeout=180)[1]
-    assert process.returncode == 0, said
-    assert pretrain(corpus.config(tmp_path / "alone", **options)) == 0
-    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-2)
 
 
 def test_a_spike_on_several_ranks_names_the_samples_of_all(corpus: Corpus, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ class OptimConfig:
     """at a loss that is no number, or a spike: stop with the batch's keys; do not take the step; or go back to the last
     checkpoint and on with the batches that come after"""
     spike_factor: float = 2.0
-    """a loss above this multiple of its running mean is a spike"""
+    """a loss above this multiple of its running mean is a spike, if it is far above what the loss is used to as well"""
 
 
 @dataclass(frozen=True)

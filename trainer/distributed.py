@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,8 @@ import torch.distributed as dist
 from vocab.errors import CatlipError, MissingRequirementError
 
 T = TypeVar("T")
+# As `vocab.errors.run_cli` ends.
+STATUS_OF_ERRORS = 2
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,15 @@ def on_main(work: Callable[[], T], place: Place) -> T:
             outcome = [error]
     dist.broadcast_object_list(outcome)
     if isinstance(outcome[0], CatlipError):
-        raise outcome[0]
+        raise_alike(outcome[0], place)
     return cast(T, outcome[0])
+
+
+def raise_alike(error: CatlipError, place: Place) -> NoReturn:
+    """End all ranks with an error that all of them have: one says it, the others end with the status of an error."""
+    if place.main:
+        raise error
+    raise SystemExit(STATUS_OF_ERRORS) from error
 
 
 def barrier(place: Place) -> None:

@@ -21,7 +21,7 @@ from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
 from trainer.data.state import to_state
-from trainer.distributed import Place, barrier, gather, on_main
+from trainer.distributed import Place, barrier, gather, on_main, raise_alike
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
 from trainer.loss.losses import probabilities
@@ -246,19 +246,19 @@ class Run:
     def _judge(self, beat: Beat) -> Verdict:
         """What a bad step means for the run. Raises InputError if it ends it."""
         self.journal.spike(beat)
-        match self.config.optim.on_spike:
-            case "skip":
-                return "go"
-            case "rollback":
-                return "back"
-            case "stop":
-                raise InputError(
-                    f"step {beat.step}",
-                    found=f"a loss of {beat.loss:.4g} and a gradient norm of {beat.norm:.4g}",
-                    wanted=f"numbers, and a loss below {self.config.optim.spike_factor:g} times its running mean",
-                    remedy="Its samples are in spikes.jsonl. The same command goes on from the last checkpoint, with "
-                    "--on-spike skip or rollback past such steps; or lower --peak-lr in a new run.",
-                )
+        policy = self.config.optim.on_spike
+        if policy == "stop":
+            raise_alike(self._spike_error(beat), self.place)
+        return "back" if policy == "rollback" else "go"
+
+    def _spike_error(self, beat: Beat) -> InputError:
+        return InputError(
+            f"step {beat.step}",
+            found=f"a loss of {beat.loss:.4g} and a gradient norm of {beat.norm:.4g}",
+            wanted=f"numbers, and a loss below {self.config.optim.spike_factor:g} times its running mean",
+            remedy="Its samples are in spikes.jsonl. The same command goes on from the last checkpoint, with "
+            "--on-spike skip or rollback past such steps; or lower --peak-lr in a new run.",
+        )
 
     def _roll_back(self) -> None:
         """Go back to the last checkpoint, and on from there with the batches that come after the bad one."""
