@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.test_trainer_corpus import COLOURS, Corpus, command, losses, make_corpus, picture, same_weights
-from trainer.checkpoints import checkpoint
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
-from trainer.pretrain import Run, pretrain
+from trainer.pretrain import pretrain
 from trainer.records.log import read_log
+from trainer.step.step import Step
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.vocabulary import Vocabulary
 
@@ -45,7 +45,7 @@ def test_a_finished_run_explains_itself(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == set(
         "config.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints "
-        "model.safetensors results.json page.html".split()
+        "model.safetensors results.json page.html environment.json README.md".split()
     )
     results = json.loads((finished / "results.json").read_text())
     assert (results["steps"], results["images_seen"], results["classes"]) == (6, 48, 3)
@@ -93,15 +93,15 @@ def test_a_run_that_breaks_off_and_resumes_is_the_undisturbed_one_to_the_bit(
     class PowerCutError(Exception):
         pass
 
-    def cut(self: Run, batch: Batch) -> None:
-        if self.progress.step == 4:
+    def cut(self: Step, batch: Batch, **given: Any) -> torch.Tensor:
+        if given["number"] == 4:
             raise PowerCutError
-        whole(self, batch)
+        return whole(self, batch, **given)
 
-    whole = Run.take_step
+    whole = Step.take
     config = corpus.config(tmp_path / "run", workers=workers)
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "take_step", cut)
+        patch.setattr(Step, "take", cut)
         with pytest.raises(PowerCutError):
             pretrain(config)
     assert len(losses(tmp_path / "run")) == 3  # one of them after the checkpoint: to be taken again
@@ -209,14 +209,14 @@ def test_resolutions_change_from_step_to_step(
 ) -> None:
     seen: list[tuple[int, int]] = []
     config = corpus.config(tmp_path / "run", workers=workers, **options)
-    whole = Run.take_step
+    whole = Step.take
 
-    def noting(self: Run, batch: Batch) -> None:
+    def noting(self: Step, batch: Batch, **given: Any) -> torch.Tensor:
         seen.append((batch.images.shape[1], len(batch)))
-        whole(self, batch)
+        return whole(self, batch, **given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "take_step", noting)
+        patch.setattr(Step, "take", noting)
         assert pretrain(config) == 0
     if images is not None:
         assert [size for size, _ in seen] == [8, 8, 8, 16, 16, 16]
@@ -236,14 +236,15 @@ def test_accumulated_parts_equal_the_whole_batch(corpus: Corpus, tmp_path: Path)
 def test_sigterm_leaves_a_checkpoint_to_go_on_from(
     corpus: Corpus, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def announced(self: Run, batch: Batch) -> None:
-        whole(self, batch)
-        if self.progress.step == 3:
+    def announced(self: Step, batch: Batch, **given: Any) -> torch.Tensor:
+        numbers = whole(self, batch, **given)
+        if given["number"] == 1:
             os.kill(os.getpid(), signal.SIGTERM)
+        return numbers
 
-    whole = Run.take_step
+    whole = Step.take
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "take_step", announced)
+        patch.setattr(Step, "take", announced)
         assert pretrain(corpus.config(tmp_path / "run")) == 143
     assert "stopped at step 3; the same command continues" in capsys.readouterr().err
     assert not (tmp_path / "run" / "results.json").exists()
@@ -285,19 +286,6 @@ def test_bad_samples_of_a_run_are_written_down(tmp_path: Path) -> None:
     lines = (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"shard": "00000", "key": "bad", "reason": "not_an_image"}]
     assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 1
-
-
-def test_a_loss_that_is_no_number_names_its_step(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exploding(self: Run, batch: Batch) -> torch.Tensor:
-        return whole(self, batch) * (float("inf") if self.progress.step == 3 else 1.0)
-
-    whole = Run.loss_of
-    monkeypatch.setattr(Run, "loss_of", exploding)
-    with pytest.raises(InputError, match=r"step 3: found a loss of inf; wanted a number\. Lower --peak-lr"):
-        pretrain(corpus.config(tmp_path / "run", log_every=6, checkpoint_every=6))
-    assert checkpoint.newest(tmp_path / "run") == (None, [])
 
 
 def refused(error: type[CatlipError], message: str, config: PretrainConfig) -> None:

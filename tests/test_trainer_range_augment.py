@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.config import OptimConfig
 from trainer.model.range_augment import DRAWS, RangeAugment, errors, gaussian, psnr, psnr_loss, target_error
-from trainer.optim.optimiser import optimiser_of
 
 # Coins that leave an image alone, and coins that apply everything.
 NONE, ALL = [0.5, 0.9, 0.7], [0.0, 0.2, 0.49]
@@ -282,12 +280,6 @@ def test_the_loss_alone_brings_similarity_near_its_target(
     # images, not errors.
     assert abs(similarities[0] - target) > 6
     assert sum(similarities[-50:]) / 50 == pytest.approx(target, abs=3.5)
-
-
-def test_the_trainer_s_optimiser_does_not_decay_the_ranges() -> None:
-    decayed, free = optimiser_of(RangeAugment(), OptimConfig()).param_groups
-    assert decayed["params"] == []
-    assert len(free["params"]) == 2
 
 
 def test_its_state_is_its_two_tensors() -> None:
