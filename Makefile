@@ -55,7 +55,7 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --upgrade pip
 	@echo "Installing; torch brings several GB of GPU libraries, which takes some minutes."
-	$(RUN) -m pip install --quiet --editable '.[pipeline,trainer,remote,fit,spacy,nltk,peers,dev]'
+	$(RUN) -m pip install --quiet --editable '.[pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev]'
 	@touch $@
 
 sample: setup

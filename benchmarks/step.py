@@ -1,18 +1,18 @@
 """Speed of a training step: from synthetic images, and from tars by the real data path.
 
-    python benchmarks/step.py [--quick] [--device cuda] [--batch 1024] [--steps 30] [--rounds 3] [--workers 14] [--data DIR]
+    python benchmarks/step.py [--quick] [--device cuda] [--batch 1024] [--steps 30] [--rounds 3] [--data DIR]
 
-In: nothing but a device; for `fed_ratio` images/ of the folder with real data (CATLIP_DATA). Out: what each round reached;
-last, one JSON object.
+In: nothing but a device; for `fed_ratio` images/ of the folder with real data (CATLIP_DATA). Out: what each round
+reached; last, one JSON object.
 
     images_per_second   of whole steps (forward, backward, clipping, AdamW, moving average), bytes on the device, 24,320
                         classes, three of them an image; the median of the rounds
-    mfu                 operations that the model needs in that time, over a large matrix product's rate in the same round
+    mfu                 operations that the model needs in that time, over a large matrix product's in the same round
     fed_ratio           the same steps fed from tars of 256-pixel JPEGs, over the synthetic ones; rounds by turns
     head_memory_ratio   `head_memory.py`: a plain classifier's peak memory over ours
 
-The figures that count are those of ViT-B/16 at 224 pixels in bfloat16 on a GPU with 16 cores. On a CPU the same steps run in
-float32 with a small batch, to see that everything works, and for the ratios.
+The figures that count are those of ViT-B/16 at 224 pixels in bfloat16 on a GPU with 16 cores. A CPU runs the same steps
+in float32 with a small batch, to see that everything works, and for the ratios.
 """
 
 from __future__ import annotations
@@ -160,7 +160,9 @@ def measure_steps(options: StepSpeed, place: Place) -> dict[str, Any]:
     }
 
 
-def run_steps(step: Step, batches: Iterable[Batch], numbers: Iterator[int], count: int | None, *, first: int = 0) -> float:
+def run_steps(
+    step: Step, batches: Iterable[Batch], numbers: Iterator[int], count: int | None, *, first: int = 0
+) -> float:
     """Images a second over `count` steps after the `first` ones."""
     assert count is not None
     pulse, images, began = Pulse(step.place.device), 0, 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.head_memory import RESULTS, HeadMemory, measure_one
 from trainer.config import LossConfig
 from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import Loss, binary_cross_entropy, loss_of
@@ -289,6 +291,14 @@ def test_it_trains_under_distributed_data_parallel(tmp_path: Path) -> None:
     finally:
         dist.destroy_process_group()
     torch.testing.assert_close([parameter.grad for parameter in parameters], [2 * gradient for gradient in expected])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no Linux: the resident memory is read there")
+def test_both_versions_of_the_memory_benchmark_compute_the_same() -> None:
+    options = HeadMemory(images=16, classes=800, width=4, chunk=5, device="cpu", timed=False)
+    dense, ours = (measure_one(replace(options, version=version)) for version in ("dense", "ours"))
+    assert [ours[name] for name in RESULTS] == pytest.approx([dense[name] for name in RESULTS], rel=1e-5)
+    assert dense.keys() == ours.keys() == {"peak", *RESULTS}
 
 
 def test_an_impossible_chunk_and_targets_of_other_images_are_refused() -> None:

@@ -49,7 +49,7 @@ def test_a_restored_guard_judges_as_the_one_that_was_saved() -> None:
         judge(first, 10.0 / (number + 1))
     second.restore(first.state())
     assert second.state() == first.state()
-    assert [judge(guard, 5.0) for guard in (first, second)] == [1.0, 1.0]
+    assert [judge(guard, 50.0) for guard in (first, second)] == [1.0, 1.0]
 
 
 def test_an_infinite_factor_looks_for_numbers_alone() -> None:

@@ -96,7 +96,7 @@ CONFIGS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     data=st.data(),
     config=CONFIGS,

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.test_trainer_corpus import CAT, DOG
+from tests.test_trainer_corpus import CAT, DOG, make_corpus
 from trainer.evaluation import Evaluation
 from trainer.metrics import report
-from trainer.records.gallery import Guess, Picture
-from trainer.records.page import loss_curve, page
+from trainer.records.curves import LOSS, PACE, SCORES, _number, draw, log_ticks, thinned, ticks
+from trainer.records.gallery import Guess, Picture, log_pictures, pictures
+from trainer.records.log import Log
+from trainer.records.page import _percent, page
 from vocab.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(np.array([DOG, CAT], np.int32), np.array([1200, 34]), rows=5000, min_count=30)
@@ -35,11 +44,18 @@ def evaluation() -> Evaluation:
     return Evaluation(numbers, precision, [(0, 0), (0, 1), (0, 2)], logits, offsets, positives, {}, [])
 
 
-def html(caption: str = "a dog", key: str = "00000/000000001") -> str:
+LINES: list[dict[str, Any]] = [{"step": step, "loss": 9.0 / step} for step in range(1, 9)]
+
+
+def html(
+    caption: str = "a dog",
+    key: str = "00000/000000001",
+    lines: list[dict[str, Any]] = LINES,
+    total_steps: int = 500,
+) -> str:
     shown = [
         Picture(key, "AAAA", caption, ["dog.n.01"], [Guess("dog.n.01", 0.88, True), Guess("cat.n.01", 0.27, False)])
     ]
-    lines = [{"step": step, "loss": 9.0 / step} for step in range(1, 9)]
     return page(
         title="sample",
         lines=lines,
@@ -48,6 +64,7 @@ def html(caption: str = "a dog", key: str = "00000/000000001") -> str:
         results=RESULTS,
         shown=shown,
         model="vit_tiny_patch16_224",
+        total_steps=total_steps,
     )
 
 
@@ -75,8 +92,41 @@ def test_the_page_shows_the_numbers_the_guesses_and_the_vocabulary() -> None:
     assert "2 synsets seen in at least 30 of 5,000 captions" in text
 
 
+def test_a_page_of_a_run_that_goes_on_says_how_far_it_is() -> None:
+    assert "As of step 500 of 2,000 (25%)" in html(total_steps=2000)
+    assert "results.json" not in html(total_steps=2000)
+    assert "As of step" not in html()
+    assert "results.json" in html()
+
+
+def test_figures_are_drawn_of_what_the_log_has() -> None:
+    def titles(lines: list[dict[str, Any]]) -> list[str]:
+        return re.findall(r"<figcaption><b>([^<]+)</b>", html(lines=lines))
+
+    assert titles(LINES) == ["Loss"]
+    speed = [{"step": step, "images_per_second": 3.0, "mfu": 0.3 + step / 100} for step in (1, 2)]
+    assert titles(LINES + speed) == ["Loss", "Speed", "Use of the device"]
+    scores = [{"step": step, "eval_macro": step / 10, "eval_tail": None} for step in (4, 8)]
+    probe = [{"step": step, "probe_top1": step / 10, "probe_top5": None} for step in (4, 8)]
+    assert titles([*LINES, *scores, *probe]) == ["Loss", "Held-out images", "Linear probe"]
+    # One evaluation is no curve, and is on the page already.
+    assert titles([*LINES, scores[0]]) == ["Loss"]
+
+
+def test_the_newest_probe_stands_beside_the_scores() -> None:
+    lines = [*LINES, {"step": 4, "probe_top1": 0.2}, {"step": 8, "probe_top1": 0.375, "probe_top5": 0.5}]
+    assert "<b class=number>37.5%</b><span>linear probe&#x27;s accuracy; among its first five 50.0%" in html(
+        lines=lines
+    )
+    assert "linear probe" not in html()
+
+
+def svg_of(points: list[tuple[int, float | None]]) -> str:
+    return draw(LOSS, [{"step": step, "loss": loss} for step, loss in points]) or ""
+
+
 def test_the_curve_falls_as_the_loss_does_and_its_axes_are_named() -> None:
-    svg = loss_curve([(1, 10.0), (50, 5.0), (100, 2.5)])
+    svg = svg_of([(1, 10.0), (50, 5.0), (100, 2.5)])
     points = re.search(r'points="([^"]+)"', svg)
     assert points is not None
     places = [tuple(map(float, pair.split(","))) for pair in points[1].split()]
@@ -87,4 +137,65 @@ def test_the_curve_falls_as_the_loss_does_and_its_axes_are_named() -> None:
 
 
 def test_a_run_too_short_for_a_curve_says_so() -> None:
-    assert "no curve" in loss_curve([(1, 3.0)])
+    assert svg_of([(1, 3.0)]) == ""
+    assert "no curve" in html(lines=[{"step": 1, "loss": 3.0}])
+
+
+def test_what_no_axis_has_a_place_for_is_left_out() -> None:
+    svg = svg_of([(1, 10.0), (2, None), (3, math.nan), (4, math.inf), (5, 0.0), (6, -1.0), (7, 5.0)])
+    points = re.search(r'points="([^"]+)"', svg)
+    assert points is not None
+    assert len(points[1].split()) == 2
+    assert "nan" not in svg
+    assert "inf" not in svg
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(-1e30, 1e30)), min_size=2, max_size=20))
+def test_any_numbers_lie_on_the_figure(values: list[tuple[int, float]]) -> None:
+    for figure in (*SCORES, *PACE):
+        name = next(iter(figure.series.values()))
+        svg = draw(figure, [{"step": step, name: value} for step, value in sorted(values)]) or ""
+        for pair in re.findall(r"[\d.e+-]+,[\d.e+-]+", "".join(re.findall(r'points="([^"]+)"', svg))):
+            x, y = map(float, pair.split(","))
+            assert 0 <= x <= 960
+            assert 0 <= y <= 300
+
+
+def test_axes_have_round_numbers() -> None:
+    assert ticks(0.0, 0.39) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert ticks(50.0, 11_950.0) == [2000.0, 4000.0, 6000.0, 8000.0, 10_000.0]
+    assert ticks(3300.0, 4610.0) == [3400.0, 3600.0, 3800.0, 4000.0, 4200.0, 4400.0, 4600.0]
+    assert log_ticks(6.18, 18.9) == [8.0, 10.0, 12.0, 14.0, 16.0, 18.0]
+    assert log_ticks(0.347, 3.12) == [0.5, 1.0, 2.0]
+    assert log_ticks(0.002, 300.0) == pytest.approx([0.01, 0.1, 1.0, 10.0, 100.0])
+    assert [_number(value, LOSS) for value in (0.0, 0.5, 12.34, 4610.0, 64_000.0, 7.5e-4, 1e-3, 3e9, -2.0)] == [
+        *("0", "0.5", "12.3", "4,610", "64,000", "7.5e-4", "1e-3", "3e9", "-2"),
+    ]
+
+
+def test_a_long_log_is_thinned_and_keeps_its_spikes() -> None:
+    points = [(step, 1.0 + step % 7 / 10) for step in range(20_000)]
+    points[12_345] = (12_345, 99.0)
+    thin = thinned(points)
+    assert len(thin) <= 960
+    assert (12_345, 99.0) in thin
+    assert [step for step, _ in thin] == sorted(step for step, _ in thin)
+    assert thinned(points[:500]) == points[:500]
+
+
+def test_a_softmax_s_small_probabilities_can_be_told_apart() -> None:
+    assert [_percent(share) for share in (0.88, 0.031, 0.0004)] == ["88%", "3.1%", "&lt;0.1%"]
+
+
+def test_pictures_carry_the_probabilities_of_the_run_s_loss(tmp_path: Path) -> None:
+    source = make_corpus(tmp_path, tars=1, samples=3).source(train=False)
+    logits = torch.tensor([[2.0, 2.0, -9.0]]).repeat(3, 1)
+    result = replace(evaluation(), logits=logits, class_precision=torch.zeros(3).double())
+    (first, _) = pictures(source, result, count=2, predictions=2)
+    assert [round(guess.probability, 2) for guess in first.predicted] == [0.88, 0.88]
+    (first, _) = pictures(source, result, count=2, predictions=2, probabilities=lambda row: row.softmax(-1))
+    assert [round(guess.probability, 2) for guess in first.predicted] == [0.5, 0.5]
+    with Log(tmp_path, start=0, steps=3) as log:
+        log_pictures(log, [first], step=2)
+    assert list((tmp_path / "tensorboard").iterdir())

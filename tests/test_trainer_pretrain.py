@@ -361,7 +361,9 @@ def test_a_vocabulary_of_another_corpus_is_refused_unless_allowed(corpus: Corpus
     other = make_corpus(tmp_path / "other", samples=7)
     config = corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary))
     refused(MismatchError, "vocabulary: found one counted from other labels", config)
-    assert pretrain(corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary), allow_foreign_vocabulary=True)) == 0
+    assert (
+        pretrain(corpus.config(tmp_path / "run", vocabulary=str(other.vocabulary), allow_foreign_vocabulary=True)) == 0
+    )
 
 
 def test_labels_of_other_images_are_refused(corpus: Corpus, tmp_path: Path) -> None:

@@ -40,9 +40,10 @@ def test_what_is_sent_later_does_not_change_what_waits() -> None:
 
 def test_a_host_that_does_not_listen_is_found_out() -> None:
     pulse = Pulse(torch.device("cpu"))
+    for step in range(1, LAG + 2):
+        pulse.send(step, numbers(step))
     with pytest.raises(AssertionError, match="listen between two steps"):
-        for step in range(1, LAG + 3):
-            pulse.send(step, numbers(step))
+        pulse.send(LAG + 2, numbers(LAG + 2))
 
 
 def test_a_rollback_forgets_what_waits() -> None:

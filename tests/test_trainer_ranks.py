@@ -52,7 +52,9 @@ def alone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("processes", "options"), [(2, {}), (4, {}), (2, {"parallel": "fsdp"}), (2, {"accumulate": 2})])
+@pytest.mark.parametrize(
+    ("processes", "options"), [(2, {}), (4, {}), (2, {"parallel": "fsdp"}), (2, {"accumulate": 2})]
+)
 def test_the_same_global_batch_gives_the_same_curve(
     corpus: Corpus, alone: Path, tmp_path: Path, processes: int, options: dict[str, Any]
 ) -> None:

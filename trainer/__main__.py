@@ -1,15 +1,16 @@
-"""`python -m trainer pretrain RECIPE [--field value ...]`, `python -m trainer feed [--field value ...]`"""
+"""The verbs: `python -m trainer pretrain RECIPE`, `plan RECIPE`, `feed`, `export RUN`, `import WEIGHTS`."""
 
 from __future__ import annotations
 
-import signal
 import sys
+from pathlib import Path
 
 import tyro
 
-from trainer.config import DataConfig, FeedConfig, PretrainConfig
+from trainer.config import DataConfig, ExportConfig, FeedConfig, ImportConfig, PlanConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
+from trainer.recipes.files import read_recipe
 from vocab.errors import run_cli
 
 USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
@@ -18,6 +19,11 @@ USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
               python -m trainer pretrain RECIPE --help their fields
   feed        the data path alone: images/s, what limits it, how many cores a GPU's rate would need;
               python -m trainer feed --help lists its fields
+  plan        what a recipe will cost: memory of a GPU, work, hours; needs neither data nor GPU;
+              python -m trainer plan RECIPE --help lists its fields
+  export      a run's weights for others: a folder for timm, the Hub and ONNX; python -m trainer export RUN --out FOLDER
+  import      Apple's released CatLIP weights and vocabulary to such a folder;
+              python -m trainer import WEIGHTS.pt --vocabulary VOCABULARY.pkl --out FOLDER
 
 The same command runs on several processes: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
 """
@@ -40,8 +46,8 @@ def main() -> None:
             # Imported here: --help should not wait for torch.
             from trainer.pretrain import pretrain
 
-            if not pretrain(config):
-                sys.exit(128 + signal.SIGTERM)
+            if status := pretrain(config):
+                sys.exit(status)
         case ["feed", *arguments]:
             options = tyro.cli(
                 FeedConfig, prog="python -m trainer feed", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
@@ -50,6 +56,21 @@ def main() -> None:
             from trainer.feeding import feed
 
             sys.stdout.write("\n".join(feed(options)) + "\n")
+        case ["plan", *arguments]:
+            planned = read_plan(arguments)
+            from trainer.speed.plan import plan
+
+            sys.stdout.write("\n".join(plan(planned)) + "\n")
+        case ["export", *arguments]:
+            wanted = tyro.cli(ExportConfig, prog="python -m trainer export", args=arguments)
+            from trainer.weights.export import export
+
+            sys.stdout.write(export(wanted) + "\n")
+        case ["import", *arguments]:
+            released = tyro.cli(ImportConfig, prog="python -m trainer import", args=arguments)
+            from trainer.weights.released import import_released
+
+            sys.stdout.write(import_released(released) + "\n")
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:
@@ -66,12 +87,25 @@ def start_loaders(data: DataConfig) -> None:
 def read_config(arguments: list[str]) -> PretrainConfig:
     """A recipe with the fields that the command line overrides."""
     config: PretrainConfig = tyro.extras.overridable_config_cli(
-        {name: ((recipe.__doc__ or "").partition("\n")[0], recipe.CONFIG) for name, recipe in RECIPES.items()},
-        prog="python -m trainer pretrain",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
+        recipes(arguments), prog="python -m trainer pretrain", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
     )
     return config
+
+
+def read_plan(arguments: list[str]) -> PlanConfig:
+    """A recipe and how it is to be run, with the fields that the command line overrides."""
+    planned = {name: (about, PlanConfig(pretrain=config)) for name, (about, config) in recipes(arguments).items()}
+    config: PlanConfig = tyro.extras.overridable_config_cli(
+        planned, prog="python -m trainer plan", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    return config
+
+
+def recipes(arguments: list[str]) -> dict[str, tuple[str, PretrainConfig]]:
+    """What each recipe is and says, by name; of ours, or of the .py file that the command line names."""
+    if arguments and arguments[0].endswith(".py"):
+        return {arguments[0]: read_recipe(Path(arguments[0]))}
+    return {name: ((recipe.__doc__ or "").partition("\n")[0], recipe.CONFIG) for name, recipe in RECIPES.items()}
 
 
 if __name__ == "__main__":

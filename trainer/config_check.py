@@ -88,9 +88,7 @@ def check_training(config: PretrainConfig) -> None:
         _require(0 <= number < 1, name, f"{number}", "0 or more, and less than 1", f"Change --{name}.")
     for name, rate in (("peak-lr", optim.peak_lr), ("start-lr", optim.start_lr), ("final-lr", optim.final_lr)):
         _require(math.isfinite(rate), name, f"{rate}", "a number", f"Change --{name}.")
-    _require(
-        0.25 <= model.patch_keep <= 1, "patch-keep", f"{model.patch_keep}", "0.25 to 1", "Change --patch-keep."
-    )
+    _require(0.25 <= model.patch_keep <= 1, "patch-keep", f"{model.patch_keep}", "0.25 to 1", "Change --patch-keep.")
     _require(
         optim.warmup_steps < optim.steps,
         "warmup-steps",

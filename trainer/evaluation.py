@@ -1,6 +1,6 @@
 """Evaluation: scores of the held-out images, and what they are worth.
 
-In: an objective, whose weights are scored, and a source of held-out tars. Out: `Evaluation` on the main rank, in the order of tars and samples,
+In: an objective and a source of held-out tars. Out: `Evaluation` on the main rank, in the order of tars and samples,
 however many ranks and workers took part.
 """
 

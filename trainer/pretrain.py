@@ -11,7 +11,6 @@ import sys
 
 import torch
 
-from trainer.checkpoints.checkpoint import Checkpoint
 from trainer.config import PretrainConfig
 from trainer.config_check import check
 from trainer.data.feed import Feed
@@ -21,6 +20,7 @@ from trainer.distributed import Place, join_processes, on_main
 from trainer.inputs import Inputs, open_inputs
 from trainer.model.vit import patch_of
 from trainer.records import run_directory
+from trainer.records.run_directory import Found
 from trainer.run import Run
 from trainer.step.training import Training, build_training
 
@@ -37,7 +37,7 @@ def pretrain(config: PretrainConfig) -> int:
         inputs = open_inputs(config.data, seed=config.run.seed, thorough=place.main)
         found = on_main(lambda: run_directory.examine(config, inputs.vocabulary), place)
         training = build_training(config, inputs.vocabulary, place)
-        feed = open_feed(config, inputs, training, place, found.checkpoint)
+        feed = open_feed(config, inputs, training, place, found)
         run = Run(config, place, inputs, training, feed, nonce=on_main(lambda: secrets.token_hex(4), place))
         with run.open(found):
             status = run.train()
@@ -57,9 +57,7 @@ def set_up_torch(config: PretrainConfig, place: Place) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def open_feed(
-    config: PretrainConfig, inputs: Inputs, training: Training, place: Place, found: Checkpoint | None
-) -> Feed:
+def open_feed(config: PretrainConfig, inputs: Inputs, training: Training, place: Place, found: Found) -> Feed:
     """This rank's batches, from where the run stands."""
     data = config.data
     return Feed(
@@ -71,7 +69,7 @@ def open_feed(
         workers=data.workers,
         loaders=data.loaders,
         prefetch=data.prefetch,
-        start=from_state(found.state["data"], inputs.train, teams=data.tar_teams) if found is not None else None,
+        start=from_state(found.state["data"], inputs.train, teams=data.tar_teams) if found.state else None,
         pin_memory=data.pin_memory and place.device.type == "cuda",
     )
 

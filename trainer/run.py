@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
-
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
-from trainer.checkpoints.writer import Checkpoints, check_space
-from trainer.config import PretrainConfig, to_json
+from trainer.checkpoints.space import check_space
+from trainer.checkpoints.writer import Checkpoints
+from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
@@ -25,11 +24,17 @@ from trainer.data.state import to_state
 from trainer.distributed import Place, barrier, gather, on_main
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
+from trainer.loss.losses import probabilities
+from trainer.model.per_image import patch_share
+from trainer.probe.probe import ProbeReport, open_probe, probe
 from trainer.records import run_directory
 from trainer.records.journal import Journal, Progress
-from trainer.records.results import write_page, write_results
+from trainer.records.page import write_page
+from trainer.records.results import write_results
 from trainer.records.run_directory import Found
-from trainer.records.speeds import Peaks
+from trainer.records.speeds import peaks_of
+from trainer.records.weights_and_biases import check_wandb
+from trainer.speed.work import Work
 from trainer.step.pulse import LAG, Beat, Pulse
 from trainer.step.step import Step
 from trainer.step.training import Training
@@ -38,6 +43,8 @@ from vocab.errors import InputError
 Verdict = Literal["go", "stop", "back"]
 # To the same checkpoint; then something else than a few samples is wrong.
 MOST_ROLLBACKS = 3
+# Files of the run directory that every checkpoint has too.
+COPIED = ("config.json", "vocabulary.parquet")
 
 
 class Run:
@@ -57,11 +64,13 @@ class Run:
         self.summary = ""
         self.step = Step(config, training, place)
         self.pulse = Pulse(place.device)
-        self.journal = Journal(config, place, inputs.train, Peaks(None, 1.0))
-        run = config.run
-        self.checkpoints = Checkpoints(
-            run.out, rank=place.rank, world=place.world, nonce=nonce, keep=run.keep_checkpoints, keep_every=run.keep_every
-        )
+        self.work = Work(config, classes=len(inputs.vocabulary))
+        self.journal = Journal(config, place, inputs.train, peaks_of(config, place.device, bfloat16=self.step.bfloat16))
+        self.nonce = nonce
+        if config.run.wandb is not None:
+            check_wandb()
+        self.class_tars = open_probe(config.data, config.run)
+        self.checkpoints: Checkpoints
 
     @contextlib.contextmanager
     def open(self, found: Found) -> Iterator[None]:
@@ -70,15 +79,26 @@ class Run:
         if found.checkpoint is not None:
             self._restore(found.checkpoint, found.state)
         else:
-            on_main(lambda: check_space(run.out, self.training.tensors(), keep=run.keep_checkpoints), self.place)
+            tensors = self.training.tensors()
+            kept = run.keep_checkpoints + (self.config.optim.steps // run.keep_every if run.keep_every else 0)
+            on_main(lambda: check_space(run.out, tensors, kept), self.place)
         barrier(self.place)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
             for number in (signal.SIGTERM, signal.SIGINT):
                 stack.callback(signal.signal, number, signal.signal(number, self._ask_to_stop))
             if self.place.main:
-                run_directory.begin(self.config, self.inputs.vocabulary, world=self.place.world)
+                run_directory.begin(self.config, self.inputs.vocabulary, self.place, step=self.progress.step)
             barrier(self.place)
-            stack.enter_context(contextlib.closing(self.checkpoints))
+            self.checkpoints = stack.enter_context(
+                Checkpoints(
+                    run.out,
+                    self.place.rank,
+                    self.place.world,
+                    nonce=self.nonce,
+                    keep=run.keep_checkpoints,
+                    keep_every=run.keep_every,
+                )
+            )
             stack.enter_context(self.journal.open(self.progress, found.faults))
             stack.enter_context(self.feed)
             yield
@@ -111,48 +131,97 @@ class Run:
         self.feed.close()
         return 0
 
-    def evaluate(self) -> Evaluation | None:
-        """Evaluate the averaged weights, and show what they are worth; None on ranks other than the main one."""
+    def evaluate(self) -> dict[str, Any] | None:
+        """Evaluate the averaged weights, and show what they are worth: the numbers of results.json.
+
+        None on ranks other than the main one. Sharded weights are whole for no rank; what is counted of them is.
+        """
         data, run, objective = self.config.data, self.config.run, self.training.objective
+        batch = max(1, data.batch_size // self.place.world // self.config.optim.accumulate)
         with self.training.average.swapped():
             result = evaluate(
                 objective,
                 self.inputs.held_out,
                 self.place,
-                loading=Loading(
-                    size=data.image_size,
-                    batch=max(1, data.batch_size // self.place.world // self.config.optim.accumulate),
-                    workers=run.eval_workers,
-                    loaders=data.loaders,
-                ),
+                loading=Loading(size=data.image_size, batch=batch, workers=run.eval_workers, loaders=data.loaders),
                 limit=run.eval_limit,
                 bfloat16=self.step.bfloat16,
             )
+            probed = self._probe(batch)
+        numbers: dict[str, Any] | None = None
         if result is not None:
-            self.journal.event({f"eval_{name}": value for name, value in asdict(result.report).items()})
-            write_page(self.config, self.place, self.inputs.held_out, result, self.progress)
+            scores = {f"eval_{name}": value for name, value in asdict(result.report).items()}
+            self.journal.event(scores | (probed.numbers() if probed is not None else {}))
+            numbers = self._numbers(result, probed)
+            shown = write_page(
+                run.out,
+                self.config,
+                self.inputs.held_out,
+                result,
+                numbers,
+                probabilities=lambda logits: probabilities(logits, self.config.loss),
+            )
+            self.journal.show(shown)
         self.journal.restart_clock()
-        return result
+        return numbers
 
     def finish(self) -> None:
         """Evaluate, and write the weights, the results and the page."""
-        result = self.evaluate()
+        numbers = self.evaluate()
         self.checkpoints.wait()
-        if result is None or self.journal.ledger is None:
+        if numbers is None:
             return
-        self.journal.ledger.add([], result.skipped)
         found, _ = newest(self.config.run.out)
         assert found is not None
-        self.summary = write_results(
-            self.config, self.place, found.load("ema"), self.inputs.held_out, result, self.progress
+        self.summary = write_results(self.config, found.load("ema"), self.inputs.vocabulary, numbers)
+
+    def _probe(self, batch: int) -> ProbeReport | None:
+        if self.class_tars is None:
+            return None
+        train, test = self.class_tars
+        config, objective = self.config, self.training.objective.eval()
+        return probe(
+            objective.embed,
+            train,
+            test,
+            self.place,
+            size=config.data.image_size,
+            batch=batch,
+            bfloat16=self.step.bfloat16,
+            seed=config.run.seed,
+            workers=config.run.eval_workers,
         )
+
+    def _numbers(self, result: Evaluation, probed: ProbeReport | None) -> dict[str, Any]:
+        progress = self.progress
+        return {
+            "steps": progress.step,
+            "images_seen": progress.images,
+            "images_rolled_back": progress.rolled_back,
+            "spikes": progress.spikes,
+            "seconds": round(progress.seconds, 1),
+            "parameters": sum(parameter.numel() for parameter in self.training.model.parameters()),
+            "classes": len(self.inputs.vocabulary),
+            "device": str(self.place.device),
+            "processes": self.place.world,
+            "evaluation": asdict(result.report),
+            "probe": probed.numbers() if probed is not None else None,
+            "training_account": progress.totals,
+            "evaluation_account": result.account,
+        }
 
     def _take(self, batch: Batch) -> None:
         self.progress.step += 1
         number = self.progress.step
         self.pulse.send(number, self.step.take(batch, number=number, stop=self.asked is not None))
-        self.journal.note(number, batch, operations=self.step.operations(batch, number))
+        self.journal.note(number, batch, operations=self._operations(batch))
         self.position = batch.position
+
+    def _operations(self, batch: Batch) -> int:
+        """Floating-point operations that this rank's step needs."""
+        config = self.config
+        share = patch_share(self.progress.step - 1, config.model, steps=config.optim.steps)
+        return len(batch) * self.work.of(size=batch.images.shape[1], share=share)
 
     def _due(self) -> _Due:
         run, step = self.config.run, self.progress.step
@@ -205,7 +274,7 @@ class Run:
         progress.rolled_back = now.rolled_back + now.images - progress.images
         state = {**found.state, "data": self._data_state(), "progress": progress.state()}
         if self.place.main:
-            run_directory.write_rollback(self.config.run.out, found.step, state)
+            run_directory.write_rollback(self.config.run.out, found, state)
             sys.stderr.write(f"\ngoing back to step {found.step}, past the samples of step {now.step}\n")
         self._restore(found, state)
         self.journal.rewind(self.progress)
@@ -237,12 +306,13 @@ class Run:
             "guard": self.training.guard.state(),
             "averaged": self.training.average.steps,
         }
+        files = {name: (self.config.run.out / name).read_bytes() for name in COPIED} if self.place.main else {}
         self.checkpoints.save(
             self.progress.step,
             self.training.tensors(),
-            vocabulary=self.inputs.vocabulary,
-            config=to_json(self.config),
+            files=files,
             state=state,
+            fingerprint=self.inputs.vocabulary.fingerprint,
         )
 
     def _data_state(self) -> dict[str, object]:

@@ -1,125 +1,88 @@
-"""Checkpoints: everything a run needs to go on as if it had not been stopped.
+"""A checkpoint: everything a run needs to go on as if it had not been stopped.
 
-In: model, average, optimiser, a small JSON state. Out: a folder that exists whole or not at all.
+In: a run directory. Out: its newest checkpoint whose checksums hold; its tensors put into live ones, by as many
+processes as there are now, or whole.
 
     checkpoints/step-00001000/
-      model.safetensors      ema.safetensors      optimizer.safetensors (a tensor for each weight and moment)
-      vocabulary.parquet     augment.safetensors, where augmentation is learnt
-      state.json             step, data position, versions, sha256 of every file above and of the rest of itself
+      model.safetensors  ema.safetensors  optimizer.safetensors  augment.safetensors      by one process, or under DDP
+      model-00001-of-00004.safetensors ...                                                by four that shard (FSDP2)
+      vocabulary.parquet    config.json
+      state.json            where the run stands, which rows lie where, sha256 of all files above and of itself
 
 No pickle: nothing in a checkpoint can run code.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
-from trainer.model.range_augment import RangeAugment
-from vocab.errors import FormatError
+from trainer.checkpoints.disk import checksum_of
+from trainer.checkpoints.manifest import Manifest, broken, read_manifest
+from trainer.checkpoints.pieces import Tensors
+from trainer.checkpoints.reading import read_into, read_whole
+from vocab.errors import FormatError, MismatchError
 from vocab.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
 FOLDER = "checkpoints"
-STATE = "state.json"
-HASH_BLOCK = 1 << 22
-
-
-@dataclass
-class Training:
-    """What changes from step to step."""
-
-    model: nn.Module
-    average: AveragedModel
-    optimiser: torch.optim.Optimizer
-    augment: RangeAugment | None = None
-    """augmentation that is learnt with the weights"""
+_NAME = re.compile(r"step-(\d{8,15})")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose checksums hold."""
+    """A checkpoint that is whole."""
 
     path: Path
-    state: dict[str, Any]
+    manifest: Manifest
 
     @property
     def step(self) -> int:
         """Steps taken."""
-        return int(self.state["step"])
+        return self.manifest.step
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the caller of `save` wanted to know again."""
+        return self.manifest.state
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the vocabulary whose classes it learnt."""
+        return self.manifest.vocabulary
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The classes of its weights."""
+        """The classes of its weights. Raises FormatError if it holds none that can be read."""
         return Vocabulary.load(self.path / "vocabulary.parquet")
 
+    def load(self, file: str) -> dict[str, Tensor]:
+        """The whole tensors of one map ("model", "ema"), on the CPU, joined from their pieces.
 
-def save(run: Path, training: Training, vocabulary: Vocabulary, *, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write the checkpoint of `step`, then drop all but the newest `keep`. Returns its folder.
-
-    Raises FormatError if the disk does not take it; the checkpoints before it stay.
-    """
-    folder = run / FOLDER / f"step-{step:08d}"
-    work = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        work.mkdir(parents=True)
-        save_file(_plain(training.model.state_dict()), work / "model.safetensors")
-        save_file(_plain(training.average.module.state_dict()), work / "ema.safetensors")
-        save_file(_plain(dict(_moments(training))), work / "optimizer.safetensors")
-        if training.augment is not None:
-            save_file(_plain(training.augment.state_dict()), work / "augment.safetensors")
-        vocabulary.save(work / "vocabulary.parquet")
-        names = sorted(path.name for path in work.iterdir())
-        body = state | {
-            "version": FORMAT_VERSION,
-            "step": step,
-            "averaged": int(training.average.n_averaged),
-            "torch": torch.__version__,
-            "vocabulary": vocabulary.fingerprint,
-            "sha256": {name: _sha256(work / name) for name in names},
-        }
-        body["own_sha256"] = _own_sha256(body)
-        (work / STATE).write_text(json.dumps(body, indent=2) + "\n")
-        for path in [*work.iterdir(), work]:
-            _flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        work.rename(folder)
-        _flush(folder.parent)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(work, ignore_errors=True)
-        raise FormatError(
-            folder,
-            found=f"a checkpoint that could not be written ({error})",
-            wanted="space and permission to write it",
-            remedy="Make room and start the same command again: it continues from the checkpoint before.",
-        ) from error
-    for old in _folders(run)[keep:]:
-        shutil.rmtree(old)
-    return folder
+        Raises MismatchError if it has no such map, FormatError for a file that is not what the manifest says.
+        """
+        if file not in self.manifest.tensors:
+            raise MismatchError(
+                self.path,
+                found=f"tensors of {', '.join(self.manifest.tensors) or 'nothing'}",
+                wanted=f"those of {file}",
+                remedy="Name one that it has.",
+            )
+        return read_whole(self.path, self.manifest.tensors[file])
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[FormatError]]:
     """The newest checkpoint whose checksums hold, and what is wrong with the newer ones.
 
-    Raises FormatError if there are checkpoints and none of them holds.
+    Reads every byte of it. Raises FormatError if there are checkpoints and none of them holds.
     """
     faults: list[FormatError] = []
-    for folder in _folders(run):
+    for folder in reversed(folders_of(run).values()):
         try:
-            return Checkpoint(folder, _checked_state(folder)), faults
+            return open_checkpoint(folder), faults
         except FormatError as fault:
             faults.append(fault)
     if faults:
@@ -127,92 +90,47 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[FormatError]]:
     return None, []
 
 
-def restore(checkpoint: Checkpoint, training: Training, device: torch.device) -> None:
-    """Put a checkpoint's tensors into a model, average and optimiser made for the same configuration."""
-    load = {name: load_file(checkpoint.path / f"{name}.safetensors") for name in ("model", "ema", "optimizer")}
-    training.model.load_state_dict(load["model"])
-    training.average.module.load_state_dict(load["ema"])
-    training.average.n_averaged.fill_(checkpoint.state["averaged"])
-    if training.augment is not None:
-        training.augment.load_state_dict(load_file(checkpoint.path / "augment.safetensors"))
-    moments: dict[int, dict[str, Tensor]] = {}
-    places = {name: place for place, (name, _) in enumerate(_parameters(training))}
-    for name, tensor in load["optimizer"].items():
-        parameter, _, kind = name.rpartition("/")
-        moments.setdefault(places[parameter], {})[kind] = tensor.to(device)
-    whole = training.optimiser.state_dict()
-    training.optimiser.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
+def open_checkpoint(folder: Path, *, checksums: bool = True) -> Checkpoint:
+    """The checkpoint in a folder. Raises FormatError if it is not whole.
+
+    Without `checksums` only sizes are compared: for the other ranks, once the main one has read every byte.
+    """
+    manifest = read_manifest(folder)
+    if folder_name(manifest.step) != folder.name:
+        raise broken(folder, f"the checkpoint of step {manifest.step}, under another name")
+    for name, written in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise broken(path, "no such file")
+        if (size := path.stat().st_size) != written.size:
+            raise broken(path, f"{size:,} bytes where {written.size:,} were written")
+        if checksums and _checksum(path) != written.sha256:
+            raise broken(path, "bytes that do not match their checksum")
+    return Checkpoint(folder, manifest)
 
 
-def _parameters(training: Training) -> Iterator[tuple[str, nn.Parameter]]:
-    """Name and parameter in the order in which the optimiser numbers them."""
-    names = {id(parameter): name for name, parameter in training.model.named_parameters()}
-    if training.augment is not None:
-        names |= {id(parameter): f"augment.{name}" for name, parameter in training.augment.named_parameters()}
-    for group in training.optimiser.param_groups:
-        for parameter in group["params"]:
-            yield names[id(parameter)], parameter
+def restore(checkpoint: Checkpoint, tensors: Tensors) -> None:
+    """Put a checkpoint's tensors into live ones, in place; each rank reads the rows that it holds.
+
+    Raises MismatchError unless both have the same maps with the same tensors of the same types and shapes, FormatError
+    for a file that is not what the manifest says; both before any tensor is changed.
+    """
+    read_into(checkpoint.path, checkpoint.manifest.tensors, tensors)
 
 
-def _moments(training: Training) -> Iterator[tuple[str, Tensor]]:
-    for name, parameter in _parameters(training):
-        for kind, tensor in training.optimiser.state[parameter].items():
-            yield f"{name}/{kind}", tensor
+def folder_name(step: int) -> str:
+    """Name of the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
 
 
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors takes neither views nor two names of one storage.
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+def folders_of(run: Path) -> dict[int, Path]:
+    """Folders of checkpoints by their steps, oldest first; what they hold is not looked at."""
+    matches = ((_NAME.fullmatch(path.name), path) for path in (run / FOLDER).glob("step-*"))
+    return dict(sorted((int(match[1]), path) for match, path in matches if match is not None))
 
 
-def _folders(run: Path) -> list[Path]:
-    """Checkpoint folders, newest first."""
-    return sorted((run / FOLDER).glob("step-*"), reverse=True)
-
-
-def _checked_state(folder: Path) -> dict[str, Any]:
+def _checksum(path: Path) -> str:
     try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_text())
-        version, files, own = state["version"], state["sha256"], state["own_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _broken(folder / STATE, f"no readable state ({error!r})") from error
-    if version > FORMAT_VERSION:
-        raise _broken(folder / STATE, f"format version {version}, written by a newer release")
-    if own != _own_sha256(state):
-        raise _broken(folder / STATE, "a state that was altered")
-    for name, wanted in files.items():
-        if not (folder / name).is_file():
-            raise _broken(folder / name, "no such file")
-        if _sha256(folder / name) != wanted:
-            raise _broken(folder / name, "bytes that do not match their checksum")
-    return state
-
-
-def _broken(path: Path, found: str) -> FormatError:
-    return FormatError(
-        path,
-        found=found,
-        wanted=f"a whole checkpoint of format version {FORMAT_VERSION}",
-        remedy="Remove this checkpoint's folder; the run then continues from the one before, or starts anew.",
-    )
-
-
-def _own_sha256(state: dict[str, Any]) -> str:
-    rest = {name: value for name, value in state.items() if name != "own_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return checksum_of(path)
+    except OSError as error:
+        raise broken(path, f"a file that cannot be read ({error})") from error

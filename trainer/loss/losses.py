@@ -215,15 +215,16 @@ class AsymmetricLoss(Loss):
         self, logits: Float[Tensor, "images classes"]
     ) -> tuple[Float[Tensor, "images classes"], Float[Tensor, "images classes"]]:
         """Loss and slope of negatives."""
-        p, missing, focus = torch.sigmoid(logits), torch.sigmoid(-logits), self.negative_focus
+        p, missing, focus = logits.sigmoid(), logits.neg().sigmoid_(), self.negative_focus
         if self.margin == 0:
             cost = F.softplus(logits)  # -log(1 - p), also where 1 - p is 0 in floating point
             focused = p**focus
-            return focused * cost, focused.mul(cost.mul(missing).mul_(focus).add_(p))
-        u = (p - self.margin).clamp_(min=0)
-        focused, cost = u**focus, -torch.log1p(-u)
-        # du/dz is p (1 - p), and 0 below the margin, where u^(g - 1) may be no number.
-        slope = (focus * cost / u + 1 / (1 - u)).mul_(focused).mul_(p).mul_(missing)
+            return focused * cost, missing.mul_(cost).mul_(focus).add_(p).mul_(focused)
+        slope_of_u = missing.mul_(p)
+        u = p.sub_(self.margin).clamp_(min=0)
+        focused, cost = u**focus, u.neg().log1p_().neg_()
+        slope = (focus * cost).div_(u).add_((1 - u).reciprocal_()).mul_(focused).mul_(slope_of_u)
+        # Below the margin nothing changes; there u^(g - 1) may be no number.
         return focused.mul_(cost), slope.masked_fill_(u == 0, 0)
 
 

@@ -36,8 +36,10 @@ class Objective(nn.Module):
         head = self.model.get_submodule("head")
         assert isinstance(head, nn.Linear)
         targets = Targets(batch.offsets, batch.classes, batch.weights, batch.ends)
-        loss = chunked_loss(seen, head.weight, head.bias, targets, self.loss, chunk=self.chunk)
-        return loss if augmented is None else loss + psnr_loss(plain, augmented, progress=progress)
+        loss: Tensor = chunked_loss(seen, head.weight, head.bias, targets, self.loss, chunk=self.chunk)
+        if augmented is None:
+            return loss
+        return loss + psnr_loss(plain, augmented, progress=progress)
 
     def pixels(
         self,

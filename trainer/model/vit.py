@@ -28,7 +28,7 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int,
 
 
 def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = True) -> nn.Module:
-    """A model with random weights; under `torch.device("meta")` one without any, of which work and memory are counted.
+    """A model with random weights.
 
     `image_size`: the size that position embeddings are made for; without `one_size` others are taken too, and the
     embeddings are interpolated at each step. Attention is torch's fused one. What is random in training comes from the
@@ -68,14 +68,20 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     return model
 
 
-def features(model: nn.Module, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width"]:
+def on_meta(config: ModelConfig, *, classes: int, image_size: int) -> nn.Module:
+    """The model without weights, for images of any size: what to count work, parameters and memory of."""
+    with torch.device("meta"):
+        return architecture(config, classes=classes, image_size=image_size, one_size=False)
+
+
+def features(model: nn.Module, images: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch width"]:
     """What the classifier reads of each image in [-1, 1]; `model(images)` is the classifier of it."""
     pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
     return pooled
 
 
-def checkpoint_activations(model: nn.Module, *, name: str) -> None:
-    """From now on, keep only what enters a block, and compute the block again in the backward pass.
+def checkpoint_activations(model: nn.Module, *, enable: bool = True) -> None:
+    """From now on, keep only what enters a block, and compute the block again in the backward pass; or no longer.
 
     Raises InputError for an architecture that cannot.
     """
@@ -83,11 +89,11 @@ def checkpoint_activations(model: nn.Module, *, name: str) -> None:
     if switch is None:
         raise InputError(
             "--activation-checkpointing",
-            found=f"{name}, which cannot compute its blocks again",
+            found=f"{type(model).__name__}, which cannot compute its blocks again",
             wanted="an architecture with set_grad_checkpointing",
             remedy="Leave it out, or choose a plain vision transformer of timm, such as vit_base_patch16_224.",
         )
-    switch(enable=True)
+    switch(enable=enable)
 
 
 def classifier_of(model: nn.Module, name: str) -> nn.Linear:

@@ -8,22 +8,30 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from trainer.data.images import decode
 from trainer.data.source import Source, path_of
 from trainer.data.tar_index import IMAGE_EXTENSIONS, members_of
 from trainer.evaluation import Evaluation
+from trainer.records.log import Log
 from vocab.tars import Member
+
+Probabilities = Callable[[Tensor], Tensor]
+"""logits of an image [classes] -> what is shown as their probabilities: the sigmoid of each, or a softmax over all"""
 
 THUMBNAIL = 256
 MAX_CAPTION_BYTES = 1 << 20
 MAX_CAPTION_SHOWN = 240
+# At every evaluation again: TensorBoard keeps them all.
+LOGGED = 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,14 @@ class Picture:
     predicted: list[Guess]
 
 
-def pictures(source: Source, result: Evaluation, *, count: int, predictions: int) -> list[Picture]:
+def pictures(
+    source: Source,
+    result: Evaluation,
+    *,
+    count: int,
+    predictions: int,
+    probabilities: Probabilities = torch.sigmoid,
+) -> list[Picture]:
     """`count` labelled held-out images, evenly spaced over the evaluation, whatever the model makes of them."""
     labelled = [image for image in range(len(result.samples)) if result.classes_of(image)]
     places = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
@@ -64,8 +79,16 @@ def pictures(source: Source, result: Evaluation, *, count: int, predictions: int
             for image in own:
                 index = result.samples[image][1]
                 key = f"{source.tars[tar].shard}/{keys[index]}"
-                shown[image] = _picture(source, result, image, key, file, members[index], predictions)
+                shown[image] = _picture(source, result, image, key, file, members[index], predictions, probabilities)
     return [shown[image] for image in images]
+
+
+def log_pictures(log: Log, shown: Sequence[Picture], *, step: int) -> None:
+    """Record the first LOGGED pictures of a page, with what was guessed of them, beside the log's numbers."""
+    for number, picture in enumerate(shown[:LOGGED]):
+        guesses = ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in picture.predicted)
+        caption = f"{picture.caption} | labelled: {', '.join(picture.labelled) or 'none'} | predicted: {guesses}"
+        log.picture(f"held_out/{number}", base64.b64decode(picture.jpeg), step, caption=caption)
 
 
 def _picture(
@@ -76,9 +99,10 @@ def _picture(
     tar: BinaryIO,
     members: Mapping[str, Member],
     predictions: int,
+    probabilities: Probabilities,
 ) -> Picture:
     names, classes = source.vocabulary.names, result.classes_of(image)
-    probability, best = result.logits[image].sigmoid().topk(min(predictions, len(names)))
+    probability, best = probabilities(result.logits[image]).topk(min(predictions, len(names)))
     pairs = zip(probability.tolist(), best.tolist(), strict=True)
     pixels = next(members[name] for name in IMAGE_EXTENSIONS if name in members)
     return Picture(

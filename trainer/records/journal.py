@@ -10,7 +10,7 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from trainer.data.feed import check_bad_share
 from trainer.data.source import Source
 from trainer.distributed import Place, gather
 from trainer.optim.schedule import learning_rate
+from trainer.records.gallery import Picture, log_pictures
 from trainer.records.ledger import Ledger
 from trainer.records.log import Log
 from trainer.records.speeds import Peaks, Share, speeds
@@ -68,7 +69,7 @@ class _Window:
     """What happened on this rank since the last line."""
 
     images: int = 0
-    operations: float = 0.0
+    operations: int = 0
     waited: float = 0.0
     ready: int = 0
     steps: int = 0
@@ -101,28 +102,27 @@ class Journal:
             sys.stderr.write(f"warning: {fault} Continuing from step {progress.step}.\n")
         out = self.config.run.out
         self.ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
-        self._log = self._open_log()
-        try:
-            yield
-        finally:
-            # What an error kept from being reported; it may be about these samples.
-            self.ledger.add([], self._window.skipped)
-            self._log.close()
+        steps, project = self.config.optim.steps, self.config.run.wandb
+        with Log(out, start=progress.step, steps=steps, wandb=project, config=asdict(self.config)) as self._log:
+            try:
+                yield
+            finally:
+                # What an error kept from being reported; it may be about these samples.
+                self.ledger.add([], self._window.skipped)
 
     def rewind(self, progress: Progress) -> None:
         """Go on from an earlier step: lines of later ones are dropped, the account of samples stays."""
         self.progress = progress
         self._samples.clear()
         if self._log is not None:
-            self._log.close()
-            self._log = self._open_log()
+            self._log.back_to(progress.step)
         self.restart_clock()
 
     def restart_clock(self) -> None:
         """Forget the time since the last line: it went into something else than training."""
         self._window.started = time.perf_counter()
 
-    def note(self, step: int, batch: Batch, *, operations: float) -> None:
+    def note(self, step: int, batch: Batch, *, operations: int) -> None:
         """One step was taken, of so many floating-point operations on this rank."""
         window = self._window
         window.steps += 1
@@ -137,11 +137,11 @@ class Journal:
 
     def hear(self, beat: Beat) -> None:
         """What became of a step."""
-        self.progress.losses.append(beat.loss)
-        self.progress.norms.append(beat.norm)
         if self._log is not None:
             self._log.step()
         if not beat.bad:
+            self.progress.losses.append(beat.loss)
+            self.progress.norms.append(beat.norm)
             del self._samples[beat.step]
 
     def report(self, *, line: bool = True) -> None:
@@ -162,7 +162,7 @@ class Journal:
             self.ledger.add([share.account for share in shares], [bad for share in shares for bad in share.skipped])
             progress.bad_lines = self.ledger.lines
         self._window = _Window(started=now)
-        if line and progress.losses:
+        if line:
             self._write_line(shares, elapsed)
             progress.losses, progress.norms = [], []
         check_bad_share(totals, self.config.data.max_bad_share, example="see bad_samples.jsonl")
@@ -176,18 +176,19 @@ class Journal:
             policy = self.config.optim.on_spike
             write_spike(self.config.run.out, self.source, beat, parts, policy=policy)
             sys.stderr.write(
-                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, gradient norm {beat.norm:.4g}; policy {policy}; "
-                "its samples are in spikes.jsonl\n"
+                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, a gradient norm of {beat.norm:.4g}; policy "
+                f"{policy}; its samples are in spikes.jsonl\n"
             )
 
-    def event(self, values: dict[str, float | int | None]) -> None:
+    def event(self, values: Mapping[str, float | int | None]) -> None:
         """Log values of the step at hand."""
         if self._log is not None:
             self._log.write(self.progress.step, values)
 
-    def _open_log(self) -> Log:
-        run, progress = self.config.run, self.progress
-        return Log(run.out, start=progress.step, steps=self.config.optim.steps)
+    def show(self, pictures: Sequence[Picture]) -> None:
+        """Log pictures, with what the model sees in them."""
+        if self._log is not None:
+            log_pictures(self._log, pictures, step=self.progress.step)
 
     def _share(self) -> list[Share]:
         window = self._window
@@ -207,9 +208,9 @@ class Journal:
             return
         progress = self.progress
         values = {
-            "loss": float(np.mean(progress.losses)),
+            "loss": _mean(progress.losses),
             "learning_rate": learning_rate(progress.step, self.config.optim),
-            "grad_norm": float(np.mean(progress.norms)),
+            "grad_norm": _mean(progress.norms),
             **speeds(shares, elapsed, self.peaks, self.place.device),
             "bad_samples": progress.totals.get("bad", 0),
             "unmatched_samples": progress.totals.get("unmatched", 0),
@@ -218,7 +219,7 @@ class Journal:
         }
         self._log.write(progress.step, values)
         shown = {
-            "loss": f"{values['loss']:.3f}",
+            "loss": f"{values['loss']:.3f}" if progress.losses else "-",
             "images_s": f"{values['images_per_second']:.0f}",
             "mfu": f"{values['mfu'] if values['mfu'] is not None else values['mfu_measured']:.0%}",
             "memory": f"{values['memory_gb']:.1f}GB",
@@ -227,3 +228,8 @@ class Journal:
             "bad": f"{values['bad_samples']}",
         }
         self._log.show(**shown)
+
+
+def _mean(values: list[float]) -> float | None:
+    """None where every step since the last line was bad."""
+    return float(np.mean(values)) if values else None

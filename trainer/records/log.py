@@ -1,37 +1,59 @@
-"""What a run says while it goes: metrics.jsonl, TensorBoard, a progress line.
+"""What a run says while it goes: metrics.jsonl, TensorBoard, Weights & Biases where asked for, a progress line.
 
-In: numbers with the step they belong to. Out: one JSON object a line, and the same as TensorBoard scalars.
+In: numbers with the step they belong to, and pictures. Out: one JSON object a line, and the same as scalars.
 
     {"step": 100, "loss": 12.3, "learning_rate": 0.001, "images_per_second": 214.0, "data_wait_share": 0.02, ...}
+
+JSON has no NaN and no infinity: there null stands for a number that is none, and TensorBoard has which.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
+from trainer.data.images import decode
+from trainer.records.progress_line import ProgressLine
+from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
+from vocab.storage import write_whole
 
 FILE = "metrics.jsonl"
+# Of a picture given as bytes; what is shown are thumbnails.
+MAX_PICTURE_PIXELS = 1 << 24
 
 
 class Log:
     """The log of one run, open for writing; for the main process alone."""
 
-    def __init__(self, run: Path, *, start: int, steps: int) -> None:
-        """`start`: steps already taken; lines of later steps, written before the run was stopped, are dropped."""
-        path = run / FILE
-        kept = [line for line in read_log(path) if int(line["step"]) <= start] if path.exists() else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = path.open("a")
+    def __init__(
+        self,
+        run: Path,
+        *,
+        start: int,
+        steps: int,
+        wandb: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`start`: steps already taken; lines of later steps, written before the run was stopped, are dropped.
+
+        `wandb`: project of Weights & Biases, which gets `config` too. Raises FormatError for a metrics.jsonl that
+        cannot be read, and what `WandbRun` raises.
+        """
+        self._path = run / FILE
+        self._keep(start)
+        self._wandb = WandbRun(run, project=wandb, config=config or {}) if wandb is not None else None
+        self._file = self._path.open("a")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
-        self._bar = tqdm(total=steps, initial=start, unit="step", desc="pretrain", mininterval=0.5, dynamic_ncols=True)
+        self._progress = ProgressLine(start=start, steps=steps)
 
     def __enter__(self) -> Log:
         return self
@@ -39,25 +61,61 @@ class Log:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
-        self._board.close()
+        self._progress.close()
         self._file.close()
+        self._board.close()
+        if self._wandb is not None:
+            self._wandb.close()
 
     def step(self) -> None:
         """One step is done."""
-        self._bar.update()
+        self._progress.step()
 
     def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
         """Record values of a step."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write(_line({"step": step, **values}))
         self._file.flush()
         for name, value in values.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.write(step, values)
+
+    def picture(
+        self, name: str, picture: bytes | UInt8[np.ndarray, "height width 3"], step: int, *, caption: str = ""
+    ) -> None:
+        """Record a picture, given as pixels or as the bytes of a PNG or JPEG, with strangers' words under it.
+
+        `name` is ours. Raises `BadImage` for bytes that are no image of at most MAX_PICTURE_PIXELS.
+        """
+        if isinstance(picture, bytes):
+            picture = np.asarray(decode(picture, max_pixels=MAX_PICTURE_PIXELS))
+        words = _plain(caption)
+        self._board.add_image(name, picture, step, dataformats="HWC")
+        if words:
+            # TensorBoard shows text as markdown, in which a caption could fetch a picture from anywhere. Not in code.
+            self._board.add_text(f"{name}/caption", f"    {words}", step)
+        if self._wandb is not None:
+            self._wandb.picture(name, picture, step, caption=words)
+
+    def back_to(self, step: int) -> None:
+        """Forget the lines after a step: the run goes on from there, on other batches."""
+        self._file.close()
+        self._keep(step)
+        self._file = self._path.open("a")
+        self._board.close()
+        self._board = SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=step + 1)
+        self._progress.back_to(step)
 
     def show(self, **values: str) -> None:
-        """Show values on the progress line."""
-        self._bar.set_postfix(values)
+        """Show values with the progress: beside the bar of a terminal, in a line of its own anywhere else."""
+        self._progress.show(values)
+
+    def _keep(self, last: int) -> None:
+        """Keep the lines up to a step; those that a kill or a resumed run left behind them go."""
+        kept = [line for line in read_log(self._path) if line["step"] <= last] if self._path.exists() else []
+        with write_whole(self._path) as file:
+            file.write("".join(map(_line, kept)).encode())
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -65,13 +123,35 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
     Raises FormatError for any other line that cannot be read.
     """
-    lines = path.read_text().splitlines(keepends=True)
-    try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise FormatError(
-            path,
-            found=f"a line that is no JSON ({error})",
-            wanted="one JSON object a line",
-            remedy="Remove the broken line, or start a new run in another --out.",
-        ) from error
+    *whole, _ = path.read_bytes().split(b"\n")
+    lines = []
+    for number, text in enumerate(whole, 1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _broken(path, f"a line {number} that is no JSON ({error})") from error
+        if not isinstance(line, dict) or type(line.get("step")) is not int:
+            raise _broken(path, f"a line {number} without a step")
+        lines.append(line)
+    return lines
+
+
+def _broken(path: Path, found: str) -> FormatError:
+    return FormatError(
+        path,
+        found=found,
+        wanted='one JSON object a line, {"step": 100, ...}',
+        remedy="Remove the broken line, or start a new run in another --out.",
+    )
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def _plain(text: str) -> str:
+    """A stranger's text on one line, of characters that can be shown."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

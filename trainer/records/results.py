@@ -1,38 +1,25 @@
-"""What a run leaves to be looked at and used: its page at each evaluation; weights, numbers and card at the end.
+"""What a finished run leaves: the averaged weights, its numbers, its card.
 
-In: averaged weights and an `Evaluation`. Out: page.html; model.safetensors (timm's names), results.json, README.md. Each
-is written whole.
+In: weights and an `Evaluation`. Out: model.safetensors (timm's names), results.json, README.md, each written whole.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from trainer.config import PretrainConfig
-from trainer.data.source import Source
-from trainer.distributed import Place
-from trainer.evaluation import Evaluation
-from trainer.records import page
-from trainer.records.card import card
-from trainer.records.journal import Progress
+from trainer.config import PretrainConfig, to_json
+from trainer.records.card import Subject, model_card
 from vocab.storage import write_whole
-
-
-def write_page(
-    config: PretrainConfig, held_out: Source, result: Evaluation, results: Mapping[str, Any]
-) -> None:
-    """Write page.html of a run, finished or not."""
-    page.write_page(config.run.out, config, held_out, result, results)
+from vocab.vocabulary import Vocabulary
 
 
 def write_results(
-    config: PretrainConfig, weights: Mapping[str, Tensor], held_out: Source, results: Mapping[str, Any]
+    config: PretrainConfig, weights: Mapping[str, Tensor], vocabulary: Vocabulary, results: Mapping[str, Any]
 ) -> str:
     """Write everything that a finished run leaves; what to tell whoever waits for it."""
     out = config.run.out
@@ -41,7 +28,7 @@ def write_results(
     with write_whole(out / "results.json") as file:
         file.write((json.dumps(results, indent=2) + "\n").encode())
     with write_whole(out / "README.md") as file:
-        file.write(card(config, held_out.vocabulary, results).encode())
+        file.write(_card(config, vocabulary, results).encode())
     scored = results["evaluation"]
     return (
         f"mean average precision {scored['macro']:.3f} (class frequencies alone {scored['baseline_macro']:.3f}) "
@@ -49,22 +36,11 @@ def write_results(
     )
 
 
-def numbers(
-    config: PretrainConfig, place: Place, held_out: Source, result: Evaluation, progress: Progress, *, parameters: int
-) -> dict[str, Any]:
-    """What results.json holds."""
-    return {
-        "steps": progress.step,
-        "of_steps": config.optim.steps,
-        "images_seen": progress.images,
-        "images_rolled_back": progress.rolled_back,
-        "spikes": progress.spikes,
-        "seconds": round(progress.seconds, 1),
-        "parameters": parameters,
-        "classes": len(held_out.vocabulary),
-        "device": str(place.device),
-        "processes": place.world,
-        "evaluation": asdict(result.report),
-        "training_account": progress.totals,
-        "evaluation_account": result.account,
-    }
+def _card(config: PretrainConfig, vocabulary: Vocabulary, results: Mapping[str, Any]) -> str:
+    name = config.run.out.name
+    subject = Subject(title=name, origin="moving average at the end of the run", images_seen=results["images_seen"])
+    loading = (
+        f"`python -m trainer export {config.run.out} --out FOLDER` makes a folder that timm loads; "
+        "`model.safetensors` here has timm's names."
+    )
+    return model_card(subject, json.loads(to_json(config)), vocabulary, results, loading=loading)

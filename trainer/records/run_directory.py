@@ -17,7 +17,8 @@ from typing import Any
 
 from trainer.checkpoints.checkpoint import Checkpoint, newest
 from trainer.config import PretrainConfig, differences, to_json
-from trainer.records.environment import write_environment
+from trainer.distributed import Place
+from trainer.records.environment import environment, record_start
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
@@ -57,7 +58,7 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
     found, faults = newest(out)
     if found is None:
         return Found(faults=faults)
-    if found.state["vocabulary"] != vocabulary.fingerprint:
+    if found.fingerprint != vocabulary.fingerprint:
         raise MismatchError(
             found.path,
             found=f"the classes of another vocabulary ({len(found.vocabulary):,} classes)",
@@ -67,20 +68,21 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
     return Found(found, _rollback_to(found, out) or found.state, faults)
 
 
-def begin(config: PretrainConfig, vocabulary: Vocabulary, *, world: int) -> None:
-    """Make the directory and write down what the run is. For the main process alone."""
+def begin(config: PretrainConfig, vocabulary: Vocabulary, place: Place, *, step: int) -> None:
+    """Make the directory and write down what the run is, and this start of it at a step. For the main process alone."""
     out = config.run.out
     out.mkdir(parents=True, exist_ok=True)
     with write_whole(out / CONFIG) as file:
         file.write(to_json(config).encode())
     vocabulary.save(out / "vocabulary.parquet")
-    write_environment(out, world=world)
+    record_start(out, environment(place, step=step))
 
 
-def write_rollback(out: Path, step: int, state: dict[str, Any]) -> None:
+def write_rollback(out: Path, found: Checkpoint, state: dict[str, Any]) -> None:
     """Keep what a rollback made of a checkpoint's state: a later start goes on from there, and not into the spike."""
+    body = {"step": found.step, "from": found.state["data"], "state": state}
     with write_whole(out / ROLLBACK) as file:
-        file.write((json.dumps({"step": step, "state": state}, indent=2) + "\n").encode())
+        file.write((json.dumps(body, indent=2) + "\n").encode())
 
 
 def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
@@ -90,7 +92,8 @@ def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
         return None
     try:
         written = json.loads(path.read_text())
-        step, state = written["step"], dict(written["state"])
+        ours = (written["step"], written["from"]) == (found.step, found.state["data"])
+        state = dict(written["state"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(
             path,
@@ -98,7 +101,7 @@ def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
             wanted="step and state",
             remedy="Remove it; the run then goes on from its checkpoint, through the steps it went back from.",
         ) from error
-    return state if step == found.step and state["own_sha256"] == found.state["own_sha256"] else None
+    return state if ours else None
 
 
 def _stored_config(out: Path) -> dict[str, Any]:

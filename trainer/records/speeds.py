@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from trainer.config import PretrainConfig
 from trainer.data.batch import Meter, Skipped
+from trainer.speed.peak import TERA, measured_peak, stated_peak
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,19 @@ class Peaks:
     """a large matrix product, in the precision of the run, before its first step"""
 
 
+def peaks_of(config: PretrainConfig, device: torch.device, *, bfloat16: bool) -> Peaks:
+    """The peaks of a device: as the options have it, or our table; and measured here and now."""
+    tflops, cuda = config.run.peak_tflops, device.type == "cuda"
+    stated = tflops * TERA if tflops is not None else stated_peak(torch.cuda.get_device_name(device)) if cuda else None
+    return Peaks(stated, measured_peak(device, torch.bfloat16 if bfloat16 else torch.float32))
+
+
 @dataclass(frozen=True)
 class Share:
     """One rank's numbers of a window, as the others get them."""
 
     images: int
-    operations: float
+    operations: int
     """floating-point operations of its steps"""
     waited: float
     ready: float

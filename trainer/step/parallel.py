@@ -51,7 +51,7 @@ def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextMana
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(last)
     elif isinstance(module, DistributedDataParallel) and not last:
-        unsynchronised: contextlib.AbstractContextManager[None] = module.no_sync()  # type: ignore[no-untyped-call]
+        unsynchronised: contextlib.AbstractContextManager[None] = module.no_sync()
         return unsynchronised
     return contextlib.nullcontext()
 

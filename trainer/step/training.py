@@ -55,7 +55,7 @@ def build_training(config: PretrainConfig, vocabulary: Vocabulary, place: Place)
     one_size = config.data.resolution == "fixed"
     model = build_model(config.model, vocabulary, image_size=config.data.image_size, one_size=one_size)
     if config.run.activation_checkpointing:
-        checkpoint_activations(model, name=config.model.model)
+        checkpoint_activations(model)
     start = config.data.range_augment
     objective = Objective(
         model,

@@ -1,0 +1,247 @@
+"""Export: what others load is what the run computes, to the bit, and a run that is not whole is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tests.test_trainer_corpus import CAT, DOG, make_corpus
+from trainer.__main__ import main
+from trainer.config import DataConfig, ExportConfig, ModelConfig, PretrainConfig, to_json
+from trainer.model.vit import build_model
+from trainer.pretrain import pretrain
+from trainer.weights.export import export
+from trainer.weights.folder import load_model
+from trainer.weights.reading import tensors_in
+from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
+from vocab.vocabulary import Vocabulary
+
+IMAGES = torch.linspace(-1, 1, 3 * 3 * 16 * 16).view(3, 3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps, kept at 4 and 6. Not to be written to."""
+    root = tmp_path_factory.mktemp("export")
+    assert pretrain(make_corpus(root / "corpus").config(root / "run"))
+    return root / "run"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be written to."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def runs_model(run: Path, weights: Path) -> nn.Module:
+    """The model as training builds it, with the weights of a file."""
+    options = ModelConfig(**json.loads((run / "config.json").read_text())["model"])
+    model = build_model(options, Vocabulary.load(run / "vocabulary.parquet"), image_size=16)
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+def same_logits(exported: nn.Module, wanted: nn.Module) -> bool:
+    with torch.no_grad():
+        return torch.equal(exported.eval()(IMAGES), wanted(IMAGES))
+
+
+def test_timm_loads_the_folder_and_gives_the_run_s_own_logits(run: Path, tmp_path: Path) -> None:
+    told = export(ExportConfig(run, tmp_path / "given"))
+    assert told == f"{tmp_path / 'given'}: moving average at the end of the run, 3 classes"
+    model = timm.create_model(f"local-dir:{tmp_path / 'given'}", pretrained=True)
+    assert same_logits(model, runs_model(run, run / "model.safetensors"))
+    assert same_logits(load_model(tmp_path / "given"), runs_model(run, run / "model.safetensors"))
+
+
+def test_the_folder_says_what_the_model_sees_and_what_its_outputs_are_called(finished: Path, tmp_path: Path) -> None:
+    export(ExportConfig(finished, tmp_path / "given"))
+    names = {path.name for path in (tmp_path / "given").iterdir()}
+    assert names == {"model.safetensors", "config.json", "vocabulary.parquet", "README.md", "LICENSE.wordnet"}
+    assert [path.name for path in tmp_path.iterdir()] == ["given"]
+    model = timm.create_model(f"local-dir:{tmp_path / 'given'}")
+    seen = timm.data.resolve_model_data_config(model)
+    assert [*seen["input_size"], *seen["mean"], *seen["std"]] == [3, 16, 16, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert (seen["interpolation"], seen["crop_pct"], seen["crop_mode"]) == ("bilinear", 0.875, "center")
+    classes = Vocabulary.load(tmp_path / "given" / "vocabulary.parquet")
+    assert model.pretrained_cfg["label_names"] == classes.wnids
+    dog = "dog.n.01: dog, domestic dog, Canis familiaris"
+    assert model.pretrained_cfg["label_descriptions"]["n02084071"] == dog
+    assert "WordNet 3.0" in (tmp_path / "given" / "LICENSE.wordnet").read_text()
+
+
+@pytest.mark.parametrize(("kind", "step"), [("ema", 4), ("model", 4), ("model", None)])
+def test_a_checkpoint_s_weights_are_given_when_asked_for(
+    run: Path, tmp_path: Path, kind: str, step: int | None
+) -> None:
+    told = export(replace(ExportConfig(run, tmp_path / "given"), weights=kind, checkpoint=step))
+    assert f"at step {step or 6}" in told
+    stored = run / "checkpoints" / f"step-{step or 6:08d}" / f"{kind}.safetensors"
+    assert same_logits(load_model(tmp_path / "given"), runs_model(run, stored))
+    assert "These weights have not been evaluated" in (tmp_path / "given" / "README.md").read_text()
+
+
+def test_an_unfinished_run_gives_its_newest_checkpoint(run: Path, tmp_path: Path) -> None:
+    (run / "model.safetensors").unlink()
+    (run / "results.json").unlink()
+    assert "moving average at step 6" in export(ExportConfig(run, tmp_path / "given"))
+    assert "which saw 48 images" in (tmp_path / "given" / "README.md").read_text()
+
+
+def test_a_checkpoint_in_pieces_is_put_together(finished: Path, tmp_path: Path) -> None:
+    whole = load_file(finished / "model.safetensors")
+    names = sorted(whole)
+    for number in (1, 2):
+        piece = {name: whole[name] for name in names[number - 1 :: 2]}
+        save_file(piece, tmp_path / f"ema-{number:05d}-of-00002.safetensors")
+    together = tensors_in(tmp_path, "ema")
+    assert all(torch.equal(together[name], whole[name]) for name in whole)
+    (tmp_path / "ema-00001-of-00002.safetensors").unlink()
+    with pytest.raises(FormatError, match="found ema-00002-of-00002"):
+        tensors_in(tmp_path, "ema")
+
+
+def test_a_backbone_gives_the_features_before_the_classifier(run: Path, tmp_path: Path) -> None:
+    export(ExportConfig(run, tmp_path / "given", backbone=True))
+    model = timm.create_model(f"local-dir:{tmp_path / 'given'}", pretrained=True).eval()
+    wanted = runs_model(run, run / "model.safetensors")
+    wanted.set_submodule("head", nn.Identity())
+    assert same_logits(model, wanted)
+    assert "head.weight" not in load_file(tmp_path / "given" / "model.safetensors")
+    other = timm.create_model(f"local-dir:{tmp_path / 'given'}", pretrained=True, num_classes=7)
+    assert other(IMAGES).shape == (3, 7)
+
+
+@pytest.mark.parametrize("backbone", [False, True])
+def test_onnx_computes_the_model_s_outputs_for_any_number_of_images(
+    finished: Path, tmp_path: Path, backbone: bool
+) -> None:
+    pytest.importorskip("onnxscript", reason="the onnx extra is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    told = export(ExportConfig(finished, tmp_path / "given", onnx=True, backbone=backbone))
+    assert "model.onnx: onnxruntime's outputs are within" in told
+    session = onnxruntime.InferenceSession(str(tmp_path / "given" / "model.onnx"), providers=["CPUExecutionProvider"])
+    model = load_model(tmp_path / "given")
+    for count in (1, 3):
+        (found,) = session.run(["outputs"], {"images": IMAGES[:count].numpy()})
+        with torch.no_grad():
+            assert torch.allclose(torch.from_numpy(found), model(IMAGES[:count]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pool", "resolution"), [("avg", "fixed"), ("map", "fixed"), ("token", "variable"), ("avg", "schedule")]
+)
+def test_every_kind_of_pooling_and_resolution_is_given(tmp_path: Path, pool: Any, resolution: Any) -> None:
+    pytest.importorskip("onnxscript", reason="the onnx extra is not installed")
+    options = ModelConfig("vit_tiny_patch16_224", patch_size=8, embed_dim=16, depth=1, num_heads=2, global_pool=pool)
+    config = PretrainConfig(data=DataConfig(image_size=16, resolution=resolution), model=options)
+    classes = Vocabulary(np.array([DOG, CAT], np.int32), np.array([5, 3]), rows=9, min_count=3)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(to_json(config))
+    classes.save(run / "vocabulary.parquet")
+    model = build_model(options, classes, image_size=16, one_size=resolution == "fixed").eval()
+    save_file(model.state_dict(), run / "model.safetensors")
+    export(ExportConfig(run, tmp_path / "given", onnx=True))
+    given = timm.create_model(f"local-dir:{tmp_path / 'given'}", pretrained=True)
+    assert same_logits(given, model)
+    if resolution != "fixed":
+        assert given(torch.zeros(1, 3, 24, 32)).shape == (1, 2)
+
+
+def test_the_command_line_says_what_it_did(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainer", "export", str(finished), "--out", str(tmp_path / "given")])
+    main()
+    assert capsys.readouterr().out == f"{tmp_path / 'given'}: moving average at the end of the run, 3 classes\n"
+
+
+def test_without_the_onnx_packages_it_says_what_to_install(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingRequirementError, match=r"pip install '\.\[onnx\]'"):
+        export(ExportConfig(finished, tmp_path / "given", onnx=True))
+
+
+def test_the_card_names_what_was_trained_on_what_and_how_well(finished: Path, tmp_path: Path) -> None:
+    export(ExportConfig(finished, tmp_path / "given", licence="cc-by-4.0"))
+    card = (tmp_path / "given" / "README.md").read_text()
+    macro = json.loads((finished / "results.json").read_text())["evaluation"]["macro"]
+    for fact in [
+        "license: cc-by-4.0",
+        "library_name: timm",
+        r"vit\_tiny\_patch16\_224",
+        "one logit for each of 3 synsets",
+        "which saw 48 images",
+        f"| mean average precision, mean of classes | {macro:.4f} |",
+        "| peak lr | 0.003 |",
+        "| data | corpus/images |",
+        Vocabulary.load(finished / "vocabulary.parquet").fingerprint,
+        "dog.n.01",
+        "WordNet licence",
+    ]:
+        assert fact in card, fact
+    assert str(tmp_path.parent) not in card
+
+
+def test_what_exists_is_not_written_over(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    with pytest.raises(OutputExistsError, match="Choose another --out"):
+        export(ExportConfig(finished, tmp_path / "given"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.parquet", "config.json", "results.json"])
+def test_a_file_that_is_cut_short_leaves_nothing_behind(run: Path, tmp_path: Path, name: str) -> None:
+    content = (run / name).read_bytes()
+    (run / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(FormatError, match=name):
+        export(ExportConfig(run, tmp_path / "given"))
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_a_run_without_its_vocabulary_or_configuration_is_refused(run: Path, tmp_path: Path) -> None:
+    (run / "vocabulary.parquet").unlink()
+    with pytest.raises(FormatError, match="given as --vocabulary"):
+        export(ExportConfig(run, tmp_path / "given"))
+    (run / "config.json").unlink()
+    with pytest.raises(FormatError, match=r"Name the directory that the run was given as --out"):
+        export(ExportConfig(run, tmp_path / "given"))
+
+
+def test_a_vocabulary_of_another_size_is_refused(run: Path, tmp_path: Path) -> None:
+    whole = Vocabulary.load(run / "vocabulary.parquet")
+    Vocabulary(whole.synsets[:2], whole.captions[:2], rows=whole.rows, min_count=1).save(run / "vocabulary.parquet")
+    with pytest.raises(MismatchError, match="found 2 classes, and weights with a classifier of 3 classes"):
+        export(ExportConfig(run, tmp_path / "given"))
+
+
+def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["depth"] = 2
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MismatchError, match=r"does not describe .*blocks\.1"):
+        export(ExportConfig(run, tmp_path / "given"))
+
+
+def test_a_step_that_was_not_kept_is_refused_with_those_that_were(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found checkpoints of step 4, 6; wanted one of step 5"):
+        export(ExportConfig(finished, tmp_path / "given", checkpoint=5))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"wanted the config\.json that a run writes"):
+        export(ExportConfig(tmp_path, tmp_path / "given"))

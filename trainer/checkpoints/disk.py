@@ -1,0 +1,55 @@
+"""Bytes that survive a power cut: files and folders flushed to the disk, and their checksums.
+
+In: blocks of bytes. Out: a file on the disk, its size and its sha256, taken while it is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+BLOCK = 1 << 22
+
+
+class Written(NamedTuple):
+    """A file that was written."""
+
+    size: int
+    """bytes"""
+    sha256: str
+
+
+def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
+    """Write a file and flush it to the disk. Raises OSError if the disk does not take it."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb", buffering=0) as file:
+        for block in blocks:
+            left = memoryview(block)
+            digest.update(left)
+            size += len(left)
+            # A disk that is nearly full takes part of a block before it takes none.
+            while left:
+                left = left[file.write(left) :]
+        os.fsync(file.fileno())
+    return Written(size, digest.hexdigest())
+
+
+def checksum_of(path: Path) -> str:
+    """sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def flush_folder(path: Path) -> None:
+    """Flush a folder's names, so that what was made or renamed in it is there after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

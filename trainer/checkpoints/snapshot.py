@@ -1,0 +1,158 @@
+"""Snapshots: live tensors as they are at one moment, in host memory, in the very bytes that files will hold.
+
+In: live tensors. Out: the files of this rank, headers made and tensors copied, in buffers that are used again from
+snapshot to snapshot: one copy of what this rank writes, and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from trainer.checkpoints.disk import BLOCK
+from trainer.checkpoints.pieces import Rows, Tensors, dtype_name, file_name, held_rows, is_sharded, local_part
+from vocab.errors import InputError, MissingRequirementError
+
+PORTABLE = 1
+"""cudaHostRegisterPortable"""
+
+
+@dataclass(frozen=True)
+class HostFile:
+    """A safetensors file in memory."""
+
+    file: str
+    """which map of tensors it holds, or holds a part of"""
+    name: str
+    header: bytes
+    body: Tensor
+    """uint8 [bytes], in a buffer that the next snapshot overwrites"""
+    rows: dict[str, Rows]
+    """the rows of each of its tensors"""
+
+    def blocks(self) -> Iterator[bytes | memoryview]:
+        """What the file holds, in the order of bytes, without a copy."""
+        yield self.header
+        body = self.body.numpy().data
+        for start in range(0, len(body), BLOCK):
+            yield body[start : start + BLOCK]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files that a rank writes."""
+
+    files: list[HostFile]
+    copied: list[torch.cuda.Event]
+    """events after which the bytes are there"""
+
+    def wait(self) -> None:
+        """Wait until devices have copied."""
+        for event in self.copied:
+            event.synchronize()
+
+
+class HostCopies:
+    """Buffers in host memory, reused from snapshot to snapshot; pinned for tensors of a GPU."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        self.rank = rank
+        self.world = world
+        self._buffers: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def take(self, tensors: Tensors) -> Snapshot:
+        """Copy what this rank writes: its rows of sharded maps, and all of the others on the main rank.
+
+        Copies from a GPU are queued on its current stream and not waited for: later work on that stream comes after
+        them. Nothing may read an earlier snapshot any more. Raises InputError for tensors that cannot be kept.
+        """
+        files, devices = [], set()
+        for file, live in tensors.items():
+            split = split_over(file, live.values(), world=self.world)
+            if split == 1 and self.rank > 0:
+                continue
+            held = {name: (tensor, held_rows(f"{file}/{name}", tensor)) for name, tensor in live.items()}
+            mine = {
+                name: (local_part(tensor), rows)
+                for name, (tensor, rows) in held.items()
+                if (rows.number > 0 if is_sharded(tensor) else self.rank == 0)
+            }
+            files.append(self._copy(file, file_name(file, rank=self.rank, world=split), mine))
+            devices |= {part.device for part, _ in mine.values() if part.device.type == "cuda"}
+        return Snapshot(files, [torch.cuda.current_stream(device).record_event() for device in devices])
+
+    def _copy(self, file: str, name: str, parts: dict[str, tuple[Tensor, Rows]]) -> HostFile:
+        entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        # Wide types first, so that each starts at a multiple of its width.
+        order = sorted(parts, key=lambda tensor: (-parts[tensor][0].element_size(), tensor))
+        end, places = 0, {}
+        for tensor in order:
+            part = parts[tensor][0]
+            places[tensor] = (end, end + part.numel() * part.element_size())
+            end = places[tensor][1]
+            entries[tensor] = {
+                "dtype": dtype_name(f"{file}/{tensor}", part),
+                "shape": list(part.shape),
+                "data_offsets": list(places[tensor]),
+            }
+        body = self._buffer(file, end, pinned=any(part.is_cuda for part, _ in parts.values()))
+        for tensor, (part, _) in parts.items():
+            start, stop = places[tensor]
+            body[start:stop].view(part.dtype).view(part.shape).copy_(part, non_blocking=part.is_cuda)
+        header = json.dumps(entries).encode()
+        header += b" " * (-len(header) % 8)
+        rows = {tensor: rows for tensor, (_, rows) in parts.items()}
+        return HostFile(file, name, len(header).to_bytes(8, "little") + header, body, rows)
+
+    def _buffer(self, file: str, size: int, *, pinned: bool) -> Tensor:
+        kept = self._buffers.get(file)
+        if kept is None or len(kept) < size:
+            self._buffers.pop(file, None)
+            del kept  # before the larger one is made
+            kept = self._buffers[file] = pinned_bytes(size) if pinned else torch.empty(size, dtype=torch.uint8)
+        return kept[:size]
+
+
+def split_over(file: str, live: Iterable[Tensor], *, world: int) -> int:
+    """Over how many files a map of tensors goes: one, or one for each rank where any of its tensors is sharded.
+
+    Raises InputError if a tensor is sharded over fewer processes than there are.
+    """
+    sizes = {tensor.device_mesh.size() for tensor in live if isinstance(tensor, DTensor) and is_sharded(tensor)}
+    if sizes - {world}:
+        raise InputError(
+            file,
+            found=f"tensors sharded over {sorted(sizes)} processes",
+            wanted=f"all {world} of the run",
+            remedy="Shard over one mesh of all processes.",
+        )
+    return world if sizes else 1
+
+
+def pinned_bytes(size: int) -> Tensor:
+    """uint8 [size] in memory that a GPU copies to without waiting.
+
+    torch's own pinned allocator rounds up to a power of two, which can double the host memory of a large model.
+    Raises MissingRequirementError if the driver does not pin so much.
+    """
+    memory = torch.empty(size, dtype=torch.uint8)
+    if size == 0:
+        return memory
+    driver = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    code = int(driver.cudaHostRegister(memory.data_ptr(), size, PORTABLE))
+    if code:
+        raise MissingRequirementError(
+            "checkpoint buffers",
+            found=f"a driver that does not pin {size:,} bytes of host memory (CUDA error {code})",
+            wanted="one copy of the tensors in pinned memory",
+            remedy="Raise the limit of locked memory (ulimit -l) or the memory of this container.",
+        )
+    weakref.finalize(memory, driver.cudaHostUnregister, memory.data_ptr())
+    return memory

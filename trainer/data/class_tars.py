@@ -1,0 +1,243 @@
+"""Tars with one class beside each image, as WebDataset has them for classification.
+
+In: tars whose samples have an image and a .cls. Out: `ClassTars`, which images there are and their classes, from
+headers and the .cls members alone; and the pixels of any of them, as an evaluation sees them.
+
+    000000000.jpg  000000000.cls      b"17\\n", an integer from 0 on, in ASCII digits
+
+Classes are told apart by their numbers and by nothing else; which numbers there are is up to the data set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from trainer.data.batch import Skipped
+from trainer.data.crops import Box, centre_box
+from trainer.data.images import crop_into
+from trainer.data.source import path_of
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_index import FAULTS, index_tar, members_of
+from trainer.data.tar_places import list_tars, without_secrets
+from vocab.errors import InputError, MismatchError
+
+EXTENSION = "cls"
+# More digits than any number of classes has; spaces around them are common.
+MAX_CLASS_BYTES = 64
+MAX_CLASS = (1 << 31) - 1
+# ImageNet-22k has 21,841. More are no classes but, say, numbers of the images.
+MAX_CLASSES = 1 << 16
+NAMED = 5
+_INTEGER = re.compile(rb"\s*(\d{1,10})\s*", re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTars:
+    """Images with a class each, in the order of tars and samples. Holds no handles: it can go to any process."""
+
+    places: tuple[str, ...]
+    """of the tars, sorted"""
+    cache: TarCache
+    tars: Int64[np.ndarray, " images"]
+    """number of each image's tar"""
+    keys: tuple[str, ...]
+    offsets: Int64[np.ndarray, " images"]
+    """where the image begins in its tar"""
+    sizes: Int64[np.ndarray, " images"]
+    """bytes of the image"""
+    classes: Int64[np.ndarray, " images"]
+    """what .cls says"""
+    skipped: tuple[Skipped, ...]
+    """samples that headers or .cls show to be of no use"""
+    eval_crop: float
+    max_pixels: int
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def labels(self) -> Int64[np.ndarray, " classes"]:
+        """The classes that occur, ascending."""
+        return np.unique(self.classes)
+
+    @property
+    def account(self) -> Counter[str]:
+        """How many samples were left out, by reason."""
+        return Counter(sample.reason for sample in self.skipped)
+
+    def name(self, image: int) -> tuple[str, str]:
+        """The tar and the key of an image, as messages show them."""
+        return without_secrets(self.places[self.tars[image]]), self.keys[image]
+
+    def content(self, image: int, file: int) -> bytes:
+        """The bytes of an image; `file`: descriptor of its tar, open. For any thread. Raises InputError for a tar that
+        has become shorter.
+        """
+        offset, size = int(self.offsets[image]), int(self.sizes[image])
+        content = os.pread(file, size, offset)
+        if len(content) < size:
+            place, key = self.name(image)
+            raise InputError(
+                place,
+                found=f"{len(content)} of {size} bytes of sample {key!r}",
+                wanted="the tar as it was when its headers were read",
+                remedy="Do not change image tars while a run reads them; start the same command again.",
+            )
+        return content
+
+    def crop(self, content: bytes, out: UInt8[np.ndarray, "size size 3"]) -> None:
+        """Write the central crop of an image to `out`, as an evaluation sees it. Raises BadImage for bytes that are
+        none.
+        """
+
+        def choose(width: int, height: int) -> Box:
+            return centre_box(width, height, share=self.eval_crop)
+
+        crop_into(content, out, choose=choose, max_pixels=self.max_pixels)
+
+
+def open_class_tars(
+    patterns: Sequence[str],
+    *,
+    cache: TarCache,
+    eval_crop: float = 0.875,
+    max_pixels: int = 89_478_485,
+    max_member_bytes: int = 64 << 20,
+    max_bad_share: float = 0.1,
+) -> ClassTars:
+    """The images of the tars that the patterns name (`trainer/data/tar_places.py`), fetched where they are remote.
+
+    Samples that cannot be used are counted, and named in `skipped`: without an image or with one that headers show to
+    be bad (`tar_index.FAULTS`), no_class, broken_class for a .cls that is no number of a class.
+
+    Raises InputError for tars that are not there or no tars, and if more than `max_bad_share` of all samples are bad or
+    none is left.
+    """
+    places = list_tars(patterns, allow_pipe=cache.allow_pipe)
+    parts = []
+    for number, place in enumerate(places):
+        cache.fetch_ahead(places[number + 1 : number + 2])
+        parts.append(_read_tar(number, place, cache, max_member_bytes))
+    found = ClassTars(
+        places=tuple(places),
+        cache=cache,
+        tars=np.array([number for part in parts for number in [part.number] * len(part.keys)], np.int64),
+        keys=tuple(key for part in parts for key in part.keys),
+        offsets=np.array([offset for part in parts for offset in part.offsets], np.int64),
+        sizes=np.array([size for part in parts for size in part.sizes], np.int64),
+        classes=np.array([label for part in parts for label in part.classes], np.int64),
+        skipped=tuple(bad for part in parts for bad in part.skipped),
+        eval_crop=eval_crop,
+        max_pixels=max_pixels,
+    )
+    _check_bad_share(found, patterns, max_bad_share)
+    return found
+
+
+def check_classes(train: ClassTars, test: ClassTars) -> None:
+    """Raise an error if a classifier cannot be trained on one and measured on the other.
+
+    InputError for fewer than two classes or more than MAX_CLASSES; MismatchError for test classes that are never
+    trained on, and for a tar that is on both sides.
+    """
+    if not 2 <= len(train.labels) <= MAX_CLASSES:
+        raise InputError(
+            "the probe's training tars",
+            found=f"{len(train.labels):,} classes in {len(train):,} images",
+            wanted=f"2 to {MAX_CLASSES:,}",
+            remedy="Look at the .cls members: each holds the number of its image's class.",
+        )
+    unknown = np.setdiff1d(test.labels, train.labels)
+    if len(unknown):
+        raise MismatchError(
+            "the probe's test tars",
+            found=f"{len(unknown):,} classes without a training image: {', '.join(map(str, unknown[:NAMED].tolist()))}",
+            wanted="classes of the training tars",
+            remedy="Give training tars of the same data set, all of them.",
+        )
+    shared = set(train.places) & set(test.places)
+    if shared:
+        raise MismatchError(
+            without_secrets(min(shared)),
+            found="a tar that the probe is both trained and measured on",
+            wanted="tars on one side alone",
+            remedy="Leave it out of one of --probe-images and --probe-eval-images.",
+        )
+
+
+@dataclass
+class _Part:
+    """The samples of one tar."""
+
+    number: int
+    keys: list[str]
+    offsets: list[int]
+    sizes: list[int]
+    classes: list[int]
+    skipped: list[Skipped]
+
+
+def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -> _Part:
+    part = _Part(number, [], [], [], [], [])
+    shard = Path(without_secrets(place)).name
+    try:
+        file = cache.open(place)
+    except OSError as error:
+        raise InputError(
+            without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy="Check it."
+        ) from error
+    with file:
+        index = index_tar(path_of(file), max_member_bytes=max_member_bytes)
+        members = members_of(path_of(file), range(len(index)))
+        for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):
+            member = members[sample].get(EXTENSION)
+            if fault:
+                part.skipped.append(Skipped(shard, key, FAULTS[fault]))
+                continue
+            if member is None:
+                part.skipped.append(Skipped(shard, key, "no_class"))
+                continue
+            # Of a long one the first bytes are enough to see that it is no number.
+            text = os.pread(file.fileno(), min(member.size, MAX_CLASS_BYTES + 1), member.offset)
+            label = class_of(text)
+            if label is None:
+                part.skipped.append(Skipped(shard, key, "broken_class"))
+                continue
+            part.keys.append(key)
+            part.offsets.append(int(index.offsets[sample]))
+            part.sizes.append(int(index.sizes[sample]))
+            part.classes.append(label)
+    return part
+
+
+def class_of(text: bytes) -> int | None:
+    """The class that a .cls names; None for anything but an integer from 0 to MAX_CLASS.
+
+    b"17" and b" 17\\n" -> 17; b"-1", b"1.0", b"0x11", b"1 2", b"", b"cat" -> None
+    """
+    match = _INTEGER.fullmatch(text) if len(text) <= MAX_CLASS_BYTES else None
+    return int(match[1]) if match is not None and int(match[1]) <= MAX_CLASS else None
+
+
+def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: float) -> None:
+    samples = len(found) + len(found.skipped)
+    if len(found) and len(found.skipped) <= max_bad_share * samples:
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.account.most_common())
+    examples = ", ".join(f"{bad.shard}/{bad.key}" for bad in found.skipped[:NAMED])
+    raise InputError(
+        " ".join(map(without_secrets, patterns)),
+        found=f"{len(found):,} of {samples:,} samples with an image and a class"
+        + (f" ({reasons}; for example {examples})" if samples else ""),
+        wanted=f"at least one, and at most {max_bad_share:.0%} of no use",
+        remedy="Give tars with a .cls beside each image, or raise --max-bad-share.",
+    )

@@ -1,0 +1,1 @@
+"""What frozen features are worth: a linear classifier trained on them."""

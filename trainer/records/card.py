@@ -1,0 +1,221 @@
+"""The model card: what a run's weights are, what they are worth, how they came about, what not to expect of them.
+
+In: a run's stored configuration, its vocabulary, its results. Out: Markdown with the front matter that the Hugging Face
+Hub reads. There is nothing in it to follow: no links, no machine's paths, no addresses.
+
+Names in a configuration are strangers' text to whoever reads the card, so that everything passes through `plain`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from vocab.errors import InputError
+from vocab.vocabulary import Vocabulary
+
+SHOWN_CLASSES = 12
+# Fields of the configuration that somebody who trains such a model again needs; the rest is in the run's config.json.
+TRAINED_WITH = (
+    "data.image_size data.resolution data.batch_size data.min_crop_area data.range_augment data.unlabelled "
+    "model.global_pool model.drop_path model.patch_keep loss.loss loss.label_smoothing optim.optimiser optim.schedule "
+    "optim.steps optim.warmup_steps optim.peak_lr optim.final_lr optim.weight_decay optim.clip_norm "
+    "optim.ema_momentum run.seed"
+).split()
+ACCOUNT = {
+    "samples": "samples trained on",
+    "bad": "that could not be read",
+    "unmatched": "without a row in the labels",
+    "unlabelled": "without a class of the vocabulary",
+    "surplus_labels": "rows of the labels without a sample",
+}
+
+LIMITS = """\
+Labels were mined from the captions that stood beside pictures on the web; nobody has checked them picture by picture.
+
+- A caption names little of what its picture shows, and sometimes what it does not show. A class that a caption leaves
+  out counts as absent in training and in the numbers above, so that those are lower than what an eye would give.
+- Captions carry the prejudices of whoever wrote them, and picture and caption collections those of whoever chose them.
+  Occupations, origins, genders and the like go with looks here as they go together there.
+- Classes are WordNet synsets that a word was taken to mean; words of several senses get some of them wrong. WordNet
+  has classes for people, some of them derogatory. No class says what a person is.
+- Rare classes have been seen seldom. A probability is that a caption names the class, not that the picture shows it.
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose card it is."""
+
+    title: str
+    origin: str
+    """which weights these are: "moving average of all 6 steps" """
+    images_seen: int | None
+    """images trained on; None where it is not known"""
+    classifier: bool = True
+    licence: str = "other"
+    """of the weights, by the Hub's name of it"""
+
+
+def model_card(
+    subject: Subject,
+    config: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    results: Mapping[str, Any] | None,
+    *,
+    loading: str,
+) -> str:
+    """README.md of a run or of an exported folder.
+
+    `config`: what the run's config.json holds. `results`: what its results.json holds, None where these weights have
+    not been evaluated. `loading`: Markdown that says how to load the weights from where the card lies. Raises
+    InputError for a licence that is no name.
+    """
+    model = str(_of(config, "model.model"))
+    sections = [
+        front_matter(licence=subject.licence, tags=["catlip", "wordnet", "multi-label"], labelled=subject.classifier),
+        f"# {plain(subject.title)}\n",
+        f"A {plain(model)} of timm, pre-trained to tell which WordNet synsets the captions of a picture name, as in "
+        f"CatLIP (arXiv 2404.15653). {_what(subject, vocabulary)}\n",
+        f"## Loading\n\n{loading}",
+        f"## Numbers\n\n{_numbers(subject, results)}",
+        f"## Training\n\n{_training(subject, config, results)}",
+        f"## Classes\n\n{classes(vocabulary)}",
+        f"## Limits\n\n{LIMITS}",
+        f"## Licence\n\n{licences(subject.licence)}",
+    ]
+    return "\n".join(sections)
+
+
+def front_matter(*, licence: str, tags: Sequence[str], labelled: bool) -> str:
+    """The YAML that the Hub reads. Raises InputError for a licence that is not a name such as apache-2.0."""
+    if re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", licence) is None:
+        raise InputError(
+            "--licence",
+            found=repr(licence),
+            wanted="the Hub's name of a licence",
+            remedy="For example apache-2.0, cc-by-4.0, or other.",
+        )
+    task = "image-classification" if labelled else "image-feature-extraction"
+    lines = [
+        f"license: {licence}",
+        "library_name: timm",
+        f"pipeline_tag: {task}",
+        "tags:",
+        *(f"- {json.dumps(tag)}" for tag in ["timm", task, *tags]),
+    ]
+    return "---\n" + "\n".join(lines) + "\n---\n"
+
+
+def classes(vocabulary: Vocabulary) -> str:
+    """What the classes are, with the most frequent ones."""
+    names = ", ".join(map(plain, vocabulary.names[:SHOWN_CLASSES]))
+    counted = f"in at least {vocabulary.min_count:,} of {vocabulary.rows:,} captions"
+    if not vocabulary.rows:
+        counted = f"counted at least {vocabulary.min_count:,} times"
+    return (
+        f"{len(vocabulary):,} WordNet 3.0 noun synsets, each {counted}, the most frequent "
+        f"first: {names}{', ...' if len(vocabulary) > SHOWN_CLASSES else ''}\n\n"
+        f"vocabulary.parquet has them in the classifier's order; its fingerprint is\n{vocabulary.fingerprint}.\n"
+    )
+
+
+def licences(licence: str) -> str:
+    """Who allows what."""
+    weights = (
+        'The weights: "other" above stands until whoever trained them says under what licence they are.'
+        if licence == "other"
+        else f"The weights: {plain(licence)}, as their trainer says."
+    )
+    return (
+        f"{weights} Names, lemmas and offsets of the classes come from WordNet 3.0, Princeton University, under the\n"
+        "WordNet licence; its text goes with them (LICENSE.wordnet).\n"
+    )
+
+
+def plain(text: object) -> str:
+    """Text that Markdown and HTML leave as it is, on one line."""
+    line = " ".join(re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", str(text)).split())
+    # GitHub and the Hub make links of bare addresses, so that "www." and ":" are no more plain than "[".
+    escaped = re.sub(r"([\\`*_{}\[\]()#<>|~&!:@$])", r"\\\1", line)
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)
+
+
+def table(rows: Sequence[tuple[str, object]], *, head: tuple[str, str]) -> str:
+    """A table of two columns; the values are escaped, the names are ours."""
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {name} | {plain(value)} |" for name, value in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _what(subject: Subject, vocabulary: Vocabulary) -> str:
+    gives = (
+        f"It gives one logit for each of {len(vocabulary):,} synsets; a sigmoid makes probabilities of them."
+        if subject.classifier
+        else "The classifier was left out: it gives features."
+    )
+    seen = f", which saw {subject.images_seen:,} images" if subject.images_seen is not None else ""
+    return f"{gives} These weights are the {plain(subject.origin)}{seen}."
+
+
+def _numbers(subject: Subject, results: Mapping[str, Any] | None) -> str:
+    scored = results.get("evaluation") if results is not None else None
+    if scored is None:
+        return "These weights have not been evaluated.\n"
+    rows: list[tuple[str, object]] = [
+        ("mean average precision, mean of classes", _score(scored["macro"])),
+        ("the same from class frequencies alone", _score(scored["baseline_macro"])),
+        ("head: most frequent third of the classes", _score(scored["head"])),
+        ("torso: middle third", _score(scored["torso"])),
+        ("tail: least frequent third", _score(scored["tail"])),
+        ("average precision over all pairs of image and class", _score(scored["micro"])),
+        ("the same from class frequencies alone", _score(scored["baseline_micro"])),
+        ("held-out images", f"{scored['images']:,}"),
+        ("classes with an image among them", f"{scored['classes']:,}"),
+    ]
+    note = "" if subject.classifier else "\nThey are those of the classifier that was left out here.\n"
+    return table(rows, head=("on held-out images, labelled by their captions", "")) + note
+
+
+def _training(subject: Subject, config: Mapping[str, Any], results: Mapping[str, Any] | None) -> str:
+    fields = [(name.partition(".")[2].replace("_", " "), _of(config, name)) for name in TRAINED_WITH]
+    rows: list[tuple[str, object]] = [
+        ("architecture", _of(config, "model.model")),
+        *((name, _of(config, f"model.{name.replace(' ', '_')}")) for name in ("patch size", "embed dim", "depth")),
+        ("data", ", ".join(source_name(str(source)) for source in _of(config, "data.images") or ())),
+        ("images seen", f"{subject.images_seen:,}" if subject.images_seen is not None else None),
+        *fields,
+    ]
+    if results is not None:
+        rows += [
+            ("parameters, classifier included", f"{results['parameters']:,}"),
+            ("seconds of training", f"{results['seconds']:,.0f} on {results['processes']} x {results['device']}"),
+        ]
+    account = results.get("training_account") if results is not None else None
+    accounts = [(ACCOUNT[name], f"{number:,}") for name, number in (account or {}).items() if name in ACCOUNT]
+    kept = [(name, value) for name, value in rows if value is not None]
+    parts = [table(kept, head=("option", "value"))]
+    if accounts:
+        parts.append(table(accounts, head=("samples, over all epochs", "")))
+    return "\n".join(parts)
+
+
+def source_name(source: str) -> str:
+    """What of an address of images may be shown: its last two parts, without labels, host, query or command."""
+    if source.startswith("pipe:"):
+        return "a command"
+    place = re.split(r"[?#]", source.partition("::")[0])[0]
+    inside = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", "", place)
+    return "/".join(part for part in PurePosixPath(inside).parts[-2:] if part != "/")
+
+
+def _score(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _of(config: Mapping[str, Any], name: str) -> Any:
+    part, _, field = name.partition(".")
+    return config.get(part, {}).get(field)

@@ -1,0 +1,216 @@
+"""What a training step keeps in the memory of a process: weights and what belongs to them, and activations.
+
+In: a configuration, the model on the meta device, and how many processes there are. Out: bytes, by what they are for.
+
+Activations are measured and not reckoned: the model runs on tensors that have shapes and no contents, and what autograd
+saves is counted, each piece of memory once. That is what a step keeps which is not compiled; torch.compile saves less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
+
+from trainer.config import PretrainConfig
+from trainer.model.per_image import seeds_of, set_patch_share
+from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
+from trainer.model.vit import checkpoint_activations, classifier_of, features
+
+FLOAT32, BFLOAT16, BYTE = 4, 2, 1
+# CUDA context, libraries' workspaces, exchange buffers, and what the allocator cannot use: about two of 10^9 bytes.
+RESERVED = 2_000_000_000
+# Batches of bytes on the device: the one that is worked on, and the one that is being copied.
+BATCHES = 2
+# Copies in bfloat16 of one matrix that Muon's iteration holds: itself, its square, a polynomial of that, the product.
+MUON_COPIES = 4
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What autograd saves of a forward pass, bytes."""
+
+    image: int
+    """of each image more"""
+    block: int
+    """of it, of one block"""
+    shared: int
+    """whatever the number of images: the weights as bfloat16 sees them"""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process, by what they are for."""
+
+    fixed: dict[str, int]
+    """whatever the number of images"""
+    image: dict[str, int]
+    """of each image that is computed at a time"""
+
+    def total(self, images: int) -> int:
+        """With so many images computed at a time."""
+        return sum(self.fixed.values()) + images * sum(self.image.values())
+
+    def most_images(self, limit: int) -> int:
+        """Images that can be computed at a time in so many bytes; 0 where not even one can."""
+        left = limit - sum(self.fixed.values())
+        return max(0, left // max(1, sum(self.image.values())))
+
+
+class _Features(nn.Module):
+    """A model's features as a module, as functional_call wants it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 rows columns"], seeds: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, "batch width"]:
+        """As `trainer.model.vit.features`."""
+        seeds_of(self.model).set(seeds)
+        return features(self.model, images)
+
+
+def activations(
+    model: nn.Module, *, size: int, share: float = 1.0, bfloat16: bool = True, checkpointing: bool = False
+) -> Activations:
+    """What autograd saves in training of a model on the meta device, which must have `blocks`.
+
+    With `checkpointing`, of a block only its input; `block` is then what one block saves when it is computed again.
+    """
+    set_patch_share(model, share)
+    model.train()
+    depth = len(model.get_submodule("blocks"))  # type: ignore[arg-type]
+    found = {}
+    for again in (False, True):
+        checkpoint_activations(model, enable=again)
+        # Two sizes of batch give the slope; one image alone is no measure, for operations treat it apart.
+        two, four = (saved_bytes(model, images, size=size, bfloat16=bfloat16) for images in (2, 4))
+        found[again] = (four - two) // 2, 2 * two - four
+    checkpoint_activations(model, enable=False)
+    (plain, shared), (inputs, _) = found[False], found[True]
+    # Autocast keeps its copies of the weights to the end of the forward pass, whatever autograd saves.
+    return Activations(inputs if checkpointing else plain, (plain - inputs) // depth, shared)
+
+
+def saved_bytes(model: nn.Module, images: int, *, size: int, bfloat16: bool) -> int:
+    """Bytes that autograd saves of one forward pass, without the weights themselves; each storage counts once.
+
+    `model`: on the meta device, its weights are made anew without contents.
+    """
+    with FakeTensorMode():
+        # Fake tensors of the CPU rather than meta ones: autocast knows nothing of the meta device.
+        weights: dict[str, Tensor] = {
+            f"model.{name}": nn.Parameter(torch.empty(parameter.shape)) for name, parameter in model.named_parameters()
+        }
+        module = _Features(model)
+        return count_saved(
+            lambda: functional_call(
+                module, weights, (torch.empty(images, 3, size, size), torch.zeros(images, dtype=torch.int64))
+            ),
+            weights.values(),
+            bfloat16=bfloat16,
+        )
+
+
+def augment_bytes(images: int, *, size: int) -> int:
+    """Bytes that autograd saves of RangeAugment and its loss, the plain images among them."""
+    with FakeTensorMode():
+        augment = RangeAugment()
+        plain = torch.empty(images, 3, size, size)
+        draws, seeds = torch.empty(images, DRAWS), torch.zeros(images, dtype=torch.int64)
+        return count_saved(
+            lambda: psnr_loss(plain, augment(plain, draws=draws, seeds=seeds), progress=0.5), augment.parameters()
+        )
+
+
+def count_saved(forward: Callable[[], Tensor], weights: Iterable[Tensor], *, bfloat16: bool = False) -> int:
+    """Bytes of the storages that autograd saves while `forward` runs, those of `weights` aside."""
+    own = {weight.untyped_storage()._cdata for weight in weights}
+    # The storages themselves are kept, for a freed one's number may come again.
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        forward()
+    return sum(storage.nbytes() for number, storage in saved.items() if number not in own)
+
+
+def memory(
+    config: PretrainConfig, model: nn.Module, *, size: int, share: float, world: int, bfloat16: bool = True
+) -> Memory:
+    """What one of `world` processes keeps in a step on images of `size` pixels that show `share` of their patches.
+
+    `model`: on the meta device, as `config` has it. Weights, gradients, moments and averages are float32. Under FSDP a
+    process keeps its part of them, and in whole the weights and gradients of two blocks (the one at work and the one
+    that is fetched meanwhile) and of what lies outside of the blocks.
+    """
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    head = classifier_of(model, config.model.model).weight
+    checkpointing = config.run.activation_checkpointing
+    saved = activations(model, size=size, share=share, bfloat16=bfloat16, checkpointing=checkpointing)
+    width = BFLOAT16 if bfloat16 else FLOAT32
+    share_of = world if config.run.parallel == "fsdp" else 1
+    fixed = {
+        "weights": FLOAT32 * weights // share_of,
+        "gradients": FLOAT32 * weights // share_of,
+        "optimiser": FLOAT32 * _moments(config, model) // share_of,
+        "average": FLOAT32 * weights // share_of,
+        "exchange": _exchange(config, model, world),
+        "weights in bfloat16": saved.shared + (BFLOAT16 * head.numel() if bfloat16 else 0),
+        "logits": config.loss.head_chunk * head.shape[0] * (FLOAT32 + width),
+        "classifier's gradient": FLOAT32 * head.numel(),
+        "optimiser's work": _optimiser_work(config, model),
+        "reserved": RESERVED,
+    }
+    pixels = 3 * size * size
+    floats = FLOAT32 * pixels if config.data.range_augment == "off" else augment_bytes(2, size=size) // 2
+    return Memory(
+        fixed,
+        {
+            "activations": saved.image,
+            # What the backward pass makes of a block is about what the block saved; before that, what was not saved.
+            "a block's backward pass": saved.block * (2 if checkpointing else 1),
+            "images": BATCHES * BYTE * pixels + floats,
+        },
+    )
+
+
+def _moments(config: PretrainConfig, model: nn.Module) -> int:
+    """Numbers that the optimiser keeps: two for each weight (AdamW), one for those of the blocks' matrices (Muon)."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return 2 * weights - (sum(matrix.numel() for matrix in _matrices(model)) if config.optim.optimiser == "muon" else 0)
+
+
+def _optimiser_work(config: PretrainConfig, model: nn.Module) -> int:
+    """Bytes that a step of the optimiser needs for a moment; none for AdamW, which is fused."""
+    if config.optim.optimiser == "adamw":
+        return 0
+    return MUON_COPIES * BFLOAT16 * max(matrix.numel() for matrix in _matrices(model))
+
+
+def _matrices(model: nn.Module) -> list[Tensor]:
+    return [parameter for parameter in model.get_submodule("blocks").parameters() if parameter.ndim == 2]
+
+
+def _exchange(config: PretrainConfig, model: nn.Module, world: int) -> int:
+    """Bytes that exist for the exchange among processes alone."""
+    if world == 1:
+        return 0
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    if config.run.parallel == "ddp":
+        # DistributedDataParallel's buckets are a copy of the gradients.
+        return FLOAT32 * weights
+    blocks = [sum(p.numel() for p in block.parameters()) for block in model.get_submodule("blocks").children()]
+    return 2 * FLOAT32 * (2 * max(blocks) + weights - sum(blocks))

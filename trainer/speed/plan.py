@@ -1,0 +1,239 @@
+"""What a run will cost before it is launched: memory of a GPU, floating-point work, hours.
+
+In: a `PlanConfig`. Out: a few lines to read, and a last line that is one JSON object. No data is needed, and no GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from trainer.config import PlanConfig, PretrainConfig
+from trainer.config_check import check_data
+from trainer.data.resolution import Shape
+from trainer.model.per_image import patch_share
+from trainer.model.vit import on_meta, patch_of
+from trainer.pretrain import resolution_for
+from trainer.speed.flops import training_flops
+from trainer.speed.memory import Memory, memory
+from trainer.speed.peak import TERA, card_of
+from vocab.errors import InputError
+from vocab.vocabulary import Vocabulary
+
+CATLIP_CLASSES = 24_320
+GIGA = 1e9
+# Parts beyond these are no plan.
+MOST_PARTS = 4096
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will cost."""
+
+    classes: int
+    parameters: int
+    flops_per_image: dict[tuple[int, float], int]
+    """forward and backward, by image size and share of the patches"""
+    flops: int
+    """of the run"""
+    images: int
+    steps: int
+    peak: float
+    """of one GPU, stated, operations per second"""
+    hours: float
+    memory: Memory
+    """of a process in the step that needs most"""
+    heaviest: tuple[Shape, float]
+    """that step, and the share of the patches in it"""
+    limit: float
+    """memory of a GPU, bytes"""
+    part: int
+    """images that a process computes at a time in that step, as configured"""
+    accumulate: int | None
+    """parts with which it fits; None if no number of parts does"""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the configured parts fit."""
+        return self.memory.total(self.part) <= self.limit
+
+    @property
+    def rate(self) -> float:
+        """Images per second of all GPUs together, on average."""
+        return self.images / (self.hours * 3600)
+
+
+def plan(config: PlanConfig) -> list[str]:
+    """Reckon, and put it in lines; the last one is JSON. Raises InputError for an option that cannot work."""
+    _check(config)
+    return report(reckon(config), config)
+
+
+def reckon(config: PlanConfig) -> Plan:
+    """What the run will cost. Raises InputError for a GPU that is not in the table, and as the run itself would."""
+    run = config.pretrain
+    rate, limit = gpu_of(config)
+    classes = classes_of(config)
+    model = on_meta(run.model, classes=classes, image_size=run.data.image_size)
+    taken = steps_of(run, model, world=config.gpus)
+    kinds = sorted({(shape.size, share) for shape, share in taken})
+    work = {(size, share): training_flops(model, size=size, share=share) for size, share in kinds}
+    flops = sum(steps * shape.batch * work[shape.size, share] for (shape, share), steps in taken.items())
+    # Memory goes with work, for both go with the tokens; all but attention's square, which is small there.
+    shape, share = max(taken, key=lambda step: step[0].batch * step[1] * step[0].size ** 2)
+    needed = memory(
+        run, model, size=shape.size, share=share, world=config.gpus, bfloat16=run.run.precision != "float32"
+    )
+    return Plan(
+        classes=classes,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        flops_per_image=work,
+        flops=flops,
+        images=sum(steps * shape.batch for (shape, _), steps in taken.items()),
+        steps=run.optim.steps,
+        peak=rate,
+        hours=flops / (rate * config.mfu * config.gpus) / 3600,
+        memory=needed,
+        heaviest=(shape, share),
+        limit=limit,
+        part=math.ceil(shape.batch / (config.gpus * run.optim.accumulate)),
+        accumulate=_parts_that_fit(config, model, size=shape.size, most=needed.most_images(int(limit))),
+    )
+
+
+def gpu_of(config: PlanConfig) -> tuple[float, float]:
+    """Stated operations per second and bytes of one GPU. Raises InputError for one that is unknown."""
+    card, tflops, gigabytes = card_of(config.gpu), config.pretrain.run.peak_tflops, config.gpu_memory
+    if card is None and (tflops is None or gigabytes is None):
+        raise InputError(
+            "--gpu",
+            found=config.gpu,
+            wanted="a GPU of our table, such as A100, H100, H200 or B200",
+            remedy="Or say what it can do: --peak-tflops NUMBER --gpu-memory GB.",
+        )
+    if tflops is None:
+        tflops = card.tflops if card is not None else 0.0
+    if gigabytes is None:
+        gigabytes = card.gigabytes if card is not None else 0.0
+    return tflops * TERA, gigabytes * GIGA
+
+
+def classes_of(config: PlanConfig) -> int:
+    """As told; or the vocabulary's; or CatLIP's."""
+    if config.classes is not None:
+        return config.classes
+    vocabulary = config.pretrain.data.vocabulary
+    return len(Vocabulary.load(vocabulary)) if vocabulary else CATLIP_CLASSES
+
+
+def steps_of(run: PretrainConfig, model: nn.Module, *, world: int) -> Counter[tuple[Shape, float]]:
+    """How many steps of each shape and share of the patches the run takes: the very ones, for they are no chance."""
+    resolution = resolution_for(run, world=world, patch=patch_of(model))
+    steps = run.optim.steps
+    return Counter((resolution.at(step), patch_share(step, run.model, steps=steps)) for step in range(steps))
+
+
+def _parts_that_fit(config: PlanConfig, model: nn.Module, *, size: int, most: int) -> int | None:
+    """The least number of parts, not fewer than configured, in which a process computes at most so many images."""
+    run = config.pretrain
+    for parts in range(run.optim.accumulate, MOST_PARTS + 1):
+        if run.data.batch_size % (math.lcm(config.gpus, run.data.tar_teams) * parts) == 0:
+            again = replace(run, optim=replace(run.optim, accumulate=parts))
+            shapes = resolution_for(again, world=config.gpus, patch=patch_of(model)).shapes()
+            batch = next(shape.batch for shape in shapes if shape.size == size)
+            if batch // (config.gpus * parts) <= most:
+                return parts
+    return None
+
+
+def report(planned: Plan, config: PlanConfig) -> list[str]:
+    """What was reckoned, for people and, on the last line, for programs."""
+    shape, share = planned.heaviest
+    total, most = planned.memory.total(planned.part), planned.memory.most_images(int(planned.limit))
+    per_step = planned.flops / planned.steps
+    gpu_hours = planned.hours * config.gpus
+    lines = [
+        f"{config.pretrain.model.model}, {planned.classes:,} classes: {planned.parameters / 1e6:,.1f} M parameters",
+        "",
+        f"memory of each {config.gpu}, {config.gpus} processes ({config.pretrain.run.parallel}), "
+        f"{planned.part:,} images of {shape.size} px at a time, {share:.0%} of their patches:",
+        *(f"  {name:<26}{size / GIGA:>9.2f} GB" for name, size in planned.memory.fixed.items() if size),
+        *(
+            f"  {name:<26}{planned.part * size / GIGA:>9.2f} GB   {size / 1e6:.2f} MB an image"
+            for name, size in planned.memory.image.items()
+        ),
+        f"  {'all':<26}{total / GIGA:>9.2f} GB of {planned.limit / GIGA:.0f}: {_verdict(planned, config)}",
+        f"  at most {most:,} images at a time",
+        "",
+        *(
+            f"an image of {size} px, {share:.0%} of its patches: {work / GIGA:,.1f} GFLOP forward and backward"
+            for (size, share), work in sorted(planned.flops_per_image.items())
+        ),
+        f"a step: {planned.images / planned.steps:,.0f} images, {per_step / TERA:,.1f} TFLOP on average",
+        f"the run: {planned.steps:,} steps, {planned.images:,} images, {planned.flops:.3g} FLOP",
+        f"at {config.mfu:.0%} of {planned.peak / TERA:,.0f} TFLOP/s: {planned.rate:,.0f} images/s, "
+        f"{planned.hours:,.1f} hours, {gpu_hours:,.0f} GPU-hours"
+        + (f", {gpu_hours * config.price:,.0f} at {config.price:g} an hour" if config.price is not None else ""),
+    ]
+    numbers = {
+        "classes": planned.classes,
+        "parameters": planned.parameters,
+        "memory_gb": round(total / GIGA, 2),
+        "memory_limit_gb": round(planned.limit / GIGA, 2),
+        "memory": {name: round(size / GIGA, 3) for name, size in planned.memory.fixed.items()}
+        | {name: round(planned.part * size / GIGA, 3) for name, size in planned.memory.image.items()},
+        "fits": planned.fits,
+        "part": planned.part,
+        "most_images": most,
+        "accumulate": planned.accumulate,
+        "gflop_per_image": {
+            f"{size}px {share:g}": round(work / GIGA, 2) for (size, share), work in planned.flops_per_image.items()
+        },
+        "tflop_per_step": round(per_step / TERA, 2),
+        "flop": planned.flops,
+        "images": planned.images,
+        "images_per_second": round(planned.rate, 1),
+        "hours": round(planned.hours, 2),
+        "gpu_hours": round(gpu_hours, 1),
+        "price": round(gpu_hours * config.price, 2) if config.price is not None else None,
+    }
+    return [*lines, json.dumps(numbers)]
+
+
+def _verdict(planned: Plan, config: PlanConfig) -> str:
+    if planned.fits:
+        return "fits"
+    if planned.accumulate is not None:
+        return f"too much; fits with --accumulate {planned.accumulate}"
+    other = "" if config.pretrain.run.parallel == "fsdp" else " --parallel fsdp,"
+    return f"too much in any number of parts; try{other} --activation-checkpointing, more --gpus or a larger --gpu"
+
+
+def _check(config: PlanConfig) -> None:
+    """Raise InputError for the first option that cannot work."""
+    run = config.pretrain
+    check_data(run.data)
+    positive: dict[str, float | None] = {
+        "steps": run.optim.steps,
+        "accumulate": run.optim.accumulate,
+        "head-chunk": run.loss.head_chunk,
+        "gpus": config.gpus,
+        "gpu-memory": config.gpu_memory,
+        "peak-tflops": run.run.peak_tflops,
+        "mfu": config.mfu,
+        "classes": config.classes,
+    }
+    for name, number in positive.items():
+        if number is not None and not 0 < number < math.inf:
+            raise InputError(f"--{name}", found=f"{number}", wanted="more than 0", remedy=f"Choose a larger --{name}.")
+    for name, number in {"mfu": config.mfu, "full-patches-share": run.model.full_patches_share}.items():
+        if not 0 <= number <= 1:
+            raise InputError(
+                f"--{name}", found=f"{number}", wanted="a share, 0 to 1", remedy=f"Choose another --{name}."
+            )
+    if config.price is not None and not 0 <= config.price < math.inf:
+        raise InputError("--price", found=f"{config.price}", wanted="0 or more", remedy="Say what an hour costs.")

@@ -1,0 +1,196 @@
+"""CoreNet's names of a vision transformer's weights, and timm's.
+
+In: the tensors of a released CatLIP checkpoint. Out: the same tensors under timm's names, and the model's sizes.
+
+    patch_emb.0.block.conv.weight [192, 3, 4, 4]            patch_embed.backbone.0.conv.weight
+    patch_emb.0.block.norm.running_mean [192]               patch_embed.backbone.0.bn.running_mean
+    pos_embed.pos_embed.pos_embed [1, 1, 196, 768]          pos_embed [1, 196, 768]
+    cls_token [1, 1, 768]                                   cls_token
+    transformer.0.pre_norm_mha.0.weight                     blocks.0.norm1.weight
+    transformer.0.pre_norm_mha.1.qkv_proj.weight            blocks.0.attn.qkv.weight
+    transformer.0.pre_norm_mha.1.out_proj_attn.weight       blocks.0.attn.proj.weight      (out_proj. without flash)
+    transformer.0.pre_norm_ffn.0.weight                     blocks.0.norm2.weight
+    transformer.0.pre_norm_ffn.1.weight                     blocks.0.mlp.fc1.weight
+    transformer.0.pre_norm_ffn.4.weight                     blocks.0.mlp.fc2.weight
+    post_transformer_norm.weight                            norm.weight
+    classifier.weight [24320, 768]                          head.weight
+    neural_augmentor.brightness._low []                     not taken: RangeAugment's ranges, for training alone
+
+From apple/corenet: modeling/models/classification/vit.py, modeling/modules/flash_transformer.py and transformer.py,
+modeling/layers/. Queries, keys and values lie in qkv_proj one after the other and heads inside them, as in timm.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from trainer.weights.conv_stem import PATCH, Shape
+from vocab.errors import InputError, MismatchError
+
+# Every size that the released configurations have divides its width into heads of 64.
+HEAD_WIDTH = 64
+AUGMENTOR = "neural_augmentor."
+REMEDY = "Give a file of weights that was released for CatLIP pre-training: vit_base.pt, vit_large.pt or vit_huge.pt."
+
+_NORM = ("weight", "bias")
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_BLOCK = {
+    "pre_norm_mha.0": "norm1",
+    "pre_norm_mha.1.qkv_proj": "attn.qkv",
+    "pre_norm_ffn.0": "norm2",
+    "pre_norm_ffn.1": "mlp.fc1",
+    "pre_norm_ffn.4": "mlp.fc2",
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Weights under timm's names."""
+
+    tensors: dict[str, Tensor]
+    shape: Shape
+    classes: int
+
+
+def convert(found: Mapping[str, Tensor], *, image_size: int) -> Converted:
+    """Rename the weights, and write the position embeddings for `image_size`.
+
+    Raises InputError for a tensor that is missing, not known, or of another shape than the others ask for.
+    """
+    tensors = {name: tensor for name, tensor in found.items() if not name.startswith(AUGMENTOR)}
+    names = _names(tensors)
+    missing, unknown = names.keys() - tensors.keys(), tensors.keys() - names.keys()
+    if missing or unknown:
+        told = [f"no {_some(missing)}"] if missing else []
+        told += [f"{_some(unknown)}, which the model lacks"] if unknown else []
+        raise InputError(
+            "weights",
+            found=" and ".join(told),
+            wanted="the tensors of CoreNet's vision transformer with a class token",
+            remedy=REMEDY,
+        )
+    renamed = {names[name]: _float32(tensor) for name, tensor in tensors.items()}
+    shape, classes = _sizes(renamed, names, image_size=image_size)
+    renamed["pos_embed"] = positions(renamed["pos_embed"], image_size=image_size)
+    return Converted(renamed, shape, classes)
+
+
+def positions(stored: Float[Tensor, "1 1 stored width"], *, image_size: int) -> Float[Tensor, "1 patches width"]:
+    """Position embeddings of the patches of an image, as CoreNet gives them (modeling/layers/positional_embedding.py).
+
+    For another number of patches than was stored, they are interpolated linearly along the sequence, which runs through
+    the rows of the image one after another, not over its two sides as in timm. So other sizes have to be written here.
+    """
+    count = (image_size // PATCH) ** 2
+    if stored.shape[2] != count:
+        stored = F.interpolate(stored, size=(count, stored.shape[3]), mode="bilinear")
+    return stored[0]
+
+
+def _names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """CoreNet's names -> timm's, for as many blocks as there are."""
+    numbers = [int(match[1]) for name in tensors if (match := re.match(r"transformer\.([0-9]{1,4})\.", name))]
+    flash = any(".out_proj_attn." in name for name in tensors)
+    block = _BLOCK | {f"pre_norm_mha.1.out_proj{'_attn' if flash else ''}": "attn.proj"}
+    names = {"cls_token": "cls_token", "pos_embed.pos_embed.pos_embed": "pos_embed"}
+    for place in range(3):
+        ours, theirs = f"patch_embed.backbone.{place}", f"patch_emb.{place}.block"
+        names[f"{theirs}.conv.weight"] = f"{ours}.conv.weight"
+        if place < 2:
+            names |= {f"{theirs}.norm.{part}": f"{ours}.bn.{part}" for part in _BATCH_NORM}
+        else:
+            names[f"{theirs}.conv.bias"] = f"{ours}.conv.bias"
+    # A gap among the numbers shows as missing tensors; a number of thousands must not make millions of names.
+    for number in range(min(max(numbers, default=0) + 1, len(tensors))):
+        for theirs, ours in block.items():
+            names |= {f"transformer.{number}.{theirs}.{part}": f"blocks.{number}.{ours}.{part}" for part in _NORM}
+    for theirs, ours in (("post_transformer_norm", "norm"), ("classifier", "head")):
+        names |= {f"{theirs}.{part}": f"{ours}.{part}" for part in _NORM}
+    return names
+
+
+def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_size: int) -> tuple[Shape, int]:
+    """The model's sizes, read from a few tensors; all others are held to them."""
+    stem = _leading(tensors, "patch_embed.backbone.0.conv.weight")
+    width, classes = _leading(tensors, "norm.weight"), _leading(tensors, "head.weight")
+    hidden, depth = _leading(tensors, "blocks.0.mlp.fc1.weight"), 1 + max(_blocks(tensors))
+    stored = tensors["pos_embed"].shape[2] if tensors["pos_embed"].ndim == 4 else 0
+    expected: dict[str, tuple[int, ...]] = {
+        "cls_token": (1, 1, width),
+        "pos_embed": (1, 1, math.isqrt(stored) ** 2, width),
+        "patch_embed.backbone.0.conv.weight": (stem, 3, 4, 4),
+        "patch_embed.backbone.1.conv.weight": (stem, stem, 2, 2),
+        "patch_embed.backbone.2.conv.weight": (width, stem, 2, 2),
+        "patch_embed.backbone.2.conv.bias": (width,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+        "head.weight": (classes, width),
+        "head.bias": (classes,),
+    }
+    for place in range(2):
+        expected |= {f"patch_embed.backbone.{place}.bn.{part}": (stem,) for part in _BATCH_NORM[:4]}
+        expected[f"patch_embed.backbone.{place}.bn.num_batches_tracked"] = ()
+    rows = {"norm1": (), "norm2": (), "attn.qkv": (3 * width, width), "attn.proj": (width, width)}
+    rows |= {"mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden)}
+    for number in range(depth):
+        for part, sides in rows.items():
+            expected[f"blocks.{number}.{part}.weight"] = sides or (width,)
+            expected[f"blocks.{number}.{part}.bias"] = sides[:1] or (width,)
+    theirs = {ours: name for name, ours in names.items()}
+    for name, wanted in expected.items():
+        if tuple(tensors[name].shape) != wanted or 0 in wanted:
+            raise InputError(
+                theirs[name],
+                found=f"a tensor of shape {list(tensors[name].shape)}",
+                wanted=f"{list(wanted)}, as the other tensors ask for",
+                remedy=REMEDY,
+            )
+    if width % HEAD_WIDTH:
+        raise InputError("weights", found=f"width {width}", wanted=f"a multiple of {HEAD_WIDTH}", remedy=REMEDY)
+    shape = Shape(
+        img_size=image_size,
+        stem_width=stem,
+        embed_dim=width,
+        depth=depth,
+        num_heads=width // HEAD_WIDTH,
+        mlp_width=hidden,
+    )
+    return shape, classes
+
+
+def check_classes(converted: Converted, classes: int) -> None:
+    """Raise MismatchError unless the classifier has so many classes."""
+    if converted.classes != classes:
+        raise MismatchError(
+            "classifier",
+            found=f"{converted.classes:,} classes",
+            wanted=f"{classes:,}",
+            remedy="Weights that were fine-tuned (ImageNet, Places) have other classes than the vocabulary; "
+            "give those of the pre-training, or the right --classes.",
+        )
+
+
+def _leading(tensors: Mapping[str, Tensor], name: str) -> int:
+    tensor = tensors[name]
+    return int(tensor.shape[0]) if tensor.ndim else 0
+
+
+def _blocks(tensors: Mapping[str, Tensor]) -> set[int]:
+    return {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3:,} more" if len(shown) > 3 else "")

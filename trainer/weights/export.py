@@ -1,0 +1,203 @@
+"""The story of `python -m trainer export`: a run's weights to a folder that others can load.
+
+In: a run directory. Out: the folder of `trainer/weights/folder.py`, with a model card, checked by loading it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trainer.config import ExportConfig, ModelConfig
+from trainer.model.vit import build_model, classifier_of
+from trainer.records.card import Subject, model_card
+from trainer.weights.folder import CARD, Build, Preprocessing, fill, new_folder
+from trainer.weights.onnx_file import FILE as ONNX_FILE
+from trainer.weights.onnx_file import require_onnx, write_onnx
+from trainer.weights.reading import Stored, images_at, read_weights
+from vocab.errors import FormatError, MismatchError
+from vocab.vocabulary import Vocabulary
+
+# Pixels to [-1, 1], as trainer/data/device_images.py.
+MEAN = STD = 0.5
+
+
+def export(wanted: ExportConfig) -> str:
+    """Write the folder; what to tell whoever waits for it.
+
+    Raises OutputExistsError if `out` exists; InputError or FormatError if the run lacks weights, configuration or
+    vocabulary, or they are not whole; MismatchError if they do not belong together, or ONNX computes something else.
+    """
+    if wanted.onnx:
+        require_onnx()
+    with new_folder(wanted.out) as work:
+        config = _stored_config(wanted.run)
+        stored = read_weights(wanted.run, kind=wanted.weights, step=wanted.checkpoint)
+        vocabulary = _vocabulary_of(stored)
+        size, crop = config["data"]["image_size"], config["data"]["eval_crop"]
+        model = _model_of(config, stored, vocabulary, image_size=size)
+        first_conv = str(getattr(model, "pretrained_cfg", {}).get("first_conv") or "patch_embed.proj")
+        build = Build(
+            architecture=config["model"]["model"],
+            arguments=_arguments(config, image_size=size),
+            preprocessing=Preprocessing(size, MEAN, STD, crop),
+            features=classifier_of(model, config["model"]["model"]).in_features,
+            global_pool=str(model.global_pool),
+            first_conv=first_conv,
+        )
+        tensors = model.state_dict()
+        if wanted.backbone:
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in ("head.weight", "head.bias")}
+            model.set_submodule("head", nn.Identity())
+        fill(work, tensors, build, vocabulary, classifier=not wanted.backbone)
+        checked = write_onnx(model, work, image_size=size) if wanted.onnx else None
+        (work / CARD).write_text(_card(wanted, config, stored, vocabulary))
+    told = f"{wanted.out}: {_origin(stored)}, {len(vocabulary):,} classes{' left out' if wanted.backbone else ''}"
+    return told if checked is None else f"{told}\n{ONNX_FILE}: {checked}"
+
+
+def _stored_config(run: Path) -> dict[str, Any]:
+    path = run / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        known = {option.name for option in fields(ModelConfig)}
+        unknown = config["model"].keys() - known
+        if unknown:
+            raise _no_config(path, f"model options of a newer release ({', '.join(sorted(unknown))})")
+        config["data"] |= {"image_size": int(config["data"]["image_size"])}
+        config["data"] |= {"eval_crop": float(config["data"]["eval_crop"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_config(path, f"no readable configuration ({error!r})") from error
+    return dict(config)
+
+
+def _no_config(path: Path, found: str) -> FormatError:
+    return FormatError(
+        path,
+        found=found,
+        wanted="the config.json that a run writes",
+        remedy="Name the directory that the run was given as --out, and copy it whole.",
+    )
+
+
+def _vocabulary_of(stored: Stored) -> Vocabulary:
+    """The classes of the weights. Raises MismatchError unless the classifier has one output for each."""
+    if not stored.vocabulary.is_file():
+        raise FormatError(
+            stored.vocabulary,
+            found="no such file",
+            wanted="the vocabulary that the run was trained with",
+            remedy="Copy it there: the file that was given as --vocabulary, or another checkpoint's.",
+        )
+    vocabulary = Vocabulary.load(stored.vocabulary)
+    classifier = stored.tensors.get("head.weight")
+    if classifier is None or len(classifier) != len(vocabulary):
+        outputs = "no classifier" if classifier is None else f"a classifier of {len(classifier):,} classes"
+        raise MismatchError(
+            stored.vocabulary,
+            found=f"{len(vocabulary):,} classes, and weights with {outputs}",
+            wanted="as many classes as the classifier has",
+            remedy="Put the vocabulary back that the run was trained with; every checkpoint holds a copy.",
+        )
+    return vocabulary
+
+
+def _model_of(config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
+    """The run's model with its weights. Raises MismatchError if they are another model's."""
+    options = ModelConfig(**config["model"])
+    one_size = config["data"].get("resolution", "fixed") == "fixed"
+    model = build_model(options, vocabulary, image_size=image_size, one_size=one_size)
+    try:
+        model.load_state_dict(stored.tensors)
+    except RuntimeError as error:
+        raise MismatchError(
+            stored.vocabulary.parent,
+            found=f"weights that config.json does not describe ({str(error).partition(chr(10))[2].strip()})",
+            wanted=f"those of {options.model}",
+            remedy="Copy the run's directory again, whole.",
+        ) from error
+    return model.eval()
+
+
+def _arguments(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any]:
+    """What timm.create_model must be given: what `build_model` gives it, but for what only training needs."""
+    sizes = {name: config["model"].get(name) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
+    given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
+    given["img_size"] = image_size
+    if config["model"].get("global_pool") is not None:
+        given["global_pool"] = config["model"]["global_pool"]
+    if config["data"].get("resolution", "fixed") != "fixed":
+        given["dynamic_img_size"] = True
+    return given
+
+
+def _origin(stored: Stored) -> str:
+    kind = "moving average" if stored.kind == "ema" else "weights"
+    return f"{kind} at the end of the run" if stored.step is None else f"{kind} at step {stored.step:,}"
+
+
+def _card(wanted: ExportConfig, config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary) -> str:
+    # A run's numbers are those of its result; a checkpoint's weights are others, unless they are that result.
+    results = _results(wanted.run) if stored.step is None else None
+    seen = results["images_seen"] if results is not None else None
+    if stored.step is not None:
+        seen = images_at(wanted.run, stored.step)
+    subject = Subject(
+        title=wanted.out.name,
+        origin=_origin(stored),
+        images_seen=seen,
+        classifier=not wanted.backbone,
+        licence=wanted.licence,
+    )
+    return model_card(subject, config, vocabulary, results, loading=_loading(wanted, config))
+
+
+def _results(run: Path) -> dict[str, Any] | None:
+    """The run's results.json; None for one that never wrote it. Raises FormatError for one that cannot be read."""
+    path = run / "results.json"
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text())
+        return {name: results[name] for name in NAMED_RESULTS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            path,
+            found=f"no readable results ({error!r})",
+            wanted="what a finished run writes",
+            remedy="Copy it again, or remove it: the card then says that the weights were not evaluated.",
+        ) from error
+
+
+NAMED_RESULTS = ("images_seen", "seconds", "parameters", "device", "processes", "evaluation", "training_account")
+
+
+def _loading(wanted: ExportConfig, config: Mapping[str, Any]) -> str:
+    size = config["data"]["image_size"]
+    lines = [
+        "```python",
+        "import timm",
+        "",
+        'model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()',
+        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)",
+        "outputs = model(transform(image).unsqueeze(0))",
+    ]
+    if not wanted.backbone:
+        lines += [
+            'names = model.pretrained_cfg["label_names"]',
+            "for place in outputs[0].sigmoid().topk(5).indices.tolist():",
+            '    print(names[place], model.pretrained_cfg["label_descriptions"][names[place]])',
+        ]
+    text = "\n".join([*lines, "```"]) + "\n\nFOLDER is where this card lies, and image is a PIL image in RGB."
+    onnx = (
+        f'\n\n{ONNX_FILE} takes "images", float32 [batch, 3, {size}, {size}], 0 to 255 mapped to -1 to 1, and gives '
+        f'"outputs".'
+        if wanted.onnx
+        else ""
+    )
+    return text + onnx + "\n"

@@ -1,0 +1,176 @@
+"""The folder in which weights are given to others; timm and the Hugging Face Hub read it as it lies.
+
+In: weights under timm's names, what timm needs to build their model, classes, a model card. Out: a folder that exists
+whole or not at all, and `load_model`, which reads one.
+
+    model.safetensors      weights, classifier included unless it was left out
+    config.json            timm's fields: architecture, model_args, pretrained_cfg, label_names, label_descriptions
+    vocabulary.parquet     the classes, in the classifier's order (vocab/FORMAT.md)
+    README.md              model card
+    LICENSE.wordnet        licence of the class names
+    model.onnx (.data)     with --onnx
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainer.weights import conv_stem
+from vocab import wordnet
+from vocab.errors import FormatError, OutputExistsError
+from vocab.vocabulary import Vocabulary
+
+WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
+LICENCE = "LICENSE.wordnet"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What an image goes through before the model sees it."""
+
+    image_size: int
+    """side of the model's images, pixels"""
+    mean: float
+    """of a channel, where white is 1"""
+    std: float
+    crop: float
+    """share of the shorter side that the centre crop keeps"""
+
+
+@dataclass(frozen=True)
+class Build:
+    """How to build the model that the weights belong to."""
+
+    architecture: str
+    """timm's name, or conv_stem.ARCHITECTURE"""
+    arguments: Mapping[str, Any]
+    """of timm.create_model, beside the number of classes"""
+    preprocessing: Preprocessing
+    features: int
+    """width of what the classifier reads"""
+    global_pool: str
+    first_conv: str
+    """name of the convolution that sees the image"""
+    about: Mapping[str, object] = field(default_factory=dict)
+    """further fields of pretrained_cfg"""
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
+
+    Raises OutputExistsError if there is something under the name.
+    """
+    if out.exists() or out.is_symlink():
+        raise OutputExistsError(
+            out,
+            found="a file" if out.is_file() else "a folder" if out.is_dir() else "something",
+            wanted="a new folder",
+            remedy="Choose another --out, or remove this one.",
+        )
+    work = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.tmp")
+    work.mkdir(parents=True)
+    try:
+        yield work
+        for path in [*work.iterdir(), work]:
+            _flush(path)
+        work.rename(out)
+        _flush(work.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
+    """Write everything but the card."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, work / WEIGHTS, {"format": "pt"})
+    (work / CONFIG).write_text(json.dumps(timm_config(build, vocabulary, classifier=classifier), indent=1) + "\n")
+    vocabulary.save(work / VOCABULARY)
+    (work / LICENCE).write_bytes((files("vocab") / "data" / LICENCE).read_bytes())
+
+
+def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
+    """config.json, in the layout that timm writes for the Hub (timm/models/_hub.py)."""
+    classes = len(vocabulary) if classifier else 0
+    seen = build.preprocessing
+    config: dict[str, Any] = {
+        "architecture": build.architecture,
+        "num_classes": classes,
+        "num_features": build.features,
+        "global_pool": build.global_pool,
+        "model_args": dict(build.arguments),
+        "pretrained_cfg": {
+            "num_classes": classes,
+            "input_size": [3, seen.image_size, seen.image_size],
+            "fixed_input_size": True,
+            "mean": [seen.mean] * 3,
+            "std": [seen.std] * 3,
+            "crop_pct": seen.crop,
+            "crop_mode": "center",
+            "interpolation": "bilinear",
+            "pool_size": None,
+            "first_conv": build.first_conv,
+            "classifier": "head",
+            **build.about,
+        },
+    }
+    if classifier:
+        config["label_names"] = vocabulary.wnids
+        config["label_descriptions"] = descriptions(vocabulary)
+    return config
+
+
+def descriptions(vocabulary: Vocabulary) -> dict[str, str]:
+    """Each class in words: "n02084071" -> "dog.n.01: dog, domestic dog, Canis familiaris"."""
+    nouns = wordnet.load()
+    words = (nouns.words_of(nouns.row_of(synset)) for synset in vocabulary.synsets.tolist())
+    return {
+        wnid: f"{name}: {', '.join(word.replace('_', ' ') for word in spelt)}"
+        for wnid, name, spelt in zip(vocabulary.wnids, vocabulary.names, words, strict=True)
+    }
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """The model of an exported or imported folder, in eval mode, on the CPU.
+
+    What timm can build is built by it, as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released
+    CatLIP models are built by `trainer/weights/conv_stem.py`. Raises FormatError for a folder that is neither.
+    """
+    place = Path(folder)
+    try:
+        config = json.loads((place / CONFIG).read_text())
+        architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
+        if architecture == conv_stem.ARCHITECTURE:
+            model: nn.Module = conv_stem.build(conv_stem.Shape(**arguments), classes=classes)
+            model.load_state_dict(load_file(place / WEIGHTS))
+        else:
+            model = timm.create_model(f"local-dir:{place}", pretrained=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise FormatError(
+            place,
+            found=f"no model that can be loaded ({error})",
+            wanted=f"a folder with {CONFIG} and {WEIGHTS}, as export and import write it",
+            remedy="Make it with: python -m trainer export RUN --out FOLDER",
+        ) from error
+    return model.eval()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
