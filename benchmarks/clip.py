@@ -74,9 +74,9 @@ class Sizes:
     """of each tar at most"""
 
 
-CPU = Sizes(BASE, 8, 32, rounds=5, large_rounds=2, race=Race(600, 128, 60, 5000), pictures=None)
-CUDA = Sizes(BASE, 1024, 65_536, rounds=15, large_rounds=3, race=Race(3000, 256, 150, 10_000), pictures=None)
-QUICK = Sizes(SMALL, 4, 16, rounds=2, large_rounds=1, race=Race(24, 32, 12, 400), pictures=200)
+CPU = Sizes(BASE, 8, 32, rounds=5, large_rounds=2, race=Race(300, 128, 50, 3000), pictures=None)
+CUDA = Sizes(BASE, 1024, 65_536, rounds=15, large_rounds=3, race=Race(3000, 256, 150, 7500), pictures=None)
+QUICK = Sizes(SMALL, 4, 16, rounds=2, large_rounds=1, race=Race(24, 32, 12, 300), pictures=200)
 
 
 @dataclass(frozen=True)

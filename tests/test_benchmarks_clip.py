@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib.util
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.clip import KEYS, ClipBenchmark, measure
+from benchmarks.clip_accuracy import Point, Race, cosine, orders, outcome_of
 from benchmarks.clip_captions import captions_of, plural
+from benchmarks.clip_clock import Spent, by_turns, ratio
 from benchmarks.clip_corpus import labels_of, read_corpus, tokens_of
 from benchmarks.clip_probe import probe_accuracy
+from benchmarks.clip_sides import made_up_batch
 from benchmarks.clip_towers import SMALL, Architecture, Text, build_clip, require_same_towers, training_gflops
 from trainer.distributed import Place
 from vocab.errors import InputError, MismatchError
@@ -95,7 +100,7 @@ def test_a_step_moves_clip_and_keeps_its_temperature_in_bounds() -> None:
 def test_towers_that_differ_are_refused() -> None:
     import timm
 
-    sizes = {"patch_size": 8, "embed_dim": 16, "num_heads": 2}
+    sizes: dict[str, Any] = {"patch_size": 8, "embed_dim": 16, "num_heads": 2}
     same = timm.create_model(TINY.model, img_size=16, depth=1, num_classes=5, **sizes)
     deeper = timm.create_model(TINY.model, img_size=16, depth=2, num_classes=5, **sizes)
     trunk = build_clip(TINY, vocabulary=100).get_submodule("visual.trunk")
@@ -115,6 +120,57 @@ def test_the_probe_separates_what_a_line_separates() -> None:
     others = torch.tensor([[0.05, 9.0], [1.05, 0.0], [0.0, 3.0]])
     found = probe_accuracy(features, classes, held_out=others, held_out_classes=torch.tensor([0, 1, 1]))
     assert found == pytest.approx(2 / 3)
+
+
+def test_time_to_accuracy_is_read_off_straight_lines_between_probes() -> None:
+    clip = [Point(Spent(10.0, 5.0), 0.1), Point(Spent(20.0, 15.0), 0.2)]
+    catlip = [Point(Spent(8.0, 4.0), 0.1), Point(Spent(16.0, 8.0), 0.3)]
+    outcome = outcome_of({"clip": clip, "catlip": catlip})
+    # CatLIP is at 0.2 half-way between its probes.
+    assert (outcome.target, outcome.ratio, outcome.ratio_by_processor) == (0.2, round(20 / 12, 3), 2.5)
+    assert outcome.catlip == [(8.0, 0.1), (16.0, 0.3)]
+
+
+def test_every_work_takes_its_turn_and_a_ratio_is_the_median_of_pairs() -> None:
+    taken: list[str] = []
+    works = {name: lambda name=name: taken.append(name) for name in ("one", "other")}
+    found = by_turns(works, rounds=2, device=torch.device("cpu"), warm_up=1)
+    assert taken == ["other", "one", "one", "other", "other", "one"]
+    assert [len(spent) for spent in found.values()] == [2, 2]
+    spent = {"one": [Spent(2.0), Spent(9.0), Spent(8.0)], "other": [Spent(1.0), Spent(1.0), Spent(2.0)]}
+    assert ratio(spent, "one", "other") == 4.0
+
+
+def test_every_picture_comes_once_an_epoch() -> None:
+    steps = list(orders(10, Race(steps=5, batch_size=4, probe_every=1, probe_images=1), seed=0))
+    assert [len(step) for step in steps] == [4] * 5
+    assert sorted(torch.cat(steps)[:10].tolist()) == sorted(torch.cat(steps)[10:].tolist()) == list(range(10))
+
+
+def test_the_rate_rises_for_a_tenth_of_the_steps_and_ends_at_nothing() -> None:
+    assert [round(cosine(step, 100), 3) for step in (1, 10, 55, 100)] == [0.1, 1.0, 0.5, 0.0]
+
+
+def test_no_class_stands_twice_in_a_made_up_image() -> None:
+    batch = made_up_batch(50, 8, seed=0)
+    images = [batch.classes[start:end].tolist() for start, end in zip(batch.ends, batch.ends[1:], strict=False)]
+    assert {len(image) for image in images} == set(range(7))
+    assert all(len(set(image)) == len(image) for image in images)
+
+
+@PEER
+def test_figures_of_a_cpu_never_stand_under_the_names_of_a_gpu() -> None:
+    result = measure(ClipBenchmark(quick=True, device="cpu", rounds=1, skip_accuracy=True), HERE)
+    assert set(KEYS) <= set(result)
+    assert (result["device"], result["ratio_same_batch"], result["ratio_half_patches"]) == ("cpu", None, None)
+    assert result["ratio_same_batch_cpu"] > 0
+    assert result["ratio_half_patches_cpu"] > 0
+    assert (result["ratio_time_to_accuracy"], result["accuracy_left_out"]) == (None, "--skip-accuracy")
+
+
+def test_a_large_batch_is_a_multiple_of_its_parts() -> None:
+    with pytest.raises(InputError, match="a multiple of --batch, 8"):
+        ClipBenchmark(batch=8, global_batch=12).sizes(HERE.device)
 
 
 def test_pictures_of_another_size_are_refused(real_data: Path) -> None:
