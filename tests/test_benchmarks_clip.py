@@ -72,7 +72,7 @@ def test_clip_in_parts_has_the_gradient_of_the_whole_batch() -> None:
     gradients = []
     for size in (6, 2):
         clip.optimizer.zero_grad()
-        clip.backward(list(zip(images.split(size), tokens.split(size), strict=True)))
+        clip.backward(list(zip(torch.split(images, size), torch.split(tokens, size), strict=True)))
         gradients.append({name: tensor.grad for name, tensor in clip.model.named_parameters()})
     # In every part the temperature gets the gradient of the whole batch, in open_clip too.
     temperature = gradients[1].pop("logit_scale")
