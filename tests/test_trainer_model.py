@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import torch
 
 from tests.test_trainer_corpus import CAR, CAT, DOG
 from trainer.config import ModelConfig
-from trainer.model.vit import build_model, classifier_of
+from trainer.model.vit import architecture, build_model, checkpoint_activations, classifier_of, features, on_meta
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
@@ -49,11 +50,72 @@ def test_weights_keep_timm_s_names() -> None:
         (TINY, 20, "--image-size: found 20; wanted a multiple of the patch, 8. Choose 16 or 24"),
         (ModelConfig(model="resnet18"), 224, "wanted a vision transformer"),
         (ModelConfig(model="vit_tiny_patch16_224", embed_dim=20), 224, "which timm cannot build"),
+        (ModelConfig(model="deit_tiny_distilled_patch16_224"), 224, "whose head is Linear twice"),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(config: ModelConfig, image_size: int, message: str) -> None:
     with pytest.raises(InputError, match=message.replace(".", r"\.")):
         build_model(config, vocabulary(5), image_size=image_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "millions"),
+    [
+        ("vit_tiny_patch16_224", None, 10.2),
+        ("vit_small_patch16_224", None, 31.0),
+        # CatLIP, arXiv 2404.15653, states 105, 329 and 663.
+        ("vit_base_patch16_224", None, 104.5),
+        ("vit_large_patch16_224", None, 328.2),
+        ("vit_huge_patch14_224", 16, 662.1),
+        ("vit_huge_patch14_224", None, 661.9),
+    ],
+)
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_transformers_from_tiny_to_huge_have_the_paper_s_parameters(
+    name: str, patch: int | None, millions: float, pool: str
+) -> None:
+    model = on_meta(
+        ModelConfig(model=name, patch_size=patch, global_pool=pool),  # type: ignore[arg-type]
+        classes=24_320,
+        image_size=224,
+    )
+    parameters = dict(model.named_parameters())
+    assert sum(parameter.numel() for parameter in parameters.values()) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert {parameter.device.type for parameter in parameters.values()} == {"meta"}
+    assert parameters["head.weight"].shape[0] == 24_320
+    assert ("fc_norm.weight" in parameters) == (pool == "avg")
+
+
+def test_attention_is_fused() -> None:
+    modules = on_meta(TINY, classes=3, image_size=16).modules()
+    assert [module.fused_attn for module in modules if hasattr(module, "fused_attn")] == [True]
+
+
+@pytest.mark.parametrize("pool", ["token", "avg", "map"])
+def test_the_classifier_of_the_features_is_the_model(pool: str) -> None:
+    config = ModelConfig(
+        model=TINY.model,
+        patch_size=8,
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+        global_pool=pool,  # type: ignore[arg-type]
+    )
+    model = architecture(config, classes=3, image_size=16).eval()
+    images = torch.randn(2, 3, 16, 16)
+    found = features(model, images)
+    assert found.shape == (2, 16)
+    torch.testing.assert_close(classifier_of(model, config.model)(found), model(images))
+
+
+def test_activation_checkpointing_can_be_had_and_left() -> None:
+    model = architecture(TINY, classes=3, image_size=16)
+    checkpoint_activations(model)
+    assert model.grad_checkpointing is True
+    checkpoint_activations(model, enable=False)
+    assert model.grad_checkpointing is False
+    with pytest.raises(InputError, match="--activation-checkpointing: found Linear"):
+        checkpoint_activations(torch.nn.Linear(2, 2))
 
 
 def test_this_checkout_s_trainer_is_tested() -> None:

@@ -1,0 +1,129 @@
+"""`python -m trainer plan`: what a run will cost, before it is launched."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_trainer_model import vocabulary
+from trainer.config import DataConfig, ModelConfig, OptimConfig, PlanConfig, PretrainConfig, RunConfig
+from trainer.model.vit import on_meta
+from trainer.speed.flops import training_flops
+from trainer.speed.plan import plan, reckon
+from vocab.errors import CatlipError, InputError
+
+SMALL = ModelConfig(model="vit_tiny_patch16_224", patch_size=16, embed_dim=64, depth=2, num_heads=2)
+
+
+def options(*, model: ModelConfig = SMALL, steps: int = 100, run: RunConfig | None = None, **data: Any) -> PlanConfig:
+    return PlanConfig(
+        pretrain=PretrainConfig(
+            data=DataConfig(**{"batch_size": 1024, "image_size": 64} | data),
+            model=model,
+            optim=OptimConfig(steps=steps),
+            run=run or RunConfig(),
+        ),
+        gpus=4,
+        classes=100,
+    )
+
+
+def work(size: int, share: float = 1.0) -> int:
+    return training_flops(on_meta(SMALL, classes=100, image_size=64), size=size, share=share)
+
+
+def test_the_last_line_is_json_and_the_others_are_for_people() -> None:
+    *lines, last = plan(replace(options(), gpu="H200", mfu=0.5, price=2.0))
+    numbers = json.loads(last)
+    flops = 100 * 1024 * work(64)
+    hours = flops / (0.5 * 989e12 * 4) / 3600
+    assert numbers["flop"] == flops
+    assert numbers["images"] == 102_400
+    assert numbers["classes"] == 100
+    assert numbers["part"] == 256
+    assert numbers["memory_limit_gb"] == 141
+    assert (numbers["fits"], numbers["accumulate"]) == (True, 1)
+    assert numbers["hours"] == round(hours, 2)
+    assert numbers["images_per_second"] == pytest.approx(102_400 / hours / 3600, rel=1e-3)
+    assert sum(numbers["memory"].values()) == pytest.approx(numbers["memory_gb"], abs=0.02)
+    text = "\n".join(lines)
+    assert "GB of 141: fits" in text
+    assert "at 50% of 989 TFLOP/s" in text
+
+
+def test_steps_are_counted_in_the_sizes_and_shares_that_they_have() -> None:
+    model = replace(SMALL, patch_keep=0.5, full_patches_share=0.1)
+    scheduled = options(model=model, resolution="schedule", resolution_schedule="0:32,0.5:64")
+    found = reckon(scheduled)
+    expected = 1024 * (50 * work(32, 0.5) + 40 * work(64, 0.5) + 10 * work(64))
+    assert found.flops == expected
+    assert set(found.flops_per_image) == {(32, 0.5), (64, 0.5), (64, 1.0)}
+    assert (found.heaviest[0].size, found.heaviest[1]) == (64, 1.0)
+
+
+def test_a_variable_step_has_more_images_where_they_are_small() -> None:
+    found = reckon(options(resolution="variable", resolution_sizes=(32, 96, 32)))
+    assert {size for size, _ in found.flops_per_image} == {32, 64, 96}
+    assert found.images > 100 * 1024
+    least, most = min(found.flops_per_image.values()), max(found.flops_per_image.values())
+    assert least < found.flops / found.images < most
+
+
+def test_what_does_not_fit_says_in_how_many_parts_it_would() -> None:
+    tight = replace(options(), gpu_memory=2.025)
+    found = reckon(tight)
+    assert not found.fits
+    most = found.memory.most_images(2_025_000_000)
+    assert found.accumulate is not None
+    assert 256 // found.accumulate <= most < 256 // (found.accumulate // 2)
+    assert f"too much; fits with --accumulate {found.accumulate}" in "\n".join(plan(tight))
+    assert "too much in any number of parts; try --parallel fsdp" in "\n".join(plan(replace(tight, gpu_memory=2.0)))
+
+
+def test_a_vocabulary_gives_its_classes(tmp_path: Path) -> None:
+    vocabulary(5, 3).save(tmp_path / "vocabulary.parquet")
+    told = replace(options(vocabulary=str(tmp_path / "vocabulary.parquet")), classes=None)
+    assert reckon(told).classes == 2
+    assert reckon(replace(options(), classes=None)).classes == 24_320
+    with pytest.raises(CatlipError):
+        reckon(replace(options(vocabulary=str(tmp_path / "none.parquet")), classes=None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gpu": "abacus"}, "--gpu: found abacus; wanted a GPU of our table"),
+        ({"gpus": 0}, "--gpus: found 0; wanted more than 0"),
+        ({"gpus": 3}, "--batch-size: found 1024; wanted a multiple of 3"),
+        ({"mfu": 1.5}, "--mfu: found 1.5; wanted a share, 0 to 1"),
+        ({"mfu": float("nan")}, "--mfu: found nan"),
+        ({"classes": 0}, "--classes: found 0"),
+        ({"gpu_memory": -1.0}, "--gpu-memory: found -1.0"),
+        ({"price": -1.0}, "--price: found -1.0"),
+    ],
+)
+def test_an_option_that_cannot_work_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(replace(options(), **changes))
+
+
+def test_a_gpu_of_no_table_can_be_described() -> None:
+    found = reckon(replace(options(run=RunConfig(peak_tflops=10.0)), gpu="abacus", gpu_memory=12.0))
+    assert (found.peak, found.limit) == (10e12, 12e9)
+
+
+def test_the_command_plans_a_recipe_without_data() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "plan", "sample", *"--gpu A100 --gpus 2 --classes 168".split()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["images"] == 76_800
