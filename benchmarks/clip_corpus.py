@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,22 +72,27 @@ def has_pictures(data: Path) -> bool:
     return (data / FOLDER / "wnids.txt").is_file()
 
 
-def read_corpus(data: Path, *, image_size: int, seed: int, limit: int | None = None) -> Corpus:
-    """All pictures with new captions of this seed, and their labels; at most `limit` of each tar."""
+def read_corpus(data: Path, *, classes: int, image_size: int, seed: int) -> Corpus:
+    """All pictures of so many classes, evenly spread over the 200, with new captions of this seed, and their labels."""
+    wnids = sorted((data / FOLDER / "wnids.txt").read_text().split())
+    chosen = {wnids[place] for place in np.linspace(0, len(wnids) - 1, classes).astype(int).tolist()}
     train, held_out = (
-        read_pictures(sorted((data / FOLDER).glob(f"{part}-*.tar")), image_size=image_size, limit=limit)
+        read_pictures(sorted((data / FOLDER).glob(f"{part}-*.tar")), wnids=chosen, image_size=image_size)
         for part in ("train", "val")
     )
     captions = captions_of(train.synsets.tolist(), seed=seed)
     return Corpus(train, held_out, captions, labels_of(captions))
 
 
-def read_pictures(tars: Sequence[Path], *, image_size: int, limit: int | None = None) -> Pictures:
-    """The pictures of tars, in order. Raises InputError if one is not of `image_size`."""
+def read_pictures(tars: Sequence[Path], *, wnids: Collection[str], image_size: int) -> Pictures:
+    """The pictures of some classes in tars, in order. Raises InputError if one is not of `image_size`."""
     images: list[NDArray[np.uint8]] = []
     synsets: list[int] = []
     for tar in tars:
-        for key, sample in list(read_samples(tar).items())[:limit]:
+        for key, sample in read_samples(tar).items():
+            wnid = json.loads(sample["json"])["wnid"]
+            if wnid not in wnids:
+                continue
             with Image.open(io.BytesIO(sample["jpg"])) as image:
                 pixels = np.asarray(image.convert("RGB"))
             if pixels.shape != (image_size, image_size, 3):
@@ -98,7 +103,7 @@ def read_pictures(tars: Sequence[Path], *, image_size: int, limit: int | None = 
                     remedy="Point --data or CATLIP_DATA at the folder with real data.",
                 )
             images.append(pixels)
-            synsets.append(wordnet.synset_of_wnid(json.loads(sample["json"])["wnid"]))
+            synsets.append(wordnet.synset_of_wnid(wnid))
     return Pictures(torch.from_numpy(np.stack(images)), np.array(synsets, np.int32))
 
 

@@ -3,8 +3,8 @@
 In: an `Architecture`. Out: open_clip's CLIP with this tower; a check of two towers; arithmetic per image.
 
     BASE     timm's vit_base_patch16_224 beside the text tower of open_clip's ViT-B-16
-    SMALL    for 64 pixels, its text tower in ViT-B-16's proportions: two thirds of the width, the same depth, and as
-             many tokens as make a sixth of the arithmetic
+    SMALL    for 64 pixels, beside a text tower of the same depth and as wide as makes a sixth of the arithmetic, which
+             is ViT-B-16's share too
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ BASE = Architecture("vit_base_patch16_224", image_size=224)
 SMALL = Architecture(
     "vit_tiny_patch16_224",
     image_size=64,
-    patch_size=8,
+    patch_size=16,
     embed_dim=128,
     depth=4,
     num_heads=2,
-    text=Text(tokens=24, width=88, depth=4, heads=2, embedding=88),
+    text=Text(tokens=24, width=44, depth=4, heads=2, embedding=64),
 )
 
 

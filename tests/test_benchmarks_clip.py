@@ -123,12 +123,19 @@ def test_the_probe_separates_what_a_line_separates() -> None:
 
 
 def test_time_to_accuracy_is_read_off_straight_lines_between_probes() -> None:
-    clip = [Point(Spent(10.0, 5.0), 0.1), Point(Spent(20.0, 15.0), 0.2)]
-    catlip = [Point(Spent(8.0, 4.0), 0.1), Point(Spent(16.0, 8.0), 0.3)]
+    start = Point(Spent(), 0.05)
+    clip = [start, Point(Spent(10.0, 5.0), 0.1), Point(Spent(20.0, 15.0), 0.2)]
+    catlip = [start, Point(Spent(8.0, 4.0), 0.1), Point(Spent(16.0, 8.0), 0.3)]
     outcome = outcome_of({"clip": clip, "catlip": catlip})
     # CatLIP is at 0.2 half-way between its probes.
     assert (outcome.target, outcome.ratio, outcome.ratio_by_processor) == (0.2, round(20 / 12, 3), 2.5)
-    assert outcome.catlip == [(8.0, 0.1), (16.0, 0.3)]
+    assert outcome.catlip == [(0.0, 0.05), (8.0, 0.1), (16.0, 0.3)]
+
+
+def test_an_accuracy_that_untrained_features_have_gives_no_ratio() -> None:
+    curve = [Point(Spent(), 0.1), Point(Spent(5.0, 5.0), 0.1)]
+    outcome = outcome_of({"clip": curve, "catlip": [Point(Spent(), 0.05), Point(Spent(5.0, 5.0), 0.2)]})
+    assert (outcome.target, outcome.ratio, outcome.ratio_by_processor) == (0.1, None, None)
 
 
 def test_every_work_takes_its_turn_and_a_ratio_is_the_median_of_pairs() -> None:
@@ -175,7 +182,7 @@ def test_a_large_batch_is_a_multiple_of_its_parts() -> None:
 
 def test_pictures_of_another_size_are_refused(real_data: Path) -> None:
     with pytest.raises(InputError, match="64 x 64 pixels"):
-        read_corpus(real_data, image_size=32, seed=0, limit=1)
+        read_corpus(real_data, classes=1, image_size=32, seed=0)
 
 
 def test_the_small_text_tower_has_a_share_of_the_arithmetic_as_the_base_one() -> None:
@@ -188,4 +195,4 @@ def test_the_small_text_tower_has_a_share_of_the_arithmetic_as_the_base_one() ->
 
     whole = training_gflops(both, clip, SMALL.image_size)
     image = training_gflops(clip.get_submodule("visual"), clip, SMALL.image_size)
-    assert whole / image == pytest.approx(1.17, abs=0.01)
+    assert whole / image == pytest.approx(1.17, abs=0.02)
