@@ -35,7 +35,7 @@ IMAGES = torch.linspace(-1, 1, 3 * 3 * 16 * 16).view(3, 3, 16, 16)
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six steps, kept at 4 and 6. Not to be written to."""
     root = tmp_path_factory.mktemp("export")
-    assert pretrain(make_corpus(root / "corpus").config(root / "run"))
+    assert pretrain(make_corpus(root / "corpus").config(root / "run")) == 0
     return root / "run"
 
 

@@ -115,7 +115,7 @@ class Run:
             due = self._due()
             match self._listen(wait=due.anything):
                 case "stop":
-                    return self._stop()
+                    return self._stop(line=due.line)
                 case "back":
                     self._roll_back()
                     continue
@@ -290,8 +290,8 @@ class Run:
             remedy="Lower --peak-lr or lengthen --warmup-steps in a new run; spikes.jsonl has the samples.",
         )
 
-    def _stop(self) -> int:
-        self.journal.report(line=False)
+    def _stop(self, *, line: bool) -> int:
+        self.journal.report(line=line)
         self._save()
         self.checkpoints.wait()
         self.summary = f"stopped at step {self.progress.step}; the same command continues from here"
