@@ -24,7 +24,6 @@ from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
 from trainer.weights.export import export
 from trainer.weights.folder import load_model
-from trainer.weights.reading import tensors_in
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.vocabulary import Vocabulary
 
@@ -100,17 +99,13 @@ def test_an_unfinished_run_gives_its_newest_checkpoint(run: Path, tmp_path: Path
     assert "which saw 48 images" in (tmp_path / "given" / "README.md").read_text()
 
 
-def test_a_checkpoint_in_pieces_is_put_together(finished: Path, tmp_path: Path) -> None:
-    whole = load_file(finished / "model.safetensors")
-    names = sorted(whole)
-    for number in (1, 2):
-        piece = {name: whole[name] for name in names[number - 1 :: 2]}
-        save_file(piece, tmp_path / f"ema-{number:05d}-of-00002.safetensors")
-    together = tensors_in(tmp_path, "ema")
-    assert all(torch.equal(together[name], whole[name]) for name in whole)
-    (tmp_path / "ema-00001-of-00002.safetensors").unlink()
-    with pytest.raises(FormatError, match="found ema-00002-of-00002"):
-        tensors_in(tmp_path, "ema")
+def test_a_checkpoint_with_a_changed_byte_is_refused(run: Path, tmp_path: Path) -> None:
+    path = run / "checkpoints" / "step-00000006" / "ema.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="bytes that do not match their checksum"):
+        export(ExportConfig(run, tmp_path / "given", checkpoint=6))
 
 
 def test_a_backbone_gives_the_features_before_the_classifier(run: Path, tmp_path: Path) -> None:

@@ -5,16 +5,16 @@ In: a run directory, and which weights are wanted. Out: their tensors under timm
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainer.checkpoints.checkpoint import FOLDER, folder_name, open_checkpoint
 from vocab.errors import FormatError, InputError
 
 Kind = Literal["ema", "model"]
@@ -40,42 +40,23 @@ def read_weights(run: Path, *, kind: Kind, step: int | None) -> Stored:
     """
     result = run / "model.safetensors"
     if step is None and kind == "ema" and result.is_file():
-        return Stored(tensors_in(run, "model"), kind, None, run / "vocabulary.parquet")
-    folder = _checkpoint(run, step)
-    return Stored(tensors_in(folder, kind), kind, int(folder.name[5:]), folder / "vocabulary.parquet")
+        return Stored(read_result(result), kind, None, run / "vocabulary.parquet")
+    found = open_checkpoint(_checkpoint(run, step))
+    return Stored(found.load(kind), kind, found.step, found.path / "vocabulary.parquet")
 
 
-def tensors_in(folder: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of NAME.safetensors, or of NAME-00001-of-00004.safetensors and the rest of its pieces.
-
-    Raises InputError if there is no such file, FormatError for one that is cut short or not what it claims to be.
-    """
-    whole, pieces = folder / f"{name}.safetensors", sorted(folder.glob(f"{name}-*-of-*.safetensors"))
-    if not whole.is_file() and not pieces:
-        raise InputError(
-            folder,
-            found=f"no {name}.safetensors",
-            wanted="a checkpoint, or a finished run",
-            remedy="Name another step with --checkpoint, or let the run finish.",
-        )
-    if not whole.is_file():
-        _check_pieces(folder, name, pieces)
-    tensors: dict[str, Tensor] = {}
-    for path in [whole] if whole.is_file() else pieces:
-        try:
-            tensors |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise _broken(path, f"unreadable weights ({error})") from error
-    return tensors
+def read_result(path: Path) -> dict[str, Tensor]:
+    """The tensors of a finished run's model.safetensors. Raises FormatError for a file that is cut short."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _broken(path, f"unreadable weights ({error})") from error
 
 
 def images_at(run: Path, step: int) -> int | None:
     """Images that the run had trained on at a checkpoint; None if the checkpoint does not say it."""
-    try:
-        state: Any = json.loads((run / "checkpoints" / f"step-{step:08d}" / "state.json").read_text())
-        return int(state["progress"]["images"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    progress = open_checkpoint(run / FOLDER / folder_name(step), checksums=False).state.get("progress")
+    return int(progress["images"]) if isinstance(progress, dict) and "images" in progress else None
 
 
 def _checkpoint(run: Path, step: int | None) -> Path:
@@ -92,16 +73,6 @@ def _checkpoint(run: Path, step: int | None) -> Path:
             else "Is this the directory of a run? Name its --out.",
         )
     return wanted[-1]
-
-
-def _check_pieces(folder: Path, name: str, pieces: list[Path]) -> None:
-    """Raise FormatError unless every piece of one set is there."""
-    total = pieces[0].stem.rpartition("-")[2]
-    count = int(total) if total.isdecimal() else 0
-    expected = [f"{name}-{number:05d}-of-{total}.safetensors" for number in range(1, count + 1)]
-    found = [path.name for path in pieces]
-    if found != expected:
-        raise _broken(folder, f"{', '.join(found)}")
 
 
 def _broken(path: Path, found: str) -> FormatError:
