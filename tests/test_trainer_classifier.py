@@ -12,8 +12,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.head_memory import RESULTS, HeadMemory, measure_one
 from trainer.config import LossConfig
 from trainer.loss.classifier import chunked_loss
-from trainer.loss.losses import Loss, binary_cross_entropy, loss_of
+from trainer.loss.losses import Loss, loss_of
 from trainer.loss.targets import Targets
 from vocab.errors import InputError, MismatchError
 from vocab.vocabulary import Vocabulary
@@ -96,16 +94,6 @@ def test_any_chunk_equals_the_plain_path(name: str, chunk: int) -> None:
     expected = Plain.apply(F.linear(*inputs), targets, loss)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradients_of(3 * value, inputs), gradients_of(3 * expected, inputs))
-
-
-@settings(max_examples=40, deadline=None)
-@given(images=st.integers(1, 9), classes=st.integers(3, 12), width=st.integers(1, 6), chunk=st.integers(1, 10))
-def test_bce_equals_autograd_through_the_sparse_loss(images: int, classes: int, width: int, chunk: int) -> None:
-    inputs, targets = problem(images, classes, width)
-    value = chunked_loss(*inputs, targets, loss_named("bce", classes), chunk=chunk)
-    expected = binary_cross_entropy(F.linear(*inputs), targets.offsets, targets.classes, targets.weights)
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(gradients_of(value, inputs), gradients_of(expected, inputs))
 
 
 @pytest.mark.parametrize("name", NAMES)

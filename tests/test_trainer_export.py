@@ -19,9 +19,10 @@ from torch import nn
 
 from tests.test_trainer_corpus import CAT, DOG, make_corpus
 from trainer.__main__ import main
-from trainer.config import DataConfig, ExportConfig, ModelConfig, PretrainConfig, to_json
+from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
 from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
+from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.test_trainer_corpus import Corpus, make_corpus
-from trainer.config import DataConfig, FeedConfig
+from trainer.config import DataConfig
 from trainer.data.batch import Meter
 from trainer.feeding import Speed, feed
+from trainer.verb_config import FeedConfig
 from vocab.errors import FormatError, InputError
 
 

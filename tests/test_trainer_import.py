@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tests.test_trainer_corpus import CAR, CAT, DOG
 from trainer.__main__ import main
-from trainer.config import ImportConfig
+from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model
 from trainer.weights.released import import_released, read_tensors
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, OutputExistsError

@@ -18,7 +18,6 @@ from trainer.config import LossConfig
 from trainer.loss import losses
 from trainer.loss.losses import (
     Loss,
-    binary_cross_entropy,
     check_loss,
     inverse_document_frequency,
     loss_of,
@@ -275,21 +274,3 @@ def test_targets_of_different_batches_are_refused(change: dict[str, object]) -> 
 def test_a_loss_is_one_of_four() -> None:
     kinds = {name: loss_of(LossConfig(loss=name), vocabulary_of([1], 9)) for name in DENSE}  # type: ignore[arg-type]
     assert all(isinstance(loss, Loss) for loss in kinds.values())
-
-
-def test_the_plain_cross_entropy_equals_the_closed_form() -> None:
-    targets = targets_of([[1, 3], [], [0]], [1.0, 0.5, 0.0])
-    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    plain = logits.clone().requires_grad_()
-    value = binary_cross_entropy(plain, targets.offsets, targets.classes, targets.weights)
-    value.backward()
-    total, gradient = loss_of(LossConfig(), vocabulary_of([1] * 5, 9))(logits, targets)
-    torch.testing.assert_close(value.detach(), total / 3)
-    torch.testing.assert_close(plain.grad, gradient / 3)
-
-
-def test_half_precision_logits_are_summed_in_float32() -> None:
-    logits = torch.zeros(1, 4096, dtype=torch.bfloat16)
-    loss = binary_cross_entropy(logits, torch.tensor([0, 0]), torch.empty(0, dtype=torch.int64))
-    assert loss.dtype == torch.float32
-    assert round(float(loss), 1) == 2839.1  # 4096 ln 2

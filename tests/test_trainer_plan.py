@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tests.test_trainer_model import vocabulary
-from trainer.config import DataConfig, ModelConfig, OptimConfig, PlanConfig, PretrainConfig, RunConfig
+from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.model.vit import on_meta
 from trainer.speed.flops import training_flops
 from trainer.speed.plan import plan, reckon
+from trainer.verb_config import PlanConfig
 from vocab.errors import CatlipError, InputError
 
 SMALL = ModelConfig(model="vit_tiny_patch16_224", patch_size=16, embed_dim=64, depth=2, num_heads=2)

@@ -66,6 +66,22 @@ def test_the_same_global_batch_gives_the_same_curve(
     assert other["evaluation"]["macro"] == pytest.approx(one["evaluation"]["macro"], rel=1e-3)
 
 
+def test_a_sharded_run_is_continued_by_one_process(corpus: Corpus, tmp_path: Path) -> None:
+    options: dict[str, Any] = {**RANDOM, "steps": 300, "batch_size": 12, "checkpoint_every": 4, "log_every": 10}
+    config = corpus.config(tmp_path / "run", parallel="fsdp", **options)
+    with subprocess.Popen(torchrun(config, 2), stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        wait_for(tmp_path / "run" / "checkpoints" / "step-00000008", process)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+    (newest, *_) = sorted((tmp_path / "run" / "checkpoints").iterdir(), reverse=True)
+    assert len(list(newest.glob("model-*-of-00002.safetensors"))) == 2
+    assert 8 <= int(newest.name[5:]) < 300
+    assert pretrain(config) == 0
+    assert pretrain(corpus.config(tmp_path / "whole", **options)) == 0
+    # Sums in another order, over some hundred steps.
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-2)
+
+
 @pytest.mark.parametrize("whom", ["one rank", "everybody"])
 def test_sigterm_stops_all_ranks_at_the_same_step(corpus: Corpus, tmp_path: Path, whom: str) -> None:
     config = corpus.config(tmp_path / "run", steps=4000, checkpoint_every=4000, log_every=1000, workers=1)

@@ -193,6 +193,32 @@ def test_a_stop_between_two_lines_leaves_no_trace_in_the_log(
     assert len(losses(tmp_path / "run")) == 3
 
 
+def test_a_checkpoint_between_two_lines_counts_every_image(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"steps": 9, "log_every": 5, "checkpoint_every": 3, "keep_checkpoints": 9}
+    assert pretrain(corpus.config(tmp_path / "whole", **options)) == 0
+
+    class PowerCutError(Exception):
+        pass
+
+    whole = Step.take
+
+    def cut(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if given["number"] == 8:
+            raise PowerCutError
+        return whole(self, batch, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", cut)
+        with pytest.raises(PowerCutError):
+            pretrain(corpus.config(tmp_path / "run", **options))
+    assert pretrain(corpus.config(tmp_path / "run", **options)) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    for found in (results(tmp_path / "run"), results(tmp_path / "whole")):
+        assert (found["images_seen"], found["training_account"]["samples"]) == (72, 72)
+
+
 @pytest.mark.parametrize(
     "options",
     [

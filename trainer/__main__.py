@@ -7,10 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from trainer.config import DataConfig, ExportConfig, FeedConfig, ImportConfig, PlanConfig, PretrainConfig
+from trainer.config import DataConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
+from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import run_cli
 
 USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]

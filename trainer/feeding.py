@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from trainer.config import FeedConfig
 from trainer.config_check import check_data
 from trainer.data.batch import Meter, Skipped
 from trainer.data.feed import Feed
@@ -21,6 +20,7 @@ from trainer.data.labels import check_vocabulary
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.inputs import check_first_tars, open_source, split_corpora
+from trainer.verb_config import FeedConfig
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary

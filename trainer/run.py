@@ -119,8 +119,9 @@ class Run:
                 case "back":
                     self._roll_back()
                     continue
-            if due.line:
-                self.journal.report()
+            if due.anything:
+                # Before a checkpoint and an evaluation too: both say how many images were trained on.
+                self.journal.report(line=due.line)
                 self.checkpoints.check()
             if due.checkpoint:
                 self._save()
@@ -261,7 +262,7 @@ class Run:
         )
 
     def _roll_back(self) -> None:
-        """Go back to the last checkpoint, and on from there with the batches that come after the bad one."""
+        """Go back to the last checkpoint, and on from there with the batches that come after the last one taken."""
         self.pulse.forget()
         self.journal.report(line=False)
         self.checkpoints.wait()

@@ -46,8 +46,8 @@ def checksum_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def flush_folder(path: Path) -> None:
-    """Flush a folder's names, so that what was made or renamed in it is there after a power cut."""
+def flush(path: Path) -> None:
+    """Flush a file's bytes, or a folder's names: what was made or renamed in it is there after a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

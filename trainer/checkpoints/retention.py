@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from trainer.checkpoints.checkpoint import FOLDER, folders_of, open_checkpoint
-from trainer.checkpoints.disk import flush_folder
+from trainer.checkpoints.disk import flush
 from vocab.errors import FormatError
 
 _LEFTOVER = re.compile(r"\.(step-\d{8,15})\.([0-9A-Za-z]+)\.(tmp|old)")
@@ -30,7 +30,7 @@ def publish(work: Path, folder: Path, *, nonce: str) -> None:
     if folder.exists():
         folder.rename(aside)
     work.rename(folder)
-    flush_folder(folder.parent)
+    flush(folder.parent)
     if aside.exists():
         shutil.rmtree(aside)
 
@@ -58,7 +58,7 @@ def remove(folder: Path, *, nonce: str) -> None:
     """Remove a checkpoint: half removed it has no name any more."""
     gone = folder.with_name(hidden_name(folder.name, nonce, "tmp"))
     folder.rename(gone)
-    flush_folder(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(gone)
 
 
@@ -66,7 +66,7 @@ def clear_leftovers(run: Path, *, nonce: str) -> None:
     """Make the folder of checkpoints, and remove what attempts with another nonce left in it."""
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    flush_folder(run)
+    flush(run)
     for path in sorted(folder.iterdir()):
         match = _LEFTOVER.fullmatch(path.name)
         if match is None or match[2] == nonce:
@@ -75,7 +75,7 @@ def clear_leftovers(run: Path, *, nonce: str) -> None:
             path.rename(folder / match[1])  # killed between the two renames
         else:
             shutil.rmtree(path)
-    flush_folder(folder)
+    flush(folder)
 
 
 def _looks_whole(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from trainer.checkpoints.checkpoint import FOLDER, folder_name
-from trainer.checkpoints.disk import Written, flush_folder, write_file
+from trainer.checkpoints.disk import Written, flush, write_file
 from trainer.checkpoints.manifest import FILE_NAME, STATE, Manifest, Piece, Stored, read_manifest
 from trainer.checkpoints.pieces import Tensors, dtype_name
 from trainer.checkpoints.ranks import Word, await_commit, leave_failure, leave_word, words_of_others
@@ -194,7 +194,7 @@ class Checkpoints:
         )
         write_file(work / STATE, [manifest.to_json()])
         read_manifest(work)  # rows that no rank wrote, or two, are found here and not by who resumes
-        flush_folder(work)
+        flush(work)
         publish(work, folder, nonce=self.nonce)
 
     def _abandon(self, work: Path) -> None:

@@ -1,7 +1,7 @@
 """CatLIP ViT-H/16 on DataComp-1.3B.
 
 Source    CatLIP, arXiv 2404.15653, and apple/corenet projects/catlip; as ViT-B/16, with a lower learning rate. timm has
-          ViT-H with patches of 14 pixels; here they are of 16.
+          ViT-H with patches of 14 pixels; here they are of 16. Weights and optimiser are shared out (FSDP2).
 Command   torchrun --nnodes 32 --nproc-per-node 8 -m trainer pretrain vit-h16-datacomp
           --images 'datacomp/{00000..N}.tar' --labels labels --vocabulary vocabulary.parquet --out runs/vit-h16-datacomp
 Cost      200,000 steps of 65,536 images; 256 A100s at 256 images each in the original.
@@ -19,5 +19,5 @@ CONFIG = replace(
     BASE,
     model=ModelConfig(model="vit_huge_patch14_224", patch_size=16),
     optim=replace(BASE.optim, peak_lr=4e-4, final_lr=4e-6),
-    run=replace(BASE.run, out=Path("runs/vit-h16-datacomp")),
+    run=replace(BASE.run, parallel="fsdp", out=Path("runs/vit-h16-datacomp")),
 )

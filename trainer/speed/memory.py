@@ -210,7 +210,7 @@ def _exchange(config: PretrainConfig, model: nn.Module, world: int) -> int:
         return 0
     weights = sum(parameter.numel() for parameter in model.parameters())
     if config.run.parallel == "ddp":
-        # DistributedDataParallel's buckets are a copy of the gradients.
-        return FLOAT32 * weights
+        # The gradients are views of DistributedDataParallel's buckets.
+        return 0
     blocks = [sum(p.numel() for p in block.parameters()) for block in model.get_submodule("blocks").children()]
     return 2 * FLOAT32 * (2 * max(blocks) + weights - sum(blocks))

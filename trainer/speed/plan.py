@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from trainer.config import PlanConfig, PretrainConfig
+from trainer.config import PretrainConfig
 from trainer.config_check import check_data
 from trainer.data.resolution import Shape
 from trainer.model.per_image import patch_share
@@ -21,6 +21,7 @@ from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops
 from trainer.speed.memory import Memory, memory
 from trainer.speed.peak import TERA, card_of
+from trainer.verb_config import PlanConfig
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from trainer.config import ExportConfig, ModelConfig
+from trainer.config import ModelConfig
 from trainer.model.vit import build_model, classifier_of
 from trainer.records.card import Subject, model_card
+from trainer.verb_config import ExportConfig
 from trainer.weights.folder import CARD, Build, Preprocessing, fill, new_folder
 from trainer.weights.onnx_file import FILE as ONNX_FILE
 from trainer.weights.onnx_file import require_onnx, write_onnx

@@ -14,7 +14,6 @@ whole or not at all, and `load_model`, which reads one.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from trainer.checkpoints.disk import flush
 from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError, OutputExistsError
@@ -87,9 +87,9 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield work
         for path in [*work.iterdir(), work]:
-            _flush(path)
+            flush(path)
         work.rename(out)
-        _flush(work.parent)
+        flush(work.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -166,11 +166,3 @@ def load_model(folder: str | Path) -> nn.Module:
             remedy="Make it with: python -m trainer export RUN --out FOLDER",
         ) from error
     return model.eval()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.config import ImportConfig
 from trainer.records.card import classes, front_matter, plain
+from trainer.verb_config import ImportConfig
 from trainer.weights.conv_stem import ARCHITECTURE, FIRST_CONV, PATCH, Shape
 from trainer.weights.corenet import REMEDY, Converted, check_classes, convert
 from trainer.weights.folder import CARD, Build, Preprocessing, fill, load_model, new_folder
