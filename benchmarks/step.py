@@ -48,8 +48,8 @@ from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Place, device_of
 from trainer.model.range_augment import DRAWS
-from trainer.speed.flops import training_flops
 from trainer.speed.peak import measured_peak
+from trainer.speed.work import Work
 from trainer.step.pulse import Pulse
 from trainer.step.step import Step
 from trainer.step.training import build_training
@@ -95,13 +95,13 @@ class StepSpeed:
 def measure(options: StepSpeed) -> dict[str, Any]:
     """Measure; prints as it goes, returns the JSON object."""
     place = Place(0, 1, device_of(options.device))
-    options = filled(options, place)
+    options, cuda = filled(options, place), place.device.type == "cuda"
     result: dict[str, Any] = dict.fromkeys(("images_per_second", "mfu", "fed_ratio", "head_memory_ratio"))
     if "step" in options.parts:
         result |= measure_steps(options, place)
     if "head" in options.parts:
-        result |= head_memory(options.head_images, options.classes, width=768, device=place.device)
-    name = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else machine()
+        result |= head_memory(options.head_images, options.classes, width=768, device="cuda" if cuda else "cpu")
+    name = torch.cuda.get_device_name(place.device) if cuda else machine()
     return result | {"device": name, "torch": torch.__version__, "options": shown(options)}
 
 
@@ -133,7 +133,7 @@ def measure_steps(options: StepSpeed, place: Place) -> dict[str, Any]:
     step = Step(config, build_training(config, vocabulary, place), place)
     resolution = FixedResolution(options.image_size, options.batch)
     step.warm_up(resolution)
-    operations = training_flops(config.model, classes=options.classes, image_size=options.image_size)
+    operations = Work(config, classes=options.classes).of(size=options.image_size, share=1.0)
     precision = torch.bfloat16 if step.bfloat16 else torch.float32
     steps = itertools.count(1)
     rates, peaks, ratios = [], [], []
