@@ -19,6 +19,7 @@ import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,6 +29,8 @@ CLIP_MODEL = "ViT-B-16"
 CLIP_VOCABULARY = 49408
 # Forward and backward pass: twice the forward's products, once for the inputs and once for the weights.
 TRAINING = 3
+# Share of their norm by which features of one tower may differ: TensorFloat-32 rounds to a thousandth.
+MOST_APART = 0.01
 
 
 @dataclass(frozen=True)
@@ -128,29 +131,64 @@ def build_clip(architecture: Architecture, *, vocabulary: int = CLIP_VOCABULARY,
     return clip
 
 
-def require_same_towers(one: nn.Module, other: nn.Module, *, image_size: int) -> float:
-    """GFLOP of a training step per image that both towers take, classifier and projection aside.
+def require_same_towers(one: nn.Module, other: nn.Module, *, image_size: int) -> tuple[float, float]:
+    """GFLOP of a training step per image that each tower takes, classifier and projection aside.
 
-    `one`, `other`: timm transformers, with or without a head. Raises MismatchError if the two differ in the name or
-    shape of a parameter, or in their arithmetic.
+    `one`, `other`: timm transformers, with or without a head. They are the same if their parameters have the same names
+    and shapes, and with the same weights they make the same features, whichever way they are computed. Raises
+    MismatchError for two that are not.
     """
-    shapes = [
-        {name: tuple(tensor.shape) for name, tensor in tower.named_parameters() if not name.startswith("head.")}
+    weights, others = (
+        {name: tensor for name, tensor in tower.named_parameters() if not name.startswith("head.")}
         for tower in (one, other)
-    ]
-    gflops = [
-        training_gflops(lambda images, tower=tower: tower.forward_features(images), tower, image_size)  # type: ignore[misc]
-        for tower in (one, other)
-    ]
-    if shapes[0] != shapes[1] or gflops[0] != gflops[1]:
-        differing = sorted(dict(shapes[0].items() ^ shapes[1].items()))
-        raise MismatchError(
-            "image towers",
-            found=f"{gflops[0]} and {gflops[1]} GFLOP; parameters that differ: {', '.join(differing) or 'none'}",
-            wanted="the same tower on both sides",
-            remedy="Compare the options that timm.create_model is called with on either side.",
+    )
+    shapes = [{name: tuple(tensor.shape) for name, tensor in own.items()} for own in (weights, others)]
+    differing = sorted(dict(shapes[0].items() ^ shapes[1].items()))
+    found = f"parameters that differ: {', '.join(differing)}"
+    if not differing:
+        apart = _distance(one, other, weights, image_size)
+        found = f"features that differ by {apart:.3g} of their norm with the same weights"
+        if apart < MOST_APART:
+            first, second = (
+                training_gflops(lambda images, tower=tower: tower.forward_features(images), tower, image_size)  # type: ignore[misc]
+                for tower in (one, other)
+            )
+            return first, second
+    raise MismatchError(
+        "image towers",
+        found=found,
+        wanted="the same tower on both sides",
+        remedy="Compare the options that timm.create_model is called with on either side.",
+    )
+
+
+class _Pooled(nn.Module):
+    """What a tower's head reads, as a module, as functional_call wants it."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch width"]:
+        """Pooled features."""
+        tower: Any = self.tower
+        pooled: Tensor = tower.forward_head(tower.forward_features(images), pre_logits=True)
+        return pooled
+
+
+def _distance(one: nn.Module, other: nn.Module, weights: dict[str, Tensor], image_size: int) -> float:
+    """Norm of the difference of both towers' features of noise, with the weights in both, over the features' norm."""
+    device = next(iter(weights.values())).device
+    noise = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)).to(device)
+    modes = one.training, other.training
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        mine, theirs = (
+            functional_call(_Pooled(tower.eval()), {f"tower.{name}": own for name, own in weights.items()}, noise)
+            for tower in (one, other)
         )
-    return gflops[0]
+    one.train(modes[0])
+    other.train(modes[1])
+    return float((mine - theirs).norm() / mine.norm())
 
 
 def training_gflops(

@@ -20,6 +20,7 @@ from benchmarks.clip_probe import probe_accuracy
 from benchmarks.clip_sides import made_up_batch
 from benchmarks.clip_towers import SMALL, Architecture, Text, build_clip, require_same_towers, training_gflops
 from trainer.distributed import Place
+from trainer.model.class_token import spare_last_block
 from vocab.errors import InputError, MismatchError
 
 PEER = pytest.mark.skipif(importlib.util.find_spec("open_clip") is None, reason="open_clip_torch is not installed")
@@ -104,9 +105,26 @@ def test_towers_that_differ_are_refused() -> None:
     same = timm.create_model(TINY.model, img_size=16, depth=1, num_classes=5, **sizes)
     deeper = timm.create_model(TINY.model, img_size=16, depth=2, num_classes=5, **sizes)
     trunk = build_clip(TINY, vocabulary=100).get_submodule("visual.trunk")
-    assert require_same_towers(trunk, same, image_size=16) > 0
+    gflops = require_same_towers(trunk, same, image_size=16)
+    assert gflops[0] == gflops[1] > 0
     with pytest.raises(MismatchError, match=r"blocks\.1\.attn\.qkv\.weight"):
         require_same_towers(trunk, deeper, image_size=16)
+    averaged = timm.create_model(TINY.model, img_size=16, depth=1, num_classes=5, global_pool="avg", **sizes)
+    averaged.set_submodule("fc_norm", torch.nn.Identity())
+    averaged.norm = torch.nn.LayerNorm(16)
+    with pytest.raises(MismatchError, match="features that differ"):
+        require_same_towers(trunk, averaged, image_size=16)
+
+
+@PEER
+def test_a_tower_that_spares_its_last_block_is_the_same_tower() -> None:
+    import timm
+
+    spared = timm.create_model(TINY.model, img_size=16, depth=1, num_classes=5, patch_size=8, embed_dim=16, num_heads=2)
+    assert spare_last_block(spared)
+    trunk = build_clip(TINY, vocabulary=100).get_submodule("visual.trunk")
+    clip, catlip = require_same_towers(trunk, spared, image_size=16)
+    assert clip > catlip
 
 
 def test_arithmetic_of_a_linear_layer_is_six_times_its_weights() -> None:

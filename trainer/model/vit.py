@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
+from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
@@ -31,8 +32,9 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     """A model with random weights.
 
     `image_size`: the size that position embeddings are made for; without `one_size` others are taken too, and the
-    embeddings are interpolated at each step. Attention is torch's fused one. What is random in training comes from the
-    images' seeds (`trainer/model/per_image.py`), which `seeds_of(model)` is to be given. Raises InputError for an
+    embeddings are interpolated at each step. Attention is torch's fused one, and the last block computes what the
+    classifier reads (`trainer/model/class_token.py`). What is random in training comes from the images' seeds
+    (`trainer/model/per_image.py`), which `seeds_of(model)` is to be given. Raises InputError for an
     architecture that timm lacks, or options that it cannot have.
     """
     if not timm.is_model(config.model):
@@ -64,6 +66,7 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
         ) from error
     _check_patches(model, image_size)
     classifier_of(model, config.model)
+    spare_last_block(model)
     install(model, patch_keep=config.patch_keep)
     return model
 

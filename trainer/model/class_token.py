@@ -1,0 +1,83 @@
+"""The last block of a model that reads its class token: computed for that token alone.
+
+In: a timm vision transformer. Out: the same model, whose weights keep their names and whose features are the same.
+The last block's patches go nowhere: only their keys and values are wanted, and of twelve blocks' work a fifteenth or so
+is saved, in training and in evaluation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ClassTokenBlock(nn.Module):
+    """A timm block of which only the first token is wanted; equals `block(tokens)[:, :1]`."""
+
+    # Taken from the block by name, so of kinds that only timm knows.
+    attn: Any
+    norm1: Any
+    norm2: Any
+    mlp: Any
+    ls1: Any
+    ls2: Any
+    drop_path1: Any
+    drop_path2: Any
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        # By timm's names, which checkpoints and exports go by.
+        for name, child in block.named_children():
+            self.add_module(name, child)
+
+    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 1 width"]:
+        """The first token after the block."""
+        first = tokens[:, :1]
+        first = first + self.drop_path1(self.ls1(self._attend(self.norm1(tokens))))
+        token: Tensor = first + self.drop_path2(self.ls2(self.mlp(self.norm2(first))))
+        return token
+
+    def _attend(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 1 width"]:
+        """What the first token takes from all: timm's Attention with one query."""
+        attention = self.attn
+        heads, size = attention.num_heads, attention.head_dim
+        weight, bias = attention.qkv.weight, attention.qkv.bias
+        # Not len(tokens), which torch.export would take for a constant.
+        width, batch = heads * size, tokens.shape[0]
+        query = functional.linear(tokens[:, :1], weight[:width], None if bias is None else bias[:width])
+        others = functional.linear(tokens, weight[width:], None if bias is None else bias[width:])
+        keys, values = others.view(batch, -1, 2, heads, size).permute(2, 0, 3, 1, 4).unbind(0)
+        taken = functional.scaled_dot_product_attention(
+            attention.q_norm(query.view(batch, heads, 1, size)),
+            attention.k_norm(keys),
+            values,
+            dropout_p=attention.attn_drop.p if self.training else 0.0,
+        )
+        mixed: Tensor = attention.proj_drop(attention.proj(attention.norm(taken.transpose(1, 2).flatten(2))))
+        return mixed
+
+
+def spare_last_block(model: nn.Module) -> bool:
+    """Have the last block computed for the class token alone, if that is all that the classifier reads; whether it is.
+
+    Average and attention pooling read every patch, and blocks of other kinds than timm's plain one stay as they are.
+    """
+    # Their own kinds and no children of them, which may compute otherwise; nor a gated attention.
+    if type(model) is not VisionTransformer:
+        return False
+    vit: Any = model
+    plain = (
+        vit.global_pool == "token"
+        and vit.attn_pool is None
+        and type(vit.blocks[-1]) is Block
+        and type(vit.blocks[-1].attn) is Attention
+        and getattr(vit.blocks[-1].attn, "gate", None) is None
+    )
+    if plain:
+        vit.blocks[-1] = ClassTokenBlock(vit.blocks[-1])
+    return bool(plain)
