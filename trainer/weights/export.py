@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from trainer.config import ModelConfig
-from trainer.model.vit import build_model, classifier_of
+from trainer.model.vit import classifier_of
 from trainer.records.card import Subject, model_card
 from trainer.verb_config import ExportConfig
 from trainer.weights.folder import CARD, Build, Preprocessing, fill, new_folder
 from trainer.weights.onnx_file import FILE as ONNX_FILE
 from trainer.weights.onnx_file import require_onnx, write_onnx
 from trainer.weights.reading import Stored, images_at, read_weights
-from vocab.errors import FormatError, MismatchError
+from trainer.weights.run_model import MEAN, STD, model_of, stored_config, vocabulary_of
+from vocab.errors import FormatError
 from vocab.vocabulary import Vocabulary
-
-# Pixels to [-1, 1], as trainer/data/device_images.py.
-MEAN = STD = 0.5
 
 
 def export(wanted: ExportConfig) -> str:
@@ -37,11 +33,11 @@ def export(wanted: ExportConfig) -> str:
     if wanted.onnx:
         require_onnx()
     with new_folder(wanted.out) as work:
-        config = _stored_config(wanted.run)
+        config = stored_config(wanted.run)
         stored = read_weights(wanted.run, kind=wanted.weights, step=wanted.checkpoint)
-        vocabulary = _vocabulary_of(stored)
+        vocabulary = vocabulary_of(stored)
         size, crop = config["data"]["image_size"], config["data"]["eval_crop"]
-        model = _model_of(config, stored, vocabulary, image_size=size)
+        model = model_of(config, stored, vocabulary, image_size=size)
         first_conv = str(getattr(model, "pretrained_cfg", {}).get("first_conv") or "patch_embed.proj")
         build = Build(
             architecture=config["model"]["model"],
@@ -60,69 +56,6 @@ def export(wanted: ExportConfig) -> str:
         (work / CARD).write_text(_card(wanted, config, stored, vocabulary))
     told = f"{wanted.out}: {_origin(stored)}, {len(vocabulary):,} classes{' left out' if wanted.backbone else ''}"
     return told if checked is None else f"{told}\n{ONNX_FILE}: {checked}"
-
-
-def _stored_config(run: Path) -> dict[str, Any]:
-    path = run / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        known = {option.name for option in fields(ModelConfig)}
-        unknown = config["model"].keys() - known
-        if unknown:
-            raise _no_config(path, f"model options of a newer release ({', '.join(sorted(unknown))})")
-        config["data"] |= {"image_size": int(config["data"]["image_size"])}
-        config["data"] |= {"eval_crop": float(config["data"]["eval_crop"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _no_config(path, f"no readable configuration ({error!r})") from error
-    return dict(config)
-
-
-def _no_config(path: Path, found: str) -> FormatError:
-    return FormatError(
-        path,
-        found=found,
-        wanted="the config.json that a run writes",
-        remedy="Name the directory that the run was given as --out, and copy it whole.",
-    )
-
-
-def _vocabulary_of(stored: Stored) -> Vocabulary:
-    """The classes of the weights. Raises MismatchError unless the classifier has one output for each."""
-    if not stored.vocabulary.is_file():
-        raise FormatError(
-            stored.vocabulary,
-            found="no such file",
-            wanted="the vocabulary that the run was trained with",
-            remedy="Copy it there: the file that was given as --vocabulary, or another checkpoint's.",
-        )
-    vocabulary = Vocabulary.load(stored.vocabulary)
-    classifier = stored.tensors.get("head.weight")
-    if classifier is None or len(classifier) != len(vocabulary):
-        outputs = "no classifier" if classifier is None else f"a classifier of {len(classifier):,} classes"
-        raise MismatchError(
-            stored.vocabulary,
-            found=f"{len(vocabulary):,} classes, and weights with {outputs}",
-            wanted="as many classes as the classifier has",
-            remedy="Put the vocabulary back that the run was trained with; every checkpoint holds a copy.",
-        )
-    return vocabulary
-
-
-def _model_of(config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
-    """The run's model with its weights. Raises MismatchError if they are another model's."""
-    options = ModelConfig(**config["model"])
-    one_size = config["data"].get("resolution", "fixed") == "fixed"
-    model = build_model(options, vocabulary, image_size=image_size, one_size=one_size)
-    try:
-        model.load_state_dict(stored.tensors)
-    except RuntimeError as error:
-        raise MismatchError(
-            stored.vocabulary.parent,
-            found=f"weights that config.json does not describe ({str(error).partition(chr(10))[2].strip()})",
-            wanted=f"those of {options.model}",
-            remedy="Copy the run's directory again, whole.",
-        ) from error
-    return model.eval()
 
 
 def _arguments(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any]:

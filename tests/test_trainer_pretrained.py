@@ -1,0 +1,93 @@
+"""A pre-trained model is the same wherever it is read, and what does not belong together is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
+
+from tests.test_trainer_corpus import make_corpus
+from trainer.model.class_token import ClassTokenBlock
+from trainer.pretrain import pretrain
+from trainer.verb_config import ExportConfig
+from trainer.weights.export import export
+from trainer.weights.pretrained import open_pretrained
+from vocab.errors import FormatError, InputError, MismatchError
+
+PIXELS = torch.arange(2 * 16 * 16 * 3, dtype=torch.int64).remainder(251).to(torch.uint8).view(2, 16, 16, 3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run. Not to be written to."""
+    root = tmp_path_factory.mktemp("pretrained")
+    config = make_corpus(root / "corpus").config(root / "run")
+    assert pretrain(config) == 0
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def folder(run: Path) -> Path:
+    """The run as export writes it. Not to be written to."""
+    export(ExportConfig(run, run.parent / "exported"))
+    return run.parent / "exported"
+
+
+def test_a_run_and_its_export_are_one_model(run: Path, folder: Path) -> None:
+    one, other = open_pretrained(run), open_pretrained(folder)
+    assert one.fingerprint == other.fingerprint
+    assert one.preprocessing == other.preprocessing
+    assert one.vocabulary.wnids == other.vocabulary.wnids
+    assert one.architecture == other.architecture == "vit_tiny_patch16_224"
+    with torch.no_grad():
+        torch.testing.assert_close(one.embed(PIXELS), other.embed(PIXELS))
+    assert len(one.classifier.weight) == len(one.vocabulary)
+    assert isinstance(other.model.get_submodule("blocks")[-1], ClassTokenBlock)  # type: ignore[index]
+
+
+def test_position_embeddings_are_interpolated_in_two_dimensions(run: Path) -> None:
+    plain, larger = open_pretrained(run), open_pretrained(run, image_size=32)
+    patches = int((plain.model.get_parameter("pos_embed").shape[1] - 1) ** 0.5)
+    wanted = resample_abs_pos_embed(plain.model.get_parameter("pos_embed"), [2 * patches, 2 * patches])
+    torch.testing.assert_close(larger.model.get_parameter("pos_embed"), wanted)
+    assert larger.preprocessing.image_size == 32
+    assert larger.fingerprint != plain.fingerprint
+    with torch.no_grad():
+        assert larger.embed(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, plain.classifier.in_features)
+
+
+def test_patches_that_do_not_fill_the_image_are_refused(run: Path) -> None:
+    with pytest.raises(InputError, match="a multiple of the patch"):
+        open_pretrained(run, image_size=17)
+
+
+@pytest.mark.parametrize("place", ["run", "folder"])
+def test_a_model_without_its_vocabulary_is_refused(place: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    copy = Path(shutil.copytree(request.getfixturevalue(place), tmp_path / "copy"))
+    (copy / "vocabulary.parquet").unlink()
+    with pytest.raises(FormatError, match=r"vocabulary\.parquet"):
+        open_pretrained(copy)
+
+
+def test_a_folder_without_a_classifier_is_refused(run: Path, tmp_path: Path) -> None:
+    export(ExportConfig(run, tmp_path / "backbone", backbone=True))
+    with pytest.raises(MismatchError, match="no classifier"):
+        open_pretrained(tmp_path / "backbone")
+
+
+def test_preprocessing_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    config["pretrained_cfg"]["mean"] = "half"
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FormatError, match="preprocessing"):
+        open_pretrained(copy)
+
+
+def test_a_place_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="no readable configuration"):
+        open_pretrained(tmp_path)

@@ -1,0 +1,173 @@
+"""A pre-trained model as other tasks begin with it: its weights, what its classes mean, how it wants to see images.
+
+In: a run directory, or a folder that `export` or `import` wrote. Out: `Pretrained`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from trainer.model.class_token import spare_last_block
+from trainer.model.per_image import install
+from trainer.model.vit import classifier_of, features, patch_of
+from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS, Preprocessing, load_model
+from trainer.weights.reading import read_weights
+from trainer.weights.run_model import MEAN, STD, model_of, stored_config, vocabulary_of
+from vocab.errors import FormatError, InputError, MismatchError
+from vocab.vocabulary import Vocabulary
+
+WHITE = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A model on the CPU, in evaluation, with the classifier that it was pre-trained with."""
+
+    model: nn.Module
+    """a timm transformer, whose `head` has one row for each class of the vocabulary"""
+    vocabulary: Vocabulary
+    preprocessing: Preprocessing
+    architecture: str
+    """timm's name of it"""
+    source: str
+    """where it was read"""
+    fingerprint: str
+    """sha256 of weights and image size: what features of it depend on"""
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The pre-trained classifier."""
+        return classifier_of(self.model, self.architecture)
+
+    def normalised(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch 3 size size"]:
+        """Bytes as the model takes them, float32."""
+        seen = self.preprocessing
+        return images.permute(0, 3, 1, 2).float().div_(WHITE).sub_(seen.mean).div_(seen.std)
+
+    def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
+        """What the classifier reads of images."""
+        return features(self.model, self.normalised(images))
+
+
+def open_pretrained(
+    place: Path, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
+) -> Pretrained:
+    """The model of a run directory, or of an exported or imported folder.
+
+    `image_size`: pixels, where another one than the pre-training's is wanted; position embeddings are interpolated in
+    two dimensions (bicubic, timm's resample_abs_pos_embed). `checkpoint`: step of a run's; unset, the finished run's
+    weights or else the newest. `crop`: share of the shorter side that is seen in evaluation. Always the moving average.
+
+    Raises FormatError or InputError for a place that holds no model or no vocabulary, MismatchError for two that do not
+    belong together.
+    """
+    config_path = place / CONFIG
+    exported = config_path.is_file() and "architecture" in _fields(config_path)
+    model, vocabulary, seen, architecture = _of_folder(place) if exported else _of_run(place, checkpoint)
+    size = image_size or seen.image_size
+    _resize(model, size, architecture)
+    if exported:
+        spare_last_block(model)
+        install(model)
+    return Pretrained(
+        model=model.eval(),
+        vocabulary=vocabulary,
+        preprocessing=Preprocessing(size, seen.mean, seen.std, crop or seen.crop),
+        architecture=architecture,
+        source=str(place),
+        fingerprint=fingerprint_of(model, size),
+    )
+
+
+def fingerprint_of(model: nn.Module, size: int) -> str:
+    """sha256 of the weights and of the size of images."""
+    digest = hashlib.sha256(f"{size}".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+Parts = tuple[nn.Module, Vocabulary, Preprocessing, str]
+
+
+def _of_run(place: Path, checkpoint: int | None) -> Parts:
+    config = stored_config(place)
+    stored = read_weights(place, kind="ema", step=checkpoint)
+    vocabulary = vocabulary_of(stored)
+    size = config["data"]["image_size"]
+    # What pre-training dropped is no property of the weights; and other sizes are interpolated once, not at every step.
+    plain = {
+        "model": {**config["model"], "drop_path": 0.0, "patch_keep": 1.0},
+        "data": {**config["data"], "resolution": "fixed"},
+    }
+    model = model_of(plain, stored, vocabulary, image_size=size)
+    return model, vocabulary, Preprocessing(size, MEAN, STD, config["data"]["eval_crop"]), config["model"]["model"]
+
+
+def _of_folder(place: Path) -> Parts:
+    if not (place / VOCABULARY).is_file():
+        raise FormatError(
+            place / VOCABULARY,
+            found="no such file",
+            wanted="the vocabulary of the model's classes",
+            remedy="Copy it from the run that was exported, or export the run again.",
+        )
+    model, vocabulary, config = load_model(place), Vocabulary.load(place / VOCABULARY), _fields(place / CONFIG)
+    try:
+        seen = config["pretrained_cfg"]
+        preprocessing = Preprocessing(
+            int(seen["input_size"][-1]), float(seen["mean"][0]), float(seen["std"][0]), float(seen["crop_pct"])
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(
+            place / CONFIG,
+            found=f"no preprocessing that can be read ({error!r})",
+            wanted="pretrained_cfg with input_size, mean, std and crop_pct",
+            remedy="Export the run again.",
+        ) from error
+    classes = int(config["num_classes"])
+    if classes != len(vocabulary):
+        raise MismatchError(
+            place / WEIGHTS,
+            found=f"a classifier of {classes:,} classes" if classes else "no classifier",
+            wanted=f"one of the {len(vocabulary):,} classes of {VOCABULARY}",
+            remedy="Export the run without --backbone, and keep the folder's files together.",
+        )
+    return model, vocabulary, preprocessing, str(config["architecture"])
+
+
+def _fields(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FormatError(
+            path, found=f"no readable configuration ({error})", wanted="JSON", remedy="Copy the folder again, whole."
+        ) from error
+    return config if isinstance(config, dict) else {}
+
+
+def _resize(model: nn.Module, size: int, architecture: str) -> None:
+    """Position embeddings for images of another size. Raises InputError if patches do not fill it."""
+    patch = patch_of(model)
+    sized: Any = model
+    if getattr(sized.patch_embed, "img_size", None) == (size, size):
+        return
+    step = patch if patch > 1 else 16
+    if size < step or size % step:
+        raise InputError(
+            "--image-size",
+            found=f"{size} for {architecture}",
+            wanted=f"a multiple of the patch, {step}",
+            remedy=f"Choose {max(1, size // step) * step} or {(size // step + 1) * step}.",
+        )
+    sized.set_input_size(img_size=(size, size))
