@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tests.test_trainer_corpus import Corpus, losses, make_corpus, same_weights
+from trainer import run as run_module
 from trainer.data.batch import Batch
 from trainer.pretrain import pretrain
 from trainer.records.log import read_log
@@ -74,6 +75,22 @@ def test_a_skipped_step_changes_nothing(corpus: Corpus, tmp_path: Path, broken: 
     assert all(torch.equal(five[name], run[name]) for name in five)
     assert [spike["policy"] for spike in spikes(tmp_path / "run")] == ["skip"]
     assert results(tmp_path / "run")["spikes"] == 1
+
+
+def test_skipping_without_end_ends_the_run(
+    corpus: Corpus, tmp_path: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "MOST_SKIPPED", 2)
+    options: dict[str, Any] = {"on_spike": "skip", "steps": 9, "checkpoint_every": 4}
+    broken.update({2, 3, 5, 6})  # twice two, with a good one between
+    assert pretrain(corpus.config(tmp_path / "two", **options)) == 0
+    broken.add(4)
+    with pytest.raises(InputError, match=r"step 4: found 3 bad steps one after another, the last with a loss of nan"):
+        pretrain(corpus.config(tmp_path / "three", **options))
+    # A checkpoint between them forgets none.
+    assert pretrain(corpus.config(tmp_path / "resumed", **(options | {"steps": 3}))) == 0
+    with pytest.raises(InputError, match="step 4: found 3 bad steps"):
+        pretrain(corpus.config(tmp_path / "resumed", **options))
 
 
 def torch_tensors(path: Path) -> dict[str, Tensor]:
