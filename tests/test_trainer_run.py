@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from tests.test_trainer_corpus import Corpus, losses, make_corpus, same_weights
 from trainer import run as run_module
+from trainer.checkpoints import space
 from trainer.data.batch import Batch
 from trainer.pretrain import pretrain
 from trainer.records.log import read_log
@@ -165,6 +167,19 @@ def test_a_stopped_run_may_go_on_with_another_policy(corpus: Corpus, tmp_path: P
         pretrain(corpus.config(tmp_path / "run"))
     assert pretrain(corpus.config(tmp_path / "run", on_spike="skip")) == 0
     assert results(tmp_path / "run")["steps"] == 6
+
+
+def test_a_full_disk_is_refused_at_a_resume_too(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(space.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9999, 9000, 999))  # type: ignore[attr-defined]
+        with pytest.raises(InputError, match="found a file system with 999 bytes free; wanted .* that are there"):
+            pretrain(corpus.config(tmp_path / "run"))
+        # A run without a step left writes no checkpoint, and may say its results again.
+        assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
+    assert pretrain(corpus.config(tmp_path / "run")) == 0
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_a_second_one_ends_at_once(

@@ -80,7 +80,7 @@ class Run:
         run = self.config.run
         if found.checkpoint is not None:
             self._restore(found.checkpoint, found.state)
-        else:
+        if self.progress.step < self.config.optim.steps:
             tensors = self.training.tensors()
             kept = run.keep_checkpoints + (self.config.optim.steps // run.keep_every if run.keep_every else 0)
             on_main(lambda: check_space(run.out, tensors, kept), self.place)
