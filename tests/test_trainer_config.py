@@ -40,6 +40,10 @@ def config(**changes: Any) -> PretrainConfig:
         ({"max_bad_share": float("nan")}, "--max-bad-share: found nan"),
         ({"embed_dim": 17}, "--embed-dim: found 17 for 2 heads"),
         ({"steps": 0}, "--steps: found 0"),
+        ({"num_heads": 0}, "--num-heads: found 0; wanted more than 0"),
+        ({"patch_size": 0}, "--patch-size: found 0; wanted more than 0"),
+        ({"depth": 0}, "--depth: found 0; wanted more than 0"),
+        ({"weight_decay": float("inf")}, "--weight-decay: found inf; wanted a number"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:

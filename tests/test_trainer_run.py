@@ -175,7 +175,7 @@ def test_a_full_disk_is_refused_at_a_resume_too(
     assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
     with monkeypatch.context() as patch:
         patch.setattr(space.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9999, 9000, 999))  # type: ignore[attr-defined]
-        with pytest.raises(InputError, match="found a file system with 999 bytes free; wanted .* that are there"):
+        with pytest.raises(InputError, match=r"found a file system with 999 bytes free; wanted .* that are there"):
             pretrain(corpus.config(tmp_path / "run"))
         # A run without a step left writes no checkpoint, and may say its results again.
         assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
