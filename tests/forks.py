@@ -83,7 +83,7 @@ class Ranks:
 
     def until(self, true: Callable[[], bool]) -> None:
         """Until something is so; if it takes too long all are killed."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240  # before pytest ends the test and leaves the processes
         while not true():
             if time.monotonic() > deadline:
                 self.kill()
