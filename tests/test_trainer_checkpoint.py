@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,15 @@ def test_a_checkpoint_holds_these_files_and_their_checksums(tmp_path: Path) -> N
         "shape": [3, 4],
         "pieces": [["model.safetensors", 0, 3]],
     }
+
+
+def test_checkpoints_of_which_none_is_whole_are_all_named(tmp_path: Path) -> None:
+    for step in (1, 2):
+        (save(tmp_path, step) / "state.json").write_text("garbage")
+    with pytest.raises(FormatError) as error:
+        newest(tmp_path)
+    assert re.search(r"no checkpoint that is whole \(.*step-00000002/state.json: .*step-00000001/", str(error.value))
+    assert error.value.remedy == f"Copy one of them again from where it was whole; or remove {tmp_path} and start anew."
 
 
 @pytest.mark.parametrize("name", FILES)

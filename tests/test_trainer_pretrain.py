@@ -319,6 +319,42 @@ def test_a_run_of_another_configuration_is_left_alone(corpus: Corpus, finished: 
     refused(MismatchError, message, corpus.config(finished, peak_lr=0.01, seed=1))
 
 
+def test_a_start_that_learnt_nothing_gives_way_to_other_options(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class OutOfMemoryError(Exception):
+        pass
+
+    def none(self: Step, batch: Batch, **given: Any) -> torch.Tensor:
+        raise OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", none)
+        with pytest.raises(OutOfMemoryError):
+            pretrain(corpus.config(tmp_path / "run"))
+    assert (tmp_path / "run" / "config.json").exists()
+    assert pretrain(corpus.config(tmp_path / "run", accumulate=2)) == 0
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'run'}: an earlier start learnt nothing; beginning anew with optim.accumulate=2, " in said
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["optim"]["accumulate"] == 2
+    # Lines of a log are something that was learnt, with a checkpoint or without.
+    refused(MismatchError, r"Give the options the run was started with", corpus.config(tmp_path / "run", seed=1))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    refused(MismatchError, "It has no checkpoint: remove the directory", corpus.config(tmp_path / "run", seed=1))
+
+
+def test_a_configuration_that_cannot_be_read_is_copied_from_a_checkpoint(
+    corpus: Corpus, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "config.json").write_text("garbage")
+    copy = out / "checkpoints" / "step-00000006" / "config.json"
+    refused(FormatError, f"Copy the one of a checkpoint there: {copy}", corpus.config(out))
+    shutil.copy(copy, out)
+    assert pretrain(corpus.config(out)) == 0
+
+
 def test_a_run_of_another_vocabulary_is_left_alone(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     full = Vocabulary.load(corpus.vocabulary)

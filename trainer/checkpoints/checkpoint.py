@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.checkpoints.disk import checksum_of
-from trainer.checkpoints.manifest import Manifest, broken, read_manifest
+from trainer.checkpoints.manifest import REMOVE, Manifest, broken, read_manifest
 from trainer.checkpoints.pieces import Tensors
 from trainer.checkpoints.reading import read_into, read_whole
 from vocab.errors import FormatError, MismatchError
@@ -85,6 +85,13 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[FormatError]]:
             return open_checkpoint(folder), faults
         except FormatError as fault:
             faults.append(fault)
+    if len(faults) > 1 and all(fault.remedy == REMOVE for fault in faults):
+        raise FormatError(
+            run / FOLDER,
+            found="no checkpoint that is whole (" + "; ".join(f"{each.thing}: {each.found}" for each in faults) + ")",
+            wanted="one to go on from",
+            remedy=f"Copy one of them again from where it was whole; or remove {run} and start anew.",
+        )
     if faults:
         raise faults[0]
     return None, []

@@ -28,6 +28,8 @@ LARGEST = 1 << 26
 """bytes of a state.json that are read at most: a thousand ranks and a thousand tensors need half of it"""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
+REMOVE = "Remove this checkpoint's folder; the run then continues from the one before, or starts anew."
+
 T = TypeVar("T")
 
 
@@ -109,7 +111,7 @@ def broken(path: Path, found: str) -> FormatError:
         path,
         found=found,
         wanted=f"a whole checkpoint of format version {FORMAT_VERSION}",
-        remedy="Remove this checkpoint's folder; the run then continues from the one before, or starts anew.",
+        remedy=REMOVE,
     )
 
 

@@ -12,16 +12,18 @@ model.safetensors  results.json  README.md           at the end
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoints.checkpoint import Checkpoint, newest
+from trainer.checkpoints.checkpoint import Checkpoint, folders_of, newest
 from trainer.config import PretrainConfig, differences, to_json
 from trainer.distributed import Place
 from trainer.records import run_lock
 from trainer.records.environment import environment, record_start
-from vocab.errors import FormatError, MismatchError, OutputExistsError
+from trainer.records.log import FILE as LOG
+from vocab.errors import CatlipError, FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
@@ -42,21 +44,15 @@ class Found:
 def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
     """What there is to go on from; nothing for a fresh start. Reads every byte of a checkpoint, writes nothing.
 
-    Raises OutputExistsError if `out` holds something that is no run, MismatchError if it holds a run of another
-    configuration or vocabulary, FormatError if none of its checkpoints is whole.
+    A start that ended before the first line of its log and the first checkpoint gives way to another configuration,
+    which stderr is told. Raises OutputExistsError if `out` holds something that is no run, MismatchError if it holds a
+    run of another configuration or vocabulary, FormatError if none of its checkpoints is whole.
     """
     out = config.run.out
     stored = stored_config(out)
     if stored is None:
         return Found()
-    differing = differences(stored, config)
-    if differing:
-        raise MismatchError(
-            out,
-            found="a run with " + ", ".join(f"{name}={before!r}" for name, (before, _) in differing.items()),
-            wanted=", ".join(f"{name}={now!r}" for name, (_, now) in differing.items()),
-            remedy="Give the options the run was started with, or choose another --out.",
-        )
+    _check_same(out, differences(stored, config))
     found, faults = newest(out)
     if found is None:
         return Found(faults=faults)
@@ -68,6 +64,25 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
             remedy=f"Resume with the vocabulary the run was started with ({out / 'vocabulary.parquet'}).",
         )
     return Found(found, _rollback_to(found, out) or found.state, faults)
+
+
+def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
+    """Raise MismatchError for options that the run there has otherwise, unless it has not learnt anything yet."""
+    if not differing:
+        return
+    before = ", ".join(f"{name}={stored!r}" for name, (stored, _) in differing.items())
+    now = ", ".join(f"{name}={given!r}" for name, (_, given) in differing.items())
+    logged = (out / LOG).exists() and bool((out / LOG).read_bytes())
+    if folders_of(out) or logged:
+        raise MismatchError(
+            out,
+            found=f"a run with {before}",
+            wanted=now,
+            remedy="Give the options the run was started with, or choose another --out."
+            if folders_of(out)
+            else "It has no checkpoint: remove the directory to start anew, or choose another --out.",
+        )
+    sys.stderr.write(f"{out}: an earlier start learnt nothing; beginning anew with {now}, before {before}\n")
 
 
 def begin(config: PretrainConfig, vocabulary: Vocabulary, place: Place, *, step: int) -> None:
@@ -107,15 +122,18 @@ def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
 
 
 def stored_config(out: Path) -> dict[str, Any] | None:
-    """What config.json says; None where there is no run yet. Raises OutputExistsError for something that is no run."""
+    """What config.json says; None where there is no run yet.
+
+    Raises OutputExistsError for something that is no run, FormatError for a run whose config.json cannot be read.
+    """
     if not out.exists() or (out.is_dir() and not _entries(out)):
         return None
     try:
         stored = json.loads((out / CONFIG).read_text())
     except (OSError, ValueError) as error:
-        raise _occupied(out, "no readable config.json") from error
+        raise _no_run(out, "no readable config.json") from error
     if not isinstance(stored, dict) or not {"data", "model", "optim", "run"} <= stored.keys():
-        raise _occupied(out, "a config.json of something else")
+        raise _no_run(out, "a config.json of something else")
     return stored
 
 
@@ -124,7 +142,14 @@ def _entries(out: Path) -> list[Path]:
     return [path for path in out.iterdir() if path.name != run_lock.FILE]
 
 
-def _occupied(out: Path, found: str) -> OutputExistsError:
+def _no_run(out: Path, found: str) -> CatlipError:
+    if checkpoints := list(folders_of(out).values()):
+        return FormatError(
+            out,
+            found=found,
+            wanted=f"that of the run whose checkpoints lie in {checkpoints[-1].parent}",
+            remedy=f"Copy the one of a checkpoint there: {checkpoints[-1] / CONFIG}",
+        )
     kind = "a file" if out.is_file() else f"{len(_entries(out))} entries and {found}"
     return OutputExistsError(
         out,

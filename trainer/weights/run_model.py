@@ -44,7 +44,8 @@ def _no_config(path: Path, found: str) -> FormatError:
         path,
         found=found,
         wanted="the config.json that a run writes",
-        remedy="Name the directory that the run was given as --out, and copy it whole.",
+        remedy="Name the directory that the run was given as --out, and copy it whole; every checkpoint holds a copy "
+        "of its config.json.",
     )
 
 
