@@ -76,8 +76,8 @@ class LabelShards:
                 place,
                 found=f"no {MANIFEST}",
                 wanted="a finished label directory",
-                remedy="Make one with: python -m pipeline label. A run that was stopped leaves none: "
-                "remove the directory and run it again.",
+                remedy="Make one with: python -m pipeline label. A job that was stopped leaves none: the same command "
+                "goes on with it.",
             ) from error
         shards = cls(place, filesystem, root, Manifest.from_json(f"{place}/{MANIFEST}", text))
         for file in shards.manifest.files:
