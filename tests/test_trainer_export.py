@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
+import resource
 import shutil
 import sys
 from dataclasses import replace
@@ -64,6 +67,27 @@ def test_timm_loads_the_folder_and_gives_the_run_s_own_logits(run: Path, tmp_pat
     model = timm.create_model(f"local-dir:{tmp_path / 'given'}", pretrained=True)
     assert same_logits(model, runs_model(run, run / "model.safetensors"))
     assert same_logits(load_model(tmp_path / "given"), runs_model(run, run / "model.safetensors"))
+
+
+def test_all_files_may_be_read_by_whom_the_umask_lets(finished: Path, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        export(ExportConfig(finished, tmp_path / "given"))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "given").iterdir()} == {0o640}
+
+
+def test_a_disk_that_takes_no_more_is_named_and_leaves_nothing(finished: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"model\.safetensors") as error:
+            export(ExportConfig(finished, tmp_path / "given"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_says_what_the_model_sees_and_what_its_outputs_are_called(finished: Path, tmp_path: Path) -> None:

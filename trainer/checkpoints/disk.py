@@ -23,17 +23,21 @@ class Written(NamedTuple):
 
 
 def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
-    """Write a file and flush it to the disk. Raises OSError if the disk does not take it."""
+    """Write a file and flush it to the disk. Raises OSError, with its name, if the disk does not take it."""
     digest, size = hashlib.sha256(), 0
-    with path.open("wb", buffering=0) as file:
-        for block in blocks:
-            left = memoryview(block)
-            digest.update(left)
-            size += len(left)
-            # A disk that is nearly full takes part of a block before it takes none.
-            while left:
-                left = left[file.write(left) :]
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb", buffering=0) as file:
+            for block in blocks:
+                left = memoryview(block)
+                digest.update(left)
+                size += len(left)
+                # A disk that is nearly full takes part of a block before it takes none.
+                while left:
+                    left = left[file.write(left) :]
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     return Written(size, digest.hexdigest())
 
 

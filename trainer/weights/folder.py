@@ -25,10 +25,11 @@ from typing import Any
 
 import timm
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from trainer.checkpoints.disk import flush
+from trainer.checkpoints.disk import flush, write_file
 from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError, OutputExistsError
@@ -96,7 +97,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
     """Write everything but the card."""
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, work / WEIGHTS, {"format": "pt"})
+    weights = serialize({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    # Not save_file: it makes a file that its owner alone can read, and has an error of its own for a full disk.
+    write_file(work / WEIGHTS, [weights])
     (work / CONFIG).write_text(json.dumps(timm_config(build, vocabulary, classifier=classifier), indent=1) + "\n")
     vocabulary.save(work / VOCABULARY)
     (work / LICENCE).write_bytes((files("vocab") / "data" / LICENCE).read_bytes())
