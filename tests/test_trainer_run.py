@@ -291,6 +291,17 @@ def test_every_option_of_the_core_trains_and_resumes_to_the_bit(
     assert same_weights(tmp_path / "run", tmp_path / "whole")
 
 
+def test_the_progress_line_says_which_peak_it_is_a_share_of(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain(corpus.config(tmp_path / "unknown", steps=3)) == 0
+    said = capsys.readouterr().err
+    assert (said.count(" of_measured_peak="), said.count(" mfu=")) == (3, 0)
+    assert pretrain(corpus.config(tmp_path / "known", steps=3, peak_tflops=1.0)) == 0
+    said = capsys.readouterr().err
+    assert (said.count(" of_measured_peak="), said.count(" mfu=")) == (0, 3)
+
+
 def test_patches_are_dropped_until_the_last_share_of_training(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,10 +222,12 @@ class Journal:
             "spikes": progress.spikes,
         }
         self._log.write(progress.step, values)
+        use = "of_measured_peak" if values["mfu"] is None else "mfu"
         shown = {
             "loss": f"{values['loss']:.3f}" if progress.losses else "-",
             "images_s": f"{values['images_per_second']:.0f}",
-            "mfu": f"{values['mfu'] if values['mfu'] is not None else values['mfu_measured']:.0%}",
+            # Of a measured peak it may be more than all: it was measured once, in competition with what ran then.
+            use: f"{values['mfu_measured' if values['mfu'] is None else 'mfu']:.0%}",
             "memory": f"{values['memory_gb']:.1f}GB",
             "waits": f"{values['data_wait_share']:.0%}",
             "ready": f"{values['batches_ready']:.1f}",
