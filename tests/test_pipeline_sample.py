@@ -152,6 +152,14 @@ def test_an_option_out_of_range_is_refused_before_anything_is_written(tmp_path: 
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("samples", "shards", "each"), [(12_000, 12, 1_000), (600, 4, 150), (3_001, 4, 751), (1, 1, 1)]
+)
+def test_a_small_sample_has_tars_to_train_on_and_to_evaluate_on(samples: int, shards: int, each: int) -> None:
+    config = SampleConfig(Path("out"), samples=samples)
+    assert (config.shards, config.per_shard) == (shards, each)
+
+
 # What is drawn
 
 

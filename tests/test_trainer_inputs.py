@@ -24,6 +24,12 @@ def test_a_tar_held_out_of_one_pattern_is_not_trained_on_through_another(tmp_pat
     assert [Path(tar).name for tar in held_out[0].tars] == ["00003.tar"]
 
 
+def test_one_tar_cannot_be_split_however_many_are_held_out(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path, tars=1)
+    with pytest.raises(InputError, match=r"found 1 of 1 tars of .*Name more --images, or give --eval-images"):
+        split_corpora(corpus.config(tmp_path / "run").data)
+
+
 def test_a_tar_that_became_shorter_is_named_without_its_signature(tmp_path: Path) -> None:
     source = make_corpus(tmp_path, tars=1, samples=2).source(train=False)
     group = source.open_group(0, 0)

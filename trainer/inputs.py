@@ -124,7 +124,10 @@ def split_corpora(data: DataConfig) -> tuple[list[Corpus], list[Corpus]]:
                 "--holdout-shards",
                 found=f"{data.holdout_shards} of {len(corpus.tars)} tars of {pattern}",
                 wanted="at least one tar left to train on",
-                remedy="Lower --holdout-shards, name more --images, or give --eval-images.",
+                # One tar cannot be on both sides, however many are held out.
+                remedy="Lower --holdout-shards, name more --images, or give --eval-images."
+                if len(corpus.tars) > 1
+                else "Name more --images, or give --eval-images (of a sample: draw it with --samples-per-shard).",
             )
     train = [replace(corpus, tars=corpus.tars[: -data.holdout_shards]) for corpus in corpora]
     held_out = [replace(corpus, tars=corpus.tars[-data.holdout_shards :]) for corpus in corpora]

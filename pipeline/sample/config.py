@@ -23,8 +23,9 @@ class SampleConfig:
     """Folder to write; it must be new or empty."""
     samples: int = 12_000
     """How many samples to draw."""
-    samples_per_shard: int = 1_000
-    """Samples in one tar and its Parquet file, at most 10,000."""
+    samples_per_shard: int | None = None
+    """Samples in one tar and its Parquet file, at most 10,000; unset: 1,000, or a quarter of the samples where that is
+    less, for a run needs tars to train on and others to evaluate on."""
     seed: int = 0
     """Sample i depends on this and on i alone; the rest of the options never move it."""
     size: int = 96
@@ -35,9 +36,16 @@ class SampleConfig:
     """Processes that draw; as many as there are processors by default. The bytes written do not depend on it."""
 
     @property
+    def per_shard(self) -> int:
+        """Samples in one tar."""
+        if self.samples_per_shard is not None:
+            return self.samples_per_shard
+        return max(1, min(1_000, -(-self.samples // 4)))
+
+    @property
     def shards(self) -> int:
         """How many shards the samples fill."""
-        return -(-self.samples // self.samples_per_shard)
+        return -(-self.samples // self.per_shard)
 
     @property
     def workers(self) -> int:
@@ -48,7 +56,7 @@ class SampleConfig:
 def check(config: SampleConfig) -> None:
     """Raise InputError for an option out of its range."""
     _check_range("samples", config.samples, 1, 100_000 * MOST_PER_SHARD)
-    _check_range("samples_per_shard", config.samples_per_shard, 1, MOST_PER_SHARD)
+    _check_range("samples_per_shard", config.per_shard, 1, MOST_PER_SHARD)
     _check_range("number of shards", config.shards, 1, 100_000)
     _check_range("seed", config.seed, 0, 2**63 - 1)
     _check_range("size", config.size, 16, 2048)

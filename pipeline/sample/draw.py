@@ -113,8 +113,8 @@ def _draw_all(config: SampleConfig) -> Iterator[int]:
 
 def _numbers(config: SampleConfig, shard: int) -> range:
     """The numbers of the samples in a shard."""
-    start = shard * config.samples_per_shard
-    return range(start, min(start + config.samples_per_shard, config.samples))
+    start = shard * config.per_shard
+    return range(start, min(start + config.per_shard, config.samples))
 
 
 def _rows(config: SampleConfig, shard: int) -> Iterator[Row]:
@@ -217,5 +217,5 @@ def _write_classes(config: SampleConfig) -> None:
 
 def _write_config(config: SampleConfig) -> None:
     """Written last, so it also says that the folder is complete."""
-    names = ("mode", "samples", "samples_per_shard", "seed", "size")
-    write_json(config.out / "config.json", {name: getattr(config, name) for name in names})
+    drawn = {"mode": config.mode, "samples": config.samples, "samples_per_shard": config.per_shard}
+    write_json(config.out / "config.json", drawn | {"seed": config.seed, "size": config.size})
