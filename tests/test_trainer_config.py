@@ -31,6 +31,8 @@ def config(**changes: Any) -> PretrainConfig:
         ({"labels": ""}, "--labels: found nothing"),
         ({"vocabulary": ""}, "--vocabulary: found nothing"),
         ({"batch_size": 10}, r"--batch-size: found 10; wanted a multiple of 2 processes x 2 parts\. Choose 8"),
+        ({"batch_size": 0}, r"--batch-size: found 0; wanted more than 0\. Choose a larger --batch-size"),
+        ({"accumulate": 0}, r"--accumulate: found 0; wanted more than 0\. Choose a larger --accumulate"),
         ({"image_size": 0}, "--image-size: found 0"),
         ({"min_crop_area": 1.5}, "--min-crop-area: found 1.5; wanted at most 1"),
         ({"warmup_steps": 6}, "--warmup-steps: found 6 of 6 steps"),

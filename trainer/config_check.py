@@ -20,15 +20,16 @@ def check(config: PretrainConfig, *, world: int) -> None:
     labelled = bool(data.labels) or (bool(data.images) and all("::" in images for images in data.images))
     for name, given in [("images", bool(data.images)), ("labels", labelled), ("vocabulary", bool(data.vocabulary))]:
         _require(given, name, "nothing", "a path", f"Add: --{name} PATH.")
+    check_data(data)
+    _check_numbers({"accumulate": optim.accumulate}, {}, at_most_1=())
     parts = world * optim.accumulate
     _require(
-        optim.accumulate > 0 and data.batch_size > 0 and data.batch_size % parts == 0,
+        data.batch_size % parts == 0,
         "batch-size",
         f"{data.batch_size}",
         f"a multiple of {world} processes x {optim.accumulate} parts",
-        f"Choose {max(1, round(data.batch_size / max(1, parts))) * max(1, parts)}, or another --accumulate.",
+        f"Choose {max(1, round(data.batch_size / parts)) * parts}, or another --accumulate.",
     )
-    check_data(data)
     check_training(config)
     _require(
         bool(data.eval_images) or data.holdout_shards > 0,
