@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,11 @@ def test_every_recipe_of_ours_could_be_a_file_of_one_s_own(tmp_path: Path) -> No
 
 
 VALUES = {
+    "stepz=7": ".py, line 6: found OptimConfig.__init__() got an unexpected keyword argument 'stepz'; wanted",
+    "warmup_step=7": "OptimConfig has warmup_steps; --help lists every field.",
+    "batch_size=7": "batch_size is a field of DataConfig.",
+    "), modle=ModelConfig(": "PretrainConfig has model; --help lists every field.",
+    "zzz=7": "See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field.",
     "steps='7'": "found steps='7', which is no int",
     "steps=True": "found steps=True, which is no int",
     "steps=7.0": "found steps=7.0, which is no int",
@@ -86,7 +92,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_a_value_that_its_field_cannot_have_is_named(tmp_path: Path) -> None:
+def test_a_field_that_there_is_not_and_a_value_that_its_field_cannot_have_are_named(tmp_path: Path) -> None:
     # In a process of its own: here the tests' own type checks would be first.
     paths = [tmp_path / f"{number}.py" for number in range(len(VALUES))]
     for path, values in zip(paths, VALUES, strict=True):
@@ -95,6 +101,23 @@ def test_a_value_that_its_field_cannot_have_is_named(tmp_path: Path) -> None:
     for said, message in zip(done.stdout.splitlines(), VALUES.values(), strict=True):
         assert message in said
         assert bool(message) == bool(said), said
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("vit-b16-cc12m", "Did you mean vit-b16-cc3m?"),
+        ("recipes/mine", "A recipe of your own is a file whose name ends in .py."),
+    ],
+)
+@pytest.mark.parametrize("read", [read_config, read_plan])
+def test_a_recipe_that_there_is_not_is_one_error(name: str, remedy: str, read: Callable[[list[str]], object]) -> None:
+    with pytest.raises(InputError) as error:
+        read([name, "--steps", "5"])
+    assert str(error.value) == (
+        f"recipe {name}: found none of that name; wanted sample, vit-b16-cc3m, vit-b16-datacomp, vit-l16-datacomp, "
+        f"vit-h16-datacomp. {remedy}"
+    )
 
 
 def test_an_option_that_there_is_not_is_status_2(recipe: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
-from vocab.errors import run_cli
+from vocab.errors import InputError, run_cli
 
 USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
 
@@ -103,9 +104,21 @@ def read_plan(arguments: list[str]) -> PlanConfig:
 
 
 def recipes(arguments: list[str]) -> dict[str, tuple[str, PretrainConfig]]:
-    """What each recipe is and says, by name; of ours, or of the .py file that the command line names."""
-    if arguments and arguments[0].endswith(".py"):
-        return {arguments[0]: read_recipe(Path(arguments[0]))}
+    """What each recipe is and says, by name; of ours, or of the .py file that the command line names.
+
+    Raises InputError for a name that is neither, and for a file that holds no recipe.
+    """
+    named = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if named is not None and named.endswith(".py"):
+        return {named: read_recipe(Path(named))}
+    if named is not None and named not in RECIPES:
+        near = difflib.get_close_matches(named, RECIPES, n=1)
+        raise InputError(
+            f"recipe {named}",
+            found="none of that name",
+            wanted=", ".join(RECIPES),
+            remedy=f"Did you mean {near[0]}?" if near else "A recipe of your own is a file whose name ends in .py.",
+        )
     return {name: ((recipe.__doc__ or "").partition("\n")[0], recipe.CONFIG) for name, recipe in RECIPES.items()}
 
 

@@ -6,13 +6,20 @@ In: the path of a file that you trust, for it is run. Out: its first docstring l
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 import runpy
+import traceback
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from trainer.config import PretrainConfig
+from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from vocab.errors import InputError
+
+PARTS = (PretrainConfig, DataConfig, ModelConfig, LossConfig, OptimConfig, RunConfig)
+SEE = "See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field."
+_UNKNOWN = re.compile(r"(?P<part>\w+)\.__init__\(\) got an unexpected keyword argument '(?P<field>\w+)'")
 
 
 def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
@@ -26,7 +33,7 @@ def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
         raise _no_recipe(path, f"no such file ({error.strerror})") from error
     except (TypeError, SyntaxError, NameError, ImportError, AttributeError) as error:
         # A field that a dataclass lacks is a TypeError, which names it.
-        raise _no_recipe(path, str(error)) from error
+        raise _no_recipe(_line_of(path, error), str(error), remedy=_remedy(str(error))) from error
     config = names.get("CONFIG")
     if not isinstance(config, PretrainConfig):
         raise _no_recipe(path, f"CONFIG of type {type(config).__name__}" if "CONFIG" in names else "no CONFIG")
@@ -61,10 +68,27 @@ def _is_of(value: object, hint: Any) -> bool:
     return isinstance(value, Path) if hint is Path else type(value) is (NoneType if hint is None else hint)
 
 
-def _no_recipe(path: Path, found: str) -> InputError:
+def _line_of(path: Path, error: Exception) -> str:
+    """The file, and the line of it that was run last; a SyntaxError says its own."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
+
+
+def _remedy(message: str) -> str:
+    """What to write instead of a field that a part of the configuration has not."""
+    unknown = _UNKNOWN.search(message)
+    fields = {part.__name__: [option.name for option in dataclasses.fields(part)] for part in PARTS}
+    if unknown is None or unknown["part"] not in fields:
+        return SEE
+    field = unknown["field"]
+    for part, names in fields.items():
+        if field in names:
+            return f"{field} is a field of {part}."
+    near = difflib.get_close_matches(field, fields[unknown["part"]])
+    return f"{unknown['part']} has {' and '.join(near)}; --help lists every field." if near else SEE
+
+
+def _no_recipe(place: object, found: str, *, remedy: str = SEE) -> InputError:
     return InputError(
-        path,
-        found=found,
-        wanted="CONFIG = PretrainConfig(...), with fields of trainer/config.py",
-        remedy="See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field.",
+        place, found=found, wanted="CONFIG = PretrainConfig(...), with fields of trainer/config.py", remedy=remedy
     )
