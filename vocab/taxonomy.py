@@ -53,9 +53,7 @@ def path_similarity(wordnet: WordNet, ours: NDArray[np.integer], theirs: NDArray
     return similarity
 
 
-def hyponyms_in(
-    wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[np.integer]
-) -> list[NDArray[np.int64]]:
+def hyponyms_in(wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[np.integer]) -> list[NDArray[np.int64]]:
     """For each of `synsets`, the places in `among` of what lies below it, at any depth; ascending, itself left out.
 
     Both are offsets in data.noun. Equals, for each s of `synsets`,
