@@ -127,7 +127,7 @@ Ask = Callable[..., ZeroShotConfig]
 @pytest.fixture
 def ask(run: Path, squares: Path, tmp_path: Path) -> Ask:
     def asked(**changes: object) -> ZeroShotConfig:
-        task = TaskConfig(train="", test=str(squares))
+        task = TaskConfig(train="", test=str(squares), cache=tmp_path / "cache")
         plain = ZeroShotConfig(run, tmp_path / "out", task, batch=5, workers=2, device="cpu")
         return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -184,7 +184,7 @@ def test_training_images_that_are_given_change_nothing_but_the_classes(ask: Ask,
     for name in ["dog", "n02121620", "car, auto", "zzyzx", "airplane"]:
         (other / name).mkdir(parents=True)
         (other / name / "own.png").write_bytes(picture((0, 0, len(name))))
-    config = ask(task=TaskConfig(train=str(other), test=str(squares)))
+    config = ask(task=replace(ask().task, train=str(other)))
     (with_train,), (without,) = (zero_shot_records(each, HERE, task="") for each in (config, ask()))
     assert with_train.extra["correct"] == without.extra["correct"]
     assert (with_train.extra["classes"], without.extra["classes"]) == (5, 4)
@@ -219,7 +219,7 @@ def test_a_folder_that_exists_is_refused_before_anything_is_computed(ask: Ask) -
 
 
 def test_too_many_broken_images_are_named_and_nothing_is_left(ask: Ask, squares: Path) -> None:
-    config = ask(task=TaskConfig(train="", test=str(squares), max_bad_share=0.05))
+    config = ask(task=replace(ask().task, max_bad_share=0.05))
     with pytest.raises(InputError, match=r"1 of 14 that cannot be decoded: .*broken\.png \(not_an_image\)"):
         zero_shot(config)
     assert not config.out.exists()
@@ -227,4 +227,4 @@ def test_too_many_broken_images_are_named_and_nothing_is_left(ask: Ask, squares:
 
 def test_an_empty_place_is_refused(ask: Ask) -> None:
     with pytest.raises(InputError, match="--task"):
-        zero_shot(ask(task=TaskConfig(train="", test="")))
+        zero_shot(ask(task=replace(ask().task, test="")))

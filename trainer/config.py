@@ -242,8 +242,10 @@ CHANGEABLE = (
 ).split()
 
 
-def to_json(config: PretrainConfig) -> str:
-    """The text of config.json: without the passwords, signatures and commands in its places, for it is passed on."""
+def to_json(config: Any) -> str:
+    """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
+    places, for it is passed on.
+    """
     return json.dumps(public(asdict(config)), indent=2) + "\n"
 
 

@@ -40,7 +40,8 @@ class ZeroShotConfig:
     workers: int = 8
     """threads of a process that decode images; 0 decodes between batches"""
     features: Path | None = None
-    """folder that keeps computed features for other verbs and settings; unset computes them anew"""
+    """folder that keeps computed features for other settings, shares and verbs, 4 bytes a number; unset: `features` in
+    the folder of `task.cache`. It may be deleted at any time"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

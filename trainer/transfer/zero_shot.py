@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 
+from trainer.config import to_json
+from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, join_processes, on_main
-from trainer.records.secrets import public
 from trainer.transfer import zero_shot_results
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.datasets.files import account
@@ -108,7 +109,7 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
         place,
         batch=config.batch,
         workers=config.workers,
-        cache=config.features,
+        cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
         bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and place.device.type == "cuda"),
         max_pixels=config.task.max_pixels,
     )
@@ -153,7 +154,7 @@ def write(outcome: Outcome) -> None:
         (work / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (work / "results.md").write_text(page, encoding="utf-8")
         (work / "classes.csv").write_text(zero_shot_results.csv_table(result, matches, classes), encoding="utf-8")
-        (work / "config.json").write_text(json.dumps(public(asdict(outcome.config)), indent=2) + "\n", encoding="utf-8")
+        (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
 
 
 def summary(outcome: Outcome) -> list[str]:
