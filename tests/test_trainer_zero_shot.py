@@ -225,6 +225,23 @@ def test_too_many_broken_images_are_named_and_nothing_is_left(ask: Ask, squares:
     assert not config.out.exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("alpha", 0.0),
+        ("alpha", math.nan),
+        ("batch", 0),
+        ("workers", -1),
+        ("crop", 0.0),
+        ("crop", 1.5),
+        ("image_size", 0),
+    ],
+)
+def test_options_that_cannot_work_are_named_before_the_model_is_read(ask: Ask, option: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}"):
+        zero_shot(ask(model=Path("nowhere"), **{option: value}))
+
+
 def test_an_empty_place_is_refused(ask: Ask) -> None:
     with pytest.raises(InputError, match="--task"):
         zero_shot(ask(task=replace(ask().task, test="")))
