@@ -69,12 +69,8 @@ class Build:
     """further fields of pretrained_cfg"""
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
-
-    Raises OutputExistsError if there is something under the name.
-    """
+def check_new(out: Path) -> None:
+    """Raise OutputExistsError if there is something under the name of a folder that is to be written."""
     if out.exists() or out.is_symlink():
         raise OutputExistsError(
             out,
@@ -82,6 +78,15 @@ def new_folder(out: Path) -> Iterator[Path]:
             wanted="a new folder",
             remedy="Choose another --out, or remove this one.",
         )
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
+
+    Raises OutputExistsError if there is something under the name.
+    """
+    check_new(out)
     work = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.tmp")
     work.mkdir(parents=True)
     try:
