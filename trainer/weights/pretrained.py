@@ -96,7 +96,8 @@ def fingerprint_of(model: nn.Module, size: int) -> str:
     digest = hashlib.sha256(f"{size}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")
+        # Flat: a number alone, as batch norms count their batches, is no array of bytes.
+        digest.update(tensor.detach().flatten().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
 
 
