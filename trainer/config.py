@@ -7,6 +7,7 @@ written as config.json into the run directory.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -240,19 +241,21 @@ CHANGEABLE = (
 ).split()
 
 
-def to_json(config: PretrainConfig) -> str:
-    """The text of config.json."""
+def to_json(config: Any) -> str:
+    """The text of config.json, of the dataclass of any verb."""
     return json.dumps(asdict(config), indent=2, default=str) + "\n"
 
 
-def differences(stored: dict[str, Any], config: PretrainConfig) -> dict[str, tuple[object, object]]:
+def differences(
+    stored: dict[str, Any], config: Any, *, changeable: Collection[str] = CHANGEABLE
+) -> dict[str, tuple[object, object]]:
     """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside."""
     now = _flat(json.loads(to_json(config)))
     before = _flat(stored)
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())
-        if name not in CHANGEABLE and before.get(name) != now.get(name)
+        if name not in changeable and before.get(name) != now.get(name)
     }
 
 
