@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
+from tests.forks import Forks
 from tests.test_trainer_corpus import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
@@ -29,7 +28,7 @@ from trainer.distributed import Place, join_processes
 from trainer.model.vit import features
 from trainer.probe import linear_probe
 from trainer.probe.features import Embed, extract
-from trainer.probe.probe import ProbeReport, open_probe, probe
+from trainer.probe.probe import open_probe, probe
 from vocab.errors import InputError, MismatchError
 
 HERE = Place(0, 1, torch.device("cpu"))
@@ -158,38 +157,28 @@ class Embedder(nn.Module):
         return embed_of(self.model)(images)
 
 
-def _rank(rank: int, world: int, rendezvous: str, train: ClassTars, test: ClassTars, out: Any) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": rendezvous}
-    torch.set_num_threads(1)
+def rank_of_two(train: ClassTars, test: ClassTars, out: Path) -> None:
+    """Leave what a rank hears of a model whose weights are whole, then sharded."""
     with join_processes("cpu") as place:
         sharded = Embedder(model_of())
         for block in sharded.model.get_submodule("blocks").children():
             fully_shard(block)
         fully_shard(sharded)
-        for embed in (embed_of(model_of()), sharded):
-            out.put((rank, probe(embed, train, test, place, size=16, batch=4, bfloat16=False, seed=0)))
+        found = [
+            probe(embed, train, test, place, size=16, batch=4, bfloat16=False, seed=0)
+            for embed in (embed_of(model_of()), sharded)
+        ]
+        (out / str(place.rank)).write_bytes(pickle.dumps(found))
 
 
-def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(tmp_path: Path) -> None:
+def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(forks: Forks, tmp_path: Path) -> None:
     train, test = opened(squares(tmp_path, "train", 37, bad=2)), opened(squares(tmp_path, "test", 9))
     alone = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    ranks = [context.Process(target=_rank, args=(rank, 2, port, train, test, out), daemon=True) for rank in (0, 1)]
-    for rank in ranks:
-        rank.start()
-    reports: list[tuple[int, ProbeReport | None]] = [out.get(timeout=100) for _ in range(4)]
-    for rank in ranks:
-        rank.join()
+    forks.run(2, tmp_path / "log", rank_of_two, train, test, tmp_path)
+    main, other = (pickle.loads((tmp_path / rank).read_bytes()) for rank in "01")  # noqa: S301 - our own
     assert alone is not None
-    assert [report for rank, report in reports if rank == 1] == [None, None]
-    for found in [report for rank, report in reports if rank == 0]:
-        assert found is not None
-        assert replace(found, seconds=0.0) == replace(alone, seconds=0.0)
+    assert other == [None, None]
+    assert [replace(found, seconds=0.0) for found in main] == [replace(alone, seconds=0.0)] * 2
 
 
 # --- the classifier ---

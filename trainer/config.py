@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.records.secrets import public
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -242,16 +244,22 @@ CHANGEABLE = (
 
 
 def to_json(config: Any) -> str:
-    """The text of config.json, of the dataclass of any verb."""
-    return json.dumps(asdict(config), indent=2, default=str) + "\n"
+    """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
+    places, for it is passed on.
+    """
+    return json.dumps(public(asdict(config)), indent=2) + "\n"
 
 
 def differences(
     stored: dict[str, Any], config: Any, *, changeable: Collection[str] = CHANGEABLE
 ) -> dict[str, tuple[object, object]]:
-    """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside."""
+    """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
+
+    Secrets in places make no difference: a signature is another one tomorrow. Whether the tars are the same is told by
+    the data's own digest (`trainer/data/state.py`).
+    """
     now = _flat(json.loads(to_json(config)))
-    before = _flat(stored)
+    before = _flat(public(stored))  # of an older release, which wrote them down
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())

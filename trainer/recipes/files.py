@@ -5,26 +5,60 @@ In: the path of a file that you trust, for it is run. Out: its first docstring l
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from trainer.config import PretrainConfig
 from vocab.errors import InputError
 
 
 def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
-    """What it is and what it says. Raises InputError for a file that holds no recipe, or a field that there is not."""
+    """What it is and what it says.
+
+    Raises InputError for a file that holds no recipe, a field that there is not, a value that its field cannot have.
+    """
     try:
         names = runpy.run_path(str(path))
     except OSError as error:
         raise _no_recipe(path, f"no such file ({error.strerror})") from error
-    except (TypeError, SyntaxError, NameError, ImportError) as error:
+    except (TypeError, SyntaxError, NameError, ImportError, AttributeError) as error:
         # A field that a dataclass lacks is a TypeError, which names it.
         raise _no_recipe(path, str(error)) from error
     config = names.get("CONFIG")
     if not isinstance(config, PretrainConfig):
         raise _no_recipe(path, f"CONFIG of type {type(config).__name__}" if "CONFIG" in names else "no CONFIG")
+    _check_types(path, config)
     return str(names.get("__doc__") or path.name).partition("\n")[0], config
+
+
+def _check_types(path: Path, part: Any) -> None:
+    """Python takes any value for any field; the command line does not, and nor does a run."""
+    for name, hint in get_type_hints(type(part)).items():
+        value = getattr(part, name)
+        if dataclasses.is_dataclass(hint) and isinstance(value, hint):  # type: ignore[arg-type]
+            _check_types(path, value)
+        elif dataclasses.is_dataclass(hint) or not _is_of(value, hint):
+            wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+            raise _no_recipe(path, f"{name}={value!r}, which is no {wanted.removeprefix('typing.')}")
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    """Whether a value is of a type as fields of configurations have them."""
+    inside = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in inside
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_of(value, each) for each in inside)
+    if get_origin(hint) is tuple:
+        kinds = inside[:1] * len(value) if isinstance(value, tuple) and inside[1:] == (...,) else inside
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+    if hint is float:
+        return type(value) in (int, float)
+    # Not isinstance: True is an int.
+    return isinstance(value, Path) if hint is Path else type(value) is (NoneType if hint is None else hint)
 
 
 def _no_recipe(path: Path, found: str) -> InputError:
