@@ -23,13 +23,14 @@ from torch import Tensor
 from tests.test_trainer_corpus import make_corpus, picture
 from tests.test_trainer_import import CLASSES, COUNTS, released
 from trainer.data.batch import Batch
+from trainer.distributed import Place
 from trainer.pretrain import pretrain
 from trainer.records.log import read_log
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.datasets.opening import Task, TaskConfig, open_task
-from trainer.transfer.finetune import finetune
+from trainer.transfer.finetune import finetune, finetune_records
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model
 from trainer.weights.released import import_released
@@ -344,7 +345,7 @@ def test_several_classes_an_image_are_trained_and_measured_as_such(
     monkeypatch.setattr(story, "open_task", several)
     assert finetune(config(model, task, tmp_path / "run", epochs=16, peak_lr=1e-2, ema_momentum=0.3)) == 0
     found = results(tmp_path / "run")
-    assert (found["metric"], found["value"], found["macro"], found["micro"]) == ("map", 1.0, 1.0, 1.0)
+    assert (found["metric"], found["value"], found["map_macro"], found["map_micro"]) == ("map_macro", 1.0, 1.0, 1.0)
     assert "top1" not in found
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (stored["label_smoothing"], stored["final_lr"]) == (0.0, 1e-3)
@@ -361,3 +362,27 @@ def test_activations_that_are_computed_again_change_nothing(model: Path, task: T
     assert finetune(config(model, task, tmp_path / "plain", **RANDOM)) == 0
     assert finetune(config(model, task, tmp_path / "again", activation_checkpointing=True, **RANDOM)) == 0
     assert losses(tmp_path / "again") == losses(tmp_path / "plain")
+
+
+def test_a_record_says_what_the_run_came_to(model: Path, task: TaskConfig, tmp_path: Path) -> None:
+    options = config(model, task, tmp_path / "run", percent=50.0, seed=3)
+    (record,) = finetune_records(options, Place(0, 1, torch.device("cpu")), task="colours")
+    found = results(tmp_path / "run")
+    assert (record.task, record.method, record.init) == ("colours", "finetune", "random")
+    assert (record.percent, record.seed, record.metric, record.images) == (50.0, 3, "top1", 9)
+    assert record.value == found["top1"] == record.extra["correct"].count("1") / 9
+    assert record.extra["train_images"] == 12
+
+
+def test_a_record_of_a_run_that_was_stopped_is_none(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Step.take
+
+    def announced(self: Step, batch: Batch, **given: Any) -> Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, batch, **given)
+
+    monkeypatch.setattr(Step, "take", announced)
+    with pytest.raises(SystemExit, match="143"):
+        finetune_records(config(model, task, tmp_path / "run"), Place(0, 1, torch.device("cpu")), task="colours")

@@ -52,7 +52,7 @@ def finetune_records(config: FinetuneConfig, place: Place, *, task: str) -> list
         raise SystemExit(status)
     if numbers is None:
         return []
-    shown = ("top1", "top5", "macro", "micro", "bad_images", "steps", "images_seen", "train_images", "correct")
+    shown = ("top1", "top5", "map_macro", "map_micro", "bad_images", "steps", "images_seen", "train_images", "correct")
     return [
         Record(
             task=task,

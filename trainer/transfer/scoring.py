@@ -60,9 +60,9 @@ class Scores:
     """share of the images whose class comes first"""
     top5: float | None = None
     """share whose class is among the first five; None with five classes or fewer"""
-    macro: float | None = None
+    map_macro: float | None = None
     """mean of the classes' average precisions, of those that an image shows"""
-    micro: float | None = None
+    map_micro: float | None = None
     """average precision of all pairs of an image and a class, as one ranking"""
 
     @property
@@ -70,8 +70,8 @@ class Scores:
         """The number that a task is known by."""
         if self.top1 is not None:
             return "top1", self.top1
-        assert self.macro is not None
-        return "map", self.macro
+        assert self.map_macro is not None
+        return "map_macro", self.map_macro
 
     def numbers(self) -> dict[str, float | int | None]:
         """Those that there are, by name."""
@@ -180,7 +180,7 @@ def _scored(found: Outputs, images: LabelledImages) -> Scored:
     by_class = average_precision(found.values, offsets, classes)
     macro = float(by_class[~by_class.isnan()].mean()) if len(classes) else 0.0
     micro = micro_average_precision(found.values, offsets, classes)
-    return Scored(Scores(**numbers, macro=macro, micro=micro), None, found.skipped)
+    return Scored(Scores(**numbers, map_macro=macro, map_micro=micro), None, found.skipped)
 
 
 def _check_any(images: LabelledImages, parts: list[tuple[list[Tensor], list[np.ndarray], list[Skipped]]]) -> None:
