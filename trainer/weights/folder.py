@@ -26,6 +26,7 @@ from typing import Any
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush
@@ -108,10 +109,18 @@ def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vo
 
 
 def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
-    """config.json, in the layout that timm writes for the Hub (timm/models/_hub.py)."""
-    classes = len(vocabulary) if classifier else 0
+    """config.json of a pre-trained model."""
+    config = timm_fields(build, classes=len(vocabulary) if classifier else 0)
+    if classifier:
+        config["label_names"] = vocabulary.wnids
+        config["label_descriptions"] = descriptions(vocabulary)
+    return config
+
+
+def timm_fields(build: Build, *, classes: int) -> dict[str, Any]:
+    """What timm needs to build a model, in the layout that it writes for the Hub (timm/models/_hub.py)."""
     seen = build.preprocessing
-    config: dict[str, Any] = {
+    return {
         "architecture": build.architecture,
         "num_classes": classes,
         "num_features": build.features,
@@ -132,10 +141,14 @@ def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> di
             **build.about,
         },
     }
-    if classifier:
-        config["label_names"] = vocabulary.wnids
-        config["label_descriptions"] = descriptions(vocabulary)
-    return config
+
+
+def first_conv_of(model: nn.Module) -> str:
+    """Name of the convolution that sees the image."""
+    # Without timm's word of it a model is one of conv_stem.py, or has the one convolution that all others have.
+    hybrid = isinstance(model.get_submodule("patch_embed"), HybridEmbed)
+    plain = conv_stem.FIRST_CONV if hybrid else "patch_embed.proj"
+    return str(getattr(model, "pretrained_cfg", {}).get("first_conv") or plain)
 
 
 def descriptions(vocabulary: Vocabulary) -> dict[str, str]:
