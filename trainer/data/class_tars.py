@@ -28,6 +28,7 @@ from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, index_tar, members_of
 from trainer.data.tar_places import list_tars, without_secrets
+from trainer.data.tar_store import TarStore
 from vocab.errors import InputError, MismatchError
 
 EXTENSION = "cls"
@@ -73,6 +74,11 @@ class ClassTars:
     def account(self) -> Counter[str]:
         """How many samples were left out, by reason."""
         return Counter(sample.reason for sample in self.skipped)
+
+    @property
+    def store(self) -> TarStore:
+        """The same images, for any thread to read."""
+        return TarStore(self.places, self.tars, self.offsets, self.sizes, self.cache)
 
     def name(self, image: int) -> tuple[str, str]:
         """The tar and the key of an image, as messages show them."""
