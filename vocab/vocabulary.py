@@ -46,7 +46,7 @@ class Vocabulary:
     captions: NDArray[np.int64]
     """[classes] captions that hold the synset"""
     rows: int
-    """rows counted, those without any synset included: captions / rows is a class's frequency"""
+    """rows counted, those without any synset included: captions / rows is a class's frequency; 0: not known"""
     min_count: int
     """least number of captions of a synset in the vocabulary"""
     sources: tuple[str, ...] = ()
