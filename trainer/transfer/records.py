@@ -23,7 +23,7 @@ from vocab.errors import FormatError
 Method = Literal["probe", "knn", "finetune", "zeroshot"]
 
 FORMAT, VERSION = "catlip-transfer-results", 1
-NO_INIT = "none"
+NO_INIT: Literal["none"] = "none"
 """init of a method that trains nothing"""
 CORRECT = "correct"
 """entry of `extra` with a "1" or a "0" for each test image: whether it was told right"""
