@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.distributed import Place
+from tests.forks import Forks
+from trainer.distributed import Place, join_processes
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Key, Record, read_records
 from trainer.transfer.suite import Verbs, run_suite
@@ -68,6 +69,8 @@ class Drawn:
         if call == self.stop_before:
             raise KeyboardInterrupt
         self.calls.append(call)
+        if not place.main:
+            return []
         # A probe finds neighbours beside it, asked for or not.
         more = [Key(part.task.name, "knn", "none", percent, part.seed) for percent in part.percents]
         extra = {"correct": "1100"}
@@ -83,10 +86,10 @@ def config_of(folder: Path, text: str = TWO_TASKS) -> TransferConfig:
     return TransferConfig(model=Path("runs/b16"), tasks=folder / "tasks.toml", out=folder / "results")
 
 
-def measured(config: TransferConfig, drawn: Drawn | None = None) -> list[str]:
+def measured(config: TransferConfig, drawn: Drawn | None = None, place: Place = PLACE) -> list[str]:
     """The calls of a suite that runs to its end."""
     drawn = drawn or Drawn()
-    run_suite(config, PLACE, drawn.verbs())
+    run_suite(config, place, drawn.verbs())
     return drawn.calls
 
 
@@ -241,6 +244,24 @@ def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) ->
         run_suite(config, PLACE, drawn.verbs())
     assert drawn.calls == []
     assert not config.out.exists()
+
+
+def rank_of_two(config: TransferConfig, out: Path) -> None:
+    """A suite as torchrun starts it; what this rank was called for, and that an error ends it too."""
+    with join_processes("cpu") as place:
+        calls = measured(config, place=place)
+        (out / f"calls-{place.rank}").write_text("\n".join(calls))
+        with pytest.raises((InputError, SystemExit)):
+            measured(replace(config, tasks=out / "absent.toml"), place=place)
+
+
+def test_two_ranks_measure_together_and_one_writes(forks: Forks, tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    forks.run(2, tmp_path / "log", rank_of_two, config, tmp_path)
+    assert [(tmp_path / f"calls-{rank}").read_text().splitlines() for rank in (0, 1)] == [CALLS, CALLS]
+    lines = (config.out / "records.jsonl").read_bytes()
+    measured(replace(config, out=tmp_path / "alone"))
+    assert lines == (tmp_path / "alone" / "records.jsonl").read_bytes()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
