@@ -11,7 +11,7 @@ from trainer.config import DataConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
-from trainer.transfer.config import FinetuneConfig, ZeroShotConfig
+from trainer.transfer.config import FinetuneConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import run_cli
 
@@ -30,6 +30,8 @@ USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
               python -m trainer zeroshot MODEL --task.test IMAGES --out FOLDER
   finetune    a pre-trained model trained on a task, all of it;
               python -m trainer finetune MODEL --task.train IMAGES --task.test IMAGES --out runs/NAME
+  transfer    all of these on several tasks, into one table of results with confidence intervals;
+              python -m trainer transfer MODEL --tasks TASKS.toml --out FOLDER
 
 The same command runs on several processes: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
 """
@@ -88,6 +90,11 @@ def main() -> None:
 
             if status := finetune(tuned):
                 sys.exit(status)
+        case ["transfer", *arguments]:
+            suite = tyro.cli(TransferConfig, prog="python -m trainer transfer", args=arguments)
+            from trainer.transfer.methods import transfer
+
+            transfer(suite)
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:

@@ -130,6 +130,35 @@ class FinetuneConfig:
     """newest checkpoints to keep"""
 
 
+@dataclass(frozen=True)
+class TransferConfig:
+    """Measure a pre-trained model on several tasks, and write one table of results."""
+
+    model: Positional[Path]
+    """run directory, or a folder that export or import wrote"""
+    tasks: Path
+    """TOML file of the tasks: docs/transfer.md says what it holds"""
+    out: Path
+    """folder of the results; naming that of a stopped suite goes on with what is not done"""
+    features: Path | None = None
+    """folder that keeps computed features for other suites and verbs; unset: `features` in the folder of `cache`. It
+    may be deleted at any time"""
+    batch: int = 256
+    """images at a time, per process, where features are computed"""
+    workers: int = 8
+    """threads of a process that decode images; 0 decodes between batches"""
+    cache: Path | None = None
+    """folder on a local disk for copies of remote tars; unset: open-catlip in the user's cache folder"""
+    cache_gb: float = 200.0
+    """what the copies of remote tars may take, GB (10^9 bytes)"""
+    allow_pipe: bool = False
+    """let `pipe:COMMAND` in place of tars run a shell command with your rights; a tasks file cannot"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on CUDA, float32 on the CPU"""
+
+
 # A stopped run may go on with other values of these: none of them changes what is learnt.
 CHANGEABLE = frozenset(
     "out device compile activation_checkpointing threads workers prefetch log_every eval_every checkpoint_every "
