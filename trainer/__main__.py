@@ -11,7 +11,7 @@ from trainer.config import DataConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
-from trainer.transfer.config import FinetuneConfig, TransferConfig, ZeroShotConfig
+from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import run_cli
 
@@ -26,6 +26,8 @@ USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
   export      a run's weights for others: a folder for timm, the Hub and ONNX; python -m trainer export RUN --out FOLDER
   import      Apple's released CatLIP weights and vocabulary to such a folder;
               python -m trainer import WEIGHTS.pt --vocabulary VOCABULARY.pkl --out FOLDER
+  probe       a linear classifier on a pre-trained model's features of a task, and nearest neighbours beside it;
+              python -m trainer probe MODEL --task.train IMAGES --task.test IMAGES --out FOLDER
   zeroshot    a task's classes told by the pre-trained classifier alone, each by the rows of its synsets;
               python -m trainer zeroshot MODEL --task.test IMAGES --out FOLDER
   finetune    a pre-trained model trained on a task, all of it;
@@ -95,6 +97,11 @@ def main() -> None:
             from trainer.transfer.methods import transfer
 
             transfer(suite)
+        case ["probe", *arguments]:
+            probed = tyro.cli(ProbeConfig, prog="python -m trainer probe", args=arguments)
+            from trainer.transfer.probing import probe
+
+            probe(probed)
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:

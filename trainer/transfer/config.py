@@ -15,6 +15,61 @@ from trainer.transfer.datasets.task_config import TaskConfig
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """Train linear classifiers on a frozen model's features of a task, and compare with its nearest neighbours."""
+
+    model: Positional[Path]
+    """run directory, or a folder that export or import wrote"""
+    task: TaskConfig
+    """the task's images and classes"""
+    out: Path
+    """folder of the results; it must not exist"""
+    init: Literal["random", "transfer"] = "random"
+    """the classifier's first weights: random, or rows of the pre-trained one, by the classes' synsets"""
+    alpha: float = 0.5
+    """for transfer: least path similarity of a class's synset and the one whose row it takes; 1 takes the same synset
+    alone, 0.5 one that is a step above or below as well"""
+    percent: tuple[float, ...] = (100.0,)
+    """shares of the training images, of each class, one after another; 1 % is among the 5 % of the same seed"""
+    seeds: tuple[int, ...] = (0,)
+    """each decides which images, their order, random weights, and what a setting is chosen on"""
+    preset: Literal["grid", "paper"] = "grid"
+    """grid: the best of several learning rates and weight decays, by a tenth of the training images; paper: CatLIP's
+    learning rate, 3e-5, without weight decay"""
+    learning_rates: tuple[float, ...] = ()
+    """learning rates of the first step, to choose among; none given: the preset's"""
+    weight_decays: tuple[float, ...] = ()
+    """AdamW's weight decays, to choose among; none given: the preset's"""
+    epochs: int = 30
+    """times that every training image is seen"""
+    train_batch: int = 256
+    """images of an optimisation step"""
+    final_share: float = 1 / 30
+    """learning rate of the last step over that of the first, by a cosine; CatLIP's 1e-6 over 3e-5"""
+    label_smoothing: float = 0.0
+    """share of each target that is spread over all classes"""
+    neighbours: int = 20
+    """nearest neighbours that vote for an image's class; 0 leaves them out"""
+    temperature: float = 0.07
+    """of their votes, exp(cosine / temperature); as DINO has both numbers"""
+    image_size: int | None = None
+    """side of the square the model sees, pixels; unset: the pre-training's. Position embeddings are interpolated"""
+    crop: float | None = None
+    """share of the shorter side that the central crop keeps; unset: the pre-training's"""
+    batch: int = 256
+    """images at a time through the model, per process"""
+    workers: int = 8
+    """threads of a process that decode images; 0 decodes between batches"""
+    features: Path | None = None
+    """folder that keeps computed features for other settings, shares and verbs, 4 bytes a number; unset: `features` in
+    the folder of `task.cache`. It may be deleted at any time"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of the model; auto: bfloat16 autocast on CUDA, float32 on the CPU. The probe itself is float32"""
+
+
+@dataclass(frozen=True)
 class ZeroShotConfig:
     """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
 
