@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.test_trainer_model import vocabulary
+from trainer.__main__ import RECIPES, read_plan
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.model.vit import on_meta
 from trainer.speed.flops import training_flops
@@ -54,7 +57,7 @@ def test_the_last_line_is_json_and_the_others_are_for_people() -> None:
     assert numbers["images_per_second"] == pytest.approx(102_400 / hours / 3600, rel=1e-3)
     assert sum(numbers["memory"].values()) == pytest.approx(numbers["memory_gb"], abs=0.02)
     text = "\n".join(lines)
-    assert "GB of 141: fits" in text
+    assert lines[0] == f"fits: {numbers['memory_gb']:.2f} GB of 141 on each H200"
     assert "at 50% of 989 TFLOP/s" in text
 
 
@@ -83,8 +86,30 @@ def test_what_does_not_fit_says_in_how_many_parts_it_would() -> None:
     most = found.memory.most_images(2_025_000_000)
     assert found.accumulate is not None
     assert 256 // found.accumulate <= most < 256 // (found.accumulate // 2)
-    assert f"too much; fits with --accumulate {found.accumulate}" in "\n".join(plan(tight))
-    assert "too much in any number of parts; try --parallel fsdp" in "\n".join(plan(replace(tight, gpu_memory=2.0)))
+    said, hopeless = plan(tight)[0], plan(replace(tight, gpu_memory=2.0))[0]
+    assert said.startswith("does not fit: ")
+    assert said.endswith(f" GB of 2 on each H100; fits with --accumulate {found.accumulate}")
+    assert "nor in any number of parts; try --parallel fsdp" in hopeless
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "sample"])
+def test_the_command_that_a_recipe_gives_fits_on_gpus_of_80_gb(name: str) -> None:
+    text = " ".join((RECIPES[name].__doc__ or "").split())
+    command = text[text.index("torchrun ") : text.index(" Cost ")]
+    per = {option: int(number) for option, number in re.findall(r"--(nnodes|nproc-per-node|accumulate) (\d+)", command)}
+    gpus = per.get("nnodes", 1) * per["nproc-per-node"]
+    # All sizes come up in far fewer steps than the run has.
+    words = [name, "--steps", "500", "--gpus", f"{gpus}", "--accumulate", f"{per.get('accumulate', 1)}"]
+    planned = read_plan([*words, "--gpu", "A100"])
+    assert reckon(planned).fits, plan(planned)[0]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_the_plans_of_the_documentation_fit(page: str) -> None:
+    commands = re.findall(r"python -m trainer plan (vit-[^#\n]+)", (ROOT / page).read_text())
+    assert commands
+    for command in commands:
+        assert plan(read_plan([*command.split(), "--steps", "500"]))[0].startswith("fits: "), command
 
 
 def test_a_vocabulary_gives_its_classes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Source    CatLIP, arXiv 2404.15653, and apple/corenet projects/catlip; as ViT-B/16, with a lower learning rate. timm has
           ViT-H with patches of 14 pixels; here they are of 16. Weights and optimiser are shared out (FSDP2).
-Command   torchrun --nnodes 32 --nproc-per-node 8 -m trainer pretrain vit-h16-datacomp
+Command   torchrun --nnodes 32 --nproc-per-node 8 -m trainer pretrain vit-h16-datacomp --accumulate 2
           --images 'datacomp/{00000..N}.tar' --labels labels --vocabulary vocabulary.parquet --out runs/vit-h16-datacomp
 Cost      200,000 steps of 65,536 images at 224 pixels, 16.65 billion in all; 256 A100s at 256 images each in the
           original.

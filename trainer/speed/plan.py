@@ -158,6 +158,7 @@ def report(planned: Plan, config: PlanConfig) -> list[str]:
     per_step = planned.flops / planned.steps
     gpu_hours = planned.hours * config.gpus
     lines = [
+        _verdict(planned, config),
         f"{config.pretrain.model.model}, {planned.classes:,} classes: {planned.parameters / 1e6:,.1f} M parameters",
         "",
         f"memory of each {config.gpu}, {config.gpus} processes ({config.pretrain.run.parallel}), "
@@ -167,7 +168,7 @@ def report(planned: Plan, config: PlanConfig) -> list[str]:
             f"  {name:<26}{planned.part * size / GIGA:>9.2f} GB   {size / 1e6:.2f} MB an image"
             for name, size in planned.memory.image.items()
         ),
-        f"  {'all':<26}{total / GIGA:>9.2f} GB of {planned.limit / GIGA:.0f}: {_verdict(planned, config)}",
+        f"  {'all':<26}{total / GIGA:>9.2f} GB",
         f"  at most {most:,} images at a time",
         "",
         *(
@@ -206,12 +207,16 @@ def report(planned: Plan, config: PlanConfig) -> list[str]:
 
 
 def _verdict(planned: Plan, config: PlanConfig) -> str:
+    needed = f"{planned.memory.total(planned.part) / GIGA:.2f} GB of {planned.limit / GIGA:.0f} on each {config.gpu}"
     if planned.fits:
-        return "fits"
+        return f"fits: {needed}"
     if planned.accumulate is not None:
-        return f"too much; fits with --accumulate {planned.accumulate}"
+        return f"does not fit: {needed}; fits with --accumulate {planned.accumulate}"
     other = "" if config.pretrain.run.parallel == "fsdp" else " --parallel fsdp,"
-    return f"too much in any number of parts; try{other} --activation-checkpointing, more --gpus or a larger --gpu"
+    return (
+        f"does not fit: {needed}, nor in any number of parts; try{other} --activation-checkpointing, more --gpus or a "
+        "larger --gpu"
+    )
 
 
 def _check(config: PlanConfig) -> None:
