@@ -128,7 +128,7 @@ def tokens_of(captions: Sequence[str], *, length: int) -> tuple[Int64[Tensor, "c
     Tokens that no caption has are left out of the count and the others keep their order, the end of text last: a text
     tower need not carry embeddings that nothing trains.
     """
-    from open_clip.tokenizer import SimpleTokenizer  # type: ignore[import-untyped]
+    from open_clip.tokenizer import SimpleTokenizer
 
     tokens: Tensor = SimpleTokenizer(context_length=length)(list(captions))
     used, numbered = torch.unique(tokens, return_inverse=True)

@@ -34,7 +34,7 @@ class Clip:
     """CLIP's training."""
 
     def __init__(self, model: nn.Module, place: Place, *, compile: bool, rate: float = 5e-4) -> None:
-        from open_clip.loss import ClipLoss  # type: ignore[import-untyped]
+        from open_clip.loss import ClipLoss
 
         self.model, self.place = model.to(place.device), place
         several = place.world > 1

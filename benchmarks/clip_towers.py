@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +99,8 @@ def build_clip(architecture: Architecture, *, vocabulary: int = CLIP_VOCABULARY,
     `vocabulary`: tokens that the text tower knows. `patch_keep`: share of the patches that the tower sees in training,
     as open_clip's --force-patch-dropout sets it.
     """
-    import open_clip  # type: ignore[import-untyped]
-    from open_clip.model import CLIP  # type: ignore[import-untyped]
+    import open_clip
+    from open_clip.model import CLIP
 
     config: dict[str, Any] = copy.deepcopy(open_clip.get_model_config(CLIP_MODEL))
     text = architecture.text
@@ -176,7 +176,7 @@ class _Pooled(nn.Module):
         return pooled
 
 
-def _distance(one: nn.Module, other: nn.Module, weights: dict[str, Tensor], image_size: int) -> float:
+def _distance(one: nn.Module, other: nn.Module, weights: Mapping[str, Tensor], image_size: int) -> float:
     """Norm of the difference of both towers' features of noise, with the weights in both, over the features' norm."""
     device = next(iter(weights.values())).device
     noise = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)).to(device)

@@ -71,7 +71,7 @@ def require_peers() -> None:
 
 def timm_batches(tars: Sequence[Path], *, image_size: int, batch_size: int) -> Iterator[Floats]:
     """Batches as a training run on timm's transforms gets them."""
-    import webdataset  # type: ignore[import-untyped]
+    import webdataset
     from timm.data.transforms_factory import create_transform
 
     unlike_training: dict[str, Any] = {"color_jitter": None, "auto_augment": None}
@@ -90,9 +90,9 @@ def timm_batches(tars: Sequence[Path], *, image_size: int, batch_size: int) -> I
 
 def open_clip_batches(tars: Sequence[Path], *, image_size: int, batch_size: int) -> Iterator[Floats]:
     """Batches as open_clip's own trainer gets them, without worker processes."""
-    import open_clip  # type: ignore[import-untyped]
-    from open_clip_train import data as open_clip_data  # type: ignore[import-untyped]
-    from webdataset.tariterators import tar_file_expander  # type: ignore[import-untyped]
+    import open_clip
+    from open_clip_train import data as open_clip_data
+    from webdataset.tariterators import tar_file_expander
 
     # webdataset marks the end of each tar since 0.2.96, which open_clip 3 takes for a broken sample (open_clip #935).
     open_clip_data.tar_file_expander = partial(tar_file_expander, eof_value=None)

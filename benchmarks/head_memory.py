@@ -83,6 +83,7 @@ def head_memory(images: int, classes: int, width: int, device: Literal["cpu", "c
 def measure(options: HeadMemory) -> dict[str, object]:
     """Each version by itself, and how they compare. Raises AssertionError if they compute different things."""
     both = options.version == "both" and options.loss == "bce"
+    versions: tuple[Literal["both", "dense", "ours"], ...]
     versions = ("dense", "ours") if both else ("ours" if options.version == "both" else options.version,)
     run = measure_one if options.device == "cuda" else in_fresh_process
     found = {version: run(replace(options, version=version)) for version in versions}
@@ -140,7 +141,7 @@ def measure_one(options: HeadMemory) -> dict[str, float]:
             tensor.grad = None
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
             loss = step(features, head, targets, options)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     with torch.no_grad():

@@ -240,7 +240,8 @@ def is_known_noun(tokens: Sequence[GoldToken], nouns: wordnet.WordNet) -> NDArra
 def print_mistakes(tokens: Sequence[GoldToken], wrong: NDArray[np.bool_], missed: NDArray[np.bool_]) -> None:
     """The tokens that are most often wrong and missed, with their parts of speech."""
     for title, mask in (("wrong", wrong), ("missed", missed)):
-        counts = collections.Counter(f"{tokens[i].form.lower()}/{tokens[i].upos}" for i in np.flatnonzero(mask))
+        chosen = [tokens[index] for index in np.flatnonzero(mask).tolist()]
+        counts = collections.Counter(f"{token.form.lower()}/{token.upos}" for token in chosen)
         head = " ".join(f"{word}:{count}" for word, count in counts.most_common(SHOWN))
         sys.stdout.write(f"  {title}, {int(mask.sum()):,}: {head}\n")
 

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tests.forks import Forks
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Tensor annotations in the trainer are promises about dtype and shape; the tests hold it to them.
@@ -29,6 +31,14 @@ def spark() -> Iterator[Any]:
     with spark_session("local[2]", name="tests") as session:
         session.conf.set("spark.sql.shuffle.partitions", "2")
         yield session
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """One process that has imported torch for all tests that need processes of the trainer."""
+    started = Forks()
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

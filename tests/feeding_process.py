@@ -1,6 +1,6 @@
-"""One rank that only takes batches and writes down what it saw; run by torchrun in test_trainer_feed_kills.py.
+"""One rank that only takes batches and writes down what it saw, for test_trainer_feed_kills.py.
 
-usage: feeding_process.py CORPUS RUN STEPS BATCH
+usage under torchrun: feeding_process.py CORPUS RUN STEPS BATCH
 
 RUN/state.json is the checkpoint, RUN/pids-RANK.json the processes, RUN/seen.jsonl a line for each step of each rank.
 """

@@ -1,14 +1,9 @@
-"""Checkpoints of several processes: what some ranks wrote together, any other number of them restores to the bit.
-
-Run by torchrun this file is one rank of a small FSDP2 training.
-"""
+"""Checkpoints of several processes: what some ranks wrote together, any other number of them restores to the bit."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -27,6 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from tests.forks import Forks
 from trainer.checkpoints import writer
 from trainer.checkpoints.checkpoint import newest, open_checkpoint, restore
 from trainer.checkpoints.disk import Written, write_file
@@ -37,7 +33,6 @@ from trainer.checkpoints.reading import Pieces, read_whole
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError
 
-ROOT = Path(__file__).resolve().parent.parent
 Live = dict[str, dict[str, Tensor]]
 
 
@@ -96,7 +91,6 @@ def save(live: Live, run: Path, rank: int, world: int) -> None:
 def work(place: Path) -> None:
     """One of four ranks: train as 4, 3 and 2 of them and save; as each restore what all wrote; die in a last save."""
     dist.init_process_group("gloo")
-    torch.set_num_threads(1)
     rank = dist.get_rank()
     meshes = {world: DeviceMesh("cpu", list(range(world))) for world in (4, 3, 2)}
     mine = {world: mesh for world, mesh in meshes.items() if rank < world}
@@ -133,16 +127,17 @@ def die(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of 1, 2, 3 and 4 processes, named so, and beside each what it held."""
     place = tmp_path_factory.mktemp("runs")
     live = training(seed=1)
     save_file(whole(live), place / "1.safetensors")
     save(live, place / "1", 0, 1)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", __file__]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, str(place)], env=environment, capture_output=True, text=True, check=False)
-    assert "Signal 9 (SIGKILL)" in done.stderr, done.stderr
+    group = forks.start(4, place / "log", work, place)
+    group.until(lambda: group.statuses() != [None] * 4)
+    assert group.statuses() == [None, None, -signal.SIGKILL, None], group.said()
+    # The others wait for the dead one's word until they are ended, as torchrun would end them.
+    group.kill()
     return place
 
 
@@ -251,7 +246,3 @@ def test_other_ranks_hear_whether_the_main_one_completed_it(tmp_path: Path) -> N
         await_commit(work, folder, given_up=lambda: True)
     threading.Timer(0.1, work.rename, (folder,)).start()
     await_commit(work, folder, given_up=lambda: False)
-
-
-if __name__ == "__main__":
-    work(Path(sys.argv[1]))

@@ -40,6 +40,10 @@ def config(**changes: Any) -> PretrainConfig:
         ({"max_bad_share": float("nan")}, "--max-bad-share: found nan"),
         ({"embed_dim": 17}, "--embed-dim: found 17 for 2 heads"),
         ({"steps": 0}, "--steps: found 0"),
+        ({"num_heads": 0}, "--num-heads: found 0; wanted more than 0"),
+        ({"patch_size": 0}, "--patch-size: found 0; wanted more than 0"),
+        ({"depth": 0}, "--depth: found 0; wanted more than 0"),
+        ({"weight_decay": float("inf")}, "--weight-decay: found inf; wanted a number"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -86,6 +90,21 @@ def test_field_names_are_unique_over_all_parts() -> None:
     parts = [field.default_factory() for field in dataclasses.fields(PretrainConfig)]  # type: ignore[misc]
     names = [field.name for part in parts for field in dataclasses.fields(part)]
     assert len(names) == len(set(names))
+
+
+def test_a_stored_configuration_holds_no_secret_and_another_one_is_no_difference() -> None:
+    def signed(word: str) -> PretrainConfig:
+        images = f"https://me:{word}@host/{{00..99}}.tar?X-Amz-Signature={word}"
+        return config(images=(f"{images}::https://me:{word}@host/labels", f"pipe:curl -u me:{word} https://host/0.tar"))
+
+    text = to_json(signed("first"))
+    assert "first" not in text
+    assert json.loads(text)["data"]["images"] == ["https://host/{00..99}.tar?...::https://host/labels", "pipe:..."]
+    assert differences(json.loads(text), signed("second")) == {}
+    # As an older release wrote it.
+    older = json.loads(text) | {"data": json.loads(text)["data"] | {"images": list(signed("first").data.images)}}
+    assert differences(older, signed("second")) == {}
+    assert differences(json.loads(text), config(images=("https://other/{00..99}.tar",))).keys() == {"data.images"}
 
 
 def test_a_stored_configuration_differs_only_where_it_matters() -> None:

@@ -1,21 +1,19 @@
-"""Kill -9 of a loader, of a rank, of all, under torchrun with two, then three processes: every key once an epoch."""
+"""Kill -9 of a loader, of a rank, of all, with two, then three processes: every key once an epoch."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import feeding_process
 from tests.conftest import ROOT
+from tests.forks import Forks, torchrun
 from tests.test_trainer_corpus import Corpus, make_corpus
 
 BATCH, TARS, SAMPLES = 12, 8, 30
@@ -27,17 +25,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("corpus"), tars=TARS, samples=SAMPLES)
 
 
-def launch(corpus: Corpus, run: Path, processes: int) -> subprocess.Popen[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    arguments = [str(corpus.images.parent), str(run), str(2 * EPOCH), str(BATCH)]
-    return subprocess.Popen(
-        [*torchrun, str(ROOT / "tests" / "feeding_process.py"), *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def arguments(corpus: Corpus, run: Path) -> tuple[Path, Path, int, int]:
+    return corpus.images.parent, run, 2 * EPOCH, BATCH
 
 
 def seen(run: Path) -> list[dict[str, Any]]:
@@ -46,12 +35,8 @@ def seen(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not any(line["step"] >= step for line in seen(run)):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def has_taken(run: Path, step: int) -> bool:
+    return any(line["step"] >= step for line in seen(run))
 
 
 def pids(run: Path, rank: int) -> dict[str, Any]:
@@ -59,43 +44,32 @@ def pids(run: Path, rank: int) -> dict[str, Any]:
     return found
 
 
-def kill_a_loader(run: Path, process: subprocess.Popen[str]) -> None:
+def kill_a_loader(forks: Forks, corpus: Corpus, run: Path) -> None:
+    """The run goes on; what ends it is the death of all."""
+    group = forks.start(2, run / "log", feeding_process.main, *arguments(corpus, run))
+    group.wait_for(lambda: has_taken(run, 8))
     os.kill(pids(run, 1)["loaders"][0], signal.SIGKILL)
+    group.wait_for(lambda: has_taken(run, 14))
+    group.kill()
 
 
-def kill_a_rank(run: Path, process: subprocess.Popen[str]) -> None:
+def kill_a_rank(forks: Forks, corpus: Corpus, run: Path) -> None:
+    """torchrun ends the other; the loaders of the dead one end with it."""
+    script = [str(ROOT / "tests" / "feeding_process.py"), *map(str, arguments(corpus, run))]
+    group = forks.start(1, run / "log", torchrun, ["--standalone", "--nproc-per-node", "2", *script])
+    group.wait_for(lambda: has_taken(run, 8))
     dead = pids(run, 1)
     os.kill(dead["rank"], signal.SIGKILL)
-    process.communicate()
-    # Its loaders end with it.
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in dead["loaders"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def kill_everything(run: Path, process: subprocess.Popen[str]) -> None:
-    everybody = [pid for rank in range(2) for pid in (pids(run, rank)["rank"], *pids(run, rank)["loaders"])]
-    for pid in [process.pid, *everybody]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.communicate()
+    assert group.wait() != [0]
+    group.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in dead["loaders"]))
 
 
 @pytest.mark.parametrize("kill", [kill_a_loader, kill_a_rank])
 def test_two_processes_killed_then_three_see_every_key_once_an_epoch(
-    corpus: Corpus, tmp_path: Path, kill: Callable[[Path, subprocess.Popen[str]], None]
+    forks: Forks, corpus: Corpus, tmp_path: Path, kill: Callable[[Forks, Corpus, Path], None]
 ) -> None:
-    with launch(corpus, tmp_path, 2) as process:
-        wait_for_step(tmp_path, 8, process)
-        kill(tmp_path, process)
-        if kill is kill_a_loader:
-            # The run goes on; what ends it is the death of all.
-            wait_for_step(tmp_path, 14, process)
-            kill_everything(tmp_path, process)
-    with launch(corpus, tmp_path, 3) as process:
-        said = process.communicate(timeout=200)[1]
-        assert process.returncode == 0, said
+    kill(forks, corpus, tmp_path)
+    forks.run(3, tmp_path / "log", feeding_process.main, *arguments(corpus, tmp_path))
     steps: dict[int, dict[int, list[tuple[int, int]]]] = {}
     for line in seen(tmp_path):
         at = steps.setdefault(line["step"], {})

@@ -101,6 +101,7 @@ def test_a_vocabulary_gives_its_classes(tmp_path: Path) -> None:
     [
         ({"gpu": "abacus"}, "--gpu: found abacus; wanted a GPU of our table"),
         ({"gpus": 0}, "--gpus: found 0; wanted more than 0"),
+        ({"pretrain": PretrainConfig(model=ModelConfig(num_heads=0))}, "--num-heads: found 0; wanted more than 0"),
         ({"gpus": 3}, "--batch-size: found 1024; wanted a multiple of 3"),
         ({"mfu": 1.5}, "--mfu: found 1.5; wanted a share, 0 to 1"),
         ({"mfu": float("nan")}, "--mfu: found nan"),

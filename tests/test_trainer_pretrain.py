@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.forks import Forks, torchrun, trainer
 from tests.test_trainer_corpus import COLOURS, Corpus, command, losses, make_corpus, picture, same_weights
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
@@ -110,23 +110,22 @@ def test_a_run_that_breaks_off_and_resumes_is_the_undisturbed_one_to_the_bit(
     assert same_weights(tmp_path / "run", undisturbed)
 
 
-def test_a_killed_process_resumes_to_the_same_losses(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+def test_a_killed_process_resumes_to_the_same_losses(
+    forks: Forks, corpus: Corpus, finished: Path, tmp_path: Path
+) -> None:
     config = corpus.config(tmp_path / "run")
-    with subprocess.Popen([sys.executable, "-m", "trainer", *command(config)], stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.kill()
+    process = forks.start(1, tmp_path / "log", trainer, command(config))
+    # It may have come to its end by then.
+    process.until(lambda: (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir() or process.statuses() != [None])
+    process.kill()
     pretrain(config)
     assert losses(tmp_path / "run") == pytest.approx(losses(finished), rel=1e-4)
 
 
-def test_two_processes_give_the_curve_of_one(corpus: Corpus, tmp_path: Path) -> None:
+def test_two_processes_give_the_curve_of_one(forks: Forks, corpus: Corpus, tmp_path: Path) -> None:
     config = corpus.config(tmp_path / "pair", drop_path=0.0, steps=4)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
-    done = subprocess.run([*torchrun, *command(config)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["--standalone", "--nproc-per-node", "2", "-m", "trainer", *command(config)]
+    forks.run(1, tmp_path / "log", torchrun, words)
     pretrain(corpus.config(tmp_path / "alone", drop_path=0.0, steps=4))
     assert losses(tmp_path / "pair") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
     alone, pair = (json.loads((tmp_path / run / "results.json").read_text()) for run in ("alone", "pair"))
@@ -135,23 +134,15 @@ def test_two_processes_give_the_curve_of_one(corpus: Corpus, tmp_path: Path) -> 
     assert pair["training_account"]["samples"] == alone["training_account"]["samples"] == 32
 
 
-def test_two_killed_processes_are_continued_by_three(corpus: Corpus, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"drop_path": 0.0, "batch_size": 12, "steps": 30, "checkpoint_every": 5, "workers": 1}
+def test_two_killed_processes_are_continued_by_three(forks: Forks, corpus: Corpus, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"drop_path": 0.0, "batch_size": 12, "steps": 30, "checkpoint_every": 5}
     config = corpus.config(tmp_path / "run", **options)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "-m", "--nproc-per-node"]
-    first = [*torchrun, "2", "trainer", *command(config)]
-    with subprocess.Popen(first, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "checkpoints" / "step-00000010").is_dir():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
+    pair = forks.start(2, tmp_path / "log", trainer, [*command(config), "--workers", "1"])
+    pair.wait_for(lambda: (tmp_path / "run" / "checkpoints" / "step-00000010").is_dir())
+    pair.kill()
     taken = len(losses(tmp_path / "run"))
     assert 10 <= taken < 30
-    second = [*torchrun, "3", "trainer", *command(config)]
-    done = subprocess.run(second, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    forks.run(3, tmp_path / "log", trainer, command(config))
     pretrain(corpus.config(tmp_path / "alone", **options))
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-2)
     results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "alone")]
@@ -159,18 +150,13 @@ def test_two_killed_processes_are_continued_by_three(corpus: Corpus, tmp_path: P
     assert results[0]["training_account"]["samples"] == results[0]["images_seen"] == 360
 
 
-def test_a_signal_to_the_whole_group_leaves_a_checkpoint(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(forks: Forks, corpus: Corpus, tmp_path: Path) -> None:
     config = corpus.config(tmp_path / "run", steps=4000, workers=2, checkpoint_every=4000)
-    words = [sys.executable, "-m", "trainer", *command(config)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "metrics.jsonl").exists() or len(losses(tmp_path / "run")) < 3:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGTERM)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + signal.SIGTERM
+    process = forks.start(1, tmp_path / "log", trainer, command(config))
+    process.wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and len(losses(tmp_path / "run")) >= 3)
+    os.killpg(process.pids[0], signal.SIGTERM)
+    assert process.wait() == [128 + signal.SIGTERM]
+    said = process.said()
     assert "Traceback" not in said
     assert "the same command continues from here" in said
     assert list((tmp_path / "run" / "checkpoints").iterdir())

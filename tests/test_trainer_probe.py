@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
+from tests.forks import Forks
 from tests.test_trainer_corpus import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
+from trainer.data.crops import centre_box
 from trainer.data.device_images import prepare
+from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Place, join_processes
 from trainer.model.vit import features
 from trainer.probe import linear_probe
-from trainer.probe.features import Embed, extract
-from trainer.probe.probe import ProbeReport, open_probe, probe
+from trainer.probe.features import Embed, Features, Viewing, extract
+from trainer.probe.probe import open_probe, probe
 from vocab.errors import InputError, MismatchError
 
 HERE = Place(0, 1, torch.device("cpu"))
@@ -76,40 +78,42 @@ def embed_of(model: nn.Module) -> Embed:
     return lambda images: features(model.eval(), prepare(images, None))
 
 
+def extracted(embed: Embed, tars: ClassTars, workers: int = 0) -> Features:
+    viewing = Viewing(16, tars.eval_crop, tars.max_pixels, batch=4, bfloat16=False, workers=workers)
+    found = extract(embed, tars.store, np.arange(len(tars)), HERE, viewing)
+    assert found is not None
+    return found
+
+
 def test_features_are_what_the_classifier_reads(tmp_path: Path) -> None:
     for pool in ("token", "avg", "map"):
         model = model_of(global_pool=pool)
         tars = opened(squares(tmp_path, pool, 7, tars=2))
-        found = extract(embed_of(model), tars, HERE, **LOADING)
-        assert found is not None
+        found = extracted(embed_of(model), tars)
         pixels = np.zeros((7, 16, 16, 3), np.uint8)
-        for image in range(7):
-            with Path(tars.places[tars.tars[image]]).open("rb") as file:
-                tars.crop(tars.content(image, file.fileno()), pixels[image])
+        with tars.store.open() as read:
+            for image in range(7):
+                crop_into(read(image), pixels[image], choose=partial(centre_box, share=0.875), max_pixels=1 << 20)
         model.eval()
         images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127.5) / 127.5
         with torch.no_grad():
             wanted = model.forward_head(model.forward_features(images), pre_logits=True)
         torch.testing.assert_close(found.values, wanted, atol=1e-5, rtol=1e-5)
-        assert found.classes.tolist() == tars.classes.tolist()
+        assert found.decoded.tolist() == list(range(7))
+        assert found.faults == {}
 
 
 def test_threads_change_nothing_and_every_file_is_closed(tmp_path: Path) -> None:
     tars = opened(squares(tmp_path, "many", 40, tars=9, bad=2))
     model = model_of()
     before = len(list(Path("/proc/self/fd").iterdir()))
-    one = extract(embed_of(model), tars, HERE, **LOADING)
-    three = extract(embed_of(model), tars, HERE, **LOADING, workers=3)
+    one, three = extracted(embed_of(model), tars), extracted(embed_of(model), tars, workers=3)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert one is not None
-    assert three is not None
     assert torch.equal(one.values, three.values)
-    assert one.skipped == three.skipped
-    assert [(Path(bad.shard).name, bad.key, bad.reason) for bad in one.skipped] == [
-        ("0.tar", "0000", "not_an_image"),
-        ("1.tar", "0001", "not_an_image"),
-    ]
-    assert len(one.values) == len(one.classes) == 38
+    # The first images of the first two tars, of which the first has five.
+    assert one.faults == three.faults == {0: "not_an_image", 5: "not_an_image"}
+    assert one.decoded.tolist() == [image for image in range(40) if image not in (0, 5)]
+    assert len(one.values) == 38
 
 
 def test_colours_are_told_apart_by_a_random_model(tmp_path: Path) -> None:
@@ -158,38 +162,28 @@ class Embedder(nn.Module):
         return embed_of(self.model)(images)
 
 
-def _rank(rank: int, world: int, rendezvous: str, train: ClassTars, test: ClassTars, out: Any) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": rendezvous}
-    torch.set_num_threads(1)
+def rank_of_two(train: ClassTars, test: ClassTars, out: Path) -> None:
+    """Leave what a rank hears of a model whose weights are whole, then sharded."""
     with join_processes("cpu") as place:
         sharded = Embedder(model_of())
         for block in sharded.model.get_submodule("blocks").children():
             fully_shard(block)
         fully_shard(sharded)
-        for embed in (embed_of(model_of()), sharded):
-            out.put((rank, probe(embed, train, test, place, size=16, batch=4, bfloat16=False, seed=0)))
+        found = [
+            probe(embed, train, test, place, size=16, batch=4, bfloat16=False, seed=0)
+            for embed in (embed_of(model_of()), sharded)
+        ]
+        (out / str(place.rank)).write_bytes(pickle.dumps(found))
 
 
-def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(tmp_path: Path) -> None:
+def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(forks: Forks, tmp_path: Path) -> None:
     train, test = opened(squares(tmp_path, "train", 37, bad=2)), opened(squares(tmp_path, "test", 9))
     alone = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    ranks = [context.Process(target=_rank, args=(rank, 2, port, train, test, out), daemon=True) for rank in (0, 1)]
-    for rank in ranks:
-        rank.start()
-    reports: list[tuple[int, ProbeReport | None]] = [out.get(timeout=100) for _ in range(4)]
-    for rank in ranks:
-        rank.join()
+    forks.run(2, tmp_path / "log", rank_of_two, train, test, tmp_path)
+    main, other = (pickle.loads((tmp_path / rank).read_bytes()) for rank in "01")  # noqa: S301 - our own
     assert alone is not None
-    assert [report for rank, report in reports if rank == 1] == [None, None]
-    for found in [report for rank, report in reports if rank == 0]:
-        assert found is not None
-        assert replace(found, seconds=0.0) == replace(alone, seconds=0.0)
+    assert other == [None, None]
+    assert [replace(found, seconds=0.0) for found in main] == [replace(alone, seconds=0.0)] * 2
 
 
 # --- the classifier ---

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from trainer.__main__ import read_config, read_plan
+from trainer.__main__ import RECIPES, read_config, read_plan
 from trainer.recipes.files import read_recipe
 from vocab.errors import InputError
 
 RECIPE = '''"""A run of mine.
 
 More of it."""
-from trainer.config import OptimConfig, PretrainConfig
+from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig
 
 CONFIG = PretrainConfig(optim=OptimConfig(steps=7))
 '''
@@ -44,6 +44,7 @@ def test_a_file_is_a_recipe_whose_fields_the_command_line_overrides(recipe: Path
         ("CONFIG = 5", "found CONFIG of type int"),
         ("CONFIG = (", "was never closed"),
         ("from trainer.confug import PretrainConfig", "No module named 'trainer.confug'"),
+        (RECIPE.replace("OptimConfig(steps=7)", "PretrainConfig.nothing"), "has no attribute 'nothing'"),
         (None, "found no such file"),
     ],
 )
@@ -51,6 +52,49 @@ def test_a_file_that_is_no_recipe_is_named(recipe: Path, text: str | None, messa
     recipe.unlink() if text is None else recipe.write_text(text)
     with pytest.raises(InputError, match=re.escape(message)):
         read_recipe(recipe)
+
+
+def test_every_recipe_of_ours_could_be_a_file_of_one_s_own(tmp_path: Path) -> None:
+    for name, module in RECIPES.items():
+        path = tmp_path / "copied.py"
+        path.write_text(Path(str(module.__file__)).read_text())
+        assert read_recipe(path)[1] == module.CONFIG, name
+
+
+VALUES = {
+    "steps='7'": "found steps='7', which is no int",
+    "steps=True": "found steps=True, which is no int",
+    "steps=7.0": "found steps=7.0, which is no int",
+    "schedule='linear'": "found schedule='linear', which is no Literal['cosine', 'wsd']",
+    "), loss=LossConfig(asymmetric_focus=(1.0, 2.0, 3.0)": "which is no tuple[float, float]",
+    "), data=DataConfig(images='a.tar'": "found images='a.tar', which is no tuple[str, ...]",
+    "), data=DataConfig(cache='/tmp/cache'": "found cache='/tmp/cache', which is no pathlib.Path | None",
+    "), run=5, model=ModelConfig(": "found run=5, which is no RunConfig",
+    "peak_lr=1), data=DataConfig(cache=None, eval_labels='labels', source_weights=(1, 0.5)": "",
+}
+SAY = """
+import sys
+from pathlib import Path
+from trainer.recipes.files import read_recipe
+from vocab.errors import InputError
+for path in sys.argv[1:]:
+    try:
+        read_recipe(Path(path))
+        print()
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_value_that_its_field_cannot_have_is_named(tmp_path: Path) -> None:
+    # In a process of its own: here the tests' own type checks would be first.
+    paths = [tmp_path / f"{number}.py" for number in range(len(VALUES))]
+    for path, values in zip(paths, VALUES, strict=True):
+        path.write_text(RECIPE.replace("steps=7", values))
+    done = subprocess.run([sys.executable, "-c", SAY, *map(str, paths)], capture_output=True, text=True, check=True)
+    for said, message in zip(done.stdout.splitlines(), VALUES.values(), strict=True):
+        assert message in said
+        assert bool(message) == bool(said), said
 
 
 def test_an_option_that_there_is_not_is_status_2(recipe: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.forks import Forks, trainer
 from tests.test_trainer_corpus import Corpus, make_corpus
 from tests.test_trainer_pretrain import command, losses
 from trainer.pretrain import pretrain
@@ -53,8 +52,13 @@ def store(corpus: Corpus) -> Iterator[dict[str, str]]:
     server.stop()
 
 
+def trainer_with(environment: dict[str, str], words: list[str]) -> None:
+    os.environ.update(environment)
+    trainer(words)
+
+
 def test_a_run_over_an_object_store_is_the_run_over_local_files(
-    corpus: Corpus, store: dict[str, str], tmp_path: Path
+    forks: Forks, corpus: Corpus, store: dict[str, str], tmp_path: Path
 ) -> None:
     pretrain(corpus.config(tmp_path / "local"))
     # The cache holds three of the four small tars at most.
@@ -62,14 +66,7 @@ def test_a_run_over_an_object_store_is_the_run_over_local_files(
     remote = corpus.config(
         tmp_path / "remote", images=("s3://images/train/*.tar",), workers=2, cache=tmp_path / "cache", cache_gb=limit
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", *command(remote)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | store,
-    )
-    assert done.returncode == 0, done.stderr
+    forks.run(1, tmp_path / "log", trainer_with, store, command(remote))
     assert losses(tmp_path / "remote") == pytest.approx(losses(tmp_path / "local"), rel=1e-4)
     results = json.loads((tmp_path / "remote" / "results.json").read_text())
     assert results["training_account"]["samples"] == 48
@@ -77,15 +74,9 @@ def test_a_run_over_an_object_store_is_the_run_over_local_files(
     assert 0 < held <= limit * 1e9
 
 
-def test_a_bucket_without_the_tar_is_named(corpus: Corpus, store: dict[str, str], tmp_path: Path) -> None:
+def test_a_bucket_without_the_tar_is_named(forks: Forks, corpus: Corpus, store: dict[str, str], tmp_path: Path) -> None:
     config = corpus.config(tmp_path / "run", images=("s3://images/gone/{00000..00003}.tar",), cache=tmp_path / "cache")
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", *command(config)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | store,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: s3://images/gone/0000")
-    assert done.stderr.count("\n") == 1
+    process = forks.start(1, tmp_path / "log", trainer_with, store, command(config))
+    assert process.wait() == [2]
+    assert process.said().startswith("error: s3://images/gone/0000")
+    assert process.said().count("\n") == 1

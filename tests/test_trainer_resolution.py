@@ -14,6 +14,7 @@ from trainer.data.resolution import (
     ScheduledResolution,
     Shape,
     VariableResolution,
+    grain,
     parse_schedule,
     resolution_of,
 )
@@ -196,3 +197,16 @@ def test_options_that_cannot_work_are_refused(kind: Any, change: dict[str, Any],
     with pytest.raises(InputError) as refused:
         resolution_of(kind, **OPTIONS | change)
     assert message in str(refused.value)
+
+
+def test_variable_batches_are_the_same_for_all_numbers_of_processes_that_divide_a_64th() -> None:
+    def batches(batch: int, multiple: int) -> list[int]:
+        sized = {"sizes": (128, 320, 64), "batch_size": batch, "multiple": multiple}
+        found = resolution_of("variable", **(OPTIONS | sized))
+        return [shape.batch for shape in found.shapes()]
+
+    assert batches(65_536, 1) == batches(65_536, 64) == batches(65_536, 1024) == [200_704, 89_088, 50_176, 31_744]
+    assert [grain(batch) for batch in (1, 63, 64, 192, 2048, 65_536, 67 * 64)] == [1, 1, 1, 3, 32, 1024, 67]
+    # A small batch has no such part, and is rounded to what can be shared.
+    assert batches(48, 2) == [148, 66, 36, 24]
+    assert batches(48, 16) == [144, 64, 32, 16]

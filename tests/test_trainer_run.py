@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from tests.test_trainer_corpus import Corpus, losses, make_corpus, same_weights
+from trainer import run as run_module
+from trainer.checkpoints import space
 from trainer.data.batch import Batch
 from trainer.pretrain import pretrain
 from trainer.records.log import read_log
@@ -74,6 +77,22 @@ def test_a_skipped_step_changes_nothing(corpus: Corpus, tmp_path: Path, broken: 
     assert all(torch.equal(five[name], run[name]) for name in five)
     assert [spike["policy"] for spike in spikes(tmp_path / "run")] == ["skip"]
     assert results(tmp_path / "run")["spikes"] == 1
+
+
+def test_skipping_without_end_ends_the_run(
+    corpus: Corpus, tmp_path: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "MOST_SKIPPED", 2)
+    options: dict[str, Any] = {"on_spike": "skip", "steps": 9, "checkpoint_every": 4}
+    broken.update({2, 3, 5, 6})  # twice two, with a good one between
+    assert pretrain(corpus.config(tmp_path / "two", **options)) == 0
+    broken.add(4)
+    with pytest.raises(InputError, match=r"step 4: found 3 bad steps one after another, the last with a loss of nan"):
+        pretrain(corpus.config(tmp_path / "three", **options))
+    # A checkpoint between them forgets none.
+    assert pretrain(corpus.config(tmp_path / "resumed", **(options | {"steps": 3}))) == 0
+    with pytest.raises(InputError, match="step 4: found 3 bad steps"):
+        pretrain(corpus.config(tmp_path / "resumed", **options))
 
 
 def torch_tensors(path: Path) -> dict[str, Tensor]:
@@ -148,6 +167,19 @@ def test_a_stopped_run_may_go_on_with_another_policy(corpus: Corpus, tmp_path: P
         pretrain(corpus.config(tmp_path / "run"))
     assert pretrain(corpus.config(tmp_path / "run", on_spike="skip")) == 0
     assert results(tmp_path / "run")["steps"] == 6
+
+
+def test_a_full_disk_is_refused_at_a_resume_too(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(space.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9999, 9000, 999))  # type: ignore[attr-defined]
+        with pytest.raises(InputError, match=r"found a file system with 999 bytes free; wanted .* that are there"):
+            pretrain(corpus.config(tmp_path / "run"))
+        # A run without a step left writes no checkpoint, and may say its results again.
+        assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
+    assert pretrain(corpus.config(tmp_path / "run")) == 0
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_a_second_one_ends_at_once(

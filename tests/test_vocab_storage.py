@@ -63,3 +63,13 @@ def test_a_command_line_ends_with_the_message_alone() -> None:
     code += "def main(): raise InputError('x', found='y', wanted='z', remedy='W.')\nrun_cli(main)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (2, "error: x: found y; wanted z. W.\n")
+
+
+def test_a_full_disk_says_to_make_room() -> None:
+    code = "import errno\nfrom vocab.errors import run_cli\n"
+    code += "def main(): raise OSError(errno.ENOSPC, 'No space left on device', 'metrics.jsonl')\nrun_cli(main)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: metrics.jsonl: No space left on device. Make room, and start the same command again.\n"
+    )

@@ -7,9 +7,12 @@ written as config.json into the run directory.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from trainer.records.secrets import public
 
 
 @dataclass(frozen=True)
@@ -240,19 +243,27 @@ CHANGEABLE = (
 ).split()
 
 
-def to_json(config: PretrainConfig) -> str:
-    """The text of config.json."""
-    return json.dumps(asdict(config), indent=2, default=str) + "\n"
+def to_json(config: Any) -> str:
+    """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
+    places, for it is passed on.
+    """
+    return json.dumps(public(asdict(config)), indent=2) + "\n"
 
 
-def differences(stored: dict[str, Any], config: PretrainConfig) -> dict[str, tuple[object, object]]:
-    """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside."""
+def differences(
+    stored: dict[str, Any], config: Any, *, changeable: Collection[str] = CHANGEABLE
+) -> dict[str, tuple[object, object]]:
+    """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
+
+    Secrets in places make no difference: a signature is another one tomorrow. Whether the tars are the same is told by
+    the data's own digest (`trainer/data/state.py`).
+    """
     now = _flat(json.loads(to_json(config)))
-    before = _flat(stored)
+    before = _flat(public(stored))  # of an older release, which wrote them down
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())
-        if name not in CHANGEABLE and before.get(name) != now.get(name)
+        if name not in changeable and before.get(name) != now.get(name)
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from trainer.config import DataConfig, PretrainConfig
+from trainer.config import DataConfig, ModelConfig, PretrainConfig
 from trainer.loss.losses import check_loss
 from vocab.errors import InputError
 
@@ -50,6 +50,7 @@ def check_training(config: PretrainConfig) -> None:
     """Raise InputError for the first option of model, loss, optimiser and run that cannot work."""
     model, optim, run = config.model, config.optim, config.run
     check_loss(config.loss)
+    check_model(model)
     positive = {
         "steps": optim.steps,
         "threads": run.threads if run.threads is not None else 1,
@@ -74,21 +75,18 @@ def check_training(config: PretrainConfig) -> None:
         "start-lr": optim.start_lr,
         "final-lr": optim.final_lr,
         "weight-decay": optim.weight_decay,
-        "full-patches-share": model.full_patches_share,
     }
-    shares = ("ema-momentum", "layer-decay", "decay-share", "full-patches-share")
+    shares = ("ema-momentum", "layer-decay", "decay-share")
     _check_numbers(positive, not_negative, at_most_1=shares)
-    below_1 = {
-        "drop-path": model.drop_path,
-        "beta1": optim.beta1,
-        "beta2": optim.beta2,
-        "muon-momentum": optim.muon_momentum,
+    _check_below_1({"beta1": optim.beta1, "beta2": optim.beta2, "muon-momentum": optim.muon_momentum})
+    finite = {
+        "peak-lr": optim.peak_lr,
+        "start-lr": optim.start_lr,
+        "final-lr": optim.final_lr,
+        "weight-decay": optim.weight_decay,
     }
-    for name, number in below_1.items():
-        _require(0 <= number < 1, name, f"{number}", "0 or more, and less than 1", f"Change --{name}.")
-    for name, rate in (("peak-lr", optim.peak_lr), ("start-lr", optim.start_lr), ("final-lr", optim.final_lr)):
-        _require(math.isfinite(rate), name, f"{rate}", "a number", f"Change --{name}.")
-    _require(0.25 <= model.patch_keep <= 1, "patch-keep", f"{model.patch_keep}", "0.25 to 1", "Change --patch-keep.")
+    for name, number in finite.items():
+        _require(math.isfinite(number), name, f"{number}", "a number", f"Change --{name}.")
     _require(
         optim.warmup_steps < optim.steps,
         "warmup-steps",
@@ -117,6 +115,21 @@ def check_training(config: PretrainConfig) -> None:
         "stop or rollback, and ddp",
         "torch's Muon has whole matrices alone, and no way to leave a step out.",
     )
+
+
+def check_model(model: ModelConfig) -> None:
+    """Raise InputError for the first number among the options of the model that cannot work."""
+    sizes = {
+        "patch-size": model.patch_size,
+        "embed-dim": model.embed_dim,
+        "depth": model.depth,
+        "num-heads": model.num_heads,
+    }
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    share = "full-patches-share"
+    _check_numbers(chosen, {share: model.full_patches_share}, at_most_1=(share,))
+    _check_below_1({"drop-path": model.drop_path})
+    _require(0.25 <= model.patch_keep <= 1, "patch-keep", f"{model.patch_keep}", "0.25 to 1", "Change --patch-keep.")
     if model.embed_dim is not None and model.num_heads is not None:
         _require(
             model.embed_dim % model.num_heads == 0,
@@ -163,6 +176,11 @@ def _check_numbers(
     for name in at_most_1:
         number = {**positive, **not_negative}[name]
         _require(number <= 1, name, f"{number}", "at most 1", f"Choose a smaller --{name}.")
+
+
+def _check_below_1(numbers: Mapping[str, float]) -> None:
+    for name, number in numbers.items():
+        _require(0 <= number < 1, name, f"{number}", "0 or more, and less than 1", f"Change --{name}.")
 
 
 def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:

@@ -6,12 +6,12 @@ In: a `DataConfig`. Out: `Inputs`, a source to train on and one to evaluate on.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.config import DataConfig
+from trainer.data.cache_folder import default_cache
 from trainer.data.group import Tar
 from trainer.data.labels import check_matched, check_vocabulary, find_shards
 from trainer.data.source import Source
@@ -179,9 +179,7 @@ def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:
 
 def cache_folder(data: DataConfig) -> Path:
     """Where processes of this machine share what they fetched and found out."""
-    if data.cache is not None:
-        return data.cache
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "open-catlip"
+    return default_cache(data.cache)
 
 
 def _list(pattern: str, labels: str, data: DataConfig) -> Corpus:

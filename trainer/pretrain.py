@@ -19,7 +19,7 @@ from trainer.data.state import from_state
 from trainer.distributed import Place, join_processes, on_main
 from trainer.inputs import Inputs, open_inputs
 from trainer.model.vit import patch_of
-from trainer.records import run_directory
+from trainer.records import run_directory, run_lock
 from trainer.records.run_directory import Found
 from trainer.run import Run
 from trainer.step.training import Training, build_training
@@ -35,17 +35,24 @@ def pretrain(config: PretrainConfig) -> int:
         check(config, world=place.world)
         set_up_torch(config, place)
         inputs = open_inputs(config.data, seed=config.run.seed, thorough=place.main)
-        found = on_main(lambda: run_directory.examine(config, inputs.vocabulary), place)
-        training = build_training(config, inputs.vocabulary, place)
-        feed = open_feed(config, inputs, training, place, found)
-        run = Run(config, place, inputs, training, feed, nonce=on_main(lambda: secrets.token_hex(4), place))
-        with run.open(found):
-            status = run.train()
-            if status == 0:
-                run.finish()
-        if place.main:
-            sys.stderr.write(f"{run.summary}\n")
-        return status
+        # Asked before the directory is locked: nothing is written to one that is no run.
+        on_main(lambda: run_directory.stored_config(config.run.out), place)
+        with run_lock.held(config.run.out, place):
+            return _pretrain(config, place, inputs)
+
+
+def _pretrain(config: PretrainConfig, place: Place, inputs: Inputs) -> int:
+    found = on_main(lambda: run_directory.examine(config, inputs.vocabulary), place)
+    training = build_training(config, inputs.vocabulary, place)
+    feed = open_feed(config, inputs, training, place, found)
+    run = Run(config, place, inputs, training, feed, nonce=on_main(lambda: secrets.token_hex(4), place))
+    with run.open(found):
+        status = run.train()
+        if status == 0:
+            run.finish()
+    if place.main:
+        sys.stderr.write(f"{run.summary}\n")
+    return status
 
 
 def set_up_torch(config: PretrainConfig, place: Place) -> None:

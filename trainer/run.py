@@ -43,6 +43,8 @@ from vocab.errors import InputError
 Verdict = Literal["go", "stop", "back"]
 # To the same checkpoint; then something else than a few samples is wrong.
 MOST_ROLLBACKS = 3
+# Skipped one after another; a bad batch or a bad stretch of data is shorter, weights that went wrong never end it.
+MOST_SKIPPED = 20
 # Files of the run directory that every checkpoint has too.
 COPIED = ("config.json", "vocabulary.parquet")
 
@@ -78,7 +80,7 @@ class Run:
         run = self.config.run
         if found.checkpoint is not None:
             self._restore(found.checkpoint, found.state)
-        else:
+        if self.progress.step < self.config.optim.steps:
             tensors = self.training.tensors()
             kept = run.keep_checkpoints + (self.config.optim.steps // run.keep_every if run.keep_every else 0)
             on_main(lambda: check_space(run.out, tensors, kept), self.place)
@@ -250,6 +252,8 @@ class Run:
         policy = self.config.optim.on_spike
         if policy == "stop":
             raise_alike(self._spike_error(beat), self.place)
+        if policy == "skip" and self.progress.bad_in_a_row > MOST_SKIPPED:
+            raise_alike(self._standstill_error(beat), self.place)
         return "back" if policy == "rollback" else "go"
 
     def _spike_error(self, beat: Beat) -> InputError:
@@ -259,6 +263,15 @@ class Run:
             wanted=f"numbers, and a loss below {self.config.optim.spike_factor:g} times its running mean",
             remedy="Its samples are in spikes.jsonl. The same command goes on from the last checkpoint, with "
             "--on-spike skip or rollback past such steps; or lower --peak-lr in a new run.",
+        )
+
+    def _standstill_error(self, beat: Beat) -> InputError:
+        return InputError(
+            f"step {beat.step}",
+            found=f"{self.progress.bad_in_a_row} bad steps one after another, the last with a loss of {beat.loss:.4g}",
+            wanted=f"at most {MOST_SKIPPED} to skip: it is the weights that went wrong, and no step changes them",
+            remedy="Remove the checkpoints since the first of these steps (spikes.jsonl) and start the same command "
+            "again, or lower --peak-lr in a new run.",
         )
 
     def _roll_back(self) -> None:

@@ -12,6 +12,7 @@ Every one of them says four things: the thing, what was found, what was wanted, 
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -68,7 +69,13 @@ def run_cli(main: Callable[[], None]) -> None:
         if error.errno is None:
             raise
         refused = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        sys.stderr.write(f"error: {refused}. Check the path, and who may read and write there.\n")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = (
+            "Make room, and start the same command again"
+            if full
+            else "Check the path, and who may read and write there"
+        )
+        sys.stderr.write(f"error: {refused}. {remedy}.\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")

@@ -46,7 +46,7 @@ class Vocabulary:
     captions: NDArray[np.int64]
     """[classes] captions that hold the synset"""
     rows: int
-    """rows counted, those without any synset included: captions / rows is a class's frequency"""
+    """rows counted, those without any synset included: captions / rows is a class's frequency; 0: not known"""
     min_count: int
     """least number of captions of a synset in the vocabulary"""
     sources: tuple[str, ...] = ()
@@ -107,6 +107,17 @@ class Vocabulary:
         """[classes] as NLTK writes synsets: "dog.n.01"."""
         nouns = wordnet.load()
         return [nouns.name_of(nouns.row_of(synset)) for synset in self.synsets.tolist()]
+
+    @cached_property
+    def log_odds(self) -> NDArray[np.float64]:
+        """[classes] log-odds of each class's frequency: what is to be guessed of an image that nobody has seen.
+
+        A class of all rows counts as missing from one that was not counted, a class of none as in one.
+        """
+        rows = max(self.rows, int(self.captions.max()))
+        share = np.clip(self.captions / rows, 1 / (rows + 1), rows / (rows + 1))
+        odds: NDArray[np.float64] = np.log(share / (1 - share))
+        return odds
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -32,6 +32,13 @@ OURS = re.compile(r"[A-Za-z0-9._-]*-[0-9a-f]{32}\.tar\.(cached|part)")
 ROOM_POLL_S = 0.2
 
 
+def default_cache(given: Path | None) -> Path:
+    """Where processes of this machine share what they fetched and found out: `given`, or in the user's cache folder."""
+    if given is not None:
+        return given
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "open-catlip"
+
+
 @dataclass(frozen=True)
 class CacheFolder:
     """A folder that may be deleted from."""

@@ -6,6 +6,7 @@ options and the number of the step alone.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
@@ -115,6 +116,16 @@ class VariableResolution:
         return Shape(size, self.multiple * max(1, (2 * pixels + unit) // (2 * unit)))
 
 
+def grain(batch_size: int) -> int:
+    """The largest divisor of a batch that is at most its 64th part.
+
+    Variable batches are multiples of it, within one or two hundredths of the pixels that they are to have, so that they
+    do not depend on how many processes and parts there are, as long as these divide it: a run sees the same batches
+    when it goes on with others.
+    """
+    return max(part for part in range(1, max(1, batch_size // 64) + 1) if batch_size % part == 0)
+
+
 def resolution_of(
     kind: Literal["fixed", "schedule", "variable"],
     *,
@@ -131,7 +142,7 @@ def resolution_of(
 
     `image_size`: of every step if fixed, of the steps with `batch_size` images if variable. `schedule`: see
     `parse_schedule`. `sizes`: smallest, largest, and the distance of two. `multiple`: of this every batch is one,
-    processes times parts. `patch`: of this every size is to be one. Raises InputError.
+    processes times parts; if variable, of `grain` too. `patch`: of this every size is to be one. Raises InputError.
     """
     _require(
         multiple > 0 and batch_size > 0 and batch_size % multiple == 0,
@@ -149,7 +160,8 @@ def resolution_of(
             option, resolution = "resolution-schedule", ScheduledResolution(phases, batch_size, steps)
         case "variable":
             choice = _sizes_between(*sizes)
-            option, resolution = "resolution-sizes", VariableResolution(choice, image_size, batch_size, multiple, seed)
+            even = math.lcm(multiple, grain(batch_size))
+            option, resolution = "resolution-sizes", VariableResolution(choice, image_size, batch_size, even, seed)
             _check_size("image-size", image_size, patch)
     for shape in resolution.shapes():
         _check_size(option, shape.size, patch)

@@ -16,9 +16,9 @@ def learning_rate(step: int, config: OptimConfig) -> float:
     Step 0 has the starting rate, steps after the last one have the last one's.
 
     cosine: half a cosine from the end of warm-up to the last step (Loshchilov and Hutter, arXiv 1608.03983).
-    wsd: the peak, then 1 - sqrt(share) of the way in the last `decay_share` of the steps. Hägele et al., arXiv
-    2405.18392, find that this shape ends lower than a line of the same length, and that 10 to 20 % of the steps are
-    enough to meet a cosine. A fall that would begin within warm-up begins at its end.
+    wsd: the peak, then 1 - sqrt(share) of the way in the last `decay_share` of the steps, the shape that Hägele et al.,
+    arXiv 2405.18392, prefer to a line; for language models they report that a fall of 10 to 20 % of the steps reaches a
+    cosine or does better. Not tried here on images. A fall that would begin within warm-up begins at its end.
     """
     step = min(step, config.steps)
     if step <= config.warmup_steps:

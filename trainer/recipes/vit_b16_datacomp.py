@@ -6,7 +6,8 @@ Source    CatLIP, arXiv 2404.15653, and apple/corenet projects/catlip: batches o
 Command   torchrun --nnodes 8 --nproc-per-node 8 -m trainer pretrain vit-b16-datacomp --images 'datacomp/{00000..N}.tar'
           --labels labels --vocabulary vocabulary.parquet --out runs/vit-b16-datacomp
           Tars in an object store: 's3://bucket/datacomp/{00000..N}.tar' --tar-teams 8 --cache /local/disk
-Cost      200,000 steps of 65,536 images, 13.1 billion in all; 64 A100s at 1,024 images each in the original.
+Cost      200,000 steps of 65,536 images at 224 pixels, 83,250 on average over the sizes: 16.65 billion in all (`plan`);
+          64 A100s at 1,024 images each in the original.
 Expect    ImageNet-1k: linear probe 80.8 %, fine-tuned at 224 px 84.3 % (the paper's; not reproduced here yet).
 """
 

@@ -4,7 +4,8 @@ Source    CatLIP, arXiv 2404.15653, and apple/corenet projects/catlip; as ViT-B/
           ViT-H with patches of 14 pixels; here they are of 16. Weights and optimiser are shared out (FSDP2).
 Command   torchrun --nnodes 32 --nproc-per-node 8 -m trainer pretrain vit-h16-datacomp
           --images 'datacomp/{00000..N}.tar' --labels labels --vocabulary vocabulary.parquet --out runs/vit-h16-datacomp
-Cost      200,000 steps of 65,536 images; 256 A100s at 256 images each in the original.
+Cost      200,000 steps of 65,536 images at 224 pixels, 16.65 billion in all; 256 A100s at 256 images each in the
+          original.
 Expect    ImageNet-1k: linear probe 86.1 %, fine-tuned at 224 px 86.7 % (the paper's; not reproduced here yet).
 """
 

@@ -53,6 +53,8 @@ class Progress:
     """images of steps that were taken back, in `totals` but not in `images`"""
     rollbacks: int = 0
     """to the newest checkpoint, so far"""
+    bad_in_a_row: int = 0
+    """steps since the last good one"""
 
     @classmethod
     def of(cls, state: dict[str, Any] | None, *, step: int) -> Progress:
@@ -140,6 +142,7 @@ class Journal:
         if self._log is not None:
             self._log.step()
         if not beat.bad:
+            self.progress.bad_in_a_row = 0
             self.progress.losses.append(beat.loss)
             self.progress.norms.append(beat.norm)
             del self._samples[beat.step]
@@ -170,6 +173,7 @@ class Journal:
     def spike(self, beat: Beat) -> None:
         """Write down a bad step, with the keys of its images; all ranks together."""
         self.progress.spikes += 1
+        self.progress.bad_in_a_row += 1
         tars, indices = self._samples.pop(beat.step)
         parts = gather((tars.numpy(), indices.numpy()), self.place)
         if self.place.main:

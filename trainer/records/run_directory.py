@@ -1,5 +1,6 @@
 """The run directory: what `--out` holds, whether this run may go on there, and its first files.
 
+run.lock                                             while it goes
 config.json  vocabulary.parquet  environment.json    written at the start
 metrics.jsonl  bad_samples.jsonl  tensorboard/       while it goes
 spikes.jsonl  rollback.json                          after steps that went wrong
@@ -18,6 +19,7 @@ from typing import Any
 from trainer.checkpoints.checkpoint import Checkpoint, newest
 from trainer.config import PretrainConfig, differences, to_json
 from trainer.distributed import Place
+from trainer.records import run_lock
 from trainer.records.environment import environment, record_start
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
@@ -44,9 +46,9 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
     configuration or vocabulary, FormatError if none of its checkpoints is whole.
     """
     out = config.run.out
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    stored = stored_config(out)
+    if stored is None:
         return Found()
-    stored = _stored_config(out)
     differing = differences(stored, config)
     if differing:
         raise MismatchError(
@@ -104,7 +106,10 @@ def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
     return state if ours else None
 
 
-def _stored_config(out: Path) -> dict[str, Any]:
+def stored_config(out: Path) -> dict[str, Any] | None:
+    """What config.json says; None where there is no run yet. Raises OutputExistsError for something that is no run."""
+    if not out.exists() or (out.is_dir() and not _entries(out)):
+        return None
     try:
         stored = json.loads((out / CONFIG).read_text())
     except (OSError, ValueError) as error:
@@ -114,8 +119,13 @@ def _stored_config(out: Path) -> dict[str, Any]:
     return stored
 
 
+def _entries(out: Path) -> list[Path]:
+    """What lies there, but for the lock: that of a start that was killed early is all there is."""
+    return [path for path in out.iterdir() if path.name != run_lock.FILE]
+
+
 def _occupied(out: Path, found: str) -> OutputExistsError:
-    kind = "a file" if out.is_file() else f"{sum(1 for _ in out.iterdir())} entries and {found}"
+    kind = "a file" if out.is_file() else f"{len(_entries(out))} entries and {found}"
     return OutputExistsError(
         out,
         found=kind,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from trainer.config import PretrainConfig
-from trainer.config_check import check_data
+from trainer.config_check import check_data, check_model
 from trainer.data.resolution import Shape
 from trainer.model.per_image import patch_share
 from trainer.model.vit import on_meta, patch_of
@@ -218,6 +218,7 @@ def _check(config: PlanConfig) -> None:
     """Raise InputError for the first option that cannot work."""
     run = config.pretrain
     check_data(run.data)
+    check_model(run.model)
     positive: dict[str, float | None] = {
         "steps": run.optim.steps,
         "accumulate": run.optim.accumulate,
@@ -231,10 +232,7 @@ def _check(config: PlanConfig) -> None:
     for name, number in positive.items():
         if number is not None and not 0 < number < math.inf:
             raise InputError(f"--{name}", found=f"{number}", wanted="more than 0", remedy=f"Choose a larger --{name}.")
-    for name, number in {"mfu": config.mfu, "full-patches-share": run.model.full_patches_share}.items():
-        if not 0 <= number <= 1:
-            raise InputError(
-                f"--{name}", found=f"{number}", wanted="a share, 0 to 1", remedy=f"Choose another --{name}."
-            )
+    if not config.mfu <= 1:
+        raise InputError("--mfu", found=f"{config.mfu}", wanted="a share, 0 to 1", remedy="Choose another --mfu.")
     if config.price is not None and not 0 <= config.price < math.inf:
         raise InputError("--price", found=f"{config.price}", wanted="0 or more", remedy="Say what an hour costs.")

@@ -1,0 +1,186 @@
+"""Class folders: which files are images of which class, and what the file store gives of them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from tests.test_trainer_corpus import picture
+from trainer.data.images import BadImage
+from trainer.data.labelled_images import ImageStore, LabelledImages
+from trainer.transfer.datasets.class_folders import open_class_folders
+from trainer.transfer.datasets.files import FileStore, check_bad_share, look_up, shared_files
+from vocab.errors import InputError
+
+
+def folders(root: Path, **classes: list[str]) -> Path:
+    """A folder of class folders with pictures of these names."""
+    for label, names in classes.items():
+        (root / label).mkdir(parents=True)
+        for name in names:
+            path = root / label / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture())
+    return root
+
+
+def opened(root: Path, max_bad_share: float = 0.1) -> LabelledImages:
+    return open_class_folders(str(root), max_bad_share=max_bad_share)
+
+
+def test_classes_are_numbered_by_their_folders_in_ascending_order(tmp_path: Path) -> None:
+    root = folders(tmp_path, n02=["b.JPEG", "a.jpg"], n01=["near/2.png", "1.webp"], n10=["0.tiff"])
+    images = opened(root)
+    assert images.labels == ("n01", "n02", "n10")
+    assert images.names == ("n01/1.webp", "n01/near/2.png", "n02/a.jpg", "n02/b.JPEG", "n10/0.tiff")
+    assert images.one_class.tolist() == [0, 0, 1, 1, 2]
+    assert images.rows.tolist() == [0, 1, 2, 3, 4]
+    assert images.skipped == ()
+    assert isinstance(images.store, ImageStore)
+    with pickle.loads(pickle.dumps(images.store)).open() as read:  # noqa: S301 - its own bytes
+        assert read(3) == picture()
+
+
+def test_ten_comes_before_two_as_in_torchvision(tmp_path: Path) -> None:
+    assert opened(folders(tmp_path, **{"2": ["a.png"], "10": ["a.png"]})).labels == ("10", "2")
+
+
+def test_an_empty_class_keeps_its_number(tmp_path: Path) -> None:
+    images = opened(folders(tmp_path, a=["0.png"], b=[], c=["0.png"]))
+    assert images.labels == ("a", "b", "c")
+    assert images.one_class.tolist() == [0, 2]
+    assert images.images_by_class.tolist() == [1, 0, 1]
+
+
+def test_hidden_files_are_not_seen_and_other_files_are_counted(tmp_path: Path) -> None:
+    root = folders(tmp_path, a=["0.png", "._0.png", "0.txt", "boxes/0.xml"], b=["0.png"])
+    folders(root / ".cache", a=["0.png"])
+    (root / "README.md").write_text("classes")
+    images = opened(root)
+    assert images.names == ("a/0.png", "b/0.png")
+    assert [(bad.key, bad.reason) for bad in images.skipped] == [
+        ("a/0.txt", "other_file"),
+        ("a/boxes/0.xml", "other_file"),
+        ("README.md", "other_file"),
+    ]
+
+
+def test_bad_images_are_named_and_bounded(tmp_path: Path) -> None:
+    root = folders(tmp_path, a=["0.png", "1.png"], b=["0.png", "gone.png"])
+    (root / "a" / "1.png").write_bytes(b"")
+    (root / "b" / "gone.png").unlink()
+    (root / "b" / "gone.png").symlink_to("nowhere")
+    (root / "loose.png").write_bytes(picture())
+    os.mkfifo(root / "b" / "pipe.png")
+    with pytest.raises(InputError, match=r"found 2 of 6 images .*for example loose.png, .*--task.max-bad-share"):
+        opened(root)
+    assert {(bad.key, bad.reason) for bad in opened(root, 0.7).skipped} == {
+        ("loose.png", "no_class"),
+        ("a/1.png", "empty_image"),
+        ("b/gone.png", "missing"),
+        ("b/pipe.png", "unreadable"),
+    }
+
+
+def test_links_are_followed_and_loops_refused(tmp_path: Path) -> None:
+    real = folders(tmp_path / "real", dog=["0.png"], cat=["0.png"])
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "dog").symlink_to(real / "dog")
+    (linked / "cat").mkdir()
+    (linked / "cat" / "mine.png").symlink_to(real / "cat" / "0.png")
+    images = opened(linked)
+    assert images.names == ("cat/mine.png", "dog/0.png")
+    with images.store.open() as read:
+        assert read(0) == picture()
+    (real / "dog" / "again").symlink_to(real)
+    with pytest.raises(InputError, match="a link to a folder that it lies in"):
+        opened(linked)
+
+
+def test_a_class_whose_link_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    root = folders(tmp_path, a=["0.png"], b=["0.png"])
+    (root / "c").symlink_to(tmp_path / "moved")
+    with pytest.raises(InputError, match="c: found a link that leads nowhere"):
+        opened(root)
+
+
+def test_folders_that_are_none_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        opened(tmp_path / "absent")
+    (tmp_path / "0.png").write_bytes(picture())
+    with pytest.raises(InputError, match=r"1 files and no folder.*give a \.csv"):
+        opened(tmp_path)
+    with pytest.raises(InputError, match="0 of 0 images"):
+        opened(folders(tmp_path / "empty", a=[], b=[]))
+    with pytest.raises(InputError, match="control characters"):
+        opened(folders(tmp_path / "odd", **{"a\nb": ["0.png"]}))
+    (tmp_path / "latin" / os.fsdecode(b"caf\xe9")).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"caf\\xe9: found a class whose name is not UTF-8"):
+        opened(tmp_path / "latin")
+
+
+def test_a_file_name_that_is_not_utf8_is_shown_escaped_and_read(tmp_path: Path) -> None:
+    root = folders(tmp_path, a=[os.fsdecode(b"caf\xe9.png")], b=["0.png"])
+    images = opened(root)
+    assert images.names == ("a/caf\\xe9.png", "b/0.png")
+    with images.store.open() as read:
+        assert read(0) == picture()
+
+
+def test_the_fingerprint_tells_bytes_that_may_be_others(tmp_path: Path) -> None:
+    root = folders(tmp_path, a=["0.png"], b=["0.png"])
+    before = opened(root).fingerprint
+    assert opened(root).fingerprint == before
+    found = (root / "a" / "0.png").stat()
+    os.utime(root / "a" / "0.png", ns=(found.st_atime_ns, found.st_mtime_ns + 1))
+    touched = opened(root).fingerprint
+    (root / "a" / "0.png").rename(root / "a" / "1.png")
+    assert len({before, touched, opened(root).fingerprint}) == 3
+
+
+def store_of(root: Path, *names: str, max_bytes: int = 1 << 20) -> FileStore:
+    return look_up(str(root), names, max_bytes=max_bytes).store
+
+
+def test_a_file_that_is_gone_is_a_bad_image_and_one_that_was_changed_an_error(tmp_path: Path) -> None:
+    for name in ("gone", "changed", "pipe", "grown"):
+        (tmp_path / name).write_bytes(b"12345")
+    store = store_of(tmp_path, "gone", "changed", "pipe", "grown", max_bytes=8)
+    (tmp_path / "gone").unlink()
+    (tmp_path / "changed").write_bytes(b"123456")
+    (tmp_path / "pipe").unlink()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "grown").write_bytes(b"123456789")
+    for image, reason in ((0, "missing"), (2, "unreadable"), (3, "image_too_large")):
+        with pytest.raises(BadImage, match=reason):
+            store.read(image)
+    with pytest.raises(InputError, match="changed: found a file of 6 bytes that was changed; wanted the file of 5"):
+        store.read(1)
+
+
+def test_a_file_that_is_too_large_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"123456789")
+    (tmp_path / "fits").write_bytes(b"12345678")
+    found = look_up(str(tmp_path), ["large", "fits", "fits/below", "x" * 300], max_bytes=8)
+    assert found.kept.tolist() == [1]
+    assert [bad.reason for bad in found.skipped] == ["image_too_large", "missing", "missing"]
+
+
+def test_one_file_under_two_names_is_found_in_both_stores(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"1")
+    (tmp_path / "link").symlink_to("b")
+    (tmp_path / "hard").hardlink_to(tmp_path / "c")
+    train, test = store_of(tmp_path, "a", "b", "c"), store_of(tmp_path, "link", "hard")
+    # A hard link is a file of its own as far as paths tell.
+    assert shared_files(train, test) == [str(tmp_path / "b")]
+    assert shared_files(train, train) == [str(tmp_path / name) for name in ("a", "b", "c")]
+
+
+def test_no_image_at_all_is_an_error() -> None:
+    with pytest.raises(InputError, match="found 0 of 0 images"):
+        check_bad_share("here", 0, (), 1.0)

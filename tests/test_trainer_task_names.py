@@ -1,0 +1,141 @@
+"""Names of classes: what files of them may say, and that no name goes to another class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.transfer.datasets.class_names import names_of_classes
+from trainer.transfer.datasets.name_files import Names, read_name_file
+from vocab.class_names import synsets_of_class_names
+from vocab.errors import InputError, MismatchError
+
+SOURCE = Path("names.txt")
+
+
+def read(folder: Path, name: str, text: str | bytes) -> Names:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_name_file(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("a.txt", "tench\n goldfish  \r\n\n", ["tench", "goldfish"]),
+        ("a.txt", "\ufeffhot  dog\n", ["hot dog"]),
+        ("a.txt", "n01440764 tench, Tinca tinca\nn01443537\tgoldfish", ["n01440764", "n01443537"]),
+        ("a.txt", "/a/airfield 1\n/a/alley 0\n", ["/a/alley", "/a/airfield"]),
+        ("a.txt", "airfield 1\nalley 2\n", ["airfield 1", "alley 2"]),
+        ("a.txt", "class 0\nclass 1\n", ["class 0", "class 1"]),
+        ("a.json", '["tench", "n01443537 goldfish"]', ["tench", "n01443537"]),
+        ("a.json", '{"b": "tench", "a": "goldfish"}', {"b": "tench", "a": "goldfish"}),
+        ("a.json", '{"0": ["n01440764", "tench"]}', {"0": "n01440764"}),
+        ("a.csv", 'label,name\nx,"tench, Tinca tinca"\ny,cat\n', {"x": "tench, Tinca tinca", "y": "cat"}),
+        ("a.csv", "x,tench\n\ny,cat\n", {"x": "tench", "y": "cat"}),
+        ("a.TSV", "Label\tName\nx\ttench, fish\n", {"x": "tench, fish"}),
+    ],
+)  # fmt: skip
+def test_what_name_files_say(tmp_path: Path, name: str, text: str, names: Names) -> None:
+    assert read(tmp_path, name, text) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "", "found '' as the name of line 1"),
+        ("a.txt", "cat\n\ndog", "found '' as the name of line 2"),
+        ("a.txt", "cat\nd\x00g", "as the name of line 2; wanted a text without control characters"),
+        ("a.txt", b"caf\xe9", "not UTF-8"),
+        ("a.md", "cat", "found a file that ends in '.md'; wanted .txt, .json, .csv or .tsv"),
+        ("a.json", "{", "no JSON"),
+        ("a.json", "[" * 100_000, "no JSON"),
+        ("a.json", "7", "found a int"),
+        ("a.json", '{"tench": 0}', "found 0 as the name of label 'tench'"),
+        ("a.json", '["cat", null]', "found None as the name of entry 1"),
+        ("a.json", '[["cat", "feline"]]', r"found \['cat', 'feline'\] as the name of entry 0"),
+        ("a.json", r'["\ud800"]', "without control characters"),
+        ("a.json", '{"a": "cat", "a ": "dog"}', "found label 'a' twice"),
+        ("a.csv", "a,cat\na,dog\n", "found label 'a' twice"),
+        ("a.csv", "a,tench, Tinca tinca\n", "found 3 fields in line 1"),
+        ("a.csv", 'a,"tench\n', "no CSV"),
+        ("a.csv", "a, \n", "found ' ' as the name of label 'a'"),
+    ],
+)
+def test_what_name_files_must_not_say(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, name, text)
+
+
+def test_a_name_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_name_file(tmp_path / "none.txt")
+
+
+def named(labels: list[str], given: Names | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    found = names_of_classes(labels, given, source=SOURCE)
+    return found.names, found.notes
+
+
+def test_without_a_file_labels_are_names_unless_they_are_numbers() -> None:
+    assert named(["n01440764", "cat"], None) == (("n01440764", "cat"), ())
+    names, notes = named(["0", "10"], None)
+    assert names == ("cls0", "cls10")
+    assert "nothing can be matched with WordNet" in notes[0]
+
+
+def test_the_name_of_a_number_is_no_noun_though_the_number_is_one() -> None:
+    assert all(synsets_of_class_names(["0", "1", "10"]))
+    names, _ = named([str(number) for number in range(1000)], None)
+    assert not any(synsets_of_class_names(names))
+
+
+def test_a_list_names_classes_in_their_order() -> None:
+    assert named(["airfield", "hotel"], ["runway", "inn"]) == (("runway", "inn"), ())
+    assert named(["hot_dog", "cat"], ["Hot Dog", "tabby"])[0] == ("Hot Dog", "tabby")
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "message"),
+    [
+        (
+            ["airfield", "hotel"],
+            ["hotel", "airfield"],
+            "'hotel' as name 1, where class 1 of the data set is 'airfield'",
+        ),
+        (["a", "hot_dog", "b"], ["x", "b", "Hot Dog"], "'b' as name 2, where class 2 .*'hot_dog' and class 3 is 'b'"),
+        (["n01440764", "n01443537"], ["n01443537", "n01440764"], "'n01443537' as name 1"),
+        (["a", "b"], ["x"], "a list of 1 names for 2 classes: a, b"),
+        (["a", "b"], ["x", "y", "z"], "a list of 3 names for 2 classes"),
+        (["0", "1"], ["x", "y", "z"], "a list of 3 names for 2 classes"),
+        (["10", "8", "9"], ["x", "y", "z"], "labels are numbers in another order, 10, 8, 9"),
+    ],
+)
+def test_a_list_of_another_order_or_length_is_refused(labels: list[str], given: list[str], message: str) -> None:
+    with pytest.raises(MismatchError, match=message) as raised:
+        named(labels, given)
+    assert raised.value.remedy == 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
+    assert raised.value.thing == "names.txt"
+
+
+def test_numbers_are_places_in_a_list_that_ends_with_the_last_of_them() -> None:
+    eleven = [f"name {number}" for number in range(11)]
+    names, notes = named(["0", "1", "10", "2"], eleven)
+    assert names == ("name 0", "name 1", "name 10", "name 2")
+    assert notes == ("7 names of names.txt have no class: name 3, name 4, name 5, name 6, name 7, ...",)
+
+
+def test_numbers_from_one_on_take_a_list_in_their_order() -> None:
+    assert named(["1", "2", "3"], ["x", "y", "z"])[0] == ("x", "y", "z")
+
+
+def test_a_mapping_names_every_class_and_the_rest_is_said() -> None:
+    names, notes = named(["b", "a"], {"a": "cat", "b": "dog", "c": "cow"})
+    assert names == ("dog", "cat")
+    assert notes == ("1 labels of names.txt are no classes of the data set: c",)
+    with pytest.raises(MismatchError, match="found no name for 2 of 3 classes: x, y"):
+        named(["x", "a", "y"], {"a": "cat"})
+
+
+def test_classes_of_one_name_are_said() -> None:
+    assert named(["a", "b", "c"], ["crane", "maillot", "crane"])[1] == ("2 classes are called 'crane': a, c",)

@@ -1,0 +1,116 @@
+"""Images that are members of tars, for any thread to read.
+
+In: where each image lies. Out: `TarStore`, an `ImageStore` that holds a bounded number of tars open while it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Int64
+
+from trainer.data.labelled_images import Read
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_places import without_secrets
+from vocab.errors import InputError
+
+MAX_OPEN = 128
+"""tars that are held open at a time; a process may have 1,024 files open by default"""
+
+
+@dataclass(frozen=True, eq=False)
+class TarStore:
+    """Images in tars. Holds no handles: it can go to any process."""
+
+    places: tuple[str, ...]
+    """of the tars"""
+    tars: Int64[np.ndarray, " images"]
+    """number of each image's tar"""
+    offsets: Int64[np.ndarray, " images"]
+    """where the image begins in its tar"""
+    sizes: Int64[np.ndarray, " images"]
+    """bytes of the image"""
+    cache: TarCache
+
+    @contextmanager
+    def open(self) -> Iterator[Read]:
+        """Tars are opened when an image of theirs is first read, fetched where they are remote; those of the images
+        read last stay open. Reading raises InputError for a tar that is gone or has become shorter.
+        """
+        tars = _OpenTars(self)
+        try:
+            yield tars.read
+        finally:
+            tars.close()
+
+
+class _OpenTar:
+    """A tar that is closed when the last thread that reads it, and the list of open ones, have dropped it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+class _OpenTars:
+    """The tars that were read last, open."""
+
+    def __init__(self, store: TarStore) -> None:
+        self._store = store
+        self._open: OrderedDict[int, _OpenTar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, image: int) -> bytes:
+        """The bytes of an image."""
+        number = int(self._store.tars[image])
+        offset, size = int(self._store.offsets[image]), int(self._store.sizes[image])
+        tar = self._tar(number)
+        content = os.pread(tar.file.fileno(), size, offset)
+        if len(content) < size:
+            raise InputError(
+                without_secrets(self._store.places[number]),
+                found=f"{len(content):,} of {size:,} bytes of the image at byte {offset:,}",
+                wanted="the tar as it was when its headers were read",
+                remedy="Do not change image tars while they are read; start the same command again.",
+            )
+        return content
+
+    def close(self) -> None:
+        """Hold none open any longer."""
+        with self._lock:
+            self._open.clear()
+
+    def _tar(self, number: int) -> _OpenTar:
+        with self._lock:
+            if (tar := self._open.get(number)) is not None:
+                self._open.move_to_end(number)
+                return tar
+        # Unlocked, for a remote tar may take minutes to come and other threads have theirs. Two threads may open the
+        # same one; the second finds it there and drops its own.
+        opened = self._opened(number)
+        with self._lock:
+            tar = self._open.setdefault(number, opened)
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+        return tar
+
+    def _opened(self, number: int) -> _OpenTar:
+        place = self._store.places[number]
+        try:
+            return _OpenTar(self._store.cache.open(place))
+        except OSError as error:
+            raise InputError(
+                without_secrets(place),
+                found=f"{error.strerror}",
+                wanted="a tar that can be opened",
+                remedy="Check it, and start the same command again.",
+            ) from error

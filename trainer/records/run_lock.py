@@ -1,0 +1,114 @@
+"""One run at a time in a run directory: a lock that the main rank holds for as long as its run lives.
+
+In: the run directory. Out: a locked file in it, `run.lock`, which says who holds it, and is gone when the run ends. The
+kernel drops the lock with the process, however that ends, so that a killed run is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from trainer.distributed import Place, on_main
+from vocab.errors import InputError
+
+FILE = "run.lock"
+# What file systems without locks say: FUSE, Lustre mounted without flock, NFS without a lock service.
+_NOT_SUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+
+
+@contextmanager
+def held(out: Path, place: Place) -> Iterator[None]:
+    """Hold the directory; it is made if there is none, and removed again if nothing came into it.
+
+    Raises InputError on every rank if another run holds it.
+    """
+    with ExitStack() as stack:
+
+        def take() -> None:
+            stack.enter_context(_locked(out))
+
+        on_main(take, place)
+        yield
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / FILE
+    descriptor = _open_locked(path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode(), 0)
+        yield
+    finally:
+        # Removed while it is locked: whoever waits for this file finds that it is no longer the one of that name.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            # There is something in it, which is what a run is for.
+            return
+
+
+def _open_locked(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, path)
+            if _is_still(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            path.parent,
+            found=f"a run that is going on there: {_holder(path)}",
+            wanted="a run directory that no other process writes to",
+            remedy="Wait for that run or stop it; or choose another --out.",
+        ) from error
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        sys.stderr.write(
+            f"warning: {path}: this file system has no locks ({error.strerror}): nothing keeps a second run from "
+            f"writing to {path.parent}.\n"
+        )
+
+
+def _holder(path: Path) -> str:
+    try:
+        said = json.loads(path.read_bytes())
+        return f"process {said['process']} on {said['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        # It has locked the file and not written yet, or has just ended.
+        return "a process that has not said its name yet"
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one of that name, and none that a run that ended has removed."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
