@@ -47,6 +47,11 @@ class Shares:
     """peak; the paper's is for a model that has seen billions of images"""
 
 
+def device_of(place: Place) -> Literal["cpu", "cuda"]:
+    """As the verbs are told it."""
+    return "cuda" if place.device.type == "cuda" else "cpu"
+
+
 def task_config(task: TaskTars, cache: Path) -> TaskConfig:
     """As users name the task."""
     return TaskConfig(
@@ -87,7 +92,7 @@ def probed(run: Path, task: TaskTars, shares: Shares, place: Place, *, out: Path
             alpha=ALPHA[task.name],
             # Nothing of them depends on how a classifier begins: once is enough.
             neighbours=20 if init == "random" else 0,
-            device=place.device.type,
+            device=device_of(place),
         )
         found += probe_records(config, place, task=task.name)
     return found
@@ -100,7 +105,7 @@ def zero_shot(run: Path, task: TaskTars, place: Place, *, out: Path) -> list[Rec
         task=task_config(task, out / "cache"),
         out=out / f"zeroshot-{task.name}",
         alpha=1.0 if task.name == "seen" else ALPHA[task.name],
-        device=place.device.type,
+        device=device_of(place),
     )
     return zero_shot_records(config, place, task=task.name)
 
@@ -121,7 +126,7 @@ def finetuned(
         batch=shares.finetune_batch,
         peak_lr=shares.finetune_rate,
         min_crop_area=0.35,
-        device=place.device.type,
+        device=device_of(place),
         workers=1,
         eval_every=0,
         checkpoint_every=1_000_000,
