@@ -121,7 +121,7 @@ check: setup
 bench: setup
 	$(RUN) -m benchmarks.sample_labels
 	@echo "Those that need real data: benchmarks/real_captions.py, spark_labels.py, real_images.py, feed.py and"
-	@echo "feed_accuracy.py; see BENCHMARKS.md"
+	@echo "feed_accuracy.py, clip.py, transfer.py; see BENCHMARKS.md"
 
 clean:
 	rm -rf out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache spark-warehouse

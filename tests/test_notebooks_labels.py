@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.notebooks import holds_no_output, run_notebook
 from tests.test_pipeline_report import HOSTILE_NAME, hostile_labels, small_labels
 
 NOTEBOOK = ROOT / "notebooks" / "labels.ipynb"
@@ -16,26 +16,11 @@ NOTEBOOK = ROOT / "notebooks" / "labels.ipynb"
 
 def run(monkeypatch: pytest.MonkeyPatch, **environment: object) -> list[dict[str, Any]]:
     """The outputs of all cells, run in a kernel of its own."""
-    for package in ("nbclient", "nbformat", "ipykernel", "matplotlib"):
-        pytest.importorskip(package, reason=f"{package} is not installed; pip install '.[notebooks]'")
-    import nbformat
-    from nbclient import NotebookClient
-
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    monkeypatch.delenv("CLASSES", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, str(value))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return run_notebook(NOTEBOOK, monkeypatch, **{"CLASSES": None, **environment})
 
 
 def test_the_committed_notebook_holds_no_output() -> None:
-    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
-    assert cells
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    assert holds_no_output(NOTEBOOK)
 
 
 def test_it_shows_the_figures_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

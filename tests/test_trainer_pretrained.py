@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
 from tests.test_trainer_corpus import make_corpus
+from tests.test_trainer_import import CLASSES, COUNTS, released
 from trainer.model.class_token import ClassTokenBlock
 from trainer.pretrain import pretrain
-from trainer.verb_config import ExportConfig
+from trainer.verb_config import ExportConfig, ImportConfig
 from trainer.weights.export import export
 from trainer.weights.pretrained import open_pretrained
+from trainer.weights.released import import_released
 from vocab.errors import FormatError, InputError, MismatchError
 
 PIXELS = torch.arange(2 * 16 * 16 * 3, dtype=torch.int64).remainder(251).to(torch.uint8).view(2, 16, 16, 3)
@@ -47,6 +50,17 @@ def test_a_run_and_its_export_are_one_model(run: Path, folder: Path) -> None:
         torch.testing.assert_close(one.embed(PIXELS), other.embed(PIXELS))
     assert len(one.classifier.weight) == len(one.vocabulary)
     assert isinstance(other.model.get_submodule("blocks")[-1], ClassTokenBlock)  # type: ignore[index]
+
+
+def test_the_released_weights_are_opened(tmp_path: Path) -> None:
+    torch.save(released(), tmp_path / "vit.pt")
+    (tmp_path / "vocabulary.pkl").write_bytes(pickle.dumps(COUNTS))
+    folder = tmp_path / "imported"
+    import_released(ImportConfig(tmp_path / "vit.pt", tmp_path / "vocabulary.pkl", folder, classes=CLASSES))
+    opened = open_pretrained(folder, image_size=32)
+    assert opened.fingerprint != open_pretrained(folder).fingerprint
+    with torch.no_grad():
+        assert opened.embed(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, 128)
 
 
 def test_position_embeddings_are_interpolated_in_two_dimensions(run: Path) -> None:

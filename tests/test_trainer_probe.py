@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from tests.forks import Forks
 from tests.test_trainer_corpus import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
+from trainer.data.crops import centre_box
 from trainer.data.device_images import prepare
+from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Place, join_processes
 from trainer.model.vit import features
 from trainer.probe import linear_probe
-from trainer.probe.features import Embed, extract
+from trainer.probe.features import Embed, Features, Viewing, extract
 from trainer.probe.probe import open_probe, probe
 from vocab.errors import InputError, MismatchError
 
@@ -75,40 +78,42 @@ def embed_of(model: nn.Module) -> Embed:
     return lambda images: features(model.eval(), prepare(images, None))
 
 
+def extracted(embed: Embed, tars: ClassTars, workers: int = 0) -> Features:
+    viewing = Viewing(16, tars.eval_crop, tars.max_pixels, batch=4, bfloat16=False, workers=workers)
+    found = extract(embed, tars.store, np.arange(len(tars)), HERE, viewing)
+    assert found is not None
+    return found
+
+
 def test_features_are_what_the_classifier_reads(tmp_path: Path) -> None:
     for pool in ("token", "avg", "map"):
         model = model_of(global_pool=pool)
         tars = opened(squares(tmp_path, pool, 7, tars=2))
-        found = extract(embed_of(model), tars, HERE, **LOADING)
-        assert found is not None
+        found = extracted(embed_of(model), tars)
         pixels = np.zeros((7, 16, 16, 3), np.uint8)
-        for image in range(7):
-            with Path(tars.places[tars.tars[image]]).open("rb") as file:
-                tars.crop(tars.content(image, file.fileno()), pixels[image])
+        with tars.store.open() as read:
+            for image in range(7):
+                crop_into(read(image), pixels[image], choose=partial(centre_box, share=0.875), max_pixels=1 << 20)
         model.eval()
         images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127.5) / 127.5
         with torch.no_grad():
             wanted = model.forward_head(model.forward_features(images), pre_logits=True)
         torch.testing.assert_close(found.values, wanted, atol=1e-5, rtol=1e-5)
-        assert found.classes.tolist() == tars.classes.tolist()
+        assert found.decoded.tolist() == list(range(7))
+        assert found.faults == {}
 
 
 def test_threads_change_nothing_and_every_file_is_closed(tmp_path: Path) -> None:
     tars = opened(squares(tmp_path, "many", 40, tars=9, bad=2))
     model = model_of()
     before = len(list(Path("/proc/self/fd").iterdir()))
-    one = extract(embed_of(model), tars, HERE, **LOADING)
-    three = extract(embed_of(model), tars, HERE, **LOADING, workers=3)
+    one, three = extracted(embed_of(model), tars), extracted(embed_of(model), tars, workers=3)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert one is not None
-    assert three is not None
     assert torch.equal(one.values, three.values)
-    assert one.skipped == three.skipped
-    assert [(Path(bad.shard).name, bad.key, bad.reason) for bad in one.skipped] == [
-        ("0.tar", "0000", "not_an_image"),
-        ("1.tar", "0001", "not_an_image"),
-    ]
-    assert len(one.values) == len(one.classes) == 38
+    # The first images of the first two tars, of which the first has five.
+    assert one.faults == three.faults == {0: "not_an_image", 5: "not_an_image"}
+    assert one.decoded.tolist() == [image for image in range(40) if image not in (0, 5)]
+    assert len(one.values) == 38
 
 
 def test_colours_are_told_apart_by_a_random_model(tmp_path: Path) -> None:

@@ -193,3 +193,40 @@ def test_hypernyms_that_run_in_a_circle_are_refused(nouns: wordnet.WordNet) -> N
     hypernyms[nouns.hypernym_starts[nouns.row_of(CANINE)]] = nouns.row_of(DOG)
     with pytest.raises(FormatError, match="circle"):
         taxonomy.depths(replace(nouns, hypernyms=hypernyms))
+
+
+POODLE, AIRPLANE, TENCH, FISH = 2113335, 2691156, 1440764, 2512053
+
+
+def test_hyponyms_lie_below_at_any_depth_and_nothing_lies_below_itself(nouns: wordnet.WordNet) -> None:
+    among = np.array([TENCH, DOG, POODLE, AIRPLANE, CANINE, DOG])
+    found = taxonomy.hyponyms_in(nouns, np.array([FISH, CANINE, DOG, POODLE, ENTITY, DOG]), among)
+    assert [places.tolist() for places in found] == [[0], [1, 2, 5], [2], [], [0, 1, 2, 3, 4, 5], [2]]
+
+
+def test_an_instance_is_a_hyponym_of_its_kind(nouns: wordnet.WordNet) -> None:
+    kind = nouns.synsets[parents(nouns, nouns.row_of(PARIS))]
+    assert taxonomy.hyponyms_in(nouns, kind[:1], np.array([PARIS]))[0].tolist() == [0]
+
+
+def test_hyponyms_among_nothing_and_of_nothing_are_none(nouns: wordnet.WordNet) -> None:
+    nothing = np.zeros(0, np.int32)
+    assert [places.tolist() for places in taxonomy.hyponyms_in(nouns, np.array([DOG]), nothing)] == [[]]
+    assert taxonomy.hyponyms_in(nouns, nothing, np.array([DOG])) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows, rows)
+def test_hyponyms_are_those_whose_steps_up_lead_here(ours: list[int], theirs: list[int]) -> None:
+    nouns = wordnet.load()
+    # Random synsets seldom lie above each other: what lies above some of them does.
+    ours = [*ours, *(row for other in theirs[:2] for row in steps_up(nouns, other))]
+    found = taxonomy.hyponyms_in(nouns, nouns.synsets[ours], nouns.synsets[theirs])
+    above = [steps_up(nouns, row) for row in theirs]
+    wanted = [[place for place, row in enumerate(theirs) if row != s and s in above[place]] for s in ours]
+    assert [places.tolist() for places in found] == wanted
+
+
+def test_hyponyms_of_a_synset_of_another_version_are_refused(nouns: wordnet.WordNet) -> None:
+    with pytest.raises(InputError, match="n00000001"):
+        taxonomy.hyponyms_in(nouns, np.array([1]), np.array([DOG]))

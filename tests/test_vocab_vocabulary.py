@@ -146,3 +146,14 @@ def test_reordered_classes_are_refused(vocabulary: Vocabulary, tmp_path: Path) -
     pq.write_table(vocabulary.to_table().take([1, 0, 2]), tmp_path / "v.parquet")
     with pytest.raises(CatlipError, match="do not match the fingerprint"):
         Vocabulary.load(tmp_path / "v.parquet")
+
+
+def test_log_odds_are_those_of_the_frequency_and_finite_for_none_and_all() -> None:
+    synsets = np.array([DOG, CAT, SOFA, TREE], np.int32)
+    vocabulary = Vocabulary(synsets, np.array([100, 50, 20, 0], np.int64), rows=100, min_count=0)
+    assert vocabulary.log_odds.tolist() == pytest.approx([4.60517, 0.0, -1.386294, -4.60517], abs=1e-5)
+
+
+def test_log_odds_without_a_count_of_rows_take_the_most_frequent_class_for_it() -> None:
+    vocabulary = Vocabulary(np.array([DOG, CAT], np.int32), np.array([4, 1], np.int64), rows=0, min_count=1)
+    assert vocabulary.log_odds.tolist() == pytest.approx([1.386294, -1.098612], abs=1e-5)

@@ -1,4 +1,4 @@
-"""The verbs: `python -m trainer pretrain RECIPE`, `plan RECIPE`, `feed`, `export RUN`, `import WEIGHTS`."""
+"""The verbs: `python -m trainer pretrain RECIPE`, `plan RECIPE`, `feed`, `export`, `import`, `finetune MODEL`, ..."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from trainer.config import DataConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
+from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import InputError, run_cli
 
@@ -26,6 +27,14 @@ USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
   export      a run's weights for others: a folder for timm, the Hub and ONNX; python -m trainer export RUN --out FOLDER
   import      Apple's released CatLIP weights and vocabulary to such a folder;
               python -m trainer import WEIGHTS.pt --vocabulary VOCABULARY.pkl --out FOLDER
+  probe       a linear classifier on a pre-trained model's features of a task, and nearest neighbours beside it;
+              python -m trainer probe MODEL --task.train IMAGES --task.test IMAGES --out FOLDER
+  zeroshot    a task's classes told by the pre-trained classifier alone, each by the rows of its synsets;
+              python -m trainer zeroshot MODEL --task.test IMAGES --out FOLDER
+  finetune    a pre-trained model trained on a task, all of it;
+              python -m trainer finetune MODEL --task.train IMAGES --task.test IMAGES --out runs/NAME
+  transfer    all of these on several tasks, into one table of results with confidence intervals;
+              python -m trainer transfer MODEL --tasks TASKS.toml --out FOLDER
 
 The same command runs on several processes: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
 """
@@ -73,6 +82,27 @@ def main() -> None:
             from trainer.weights.released import import_released
 
             sys.stdout.write(import_released(released) + "\n")
+        case ["zeroshot", *arguments]:
+            asked = tyro.cli(ZeroShotConfig, prog="python -m trainer zeroshot", args=arguments)
+            from trainer.transfer.zero_shot import zero_shot
+
+            zero_shot(asked)
+        case ["finetune", *arguments]:
+            tuned = tyro.cli(FinetuneConfig, prog="python -m trainer finetune", args=arguments)
+            from trainer.transfer.finetune import finetune
+
+            if status := finetune(tuned):
+                sys.exit(status)
+        case ["transfer", *arguments]:
+            suite = tyro.cli(TransferConfig, prog="python -m trainer transfer", args=arguments)
+            from trainer.transfer.methods import transfer
+
+            transfer(suite)
+        case ["probe", *arguments]:
+            probed = tyro.cli(ProbeConfig, prog="python -m trainer probe", args=arguments)
+            from trainer.transfer.probing import probe
+
+            probe(probed)
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:

@@ -7,6 +7,7 @@ written as config.json into the run directory.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -242,12 +243,16 @@ CHANGEABLE = (
 ).split()
 
 
-def to_json(config: PretrainConfig) -> str:
-    """The text of config.json: without the passwords, signatures and commands in its places, for it is passed on."""
+def to_json(config: Any) -> str:
+    """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
+    places, for it is passed on.
+    """
     return json.dumps(public(asdict(config)), indent=2) + "\n"
 
 
-def differences(stored: dict[str, Any], config: PretrainConfig) -> dict[str, tuple[object, object]]:
+def differences(
+    stored: dict[str, Any], config: Any, *, changeable: Collection[str] = CHANGEABLE
+) -> dict[str, tuple[object, object]]:
     """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
 
     Secrets in places make no difference: a signature is another one tomorrow. Whether the tars are the same is told by
@@ -258,7 +263,7 @@ def differences(stored: dict[str, Any], config: PretrainConfig) -> dict[str, tup
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())
-        if name not in CHANGEABLE and before.get(name) != now.get(name)
+        if name not in changeable and before.get(name) != now.get(name)
     }
 
 

@@ -1,4 +1,4 @@
-"""The hierarchy of WordNet's nouns: what lies above a synset, and how near two synsets lie to each other.
+"""The hierarchy of WordNet's nouns: what lies above a synset and below it, and how near two synsets lie to each other.
 
 In: WordNet's arrays and synset offsets. Out: arrays again. Every function takes hypernyms (dog -> canine) and instance
 hypernyms (Paris -> national capital) alike as one step up.
@@ -51,6 +51,34 @@ def path_similarity(wordnet: WordNet, ours: NDArray[np.integer], theirs: NDArray
         _step(distance, place[children[down]], place[parents[down]], depth[children[down]])
         similarity[start : start + COLUMNS] = similarity_of[distance[place[their_rows]].T]
     return similarity
+
+
+def hyponyms_in(wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    """For each of `synsets`, the places in `among` of what lies below it, at any depth; ascending, itself left out.
+
+    Both are offsets in data.noun. Equals, for each s of `synsets`,
+
+        [place for place, synset in enumerate(among) if s != synset and s in all that lies above synset]
+
+    All of `among` go up at once, a step at a time, and each way is kept once. Raises InputError for an unknown synset.
+    """
+    wanted, rows = rows_of(wordnet, synsets), rows_of(wordnet, among)
+    children, parents = hypernym_edges(wordnet)
+    starts = np.searchsorted(children, np.arange(len(wordnet.synsets) + 1))
+    size = len(wordnet.synsets)
+    seen = new = np.arange(len(rows)) * size + rows  # pairs of a place in `among` and a row at or above it
+    while len(new):
+        places, below = np.divmod(new, size)
+        counts = starts[below + 1] - starts[below]
+        edges = np.repeat(starts[below] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        new = np.setdiff1d(np.repeat(places, counts) * size + parents[edges], seen)
+        seen = np.union1d(seen, new)
+    places, above = np.divmod(seen, size)
+    places, above = places[rows[places] != above], above[rows[places] != above]
+    order = np.lexsort((places, above))
+    places, above = places[order], above[order]
+    first, last = np.searchsorted(above, wanted), np.searchsorted(above, wanted, side="right")
+    return [places[start:end] for start, end in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def rows_of(wordnet: WordNet, synsets: NDArray[np.integer]) -> NDArray[np.int64]:

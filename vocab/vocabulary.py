@@ -109,6 +109,17 @@ class Vocabulary:
         return [nouns.name_of(nouns.row_of(synset)) for synset in self.synsets.tolist()]
 
     @cached_property
+    def log_odds(self) -> NDArray[np.float64]:
+        """[classes] log-odds of each class's frequency: what is to be guessed of an image that nobody has seen.
+
+        A class of all rows counts as missing from one that was not counted, a class of none as in one.
+        """
+        rows = max(self.rows, int(self.captions.max()))
+        share = np.clip(self.captions / rows, 1 / (rows + 1), rows / (rows + 1))
+        odds: NDArray[np.float64] = np.log(share / (1 - share))
+        return odds
+
+    @cached_property
     def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         order = np.argsort(self.synsets).astype(np.int32)
         return self.synsets[order], order

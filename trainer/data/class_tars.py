@@ -1,7 +1,7 @@
 """Tars with one class beside each image, as WebDataset has them for classification.
 
 In: tars whose samples have an image and a .cls. Out: `ClassTars`, which images there are and their classes, from
-headers and the .cls members alone; and the pixels of any of them, as an evaluation sees them.
+headers and the .cls members alone; and the store that any of them is read from.
 
     000000000.jpg  000000000.cls      b"17\\n", an integer from 0 on, in ASCII digits
 
@@ -19,11 +19,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from trainer.data.batch import Skipped
-from trainer.data.crops import Box, centre_box
-from trainer.data.images import crop_into
 from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, index_tar, members_of
@@ -83,32 +81,6 @@ class ClassTars:
     def name(self, image: int) -> tuple[str, str]:
         """The tar and the key of an image, as messages show them."""
         return without_secrets(self.places[self.tars[image]]), self.keys[image]
-
-    def content(self, image: int, file: int) -> bytes:
-        """The bytes of an image; `file`: descriptor of its tar, open. For any thread. Raises InputError for a tar that
-        has become shorter.
-        """
-        offset, size = int(self.offsets[image]), int(self.sizes[image])
-        content = os.pread(file, size, offset)
-        if len(content) < size:
-            place, key = self.name(image)
-            raise InputError(
-                place,
-                found=f"{len(content)} of {size} bytes of sample {key!r}",
-                wanted="the tar as it was when its headers were read",
-                remedy="Do not change image tars while a run reads them; start the same command again.",
-            )
-        return content
-
-    def crop(self, content: bytes, out: UInt8[np.ndarray, "size size 3"]) -> None:
-        """Write the central crop of an image to `out`, as an evaluation sees it. Raises BadImage for bytes that are
-        none.
-        """
-
-        def choose(width: int, height: int) -> Box:
-            return centre_box(width, height, share=self.eval_crop)
-
-        crop_into(content, out, choose=choose, max_pixels=self.max_pixels)
 
 
 def open_class_tars(

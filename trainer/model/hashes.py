@@ -12,7 +12,7 @@ WORD = 0xFFFFFFFF
 _START = 0x9E3779B9
 # What an image's numbers are for. The noise of RangeAugment has the keys as they are; streams lie above the number of
 # any pixel, so that no stream's key is one of the noise's words.
-PATCH_STREAM, PATH_STREAM = 0x80000001, 0x80000002
+PATCH_STREAM, PATH_STREAM, MIX_STREAM = 0x80000001, 0x80000002, 0x80000003
 
 
 def keys(seeds: Int64[Tensor, " batch"], stream: int | None = None) -> Int64[Tensor, " batch"]:

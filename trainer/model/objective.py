@@ -1,16 +1,19 @@
 """What a step minimises: bytes of images and their classes in, one number out.
 
 In: a part of a batch. Out: its loss, mean over its images. One module, for DDP and FSDP2 to wrap; on the way images are
-mirrored, normalised, augmented and looked at, and the classifier meets them a chunk at a time (`loss/classifier.py`).
+mirrored, normalised, augmented or mixed, and looked at, and the classifier meets them a chunk at a time
+(`loss/classifier.py`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from trainer.data.batch import Batch
-from trainer.data.device_images import prepare
+from trainer.data.device_images import MEAN, STD, prepare
 from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets
@@ -18,25 +21,57 @@ from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import RangeAugment, psnr_loss
 from trainer.model.vit import features
 
+# Pixels of a batch, its targets and the images' seeds, to other pixels with several targets, whose losses are added.
+Mix = Callable[[Tensor, Targets, Tensor], tuple[Tensor, Sequence[Targets]]]
+
 
 class Objective(nn.Module):
     """A timm transformer with what happens before and after it in training."""
 
-    def __init__(self, model: nn.Module, augment: RangeAugment | None, loss: Loss, *, chunk: int) -> None:
-        """`chunk`: images whose logits exist at a time."""
+    def __init__(
+        self,
+        model: nn.Module,
+        augment: RangeAugment | None,
+        loss: Loss,
+        *,
+        chunk: int,
+        mean: float = MEAN,
+        std: float = STD,
+        mix: Mix | None = None,
+        keep_statistics: bool = False,
+    ) -> None:
+        """`chunk`: images whose logits exist at a time. `mean`, `std`: of the pixels, 0 to 255, that the model wants.
+
+        `keep_statistics`: batch norms, where the model has any, go on with the statistics that they have; then what is
+        computed of an image depends neither on its batch nor on the number of processes.
+        """
         super().__init__()
         self.model, self.augment, self.loss, self.chunk = model, augment, loss, chunk
+        self.mean, self.std, self.mix, self.keep_statistics = mean, std, mix, keep_statistics
+
+    def train(self, mode: bool = True) -> Objective:
+        """As of any module; batch norms stay in evaluation where they keep their statistics."""
+        super().train(mode)
+        if self.keep_statistics:
+            for part in self.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
+        return self
 
     def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
         """Loss of the batch's images; `progress`: share of training done, 0 to 1."""
         plain, augmented = self.pixels(batch.images, batch.flips, batch.draws, batch.seeds)
+        targets: Sequence[Targets] = [Targets(batch.offsets, batch.classes, batch.weights, batch.ends)]
+        if self.mix is not None:
+            plain, targets = self.mix(plain, targets[0], batch.seeds)
         seeds_of(self.model).set(batch.seeds)
         seen = features(self.model, plain if augmented is None else augmented)
         # Here and not in a module of its own: FSDP2 has gathered the classifier for as long as this method runs.
         head = self.model.get_submodule("head")
         assert isinstance(head, nn.Linear)
-        targets = Targets(batch.offsets, batch.classes, batch.weights, batch.ends)
-        loss: Tensor = chunked_loss(seen, head.weight, head.bias, targets, self.loss, chunk=self.chunk)
+        loss: Tensor = chunked_loss(seen, head.weight, head.bias, targets[0], self.loss, chunk=self.chunk)
+        for other in targets[1:]:
+            loss = loss + chunked_loss(seen, head.weight, head.bias, other, self.loss, chunk=self.chunk)
         if augmented is None:
             return loss
         return loss + psnr_loss(plain, augmented, progress=progress)
@@ -48,15 +83,15 @@ class Objective(nn.Module):
         draws: Float32[Tensor, "batch draws"],
         seeds: Int64[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch 3 size size"], Float[Tensor, "batch 3 size size"] | None]:
-        """The images in [-1, 1], and what augmentation makes of them, None without it."""
-        plain = prepare(images, flips)
+        """The images, normalised, and what augmentation makes of them, None without it."""
+        plain = prepare(images, flips, mean=self.mean, std=self.std)
         return plain, self.augment(plain, draws=draws, seeds=seeds) if self.augment is not None else None
 
     def score(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch classes"]:
         """Logits of images as they are, for evaluation."""
-        logits: Tensor = self.model(prepare(images, None))
+        logits: Tensor = self.model(prepare(images, None, mean=self.mean, std=self.std))
         return logits
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
         """What the classifier reads of images as they are, for a probe."""
-        return features(self.model, prepare(images, None))
+        return features(self.model, prepare(images, None, mean=self.mean, std=self.std))

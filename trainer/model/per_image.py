@@ -127,6 +127,31 @@ def install(model: nn.Module, *, patch_keep: float = 1.0) -> ImageSeeds:
     return image_seeds
 
 
+def set_drop_path(model: nn.Module, rate: float) -> None:
+    """Stochastic depth for a model that was built without: none in the first block, `rate` in the last, linear between.
+
+    As if it had been built with that rate and `install`ed. Raises InputError for blocks that have no place for it.
+    """
+    blocks = list(getattr(model, "blocks", ()))
+    branches = [
+        (f"blocks.{number}.{name}", rate * number / (len(blocks) - 1))
+        for number, block in enumerate(blocks)
+        for name in ("drop_path1", "drop_path2")
+        if number > 0 and isinstance(getattr(block, name, None), nn.Identity | TimmDropPath | DropPath)
+    ]
+    if len(branches) != 2 * (len(blocks) - 1) or (rate > 0 and not branches):
+        raise InputError(
+            "--drop-path",
+            found=f"{rate:g} for {type(model).__name__} with {len(blocks)} blocks, {len(branches)} droppable branches",
+            wanted="a plain vision transformer of two blocks or more",
+            remedy="Leave it out.",
+        )
+    image_seeds = seeds_of(model)
+    image_seeds.branches = len(branches)
+    for number, (name, own) in enumerate(branches):
+        model.set_submodule(name, DropPath(image_seeds, branch=number, rate=own, scale=True), strict=True)
+
+
 def seeds_of(model: nn.Module) -> ImageSeeds:
     """What `install` made for this model, or for the one that it is a copy of."""
     image_seeds = model.image_seeds

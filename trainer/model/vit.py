@@ -5,7 +5,6 @@ In: a `ModelConfig` and a vocabulary. Out: the module; its weights keep timm's n
 
 from __future__ import annotations
 
-import numpy as np
 import timm
 import torch
 from jaxtyping import Float
@@ -118,10 +117,8 @@ def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:
 
     Without it the first hundreds of steps go into learning that most classes are absent.
     """
-    rows = max(vocabulary.rows, int(vocabulary.captions.max()))
-    share = np.clip(vocabulary.captions / rows, 1 / (rows + 1), rows / (rows + 1))
     with torch.no_grad():
-        classifier.bias.copy_(torch.from_numpy(np.log(share / (1 - share))))
+        classifier.bias.copy_(torch.from_numpy(vocabulary.log_odds))
 
 
 def patch_of(model: nn.Module) -> int:

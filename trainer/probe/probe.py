@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from trainer.config import DataConfig, RunConfig
@@ -20,7 +21,7 @@ from trainer.data.tar_cache import TarCache
 from trainer.distributed import Place
 from trainer.inputs import cache_folder
 from trainer.probe import linear_probe
-from trainer.probe.features import Embed, Features, extract
+from trainer.probe.features import Embed, Features, Viewing, extract
 from vocab.errors import InputError
 
 
@@ -100,21 +101,29 @@ def probe(
     Raises InputError on the main rank if too few images can be decoded to train on or to measure on.
     """
     began = time.perf_counter()
-    learnt = extract(embed, train, place, size=size, batch=batch, bfloat16=bfloat16, workers=workers)
-    seen = extract(embed, test, place, size=size, batch=batch, bfloat16=bfloat16, workers=workers)
+
+    def features(tars: ClassTars) -> Features | None:
+        viewing = Viewing(size, tars.eval_crop, tars.max_pixels, batch, bfloat16, workers)
+        return extract(embed, tars.store, np.arange(len(tars)), place, viewing)
+
+    learnt, seen = features(train), features(test)
     if learnt is None or seen is None:
         return None
-    labels = np.unique(learnt.classes)
-    _check_enough(learnt, seen, labels)
-    classifier, decay = linear_probe.train(learnt.values, targets(learnt, labels), count=len(labels), seed=seed)
-    reached = linear_probe.accuracy(classifier, seen.values, targets(seen, labels))
-    skipped = (*learnt.skipped, *seen.skipped)
+    learnt_classes, seen_classes = train.classes[learnt.decoded], test.classes[seen.decoded]
+    labels = np.unique(learnt_classes)
+    skipped = (*_skipped(train, learnt), *_skipped(test, seen))
+    _check_enough(labels, len(seen_classes), skipped)
+    values, shown = learnt.values.to(place.device), seen.values.to(place.device)
+    classifier, decay = linear_probe.train(
+        values, targets(learnt_classes, labels).to(place.device), count=len(labels), seed=seed
+    )
+    reached = linear_probe.accuracy(classifier, shown, targets(seen_classes, labels).to(place.device))
     return ProbeReport(
         top1=reached.top1,
         top5=reached.top5,
         classes=len(labels),
-        train_images=len(learnt.classes),
-        test_images=len(seen.classes),
+        train_images=len(learnt_classes),
+        test_images=len(seen_classes),
         bad_images=len(train.skipped) + len(test.skipped) + len(skipped),
         weight_decay=decay,
         seconds=time.perf_counter() - began,
@@ -122,20 +131,24 @@ def probe(
     )
 
 
-def targets(features: Features, labels: np.ndarray) -> Tensor:
+def targets(classes: Int64[np.ndarray, " images"], labels: Int64[np.ndarray, " labels"]) -> Int64[Tensor, " images"]:
     """Each image's place among the labels that are trained on, ascending; -1 for a class that is not among them."""
-    places = np.searchsorted(labels, features.classes)
-    found = labels[np.minimum(places, len(labels) - 1)] == features.classes
-    return torch.from_numpy(np.where(found, places, -1)).to(features.values.device)
+    places = np.searchsorted(labels, classes)
+    found = labels[np.minimum(places, len(labels) - 1)] == classes
+    return torch.from_numpy(np.where(found, places, -1))
 
 
-def _check_enough(learnt: Features, seen: Features, labels: np.ndarray) -> None:
-    if len(labels) >= 2 and len(seen.classes):
+def _skipped(tars: ClassTars, features: Features) -> list[Skipped]:
+    return [Skipped(*tars.name(image), reason) for image, reason in features.faults.items()]
+
+
+def _check_enough(labels: Int64[np.ndarray, " labels"], test_images: int, skipped: tuple[Skipped, ...]) -> None:
+    if len(labels) >= 2 and test_images:
         return
-    reasons = Counter(bad.reason for bad in (*learnt.skipped, *seen.skipped))
+    reasons = Counter(bad.reason for bad in skipped)
     raise InputError(
         "the probe's tars",
-        found=f"{len(labels)} classes to train on and {len(seen.classes):,} images to measure on, "
+        found=f"{len(labels)} classes to train on and {test_images:,} images to measure on, "
         + (", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none of them bad"),
         wanted="images of two classes, and at least one to measure on",
         remedy="Look at the tars of --probe-images and --probe-eval-images.",

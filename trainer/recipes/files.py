@@ -11,10 +11,10 @@ import re
 import runpy
 import traceback
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from trainer.field_types import is_of, name_of
 from vocab.errors import InputError
 
 PARTS = (PretrainConfig, DataConfig, ModelConfig, LossConfig, OptimConfig, RunConfig)
@@ -47,25 +47,8 @@ def _check_types(path: Path, part: Any) -> None:
         value = getattr(part, name)
         if dataclasses.is_dataclass(hint) and isinstance(value, hint):  # type: ignore[arg-type]
             _check_types(path, value)
-        elif dataclasses.is_dataclass(hint) or not _is_of(value, hint):
-            wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-            raise _no_recipe(path, f"{name}={value!r}, which is no {wanted.removeprefix('typing.')}")
-
-
-def _is_of(value: object, hint: Any) -> bool:
-    """Whether a value is of a type as fields of configurations have them."""
-    inside = get_args(hint)
-    if get_origin(hint) is Literal:
-        return value in inside
-    if get_origin(hint) in (Union, UnionType):
-        return any(_is_of(value, each) for each in inside)
-    if get_origin(hint) is tuple:
-        kinds = inside[:1] * len(value) if isinstance(value, tuple) and inside[1:] == (...,) else inside
-        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
-    if hint is float:
-        return type(value) in (int, float)
-    # Not isinstance: True is an int.
-    return isinstance(value, Path) if hint is Path else type(value) is (NoneType if hint is None else hint)
+        elif dataclasses.is_dataclass(hint) or not is_of(value, hint):
+            raise _no_recipe(path, f"{name}={value!r}, which is no {name_of(hint)}")
 
 
 def _line_of(path: Path, error: Exception) -> str:

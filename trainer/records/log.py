@@ -42,18 +42,19 @@ class Log:
         steps: int,
         wandb: str | None = None,
         config: Mapping[str, Any] | None = None,
+        verb: str = "pretrain",
     ) -> None:
         """`start`: steps already taken; lines of later steps, written before the run was stopped, are dropped.
 
-        `wandb`: project of Weights & Biases, which gets `config` too. Raises FormatError for a metrics.jsonl that
-        cannot be read, and what `WandbRun` raises.
+        `wandb`: project of Weights & Biases, which gets `config` too. `verb`: what the progress bar is called. Raises
+        FormatError for a metrics.jsonl that cannot be read, and what `WandbRun` raises.
         """
         self._path = run / FILE
         self._keep(start)
         self._wandb = WandbRun(run, project=wandb, config=config or {}) if wandb is not None else None
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
-        self._progress = ProgressLine(start=start, steps=steps)
+        self._progress = ProgressLine(start=start, steps=steps, verb=verb)
 
     def __enter__(self) -> Log:
         return self

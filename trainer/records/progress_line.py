@@ -18,12 +18,15 @@ from tqdm import tqdm
 class ProgressLine:
     """How far a run is, for whoever watches it."""
 
-    def __init__(self, *, start: int, steps: int, plain: bool | None = None) -> None:
-        """`start`: steps already taken. `plain`: lines and no bar; unset, where stderr is no terminal."""
+    def __init__(self, *, start: int, steps: int, plain: bool | None = None, verb: str = "pretrain") -> None:
+        """`start`: steps already taken. `plain`: lines and no bar; unset, where stderr is no terminal.
+
+        `verb`: what the bar is called.
+        """
         self._start, self._done, self._steps = start, start, steps
         self._began = time.monotonic()
         plain = not sys.stderr.isatty() if plain is None else plain
-        self._bar = None if plain else tqdm(total=steps, initial=start, unit="step", desc="pretrain", mininterval=0.5)
+        self._bar = None if plain else tqdm(total=steps, initial=start, unit="step", desc=verb, mininterval=0.5)
 
     def close(self) -> None:
         """Leave the bar as it is."""

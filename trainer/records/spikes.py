@@ -28,12 +28,17 @@ Samples = tuple[Int32[np.ndarray, " batch"], Int32[np.ndarray, " batch"]]
 def write_spike(run: Path, source: Source, beat: Beat, parts: Sequence[Samples], *, policy: str) -> None:
     """Append a line about a bad step; `parts`: tar and index of each image, by rank."""
     tars, indices = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    append_spike(run, beat, names(source, tars, indices), policy=policy)
+
+
+def append_spike(run: Path, beat: Beat, samples: Sequence[str], *, policy: str) -> None:
+    """Append a line about a bad step, given the names of its samples."""
     line = {
         "step": beat.step,
         "loss": beat.loss if math.isfinite(beat.loss) else None,
         "grad_norm": beat.norm if math.isfinite(beat.norm) else None,
         "policy": policy,
-        "samples": names(source, tars, indices),
+        "samples": list(samples),
     }
     with (run / FILE).open("a") as file:
         file.write(json.dumps(line) + "\n")

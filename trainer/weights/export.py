@@ -15,11 +15,11 @@ from torch import nn
 from trainer.model.vit import classifier_of
 from trainer.records.card import Subject, model_card
 from trainer.verb_config import ExportConfig
-from trainer.weights.folder import CARD, Build, Preprocessing, fill, new_folder
+from trainer.weights.folder import CARD, Build, Preprocessing, fill, first_conv_of, new_folder
 from trainer.weights.onnx_file import FILE as ONNX_FILE
 from trainer.weights.onnx_file import require_onnx, write_onnx
 from trainer.weights.reading import Stored, images_at, read_weights
-from trainer.weights.run_model import MEAN, STD, model_of, stored_config, vocabulary_of
+from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError
 from vocab.vocabulary import Vocabulary
 
@@ -38,14 +38,13 @@ def export(wanted: ExportConfig) -> str:
         vocabulary = vocabulary_of(stored)
         size, crop = config["data"]["image_size"], config["data"]["eval_crop"]
         model = model_of(config, stored, vocabulary, image_size=size)
-        first_conv = str(getattr(model, "pretrained_cfg", {}).get("first_conv") or "patch_embed.proj")
         build = Build(
             architecture=config["model"]["model"],
-            arguments=_arguments(config, image_size=size),
+            arguments=arguments_of(config, image_size=size),
             preprocessing=Preprocessing(size, MEAN, STD, crop),
             features=classifier_of(model, config["model"]["model"]).in_features,
             global_pool=str(model.global_pool),
-            first_conv=first_conv,
+            first_conv=first_conv_of(model),
         )
         tensors = model.state_dict()
         if wanted.backbone:
@@ -56,18 +55,6 @@ def export(wanted: ExportConfig) -> str:
         (work / CARD).write_text(_card(wanted, config, stored, vocabulary))
     told = f"{wanted.out}: {_origin(stored)}, {len(vocabulary):,} classes{' left out' if wanted.backbone else ''}"
     return told if checked is None else f"{told}\n{ONNX_FILE}: {checked}"
-
-
-def _arguments(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any]:
-    """What timm.create_model must be given: what `build_model` gives it, but for what only training needs."""
-    sizes = {name: config["model"].get(name) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
-    given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
-    given["img_size"] = image_size
-    if config["model"].get("global_pool") is not None:
-        given["global_pool"] = config["model"]["global_pool"]
-    if config["data"].get("resolution", "fixed") != "fixed":
-        given["dynamic_img_size"] = True
-    return given
 
 
 def _origin(stored: Stored) -> str:

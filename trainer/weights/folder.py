@@ -27,6 +27,7 @@ import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
+from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush, write_file
@@ -70,12 +71,8 @@ class Build:
     """further fields of pretrained_cfg"""
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
-
-    Raises OutputExistsError if there is something under the name.
-    """
+def check_new(out: Path) -> None:
+    """Raise OutputExistsError if there is something under the name of a folder that is to be written."""
     if out.exists() or out.is_symlink():
         raise OutputExistsError(
             out,
@@ -83,6 +80,15 @@ def new_folder(out: Path) -> Iterator[Path]:
             wanted="a new folder",
             remedy="Choose another --out, or remove this one.",
         )
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
+
+    Raises OutputExistsError if there is something under the name.
+    """
+    check_new(out)
     work = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.tmp")
     work.mkdir(parents=True)
     try:
@@ -106,10 +112,18 @@ def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vo
 
 
 def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
-    """config.json, in the layout that timm writes for the Hub (timm/models/_hub.py)."""
-    classes = len(vocabulary) if classifier else 0
+    """config.json of a pre-trained model."""
+    config = timm_fields(build, classes=len(vocabulary) if classifier else 0)
+    if classifier:
+        config["label_names"] = vocabulary.wnids
+        config["label_descriptions"] = descriptions(vocabulary)
+    return config
+
+
+def timm_fields(build: Build, *, classes: int) -> dict[str, Any]:
+    """What timm needs to build a model, in the layout that it writes for the Hub (timm/models/_hub.py)."""
     seen = build.preprocessing
-    config: dict[str, Any] = {
+    return {
         "architecture": build.architecture,
         "num_classes": classes,
         "num_features": build.features,
@@ -130,10 +144,14 @@ def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> di
             **build.about,
         },
     }
-    if classifier:
-        config["label_names"] = vocabulary.wnids
-        config["label_descriptions"] = descriptions(vocabulary)
-    return config
+
+
+def first_conv_of(model: nn.Module) -> str:
+    """Name of the convolution that sees the image."""
+    # Without timm's word of it a model is one of conv_stem.py, or has the one convolution that all others have.
+    hybrid = isinstance(model.get_submodule("patch_embed"), HybridEmbed)
+    plain = conv_stem.FIRST_CONV if hybrid else "patch_embed.proj"
+    return str(getattr(model, "pretrained_cfg", {}).get("first_conv") or plain)
 
 
 def descriptions(vocabulary: Vocabulary) -> dict[str, str]:

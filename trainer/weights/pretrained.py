@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from trainer.model.per_image import install
 from trainer.model.vit import classifier_of, features, patch_of
 from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS, Preprocessing, load_model
 from trainer.weights.reading import read_weights
-from trainer.weights.run_model import MEAN, STD, model_of, stored_config, vocabulary_of
+from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.vocabulary import Vocabulary
 
@@ -42,6 +42,8 @@ class Pretrained:
     """where it was read"""
     fingerprint: str
     """sha256 of weights and image size: what features of it depend on"""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """what timm builds it from, beside the name and the number of classes"""
 
     @property
     def classifier(self) -> nn.Linear:
@@ -72,7 +74,7 @@ def open_pretrained(
     """
     config_path = place / CONFIG
     exported = config_path.is_file() and "architecture" in _fields(config_path)
-    model, vocabulary, seen, architecture = _of_folder(place) if exported else _of_run(place, checkpoint)
+    model, vocabulary, seen, architecture, arguments = _of_folder(place) if exported else _of_run(place, checkpoint)
     size = image_size or seen.image_size
     _resize(model, size, architecture)
     if exported:
@@ -85,6 +87,7 @@ def open_pretrained(
         architecture=architecture,
         source=str(place),
         fingerprint=fingerprint_of(model, size),
+        arguments={**arguments, "img_size": size},
     )
 
 
@@ -93,11 +96,12 @@ def fingerprint_of(model: nn.Module, size: int) -> str:
     digest = hashlib.sha256(f"{size}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")
+        # Flat: a number alone, as batch norms count their batches, is no array of bytes.
+        digest.update(tensor.detach().flatten().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
 
 
-Parts = tuple[nn.Module, Vocabulary, Preprocessing, str]
+Parts = tuple[nn.Module, Vocabulary, Preprocessing, str, Mapping[str, Any]]
 
 
 def _of_run(place: Path, checkpoint: int | None) -> Parts:
@@ -111,7 +115,8 @@ def _of_run(place: Path, checkpoint: int | None) -> Parts:
         "data": {**config["data"], "resolution": "fixed"},
     }
     model = model_of(plain, stored, vocabulary, image_size=size)
-    return model, vocabulary, Preprocessing(size, MEAN, STD, config["data"]["eval_crop"]), config["model"]["model"]
+    seen = Preprocessing(size, MEAN, STD, config["data"]["eval_crop"])
+    return model, vocabulary, seen, config["model"]["model"], arguments_of(plain, image_size=size)
 
 
 def _of_folder(place: Path) -> Parts:
@@ -143,7 +148,7 @@ def _of_folder(place: Path) -> Parts:
             wanted=f"one of the {len(vocabulary):,} classes of {VOCABULARY}",
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
-    return model, vocabulary, preprocessing, str(config["architecture"])
+    return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"])
 
 
 def _fields(path: Path) -> Mapping[str, Any]:

@@ -71,6 +71,18 @@ def vocabulary_of(stored: Stored) -> Vocabulary:
     return vocabulary
 
 
+def arguments_of(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any]:
+    """What timm.create_model must be given: what `build_model` gives it, but for what only training needs."""
+    sizes = {name: config["model"].get(name) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
+    given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
+    given["img_size"] = image_size
+    if config["model"].get("global_pool") is not None:
+        given["global_pool"] = config["model"]["global_pool"]
+    if config["data"].get("resolution", "fixed") != "fixed":
+        given["dynamic_img_size"] = True
+    return given
+
+
 def model_of(config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
     """The run's model with its weights. Raises MismatchError if they are another model's."""
     options = ModelConfig(**config["model"])

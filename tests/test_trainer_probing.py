@@ -1,0 +1,280 @@
+"""The verb probe: from a run and folders of images to a table, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.forks import Forks
+from tests.test_trainer_corpus import make_corpus, picture
+from trainer.__main__ import main
+from trainer.distributed import Place, join_processes
+from trainer.pretrain import pretrain
+from trainer.transfer.config import ProbeConfig
+from trainer.transfer.datasets.task_config import TaskConfig
+from trainer.transfer.probing import probe, probe_records
+from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
+
+HERE = Place(0, 1, torch.device("cpu"))
+COLOURS = {"car": 2, "cat": 1, "dog": 0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices so small are no work for two; threads that wait for each other would be."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on coloured squares called dog, cat and car. Not to be written to."""
+    root = tmp_path_factory.mktemp("probing")
+    assert pretrain(make_corpus(root / "corpus").config(root / "run")) == 0
+    return root / "run"
+
+
+def write_folders(root: Path, counts: dict[str, int], *, seed: int = 0) -> Path:
+    """Squares in folders by what they are called; each colour of its own."""
+    generator = np.random.default_rng(seed)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            colour = [int(value) for value in generator.integers(0, 60, 3)]
+            colour[COLOURS.get(name, 0)] += 120
+            (root / name / f"{number}.png").write_bytes(picture((colour[0], colour[1], colour[2])))
+    return root
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train and test. Not to be written to."""
+    root = tmp_path_factory.mktemp("folders")
+    write_folders(root / "train", {"car": 20, "cat": 20, "dog": 20})
+    write_folders(root / "test", {"car": 6, "cat": 6, "dog": 6}, seed=1)
+    return root
+
+
+def config_of(run: Path, folders: Path, out: Path, **changes: Any) -> ProbeConfig:
+    task = TaskConfig(str(folders / "train"), str(folders / "test"), cache=out.parent / "cache")
+    usual: dict[str, Any] = {"epochs": 5, "train_batch": 16, "workers": 0, "device": "cpu"}
+    return ProbeConfig(run, changes.pop("task", task), out, **(usual | changes))
+
+
+def results(out: Path) -> Any:
+    return json.loads((out / "results.json").read_text())
+
+
+def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path: Path) -> None:
+    words = ["probe", str(run), "--task.train", str(folders / "train"), "--task.test", str(folders / "test")]
+    words += ["--task.cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"), "--percent", "10", "100"]
+    words += ["--seeds", "0", "1", "--train-batch", "16", "--epochs", "20", "--device", "cpu", "--workers", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["trainer", *words])
+        main()
+    found = results(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "results.json", "results.md"]
+    assert (found["version"], found["model"], found["classes"], found["test_images"]) == (1, str(run), 3, 18)
+    records = found["records"]
+    assert [(one["percent"], one["seed"], one["images"]) for one in records] == [
+        (10, 0, 6),
+        (10, 1, 6),
+        (100, 0, 60),
+        (100, 1, 60),
+    ]
+    for one in records:
+        assert (one["verb"], one["init"], one["metric"], one["value"]) == ("probe", "random", "top1", one["top1"])
+        assert one["knn_top1"] > 0.9
+        assert one["top1"] > 0.9
+        assert one["correct"].count("1") == round(18 * one["top1"])
+        assert one["classes_without_images"] == []
+    assert records[0]["setting"] == {"learning_rate": 1e-3, "weight_decay": 0.0}
+    assert records[2]["choice"] == "the best of 20 on 6 images that were held out"
+    assert (
+        "10 % of the images, seed 0: the setting is the middle one of 20, for 6 images are too few to hold out some"
+        in found["notes"]
+    )
+    page = (tmp_path / "out" / "results.md").read_text().splitlines()
+    assert page[:6] == [
+        "# Linear probe from a random beginning",
+        "",
+        "3 classes, 18 test images; 20 epochs, batches of 16; 20 nearest neighbours",
+        "",
+        "| share | seed | images | top-1 | neighbours' top-1 | learning rate | weight decay |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    assert page[6].startswith("| 10 % | 0 | 6 | ")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["percent"] == [10.0, 100.0]
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
+
+
+def test_transfer_init_knows_the_classes_before_it_learns(run: Path, folders: Path, tmp_path: Path) -> None:
+    # A rate so low that nothing is learnt: what is measured is the beginning.
+    still: dict[str, Any] = {"learning_rates": (1e-9,), "weight_decays": (0.0,), "percent": (10.0,)}
+    config = config_of(run, folders, tmp_path / "out", init="transfer", **still)
+    probe(config)
+    (one,) = results(tmp_path / "out")["records"]
+    assert one["init"] == "transfer"
+    assert one["choice"] == "the only one"
+    assert one["top1"] > 0.9
+    table = json.loads((tmp_path / "out" / "transfer_init.json").read_text())
+    assert [(match["name"], match["matches"]) for match in table["classes"]] == [
+        ("car", [["n02958343", 1.0]]),
+        ("cat", [["n02121620", 1.0]]),
+        ("dog", [["n02084071", 1.0]]),
+    ]
+    assert "Transfer Init at path similarity >= 0.5" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_records_are_of_the_probe_and_of_the_neighbours(run: Path, folders: Path, tmp_path: Path) -> None:
+    config = config_of(run, folders, tmp_path / "out", preset="paper", seeds=(0, 1))
+    found = probe_records(config, HERE, task="squares")
+    shown = [(one.task, one.method, one.init, one.percent, one.seed, one.metric, one.images) for one in found]
+    assert shown == [
+        ("squares", "probe", "random", 100.0, 0, "top1", 18),
+        ("squares", "knn", "none", 100.0, 0, "top1", 18),
+        ("squares", "probe", "random", 100.0, 1, "top1", 18),
+        ("squares", "knn", "none", 100.0, 1, "top1", 18),
+    ]
+    assert found[0].extra["learning_rate"] == 3e-5
+    assert len(found[0].extra["correct"]) == 18
+    assert found[1].value == found[3].value
+    assert not (tmp_path / "out").exists()
+    alone = probe_records(config_of(run, folders, tmp_path / "out", preset="paper", neighbours=0), HERE, task="squares")
+    assert [one.method for one in alone] == ["probe"]
+    assert alone[0].value == found[0].value
+
+
+def test_several_classes_an_image_have_mean_average_precision(run: Path, folders: Path, tmp_path: Path) -> None:
+    names = ("car", "cat", "dog")
+    for side in ("train", "test"):
+        paths = sorted((folders / side).rglob("*.png"))
+        document = {
+            "images": [
+                {"id": number, "file_name": str(path.relative_to(folders / side)), "width": 24, "height": 20}
+                for number, path in enumerate(paths)
+            ],
+            "categories": [{"id": 10 + label, "name": name} for label, name in enumerate(names)],
+            "annotations": [
+                {"id": number, "image_id": number, "category_id": 10 + names.index(path.parent.name)}
+                for number, path in enumerate(paths)
+            ],
+        }
+        (tmp_path / f"{side}.json").write_text(json.dumps(document))
+    task = TaskConfig(
+        f"{tmp_path / 'train.json'}::{folders / 'train'}",
+        f"{tmp_path / 'test.json'}::{folders / 'test'}",
+        cache=tmp_path / "cache",
+    )
+    for init in ("random", "transfer"):
+        probe(config_of(run, folders, tmp_path / init, task=task, epochs=20, init=init))
+        (one,) = results(tmp_path / init)["records"]
+        assert one["metric"] == "map_macro"
+        assert one["map_macro"] > 0.9
+        assert one["map_micro"] > 0.9
+        assert one["knn_map_macro"] > 0.9
+        assert one["correct"] is None
+
+
+def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
+    write_folders(tmp_path / "train", {"car": 12, "cat": 12, "dog": 12, "zzyzx": 0})
+    write_folders(tmp_path / "test", {"car": 3, "cat": 3, "dog": 3}, seed=1)
+    (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no picture")
+    (tmp_path / "test" / "dog" / "1.png").write_bytes(b"no picture")
+    task = TaskConfig(str(tmp_path / "train"), str(tmp_path / "test"), cache=tmp_path / "cache", max_bad_share=0.2)
+    probe(config_of(run, tmp_path, tmp_path / "out", task=task, init="transfer"))
+    found = results(tmp_path / "out")
+    assert found["bad_images"] == [
+        {"image": "cat/0.png", "reason": "not_an_image"},
+        {"image": "dog/1.png", "reason": "not_an_image"},
+    ]
+    assert found["test_images"] == 8
+    (one,) = found["records"]
+    assert one["images"] == 35
+    assert one["classes_without_images"] == ["zzyzx"]
+    notes = "\n".join(found["notes"])
+    assert "train: 1 images could not be decoded: cat/0.png" in notes
+    assert "100 % of the images, seed 0: 1 classes have no training image: zzyzx" in notes
+    assert "| zzyzx |  | random |  | no synset |" in (tmp_path / "out" / "transfer_init.md").read_text()
+
+
+def test_too_many_bad_images_are_an_error_and_leave_nothing(run: Path, folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "train", tmp_path / "train")
+    for number in range(7):
+        (tmp_path / "train" / "cat" / f"{number}.png").write_bytes(b"no picture")
+    task = TaskConfig(str(tmp_path / "train"), str(folders / "test"), cache=tmp_path / "cache")
+    with pytest.raises(InputError, match=r"--task.train: found 53 of 60 images that can be used \(7 not_an_image"):
+        probe(config_of(run, folders, tmp_path / "out", task=task))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_whose_features_are_no_numbers_is_an_error(
+    run: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "trainer.weights.pretrained.features", lambda model, images: torch.full((len(images), 32), torch.nan)
+    )
+    with pytest.raises(InputError, match=r"the features of the train images: found 60 of 60 images"):
+        probe(config_of(run, folders, tmp_path / "out"))
+
+
+def test_a_run_without_its_vocabulary_is_an_error(run: Path, folders: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    (copy / "vocabulary.parquet").unlink()
+    with pytest.raises(FormatError, match=r"vocabulary\.parquet"):
+        probe(config_of(copy, folders, tmp_path / "out"))
+
+
+def test_results_are_not_written_over(run: Path, folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputExistsError):
+        probe(config_of(run, folders, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"percent": ()}, "--percent: found none"),
+        ({"percent": (0.0,)}, "--percent: found 0; wanted shares above 0"),
+        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each number once"),
+        ({"seeds": (-1,)}, "--seeds: found -1"),
+        ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0"),
+        ({"weight_decays": (-0.1,)}, "--weight-decays"),
+        ({"alpha": 0.0}, "--alpha"),
+        ({"epochs": 0}, "--epochs: found 0"),
+        ({"train_batch": 0}, "--train-batch"),
+        ({"label_smoothing": 1.0}, "--label-smoothing"),
+        ({"temperature": 0.0}, "--temperature"),
+        ({"crop": 0.0}, "--crop"),
+    ],
+)
+def test_options_that_cannot_work_are_named(changes: dict[str, Any], match: str, tmp_path: Path) -> None:
+    with pytest.raises(CatlipError, match=match):
+        probe(config_of(tmp_path, tmp_path, tmp_path / "out", **changes))
+
+
+def rank_of_two(config: ProbeConfig, out: Path) -> None:
+    torch.set_num_threads(1)
+    with join_processes("cpu") as place:
+        found = probe_records(config, place, task="squares")
+        (out / str(place.rank)).write_bytes(pickle.dumps([(one.method, one.value) for one in found]))
+
+
+def test_two_ranks_reach_what_one_does(forks: Forks, run: Path, folders: Path, tmp_path: Path) -> None:
+    config = config_of(run, folders, tmp_path / "out", init="transfer", features=tmp_path / "two")
+    forks.run(2, tmp_path / "log", rank_of_two, config, tmp_path)
+    main, other = (pickle.loads((tmp_path / rank).read_bytes()) for rank in "01")  # noqa: S301 - our own
+    alone = probe_records(config_of(run, folders, tmp_path / "out", init="transfer"), HERE, task="squares")
+    assert other == []
+    assert main == [(one.method, one.value) for one in alone]

@@ -1,0 +1,138 @@
+"""The verb transfer: a small run on two real tasks by every method, and what a tasks file may ask of each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.test_trainer_corpus import make_corpus
+from tests.test_trainer_probing import write_folders
+from trainer.__main__ import main
+from trainer.distributed import Place
+from trainer.pretrain import pretrain
+from trainer.transfer import methods
+from trainer.transfer.config import TransferConfig
+from trainer.transfer.records import read_records
+from trainer.transfer.tasks_file import SuiteTask, read_tasks
+from vocab.errors import FormatError, InputError
+
+HERE = Place(0, 1, torch.device("cpu"))
+
+TASKS = """
+[[task]]
+name = "squares"
+train = "{root}/train"
+test = "{root}/test"
+methods = ["zeroshot", "knn", "probe", "finetune"]
+percents = [100]
+seeds = [0, 1]
+[task.probe]
+epochs = 2
+train_batch = 16
+neighbours = 3
+[task.finetune]
+epochs = 1
+batch = 8
+
+[[task]]
+name = "squares, untrained"
+test = "{root}/test"
+methods = ["zeroshot"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices so small are no work for two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on coloured squares, a task of them, and its tasks file. Not to be written to."""
+    root = tmp_path_factory.mktemp("suite")
+    assert pretrain(make_corpus(root / "corpus").config(root / "run")) == 0
+    write_folders(root / "train", {"car": 8, "cat": 8, "dog": 8})
+    write_folders(root / "test", {"car": 4, "cat": 4, "dog": 4}, seed=1)
+    (root / "tasks.toml").write_text(TASKS.format(root=root))
+    return root
+
+
+def config_of(root: Path, out: Path) -> TransferConfig:
+    return TransferConfig(root / "run", root / "tasks.toml", out, cache=out.parent / "cache", workers=0, device="cpu")
+
+
+def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "results"
+    words = ["--tasks", f"{root}/tasks.toml", "--out", f"{out}", "--cache", f"{tmp_path}/cache", "--workers", "0"]
+    monkeypatch.setattr(sys, "argv", ["trainer", "transfer", f"{root}/run", *words, "--device", "cpu"])
+    main()
+    records = read_records(out / "results.json")
+    counts = {
+        (task, method): sum((record.task, record.method) == (task, method) for record in records)
+        for task, method in dict.fromkeys((record.task, record.method) for record in records)
+    }
+    assert counts == {
+        ("squares", "zeroshot"): 1,
+        ("squares", "probe"): 4,
+        ("squares", "knn"): 1,
+        ("squares", "finetune"): 4,
+        ("squares, untrained", "zeroshot"): 1,
+    }
+    # Colours of their own, seen in the pre-training: nothing of it is hard.
+    assert min(record.value for record in records if record.method == "knn") > 0.9
+    for record in records:
+        assert record.metric == "top1"
+        assert record.images == 12
+        assert record.extra["correct"].count("1") / 12 == pytest.approx(record.value)
+    # What is done is not done again: not even the features are looked at.
+    (tmp_path / "cache" / "features").rename(tmp_path / "elsewhere")
+    main()
+    assert not (tmp_path / "cache" / "features").exists()
+    assert read_records(out / "results.json") == records
+
+
+def test_options_that_the_suite_sets_itself_are_no_options() -> None:
+    options = methods.options()
+    assert "preset" in options["probe"]
+    assert "hyponyms" in options["zeroshot"]
+    assert "layer_decay" in options["finetune"]
+    for section in options.values():
+        assert not section.keys() & {"model", "task", "out", "init", "percent", "seed", "seeds", "device", "workers"}
+    # Zero-shot has a similarity of its own; probe and fine-tuning the task's.
+    assert [section for section, fields in options.items() if "alpha" in fields] == ["zeroshot"]
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no images": ({"train": "nowhere"}, "no such file"),
+    "an option of the probe": ({"probe": {"epochs": 0}}, "--epochs: found 0"),
+    "an option of fine-tuning": ({"finetune": {"batch": -1}}, "--batch: found -1"),
+    "no neighbours": ({"probe": {"neighbours": 0}}, r"probe\.neighbours: found 0; wanted 1 or more for knn"),
+    "nothing to score": ({"train": "", "methods": ("zeroshot",), "test": "nowhere"}, "no such file"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD.keys())
+def test_a_task_that_cannot_be_measured_is_found_before_it_is(
+    root: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    task: SuiteTask = read_tasks(root / "tasks.toml", methods.options())[0]
+    with pytest.raises(InputError, match=message):
+        methods.check(replace(task, **change), config_of(root, tmp_path / "results"), HERE)
+
+
+def test_a_model_without_its_vocabulary_is_named_first(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text('{"architecture": "vit"}')
+    with pytest.raises(FormatError, match=r"vocabulary\.parquet: found no such file"):
+        methods.transfer(replace(config_of(root, tmp_path / "results"), model=tmp_path / "folder"))
+    assert not (tmp_path / "results").exists()

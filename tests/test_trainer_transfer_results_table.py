@@ -1,0 +1,137 @@
+"""Records in files, and the one table of several tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.transfer.records import Method, Record, as_json, of_json, read_records
+from trainer.transfer.results_table import cells_of, differences_of, results_json, results_table
+from vocab.errors import FormatError, MismatchError
+
+
+def record(value: float, **fields: Any) -> Record:
+    """A linear probe's, but for what is given."""
+    method: Method = "probe"
+    given: dict[str, Any] = {"task": "pets", "method": method, "init": "random", "percent": 1.0, "seed": 0}
+    rest: dict[str, Any] = {"metric": "top1", "images": 1000, "seconds": 2.5, "extra": {}}
+    return Record(value=value, **{**given, **rest, **fields})
+
+
+def two_tasks() -> list[Record]:
+    """Three seeds of both inits at 1 %, one seed at 100 %, zero-shot of two tasks."""
+    low = [record(value, seed=seed) for seed, value in enumerate([0.60, 0.62, 0.67])]
+    high = [record(value, seed=seed, init="transfer") for seed, value in enumerate([0.70, 0.74, 0.78])]
+    whole = record(0.7, percent=100.0, extra={"correct": "1" * 700 + "0" * 300})
+    untrained: dict[str, Any] = {"method": "zeroshot", "init": "none", "percent": 0.0}
+    coco = record(0.3333, task="coco", metric="map_macro", **untrained)
+    return [*low, *high, whole, record(0.7, extra=whole.extra, **untrained), coco]
+
+
+MARKDOWN = """\
+| task | method | init | metric | 0 % | 1 % | 100 % |
+|---|---|---|---|---|---|---|
+| pets | zeroshot | none | top1 | 70.0 [67.2, 72.8] (1 seed) | | |
+| pets | probe | random | top1 | | 63.0 ± 9.0 (3 seeds) | 70.0 [67.2, 72.8] (1 seed) |
+| pets | probe | transfer | top1 | | 74.0 ± 9.9 (3 seeds) | |
+| coco | zeroshot | none | map_macro | 33.3 (1 seed) | | |
+
+± is half of a 95% interval over seeds (Student's t). [low, high] is a 95% interval over test images (bootstrap).
+
+Transfer Init minus random init, points, seed by seed:
+
+| task | method | init | metric | 1 % |
+|---|---|---|---|---|
+| pets | probe | transfer - random | top1 | +11.0 ± 2.5 (3 seeds) |
+"""
+
+
+def test_the_table_shows_every_task_method_and_init_by_share() -> None:
+    assert results_table(two_tasks()) == MARKDOWN
+
+
+def test_a_table_without_records_has_no_rows() -> None:
+    assert results_table([]) == "| task | method | init | metric |\n|---|---|---|---|\n"
+
+
+def test_a_bar_in_a_name_does_not_make_a_column() -> None:
+    assert "| a&#124;b | probe | random | top1 | 50.0 (1 seed) |" in results_table([record(0.5, task="a|b")])
+
+
+def test_results_as_json_hold_records_and_cells(tmp_path: Path) -> None:
+    content = results_json(two_tasks(), model="runs/b16")
+    assert (content["format"], content["version"], content["model"]) == ("catlip-transfer-results", 1, "runs/b16")
+    assert content["table"][0] == {
+        "task": "pets", "method": "zeroshot", "init": "none", "metric": "top1", "percent": 0.0, "value": 0.7,
+        "spread": None, "low": 0.672, "high": 0.728, "over": "images", "seeds": [0], "images": 1000,
+    }  # fmt: skip
+    assert [(cell["init"], cell["percent"], cell["seeds"]) for cell in content["differences"]] == [
+        ("transfer - random", 1.0, [0, 1, 2])
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert read_records(tmp_path / "results.json") == two_tasks()
+
+
+def test_cells_are_in_one_order_whatever_the_order_of_seeds_and_shares() -> None:
+    records = two_tasks()
+    assert cells_of([*records[6::-1], *records[7:]]) == cells_of(records)
+    assert [cell.percent for cell in cells_of(records)] == [0.0, 1.0, 100.0, 1.0, 0.0]
+
+
+def test_a_difference_needs_both_inits() -> None:
+    assert differences_of([record(0.5), record(0.6, init="transfer", seed=1)]) == []
+    assert differences_of([record(0.5, init="none"), record(0.6, init="transfer")]) == []
+
+
+def test_two_records_of_one_key_are_refused() -> None:
+    with pytest.raises(MismatchError, match="probe on 'pets', random init, 1 %, seed 0: found two records"):
+        cells_of([record(0.5), record(0.6)])
+
+
+def test_two_metrics_of_one_method_are_refused() -> None:
+    with pytest.raises(MismatchError, match="found the metric map_macro beside top1; wanted one record, by one metric"):
+        cells_of([record(0.5), record(0.6, seed=1, metric="map_macro")])
+
+
+def test_marks_of_other_images_than_the_value_is_of_are_refused() -> None:
+    with pytest.raises(MismatchError, match=r"found top1 0\.5, while 0\.75 of the images are marked right"):
+        cells_of([record(0.5, extra={"correct": "1101"})])
+
+
+def test_a_record_comes_back_from_json_as_it_was() -> None:
+    kept = record(1 / 3, extra={"top5": 0.5, "setting": {"learning_rate": 1e-3}, "note": None})
+    assert of_json(json.loads(json.dumps(as_json(kept))), source="a file") == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"seed": True}, "seed=True, which is no int"),
+        ({"value": "0.5"}, "value='0.5', which is no float"),
+        ({"value": float("nan")}, "value=nan"),
+        ({"method": "magic"}, r"method='magic', which is no Literal\['probe', 'knn', 'finetune', 'zeroshot'\]"),
+        ({"extra": []}, r"extra=\[\]"),
+        ({"more": 1}, "a record with task, method, init, percent, seed, metric, value, images, seconds, extra, more"),
+    ],
+)
+def test_a_record_that_is_none_is_named(change: dict[str, Any], found: str) -> None:
+    with pytest.raises(FormatError, match=f"a file: found .*{found}"):
+        of_json({**as_json(record(0.5)), **change}, source="a file")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "no readable file"),
+        ("[]", "something else"),
+        ('{"format": "catlip-transfer-results", "version": 2, "records": []}', "version 2; wanted version 1"),
+        ('{"format": "catlip-transfer-results", "version": 1, "records": [5]}', "found 5"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_named(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(FormatError, match=f"results.json: .*{found}"):
+        read_records(tmp_path / "results.json")

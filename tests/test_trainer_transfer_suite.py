@@ -1,0 +1,290 @@
+"""A suite: what it measures, in which order, what it leaves, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.forks import Forks
+from trainer.distributed import Place, join_processes
+from trainer.transfer.config import TransferConfig
+from trainer.transfer.records import Key, Record, read_records
+from trainer.transfer.suite import Verbs, run_suite
+from trainer.transfer.suite_plan import Part, keys_of, parts_of
+from trainer.transfer.tasks_file import SuiteTask
+from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
+
+PLACE = Place(0, 1, torch.device("cpu"))
+
+TWO_TASKS = """
+[[task]]
+name = "pets"
+train = "pets/train"
+test = "pets/test"
+methods = ["zeroshot", "knn", "probe"]
+percents = [1, 100]
+seeds = [0, 1]
+
+[[task]]
+name = "places"
+train = "s3://key:word@places/{00..09}.tar"
+test = "places/test"
+methods = ["finetune"]
+percents = [10]
+seeds = [0]
+inits = ["transfer"]
+[task.finetune]
+epochs = 3
+"""
+
+
+@dataclass
+class Drawn:
+    """Verbs that draw their numbers, and remember what they were asked for."""
+
+    calls: list[str] = field(default_factory=list)
+    stop_before: str | None = None
+    fail: dict[str, InputError] = field(default_factory=dict)
+    fingerprint: str = "f00d"
+
+    def verbs(self) -> Verbs:
+        """As a suite takes them."""
+        options: dict[str, object] = {"epochs": int, "hyponyms": str}
+        return Verbs({"probe": options, "zeroshot": options, "finetune": options}, self._model, self._check, self._run)
+
+    def _model(self) -> str:
+        return self.fingerprint
+
+    def _check(self, task: SuiteTask, place: Place) -> None:
+        if task.name in self.fail:
+            raise self.fail[task.name]
+
+    def _run(self, part: Part, place: Place) -> list[Record]:
+        call = f"{part.task.name} {part.verb} {part.init} {part.seed} {list(part.percents)}"
+        if call == self.stop_before:
+            raise KeyboardInterrupt
+        self.calls.append(call)
+        if not place.main:
+            return []
+        # A probe finds neighbours beside it, asked for or not.
+        more = [Key(part.task.name, "knn", "none", percent, part.seed) for percent in part.percents]
+        extra = {"correct": "1100"}
+        return [
+            Record(*key, metric="top1", value=0.5, images=4, seconds=1.0, extra=extra)
+            for key in dict.fromkeys([*part.wanted, *more])
+        ]
+
+
+def config_of(folder: Path, text: str = TWO_TASKS) -> TransferConfig:
+    """A suite of these tasks."""
+    (folder / "tasks.toml").write_text(text)
+    return TransferConfig(model=Path("runs/b16"), tasks=folder / "tasks.toml", out=folder / "results")
+
+
+def measured(config: TransferConfig, drawn: Drawn | None = None, place: Place = PLACE) -> list[str]:
+    """The calls of a suite that runs to its end."""
+    drawn = drawn or Drawn()
+    run_suite(config, place, drawn.verbs())
+    return drawn.calls
+
+
+CALLS = [
+    "pets zeroshot none 0 []",
+    "pets probe random 0 [1.0, 100.0]",
+    "pets probe random 1 [1.0, 100.0]",
+    "pets probe transfer 0 [1.0, 100.0]",
+    "pets probe transfer 1 [1.0, 100.0]",
+    "places finetune transfer 0 [10.0]",
+]
+
+TABLE = """\
+# Results of runs/b16
+
+| task | method | init | metric | 0 % | 1 % | 10 % | 100 % |
+|---|---|---|---|---|---|---|---|
+| pets | zeroshot | none | top1 | 50.0 [0.0, 100.0] (1 seed) | | | |
+| pets | knn | none | top1 | | 50.0 ± 0.0 (2 seeds) | | 50.0 [0.0, 100.0] (1 seed) |
+| pets | probe | random | top1 | | 50.0 ± 0.0 (2 seeds) | | 50.0 ± 0.0 (2 seeds) |
+| pets | probe | transfer | top1 | | 50.0 ± 0.0 (2 seeds) | | 50.0 ± 0.0 (2 seeds) |
+| places | finetune | transfer | top1 | | | 50.0 [0.0, 100.0] (1 seed) | |
+"""
+
+
+def test_it_measures_every_task_and_leaves_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_of(tmp_path)
+    assert measured(config) == CALLS
+    assert {path.name for path in config.out.iterdir()} == {
+        "config.json",
+        "records.jsonl",
+        "results.json",
+        "results.md",
+    }
+    assert (config.out / "results.md").read_text().startswith(TABLE)
+    assert len(read_records(config.out / "results.json")) == 1 + 3 + 8 + 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "pets: zeroshot, none init, 0 %, seed 0: top1 50.00%"
+    assert said[-1] == f"{config.out / 'results.md'} is the table"
+
+
+def test_what_it_writes_holds_no_secrets(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    measured(config)
+    stored = json.loads((config.out / "config.json").read_text())
+    assert stored["tasks"]["places"]["train"] == "s3://places/{00..09}.tar"
+    assert "word" not in "".join(path.read_text() for path in config.out.iterdir())
+
+
+def test_neighbours_are_looked_up_once(tmp_path: Path) -> None:
+    task = SuiteTask(name="a", test="a", train="b", percents=(1.0, 100.0), seeds=(5, 6))
+    keys = [key for key in keys_of(task) if key.method == "knn"]
+    assert keys == [Key("a", "knn", "none", 1.0, 5), Key("a", "knn", "none", 100.0, 5), Key("a", "knn", "none", 1.0, 6)]
+    alone = parts_of(replace(task, methods=("knn",)), frozenset())
+    assert [(part.init, part.seed, part.percents, part.neighbours) for part in alone] == [
+        ("random", 5, (1.0, 100.0), True),
+        ("random", 6, (1.0,), True),
+    ]
+    probes = parts_of(replace(task, methods=("probe",)), frozenset())
+    assert [part.neighbours for part in probes] == [False] * 4
+
+
+def test_a_finished_suite_measures_nothing_anew(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    measured(config)
+    before = {path.name: path.read_bytes() for path in config.out.iterdir()}
+    assert measured(config) == []
+    assert {path.name: path.read_bytes() for path in config.out.iterdir()} == before
+
+
+@pytest.mark.parametrize("place", range(len(CALLS)))
+def test_a_stopped_suite_goes_on_with_what_is_not_done(tmp_path: Path, place: int) -> None:
+    whole = config_of(tmp_path)
+    measured(whole)
+    stopped = replace(whole, out=tmp_path / "stopped")
+    drawn = Drawn(stop_before=CALLS[place])
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(stopped, PLACE, drawn.verbs())
+    assert drawn.calls == CALLS[:place]
+    # The table of a task appears once the task is done.
+    assert (stopped.out / "results.json").exists() == (place == 5)
+    assert measured(stopped) == CALLS[place:]
+    for name in ("results.json", "results.md", "records.jsonl"):
+        assert (stopped.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_a_line_that_a_kill_left_unfinished_is_measured_again(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    measured(config)
+    lines = (config.out / "records.jsonl").read_bytes()
+    # Zero-shot and the first probe, and a part of a line of the second.
+    whole = b"".join(lines.splitlines(keepends=True)[:5])
+    (config.out / "records.jsonl").write_bytes(whole + b'{"version": 1, "task": "pe')
+    assert measured(config) == ["pets probe random 1 [1.0, 100.0]", *CALLS[3:]]
+    assert sorted((config.out / "records.jsonl").read_bytes().splitlines()) == sorted(lines.splitlines())
+
+
+def test_more_seeds_and_shares_are_measured_beside_those_that_there_are(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    measured(config)
+    more = TWO_TASKS.replace("percents = [10]", "percents = [5, 10]").replace("seeds = [0, 1]", "seeds = [0, 1, 2]")
+    assert measured(config_of(tmp_path, more)) == [
+        "pets probe random 2 [1.0, 100.0]",
+        "pets probe transfer 2 [1.0, 100.0]",
+        "places finetune transfer 0 [5.0]",
+    ]
+    # What is no longer asked for is not shown, and is not forgotten.
+    fewer = TWO_TASKS[: TWO_TASKS.index('[[task]]\nname = "places"')]
+    assert measured(config_of(tmp_path, fewer)) == []
+    assert "places" not in (config.out / "results.md").read_text()
+    assert measured(config_of(tmp_path, more)) == []
+    assert "places" in (config.out / "results.md").read_text()
+
+
+CHANGES: dict[str, tuple[Callable[[str], str], str]] = {
+    "images": (lambda text: text.replace("pets/test", "pets/val"), "results of 'pets' with test='pets/test'; wanted"),
+    "alpha": (lambda text: f"{text}\n".replace("seeds = [0, 1]", "seeds = [0, 1]\nalpha = 1"), "'pets' with alpha=0.5"),
+    "option": (lambda text: text.replace("epochs = 3", "epochs = 4"), "finetune.epochs=3; wanted finetune.epochs=4"),
+    "option left out": (lambda text: text.replace("epochs = 3", ""), "epochs=3; wanted finetune.epochs='unset'"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
+def test_other_settings_are_no_suite_to_go_on_with(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+    measured(config_of(tmp_path))
+    with pytest.raises(MismatchError) as caught:
+        measured(config_of(tmp_path, change(TWO_TASKS)))
+    assert message in str(caught.value)
+
+
+def test_settings_of_what_was_not_measured_may_change(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(config, PLACE, Drawn(stop_before=CALLS[5]).verbs())
+    assert measured(config_of(tmp_path, TWO_TASKS.replace("epochs = 3", "epochs = 4"))) == CALLS[5:]
+
+
+def test_another_model_is_no_suite_to_go_on_with(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    measured(config)
+    with pytest.raises(MismatchError, match="found results of fingerprint f00d, measured of runs/b16; wanted fing"):
+        measured(config, Drawn(fingerprint="beef"))
+    with pytest.raises(MismatchError, match="found results of precision auto; wanted precision bfloat16"):
+        measured(replace(config, precision="bfloat16"))
+
+
+def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) -> None:
+    bad = InputError("--task.train", found="no such file", wanted="images", remedy="Check the place.")
+    drawn = Drawn(fail={"places": bad})
+    config = config_of(tmp_path)
+    with pytest.raises(InputError, match=r"task 'places': --task\.train: found no such file; wanted images"):
+        run_suite(config, PLACE, drawn.verbs())
+    assert drawn.calls == []
+    assert not config.out.exists()
+
+
+def rank_of_two(config: TransferConfig, out: Path) -> None:
+    """A suite as torchrun starts it; what this rank was called for, and that an error ends it too."""
+    with join_processes("cpu") as place:
+        calls = measured(config, place=place)
+        (out / f"calls-{place.rank}").write_text("\n".join(calls))
+        with pytest.raises((InputError, SystemExit)):
+            measured(replace(config, tasks=out / "absent.toml"), place=place)
+
+
+def test_two_ranks_measure_together_and_one_writes(forks: Forks, tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    forks.run(2, tmp_path / "log", rank_of_two, config, tmp_path)
+    assert [(tmp_path / f"calls-{rank}").read_text().splitlines() for rank in (0, 1)] == [CALLS, CALLS]
+    lines = (config.out / "records.jsonl").read_bytes()
+    measured(replace(config, out=tmp_path / "alone"))
+    assert lines == (tmp_path / "alone" / "records.jsonl").read_bytes()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    config.out.mkdir()
+    (config.out / "photo.jpg").write_bytes(b"")
+    with pytest.raises(OutputExistsError, match=r"found 1 entries and no readable config\.json"):
+        measured(config)
+    (config.out / "config.json").write_text("{}")
+    with pytest.raises(OutputExistsError, match=r"found 2 entries and a config\.json of something else"):
+        measured(config)
+    with pytest.raises(OutputExistsError, match="found a file"):
+        measured(replace(config, out=config.tasks))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("{", "no JSON"), ('{"version": 2}', "version 2; wanted version 1"), ('{"version": 1}', "a record with")],
+)
+def test_a_broken_line_of_records_is_named(tmp_path: Path, line: str, found: str) -> None:
+    config = config_of(tmp_path)
+    measured(config)
+    lines = (config.out / "records.jsonl").read_text().splitlines()
+    (config.out / "records.jsonl").write_text("\n".join([*lines[:2], line, *lines[2:], ""]))
+    with pytest.raises(FormatError, match=rf"records\.jsonl, line 3: found {found}"):
+        measured(config)

@@ -1,0 +1,247 @@
+"""Zero-shot classification: literal scores to accuracies, and a model and folders of images to a folder of results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.test_trainer_corpus import COLOURS, make_corpus, picture
+from tests.test_trainer_transfer_init import DOG, FISH, images_of, several_of, vocabulary_of
+from trainer.distributed import Place
+from trainer.pretrain import pretrain
+from trainer.transfer.config import ZeroShotConfig
+from trainer.transfer.datasets.task_config import TaskConfig
+from trainer.transfer.synset_scores import ClassRows
+from trainer.transfer.transfer_init import match_classes
+from trainer.transfer.zero_shot import zero_shot, zero_shot_records
+from trainer.transfer.zero_shot_results import evaluate, ranks_of, remarks
+from trainer.weights.pretrained import open_pretrained
+from vocab.errors import InputError, OutputExistsError
+
+HERE = Place(0, 1, torch.device("cpu"))
+
+
+def classes_of(scorable: list[bool]) -> list[ClassRows]:
+    return [ClassRows(((number,),) if each else ()) for number, each in enumerate(scorable)]
+
+
+def test_images_of_classes_that_cannot_be_scored_are_wrong_over_all_and_left_out_otherwise() -> None:
+    # Columns are classes 0, 2 and 3. Right, of class 1, wrong, right, and equal to an earlier class: wrong.
+    scores = torch.tensor([[3.0, 2, 1], [9, 9, 9], [5, 4, 0], [0, 0, 1], [1, 0, 1]])
+    result = evaluate(scores, classes_of([True, False, True, True]), images_of([0, 1, 2, 3, 3], 4), bad_images=2)
+    report = result.report
+    assert (report.images, report.bad_images, report.classes) == (5, 2, 4)
+    assert (report.scorable_classes, report.scorable_images) == (3, 4)
+    assert (report.top1, report.top1_all) == (0.5, 0.4)
+    assert report.top5 is report.top5_all is report.map_macro is None
+    assert report.metric == ("top1", 0.4)
+    assert result.by_class == (1.0, None, 0.0, 0.5)
+    assert result.correct is not None
+    assert result.correct.tolist() == [True, False, False, True, False]
+
+
+def test_the_first_five_of_more_than_five_count_for_top5() -> None:
+    scores = torch.arange(6.0).repeat(3, 1)  # class 5 first, class 0 last
+    report = evaluate(scores, classes_of([True] * 6 + [False]), images_of([5, 1, 0], 7), bad_images=0).report
+    assert (report.top1, report.top5) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_a_class_without_images_and_a_task_without_scorable_classes_are_no_errors() -> None:
+    result = evaluate(torch.ones(1, 2), classes_of([True, True]), images_of([1], 2), bad_images=0)
+    assert result.by_class == (None, 0.0)
+    none = evaluate(torch.empty(2, 0), classes_of([False, False]), images_of([1, 0], 2), bad_images=0).report
+    assert (none.scorable_classes, none.scorable_images, none.top1, none.top1_all) == (0, 0, None, 0.0)
+    several = evaluate(torch.empty(2, 0), classes_of([False, False]), several_of([[1], [0, 1]], 2), bad_images=0)
+    assert (several.report.map_macro, several.report.map_micro, several.report.map_macro_all) == (None, None, 0.0)
+
+
+def test_equal_scores_go_by_the_order_of_the_classes() -> None:
+    assert ranks_of(torch.zeros(3, 3), torch.tensor([0, 1, 2])).tolist() == [0, 1, 2]
+
+
+def test_several_classes_an_image_have_precisions_over_scorable_classes_and_over_all() -> None:
+    # Class 0: the second of three images is right: 1/2. Class 2: the first: 1. Pairs: the first and the third: 5/6.
+    scores = torch.tensor([[2.0, 1], [3, 4], [1, 0]])
+    result = evaluate(scores, classes_of([True, False, True]), several_of([[0, 1], [2], []], 3), bad_images=0)
+    report = result.report
+    assert (report.map_macro, report.map_macro_all) == (0.75, 0.5)
+    assert report.map_micro == pytest.approx(5 / 6)
+    assert (report.scorable_images, report.images, report.top1, result.correct) == (2, 3, None, None)
+    assert result.by_class == (0.5, None, 1.0)
+    assert report.metric == ("map_macro", 0.5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_counted(bad: float) -> None:
+    scores = torch.tensor([[0.0, bad], [0, 0]])
+    with pytest.raises(InputError, match="1 of 2 images"):
+        evaluate(scores, classes_of([True, True]), images_of([0, 1], 2), bad_images=0)
+
+
+def test_remarks_name_what_cannot_be_scored_and_what_is_scored_alike() -> None:
+    matches = match_classes(["dog", "church", "zzyzx", "domestic dog"], vocabulary_of(DOG, FISH), alpha=1.0)
+    classes = [ClassRows(((0,),)), ClassRows(()), ClassRows(()), ClassRows(((0,),))]
+    assert remarks(matches, classes) == [
+        "1 classes have no synset by their names: zzyzx.",
+        "1 classes have synsets that the vocabulary lacks: church.",
+        "2 classes are scored by the same rows as another, so that the first of them always comes before it: "
+        "dog, domestic dog.",
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose vocabulary is dog, cat and car. Not to be written to."""
+    root = tmp_path_factory.mktemp("zero-shot")
+    assert pretrain(make_corpus(root / "corpus").config(root / "run")) == 0
+    return root / "run"
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> Path:
+    """Class folders of squares: two of each animal and of cars, one that is called nothing, and a broken one."""
+    images = tmp_path / "squares"
+    for name, colour in zip(["dog", "n02121620", "car, auto"], COLOURS.values(), strict=True):
+        for number in range(4):
+            path = images / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture(colour))
+    (images / "zzyzx").mkdir()
+    (images / "zzyzx" / "0.png").write_bytes(picture())
+    (images / "dog" / "broken.png").write_bytes(b"nothing")
+    return images
+
+
+Ask = Callable[..., ZeroShotConfig]
+
+
+@pytest.fixture
+def ask(run: Path, squares: Path, tmp_path: Path) -> Ask:
+    def asked(**changes: object) -> ZeroShotConfig:
+        task = TaskConfig(train="", test=str(squares), cache=tmp_path / "cache")
+        plain = ZeroShotConfig(run, tmp_path / "out", task, batch=5, workers=2, device="cpu")
+        return replace(plain, **changes)  # type: ignore[arg-type]
+
+    return asked
+
+
+def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(ask: Ask) -> None:
+    config = ask()
+    zero_shot(config)
+    assert sorted(path.name for path in config.out.iterdir()) == [
+        "classes.csv", "config.json", "results.json", "results.md",
+    ]  # fmt: skip
+    results = json.loads((config.out / "results.json").read_text())
+    assert (results["version"], results["classes"], results["scorable_classes"]) == (1, 4, 3)
+    assert (results["images"], results["scorable_images"], results["bad_images"]) == (13, 12, 1)
+    named = {entry["name"]: entry for entry in results["by_class"]}
+    assert named["car, auto"]["rows"] == [["n02958343"]]
+    assert (named["zzyzx"]["rows"], named["zzyzx"]["value"]) == ([], None)
+    page = (config.out / "results.md").read_text()
+    assert page.startswith("# Zero-shot by synset: path similarity >= 1, without hyponyms, frequencies removed\n")
+    assert "| classes | 3 | 4 |\n| images | 12 | 13 |\n" in page
+    assert "- 1 images could not be decoded.\n- 1 classes have no synset by their names: zzyzx.\n" in page
+    rows = list(csv.DictReader((config.out / "classes.csv").read_text().splitlines()))
+    assert [row["class"] for row in rows] == ["car, auto", "dog", "n02121620", "zzyzx"]
+    stored = json.loads((config.out / "config.json").read_text())
+    assert (stored["prior"], stored["hyponyms"], stored["task"]["test"]) == ("remove", "none", config.task.test)
+
+
+@pytest.mark.parametrize("prior", ["keep", "remove"])
+def test_accuracy_is_that_of_the_classifier_on_its_own_rows(ask: Ask, run: Path, squares: Path, prior: str) -> None:
+    (record,) = zero_shot_records(ask(prior=prior), HERE, task="squares")
+    pretrained = open_pretrained(run)
+    labels = [pretrained.vocabulary.wnids.index(wnid) for wnid in ("n02958343", "n02084071", "n02121620")]
+    right = []
+    for place, name in enumerate(["car, auto", "dog", "n02121620"]):
+        with Image.open(squares / name / "0.png") as image:
+            pixels = np.array(image.crop((2, 0, 22, 20)).resize((16, 16), Image.Resampling.BILINEAR))
+        with torch.no_grad():
+            logits = pretrained.classifier(pretrained.embed(torch.from_numpy(pixels)[None]))[0, labels]
+        if prior == "remove":
+            logits = logits - torch.from_numpy(pretrained.vocabulary.log_odds)[labels]
+        right += [int(logits.argmax()) == place] * 4
+    assert record.extra["correct"] == "".join("1" if each else "0" for each in [*right, False])
+    assert (record.metric, record.value) == ("top1", pytest.approx(sum(right) / 13))
+    assert record.extra["top1"] == pytest.approx(sum(right) / 12)
+    assert (record.task, record.method, record.init, record.percent, record.images) == (
+        "squares", "zeroshot", "none", 0.0, 13,
+    )  # fmt: skip
+    json.dumps(dict(record.extra))
+
+
+def test_training_images_that_are_given_change_nothing_but_the_classes(ask: Ask, squares: Path, tmp_path: Path) -> None:
+    other = tmp_path / "train"
+    for name in ["dog", "n02121620", "car, auto", "zzyzx", "airplane"]:
+        (other / name).mkdir(parents=True)
+        (other / name / "own.png").write_bytes(picture((0, 0, len(name))))
+    config = ask(task=replace(ask().task, train=str(other)))
+    (with_train,), (without,) = (zero_shot_records(each, HERE, task="") for each in (config, ask()))
+    assert with_train.extra["correct"] == without.extra["correct"]
+    assert (with_train.extra["classes"], without.extra["classes"]) == (5, 4)
+
+
+def test_hyponyms_score_a_class_that_has_no_row(ask: Ask, squares: Path) -> None:
+    (squares / "zzyzx").rename(squares / "animal")
+    for way, wanted in (("none", 3), ("max", 3), ("any", 3)):
+        # cat and dog are classes of their own, and nothing else lies below animal.
+        (record,) = zero_shot_records(ask(hyponyms=way), HERE, task="")
+        assert record.extra["scorable_classes"] == wanted
+    (squares / "n02121620").rename(squares / "feline")
+    (squares / "car, auto").rename(squares / "vehicle")
+    for way, wanted in (("none", 1), ("max", 3), ("any", 3)):
+        (record,) = zero_shot_records(ask(hyponyms=way), HERE, task="")
+        assert record.extra["scorable_classes"] == wanted
+
+
+def test_names_that_wordnet_does_not_know_are_a_result_and_no_error(ask: Ask, squares: Path) -> None:
+    for place, folder in enumerate(sorted(squares.iterdir())):
+        folder.rename(squares / f"zzyzx{'abcd'[place]}x")
+    zero_shot(config := ask())
+    results = json.loads((config.out / "results.json").read_text())
+    assert (results["scorable_classes"], results["top1"], results["top1_all"]) == (0, None, 0.0)
+
+
+def test_a_folder_that_exists_is_refused_before_anything_is_computed(ask: Ask) -> None:
+    config = ask(model=Path("nowhere"))
+    config.out.mkdir()
+    with pytest.raises(OutputExistsError, match="--out"):
+        zero_shot(config)
+
+
+def test_too_many_broken_images_are_named_and_nothing_is_left(ask: Ask, squares: Path) -> None:
+    config = ask(task=replace(ask().task, max_bad_share=0.05))
+    with pytest.raises(InputError, match=r"1 of 14 that cannot be decoded: .*broken\.png \(not_an_image\)"):
+        zero_shot(config)
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("alpha", 0.0),
+        ("alpha", math.nan),
+        ("batch", 0),
+        ("workers", -1),
+        ("crop", 0.0),
+        ("crop", 1.5),
+        ("image_size", 0),
+    ],
+)
+def test_options_that_cannot_work_are_named_before_the_model_is_read(ask: Ask, option: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}"):
+        zero_shot(ask(model=Path("nowhere"), **{option: value}))
+
+
+def test_an_empty_place_is_refused(ask: Ask) -> None:
+    with pytest.raises(InputError, match="--task"):
+        zero_shot(ask(task=replace(ask().task, test="")))

@@ -1,0 +1,33 @@
+"""Whether a value is one that a field of a configuration may have.
+
+In: a value and the type that the field's dataclass gives it. Out: yes or no. Python takes any value for any field; the
+command line does not, and neither do recipes and tasks files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+
+def is_of(value: object, hint: Any) -> bool:
+    """Whether a value is of a type as fields of configurations have them."""
+    inside = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in inside
+    if get_origin(hint) in (Union, UnionType):
+        return any(is_of(value, each) for each in inside)
+    if get_origin(hint) is tuple:
+        kinds = inside[:1] * len(value) if isinstance(value, tuple) and inside[1:] == (...,) else inside
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(is_of, value, kinds))
+    if hint is float:
+        return type(value) in (int, float)
+    # Not isinstance: True is an int.
+    return isinstance(value, Path) if hint is Path else type(value) is (NoneType if hint is None else hint)
+
+
+def name_of(hint: Any) -> str:
+    """A type as a message names it: "int", "Literal['auto', 'cpu']"."""
+    name = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+    return name.removeprefix("typing.")

@@ -1,0 +1,169 @@
+"""What a fine-tuning run is, and what it keeps account of while it goes: losses, speed, scores, bad images.
+
+In: each step's batch on every rank, and its beat two steps later. Out: lines of metrics.jsonl and bad_samples.jsonl on
+the main rank, and the totals that a checkpoint keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trainer.config import PretrainConfig
+from trainer.data.batch import Batch, Skipped
+from trainer.data.feed import BAD_SHARE_FROM
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Place, gather
+from trainer.optim.schedule import learning_rate
+from trainer.records.journal import Progress
+from trainer.records.ledger import Ledger
+from trainer.records.log import Log
+from trainer.step.pulse import Beat
+from trainer.transfer.batches import Plan
+from trainer.transfer.config import FinetuneConfig
+from trainer.transfer.scoring import Scored, Viewing
+from vocab.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What a run does, without what it changes."""
+
+    config: FinetuneConfig
+    """complete"""
+    core: PretrainConfig
+    """the same, as steps take it"""
+    plan: Plan
+    train: LabelledImages
+    test: LabelledImages
+    viewing: Viewing
+    """how test images are shown"""
+    fingerprint: str
+    """of the weights and images that it learns from"""
+
+
+@dataclass
+class _Window:
+    """What happened on this rank since the last line."""
+
+    account: Counter[str] = field(default_factory=Counter)
+    skipped: list[Skipped] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+
+class Account:
+    """The account of one run; every rank has one, the main rank's writes."""
+
+    def __init__(self, course: Course, place: Place) -> None:
+        self.course, self.place = course, place
+        self.progress = Progress()
+        self._window = _Window()
+        self._log: Log | None = None
+        self._ledger: Ledger | None = None
+
+    @contextlib.contextmanager
+    def open(self, progress: Progress, faults: Iterable[object]) -> Iterator[None]:
+        """Open the log and the ledger on the main rank, and say what was wrong with newer checkpoints."""
+        self.progress = progress
+        if not self.place.main:
+            yield
+            return
+        for fault in faults:
+            sys.stderr.write(f"warning: {fault} Continuing from step {progress.step}.\n")
+        out = self.course.config.out
+        self._ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
+        with Log(out, start=progress.step, steps=self.course.plan.steps, verb="finetune") as self._log:
+            try:
+                yield
+            finally:
+                # What an error kept from being reported; it may be about these images.
+                self._ledger.add([], self._window.skipped)
+
+    def restart_clock(self) -> None:
+        """Forget the time since the last line: it went into something else than training."""
+        self._window.started = time.perf_counter()
+
+    def note(self, batch: Batch) -> None:
+        """One step was taken."""
+        self._window.account.update(batch.account)
+        self._window.skipped += batch.skipped
+
+    def hear(self, beat: Beat) -> None:
+        """What became of a step."""
+        self.progress.losses.append(beat.loss)
+        self.progress.norms.append(beat.norm)
+        if self._log is not None:
+            self._log.step()
+
+    def report(self, *, line: bool) -> None:
+        """Bring the ranks' numbers together; log them, unless no `line` is due. All steps must have been heard of.
+
+        Raises InputError for too many bad images.
+        """
+        progress, now = self.progress, time.perf_counter()
+        elapsed, parts = now - self._window.started, gather((self._window.account, self._window.skipped), self.place)
+        totals, skipped = Counter(progress.totals), [bad for _, part in parts for bad in part]
+        for account, _ in parts:
+            totals.update(account)
+        images = sum(account["samples"] for account, _ in parts)
+        progress.totals = dict(totals)
+        progress.seconds += elapsed
+        progress.images += images
+        if self._ledger is not None:
+            self._ledger.add([account for account, _ in parts], skipped)
+            progress.bad_lines = self._ledger.lines
+        self._window = _Window(started=now)
+        if line:
+            self._write_line(images / elapsed)
+            progress.losses, progress.norms = [], []
+        raise_for_bad_images("--task.train", totals, skipped, self.course.config.task.max_bad_share)
+
+    def scored(self, scored: Scored) -> None:
+        """Log the scores of the step at hand. Raises InputError if too many of the test images are bad."""
+        if self._log is None:
+            return
+        scores = scored.scores
+        epoch = self.course.plan.epochs_after(self.progress.step)
+        self._log.write(
+            self.progress.step, {"epoch": epoch, **{f"eval_{name}": value for name, value in scores.numbers().items()}}
+        )
+        name, value = scores.metric
+        self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
+        totals = Counter(samples=scores.images + scores.bad_images, bad=scores.bad_images)
+        raise_for_bad_images("--task.test", totals, scored.skipped, self.course.config.task.max_bad_share)
+
+    def _write_line(self, rate: float) -> None:
+        if self._log is None:
+            return
+        progress, plan = self.progress, self.course.plan
+        loss = float(np.mean(progress.losses))
+        values = {
+            "epoch": round(progress.step * plan.batch / plan.images, 3),
+            "loss": loss,
+            "learning_rate": learning_rate(progress.step, self.course.core.optim),
+            "grad_norm": float(np.mean(progress.norms)),
+            "images_per_second": round(rate, 1),
+            "bad_samples": progress.totals.get("bad", 0),
+        }
+        self._log.write(progress.step, values)
+        self._log.show(loss=f"{loss:.3f}", images_s=f"{rate:.0f}", bad=f"{values['bad_samples']}")
+
+
+def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], most: float) -> None:
+    """Raise InputError if more than the share `most` of the images are bad, once there are enough to tell."""
+    seen, bad = totals["samples"], totals["bad"]
+    if seen < BAD_SHARE_FROM or bad <= most * seen:
+        return
+    example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
+    raise InputError(
+        side,
+        found=f"{bad:,} bad images of {seen:,}{example}",
+        wanted=f"at most {most:.0%}",
+        remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names those of training.",
+    )

@@ -1,0 +1,153 @@
+"""Training batches of a task's images: a function of the seed and the number of the step, whoever makes them.
+
+In: `LabelledImages` and a `Plan`. Out: this rank's share of every batch from a step on, decoded ahead by threads.
+
+    positions    0, 1, 2, ... through all epochs; step s has those from (s - 1) * batch on
+    epoch        position // images; each has an order of its own, and a batch may hold the end of one and the start
+                 of the next
+    rank r       the r-th of equal pieces of a batch, so that neighbours stay together (`mixing.py`)
+
+Nothing is kept between steps: a run goes on from the number of its steps alone, on any number of processes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from trainer.data.batch import Batch, Position, Skipped
+from trainer.data.crops import BOX_DRAWS, Box, random_box
+from trainer.data.draws import draws
+from trainer.data.images import Choose
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Place
+from trainer.model.range_augment import DRAWS
+from trainer.transfer.decoding import Decoded, Decoding, Wanted, decoded
+
+# A stream of random numbers that must not be that of the crops, as in trainer/data/order.py.
+IMAGE_ORDER = (1 << 63) - 4
+# What each image draws: a box, whether it is mirrored, and the seed of whatever else is random.
+FLIP, SEED = BOX_DRAWS, BOX_DRAWS + 1
+IMAGE_DRAWS = BOX_DRAWS + 2
+SEEDS = 1 << 53
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which images a step sees, and how."""
+
+    images: int
+    """training images"""
+    batch: int
+    """images of a step, over all ranks"""
+    epochs: int
+    seed: int
+    image_size: int
+    min_crop_area: float
+    flip: bool
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run; the last one ends the last epoch, with a few images of one more where it has room."""
+        return -(-self.epochs * self.images // self.batch)
+
+    def epochs_after(self, step: int) -> int:
+        """Whole epochs that are over after a step."""
+        return min(step * self.batch // self.images, self.epochs)
+
+    def at(self, step: int, place: Place) -> tuple[Int64[np.ndarray, " own"], Int64[np.ndarray, " own"]]:
+        """The images of a rank at a step, counted from 1, and the epoch of each."""
+        own = self.batch // place.world
+        first = (step - 1) * self.batch + place.rank * own
+        epochs, places = np.divmod(np.arange(first, first + own, dtype=np.int64), self.images)
+        chosen = np.empty(own, np.int64)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            chosen[here] = image_order(self.images, seed=self.seed, epoch=epoch)[places[here]]
+        return chosen, epochs
+
+
+# An order of 1.3 million images is 10 MB, and a batch needs two at most.
+@lru_cache(maxsize=2)
+def image_order(images: int, *, seed: int, epoch: int) -> Int64[np.ndarray, " images"]:
+    """The order of an epoch: by random numbers of the images' own, not by a library's permutation, which may change."""
+    numbers = np.arange(images)
+    keys = draws(seed=seed ^ IMAGE_ORDER, epoch=epoch, shards=np.zeros(images, np.uint64), indices=numbers, count=1)
+    order: Int64[np.ndarray, " images"] = np.argsort(keys[:, 0], kind="stable")
+    return order
+
+
+def batches(
+    images: LabelledImages, plan: Plan, place: Place, *, after: int, decoding: Decoding, pin: bool
+) -> Generator[Batch, None, None]:
+    """This rank's share of every batch after step `after`, to the last one. Close it to end its threads.
+
+    `tars` of a batch are zeros and `indices` the images' numbers. A batch's pixels stay as they are until the next one
+    is asked for. An image that cannot be decoded is black and weighs nothing; those of the first epoch are named in
+    `skipped`. `pin`: in page-locked memory. Raises InputError for a store that was changed.
+    """
+    drawn = (_Drawn.at(step, images, plan, place) for step in range(after + 1, plan.steps + 1))
+    wanted = (Wanted(one, one.images, one.choosers(plan)) for one in drawn)
+    for made in decoded(images, wanted, size=plan.image_size, how=decoding, pin=pin):
+        batch = _batch(made, images, plan)
+        yield batch.pin() if pin else batch
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """The share of a batch before it is decoded."""
+
+    step: int
+    images: Int64[np.ndarray, " own"]
+    epochs: Int64[np.ndarray, " own"]
+    draws: Float64[np.ndarray, "own draws"]
+
+    @classmethod
+    def at(cls, step: int, images: LabelledImages, plan: Plan, place: Place) -> _Drawn:
+        chosen, epochs = plan.at(step, place)
+        # By the number in the store: an image is cut alike whatever else was selected.
+        rows = images.rows[chosen]
+        shards = np.zeros(len(rows), np.uint64)
+        return cls(
+            step,
+            chosen,
+            epochs,
+            draws(seed=plan.seed, epoch=epochs, shards=shards, indices=rows, count=IMAGE_DRAWS),
+        )
+
+    def choosers(self, plan: Plan) -> list[Choose]:
+        """How each image is cut."""
+        return [_chooser(row, plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
+
+
+def _chooser(row: Float64[np.ndarray, "22"], min_area: float) -> Callable[[int, int], Box]:
+    return lambda width, height: random_box(width, height, row, min_area=min_area)
+
+
+def _batch(made: Decoded[_Drawn], images: LabelledImages, plan: Plan) -> Batch:
+    drawn, reasons = made.subject, made.reasons
+    own = images.select(drawn.images)
+    bad = [number for number, reason in enumerate(reasons) if reason is not None]
+    weights = torch.ones(len(own))
+    weights[bad] = 0
+    return Batch(
+        images=made.pixels,
+        offsets=torch.from_numpy(own.offsets),
+        classes=torch.from_numpy(own.classes),
+        weights=weights,
+        flips=torch.from_numpy((drawn.draws[:, FLIP] >= 0.5) & plan.flip),
+        draws=torch.zeros(len(own), DRAWS),
+        seeds=torch.from_numpy((drawn.draws[:, SEED] * SEEDS).astype(np.int64)),
+        tars=torch.zeros(len(own), dtype=torch.int32),
+        indices=torch.from_numpy(drawn.images.astype(np.int32)),
+        position=Position(drawn.step, drawn.step * plan.batch, {}),
+        ends=own.offsets.tolist(),
+        account=Counter(samples=len(own), bad=len(bad)),
+        skipped=[Skipped("", own.names[number], str(reasons[number])) for number in bad if drawn.epochs[number] == 0],
+    )

@@ -1,0 +1,136 @@
+"""Pixels of a task's images, decoded by threads ahead of whoever computes with them.
+
+In: `LabelledImages`, and which of them are wanted next, each with its cut. Out: their pixels, in that order, and why
+some are black. Decoding and scaling run outside of Python's lock, so that threads are enough.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from trainer.data.images import BadImage, Choose, crop_into
+from trainer.data.labelled_images import LabelledImages, Read
+
+T = TypeVar("T")
+# Images that a thread takes at once: fewer would show as overhead, more would leave threads idle at a batch's end.
+RUN = 8
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How images are decoded."""
+
+    threads: int
+    """0: in the thread that asks for them"""
+    ahead: int
+    """groups of images that are decoded ahead"""
+    max_pixels: int
+    """larger images are refused before they are decoded"""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted(Generic[T]):
+    """Images that are wanted together."""
+
+    subject: T
+    """what the caller wants back with them"""
+    images: Int64[np.ndarray, " own"]
+    choosers: Sequence[Choose]
+    """the cut of each"""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded(Generic[T]):
+    """Images that were wanted together."""
+
+    subject: T
+    pixels: UInt8[Tensor, "own size size 3"]
+    """black where there are none; they stay as they are until the next are asked for"""
+    reasons: list[str | None]
+    """why an image is black; None for one that could be decoded"""
+
+
+def decoded(
+    images: LabelledImages, wanted: Iterable[Wanted[T]], *, size: int, how: Decoding, pin: bool = False
+) -> Iterator[Decoded[T]]:
+    """The pixels of all that is wanted, in order. `pin`: in page-locked memory.
+
+    Close it to end its threads. Raises InputError for a store that was changed.
+    """
+    with ExitStack() as stack:
+        read = stack.enter_context(images.store.open())
+        pool = ThreadPoolExecutor(how.threads, "decode") if how.threads else None
+        if pool is not None:
+            stack.callback(pool.shutdown, cancel_futures=True)
+        spare: list[Tensor] = []
+
+        def begin(one: Wanted[T]) -> _Begun[T]:
+            memory = spare.pop() if spare and len(spare[-1]) >= len(one.images) else None
+            if memory is None:
+                memory = torch.empty(len(one.images), size, size, 3, dtype=torch.uint8, pin_memory=pin)
+            outs, rows = memory.numpy(), images.rows[one.images].tolist()
+            jobs = [
+                partial(_decode, rows[a:b], one.choosers[a:b], outs[a:b], read, how.max_pixels)
+                for a, b in ((start, min(start + RUN, len(rows))) for start in range(0, len(rows), RUN))
+            ]
+            return _Begun(one.subject, len(rows), memory, [pool.submit(job) if pool else job() for job in jobs])
+
+        for begun in _behind(map(begin, wanted), how.ahead if pool is not None else 0):
+            yield begun.end()
+            spare.append(begun.memory)
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun(Generic[T]):
+    """Images that are being decoded."""
+
+    subject: T
+    count: int
+    memory: Tensor
+    runs: list[Future[list[str | None]] | list[str | None]]
+
+    def end(self) -> Decoded[T]:
+        """Wait for them."""
+        runs = [run.result() if isinstance(run, Future) else run for run in self.runs]
+        return Decoded(self.subject, self.memory[: self.count], [reason for run in runs for reason in run])
+
+
+def _behind(begun: Iterator[_Begun[T]], ahead: int) -> Iterator[_Begun[T]]:
+    """The same, so many later: that many are begun before one is waited for."""
+    waiting: deque[_Begun[T]] = deque()
+    for one in begun:
+        waiting.append(one)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _decode(
+    rows: Sequence[int],
+    choosers: Sequence[Choose],
+    outs: UInt8[np.ndarray, "run size size 3"],
+    read: Read,
+    max_pixels: int,
+) -> list[str | None]:
+    """Write some images' crops; why there is none, by image."""
+    reasons: list[str | None] = []
+    for row, choose, out in zip(rows, choosers, outs, strict=True):
+        try:
+            crop_into(read(row), out, choose=choose, max_pixels=max_pixels)
+            reasons.append(None)
+        except BadImage as bad:
+            out[:] = 0
+            reasons.append(str(bad))
+    return reasons

@@ -1,0 +1,229 @@
+"""Features of a task's images, each computed once: what is on the disk is read, the rest computed and put beside it.
+
+In: a `Pretrained` and `LabelledImages`. Out: `ImageFeatures` on the main rank. A file holds the features of one model
+on one data set, of as many of its images as anyone has asked for; a subset's are among them.
+
+    features-9f2c....safetensors    values   float32 [images, width]
+                                    rows     int64 [images], numbers of the images in the store, ascending
+                                    "key"    metadata: what they depend on, as JSON; the name is a part of its sha256
+
+Images that cannot be decoded are not in the file and are tried again: a file that was missing may have come back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainer.checkpoints.disk import flush
+from trainer.data.batch import Skipped
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Place, on_main
+from trainer.probe.features import Viewing, extract
+from trainer.weights.pretrained import Pretrained
+from vocab.errors import InputError
+
+FORMAT_VERSION = 1
+KEY = "key"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """Features of the images that could be decoded."""
+
+    values: Float32[Tensor, "images width"]
+    """on the CPU; those that were read from the disk are read when they are used"""
+    images: LabelledImages
+    skipped: list[Skipped]
+    """the images that were asked for and could not be decoded"""
+
+    def of(self, images: LabelledImages) -> ImageFeatures:
+        """Those of some images of the same data set, without the ones that could not be decoded."""
+        places = places_of(images.rows, self.images.rows)
+        wanted = set(images.names) if self.skipped else set()
+        return ImageFeatures(
+            _at(self.values, places[places >= 0]),
+            images.select(np.flatnonzero(places >= 0)) if (places < 0).any() else images,
+            [bad for bad in self.skipped if bad.key in wanted],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The content of a file."""
+
+    values: Float32[Tensor, "rows width"]
+    rows: Int64[np.ndarray, " rows"]
+
+
+def cached_features(
+    pretrained: Pretrained,
+    images: LabelledImages,
+    place: Place,
+    *,
+    batch: int,
+    workers: int,
+    cache: Path | None,
+    bfloat16: bool,
+    max_pixels: int,
+) -> ImageFeatures | None:
+    """What the pre-trained classifier reads of images; None on ranks other than the main one. All must call it.
+
+    `cache`: a folder, made where there is none; None computes all and keeps nothing. `batch`: images at a time on each
+    rank. `workers`: threads that decode. The model goes to the place's device if there is anything to compute.
+
+    Raises InputError for a store that was changed, and for a disk without room.
+    """
+    viewing = Viewing(
+        pretrained.preprocessing.image_size, pretrained.preprocessing.crop, max_pixels, batch, bfloat16, workers
+    )
+    key = key_of(pretrained, images, viewing)
+    path = None if cache is None else cache / name_of(key)
+    width = pretrained.classifier.in_features
+    stored = Stored(torch.empty(0, width), np.empty(0, np.int64))
+    if path is not None and place.main:
+        stored = read(path, key, width=width) or stored
+
+    def missing() -> Int64[np.ndarray, " missing"]:
+        rows = np.setdiff1d(images.rows, stored.rows)
+        if path is not None and len(rows):
+            check_room(path, rows=len(stored.rows) + len(rows), width=width)
+        return rows
+
+    rows = on_main(missing, place)
+    faults: dict[int, str] = {}
+    if len(rows):
+        began = time.perf_counter()
+        pretrained.model.to(place.device)
+        found = extract(pretrained.embed, images.store, rows, place, viewing)
+        if found is not None:
+            faults = {int(rows[image]): reason for image, reason in found.faults.items()}
+            sys.stderr.write(f"features of {len(rows):,} images in {time.perf_counter() - began:.1f} s\n")
+            stored = _together(stored, Stored(found.values, rows[found.decoded]))
+            if path is not None and len(found.decoded):
+                write(path, stored, key)
+    return _of(stored, images, faults) if place.main else None
+
+
+def key_of(pretrained: Pretrained, images: LabelledImages, viewing: Viewing) -> str:
+    """All that features depend on but for the images selected, as JSON."""
+    seen = pretrained.preprocessing
+    return json.dumps(
+        {
+            "version": FORMAT_VERSION,
+            "architecture": pretrained.architecture,
+            "model": pretrained.fingerprint,
+            "images": images.fingerprint,
+            "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.max_pixels],
+            "precision": "bfloat16" if viewing.bfloat16 else "float32",
+        },
+        sort_keys=True,
+    )
+
+
+def name_of(key: str) -> str:
+    """The file that holds features of this key."""
+    return f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+
+def read(path: Path, key: str, *, width: int) -> Stored | None:
+    """The content of a file; None if there is none, and after saying so if it is broken or of another key.
+
+    The numbers themselves are mapped into memory, not read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get(KEY)
+            values, rows = file.get_tensor("values"), file.get_tensor("rows")
+    except (SafetensorError, OSError) as error:
+        _refuse(path, f"cannot be read ({error})")
+        return None
+    if found != key:
+        _refuse(path, "holds features of something else")
+        return None
+    sound = values.dtype == torch.float32 and rows.dtype == torch.int64 and values.shape == (rows.numel(), width)
+    if not sound or rows.ndim != 1 or not bool((rows.diff() > 0).all()):
+        _refuse(path, f"holds {values.dtype} {tuple(values.shape)} for images {tuple(rows.shape)}")
+        return None
+    return Stored(values, rows.numpy())
+
+
+def write(path: Path, stored: Stored, key: str) -> None:
+    """The file, whole or not at all. Of two processes that write it the last one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        save_file({"values": stored.values, "rows": torch.from_numpy(stored.rows)}, work, {KEY: key})
+        flush(work)
+        work.replace(path)
+        flush(path.parent)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def check_room(path: Path, *, rows: int, width: int) -> None:
+    """Raise InputError if there is no room for the features of so many images beside those that are there."""
+    needed = rows * (4 * width + 8)
+    place = next(above for above in path.absolute().parents if above.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise InputError(
+            f"--features {path.parent}",
+            found=f"a file system with {free:,} bytes free",
+            wanted=f"{needed:,}: {rows:,} images, {width:,} numbers each",
+            remedy="Make room, or choose another folder.",
+        )
+
+
+def places_of(rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " others"]) -> Int64[np.ndarray, " images"]:
+    """Where each row stands among others, of which no two are alike; -1 where it does not."""
+    order = np.argsort(among, kind="stable")
+    found = np.searchsorted(among, rows, sorter=order)
+    places = order[np.minimum(found, max(0, len(among) - 1))] if len(among) else np.zeros(len(rows), np.int64)
+    here = among[places] == rows if len(among) else np.zeros(len(rows), np.bool_)
+    result: Int64[np.ndarray, " images"] = np.where(here, places, -1)
+    return result
+
+
+def _of(stored: Stored, images: LabelledImages, faults: dict[int, str]) -> ImageFeatures:
+    places = places_of(images.rows, stored.rows)
+    here = places >= 0
+    skipped = [Skipped("", images.names[image], faults[int(images.rows[image])]) for image in np.flatnonzero(~here)]
+    # A data set that is whole is not copied.
+    own = images if here.all() else images.select(np.flatnonzero(here))
+    return ImageFeatures(_at(stored.values, places[here]), own, skipped)
+
+
+def _at(values: Float32[Tensor, "rows width"], places: Int64[np.ndarray, " some"]) -> Float32[Tensor, "some width"]:
+    """Some rows; without a copy if they are all, in order."""
+    if np.array_equal(places, np.arange(len(values))):
+        return values
+    return values[torch.from_numpy(places)]
+
+
+def _together(one: Stored, other: Stored) -> Stored:
+    """Both, ascending; they have no row in common."""
+    if not len(one.rows):
+        return other
+    rows = np.concatenate([one.rows, other.rows])
+    order = np.argsort(rows)
+    return Stored(torch.cat([one.values, other.values])[torch.from_numpy(order)], rows[order])
+
+
+def _refuse(path: Path, why: str) -> None:
+    sys.stderr.write(f"{path} {why}; its features are computed again\n")

@@ -1,0 +1,173 @@
+"""Fine-tuning, from top to bottom: a pre-trained model and a task's images in, a model of the task's classes out.
+
+In: a `FinetuneConfig`. Out: a directory (`trainer/transfer/tuning_folder.py`) with the model and its results.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from typing import Any
+
+from trainer.distributed import Place, join_processes, on_main
+from trainer.pretrain import set_up_torch
+from trainer.records.secrets import without_secrets_in
+from trainer.step.training import in_bfloat16
+from trainer.transfer import tuning_folder
+from trainer.transfer.account import Course
+from trainer.transfer.batches import Plan
+from trainer.transfer.config import FinetuneConfig
+from trainer.transfer.datasets.opening import Task, open_task
+from trainer.transfer.datasets.subsets import subset
+from trainer.transfer.decoding import Decoding
+from trainer.transfer.recipe import check, complete, core
+from trainer.transfer.records import Record
+from trainer.transfer.scoring import Scored, Viewing
+from trainer.transfer.start import Start, build_tuning, start_of
+from trainer.transfer.tuning import Tuning
+from trainer.transfer.tuning_folder import Result, write_result
+from trainer.weights.pretrained import Pretrained, open_pretrained
+
+
+def finetune(config: FinetuneConfig) -> int:
+    """Train, evaluate, and leave a directory; continue the run if `config.out` already holds it.
+
+    0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from. Raises a
+    CatlipError before the first step for whatever can be known by then.
+    """
+    with join_processes(config.device) as place:
+        status, numbers = tune(config, place)
+        if place.main:
+            sys.stderr.write(f"{_summary(config, status, numbers)}\n")
+        return status
+
+
+def finetune_records(config: FinetuneConfig, place: Place, *, task: str) -> list[Record]:
+    """Fine-tune as `finetune` does, and what it came to; nothing on ranks other than the main one. All must call it.
+
+    `task`: what the table calls it. Ends the process with the status of a signal that stopped the run.
+    """
+    status, numbers = tune(config, place)
+    if status:
+        raise SystemExit(status)
+    if numbers is None:
+        return []
+    shown = ("top1", "top5", "map_macro", "map_micro", "bad_images", "steps", "images_seen", "train_images", "correct")
+    return [
+        Record(
+            task=task,
+            method="finetune",
+            init=config.init,
+            percent=config.percent,
+            seed=config.seed,
+            metric=numbers["metric"],
+            value=numbers["value"],
+            images=numbers["images"],
+            seconds=numbers["seconds"],
+            extra={name: numbers[name] for name in shown if name in numbers},
+        )
+    ]
+
+
+def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | None]:
+    """As `finetune`, on a place; the status, and what results.json says, None on other ranks than the main one."""
+    check(config, world=place.world)
+    pretrained = open_pretrained(config.model, image_size=config.image_size)
+    task = open_task(config.task)
+    if place.main:
+        sys.stderr.write("".join(f"{note}\n" for note in task.notes))
+    course = course_of(config, pretrained, task, place)
+    set_up_torch(course.core, place)
+    found = on_main(lambda: tuning_folder.examine(course.config, course.fingerprint), place)
+    several = course.train.multi_label
+    start = start_of(
+        course.config,
+        pretrained,
+        course.train,
+        task.class_names,
+        place,
+        viewing=course.viewing,
+        resumed=found.checkpoint is not None,
+    )
+    training = build_tuning(course.config, course.core, pretrained, start, place, several=several)
+    tuning = Tuning(course, training, start.matches, place, nonce=on_main(lambda: secrets.token_hex(4), place))
+    with tuning.open(found):
+        status = tuning.train()
+        scored = tuning.evaluate() if status == 0 else None
+        tuning.finish()
+        if scored is None:
+            return status, None
+        numbers = numbers_of(tuning, scored, start, task)
+        weights = training.average.state_dict()
+        write_result(config.out, pretrained, Result(weights, task.class_names, numbers))
+        return status, numbers
+
+
+def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, place: Place) -> Course:
+    """What the run does, its options complete. Raises InputError for a warm-up that never ends."""
+    train = subset(task.train, percent=config.percent, seed=config.seed)
+    plan = Plan(
+        images=len(train),
+        batch=config.batch,
+        epochs=config.epochs,
+        seed=config.seed,
+        image_size=pretrained.preprocessing.image_size,
+        min_crop_area=config.min_crop_area,
+        flip=config.flip,
+    )
+    whole = complete(config, multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
+    settings = core(whole, steps=plan.steps)
+    viewing = Viewing(
+        size=plan.image_size,
+        crop=pretrained.preprocessing.crop,
+        batch=config.batch // place.world // config.accumulate,
+        decoding=Decoding(threads=config.workers, ahead=config.prefetch, max_pixels=config.task.max_pixels),
+        bfloat16=in_bfloat16(settings, place),
+    )
+    fingerprint = tuning_folder.fingerprint_of(pretrained, train)
+    return Course(whole, settings, plan, train, task.test, viewing, fingerprint)
+
+
+def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict[str, Any]:
+    """What results.json says."""
+    config, train, progress = tuning.course.config, tuning.course.train, tuning.progress
+    metric, value = scored.scores.metric
+    numbers: dict[str, Any] = {
+        "model": str(config.model),
+        "train": without_secrets_in(config.task.train),
+        "test": without_secrets_in(config.task.test),
+        "init": config.init,
+        "percent": config.percent,
+        "seed": config.seed,
+        "metric": metric,
+        "value": value,
+        **scored.scores.numbers(),
+        "train_images": len(train),
+        "bad_train_images": progress.bad_lines,
+        "epochs": config.epochs,
+        "steps": progress.step,
+        "images_seen": progress.images,
+        "seconds": round(progress.seconds, 1),
+        "parameters": sum(parameter.numel() for parameter in tuning.training.model.parameters()),
+        "device": str(tuning.place.device),
+        "processes": tuning.place.world,
+        "classes_without_training_images": [
+            task.class_names[label] for label in (train.images_by_class == 0).nonzero()[0].tolist()
+        ],
+        "notes": list(task.notes),
+        "bad_test_images": [{"image": bad.key, "reason": bad.reason} for bad in scored.skipped],
+    }
+    if config.init == "transfer":
+        numbers["classes_with_random_weights"] = [match.name for match in start.matches if not match.matches]
+    if scored.correct is not None:
+        numbers["correct"] = "".join("1" if right else "0" for right in scored.correct.tolist())
+    return numbers
+
+
+def _summary(config: FinetuneConfig, status: int, numbers: dict[str, Any] | None) -> str:
+    if status or numbers is None:
+        return "stopped; the same command continues from here"
+    return (
+        f"{numbers['metric']} {numbers['value']:.2%} on {numbers['images']:,} test images\n"
+        f"{config.out / tuning_folder.MODEL} is the model, {config.out / tuning_folder.TABLE} the results"
+    )

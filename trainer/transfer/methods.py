@@ -1,0 +1,173 @@
+"""The verbs that a suite calls: `python -m trainer transfer`, with the options that a tasks file may give each of them.
+
+In: a `TransferConfig`. Out: the folder of `suite_folder.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from trainer.data.cache_folder import default_cache
+from trainer.distributed import Place, join_processes
+from trainer.transfer import probe_check, recipe
+from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
+from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
+from trainer.transfer.datasets.task_config import TaskConfig
+from trainer.transfer.finetune import finetune_records
+from trainer.transfer.probing import probe_records
+from trainer.transfer.records import NO_INIT, Record
+from trainer.transfer.suite import Verbs, run_suite
+from trainer.transfer.suite_folder import FINETUNE
+from trainer.transfer.suite_plan import Part, parts_of
+from trainer.transfer.tasks_file import Init, Options, SuiteTask
+from trainer.transfer.zero_shot import zero_shot_records
+from trainer.weights.pretrained import open_pretrained
+from vocab.errors import InputError
+
+# What the suite says itself.
+OWN = frozenset("model task out init percent seed seeds features workers device precision".split())
+
+
+def transfer(config: TransferConfig) -> None:
+    """Measure a model on the tasks of a file. Raises a CatlipError for whatever cannot be measured; what was measured
+    by then is kept.
+    """
+    verbs = Verbs(
+        options=options(),
+        fingerprint=lambda: open_pretrained(config.model).fingerprint,
+        check=lambda task, place: check(task, config, place),
+        run=lambda part, place: measure(part, config, place),
+    )
+    with join_processes(config.device) as place:
+        run_suite(config, place, verbs)
+
+
+def options() -> Options:
+    """The fields of each verb's configuration that a tasks file may set."""
+    return {
+        # Of one task Transfer Init has one alpha, so that probe and fine-tuning can be compared.
+        "probe": _fields(ProbeConfig, without={"alpha", "batch"}),
+        "zeroshot": _fields(ZeroShotConfig, without={"batch"}),
+        "finetune": _fields(FinetuneConfig, without={"alpha"}),
+    }
+
+
+def check(task: SuiteTask, config: TransferConfig, place: Place) -> None:
+    """Raise a CatlipError for images that cannot be opened, and for options that cannot work."""
+    if "knn" in task.methods and task.probe.get("neighbours") == 0:
+        raise InputError(
+            "probe.neighbours",
+            found="0",
+            wanted="1 or more for knn",
+            remedy="Raise it, or leave knn out of the methods.",
+        )
+    images = task_config(task, config)
+    if task.train:
+        open_task(images)
+    else:
+        class_names_of(open_images(images.test, images), images)
+    for part in parts_of(task, frozenset()):
+        match part.verb:
+            case "probe":
+                probe_check.check(probe_config(part, config))
+            case "finetune":
+                recipe.check(finetune_config(part, config), world=place.world)
+            case "zeroshot":
+                pass
+
+
+def measure(part: Part, config: TransferConfig, place: Place) -> list[Record]:
+    """What a part is called for. All ranks must call it; the main one is given the records."""
+    match part.verb:
+        case "probe":
+            return probe_records(probe_config(part, config), place, task=part.task.name)
+        case "zeroshot":
+            return zero_shot_records(zero_shot_config(part, config), place, task=part.task.name)
+        case "finetune":
+            return finetune_records(finetune_config(part, config), place, task=part.task.name)
+
+
+def task_config(task: SuiteTask, config: TransferConfig) -> TaskConfig:
+    """The images of a task."""
+    return TaskConfig(
+        train=task.train,
+        test=task.test,
+        kind=task.kind,
+        class_names=task.class_names,
+        cache=config.cache,
+        cache_gb=config.cache_gb,
+        max_bad_share=task.max_bad_share,
+        max_pixels=task.max_pixels,
+        allow_pipe=config.allow_pipe,
+        csv_columns=task.csv_columns,
+    )
+
+
+def probe_config(part: Part, config: TransferConfig) -> ProbeConfig:
+    """As `python -m trainer probe` is told."""
+    asked = dict(part.task.probe)
+    if not part.neighbours:
+        asked["neighbours"] = 0
+    return ProbeConfig(
+        model=config.model,
+        task=task_config(part.task, config),
+        out=config.out,
+        init=_init(part),
+        alpha=part.task.alpha,
+        percent=part.percents,
+        seeds=(part.seed,),
+        batch=config.batch,
+        workers=config.workers,
+        features=_features(config),
+        device=config.device,
+        precision=config.precision,
+        **asked,
+    )
+
+
+def zero_shot_config(part: Part, config: TransferConfig) -> ZeroShotConfig:
+    """As `python -m trainer zeroshot` is told."""
+    return ZeroShotConfig(
+        model=config.model,
+        task=task_config(part.task, config),
+        out=config.out,
+        batch=config.batch,
+        workers=config.workers,
+        features=_features(config),
+        device=config.device,
+        precision=config.precision,
+        **part.task.zeroshot,
+    )
+
+
+def finetune_config(part: Part, config: TransferConfig) -> FinetuneConfig:
+    """As `python -m trainer finetune` is told; a run in a folder of its own, which it goes on with by itself."""
+    (percent,) = part.percents
+    return FinetuneConfig(
+        model=config.model,
+        task=task_config(part.task, config),
+        out=config.out / FINETUNE / f"{part.task.name}-{part.init}-{percent:g}-{part.seed}",
+        init=_init(part),
+        alpha=part.task.alpha,
+        percent=percent,
+        seed=part.seed,
+        workers=config.workers,
+        device=config.device,
+        precision=config.precision,
+        **part.task.finetune,
+    )
+
+
+def _init(part: Part) -> Init:
+    assert part.init != NO_INIT
+    return part.init
+
+
+def _features(config: TransferConfig) -> Path:
+    return config.features if config.features is not None else default_cache(config.cache) / "features"
+
+
+def _fields(verb: type, *, without: Collection[str]) -> dict[str, Any]:
+    return {name: hint for name, hint in get_type_hints(verb).items() if name not in OWN and name not in without}

@@ -1,0 +1,165 @@
+"""Linear probes and nearest neighbours, from top to bottom: a pre-trained model and a task's images in, accuracies out.
+
+In: a `ProbeConfig`. Out: a folder (`trainer/transfer/probe_results.py`).
+
+    images -> features, each computed once                                feature_cache.py
+    a share of the training images -> learning rate, weight decay         probe_choice.py
+    -> a linear classifier                                                probe_grid.py
+    features of the test images -> accuracy, also of their neighbours     measures.py, neighbours.py
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from trainer.data.cache_folder import default_cache
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Place, join_processes, on_main
+from trainer.transfer.config import ProbeConfig
+from trainer.transfer.datasets.files import check_bad_share
+from trainer.transfer.datasets.opening import open_task
+from trainer.transfer.datasets.subsets import subset
+from trainer.transfer.feature_cache import ImageFeatures, cached_features
+from trainer.transfer.head import Head, random_head
+from trainer.transfer.measures import Measured, measure
+from trainer.transfer.neighbours import votes
+from trainer.transfer.probe_check import check
+from trainer.transfer.probe_choice import choose, grid_of, scored
+from trainer.transfer.probe_grid import GridSchedule, check_numbers, train_grid
+from trainer.transfer.probe_results import Outcome, Probe, records_of, summary, write
+from trainer.transfer.records import Record
+from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
+from trainer.weights.folder import check_new
+from trainer.weights.pretrained import Pretrained, open_pretrained
+
+
+def probe(config: ProbeConfig) -> None:
+    """Train, measure, and leave a folder. Raises a CatlipError for whatever cannot be, and leaves nothing then."""
+    check(config)
+    with join_processes(config.device) as place:
+        on_main(lambda: check_new(config.out), place)
+        outcome = measure_all(config, place)
+        if outcome is not None:
+            write(outcome)
+            sys.stderr.write("\n".join(summary(outcome)) + "\n")
+
+
+def probe_records(config: ProbeConfig, place: Place, *, task: str) -> list[Record]:
+    """What the table of results has of it; nothing on ranks other than the main one. All must call it.
+
+    `task`: what the table calls it. `config.out` is not written to. Raises as `probe`.
+    """
+    check(config)
+    outcome = measure_all(config, place)
+    return [] if outcome is None else records_of(outcome, task=task)
+
+
+def measure_all(config: ProbeConfig, place: Place) -> Outcome | None:
+    """A probe for each share and seed; None on ranks other than the main one, which only compute features."""
+    began = time.perf_counter()
+    pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
+    task = open_task(config.task)
+    matches: list[ClassMatch] = []
+    if config.init == "transfer":
+        matches = match_classes(task.class_names, pretrained.vocabulary, alpha=config.alpha)
+    wanted = [subset(task.train, percent=percent, seed=seed) for percent in config.percent for seed in config.seeds]
+    train = _features(config, pretrained, _union(task.train, wanted), place)
+    test = _features(config, pretrained, task.test, place)
+    if train is None or test is None:
+        return None
+    for side, features in (("train", train), ("test", test)):
+        check_bad_share(f"--task.{side}", len(features.images), features.skipped, config.task.max_bad_share)
+        check_numbers(features.values, f"the {side} images")
+    seconds = time.perf_counter() - began
+    test_values = test.values.to(place.device)
+    probes: list[Probe] = []
+    for percent in config.percent:
+        for seed in config.seeds:
+            some = train.of(wanted[len(probes)])
+            # All images have the same neighbours, whatever the seed.
+            before = probes[-1].nearest if percent == 100 and seed != config.seeds[0] else None
+            own = ImageFeatures(some.values.to(place.device), some.images, some.skipped)
+            shown = ImageFeatures(test_values, test.images, test.skipped)
+            probes.append(_probe(config, pretrained, matches, own, shown, percent=percent, seed=seed, nearest=before))
+            if place.main:
+                sys.stderr.write(f"{probes[-1].line()}\n")
+    return Outcome(config, pretrained, task, matches, probes, train.skipped, test.images, test.skipped, seconds)
+
+
+def _union(images: LabelledImages, parts: list[LabelledImages]) -> LabelledImages:
+    """The images that are in any of the parts; the data set itself if that is all."""
+    wanted = np.isin(images.rows, np.concatenate([part.rows for part in parts]))
+    return images if wanted.all() else images.select(np.flatnonzero(wanted))
+
+
+def _features(
+    config: ProbeConfig, pretrained: Pretrained, images: LabelledImages, place: Place
+) -> ImageFeatures | None:
+    return cached_features(
+        pretrained,
+        images,
+        place,
+        batch=config.batch,
+        workers=config.workers,
+        cache=_cache(config),
+        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and place.device.type == "cuda"),
+        max_pixels=config.task.max_pixels,
+    )
+
+
+def _cache(config: ProbeConfig) -> Path:
+    return config.features if config.features is not None else default_cache(config.task.cache) / "features"
+
+
+def _probe(
+    config: ProbeConfig,
+    pretrained: Pretrained,
+    matches: list[ClassMatch],
+    train: ImageFeatures,
+    test: ImageFeatures,
+    *,
+    percent: float,
+    seed: int,
+    nearest: Measured | None,
+) -> Probe:
+    """One share, one seed; `nearest` where it is known already. Features lie on the device."""
+    began = time.perf_counter()
+    schedule = GridSchedule(config.epochs, config.train_batch, config.final_share, config.label_smoothing)
+    start = _start(pretrained, matches, train, seed=seed)
+    grid = grid_of(config.preset, config.learning_rates, config.weight_decays)
+    choice = choose(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=seed)
+    (head,) = train_grid(train.values, train.images, grid=[choice.setting], schedule=schedule, start=start, seed=seed)
+    measured = measure(scored(head, test.values), test.images)
+    trained = time.perf_counter()
+    if nearest is None and config.neighbours:
+        voted = votes(
+            train.values,
+            train.images,
+            test.values,
+            neighbours=config.neighbours,
+            temperature=config.temperature,
+        )
+        nearest = measure(voted, test.images)
+    return Probe(
+        percent=percent,
+        seed=seed,
+        choice=choice,
+        measured=measured,
+        nearest=nearest,
+        images=len(train.images),
+        without_images=tuple(np.flatnonzero(train.images.images_by_class == 0).tolist()),
+        seconds=trained - began,
+        nearest_seconds=time.perf_counter() - trained,
+    )
+
+
+def _start(pretrained: Pretrained, matches: list[ClassMatch], train: ImageFeatures, *, seed: int) -> Head:
+    """The classifier to begin with: by the classes' matches, or at random where there are none."""
+    if not matches:
+        return random_head(len(train.images.labels), train.values.shape[1], seed=seed)
+    head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=seed)
+    return scale_head(head, train.values, train.images)[0]

@@ -1,0 +1,133 @@
+"""What fine-tuning begins with: the pre-trained model with a new classifier, its average, its optimiser.
+
+In: a `Pretrained`, the task's classes and images. Out: a `Training` at step 0, and what the classifier was made of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.config import PretrainConfig
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Place, on_main
+from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from trainer.model.objective import Objective
+from trainer.model.per_image import set_drop_path
+from trainer.model.vit import checkpoint_activations
+from trainer.optim.average import Average
+from trainer.optim.optimiser import optimiser_of
+from trainer.step.guard import Guard
+from trainer.step.training import Training
+from trainer.transfer.config import FinetuneConfig
+from trainer.transfer.head import Head, random_head
+from trainer.transfer.mixing import Mixing
+from trainer.transfer.scoring import Viewing, outputs
+from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
+from trainer.weights.pretrained import WHITE, Pretrained
+
+# Images whose logits exist at a time.
+CHUNK = 1024
+# Images whose features say where a transferred classifier's logits lie: a mean and a scale need no more.
+MOST_SCALED = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A classifier, and where it comes from."""
+
+    head: Head
+    matches: list[ClassMatch] = field(default_factory=list)
+    """of each class, for Transfer Init"""
+
+
+def start_of(
+    config: FinetuneConfig,
+    pretrained: Pretrained,
+    images: LabelledImages,
+    class_names: tuple[str, ...],
+    place: Place,
+    *,
+    viewing: Viewing,
+    resumed: bool,
+) -> Start:
+    """The classifier to begin with, the same on all ranks, which all must call. The model goes to the place's device.
+
+    Of a `resumed` run any will do, for its weights are those of the checkpoint. Raises InputError if none of the images
+    that the classifier is scaled by can be decoded.
+    """
+    count, width = len(class_names), pretrained.classifier.in_features
+    matches = match_classes(class_names, pretrained.vocabulary, alpha=config.alpha) if config.init == "transfer" else []
+    if resumed or config.init == "random":
+        return Start(random_head(count, width, seed=config.seed), matches)
+    some = images.select(_some(len(images), seed=config.seed))
+    pretrained.model.to(place.device)
+    found = outputs(lambda pixels, _: pretrained.embed(pixels).float(), some, place, viewing=viewing)
+
+    def scaled() -> Start:
+        assert found is not None
+        head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=config.seed)
+        head, _ = scale_head(head, found.values, some.select(found.images))
+        return Start(head, matches)
+
+    return on_main(scaled, place)
+
+
+def build_tuning(
+    config: FinetuneConfig, core: PretrainConfig, pretrained: Pretrained, start: Start, place: Place, *, several: bool
+) -> Training:
+    """Model, average and optimiser at step 0, on the place's device; the pre-trained model becomes the one that learns.
+
+    `several`: classes an image. Raises InputError for options that the model cannot have.
+    """
+    model = pretrained.model
+    replace_classifier(model, start.head)
+    if config.drop_path > 0:
+        set_drop_path(model, config.drop_path)
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
+    mixed = config.mixup > 0 or config.cutmix > 0
+    seen = pretrained.preprocessing
+    objective = Objective(
+        model,
+        None,
+        loss_of_task(smoothing=core.loss.label_smoothing, several=several),
+        chunk=CHUNK,
+        mean=seen.mean * WHITE,
+        std=seen.std * WHITE,
+        mix=Mixing(mixup=config.mixup, cutmix=config.cutmix) if mixed else None,
+        keep_statistics=True,
+    ).to(place.device)
+    return Training(
+        objective,
+        Average(model, momentum=core.optim.ema_momentum),
+        optimiser_of(model, core.optim),
+        Guard(place.device, factor=core.optim.spike_factor),
+    )
+
+
+def loss_of_task(*, smoothing: float, several: bool) -> Loss:
+    """Softmax cross entropy of one class an image; binary cross entropy, summed over classes, of several."""
+    return BinaryCrossEntropy(smoothing=smoothing) if several else SoftmaxCrossEntropy(smoothing=smoothing)
+
+
+def replace_classifier(model: nn.Module, head: Head) -> None:
+    """Put a classifier in the place of the model's."""
+    classes, width = head.weight.shape
+    linear = nn.Linear(width, classes)
+    with torch.no_grad():
+        linear.weight.copy_(head.weight)
+        linear.bias.copy_(head.bias)
+    model.set_submodule("head", linear, strict=True)
+    # timm's own word of it.
+    model.num_classes = classes  # type: ignore[assignment]
+
+
+def _some(images: int, *, seed: int) -> np.ndarray:
+    """Which images a classifier is scaled by: at most MOST_SCALED, at random, in their order."""
+    if images <= MOST_SCALED:
+        return np.arange(images)
+    return np.sort(np.random.default_rng(seed).choice(images, MOST_SCALED, replace=False))

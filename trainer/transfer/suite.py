@@ -1,0 +1,97 @@
+"""A suite, from top to bottom: a model and a file of tasks in, one table of results out.
+
+In: a `TransferConfig`. Out: the folder of `suite_folder.py`. A suite that was stopped goes on with the records that it
+does not have.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from trainer.distributed import Place, on_main
+from trainer.transfer import suite_folder
+from trainer.transfer.config import TransferConfig
+from trainer.transfer.records import Record
+from trainer.transfer.suite_plan import Part, parts_of
+from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
+from vocab.errors import CatlipError
+
+
+@dataclass(frozen=True)
+class Verbs:
+    """What carries out a suite; `methods.py` has the verbs of the trainer."""
+
+    options: Options
+    """what a task's tables of options may hold"""
+    fingerprint: Callable[[], str]
+    """of the model. Raises a CatlipError for one that cannot be used"""
+    check: Callable[[SuiteTask, Place], None]
+    """raises a CatlipError for a task that cannot be measured"""
+    run: Callable[[Part, Place], list[Record]]
+    """measures; all ranks call it, and the main one is given records"""
+
+
+def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
+    """Measure what is not yet measured, task by task. All ranks must call it.
+
+    Every task is opened before the first is measured. Raises InputError for a tasks file that is not as it must be, a
+    CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine`.
+    """
+    tasks, measured, fingerprint = on_main(lambda: _examined(config, verbs), place)
+    parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
+    on_main(lambda: _check(tasks, verbs, place), place)
+    if place.main:
+        suite_folder.begin(config, tasks, fingerprint, measured)
+    records = dict(measured.records)
+    for task in tasks:
+        for part in parts[task.name]:
+            with _named(task):
+                found = verbs.run(part, place)
+            if place.main:
+                kept = _kept(part, found)
+                suite_folder.append(config.out, kept)
+                records |= {record.key: record for record in kept}
+        if place.main:
+            suite_folder.write_results(config, tasks, records)
+    if place.main:
+        sys.stderr.write(f"{config.out / suite_folder.TABLE} is the table\n")
+
+
+def _examined(config: TransferConfig, verbs: Verbs) -> tuple[tuple[SuiteTask, ...], suite_folder.Measured, str]:
+    tasks = read_tasks(config.tasks, verbs.options)
+    fingerprint = verbs.fingerprint()
+    return tasks, suite_folder.examine(config, tasks, fingerprint), fingerprint
+
+
+def _check(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> None:
+    """An error in the last task should not wait for the first to be measured."""
+    for task in tasks:
+        with _named(task):
+            verbs.check(task, place)
+
+
+def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
+    """The records that a part is called for, one each."""
+    by_key = {record.key: record for record in found}
+    missing = [key for key in part.wanted if key not in by_key]
+    assert not missing, f"{part.verb} did not measure {missing}"
+    kept = [by_key[key] for key in part.wanted]
+    for record in kept:
+        sys.stderr.write(
+            f"{record.task}: {record.method}, {record.init} init, {record.percent:g} %, seed {record.seed}: "
+            f"{record.metric} {record.value:.2%}\n"
+        )
+    return kept
+
+
+@contextmanager
+def _named(task: SuiteTask) -> Iterator[None]:
+    """Errors say of which task they are."""
+    try:
+        yield
+    except CatlipError as error:
+        thing = f"task {task.name!r}: {error.thing}"
+        raise type(error)(thing, found=error.found, wanted=error.wanted, remedy=error.remedy) from error

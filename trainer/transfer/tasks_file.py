@@ -1,0 +1,208 @@
+"""The tasks file: which tasks a suite measures a model on, by which methods.
+
+In: a TOML file. Out: a `SuiteTask` for each of its tables, every field of them looked at.
+
+    [[task]]
+    name = "imagenet"
+    train = "imagenet/train"          # places as on the command line: paths are of the folder that it is given in
+    test = "imagenet/val"
+    methods = ["probe", "knn", "zeroshot", "finetune"]
+    percents = [1, 10, 100]
+    seeds = [0, 1, 2]
+    inits = ["random", "transfer"]
+    alpha = 0.5
+
+    [task.finetune]                   # options of python -m trainer finetune, with underscores
+    epochs = 20
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from trainer.field_types import is_of, name_of
+from trainer.transfer.records import Method
+from vocab.errors import InputError
+
+Section = Literal["probe", "zeroshot", "finetune"]
+Init = Literal["random", "transfer"]
+SECTIONS: Mapping[Section, tuple[Method, ...]] = MappingProxyType(
+    {"probe": ("probe", "knn"), "zeroshot": ("zeroshot",), "finetune": ("finetune",)}
+)
+"""tables of options, with the methods that they are for"""
+LONGEST_NAME = 100
+SEEDS = 1 << 31
+MAX_BYTES = 1 << 20
+FORM = "[[task]] tables with name, test, and train"
+
+
+@dataclass(frozen=True)
+class SuiteTask:
+    """A task, and what is to be measured on it. Defaults of images are those of `TaskConfig`."""
+
+    name: str
+    """what the table calls it"""
+    test: str
+    train: str = ""
+    """may be left out where nothing is trained"""
+    kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
+    class_names: Path | None = None
+    csv_columns: tuple[str, str] = ("path", "label")
+    max_bad_share: float = 0.1
+    max_pixels: int = 89_478_485
+    methods: tuple[Method, ...] = ("zeroshot", "knn", "probe")
+    percents: tuple[float, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    inits: tuple[Init, ...] = ("random", "transfer")
+    alpha: float = 0.5
+    """of Transfer Init"""
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    """further options of the verb, as its configuration has them"""
+    zeroshot: Mapping[str, Any] = field(default_factory=dict)
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+
+
+Options = Mapping[Section, Mapping[str, Any]]
+"""of each table of options, the fields that it may have with their types"""
+
+
+def read_tasks(path: Path, options: Options) -> tuple[SuiteTask, ...]:
+    """The tasks of a file, in its order.
+
+    Raises InputError that names the file, the task and the field, for anything that is not as it must be.
+    """
+    content = _content(path)
+    unknown = sorted(content.keys() - {"task"})
+    tables = content.get("task")
+    if unknown or not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        found = f"{', '.join(map(repr, unknown))} outside of a task" if unknown else "no [[task]]"
+        raise InputError(path, found=found, wanted=FORM, remedy="docs/transfer.md has an example.")
+    tasks = tuple(_task(path, place, table, options) for place, table in enumerate(tables, 1))
+    for place, task in enumerate(tasks):
+        if task.name in (earlier.name for earlier in tasks[:place]):
+            raise _refused(path, task.name, "name", "two tasks of this name", "another name for each task")
+    return tasks
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise InputError(path, found="more than 1 MiB", wanted=FORM, remedy="Name the file of the tasks.")
+        return tomllib.loads(text.decode())
+    except (OSError, ValueError, RecursionError) as error:
+        # TOMLDecodeError and UnicodeDecodeError are ValueErrors; brackets in brackets end in a RecursionError.
+        raise InputError(
+            path, found=f"no readable TOML ({error})", wanted=FORM, remedy="docs/transfer.md has an example."
+        ) from error
+
+
+def _task(path: Path, place: int, table: Mapping[str, Any], options: Options) -> SuiteTask:
+    name = table.get("name", f"number {place}")
+    if not _is_name(name):
+        wanted = f"1 to {LONGEST_NAME} characters that can be shown, without / and \\, not beginning with a dot"
+        raise _refused(path, f"number {place}", "name", repr(name), wanted)
+    hints = get_type_hints(SuiteTask)
+    sections = {section: table[section] for section in SECTIONS if section in table}
+    values = _values(path, name, {field: table[field] for field in table if field not in sections}, hints)
+    for needed in ("name", "test"):
+        if not values.get(needed):
+            raise _refused(path, name, needed, "nothing", "a name" if needed == "name" else "the images to test on")
+    for section, given in sections.items():
+        if not isinstance(given, dict):
+            raise _refused(path, name, section, repr(given), f"a table [task.{section}]")
+        values[section] = _values(path, name, given, options[section], inside=f"{section}.")
+    task = SuiteTask(**values)
+    _check(path, task)
+    return task
+
+
+def _is_name(name: object) -> bool:
+    # It becomes part of folders' names, and of a line of a table.
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= LONGEST_NAME
+        and name.isprintable()
+        and name == name.strip()
+        and not name.startswith(".")
+        and not set(name) & set("/\\")
+    )
+
+
+def _values(
+    path: Path, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
+) -> dict[str, Any]:
+    """The fields of a table as their types have them: lists as tuples, texts as paths."""
+    values = {}
+    for name, given in table.items():
+        if name not in hints:
+            known = f"one of {', '.join(hints)}" if hints else "no options"
+            raise _refused(path, task, f"{inside}{name}", "a field that there is not", known)
+        value = _of_toml(given, hints[name])
+        if not is_of(value, hints[name]):
+            wanted = re.sub(r"typing\.|pathlib\.", "", name_of(hints[name]))
+            raise _refused(path, task, f"{inside}{name}", repr(given), wanted)
+        values[name] = value
+    return values
+
+
+def _of_toml(value: Any, hint: Any) -> Any:
+    """TOML has no tuples and no paths, and 1 where people mean 1.0. What fits none of it stays as it is."""
+    # Of `Path | None` and the like, what may stand there.
+    kinds = (hint,) if get_origin(hint) in (None, tuple, Literal) else get_args(hint)
+    for kind in kinds:
+        if isinstance(value, str) and kind is Path:
+            return Path(value)
+        if isinstance(value, list) and get_origin(kind) is tuple:
+            return tuple(_of_toml(each, get_args(kind)[0]) for each in value)
+        if type(value) is int and kind is float and int not in kinds:
+            # What no float can hold is refused as what is infinite.
+            return float(value) if abs(value) < 1 << 1000 else math.inf
+    return value
+
+
+def _check(path: Path, task: SuiteTask) -> None:
+    """What types cannot say."""
+    for name in ("methods", "percents", "seeds", "inits"):
+        values = getattr(task, name)
+        if len(values) == 0 or len(set(values)) < len(values):
+            found = f"{list(values)}, which has one twice" if values else "an empty list"
+            raise _refused(path, task.name, name, found, "at least one, each once")
+    wanted = {
+        "percents": "numbers above 0, and at most 100",
+        "seeds": f"whole numbers from 0 to {SEEDS - 1:,}",
+        "alpha": "a path similarity: above 0, and at most 1",
+        "max_bad_share": "a share, 0 to 1",
+        "max_pixels": "more than 0",
+    }
+    holds = {
+        "percents": all(0 < percent <= 100 for percent in task.percents),
+        "seeds": all(0 <= seed < SEEDS for seed in task.seeds),
+        "alpha": 0 < task.alpha <= 1,
+        "max_bad_share": 0 <= task.max_bad_share <= 1,
+        "max_pixels": task.max_pixels > 0,
+    }
+    for name in wanted:
+        if not holds[name]:
+            value = getattr(task, name)
+            raise _refused(path, task.name, name, f"{list(value) if isinstance(value, tuple) else value}", wanted[name])
+    if not task.train and set(task.methods) != {"zeroshot"}:
+        raise _refused(path, task.name, "train", "nothing", "the images to train on; zeroshot alone needs none")
+    for section, methods in SECTIONS.items():
+        if getattr(task, section) and not set(methods) & set(task.methods):
+            asked = f"{' or '.join(methods)} among the methods, which are {', '.join(task.methods)}"
+            raise _refused(path, task.name, section, "options of a method that is not asked for", asked)
+
+
+def _refused(path: Path, task: str, name: str, found: str, wanted: str) -> InputError:
+    return InputError(
+        f"{path}: task {task!r}: {name}", found=found, wanted=wanted, remedy="docs/transfer.md says what a task has."
+    )

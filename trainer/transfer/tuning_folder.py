@@ -1,0 +1,163 @@
+"""The directory of a fine-tuning run: what lies in it, whether a run may go on there, and its first and last files.
+
+config.json  environment.json                        written at the start
+transfer_init/                                       with --init transfer: what every class begins with
+metrics.jsonl  bad_samples.jsonl  tensorboard/       while it goes
+checkpoints/step-00001000/
+spikes.jsonl                                         after a loss that is no number
+model/  results.json  results.md                     at the end; model/ is a folder that timm loads
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainer.checkpoints.checkpoint import newest
+from trainer.config import differences, to_json
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Place
+from trainer.model.vit import classifier_of
+from trainer.records.environment import environment, record_start
+from trainer.records.run_directory import Found
+from trainer.records.secrets import without_secrets_in
+from trainer.transfer.config import CHANGEABLE, FinetuneConfig
+from trainer.transfer.match_table import STEM, write_matches
+from trainer.transfer.transfer_init import ClassMatch
+from trainer.weights.folder import CONFIG, WEIGHTS, Build, first_conv_of, new_folder, timm_fields
+from trainer.weights.pretrained import Pretrained
+from vocab.errors import MismatchError, OutputExistsError
+from vocab.storage import write_whole
+
+MODEL, RESULTS, TABLE = "model", "results.json", "results.md"
+
+
+def fingerprint_of(pretrained: Pretrained, train: LabelledImages) -> str:
+    """sha256 of what a run learns from: the weights that it begins with, and its images."""
+    digest = hashlib.sha256(f"{pretrained.fingerprint} {train.fingerprint}".encode())
+    for numbers in (train.rows, train.offsets, train.classes):
+        digest.update(numbers.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def examine(config: FinetuneConfig, fingerprint: str) -> Found:
+    """What there is to go on from; nothing for a fresh start. Reads every byte of a checkpoint, writes nothing.
+
+    Raises OutputExistsError if `out` holds something that is no fine-tuning run, MismatchError if it holds one of
+    another configuration, model or images, FormatError if none of its checkpoints is whole.
+    """
+    out = config.out
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return Found()
+    differing = differences(_stored_config(out), config, changeable=CHANGEABLE)
+    if differing:
+        raise MismatchError(
+            out,
+            found="a run with " + ", ".join(f"{name}={before!r}" for name, (before, _) in differing.items()),
+            wanted=", ".join(f"{name}={now!r}" for name, (_, now) in differing.items()),
+            remedy="Give the options the run was started with, or choose another --out.",
+        )
+    found, faults = newest(out)
+    if found is None:
+        return Found(faults=faults)
+    if found.fingerprint != fingerprint:
+        raise MismatchError(
+            found.path,
+            found="a checkpoint of other weights to begin with, or of other training images",
+            wanted=f"those of {config.model} and {without_secrets_in(config.task.train)} as they are now",
+            remedy="Put them back as they were when the run was started, or choose another --out.",
+        )
+    return Found(found, found.state, faults)
+
+
+def begin(config: FinetuneConfig, place: Place, matches: list[ClassMatch], *, step: int) -> None:
+    """Make the directory and write down what the run is, and this start of it. For the main process alone.
+
+    `matches`: what each class begins with, for Transfer Init.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    with write_whole(config.out / CONFIG) as file:
+        file.write(to_json(config).encode())
+    record_start(config.out, environment(place, step=step))
+    if matches:
+        with _renewed(config.out / STEM) as work:
+            write_matches(matches, work, alpha=config.alpha)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a finished run leaves."""
+
+    weights: Mapping[str, Tensor]
+    """the moving average, under timm's names"""
+    class_names: Sequence[str]
+    numbers: Mapping[str, Any]
+    """results.json"""
+
+
+def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
+    """Write the model's folder, then the results; for the main process alone."""
+    model = pretrained.model
+    build = Build(
+        architecture=pretrained.architecture,
+        arguments=pretrained.arguments,
+        preprocessing=pretrained.preprocessing,
+        features=classifier_of(model, pretrained.architecture).in_features,
+        global_pool=str(getattr(model, "global_pool", "token")),
+        first_conv=first_conv_of(model),
+    )
+    fields = timm_fields(build, classes=len(result.class_names))
+    fields["label_names"] = list(result.class_names)
+    with _renewed(out / MODEL) as work:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in result.weights.items()}
+        save_file(tensors, work / WEIGHTS, {"format": "pt"})
+        (work / CONFIG).write_text(json.dumps(fields, indent=1) + "\n")
+    with write_whole(out / TABLE) as file:
+        file.write(table_of(result.numbers).encode())
+    with write_whole(out / RESULTS) as file:
+        file.write((json.dumps(result.numbers, indent=2) + "\n").encode())
+
+
+def table_of(numbers: Mapping[str, Any]) -> str:
+    """results.md: what of results.json is a number or a few words."""
+    rows = {
+        name: value for name, value in numbers.items() if isinstance(value, int | float | str) and name != "correct"
+    }
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else f"{value}" for name, value in rows.items()}
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in shown.items())]) + "\n"
+
+
+def _renewed(folder: Path) -> AbstractContextManager[Path]:
+    """A folder to write into, in place of one that an earlier start of the same run wrote."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    return new_folder(folder)
+
+
+def _stored_config(out: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads((out / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise _occupied(out, "no readable config.json") from error
+    if not isinstance(stored, dict) or not {"model", "task", "init", "percent"} <= stored.keys():
+        raise _occupied(out, "a config.json of something else")
+    return stored
+
+
+def _occupied(out: Path, found: str) -> OutputExistsError:
+    kind = "a file" if out.is_file() else f"{sum(1 for _ in out.iterdir())} entries and {found}"
+    return OutputExistsError(
+        out,
+        found=kind,
+        wanted="an empty or new directory, or a fine-tuning run to continue",
+        remedy="Choose another --out, or remove this one.",
+    )

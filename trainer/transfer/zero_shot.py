@@ -1,0 +1,218 @@
+"""Zero-shot classification, from top to bottom: a pre-trained model and a task's test images in, accuracies out.
+
+In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv and config.json.
+
+    class names -> synsets -> rows of the pre-trained classifier      transfer_init.py, synset_scores.py
+    test images -> features                                           feature_cache.py
+    features and rows -> scores -> accuracy                           synset_scores.py, zero_shot_results.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from trainer.config import to_json
+from trainer.data.cache_folder import default_cache
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Place, join_processes, on_main
+from trainer.transfer import zero_shot_results
+from trainer.transfer.config import ZeroShotConfig
+from trainer.transfer.datasets.files import account
+from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
+from trainer.transfer.feature_cache import ImageFeatures, cached_features
+from trainer.transfer.records import Record
+from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
+from trainer.transfer.transfer_init import ClassMatch, match_classes
+from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
+from trainer.weights.folder import check_new, new_folder
+from trainer.weights.pretrained import Pretrained, open_pretrained
+from vocab.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What was asked for, and what came out."""
+
+    config: ZeroShotConfig
+    """complete"""
+    pretrained: Pretrained
+    matches: list[ClassMatch]
+    classes: list[ClassRows]
+    result: ZeroShotResult
+    notes: tuple[str, ...]
+    """on the data"""
+    seconds: float
+
+
+def zero_shot(config: ZeroShotConfig) -> None:
+    """Measure, and leave a folder. Raises a CatlipError for whatever cannot be measured, and leaves nothing then."""
+    with join_processes(config.device) as place:
+        on_main(lambda: check_new(config.out), place)
+        outcome = measure(config, place)
+        if outcome is not None:
+            write(outcome)
+            sys.stderr.write("\n".join(summary(outcome)) + "\n")
+
+
+def zero_shot_records(config: ZeroShotConfig, place: Place, *, task: str) -> list[Record]:
+    """What the results table has of it; nothing on ranks other than the main one. All must call it.
+
+    `task`: what the table calls it. `config.out` is not written to.
+    """
+    outcome = measure(config, place)
+    if outcome is None:
+        return []
+    report, correct = outcome.result.report, outcome.result.correct
+    metric, value = report.metric
+    extra = {name: number for name, number in vars(report).items() if number is not None}
+    extra |= {"alpha": config.alpha, "hyponyms": config.hyponyms, "prior": outcome.config.prior}
+    if correct is not None:
+        extra["correct"] = "".join("1" if right else "0" for right in correct.tolist())
+    return [
+        Record(
+            task=task,
+            method="zeroshot",
+            init="none",
+            percent=0.0,
+            seed=0,
+            metric=metric,
+            value=value,
+            images=report.images,
+            seconds=outcome.seconds,
+            extra=extra,
+        )
+    ]
+
+
+def check(config: ZeroShotConfig) -> None:
+    """Raise InputError for the first option that cannot work, whatever the task."""
+    for option, works, value, wanted in (
+        ("alpha", 0 < config.alpha <= 1, config.alpha, "a path similarity above 0, at most 1"),
+        ("batch", config.batch > 0, config.batch, "1 or more"),
+        ("workers", config.workers >= 0, config.workers, "0 or more"),
+        ("crop", config.crop is None or 0 < config.crop <= 1, config.crop, "a share above 0, at most 1"),
+        ("image-size", config.image_size is None or config.image_size > 0, config.image_size, "1 pixel or more"),
+    ):
+        if not works:
+            remedy = "python -m trainer zeroshot --help says what it means."
+            raise InputError(f"--{option}", found=f"{value}", wanted=wanted, remedy=remedy)
+
+
+def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
+    """Score the test images; None on ranks other than the main one. All must call it."""
+    began = time.perf_counter()
+    check(config)
+    pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
+    images, class_names, notes = _open(config)
+    config = replace(config, prior=config.prior or ("keep" if images.multi_label else "remove"))
+    matches = match_classes(class_names, pretrained.vocabulary, alpha=config.alpha)
+    classes = rows_of_classes(
+        matches,
+        pretrained.vocabulary,
+        alpha=config.alpha,
+        hyponyms=config.hyponyms != "none",
+        one_class=not images.multi_label,
+    )
+    features = cached_features(
+        pretrained,
+        images,
+        place,
+        batch=config.batch,
+        workers=config.workers,
+        cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
+        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and place.device.type == "cuda"),
+        max_pixels=config.task.max_pixels,
+    )
+    if features is None:
+        return None
+    _check_images(features, images, config.task.max_bad_share)
+    scores = score(features, pretrained, classes, config)
+    result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
+    return Outcome(config, pretrained, matches, classes, result, notes, time.perf_counter() - began)
+
+
+def score(
+    features: ImageFeatures, pretrained: Pretrained, classes: list[ClassRows], config: ZeroShotConfig
+) -> torch.Tensor:
+    """Scores [images, scorable classes] on the CPU."""
+    scorable = [rows for rows in classes if rows.scorable]
+    if not scorable:
+        return torch.empty(len(features.images), 0)
+    assert config.prior is not None
+    return synset_scores(
+        features.values,
+        pretrained.classifier,
+        pretrained.vocabulary,
+        scorable,
+        prior=config.prior,
+        combine="any" if config.hyponyms == "any" else "max",
+    )
+
+
+def write(outcome: Outcome) -> None:
+    """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
+    result, matches, classes = outcome.result, outcome.matches, outcome.classes
+    content = {
+        "model": outcome.pretrained.source,
+        "fingerprint": outcome.pretrained.fingerprint,
+        "seconds": round(outcome.seconds, 3),
+        "notes": outcome.notes,
+        **zero_shot_results.as_json(result, matches, classes, outcome.pretrained.vocabulary),
+    }
+    page = zero_shot_results.markdown(result, matches, classes, title=title_of(outcome), notes=outcome.notes)
+    with new_folder(outcome.config.out) as work:
+        (work / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (work / "results.md").write_text(page, encoding="utf-8")
+        (work / "classes.csv").write_text(zero_shot_results.csv_table(result, matches, classes), encoding="utf-8")
+        (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
+
+
+def summary(outcome: Outcome) -> list[str]:
+    """What to tell whoever waits for it."""
+    report = outcome.result.report
+    name, value = report.metric
+    lines = [f"{report.scorable_classes:,} of {report.classes:,} classes can be scored"]
+    if report.top1 is not None:
+        lines.append(f"top-1 {report.top1:.2%} of the {report.scorable_images:,} images of these")
+    if report.map_macro is not None:
+        lines.append(f"mean average precision {report.map_macro:.2%} over these")
+    lines.append(f"{name} {value:.2%} over all {report.classes:,} classes, of {report.images:,} images")
+    lines.append(f"{outcome.config.out}: results.md")
+    return lines
+
+
+def title_of(outcome: Outcome) -> str:
+    """The settings in a line."""
+    config = outcome.config
+    hyponyms = {"none": "without hyponyms", "max": "with the best hyponym", "any": "with any hyponym"}[config.hyponyms]
+    prior = {"keep": "frequencies kept", "remove": "frequencies removed"}[config.prior or "keep"]
+    return f"Zero-shot by synset: path similarity >= {config.alpha:g}, {hyponyms}, {prior}"
+
+
+def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tuple[str, ...]]:
+    """Test images, names of their classes, and what there is to say about them."""
+    if config.task.train:
+        task = open_task(config.task)
+        return task.test, task.class_names, task.notes
+    images = open_images(config.task.test, config.task)
+    named = class_names_of(images, config.task)
+    left_out = (f"{len(images.skipped):,} files or samples left out: {account(images.skipped)}",)
+    return images, named.names, (*(left_out if images.skipped else ()), *named.notes)
+
+
+def _check_images(features: ImageFeatures, images: LabelledImages, max_bad_share: float) -> None:
+    bad = len(features.skipped)
+    if len(features.images) and bad <= max_bad_share * len(images):
+        return
+    named = ", ".join(f"{skipped.key} ({skipped.reason})" for skipped in features.skipped[:5])
+    raise InputError(
+        "the test images",
+        found=f"{bad:,} of {len(images):,} that cannot be decoded: {named}" if bad else "none",
+        wanted=f"at least one image, and at most a share of {max_bad_share:g} that cannot be decoded",
+        remedy="Look at these, or raise --task.max-bad-share.",
+    )
