@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -143,6 +144,48 @@ def test_the_seed_alone_decides_the_batches() -> None:
     )
     assert torch.equal(one.weight, again.weight)
     assert not torch.equal(one.weight, other.weight)
+
+
+def test_denormal_numbers_are_0_while_it_trains_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    products: list[float] = []
+
+    def train(*_: object) -> None:
+        products.append(float(torch.tensor(1e-30) * 1e-10))
+
+    values, shown = data(5, 8, 3, multi_label=False)
+    monkeypatch.setattr(probe_grid, "_train", train)
+    train_grid(values, shown, grid=GRID, schedule=GridSchedule(), start=random_head(3, 8, seed=1), seed=0)
+    train()
+    assert products[0] == 0.0
+    assert 0 < products[1] < 1e-39
+
+
+def test_an_interruption_does_not_wait_for_the_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def result(_: object) -> None:
+        raise KeyboardInterrupt
+
+    values, shown = data(5, 8, 3, multi_label=False)
+    monkeypatch.setattr(Future, "result", result)
+    with pytest.raises(KeyboardInterrupt):
+        train_grid(
+            values,
+            shown,
+            grid=GRID,
+            schedule=GridSchedule(epochs=1_000_000_000),
+            start=random_head(3, 8, seed=1),
+            seed=0,
+        )
+
+
+def test_classes_that_are_told_apart_are_learnt_as_torch_does() -> None:
+    # Gradients vanish: what torch computes with denormal numbers is here computed with 0.
+    values = 100 * torch.eye(4).repeat(8, 1)
+    shown = images_of([[number % 4] for number in range(32)], count=4)
+    schedule, start = GridSchedule(epochs=300, batch_size=8), random_head(4, 4, seed=1)
+    heads = train_grid(values, shown, grid=GRID, schedule=schedule, start=start, seed=3)
+    for setting, head in zip(GRID, heads, strict=True):
+        wanted = plain(values, shown, setting, schedule, start, seed=3)
+        torch.testing.assert_close(head.weight, wanted.weight, atol=1e-3 * setting.learning_rate, rtol=1e-4)
 
 
 def test_features_that_are_no_numbers_are_counted() -> None:

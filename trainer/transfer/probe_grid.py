@@ -11,11 +11,17 @@ one that this would give but for rounding, with batches whose order depends on t
 
 A batch's features are read once. The weights of all settings are one matrix, so that logits and gradients are one
 product each; the gradient is written down in closed form, and AdamW is torch's own, fused, on each setting's part.
+
+Where a classifier tells all its images apart, gradients and their squares fall below 1e-38, and a CPU takes several
+times as long for a step: such numbers have fewer digits and are computed apart. Training has a thread of its own, in
+which they are 0; no weight is another one for it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -79,13 +85,21 @@ def train_grid(
     check_numbers(values, "the training images")
     _check_fit(values, images, start)
     at_once = max(1, MOST_WEIGHTS // start.weight.numel())
-    heads: list[Head] = []
-    for first in range(0, len(grid), at_once):
-        stack = _Stack(start, grid[first : first + at_once], schedule, values, multi_label=images.multi_label)
+    stop = threading.Event()
+
+    def train(some: Sequence[Setting]) -> list[Head]:
         with torch.no_grad():
-            _train(stack, values, images, schedule, seed)
-        heads += stack.heads()
-    return heads
+            stack = _Stack(start, some, schedule, values, multi_label=images.multi_label)
+            _train(stack, values, images, schedule, seed, stop)
+            return stack.heads()
+
+    # The processor's mode is a thread's own; those that torch starts to share its work have it from there.
+    with ThreadPoolExecutor(1, "probe", initializer=torch.set_flush_denormal, initargs=(True,)) as thread:
+        parts = [thread.submit(train, grid[first : first + at_once]) for first in range(0, len(grid), at_once)]
+        try:
+            return [head for part in parts for head in part.result()]
+        finally:
+            stop.set()  # for Ctrl-C, which comes to this thread
 
 
 def check_numbers(values: Float[Tensor, "images width"], what: str) -> None:
@@ -103,8 +117,14 @@ def check_numbers(values: Float[Tensor, "images width"], what: str) -> None:
 
 
 def _train(
-    stack: _Stack, values: Float[Tensor, "images width"], images: LabelledImages, schedule: GridSchedule, seed: int
+    stack: _Stack,
+    values: Float[Tensor, "images width"],
+    images: LabelledImages,
+    schedule: GridSchedule,
+    seed: int,
+    stop: threading.Event,
 ) -> None:
+    """All epochs, or until it is told to stop."""
     generator = torch.Generator().manual_seed(seed)
     size = schedule.batch_size
     steps = schedule.epochs * -(-len(values) // size)
@@ -115,6 +135,8 @@ def _train(
         targets = _targets(images, order.numpy(), size, values.device)
         order = order.to(values.device)
         for number, first in enumerate(range(0, len(values), size)):
+            if stop.is_set():
+                return
             step += 1
             features = values.index_select(0, order[first : first + size])
             stack.step(features, *targets[number], share=learning_rate(step, course))
