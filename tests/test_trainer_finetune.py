@@ -26,6 +26,7 @@ from trainer.data.batch import Batch
 from trainer.distributed import Place
 from trainer.pretrain import pretrain
 from trainer.records.log import read_log
+from trainer.records.run_lock import held
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
 from trainer.transfer.config import FinetuneConfig
@@ -132,6 +133,7 @@ def test_colours_are_learnt_and_the_results_say_so(model: Path, task: TaskConfig
 def test_the_model_s_folder_is_what_was_measured(model: Path, task: TaskConfig, tmp_path: Path) -> None:
     assert finetune(config(model, task, tmp_path / "run", image_size=32)) == 0
     place = tmp_path / "run" / "model"
+    assert (place / "model.safetensors").stat().st_mode == (place / "config.json").stat().st_mode
     fields = json.loads((place / "config.json").read_text())
     assert fields["label_names"] == ["car", "cat", "dog"]
     assert fields["pretrained_cfg"]["input_size"] == [3, 32, 32]
@@ -317,6 +319,13 @@ def test_a_run_does_not_go_on_with_other_images(model: Path, tmp_path: Path, mon
     (train / "cat" / "new.png").write_bytes(picture((30, 200, 30)))
     with pytest.raises(MismatchError, match="of other weights to begin with, or of other training images"):
         finetune(config(model, task, tmp_path / "run"))
+
+
+def test_two_runs_cannot_write_to_one_directory(model: Path, task: TaskConfig, tmp_path: Path) -> None:
+    with held(tmp_path / "run", Place(0, 1, torch.device("cpu"))):
+        with pytest.raises(InputError, match=f"a run that is going on there: process {os.getpid()} on "):
+            finetune(config(model, task, tmp_path / "run"))
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.lock"]
 
 
 def test_a_directory_of_something_else_is_left_alone(model: Path, task: TaskConfig, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 from trainer.checkpoints.checkpoint import Checkpoint, folders_of, newest
 from trainer.config import PretrainConfig, differences, to_json
 from trainer.distributed import Place
-from trainer.records import run_lock
 from trainer.records.environment import environment, record_start
 from trainer.records.log import FILE as LOG
+from trainer.records.run_lock import entries
 from vocab.errors import CatlipError, FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
@@ -126,7 +126,7 @@ def stored_config(out: Path) -> dict[str, Any] | None:
 
     Raises OutputExistsError for something that is no run, FormatError for a run whose config.json cannot be read.
     """
-    if not out.exists() or (out.is_dir() and not _entries(out)):
+    if not out.exists() or (out.is_dir() and not entries(out)):
         return None
     try:
         stored = json.loads((out / CONFIG).read_text())
@@ -137,11 +137,6 @@ def stored_config(out: Path) -> dict[str, Any] | None:
     return stored
 
 
-def _entries(out: Path) -> list[Path]:
-    """What lies there, but for the lock: that of a start that was killed early is all there is."""
-    return [path for path in out.iterdir() if path.name != run_lock.FILE]
-
-
 def _no_run(out: Path, found: str) -> CatlipError:
     if checkpoints := list(folders_of(out).values()):
         return FormatError(
@@ -150,7 +145,7 @@ def _no_run(out: Path, found: str) -> CatlipError:
             wanted=f"that of the run whose checkpoints lie in {checkpoints[-1].parent}",
             remedy=f"Copy the one of a checkpoint there: {checkpoints[-1] / CONFIG}",
         )
-    kind = "a file" if out.is_file() else f"{len(_entries(out))} entries and {found}"
+    kind = "a file" if out.is_file() else f"{len(entries(out))} entries and {found}"
     return OutputExistsError(
         out,
         found=kind,

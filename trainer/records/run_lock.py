@@ -39,6 +39,11 @@ def held(out: Path, place: Place) -> Iterator[None]:
         yield
 
 
+def entries(out: Path) -> list[Path]:
+    """What lies in a directory, but for the lock: that of a start that was killed early is all there is."""
+    return [path for path in out.iterdir() if path.name != FILE]
+
+
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     made = [folder for folder in (out, *out.parents) if not folder.exists()]

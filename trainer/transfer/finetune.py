@@ -11,6 +11,7 @@ from typing import Any
 
 from trainer.distributed import Place, join_processes, on_main
 from trainer.pretrain import set_up_torch
+from trainer.records import run_lock
 from trainer.records.secrets import without_secrets_in
 from trainer.step.training import in_bfloat16
 from trainer.transfer import tuning_folder
@@ -78,6 +79,13 @@ def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | No
         sys.stderr.write("".join(f"{note}\n" for note in task.notes))
     course = course_of(config, pretrained, task, place)
     set_up_torch(course.core, place)
+    # Asked before the directory is locked: nothing is written to one that is no run.
+    on_main(lambda: tuning_folder.stored_config(config.out), place)
+    with run_lock.held(config.out, place):
+        return _tune(course, pretrained, task, place)
+
+
+def _tune(course: Course, pretrained: Pretrained, task: Task, place: Place) -> tuple[int, dict[str, Any] | None]:
     found = on_main(lambda: tuning_folder.examine(course.config, course.fingerprint), place)
     several = course.train.multi_label
     start = start_of(
@@ -99,7 +107,7 @@ def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | No
             return status, None
         numbers = numbers_of(tuning, scored, start, task)
         weights = training.average.state_dict()
-        write_result(config.out, pretrained, Result(weights, task.class_names, numbers))
+        write_result(course.config.out, pretrained, Result(weights, task.class_names, numbers))
         return status, numbers
 
 

@@ -1,5 +1,6 @@
 """The directory of a fine-tuning run: what lies in it, whether a run may go on there, and its first and last files.
 
+run.lock                                             while it goes
 config.json  environment.json                        written at the start
 transfer_init/                                       with --init transfer: what every class begins with
 metrics.jsonl  bad_samples.jsonl  tensorboard/       while it goes
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from trainer.checkpoints.checkpoint import newest
@@ -29,11 +29,12 @@ from trainer.distributed import Place
 from trainer.model.vit import classifier_of
 from trainer.records.environment import environment, record_start
 from trainer.records.run_directory import Found
+from trainer.records.run_lock import entries
 from trainer.records.secrets import without_secrets_in
 from trainer.transfer.config import CHANGEABLE, FinetuneConfig
 from trainer.transfer.match_table import STEM, write_matches
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.weights.folder import CONFIG, WEIGHTS, Build, first_conv_of, new_folder, timm_fields
+from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_weights
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
 from vocab.storage import write_whole
@@ -56,9 +57,10 @@ def examine(config: FinetuneConfig, fingerprint: str) -> Found:
     another configuration, model or images, FormatError if none of its checkpoints is whole.
     """
     out = config.out
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    stored = stored_config(out)
+    if stored is None:
         return Found()
-    differing = differences(_stored_config(out), config, changeable=CHANGEABLE)
+    differing = differences(stored, config, changeable=CHANGEABLE)
     if differing:
         raise MismatchError(
             out,
@@ -118,8 +120,7 @@ def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
     fields = timm_fields(build, classes=len(result.class_names))
     fields["label_names"] = list(result.class_names)
     with _renewed(out / MODEL) as work:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in result.weights.items()}
-        save_file(tensors, work / WEIGHTS, {"format": "pt"})
+        write_weights(work, {name: tensor.detach().cpu() for name, tensor in result.weights.items()})
         (work / CONFIG).write_text(json.dumps(fields, indent=1) + "\n")
     with write_whole(out / TABLE) as file:
         file.write(table_of(result.numbers).encode())
@@ -143,7 +144,10 @@ def _renewed(folder: Path) -> AbstractContextManager[Path]:
     return new_folder(folder)
 
 
-def _stored_config(out: Path) -> dict[str, Any]:
+def stored_config(out: Path) -> dict[str, Any] | None:
+    """What config.json says; None where there is no run yet. Raises OutputExistsError for something that is no run."""
+    if not out.exists() or (out.is_dir() and not entries(out)):
+        return None
     try:
         stored = json.loads((out / CONFIG).read_text())
     except (OSError, ValueError) as error:
@@ -154,7 +158,7 @@ def _stored_config(out: Path) -> dict[str, Any]:
 
 
 def _occupied(out: Path, found: str) -> OutputExistsError:
-    kind = "a file" if out.is_file() else f"{sum(1 for _ in out.iterdir())} entries and {found}"
+    kind = "a file" if out.is_file() else f"{len(entries(out))} entries and {found}"
     return OutputExistsError(
         out,
         found=kind,

@@ -103,12 +103,17 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
     """Write everything but the card."""
-    weights = serialize({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
-    # Not save_file: it makes a file that its owner alone can read, and has an error of its own for a full disk.
-    write_file(work / WEIGHTS, [weights])
+    write_weights(work, tensors)
     (work / CONFIG).write_text(json.dumps(timm_config(build, vocabulary, classifier=classifier), indent=1) + "\n")
     vocabulary.save(work / VOCABULARY)
     (work / LICENCE).write_bytes((files("vocab") / "data" / LICENCE).read_bytes())
+
+
+def write_weights(work: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write model.safetensors. Raises OSError, with its name, if the disk does not take it."""
+    # Not save_file: it makes a file that its owner alone can read, and has an error of its own for a full disk.
+    weights = serialize({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    write_file(work / WEIGHTS, [weights])
 
 
 def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
