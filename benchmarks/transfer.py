@@ -119,8 +119,7 @@ class TransferBenchmark:
     seed: int = 0
     """of the captions; the pre-training's stands in the recipe"""
     skip: tuple[Part, ...] = ()
-    """parts to leave out: zero-shot, probes and fine-tuning; the fine-tuning alone; the race with CLIP; the speed of the
-    probe"""
+    """parts to leave out. tasks: zero-shot, probes, fine-tuning; finetune: it alone; clip: the race; speed: the probe's"""
     data: Path = DATA
     """folder with images/tiny_imagenet"""
 
