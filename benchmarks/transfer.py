@@ -119,7 +119,7 @@ class TransferBenchmark:
     seed: int = 0
     """of the captions; the pre-training's stands in the recipe"""
     skip: tuple[Part, ...] = ()
-    """parts to leave out. tasks: zero-shot, probes, fine-tuning; finetune: it alone; clip: the race; speed: the probe's"""
+    """parts to leave out: all verbs on the tasks, the fine-tuning alone, the race with CLIP, the speed of the probe"""
     data: Path = DATA
     """folder with images/tiny_imagenet"""
 
