@@ -17,6 +17,7 @@ import numpy as np
 
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Skipped
+from trainer.data.decoding import Viewing
 from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, gather
@@ -27,7 +28,7 @@ from trainer.records.log import Log
 from trainer.step.pulse import Beat
 from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.scoring import Scored, Viewing
+from trainer.transfer.scoring import Scored
 from vocab.errors import InputError
 
 
