@@ -240,10 +240,27 @@ def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) ->
     bad = InputError("--task.train", found="no such file", wanted="images", remedy="Check the place.")
     drawn = Drawn(fail={"places": bad})
     config = config_of(tmp_path)
-    with pytest.raises(InputError, match=r"task 'places': --task\.train: found no such file; wanted images"):
+    with pytest.raises(InputError, match=r"task 'places': the task's train: found no such file; wanted images"):
         run_suite(config, PLACE, drawn.verbs())
     assert drawn.calls == []
     assert not config.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "remedy"),
+    [
+        ("Raise --task.max-bad-share.", "Raise the task's max_bad_share."),
+        ("Give --task.kind folders or --task.kind tars.", "Give the task's kind folders or the task's kind tars."),
+        ("Let the cache hold more: --task.cache-gb.", "Let the cache hold more: --cache-gb."),
+        ("Pass --task.allow-pipe if you trust it.", "Pass --allow-pipe if you trust it."),
+        ("Lower --peak-lr.", "Lower --peak-lr."),
+    ],
+)
+def test_errors_name_options_as_a_suite_has_them(tmp_path: Path, told: str, remedy: str) -> None:
+    drawn = Drawn(fail={"places": InputError("s3://b", found="nothing", wanted="images", remedy=told)})
+    with pytest.raises(InputError) as caught:
+        run_suite(config_of(tmp_path), PLACE, drawn.verbs())
+    assert caught.value.remedy == remedy
 
 
 def rank_of_two(config: TransferConfig, out: Path) -> None:

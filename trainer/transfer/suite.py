@@ -6,10 +6,11 @@ does not have.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from trainer.distributed import Place, on_main
 from trainer.transfer import suite_folder
@@ -89,9 +90,24 @@ def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
 
 @contextmanager
 def _named(task: SuiteTask) -> Iterator[None]:
-    """Errors say of which task they are."""
+    """Errors say of which task they are, and name its options as whoever wrote the tasks file knows them."""
     try:
         yield
     except CatlipError as error:
-        thing = f"task {task.name!r}: {error.thing}"
-        raise type(error)(thing, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
+        thing, remedy = _as_in_suite(error.thing), _as_in_suite(error.remedy)
+        raise type(error)(
+            f"task {task.name!r}: {thing}", found=error.found, wanted=error.wanted, remedy=remedy
+        ) from error
+
+
+def _as_in_suite(text: str) -> str:
+    """Options of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
+    max_bad_share of the task in the tasks file.
+    """
+    own = {field.name for field in fields(TransferConfig)}
+
+    def name(match: re.Match[str]) -> str:
+        option = match[1].replace("-", "_")
+        return f"--{match[1]}" if option in own else f"the task's {option}"
+
+    return re.sub(r"--task\.([a-z-]*[a-z])", name, text)
