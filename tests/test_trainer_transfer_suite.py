@@ -263,6 +263,29 @@ def test_errors_name_options_as_a_suite_has_them(tmp_path: Path, told: str, reme
     assert caught.value.remedy == remedy
 
 
+def test_checkpoints_go_once_the_result_is_on_the_disk(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    folders = [config.out / "finetune" / name for name in ("places-transfer-10-0", "places-transfer-5-0")]
+
+    class Tuned(Drawn):
+        def _run(self, part: Part, place: Place) -> list[Record]:
+            for folder in folders:
+                (folder / "model").mkdir(parents=True, exist_ok=True)
+                (folder / "checkpoints" / "step-00000003").mkdir(parents=True, exist_ok=True)
+            return super()._run(part, place)
+
+    measured(config, Tuned())
+    # The second has no result: it may be a run that was stopped.
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [
+        ["model"],
+        ["checkpoints", "model"],
+    ]
+    # An earlier start may have been killed between the result and this.
+    (folders[0] / "checkpoints" / "step-00000003").mkdir(parents=True)
+    assert measured(config) == []
+    assert not (folders[0] / "checkpoints").exists()
+
+
 def rank_of_two(config: TransferConfig, out: Path) -> None:
     """A suite as torchrun starts it; what this rank was called for, and that an error ends it too."""
     with join_processes("cpu") as place:

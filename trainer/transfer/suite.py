@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
-from trainer.distributed import Place, on_main
+from trainer.distributed import Place, barrier, on_main
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Record
@@ -46,14 +46,17 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
     on_main(lambda: _check(tasks, verbs, place), place)
     if place.main:
         suite_folder.begin(config, tasks, fingerprint, measured)
+        suite_folder.drop_checkpoints(config.out, measured.records)
     records = dict(measured.records)
     for task in tasks:
         for part in parts[task.name]:
             with _named(task):
                 found = verbs.run(part, place)
+            barrier(place)  # no rank waits for a checkpoint any more
             if place.main:
                 kept = _kept(part, found)
                 suite_folder.append(config.out, kept)
+                suite_folder.drop_checkpoints(config.out, part.wanted)
                 records |= {record.key: record for record in kept}
         if place.main:
             suite_folder.write_results(config, tasks, records)
