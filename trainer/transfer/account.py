@@ -122,7 +122,10 @@ class Account:
         if line:
             self._write_line(images / elapsed)
             progress.losses, progress.norms = [], []
-        raise_for_bad_images("--task.train", totals, skipped, self.course.config.task.max_bad_share)
+        # Whatever there was to see has been seen after the last step, however little.
+        fewest = 1 if progress.step == self.course.plan.steps else BAD_SHARE_FROM
+        most = self.course.config.task.max_bad_share
+        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
 
     def scored(self, scored: Scored) -> None:
         """Log the scores of the step at hand. Raises InputError if too many of the test images are bad."""
@@ -136,7 +139,8 @@ class Account:
         name, value = scores.metric
         self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
         totals = Counter(samples=scores.images + scores.bad_images, bad=scores.bad_images)
-        raise_for_bad_images("--task.test", totals, scored.skipped, self.course.config.task.max_bad_share)
+        most = self.course.config.task.max_bad_share
+        raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
 
     def _write_line(self, rate: float) -> None:
         if self._log is None:
@@ -155,10 +159,10 @@ class Account:
         self._log.show(loss=f"{loss:.3f}", images_s=f"{rate:.0f}", bad=f"{values['bad_samples']}")
 
 
-def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], most: float) -> None:
-    """Raise InputError if more than the share `most` of the images are bad, once there are enough to tell."""
+def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], *, most: float, fewest: int) -> None:
+    """Raise InputError if more than the share `most` of the images are bad, or all, once `fewest` have been seen."""
     seen, bad = totals["samples"], totals["bad"]
-    if seen < BAD_SHARE_FROM or bad <= most * seen:
+    if seen < fewest or (bad <= most * seen and bad < seen):
         return
     example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
     raise InputError(
