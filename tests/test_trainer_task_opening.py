@@ -174,6 +174,18 @@ def test_names_of_tars_are_places_in_a_list(tmp_path: Path) -> None:
         open_task(config(tmp_path, train, test, class_names=tmp_path / "names.txt"))
 
 
+def test_the_last_class_of_a_list_may_have_no_image_to_train_on(tmp_path: Path) -> None:
+    train = classed(tmp_path / "train.tar", {"0": b"0", "1": b"1"})
+    test = classed(tmp_path / "test.tar", {"0": b"0", "1": b"2"})
+    (tmp_path / "names.txt").write_text("tench\nshark\ncat\n")
+    task = open_task(config(tmp_path, train, test, class_names=tmp_path / "names.txt"))
+    assert (task.class_names, task.test.one_class.tolist()) == (("tench", "shark", "cat"), [0, 2])
+    assert task.notes == ("train: 1 of 3 classes have no image: 2", "test: 1 of 3 classes have no image: 1")
+    # Without a list nobody says that there is such a class.
+    with pytest.raises(MismatchError, match="found 1 classes that the training images do not have: 2"):
+        open_task(config(tmp_path, train, test))
+
+
 def test_tars_without_names_have_classes_that_are_no_nouns(tmp_path: Path) -> None:
     task = open_task(config(tmp_path, *tars(tmp_path)))
     assert task.train.labels == ("0", "2")

@@ -28,7 +28,7 @@ from trainer.transfer.datasets.coco import open_coco
 from trainer.transfer.datasets.csv_table import open_csv_table
 from trainer.transfer.datasets.files import account
 from trainer.transfer.datasets.name_files import Names, read_name_file
-from trainer.transfer.datasets.numbering import check_sides, renumbered, some
+from trainer.transfer.datasets.numbering import check_sides, is_number, renumbered, some
 from trainer.transfer.datasets.tars import open_tars, with_all_classes
 from trainer.transfer.datasets.task_config import TaskConfig as TaskConfig  # here for who opens tasks
 from vocab.errors import InputError
@@ -59,9 +59,11 @@ def open_task(config: TaskConfig) -> Task:
     """
     train, test = _open(config.train, config), _open(config.test, config)
     given = _given_names(config)
-    # A longer list is no list of these classes: `names_of_classes` says so.
-    if isinstance(given, list) and _is_tars(config.train, config) and int(train.labels[-1]) == len(given) - 1:
-        train = with_all_classes(train, len(given))
+    # A longer list is no list of these classes: `names_of_classes` says so. The last class may be on one side alone.
+    if isinstance(given, list) and _is_tars(config.train, config):
+        last = max(int(side.labels[-1]) for side in (train, test) if is_number(side.labels[-1]))
+        if last == len(given) - 1:
+            train = with_all_classes(train, len(given))
     test = renumbered(test, train.labels)
     check_sides(train, test)
     named = names_of_classes(train.labels, given, source=config.class_names)
