@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_both_sides_have_the_numbers_of_the_training_classes(tmp_path: Path) -> 
         "train: 1 files or samples left out: 1 other_file",
         "test: 2 of 4 classes have no image: b, c",
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_bad_share": math.nan}, "--task.max-bad-share: found nan; wanted a share, 0 to 1"),
+        ({"max_bad_share": 2.0}, "--task.max-bad-share: found 2.0"),
+        ({"max_pixels": 0}, "--task.max-pixels: found 0; wanted 1 or more"),
+        ({"cache_gb": -1.0}, "--task.cache-gb: found -1.0"),
+    ],
+)
+def test_options_that_cannot_work_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_task(config(tmp_path, "nowhere", "nowhere", **changes))
 
 
 def test_a_test_class_that_is_not_trained_on_is_an_error(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ In: `TaskConfig`, what the command line says. Out: `Task`.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def open_task(config: TaskConfig) -> Task:
 
     Raises InputError for a side that cannot be opened, and for fewer than two classes with images (one, where an image
     has any number of them); MismatchError for test classes that are not trained on, an image that is on both sides, and
-    names that are not those of the classes.
+    names that are not those of the classes; and for options that cannot work.
     """
     train, test = _open(config.train, config), _open(config.test, config)
     given = _given_names(config)
@@ -138,6 +139,7 @@ def _is_tars(place: str, config: TaskConfig) -> bool:
 
 
 def _open(place: str, config: TaskConfig) -> LabelledImages:
+    _check(config)
     if not place:
         raise InputError("--task.train or --task.test", found="an empty place", wanted=FORMS, remedy="Name the images.")
     match kind_of(place, config):
@@ -157,6 +159,17 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
             folder_of_cache = default_cache(config.cache) / "tars"
             cache = TarCache(folder_of_cache, max_bytes=int(config.cache_gb * 1e9), allow_pipe=config.allow_pipe)
             return open_tars(place, cache=cache, max_bad_share=config.max_bad_share)
+
+
+def _check(config: TaskConfig) -> None:
+    """Raise InputError for the first option that cannot work, whatever the images."""
+    for option, works, value, wanted in (
+        ("max-bad-share", 0 <= config.max_bad_share <= 1, config.max_bad_share, "a share, 0 to 1"),
+        ("max-pixels", config.max_pixels > 0, config.max_pixels, "1 or more"),
+        ("cache-gb", 0 < config.cache_gb < math.inf, config.cache_gb, "a finite number above 0"),
+    ):
+        if not works:
+            raise InputError(f"--task.{option}", found=f"{value}", wanted=wanted, remedy="Leave it out, or correct it.")
 
 
 def _notes(side: str, images: LabelledImages) -> list[str]:
