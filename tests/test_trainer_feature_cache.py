@@ -145,6 +145,7 @@ def test_nothing_that_decodes_is_no_features(tmp_path: Path) -> None:
     [
         ({"fingerprint": "another"}, {}),
         ({"architecture": "vit_small_patch16_224"}, {}),
+        ({"arguments": {"num_heads": 4}}, {}),
         ({"preprocessing": Preprocessing(16, 0.5, 0.5, 0.8)}, {}),
         ({"preprocessing": Preprocessing(16, 0.4, 0.5, 0.9)}, {}),
         ({}, {"bfloat16": True}),

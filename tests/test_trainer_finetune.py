@@ -316,6 +316,36 @@ def test_too_many_bad_images_end_the_run(model: Path, tmp_path: Path) -> None:
         finetune(config(model, task, tmp_path / "run", epochs=20))
 
 
+@pytest.mark.parametrize(
+    ("images", "bad", "share", "message"),
+    [
+        ((8, 3), (4, 0), 0.1, r"--task\.train: found 8 bad images of 48; wanted at most 10%"),
+        ((8, 3), (0, 2), 0.1, r"--task\.test: found 2 bad images of 9, the last one .*; wanted at most 10%"),
+        ((1, 3), (1, 0), 1.0, None),
+    ],
+)
+def test_few_bad_images_of_few_end_the_run_at_last(
+    model: Path, tmp_path: Path, images: tuple[int, int], bad: tuple[int, int], share: float, message: str | None
+) -> None:
+    train = write_folders(tmp_path / "train", images=images[0], bad=bad[0])
+    test = write_folders(tmp_path / "test", images=images[1], bad=bad[1])
+    wanted = config(model, TaskConfig(train=str(train), test=str(test), max_bad_share=share), tmp_path / "run")
+    if message is None:
+        assert finetune(wanted) == 0
+        return
+    with pytest.raises(InputError, match=message):
+        finetune(wanted)
+
+
+def test_training_images_of_which_none_can_be_decoded_teach_nothing(model: Path, tmp_path: Path) -> None:
+    train, test = write_folders(tmp_path / "train", images=2), write_folders(tmp_path / "test", images=3)
+    for path in train.rglob("*.png"):
+        path.write_bytes(b"no image")
+    task = TaskConfig(train=str(train), test=str(test), max_bad_share=1.0)
+    with pytest.raises(InputError, match=r"--task\.train: found 16 bad images of 16"):
+        finetune(config(model, task, tmp_path / "run"))
+
+
 def test_test_images_of_which_none_can_be_decoded_are_refused(model: Path, tmp_path: Path) -> None:
     train, test = write_folders(tmp_path / "train", images=2), tmp_path / "test"
     for label in COLOURS:

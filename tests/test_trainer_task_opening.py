@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ def test_both_sides_have_the_numbers_of_the_training_classes(tmp_path: Path) -> 
         "train: 1 files or samples left out: 1 other_file",
         "test: 2 of 4 classes have no image: b, c",
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_bad_share": math.nan}, "--task.max-bad-share: found nan; wanted a share, 0 to 1"),
+        ({"max_bad_share": 2.0}, "--task.max-bad-share: found 2.0"),
+        ({"max_pixels": 0}, "--task.max-pixels: found 0; wanted 1 or more"),
+        ({"cache_gb": -1.0}, "--task.cache-gb: found -1.0"),
+    ],
+)
+def test_options_that_cannot_work_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_task(config(tmp_path, "nowhere", "nowhere", **changes))
 
 
 def test_a_test_class_that_is_not_trained_on_is_an_error(tmp_path: Path) -> None:
@@ -190,6 +205,18 @@ def test_names_of_tars_are_places_in_a_list(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("tench\nshark\ncat\ndog\n")
     with pytest.raises(MismatchError, match=r"names.txt: found a list of 4 names for 2 classes: 0, 2"):
         open_task(config(tmp_path, train, test, class_names=tmp_path / "names.txt"))
+
+
+def test_the_last_class_of_a_list_may_have_no_image_to_train_on(tmp_path: Path) -> None:
+    train = classed(tmp_path / "train.tar", {"0": b"0", "1": b"1"})
+    test = classed(tmp_path / "test.tar", {"0": b"0", "1": b"2"})
+    (tmp_path / "names.txt").write_text("tench\nshark\ncat\n")
+    task = open_task(config(tmp_path, train, test, class_names=tmp_path / "names.txt"))
+    assert (task.class_names, task.test.one_class.tolist()) == (("tench", "shark", "cat"), [0, 2])
+    assert task.notes == ("train: 1 of 3 classes have no image: 2", "test: 1 of 3 classes have no image: 1")
+    # Without a list nobody says that there is such a class.
+    with pytest.raises(MismatchError, match="found 1 classes that the training images do not have: 2"):
+        open_task(config(tmp_path, train, test))
 
 
 def test_tars_without_names_have_classes_that_are_no_nouns(tmp_path: Path) -> None:

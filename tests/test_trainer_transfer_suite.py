@@ -12,6 +12,7 @@ import torch
 
 from tests.forks import Forks
 from trainer.distributed import Place, join_processes
+from trainer.records.run_lock import held
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Key, Record, read_records
 from trainer.transfer.suite import Verbs, run_suite
@@ -51,6 +52,7 @@ class Drawn:
     stop_before: str | None = None
     fail: dict[str, InputError] = field(default_factory=dict)
     fingerprint: str = "f00d"
+    images: dict[str, str] = field(default_factory=dict)
 
     def verbs(self) -> Verbs:
         """As a suite takes them."""
@@ -60,9 +62,10 @@ class Drawn:
     def _model(self) -> str:
         return self.fingerprint
 
-    def _check(self, task: SuiteTask, place: Place) -> None:
+    def _check(self, task: SuiteTask, place: Place) -> str:
         if task.name in self.fail:
             raise self.fail[task.name]
+        return self.images.get(task.name, "cafe")
 
     def _run(self, part: Part, place: Place) -> list[Record]:
         call = f"{part.task.name} {part.verb} {part.init} {part.seed} {list(part.percents)}"
@@ -234,6 +237,27 @@ def test_another_model_is_no_suite_to_go_on_with(tmp_path: Path) -> None:
         measured(config, Drawn(fingerprint="beef"))
     with pytest.raises(MismatchError, match="found results of precision auto; wanted precision bfloat16"):
         measured(replace(config, precision="bfloat16"))
+
+
+def test_results_of_other_images_are_not_gone_on_with(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(config, PLACE, Drawn(stop_before=CALLS[2]).verbs())
+    with pytest.raises(MismatchError, match="found results of 'pets' on other images, or on classes of other names"):
+        measured(config, Drawn(images={"pets": "beef"}))
+    # Nothing was measured on those of the other task.
+    assert measured(config, Drawn(images={"places": "beef"})) == CALLS[2:]
+    with pytest.raises(MismatchError, match="found results of 'places' on other images"):
+        measured(config)
+
+
+def test_two_suites_cannot_write_to_one_folder(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    with held(config.out, PLACE):
+        with pytest.raises(InputError, match="found a run that is going on there: process"):
+            measured(config)
+        assert [path.name for path in config.out.iterdir()] == ["run.lock"]
+    assert measured(config) == CALLS
 
 
 def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) -> None:

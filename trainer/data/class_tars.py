@@ -26,7 +26,7 @@ from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, index_tar, members_of
 from trainer.data.tar_places import list_tars, without_secrets
-from trainer.data.tar_store import TarStore
+from trainer.data.tar_store import TarStore, stamp_of
 from vocab.errors import InputError, MismatchError
 
 EXTENSION = "cls"
@@ -45,6 +45,8 @@ class ClassTars:
 
     places: tuple[str, ...]
     """of the tars, sorted"""
+    stamps: Int64[np.ndarray, "tars 2"]
+    """of each tar as its headers were read: bytes, and time of change (ns)"""
     cache: TarCache
     tars: Int64[np.ndarray, " images"]
     """number of each image's tar"""
@@ -76,7 +78,7 @@ class ClassTars:
     @property
     def store(self) -> TarStore:
         """The same images, for any thread to read."""
-        return TarStore(self.places, self.tars, self.offsets, self.sizes, self.cache)
+        return TarStore(self.places, self.stamps, self.tars, self.offsets, self.sizes, self.cache)
 
     def name(self, image: int) -> tuple[str, str]:
         """The tar and the key of an image, as messages show them."""
@@ -107,6 +109,7 @@ def open_class_tars(
         parts.append(_read_tar(number, place, cache, max_member_bytes))
     found = ClassTars(
         places=tuple(places),
+        stamps=np.array([part.stamp for part in parts], np.int64).reshape(-1, 2),
         cache=cache,
         tars=np.array([number for part in parts for number in [part.number] * len(part.keys)], np.int64),
         keys=tuple(key for part in parts for key in part.keys),
@@ -157,6 +160,7 @@ class _Part:
     """The samples of one tar."""
 
     number: int
+    stamp: tuple[int, int]
     keys: list[str]
     offsets: list[int]
     sizes: list[int]
@@ -165,7 +169,6 @@ class _Part:
 
 
 def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -> _Part:
-    part = _Part(number, [], [], [], [], [])
     shard = Path(without_secrets(place)).name
     try:
         file = cache.open(place)
@@ -174,6 +177,7 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
             without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy="Check it."
         ) from error
     with file:
+        part = _Part(number, stamp_of(file), [], [], [], [], [])
         index = index_tar(path_of(file), max_member_bytes=max_member_bytes)
         members = members_of(path_of(file), range(len(index)))
         for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):

@@ -130,7 +130,10 @@ class Account:
         if line:
             self._write_line(images / elapsed)
             progress.losses, progress.norms = [], []
-        raise_for_bad_images("--task.train", totals, skipped, self.course.config.task.max_bad_share)
+        # Whatever there was to see has been seen after the last step, however little.
+        fewest = 1 if progress.step == self.course.plan.steps else BAD_SHARE_FROM
+        most = self.course.config.task.max_bad_share
+        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
 
     def is_scored(self) -> bool:
         """Whether the log has scores of the step at hand, by this start of the run or an earlier one; the main rank
@@ -151,7 +154,8 @@ class Account:
         name, value = scores.metric
         self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
         totals = Counter(samples=scores.images + scores.bad_images, bad=scores.bad_images)
-        raise_for_bad_images("--task.test", totals, scored.skipped, self.course.config.task.max_bad_share)
+        most = self.course.config.task.max_bad_share
+        raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
 
     def _write_line(self, rate: float) -> None:
         if self._log is None:
@@ -174,10 +178,10 @@ def _has_scores(line: Mapping[str, Any]) -> bool:
     return any(name.startswith(SCORE) for name in line)
 
 
-def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], most: float) -> None:
-    """Raise InputError if more than the share `most` of the images are bad, once there are enough to tell."""
+def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], *, most: float, fewest: int) -> None:
+    """Raise InputError if more than the share `most` of the images are bad, or all, once `fewest` have been seen."""
     seen, bad = totals["samples"], totals["bad"]
-    if seen < BAD_SHARE_FROM or bad <= most * seen:
+    if seen < fewest or (bad <= most * seen and bad < seen):
         return
     example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
     raise InputError(

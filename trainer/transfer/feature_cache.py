@@ -124,7 +124,8 @@ def key_of(pretrained: Pretrained, images: LabelledImages, viewing: Viewing) -> 
     return json.dumps(
         {
             "version": FORMAT_VERSION,
-            "architecture": pretrained.architecture,
+            # Weights do not say how many heads of attention they are for, nor how tokens are pooled.
+            "architecture": [pretrained.architecture, dict(pretrained.arguments)],
             "model": pretrained.fingerprint,
             "images": images.fingerprint,
             "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.decoding.max_pixels],

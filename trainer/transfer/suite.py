@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 from trainer.distributed import Place, barrier, on_main
+from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Record
@@ -29,8 +30,8 @@ class Verbs:
     """what a task's tables of options may hold"""
     fingerprint: Callable[[], str]
     """of the model. Raises a CatlipError for one that cannot be used"""
-    check: Callable[[SuiteTask, Place], None]
-    """raises a CatlipError for a task that cannot be measured"""
+    check: Callable[[SuiteTask, Place], str]
+    """a fingerprint of a task's images and classes. Raises a CatlipError for a task that cannot be measured"""
     run: Callable[[Part, Place], list[Record]]
     """measures; all ranks call it, and the main one is given records"""
 
@@ -39,13 +40,23 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
     """Measure what is not yet measured, task by task. All ranks must call it.
 
     Every task is opened before the first is measured. Raises InputError for a tasks file that is not as it must be, a
-    CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine`.
+    CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine` and
+    `check_images`; InputError if another suite is at work in the folder.
     """
-    tasks, measured, fingerprint = on_main(lambda: _examined(config, verbs), place)
+    tasks, fingerprint = on_main(lambda: (read_tasks(config.tasks, verbs.options), verbs.fingerprint()), place)
+    # Asked before the folder is locked: nothing is written to one that is no suite's.
+    on_main(lambda: suite_folder.check_place(config.out), place)
+    with run_lock.held(config.out, place):
+        _run(config, place, verbs, tasks, fingerprint)
+
+
+def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
+    measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), place)
     parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
-    on_main(lambda: _check(tasks, verbs, place), place)
+    images = on_main(lambda: _checked(tasks, verbs, place), place)
+    on_main(lambda: suite_folder.check_images(config.out, images, measured), place)
     if place.main:
-        suite_folder.begin(config, tasks, fingerprint, measured)
+        suite_folder.begin(config, tasks, fingerprint, images, measured)
         suite_folder.drop_checkpoints(config.out, measured.records)
     records = dict(measured.records)
     for task in tasks:
@@ -64,17 +75,13 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
         sys.stderr.write(f"{config.out / suite_folder.TABLE} is the table\n")
 
 
-def _examined(config: TransferConfig, verbs: Verbs) -> tuple[tuple[SuiteTask, ...], suite_folder.Measured, str]:
-    tasks = read_tasks(config.tasks, verbs.options)
-    fingerprint = verbs.fingerprint()
-    return tasks, suite_folder.examine(config, tasks, fingerprint), fingerprint
-
-
-def _check(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> None:
-    """An error in the last task should not wait for the first to be measured."""
+def _checked(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> dict[str, str]:
+    """The fingerprint of each task's images: an error in the last task should not wait for the first to be measured."""
+    fingerprints = {}
     for task in tasks:
         with _named(task):
-            verbs.check(task, place)
+            fingerprints[task.name] = verbs.check(task, place)
+    return fingerprints
 
 
 def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
