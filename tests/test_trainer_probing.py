@@ -102,7 +102,7 @@ def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path:
         assert one["correct"].count("1") == round(18 * one["top1"])
         assert one["classes_without_images"] == []
     assert records[0]["setting"] == {"learning_rate": 1e-3, "weight_decay": 0.0}
-    assert records[2]["choice"] == "the best of 20 on 6 images that were held out"
+    assert records[2]["choice"] == "the best of 20 on 60 images that were held out, in 10 folds"
     assert (
         "10 % of the images, seed 0: the setting is the middle one of 20, for 6 images are too few to hold out some"
         in found["notes"]

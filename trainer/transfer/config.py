@@ -34,8 +34,8 @@ class ProbeConfig:
     seeds: tuple[int, ...] = (0,)
     """each decides which images, their order, random weights, and what a setting is chosen on"""
     preset: Literal["grid", "paper"] = "grid"
-    """grid: the best of several learning rates and weight decays, by a tenth of the training images; paper: CatLIP's
-    learning rate, 3e-5, without weight decay"""
+    """grid: the best of several learning rates and weight decays, by cross-validation on the training images; paper:
+    CatLIP's learning rate, 3e-5, without weight decay"""
     learning_rates: tuple[float, ...] = ()
     """learning rates of the first step, to choose among; none given: the preset's"""
     weight_decays: tuple[float, ...] = ()

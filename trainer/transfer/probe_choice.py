@@ -1,11 +1,14 @@
-"""Which learning rate and weight decay a probe takes: by a tenth of the training images, of a grid.
+"""Which learning rate and weight decay of a grid a probe takes: by stratified cross-validation on the training images.
 
 In: a preset, or the user's numbers; features of the training images. Out: a `Choice`, with which all of them are then
 trained on.
 
-The test images have no part in it. Of a few held-out images the most accurate setting is so by luck: among those that
-are not worse by more than such luck explains, the loss decides, which says more of each image. Where there are too few
-images to hold any out, such as one of each class, the grid's middle setting is taken.
+The test images have no part in it. Images are held out in turn, a fold after the other, until there are ENOUGH: of few
+the most accurate setting is so by luck. A fold has the same share of every class (Kohavi 1995), at least an image of
+most: a classifier that saw fewer of the very classes that it is asked for expects the others, and settings that learn
+nothing look best. Among settings within one standard error of the most accurate one (the rule of Breiman et al.
+1984) the loss decides, which says more of each image. Where there are too few images to hold any out, such as one of
+each class, the grid's middle setting is taken.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.head import Head
-from trainer.transfer.measures import Measured, measure
+from trainer.transfer.measures import measure
 from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
 
 # Half a decade apart, around what works: few images take few steps, which have to be large.
@@ -31,11 +34,14 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 DECAYS = (0.0, 0.1)
 # CatLIP's linear probe of ImageNet-1k.
 PAPER_RATE, PAPER_DECAY = 3e-5, 0.0
-HELD_OUT = 0.1
+MOST_FOLDS = 10
+ENOUGH = 1000
+"""images after which no further fold is held out: a standard error is then some 1 %, and ever more would take time"""
 FEWEST = 20
-"""images from which on a tenth is held out"""
-ERRORS = 2.0
+"""images from which on some are held out"""
+ERRORS = 1.0
 """standard errors of a difference that may be luck"""
+ROUNDING = 1e-9
 # Logits that exist at a time.
 CHUNK_ELEMENTS = 1 << 24
 
@@ -70,39 +76,39 @@ def choose(
     """The setting of the grid that does best on held-out images (`best_of`). Raises as `train_grid`."""
     if len(grid) == 1:
         return Choice(grid[0], "the only one")
-    held_out = split(images, seed=seed)
-    count = int(held_out.sum())
+    folds = folds_of(images, seed=seed)
+    used = count = 0
+    parts: list[list[Float64[np.ndarray, " parts"]]] = [[] for _ in grid]
+    losses = [0.0] * len(grid)
+    while count < ENOUGH and (folds == used).any():
+        kept, seen = np.flatnonzero(folds != used), np.flatnonzero(folds == used)
+        learnt, shown = (values[torch.from_numpy(some).to(values.device)] for some in (kept, seen))
+        own = images.select(seen)
+        heads = train_grid(learnt, images.select(kept), grid=grid, schedule=schedule, start=start, seed=seed)
+        for number, head in enumerate(heads):
+            parts[number].append(measure(scored(head, shown), own).parts)
+            losses[number] += loss_of(head, shown, own) * len(seen)
+        used, count = used + 1, count + len(seen)
     if not count:
         why = f"the middle one of {len(grid)}, for {len(images):,} images are too few to hold out some"
         return Choice(middle(grid), why, sure=False)
-    kept, seen = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    heads = train_grid(
-        values[torch.from_numpy(kept).to(values.device)],
-        images.select(kept),
-        grid=grid,
-        schedule=schedule,
-        start=start,
-        seed=seed,
-    )
-    own, features = images.select(seen), values[torch.from_numpy(seen).to(values.device)]
-    best = best_of(
-        [measure(scored(head, features), own) for head in heads], [loss_of(head, features, own) for head in heads]
-    )
-    return Choice(grid[best], f"the best of {len(grid)} on {count:,} images that were held out")
+    best = best_of([np.concatenate(each) for each in parts], losses)
+    return Choice(grid[best], f"the best of {len(grid)} on {count:,} images that were held out, in {used} folds")
 
 
-def best_of(measured: Sequence[Measured], losses: Sequence[float]) -> int:
+def best_of(parts: Sequence[Float64[np.ndarray, " parts"]], losses: Sequence[float]) -> int:
     """The setting of the lowest loss, among those that are not worse than the one of the highest metric by more than
     ERRORS standard errors of the mean difference; of equal ones the first.
 
-    The differences are of images, or of classes where average precisions are measured: settings are compared on the
-    same ones, so that those on which all agree say nothing.
+    `parts`: what each setting's metric is the mean of (`Measured.parts`): images, or classes where average precisions
+    are measured. Settings are compared on the same ones, so that those on which all agree say nothing.
     """
-    first = max(range(len(losses)), key=lambda number: (measured[number].metric[1], -losses[number]))
+    first = max(range(len(losses)), key=lambda number: (parts[number].sum(), -losses[number]))
     alike = []
-    for number, one in enumerate(measured):
-        behind = measured[first].parts - one.parts
-        if len(behind) == 0 or behind.mean() <= ERRORS * behind.std() / math.sqrt(len(behind)):
+    for number, own in enumerate(parts):
+        behind = parts[first] - own
+        # One image more is one standard error, but for rounding.
+        if len(behind) < 2 or behind.mean() <= ERRORS * behind.std(ddof=1) / math.sqrt(len(behind)) + ROUNDING:
             alike.append(number)
     return min(alike, key=losses.__getitem__)
 
@@ -118,27 +124,30 @@ def middle(grid: Sequence[Setting]) -> Setting:
     )
 
 
-def split(images: LabelledImages, *, seed: int) -> Bool[np.ndarray, " images"]:
-    """Which images are held out: of each class a tenth, to the next lower or upper number, by chance; none of a class's
-    only image. Where images show any number of classes, a tenth of all.
+def folds_of(images: LabelledImages, *, seed: int) -> Int64[np.ndarray, " images"]:
+    """The fold in which each image is held out, from 0 on; -1 for never.
 
-    None at all of fewer than FEWEST images.
+    As many folds as classes have images in the mean, at most MOST_FOLDS, so that a fold has an image of each class or
+    more: of n images of a class it has n / folds, to the next lower or upper number, by chance. A class's only image is
+    never held out. Images that show any number of classes are dealt to MOST_FOLDS folds all together.
+
+    Nothing is held out of fewer than FEWEST images, or of less than two images a class.
     """
-    if len(images) < FEWEST:
-        return np.zeros(len(images), np.bool_)
-    generator = np.random.default_rng(seed)
     strata = np.zeros(len(images), np.int64) if images.multi_label else images.one_class
+    counts = np.bincount(strata)
+    folds = min(MOST_FOLDS, len(images) // max(1, int((counts > 0).sum())))
+    if len(images) < FEWEST or folds < 2:
+        return np.full(len(images), -1)
+    generator = np.random.default_rng(seed)
     luck = generator.random(len(images))
     order = np.lexsort((luck, strata))
-    counts = np.bincount(strata)
     rank = np.empty(len(images), np.int64)
     rank[order] = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # Image r of n, in random order, stands at (r + u) / n; u is the class's own. So many are below a tenth as the class
-    # has tenths, rounded up or down.
+    # Image r of n, in random order, stands at (r + u) / n; u is the class's own. A fold is an equal part of 0 to 1, in
+    # which there are as many images as n / folds, rounded up or down.
     shift = generator.random(len(counts))
-    held_out: Bool[np.ndarray, " images"] = (rank + shift[strata]) / counts[strata] < HELD_OUT
-    held_out &= counts[strata] > 1
-    return held_out
+    places = (rank + shift[strata]) / counts[strata] * folds
+    return np.where(counts[strata] > 1, np.floor(places).astype(np.int64), -1)
 
 
 def scored(head: Head, values: Float32[Tensor, "images width"]) -> Iterator[Float32[Tensor, "some classes"]]:
