@@ -91,6 +91,10 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] for line in read_log(run / "metrics.jsonl") if "loss" in line]
 
 
+def evaluated(run: Path) -> list[int]:
+    return [line["step"] for line in read_log(run / "metrics.jsonl") if "eval_top1" in line]
+
+
 def results(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "results.json").read_text())
     return found
@@ -201,6 +205,40 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(
     assert finetune(config(model, task, tmp_path / "run", **options)) == 0
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_stop_at_an_epoch_s_end_leaves_its_evaluation_to_the_next_start(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Epochs end at steps 3 and 6.
+    whole, options = Step.take, config(model, task, tmp_path / "run", log_every=100, checkpoint_every=100)
+
+    def announced(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if given["number"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, batch, **{**given, "stop": given["number"] == 3})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", announced)
+        assert finetune(options) == 143
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert evaluated(tmp_path / "run") == []
+    assert finetune(options) == 0
+    assert evaluated(tmp_path / "run") == [3, 6]
+
+
+def test_what_was_evaluated_is_logged_once(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = config(model, task, tmp_path / "run", checkpoint_every=3)
+    with monkeypatch.context() as patch:
+        cut_at(patch, 4)
+        with pytest.raises(PowerCutError):
+            finetune(options)
+    assert evaluated(tmp_path / "run") == [3]
+    assert finetune(options) == 0
+    assert finetune(options) == 0
+    assert evaluated(tmp_path / "run") == [3, 6]
 
 
 def test_two_processes_train_what_one_does(model: Path, task: TaskConfig, tmp_path: Path) -> None:

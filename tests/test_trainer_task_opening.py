@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from tests.test_trainer_class_tars import classed
@@ -129,6 +130,23 @@ def test_a_tar_on_both_sides_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "link.tar").symlink_to(first)
     with pytest.raises(MismatchError, match=f"1 tars that are both trained on and tested on: {first};"):
         open_task(config(tmp_path, tmp_path / "t", tmp_path / "link.tar"))
+
+
+def test_errors_about_tars_name_the_options_of_a_task(tmp_path: Path) -> None:
+    train = classed(tmp_path / "train.tar", {"0": b"0", "1": b"one", "2": b"2"})
+    test = classed(tmp_path / "test.tar", {"0": b"0", "2": b"2"})
+    with pytest.raises(InputError, match=r"1 broken_class.* or raise --task\.max-bad-share\.$"):
+        open_task(config(tmp_path, train, test))
+    with pytest.raises(
+        InputError, match=r"found no such file; wanted a WebDataset tar\. Check this place, or leave it out"
+    ):
+        open_task(config(tmp_path, tmp_path / "gone.tar", test))
+    with pytest.raises(InputError, match=r"Pass --task\.allow-pipe if you trust"):
+        open_task(config(tmp_path, "pipe:cat 0.tar", test))
+    remote = config(tmp_path, "memory://tars/0.tar", test, cache_gb=1e-6)
+    fsspec.filesystem("memory").pipe("/tars/0.tar", train.read_bytes())
+    with pytest.raises(InputError, match=r"wanted at most the cache's 1,000 bytes.* hold more: --task\.cache-gb\.$"):
+        open_task(remote)
 
 
 def test_one_class_is_no_task(tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypat
         assert record.metric == "top1"
         assert record.images == 12
         assert record.extra["correct"].count("1") / 12 == pytest.approx(record.value)
+    tuned = sorted((out / "finetune").iterdir())
+    assert len(tuned) == 4
+    assert all((folder / "model" / "model.safetensors").exists() for folder in tuned)
+    assert not any((folder / "checkpoints").exists() for folder in tuned)
     # What is done is not done again: not even the features are looked at.
     (tmp_path / "cache" / "features").rename(tmp_path / "elsewhere")
     main()

@@ -102,7 +102,7 @@ def open_class_tars(
     Raises InputError for tars that are not there or no tars, and if more than `max_bad_share` of all samples are bad or
     none is left.
     """
-    places = list_tars(patterns, allow_pipe=cache.allow_pipe)
+    places = list_tars(patterns, allow_pipe=cache.allow_pipe, prefix=cache.prefix)
     parts = []
     for number, place in enumerate(places):
         cache.fetch_ahead(places[number + 1 : number + 2])
@@ -120,7 +120,7 @@ def open_class_tars(
         eval_crop=eval_crop,
         max_pixels=max_pixels,
     )
-    _check_bad_share(found, patterns, max_bad_share)
+    _check_bad_share(found, patterns, max_bad_share, option=f"{cache.prefix}max-bad-share")
     return found
 
 
@@ -210,7 +210,7 @@ def class_of(text: bytes) -> int | None:
     return int(match[1]) if match is not None and int(match[1]) <= MAX_CLASS else None
 
 
-def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: float) -> None:
+def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: float, *, option: str) -> None:
     samples = len(found) + len(found.skipped)
     if len(found) and len(found.skipped) <= max_bad_share * samples:
         return
@@ -221,5 +221,5 @@ def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: f
         found=f"{len(found):,} of {samples:,} samples with an image and a class"
         + (f" ({reasons}; for example {examples})" if samples else ""),
         wanted=f"at least one, and at most {max_bad_share:.0%} of no use",
-        remedy="Give tars with a .cls beside each image, or raise --max-bad-share.",
+        remedy=f"Give tars with a .cls beside each image, or raise {option}.",
     )

@@ -22,7 +22,7 @@ from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import probe_records
 from trainer.transfer.records import NO_INIT, Record
 from trainer.transfer.suite import Verbs, run_suite
-from trainer.transfer.suite_folder import FINETUNE
+from trainer.transfer.suite_folder import finetune_folder
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Init, Options, SuiteTask
 from trainer.weights.pretrained import open_pretrained
@@ -150,14 +150,14 @@ def zero_shot_config(part: Part, config: TransferConfig) -> ZeroShotConfig:
 
 def finetune_config(part: Part, config: TransferConfig) -> FinetuneConfig:
     """As `python -m trainer finetune` is told; a run in a folder of its own, which it goes on with by itself."""
-    (percent,) = part.percents
+    (key,) = part.wanted
     return FinetuneConfig(
         model=config.model,
         task=task_config(part.task, config),
-        out=config.out / FINETUNE / f"{part.task.name}-{part.init}-{percent:g}-{part.seed}",
+        out=finetune_folder(config.out, key),
         init=_init(part),
         alpha=part.task.alpha,
-        percent=percent,
+        percent=key.percent,
         seed=part.seed,
         workers=config.workers,
         device=config.device,

@@ -6,12 +6,13 @@ does not have.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from trainer.distributed import Place, on_main
+from trainer.distributed import Place, barrier, on_main
 from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
@@ -56,14 +57,17 @@ def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[Sui
     on_main(lambda: suite_folder.check_images(config.out, images, measured), place)
     if place.main:
         suite_folder.begin(config, tasks, fingerprint, images, measured)
+        suite_folder.drop_checkpoints(config.out, measured.records)
     records = dict(measured.records)
     for task in tasks:
         for part in parts[task.name]:
             with _named(task):
                 found = verbs.run(part, place)
+            barrier(place)  # no rank waits for a checkpoint any more
             if place.main:
                 kept = _kept(part, found)
                 suite_folder.append(config.out, kept)
+                suite_folder.drop_checkpoints(config.out, part.wanted)
                 records |= {record.key: record for record in kept}
         if place.main:
             suite_folder.write_results(config, tasks, records)
@@ -96,9 +100,24 @@ def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
 
 @contextmanager
 def _named(task: SuiteTask) -> Iterator[None]:
-    """Errors say of which task they are."""
+    """Errors say of which task they are, and name its options as whoever wrote the tasks file knows them."""
     try:
         yield
     except CatlipError as error:
-        thing = f"task {task.name!r}: {error.thing}"
-        raise type(error)(thing, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
+        thing, remedy = _as_in_suite(error.thing), _as_in_suite(error.remedy)
+        raise type(error)(
+            f"task {task.name!r}: {thing}", found=error.found, wanted=error.wanted, remedy=remedy
+        ) from error
+
+
+def _as_in_suite(text: str) -> str:
+    """Options of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
+    max_bad_share of the task in the tasks file.
+    """
+    own = {field.name for field in fields(TransferConfig)}
+
+    def name(match: re.Match[str]) -> str:
+        option = match[1].replace("-", "_")
+        return f"--{match[1]}" if option in own else f"the task's {option}"
+
+    return re.sub(r"--task\.([a-z-]*[a-z])", name, text)

@@ -4,7 +4,7 @@
     run.lock                     while a suite is at work
     records.jsonl                a line for each record, on the disk as soon as it was measured
     results.json  results.md     the table, whole after each task
-    finetune/TASK-INIT-SHARE-SEED/    what python -m trainer finetune leaves
+    finetune/TASK-INIT-SHARE-SEED/    what python -m trainer finetune leaves; without checkpoints once it is measured
 
 A line of records.jsonl: {"version": 1, "task": "imagenet", "method": "probe", ...}, as results.json has records.
 """
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.checkpoints.checkpoint import FOLDER
 from trainer.checkpoints.disk import flush
 from trainer.records.run_lock import entries
 from trainer.records.secrets import public
@@ -122,6 +124,23 @@ def begin(
         file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     (config.out / RECORDS).touch()
     flush(config.out)
+
+
+def finetune_folder(out: Path, key: Key) -> Path:
+    """Where a fine-tuning leaves what it makes."""
+    return out / FINETUNE / f"{key.task}-{key.init}-{key.percent:g}-{key.seed}"
+
+
+def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
+    """Remove the checkpoints of fine-tunings whose records are on the disk: nothing goes on from them. Each takes
+    several times what the model does, which stays.
+
+    To be called with earlier starts' records too: one may have been killed before it came to this.
+    """
+    for key in keys:
+        folder = finetune_folder(out, key) / FOLDER
+        if key.method == "finetune" and folder.exists():
+            shutil.rmtree(folder)
 
 
 def append(out: Path, records: Iterable[Record]) -> None:

@@ -156,8 +156,12 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 raise InputError(place, found=found, wanted="ANNOTATIONS.json::IMAGE_FOLDER", remedy=remedy)
             return open_coco(Path(annotations), folder, max_bad_share=config.max_bad_share)
         case "tars":
-            folder_of_cache = default_cache(config.cache) / "tars"
-            cache = TarCache(folder_of_cache, max_bytes=int(config.cache_gb * 1e9), allow_pipe=config.allow_pipe)
+            cache = TarCache(
+                default_cache(config.cache) / "tars",
+                max_bytes=int(config.cache_gb * 1e9),
+                allow_pipe=config.allow_pipe,
+                prefix="--task.",
+            )
             return open_tars(place, cache=cache, max_bad_share=config.max_bad_share)
 
 
