@@ -9,12 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from trainer.config import PretrainConfig
-from trainer.distributed import Place
+from trainer.distributed import Place, on_main
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
 from trainer.loss.losses import probabilities
 from trainer.probe.probe import ProbeReport, open_probe, probe
 from trainer.records.journal import Journal
+from trainer.records.log import SCORE
 from trainer.records.page import write_page
 from trainer.step.training import Training
 
@@ -39,8 +40,13 @@ class Evaluator:
 
     def is_due(self) -> bool:
         """Whether the last step is one that an evaluation follows."""
-        every = self.config.run.eval_every
-        return every > 0 and self.journal.progress.step % every == 0
+        every, step = self.config.run.eval_every, self.journal.progress.step
+        return every > 0 and step > 0 and step % every == 0
+
+    def make_up(self) -> None:
+        """Evaluate where an earlier start was stopped between a step and the evaluation that follows it."""
+        if self.is_due() and not on_main(self.journal.is_scored, self.place):
+            self.evaluate()
 
     def evaluate(self) -> dict[str, Any] | None:
         """Evaluate the averaged weights, and show what they are worth: the numbers of results.json.
@@ -61,8 +67,8 @@ class Evaluator:
             probed = self._probe(batch)
         numbers: dict[str, Any] | None = None
         if result is not None:
-            scores = {f"eval_{name}": value for name, value in asdict(result.report).items()}
-            self.journal.event(scores | (probed.numbers() if probed is not None else {}))
+            scores = {f"{SCORE}{name}": value for name, value in asdict(result.report).items()}
+            self.journal.scored(scores | (probed.numbers() if probed is not None else {}))
             numbers = self._numbers(result, probed)
             shown = write_page(
                 run.out,

@@ -108,6 +108,7 @@ class Run:
         if self.progress.step >= last:
             return 0
         self.step.warm_up(self.feed.resolution)
+        self.evaluator.make_up()
         self.journal.restart_clock()
         for batch in on_device(self.feed, self.place.device):
             self._take(batch)
