@@ -136,13 +136,12 @@ class Account:
         """Log the scores of the step at hand. Raises InputError if too many of the test images are bad."""
         if self._log is None:
             return
-        scores = scored.scores
         epoch = self.course.plan.epochs_after(self.progress.step)
-        values = {f"{SCORE}{name}": value for name, value in scores.numbers().items()}
+        values = {f"{SCORE}{name}": value for name, value in scored.numbers().items()}
         self._log.write_scores(self.progress.step, {"epoch": epoch, **values})
-        name, value = scores.metric
+        name, value = scored.measured.metric
         self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
-        totals = Counter(samples=scores.images + scores.bad_images, bad=scores.bad_images)
+        totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
         most = self.course.config.task.max_bad_share
         raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
 
