@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
+import os
 import pickle
 import shutil
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +21,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.forks import Forks
@@ -23,6 +31,7 @@ from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.distributed import Place, join_processes
 from trainer.transfer.feature_cache import ImageFeatures, cached_features, key_of, places_of
+from trainer.transfer.feature_files import UNFINISHED
 from trainer.weights.folder import Preprocessing
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
@@ -235,6 +244,118 @@ def test_a_full_disk_is_found_before_anything_is_computed(tmp_path: Path, monkey
         features(images_on(store), tmp_path / "new" / "cache")
     assert store.asked == []
     assert list(tmp_path.iterdir()) == []
+
+
+LEFT = ".features-" + "9f" * 16 + ".safetensors"
+"""what names of files on their way begin with"""
+
+
+def left_behind(folder: Path, *names: str, hours: float = 0.0) -> None:
+    """Files that nobody writes any more, last written to so long ago."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - 3600 * hours,) * 2)
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def killed_while_it_writes(cache: Path) -> None:
+    def kill(_: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    os.fsync = kill
+    features(images_on(shelf(3)), cache)
+
+
+def test_what_a_killed_process_left_goes_before_the_next_write(forks: Forks, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    killed = forks.start(1, tmp_path / "log", killed_while_it_writes, cache)
+    assert killed.wait() == [-signal.SIGKILL], killed.said()
+    (name,) = hidden(cache)
+    assert UNFINISHED.fullmatch(name)
+    assert len(list(cache.iterdir())) == 1
+    features(images_on(shelf(3)), cache)
+    (path,) = cache.iterdir()
+    assert path.name.startswith("features-")
+
+
+def slow_to_write(cache: Path, go: Path) -> None:
+    def wait(_: int) -> None:
+        while not go.exists():
+            time.sleep(0.01)
+
+    torch.set_num_threads(1)
+    os.fsync = wait
+    features(images_on(shelf(3)), cache)
+
+
+def test_a_file_that_is_being_written_is_left_alone(forks: Forks, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    writer = forks.start(1, tmp_path / "log", slow_to_write, cache, tmp_path / "go")
+    writer.wait_for(lambda: cache.exists() and len(hidden(cache)) == 1)
+    (name,) = hidden(cache)
+    # Not even after a day of silence.
+    os.utime(cache / name, (0, 0))
+    features(replace(images_on(shelf(3)), fingerprint="those"), cache)
+    assert hidden(cache) == [name]
+    (tmp_path / "go").touch()
+    assert writer.wait() == [0], writer.said()
+    assert hidden(cache) == []
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_what_another_host_left_goes_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "here.example")
+    left_behind(tmp_path, f"{LEFT}.here-example.00000001.tmp", ".features-notes.tmp", hours=0)
+    left_behind(tmp_path, f"{LEFT}.there-example.00000002.tmp", f"{LEFT}.00000003.tmp", hours=23)
+    left_behind(tmp_path, f"{LEFT}.there-example.00000004.tmp", f"{LEFT}.00000005.tmp", hours=25)
+    features(images_on(shelf(3)), tmp_path)
+    assert hidden(tmp_path) == [
+        f"{LEFT}.00000003.tmp",
+        f"{LEFT}.there-example.00000002.tmp",
+        ".features-notes.tmp",
+    ]
+
+
+def test_without_locks_files_are_written_and_what_is_left_goes_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    left_behind(tmp_path, f"{LEFT}.here.00000001.tmp", hours=23)
+    left_behind(tmp_path, f"{LEFT}.here.00000002.tmp", hours=25)
+    store = shelf(3)
+    features(images_on(store), tmp_path)
+    assert hidden(tmp_path) == [f"{LEFT}.here.00000001.tmp"]
+    features(images_on(store), tmp_path)
+    assert len(store.asked) == 3
+
+
+def test_what_is_left_takes_no_room_from_what_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0 if hidden(tmp_path) else 1 << 30))
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    left_behind(tmp_path, f"{LEFT}.here.00000001.tmp")
+    assert len(features(images_on(shelf(3)), tmp_path).images) == 3
+
+
+def test_a_file_is_one_that_others_read(tmp_path: Path) -> None:
+    found = features(images_on(shelf(5)), tmp_path)
+    (path,) = tmp_path.iterdir()
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["key"])["images"] == "these"
+    tensors = load_file(path)
+    assert torch.equal(tensors["values"], found.values)
+    assert tensors["rows"].tolist() == [0, 1, 2, 3, 4]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_places_are_found_in_any_order() -> None:

@@ -21,7 +21,7 @@ from vocab.errors import InputError
 
 FILE = "run.lock"
 # What file systems without locks say: FUSE, Lustre mounted without flock, NFS without a lock service.
-_NOT_SUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _lock(descriptor: int, path: Path) -> None:
             remedy="Wait for that run or stop it; or choose another --out.",
         ) from error
     except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
+        if error.errno not in NO_LOCKS:
             raise
         sys.stderr.write(
             f"warning: {path}: this file system has no locks ({error.strerror}): nothing keeps a second run from "

@@ -1,11 +1,8 @@
 """Features of a task's images, each computed once: what is on the disk is read, the rest computed and put beside it.
 
-In: a `Pretrained` and `LabelledImages`. Out: `ImageFeatures` on the main rank. A file holds the features of one model
-on one data set, of as many of its images as anyone has asked for; a subset's are among them.
-
-    features-9f2c....safetensors    values   float32 [images, width]
-                                    rows     int64 [images], numbers of the images in the store, ascending
-                                    "key"    metadata: what they depend on, as JSON; the name is a part of its sha256
+In: a `Pretrained` and `LabelledImages`. Out: `ImageFeatures` on the main rank. A file (`feature_files.py`) holds the
+features of one model on one data set, of as many of its images as anyone has asked for; a subset's are among them. What
+they depend on is its key, JSON, and its name a part of the key's sha256.
 
 Images that cannot be decoded are not in the file and are tried again: a file that was missing may have come back.
 """
@@ -14,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -24,21 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from trainer.checkpoints.disk import flush
 from trainer.data.batch import Skipped
 from trainer.data.decoding import Decoding, Viewing
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, on_main
 from trainer.probe.features import extract
+from trainer.transfer.feature_files import Stored, check_room, read, remove_abandoned, write
 from trainer.weights.pretrained import Pretrained
-from vocab.errors import InputError
 
 FORMAT_VERSION = 1
-KEY = "key"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +51,6 @@ class ImageFeatures:
             images.select(np.flatnonzero(places >= 0)) if (places < 0).any() else images,
             [bad for bad in self.skipped if bad.key in wanted],
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """The content of a file."""
-
-    values: Float32[Tensor, "rows width"]
-    rows: Int64[np.ndarray, " rows"]
 
 
 def cached_features(
@@ -100,6 +83,7 @@ def cached_features(
     def missing() -> Int64[np.ndarray, " missing"]:
         rows = np.setdiff1d(images.rows, stored.rows)
         if path is not None and len(rows):
+            remove_abandoned(path.parent)
             check_room(path, rows=len(stored.rows) + len(rows), width=width)
         return rows
 
@@ -140,57 +124,6 @@ def name_of(key: str) -> str:
     return f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
 
-def read(path: Path, key: str, *, width: int) -> Stored | None:
-    """The content of a file; None if there is none, and after saying so if it is broken or of another key.
-
-    The numbers themselves are mapped into memory, not read.
-    """
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = (file.metadata() or {}).get(KEY)
-            values, rows = file.get_tensor("values"), file.get_tensor("rows")
-    except (SafetensorError, OSError) as error:
-        _refuse(path, f"cannot be read ({error})")
-        return None
-    if found != key:
-        _refuse(path, "holds features of something else")
-        return None
-    sound = values.dtype == torch.float32 and rows.dtype == torch.int64 and values.shape == (rows.numel(), width)
-    if not sound or rows.ndim != 1 or not bool((rows.diff() > 0).all()):
-        _refuse(path, f"holds {values.dtype} {tuple(values.shape)} for images {tuple(rows.shape)}")
-        return None
-    return Stored(values, rows.numpy())
-
-
-def write(path: Path, stored: Stored, key: str) -> None:
-    """The file, whole or not at all. Of two processes that write it the last one's stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        save_file({"values": stored.values, "rows": torch.from_numpy(stored.rows)}, work, {KEY: key})
-        flush(work)
-        work.replace(path)
-        flush(path.parent)
-    finally:
-        work.unlink(missing_ok=True)
-
-
-def check_room(path: Path, *, rows: int, width: int) -> None:
-    """Raise InputError if there is no room for the features of so many images beside those that are there."""
-    needed = rows * (4 * width + 8)
-    place = next(above for above in path.absolute().parents if above.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise InputError(
-            f"--features {path.parent}",
-            found=f"a file system with {free:,} bytes free",
-            wanted=f"{needed:,}: {rows:,} images, {width:,} numbers each",
-            remedy="Make room, or choose another folder.",
-        )
-
-
 def places_of(rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " others"]) -> Int64[np.ndarray, " images"]:
     """Where each row stands among others, of which no two are alike; -1 where it does not."""
     order = np.argsort(among, kind="stable")
@@ -224,7 +157,3 @@ def _together(one: Stored, other: Stored) -> Stored:
     rows = np.concatenate([one.rows, other.rows])
     order = np.argsort(rows)
     return Stored(torch.cat([one.values, other.values])[torch.from_numpy(order)], rows[order])
-
-
-def _refuse(path: Path, why: str) -> None:
-    sys.stderr.write(f"{path} {why}; its features are computed again\n")
