@@ -21,6 +21,9 @@ if importlib.util.find_spec("torch") is not None:
 
     install_import_hook("trainer", "beartype.beartype")
 
+# Spark's own variable; processes that tests start inherit it.
+os.environ["SPARK_CONF_DIR"] = str(ROOT / "tests" / "spark")
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
