@@ -17,6 +17,7 @@ from vocab.errors import MissingRequirementError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NAMES = {"catlip": "CatLIP", "clip": "CLIP, same images", "clip_same_time": "CLIP, same time"}
 INITS = {"random": "random init", "transfer": "Transfer Init"}
@@ -54,6 +55,11 @@ def draw_curves(path: Path, runs: Mapping[int, Curves]) -> None:
 
 def draw_shares(path: Path, records: Sequence[Record]) -> None:
     """Accuracy against share of the training images, random and Transfer Init (Figure 5), for each task and method."""
+    shares_figure(records).savefig(path, dpi=120)
+
+
+def shares_figure(records: Sequence[Record]) -> Figure:
+    """What `draw_shares` draws."""
     from matplotlib.figure import Figure
 
     panels = sorted({(record.task, record.method) for record in records if record.method in ("probe", "finetune")})
@@ -64,8 +70,12 @@ def draw_shares(path: Path, records: Sequence[Record]) -> None:
             _draw_init(axes, [record for record in some if record.init == init], label)
         axes.set(title=f"{method}, {task} classes", xlabel="share of the training images, %", ylabel="accuracy, %")
         axes.set_xscale("log")
+        # After the scale, which brings ticks of its own: powers of ten are not the shares that were measured.
+        ticks = sorted({record.percent for record in some})
+        axes.set_xticks(ticks, [f"{share:g}" for share in ticks])
+        axes.minorticks_off()
         axes.legend()
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _draw_init(axes: Axes, records: Sequence[Record], label: str) -> None:

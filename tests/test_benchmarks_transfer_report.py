@@ -79,3 +79,16 @@ def test_figures_are_drawn(tmp_path: Path) -> None:
     draw_shares(tmp_path / "figure5.png", records)
     for name in ("figure4.png", "figure5.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_shares_that_were_measured_are_the_ticks_and_nothing_else_is() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install '.[notebooks]'")
+    from benchmarks.transfer_plots import shares_figure
+
+    shares = (1.0, 5.0, 10.0, 25.0, 100.0)
+    records = [record(init, 0, 0.1, percent=share) for init in ("random", "transfer") for share in shares]
+    (axes,) = shares_figure([*records, record("random", 0, 0.1, percent=50.0, task="unseen")]).axes[:1]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "5", "10", "25", "100"]
+    assert axes.get_xticks().tolist() == list(shares)
+    assert axes.get_xticks(minor=True).tolist() == []
+    assert axes.get_xscale() == "log"

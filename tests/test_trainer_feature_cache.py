@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.forks import Forks
 from tests.test_trainer_corpus import picture
+from trainer.data.decoding import Decoding, Viewing
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.distributed import Place, join_processes
-from trainer.probe.features import Viewing
 from trainer.transfer.feature_cache import ImageFeatures, cached_features, key_of, places_of
 from trainer.weights.folder import Preprocessing
 from trainer.weights.pretrained import Pretrained
@@ -145,6 +145,7 @@ def test_nothing_that_decodes_is_no_features(tmp_path: Path) -> None:
     [
         ({"fingerprint": "another"}, {}),
         ({"architecture": "vit_small_patch16_224"}, {}),
+        ({"arguments": {"num_heads": 4}}, {}),
         ({"preprocessing": Preprocessing(16, 0.5, 0.5, 0.8)}, {}),
         ({"preprocessing": Preprocessing(16, 0.4, 0.5, 0.9)}, {}),
         ({}, {"bfloat16": True}),
@@ -203,7 +204,7 @@ def test_a_file_that_is_broken_or_anothers_is_computed_again(
     store = shelf(3)
     wanted = features(images_on(store), tmp_path)
     (path,) = tmp_path.iterdir()
-    key = key_of(pretrained(), images_on(store), Viewing(16, 0.9, 1 << 20, 4, False))
+    key = key_of(pretrained(), images_on(store), Viewing(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
     kept = {name: tensor.clone() for name, tensor in load_file(path).items()}
     path.unlink()
     save_file(kept, path, {"key": key})

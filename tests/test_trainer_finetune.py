@@ -90,6 +90,10 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] for line in read_log(run / "metrics.jsonl") if "loss" in line]
 
 
+def evaluated(run: Path) -> list[int]:
+    return [line["step"] for line in read_log(run / "metrics.jsonl") if "eval_top1" in line]
+
+
 def results(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "results.json").read_text())
     return found
@@ -202,6 +206,40 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(
     assert same_weights(tmp_path / "run", tmp_path / "whole")
 
 
+def test_a_stop_at_an_epoch_s_end_leaves_its_evaluation_to_the_next_start(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Epochs end at steps 3 and 6.
+    whole, options = Step.take, config(model, task, tmp_path / "run", log_every=100, checkpoint_every=100)
+
+    def announced(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if given["number"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, batch, **{**given, "stop": given["number"] == 3})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", announced)
+        assert finetune(options) == 143
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert evaluated(tmp_path / "run") == []
+    assert finetune(options) == 0
+    assert evaluated(tmp_path / "run") == [3, 6]
+
+
+def test_what_was_evaluated_is_logged_once(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = config(model, task, tmp_path / "run", checkpoint_every=3)
+    with monkeypatch.context() as patch:
+        cut_at(patch, 4)
+        with pytest.raises(PowerCutError):
+            finetune(options)
+    assert evaluated(tmp_path / "run") == [3]
+    assert finetune(options) == 0
+    assert finetune(options) == 0
+    assert evaluated(tmp_path / "run") == [3, 6]
+
+
 def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: TaskConfig, tmp_path: Path) -> None:
     assert finetune(config(model, task, tmp_path / "one", **RANDOM)) == 0
     words = [
@@ -273,6 +311,36 @@ def test_too_many_bad_images_end_the_run(model: Path, tmp_path: Path) -> None:
     task = TaskConfig(train=str(train), test=str(test), max_bad_share=0.2)
     with pytest.raises(InputError, match=r"--task\.train: found 27 bad images of 104; wanted at most 20%"):
         finetune(config(model, task, tmp_path / "run", epochs=20))
+
+
+@pytest.mark.parametrize(
+    ("images", "bad", "share", "message"),
+    [
+        ((8, 3), (4, 0), 0.1, r"--task\.train: found 8 bad images of 48; wanted at most 10%"),
+        ((8, 3), (0, 2), 0.1, r"--task\.test: found 2 bad images of 9, the last one .*; wanted at most 10%"),
+        ((1, 3), (1, 0), 1.0, None),
+    ],
+)
+def test_few_bad_images_of_few_end_the_run_at_last(
+    model: Path, tmp_path: Path, images: tuple[int, int], bad: tuple[int, int], share: float, message: str | None
+) -> None:
+    train = write_folders(tmp_path / "train", images=images[0], bad=bad[0])
+    test = write_folders(tmp_path / "test", images=images[1], bad=bad[1])
+    wanted = config(model, TaskConfig(train=str(train), test=str(test), max_bad_share=share), tmp_path / "run")
+    if message is None:
+        assert finetune(wanted) == 0
+        return
+    with pytest.raises(InputError, match=message):
+        finetune(wanted)
+
+
+def test_training_images_of_which_none_can_be_decoded_teach_nothing(model: Path, tmp_path: Path) -> None:
+    train, test = write_folders(tmp_path / "train", images=2), write_folders(tmp_path / "test", images=3)
+    for path in train.rglob("*.png"):
+        path.write_bytes(b"no image")
+    task = TaskConfig(train=str(train), test=str(test), max_bad_share=1.0)
+    with pytest.raises(InputError, match=r"--task\.train: found 16 bad images of 16"):
+        finetune(config(model, task, tmp_path / "run"))
 
 
 def test_test_images_of_which_none_can_be_decoded_are_refused(model: Path, tmp_path: Path) -> None:

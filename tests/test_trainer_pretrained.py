@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
@@ -50,6 +51,25 @@ def test_a_run_and_its_export_are_one_model(run: Path, folder: Path) -> None:
         torch.testing.assert_close(one.embed(PIXELS), other.embed(PIXELS))
     assert len(one.classifier.weight) == len(one.vocabulary)
     assert isinstance(other.model.get_submodule("blocks")[-1], ClassTokenBlock)  # type: ignore[index]
+
+
+def test_a_run_and_its_export_say_by_which_loss_the_rows_were_learnt(run: Path, folder: Path, tmp_path: Path) -> None:
+    assert (open_pretrained(run).loss, open_pretrained(folder).loss) == ("bce", "bce")
+    other = Path(shutil.copytree(run, tmp_path / "run"))
+    config = json.loads((other / "config.json").read_text())
+    config["loss"]["loss"] = "softmax-idf"
+    (other / "config.json").write_text(json.dumps(config))
+    export(ExportConfig(other, tmp_path / "exported"))
+    assert (open_pretrained(other).loss, open_pretrained(tmp_path / "exported").loss) == ("softmax-idf", "softmax-idf")
+    timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True)
+
+
+def test_a_loss_that_there_is_not_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "pretraining_loss": "hinge"}))
+    with pytest.raises(FormatError, match="the loss 'hinge'; wanted one of bce, softmax, softmax-idf, asymmetric"):
+        open_pretrained(copy)
 
 
 def test_the_released_weights_are_opened(tmp_path: Path) -> None:

@@ -24,13 +24,14 @@ from tests.test_trainer_corpus import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.crops import centre_box
+from trainer.data.decoding import Decoding, Viewing
 from trainer.data.device_images import prepare
 from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Place, join_processes
 from trainer.model.vit import features
 from trainer.probe import linear_probe
-from trainer.probe.features import Embed, Features, Viewing, extract
+from trainer.probe.features import Embed, Features, extract
 from trainer.probe.probe import open_probe, probe
 from vocab.errors import InputError, MismatchError
 
@@ -79,7 +80,7 @@ def embed_of(model: nn.Module) -> Embed:
 
 
 def extracted(embed: Embed, tars: ClassTars, workers: int = 0) -> Features:
-    viewing = Viewing(16, tars.eval_crop, tars.max_pixels, batch=4, bfloat16=False, workers=workers)
+    viewing = Viewing(16, tars.eval_crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
     found = extract(embed, tars.store, np.arange(len(tars)), HERE, viewing)
     assert found is not None
     return found

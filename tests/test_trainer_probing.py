@@ -20,6 +20,8 @@ from trainer.__main__ import main
 from trainer.distributed import Place, join_processes
 from trainer.pretrain import pretrain
 from trainer.transfer.config import ProbeConfig
+from trainer.transfer.datasets.opening import open_task
+from trainer.transfer.datasets.subsets import subset
 from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.probing import probe, probe_records
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
@@ -216,6 +218,18 @@ def test_too_many_bad_images_are_an_error_and_leave_nothing(run: Path, folders: 
     task = TaskConfig(str(tmp_path / "train"), str(folders / "test"), cache=tmp_path / "cache")
     with pytest.raises(InputError, match=r"--task.train: found 53 of 60 images that can be used \(7 not_an_image"):
         probe(config_of(run, folders, tmp_path / "out", task=task))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_share_of_which_no_image_decodes_is_an_error_before_any_is_measured(
+    run: Path, folders: Path, tmp_path: Path
+) -> None:
+    train = write_folders(tmp_path / "train", {"car": 20, "cat": 20, "dog": 20})
+    task = TaskConfig(str(train), str(folders / "test"), cache=tmp_path / "cache")
+    for name in subset(open_task(task).train, percent=1.0, seed=0).names:
+        (train / name).write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"1 % of --task\.train: found none of 3 images that can be decoded: car/"):
+        probe(config_of(run, folders, tmp_path / "out", task=task, percent=(100.0, 1.0)))
     assert not (tmp_path / "out").exists()
 
 

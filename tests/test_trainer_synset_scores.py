@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from tests.test_trainer_transfer_init import (
     vocabulary_of,
     wnid,
 )
+from trainer.config import LossName
 from trainer.transfer import synset_scores as scoring
-from trainer.transfer.synset_scores import ClassRows, any_of, rows_of_classes, synset_scores
+from trainer.transfer.synset_scores import ClassRows, any_of, prior_of, rows_of_classes, synset_scores
 from trainer.transfer.transfer_init import match_classes
 from vocab.vocabulary import Vocabulary
 
@@ -77,9 +79,9 @@ FEATURES = torch.tensor([[1.0, 3.0], [0.0, 0.0]])
 CLASSES = [ClassRows(((0,),)), ClassRows(((1, 2),)), ClassRows(((0,), (1,)))]
 
 
-def scores(prior: scoring.Prior, combine: str) -> list[list[float]]:
+def scores(prior: scoring.Prior, combine: Literal["max", "any"], loss: LossName = "bce") -> list[list[float]]:
     found: list[list[float]] = synset_scores(
-        FEATURES, CLASSIFIER, COUNTED, CLASSES, prior=prior, combine="any" if combine == "any" else "max"
+        FEATURES, CLASSIFIER, COUNTED, CLASSES, prior=prior, combine=combine, loss=loss
     ).tolist()
     return found
 
@@ -103,6 +105,39 @@ def test_the_chance_of_any_row_counts_as_if_they_were_independent() -> None:
     assert scores("keep", "any") == [pytest.approx([1, odds(2, 6), 1.5]), pytest.approx([0, odds(-1, 2), -0.5])]
     before = math.log(5 / 4 * 10 / 9 - 1)
     assert [line[1] for line in scores("remove", "any")] == pytest.approx([odds(2, 6) - before, odds(-1, 2) - before])
+
+
+def test_a_softmax_s_rows_are_shares_of_an_image_s_labels() -> None:
+    # exp of the logits, 1, 2, 6 and 0, -1, 2, over their sums.
+    sums = [math.log(sum(map(math.exp, logits))) for logits in ((1, 2, 6), (0, -1, 2))]
+    assert scores("keep", "max", "softmax") == [
+        pytest.approx([1 - sums[0], 6 - sums[0], 1.5 - sums[0]]),
+        pytest.approx([0 - sums[1], 2 - sums[1], -0.5 - sums[1]]),
+    ]
+    together = [math.log(math.exp(2) + math.exp(6)) - sums[0], math.log(math.exp(-1) + math.exp(2)) - sums[1]]
+    assert [line[1] for line in scores("keep", "any", "softmax")] == pytest.approx(together)
+    # Of 80 labels 50, 20 and 10 are of the rows.
+    before = math.log(30 / 80)
+    assert [line[1] for line in scores("remove", "any", "softmax")] == pytest.approx(
+        [each - before for each in together]
+    )
+    assert scores("remove", "max", "softmax")[0][1] == pytest.approx(6 - sums[0] - math.log(10 / 80))
+
+
+def test_all_rows_of_a_softmax_together_are_certain_of_any_image() -> None:
+    everything = [ClassRows(((0, 1, 2),))]
+    found = synset_scores(FEATURES, CLASSIFIER, COUNTED, everything, prior="remove", combine="any", loss="softmax")
+    assert found.flatten().tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_frequencies_count_as_the_loss_weights_labels() -> None:
+    weights = [50 * math.log(100 / 51), 20 * math.log(100 / 21), 10 * math.log(100 / 11)]
+    wanted = [math.log(weight / sum(weights)) for weight in weights]
+    assert prior_of(COUNTED, "softmax-idf").tolist() == pytest.approx(wanted)
+    assert prior_of(COUNTED, "asymmetric").tolist() == pytest.approx([0, -math.log(4), -math.log(9)])
+    # One class in all captions is never a target of softmax-idf.
+    always = Vocabulary(np.array([DOG, FISH], np.int32), np.array([100, 50], np.int64), rows=100, min_count=1)
+    assert prior_of(always, "softmax-idf").isfinite().all()
 
 
 def test_one_row_alone_scores_the_same_whichever_way() -> None:

@@ -16,12 +16,12 @@ from PIL import Image
 from tests.test_trainer_corpus import picture
 from trainer.data.batch import Batch, Skipped
 from trainer.data.crops import random_box
+from trainer.data.decoding import Decoding
 from trainer.data.draws import draws
 from trainer.data.images import BadImage, crop_into
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.distributed import Place
 from trainer.transfer.batches import Plan, batches
-from trainer.transfer.decoding import Decoding
 from vocab.errors import InputError
 
 CPU = torch.device("cpu")

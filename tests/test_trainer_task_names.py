@@ -105,6 +105,17 @@ def test_a_list_names_classes_in_their_order() -> None:
         ),
         (["a", "hot_dog", "b"], ["x", "b", "Hot Dog"], "'b' as name 2, where class 2 .*'hot_dog' and class 3 is 'b'"),
         (["n01440764", "n01443537"], ["n01443537", "n01440764"], "'n01443537' as name 1"),
+        (
+            ["n02084071", "n02121620", "n02958343", "n99999999"],
+            ["cat", "car", "dogs", "dog"],
+            "found 4 names that mean the label of another class, 0 that mean their own: 'cat' is name 1, and class 2 "
+            "of the data set is 'n02121620'",
+        ),
+        (
+            ["car", "cat", "dog"],
+            ["n02084071", "n02121620", "n02958343"],
+            "2 names .*, 1 that mean their own: 'n02084071",
+        ),
         (["a", "b"], ["x"], "a list of 1 names for 2 classes: a, b"),
         (["a", "b"], ["x", "y", "z"], "a list of 3 names for 2 classes"),
         (["0", "1"], ["x", "y", "z"], "a list of 3 names for 2 classes"),
@@ -116,6 +127,12 @@ def test_a_list_of_another_order_or_length_is_refused(labels: list[str], given: 
         named(labels, given)
     assert raised.value.remedy == 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
     assert raised.value.thing == "names.txt"
+
+
+def test_words_in_the_order_of_wnids_are_taken_though_a_word_may_mean_another_class() -> None:
+    # ImageNet has two classes called crane, a bird and a machine.
+    labels = ["n02012849", "n02084071", "n03126707"]
+    assert named(labels, ["crane", "dog", "crane"])[0] == ("crane", "dog", "crane")
 
 
 def test_numbers_are_places_in_a_list_that_ends_with_the_last_of_them() -> None:

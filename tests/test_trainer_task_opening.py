@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from tests.test_trainer_class_tars import classed
@@ -81,6 +83,20 @@ def test_both_sides_have_the_numbers_of_the_training_classes(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_bad_share": math.nan}, "--task.max-bad-share: found nan; wanted a share, 0 to 1"),
+        ({"max_bad_share": 2.0}, "--task.max-bad-share: found 2.0"),
+        ({"max_pixels": 0}, "--task.max-pixels: found 0; wanted 1 or more"),
+        ({"cache_gb": -1.0}, "--task.cache-gb: found -1.0"),
+    ],
+)
+def test_options_that_cannot_work_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_task(config(tmp_path, "nowhere", "nowhere", **changes))
+
+
 def test_a_test_class_that_is_not_trained_on_is_an_error(tmp_path: Path) -> None:
     train = folders(tmp_path / "train", a=["0.png"], b=["0.png"])
     test = folders(tmp_path / "test", b=["0.png"], c=["0.png"], d=[])
@@ -114,6 +130,23 @@ def test_a_tar_on_both_sides_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "link.tar").symlink_to(first)
     with pytest.raises(MismatchError, match=f"1 tars that are both trained on and tested on: {first};"):
         open_task(config(tmp_path, tmp_path / "t", tmp_path / "link.tar"))
+
+
+def test_errors_about_tars_name_the_options_of_a_task(tmp_path: Path) -> None:
+    train = classed(tmp_path / "train.tar", {"0": b"0", "1": b"one", "2": b"2"})
+    test = classed(tmp_path / "test.tar", {"0": b"0", "2": b"2"})
+    with pytest.raises(InputError, match=r"1 broken_class.* or raise --task\.max-bad-share\.$"):
+        open_task(config(tmp_path, train, test))
+    with pytest.raises(
+        InputError, match=r"found no such file; wanted a WebDataset tar\. Check this place, or leave it out"
+    ):
+        open_task(config(tmp_path, tmp_path / "gone.tar", test))
+    with pytest.raises(InputError, match=r"Pass --task\.allow-pipe if you trust"):
+        open_task(config(tmp_path, "pipe:cat 0.tar", test))
+    remote = config(tmp_path, "memory://tars/0.tar", test, cache_gb=1e-6)
+    fsspec.filesystem("memory").pipe("/tars/0.tar", train.read_bytes())
+    with pytest.raises(InputError, match=r"wanted at most the cache's 1,000 bytes.* hold more: --task\.cache-gb\.$"):
+        open_task(remote)
 
 
 def test_one_class_is_no_task(tmp_path: Path) -> None:
@@ -172,6 +205,18 @@ def test_names_of_tars_are_places_in_a_list(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("tench\nshark\ncat\ndog\n")
     with pytest.raises(MismatchError, match=r"names.txt: found a list of 4 names for 2 classes: 0, 2"):
         open_task(config(tmp_path, train, test, class_names=tmp_path / "names.txt"))
+
+
+def test_the_last_class_of_a_list_may_have_no_image_to_train_on(tmp_path: Path) -> None:
+    train = classed(tmp_path / "train.tar", {"0": b"0", "1": b"1"})
+    test = classed(tmp_path / "test.tar", {"0": b"0", "1": b"2"})
+    (tmp_path / "names.txt").write_text("tench\nshark\ncat\n")
+    task = open_task(config(tmp_path, train, test, class_names=tmp_path / "names.txt"))
+    assert (task.class_names, task.test.one_class.tolist()) == (("tench", "shark", "cat"), [0, 2])
+    assert task.notes == ("train: 1 of 3 classes have no image: 2", "test: 1 of 3 classes have no image: 1")
+    # Without a list nobody says that there is such a class.
+    with pytest.raises(MismatchError, match="found 1 classes that the training images do not have: 2"):
+        open_task(config(tmp_path, train, test))
 
 
 def test_tars_without_names_have_classes_that_are_no_nouns(tmp_path: Path) -> None:

@@ -84,10 +84,25 @@ def test_threads_read_at_once_while_tars_are_closed_and_opened(tmp_path: Path, m
         assert set(pool.map(read, [image % 8 for image in range(400)])) == {picture()}
 
 
+def test_a_tar_that_was_changed_since_its_headers_were_read_is_an_error(tmp_path: Path) -> None:
+    place = classed(tmp_path / "a.tar", {"0": b"0", "1": b"1"})
+    store = opened(place).store
+    # As many bytes, and every image where it was.
+    content = place.read_bytes().replace(picture(), picture()[:-1] + b"?")
+    place.write_bytes(content)
+    os.utime(place, ns=(0, 1))
+    with (
+        store.open() as read,
+        pytest.raises(InputError, match=rf"a.tar: found a tar of {len(content):,} bytes that was"),
+    ):
+        read(0)
+
+
 def test_a_tar_that_became_shorter_or_is_gone_is_an_error(tmp_path: Path) -> None:
     place = classed(tmp_path / "a.tar", {"0": b"0", "1": b"1"})
     store = opened(place).store
     with store.open() as read:
+        assert read(1) == picture()
         place.write_bytes(place.read_bytes()[:520])
         with pytest.raises(InputError, match=r"a.tar: found 8 of \d+ bytes of the image at byte 512"):
             read(0)

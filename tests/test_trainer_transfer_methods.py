@@ -94,6 +94,10 @@ def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypat
         assert record.metric == "top1"
         assert record.images == 12
         assert record.extra["correct"].count("1") / 12 == pytest.approx(record.value)
+    tuned = sorted((out / "finetune").iterdir())
+    assert len(tuned) == 4
+    assert all((folder / "model" / "model.safetensors").exists() for folder in tuned)
+    assert not any((folder / "checkpoints").exists() for folder in tuned)
     # What is done is not done again: not even the features are looked at.
     (tmp_path / "cache" / "features").rename(tmp_path / "elsewhere")
     main()
@@ -116,6 +120,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no images": ({"train": "nowhere"}, "no such file"),
     "an option of the probe": ({"probe": {"epochs": 0}}, "--epochs: found 0"),
     "an option of fine-tuning": ({"finetune": {"batch": -1}}, "--batch: found -1"),
+    "an option of zero-shot": ({"zeroshot": {"alpha": 7.0}}, r"--alpha: found 7\.0"),
     "no neighbours": ({"probe": {"neighbours": 0}}, r"probe\.neighbours: found 0; wanted 1 or more for knn"),
     "nothing to score": ({"train": "", "methods": ("zeroshot",), "test": "nowhere"}, "no such file"),
 }
@@ -128,6 +133,25 @@ def test_a_task_that_cannot_be_measured_is_found_before_it_is(
     task: SuiteTask = read_tasks(root / "tasks.toml", methods.options())[0]
     with pytest.raises(InputError, match=message):
         methods.check(replace(task, **change), config_of(root, tmp_path / "results"), HERE)
+
+
+def test_images_and_names_of_classes_have_a_fingerprint(root: Path, tmp_path: Path) -> None:
+    task: SuiteTask = read_tasks(root / "tasks.toml", methods.options())[0]
+    write_folders(tmp_path / "test", {"car": 4, "cat": 4, "dog": 4}, seed=1)
+    (tmp_path / "names.txt").write_text("car\ncat\ndog\n")
+    task = replace(task, test=f"{tmp_path}/test", class_names=tmp_path / "names.txt")
+    config = config_of(root, tmp_path / "results")
+    before = methods.check(task, config, HERE)
+    assert methods.check(task, config, HERE) == before
+    (tmp_path / "names.txt").write_text("car\ncat\nwolf\n")
+    renamed = methods.check(task, config, HERE)
+    write_folders(tmp_path / "test", {"cat": 5})
+    assert len({before, renamed, methods.check(task, config, HERE)}) == 3
+    # Zero-shot alone, whose training images are none.
+    alone = replace(task, train="", methods=("zeroshot",), test=f"{tmp_path}/test")
+    first = methods.check(alone, config, HERE)
+    (tmp_path / "test" / "cat" / "4.png").unlink()
+    assert methods.check(alone, config, HERE) != first
 
 
 def test_a_model_without_its_vocabulary_is_named_first(root: Path, tmp_path: Path) -> None:

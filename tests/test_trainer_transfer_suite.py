@@ -12,6 +12,7 @@ import torch
 
 from tests.forks import Forks
 from trainer.distributed import Place, join_processes
+from trainer.records.run_lock import held
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Key, Record, read_records
 from trainer.transfer.suite import Verbs, run_suite
@@ -51,6 +52,7 @@ class Drawn:
     stop_before: str | None = None
     fail: dict[str, InputError] = field(default_factory=dict)
     fingerprint: str = "f00d"
+    images: dict[str, str] = field(default_factory=dict)
 
     def verbs(self) -> Verbs:
         """As a suite takes them."""
@@ -60,9 +62,10 @@ class Drawn:
     def _model(self) -> str:
         return self.fingerprint
 
-    def _check(self, task: SuiteTask, place: Place) -> None:
+    def _check(self, task: SuiteTask, place: Place) -> str:
         if task.name in self.fail:
             raise self.fail[task.name]
+        return self.images.get(task.name, "cafe")
 
     def _run(self, part: Part, place: Place) -> list[Record]:
         call = f"{part.task.name} {part.verb} {part.init} {part.seed} {list(part.percents)}"
@@ -236,14 +239,75 @@ def test_another_model_is_no_suite_to_go_on_with(tmp_path: Path) -> None:
         measured(replace(config, precision="bfloat16"))
 
 
+def test_results_of_other_images_are_not_gone_on_with(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(config, PLACE, Drawn(stop_before=CALLS[2]).verbs())
+    with pytest.raises(MismatchError, match="found results of 'pets' on other images, or on classes of other names"):
+        measured(config, Drawn(images={"pets": "beef"}))
+    # Nothing was measured on those of the other task.
+    assert measured(config, Drawn(images={"places": "beef"})) == CALLS[2:]
+    with pytest.raises(MismatchError, match="found results of 'places' on other images"):
+        measured(config)
+
+
+def test_two_suites_cannot_write_to_one_folder(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    with held(config.out, PLACE):
+        with pytest.raises(InputError, match="found a run that is going on there: process"):
+            measured(config)
+        assert [path.name for path in config.out.iterdir()] == ["run.lock"]
+    assert measured(config) == CALLS
+
+
 def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) -> None:
     bad = InputError("--task.train", found="no such file", wanted="images", remedy="Check the place.")
     drawn = Drawn(fail={"places": bad})
     config = config_of(tmp_path)
-    with pytest.raises(InputError, match=r"task 'places': --task\.train: found no such file; wanted images"):
+    with pytest.raises(InputError, match=r"task 'places': the task's train: found no such file; wanted images"):
         run_suite(config, PLACE, drawn.verbs())
     assert drawn.calls == []
     assert not config.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "remedy"),
+    [
+        ("Raise --task.max-bad-share.", "Raise the task's max_bad_share."),
+        ("Give --task.kind folders or --task.kind tars.", "Give the task's kind folders or the task's kind tars."),
+        ("Let the cache hold more: --task.cache-gb.", "Let the cache hold more: --cache-gb."),
+        ("Pass --task.allow-pipe if you trust it.", "Pass --allow-pipe if you trust it."),
+        ("Lower --peak-lr.", "Lower --peak-lr."),
+    ],
+)
+def test_errors_name_options_as_a_suite_has_them(tmp_path: Path, told: str, remedy: str) -> None:
+    drawn = Drawn(fail={"places": InputError("s3://b", found="nothing", wanted="images", remedy=told)})
+    with pytest.raises(InputError) as caught:
+        run_suite(config_of(tmp_path), PLACE, drawn.verbs())
+    assert caught.value.remedy == remedy
+
+
+def test_checkpoints_go_once_the_result_is_on_the_disk(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    folders = [config.out / "finetune" / name for name in ("places-transfer-10-0", "places-transfer-5-0")]
+
+    class Tuned(Drawn):
+        def _run(self, part: Part, place: Place) -> list[Record]:
+            for folder in folders:
+                (folder / "model").mkdir(parents=True, exist_ok=True)
+                (folder / "checkpoints" / "step-00000003").mkdir(parents=True, exist_ok=True)
+            return super()._run(part, place)
+
+    measured(config, Tuned())
+    # The second has no result: it may be a run that was stopped.
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [
+        ["model"],
+        ["checkpoints", "model"],
+    ]
+    # An earlier start may have been killed between the result and this.
+    (folders[0] / "checkpoints" / "step-00000003").mkdir(parents=True)
+    assert measured(config) == []
+    assert not (folders[0] / "checkpoints").exists()
 
 
 def rank_of_two(config: TransferConfig, out: Path) -> None:

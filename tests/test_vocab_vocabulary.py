@@ -154,6 +154,9 @@ def test_log_odds_are_those_of_the_frequency_and_finite_for_none_and_all() -> No
     assert vocabulary.log_odds.tolist() == pytest.approx([4.60517, 0.0, -1.386294, -4.60517], abs=1e-5)
 
 
-def test_log_odds_without_a_count_of_rows_take_the_most_frequent_class_for_it() -> None:
-    vocabulary = Vocabulary(np.array([DOG, CAT], np.int32), np.array([4, 1], np.int64), rows=0, min_count=1)
-    assert vocabulary.log_odds.tolist() == pytest.approx([1.386294, -1.098612], abs=1e-5)
+@pytest.mark.parametrize(("captions", "wanted"), [([4, 1], [1.386294, -1.386294]), ([0, 0], [0.0, 0.0])])
+def test_log_odds_without_a_count_of_rows_take_them_to_hold_one_class_each(
+    captions: list[int], wanted: list[float]
+) -> None:
+    vocabulary = Vocabulary(np.array([DOG, CAT], np.int32), np.array(captions, np.int64), rows=0, min_count=0)
+    assert vocabulary.log_odds.tolist() == pytest.approx(wanted, abs=1e-5)

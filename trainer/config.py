@@ -114,11 +114,14 @@ class ModelConfig:
     """share of training, at its end, in which steps see all patches, whatever `patch-keep`"""
 
 
+LossName = Literal["bce", "softmax", "softmax-idf", "asymmetric"]
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """What the logits are told. Defaults: CatLIP's."""
 
-    loss: Literal["bce", "softmax", "softmax-idf", "asymmetric"] = "bce"
+    loss: LossName = "bce"
     """binary cross entropy of every class, summed (CatLIP); softmax cross entropy over an image's classes, alike or
     by inverse document frequency (SuperClass); asymmetric loss, which lets easy negatives count less (Ridnik et al.)"""
     label_smoothing: float = 0.0

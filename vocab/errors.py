@@ -7,25 +7,28 @@
     ├── OutputExistsError          an output place that already holds something
     └── MissingRequirementError    a program, a package or a device that is not there
 
-Every one of them says four things: the thing, what was found, what was wanted, and the remedy.
+Every one of them says four things: the thing, what was found, what was wanted, and the remedy. Logs are passed on, so
+the user and password of an address (`https://user:word@host/...`) are in none of them.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable
+
+_USER = re.compile(r"(?<=://)[^/\s@]*@")
 
 
 class CatlipError(Exception):
     """Root of the tree; raised only as one of its children."""
 
     def __init__(self, thing: object, *, found: str, wanted: str, remedy: str) -> None:
-        super().__init__(f"{thing}: found {found}; wanted {wanted}. {remedy}")
-        self.thing = str(thing)
-        self.found = found
-        self.wanted = wanted
-        self.remedy = remedy
+        self.thing, self.found, self.wanted, self.remedy = (
+            _USER.sub("", str(part)) for part in (thing, found, wanted, remedy)
+        )
+        super().__init__(f"{self.thing}: found {self.found}; wanted {self.wanted}. {self.remedy}")
 
     def __reduce__(self) -> tuple[Callable[..., CatlipError], tuple[object, ...]]:
         # Exceptions cross process borders (Spark workers, data loaders); the default calls __init__ with the message.

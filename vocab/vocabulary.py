@@ -112,9 +112,10 @@ class Vocabulary:
     def log_odds(self) -> NDArray[np.float64]:
         """[classes] log-odds of each class's frequency: what is to be guessed of an image that nobody has seen.
 
-        A class of all rows counts as missing from one that was not counted, a class of none as in one.
+        A class of all rows counts as missing from one that was not counted, a class of none as in one. Where rows are
+        not known, they are taken to hold one class each: too many of them, by as much as captions hold several.
         """
-        rows = max(self.rows, int(self.captions.max()))
+        rows = max(self.rows or int(self.captions.sum()), int(self.captions.max()), 1)
         share = np.clip(self.captions / rows, 1 / (rows + 1), rows / (rows + 1))
         odds: NDArray[np.float64] = np.log(share / (1 - share))
         return odds

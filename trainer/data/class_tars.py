@@ -26,7 +26,7 @@ from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, index_tar, members_of
 from trainer.data.tar_places import list_tars, without_secrets
-from trainer.data.tar_store import TarStore
+from trainer.data.tar_store import TarStore, stamp_of
 from vocab.errors import InputError, MismatchError
 
 EXTENSION = "cls"
@@ -45,6 +45,8 @@ class ClassTars:
 
     places: tuple[str, ...]
     """of the tars, sorted"""
+    stamps: Int64[np.ndarray, "tars 2"]
+    """of each tar as its headers were read: bytes, and time of change (ns)"""
     cache: TarCache
     tars: Int64[np.ndarray, " images"]
     """number of each image's tar"""
@@ -76,7 +78,7 @@ class ClassTars:
     @property
     def store(self) -> TarStore:
         """The same images, for any thread to read."""
-        return TarStore(self.places, self.tars, self.offsets, self.sizes, self.cache)
+        return TarStore(self.places, self.stamps, self.tars, self.offsets, self.sizes, self.cache)
 
     def name(self, image: int) -> tuple[str, str]:
         """The tar and the key of an image, as messages show them."""
@@ -100,13 +102,14 @@ def open_class_tars(
     Raises InputError for tars that are not there or no tars, and if more than `max_bad_share` of all samples are bad or
     none is left.
     """
-    places = list_tars(patterns, allow_pipe=cache.allow_pipe)
+    places = list_tars(patterns, allow_pipe=cache.allow_pipe, prefix=cache.prefix)
     parts = []
     for number, place in enumerate(places):
         cache.fetch_ahead(places[number + 1 : number + 2])
         parts.append(_read_tar(number, place, cache, max_member_bytes))
     found = ClassTars(
         places=tuple(places),
+        stamps=np.array([part.stamp for part in parts], np.int64).reshape(-1, 2),
         cache=cache,
         tars=np.array([number for part in parts for number in [part.number] * len(part.keys)], np.int64),
         keys=tuple(key for part in parts for key in part.keys),
@@ -117,7 +120,7 @@ def open_class_tars(
         eval_crop=eval_crop,
         max_pixels=max_pixels,
     )
-    _check_bad_share(found, patterns, max_bad_share)
+    _check_bad_share(found, patterns, max_bad_share, option=f"{cache.prefix}max-bad-share")
     return found
 
 
@@ -157,6 +160,7 @@ class _Part:
     """The samples of one tar."""
 
     number: int
+    stamp: tuple[int, int]
     keys: list[str]
     offsets: list[int]
     sizes: list[int]
@@ -165,7 +169,6 @@ class _Part:
 
 
 def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -> _Part:
-    part = _Part(number, [], [], [], [], [])
     shard = Path(without_secrets(place)).name
     try:
         file = cache.open(place)
@@ -174,6 +177,7 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
             without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy="Check it."
         ) from error
     with file:
+        part = _Part(number, stamp_of(file), [], [], [], [], [])
         index = index_tar(path_of(file), max_member_bytes=max_member_bytes)
         members = members_of(path_of(file), range(len(index)))
         for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):
@@ -206,7 +210,7 @@ def class_of(text: bytes) -> int | None:
     return int(match[1]) if match is not None and int(match[1]) <= MAX_CLASS else None
 
 
-def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: float) -> None:
+def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: float, *, option: str) -> None:
     samples = len(found) + len(found.skipped)
     if len(found) and len(found.skipped) <= max_bad_share * samples:
         return
@@ -217,5 +221,5 @@ def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: f
         found=f"{len(found):,} of {samples:,} samples with an image and a class"
         + (f" ({reasons}; for example {examples})" if samples else ""),
         wanted=f"at least one, and at most {max_bad_share:.0%} of no use",
-        remedy="Give tars with a .cls beside each image, or raise --max-bad-share.",
+        remedy=f"Give tars with a .cls beside each image, or raise {option}.",
     )

@@ -54,6 +54,8 @@ class TarCache:
     """seconds before the second try; doubled for each further one up to a minute, and varied by half"""
     timeout_s: float = 60.0
     """seconds that a server or command may send nothing"""
+    prefix: str = "--"
+    """what the names of options begin with, in errors that tell which to change: "--task." for --task.cache-gb"""
 
     def __post_init__(self) -> None:
         self._home.prepare()
@@ -140,7 +142,7 @@ class TarCache:
         """One try. Raises DownloadError, or OSError where the cache's disk fails."""
         file.seek(0)
         file.truncate(0)
-        with open_stream(place, allow_pipe=self.allow_pipe, timeout_s=self.timeout_s) as stream:
+        with open_stream(place, allow_pipe=self.allow_pipe, timeout_s=self.timeout_s, prefix=self.prefix) as stream:
             written = room = 0
             if stream.size is not None:
                 self._refuse_large(place, stream.size)
@@ -166,7 +168,7 @@ class TarCache:
                 without_secrets(place),
                 found=f"a tar of {size:,} bytes or more",
                 wanted=f"at most the cache's {self.max_bytes:,} bytes",
-                remedy=f"Let the cache in {self.folder} hold more: --cache-gb.",
+                remedy=f"Let the cache in {self.folder} hold more: {self.prefix}cache-gb.",
             )
 
 

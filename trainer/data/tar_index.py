@@ -134,5 +134,5 @@ def no_readable_tar(path: Path, error: OSError | tarfile.ReadError) -> InputErro
         path,
         found=f"no readable tar ({error})",
         wanted="a WebDataset tar",
-        remedy="Check --images, download the tar again, or leave it out.",
+        remedy="Check this place, download the tar again, or leave it out.",
     )

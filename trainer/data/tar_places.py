@@ -36,13 +36,14 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _FILE = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 
 
-def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False) -> list[str]:
+def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str = "--") -> list[str]:
     """Tars named by files, folders (all .tar below), globs and brace ranges, local or not; sorted, each once.
 
     Names that are not local and end in .tar are taken as they are: no request asks whether they exist.
 
     `allow_pipe` lets a pattern run a shell command with the rights of this process whenever its tar is read: allow it
-    for patterns of your own only, never for those of a configuration that came from elsewhere.
+    for patterns of your own only, never for those of a configuration that came from elsewhere. `prefix`: as `TarCache`
+    has it.
 
     Raises InputError for a pattern that names none or more than braces.MAX_NAMES, a scheme that nobody knows, a folder
     or glob on a web server, and a pipe that is not allowed; MissingRequirementError for a scheme whose package is
@@ -53,7 +54,7 @@ def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False) -> list[str]
         found = False
         # In a command lists belong to the shell, or to awk.
         for name in expand_braces(pattern, only_ranges=pattern.startswith(PIPE)):
-            named = _tars_of(name, allow_pipe=allow_pipe)
+            named = _tars_of(name, allow_pipe=allow_pipe, prefix=prefix)
             tars.update(named)
             found = found or bool(named)
         if not found:
@@ -104,13 +105,13 @@ def without_secrets(place: str) -> str:
     return f"{scheme}://" + re.sub(r"^[^/]*@", "", bare.partition("://")[2]) + ("?..." if bare != place else "")
 
 
-def refuse_pipe(place: str) -> InputError:
-    """The error for a command where none is allowed."""
+def refuse_pipe(place: str, *, prefix: str = "--") -> InputError:
+    """The error for a command where none is allowed. `prefix`: as `TarCache` has it."""
     return InputError(
         place,
         found="a shell command",
         wanted="the place of a tar",
-        remedy="Pass --allow-pipe if you trust whoever wrote it: it runs with your rights.",
+        remedy=f"Pass {prefix}allow-pipe if you trust whoever wrote it: it runs with your rights.",
     )
 
 
@@ -128,10 +129,10 @@ def filesystem_at(place: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _tars_of(name: str, *, allow_pipe: bool) -> Sequence[str]:
+def _tars_of(name: str, *, allow_pipe: bool, prefix: str) -> Sequence[str]:
     if name.startswith(PIPE):
         if not allow_pipe:
-            raise refuse_pipe(name)
+            raise refuse_pipe(name, prefix=prefix)
         return (name,)
     if is_local(name):
         return _local_tars(local_name(name))
@@ -209,5 +210,5 @@ def _without_query(place: str) -> str:
     return re.split(r"[?#]" if _scheme_of(place) in WEB else r"(?<=\.tar)[?#]", place, maxsplit=1)[0]
 
 
-def _no_tar(place: str, found: str, remedy: str = "Check --images, or leave it out.") -> InputError:
+def _no_tar(place: str, found: str, remedy: str = "Check this place, or leave it out.") -> InputError:
     return InputError(without_secrets(place), found=found, wanted="a WebDataset tar", remedy=remedy)

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 
 from trainer.data.labelled_images import Read
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import without_secrets
+from trainer.data.tar_places import is_local, without_secrets
 from vocab.errors import InputError
 
 MAX_OPEN = 128
@@ -31,6 +31,8 @@ class TarStore:
 
     places: tuple[str, ...]
     """of the tars"""
+    stamps: Int64[np.ndarray, "tars 2"]
+    """bytes and time of change (ns) of each tar, as they were when its headers were read"""
     tars: Int64[np.ndarray, " images"]
     """number of each image's tar"""
     offsets: Int64[np.ndarray, " images"]
@@ -42,7 +44,7 @@ class TarStore:
     @contextmanager
     def open(self) -> Iterator[Read]:
         """Tars are opened when an image of theirs is first read, fetched where they are remote; those of the images
-        read last stay open. Reading raises InputError for a tar that is gone or has become shorter.
+        read last stay open. Reading raises InputError for a tar that is gone, was changed or has become shorter.
         """
         tars = _OpenTars(self)
         try:
@@ -106,7 +108,7 @@ class _OpenTars:
     def _opened(self, number: int) -> _OpenTar:
         place = self._store.places[number]
         try:
-            return _OpenTar(self._store.cache.open(place))
+            tar = _OpenTar(self._store.cache.open(place))
         except OSError as error:
             raise InputError(
                 without_secrets(place),
@@ -114,3 +116,20 @@ class _OpenTars:
                 wanted="a tar that can be opened",
                 remedy="Check it, and start the same command again.",
             ) from error
+        size, changed = stamp_of(tar.file)
+        wanted = self._store.stamps[number].tolist()
+        # A copy of a remote tar may have been fetched anew; that changes its time alone.
+        if size != wanted[0] or (changed != wanted[1] and is_local(place)):
+            raise InputError(
+                without_secrets(place),
+                found=f"a tar of {size:,} bytes that was changed",
+                wanted=f"the tar of {wanted[0]:,} bytes whose headers were read",
+                remedy="Do not change image tars while they are read; start the same command again.",
+            )
+        return tar
+
+
+def stamp_of(file: BinaryIO) -> tuple[int, int]:
+    """Bytes and time of change (ns) of an open file."""
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns

@@ -54,18 +54,19 @@ class TarStream:
 
 
 @contextmanager
-def open_stream(place: str, *, allow_pipe: bool, timeout_s: float) -> Iterator[TarStream]:
+def open_stream(place: str, *, allow_pipe: bool, timeout_s: float, prefix: str = "--") -> Iterator[TarStream]:
     """Read a tar that is not local.
 
     `timeout_s` is how long a web server or a command may send nothing; object stores keep their own limits. A server
     that neither tells the length nor sends in chunks can break off unseen here: then the tar itself must show it.
+    `prefix`: as `TarCache` has it.
 
     Raises DownloadError, while opening and from the blocks; InputError for a pipe that is not allowed.
     """
     with ExitStack() as stack:
         if place.startswith(PIPE):
             if not allow_pipe:
-                raise refuse_pipe(place)
+                raise refuse_pipe(place, prefix=prefix)
             size, read = None, stack.enter_context(_command(place.removeprefix(PIPE), timeout_s))
         else:
             is_web = place.partition("://")[0].lower() in WEB

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from trainer.config import LossConfig
+from trainer.config import LossConfig, LossName
 from trainer.loss.targets import Targets
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
@@ -43,7 +43,12 @@ def loss_of(config: LossConfig, vocabulary: Vocabulary) -> Loss:
 def probabilities(logits: Float[Tensor, "*images classes"], config: LossConfig) -> Float[Tensor, "*images classes"]:
     """What the logits say under a loss, in at least float32: of each class by itself, or shares that sum to 1."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    return logits.softmax(-1) if config.loss in ("softmax", "softmax-idf") else logits.sigmoid()
+    return logits.softmax(-1) if is_softmax(config.loss) else logits.sigmoid()
+
+
+def is_softmax(loss: LossName) -> bool:
+    """Whether logits say shares of an image's labels; else, of each class by itself, whether a caption names it."""
+    return loss in ("softmax", "softmax-idf")
 
 
 def check_loss(config: LossConfig) -> None:

@@ -9,42 +9,21 @@ whatever the number of ranks.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from trainer.data.crops import Box, centre_box
-from trainer.data.images import BadImage, crop_into
-from trainer.data.labelled_images import ImageStore, Read
+from trainer.data.decoding import Viewing, central_crops
+from trainer.data.labelled_images import ImageStore
 from trainer.distributed import Place, gather_on_main
 
 # uint8 images, [batch, size, size, 3] on the device, to features, [batch, width].
 Embed = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Viewing:
-    """How images are shown to a model."""
-
-    size: int
-    """pixels of the square that it sees"""
-    crop: float
-    """share of the shorter side that the central crop keeps"""
-    max_pixels: int
-    """larger images are refused before they are decoded"""
-    batch: int
-    """images at a time on each rank"""
-    bfloat16: bool
-    """compute under bfloat16 autocast"""
-    workers: int = 0
-    """threads that decode beside the model; 0 decodes in between"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +52,16 @@ def extract(
     values: Tensor | None = None
     faults: dict[int, str] = {}
     with torch.no_grad(), torch.autocast(place.device.type, torch.bfloat16, enabled=viewing.bfloat16):
-        for step, (pixels, reasons) in enumerate(_batches(store, shares, viewing)):
-            part = embed(torch.from_numpy(pixels).to(place.device)).float()
-            whole = _interleave(part[: len(reasons)], viewing.batch, place)
+        for step, made in enumerate(central_crops(store, shares, viewing)):
+            # A rank without images of a step has a black one: a model wants something to look at.
+            shown = made.pixels if len(made.pixels) else made.pixels.new_zeros(1, viewing.size, viewing.size, 3)
+            part = embed(shown.to(place.device)).float()
+            whole = _interleave(part[: len(made.reasons)], viewing.batch, place)
             first = step * at_once
             if whole is not None:
                 values = torch.empty(len(rows), whole.shape[1]) if values is None else values
                 values[first : first + at_once] = whole[: len(rows) - first].cpu()
-            for number, reason in enumerate(reasons):
+            for number, reason in enumerate(made.reasons):
                 if reason is not None:
                     faults[first + number * place.world + place.rank] = reason
     parts: list[dict[int, str]] = gather_on_main(faults, place)
@@ -89,44 +70,6 @@ def extract(
     found = dict(sorted((image, reason) for part in parts for image, reason in part.items()))
     decoded = np.setdiff1d(np.arange(len(rows)), np.array(list(found), np.int64))
     return Features(values[torch.from_numpy(decoded)] if found else values, decoded, found)
-
-
-def _batches(
-    store: ImageStore, shares: Sequence[Int64[np.ndarray, " _"]], viewing: Viewing
-) -> Iterator[tuple[UInt8[np.ndarray, "batch size size 3"], list[str | None]]]:
-    """Pixels of each share, black where there is none, and why; the next one is decoded meanwhile.
-
-    A share may have no images, but its pixels have at least one: a model wants something to look at.
-    """
-    with contextlib.ExitStack() as stack:
-        read = stack.enter_context(store.open())
-        pool = ThreadPoolExecutor(viewing.workers, "decode") if viewing.workers else None
-        if pool is not None:
-            stack.callback(pool.shutdown, cancel_futures=True)
-        ahead: list[tuple[UInt8[np.ndarray, "batch size size 3"], list[Future[str | None] | str | None]]] = []
-        for number in range(len(shares) + 1):
-            if number < len(shares):
-                rows = shares[number].tolist()
-                pixels = np.zeros((max(1, len(rows)), viewing.size, viewing.size, 3), np.uint8)
-                jobs = [(read, row, viewing, out) for row, out in zip(rows, pixels, strict=False)]
-                ahead.append((pixels, [pool.submit(_decode, *job) if pool else _decode(*job) for job in jobs]))
-            if number > 0:
-                pixels, reasons = ahead.pop(0)
-                yield pixels, [each.result() if isinstance(each, Future) else each for each in reasons]
-
-
-def _decode(read: Read, row: int, viewing: Viewing, out: UInt8[np.ndarray, "size size 3"]) -> str | None:
-    """Write an image's central crop to `out`; why there is none."""
-
-    def choose(width: int, height: int) -> Box:
-        return centre_box(width, height, share=viewing.crop)
-
-    try:
-        crop_into(read(row), out, choose=choose, max_pixels=viewing.max_pixels)
-    except BadImage as bad:
-        out[:] = 0
-        return str(bad)
-    return None
 
 
 def _interleave(own: Float32[Tensor, "own width"], rows: int, place: Place) -> Float32[Tensor, "images width"] | None:

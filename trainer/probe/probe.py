@@ -17,11 +17,12 @@ from torch import Tensor
 from trainer.config import DataConfig, RunConfig
 from trainer.data.batch import Skipped
 from trainer.data.class_tars import ClassTars, check_classes, open_class_tars
+from trainer.data.decoding import Decoding, Viewing
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Place
 from trainer.inputs import cache_folder
 from trainer.probe import linear_probe
-from trainer.probe.features import Embed, Features, Viewing, extract
+from trainer.probe.features import Embed, Features, extract
 from vocab.errors import InputError
 
 
@@ -103,7 +104,7 @@ def probe(
     began = time.perf_counter()
 
     def features(tars: ClassTars) -> Features | None:
-        viewing = Viewing(size, tars.eval_crop, tars.max_pixels, batch, bfloat16, workers)
+        viewing = Viewing(size, tars.eval_crop, batch, Decoding(workers, 1, tars.max_pixels), bfloat16)
         return extract(embed, tars.store, np.arange(len(tars)), place, viewing)
 
     learnt, seen = features(train), features(test)

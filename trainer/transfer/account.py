@@ -10,25 +10,30 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Skipped
+from trainer.data.decoding import Viewing
 from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, gather
 from trainer.optim.schedule import learning_rate
 from trainer.records.journal import Progress
 from trainer.records.ledger import Ledger
-from trainer.records.log import Log
+from trainer.records.log import FILE, Log, read_log
 from trainer.step.pulse import Beat
 from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.scoring import Scored, Viewing
+from trainer.transfer.scoring import Scored
 from vocab.errors import InputError
+
+# What names of scores begin with in the log.
+SCORE = "eval_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,8 @@ class Account:
         self._window = _Window()
         self._log: Log | None = None
         self._ledger: Ledger | None = None
+        self._scored: set[int] = set()
+        """steps whose scores are in the log"""
 
     @contextlib.contextmanager
     def open(self, progress: Progress, faults: Iterable[object]) -> Iterator[None]:
@@ -79,6 +86,7 @@ class Account:
         out = self.course.config.out
         self._ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
         with Log(out, start=progress.step, steps=self.course.plan.steps, verb="finetune") as self._log:
+            self._scored = {line["step"] for line in read_log(out / FILE) if _has_scores(line)}
             try:
                 yield
             finally:
@@ -122,21 +130,32 @@ class Account:
         if line:
             self._write_line(images / elapsed)
             progress.losses, progress.norms = [], []
-        raise_for_bad_images("--task.train", totals, skipped, self.course.config.task.max_bad_share)
+        # Whatever there was to see has been seen after the last step, however little.
+        fewest = 1 if progress.step == self.course.plan.steps else BAD_SHARE_FROM
+        most = self.course.config.task.max_bad_share
+        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
+
+    def is_scored(self) -> bool:
+        """Whether the log has scores of the step at hand, by this start of the run or an earlier one; the main rank
+        knows.
+        """
+        return self.progress.step in self._scored
 
     def scored(self, scored: Scored) -> None:
-        """Log the scores of the step at hand. Raises InputError if too many of the test images are bad."""
+        """Log the scores of the step at hand, once. Raises InputError if too many of the test images are bad."""
         if self._log is None:
             return
         scores = scored.scores
         epoch = self.course.plan.epochs_after(self.progress.step)
-        self._log.write(
-            self.progress.step, {"epoch": epoch, **{f"eval_{name}": value for name, value in scores.numbers().items()}}
-        )
+        if not self.is_scored():
+            values = {f"{SCORE}{name}": value for name, value in scores.numbers().items()}
+            self._log.write(self.progress.step, {"epoch": epoch, **values})
+            self._scored.add(self.progress.step)
         name, value = scores.metric
         self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
         totals = Counter(samples=scores.images + scores.bad_images, bad=scores.bad_images)
-        raise_for_bad_images("--task.test", totals, scored.skipped, self.course.config.task.max_bad_share)
+        most = self.course.config.task.max_bad_share
+        raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
 
     def _write_line(self, rate: float) -> None:
         if self._log is None:
@@ -155,10 +174,14 @@ class Account:
         self._log.show(loss=f"{loss:.3f}", images_s=f"{rate:.0f}", bad=f"{values['bad_samples']}")
 
 
-def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], most: float) -> None:
-    """Raise InputError if more than the share `most` of the images are bad, once there are enough to tell."""
+def _has_scores(line: Mapping[str, Any]) -> bool:
+    return any(name.startswith(SCORE) for name in line)
+
+
+def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], *, most: float, fewest: int) -> None:
+    """Raise InputError if more than the share `most` of the images are bad, or all, once `fewest` have been seen."""
     seen, bad = totals["samples"], totals["bad"]
-    if seen < BAD_SHARE_FROM or bad <= most * seen:
+    if seen < fewest or (bad <= most * seen and bad < seen):
         return
     example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
     raise InputError(

@@ -23,12 +23,12 @@ from jaxtyping import Float64, Int64
 
 from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.crops import BOX_DRAWS, Box, random_box
+from trainer.data.decoding import Decoded, Decoding, Wanted, decoded
 from trainer.data.draws import draws
 from trainer.data.images import Choose
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place
 from trainer.model.range_augment import DRAWS
-from trainer.transfer.decoding import Decoded, Decoding, Wanted, decoded
 
 # A stream of random numbers that must not be that of the crops, as in trainer/data/order.py.
 IMAGE_ORDER = (1 << 63) - 4
@@ -93,8 +93,8 @@ def batches(
     `skipped`. `pin`: in page-locked memory. Raises InputError for a store that was changed.
     """
     drawn = (_Drawn.at(step, images, plan, place) for step in range(after + 1, plan.steps + 1))
-    wanted = (Wanted(one, one.images, one.choosers(plan)) for one in drawn)
-    for made in decoded(images, wanted, size=plan.image_size, how=decoding, pin=pin):
+    wanted = (Wanted(one, images.rows[one.images], one.choosers(plan)) for one in drawn)
+    for made in decoded(images.store, wanted, size=plan.image_size, how=decoding, pin=pin):
         batch = _batch(made, images, plan)
         yield batch.pin() if pin else batch
 

@@ -82,9 +82,9 @@ class ZeroShotConfig:
     alpha: float = 1.0
     """least path similarity of a class's synset and the one whose row scores it; 1 takes the same synset alone"""
     hyponyms: Literal["none", "max", "any"] = "none"
-    """rows of all that lies below a class's synset score it too: by the largest, or by the chance of at least one"""
+    """rows of all that lies below a class's synset score it too: by the largest, or by what they say together"""
     prior: Literal["keep", "remove"] | None = None
-    """take the log-odds of each synset's frequency in the pre-training corpus off its logits; unset: remove them for
+    """take what each synset's frequency in the pre-training corpus says off what its row says; unset: remove them for
     one class an image, where test sets are balanced, and keep them for several"""
     image_size: int | None = None
     """side of the square the model sees, pixels; unset: the pre-training's. Position embeddings are interpolated"""

@@ -30,9 +30,10 @@ from torch import Tensor
 
 from trainer.checkpoints.disk import flush
 from trainer.data.batch import Skipped
+from trainer.data.decoding import Decoding, Viewing
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, on_main
-from trainer.probe.features import Viewing, extract
+from trainer.probe.features import extract
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
 
@@ -87,9 +88,8 @@ def cached_features(
 
     Raises InputError for a store that was changed, and for a disk without room.
     """
-    viewing = Viewing(
-        pretrained.preprocessing.image_size, pretrained.preprocessing.crop, max_pixels, batch, bfloat16, workers
-    )
+    seen, decoding = pretrained.preprocessing, Decoding(threads=workers, ahead=1, max_pixels=max_pixels)
+    viewing = Viewing(seen.image_size, seen.crop, batch, decoding, bfloat16)
     key = key_of(pretrained, images, viewing)
     path = None if cache is None else cache / name_of(key)
     width = pretrained.classifier.in_features
@@ -124,10 +124,11 @@ def key_of(pretrained: Pretrained, images: LabelledImages, viewing: Viewing) -> 
     return json.dumps(
         {
             "version": FORMAT_VERSION,
-            "architecture": pretrained.architecture,
+            # Weights do not say how many heads of attention they are for, nor how tokens are pooled.
+            "architecture": [pretrained.architecture, dict(pretrained.arguments)],
             "model": pretrained.fingerprint,
             "images": images.fingerprint,
-            "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.max_pixels],
+            "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.decoding.max_pixels],
             "precision": "bfloat16" if viewing.bfloat16 else "float32",
         },
         sort_keys=True,

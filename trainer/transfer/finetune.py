@@ -9,6 +9,7 @@ import secrets
 import sys
 from typing import Any
 
+from trainer.data.decoding import Decoding, Viewing
 from trainer.distributed import Place, join_processes, on_main
 from trainer.pretrain import set_up_torch
 from trainer.records import run_lock
@@ -20,10 +21,9 @@ from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.datasets.opening import Task, open_task
 from trainer.transfer.datasets.subsets import subset
-from trainer.transfer.decoding import Decoding
 from trainer.transfer.recipe import check, complete, core
 from trainer.transfer.records import Record
-from trainer.transfer.scoring import Scored, Viewing
+from trainer.transfer.scoring import Scored
 from trainer.transfer.start import Start, build_tuning, start_of
 from trainer.transfer.tuning import Tuning
 from trainer.transfer.tuning_folder import Result, write_result

@@ -5,13 +5,16 @@ In: a `TransferConfig`. Out: the folder of `suite_folder.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from trainer.data.cache_folder import default_cache
+from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, join_processes
-from trainer.transfer import probe_check, recipe
+from trainer.transfer import probe_check, recipe, zero_shot
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
 from trainer.transfer.datasets.task_config import TaskConfig
@@ -19,10 +22,9 @@ from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import probe_records
 from trainer.transfer.records import NO_INIT, Record
 from trainer.transfer.suite import Verbs, run_suite
-from trainer.transfer.suite_folder import FINETUNE
+from trainer.transfer.suite_folder import finetune_folder
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Init, Options, SuiteTask
-from trainer.transfer.zero_shot import zero_shot_records
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError
 
@@ -54,8 +56,11 @@ def options() -> Options:
     }
 
 
-def check(task: SuiteTask, config: TransferConfig, place: Place) -> None:
-    """Raise a CatlipError for images that cannot be opened, and for options that cannot work."""
+def check(task: SuiteTask, config: TransferConfig, place: Place) -> str:
+    """The fingerprint of a task's images and of its classes with their names, on which its results depend.
+
+    Raises a CatlipError for images that cannot be opened, and for options that cannot work.
+    """
     if "knn" in task.methods and task.probe.get("neighbours") == 0:
         raise InputError(
             "probe.neighbours",
@@ -63,11 +68,6 @@ def check(task: SuiteTask, config: TransferConfig, place: Place) -> None:
             wanted="1 or more for knn",
             remedy="Raise it, or leave knn out of the methods.",
         )
-    images = task_config(task, config)
-    if task.train:
-        open_task(images)
-    else:
-        class_names_of(open_images(images.test, images), images)
     for part in parts_of(task, frozenset()):
         match part.verb:
             case "probe":
@@ -75,7 +75,13 @@ def check(task: SuiteTask, config: TransferConfig, place: Place) -> None:
             case "finetune":
                 recipe.check(finetune_config(part, config), world=place.world)
             case "zeroshot":
-                pass
+                zero_shot.check(zero_shot_config(part, config))
+    images = task_config(task, config)
+    if task.train:
+        opened = open_task(images)
+        return _fingerprint(opened.class_names, opened.train, opened.test)
+    alone = open_images(images.test, images)
+    return _fingerprint(class_names_of(alone, images).names, alone)
 
 
 def measure(part: Part, config: TransferConfig, place: Place) -> list[Record]:
@@ -84,7 +90,7 @@ def measure(part: Part, config: TransferConfig, place: Place) -> list[Record]:
         case "probe":
             return probe_records(probe_config(part, config), place, task=part.task.name)
         case "zeroshot":
-            return zero_shot_records(zero_shot_config(part, config), place, task=part.task.name)
+            return zero_shot.zero_shot_records(zero_shot_config(part, config), place, task=part.task.name)
         case "finetune":
             return finetune_records(finetune_config(part, config), place, task=part.task.name)
 
@@ -144,20 +150,30 @@ def zero_shot_config(part: Part, config: TransferConfig) -> ZeroShotConfig:
 
 def finetune_config(part: Part, config: TransferConfig) -> FinetuneConfig:
     """As `python -m trainer finetune` is told; a run in a folder of its own, which it goes on with by itself."""
-    (percent,) = part.percents
+    (key,) = part.wanted
     return FinetuneConfig(
         model=config.model,
         task=task_config(part.task, config),
-        out=config.out / FINETUNE / f"{part.task.name}-{part.init}-{percent:g}-{part.seed}",
+        out=finetune_folder(config.out, key),
         init=_init(part),
         alpha=part.task.alpha,
-        percent=percent,
+        percent=key.percent,
         seed=part.seed,
         workers=config.workers,
         device=config.device,
         precision=config.precision,
         **part.task.finetune,
     )
+
+
+def _fingerprint(class_names: Sequence[str], *sides: LabelledImages) -> str:
+    """sha256 of the names and, of each side, of the files, of which of them are taken, and of the classes they show."""
+    digest = hashlib.sha256(json.dumps([class_names, *(side.labels for side in sides)]).encode())
+    for side in sides:
+        digest.update(side.fingerprint.encode())
+        for numbers in (side.rows, side.offsets, side.classes):
+            digest.update(numbers.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _init(part: Part) -> Init:

@@ -25,6 +25,7 @@ from trainer.transfer.datasets.opening import open_task
 from trainer.transfer.datasets.subsets import subset
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.head import Head, random_head
+from trainer.transfer.match_table import listed
 from trainer.transfer.measures import Measured, measure
 from trainer.transfer.neighbours import votes
 from trainer.transfer.probe_check import check
@@ -35,6 +36,7 @@ from trainer.transfer.records import Record
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
+from vocab.errors import InputError
 
 
 def probe(config: ProbeConfig) -> None:
@@ -74,6 +76,8 @@ def measure_all(config: ProbeConfig, place: Place) -> Outcome | None:
     for side, features in (("train", train), ("test", test)):
         check_bad_share(f"--task.{side}", len(features.images), features.skipped, config.task.max_bad_share)
         check_numbers(features.values, f"the {side} images")
+    for number, part in enumerate(wanted):
+        _check_any(part, train, percent=config.percent[number // len(config.seeds)])
     seconds = time.perf_counter() - began
     test_values = test.values.to(place.device)
     probes: list[Probe] = []
@@ -94,6 +98,18 @@ def _union(images: LabelledImages, parts: list[LabelledImages]) -> LabelledImage
     """The images that are in any of the parts; the data set itself if that is all."""
     wanted = np.isin(images.rows, np.concatenate([part.rows for part in parts]))
     return images if wanted.all() else images.select(np.flatnonzero(wanted))
+
+
+def _check_any(part: LabelledImages, train: ImageFeatures, *, percent: float) -> None:
+    """Raise InputError for a share of the training images of which none could be decoded."""
+    if np.isin(part.rows, train.images.rows).any():
+        return
+    raise InputError(
+        f"{percent:g} % of --task.train",
+        found=f"none of {len(part):,} images that can be decoded: {listed(part.names)}",
+        wanted="at least one",
+        remedy="Mend these, or give a larger --percent.",
+    )
 
 
 def _features(

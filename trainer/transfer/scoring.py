@@ -19,32 +19,17 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.crops import Box, centre_box
+from trainer.data.decoding import Viewing, central_crops
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, gather_on_main
 from trainer.metrics import average_precision, micro_average_precision
 from trainer.model.objective import Objective
-from trainer.transfer.decoding import Decoding, Wanted, decoded
 from vocab.errors import InputError
 
 TOP = 5
 
 # uint8 images on the device and their numbers on the host, to what is to be kept of each.
 Compute = Callable[[Tensor, Int64[np.ndarray, " batch"]], Tensor]
-
-
-@dataclass(frozen=True)
-class Viewing:
-    """How images are shown to a model that does not learn."""
-
-    size: int
-    """pixels"""
-    crop: float
-    """share of the shorter side that is seen"""
-    batch: int
-    """images at a time, per rank"""
-    decoding: Decoding
-    bfloat16: bool
 
 
 @dataclass(frozen=True)
@@ -126,16 +111,10 @@ def outputs(compute: Compute, images: LabelledImages, place: Place, *, viewing: 
     """
     own = np.array_split(np.arange(len(images)), place.world)[place.rank]
     values, kept, skipped = [], [], []
-
-    def choose(width: int, height: int) -> Box:
-        return centre_box(width, height, share=viewing.crop)
-
-    groups = (own[start : start + viewing.batch] for start in range(0, len(own), viewing.batch))
-    wanted = (Wanted(None, group, [choose] * len(group)) for group in groups)
+    groups = [own[start : start + viewing.batch] for start in range(0, len(own), viewing.batch)]
     with torch.no_grad(), torch.autocast(place.device.type, torch.bfloat16, enabled=viewing.bfloat16):
-        shown = decoded(images, wanted, size=viewing.size, how=viewing.decoding)
-        for number, made in enumerate(shown):
-            group = own[number * viewing.batch :][: viewing.batch]
+        shown = central_crops(images.store, (images.rows[group] for group in groups), viewing)
+        for group, made in zip(groups, shown, strict=True):
             sound = np.array([reason is None for reason in made.reasons])
             result = compute(made.pixels.to(place.device), group).cpu()
             values.append(result[torch.from_numpy(sound)])

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from trainer.config import PretrainConfig
+from trainer.data.decoding import Viewing
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, on_main
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
@@ -25,7 +26,7 @@ from trainer.step.training import Training
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.head import Head, random_head
 from trainer.transfer.mixing import Mixing
-from trainer.transfer.scoring import Viewing, outputs
+from trainer.transfer.scoring import outputs
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.pretrained import WHITE, Pretrained
 

@@ -6,12 +6,14 @@ does not have.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from trainer.distributed import Place, on_main
+from trainer.distributed import Place, barrier, on_main
+from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Record
@@ -28,8 +30,8 @@ class Verbs:
     """what a task's tables of options may hold"""
     fingerprint: Callable[[], str]
     """of the model. Raises a CatlipError for one that cannot be used"""
-    check: Callable[[SuiteTask, Place], None]
-    """raises a CatlipError for a task that cannot be measured"""
+    check: Callable[[SuiteTask, Place], str]
+    """a fingerprint of a task's images and classes. Raises a CatlipError for a task that cannot be measured"""
     run: Callable[[Part, Place], list[Record]]
     """measures; all ranks call it, and the main one is given records"""
 
@@ -38,21 +40,34 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
     """Measure what is not yet measured, task by task. All ranks must call it.
 
     Every task is opened before the first is measured. Raises InputError for a tasks file that is not as it must be, a
-    CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine`.
+    CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine` and
+    `check_images`; InputError if another suite is at work in the folder.
     """
-    tasks, measured, fingerprint = on_main(lambda: _examined(config, verbs), place)
+    tasks, fingerprint = on_main(lambda: (read_tasks(config.tasks, verbs.options), verbs.fingerprint()), place)
+    # Asked before the folder is locked: nothing is written to one that is no suite's.
+    on_main(lambda: suite_folder.check_place(config.out), place)
+    with run_lock.held(config.out, place):
+        _run(config, place, verbs, tasks, fingerprint)
+
+
+def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
+    measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), place)
     parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
-    on_main(lambda: _check(tasks, verbs, place), place)
+    images = on_main(lambda: _checked(tasks, verbs, place), place)
+    on_main(lambda: suite_folder.check_images(config.out, images, measured), place)
     if place.main:
-        suite_folder.begin(config, tasks, fingerprint, measured)
+        suite_folder.begin(config, tasks, fingerprint, images, measured)
+        suite_folder.drop_checkpoints(config.out, measured.records)
     records = dict(measured.records)
     for task in tasks:
         for part in parts[task.name]:
             with _named(task):
                 found = verbs.run(part, place)
+            barrier(place)  # no rank waits for a checkpoint any more
             if place.main:
                 kept = _kept(part, found)
                 suite_folder.append(config.out, kept)
+                suite_folder.drop_checkpoints(config.out, part.wanted)
                 records |= {record.key: record for record in kept}
         if place.main:
             suite_folder.write_results(config, tasks, records)
@@ -60,17 +75,13 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
         sys.stderr.write(f"{config.out / suite_folder.TABLE} is the table\n")
 
 
-def _examined(config: TransferConfig, verbs: Verbs) -> tuple[tuple[SuiteTask, ...], suite_folder.Measured, str]:
-    tasks = read_tasks(config.tasks, verbs.options)
-    fingerprint = verbs.fingerprint()
-    return tasks, suite_folder.examine(config, tasks, fingerprint), fingerprint
-
-
-def _check(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> None:
-    """An error in the last task should not wait for the first to be measured."""
+def _checked(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> dict[str, str]:
+    """The fingerprint of each task's images: an error in the last task should not wait for the first to be measured."""
+    fingerprints = {}
     for task in tasks:
         with _named(task):
-            verbs.check(task, place)
+            fingerprints[task.name] = verbs.check(task, place)
+    return fingerprints
 
 
 def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
@@ -89,9 +100,24 @@ def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
 
 @contextmanager
 def _named(task: SuiteTask) -> Iterator[None]:
-    """Errors say of which task they are."""
+    """Errors say of which task they are, and name its options as whoever wrote the tasks file knows them."""
     try:
         yield
     except CatlipError as error:
-        thing = f"task {task.name!r}: {error.thing}"
-        raise type(error)(thing, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
+        thing, remedy = _as_in_suite(error.thing), _as_in_suite(error.remedy)
+        raise type(error)(
+            f"task {task.name!r}: {thing}", found=error.found, wanted=error.wanted, remedy=remedy
+        ) from error
+
+
+def _as_in_suite(text: str) -> str:
+    """Options of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
+    max_bad_share of the task in the tasks file.
+    """
+    own = {field.name for field in fields(TransferConfig)}
+
+    def name(match: re.Match[str]) -> str:
+        option = match[1].replace("-", "_")
+        return f"--{match[1]}" if option in own else f"the task's {option}"
+
+    return re.sub(r"--task\.([a-z-]*[a-z])", name, text)

@@ -1,9 +1,10 @@
 """The folder of a suite: what it holds, and whether this suite may go on there.
 
-    config.json                  the options, the model's fingerprint, the tasks as they were measured
+    config.json                  the options, the tasks as they were measured, fingerprints of the model and of images
+    run.lock                     while a suite is at work
     records.jsonl                a line for each record, on the disk as soon as it was measured
     results.json  results.md     the table, whole after each task
-    finetune/TASK-INIT-SHARE-SEED/    what python -m trainer finetune leaves
+    finetune/TASK-INIT-SHARE-SEED/    what python -m trainer finetune leaves; without checkpoints once it is measured
 
 A line of records.jsonl: {"version": 1, "task": "imagenet", "method": "probe", ...}, as results.json has records.
 """
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.checkpoints.checkpoint import FOLDER
 from trainer.checkpoints.disk import flush
+from trainer.records.run_lock import entries
 from trainer.records.secrets import public
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import VERSION, Key, Record, as_json, check_version, of_json
@@ -40,6 +44,8 @@ class Measured:
     records: dict[Key, Record]
     tasks: Mapping[str, Mapping[str, Any]]
     """settings of each task by its name"""
+    images: Mapping[str, str]
+    """fingerprint of each task's images and classes"""
 
 
 def settings_of(task: SuiteTask) -> dict[str, Any]:
@@ -56,9 +62,9 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     MismatchError if it holds results of another model, precision or settings of a task, FormatError for broken files.
     """
     out = config.out
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return Measured({}, {})
-    stored = _stored(out)
+    stored = check_place(out)
+    if stored is None:
+        return Measured({}, {}, {})
     now = {"fingerprint": fingerprint, "precision": config.precision}
     for name, value in now.items():
         if stored[name] != value:
@@ -69,10 +75,39 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
         if task.name in stored["tasks"]:
             own = [record for record in records.values() if record.task == task.name]
             _check_settings(out, task, stored["tasks"][task.name], own)
-    return Measured(records, stored["tasks"])
+    # A folder without them, of an earlier release, has results of nobody knows which images: `check_images` refuses it.
+    return Measured(records, stored["tasks"], stored.get("images", {}))
 
 
-def begin(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str, measured: Measured) -> None:
+def check_place(out: Path) -> dict[str, Any] | None:
+    """What config.json says; None in a new folder. Raises OutputExistsError for something that is no suite's."""
+    if not out.exists() or (out.is_dir() and not entries(out)):
+        return None
+    return _stored(out)
+
+
+def check_images(out: Path, images: Mapping[str, str], measured: Measured) -> None:
+    """Raise MismatchError for a task with records whose images or classes are other ones now than when it was measured.
+
+    `images`: their fingerprints, by task.
+    """
+    for name in dict.fromkeys(record.task for record in measured.records.values()):
+        if name in images and images[name] != measured.images.get(name):
+            raise MismatchError(
+                out,
+                found=f"results of {name!r} on other images, or on classes of other names",
+                wanted="those that the tasks file names, as they are now",
+                remedy="Put them back as they were, or choose another --out.",
+            )
+
+
+def begin(
+    config: TransferConfig,
+    tasks: Sequence[SuiteTask],
+    fingerprint: str,
+    images: Mapping[str, str],
+    measured: Measured,
+) -> None:
     """Make the folder and write down what is to be measured. Tasks that were measured and are no longer asked for stay
     in it, with their records.
     """
@@ -83,11 +118,29 @@ def begin(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str, 
         "fingerprint": fingerprint,
         **public(asdict(config)),
         "tasks": {**measured.tasks, **{task.name: settings_of(task) for task in tasks}},
+        "images": {**measured.images, **images},
     }
     with write_whole(config.out / CONFIG) as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     (config.out / RECORDS).touch()
     flush(config.out)
+
+
+def finetune_folder(out: Path, key: Key) -> Path:
+    """Where a fine-tuning leaves what it makes."""
+    return out / FINETUNE / f"{key.task}-{key.init}-{key.percent:g}-{key.seed}"
+
+
+def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
+    """Remove the checkpoints of fine-tunings whose records are on the disk: nothing goes on from them. Each takes
+    several times what the model does, which stays.
+
+    To be called with earlier starts' records too: one may have been killed before it came to this.
+    """
+    for key in keys:
+        folder = finetune_folder(out, key) / FOLDER
+        if key.method == "finetune" and folder.exists():
+            shutil.rmtree(folder)
 
 
 def append(out: Path, records: Iterable[Record]) -> None:
@@ -175,7 +228,7 @@ def _other(out: Path, found: str, wanted: str) -> MismatchError:
 def _occupied(out: Path, found: str) -> OutputExistsError:
     return OutputExistsError(
         out,
-        found="a file" if out.is_file() else f"{sum(1 for _ in out.iterdir())} entries and {found}",
+        found="a file" if out.is_file() else f"{len(entries(out))} entries and {found}",
         wanted="an empty or new folder, or one of a suite to go on with",
         remedy="Choose another --out, or remove this one.",
     )

@@ -6,11 +6,16 @@ In: what each class matches, features, the classifier. Out: a score for each ima
     "airplane cabin"   two synsets, since WordNet has no such noun: the mean of what airplane and cabin get
     "zzyzx"            no row: cannot be scored
 
-A row's logit is the log-odds that a caption names its synset. Of one class an image a choice is wanted, and where test
-sets have equally many images of each class, a word that captions use often should have no start over a rare one. The
-log-odds of each synset's frequency in the corpus are therefore taken off ("remove"): by Bayes' rule what stays is how
-much likelier the image makes the synset than it was before. For a mean average precision over several classes an image
-the log-odds themselves rank the pairs ("keep").
+What a row's logit says depends on the loss of the pre-training:
+
+    binary cross entropy    the log-odds that a caption names the synset, each by itself
+    softmax                 less the logarithm of the sum of exp over the vocabulary: the log of the share that the
+                            synset has of the caption's labels
+
+Of one class an image a choice is wanted, and where test sets have equally many images of each class, a word that
+captions use often should have no start over a rare one. The same of each synset's frequency in the corpus is therefore
+taken off ("remove"): by Bayes' rule what stays is how much likelier the image makes the synset than it was before. For
+a mean average precision over several classes an image what the rows say ranks the pairs as it is ("keep").
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor, nn
 
+from trainer.config import LossName
+from trainer.loss.losses import inverse_document_frequency, is_softmax
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import taxonomy, wordnet
 from vocab.vocabulary import Vocabulary
@@ -89,37 +96,54 @@ def synset_scores(
     *,
     prior: Prior,
     combine: Literal["max", "any"],
+    loss: LossName,
 ) -> Float32[Tensor, "images classes"]:
     """Scores of classes that can be scored, on the CPU; some images at a time, on the features' device, in float64.
 
-    Over a synset's rows: the largest ("max"), or the log-odds that at least one of them is there ("any": chances
-    1 - prod(1 - p), as if independent; each p is a sigmoid, as CatLIP's loss trains it). Over a class's synsets: the
-    mean. Where the prior is removed, it is taken off each row before the largest is sought, and off the log-odds of
-    "any" as the same formula gives it from the frequencies.
+    Over a synset's rows: the largest ("max"), or what the rows say together ("any"): by `loss` the log-odds that at
+    least one of them is there (`any_of`), or the log of the sum of their shares (`sum_of`). Over a class's synsets: the
+    mean. Where the prior is removed, it is taken off each row before the largest is sought, and off "any" as the same
+    formula gives it from the frequencies.
     """
-    device = features.device
+    device, shares = features.device, is_softmax(loss)
     groups = [group for rows in classes for group in rows.groups]
     flat = np.array([label for group in groups for label in group], np.int64)
-    used, places = map(torch.from_numpy, np.unique(flat, return_inverse=True))
-    weight = classifier.weight.detach()[used.to(classifier.weight.device)].to(device)
-    bias = classifier.bias.detach()[used.to(classifier.bias.device)].to(device)
-    frequency = torch.from_numpy(vocabulary.log_odds)[flat].to(device)[:, None]
+    # Shares are of all classes of the vocabulary; of log-odds those of the rows are enough.
+    used, places = (np.arange(len(vocabulary)), flat) if shares else np.unique(flat, return_inverse=True)
+    at, places_at = (torch.from_numpy(each).to(device) for each in (used, places))
+    weight, bias = classifier.weight.detach().to(device)[at], classifier.bias.detach().to(device)[at]
+    frequency = prior_of(vocabulary, loss)[flat].to(device)[:, None]
     sizes = torch.tensor([len(group) for group in groups], device=device)
     counts = torch.tensor([len(rows.groups) for rows in classes], device=device)
-    off = torch.zeros_like(frequency) if prior == "keep" else frequency
+    together = sum_of if shares else any_of
     scores = torch.empty(len(features), len(classes))
-    chunk = max(1, CHUNK_ELEMENTS // len(flat))
+    chunk = max(1, CHUNK_ELEMENTS // max(len(used), len(flat)))
     for start in range(0, len(features), chunk):
         logits = torch.addmm(bias, features[start : start + chunk], weight.T).double()
-        rows = logits.T[places.to(device)]
+        rows = (logits.log_softmax(1) if shares else logits).T[places_at]
         match combine:
             case "max":
+                off = torch.zeros_like(frequency) if prior == "keep" else frequency
                 by_group = torch.segment_reduce(rows - off, "max", lengths=sizes)
             case "any":
-                by_group = any_of(rows, sizes) - (any_of(frequency, sizes) if prior == "remove" else 0)
+                by_group = together(rows, sizes) - (together(frequency, sizes) if prior == "remove" else 0)
         by_class = torch.segment_reduce(by_group, "mean", lengths=counts)
         scores[start : start + chunk] = by_class.T.float().cpu()
     return scores
+
+
+def prior_of(vocabulary: Vocabulary, loss: LossName) -> Float64[Tensor, " classes"]:
+    """What the rows say of an image that nobody has seen: log-odds of each class's frequency among captions, or the log
+    of its share of all labels, weighted as the loss weights them.
+    """
+    if not is_softmax(loss):
+        return torch.from_numpy(vocabulary.log_odds)
+    labels = torch.from_numpy(vocabulary.captions).double()
+    if loss == "softmax-idf":
+        labels *= inverse_document_frequency(vocabulary)
+    # A class that was never a target counts as if it had been once: its logarithm is a number.
+    labels = labels.clamp_min(1)
+    return (labels / labels.sum()).log()
 
 
 def any_of(
@@ -133,6 +157,15 @@ def any_of(
     total = torch.segment_reduce(torch.nn.functional.softplus(log_odds), "sum", lengths=sizes)
     total = total.clamp_min(torch.finfo(total.dtype).tiny)
     return total + torch.log(-torch.expm1(-total))
+
+
+def sum_of(
+    log_shares: Float64[Tensor, "rows images"], sizes: Int64[Tensor, " groups"]
+) -> Float64[Tensor, "groups images"]:
+    """The log of the sum of a group's shares: of an image's labels each is one class, so that shares add up."""
+    largest = torch.segment_reduce(log_shares, "max", lengths=sizes)
+    parts = (log_shares - largest.repeat_interleave(sizes, 0)).exp()
+    return largest + torch.segment_reduce(parts, "sum", lengths=sizes).log()
 
 
 @dataclass(frozen=True, eq=False)

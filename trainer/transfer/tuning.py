@@ -84,6 +84,8 @@ class Tuning:
         if self.progress.step >= plan.steps:
             return 0
         self.step.warm_up(FixedResolution(plan.image_size, plan.batch))
+        if self._evaluation_due() and not on_main(self.account.is_scored, self.place):
+            self.evaluate()  # the run was stopped between the epoch's last step and its evaluation
         self.account.restart_clock()
         made = batches(
             self.course.train,
@@ -128,15 +130,20 @@ class Tuning:
         self.account.note(batch)
 
     def _due(self) -> _Due:
-        config, plan, step = self.course.config, self.course.plan, self.progress.step
-        last = step == plan.steps
-        epochs, before = plan.epochs_after(step), plan.epochs_after(step - 1)
-        passed = config.eval_every > 0 and epochs // config.eval_every > before // config.eval_every
+        config, step = self.course.config, self.progress.step
+        last = step == self.course.plan.steps
         return _Due(
             line=step % config.log_every == 0 or last,
             checkpoint=step % config.checkpoint_every == 0 or last,
-            evaluation=passed and not last,
+            evaluation=self._evaluation_due() and not last,
         )
+
+    def _evaluation_due(self) -> bool:
+        """Whether the last step ended an epoch that is followed by an evaluation."""
+        every, plan, step = self.course.config.eval_every, self.course.plan, self.progress.step
+        if every == 0 or step == 0:
+            return False
+        return plan.epochs_after(step) // every > plan.epochs_after(step - 1) // every
 
     def _listen(self, *, wait: bool) -> bool:
         """Hear of earlier steps, of all of them if the run is to `wait`; whether it is to stop.

@@ -151,6 +151,7 @@ def score(
         scorable,
         prior=config.prior,
         combine="any" if config.hyponyms == "any" else "max",
+        loss=pretrained.loss,
     )
 
 

@@ -45,6 +45,7 @@ def export(wanted: ExportConfig) -> str:
             features=classifier_of(model, config["model"]["model"]).in_features,
             global_pool=str(model.global_pool),
             first_conv=first_conv_of(model),
+            loss=config["loss"]["loss"],
         )
         tensors = model.state_dict()
         if wanted.backbone:

@@ -31,6 +31,7 @@ from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush, write_file
+from trainer.config import LossName
 from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError, OutputExistsError
@@ -38,6 +39,8 @@ from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
+LOSS = "pretraining_loss"
+"""field of config.json that timm does not know: what a classifier's logits say"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Build:
     """name of the convolution that sees the image"""
     about: Mapping[str, object] = field(default_factory=dict)
     """further fields of pretrained_cfg"""
+    loss: LossName | None = None
+    """that the classifier was pre-trained by; None for one that was not"""
 
 
 def check_new(out: Path) -> None:
@@ -122,6 +127,8 @@ def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> di
     if classifier:
         config["label_names"] = vocabulary.wnids
         config["label_descriptions"] = descriptions(vocabulary)
+        if build.loss is not None:
+            config[LOSS] = build.loss
     return config
 
 

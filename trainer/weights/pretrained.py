@@ -10,16 +10,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from trainer.config import LossName
 from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from trainer.model.vit import classifier_of, features, patch_of
-from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS, Preprocessing, load_model
+from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
 from trainer.weights.reading import read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
@@ -44,6 +45,8 @@ class Pretrained:
     """sha256 of weights and image size: what features of it depend on"""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """what timm builds it from, beside the name and the number of classes"""
+    loss: LossName = "bce"
+    """that the classifier was pre-trained by: what its logits say"""
 
     @property
     def classifier(self) -> nn.Linear:
@@ -74,7 +77,8 @@ def open_pretrained(
     """
     config_path = place / CONFIG
     exported = config_path.is_file() and "architecture" in _fields(config_path)
-    model, vocabulary, seen, architecture, arguments = _of_folder(place) if exported else _of_run(place, checkpoint)
+    parts = _of_folder(place) if exported else _of_run(place, checkpoint)
+    model, vocabulary, seen, architecture, arguments, loss = parts
     size = image_size or seen.image_size
     _resize(model, size, architecture)
     if exported:
@@ -88,6 +92,7 @@ def open_pretrained(
         source=str(place),
         fingerprint=fingerprint_of(model, size),
         arguments={**arguments, "img_size": size},
+        loss=loss,
     )
 
 
@@ -101,7 +106,7 @@ def fingerprint_of(model: nn.Module, size: int) -> str:
     return digest.hexdigest()
 
 
-Parts = tuple[nn.Module, Vocabulary, Preprocessing, str, Mapping[str, Any]]
+Parts = tuple[nn.Module, Vocabulary, Preprocessing, str, Mapping[str, Any], LossName]
 
 
 def _of_run(place: Path, checkpoint: int | None) -> Parts:
@@ -116,7 +121,8 @@ def _of_run(place: Path, checkpoint: int | None) -> Parts:
     }
     model = model_of(plain, stored, vocabulary, image_size=size)
     seen = Preprocessing(size, MEAN, STD, config["data"]["eval_crop"])
-    return model, vocabulary, seen, config["model"]["model"], arguments_of(plain, image_size=size)
+    arguments, loss = arguments_of(plain, image_size=size), _loss_of(config["loss"]["loss"], place)
+    return model, vocabulary, seen, config["model"]["model"], arguments, loss
 
 
 def _of_folder(place: Path) -> Parts:
@@ -148,7 +154,21 @@ def _of_folder(place: Path) -> Parts:
             wanted=f"one of the {len(vocabulary):,} classes of {VOCABULARY}",
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
-    return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"])
+    loss = _loss_of(config.get(LOSS, "bce"), place)  # CatLIP's, as of a folder that an earlier version wrote
+    return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
+
+
+def _loss_of(name: object, place: Path) -> LossName:
+    for known in get_args(LossName):
+        if name == known:
+            loss: LossName = known
+            return loss
+    raise FormatError(
+        place / CONFIG,
+        found=f"pre-training by the loss {name!r}",
+        wanted=f"one of {', '.join(get_args(LossName))}",
+        remedy="Copy the folder again, whole, or use the version that wrote it.",
+    )
 
 
 def _fields(path: Path) -> Mapping[str, Any]:

@@ -95,6 +95,7 @@ def _build(converted: Converted) -> Build:
         global_pool="token",
         first_conv=FIRST_CONV,
         about={"license": "other", "origin_url": "https://github.com/apple/corenet"},
+        loss="bce",
     )
 
 

@@ -7,6 +7,7 @@ as words or as a wnid, for `vocab/class_names.py` to read; and what there is to 
     labels "0", "1" and no file                          "cls0", "cls1": a number names no class, and "1" is a noun
     labels "airfield", "hotel" and "runway", "inn"       by their order, for neither is in the place of another
     labels "airfield", "hotel" and "hotel", "airfield"   refused: the list is in another order than the data
+    labels "n02084071", "n02121620" and "cat", "dog"     refused as well: more names mean another label than their own
     labels "0", "1", "10" and a list of 11 names         by their numbers, names 0, 1 and 10
 """
 
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from trainer.transfer.datasets.name_files import Names
 from trainer.transfer.datasets.numbering import is_number, some
+from vocab import wordnet
+from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import MismatchError
 
 MAPPING = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
@@ -36,8 +39,8 @@ class ClassNames:
 def names_of_classes(labels: Sequence[str], given: Names | None, *, source: Path | None) -> ClassNames:
     """A name for each of the labels. `given`: what the file `source` says.
 
-    Raises MismatchError for a list of another length, in another order than the labels, or for numbers that could be
-    places in it in two ways; and for a mapping that lacks a label.
+    Raises MismatchError for a list of another length, in another order than the labels by their words or by what they
+    mean, or for numbers that could be places in it in two ways; and for a mapping that lacks a label.
     """
     if given is None:
         return _own_names(labels)
@@ -85,7 +88,41 @@ def _by_order(labels: Sequence[str], given: list[str], source: Path | None) -> t
                 wanted="names in the order of the data set's classes",
                 remedy=MAPPING,
             )
+    _check_meanings(labels, given, source)
     return given, []
+
+
+def _check_meanings(labels: Sequence[str], given: Sequence[str], source: Path | None) -> None:
+    """Raise MismatchError for a list in which more names mean the label of another class than that of their own.
+
+    Labels and names may be spelt in two ways, wnids and words. A few of them may well mean another class's synset: of
+    two classes called "crane" one does.
+    """
+    if sum(_plain(label) == _plain(name) for label, name in zip(labels, given, strict=True)) * 2 > len(labels):
+        return
+    synsets = _synsets([*labels, *given])
+    own, named = synsets[: len(labels)], synsets[len(labels) :]
+    places = {tuple(synset): place for place, synset in enumerate(own) if synset}
+    meant = [places.get(tuple(synset)) for synset in named]
+    right = sum(bool(synset) and synset == label for synset, label in zip(named, own, strict=True))
+    wrong = [place for place, other in enumerate(meant) if other is not None and named[place] != own[place]]
+    if len(wrong) > right:
+        other = meant[wrong[0]]
+        assert other is not None
+        raise MismatchError(
+            source,
+            found=f"{len(wrong):,} names that mean the label of another class, {right:,} that mean their own: "
+            f"{given[wrong[0]]!r} is name {wrong[0] + 1}, and class {other + 1} of the data set is {labels[other]!r}",
+            wanted="names in the order of the data set's classes",
+            remedy=MAPPING,
+        )
+
+
+def _synsets(names: Sequence[str]) -> list[list[int]]:
+    """What names mean; nothing for a wnid that WordNet 3.0 does not have."""
+    known = set(wordnet.load().synsets.tolist())
+    strangers = {name for name in names if WNID.fullmatch(name) and wordnet.synset_of_wnid(name) not in known}
+    return synsets_of_class_names(["" if name in strangers else name for name in names])
 
 
 def _by_number(numbers: list[int], given: list[str], source: Path | None) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ In: `TaskConfig`, what the command line says. Out: `Task`.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from trainer.transfer.datasets.coco import open_coco
 from trainer.transfer.datasets.csv_table import open_csv_table
 from trainer.transfer.datasets.files import account
 from trainer.transfer.datasets.name_files import Names, read_name_file
-from trainer.transfer.datasets.numbering import check_sides, renumbered, some
+from trainer.transfer.datasets.numbering import check_sides, is_number, renumbered, some
 from trainer.transfer.datasets.tars import open_tars, with_all_classes
 from trainer.transfer.datasets.task_config import TaskConfig as TaskConfig  # here for who opens tasks
 from vocab.errors import InputError
@@ -55,13 +56,15 @@ def open_task(config: TaskConfig) -> Task:
 
     Raises InputError for a side that cannot be opened, and for fewer than two classes with images (one, where an image
     has any number of them); MismatchError for test classes that are not trained on, an image that is on both sides, and
-    names that are not those of the classes.
+    names that are not those of the classes; and for options that cannot work.
     """
     train, test = _open(config.train, config), _open(config.test, config)
     given = _given_names(config)
-    # A longer list is no list of these classes: `names_of_classes` says so.
-    if isinstance(given, list) and _is_tars(config.train, config) and int(train.labels[-1]) == len(given) - 1:
-        train = with_all_classes(train, len(given))
+    # A longer list is no list of these classes: `names_of_classes` says so. The last class may be on one side alone.
+    if isinstance(given, list) and _is_tars(config.train, config):
+        last = max(int(side.labels[-1]) for side in (train, test) if is_number(side.labels[-1]))
+        if last == len(given) - 1:
+            train = with_all_classes(train, len(given))
     test = renumbered(test, train.labels)
     check_sides(train, test)
     named = names_of_classes(train.labels, given, source=config.class_names)
@@ -136,6 +139,7 @@ def _is_tars(place: str, config: TaskConfig) -> bool:
 
 
 def _open(place: str, config: TaskConfig) -> LabelledImages:
+    _check(config)
     if not place:
         raise InputError("--task.train or --task.test", found="an empty place", wanted=FORMS, remedy="Name the images.")
     match kind_of(place, config):
@@ -152,9 +156,24 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 raise InputError(place, found=found, wanted="ANNOTATIONS.json::IMAGE_FOLDER", remedy=remedy)
             return open_coco(Path(annotations), folder, max_bad_share=config.max_bad_share)
         case "tars":
-            folder_of_cache = default_cache(config.cache) / "tars"
-            cache = TarCache(folder_of_cache, max_bytes=int(config.cache_gb * 1e9), allow_pipe=config.allow_pipe)
+            cache = TarCache(
+                default_cache(config.cache) / "tars",
+                max_bytes=int(config.cache_gb * 1e9),
+                allow_pipe=config.allow_pipe,
+                prefix="--task.",
+            )
             return open_tars(place, cache=cache, max_bad_share=config.max_bad_share)
+
+
+def _check(config: TaskConfig) -> None:
+    """Raise InputError for the first option that cannot work, whatever the images."""
+    for option, works, value, wanted in (
+        ("max-bad-share", 0 <= config.max_bad_share <= 1, config.max_bad_share, "a share, 0 to 1"),
+        ("max-pixels", config.max_pixels > 0, config.max_pixels, "1 or more"),
+        ("cache-gb", 0 < config.cache_gb < math.inf, config.cache_gb, "a finite number above 0"),
+    ):
+        if not works:
+            raise InputError(f"--task.{option}", found=f"{value}", wanted=wanted, remedy="Leave it out, or correct it.")
 
 
 def _notes(side: str, images: LabelledImages) -> list[str]:

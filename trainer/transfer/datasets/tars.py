@@ -18,7 +18,7 @@ import numpy as np
 from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import is_local, local_name, without_secrets
+from trainer.data.tar_places import is_local, without_secrets
 
 
 def open_tars(pattern: str, *, cache: TarCache, max_bad_share: float) -> LabelledImages:
@@ -54,11 +54,10 @@ def _fingerprint(tars: ClassTars) -> str:
     A remote place is taken never to change, as its local copy is.
     """
     digest = hashlib.sha256()
-    for place in tars.places:
+    for place, (size, changed) in zip(tars.places, tars.stamps.tolist(), strict=True):
         line = without_secrets(place)
         if is_local(place):
-            found = Path(local_name(place)).stat()
-            line += f"\t{found.st_size}\t{found.st_mtime_ns}"
+            line += f"\t{size}\t{changed}"
         digest.update(f"{line}\n".encode(errors="surrogateescape"))
     digest.update("\0".join(tars.keys).encode(errors="surrogateescape"))
     for values in (tars.tars, tars.offsets, tars.sizes):

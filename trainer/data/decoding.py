@@ -1,7 +1,7 @@
-"""Pixels of a task's images, decoded by threads ahead of whoever computes with them.
+"""Pixels of a store's images, decoded by threads ahead of whoever computes with them.
 
-In: `LabelledImages`, and which of them are wanted next, each with its cut. Out: their pixels, in that order, and why
-some are black. Decoding and scaling run outside of Python's lock, so that threads are enough.
+In: an `ImageStore`, and which of its images are wanted next, each with its cut. Out: their pixels, in that order, and
+why some are black. Decoding and scaling run outside of Python's lock, so that threads are enough.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from trainer.data.crops import Box, centre_box
 from trainer.data.images import BadImage, Choose, crop_into
-from trainer.data.labelled_images import LabelledImages, Read
+from trainer.data.labelled_images import ImageStore, Read
 
 T = TypeVar("T")
 # Images that a thread takes at once: fewer would show as overhead, more would leave threads idle at a batch's end.
@@ -39,13 +40,29 @@ class Decoding:
     """larger images are refused before they are decoded"""
 
 
+@dataclass(frozen=True)
+class Viewing:
+    """How images are shown to a model that does not learn from them."""
+
+    size: int
+    """pixels of the square that it sees"""
+    crop: float
+    """share of the shorter side that the central crop keeps"""
+    batch: int
+    """images at a time, per rank"""
+    decoding: Decoding
+    bfloat16: bool
+    """compute under bfloat16 autocast"""
+
+
 @dataclass(frozen=True, eq=False)
 class Wanted(Generic[T]):
     """Images that are wanted together."""
 
     subject: T
     """what the caller wants back with them"""
-    images: Int64[np.ndarray, " own"]
+    rows: Int64[np.ndarray, " own"]
+    """numbers of the images in the store"""
     choosers: Sequence[Choose]
     """the cut of each"""
 
@@ -61,25 +78,37 @@ class Decoded(Generic[T]):
     """why an image is black; None for one that could be decoded"""
 
 
+def central_crops(
+    store: ImageStore, groups: Iterable[Int64[np.ndarray, " _"]], viewing: Viewing
+) -> Iterator[Decoded[None]]:
+    """The central crops of groups of a store's images, in order. Raises as `decoded`."""
+
+    def choose(width: int, height: int) -> Box:
+        return centre_box(width, height, share=viewing.crop)
+
+    wanted = (Wanted(None, rows, [choose] * len(rows)) for rows in groups)
+    return decoded(store, wanted, size=viewing.size, how=viewing.decoding)
+
+
 def decoded(
-    images: LabelledImages, wanted: Iterable[Wanted[T]], *, size: int, how: Decoding, pin: bool = False
+    store: ImageStore, wanted: Iterable[Wanted[T]], *, size: int, how: Decoding, pin: bool = False
 ) -> Iterator[Decoded[T]]:
     """The pixels of all that is wanted, in order. `pin`: in page-locked memory.
 
     Close it to end its threads. Raises InputError for a store that was changed.
     """
     with ExitStack() as stack:
-        read = stack.enter_context(images.store.open())
+        read = stack.enter_context(store.open())
         pool = ThreadPoolExecutor(how.threads, "decode") if how.threads else None
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
         spare: list[Tensor] = []
 
         def begin(one: Wanted[T]) -> _Begun[T]:
-            memory = spare.pop() if spare and len(spare[-1]) >= len(one.images) else None
+            memory = spare.pop() if spare and len(spare[-1]) >= len(one.rows) else None
             if memory is None:
-                memory = torch.empty(len(one.images), size, size, 3, dtype=torch.uint8, pin_memory=pin)
-            outs, rows = memory.numpy(), images.rows[one.images].tolist()
+                memory = torch.empty(len(one.rows), size, size, 3, dtype=torch.uint8, pin_memory=pin)
+            outs, rows = memory.numpy(), one.rows.tolist()
             jobs = [
                 partial(_decode, rows[a:b], one.choosers[a:b], outs[a:b], read, how.max_pixels)
                 for a, b in ((start, min(start + RUN, len(rows))) for start in range(0, len(rows), RUN))
