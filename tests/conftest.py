@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 
 from tests.forks import Forks
 
@@ -20,6 +21,23 @@ if importlib.util.find_spec("torch") is not None:
     from jaxtyping import install_import_hook
 
     install_import_hook("trainer", "beartype.beartype")
+
+# Spark's own variable; processes that tests start inherit it.
+os.environ["SPARK_CONF_DIR"] = str(ROOT / "tests" / "spark")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together on one of several workers (`-n 2 --dist loadgroup`).
+
+    Those of a file share what its fixtures made; all that use Spark share one session, and its JVM.
+    """
+    of_spark = {item.path for item in items if "spark" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("spark" if item.path in of_spark else item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,6 @@ import math
 import os
 import pickle
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.forks import Forks, trainer
 from tests.test_trainer_corpus import make_corpus, picture
 from tests.test_trainer_import import CLASSES, COUNTS, released
 from trainer.data.batch import Batch
@@ -241,16 +240,14 @@ def test_what_was_evaluated_is_logged_once(
     assert evaluated(tmp_path / "run") == [3, 6]
 
 
-def test_two_processes_train_what_one_does(model: Path, task: TaskConfig, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: TaskConfig, tmp_path: Path) -> None:
     assert finetune(config(model, task, tmp_path / "one", **RANDOM)) == 0
     words = [
-        *(str(model), "--task.train", task.train, "--task.test", task.test, "--out", str(tmp_path / "two")),
+        *("finetune", str(model), "--task.train", task.train, "--task.test", task.test, "--out", str(tmp_path / "two")),
         *("--epochs", "2", "--batch", "8", "--peak-lr", "3e-3", "--workers", "1", "--device", "cpu"),
         *("--log-every", "1", "--drop-path", "0.3", "--mixup", "0.4", "--cutmix", "1.0"),
     ]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, "-m", "trainer", "finetune", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    forks.run(2, tmp_path / "log", trainer, words)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert two["processes"] == 2
