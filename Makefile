@@ -110,11 +110,11 @@ dist: setup
 	@mkdir -p dist
 	$(RUN) -c "from pathlib import Path; from pipeline.session import zip_rooms; print(zip_rooms(Path('dist/rooms.zip')))"
 
-# Two workers, however many cores: tests of four ranks and of Spark need some of their own, and each worker its GB or two.
-# They take the files in their order, so that the last ones are short.
+# Two workers, however many cores: tests of four ranks and of Spark need some of their own, and each worker its GBs. They
+# take whole files, whose tests share fixtures, and in their order, in which the last ones are short.
 test: setup
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest \
-		$(if $(filter-out 0 1,$(TEST_WORKERS)),--numprocesses $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder)
+		$(if $(filter-out 0 1,$(TEST_WORKERS)),--numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder)
 
 check: setup
 	$(RUN) -m ruff check .

@@ -30,16 +30,6 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together on one of several workers (`-n 2 --dist loadgroup`).
-
-    Those of a file share what its fixtures made; all that use Spark share one session, and its JVM.
-    """
-    of_spark = {item.path for item in items if "spark" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("spark" if item.path in of_spark else item.path.name))
-
-
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
     """One session for all tests; starting one takes longer than most of them."""
