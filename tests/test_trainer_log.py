@@ -34,6 +34,21 @@ def test_a_resumed_log_drops_the_lines_after_its_checkpoint(tmp_path: Path) -> N
     ]
 
 
+def test_scores_of_a_step_take_the_place_of_those_that_the_log_has(tmp_path: Path) -> None:
+    with Log(tmp_path, start=0, steps=9) as log:
+        log.write(3, {"loss": 2.0})
+        assert not log.has_scores(3)
+        log.write_scores(3, {"eval_macro": 0.1})
+        log.write_scores(6, {"eval_macro": 0.2})
+        log.back_to(5)
+        assert (log.has_scores(3), log.has_scores(6)) == (True, False)
+    with Log(tmp_path, start=5, steps=9) as log:
+        assert log.has_scores(3)
+        log.write_scores(3, {"eval_macro": 0.3})
+        assert log.has_scores(3)
+    assert read_log(tmp_path / "metrics.jsonl") == [{"step": 3, "loss": 2.0}, {"step": 3, "eval_macro": 0.3}]
+
+
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
     assert read_log(tmp_path / "metrics.jsonl") == [{"step": 1}]

@@ -31,3 +31,12 @@ def test_several_classes_an_image_have_average_precisions() -> None:
     assert found.correct is None
     # One ranking of all pairs: 3 true, 2 false, 1 true, .5 false, .4 true.
     assert found.map_micro == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
+
+
+def test_what_is_no_number_comes_last() -> None:
+    nan = float("nan")
+    one = measure([torch.tensor([[nan, -9.0], [nan, nan]])], images_of([[1], [0]], count=2))
+    assert one.correct is not None
+    assert one.correct.tolist() == [True, False]
+    several = measure([torch.tensor([[nan], [-9.0]])], images_of([[], [0]], count=1, multi_label=True))
+    assert several.numbers() == {"map_macro": 1.0, "map_micro": 1.0}

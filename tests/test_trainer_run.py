@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.test_trainer_corpus import Corpus, losses, make_corpus, same_weights
+from trainer import evaluator as evaluator_module
 from trainer import run as run_module
 from trainer.checkpoints import space
 from trainer.data.batch import Batch
@@ -223,6 +224,68 @@ def test_a_stop_between_two_lines_leaves_no_trace_in_the_log(
     assert pretrain(corpus.config(tmp_path / "run", **options)) == 0
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "run")) == 3
+
+
+def scores(run: Path) -> list[tuple[int, float]]:
+    """Steps that were evaluated, and what came out."""
+    return [(line["step"], line["eval_macro"]) for line in read_log(run / "metrics.jsonl") if "eval_macro" in line]
+
+
+def evaluated(run: Path) -> list[int]:
+    return [step for step, _ in scores(run)]
+
+
+def test_a_stop_where_an_evaluation_is_due_leaves_it_to_the_next_start(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"eval_every": 3, "log_every": 100, "checkpoint_every": 100}
+    assert pretrain(corpus.config(tmp_path / "whole", **options)) == 0
+    whole = Step.take
+
+    def announced(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if given["number"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, batch, **{**given, "stop": given["number"] == 3})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", announced)
+        assert pretrain(corpus.config(tmp_path / "run", **options)) == 143
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert evaluated(tmp_path / "run") == []
+    assert pretrain(corpus.config(tmp_path / "run", **options)) == 0
+    assert scores(tmp_path / "run") == scores(tmp_path / "whole")
+    assert evaluated(tmp_path / "run") == [3, 6]
+
+
+def test_what_was_evaluated_is_in_the_log_once(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PowerCutError(Exception):
+        pass
+
+    config, whole = corpus.config(tmp_path / "run", eval_every=3, checkpoint_every=3), Step.take
+
+    def cut(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if given["number"] == 5:
+            raise PowerCutError
+        return whole(self, batch, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", cut)
+        with pytest.raises(PowerCutError):
+            pretrain(config)
+    assert evaluated(tmp_path / "run") == [3]
+    times: list[int] = []
+    count = evaluator_module.evaluate
+
+    def counted(*given: Any, **named: Any) -> Any:
+        times.append(1)
+        return count(*given, **named)
+
+    monkeypatch.setattr(evaluator_module, "evaluate", counted)
+    assert pretrain(config) == 0
+    # That of the end alone: the log has those of step 3.
+    assert (evaluated(tmp_path / "run"), len(times)) == ([3, 6], 1)
+    assert pretrain(config) == 0
+    assert (evaluated(tmp_path / "run"), len(times)) == ([3, 6], 2)
 
 
 def test_a_checkpoint_between_two_lines_counts_every_image(

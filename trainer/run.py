@@ -10,7 +10,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
@@ -22,14 +22,11 @@ from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
 from trainer.data.state import to_state
 from trainer.distributed import Place, barrier, gather, on_main, raise_alike
-from trainer.evaluation import Evaluation, Loading, evaluate
+from trainer.evaluator import Evaluator
 from trainer.inputs import Inputs
-from trainer.loss.losses import probabilities
 from trainer.model.per_image import patch_share
-from trainer.probe.probe import ProbeReport, open_probe, probe
 from trainer.records import run_directory
 from trainer.records.journal import Journal, Progress
-from trainer.records.page import write_page
 from trainer.records.results import write_results
 from trainer.records.run_directory import Found
 from trainer.records.speeds import peaks_of
@@ -71,7 +68,7 @@ class Run:
         self.nonce = nonce
         if config.run.wandb is not None:
             check_wandb()
-        self.class_tars = open_probe(config.data, config.run)
+        self.evaluator = Evaluator(config, place, inputs, training, self.journal, bfloat16=self.step.bfloat16)
         self.checkpoints: Checkpoints
 
     @contextlib.contextmanager
@@ -111,6 +108,7 @@ class Run:
         if self.progress.step >= last:
             return 0
         self.step.warm_up(self.feed.resolution)
+        self.evaluator.make_up()
         self.journal.restart_clock()
         for batch in on_device(self.feed, self.place.device):
             self._take(batch)
@@ -128,90 +126,21 @@ class Run:
             if due.checkpoint:
                 self._save()
             if due.evaluation:
-                self.evaluate()
+                self.evaluator.evaluate()
             if self.progress.step == last:
                 break
         self.feed.close()
         return 0
 
-    def evaluate(self) -> dict[str, Any] | None:
-        """Evaluate the averaged weights, and show what they are worth: the numbers of results.json.
-
-        None on ranks other than the main one. Sharded weights are whole for no rank; what is counted of them is.
-        """
-        data, run, objective = self.config.data, self.config.run, self.training.objective
-        batch = max(1, data.batch_size // self.place.world // self.config.optim.accumulate)
-        with self.training.average.swapped():
-            result = evaluate(
-                objective,
-                self.inputs.held_out,
-                self.place,
-                loading=Loading(size=data.image_size, batch=batch, workers=run.eval_workers, loaders=data.loaders),
-                limit=run.eval_limit,
-                bfloat16=self.step.bfloat16,
-            )
-            probed = self._probe(batch)
-        numbers: dict[str, Any] | None = None
-        if result is not None:
-            scores = {f"eval_{name}": value for name, value in asdict(result.report).items()}
-            self.journal.event(scores | (probed.numbers() if probed is not None else {}))
-            numbers = self._numbers(result, probed)
-            shown = write_page(
-                run.out,
-                self.config,
-                self.inputs.held_out,
-                result,
-                numbers,
-                probabilities=lambda logits: probabilities(logits, self.config.loss),
-            )
-            self.journal.show(shown)
-        self.journal.restart_clock()
-        return numbers
-
     def finish(self) -> None:
         """Evaluate, and write the weights, the results and the page."""
-        numbers = self.evaluate()
+        numbers = self.evaluator.evaluate()
         self.checkpoints.wait()
         if numbers is None:
             return
         found, _ = newest(self.config.run.out)
         assert found is not None
         self.summary = write_results(self.config, found.load("ema"), self.inputs.vocabulary, numbers)
-
-    def _probe(self, batch: int) -> ProbeReport | None:
-        if self.class_tars is None:
-            return None
-        train, test = self.class_tars
-        config, objective = self.config, self.training.objective.eval()
-        return probe(
-            objective.embed,
-            train,
-            test,
-            self.place,
-            size=config.data.image_size,
-            batch=batch,
-            bfloat16=self.step.bfloat16,
-            seed=config.run.seed,
-            workers=config.run.eval_workers,
-        )
-
-    def _numbers(self, result: Evaluation, probed: ProbeReport | None) -> dict[str, Any]:
-        progress = self.progress
-        return {
-            "steps": progress.step,
-            "images_seen": progress.images,
-            "images_rolled_back": progress.rolled_back,
-            "spikes": progress.spikes,
-            "seconds": round(progress.seconds, 1),
-            "parameters": sum(parameter.numel() for parameter in self.training.model.parameters()),
-            "classes": len(self.inputs.vocabulary),
-            "device": str(self.place.device),
-            "processes": self.place.world,
-            "evaluation": asdict(result.report),
-            "probe": probed.numbers() if probed is not None else None,
-            "training_account": progress.totals,
-            "evaluation_account": result.account,
-        }
 
     def _take(self, batch: Batch) -> None:
         self.progress.step += 1
@@ -232,7 +161,7 @@ class Run:
         return _Due(
             line=step % run.log_every == 0 or last,
             checkpoint=step % run.checkpoint_every == 0 or last,
-            evaluation=run.eval_every > 0 and step % run.eval_every == 0 and not last,
+            evaluation=self.evaluator.is_due() and not last,
         )
 
     def _listen(self, *, wait: bool) -> Verdict:

@@ -184,10 +184,14 @@ class Journal:
                 f"{policy}; its samples are in spikes.jsonl\n"
             )
 
-    def event(self, values: Mapping[str, float | int | None]) -> None:
-        """Log values of the step at hand."""
+    def is_scored(self) -> bool:
+        """Whether the log has scores of the step at hand; the main rank knows."""
+        return self._log is not None and self._log.has_scores(self.progress.step)
+
+    def scored(self, values: Mapping[str, float | int | None]) -> None:
+        """Log the scores of the step at hand."""
         if self._log is not None:
-            self._log.write(self.progress.step, values)
+            self._log.write_scores(self.progress.step, values)
 
     def show(self, pictures: Sequence[Picture]) -> None:
         """Log pictures, with what the model sees in them."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +27,8 @@ from vocab.errors import FormatError
 from vocab.storage import write_whole
 
 FILE = "metrics.jsonl"
+# What names of scores begin with, of every evaluation.
+SCORE = "eval_"
 # Of a picture given as bytes; what is shown are thumbnails.
 MAX_PICTURE_PIXELS = 1 << 24
 
@@ -50,7 +52,9 @@ class Log:
         FormatError for a metrics.jsonl that cannot be read, and what `WandbRun` raises.
         """
         self._path = run / FILE
-        self._keep(start)
+        self._scored: set[int] = set()
+        """steps that have scores"""
+        self._keep(lambda line: line["step"] <= start)
         self._wandb = WandbRun(run, project=wandb, config=config or {}) if wandb is not None else None
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
@@ -82,6 +86,19 @@ class Log:
         if self._wandb is not None:
             self._wandb.write(step, values)
 
+    def write_scores(self, step: int, values: Mapping[str, float | int | None]) -> None:
+        """Record what an evaluation of a step came to, in place of what an earlier start of the run found there."""
+        if step in self._scored:
+            self._file.close()
+            self._keep(lambda line: line["step"] != step or not _has_scores(line))
+            self._file = self._path.open("a")
+        self._scored.add(step)
+        self.write(step, values)
+
+    def has_scores(self, step: int) -> bool:
+        """Whether a step was evaluated, by this start of the run or an earlier one."""
+        return step in self._scored
+
     def picture(
         self, name: str, picture: bytes | UInt8[np.ndarray, "height width 3"], step: int, *, caption: str = ""
     ) -> None:
@@ -102,7 +119,7 @@ class Log:
     def back_to(self, step: int) -> None:
         """Forget the lines after a step: the run goes on from there, on other batches."""
         self._file.close()
-        self._keep(step)
+        self._keep(lambda line: line["step"] <= step)
         self._file = self._path.open("a")
         self._board.close()
         self._board = SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=step + 1)
@@ -112,11 +129,12 @@ class Log:
         """Show values with the progress: beside the bar of a terminal, in a line of its own anywhere else."""
         self._progress.show(values)
 
-    def _keep(self, last: int) -> None:
-        """Keep the lines up to a step; those that a kill or a resumed run left behind them go."""
-        kept = [line for line in read_log(self._path) if line["step"] <= last] if self._path.exists() else []
+    def _keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Keep some lines; those that a kill or a resumed run left behind them go."""
+        kept = [line for line in read_log(self._path) if wanted(line)] if self._path.exists() else []
         with write_whole(self._path) as file:
             file.write("".join(map(_line, kept)).encode())
+        self._scored = {line["step"] for line in kept if _has_scores(line)}
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -151,6 +169,10 @@ def _line(values: Mapping[str, Any]) -> str:
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
     return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def _has_scores(line: Mapping[str, Any]) -> bool:
+    return any(name.startswith(SCORE) for name in line)
 
 
 def _plain(text: str) -> str:

@@ -10,9 +10,8 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -25,15 +24,12 @@ from trainer.distributed import Place, gather
 from trainer.optim.schedule import learning_rate
 from trainer.records.journal import Progress
 from trainer.records.ledger import Ledger
-from trainer.records.log import FILE, Log, read_log
+from trainer.records.log import SCORE, Log
 from trainer.step.pulse import Beat
 from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.scoring import Scored
 from vocab.errors import InputError
-
-# What names of scores begin with in the log.
-SCORE = "eval_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +67,6 @@ class Account:
         self._window = _Window()
         self._log: Log | None = None
         self._ledger: Ledger | None = None
-        self._scored: set[int] = set()
-        """steps whose scores are in the log"""
 
     @contextlib.contextmanager
     def open(self, progress: Progress, faults: Iterable[object]) -> Iterator[None]:
@@ -86,7 +80,6 @@ class Account:
         out = self.course.config.out
         self._ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
         with Log(out, start=progress.step, steps=self.course.plan.steps, verb="finetune") as self._log:
-            self._scored = {line["step"] for line in read_log(out / FILE) if _has_scores(line)}
             try:
                 yield
             finally:
@@ -136,24 +129,19 @@ class Account:
         raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
 
     def is_scored(self) -> bool:
-        """Whether the log has scores of the step at hand, by this start of the run or an earlier one; the main rank
-        knows.
-        """
-        return self.progress.step in self._scored
+        """Whether the log has scores of the step at hand; the main rank knows."""
+        return self._log is not None and self._log.has_scores(self.progress.step)
 
     def scored(self, scored: Scored) -> None:
-        """Log the scores of the step at hand, once. Raises InputError if too many of the test images are bad."""
+        """Log the scores of the step at hand. Raises InputError if too many of the test images are bad."""
         if self._log is None:
             return
-        scores = scored.scores
         epoch = self.course.plan.epochs_after(self.progress.step)
-        if not self.is_scored():
-            values = {f"{SCORE}{name}": value for name, value in scores.numbers().items()}
-            self._log.write(self.progress.step, {"epoch": epoch, **values})
-            self._scored.add(self.progress.step)
-        name, value = scores.metric
+        values = {f"{SCORE}{name}": value for name, value in scored.numbers().items()}
+        self._log.write_scores(self.progress.step, {"epoch": epoch, **values})
+        name, value = scored.measured.metric
         self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
-        totals = Counter(samples=scores.images + scores.bad_images, bad=scores.bad_images)
+        totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
         most = self.course.config.task.max_bad_share
         raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
 
@@ -172,10 +160,6 @@ class Account:
         }
         self._log.write(progress.step, values)
         self._log.show(loss=f"{loss:.3f}", images_s=f"{rate:.0f}", bad=f"{values['bad_samples']}")
-
-
-def _has_scores(line: Mapping[str, Any]) -> bool:
-    return any(name.startswith(SCORE) for name in line)
 
 
 def raise_for_bad_images(side: str, totals: Counter[str], skipped: list[Skipped], *, most: float, fewest: int) -> None:

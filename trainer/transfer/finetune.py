@@ -139,7 +139,7 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, place:
 def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict[str, Any]:
     """What results.json says."""
     config, train, progress = tuning.course.config, tuning.course.train, tuning.progress
-    metric, value = scored.scores.metric
+    metric, value = scored.measured.metric
     numbers: dict[str, Any] = {
         "model": str(config.model),
         "train": without_secrets_in(config.task.train),
@@ -149,7 +149,7 @@ def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict
         "seed": config.seed,
         "metric": metric,
         "value": value,
-        **scored.scores.numbers(),
+        **scored.numbers(),
         "train_images": len(train),
         "bad_train_images": progress.bad_lines,
         "epochs": config.epochs,
@@ -167,8 +167,8 @@ def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict
     }
     if config.init == "transfer":
         numbers["classes_with_random_weights"] = [match.name for match in start.matches if not match.matches]
-    if scored.correct is not None:
-        numbers["correct"] = "".join("1" if right else "0" for right in scored.correct.tolist())
+    if (correct := scored.measured.correct) is not None:
+        numbers["correct"] = "".join("1" if right else "0" for right in correct.tolist())
     return numbers
 
 

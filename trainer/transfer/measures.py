@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.metrics import average_precision, micro_average_precision
-from trainer.transfer.scoring import TOP, places_of
+
+# Accuracies are of the first place and of so many.
+TOP = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +67,40 @@ def measure(scores: Iterable[Float32[Tensor, "_ classes"]], images: LabelledImag
 
     Of equal scores the lower number comes first, and what is no number comes last.
     """
-    if not images.multi_label:
-        own = torch.from_numpy(images.one_class)
-        first, found = 0, []
-        for part in scores:
-            found.append(places_of(part, own[first : first + len(part)].to(part.device)).cpu())
-            first += len(part)
-        places = torch.cat(found).numpy()
-        top5 = float((places < TOP).mean()) if len(images.labels) > TOP else None
-        return Measured(top1=float((places < 1).mean()), top5=top5, correct=places < 1)
-    whole = torch.cat([part.cpu() for part in scores]).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    if images.multi_label:
+        return precisions_of(torch.cat([part.cpu() for part in scores]), images)
+    own = torch.from_numpy(images.one_class)
+    first, found = 0, []
+    for part in scores:
+        found.append(places_of(part, own[first : first + len(part)].to(part.device)).cpu())
+        first += len(part)
+    return accuracies_of(torch.cat(found), images)
+
+
+def places_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+    """How many classes come before each image's own; of equal scores the lower number is first, no number is last."""
+    scores = scores.masked_fill(scores.isnan(), -torch.inf)
+    own = scores.gather(1, labels[:, None])
+    earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    before = ((scores > own) | ((scores == own) & earlier)).sum(1)
+    return torch.where(own[:, 0] == -torch.inf, scores.shape[1] - 1, before)
+
+
+def accuracies_of(places: Int64[Tensor, " images"], images: LabelledImages) -> Measured:
+    """What the place of each image's class among all comes to (`places_of`), of one class an image."""
+    found = places.numpy()
+    top5 = float((found < TOP).mean()) if len(images.labels) > TOP else None
+    return Measured(top1=float((found < 1).mean()), top5=top5, correct=found < 1)
+
+
+def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledImages) -> Measured:
+    """What scores on the CPU come to, of several classes an image; what is no number is last."""
+    ranked = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf)
     offsets, positives = torch.from_numpy(images.offsets), torch.from_numpy(images.classes)
-    by_class = average_precision(whole, offsets, positives)
+    by_class = average_precision(ranked, offsets, positives)
     known = by_class[~by_class.isnan()]
     return Measured(
         map_macro=float(known.mean()) if len(known) else 0.0,
-        map_micro=micro_average_precision(whole, offsets, positives),
+        map_micro=micro_average_precision(ranked, offsets, positives),
         precisions=known.numpy(),
     )

@@ -1,10 +1,7 @@
 """How well a model with a task's own classifier does on its test images.
 
-In: an objective, and `LabelledImages`. Out: `Scores` on the main rank, in which each image counts once, however many
-ranks took part.
-
-    one class an image      top-1 and top-5 accuracy
-    several                 mean average precision: macro over classes, and micro over all pairs (trainer/metrics.py)
+In: an objective, and `LabelledImages`. Out: `Scored` on the main rank, what `measures.py` makes of the logits; each
+image counts once, however many ranks took part.
 """
 
 from __future__ import annotations
@@ -15,63 +12,37 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from trainer.data.batch import Skipped
 from trainer.data.decoding import Viewing, central_crops
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, gather_on_main
-from trainer.metrics import average_precision, micro_average_precision
 from trainer.model.objective import Objective
+from trainer.transfer.measures import Measured, accuracies_of, places_of, precisions_of
 from vocab.errors import InputError
-
-TOP = 5
 
 # uint8 images on the device and their numbers on the host, to what is to be kept of each.
 Compute = Callable[[Tensor, Int64[np.ndarray, " batch"]], Tensor]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What is reached on test images; accuracies of one class an image, or precisions of several."""
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What is reached on test images."""
 
+    measured: Measured
     images: int
     """that could be decoded"""
     classes: int
     """that at least one of them shows"""
-    bad_images: int
-    top1: float | None = None
-    """share of the images whose class comes first"""
-    top5: float | None = None
-    """share whose class is among the first five; None with five classes or fewer"""
-    map_macro: float | None = None
-    """mean of the classes' average precisions, of those that an image shows"""
-    map_micro: float | None = None
-    """average precision of all pairs of an image and a class, as one ranking"""
-
-    @property
-    def metric(self) -> tuple[str, float]:
-        """The number that a task is known by."""
-        if self.top1 is not None:
-            return "top1", self.top1
-        assert self.map_macro is not None
-        return "map_macro", self.map_macro
-
-    def numbers(self) -> dict[str, float | int | None]:
-        """Those that there are, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Scores, and what they were made of."""
-
-    scores: Scores
-    correct: Bool[np.ndarray, " images"] | None
-    """whether each image's class came first, of one class an image"""
     skipped: list[Skipped]
     """images that could not be decoded"""
+
+    def numbers(self) -> dict[str, float | int]:
+        """Those that there are, by name."""
+        counts = {"images": self.images, "classes": self.classes, "bad_images": len(self.skipped)}
+        return counts | self.measured.numbers()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,31 +106,10 @@ def outputs(compute: Compute, images: LabelledImages, place: Place, *, viewing: 
     )
 
 
-def places_of(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
-    """How many classes come before each image's own; of equal logits the lower number is first, no number is last."""
-    logits = logits.masked_fill(logits.isnan(), -torch.inf)
-    own = logits.gather(1, labels[:, None])
-    earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
-    before = ((logits > own) | ((logits == own) & earlier)).sum(1)
-    return torch.where(own[:, 0] == -torch.inf, logits.shape[1] - 1, before)
-
-
 def _scored(found: Outputs, images: LabelledImages) -> Scored:
     own = images.select(found.images)
-    numbers = {
-        "images": len(own),
-        "classes": int((own.images_by_class > 0).sum()),
-        "bad_images": len(found.skipped),
-    }
-    if not images.multi_label:
-        places = found.values.numpy()
-        top5 = float((places < TOP).mean()) if len(images.labels) > TOP else None
-        return Scored(Scores(**numbers, top1=float((places < 1).mean()), top5=top5), places < 1, found.skipped)
-    offsets, classes = torch.from_numpy(own.offsets), torch.from_numpy(own.classes)
-    by_class = average_precision(found.values, offsets, classes)
-    macro = float(by_class[~by_class.isnan()].mean()) if len(classes) else 0.0
-    micro = micro_average_precision(found.values, offsets, classes)
-    return Scored(Scores(**numbers, map_macro=macro, map_micro=micro), None, found.skipped)
+    measured = (precisions_of if images.multi_label else accuracies_of)(found.values, own)
+    return Scored(measured, len(own), int((own.images_by_class > 0).sum()), found.skipped)
 
 
 def _check_any(images: LabelledImages, parts: list[tuple[list[Tensor], list[np.ndarray], list[Skipped]]]) -> None:
