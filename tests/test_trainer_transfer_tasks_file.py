@@ -128,11 +128,6 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "task 'pets': probe.epoch: found a field that there is not; wanted one of preset, learning_rates",
     ),
     "wrong option": ('[task.probe]\npreset = "big"', "task 'pets': probe.preset: found 'big'; wanted Literal['grid'"),
-    "options without a use": (
-        "[task.finetune]\nepochs = 5",
-        "task 'pets': finetune: found options of a method that is not asked for; wanted finetune among the methods, "
-        "which are zeroshot, knn, probe",
-    ),
     "a name twice": (SMALL, "task 'pets': name: found two tasks of this name; wanted another name for each task"),
     "a second without a name": ('[[task]]\ntest = "b"', "task 'number 2': name: found nothing; wanted a name"),
     "nothing to test on": ('[[task]]\nname = "b"\ntrain = "b"', "task 'b': test: found nothing; wanted the images to"),
@@ -187,3 +182,9 @@ def test_options_may_be_those_of_neighbours_alone(tmp_path: Path) -> None:
     (task,) = read(tmp_path, SMALL + 'methods = ["knn"]\n[task.probe]\npreset = "paper"\n')
     options: dict[str, Any] = dict(task.probe)
     assert options == {"preset": "paper"}
+    assert task.waiting == ()
+
+
+def test_options_of_a_method_that_is_not_asked_for_wait_for_it(tmp_path: Path) -> None:
+    (task,) = read(tmp_path, SMALL + "[task.finetune]\nepochs = 5\n")
+    assert (task.finetune, task.waiting) == ({"epochs": 5}, ("finetune",))

@@ -51,6 +51,8 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
 
 
 def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
+    if place.main:
+        sys.stderr.write("".join(f"{_waiting(task)}\n" for task in tasks if task.waiting))
     measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), place)
     parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
     images = on_main(lambda: _checked(tasks, verbs, place), place)
@@ -73,6 +75,12 @@ def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[Sui
             suite_folder.write_results(config, tasks, records)
     if place.main:
         sys.stderr.write(f"{config.out / suite_folder.TABLE} is the table\n")
+
+
+def _waiting(task: SuiteTask) -> str:
+    """Options may wait for their method; whoever forgot to ask for it should hear of it."""
+    tables = ", ".join(f"[task.{section}]" for section in task.waiting)
+    return f"task {task.name!r}: {tables} not used: the methods are {', '.join(task.methods)}"
 
 
 def _checked(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> dict[str, str]:
