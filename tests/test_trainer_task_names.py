@@ -149,7 +149,7 @@ def test_numbers_from_one_on_take_a_list_in_their_order() -> None:
 def test_a_mapping_names_every_class_and_the_rest_is_said() -> None:
     names, notes = named(["b", "a"], {"a": "cat", "b": "dog", "c": "cow"})
     assert names == ("dog", "cat")
-    assert notes == ("1 labels of names.txt are no classes of the data set: c",)
+    assert notes == ("1 label of names.txt is no class of the data set: c",)
     with pytest.raises(MismatchError, match="found no name for 2 of 3 classes: x, y"):
         named(["x", "a", "y"], {"a": "cat"})
 

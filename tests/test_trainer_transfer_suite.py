@@ -405,7 +405,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     config.out.mkdir()
     (config.out / "photo.jpg").write_bytes(b"")
-    with pytest.raises(OutputExistsError, match=r"found 1 entries and no readable config\.json"):
+    with pytest.raises(OutputExistsError, match=r"found 1 entry and no readable config\.json"):
         measured(config)
     (config.out / "config.json").write_text("{}")
     with pytest.raises(OutputExistsError, match=r"found 2 entries and a config\.json of something else"):

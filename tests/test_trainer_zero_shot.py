@@ -91,8 +91,8 @@ def test_remarks_name_what_cannot_be_scored_and_what_is_scored_alike() -> None:
     matches = match_classes(["dog", "church", "zzyzx", "domestic dog"], vocabulary_of(DOG, FISH), alpha=1.0)
     classes = [ClassRows(((0,),)), ClassRows(()), ClassRows(()), ClassRows(((0,),))]
     assert remarks(matches, classes) == [
-        "1 classes have no synset by their names: zzyzx.",
-        "1 classes have synsets that the vocabulary lacks: church.",
+        "1 class has no synset by its name: zzyzx.",
+        "1 class has a synset that the vocabulary lacks: church.",
         "2 classes are scored by the same rows as another, so that the first of them always comes before it: "
         "dog, domestic dog.",
     ]
@@ -149,7 +149,7 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(ask: As
     page = (config.out / "results.md").read_text()
     assert page.startswith("# Zero-shot by synset: path similarity >= 1, without hyponyms, frequencies removed\n")
     assert "| classes | 3 | 4 |\n| images | 12 | 13 |\n" in page
-    assert "- 1 images could not be decoded.\n- 1 classes have no synset by their names: zzyzx.\n" in page
+    assert "- 1 image could not be decoded.\n- 1 class has no synset by its name: zzyzx.\n" in page
     rows = list(csv.DictReader((config.out / "classes.csv").read_text().splitlines()))
     assert [row["class"] for row in rows] == ["car, auto", "dog", "n02121620", "zzyzx"]
     stored = json.loads((config.out / "config.json").read_text())

@@ -27,6 +27,7 @@ from trainer.transfer.scoring import Scored
 from trainer.transfer.start import Start, build_tuning, start_of
 from trainer.transfer.tuning import Tuning
 from trainer.transfer.tuning_folder import Result, write_result
+from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained, open_pretrained
 
 
@@ -176,6 +177,6 @@ def _summary(config: FinetuneConfig, status: int, numbers: dict[str, Any] | None
     if status or numbers is None:
         return "stopped; the same command continues from here"
     return (
-        f"{numbers['metric']} {numbers['value']:.2%} on {numbers['images']:,} test images\n"
+        f"{numbers['metric']} {numbers['value']:.2%} on {counted(numbers['images'], 'test image')}\n"
         f"{config.out / tuning_folder.MODEL} is the model, {config.out / tuning_folder.TABLE} the results"
     )

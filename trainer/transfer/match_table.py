@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.words import counted
 from vocab import wordnet
 
 FORMAT_VERSION = 1
@@ -40,8 +41,9 @@ def summary(matches: Sequence[ClassMatch], *, alpha: float) -> list[str]:
     """The table in a few lines: how many classes start from rows, how many at random and why, how many alike."""
     exact = sum(bool(match.matches) and all(found == 1 for _, found in match.matches) for match in matches)
     matched = sum(bool(match.matches) for match in matches)
+    of = f"of {counted(len(matches), 'class', 'classes')}"
     lines = [
-        f"{matched:,} of {len(matches):,} classes start from pre-trained rows at path similarity >= {alpha:g}, "
+        f"{counted(matched, f'{of} starts', f'{of} start')} from pre-trained rows at path similarity >= {alpha:g}, "
         f"{exact:,} of them from their own synset's."
     ]
     for reason, count in sorted(Counter(match.reason for match in matches if match.reason).items()):
@@ -52,7 +54,8 @@ def summary(matches: Sequence[ClassMatch], *, alpha: float) -> list[str]:
         lines.append(f"{len(shared):,} have the same synsets as another class: {listed(shared)}.")
     alike = [match.name for match in matches if match.starts_like and not match.shared_with]
     if alike:
-        lines.append(f"{len(alike):,} more start from the same rows as another class: {listed(alike)}.")
+        more = counted(len(alike), "more starts", "more start")
+        lines.append(f"{more} from the same rows as another class: {listed(alike)}.")
     return lines
 
 

@@ -25,6 +25,7 @@ from trainer.transfer.measures import Measured
 from trainer.transfer.probe_choice import Choice
 from trainer.transfer.records import Record
 from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.words import counted
 from trainer.weights.folder import new_folder
 from trainer.weights.pretrained import Pretrained
 
@@ -158,7 +159,8 @@ def markdown(outcome: Outcome) -> str:
     lines = [
         f"# Linear probe from {init}",
         "",
-        f"{len(outcome.task.class_names):,} classes, {len(outcome.test):,} test images; {config.epochs} epochs, "
+        f"{counted(len(outcome.task.class_names), 'class', 'classes')}, "
+        f"{counted(len(outcome.test), 'test image')}; {counted(config.epochs, 'epoch')}, "
         f"batches of {config.train_batch}" + (f"; {config.neighbours} nearest neighbours" if config.neighbours else ""),
         "",
     ]
@@ -183,15 +185,24 @@ def notes(outcome: Outcome) -> list[str]:
     for side, skipped in (("train", outcome.bad_train), ("test", outcome.bad_test)):
         if skipped:
             bad = match_table.listed([each.key for each in skipped])
-            found.append(f"{side}: {len(skipped):,} images could not be decoded: {bad}")
+            found.append(f"{side}: {counted(len(skipped), 'image')} could not be decoded: {bad}")
+    # Seeds of one share mostly have the same to say.
+    seeds: dict[tuple[float, str], list[int]] = {}
     for probe in outcome.probes:
-        what = f"{probe.percent:g} % of the images, seed {probe.seed}"
-        if probe.without_images:
-            names = [outcome.task.class_names[number] for number in probe.without_images]
-            found.append(f"{what}: {len(names):,} classes have no training image: {match_table.listed(names)}")
-        if not probe.choice.sure:
-            found.append(f"{what}: the setting is {probe.choice.why}")
+        for text in _remarks(outcome, probe):
+            seeds.setdefault((probe.percent, text), []).append(probe.seed)
+    for (percent, text), own in seeds.items():
+        of = "" if len(own) == len(outcome.config.seeds) else f", seed {', '.join(map(str, own))}"
+        found.append(f"{percent:g} % of the images{of}: {text}")
     return found
+
+
+def _remarks(outcome: Outcome, probe: Probe) -> list[str]:
+    """What is to be said of one share and seed."""
+    names = [outcome.task.class_names[number] for number in probe.without_images]
+    empty = counted(len(names), "class has no training image", "classes have no training image")
+    found = [f"{empty}: {match_table.listed(names)}"] if names else []
+    return found if probe.choice.sure else [*found, f"the setting is {probe.choice.why}"]
 
 
 def summary(outcome: Outcome) -> list[str]:

@@ -29,6 +29,7 @@ from trainer.transfer.results_table import results_json, results_table
 from trainer.transfer.suite_plan import keys_of
 from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
+from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
 
@@ -206,7 +207,7 @@ def _other(out: Path, found: str, wanted: str) -> MismatchError:
 def _occupied(out: Path, found: str) -> OutputExistsError:
     return OutputExistsError(
         out,
-        found="a file" if out.is_file() else f"{len(entries(out))} entries and {found}",
+        found="a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}",
         wanted="an empty or new folder, or one of a suite to go on with",
         remedy="Choose another --out, or remove this one.",
     )

@@ -34,6 +34,7 @@ from trainer.records.secrets import without_secrets_in
 from trainer.transfer.config import CHANGEABLE, FinetuneConfig
 from trainer.transfer.match_table import STEM, write_matches
 from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.words import counted
 from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_weights
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
@@ -158,7 +159,7 @@ def stored_config(out: Path) -> dict[str, Any] | None:
 
 
 def _occupied(out: Path, found: str) -> OutputExistsError:
-    kind = "a file" if out.is_file() else f"{len(entries(out))} entries and {found}"
+    kind = "a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}"
     return OutputExistsError(
         out,
         found=kind,

@@ -28,6 +28,7 @@ from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.records import Record
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
 from trainer.transfer.transfer_init import ClassMatch, match_classes
+from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
@@ -179,10 +180,11 @@ def summary(outcome: Outcome) -> list[str]:
     name, value = report.metric
     lines = [f"{report.scorable_classes:,} of {report.classes:,} classes can be scored"]
     if report.top1 is not None:
-        lines.append(f"top-1 {report.top1:.2%} of the {report.scorable_images:,} images of these")
+        lines.append(f"top-1 {report.top1:.2%} of the {counted(report.scorable_images, 'image')} of these")
     if report.map_macro is not None:
         lines.append(f"mean average precision {report.map_macro:.2%} over these")
-    lines.append(f"{name} {value:.2%} over all {report.classes:,} classes, of {report.images:,} images")
+    classes, images = counted(report.classes, "class", "classes"), counted(report.images, "image")
+    lines.append(f"{name} {value:.2%} over all {classes}, of {images}")
     lines.append(f"{outcome.config.out}: results.md")
     return lines
 
@@ -202,8 +204,9 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
         return task.test, task.class_names, task.notes
     images = open_images(config.task.test, config.task)
     named = class_names_of(images, config.task)
-    left_out = (f"{len(images.skipped):,} files or samples left out: {account(images.skipped)}",)
-    return images, named.names, (*(left_out if images.skipped else ()), *named.notes)
+    left_out = counted(len(images.skipped), "file or sample", "files or samples")
+    skipped = (f"{left_out} left out: {account(images.skipped)}",) if images.skipped else ()
+    return images, named.names, (*skipped, *named.notes)
 
 
 def _check_images(features: ImageFeatures, images: LabelledImages, max_bad_share: float) -> None:

@@ -24,6 +24,7 @@ from trainer.metrics import average_precision, micro_average_precision
 from trainer.transfer.match_table import cell, listed, spelt
 from trainer.transfer.synset_scores import ClassRows
 from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.words import counted
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
@@ -203,7 +204,7 @@ def markdown(
         )
         if one is not None or every is not None
     ]
-    said = [f"{report.bad_images:,} images could not be decoded."] if report.bad_images else []
+    said = [f"{counted(report.bad_images, 'image')} could not be decoded."] if report.bad_images else []
     said += [*notes, *remarks(matches, classes)]
     lines += ["", *(f"- {cell(line)}" for line in said)]
     lines += ["", "| class | synsets | rows | |", "| --- | --- | --- | --- |"]
@@ -225,11 +226,11 @@ def remarks(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list
         seen[rows.groups] = seen.get(rows.groups, 0) + 1
     alike = [match.name for match, rows in pairs if rows.scorable and seen[rows.groups] > 1]
     groups = (
-        (nameless, "have no synset by their names"),
-        (absent, "have synsets that the vocabulary lacks"),
-        (alike, "are scored by the same rows as another, so that the first of them always comes before it"),
+        (nameless, "class has no synset by its name", "classes have no synset by their names"),
+        (absent, "class has a synset that the vocabulary lacks", "classes have synsets that the vocabulary lacks"),
+        (alike, "", "classes are scored by the same rows as another, so that the first of them always comes before it"),
     )
-    return [f"{len(names):,} classes {what}: {listed(names)}." for names, what in groups if names]
+    return [f"{counted(len(names), one, many)}: {listed(names)}." for names, one, many in groups if names]
 
 
 def csv_table(result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> str:
