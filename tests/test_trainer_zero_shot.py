@@ -134,8 +134,9 @@ def ask(run: Path, squares: Path, tmp_path: Path) -> Ask:
     return asked
 
 
-def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(ask: Ask) -> None:
+def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(ask: Ask, squares: Path) -> None:
     config = ask()
+    (squares / "dog" / "empty.png").touch()
     zero_shot(config)
     assert sorted(path.name for path in config.out.iterdir()) == [
         "classes.csv", "config.json", "results.json", "results.md",
@@ -143,13 +144,17 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(ask: As
     results = json.loads((config.out / "results.json").read_text())
     assert (results["version"], results["classes"], results["scorable_classes"]) == (1, 4, 3)
     assert (results["images"], results["scorable_images"], results["bad_images"]) == (13, 12, 1)
+    assert results["left_out"] == [{"side": "test", "image": "dog/empty.png", "reason": "empty_image"}]
+    assert results["bad_test_images"] == [{"image": "dog/broken.png", "reason": "not_an_image"}]
+    assert results["notes"] == ["test: 1 file or sample left out: 1 empty_image (dog/empty.png)"]
     named = {entry["name"]: entry for entry in results["by_class"]}
     assert named["car, auto"]["rows"] == [["n02958343"]]
     assert (named["zzyzx"]["rows"], named["zzyzx"]["value"]) == ([], None)
     page = (config.out / "results.md").read_text()
     assert page.startswith("# Zero-shot by synset: path similarity >= 1, without hyponyms, frequencies removed\n")
     assert "| classes | 3 | 4 |\n| images | 12 | 13 |\n" in page
-    assert "- 1 image could not be decoded.\n- 1 class has no synset by its name: zzyzx.\n" in page
+    assert "- 1 image could not be decoded.\n- test: 1 file or sample left out: " in page
+    assert "- 1 class has no synset by its name: zzyzx.\n" in page
     rows = list(csv.DictReader((config.out / "classes.csv").read_text().splitlines()))
     assert [row["class"] for row in rows] == ["car, auto", "dog", "n02121620", "zzyzx"]
     stored = json.loads((config.out / "config.json").read_text())

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted
+from trainer.transfer.words import counted, listed
 from vocab import wordnet
 
 FORMAT_VERSION = 1
-NAMED = 5
-"""other classes that a line names at most"""
 STEM = "transfer_init"
 HEADER = ("class", "synsets", "starts from", "similarity", "remarks")
 CSV_HEADER = ("class", "synsets", "matches", "similarities", "nearest", "reason", "shared_with", "starts_like")
@@ -95,11 +93,6 @@ def spelt(wnid: str) -> str:
     nouns = wordnet.load()
     word = nouns.words_of(nouns.row_of(wordnet.synset_of_wnid(wnid)))[0]
     return f"{word.replace('_', ' ')} ({wnid})"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few of many names."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def cell(text: str) -> str:

@@ -20,12 +20,13 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.records.secrets import public
 from trainer.transfer import match_table
 from trainer.transfer.config import ProbeConfig
+from trainer.transfer.datasets.files import left_out
 from trainer.transfer.datasets.opening import Task
 from trainer.transfer.measures import Measured
 from trainer.transfer.probe_choice import Choice
 from trainer.transfer.records import Record
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted
+from trainer.transfer.words import counted, listed
 from trainer.weights.folder import new_folder
 from trainer.weights.pretrained import Pretrained
 
@@ -124,6 +125,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "classes": len(outcome.task.class_names),
         "test_images": len(outcome.test),
         "notes": notes(outcome),
+        "left_out": left_out(train=outcome.task.train, test=outcome.task.test),
         "bad_images": [{"image": bad.key, "reason": bad.reason} for bad in (*outcome.bad_train, *outcome.bad_test)],
         "seconds": round(outcome.seconds, 3),
     }
@@ -184,7 +186,7 @@ def notes(outcome: Outcome) -> list[str]:
     found = list(outcome.task.notes)
     for side, skipped in (("train", outcome.bad_train), ("test", outcome.bad_test)):
         if skipped:
-            bad = match_table.listed([each.key for each in skipped])
+            bad = listed([each.key for each in skipped])
             found.append(f"{side}: {counted(len(skipped), 'image')} could not be decoded: {bad}")
     # Seeds of one share mostly have the same to say.
     seeds: dict[tuple[float, str], list[int]] = {}
@@ -201,7 +203,7 @@ def _remarks(outcome: Outcome, probe: Probe) -> list[str]:
     """What is to be said of one share and seed."""
     names = [outcome.task.class_names[number] for number in probe.without_images]
     empty = counted(len(names), "class has no training image", "classes have no training image")
-    found = [f"{empty}: {match_table.listed(names)}"] if names else []
+    found = [f"{empty}: {listed(names)}"] if names else []
     return found if probe.choice.sure else [*found, f"the setting is {probe.choice.why}"]
 
 

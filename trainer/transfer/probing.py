@@ -25,7 +25,6 @@ from trainer.transfer.datasets.opening import open_task
 from trainer.transfer.datasets.subsets import subset
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.head import Head, random_head
-from trainer.transfer.match_table import listed
 from trainer.transfer.measures import Measured, measure
 from trainer.transfer.neighbours import votes
 from trainer.transfer.probe_check import check
@@ -34,6 +33,7 @@ from trainer.transfer.probe_grid import GridSchedule, check_numbers, train_grid
 from trainer.transfer.probe_results import Outcome, Probe, records_of, summary, write
 from trainer.transfer.records import Record
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
+from trainer.transfer.words import listed
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from trainer.config import to_json
+from trainer.data.batch import Skipped
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, join_processes, on_main
 from trainer.transfer import zero_shot_results
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.datasets.files import account
+from trainer.transfer.datasets.files import left_out, left_out_note
 from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.records import Record
@@ -47,6 +48,10 @@ class Outcome:
     result: ZeroShotResult
     notes: tuple[str, ...]
     """on the data"""
+    left_out: list[dict[str, str]]
+    """test images that were of no use before any was decoded"""
+    bad: list[Skipped]
+    """those that could not be decoded"""
     seconds: float
 
 
@@ -134,7 +139,8 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
     _check_images(features, images, config.task.max_bad_share)
     scores = score(features, pretrained, classes, config)
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
-    return Outcome(config, pretrained, matches, classes, result, notes, time.perf_counter() - began)
+    left, bad, seconds = left_out(test=images), features.skipped, time.perf_counter() - began
+    return Outcome(config, pretrained, matches, classes, result, notes, left, bad, seconds)
 
 
 def score(
@@ -164,6 +170,8 @@ def write(outcome: Outcome) -> None:
         "fingerprint": outcome.pretrained.fingerprint,
         "seconds": round(outcome.seconds, 3),
         "notes": outcome.notes,
+        "left_out": outcome.left_out,
+        "bad_test_images": [{"image": bad.key, "reason": bad.reason} for bad in outcome.bad],
         **zero_shot_results.as_json(result, matches, classes, outcome.pretrained.vocabulary),
     }
     page = zero_shot_results.markdown(result, matches, classes, title=title_of(outcome), notes=outcome.notes)
@@ -204,8 +212,7 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
         return task.test, task.class_names, task.notes
     images = open_images(config.task.test, config.task)
     named = class_names_of(images, config.task)
-    left_out = counted(len(images.skipped), "file or sample", "files or samples")
-    skipped = (f"{left_out} left out: {account(images.skipped)}",) if images.skipped else ()
+    skipped = (f"test: {left_out_note(images.skipped)}",) if images.skipped else ()
     return images, named.names, (*skipped, *named.notes)
 
 

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.metrics import average_precision, micro_average_precision
-from trainer.transfer.match_table import cell, listed, spelt
+from trainer.transfer.match_table import cell, spelt
 from trainer.transfer.synset_scores import ClassRows
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted
+from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 

@@ -27,7 +27,7 @@ from trainer.transfer.datasets.class_folders import open_class_folders
 from trainer.transfer.datasets.class_names import ClassNames, names_of_classes
 from trainer.transfer.datasets.coco import open_coco
 from trainer.transfer.datasets.csv_table import open_csv_table
-from trainer.transfer.datasets.files import account
+from trainer.transfer.datasets.files import left_out_note
 from trainer.transfer.datasets.name_files import Names, read_name_file
 from trainer.transfer.datasets.numbering import check_sides, is_number, renumbered, some
 from trainer.transfer.datasets.tars import open_tars, with_all_classes
@@ -183,6 +183,5 @@ def _notes(side: str, images: LabelledImages) -> list[str]:
     missing = counted(len(empty), f"{of} has no image", f"{of} have no image")
     notes = [f"{side}: {missing}: {some(empty)}"] if empty else []
     if images.skipped:
-        left_out = counted(len(images.skipped), "file or sample", "files or samples")
-        notes.append(f"{side}: {left_out} left out: {account(images.skipped)}")
+        notes.append(f"{side}: {left_out_note(images.skipped)}")
     return notes
