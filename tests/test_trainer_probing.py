@@ -214,7 +214,7 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
     left_out = "train: 2 files or samples left out: 1 other_file, 1 empty_image (dog/empty.png)"
     assert left_out in notes
     assert f"- {left_out.replace('_', chr(92) + '_')}\n" in (tmp_path / "out" / "results.md").read_text()
-    assert "train: 1 image could not be decoded: cat/0.png" in notes
+    assert "train: 1 image could not be decoded: cat/0.png (not_an_image)" in notes
     assert "100 % of the images: 1 class has no training image: zzyzx" in notes
     assert "| zzyzx |  | random |  | no synset |" in (tmp_path / "out" / "transfer_init.md").read_text()
 

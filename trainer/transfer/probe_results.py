@@ -20,7 +20,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.records.secrets import public
 from trainer.transfer import match_table
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.datasets.files import left_out
+from trainer.transfer.datasets.files import left_out, undecoded
 from trainer.transfer.datasets.opening import Task
 from trainer.transfer.measures import Measured
 from trainer.transfer.probe_choice import Choice
@@ -186,8 +186,7 @@ def notes(outcome: Outcome) -> list[str]:
     found = list(outcome.task.notes)
     for side, skipped in (("train", outcome.bad_train), ("test", outcome.bad_test)):
         if skipped:
-            bad = listed([each.key for each in skipped])
-            found.append(f"{side}: {counted(len(skipped), 'image')} could not be decoded: {bad}")
+            found.append(undecoded(side, skipped))
     # Seeds of one share mostly have the same to say.
     seeds: dict[tuple[float, str], list[int]] = {}
     for probe in outcome.probes:

@@ -166,6 +166,12 @@ def left_out_note(skipped: Sequence[Skipped]) -> str:
     return f"{counted(len(skipped), 'file or sample', 'files or samples')} left out: {account(skipped)}{names}"
 
 
+def undecoded(side: str, bad: Sequence[Skipped]) -> str:
+    """What to tell of images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
+    names = listed([f"{name_of(each)} ({each.reason})" for each in bad])
+    return f"{side}: {counted(len(bad), 'image')} could not be decoded: {names}"
+
+
 def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
     """Every image that was left out before any was decoded, as results.json has them. Other files are none."""
     return [
