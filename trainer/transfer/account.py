@@ -146,13 +146,13 @@ class Account:
         if self._log is None:
             return
         scores = scored.scores
-        epoch = self.course.plan.epochs_after(self.progress.step)
+        epoch = self.course.plan.epochs_seen(self.progress.step)
         if not self.is_scored():
             values = {f"{SCORE}{name}": value for name, value in scores.numbers().items()}
             self._log.write(self.progress.step, {"epoch": epoch, **values})
             self._scored.add(self.progress.step)
         name, value = scores.metric
-        self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
+        self._log.show(**{"epoch": f"{epoch:g}", name: f"{value:.2%}"})
         totals = Counter(samples=scores.images + scores.bad_images, bad=scores.bad_images)
         most = self.course.config.task.max_bad_share
         raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
@@ -160,10 +160,10 @@ class Account:
     def _write_line(self, rate: float) -> None:
         if self._log is None:
             return
-        progress, plan = self.progress, self.course.plan
+        progress = self.progress
         loss = float(np.mean(progress.losses))
         values = {
-            "epoch": round(progress.step * plan.batch / plan.images, 3),
+            "epoch": self.course.plan.epochs_seen(progress.step),
             "loss": loss,
             "learning_rate": learning_rate(progress.step, self.course.core.optim),
             "grad_norm": float(np.mean(progress.norms)),

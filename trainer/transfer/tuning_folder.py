@@ -105,6 +105,8 @@ class Result:
     class_names: Sequence[str]
     numbers: Mapping[str, Any]
     """results.json"""
+    page: str
+    """results.md"""
 
 
 def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
@@ -124,18 +126,9 @@ def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
         write_weights(work, {name: tensor.detach().cpu() for name, tensor in result.weights.items()})
         (work / CONFIG).write_text(json.dumps(fields, indent=1) + "\n")
     with write_whole(out / TABLE) as file:
-        file.write(table_of(result.numbers).encode())
+        file.write(result.page.encode())
     with write_whole(out / RESULTS) as file:
         file.write((json.dumps(result.numbers, indent=2) + "\n").encode())
-
-
-def table_of(numbers: Mapping[str, Any]) -> str:
-    """results.md: what of results.json is a number or a few words."""
-    rows = {
-        name: value for name, value in numbers.items() if isinstance(value, int | float | str) and name != "correct"
-    }
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else f"{value}" for name, value in rows.items()}
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in shown.items())]) + "\n"
 
 
 def _renewed(folder: Path) -> AbstractContextManager[Path]:
