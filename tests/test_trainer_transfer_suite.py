@@ -360,6 +360,19 @@ def test_errors_name_options_as_a_suite_has_them(tmp_path: Path, told: str, reme
     assert caught.value.remedy == remedy
 
 
+def test_notes_name_options_as_a_suite_has_them(tmp_path: Path) -> None:
+    class Noted(Drawn):
+        def _run(self, part: Part, place: Place) -> list[Record]:
+            note = "the classes are numbers. --task.class-names gives names"
+            return [replace(found, extra={**found.extra, "notes": [note]}) for found in super()._run(part, place)]
+
+    config = config_of(tmp_path)
+    measured(config, Noted())
+    page = (config.out / "results.md").read_text()
+    assert page.count("- pets: the classes are numbers. the task's class\\_names gives names\n") == 1
+    assert page.count("class\\_names") == 2
+
+
 def test_checkpoints_go_once_the_result_is_on_the_disk(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     folders = [config.out / "finetune" / name for name in ("places-transfer-10-0", "places-transfer-5-0")]

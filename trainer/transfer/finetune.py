@@ -22,7 +22,7 @@ from trainer.transfer.datasets.opening import Task, open_task
 from trainer.transfer.datasets.subsets import subset
 from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, core
-from trainer.transfer.records import Record
+from trainer.transfer.records import NOTES, Record
 from trainer.transfer.start import build_tuning, start_of
 from trainer.transfer.tuning import Tuning
 from trainer.transfer.tuning_folder import Result, write_result
@@ -54,7 +54,18 @@ def finetune_records(config: FinetuneConfig, place: Place, *, task: str) -> list
         raise SystemExit(status)
     if numbers is None:
         return []
-    shown = ("top1", "top5", "map_macro", "map_micro", "bad_images", "steps", "images_seen", "train_images", "correct")
+    shown = (
+        "top1",
+        "top5",
+        "map_macro",
+        "map_micro",
+        "bad_images",
+        "steps",
+        "images_seen",
+        "train_images",
+        "correct",
+        NOTES,
+    )
     return [
         Record(
             task=task,

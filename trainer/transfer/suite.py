@@ -10,13 +10,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from trainer.distributed import Place, barrier, on_main
 from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import Record
+from trainer.transfer.records import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
 from vocab.errors import CatlipError
@@ -97,13 +97,20 @@ def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
     by_key = {record.key: record for record in found}
     missing = [key for key in part.wanted if key not in by_key]
     assert not missing, f"{part.verb} did not measure {missing}"
-    kept = [by_key[key] for key in part.wanted]
+    kept = [_noted(by_key[key]) for key in part.wanted]
     for record in kept:
         sys.stderr.write(
             f"{record.task}: {record.method}, {record.init} init, {record.percent:g} %, seed {record.seed}: "
             f"{record.metric} {record.value:.2%}\n"
         )
     return kept
+
+
+def _noted(record: Record) -> Record:
+    """The record, its notes with options as a suite has them."""
+    if NOTES not in record.extra:
+        return record
+    return replace(record, extra={**record.extra, NOTES: list(map(_as_in_suite, record.extra[NOTES]))})
 
 
 @contextmanager

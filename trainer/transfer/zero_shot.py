@@ -26,7 +26,7 @@ from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.datasets.files import left_out, left_out_note, undecoded
 from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
-from trainer.transfer.records import Record
+from trainer.transfer.records import NOTES, Record
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 from trainer.transfer.words import counted
@@ -77,6 +77,7 @@ def zero_shot_records(config: ZeroShotConfig, place: Place, *, task: str) -> lis
     metric, value = report.metric
     extra = {name: number for name, number in vars(report).items() if number is not None}
     extra |= {"alpha": config.alpha, "hyponyms": config.hyponyms, "prior": outcome.config.prior}
+    extra[NOTES] = list(outcome.notes)
     if correct is not None:
         extra["correct"] = "".join("1" if right else "0" for right in correct.tolist())
     return [
