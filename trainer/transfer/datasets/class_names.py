@@ -155,11 +155,16 @@ def _alike(labels: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _wrong_length(labels: Sequence[str], given: list[str], source: Path | None) -> MismatchError:
+    names = f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')}: {some(labels)}"
+    missing = len(labels) - len(given)
+    if missing > 0:
+        lacking = counted(missing, "name is missing", "names are missing")
+        remedy = "Add a line for each class that has none; a class that is not to have a name may have its label."
+    else:
+        lacking = counted(-missing, "name is too many", "names are too many")
+        remedy = f"Take out names of no class. {MAPPING} It may name more classes than there are."
     return MismatchError(
-        source,
-        found=f"a list of {len(given):,} names for {len(labels):,} classes: {some(labels)}",
-        wanted="a name for each class, in their order",
-        remedy=MAPPING,
+        source, found=f"{names}; {lacking}", wanted="a name for each class, in their order", remedy=remedy
     )
 
 
