@@ -180,7 +180,7 @@ class _Stack:
         self._gradients = torch.zeros_like(self._weights)
         states = (self._weights, self._gradients, torch.zeros_like(self._weights), torch.zeros_like(self._weights))
         self._alike = [(decay, len(list(some)) * self._classes) for decay, some in groupby(map(_decay, ordered))]
-        parts = (state.split([rows for _, rows in self._alike]) for state in states)
+        parts = (torch.split(state, [rows for _, rows in self._alike]) for state in states)
         # AdamW takes lists of tensors: here of one.
         self._parts = list(zip(*([[part] for part in some] for some in parts), strict=True))
         self._steps = [[torch.zeros((), device=like.device)] for _ in self._alike]
