@@ -5,7 +5,7 @@
 #   make pretrain     images + labels -> a pre-trained model           IMAGES= LABELS= VOCABULARY= RECIPE= GPUS= OUT=
 #                                                                      PRETRAIN_OPTIONS=
 #   make sample       draw the sample                                  OUT= SAMPLES= SEED=
-#   make test         run the tests
+#   make test         run the tests                                    TEST_WORKERS= (processes that share them, 2)
 #   make check        ruff, mypy, import contracts
 #   make report       a label directory -> one HTML page                LABELS= CAPTIONS= CLASSES= OUT=
 #   make dist         dist/rooms.zip, what Spark's executors need beside numpy and pyarrow
@@ -27,6 +27,7 @@ SEED ?= 0
 MIN_COUNT ?= 20
 RECIPE ?= sample
 GPUS ?= 0
+TEST_WORKERS ?= 2
 MASTER ?=
 CAPTIONS ?=
 IMAGES ?=
@@ -109,8 +110,11 @@ dist: setup
 	@mkdir -p dist
 	$(RUN) -c "from pathlib import Path; from pipeline.session import zip_rooms; print(zip_rooms(Path('dist/rooms.zip')))"
 
+# Two workers, however many cores: tests of four ranks and of Spark need some of their own, and each worker its GBs. They
+# take whole files, whose tests share fixtures, and in their order, in which the last ones are short.
 test: setup
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest \
+		$(if $(filter-out 0 1,$(TEST_WORKERS)),--numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder)
 
 check: setup
 	$(RUN) -m ruff check .

@@ -4,10 +4,10 @@ Source    none: found by short trials on two CPU cores that other work shared, j
 Command   python benchmarks/transfer.py, which is: python -m trainer pretrain benchmarks/transfer_recipe.py
           --images captioned --eval-images captioned_test --labels labels --eval-labels labels_test ...
 Cost      6,000 steps of 64 images, 27 epochs of 14,000: about 28 minutes of two cores, at 230 images a second.
-Expect    more than the 1,800 steps below, which had a ridge-regression probe of 0.145 on 140 seen classes (untrained
-          0.046), 0.229 on 60 unseen ones (untrained 0.089), zero-shot 0.163 on the 128 classes with a row of their own.
+Expect    linear probe 0.188 on 140 seen classes, 0.268 on 60 unseen ones, zero-shot 0.169 (BENCHMARKS.md). Untrained
+          features have 0.046 and 0.089 by the probe of the list below, ridge regression.
 
-What was tried, 64 images a step, cosine to a hundredth of the peak, crops from 0.35, accuracies as above:
+What was tried, 64 images a step, cosine to a hundredth of the peak, crops from 0.35, ridge-regression probe:
 
     width 128, 4 blocks, patch  8, AdamW 2e-3,   400 steps, 160 CPU s    seen 0.054, unseen 0.088, zero-shot 0.030
     width 128, 4 blocks, patch  8, Muon  2e-3,   400 steps, 140 CPU s    seen 0.077, unseen 0.144, zero-shot 0.066

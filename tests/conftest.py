@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 
 from tests.forks import Forks
 
@@ -20,6 +21,13 @@ if importlib.util.find_spec("torch") is not None:
     from jaxtyping import install_import_hook
 
     install_import_hook("trainer", "beartype.beartype")
+
+# Spark's own variable; processes that tests start inherit it.
+os.environ["SPARK_CONF_DIR"] = str(ROOT / "tests" / "spark")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """One rank that only takes batches and writes down what it saw, for test_trainer_feed_kills.py.
 
-usage under torchrun: feeding_process.py CORPUS RUN STEPS BATCH
+usage under torchrun: feeding_process.py CORPUS RUN STEPS BATCH LOADERS
 
 RUN/state.json is the checkpoint, RUN/pids-RANK.json the processes, RUN/seen.jsonl a line for each step of each rank.
 """
@@ -24,17 +24,17 @@ from vocab.storage import write_whole
 CHECKPOINT_EVERY = 3
 
 
-def main(root: Path, run: Path, steps: int, batch: int) -> None:
+def main(root: Path, run: Path, steps: int, batch: int, loaders: int) -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("gloo")
     source = Corpus(root / "images", root / "labels", root / "vocabulary.parquet").source()
     kept = run / "state.json"
     start = from_state(json.loads(kept.read_text()), source, teams=1) if kept.exists() else None
     done = start.step if start is not None else 0
-    with Feed(source, FixedResolution(16, batch), rank=rank, world=world, workers=2, start=start) as feed:
+    with Feed(source, FixedResolution(16, batch), rank=rank, world=world, workers=loaders, start=start) as feed:
         for taken in feed:
-            assert feed._crew is not None
-            pids = {"rank": os.getpid(), "loaders": [runner.pid for runner in feed._crew._runners]}
+            runners = feed._crew._runners if feed._crew is not None else []
+            pids = {"rank": os.getpid(), "loaders": [runner.pid for runner in runners]}
             with write_whole(run / f"pids-{rank}.json") as file:
                 file.write(json.dumps(pids).encode())
             done += 1
@@ -53,4 +53,4 @@ def main(root: Path, run: Path, steps: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -88,7 +88,7 @@ class Ranks:
             if time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"this took too long: {self.said()}")
-            time.sleep(0.005)
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """Kill those that run with all that they started, and wait for their end."""

@@ -21,7 +21,7 @@ from pipeline.config import Label
 from tests.conftest import ROOT
 from vocab.label_shards import LabelShards
 
-FILES, ROWS = 40, 15_000
+FILES, ROWS = 24, 15_000
 pyspark = pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
 SPARK_HOME = Path(pyspark.__file__).parent
 
@@ -43,6 +43,8 @@ def start(folder: Path, *command: str) -> subprocess.Popen[bytes]:
     """A process in a group of its own, so that it can be killed with its children; what it says goes to a file."""
     environment = os.environ | {
         "SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable,
+        # Masters and workers read no spark-defaults.conf for it.
+        "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     }  # fmt: skip
     with (folder / f"{len(list(folder.iterdir()))}.log").open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True)

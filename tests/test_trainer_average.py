@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tests.forks import Forks
 from trainer.optim.average import Average
 
 
@@ -155,10 +155,10 @@ def test_an_average_of_averages_is_refused() -> None:
     average.update()
 
 
-def _sharded(rank: int, folder: str) -> None:
+def _sharded(folder: Path) -> None:
     """One of two processes: average and evaluate as a run does, and keep what rank 0 saw."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    dist.init_process_group("gloo")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1))
     fully_shard(model[0])
@@ -182,13 +182,13 @@ def _sharded(rank: int, folder: str) -> None:
     tensors = average.state_dict()
     assert all(isinstance(tensor, DTensor) for tensor in tensors.values())
     whole = {name: tensor.full_tensor() for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
-    if rank == 0:
-        torch.save((seen, whole), Path(folder) / "seen.pt")
+    if dist.get_rank() == 0:
+        torch.save((seen, whole), folder / "seen.pt")
     dist.destroy_process_group()
 
 
-def test_shards_are_averaged_swapped_and_seen_by_the_forward_pass(tmp_path: Path) -> None:
-    mp.spawn(_sharded, args=(str(tmp_path),), nprocs=2)
+def test_shards_are_averaged_swapped_and_seen_by_the_forward_pass(forks: Forks, tmp_path: Path) -> None:
+    forks.run(2, tmp_path / "log", _sharded, tmp_path)
     seen, tensors = torch.load(tmp_path / "seen.pt")
 
     def output(value: float) -> float:  # all weights alike: five units of 3 w + w, then 5 w of them + w

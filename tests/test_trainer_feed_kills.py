@@ -1,4 +1,4 @@
-"""Kill -9 of a loader, of a rank, of all, with two, then three processes: every key once an epoch."""
+"""Kill -9 of a loader, of a rank, of all, with two processes, then three without loaders: every key once an epoch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("corpus"), tars=TARS, samples=SAMPLES)
 
 
-def arguments(corpus: Corpus, run: Path) -> tuple[Path, Path, int, int]:
-    return corpus.images.parent, run, 2 * EPOCH, BATCH
+def arguments(corpus: Corpus, run: Path, *, loaders: int = 2) -> tuple[Path, Path, int, int, int]:
+    return corpus.images.parent, run, 2 * EPOCH, BATCH, loaders
 
 
 def seen(run: Path) -> list[dict[str, Any]]:
@@ -69,7 +69,8 @@ def test_two_processes_killed_then_three_see_every_key_once_an_epoch(
     forks: Forks, corpus: Corpus, tmp_path: Path, kill: Callable[[Forks, Corpus, Path], None]
 ) -> None:
     kill(forks, corpus, tmp_path)
-    forks.run(3, tmp_path / "log", feeding_process.main, *arguments(corpus, tmp_path))
+    # Other ranks, and no loaders: each rank's would import torch anew.
+    forks.run(3, tmp_path / "log", feeding_process.main, *arguments(corpus, tmp_path, loaders=0))
     steps: dict[int, dict[int, list[tuple[int, int]]]] = {}
     for line in seen(tmp_path):
         at = steps.setdefault(line["step"], {})

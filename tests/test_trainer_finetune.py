@@ -7,8 +7,6 @@ import math
 import os
 import pickle
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.forks import Forks, trainer
 from tests.test_trainer_corpus import make_corpus, picture
 from tests.test_trainer_import import CLASSES, COUNTS, released
 from trainer.data.batch import Batch
@@ -29,9 +28,11 @@ from trainer.records.log import read_log
 from trainer.records.run_lock import held
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
+from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.datasets.opening import Task, TaskConfig, open_task
 from trainer.transfer.finetune import finetune, finetune_records
+from trainer.transfer.tuning_results import few_steps
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model
 from trainer.weights.released import import_released
@@ -132,6 +133,36 @@ def test_colours_are_learnt_and_the_results_say_so(model: Path, task: TaskConfig
     assert epochs == list(range(1, 17))
     assert losses(tmp_path / "run")[-1] < 0.7 < losses(tmp_path / "run")[0]
     assert "| top1 | 1 |" in (tmp_path / "run" / "results.md").read_text()
+
+
+def test_a_batch_too_large_for_the_images_is_said_before_and_after(
+    model: Path, task: TaskConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(config(model, task, tmp_path / "run", batch=32)) == 0
+    found = results(tmp_path / "run")
+    # Two epochs of 24 images are 48 of them; two steps see 64.
+    assert (found["epochs"], found["epochs_seen"], found["steps"], found["images_seen"]) == (2, 2.667, 2, 64)
+    lines = read_log(tmp_path / "run" / "metrics.jsonl")
+    assert [(line["step"], line["epoch"]) for line in lines] == [(1, 1.333), (1, 1.333), (2, 2.667), (2, 2.667)]
+    said = "batch 32 is larger than the 24 training images: 2 steps in all, each image seen 2.667 times; "
+    assert found["notes"] == [f"{said}a smaller batch takes more steps"]
+    assert capsys.readouterr().err.count(said) == 2
+    assert f"- {said}" in (tmp_path / "run" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "said"),
+    [
+        (1_281_167, 512, None),
+        (60, 512, "batch 512 is larger than the 60 training images: 2 steps in all, each image seen 17.07 times; "),
+        (1, 1, "batch 1 is large for 1 training image: 10 steps in all, each image seen 10 times; "),
+        (5_000, 512, "batch 512 is large for 5,000 training images: 98 steps in all, each image seen 10.04 times; "),
+        (5_120, 512, None),
+    ],
+)
+def test_a_run_of_few_steps_says_so(images: int, batch: int, said: str | None) -> None:
+    plan = Plan(images=images, batch=batch, epochs=10, seed=0, image_size=16, min_crop_area=1.0, flip=False)
+    assert few_steps(plan) == ([] if said is None else [f"{said}a smaller batch takes more steps"])
 
 
 def test_the_model_s_folder_is_what_was_measured(model: Path, task: TaskConfig, tmp_path: Path) -> None:
@@ -241,25 +272,23 @@ def test_what_was_evaluated_is_logged_once(
     assert evaluated(tmp_path / "run") == [3, 6]
 
 
-def test_two_processes_train_what_one_does(model: Path, task: TaskConfig, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: TaskConfig, tmp_path: Path) -> None:
     assert finetune(config(model, task, tmp_path / "one", **RANDOM)) == 0
     words = [
-        *(str(model), "--task.train", task.train, "--task.test", task.test, "--out", str(tmp_path / "two")),
+        *("finetune", str(model), "--task.train", task.train, "--task.test", task.test, "--out", str(tmp_path / "two")),
         *("--epochs", "2", "--batch", "8", "--peak-lr", "3e-3", "--workers", "1", "--device", "cpu"),
         *("--log-every", "1", "--drop-path", "0.3", "--mixup", "0.4", "--cutmix", "1.0"),
     ]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, "-m", "trainer", "finetune", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    forks.run(2, tmp_path / "log", trainer, words)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert two["processes"] == 2
-    names = ("correct", "top1", "images", "images_seen", "bad_train_images")
+    names = ("correct", "top1", "images", "images_seen", "bad_train_images", "notes")
     assert [two[name] for name in names] == [one[name] for name in names]
 
 
 def test_transfer_init_says_what_every_class_begins_with_and_resumes_to_the_bit(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for side, images in (("train", 8), ("test", 3)):
         write_folders(tmp_path / side, images=images)
@@ -267,6 +296,9 @@ def test_transfer_init_says_what_every_class_begins_with_and_resumes_to_the_bit(
     task = TaskConfig(train=str(tmp_path / "train"), test=str(tmp_path / "test"))
     options: dict[str, Any] = {"init": "transfer", "alpha": 1.0}
     assert finetune(config(model, task, tmp_path / "whole", **options)) == 0
+    said = capsys.readouterr().err
+    assert "2 of 3 classes start from pre-trained rows at path similarity >= 1, 2 of them from their own" in said
+    assert "1 at random, no synset: zzyzx.\n" in said
     assert results(tmp_path / "whole")["classes_with_random_weights"] == ["zzyzx"]
     table = json.loads((tmp_path / "whole" / "transfer_init" / "transfer_init.json").read_text())
     assert [match["reason"] for match in table["classes"]] == [None, None, "no synset"]
@@ -300,11 +332,23 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_its_images(
 
 def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: Path) -> None:
     train, test = write_folders(tmp_path / "train", images=8, bad=2), write_folders(tmp_path / "test", images=3, bad=1)
+    (train / "dog" / "empty.png").touch()
     task = TaskConfig(train=str(train), test=str(test), max_bad_share=0.5)
     assert finetune(config(model, task, tmp_path / "run", **RANDOM)) == 0
     found = results(tmp_path / "run")
-    assert (found["images"], found["bad_images"], found["bad_train_images"]) == (8, 1, 2)
-    assert [bad["reason"] for bad in found["bad_test_images"]] == ["not_an_image"]
+    assert (found["images"], found["bad_images"]) == (8, 1)
+    assert found["bad_test_images"] == [{"image": "cat/0.png", "reason": "not_an_image"}]
+    bad_train = sorted(found["bad_train_images"], key=lambda bad: str(bad["image"]))
+    assert bad_train == [{"image": f"cat/{number}.png", "reason": "not_an_image"} for number in (0, 1)]
+    assert found["left_out"] == [{"side": "train", "image": "dog/empty.png", "reason": "empty_image"}]
+    notes = [
+        "train: 1 file or sample left out: 1 empty_image (dog/empty.png)",
+        "test: 1 image could not be decoded: cat/0.png (not_an_image)",
+    ]
+    assert set(notes) < set(found["notes"])
+    page = (tmp_path / "run" / "results.md").read_text()
+    assert all(f"- {note.replace('_', chr(92) + '_')}\n" in page for note in notes)
+    assert "- train: 2 images could not be decoded: cat/" in page
     named = [json.loads(line) for line in (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()]
     assert sorted(Path(bad["key"]).name for bad in named) == ["0.png", "1.png"]
 
@@ -359,10 +403,14 @@ def test_a_class_without_training_images_is_named(model: Path, task: TaskConfig,
     train = write_folders(tmp_path / "train", images=4)
     for path in (train / "dog").iterdir():
         path.unlink()
-    assert finetune(config(model, replace(task, train=str(train)), tmp_path / "run")) == 0
+    test = write_folders(tmp_path / "test", images=2)
+    for path in (test / "car").iterdir():
+        path.unlink()
+    assert finetune(config(model, TaskConfig(train=str(train), test=str(test)), tmp_path / "run")) == 0
     found = results(tmp_path / "run")
     assert found["classes_without_training_images"] == ["dog"]
-    assert (found["train_images"], found["classes"]) == (8, 3)
+    assert (found["train_images"], found["classes"], found["classes_of_test_images"]) == (8, 3, 2)
+    assert "- train: 1 of 3 classes has no image: dog\n" in (tmp_path / "run" / "results.md").read_text()
 
 
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"epochs": 3}, {"mixup": 0.5}, {"batch": 4}])

@@ -12,12 +12,12 @@ import pytest
 import timm
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.forks import Forks
 from trainer.config import OptimConfig
 from trainer.model.range_augment import RangeAugment
 from trainer.optim.average import Average
@@ -347,11 +347,12 @@ def test_every_optimiser_learns_under_every_schedule(
 
 
 @contextmanager
-def _group(rank: int, folder: str) -> Iterator[None]:
+def _group() -> Iterator[int]:
+    """This process's rank."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    dist.init_process_group("gloo")
     try:
-        yield
+        yield dist.get_rank()
     finally:
         dist.destroy_process_group()
 
@@ -370,9 +371,9 @@ def _take_steps(model: nn.Module, optimiser: Optimiser, augment: RangeAugment, o
     return norms
 
 
-def _sharded(rank: int, folder: str) -> None:
+def _sharded(folder: Path) -> None:
     """One of two processes: train a sharded model, and keep what rank 0 sees of the whole."""
-    with _group(rank, folder):
+    with _group() as rank:
         model, augment = vit(), RangeAugment()
         for block in model.blocks:
             fully_shard(block)
@@ -384,11 +385,11 @@ def _sharded(rank: int, folder: str) -> None:
         tensors = dict(model.named_parameters()) | dict(augment.named_parameters()) | optimiser.state()
         whole = {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}
         if rank == 0:
-            torch.save((norms, {name: tensor.detach() for name, tensor in whole.items()}), Path(folder) / "whole.pt")
+            torch.save((norms, {name: tensor.detach() for name, tensor in whole.items()}), folder / "whole.pt")
 
 
-def test_two_processes_with_shards_come_to_the_weights_of_one(tmp_path: Path) -> None:
-    mp.spawn(_sharded, args=(str(tmp_path),), nprocs=2)
+def test_two_processes_with_shards_come_to_the_weights_of_one(forks: Forks, tmp_path: Path) -> None:
+    forks.run(2, tmp_path / "log", _sharded, tmp_path)
     norms, whole = torch.load(tmp_path / "whole.pt")
     model, augment = vit(), RangeAugment()
     optimiser = optimiser_of(model, CONFIG, augment=augment)

@@ -64,6 +64,15 @@ def test_a_run_and_its_export_say_by_which_loss_the_rows_were_learnt(run: Path, 
     timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True)
 
 
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    wanted = "wanted a run directory, or a folder that export or import wrote. Check the path of the model."
+    with pytest.raises(InputError, match=f"absent: found no such folder; {wanted}"):
+        open_pretrained(tmp_path / "absent")
+    (tmp_path / "weights.pt").touch()
+    with pytest.raises(InputError, match=f"weights.pt: found a file; {wanted}"):
+        open_pretrained(tmp_path / "weights.pt")
+
+
 def test_a_loss_that_there_is_not_is_refused(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())

@@ -104,8 +104,10 @@ def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path:
     assert records[0]["setting"] == {"learning_rate": 1e-3, "weight_decay": 0.0}
     assert records[2]["choice"] == "the best of 20 on 60 images that were held out, in 10 folds"
     assert (
-        "10 % of the images, seed 0: the setting is the middle one of 20, for 6 images are too few to hold out some"
-        in found["notes"]
+        found["notes"].count(
+            "10 % of the images: the setting is the middle one of 20, for 6 images are too few to hold out some"
+        )
+        == 1
     )
     page = (tmp_path / "out" / "results.md").read_text().splitlines()
     assert page[:6] == [
@@ -194,6 +196,8 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
     write_folders(tmp_path / "test", {"car": 3, "cat": 3, "dog": 3}, seed=1)
     (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no picture")
     (tmp_path / "test" / "dog" / "1.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "dog" / "empty.png").touch()
+    (tmp_path / "train" / "dog" / "notes.txt").touch()
     task = TaskConfig(str(tmp_path / "train"), str(tmp_path / "test"), cache=tmp_path / "cache", max_bad_share=0.2)
     probe(config_of(run, tmp_path, tmp_path / "out", task=task, init="transfer"))
     found = results(tmp_path / "out")
@@ -201,13 +205,17 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
         {"image": "cat/0.png", "reason": "not_an_image"},
         {"image": "dog/1.png", "reason": "not_an_image"},
     ]
+    assert found["left_out"] == [{"side": "train", "image": "dog/empty.png", "reason": "empty_image"}]
     assert found["test_images"] == 8
     (one,) = found["records"]
     assert one["images"] == 35
     assert one["classes_without_images"] == ["zzyzx"]
     notes = "\n".join(found["notes"])
-    assert "train: 1 images could not be decoded: cat/0.png" in notes
-    assert "100 % of the images, seed 0: 1 classes have no training image: zzyzx" in notes
+    left_out = "train: 2 files or samples left out: 1 other_file, 1 empty_image (dog/empty.png)"
+    assert left_out in notes
+    assert f"- {left_out.replace('_', chr(92) + '_')}\n" in (tmp_path / "out" / "results.md").read_text()
+    assert "train: 1 image could not be decoded: cat/0.png (not_an_image)" in notes
+    assert "100 % of the images: 1 class has no training image: zzyzx" in notes
     assert "| zzyzx |  | random |  | no synset |" in (tmp_path / "out" / "transfer_init.md").read_text()
 
 

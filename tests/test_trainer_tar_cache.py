@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -17,13 +16,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tests.forks import Forks
 from tests.test_trainer_tar_places import s3_server
 from tests.test_trainer_tar_streams import CONTENT, WebServer, web_server
 from trainer.data.cache_folder import MARKER
 from trainer.data.tar_cache import TarCache
 from vocab.errors import InputError
-
-CONTEXT = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -50,10 +48,10 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ask(cache: TarCache, places: list[str], results: Any) -> None:
+def ask(cache: TarCache, places: list[str]) -> None:
     """What another process does."""
     for place in places:
-        results.put(cache.local_path(place).read_bytes() == CONTENT)
+        assert cache.local_path(place).read_bytes() == CONTENT
 
 
 def test_a_local_tar_stays_where_it_is(tmp_path: Path) -> None:
@@ -244,47 +242,32 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     assert "Free space there, or let the cache hold less. ['.catlip-tar-cache']" in ran.stdout
 
 
-def test_two_processes_download_a_tar_once(web: WebServer, tmp_path: Path) -> None:
+def test_two_processes_download_a_tar_once(forks: Forks, web: WebServer, tmp_path: Path) -> None:
     web.files["/1.tar"] = CONTENT
     web.held.add("/0.tar")
-    cache = cache_in(tmp_path)
+    cache = cache_in(tmp_path / "cache")
     places = [f"{web.address}/{number}.tar" for number in range(2)]
-    results = CONTEXT.Queue()
-    processes = [CONTEXT.Process(target=ask, args=(cache, places, results)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    wait_until(lambda: web.requests["/0.tar"] == 1)
+    processes = forks.start(2, tmp_path / "log", ask, cache, places)
+    processes.wait_for(lambda: web.requests["/0.tar"] == 1)
     time.sleep(0.5)
     web.release.set()
-    assert [results.get(timeout=30) for _ in range(4)] == [True] * 4
-    for process in processes:
-        process.join()
-        process.close()
-    results.close()
-    results.join_thread()
+    assert processes.wait() == [0, 0], processes.said()
     assert web.requests == {"/0.tar": 1, "/1.tar": 1}
     assert held(cache) == ["0.cached", "1.cached"]
 
 
-def test_a_killed_downloader_blocks_nobody_and_its_half_is_no_tar(web: WebServer, tmp_path: Path) -> None:
+def test_a_killed_downloader_blocks_nobody_and_its_half_is_no_tar(forks: Forks, web: WebServer, tmp_path: Path) -> None:
     web.files |= {"/1.tar": CONTENT, "/2.tar": CONTENT}
     web.held |= {"/0.tar", "/1.tar"}
-    cache = cache_in(tmp_path)
-    results = CONTEXT.Queue()
-    killed = [CONTEXT.Process(target=ask, args=(cache, [f"{web.address}/{n}.tar"], results)) for n in range(2)]
-    for process in killed:
-        process.start()
-    parts = lambda: [path.stat().st_size for path in tmp_path.glob("*.part")]  # noqa: E731
+    cache = cache_in(tmp_path / "cache")
+    killed = [forks.start(1, tmp_path / "log", ask, cache, [f"{web.address}/{n}.tar"]) for n in range(2)]
+    parts = lambda: [path.stat().st_size for path in cache.folder.glob("*.part")]  # noqa: E731
     wait_until(lambda: parts() == [len(CONTENT)] * 2)
     waiter = threading.Thread(target=cache.local_path, args=(f"{web.address}/0.tar",))
     waiter.start()
     for process in killed:
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        process.close()
-    results.close()
-    results.join_thread()
+        os.kill(process.pids[0], signal.SIGKILL)
+        assert process.wait() == [-signal.SIGKILL], process.said()
     wait_until(lambda: web.requests["/0.tar"] == 2)
     web.release.set()
     waiter.join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import pickle
 import signal
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.forks import Forks
 from tests.test_trainer_tar_index import tar_of
 from tests.test_trainer_tar_table import CAT, DOG, LIMIT, Asked, asked_in, content_of, damaged, labels_of, vocabulary_of
 from trainer.data import tar_table, tar_tables
@@ -114,8 +114,8 @@ def test_a_damaged_table_is_made_again(asked: Asked, tmp_path: Path, data: st.Da
     assert file.read_bytes() != content
 
 
-def ask(asked: Asked, folder: Path, barrier: Any, answers: Any) -> None:
-    """A process that asks for a table, and notes it if it makes it."""
+def ask(asked: Asked, folder: Path, processes: int) -> None:
+    """A process that asks for a table once all are there, and notes what it got, and if it makes it."""
 
     def make(path: Path, **options: Any) -> TarTable:
         with (folder.parent / "made").open("a") as file:
@@ -124,19 +124,21 @@ def ask(asked: Asked, folder: Path, barrier: Any, answers: Any) -> None:
         return make_table(path, **options)
 
     tar_tables.make_table = make
-    tables = TarTables(folder)
-    barrier.wait()
-    answers.put(content_of(get(asked, tables)))
+    tables, rank = TarTables(folder), os.environ["RANK"]
+    (folder.parent / f"here-{rank}").touch()
+    while len(list(folder.parent.glob("here-*"))) < processes:
+        time.sleep(0.02)
+    (folder.parent / f"got-{rank}").write_bytes(pickle.dumps(content_of(get(asked, tables))))
 
 
-def die_while_making(asked: Asked, folder: Path, started: Any) -> None:
+def die_while_making(asked: Asked, folder: Path) -> None:
     """A process that begins to write a table and does not go on."""
 
     @contextmanager
     def write(file: Path) -> Iterator[BinaryIO]:
         with file.with_name(f".{file.name}.0123abcd.tmp").open("wb") as stream:
             stream.write(b"half a table")
-            started.set()
+            (folder.parent / "started").touch()
             time.sleep(60)
             yield stream
 
@@ -144,31 +146,20 @@ def die_while_making(asked: Asked, folder: Path, started: Any) -> None:
     get(asked, TarTables(folder))
 
 
-def test_of_many_processes_that_ask_at_once_one_makes_the_table(asked: Asked, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    barrier, answers = context.Barrier(4), context.Queue()
-    processes = [
-        context.Process(target=ask, args=(asked, tmp_path / "cache", barrier, answers), daemon=True) for _ in range(4)
-    ]
-    for process in processes:
-        process.start()
-    assert [answers.get(timeout=60) for _ in processes] == [content_of(asked.make())] * 4
-    for process in processes:
-        process.join()
+def test_of_many_processes_that_ask_at_once_one_makes_the_table(forks: Forks, asked: Asked, tmp_path: Path) -> None:
+    forks.run(4, tmp_path / "log", ask, asked, tmp_path / "cache", 4)
+    answers = [pickle.loads((tmp_path / f"got-{rank}").read_bytes()) for rank in range(4)]  # noqa: S301 - our own
+    assert answers == [content_of(asked.make())] * 4
     assert (tmp_path / "made").read_text() == "x"
 
 
-def test_a_maker_that_is_killed_keeps_no_one_waiting(asked: Asked, tmp_path: Path) -> None:
+def test_a_maker_that_is_killed_keeps_no_one_waiting(forks: Forks, asked: Asked, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    context = multiprocessing.get_context("forkserver")
-    started = context.Event()
-    maker = context.Process(target=die_while_making, args=(asked, folder, started), daemon=True)
-    maker.start()
-    assert started.wait(60)
-    assert maker.pid is not None
-    os.kill(maker.pid, signal.SIGKILL)
+    maker = forks.start(1, tmp_path / "log", die_while_making, asked, folder)
+    maker.wait_for((tmp_path / "started").exists)
+    os.kill(maker.pids[0], signal.SIGKILL)
     assert content_of(get(asked, TarTables(folder))) == content_of(asked.make())
-    maker.join()
+    assert maker.wait() == [-signal.SIGKILL]
     # What it left is removed once nobody can still be writing it.
     (left,) = folder.glob(".*.tar-table.*.tmp")
     os.utime(left, (0, 0))

@@ -59,8 +59,8 @@ def test_absolute_paths_may_lie_anywhere(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "found no line; wanted a header with one column 'path'"),
-        ("0.png,dog\n", "found 0 columns 'path' in the first line, which has '0.png', 'dog'"),
-        ("path,class\n0.png,dog\n", "found 0 columns 'label'"),
+        ("0.png,dog\n", "found no column 'path' in the first line, whose columns are '0.png', 'dog'; wanted"),
+        ("path,class\n0.png,dog\n", "found no column 'label' in the first line, whose columns are 'path', 'class'"),
         ("path,label,label\n0.png,dog,cat\n", "found 2 columns 'label'"),
         ("path,label\n0.png,dog\n1.png\n", "line 3: found 1 fields; wanted 2"),
         ("path,label\n0.png,hot, dog\n", "line 2: found 3 fields"),

@@ -112,7 +112,7 @@ def test_folders_that_are_none_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         opened(tmp_path / "absent")
     (tmp_path / "0.png").write_bytes(picture())
-    with pytest.raises(InputError, match=r"1 files and no folder.*give a \.csv"):
+    with pytest.raises(InputError, match=r"1 file and no folder.*give a \.csv"):
         opened(tmp_path)
     with pytest.raises(InputError, match="0 of 0 images"):
         opened(folders(tmp_path / "empty", a=[], b=[]))

@@ -116,17 +116,46 @@ def test_a_list_names_classes_in_their_order() -> None:
             ["n02084071", "n02121620", "n02958343"],
             "2 names .*, 1 that mean their own: 'n02084071",
         ),
-        (["a", "b"], ["x"], "a list of 1 names for 2 classes: a, b"),
-        (["a", "b"], ["x", "y", "z"], "a list of 3 names for 2 classes"),
-        (["0", "1"], ["x", "y", "z"], "a list of 3 names for 2 classes"),
         (["10", "8", "9"], ["x", "y", "z"], "labels are numbers in another order, 10, 8, 9"),
     ],
 )
-def test_a_list_of_another_order_or_length_is_refused(labels: list[str], given: list[str], message: str) -> None:
+def test_a_list_of_another_order_is_refused(labels: list[str], given: list[str], message: str) -> None:
     with pytest.raises(MismatchError, match=message) as raised:
         named(labels, given)
     assert raised.value.remedy == 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
     assert raised.value.thing == "names.txt"
+
+
+MAP = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "found", "remedy"),
+    [
+        (
+            ["a", "b"],
+            ["x"],
+            "a list of 1 name for 2 classes: a, b; 1 name is missing",
+            "Add a line for each class that",
+        ),
+        (["a", "b", "c"], ["x"], "a list of 1 name for 3 classes: a, b, c; 2 names are missing", "Add a line for each"),
+        (["0", "1", "2"], ["x"], "a list of 1 name for 3 classes: 0, 1, 2; 2 names are missing", "Add a line for each"),
+        (
+            ["a", "b"],
+            ["x", "y", "z"],
+            "3 names for 2 classes: a, b; 1 name is too many",
+            f"Take out names of no class. {MAP}",
+        ),
+        (["0", "1"], list("wxyz"), "4 names for 2 classes: 0, 1; 2 names are too many", "Take out names of no class."),
+    ],
+)
+def test_a_list_of_another_length_says_how_many_are_missing(
+    labels: list[str], given: list[str], found: str, remedy: str
+) -> None:
+    with pytest.raises(MismatchError) as raised:
+        named(labels, given)
+    assert found in raised.value.found
+    assert raised.value.remedy.startswith(remedy)
 
 
 def test_words_in_the_order_of_wnids_are_taken_though_a_word_may_mean_another_class() -> None:
@@ -149,7 +178,7 @@ def test_numbers_from_one_on_take_a_list_in_their_order() -> None:
 def test_a_mapping_names_every_class_and_the_rest_is_said() -> None:
     names, notes = named(["b", "a"], {"a": "cat", "b": "dog", "c": "cow"})
     assert names == ("dog", "cat")
-    assert notes == ("1 labels of names.txt are no classes of the data set: c",)
+    assert notes == ("1 label of names.txt is no class of the data set: c",)
     with pytest.raises(MismatchError, match="found no name for 2 of 3 classes: x, y"):
         named(["x", "a", "y"], {"a": "cat"})
 

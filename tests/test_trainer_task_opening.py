@@ -54,7 +54,7 @@ def test_a_place_without_a_form_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "a.json").write_text("{}")
     for place, message in (
-        ("both", r"found 1 tars and 1 folders.*Give --task.kind"),
+        ("both", r"found 1 tar and 1 folder.*Give --task.kind"),
         ("none", "found 0 tars and 0 folders"),
         ("a.json", "found a file that ends in '.json'.*Write ANNOTATIONS.json::IMAGE_FOLDER"),
         ("gone", "found no such file"),
@@ -77,8 +77,8 @@ def test_both_sides_have_the_numbers_of_the_training_classes(tmp_path: Path) -> 
     assert task.test.one_class.tolist() == [0, 3]
     assert task.class_names == ("a", "b", "c", "d")
     assert task.notes == (
-        "train: 1 of 4 classes have no image: c",
-        "train: 1 files or samples left out: 1 other_file",
+        "train: 1 of 4 classes has no image: c",
+        "train: 1 file or sample left out: 1 other_file",
         "test: 2 of 4 classes have no image: b, c",
     )
 
@@ -115,12 +115,12 @@ def test_an_image_on_both_sides_is_an_error(tmp_path: Path) -> None:
     train = folders(tmp_path / "train", a=["0.png"], b=["0.png", "1.png"])
     test = folders(tmp_path / "test", a=["0.png"], b=[])
     (test / "b" / "same.png").symlink_to(train / "b" / "1.png")
-    with pytest.raises(MismatchError, match=f"1 images that are both trained on and tested on: {train}/b/1.png;"):
+    with pytest.raises(MismatchError, match=f"1 image that is both trained on and tested on: {train}/b/1.png;"):
         open_task(config(tmp_path, train, test))
     with pytest.raises(MismatchError, match="3 images that are both"):
         open_task(config(tmp_path, train, train))
     (tmp_path / "test.csv").write_text("path,label\ntrain/a/0.png,b\n")
-    with pytest.raises(MismatchError, match="1 images that are both"):
+    with pytest.raises(MismatchError, match="1 image that is both"):
         open_task(config(tmp_path, train, tmp_path / "test.csv"))
 
 
@@ -128,7 +128,7 @@ def test_a_tar_on_both_sides_is_an_error(tmp_path: Path) -> None:
     first = classed(tmp_path / "t" / "0.tar", {"0": b"0", "1": b"1"})
     classed(tmp_path / "t" / "1.tar", {"0": b"0"})
     (tmp_path / "link.tar").symlink_to(first)
-    with pytest.raises(MismatchError, match=f"1 tars that are both trained on and tested on: {first};"):
+    with pytest.raises(MismatchError, match=f"1 tar that is both trained on and tested on: {first};"):
         open_task(config(tmp_path, tmp_path / "t", tmp_path / "link.tar"))
 
 
@@ -152,7 +152,7 @@ def test_errors_about_tars_name_the_options_of_a_task(tmp_path: Path) -> None:
 def test_one_class_is_no_task(tmp_path: Path) -> None:
     train = folders(tmp_path / "train", a=["0.png"], b=[])
     test = folders(tmp_path / "test", a=["0.png"])
-    with pytest.raises(InputError, match="found 1 classes with images, of 2; wanted 2 to 65,536"):
+    with pytest.raises(InputError, match="found 1 class with images, of 2; wanted 2 to 65,536"):
         open_task(config(tmp_path, train, test))
 
 
@@ -199,7 +199,7 @@ def test_names_of_tars_are_places_in_a_list(tmp_path: Path) -> None:
     assert task.class_names == ("n01440764", "shark", "cat")
     assert task.train.one_class.tolist() == [0, 2]
     assert task.notes == (
-        "train: 1 of 3 classes have no image: 1",
+        "train: 1 of 3 classes has no image: 1",
         "test: 2 of 3 classes have no image: 1, 2",
     )
     (tmp_path / "names.txt").write_text("tench\nshark\ncat\ndog\n")
@@ -213,9 +213,9 @@ def test_the_last_class_of_a_list_may_have_no_image_to_train_on(tmp_path: Path) 
     (tmp_path / "names.txt").write_text("tench\nshark\ncat\n")
     task = open_task(config(tmp_path, train, test, class_names=tmp_path / "names.txt"))
     assert (task.class_names, task.test.one_class.tolist()) == (("tench", "shark", "cat"), [0, 2])
-    assert task.notes == ("train: 1 of 3 classes have no image: 2", "test: 1 of 3 classes have no image: 1")
+    assert task.notes == ("train: 1 of 3 classes has no image: 2", "test: 1 of 3 classes has no image: 1")
     # Without a list nobody says that there is such a class.
-    with pytest.raises(MismatchError, match="found 1 classes that the training images do not have: 2"):
+    with pytest.raises(MismatchError, match="found 1 class that the training images do not have: 2"):
         open_task(config(tmp_path, train, test))
 
 

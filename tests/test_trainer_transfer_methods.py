@@ -105,6 +105,25 @@ def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypat
     assert read_records(out / "results.json") == records
 
 
+def test_nearest_neighbours_alone_train_no_probe(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = TASKS.format(root=root).replace('["zeroshot", "knn", "probe", "finetune"]', '["knn", "probe"]')
+    (tmp_path / "tasks.toml").write_text(text)
+    config = replace(config_of(root, tmp_path / "both"), tasks=tmp_path / "tasks.toml")
+    methods.transfer(config)
+    (tmp_path / "alone.toml").write_text(text.replace('["knn", "probe"]', '["zeroshot", "knn"]'))
+    monkeypatch.setattr("trainer.transfer.probing.train_grid", None)
+    capsys.readouterr()
+    methods.transfer(replace(config, tasks=tmp_path / "alone.toml", out=tmp_path / "alone"))
+    both, alone = (
+        [record for record in read_records(tmp_path / out / "results.json") if record.method == "knn"]
+        for out in ("both", "alone")
+    )
+    assert [replace(record, seconds=0.0) for record in alone] == [replace(record, seconds=0.0) for record in both]
+    assert "learning rate" not in capsys.readouterr().err
+
+
 def test_options_that_the_suite_sets_itself_are_no_options() -> None:
     options = methods.options()
     assert "preset" in options["probe"]

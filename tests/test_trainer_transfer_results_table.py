@@ -53,6 +53,25 @@ def test_the_table_shows_every_task_method_and_init_by_share() -> None:
     assert results_table(two_tasks()) == MARKDOWN
 
 
+def test_below_the_table_stands_what_its_numbers_do_not_show() -> None:
+    empty = "train: 1 of 5 classes has no image: hot_dog"
+    noted = [record(0.5, seed=seed, extra={"notes": [empty]}) for seed in (0, 1)]
+    counts = {"classes": 5, "scorable_classes": 2, "notes": ["3 classes have no synset by their names: a, b, c."]}
+    untrained: dict[str, Any] = {"method": "zeroshot", "init": "none", "percent": 0.0}
+    birds, coco = (
+        record(0.2, task=task, metric=metric, extra=counts, **untrained)
+        for task, metric in (("birds", "top1"), ("coco", "map_macro"))
+    )
+    whole = record(0.2, task="cars", extra={"classes": 3, "scorable_classes": 3}, **untrained)
+    assert results_table([*noted, birds, coco, whole]).split("\n\n")[-1] == (
+        "- pets: train: 1 of 5 classes has no image: hot\\_dog\n"
+        "- birds: zeroshot: 2 of 5 classes can be scored, and images of the others count as wrong\n"
+        "- birds: 3 classes have no synset by their names: a, b, c.\n"
+        "- coco: zeroshot: 2 of 5 classes can be scored, and the others count with precision 0\n"
+        "- coco: 3 classes have no synset by their names: a, b, c.\n"
+    )
+
+
 def test_a_table_without_records_has_no_rows() -> None:
     assert results_table([]) == "| task | method | init | metric |\n|---|---|---|---|\n"
 

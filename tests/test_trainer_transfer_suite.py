@@ -17,6 +17,7 @@ from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Key, Record, read_records
 from trainer.transfer.suite import Verbs, run_suite
 from trainer.transfer.suite_plan import Part, keys_of, parts_of
+from trainer.transfer.suite_settings import changed, settings_of, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 
@@ -211,7 +212,7 @@ CHANGES: dict[str, tuple[Callable[[str], str], str]] = {
     "images": (lambda text: text.replace("pets/test", "pets/val"), "results of 'pets' with test='pets/test'; wanted"),
     "alpha": (lambda text: f"{text}\n".replace("seeds = [0, 1]", "seeds = [0, 1]\nalpha = 1"), "'pets' with alpha=0.5"),
     "option": (lambda text: text.replace("epochs = 3", "epochs = 4"), "finetune.epochs=3; wanted finetune.epochs=4"),
-    "option left out": (lambda text: text.replace("epochs = 3", ""), "epochs=3; wanted finetune.epochs='unset'"),
+    "option left out": (lambda text: text.replace("epochs = 3", ""), "epochs=3; wanted finetune.epochs unset. Give"),
 }
 
 
@@ -228,6 +229,78 @@ def test_settings_of_what_was_not_measured_may_change(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_suite(config, PLACE, Drawn(stop_before=CALLS[5]).verbs())
     assert measured(config_of(tmp_path, TWO_TASKS.replace("epochs = 3", "epochs = 4"))) == CALLS[5:]
+
+
+BOTH = """
+[[task]]
+name = "pets"
+train = "pets/train"
+test = "pets/test"
+methods = ["knn", "finetune"]
+percents = [100]
+seeds = [0]
+inits = ["random"]
+[task.finetune]
+epochs = 3
+"""
+TABLES = {
+    "table kept": "[task.finetune]\nepochs = 3\n",
+    "table changed": "[task.finetune]\nepochs = 4\n",
+    "table left out": "",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_a_method_is_taken_out_and_comes_back_with_its_own_options(
+    tmp_path: Path, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(tmp_path, BOTH)
+    measured(config)
+    alone = BOTH.replace(', "finetune"]', "]")
+    alone = alone[: alone.index("[task.finetune]")] + table
+    capsys.readouterr()
+    assert measured(config_of(tmp_path, alone)) == []
+    said = "task 'pets': [task.finetune] not used: the methods are knn\n"
+    assert (said in capsys.readouterr().err) == bool(table)
+    assert "finetune" not in (config.out / "results.md").read_text()
+    with pytest.raises(MismatchError, match=r"with finetune.epochs=3; wanted finetune.epochs=4"):
+        measured(config_of(tmp_path, BOTH.replace("epochs = 3", "epochs = 4")))
+    assert measured(config_of(tmp_path, BOTH)) == []
+    assert "finetune" in (config.out / "results.md").read_text()
+
+
+def test_a_method_that_was_never_measured_takes_the_options_that_it_gets(tmp_path: Path) -> None:
+    alone = BOTH.replace(', "finetune"]', "]")
+    measured(config_of(tmp_path, alone))
+    changed = BOTH.replace("epochs = 3", "epochs = 4")
+    assert measured(config_of(tmp_path, changed)) == ["pets finetune random 0 [100.0]"]
+    with pytest.raises(MismatchError, match=r"with finetune.epochs=4; wanted finetune.epochs=3"):
+        measured(config_of(tmp_path, BOTH))
+
+
+def test_without_transfer_init_alpha_is_not_compared_until_it_comes_back(tmp_path: Path) -> None:
+    transfer = BOTH.replace('["random"]', '["random", "transfer"]\nalpha = 0.25')
+    measured(config_of(tmp_path, transfer))
+    assert measured(config_of(tmp_path, BOTH)) == []
+    with pytest.raises(MismatchError, match=r"with alpha=0.25; wanted alpha=1.0"):
+        measured(config_of(tmp_path, transfer.replace("0.25", "1")))
+    assert measured(config_of(tmp_path, transfer)) == []
+
+
+def test_a_setting_bears_on_what_it_is_an_option_of(tmp_path: Path) -> None:
+    keys = [Key("a", "knn", "none", 1.0, 0), Key("a", "probe", "random", 1.0, 0)]
+    task = SuiteTask(name="a", test="a", train="b", methods=("knn",), probe={"epochs": 3, "neighbours": 5})
+    stored = settings_of(task)
+    # The classifier's epochs are none of the neighbours'; how many vote is.
+    assert changed(replace(task, probe={"epochs": 4, "neighbours": 5}), stored, keys) is None
+    fewer = changed(replace(task, probe={"epochs": 3}), stored, keys)
+    assert fewer == ("probe.neighbours=5", "probe.neighbours unset")
+    both = replace(task, methods=("knn", "probe"), probe={"epochs": 4, "neighbours": 5})
+    assert changed(both, stored, keys) == ("probe.epochs=3", "probe.epochs=4")
+    assert changed(both, stored, keys[:1]) is None
+    recorded = to_record(replace(task, probe={"epochs": 4, "crop": 0.5}), stored, keys)
+    assert recorded["probe"] == {"epochs": 3, "crop": 0.5}
+    assert to_record(task, stored, keys) == stored
 
 
 def test_another_model_is_no_suite_to_go_on_with(tmp_path: Path) -> None:
@@ -287,6 +360,19 @@ def test_errors_name_options_as_a_suite_has_them(tmp_path: Path, told: str, reme
     assert caught.value.remedy == remedy
 
 
+def test_notes_name_options_as_a_suite_has_them(tmp_path: Path) -> None:
+    class Noted(Drawn):
+        def _run(self, part: Part, place: Place) -> list[Record]:
+            note = "the classes are numbers. --task.class-names gives names"
+            return [replace(found, extra={**found.extra, "notes": [note]}) for found in super()._run(part, place)]
+
+    config = config_of(tmp_path)
+    measured(config, Noted())
+    page = (config.out / "results.md").read_text()
+    assert page.count("- pets: the classes are numbers. the task's class\\_names gives names\n") == 1
+    assert page.count("class\\_names") == 2
+
+
 def test_checkpoints_go_once_the_result_is_on_the_disk(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     folders = [config.out / "finetune" / name for name in ("places-transfer-10-0", "places-transfer-5-0")]
@@ -332,7 +418,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     config.out.mkdir()
     (config.out / "photo.jpg").write_bytes(b"")
-    with pytest.raises(OutputExistsError, match=r"found 1 entries and no readable config\.json"):
+    with pytest.raises(OutputExistsError, match=r"found 1 entry and no readable config\.json"):
         measured(config)
     (config.out / "config.json").write_text("{}")
     with pytest.raises(OutputExistsError, match=r"found 2 entries and a config\.json of something else"):

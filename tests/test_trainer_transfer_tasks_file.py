@@ -96,16 +96,46 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "percent = [1]",
         "task 'pets': percent: found a field that there is not; wanted one of name, test, train, kind",
     ),
-    "text for a number": ('alpha = "0.5"', "task 'pets': alpha: found '0.5'; wanted float"),
-    "yes for a number": ("alpha = true", "task 'pets': alpha: found True; wanted float"),
-    "number for a text": ("class_names = 5", "task 'pets': class_names: found 5; wanted Path | None"),
-    "one for a list": ("percents = 1", "task 'pets': percents: found 1; wanted tuple[float, ...]"),
-    "yes for a seed": ("seeds = [true]", "task 'pets': seeds: found [True]; wanted tuple[int, ...]"),
-    "half a seed": ("seeds = [0.5]", "task 'pets': seeds: found [0.5]; wanted tuple[int, ...]"),
-    "list in a list": ("seeds = [[0]]", "task 'pets': seeds: found [[0]]; wanted tuple[int, ...]"),
-    "unknown method": ('methods = ["magic"]', "task 'pets': methods: found ['magic']; wanted tuple[Literal['probe'"),
-    "unknown init": ('inits = ["zeros"]', "task 'pets': inits: found ['zeros']; wanted tuple[Literal['random'"),
-    "one column": ('csv_columns = ["path"]', "task 'pets': csv_columns: found ['path']; wanted tuple[str, str]"),
+    "field that is nearly one": ("percent = [1]", "Did you mean percents? docs/transfer.md says what a task has."),
+    "table that is nearly one": (
+        "[task.finetun]\nepochs = 5",
+        "task 'pets': finetun: found a field that there is not; wanted one of name,",
+    ),
+    "table that may be meant": ("[task.finetun]\nepochs = 5", "Did you mean finetune?"),
+    "option that is nearly one": (
+        "[task.finetune]\nepoch = 5",
+        "finetune.epoch: found a field that there is not; wanted",
+    ),
+    "option that may be meant": ("[task.finetune]\nepoch = 5", "Did you mean epochs?"),
+    "number in quotes": (
+        '[task.finetune]\nepochs = "16"',
+        "task 'pets': finetune.epochs: found '16'; wanted a whole number, without quotes. docs",
+    ),
+    "number in quotes in a list": (
+        'seeds = [0, "1"]',
+        "seeds: found '1'; wanted a list, each a whole number, without quotes",
+    ),
+    "word without a list": ('methods = "knn"', 'methods: found \'knn\'; wanted a list, each "probe", "knn"'),
+    "text for a number": ('alpha = "0.5"', "task 'pets': alpha: found '0.5'; wanted a number, without quotes"),
+    "yes for a number": ("alpha = true", "task 'pets': alpha: found True; wanted a number."),
+    "number for a text": ("class_names = 5", "task 'pets': class_names: found 5; wanted a path in quotes"),
+    "one for a list": ("percents = 1", "task 'pets': percents: found 1; wanted a list, each a number"),
+    "yes for a seed": ("seeds = [true]", "task 'pets': seeds: found True; wanted a list, each a whole number"),
+    "half a seed": ("seeds = [0.5]", "task 'pets': seeds: found 0.5; wanted a list, each a whole number"),
+    "list in a list": ("seeds = [[0]]", "task 'pets': seeds: found [0]; wanted a list, each a whole number"),
+    "unknown method": (
+        'methods = ["knn", "prob"]',
+        'task \'pets\': methods: found \'prob\'; wanted a list, each "probe", "knn", "finetune" or "zeroshot". '
+        "Did you mean probe?",
+    ),
+    "unknown init": (
+        'inits = ["zeros"]',
+        "task 'pets': inits: found 'zeros'; wanted a list, each \"random\" or \"transfer\". docs",
+    ),
+    "one column": (
+        'csv_columns = ["path"]',
+        "task 'pets': csv_columns: found ['path']; wanted a list of 2, each a text in quotes",
+    ),
     "no methods": ("methods = []", "task 'pets': methods: found an empty list; wanted at least one, each once"),
     "no seeds": ("seeds = []", "task 'pets': seeds: found an empty list"),
     "a seed twice": ("seeds = [1, 0, 1]", "task 'pets': seeds: found [1, 0, 1], which has one twice"),
@@ -127,11 +157,9 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "[task.probe]\nepoch = 5",
         "task 'pets': probe.epoch: found a field that there is not; wanted one of preset, learning_rates",
     ),
-    "wrong option": ('[task.probe]\npreset = "big"', "task 'pets': probe.preset: found 'big'; wanted Literal['grid'"),
-    "options without a use": (
-        "[task.finetune]\nepochs = 5",
-        "task 'pets': finetune: found options of a method that is not asked for; wanted finetune among the methods, "
-        "which are zeroshot, knn, probe",
+    "wrong option": (
+        '[task.probe]\npreset = "big"',
+        "task 'pets': probe.preset: found 'big'; wanted \"grid\" or \"paper\". docs",
     ),
     "a name twice": (SMALL, "task 'pets': name: found two tasks of this name; wanted another name for each task"),
     "a second without a name": ('[[task]]\ntest = "b"', "task 'number 2': name: found nothing; wanted a name"),
@@ -164,6 +192,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "one table": ('[task]\nname = "pets"', "found no [[task]]"),
     "an empty list": ("task = []", "found no [[task]]"),
     "a list of words": ('task = ["pets"]', "found no [[task]]"),
+    "a table of another name": (SMALL.replace("[[task]]", "[[tasks]]"), "Did you mean task? docs/transfer.md"),
     "something beside": (f"seeds = [0]\n{SMALL}", "found 'seeds' outside of a task"),
     "no text": (b"\xff\xfe", "found no readable TOML"),
     "too long": ("#" * (1 << 20) + "\n", "found more than 1 MiB"),
@@ -187,3 +216,9 @@ def test_options_may_be_those_of_neighbours_alone(tmp_path: Path) -> None:
     (task,) = read(tmp_path, SMALL + 'methods = ["knn"]\n[task.probe]\npreset = "paper"\n')
     options: dict[str, Any] = dict(task.probe)
     assert options == {"preset": "paper"}
+    assert task.waiting == ()
+
+
+def test_options_of_a_method_that_is_not_asked_for_wait_for_it(tmp_path: Path) -> None:
+    (task,) = read(tmp_path, SMALL + "[task.finetune]\nepochs = 5\n")
+    assert (task.finetune, task.waiting) == ({"epochs": 5}, ("finetune",))

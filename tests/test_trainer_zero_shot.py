@@ -23,7 +23,8 @@ from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.synset_scores import ClassRows
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
-from trainer.transfer.zero_shot_results import evaluate, ranks_of, remarks
+from trainer.transfer.zero_shot_results import evaluate, ranks_of
+from trainer.transfer.zero_shot_tables import csv_table, markdown, remarks
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError, OutputExistsError
 
@@ -74,7 +75,8 @@ def test_several_classes_an_image_have_precisions_over_scorable_classes_and_over
     result = evaluate(scores, classes_of([True, False, True]), several_of([[0, 1], [2], []], 3), bad_images=0)
     report = result.report
     assert (report.map_macro, report.map_macro_all) == (0.75, 0.5)
-    assert report.map_micro == pytest.approx(5 / 6)
+    # One of three pairs is of class 1, and never found.
+    assert (report.map_micro, report.map_micro_all) == (pytest.approx(5 / 6), pytest.approx(5 / 9))
     assert (report.scorable_images, report.images, report.top1, result.correct) == (2, 3, None, None)
     assert result.by_class == (0.5, None, 1.0)
     assert report.metric == ("map_macro", 0.5)
@@ -91,8 +93,8 @@ def test_remarks_name_what_cannot_be_scored_and_what_is_scored_alike() -> None:
     matches = match_classes(["dog", "church", "zzyzx", "domestic dog"], vocabulary_of(DOG, FISH), alpha=1.0)
     classes = [ClassRows(((0,),)), ClassRows(()), ClassRows(()), ClassRows(((0,),))]
     assert remarks(matches, classes) == [
-        "1 classes have no synset by their names: zzyzx.",
-        "1 classes have synsets that the vocabulary lacks: church.",
+        "1 class has no synset by its name: zzyzx.",
+        "1 class has a synset that the vocabulary lacks: church.",
         "2 classes are scored by the same rows as another, so that the first of them always comes before it: "
         "dog, domestic dog.",
     ]
@@ -134,8 +136,11 @@ def ask(run: Path, squares: Path, tmp_path: Path) -> Ask:
     return asked
 
 
-def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(ask: Ask) -> None:
+def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
+    ask: Ask, squares: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = ask()
+    (squares / "dog" / "empty.png").touch()
     zero_shot(config)
     assert sorted(path.name for path in config.out.iterdir()) == [
         "classes.csv", "config.json", "results.json", "results.md",
@@ -143,17 +148,67 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(ask: As
     results = json.loads((config.out / "results.json").read_text())
     assert (results["version"], results["classes"], results["scorable_classes"]) == (1, 4, 3)
     assert (results["images"], results["scorable_images"], results["bad_images"]) == (13, 12, 1)
+    assert results["left_out"] == [{"side": "test", "image": "dog/empty.png", "reason": "empty_image"}]
+    assert results["bad_test_images"] == [{"image": "dog/broken.png", "reason": "not_an_image"}]
+    assert results["notes"] == [
+        "test: 1 file or sample left out: 1 empty_image (dog/empty.png)",
+        "test: 1 image could not be decoded: dog/broken.png (not_an_image)",
+        "1 class has no synset by its name: zzyzx.",
+    ]
+    said = capsys.readouterr().err.splitlines()[-7:-1]
+    assert said[0] == "3 of 4 classes can be scored"
+    assert said[1:3] == [
+        f"top1 {results['top1']:.2%} over these, of 12 images",
+        f"top1 {results['top1_all']:.2%} over all 4 classes, of 13 images",
+    ]
+    assert said[3:] == results["notes"]
     named = {entry["name"]: entry for entry in results["by_class"]}
     assert named["car, auto"]["rows"] == [["n02958343"]]
     assert (named["zzyzx"]["rows"], named["zzyzx"]["value"]) == ([], None)
     page = (config.out / "results.md").read_text()
     assert page.startswith("# Zero-shot by synset: path similarity >= 1, without hyponyms, frequencies removed\n")
     assert "| classes | 3 | 4 |\n| images | 12 | 13 |\n" in page
-    assert "- 1 images could not be decoded.\n- 1 classes have no synset by their names: zzyzx.\n" in page
+    assert "- test: 1 image could not be decoded: dog/broken.png (not\\_an\\_image)\n" in page
+    assert "- 1 class has no synset by its name: zzyzx.\n" in page
+    assert "| class | synsets | scored by | similarity | top-1 |\n" in page
+    assert "| dog | dog (n02084071) | dog (n02084071) | 1.00 | " in page
+    assert "| zzyzx |  |  |  |  |\n" in page
     rows = list(csv.DictReader((config.out / "classes.csv").read_text().splitlines()))
     assert [row["class"] for row in rows] == ["car, auto", "dog", "n02121620", "zzyzx"]
+    by = [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in rows]
+    assert by[1] == ("1", "n02084071", "1.0000", "")
+    assert by[3] == ("0", "", "", "")
     stored = json.loads((config.out / "config.json").read_text())
     assert (stored["prior"], stored["hyponyms"], stored["task"]["test"]) == ("remove", "none", config.task.test)
+
+
+def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_are() -> None:
+    vocabulary = vocabulary_of(DOG, FISH)
+    matches = match_classes(["wolf", "vertebrate", "zzyzx"], vocabulary, alpha=0.3)
+    classes = [ClassRows(((0,),)), ClassRows(((0, 1),)), ClassRows(())]
+    result = evaluate(torch.tensor([[1.0, 0]]), classes, several_of([[0]], 3), bad_images=0)
+    page = markdown(result, matches, classes, vocabulary, title="Zero-shot", notes=())
+    assert "| images | 1 | 1 |\n" in page
+    assert "| mean average precision, micro | 100.00% | 100.00% |\n" in page
+    assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 100.00% |\n" in page
+    assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 |  |\n" in page
+    table = list(csv.DictReader(csv_table(result, matches, classes, vocabulary).splitlines()))
+    assert [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in table] == [
+        ("1", "n02084071", "0.3333", ""),
+        ("2", "n02512053", "0.3333", "n02084071"),
+        ("0", "", "", ""),
+    ]
+
+
+def test_labels_that_are_numbers_are_said_to_score_nothing(
+    ask: Ask, squares: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, folder in enumerate(sorted(squares.iterdir())):
+        folder.rename(squares / str(number))
+    zero_shot(ask())
+    said = capsys.readouterr().err
+    assert "0 of 4 classes can be scored\n" in said
+    assert "the classes are numbers and no names: nothing can be matched with WordNet. --task.class-names gives" in said
 
 
 @pytest.mark.parametrize("prior", ["keep", "remove"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from vocab.errors import InputError
 
+REPOSITORY = Path(__file__).parents[1]
 SECRET = "https://jane:s3cr3t@host/{00..99}.tar"
 SHOWN = "https://host/{00..99}.tar"
 
@@ -30,3 +35,59 @@ def test_no_part_of_an_error_has_the_password_of_an_address(part: str) -> None:
 @pytest.mark.parametrize("text", ["a@b", "https://host/a@b.tar", "who@host: //x", "memory://"])
 def test_other_signs_stay(text: str) -> None:
     assert InputError("x", found=text, wanted="y", remedy="z").found == text
+
+
+def read_by_nobody(code: str) -> tuple[int, str]:
+    """Status and complaints of a program whose output has no reader."""
+    start = f"from vocab.errors import *\nimport os, sys\n{code}\nrun_cli(main)"
+    # Output that is not buffered fails while it is printed; the harder case is what is left for the end.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", start],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+        env=buffered,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, said = process.communicate("go\n")
+    return process.returncode, said
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def main(): sys.stdin.readline(); print('x' * 1_000_000)",
+        "def main(): sys.stdin.readline(); print('few words')",
+        "def main(): sys.stdin.readline(); print('help'); sys.exit(0)",
+    ],
+    ids=["much", "little", "help"],
+)
+def test_a_reader_that_is_gone_ends_a_command_line_without_a_word(code: str) -> None:
+    assert read_by_nobody(code) == (141, "")
+
+
+def test_another_pipe_that_breaks_is_an_error_all_the_same() -> None:
+    code = "def main(): reader, writer = os.pipe(); os.close(reader); os.write(writer, b'x')"
+    start = f"from vocab.errors import *\nimport os\n{code}\nrun_cli(main)"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:36]) == (2, "error: [Errno 32] Broken pipe. Check")
+
+
+def test_an_error_is_told_though_nobody_reads_the_output() -> None:
+    code = "def main(): sys.stdin.readline(); print('x'); raise InputError('a', found='b', wanted='c', remedy='D.')"
+    status, said = read_by_nobody(code)
+    assert said.startswith("error: a: found b; wanted c. D.\n")
+    assert status != 0
+
+
+@pytest.mark.parametrize("room", ["pipeline", "trainer", "vocab"])
+def test_help_may_be_cut_short(room: str) -> None:
+    command = f"{sys.executable} -m {room} --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    # `true` may have been slower than the help was written.
+    assert done.stdout in ("141\n", "0\n")

@@ -14,7 +14,10 @@ the user and password of an address (`https://user:word@host/...`) are in none o
 from __future__ import annotations
 
 import errno
+import os
 import re
+import select
+import signal
 import sys
 from collections.abc import Callable
 
@@ -61,16 +64,22 @@ class MissingRequirementError(CatlipError):
 
 def run_cli(main: Callable[[], None]) -> None:
     """Run a command line. It ends with a message alone, and status 2, for an error raised on purpose and for a place
-    that the system refuses; with status 130 when it is interrupted.
+    that the system refuses; with status 130 when it is interrupted. Where nobody reads what it prints any more, as
+    after `| head`, it ends without a word, with the status of a program that SIGPIPE ends.
     """
     try:
-        main()
+        _flushed(main)
     except CatlipError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
     except OSError as error:
         if error.errno is None:
             raise
+        # A pipe of another kind, to a process of ours, may break too.
+        if error.errno == errno.EPIPE and _reader_is_gone():
+            # Or the interpreter would try to write the rest when it ends, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         refused = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = (
@@ -83,3 +92,20 @@ def run_cli(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)
+
+
+def _flushed(main: Callable[[], None]) -> None:
+    """Run, and write out what was printed, so that what is wrong with that is an error here."""
+    try:
+        main()
+    except SystemExit:
+        sys.stdout.flush()  # --help ends so
+        raise
+    sys.stdout.flush()
+
+
+def _reader_is_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

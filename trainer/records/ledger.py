@@ -20,6 +20,11 @@ FILE = "bad_samples.jsonl"
 TOTALS = ("samples", "bad", "unmatched", "unlabelled", "surplus_labels")
 
 
+def read_bad_samples(run: Path) -> list[Skipped]:
+    """What a run's list of bad samples names."""
+    return [Skipped(**json.loads(line)) for line in (run / FILE).read_text().splitlines()]
+
+
 class Ledger:
     """Totals of a run, and its list of bad samples."""
 

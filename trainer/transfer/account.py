@@ -136,11 +136,11 @@ class Account:
         """Log the scores of the step at hand. Raises InputError if too many of the test images are bad."""
         if self._log is None:
             return
-        epoch = self.course.plan.epochs_after(self.progress.step)
+        epoch = self.course.plan.epochs_seen(self.progress.step)
         values = {f"{SCORE}{name}": value for name, value in scored.numbers().items()}
         self._log.write_scores(self.progress.step, {"epoch": epoch, **values})
         name, value = scored.measured.metric
-        self._log.show(**{"epoch": f"{epoch}", name: f"{value:.2%}"})
+        self._log.show(**{"epoch": f"{epoch:g}", name: f"{value:.2%}"})
         totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
         most = self.course.config.task.max_bad_share
         raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
@@ -148,10 +148,10 @@ class Account:
     def _write_line(self, rate: float) -> None:
         if self._log is None:
             return
-        progress, plan = self.progress, self.course.plan
+        progress = self.progress
         loss = float(np.mean(progress.losses))
         values = {
-            "epoch": round(progress.step * plan.batch / plan.images, 3),
+            "epoch": self.course.plan.epochs_seen(progress.step),
             "loss": loss,
             "learning_rate": learning_rate(progress.step, self.course.core.optim),
             "grad_norm": float(np.mean(progress.norms)),

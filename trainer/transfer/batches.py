@@ -57,6 +57,12 @@ class Plan:
         """Steps of the run; the last one ends the last epoch, with a few images of one more where it has room."""
         return -(-self.epochs * self.images // self.batch)
 
+    def epochs_seen(self, step: int) -> float:
+        """How often each image has been seen after a step, in the mean; of few images and a large batch the last step
+        sees them several times more than `epochs` says.
+        """
+        return round(step * self.batch / self.images, 3)
+
     def epochs_after(self, step: int) -> int:
         """Whole epochs that are over after a step."""
         return min(step * self.batch // self.images, self.epochs)

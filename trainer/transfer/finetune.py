@@ -13,7 +13,6 @@ from trainer.data.decoding import Decoding, Viewing
 from trainer.distributed import Place, join_processes, on_main
 from trainer.pretrain import set_up_torch
 from trainer.records import run_lock
-from trainer.records.secrets import without_secrets_in
 from trainer.step.training import in_bfloat16
 from trainer.transfer import tuning_folder
 from trainer.transfer.account import Course
@@ -21,12 +20,14 @@ from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.datasets.opening import Task, open_task
 from trainer.transfer.datasets.subsets import subset
+from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, core
-from trainer.transfer.records import Record
-from trainer.transfer.scoring import Scored
-from trainer.transfer.start import Start, build_tuning, start_of
+from trainer.transfer.records import NOTES, Record
+from trainer.transfer.start import build_tuning, start_of
 from trainer.transfer.tuning import Tuning
 from trainer.transfer.tuning_folder import Result, write_result
+from trainer.transfer.tuning_results import markdown, notes_at_start, numbers_of
+from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained, open_pretrained
 
 
@@ -53,7 +54,18 @@ def finetune_records(config: FinetuneConfig, place: Place, *, task: str) -> list
         raise SystemExit(status)
     if numbers is None:
         return []
-    shown = ("top1", "top5", "map_macro", "map_micro", "bad_images", "steps", "images_seen", "train_images", "correct")
+    shown = (
+        "top1",
+        "top5",
+        "map_macro",
+        "map_micro",
+        "bad_images",
+        "steps",
+        "images_seen",
+        "train_images",
+        "correct",
+        NOTES,
+    )
     return [
         Record(
             task=task,
@@ -75,9 +87,9 @@ def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | No
     check(config, world=place.world)
     pretrained = open_pretrained(config.model, image_size=config.image_size)
     task = open_task(config.task)
-    if place.main:
-        sys.stderr.write("".join(f"{note}\n" for note in task.notes))
     course = course_of(config, pretrained, task, place)
+    if place.main:
+        sys.stderr.write("".join(f"{note}\n" for note in notes_at_start(course, task)))
     set_up_torch(course.core, place)
     # Asked before the directory is locked: nothing is written to one that is no run.
     on_main(lambda: tuning_folder.stored_config(config.out), place)
@@ -97,6 +109,8 @@ def _tune(course: Course, pretrained: Pretrained, task: Task, place: Place) -> t
         viewing=course.viewing,
         resumed=found.checkpoint is not None,
     )
+    if place.main and start.matches:
+        sys.stderr.write("".join(f"{line}\n" for line in summary(start.matches, alpha=course.config.alpha)))
     training = build_tuning(course.config, course.core, pretrained, start, place, several=several)
     tuning = Tuning(course, training, start.matches, place, nonce=on_main(lambda: secrets.token_hex(4), place))
     with tuning.open(found):
@@ -107,7 +121,7 @@ def _tune(course: Course, pretrained: Pretrained, task: Task, place: Place) -> t
             return status, None
         numbers = numbers_of(tuning, scored, start, task)
         weights = training.average.state_dict()
-        write_result(course.config.out, pretrained, Result(weights, task.class_names, numbers))
+        write_result(course.config.out, pretrained, Result(weights, task.class_names, numbers, markdown(numbers)))
         return status, numbers
 
 
@@ -136,46 +150,12 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, place:
     return Course(whole, settings, plan, train, task.test, viewing, fingerprint)
 
 
-def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict[str, Any]:
-    """What results.json says."""
-    config, train, progress = tuning.course.config, tuning.course.train, tuning.progress
-    metric, value = scored.measured.metric
-    numbers: dict[str, Any] = {
-        "model": str(config.model),
-        "train": without_secrets_in(config.task.train),
-        "test": without_secrets_in(config.task.test),
-        "init": config.init,
-        "percent": config.percent,
-        "seed": config.seed,
-        "metric": metric,
-        "value": value,
-        **scored.numbers(),
-        "train_images": len(train),
-        "bad_train_images": progress.bad_lines,
-        "epochs": config.epochs,
-        "steps": progress.step,
-        "images_seen": progress.images,
-        "seconds": round(progress.seconds, 1),
-        "parameters": sum(parameter.numel() for parameter in tuning.training.model.parameters()),
-        "device": str(tuning.place.device),
-        "processes": tuning.place.world,
-        "classes_without_training_images": [
-            task.class_names[label] for label in (train.images_by_class == 0).nonzero()[0].tolist()
-        ],
-        "notes": list(task.notes),
-        "bad_test_images": [{"image": bad.key, "reason": bad.reason} for bad in scored.skipped],
-    }
-    if config.init == "transfer":
-        numbers["classes_with_random_weights"] = [match.name for match in start.matches if not match.matches]
-    if (correct := scored.measured.correct) is not None:
-        numbers["correct"] = "".join("1" if right else "0" for right in correct.tolist())
-    return numbers
-
-
 def _summary(config: FinetuneConfig, status: int, numbers: dict[str, Any] | None) -> str:
     if status or numbers is None:
         return "stopped; the same command continues from here"
+    # A run takes hours, and its start has left the screen.
     return (
-        f"{numbers['metric']} {numbers['value']:.2%} on {numbers['images']:,} test images\n"
+        "".join(f"{note}\n" for note in numbers["notes"])
+        + f"{numbers['metric']} {numbers['value']:.2%} on {counted(numbers['images'], 'test image')}\n"
         f"{config.out / tuning_folder.MODEL} is the model, {config.out / tuning_folder.TABLE} the results"
     )

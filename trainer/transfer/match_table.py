@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.words import counted, listed
 from vocab import wordnet
 
 FORMAT_VERSION = 1
-NAMED = 5
-"""other classes that a line names at most"""
 STEM = "transfer_init"
 HEADER = ("class", "synsets", "starts from", "similarity", "remarks")
 CSV_HEADER = ("class", "synsets", "matches", "similarities", "nearest", "reason", "shared_with", "starts_like")
@@ -40,8 +39,9 @@ def summary(matches: Sequence[ClassMatch], *, alpha: float) -> list[str]:
     """The table in a few lines: how many classes start from rows, how many at random and why, how many alike."""
     exact = sum(bool(match.matches) and all(found == 1 for _, found in match.matches) for match in matches)
     matched = sum(bool(match.matches) for match in matches)
+    of = f"of {counted(len(matches), 'class', 'classes')}"
     lines = [
-        f"{matched:,} of {len(matches):,} classes start from pre-trained rows at path similarity >= {alpha:g}, "
+        f"{counted(matched, f'{of} starts', f'{of} start')} from pre-trained rows at path similarity >= {alpha:g}, "
         f"{exact:,} of them from their own synset's."
     ]
     for reason, count in sorted(Counter(match.reason for match in matches if match.reason).items()):
@@ -52,7 +52,8 @@ def summary(matches: Sequence[ClassMatch], *, alpha: float) -> list[str]:
         lines.append(f"{len(shared):,} have the same synsets as another class: {listed(shared)}.")
     alike = [match.name for match in matches if match.starts_like and not match.shared_with]
     if alike:
-        lines.append(f"{len(alike):,} more start from the same rows as another class: {listed(alike)}.")
+        more = counted(len(alike), "more starts", "more start")
+        lines.append(f"{more} from the same rows as another class: {listed(alike)}.")
     return lines
 
 
@@ -92,11 +93,6 @@ def spelt(wnid: str) -> str:
     nouns = wordnet.load()
     word = nouns.words_of(nouns.row_of(wordnet.synset_of_wnid(wnid)))[0]
     return f"{word.replace('_', ' ')} ({wnid})"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few of many names."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def cell(text: str) -> str:

@@ -19,7 +19,7 @@ from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig,
 from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
 from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.finetune import finetune_records
-from trainer.transfer.probing import probe_records
+from trainer.transfer.probing import neighbour_records, probe_records
 from trainer.transfer.records import NO_INIT, Record
 from trainer.transfer.suite import Verbs, run_suite
 from trainer.transfer.suite_folder import finetune_folder
@@ -88,7 +88,8 @@ def measure(part: Part, config: TransferConfig, place: Place) -> list[Record]:
     """What a part is called for. All ranks must call it; the main one is given the records."""
     match part.verb:
         case "probe":
-            return probe_records(probe_config(part, config), place, task=part.task.name)
+            measured = probe_records if part.classifier else neighbour_records
+            return measured(probe_config(part, config), place, task=part.task.name)
         case "zeroshot":
             return zero_shot.zero_shot_records(zero_shot_config(part, config), place, task=part.task.name)
         case "finetune":

@@ -10,7 +10,9 @@ one that this would give but for rounding, with batches whose order depends on t
         loss.backward(); optimiser.step()
 
 A batch's features are read once. The weights of all settings are one matrix, so that logits and gradients are one
-product each; the gradient is written down in closed form, and AdamW is torch's own, fused, on each setting's part.
+product each; the gradient is written down in closed form, and AdamW is torch's own, fused. Adam's step is as long as
+the learning rate says, whatever the gradient's length, so weights are kept in units of their setting's learning rate:
+then one call takes the step of all settings that decay alike.
 
 Where a classifier tells all its images apart, gradients and their squares fall below 1e-38, and a CPU takes several
 times as long for a step: such numbers have fewer digits and are computed apart. Training has a thread of its own, in
@@ -23,7 +25,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -156,23 +158,32 @@ def _targets(
 
 
 class _Stack:
-    """The classifiers of all settings while they learn: matrices of [settings x classes, width, bias and padding]."""
+    """The classifiers of all settings while they learn: matrices of [settings x classes, width, bias and padding], in
+    units of the settings' learning rates.
+    """
 
     def __init__(
         self, start: Head, grid: Sequence[Setting], schedule: GridSchedule, like: Tensor, *, multi_label: bool
     ) -> None:
-        self._grid, self._smoothing, self._multi_label = grid, schedule.label_smoothing, multi_label
+        self._smoothing, self._multi_label = schedule.label_smoothing, multi_label
         self._classes, self._width = start.weight.shape
+        # Settings that decay alike lie beside each other.
+        self._order = sorted(range(len(grid)), key=lambda number: _decay(grid[number]))
+        ordered = [grid[number] for number in self._order]
+        self._rates = like.new_tensor([setting.learning_rate for setting in ordered])[:, None]
         padded = -(-(self._width + 1) // ALIGNED) * ALIGNED
         weights = like.new_zeros(len(grid), self._classes, padded)
         weights[..., : self._width] = start.weight.to(like)
         weights[..., self._width] = start.bias.to(like)
+        weights /= self._rates[..., None]
         self._weights = weights.view(-1, padded)
         self._gradients = torch.zeros_like(self._weights)
-        # AdamW takes lists of tensors: here of one, all that belongs to a setting.
         states = (self._weights, self._gradients, torch.zeros_like(self._weights), torch.zeros_like(self._weights))
-        self._parts = list(zip(*([[part] for part in state.chunk(len(grid))] for state in states), strict=True))
-        self._steps = [[torch.zeros((), device=like.device)] for _ in grid]
+        self._alike = [(decay, len(list(some)) * self._classes) for decay, some in groupby(map(_decay, ordered))]
+        parts = (torch.split(state, [rows for _, rows in self._alike]) for state in states)
+        # AdamW takes lists of tensors: here of one.
+        self._parts = list(zip(*([[part] for part in some] for some in parts), strict=True))
+        self._steps = [[torch.zeros((), device=like.device)] for _ in self._alike]
         self._rows = like.new_zeros(schedule.batch_size, padded)
         self._rows[:, self._width] = 1
         self._logits = like.new_empty(schedule.batch_size, len(self._weights))
@@ -191,6 +202,7 @@ class _Stack:
         rows, logits, errors = self._rows[:count], self._logits[:count], self._errors[:count]
         rows[:, : self._width] = features
         torch.mm(rows, self._weights.T, out=logits)
+        logits.view(count, -1, self._classes).mul_(self._rates)
         # The gradient with respect to logits: what is said less what is true.
         if self._multi_label:
             torch.sigmoid(logits, out=errors)
@@ -200,8 +212,8 @@ class _Stack:
             errors -= self._smoothing / self._classes
         errors.view(count, -1, self._classes)[owners, :, classes] -= 1 - self._smoothing
         torch.addmm(self._gradients, errors.T, rows, beta=0, alpha=1 / count, out=self._gradients)
-        for setting, (weights, gradients, means, squares), steps in zip(
-            self._grid, self._parts, self._steps, strict=True
+        for (decay, _), (weights, gradients, means, squares), steps in zip(
+            self._alike, self._parts, self._steps, strict=True
         ):
             adamw(
                 weights,
@@ -214,16 +226,22 @@ class _Stack:
                 amsgrad=False,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
-                lr=setting.learning_rate * share,
-                weight_decay=setting.weight_decay,
+                lr=share,
+                weight_decay=decay,
                 eps=EPSILON,
                 maximize=False,
             )
 
     def heads(self) -> list[Head]:
         """The classifiers as they are."""
-        split = self._weights.view(len(self._grid), self._classes, -1).float()
-        return [Head(one[:, : self._width].contiguous(), one[:, self._width].contiguous()) for one in split]
+        split = (self._weights.view(len(self._order), self._classes, -1) * self._rates[..., None]).float()
+        heads = [Head(one[:, : self._width].contiguous(), one[:, self._width].contiguous()) for one in split]
+        return [heads[self._order.index(number)] for number in range(len(heads))]
+
+
+def _decay(setting: Setting) -> float:
+    """Share of a weight that a step at the full learning rate takes away."""
+    return setting.learning_rate * setting.weight_decay
 
 
 def _check_fit(values: Float[Tensor, "images width"], images: LabelledImages, start: Head) -> None:

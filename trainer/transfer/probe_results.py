@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config import to_json
-from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.records.secrets import public
 from trainer.transfer import match_table
 from trainer.transfer.config import ProbeConfig
+from trainer.transfer.datasets.files import left_out, undecoded
 from trainer.transfer.datasets.opening import Task
+from trainer.transfer.feature_cache import ImageFeatures
 from trainer.transfer.measures import Measured
 from trainer.transfer.probe_choice import Choice
-from trainer.transfer.records import Record
+from trainer.transfer.records import NO_INIT, NOTES, Key, Record
 from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.words import counted, listed
 from trainer.weights.folder import new_folder
 from trainer.weights.pretrained import Pretrained
 
@@ -63,77 +65,92 @@ class Probe:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What was asked for, and what came out."""
+class Gathered:
+    """What was asked for, and what it is measured on."""
 
     config: ProbeConfig
     pretrained: Pretrained
     task: Task
-    matches: list[ClassMatch]
-    """of each class, for Transfer Init"""
-    probes: list[Probe]
-    bad_train: list[Skipped]
-    """training images that could not be decoded"""
-    test: LabelledImages
-    """those that it was measured on"""
-    bad_test: list[Skipped]
+    parts: list[tuple[float, int, LabelledImages]]
+    """share, seed, and the training images that these take"""
+    train: ImageFeatures
+    """of all training images that any part has and that could be decoded"""
+    test: ImageFeatures
     seconds: float
     """until all features were there"""
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came out."""
+
+    given: Gathered
+    matches: list[ClassMatch]
+    """of each class, for Transfer Init"""
+    probes: list[Probe]
+
+
 def records_of(outcome: Outcome, *, task: str) -> list[Record]:
     """A record for each probe, and one for its nearest neighbours, for whom no classifier begins as anything."""
-    found = []
+    found, given = [], outcome.given
     for probe in outcome.probes:
-        setting, extra = probe.choice.setting, {"train_images": probe.images, "bad_images": len(outcome.bad_test)}
+        setting = probe.choice.setting
         about = {
-            **extra,
             "learning_rate": setting.learning_rate,
             "weight_decay": setting.weight_decay,
             "choice": probe.choice.why,
-            "preset": outcome.config.preset,
-        } | ({"alpha": outcome.config.alpha} if outcome.matches else {})
-        found.append(_record(outcome, task, probe, "probe", probe.measured, about))
+            "preset": given.config.preset,
+        } | ({"alpha": given.config.alpha} if outcome.matches else {})
+        key = Key(task, "probe", given.config.init, probe.percent, probe.seed)
+        found.append(_record(given, key, probe.measured, about, train=probe.images, seconds=probe.seconds))
         if probe.nearest is not None:
-            about = {**extra, "neighbours": outcome.config.neighbours, "temperature": outcome.config.temperature}
-            found.append(_record(outcome, task, probe, "knn", probe.nearest, about))
+            nearest, seconds = key._replace(method="knn", init=NO_INIT), probe.nearest_seconds
+            found.append(neighbour_record(given, nearest, probe.nearest, train=probe.images, seconds=seconds))
     return found
+
+
+def neighbour_record(given: Gathered, key: Key, measured: Measured, *, train: int, seconds: float) -> Record:
+    """What nearest neighbours reached among so many training images."""
+    about = {"neighbours": given.config.neighbours, "temperature": given.config.temperature}
+    return _record(given, key, measured, about, train=train, seconds=seconds)
 
 
 def write(outcome: Outcome) -> None:
     """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
-    with new_folder(outcome.config.out) as work:
+    with new_folder(outcome.given.config.out) as work:
         content = json.dumps(as_json(outcome), indent=1, ensure_ascii=False) + "\n"
         (work / "results.json").write_text(content, encoding="utf-8")
         (work / "results.md").write_text(markdown(outcome), encoding="utf-8")
-        (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
+        (work / "config.json").write_text(to_json(outcome.given.config), encoding="utf-8")
         if outcome.matches:
-            match_table.write_matches(outcome.matches, work, alpha=outcome.config.alpha)
+            match_table.write_matches(outcome.matches, work, alpha=outcome.given.config.alpha)
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """The content of results.json."""
-    task = f"{outcome.config.task.train} | {outcome.config.task.test}"
+    given = outcome.given
+    task = f"{given.config.task.train} | {given.config.task.test}"
     content = {
         "version": FORMAT_VERSION,
-        "model": outcome.pretrained.source,
-        "fingerprint": outcome.pretrained.fingerprint,
-        "train": outcome.config.task.train,
-        "test": outcome.config.task.test,
-        "classes": len(outcome.task.class_names),
-        "test_images": len(outcome.test),
+        "model": given.pretrained.source,
+        "fingerprint": given.pretrained.fingerprint,
+        "train": given.config.task.train,
+        "test": given.config.task.test,
+        "classes": len(given.task.class_names),
+        "test_images": len(given.test.images),
         "notes": notes(outcome),
-        "bad_images": [{"image": bad.key, "reason": bad.reason} for bad in (*outcome.bad_train, *outcome.bad_test)],
-        "seconds": round(outcome.seconds, 3),
+        "left_out": left_out(train=given.task.train, test=given.task.test),
+        "bad_images": [{"image": bad.key, "reason": bad.reason} for bad in (*given.train.skipped, *given.test.skipped)],
+        "seconds": round(given.seconds, 3),
     }
     records = [
         {
             "task": task,
-            "model": outcome.pretrained.source,
+            "model": given.pretrained.source,
             "verb": "probe",
             "percent": probe.percent,
             "seed": probe.seed,
-            "init": outcome.config.init,
+            "init": given.config.init,
             "metric": probe.measured.metric[0],
             "value": probe.measured.metric[1],
             **probe.measured.numbers(),
@@ -141,7 +158,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "setting": vars(probe.choice.setting),
             "choice": probe.choice.why,
             "images": probe.images,
-            "classes_without_images": [outcome.task.class_names[number] for number in probe.without_images],
+            "classes_without_images": [given.task.class_names[number] for number in probe.without_images],
             "correct": _correct(probe.measured),
             "seconds": round(probe.seconds, 3),
         }
@@ -153,12 +170,13 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 def markdown(outcome: Outcome) -> str:
     """The content of results.md."""
-    config = outcome.config
+    given, config = outcome.given, outcome.given.config
     init = f"Transfer Init at path similarity >= {config.alpha:g}" if outcome.matches else "a random beginning"
     lines = [
         f"# Linear probe from {init}",
         "",
-        f"{len(outcome.task.class_names):,} classes, {len(outcome.test):,} test images; {config.epochs} epochs, "
+        f"{counted(len(given.task.class_names), 'class', 'classes')}, "
+        f"{counted(len(given.test.images), 'test image')}; {counted(config.epochs, 'epoch')}, "
         f"batches of {config.train_batch}" + (f"; {config.neighbours} nearest neighbours" if config.neighbours else ""),
         "",
     ]
@@ -179,44 +197,53 @@ def markdown(outcome: Outcome) -> str:
 
 def notes(outcome: Outcome) -> list[str]:
     """What whoever reads the numbers should know."""
-    found = list(outcome.task.notes)
-    for side, skipped in (("train", outcome.bad_train), ("test", outcome.bad_test)):
-        if skipped:
-            bad = match_table.listed([each.key for each in skipped])
-            found.append(f"{side}: {len(skipped):,} images could not be decoded: {bad}")
+    given = outcome.given
+    found = _on_the_data(given)
+    # Seeds of one share mostly have the same to say.
+    seeds: dict[tuple[float, str], list[int]] = {}
     for probe in outcome.probes:
-        what = f"{probe.percent:g} % of the images, seed {probe.seed}"
-        if probe.without_images:
-            names = [outcome.task.class_names[number] for number in probe.without_images]
-            found.append(f"{what}: {len(names):,} classes have no training image: {match_table.listed(names)}")
-        if not probe.choice.sure:
-            found.append(f"{what}: the setting is {probe.choice.why}")
+        for text in _remarks(outcome, probe):
+            seeds.setdefault((probe.percent, text), []).append(probe.seed)
+    for (percent, text), own in seeds.items():
+        seed = "" if len(own) == len(given.config.seeds) else f", seed {', '.join(map(str, own))}"
+        found.append(f"{percent:g} % of the images{seed}: {text}")
     return found
+
+
+def _on_the_data(given: Gathered) -> list[str]:
+    sides = (("train", given.train.skipped), ("test", given.test.skipped))
+    return [*given.task.notes, *(undecoded(side, skipped) for side, skipped in sides if skipped)]
+
+
+def _remarks(outcome: Outcome, probe: Probe) -> list[str]:
+    """What is to be said of one share and seed."""
+    names = [outcome.given.task.class_names[number] for number in probe.without_images]
+    empty = counted(len(names), "class has no training image", "classes have no training image")
+    found = [f"{empty}: {listed(names)}"] if names else []
+    return found if probe.choice.sure else [*found, f"the setting is {probe.choice.why}"]
 
 
 def summary(outcome: Outcome) -> list[str]:
     """What to tell whoever waits for it."""
-    alpha = outcome.config.alpha
-    lines = match_table.summary(outcome.matches, alpha=alpha) if outcome.matches else []
-    return [*lines, *notes(outcome), f"{outcome.config.out}: results.md"]
+    config = outcome.given.config
+    lines = match_table.summary(outcome.matches, alpha=config.alpha) if outcome.matches else []
+    return [*lines, *notes(outcome), f"{config.out}: results.md"]
 
 
 def _record(
-    outcome: Outcome, task: str, probe: Probe, method: str, measured: Measured, about: dict[str, Any]
+    given: Gathered, key: Key, measured: Measured, about: dict[str, Any], *, train: int, seconds: float
 ) -> Record:
     metric, value = measured.metric
     correct = _correct(measured)
+    extra = {**measured.numbers(), "train_images": train, "bad_images": len(given.test.skipped), **about}
+    extra[NOTES] = _on_the_data(given)
     return Record(
-        task=task,
-        method="probe" if method == "probe" else "knn",
-        init=outcome.config.init if method == "probe" else "none",
-        percent=probe.percent,
-        seed=probe.seed,
+        *key,
         metric=metric,
         value=value,
-        images=len(outcome.test),
-        seconds=probe.seconds if method == "probe" else probe.nearest_seconds,
-        extra={**measured.numbers(), **about} | ({} if correct is None else {"correct": correct}),
+        images=len(given.test.images),
+        seconds=seconds,
+        extra=extra | ({} if correct is None else {"correct": correct}),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,15 @@ from trainer.transfer.datasets.opening import open_task
 from trainer.transfer.datasets.subsets import subset
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.head import Head, random_head
-from trainer.transfer.match_table import listed
 from trainer.transfer.measures import Measured, measure
 from trainer.transfer.neighbours import votes
 from trainer.transfer.probe_check import check
 from trainer.transfer.probe_choice import choose, grid_of, scored
 from trainer.transfer.probe_grid import GridSchedule, check_numbers, train_grid
-from trainer.transfer.probe_results import Outcome, Probe, records_of, summary, write
-from trainer.transfer.records import Record
+from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
+from trainer.transfer.records import NO_INIT, Key, Record
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
+from trainer.transfer.words import listed
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
@@ -60,38 +61,67 @@ def probe_records(config: ProbeConfig, place: Place, *, task: str) -> list[Recor
     return [] if outcome is None else records_of(outcome, task=task)
 
 
+def neighbour_records(config: ProbeConfig, place: Place, *, task: str) -> list[Record]:
+    """As `probe_records`, of nearest neighbours alone: no classifier is trained."""
+    check(config)
+    given = gather(config, place)
+    if given is None:
+        return []
+    test, found = _on(given.test, place), []
+    for percent, seed, part in given.parts:
+        began, key = time.perf_counter(), Key(task, "knn", NO_INIT, percent, seed)
+        train = _on(given.train.of(part), place)
+        measured, images = _nearest(config, train, test), len(train.images)
+        seconds = time.perf_counter() - began
+        found.append(neighbour_record(given, key, measured, train=images, seconds=seconds))
+    return found
+
+
 def measure_all(config: ProbeConfig, place: Place) -> Outcome | None:
     """A probe for each share and seed; None on ranks other than the main one, which only compute features."""
+    given = gather(config, place)
+    if given is None:
+        return None
+    matches: list[ClassMatch] = []
+    if config.init == "transfer":
+        matches = match_classes(given.task.class_names, given.pretrained.vocabulary, alpha=config.alpha)
+    test = _on(given.test, place)
+    probes: list[Probe] = []
+    for percent, seed, part in given.parts:
+        # All images have the same neighbours, whatever the seed.
+        before = probes[-1].nearest if percent == 100 and seed != config.seeds[0] else None
+        train = _on(given.train.of(part), place)
+        probes.append(_probe(given, matches, train, test, percent=percent, seed=seed, nearest=before))
+        if place.main:
+            sys.stderr.write(f"{probes[-1].line()}\n")
+    return Outcome(given, matches, probes)
+
+
+def gather(config: ProbeConfig, place: Place) -> Gathered | None:
+    """The task, and the features of its images; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
     task = open_task(config.task)
-    matches: list[ClassMatch] = []
-    if config.init == "transfer":
-        matches = match_classes(task.class_names, pretrained.vocabulary, alpha=config.alpha)
-    wanted = [subset(task.train, percent=percent, seed=seed) for percent in config.percent for seed in config.seeds]
-    train = _features(config, pretrained, _union(task.train, wanted), place)
+    parts = [
+        (percent, seed, subset(task.train, percent=percent, seed=seed))
+        for percent in config.percent
+        for seed in config.seeds
+    ]
+    train = _features(config, pretrained, _union(task.train, [part for _, _, part in parts]), place)
     test = _features(config, pretrained, task.test, place)
     if train is None or test is None:
         return None
     for side, features in (("train", train), ("test", test)):
         check_bad_share(f"--task.{side}", len(features.images), features.skipped, config.task.max_bad_share)
         check_numbers(features.values, f"the {side} images")
-    for number, part in enumerate(wanted):
-        _check_any(part, train, percent=config.percent[number // len(config.seeds)])
-    seconds = time.perf_counter() - began
-    test_values = test.values.to(place.device)
-    probes: list[Probe] = []
-    for percent in config.percent:
-        for seed in config.seeds:
-            some = train.of(wanted[len(probes)])
-            # All images have the same neighbours, whatever the seed.
-            before = probes[-1].nearest if percent == 100 and seed != config.seeds[0] else None
-            own = ImageFeatures(some.values.to(place.device), some.images, some.skipped)
-            shown = ImageFeatures(test_values, test.images, test.skipped)
-            probes.append(_probe(config, pretrained, matches, own, shown, percent=percent, seed=seed, nearest=before))
-            if place.main:
-                sys.stderr.write(f"{probes[-1].line()}\n")
-    return Outcome(config, pretrained, task, matches, probes, train.skipped, test.images, test.skipped, seconds)
+    for percent, _, part in parts:
+        _check_any(part, train, percent=percent)
+    return Gathered(config, pretrained, task, parts, train, test, time.perf_counter() - began)
+
+
+def _on(features: ImageFeatures, place: Place) -> ImageFeatures:
+    """The same on the place's device."""
+    return replace(features, values=features.values.to(place.device))
 
 
 def _union(images: LabelledImages, parts: list[LabelledImages]) -> LabelledImages:
@@ -132,8 +162,7 @@ def _cache(config: ProbeConfig) -> Path:
 
 
 def _probe(
-    config: ProbeConfig,
-    pretrained: Pretrained,
+    given: Gathered,
     matches: list[ClassMatch],
     train: ImageFeatures,
     test: ImageFeatures,
@@ -143,23 +172,16 @@ def _probe(
     nearest: Measured | None,
 ) -> Probe:
     """One share, one seed; `nearest` where it is known already. Features lie on the device."""
-    began = time.perf_counter()
+    began, config = time.perf_counter(), given.config
     schedule = GridSchedule(config.epochs, config.train_batch, config.final_share, config.label_smoothing)
-    start = _start(pretrained, matches, train, seed=seed)
+    start = _start(given.pretrained, matches, train, seed=seed)
     grid = grid_of(config.preset, config.learning_rates, config.weight_decays)
     choice = choose(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=seed)
     (head,) = train_grid(train.values, train.images, grid=[choice.setting], schedule=schedule, start=start, seed=seed)
     measured = measure(scored(head, test.values), test.images)
     trained = time.perf_counter()
     if nearest is None and config.neighbours:
-        voted = votes(
-            train.values,
-            train.images,
-            test.values,
-            neighbours=config.neighbours,
-            temperature=config.temperature,
-        )
-        nearest = measure(voted, test.images)
+        nearest = _nearest(config, train, test)
     return Probe(
         percent=percent,
         seed=seed,
@@ -171,6 +193,11 @@ def _probe(
         seconds=trained - began,
         nearest_seconds=time.perf_counter() - trained,
     )
+
+
+def _nearest(config: ProbeConfig, train: ImageFeatures, test: ImageFeatures) -> Measured:
+    voted = votes(train.values, train.images, test.values, neighbours=config.neighbours, temperature=config.temperature)
+    return measure(voted, test.images)
 
 
 def _start(pretrained: Pretrained, matches: list[ClassMatch], train: ImageFeatures, *, seed: int) -> Head:

@@ -28,6 +28,9 @@ NO_INIT: Literal["none"] = "none"
 CORRECT = "correct"
 """entry of `extra` with a "1" or a "0" for each test image: whether it was told right"""
 
+NOTES = "notes"
+"""entry of `extra` with what whoever reads the number should know, a list of sentences"""
+
 
 class Key(NamedTuple):
     """What a record is the result of. No two records of a suite have one key."""
@@ -58,7 +61,7 @@ class Record:
     """that it was measured on"""
     seconds: float
     extra: Mapping[str, Any]
-    """what else is to be kept: other metrics, settings; `correct`, "1" or "0" for each test image in their order"""
+    """what else is to be kept: other metrics, settings; `notes`; `correct`, "1" or "0" for each test image in order"""
 
     @property
     def key(self) -> Key:

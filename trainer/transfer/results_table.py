@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.transfer.intervals import LEVEL, Interval, over_images, over_seeds, paired
-from trainer.transfer.records import CORRECT, FORMAT, VERSION, Key, Method, Record, as_json
+from trainer.transfer.match_table import cell as text_in_cell
+from trainer.transfer.records import CORRECT, FORMAT, NOTES, VERSION, Key, Method, Record, as_json
+from trainer.transfer.words import counted
 from vocab.errors import MismatchError
 
 METHODS: tuple[Method, ...] = ("zeroshot", "knn", "probe", "finetune")
@@ -95,12 +97,33 @@ def results_json(records: Sequence[Record], **about: object) -> dict[str, Any]:
 
 
 def results_table(records: Sequence[Record]) -> str:
-    """The tables as Markdown, in percent; of differences, in points. Raises as `cells_of`."""
+    """The tables as Markdown, in percent; of differences, in points; and notes. Raises as `cells_of`."""
     cells, differences = cells_of(records), differences_of(records)
     parts = [_markdown(cells, signed=False), _explained(cells)]
     if differences:
         parts += ["Transfer Init minus random init, points, seed by seed:", _markdown(differences, signed=True)]
+    parts.append("\n".join(f"- {text_in_cell(note)}" for note in notes_on(records)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def notes_on(records: Sequence[Record]) -> list[str]:
+    """What whoever reads the table should know, task by task, each once: what zero-shot could not score, and the notes
+    of the methods.
+    """
+    notes: dict[str, dict[str, None]] = {record.task: {} for record in records}
+    for record in records:
+        missing = _not_scored(record)
+        notes[record.task] |= dict.fromkeys([*([missing] if missing else []), *record.extra.get(NOTES, ())])
+    return [f"{task}: {note}" for task, own in notes.items() for note in own]
+
+
+def _not_scored(record: Record) -> str | None:
+    """That zero-shot cannot score some of the classes, which the number in the table does not show."""
+    classes, scorable = (record.extra.get(name) for name in ("classes", "scorable_classes"))
+    if record.method != "zeroshot" or classes is None or scorable is None or scorable == classes:
+        return None
+    count = "images of the others count as wrong" if record.metric == "top1" else "the others count with precision 0"
+    return f"zeroshot: {scorable:,} of {counted(classes, 'class', 'classes')} can be scored, and {count}"
 
 
 def text_of(interval: Interval, *, signed: bool = False) -> str:

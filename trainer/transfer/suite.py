@@ -10,13 +10,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from trainer.distributed import Place, barrier, on_main
 from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import Record
+from trainer.transfer.records import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
 from vocab.errors import CatlipError
@@ -51,6 +51,8 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
 
 
 def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
+    if place.main:
+        sys.stderr.write("".join(f"{_waiting(task)}\n" for task in tasks if task.waiting))
     measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), place)
     parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
     images = on_main(lambda: _checked(tasks, verbs, place), place)
@@ -75,6 +77,12 @@ def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[Sui
         sys.stderr.write(f"{config.out / suite_folder.TABLE} is the table\n")
 
 
+def _waiting(task: SuiteTask) -> str:
+    """Options may wait for their method; whoever forgot to ask for it should hear of it."""
+    tables = ", ".join(f"[task.{section}]" for section in task.waiting)
+    return f"task {task.name!r}: {tables} not used: the methods are {', '.join(task.methods)}"
+
+
 def _checked(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> dict[str, str]:
     """The fingerprint of each task's images: an error in the last task should not wait for the first to be measured."""
     fingerprints = {}
@@ -89,13 +97,20 @@ def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
     by_key = {record.key: record for record in found}
     missing = [key for key in part.wanted if key not in by_key]
     assert not missing, f"{part.verb} did not measure {missing}"
-    kept = [by_key[key] for key in part.wanted]
+    kept = [_noted(by_key[key]) for key in part.wanted]
     for record in kept:
         sys.stderr.write(
             f"{record.task}: {record.method}, {record.init} init, {record.percent:g} %, seed {record.seed}: "
             f"{record.metric} {record.value:.2%}\n"
         )
     return kept
+
+
+def _noted(record: Record) -> Record:
+    """The record, its notes with options as a suite has them."""
+    if NOTES not in record.extra:
+        return record
+    return replace(record, extra={**record.extra, NOTES: list(map(_as_in_suite, record.extra[NOTES]))})
 
 
 @contextmanager

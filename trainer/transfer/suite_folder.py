@@ -25,16 +25,16 @@ from trainer.records.run_lock import entries
 from trainer.records.secrets import public
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import VERSION, Key, Record, as_json, check_version, of_json
-from trainer.transfer.results_table import TRANSFER, results_json, results_table
+from trainer.transfer.results_table import results_json, results_table
 from trainer.transfer.suite_plan import keys_of
-from trainer.transfer.tasks_file import SECTIONS, SuiteTask
+from trainer.transfer.suite_settings import changed, to_record
+from trainer.transfer.tasks_file import SuiteTask
+from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.storage import write_whole
 
 CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
 FORMAT = "catlip-transfer-suite"
-# What may be asked for anew of a task that was measured: more of the same, or less.
-GRID = frozenset("name methods percents seeds inits".split())
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,6 @@ class Measured:
     """settings of each task by its name"""
     images: Mapping[str, str]
     """fingerprint of each task's images and classes"""
-
-
-def settings_of(task: SuiteTask) -> dict[str, Any]:
-    """What a task's results depend on, without secrets, as config.json has it."""
-    values = {name: value for name, value in asdict(task).items() if name not in GRID}
-    settings: dict[str, Any] = json.loads(json.dumps(public(values)))
-    return settings
 
 
 def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str) -> Measured:
@@ -72,9 +65,9 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
             raise _other(out, f"results of {name} {stored[name]}{model}", f"{name} {value}")
     records = {record.key: record for record in _read(out / RECORDS)}
     for task in tasks:
-        if task.name in stored["tasks"]:
-            own = [record for record in records.values() if record.task == task.name]
-            _check_settings(out, task, stored["tasks"][task.name], own)
+        differing = changed(task, stored["tasks"].get(task.name, {}), _keys(task, records))
+        if differing is not None:
+            raise _other(out, f"results of {task.name!r} with {differing[0]}", differing[1])
     # A folder without them, of an earlier release, has results of nobody knows which images: `check_images` refuses it.
     return Measured(records, stored["tasks"], stored.get("images", {}))
 
@@ -117,7 +110,13 @@ def begin(
         "version": VERSION,
         "fingerprint": fingerprint,
         **public(asdict(config)),
-        "tasks": {**measured.tasks, **{task.name: settings_of(task) for task in tasks}},
+        "tasks": {
+            **measured.tasks,
+            **{
+                task.name: to_record(task, measured.tasks.get(task.name, {}), _keys(task, measured.records))
+                for task in tasks
+            },
+        },
         "images": {**measured.images, **images},
     }
     with write_whole(config.out / CONFIG) as file:
@@ -195,29 +194,9 @@ def _stored(out: Path) -> dict[str, Any]:
     return stored
 
 
-def _check_settings(out: Path, task: SuiteTask, stored: Mapping[str, Any], records: Sequence[Record]) -> None:
-    """Raise MismatchError if any of the records depends on a setting that is another one now."""
-    before, now = _flat(stored), _flat(settings_of(task))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name) and any(_bears(name, record) for record in records):
-            found = f"results of {task.name!r} with {name}={before.get(name, 'unset')!r}"
-            raise _other(out, found, f"{name}={now.get(name, 'unset')!r}")
-
-
-def _bears(name: str, record: Record) -> bool:
-    """Whether a setting has a part in a record."""
-    if name == "alpha":
-        return record.init == TRANSFER
-    section = name.partition(".")[0]
-    return all(section != other or record.method in methods for other, methods in SECTIONS.items())
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as section.option; one that is left out is another setting than one with a value."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= {f"{name}.{inside}": value[inside] for inside in value} if isinstance(value, dict) else {name: value}
-    return flat
+def _keys(task: SuiteTask, records: Iterable[Key]) -> list[Key]:
+    """Those of the task."""
+    return [key for key in records if key.task == task.name]
 
 
 def _other(out: Path, found: str, wanted: str) -> MismatchError:
@@ -228,7 +207,7 @@ def _other(out: Path, found: str, wanted: str) -> MismatchError:
 def _occupied(out: Path, found: str) -> OutputExistsError:
     return OutputExistsError(
         out,
-        found="a file" if out.is_file() else f"{len(entries(out))} entries and {found}",
+        found="a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}",
         wanted="an empty or new folder, or one of a suite to go on with",
         remedy="Choose another --out, or remove this one.",
     )

@@ -34,6 +34,11 @@ class Part:
     """the records that it is called for; what else it gives is left aside"""
 
     @property
+    def classifier(self) -> bool:
+        """Whether a probe is asked for, and not the neighbours beside it alone."""
+        return any(key.method == "probe" for key in self.wanted)
+
+    @property
     def neighbours(self) -> bool:
         """Whether nearest neighbours are asked for."""
         return any(key.method == "knn" for key in self.wanted)

@@ -12,23 +12,21 @@ In: a TOML file. Out: a `SuiteTask` for each of its tables, every field of them 
     inits = ["random", "transfer"]
     alpha = 0.5
 
-    [task.finetune]                   # options of python -m trainer finetune, with underscores
-    epochs = 20
+    [task.finetune]                   # options of python -m trainer finetune, with underscores; they may stay where the
+    epochs = 20                       # method is taken out for a while
 """
 
 from __future__ import annotations
 
-import math
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from trainer.field_types import is_of, name_of
 from trainer.transfer.records import Method
+from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
 
 Section = Literal["probe", "zeroshot", "finetune"]
@@ -68,6 +66,15 @@ class SuiteTask:
     zeroshot: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def waiting(self) -> tuple[Section, ...]:
+        """Tables of options whose methods are not asked for."""
+        return tuple(
+            section
+            for section, methods in SECTIONS.items()
+            if getattr(self, section) and not set(methods) & set(self.methods)
+        )
+
 
 Options = Mapping[Section, Mapping[str, Any]]
 """of each table of options, the fields that it may have with their types"""
@@ -83,7 +90,8 @@ def read_tasks(path: Path, options: Options) -> tuple[SuiteTask, ...]:
     tables = content.get("task")
     if unknown or not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         found = f"{', '.join(map(repr, unknown))} outside of a task" if unknown else "no [[task]]"
-        raise InputError(path, found=found, wanted=FORM, remedy="docs/transfer.md has an example.")
+        meant = "Did you mean task? " if any(near_to(name, ["task"]) for name in unknown) else ""
+        raise InputError(path, found=found, wanted=FORM, remedy=f"{meant}docs/transfer.md has an example.")
     tasks = tuple(_task(path, place, table, options) for place, table in enumerate(tables, 1))
     for place, task in enumerate(tasks):
         if task.name in (earlier.name for earlier in tasks[:place]):
@@ -140,33 +148,10 @@ def _is_name(name: object) -> bool:
 def _values(
     path: Path, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
 ) -> dict[str, Any]:
-    """The fields of a table as their types have them: lists as tuples, texts as paths."""
-    values = {}
-    for name, given in table.items():
-        if name not in hints:
-            known = f"one of {', '.join(hints)}" if hints else "no options"
-            raise _refused(path, task, f"{inside}{name}", "a field that there is not", known)
-        value = _of_toml(given, hints[name])
-        if not is_of(value, hints[name]):
-            wanted = re.sub(r"typing\.|pathlib\.", "", name_of(hints[name]))
-            raise _refused(path, task, f"{inside}{name}", repr(given), wanted)
-        values[name] = value
-    return values
+    def refuse(name: str, found: str, wanted: str, near: str | None) -> InputError:
+        return _refused(path, task, f"{inside}{name}", found, wanted, near=near)
 
-
-def _of_toml(value: Any, hint: Any) -> Any:
-    """TOML has no tuples and no paths, and 1 where people mean 1.0. What fits none of it stays as it is."""
-    # Of `Path | None` and the like, what may stand there.
-    kinds = (hint,) if get_origin(hint) in (None, tuple, Literal) else get_args(hint)
-    for kind in kinds:
-        if isinstance(value, str) and kind is Path:
-            return Path(value)
-        if isinstance(value, list) and get_origin(kind) is tuple:
-            return tuple(_of_toml(each, get_args(kind)[0]) for each in value)
-        if type(value) is int and kind is float and int not in kinds:
-            # What no float can hold is refused as what is infinite.
-            return float(value) if abs(value) < 1 << 1000 else math.inf
-    return value
+    return fields_of(table, hints, refuse)
 
 
 def _check(path: Path, task: SuiteTask) -> None:
@@ -196,13 +181,13 @@ def _check(path: Path, task: SuiteTask) -> None:
             raise _refused(path, task.name, name, f"{list(value) if isinstance(value, tuple) else value}", wanted[name])
     if not task.train and set(task.methods) != {"zeroshot"}:
         raise _refused(path, task.name, "train", "nothing", "the images to train on; zeroshot alone needs none")
-    for section, methods in SECTIONS.items():
-        if getattr(task, section) and not set(methods) & set(task.methods):
-            asked = f"{' or '.join(methods)} among the methods, which are {', '.join(task.methods)}"
-            raise _refused(path, task.name, section, "options of a method that is not asked for", asked)
 
 
-def _refused(path: Path, task: str, name: str, found: str, wanted: str) -> InputError:
+def _refused(path: Path, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
+    meant = f"Did you mean {near}? " if near is not None else ""
     return InputError(
-        f"{path}: task {task!r}: {name}", found=found, wanted=wanted, remedy="docs/transfer.md says what a task has."
+        f"{path}: task {task!r}: {name}",
+        found=found,
+        wanted=wanted,
+        remedy=f"{meant}docs/transfer.md says what a task has.",
     )

@@ -34,6 +34,7 @@ from trainer.records.secrets import without_secrets_in
 from trainer.transfer.config import CHANGEABLE, FinetuneConfig
 from trainer.transfer.match_table import STEM, write_matches
 from trainer.transfer.transfer_init import ClassMatch
+from trainer.transfer.words import counted
 from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_weights
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
@@ -104,6 +105,8 @@ class Result:
     class_names: Sequence[str]
     numbers: Mapping[str, Any]
     """results.json"""
+    page: str
+    """results.md"""
 
 
 def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
@@ -123,18 +126,9 @@ def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
         write_weights(work, {name: tensor.detach().cpu() for name, tensor in result.weights.items()})
         (work / CONFIG).write_text(json.dumps(fields, indent=1) + "\n")
     with write_whole(out / TABLE) as file:
-        file.write(table_of(result.numbers).encode())
+        file.write(result.page.encode())
     with write_whole(out / RESULTS) as file:
         file.write((json.dumps(result.numbers, indent=2) + "\n").encode())
-
-
-def table_of(numbers: Mapping[str, Any]) -> str:
-    """results.md: what of results.json is a number or a few words."""
-    rows = {
-        name: value for name, value in numbers.items() if isinstance(value, int | float | str) and name != "correct"
-    }
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else f"{value}" for name, value in rows.items()}
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in shown.items())]) + "\n"
 
 
 def _renewed(folder: Path) -> AbstractContextManager[Path]:
@@ -158,7 +152,7 @@ def stored_config(out: Path) -> dict[str, Any] | None:
 
 
 def _occupied(out: Path, found: str) -> OutputExistsError:
-    kind = "a file" if out.is_file() else f"{len(entries(out))} entries and {found}"
+    kind = "a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}"
     return OutputExistsError(
         out,
         found=kind,

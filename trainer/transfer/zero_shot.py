@@ -17,17 +17,19 @@ from dataclasses import dataclass, replace
 import torch
 
 from trainer.config import to_json
+from trainer.data.batch import Skipped
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, join_processes, on_main
-from trainer.transfer import zero_shot_results
+from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.datasets.files import account
+from trainer.transfer.datasets.files import left_out, left_out_note, undecoded
 from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
-from trainer.transfer.records import Record
+from trainer.transfer.records import NOTES, Record
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
 from trainer.transfer.transfer_init import ClassMatch, match_classes
+from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
@@ -45,7 +47,11 @@ class Outcome:
     classes: list[ClassRows]
     result: ZeroShotResult
     notes: tuple[str, ...]
-    """on the data"""
+    """what whoever reads the numbers should know: on the data, and which classes cannot be scored"""
+    left_out: list[dict[str, str]]
+    """test images that were of no use before any was decoded"""
+    bad: list[Skipped]
+    """those that could not be decoded"""
     seconds: float
 
 
@@ -71,6 +77,7 @@ def zero_shot_records(config: ZeroShotConfig, place: Place, *, task: str) -> lis
     metric, value = report.metric
     extra = {name: number for name, number in vars(report).items() if number is not None}
     extra |= {"alpha": config.alpha, "hyponyms": config.hyponyms, "prior": outcome.config.prior}
+    extra[NOTES] = list(outcome.notes)
     if correct is not None:
         extra["correct"] = "".join("1" if right else "0" for right in correct.tolist())
     return [
@@ -133,7 +140,9 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
     _check_images(features, images, config.task.max_bad_share)
     scores = score(features, pretrained, classes, config)
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
-    return Outcome(config, pretrained, matches, classes, result, notes, time.perf_counter() - began)
+    bad, seconds = features.skipped, time.perf_counter() - began
+    notes = (*notes, *([undecoded("test", bad)] if bad else []), *zero_shot_tables.remarks(matches, classes))
+    return Outcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
 
 
 def score(
@@ -157,19 +166,21 @@ def score(
 
 def write(outcome: Outcome) -> None:
     """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
-    result, matches, classes = outcome.result, outcome.matches, outcome.classes
+    classified = (outcome.result, outcome.matches, outcome.classes, outcome.pretrained.vocabulary)
     content = {
         "model": outcome.pretrained.source,
         "fingerprint": outcome.pretrained.fingerprint,
         "seconds": round(outcome.seconds, 3),
         "notes": outcome.notes,
-        **zero_shot_results.as_json(result, matches, classes, outcome.pretrained.vocabulary),
+        "left_out": outcome.left_out,
+        "bad_test_images": [{"image": bad.key, "reason": bad.reason} for bad in outcome.bad],
+        **zero_shot_tables.as_json(*classified),
     }
-    page = zero_shot_results.markdown(result, matches, classes, title=title_of(outcome), notes=outcome.notes)
+    page = zero_shot_tables.markdown(*classified, title=title_of(outcome), notes=outcome.notes)
     with new_folder(outcome.config.out) as work:
         (work / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (work / "results.md").write_text(page, encoding="utf-8")
-        (work / "classes.csv").write_text(zero_shot_results.csv_table(result, matches, classes), encoding="utf-8")
+        (work / "classes.csv").write_text(zero_shot_tables.csv_table(*classified), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
 
 
@@ -177,12 +188,14 @@ def summary(outcome: Outcome) -> list[str]:
     """What to tell whoever waits for it."""
     report = outcome.result.report
     name, value = report.metric
-    lines = [f"{report.scorable_classes:,} of {report.classes:,} classes can be scored"]
-    if report.top1 is not None:
-        lines.append(f"top-1 {report.top1:.2%} of the {report.scorable_images:,} images of these")
-    if report.map_macro is not None:
-        lines.append(f"mean average precision {report.map_macro:.2%} over these")
-    lines.append(f"{name} {value:.2%} over all {report.classes:,} classes, of {report.images:,} images")
+    classes = counted(report.classes, "class", "classes")
+    lines = [f"{report.scorable_classes:,} of {classes} can be scored"]
+    among = report.map_macro if report.top1 is None else report.top1
+    if among is not None:
+        shown = report.images if report.top1 is None else report.scorable_images
+        lines.append(f"{name} {among:.2%} over these, of {counted(shown, 'image')}")
+    lines.append(f"{name} {value:.2%} over all {classes}, of {counted(report.images, 'image')}")
+    lines += outcome.notes
     lines.append(f"{outcome.config.out}: results.md")
     return lines
 
@@ -202,8 +215,8 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
         return task.test, task.class_names, task.notes
     images = open_images(config.task.test, config.task)
     named = class_names_of(images, config.task)
-    left_out = (f"{len(images.skipped):,} files or samples left out: {account(images.skipped)}",)
-    return images, named.names, (*(left_out if images.skipped else ()), *named.notes)
+    skipped = (f"test: {left_out_note(images.skipped)}",) if images.skipped else ()
+    return images, named.names, (*skipped, *named.notes)
 
 
 def _check_images(features: ImageFeatures, images: LabelledImages, max_bad_share: float) -> None:

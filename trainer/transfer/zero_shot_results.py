@@ -1,18 +1,12 @@
 """What zero-shot classification reached: over the classes that can be scored, over all, and class by class.
 
-In: scores of the classes that have rows, and the images with their classes. Out: `ZeroShotResult`, and its tables.
-
-    results.json   results.md      the numbers, and what they are of
-    classes.csv                    a row for every class of the task
+In: scores of the classes that have rows, and the images with their classes. Out: `ZeroShotResult`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +15,9 @@ from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.metrics import average_precision, micro_average_precision
-from trainer.transfer.match_table import cell, listed, spelt
 from trainer.transfer.synset_scores import ClassRows
-from trainer.transfer.transfer_init import ClassMatch
 from vocab.errors import InputError
-from vocab.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
 TOP = 5
 
 
@@ -42,7 +32,8 @@ class ZeroShotReport:
     scorable_classes: int
     """with a row of their own or, where that is asked for, of a hyponym"""
     scorable_images: int
-    """that show such a class"""
+    """that show such a class. Accuracies are of these; average precisions of all, for where a class is not shown it
+    should not come first either"""
     top1: float | None = None
     """share of the scorable images whose class comes first among the scorable classes"""
     top5: float | None = None
@@ -56,6 +47,8 @@ class ZeroShotReport:
     """average precision of all pairs of an image and a scorable class, as one ranking"""
     map_macro_all: float | None = None
     """mean over all classes that an image shows, where those that cannot be scored have 0"""
+    map_micro_all: float | None = None
+    """average precision of all pairs, where those of classes that cannot be scored are never found"""
 
     @property
     def metric(self) -> tuple[str, float]:
@@ -153,96 +146,12 @@ def _several(
     by_class = [None if place < 0 or average[place].isnan() else float(average[place]) for place in places.tolist()]
     found = [precision for precision in by_class if precision is not None]
     shown = int((images.images_by_class > 0).sum())
+    micro = micro_average_precision(scores, offsets, positives) if found else None
     report = replace(
         report,
         map_macro=sum(found) / len(found) if found else None,
-        map_micro=micro_average_precision(scores, offsets, positives) if found else None,
+        map_micro=micro,
         map_macro_all=sum(found) / shown if shown else 0.0,
+        map_micro_all=micro * float(kept.mean()) if micro is not None else 0.0,
     )
     return ZeroShotResult(report, tuple(by_class), None)
-
-
-def as_json(
-    result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows], vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """The content of results.json, but for what was asked for."""
-    entries = [
-        {
-            "name": match.name,
-            "synsets": match.synsets,
-            "rows": [[vocabulary.wnids[label] for label in group] for group in rows.groups],
-            "shared_with": match.shared_with,
-            "value": value,
-        }
-        for match, rows, value in zip(matches, classes, result.by_class, strict=True)
-    ]
-    return {"version": FORMAT_VERSION, **vars(result.report), "by_class": entries}
-
-
-def markdown(
-    result: ZeroShotResult,
-    matches: Sequence[ClassMatch],
-    classes: Sequence[ClassRows],
-    *,
-    title: str,
-    notes: Sequence[str],
-) -> str:
-    """The content of results.md. `notes`: on the data."""
-    report = result.report
-    lines = [f"# {cell(title)}", ""]
-    lines += ["| | scorable classes | all classes |", "| --- | --- | --- |"]
-    lines += [f"| classes | {report.scorable_classes:,} | {report.classes:,} |"]
-    lines += [f"| images | {report.scorable_images:,} | {report.images:,} |"]
-    lines += [
-        f"| {name} | {_percent(one)} | {_percent(every)} |"
-        for name, one, every in (
-            ("top-1 accuracy", report.top1, report.top1_all),
-            ("top-5 accuracy", report.top5, report.top5_all),
-            ("mean average precision, macro", report.map_macro, report.map_macro_all),
-            ("mean average precision, micro", report.map_micro, None),
-        )
-        if one is not None or every is not None
-    ]
-    said = [f"{report.bad_images:,} images could not be decoded."] if report.bad_images else []
-    said += [*notes, *remarks(matches, classes)]
-    lines += ["", *(f"- {cell(line)}" for line in said)]
-    lines += ["", "| class | synsets | rows | |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {cell(match.name)} | {cell(', '.join(map(spelt, match.synsets)))} | "
-        f"{sum(map(len, rows.groups)):,} | {_percent(value)} |"
-        for match, rows, value in zip(matches, classes, result.by_class, strict=True)
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def remarks(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list[str]:
-    """Which classes cannot be scored, and which are scored alike."""
-    pairs = list(zip(matches, classes, strict=True))
-    nameless = [match.name for match, rows in pairs if not rows.scorable and not match.synsets]
-    absent = [match.name for match, rows in pairs if not rows.scorable and match.synsets]
-    seen: dict[tuple[tuple[int, ...], ...], int] = {}
-    for _, rows in pairs:
-        seen[rows.groups] = seen.get(rows.groups, 0) + 1
-    alike = [match.name for match, rows in pairs if rows.scorable and seen[rows.groups] > 1]
-    groups = (
-        (nameless, "have no synset by their names"),
-        (absent, "have synsets that the vocabulary lacks"),
-        (alike, "are scored by the same rows as another, so that the first of them always comes before it"),
-    )
-    return [f"{len(names):,} classes {what}: {listed(names)}." for names, what in groups if names]
-
-
-def csv_table(result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> str:
-    """The content of classes.csv."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("class", "synsets", "rows", "value", "shared_with"))
-    for match, rows, value in zip(matches, classes, result.by_class, strict=True):
-        shown = "" if value is None else f"{value:.6f}"
-        count = sum(map(len, rows.groups))
-        writer.writerow((match.name, "; ".join(match.synsets), count, shown, "; ".join(match.shared_with)))
-    return buffer.getvalue()
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.2%}"

@@ -75,6 +75,13 @@ def open_pretrained(
     Raises FormatError or InputError for a place that holds no model or no vocabulary, MismatchError for two that do not
     belong together.
     """
+    if not place.is_dir():
+        raise InputError(
+            place,
+            found="a file" if place.exists() else "no such folder",
+            wanted="a run directory, or a folder that export or import wrote",
+            remedy="Check the path of the model.",
+        )
     config_path = place / CONFIG
     exported = config_path.is_file() and "architecture" in _fields(config_path)
     parts = _of_folder(place) if exported else _of_run(place, checkpoint)

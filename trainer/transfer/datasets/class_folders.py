@@ -19,6 +19,7 @@ from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_index import IMAGE_EXTENSIONS
 from trainer.transfer.datasets.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up, shown
+from trainer.transfer.words import counted
 from vocab.errors import InputError
 
 _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
@@ -78,7 +79,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
     if not labels:
         raise InputError(
             shown(folder),
-            found=f"{len(beside):,} files and no folder",
+            found=f"{counted(len(beside), 'file')} and no folder",
             wanted="a folder of images for each class",
             remedy="Images that lie side by side need a table of path and label: give a .csv (docs/transfer.md).",
         )

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from trainer.transfer.datasets.name_files import Names
 from trainer.transfer.datasets.numbering import is_number, some
+from trainer.transfer.words import counted
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import MismatchError
@@ -68,7 +69,8 @@ def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Path | No
             remedy="Add them: a class that is not to have a name maps to its label.",
         )
     surplus = sorted(given.keys() - set(labels))
-    notes = [f"{len(surplus):,} labels of {source} are no classes of the data set: {some(surplus)}"] if surplus else []
+    strange = counted(len(surplus), f"label of {source} is no class", f"labels of {source} are no classes")
+    notes = [f"{strange} of the data set: {some(surplus)}"] if surplus else []
     return [given[label] for label in labels], notes
 
 
@@ -130,7 +132,8 @@ def _by_number(numbers: list[int], given: list[str], source: Path | None) -> tup
     labels = list(map(str, numbers))
     if len(set(numbers)) == len(numbers) and max(numbers) == len(given) - 1:
         unused = sorted(set(range(len(given))) - set(numbers))
-        notes = [f"{len(unused):,} names of {source} have no class: {some([given[each] for each in unused])}"]
+        idle = counted(len(unused), f"name of {source} has no class", f"names of {source} have no class")
+        notes = [f"{idle}: {some([given[each] for each in unused])}"]
         return [given[number] for number in numbers], notes if unused else []
     if len(given) != len(numbers):
         raise _wrong_length(labels, given, source)
@@ -152,11 +155,16 @@ def _alike(labels: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _wrong_length(labels: Sequence[str], given: list[str], source: Path | None) -> MismatchError:
+    names = f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')}: {some(labels)}"
+    missing = len(labels) - len(given)
+    if missing > 0:
+        lacking = counted(missing, "name is missing", "names are missing")
+        remedy = "Add a line for each class that has none; a class that is not to have a name may have its label."
+    else:
+        lacking = counted(-missing, "name is too many", "names are too many")
+        remedy = f"Take out names of no class. {MAPPING} It may name more classes than there are."
     return MismatchError(
-        source,
-        found=f"a list of {len(given):,} names for {len(labels):,} classes: {some(labels)}",
-        wanted="a name for each class, in their order",
-        remedy=MAPPING,
+        source, found=f"{names}; {lacking}", wanted="a name for each class, in their order", remedy=remedy
     )
 
 

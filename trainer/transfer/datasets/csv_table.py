@@ -21,6 +21,7 @@ import numpy as np
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up, shown
 from trainer.transfer.datasets.numbering import in_order
+from trainer.transfer.words import listed
 from vocab.errors import InputError
 
 LONGEST_FIELD = 1 << 16
@@ -99,13 +100,13 @@ def _rows(table: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str
 def _column(table: Path, header: list[str], name: str) -> int:
     if header.count(name) == 1:
         return header.index(name)
+    columns = f"in the first line, whose columns are {listed(list(map(repr, header)))}"
+    count = f"{header.count(name)} columns" if name in header else "no column"
     raise InputError(
         table,
-        found=f"{header.count(name)} columns {name!r} in the first line, which has {', '.join(map(repr, header[:10]))}"
-        if header
-        else "no line",
+        found=f"{count} {name!r} {columns}" if header else "no line",
         wanted=f"a header with one column {name!r}",
-        remedy="Add a header, or name the columns of path and label: --task.csv-columns.",
+        remedy="Name the columns of path and label, --task.csv-columns PATH LABEL, or add a header.",
     )
 
 

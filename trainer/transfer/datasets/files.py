@@ -21,7 +21,8 @@ from jaxtyping import Int64, UInt64
 
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
-from trainer.data.labelled_images import Read
+from trainer.data.labelled_images import LabelledImages, Read
+from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
 
 MAX_FILE_BYTES = 64 << 20
@@ -136,11 +137,11 @@ def shared_files(one: FileStore, other: FileStore) -> list[str]:
 
 def check_bad_share(what: str, images: int, skipped: Sequence[Skipped], max_bad_share: float) -> None:
     """Raise InputError if no image is left or more than `max_bad_share` of them are bad; other files do not count."""
-    bad = [sample for sample in skipped if sample.reason != OTHER_FILE]
+    bad = _bad_images(skipped)
     total = images + len(bad)
     if images and len(bad) <= max_bad_share * total:
         return
-    examples = ", ".join("/".join(filter(None, (each.shard, each.key))) for each in (bad or skipped)[:EXAMPLES])
+    examples = ", ".join(map(name_of, (bad or skipped)[:EXAMPLES]))
     raise InputError(
         what,
         found=f"{images:,} of {total:,} images that can be used"
@@ -155,9 +156,43 @@ def account(skipped: Sequence[Skipped]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in Counter(bad.reason for bad in skipped).most_common())
 
 
+def left_out_note(skipped: Sequence[Skipped]) -> str:
+    """What to tell of samples that were left out: "2 files or samples left out: 1 other_file, 1 empty_image (a/0.jpg)".
+
+    Other files are counted alone.
+    """
+    named = [name_of(each) for each in _bad_images(skipped)]
+    names = f" ({listed(named)})" if named else ""
+    return f"{counted(len(skipped), 'file or sample', 'files or samples')} left out: {account(skipped)}{names}"
+
+
+def undecoded(side: str, bad: Sequence[Skipped]) -> str:
+    """What to tell of images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
+    names = listed([f"{name_of(each)} ({each.reason})" for each in bad])
+    return f"{side}: {counted(len(bad), 'image')} could not be decoded: {names}"
+
+
+def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
+    """Every image that was left out before any was decoded, as results.json has them. Other files are none."""
+    return [
+        {"side": side, "image": name_of(bad), "reason": bad.reason}
+        for side, images in sides.items()
+        for bad in _bad_images(images.skipped)
+    ]
+
+
+def name_of(skipped: Skipped) -> str:
+    """What a sample is called, in its tar if it is of one."""
+    return "/".join(filter(None, (skipped.shard, skipped.key)))
+
+
 def shown(path: str) -> str:
     """A path in messages: bytes that are no UTF-8 are escaped, for not every file can hold them."""
     return path if path.isascii() else path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _bad_images(skipped: Sequence[Skipped]) -> list[Skipped]:
+    return [sample for sample in skipped if sample.reason != OTHER_FILE]
 
 
 def _look(path: str, stats: UInt64[np.ndarray, "4"], max_bytes: int) -> str | None:

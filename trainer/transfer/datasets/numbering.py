@@ -17,6 +17,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_places import is_local, local_name, without_secrets
 from trainer.data.tar_store import TarStore
 from trainer.transfer.datasets.files import FileStore, shared_files
+from trainer.transfer.words import counted
 from vocab.errors import InputError, MismatchError
 
 NAMED = 5
@@ -39,7 +40,7 @@ def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImage
     if unknown:
         raise MismatchError(
             "the test images",
-            found=f"{len(unknown):,} classes that the training images do not have: {some(unknown)}",
+            found=f"{counted(len(unknown), 'class', 'classes')} that the training images do not have: {some(unknown)}",
             wanted=f"classes of the {len(labels):,} that are trained on, under the same labels: {some(labels)}",
             remedy="Give training and test images of one data set.",
         )
@@ -69,16 +70,17 @@ def check_sides(train: LabelledImages, test: LabelledImages) -> None:
     if shown < fewest or len(train.labels) > MAX_CLASSES:
         raise InputError(
             "the training images",
-            found=f"{shown:,} classes with images, of {len(train.labels):,}",
+            found=f"{counted(shown, 'class', 'classes')} with images, of {len(train.labels):,}",
             wanted=f"{fewest} to {MAX_CLASSES:,}",
             remedy="Look at the labels: they are names or numbers of classes, not of images.",
         )
     shared = _shared(train, test)
     if shared:
-        what = "tars" if isinstance(train.store, TarStore) else "images"
+        what = "tar" if isinstance(train.store, TarStore) else "image"
+        both = counted(len(shared), f"{what} that is", f"{what}s that are")
         raise MismatchError(
             "the task",
-            found=f"{len(shared):,} {what} that are both trained on and tested on: {some(shared)}",
+            found=f"{both} both trained on and tested on: {some(shared)}",
             wanted="none",
             remedy="Leave them out of one side.",
         )

@@ -27,11 +27,12 @@ from trainer.transfer.datasets.class_folders import open_class_folders
 from trainer.transfer.datasets.class_names import ClassNames, names_of_classes
 from trainer.transfer.datasets.coco import open_coco
 from trainer.transfer.datasets.csv_table import open_csv_table
-from trainer.transfer.datasets.files import account
+from trainer.transfer.datasets.files import left_out_note
 from trainer.transfer.datasets.name_files import Names, read_name_file
 from trainer.transfer.datasets.numbering import check_sides, is_number, renumbered, some
 from trainer.transfer.datasets.tars import open_tars, with_all_classes
 from trainer.transfer.datasets.task_config import TaskConfig as TaskConfig  # here for who opens tasks
+from trainer.transfer.words import counted
 from vocab.errors import InputError
 
 Kind = Literal["folders", "tars", "csv", "coco"]
@@ -123,7 +124,7 @@ def _kind_of_folder(folder: str) -> Kind:
     if bool(tars) == bool(folders):
         raise InputError(
             folder,
-            found=f"{tars:,} tars and {folders:,} folders",
+            found=f"{counted(tars, 'tar')} and {counted(folders, 'folder')}",
             wanted="tars alone, or a folder of images for each class",
             remedy="Give --task.kind folders or --task.kind tars, or another folder.",
         )
@@ -178,7 +179,9 @@ def _check(config: TaskConfig) -> None:
 
 def _notes(side: str, images: LabelledImages) -> list[str]:
     empty = [images.labels[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
-    notes = [f"{side}: {len(empty):,} of {len(images.labels):,} classes have no image: {some(empty)}"] if empty else []
+    of = f"of {counted(len(images.labels), 'class', 'classes')}"
+    missing = counted(len(empty), f"{of} has no image", f"{of} have no image")
+    notes = [f"{side}: {missing}: {some(empty)}"] if empty else []
     if images.skipped:
-        notes.append(f"{side}: {len(images.skipped):,} files or samples left out: {account(images.skipped)}")
+        notes.append(f"{side}: {left_out_note(images.skipped)}")
     return notes
