@@ -7,10 +7,8 @@ that all ranks must take alike follow from beats (`step/pulse.py`), which are th
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
@@ -35,6 +33,7 @@ from trainer.speed.work import Work
 from trainer.step.pulse import LAG, Beat, Pulse
 from trainer.step.step import Step
 from trainer.step.training import Training
+from trainer.stops import Due, StopSignals
 from vocab.errors import InputError
 
 Verdict = Literal["go", "stop", "back"]
@@ -58,8 +57,7 @@ class Run:
         self.progress = Progress()
         self.position: Position | None = None
         """where the data stands after the last step"""
-        self.asked: int | None = None
-        """the signal that asks for a stop"""
+        self.stops = StopSignals(place)
         self.summary = ""
         self.step = Step(config, training, place)
         self.pulse = Pulse(place.device)
@@ -83,8 +81,7 @@ class Run:
             on_main(lambda: check_space(run.out, tensors, kept), self.place)
         barrier(self.place)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                stack.callback(signal.signal, number, signal.signal(number, self._ask_to_stop))
+            stack.enter_context(self.stops.noted())
             if self.place.main:
                 run_directory.begin(self.config, self.inputs.vocabulary, self.place, step=self.progress.step)
             barrier(self.place)
@@ -145,7 +142,7 @@ class Run:
     def _take(self, batch: Batch) -> None:
         self.progress.step += 1
         number = self.progress.step
-        self.pulse.send(number, self.step.take(batch, number=number, stop=self.asked is not None))
+        self.pulse.send(number, self.step.take(batch, number=number, stop=self.stops.asked))
         self.journal.note(number, batch, operations=self._operations(batch))
         self.position = batch.position
 
@@ -155,10 +152,10 @@ class Run:
         share = patch_share(self.progress.step - 1, config.model, steps=config.optim.steps)
         return len(batch) * self.work.of(size=batch.images.shape[1], share=share)
 
-    def _due(self) -> _Due:
+    def _due(self) -> Due:
         run, step = self.config.run, self.progress.step
         last = step == self.config.optim.steps
-        return _Due(
+        return Due(
             line=step % run.log_every == 0 or last,
             checkpoint=step % run.checkpoint_every == 0 or last,
             evaluation=self.evaluator.is_due() and not last,
@@ -238,7 +235,7 @@ class Run:
         self._save()
         self.checkpoints.wait()
         self.summary = f"stopped at step {self.progress.step}; the same command continues from here"
-        return 128 + (self.asked or signal.SIGTERM)
+        return self.stops.status
 
     def _save(self) -> None:
         """Checkpoint. Every rank takes part: the data position is made of theirs."""
@@ -266,23 +263,3 @@ class Run:
         self.training.average.steps = state["averaged"]
         self.training.guard.restore(state["guard"])
         self.progress = Progress.of(state["progress"], step=checkpoint.step)
-
-    def _ask_to_stop(self, number: int, frame: object) -> None:
-        if number == signal.SIGINT and self.asked is not None:
-            raise KeyboardInterrupt
-        self.asked = number
-        if number == signal.SIGINT and self.place.main:
-            sys.stderr.write("\nstopping with a checkpoint; again to stop at once\n")
-
-
-@dataclass(frozen=True)
-class _Due:
-    """What a step is followed by."""
-
-    line: bool
-    checkpoint: bool
-    evaluation: bool
-
-    @property
-    def anything(self) -> bool:
-        return self.line or self.checkpoint or self.evaluation

@@ -7,10 +7,7 @@ that all ranks must take alike follow from beats (`step/pulse.py`), which are th
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from trainer.checkpoints.checkpoint import restore
@@ -26,6 +23,7 @@ from trainer.records.spikes import append_spike
 from trainer.step.pulse import LAG, Beat, Pulse
 from trainer.step.step import Step
 from trainer.step.training import Training
+from trainer.stops import Due, StopSignals
 from trainer.transfer import tuning_folder
 from trainer.transfer.account import Account, Course
 from trainer.transfer.batches import batches
@@ -49,8 +47,7 @@ class Tuning:
         self.progress = Progress()
         self.step = Step(course.core, training, place)
         self.pulse = Pulse(place.device)
-        self.asked: int | None = None
-        """the signal that asks for a stop"""
+        self.stops = StopSignals(place)
         self.account = Account(course, place)
         self._checkpoints: Checkpoints
 
@@ -67,8 +64,7 @@ class Tuning:
             on_main(lambda: check_space(out, self.training.tensors(), config.keep_checkpoints), self.place)
         barrier(self.place)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                stack.callback(signal.signal, number, signal.signal(number, self._ask_to_stop))
+            stack.enter_context(self.stops.noted())
             if self.place.main:
                 tuning_folder.begin(config, self.place, self.matches, step=self.progress.step)
             barrier(self.place)
@@ -126,13 +122,13 @@ class Tuning:
     def _take(self, batch: Batch) -> None:
         self.progress.step += 1
         number = self.progress.step
-        self.pulse.send(number, self.step.take(batch, number=number, stop=self.asked is not None))
+        self.pulse.send(number, self.step.take(batch, number=number, stop=self.stops.asked))
         self.account.note(batch)
 
-    def _due(self) -> _Due:
+    def _due(self) -> Due:
         config, step = self.course.config, self.progress.step
         last = step == self.course.plan.steps
-        return _Due(
+        return Due(
             line=step % config.log_every == 0 or last,
             checkpoint=step % config.checkpoint_every == 0 or last,
             evaluation=self._evaluation_due() and not last,
@@ -179,7 +175,7 @@ class Tuning:
         self.account.report(line=line)
         self._save()
         self._checkpoints.wait()
-        return 128 + (self.asked or signal.SIGTERM)
+        return self.stops.status
 
     def _save(self) -> None:
         state: dict[str, Any] = {
@@ -195,23 +191,3 @@ class Tuning:
             state=state,
             fingerprint=self.course.fingerprint,
         )
-
-    def _ask_to_stop(self, number: int, frame: object) -> None:
-        if number == signal.SIGINT and self.asked is not None:
-            raise KeyboardInterrupt
-        self.asked = number
-        if number == signal.SIGINT and self.place.main:
-            sys.stderr.write("\nstopping with a checkpoint; again to stop at once\n")
-
-
-@dataclass(frozen=True)
-class _Due:
-    """What a step is followed by."""
-
-    line: bool
-    checkpoint: bool
-    evaluation: bool
-
-    @property
-    def anything(self) -> bool:
-        return self.line or self.checkpoint or self.evaluation
