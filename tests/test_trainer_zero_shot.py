@@ -189,7 +189,7 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     result = evaluate(torch.tensor([[1.0, 0]]), classes, several_of([[0]], 3), bad_images=0)
     page = markdown(result, matches, classes, vocabulary, title="Zero-shot", notes=())
     assert "| images | 1 | 1 |\n" in page
-    assert "| mean average precision, micro | 100.00% | 100.00% |\n" in page
+    assert "| mean average precision, micro | 100.00% | 100.00% |\n\n| class |" in page
     assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 100.00% |\n" in page
     assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 |  |\n" in page
     table = list(csv.DictReader(csv_table(result, matches, classes, vocabulary).splitlines()))

@@ -67,7 +67,7 @@ def markdown(
         )
         if one is not None or every is not None
     ]
-    lines += ["", *(f"- {cell(note)}" for note in notes)]
+    lines += ["", *(f"- {cell(note)}" for note in notes)] if notes else []
     value = "average precision" if several else "top-1"
     lines += ["", f"| class | synsets | scored by | similarity | {value} |", "| --- | --- | --- | --- | --- |"]
     for match, rows, share in zip(matches, classes, result.by_class, strict=True):
