@@ -168,7 +168,7 @@ def test_numbers_are_places_in_a_list_that_ends_with_the_last_of_them() -> None:
     eleven = [f"name {number}" for number in range(11)]
     names, notes = named(["0", "1", "10", "2"], eleven)
     assert names == ("name 0", "name 1", "name 10", "name 2")
-    assert notes == ("7 names of names.txt have no class: name 3, name 4, name 5, name 6, name 7, ...",)
+    assert notes == ("7 names of names.txt have no class: name 3, name 4, name 5, name 6, name 7 and 2 more",)
 
 
 def test_numbers_from_one_on_take_a_list_in_their_order() -> None:

@@ -13,7 +13,7 @@ import pytest
 from vocab.errors import InputError
 
 REPOSITORY = Path(__file__).parents[1]
-SECRET = "https://jane:s3cr3t@host/{00..99}.tar"
+SECRET = "https://jane:p@ss:s3cr3t@host/{00..99}.tar"
 SHOWN = "https://host/{00..99}.tar"
 
 

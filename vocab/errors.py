@@ -21,7 +21,12 @@ import signal
 import sys
 from collections.abc import Callable
 
-_USER = re.compile(r"(?<=://)[^/\s@]*@")
+_USER = re.compile(r"(?<=://)[^/\s]*@")
+
+
+def without_user(text: str) -> str:
+    """A text without the users and passwords of the addresses in it."""
+    return _USER.sub("", text)
 
 
 class CatlipError(Exception):
@@ -29,7 +34,7 @@ class CatlipError(Exception):
 
     def __init__(self, thing: object, *, found: str, wanted: str, remedy: str) -> None:
         self.thing, self.found, self.wanted, self.remedy = (
-            _USER.sub("", str(part)) for part in (thing, found, wanted, remedy)
+            without_user(str(part)) for part in (thing, found, wanted, remedy)
         )
         super().__init__(f"{self.thing}: found {self.found}; wanted {self.wanted}. {self.remedy}")
 

@@ -6,7 +6,6 @@ snapshot to snapshot: one copy of what this rank writes, and no more.
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from trainer.checkpoints.disk import BLOCK
+from trainer.checkpoints.layout import Place, header_of
 from trainer.checkpoints.pieces import Rows, Tensors, dtype_name, file_name, held_rows, is_sharded, local_part
 from vocab.errors import InputError, MissingRequirementError
 
@@ -89,27 +89,20 @@ class HostCopies:
         return Snapshot(files, [torch.cuda.current_stream(device).record_event() for device in devices])
 
     def _copy(self, file: str, name: str, parts: dict[str, tuple[Tensor, Rows]]) -> HostFile:
-        entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
         # Wide types first, so that each starts at a multiple of its width.
         order = sorted(parts, key=lambda tensor: (-parts[tensor][0].element_size(), tensor))
         end, places = 0, {}
         for tensor in order:
             part = parts[tensor][0]
-            places[tensor] = (end, end + part.numel() * part.element_size())
-            end = places[tensor][1]
-            entries[tensor] = {
-                "dtype": dtype_name(f"{file}/{tensor}", part),
-                "shape": list(part.shape),
-                "data_offsets": list(places[tensor]),
-            }
+            start, end = end, end + part.numel() * part.element_size()
+            places[tensor] = Place(dtype_name(f"{file}/{tensor}", part), part.shape, start, end)
         body = self._buffer(file, end, pinned=any(part.is_cuda for part, _ in parts.values()))
         for tensor, (part, _) in parts.items():
-            start, stop = places[tensor]
-            body[start:stop].view(part.dtype).view(part.shape).copy_(part, non_blocking=part.is_cuda)
-        header = json.dumps(entries).encode()
-        header += b" " * (-len(header) % 8)
+            body[places[tensor].start : places[tensor].end].view(part.dtype).view(part.shape).copy_(
+                part, non_blocking=part.is_cuda
+            )
         rows = {tensor: rows for tensor, (_, rows) in parts.items()}
-        return HostFile(file, name, len(header).to_bytes(8, "little") + header, body, rows)
+        return HostFile(file, name, header_of(places, {"format": "pt"}), body, rows)
 
     def _buffer(self, file: str, size: int, *, pinned: bool) -> Tensor:
         kept = self._buffers.get(file)

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.data.tar_places import PIPE, without_secrets
+from vocab.errors import without_user
 
 # Places may follow an option ("--images=https://...") and be paired with labels ("IMAGES::LABELS"); hosts in brackets
 # have "::" of their own.
 _PLACE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[^\]\s]*\]|(?!::)\S)*")
-_USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
 def without_secrets_in(word: str) -> str:
@@ -29,7 +29,7 @@ def without_secrets_in(word: str) -> str:
     before, pipe, _ = word.partition(PIPE)
     if pipe and (not before or before.endswith(("=", "::"))):
         return f"{before}{PIPE}..."
-    return _PLACE.sub(lambda match: _USER.sub("", without_secrets(match[0])), word)
+    return _PLACE.sub(lambda match: without_user(without_secrets(match[0])), word)
 
 
 def public(value: Any) -> Any:

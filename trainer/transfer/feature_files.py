@@ -11,7 +11,6 @@ In: features with the numbers of their images. Out: a file in a folder that othe
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -31,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trainer.checkpoints.disk import flush
+from trainer.checkpoints.layout import Place, header_of
 from trainer.records.run_lock import NO_LOCKS
 from vocab.errors import InputError
 
@@ -131,19 +131,11 @@ def _write_tensors(file: BinaryIO, stored: Stored, key: str) -> None:
     That one writes to a name of its own first (`.tmpwTo4X2`), which after a kill nobody could tell from other files.
     """
     rows, values = stored.rows.astype("<i8", copy=False), stored.values.contiguous().numpy().astype("<f4", copy=False)
-    header = json.dumps(
-        {
-            "__metadata__": {KEY: key},
-            "rows": {"dtype": "I64", "shape": rows.shape, "data_offsets": [0, rows.nbytes]},
-            "values": {
-                "dtype": "F32",
-                "shape": values.shape,
-                "data_offsets": [rows.nbytes, rows.nbytes + values.nbytes],
-            },
-        }
-    ).encode()
-    header += b" " * (-len(header) % 8)
-    for part in (len(header).to_bytes(8, "little"), header, rows.data, values.data):
+    places = {
+        "rows": Place("I64", rows.shape, 0, rows.nbytes),
+        "values": Place("F32", values.shape, rows.nbytes, rows.nbytes + values.nbytes),
+    }
+    for part in (header_of(places, {KEY: key}), rows.data, values.data):
         file.write(part)
 
 

@@ -28,6 +28,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.head import Head
 from trainer.transfer.measures import measure
 from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
+from trainer.transfer.words import counted
 
 # Half a decade apart, around what works: few images take few steps, which have to be large.
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
@@ -93,7 +94,8 @@ def choose(
         why = f"the middle one of {len(grid)}, for {len(images):,} images are too few to hold out some"
         return Choice(middle(grid), why, sure=False)
     best = best_of([np.concatenate(each) for each in parts], losses)
-    return Choice(grid[best], f"the best of {len(grid)} on {count:,} images that were held out, in {used} folds")
+    shown = counted(used, "fold")
+    return Choice(grid[best], f"the best of {len(grid)} on {count:,} images that were held out, in {shown}")
 
 
 def best_of(parts: Sequence[Float64[np.ndarray, " parts"]], losses: Sequence[float]) -> int:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.transfer.datasets.name_files import Names
-from trainer.transfer.datasets.numbering import is_number, some
-from trainer.transfer.words import counted
+from trainer.transfer.datasets.numbering import is_number
+from trainer.transfer.words import counted, listed
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import MismatchError
@@ -64,13 +64,13 @@ def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Path | No
     if missing:
         raise MismatchError(
             source,
-            found=f"no name for {len(missing):,} of {len(labels):,} classes: {some(missing)}",
+            found=f"no name for {len(missing):,} of {len(labels):,} classes: {listed(missing)}",
             wanted=f"every label of the data set, such as {labels[0]!r}",
             remedy="Add them: a class that is not to have a name maps to its label.",
         )
     surplus = sorted(given.keys() - set(labels))
     strange = counted(len(surplus), f"label of {source} is no class", f"labels of {source} are no classes")
-    notes = [f"{strange} of the data set: {some(surplus)}"] if surplus else []
+    notes = [f"{strange} of the data set: {listed(surplus)}"] if surplus else []
     return [given[label] for label in labels], notes
 
 
@@ -133,14 +133,14 @@ def _by_number(numbers: list[int], given: list[str], source: Path | None) -> tup
     if len(set(numbers)) == len(numbers) and max(numbers) == len(given) - 1:
         unused = sorted(set(range(len(given))) - set(numbers))
         idle = counted(len(unused), f"name of {source} has no class", f"names of {source} have no class")
-        notes = [f"{idle}: {some([given[each] for each in unused])}"]
+        notes = [f"{idle}: {listed([given[each] for each in unused])}"]
         return [given[number] for number in numbers], notes if unused else []
     if len(given) != len(numbers):
         raise _wrong_length(labels, given, source)
     if numbers != sorted(set(numbers)):
         raise MismatchError(
             source,
-            found=f"a list for classes whose labels are numbers in another order, {some(labels)}",
+            found=f"a list for classes whose labels are numbers in another order, {listed(labels)}",
             wanted="names that belong to a class beyond doubt",
             remedy=MAPPING,
         )
@@ -151,11 +151,11 @@ def _alike(labels: Sequence[str], names: Sequence[str]) -> list[str]:
     owners = defaultdict(list)
     for label, name in zip(labels, names, strict=True):
         owners[name].append(label)
-    return [f"{len(own):,} classes are called {name!r}: {some(own)}" for name, own in owners.items() if len(own) > 1]
+    return [f"{len(own):,} classes are called {name!r}: {listed(own)}" for name, own in owners.items() if len(own) > 1]
 
 
 def _wrong_length(labels: Sequence[str], given: list[str], source: Path | None) -> MismatchError:
-    names = f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')}: {some(labels)}"
+    names = f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')}: {listed(labels)}"
     missing = len(labels) - len(given)
     if missing > 0:
         lacking = counted(missing, "name is missing", "names are missing")

@@ -28,7 +28,7 @@ from jaxtyping import Int64
 from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up, shown
-from trainer.transfer.datasets.numbering import some
+from trainer.transfer.words import listed
 from vocab.errors import InputError
 
 MAX_BYTES = 2 << 30
@@ -151,7 +151,7 @@ def _positives(
         if bad:
             raise _refused(
                 path,
-                f"{name} of {len(bad):,} annotations that is not in the file: {some(bad)}",
+                f"{name} of {len(bad):,} annotations that is not in the file: {listed(bad)}",
                 "references to images and categories of the same file",
                 "Download the file again, or leave these annotations out.",
             )

@@ -7,7 +7,6 @@ of the training classes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +16,8 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_places import is_local, local_name, without_secrets
 from trainer.data.tar_store import TarStore
 from trainer.transfer.datasets.files import FileStore, shared_files
-from trainer.transfer.words import counted
+from trainer.transfer.words import counted, listed
 from vocab.errors import InputError, MismatchError
-
-NAMED = 5
 
 
 def is_number(label: str) -> bool:
@@ -40,8 +37,9 @@ def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImage
     if unknown:
         raise MismatchError(
             "the test images",
-            found=f"{counted(len(unknown), 'class', 'classes')} that the training images do not have: {some(unknown)}",
-            wanted=f"classes of the {len(labels):,} that are trained on, under the same labels: {some(labels)}",
+            found=f"{counted(len(unknown), 'class', 'classes')} that the training images do not have: "
+            f"{listed(unknown)}",
+            wanted=f"classes of the {len(labels):,} that are trained on, under the same labels: {listed(labels)}",
             remedy="Give training and test images of one data set.",
         )
     places = np.array([numbers[label] for label in images.labels], np.int64)
@@ -80,15 +78,10 @@ def check_sides(train: LabelledImages, test: LabelledImages) -> None:
         both = counted(len(shared), f"{what} that is", f"{what}s that are")
         raise MismatchError(
             "the task",
-            found=f"{both} both trained on and tested on: {some(shared)}",
+            found=f"{both} both trained on and tested on: {listed(shared)}",
             wanted="none",
             remedy="Leave them out of one side.",
         )
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of many names."""
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _shared(train: LabelledImages, test: LabelledImages) -> list[str]:

@@ -29,10 +29,10 @@ from trainer.transfer.datasets.coco import open_coco
 from trainer.transfer.datasets.csv_table import open_csv_table
 from trainer.transfer.datasets.files import left_out_note
 from trainer.transfer.datasets.name_files import Names, read_name_file
-from trainer.transfer.datasets.numbering import check_sides, is_number, renumbered, some
+from trainer.transfer.datasets.numbering import check_sides, is_number, renumbered
 from trainer.transfer.datasets.tars import open_tars, with_all_classes
 from trainer.transfer.datasets.task_config import TaskConfig as TaskConfig  # here for who opens tasks
-from trainer.transfer.words import counted
+from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
 
 Kind = Literal["folders", "tars", "csv", "coco"]
@@ -181,7 +181,7 @@ def _notes(side: str, images: LabelledImages) -> list[str]:
     empty = [images.labels[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
     of = f"of {counted(len(images.labels), 'class', 'classes')}"
     missing = counted(len(empty), f"{of} has no image", f"{of} have no image")
-    notes = [f"{side}: {missing}: {some(empty)}"] if empty else []
+    notes = [f"{side}: {missing}: {listed(empty)}"] if empty else []
     if images.skipped:
         notes.append(f"{side}: {left_out_note(images.skipped)}")
     return notes

@@ -1,0 +1,34 @@
+"""How a safetensors file begins: what tensors are in it, and where.
+
+In: names, types, shapes and places of tensors. Out: the bytes before the first of them.
+
+The package safetensors writes whole files that are in memory twice, or to names of its own; what is written here from
+buffers, piece by piece, needs the header alone. It is read by the package.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """A tensor of a file."""
+
+    dtype: str
+    """as the format writes it: F32, I64, ..."""
+    shape: Sequence[int]
+    start: int
+    """of its bytes, after the header"""
+    end: int
+
+
+def header_of(tensors: Mapping[str, Place], metadata: Mapping[str, str]) -> bytes:
+    """The length of the header in 8 bytes, and the header, padded to a multiple of 8."""
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    for name, (dtype, shape, start, end) in tensors.items():
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
