@@ -98,9 +98,8 @@ class HostCopies:
             places[tensor] = Place(dtype_name(f"{file}/{tensor}", part), part.shape, start, end)
         body = self._buffer(file, end, pinned=any(part.is_cuda for part, _ in parts.values()))
         for tensor, (part, _) in parts.items():
-            body[places[tensor].start : places[tensor].end].view(part.dtype).view(part.shape).copy_(
-                part, non_blocking=part.is_cuda
-            )
+            own = body[places[tensor].start : places[tensor].end]
+            own.view(part.dtype).view(part.shape).copy_(part, non_blocking=part.is_cuda)
         rows = {tensor: rows for tensor, (_, rows) in parts.items()}
         return HostFile(file, name, header_of(places, {"format": "pt"}), body, rows)
 

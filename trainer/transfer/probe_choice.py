@@ -94,8 +94,8 @@ def choose(
         why = f"the middle one of {len(grid)}, for {len(images):,} images are too few to hold out some"
         return Choice(middle(grid), why, sure=False)
     best = best_of([np.concatenate(each) for each in parts], losses)
-    shown = counted(used, "fold")
-    return Choice(grid[best], f"the best of {len(grid)} on {count:,} images that were held out, in {shown}")
+    turns = counted(used, "fold")
+    return Choice(grid[best], f"the best of {len(grid)} on {count:,} images that were held out, in {turns}")
 
 
 def best_of(parts: Sequence[Float64[np.ndarray, " parts"]], losses: Sequence[float]) -> int:
