@@ -1,13 +1,10 @@
-"""Recipes of your own: a Python file whose CONFIG is a `PretrainConfig`, like those in this folder.
-
-In: the path of a file that you trust, for it is run. Out: its first docstring line and its CONFIG.
-"""
+"""Recipes of your own: a Python file whose CONFIG is a `PretrainConfig`, like those in this folder."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
-import re
 import runpy
 import traceback
 from pathlib import Path
@@ -18,22 +15,25 @@ from trainer.field_types import is_of, name_of
 from vocab.errors import InputError
 
 PARTS = (PretrainConfig, DataConfig, ModelConfig, LossConfig, OptimConfig, RunConfig)
+FIELDS = {part.__name__: [option.name for option in dataclasses.fields(part)] for part in PARTS}
 SEE = "See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field."
-_UNKNOWN = re.compile(r"(?P<part>\w+)\.__init__\(\) got an unexpected keyword argument '(?P<field>\w+)'")
 
 
 def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
-    """What it is and what it says.
+    """Run a recipe, which must be trusted; its first docstring line and its CONFIG.
 
-    Raises InputError for a file that holds no recipe, a field that there is not, a value that its field cannot have.
+    Raises InputError for a file that holds no recipe, for an unknown field and for a value of another type than its
+    field's.
     """
     try:
+        _refuse_unknown_fields(path, ast.parse(path.read_bytes(), str(path)))
         names = runpy.run_path(str(path))
     except OSError as error:
         raise _no_recipe(path, f"no such file ({error.strerror})") from error
-    except (TypeError, SyntaxError, NameError, ImportError, AttributeError) as error:
-        # A field that a dataclass lacks is a TypeError, which names it.
-        raise _no_recipe(_line_of(path, error), str(error), remedy=_remedy(str(error))) from error
+    except SyntaxError as error:
+        raise _no_recipe(f"{path}, line {error.lineno}", error.msg) from error
+    except (TypeError, ValueError, NameError, ImportError, AttributeError) as error:
+        raise _no_recipe(_line_of(path, error), str(error)) from error
     config = names.get("CONFIG")
     if not isinstance(config, PretrainConfig):
         raise _no_recipe(path, f"CONFIG of type {type(config).__name__}" if "CONFIG" in names else "no CONFIG")
@@ -51,24 +51,32 @@ def _check_types(path: Path, part: Any) -> None:
             raise _no_recipe(path, f"{name}={value!r}, which is no {name_of(hint)}")
 
 
+def _refuse_unknown_fields(path: Path, recipe: ast.Module) -> None:
+    """Raise InputError for OptimConfig(stepz=7), before the recipe runs: Python's own words for it change."""
+    for call in ast.walk(recipe):
+        part = getattr(call.func, "id", getattr(call.func, "attr", "")) if isinstance(call, ast.Call) else ""
+        for keyword in call.keywords if isinstance(call, ast.Call) and part in FIELDS else ():
+            if keyword.arg is not None and keyword.arg not in FIELDS[part]:
+                raise _no_recipe(
+                    f"{path}, line {keyword.value.lineno}",
+                    f"{part}({keyword.arg}=...), a field that {part} does not have",
+                    remedy=_remedy(part, keyword.arg),
+                )
+
+
+def _remedy(part: str, field: str) -> str:
+    """The field that was probably meant, or the part of the configuration that it belongs to."""
+    for other, names in FIELDS.items():
+        if field in names:
+            return f"{field} is a field of {other}."
+    near = difflib.get_close_matches(field, FIELDS[part])
+    return f"{part} has {' and '.join(near)}; --help lists every field." if near else SEE
+
+
 def _line_of(path: Path, error: Exception) -> str:
-    """The file, and the line of it that was run last; a SyntaxError says its own."""
+    """The file, and its line that ran last."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}, line {lines[-1]}" if lines else str(path)
-
-
-def _remedy(message: str) -> str:
-    """What to write instead of a field that a part of the configuration has not."""
-    unknown = _UNKNOWN.search(message)
-    fields = {part.__name__: [option.name for option in dataclasses.fields(part)] for part in PARTS}
-    if unknown is None or unknown["part"] not in fields:
-        return SEE
-    field = unknown["field"]
-    for part, names in fields.items():
-        if field in names:
-            return f"{field} is a field of {part}."
-    near = difflib.get_close_matches(field, fields[unknown["part"]])
-    return f"{unknown['part']} has {' and '.join(near)}; --help lists every field." if near else SEE
 
 
 def _no_recipe(place: object, found: str, *, remedy: str = SEE) -> InputError:
