@@ -6,6 +6,7 @@
 #                                                                      PRETRAIN_OPTIONS=
 #   make sample       draw the sample                                  OUT= SAMPLES= SEED=
 #   make test         run the tests                                    TEST_WORKERS= (processes that share them, 2)
+#   make test-arithmetic   those that compare numbers of two computations, as on an older processor
 #   make check        ruff, mypy, import contracts
 #   make report       a label directory -> one HTML page                LABELS= CAPTIONS= CLASSES= OUT=
 #   make dist         dist/rooms.zip, what Spark's executors need beside numpy and pyarrow
@@ -41,7 +42,7 @@ SAMPLE_DIR := out/sample
 SAMPLE_LABELS := out/labels
 SAMPLE_VOCABULARY := out/vocabulary.parquet
 
-.PHONY: help setup sample labels pretrain demo report dist test check bench clean
+.PHONY: help setup sample labels pretrain demo report dist test test-arithmetic check bench clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -112,9 +113,15 @@ dist: setup
 
 # Two workers, however many cores: tests of four ranks and of Spark need some of their own, and each worker its GBs. They
 # take whole files, whose tests share fixtures, and in their order, in which the last ones are short.
-test: setup
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest \
+PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest \
 		$(if $(filter-out 0 1,$(TEST_WORKERS)),--numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder)
+
+test: setup
+	$(PYTEST)
+
+# Another order of additions than on this processor: torch without vector instructions, oneDNN with those of 2013.
+test-arithmetic: setup
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m arithmetic
 
 check: setup
 	$(RUN) -m ruff check .

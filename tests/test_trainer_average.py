@@ -15,6 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tests.forks import Forks
 from trainer.optim.average import Average
 
+pytestmark = pytest.mark.arithmetic
+
 
 def network(seed: int = 0) -> nn.Module:
     """Weights of one row and of several, and buffers of numbers and of a count."""

@@ -15,6 +15,8 @@ from trainer.model.class_token import ClassTokenBlock, spare_last_block
 from trainer.model.per_image import install, seeds_of
 from trainer.model.vit import architecture, checkpoint_activations, features
 
+pytestmark = pytest.mark.arithmetic
+
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
 SEEDS = torch.tensor([0, 1, -1, 2**62])
 

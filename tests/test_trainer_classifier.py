@@ -24,6 +24,8 @@ from trainer.loss.targets import Targets
 from vocab.errors import InputError, MismatchError
 from vocab.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.arithmetic
+
 NAMES = ("bce", "softmax", "softmax-idf", "asymmetric")
 IMAGES, CLASSES, WIDTH = 7, 11, 5
 

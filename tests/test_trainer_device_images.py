@@ -10,6 +10,8 @@ from torch import Tensor
 
 from trainer.data.device_images import prepare
 
+pytestmark = pytest.mark.arithmetic
+
 
 def noise(batch: int, size: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)

@@ -31,6 +31,8 @@ from trainer.weights.folder import load_model
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.arithmetic
+
 IMAGES = torch.linspace(-1, 1, 3 * 3 * 16 * 16).view(3, 3, 16, 16)
 # timm computes the whole last block, the run's model its class token alone. From there to the logits six sums of at
 # most 64 products follow one another, in different orders; each product may round by half of float32's epsilon.

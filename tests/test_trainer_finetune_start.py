@@ -22,6 +22,8 @@ from trainer.transfer.start import loss_of_task, replace_classifier
 from trainer.weights import conv_stem
 from vocab.errors import InputError
 
+pytestmark = pytest.mark.arithmetic
+
 TINY: dict[str, Any] = {"patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2, "global_pool": "token"}
 
 

@@ -27,6 +27,8 @@ from trainer.loss.targets import Targets
 from vocab.errors import InputError, MismatchError
 from vocab.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.arithmetic
+
 LN2 = 0.6931471805599453
 
 

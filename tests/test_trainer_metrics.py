@@ -14,6 +14,8 @@ from torch import Tensor
 from trainer import metrics
 from trainer.metrics import average_precision, micro_average_precision, report
 
+pytestmark = pytest.mark.arithmetic
+
 
 def naive(scores: list[float], truth: list[bool]) -> float:
     """Sum over thresholds, highest first, of the recall gained times the precision there."""

@@ -18,6 +18,8 @@ from trainer.loss.targets import Targets
 from trainer.transfer.mixing import Mixing, beta_quantile, beta_roots, box_masks, partners
 from vocab.errors import InputError
 
+pytestmark = pytest.mark.arithmetic
+
 SIZE = 12
 
 

@@ -16,6 +16,8 @@ from trainer.model.vit import architecture, build_model, checkpoint_activations,
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.arithmetic
+
 TINY = ModelConfig(model="vit_tiny_patch16_224", patch_size=8, embed_dim=16, depth=1, num_heads=2)
 
 

@@ -27,6 +27,8 @@ from trainer.optim.optimiser import Optimiser, optimiser_of
 from trainer.optim.schedule import learning_rate
 from vocab.errors import InputError
 
+pytestmark = pytest.mark.arithmetic
+
 CONFIG = OptimConfig(start_lr=0.01)
 MUON = replace(CONFIG, optimiser="muon")
 MATRICES = {f"blocks.{n}.{part}.weight" for n in (0, 1) for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}

@@ -33,6 +33,8 @@ from trainer.model.per_image import (
 from trainer.model.vit import architecture, checkpoint_activations, features
 from vocab.errors import InputError
 
+pytestmark = pytest.mark.arithmetic
+
 SMALL = ModelConfig(
     model="vit_tiny_patch16_224", patch_size=8, embed_dim=16, depth=3, num_heads=2, drop_path=0.5, patch_keep=0.5
 )

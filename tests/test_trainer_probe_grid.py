@@ -22,6 +22,8 @@ from trainer.transfer.head import Head, random_head
 from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
 from vocab.errors import InputError, MismatchError
 
+pytestmark = pytest.mark.arithmetic
+
 GRID = (Setting(1e-3, 0.0), Setting(1e-1, 0.0), Setting(1e-2, 0.3))
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from trainer.model.range_augment import DRAWS, RangeAugment, errors, gaussian, psnr, psnr_loss, target_error
 
+pytestmark = pytest.mark.arithmetic
+
 # Coins that leave an image alone, and coins that apply everything.
 NONE, ALL = [0.5, 0.9, 0.7], [0.0, 0.2, 0.49]
 # Which draw stands for which order of brightness, contrast and noise.

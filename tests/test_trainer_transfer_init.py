@@ -18,6 +18,8 @@ from vocab import wordnet
 from vocab.errors import InputError, MismatchError
 from vocab.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.arithmetic
+
 ANIMAL, DOG, CANINE, DOMESTIC_ANIMAL, FISH, CHURCH, AIRPLANE, CABIN, HOT_DOG = (
     15388, 2084071, 2083346, 1317541, 2512053, 3028079, 2691156, 2932227, 7697537,
 )  # fmt: skip
