@@ -91,14 +91,14 @@ def linked(folder: Path, *, loop: bool = False) -> list[str]:
     return sorted([*wanted, *(f"{folder}/in/{name}" for name in ("far/2.tar", "far/on/3.tar", "4.tar"))])
 
 
-@pytest.mark.parametrize("pattern", ["in", "in/", "in/**/*.tar"])
+@pytest.mark.parametrize("pattern", ["in", "in/", "in/**/*.tar", "in/**", "./**/in/**/[0-9].tar"])
 def test_linked_folders_and_tars_are_found_as_the_labelling_job_finds_them(tmp_path: Path, pattern: str) -> None:
     wanted = linked(tmp_path)
     assert list_tars([f"{tmp_path}/{pattern}"]) == wanted
     assert [file.path for file in list_inputs((f"{tmp_path}/in",), "webdataset").files] == wanted
 
 
-@pytest.mark.parametrize("pattern", ["in", "in/**/*.tar"])
+@pytest.mark.parametrize("pattern", ["in", "in/**/*.tar", "i*/**/*.tar"])
 def test_links_in_a_circle_add_nothing(tmp_path: Path, pattern: str) -> None:
     wanted = linked(tmp_path, loop=True)
     assert list_tars([f"{tmp_path}/{pattern}"]) == wanted

@@ -12,6 +12,7 @@ In: what --images names. Out: the places of single tars as strings, sorted; loca
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import glob
 import os
@@ -161,47 +162,57 @@ def _local_tars(name: str) -> Sequence[str]:
         if not glob.has_magic(name):
             raise _no_tar(name, "no such file") from error
         return _matching_tars(name)
-    if stat.S_ISDIR(mode):
-        try:
-            return _tars_below(str(path))
-        except OSError as error:
-            raise _no_tar(str(error.filename or name), f"{error.strerror}") from error
-    return (str(path),)
+    return _tars_below(str(path)) if stat.S_ISDIR(mode) else (str(path),)
 
 
 def _tars_below(folder: str) -> Sequence[str]:
     """Tars in a folder and in those below it, linked ones too. A link to a folder that it lies in adds nothing."""
     tars: list[str] = []
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
-    while waiting:
-        path, above = waiting.pop()
-        found = os.stat(path)  # noqa: PTH116 - beside os.scandir
-        own = (found.st_dev, found.st_ino)
-        if own in above:
-            continue
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if _is_hidden(entry.name):
-                    continue
-                _refuse_dangling(entry.path)
-                if entry.is_dir():
-                    waiting.append((entry.path, (*above, own)))
-                elif entry.name.endswith(".tar") and entry.is_file():
-                    tars.append(str(Path(entry.path)))
+    try:
+        while waiting:
+            path, above = waiting.pop()
+            found = os.stat(path)  # noqa: PTH116 - beside os.scandir
+            own = (found.st_dev, found.st_ino)
+            if own in above:
+                continue
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if _is_hidden(entry.name):
+                        continue
+                    _refuse_dangling(entry.path)
+                    if entry.is_dir():
+                        waiting.append((entry.path, (*above, own)))
+                    elif entry.name.endswith(".tar") and entry.is_file():
+                        tars.append(str(Path(entry.path)))
+    except OSError as error:
+        raise _no_tar(str(error.filename or folder), f"{error.strerror}") from error
     return tars
 
 
 def _matching_tars(pattern: str) -> Sequence[str]:
     """Local tars that match a glob."""
     base = _base_of(pattern)
+    parts = Path(pattern).parts
+    if "**" in parts:
+        # Where links lead in a circle, glob finds each tar some forty times, or never ends.
+        return [tar for tar in _tars_below(base or os.curdir) if _matches(Path(tar).parts, parts)]
     tars = []
-    for match in glob.glob(pattern, recursive=True):  # noqa: PTH207 - takes absolute patterns
+    for match in glob.glob(pattern):  # noqa: PTH207 - takes absolute patterns
         if match.endswith(".tar") and not _is_hidden(match.removeprefix(base)):
             _refuse_dangling(match)
-            # Through a link to a folder that it lies in, ** finds each tar some forty times.
-            if os.path.isfile(match) and not ("**" in pattern and _goes_round(str(Path(match).parent))):  # noqa: PTH113
+            if os.path.isfile(match):  # noqa: PTH113
                 tars.append(str(Path(match)))
     return tars
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a glob, both in parts; ** stands for any number of folders."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_matches(path[skipped:], pattern[1:]) for skipped in range(len(path) + 1))
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 
 def _base_of(pattern: str) -> str:
@@ -218,13 +229,6 @@ def _refuse_dangling(path: str) -> None:
     """Raise InputError for a link that leads nowhere: a tar, or a folder of them, would be missing in silence."""
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a million of them are looked at
         raise _no_tar(path, "a link that leads nowhere", "Mend or remove it.")
-
-
-@functools.lru_cache(maxsize=4096)
-def _goes_round(folder: str) -> bool:
-    """Whether a path leads through one folder twice."""
-    real = [os.path.realpath(path) for path in (folder, *Path(folder).parents)]
-    return len(set(real)) < len(real)
 
 
 def _listed_tars(name: str) -> Sequence[str]:
