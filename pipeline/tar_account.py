@@ -39,7 +39,7 @@ class TarAccount:
     absent_rejects: int = 0
     """rows in rejects.parquet whose sample the tar lacks, such as failed downloads"""
     repeated: int = 0
-    """whole samples whose key the tar has more than once: label rejects all of them, and the trainer passes over them"""
+    """whole samples whose key the tar has twice or more: label rejects all of them, the trainer passes over them"""
     truncated: bool = False
     """whether the archive breaks off; the sample it breaks in is not counted"""
     unreadable: str | None = None

@@ -108,13 +108,16 @@ def test_names_that_only_resemble_such_are_samples(name: str) -> None:
 def test_archives_behind_one_another_are_read_as_one(padding: int, kind: int) -> None:
     long = "d" * 80 + "/" + "e" * 60
     content = tar_bytes("a.jpg", f"{long}.jpg", kind=kind) + bytes(padding)
-    assert keys(content + tar_bytes("b.jpg") + END + tar_bytes(f"{long}2.jpg", "c.jpg", kind=kind) + bytes(padding)) == [
+    assert keys(
+        content + tar_bytes("b.jpg") + END + tar_bytes(f"{long}2.jpg", "c.jpg", kind=kind) + bytes(padding)
+    ) == [
         *("a", long, "b", f"{long}2", "c"),
     ]
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"x", b"garbage " * 64, b"\0" * 511 + b"x", bytes(512) + b"x" * 512, tar_bytes("z.jpg")[:300], b"PK\3\4"]
+    "garbage",
+    [b"x", b"garbage " * 64, b"\0" * 511 + b"x", bytes(512) + b"x" * 512, tar_bytes("z.jpg")[:300], b"PK\3\4"],
 )
 def test_bytes_behind_the_end_that_are_no_archive_are_a_break(garbage: bytes) -> None:
     content = tar_bytes("a.jpg", "b.jpg") + END

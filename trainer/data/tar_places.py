@@ -61,7 +61,7 @@ def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str 
             tars.update(named)
             found = found or bool(named)
         if not found:
-            raise _no_tar(pattern, "no tar", "Check this place. Compressed tars (.tar.gz, .tgz) are not read: unpack them.")
+            raise _no_tar(pattern, "no tar", "Check this place. Compressed tars (.tar.gz) are not read: unpack them.")
     return sorted(tars)
 
 
