@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ HOW_TO_REPEAT_NONE = (
 # A text member larger than this is no caption; reading it could exhaust a worker's memory.
 MAX_MEMBER_BYTES = 16 << 20
 HELD_BYTES = 64 << 20
-"""captions of one tar that are held in memory; more of them go to a temporary file"""
+"""captions of one tar that are held in memory, and of one batch; more of them go to a temporary file"""
 
 
 @dataclass
@@ -39,6 +40,16 @@ class _Row:
 
     captions: list[bytes] = field(default_factory=list)
     reason: str | None = None
+
+
+@dataclass
+class _Ending:
+    """What is known of a tar when it has been read."""
+
+    repeats: Set[str] = frozenset()
+    """keys of more than one sample"""
+    failure: OSError | None = None
+    """why it could not be read to its end"""
 
 
 def read_tar(stream: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -50,50 +61,49 @@ def read_tar(stream: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatc
     Raises tarfile.ReadError for a file that is no tar from its first byte; OSError, after the rows before it, for one
     that cannot be read on; InputError where the temporary file cannot be written.
     """
+    ending = _Ending()
     with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
-        repeats, failure = _hold(stream, columns, held)
-        held.seek(0)
-        for batch in pa.ipc.open_stream(held):
-            yield _with_repeats(batch, repeats) if repeats else batch
-    if failure is not None:
-        raise failure
-
-
-def _hold(
-    stream: BinaryIO, columns: Sequence[str], held: tempfile.SpooledTemporaryFile[bytes]
-) -> tuple[Set[str], OSError | None]:
-    """Write the rows of a tar; the keys that it repeats, and the error that ended it early."""
-    repeats: Set[str] = frozenset()
-    failure = None
-    keys: list[str] = []
-    rows: list[_Row] = []
-    with pa.ipc.new_stream(held, ROWS) as writer:
         try:
-            for sample in samples(stream):
-                repeats = sample.repeats
-                keys.append(sample.key)
-                rows.append(_read(stream, sample, columns))
-                if len(rows) == BATCH_ROWS:
-                    _write(writer, keys, rows)
-                    keys, rows = [], []
+            with pa.ipc.new_stream(held, ROWS) as writer:
+                for batch in _batches(stream, columns, ending):
+                    writer.write_batch(batch)
+            held.seek(0)
         except OSError as error:
-            failure = error
-        _write(writer, keys, rows)
-    return repeats, failure
+            raise InputError(
+                tempfile.gettempdir(),
+                found=f"a disk that cannot be written ({error.strerror or error})",
+                wanted="room for the captions of one tar",
+                remedy="Make room there, or name another folder in TMPDIR.",
+            ) from error
+        for batch in pa.ipc.open_stream(held):
+            yield _with_repeats(batch, ending.repeats) if ending.repeats else batch
+    if ending.failure is not None:
+        raise ending.failure
 
 
-def _write(writer: pa.RecordBatchWriter, keys: list[str], rows: list[_Row]) -> None:
-    captions = pa.array([row.captions for row in rows], pa.list_(pa.binary()))
-    reasons = pa.array([row.reason for row in rows], pa.string())
-    try:
-        writer.write_batch(batch_of(pa.array(keys, pa.string()), captions, reasons=reasons))
-    except OSError as error:
-        raise InputError(
-            tempfile.gettempdir(),
-            found=f"a disk that cannot be written ({error.strerror or error})",
-            wanted="room for the captions of one tar",
-            remedy="Make room there, or name another folder in TMPDIR.",
-        ) from error
+def _batches(stream: BinaryIO, columns: Sequence[str], ending: _Ending) -> Iterator[pa.RecordBatch]:
+    """Rows of all samples as far as the tar can be read, those of repeated keys like the others."""
+    found = samples(stream)
+    while ending.failure is None:
+        keys: list[str] = []
+        rows: list[_Row] = []
+        size = 0
+        try:
+            for sample in islice(found, BATCH_ROWS):
+                ending.repeats = sample.repeats
+                row = _read(stream, sample, columns)
+                keys.append(sample.key)
+                rows.append(row)
+                size += sum(map(len, row.captions))
+                if size > HELD_BYTES:
+                    break
+        except OSError as error:
+            ending.failure = error
+        if not rows:
+            return
+        captions = pa.array([row.captions for row in rows], pa.list_(pa.binary()))
+        reasons = pa.array([row.reason for row in rows], pa.string())
+        yield batch_of(pa.array(keys, pa.string()), captions, reasons=reasons)
 
 
 def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
