@@ -83,5 +83,5 @@ def test_a_full_disk_of_temporary_files_is_not_taken_for_a_broken_tar(monkeypatc
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("tempfile.SpooledTemporaryFile", lambda _: Full())
-    with pytest.raises(InputError, match="found a disk that cannot be written .*No space left.* TMPDIR"):
+    with pytest.raises(InputError, match=r"found a disk that cannot be written .*No space left.* TMPDIR"):
         rows(io.BytesIO(tar_of(("0.txt", b"a dog"))))
