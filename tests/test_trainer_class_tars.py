@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,10 @@ def test_tars_without_a_sample_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 of 0 samples"):
         opened(write_tar(tmp_path / "a.tar", {}))
     (tmp_path / "b.tar").write_bytes(b"no tar at all" * 100)
-    with pytest.raises(InputError, match="no readable tar"):
+    with pytest.raises(InputError, match=f"{tmp_path}/b.tar: found no readable tar"):
+        opened(tmp_path / "b.tar")
+    (tmp_path / "b.tar").write_bytes(gzip.compress(b"whatever"))
+    with pytest.raises(InputError, match=f"{tmp_path}/b.tar: found no readable tar .compressed tars are not read"):
         opened(tmp_path / "b.tar")
     with pytest.raises(InputError, match="no such file"):
         opened(tmp_path / "c.tar")

@@ -52,18 +52,19 @@ class NoTarError(InputError):
     """A file that is there and can be read, and is no tar from its first byte."""
 
 
-def index_tar(path: Path, *, max_member_bytes: int) -> TarIndex:
+def index_tar(path: Path, *, max_member_bytes: int, place: str = "") -> TarIndex:
     """Every sample of a tar, from its headers alone; of several images of one the first in IMAGE_EXTENSIONS counts.
 
     A tar that breaks off gives its whole samples, then one entry of fault truncated_tar in place of the broken one.
-    Raises NoTarError for a file that is no tar, and InputError for one that is not there or cannot be read.
+    `place`: what errors call the tar, where that is not the path. Raises NoTarError for a file that is no tar, and
+    InputError for one that is not there or cannot be read.
     """
     keys: list[str] = []
     offsets: list[int] = []
     sizes: list[int] = []
     whole = True
     repeats: Set[str] = frozenset()
-    with _readable(path) as stream:
+    with _readable(path, place) as stream:
         for key, members, whole, repeats in samples(stream):  # noqa: B007 - the last ones are those of the whole tar
             rank, offset, size = _NO_RANK, -1, 0
             for extension, member in members.items():
@@ -80,15 +81,15 @@ def index_tar(path: Path, *, max_member_bytes: int) -> TarIndex:
     return index
 
 
-def members_of(path: Path, indices: Collection[int]) -> dict[int, dict[str, Member]]:
+def members_of(path: Path, indices: Collection[int], *, place: str = "") -> dict[int, dict[str, Member]]:
     """Members of some samples of a tar by index of the sample, then by lower-case extension; none where it broke off.
 
     The headers are walked again: captions are looked at for a few samples, and arrays for all would cost more.
-    Raises as `index_tar`.
+    `place`, and what is raised: as `index_tar` has it.
     """
     wanted = set(indices)
     found: dict[int, dict[str, Member]] = {index: {} for index in wanted}
-    with _readable(path) as stream:
+    with _readable(path, place) as stream:
         for index, sample in enumerate(islice(samples(stream), max(wanted, default=-1) + 1)):
             if index in wanted:
                 found[index] = sample.members
@@ -96,13 +97,13 @@ def members_of(path: Path, indices: Collection[int]) -> dict[int, dict[str, Memb
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
+def _readable(path: Path, place: str) -> Iterator[BinaryIO]:
     """A tar, open while it is walked."""
     try:
         with path.open("rb") as stream:
             yield stream
     except (OSError, tarfile.ReadError) as error:
-        raise no_readable_tar(path, error) from error
+        raise no_readable_tar(place or path, error) from error
 
 
 def _find_faults(index: TarIndex, repeated: list[int], max_member_bytes: int) -> None:
@@ -112,11 +113,11 @@ def _find_faults(index: TarIndex, repeated: list[int], max_member_bytes: int) ->
     index.faults[repeated] = REPEATED_KEY
 
 
-def no_readable_tar(path: Path, error: OSError | tarfile.ReadError) -> InputError:
+def no_readable_tar(place: str | Path, error: OSError | tarfile.ReadError) -> InputError:
     """The error for a tar that is not there or cannot be read, or a NoTarError for a file that is none."""
     kind = NoTarError if isinstance(error, tarfile.ReadError) else InputError
     return kind(
-        path,
+        place,
         found=f"no readable tar ({error})",
         wanted="a WebDataset tar",
         remedy="Check this place, download the tar again, or leave it out.",

@@ -78,14 +78,15 @@ class TarTable:
 
 
 def make_table(
-    path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int
+    path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int, place: str = ""
 ) -> TarTable:
     """The table of one tar. A file that is no tar gives one without samples, in which all its labels count as bad.
 
+    `place`: what errors call the tar, where that is not the path.
     Raises InputError for a tar that is not there or cannot be read, FormatError for labels that cannot be read.
     """
     try:
-        index = index_tar(path, max_member_bytes=max_member_bytes)
+        index = index_tar(path, max_member_bytes=max_member_bytes, place=place)
     except NoTarError:
         return _unreadable(len(labels.read_shard(shard)))
     joined = join(labels, vocabulary, shard=shard, keys=index.keys)
