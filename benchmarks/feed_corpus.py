@@ -29,7 +29,8 @@ from vocab import labeler, wordnet
 from vocab.errors import InputError
 from vocab.label_shards import SCHEMA, LabelShards
 from vocab.label_writing import write_label_shards
-from vocab.tars import BLOCK, split_name
+from vocab.tar_samples import split_name
+from vocab.tars import BLOCK
 from vocab.vocabulary import Vocabulary
 
 DATA = Path(os.environ.get("CATLIP_DATA", "../shared/data"))

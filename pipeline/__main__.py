@@ -24,6 +24,7 @@ from pipeline.prune import choose, preview
 from pipeline.report import report
 from pipeline.sample.config import SampleConfig
 from pipeline.tally import reasons_of
+from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
 from vocab.errors import run_cli
 from vocab.label_shards import LabelShards
 from vocab.manifest import Manifest
@@ -95,6 +96,8 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
     if manifest.rejected:
         reasons = reasons_of(LabelShards.open(out, checksums=False))
         said += "rejected: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) + "\n"
+        if REPEATED in reasons:
+            said += f"{HOW_TO_REPEAT_NONE}\n"
     for files, what in (
         (
             [file for file in manifest.inputs if file.rows and file.rejected == file.rows],

@@ -48,7 +48,8 @@ class Matches:
     rejected: int
     """have an id that was rejected when the captions were labelled, for the reason it got then"""
     unusable: int
-    """have no usable id, key or image: null_id, null_key, status:..., not_utf8, malformed_record, truncated_tar"""
+    """have no usable id, key or image: null_id, null_key, status:..., not_utf8, malformed_record, truncated_tar,
+    repeated_key"""
     used: int
     """rows of the labels whose id a sample has"""
     unused: int

@@ -30,7 +30,7 @@ from vocab.storage import filesystem_of, sha256_of, write_whole
 MOST_TASKS = 10_000
 SHOWN_SHARDS = 10
 COLUMNS = ("samples", "labelled", "rejected", "missing", "surplus", "repeated", "truncated", "tar")
-LEGEND = "missing: not in the labels; surplus: labels without a sample; repeated: keys that stood before"
+LEGEND = "missing: not in the labels; surplus: labels without a sample; repeated: samples whose key the tar has twice"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def badness(tar: TarAccount) -> tuple[bool, int, str]:
 def refuse_misfit(report: Report, *, max_missing: float, max_surplus: float) -> None:
     """Raise an error where the trainer would stop, or the shares are exceeded.
 
-    Truncated tars and repeated keys alone are none: the trainer passes over such samples and says so.
+    Truncated tars and repeated keys alone raise none: the trainer passes over such samples and says so.
     """
     if unreadable := [tar for tar in report.tars if tar.unreadable is not None]:
         others = f", and {len(unreadable) - 1:,} more such files" if len(unreadable) > 1 else ""

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.job import Plan
 from pipeline.runs import Run
+from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
 from pipeline.task import JOB, Done, add_counts
 from vocab.errors import FormatError, InputError
 from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA
@@ -59,7 +60,9 @@ def refuse_all_rejected(out: str, account: Sequence[InputFile], finished: Iterab
         account[0].path if len(account) == 1 else f"{len(account)} input files",
         found="no rows" if total == 0 else ", ".join(f"{count:,} rows {reason}" for count, reason in named[:3]),
         wanted="at least one row with a caption",
-        remedy="Check --format, --caption-columns and --columns.",
+        remedy=f"Pack the tars again ({HOW_TO_REPEAT_NONE})."
+        if named and named[0][1] == REPEATED
+        else "Check --format, --caption-columns and --columns.",
     )
 
 

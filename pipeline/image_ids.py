@@ -7,7 +7,7 @@ In: paths of sidecars or tars, and what holds the id. Out: a row for every row o
     key string      the sample's in it; "" where it is null
     id string       null where there is a reason
     reason string   why it gets no label whatever its id: status:..., null_key, null_id, not_utf8, malformed_record,
-                    truncated_tar
+                    truncated_tar, repeated_key
     total bigint    rows of the whole file, so that whoever counts what became of them knows how many there were
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.tar_samples import TarSample, walk_samples
+from pipeline.tars import REPEATED, TRUNCATED
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
+from vocab.tar_samples import Sample, samples
 
 SCHEMA = pa.schema(
     [*((name, pa.string()) for name in ("input", "shard", "key", "id", "reason")), ("total", pa.int64())]
@@ -151,14 +152,21 @@ def _decoded(value: bytes | None) -> str | None:
 def _ids_of_tar(path: str, shard: str, field: str) -> Iterator[pa.RecordBatch]:
     filesystem, inner = filesystem_of(path)
     rows: list[tuple[str, str | None, str | None]] = []
+    repeats: Set[str] = frozenset()
     try:
         with filesystem.open_input_file(inner) as stream:
-            for sample in walk_samples(cast(BinaryIO, stream)):
+            for sample in samples(cast(BinaryIO, stream)):
+                repeats = sample.repeats
                 rows.append((sample.key, *_id_of_sample(cast(BinaryIO, stream), sample, field)))
     except tarfile.ReadError as error:
         raise InputError(
             path, found=f"no tar ({error})", wanted="a WebDataset tar", remedy="Download it again, or leave it out."
         ) from error
+    if repeats:
+        rows = [
+            (key, None, REPEATED) if key in repeats and reason != TRUNCATED else (key, id_, reason)
+            for key, id_, reason in rows
+        ]
     # Keys and ids of one tar are small, and its number of samples is known only at its end.
     for start in range(0, len(rows), BATCH_ROWS):
         keys, ids, reasons = (
@@ -167,10 +175,10 @@ def _ids_of_tar(path: str, shard: str, field: str) -> Iterator[pa.RecordBatch]:
         yield _batch(path, shard, keys, ids, reasons, len(rows))
 
 
-def _id_of_sample(stream: BinaryIO, sample: TarSample, field: str) -> tuple[str | None, str | None]:
+def _id_of_sample(stream: BinaryIO, sample: Sample, field: str) -> tuple[str | None, str | None]:
     """The id in the sample's .json member, or the reason why there is none."""
     if not sample.whole:
-        return None, "truncated_tar"
+        return None, TRUNCATED
     if "\ufffd" in sample.key:
         return None, "not_utf8"
     member = sample.members.get("json")

@@ -7,16 +7,16 @@ row groups that can hold its shard.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from pipeline.tar_samples import walk_samples
 from vocab.label_shards import LabelShards, possible_shards
 from vocab.storage import filesystem_of
+from vocab.tar_samples import samples
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TarAccount:
     absent_rejects: int = 0
     """rows in rejects.parquet whose sample the tar lacks, such as failed downloads"""
     repeated: int = 0
-    """further samples whose key stood before; the trainer passes over them"""
+    """whole samples whose key the tar has twice or more: label rejects all of them, the trainer passes over them"""
     truncated: bool = False
     """whether the archive breaks off; the sample it breaks in is not counted"""
     unreadable: str | None = None
@@ -85,20 +85,21 @@ def account_tar(path: str, labels: LabelShards) -> TarAccount:
     shard = labels.find_shard(path) or next((s for s in possible_shards(path) if len(labels.read_rejects(s))), None)
     rows = set(labels.read_shard(shard)["key"].to_pylist()) if shard is not None else set()
     rejects = set(labels.read_rejects(shard)["key"].to_pylist()) - rows if shard is not None else set()
-    keys: set[str] = set()
-    repeated, truncated, unreadable = 0, False, None
+    every: list[str] = []
+    repeats: Set[str] = frozenset()
+    truncated, unreadable = False, None
     try:
         filesystem, inner = filesystem_of(path)
         with filesystem.open_input_file(inner) as stream:
-            for sample in walk_samples(cast(BinaryIO, stream)):
-                truncated = not sample.whole
-                repeated += sample.repeated
+            for sample in samples(cast(BinaryIO, stream)):
+                truncated, repeats = not sample.whole, sample.repeats
                 if sample.whole:
-                    keys.add(sample.key)
+                    every.append(sample.key)
     except tarfile.ReadError as error:
         unreadable = f"no tar ({error})"
     except OSError as error:
         unreadable = f"cannot be read ({error})"
+    keys = set(every)
     return TarAccount(
         tar=path,
         shard=shard,
@@ -108,7 +109,7 @@ def account_tar(path: str, labels: LabelShards) -> TarAccount:
         missing=len(keys - rows - rejects),
         surplus=len(rows - keys),
         absent_rejects=len(rejects - keys),
-        repeated=repeated,
+        repeated=sum(key in repeats for key in every),
         truncated=truncated,
         unreadable=unreadable,
     )

@@ -1,103 +1,156 @@
 """Captions out of WebDataset tars: headers and text members are read, images are skipped.
 
-In: an open tar. Out: batches of `rows.ROWS`, a row for each sample.
+In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/tar_samples.py`.
 
-    000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...   a sample's members share the name to the first dot
+    000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.rows import BATCH_ROWS, batch_of
-from vocab.tars import BrokenTar, Member, split_name, walk
+from pipeline.rows import BATCH_ROWS, ROWS, batch_of
+from vocab.errors import InputError
+from vocab.tar_samples import Sample, samples
+from vocab.tars import Member
 
 TRUNCATED = "truncated_tar"
+REPEATED = "repeated_key"
+HOW_TO_REPEAT_NONE = (
+    "repeated_key: the members of a sample must be neighbours in their tar, and no other sample may have the same key; "
+    "tar --sort=name packs them so, in sorted order"
+)
 # A text member larger than this is no caption; reading it could exhaust a worker's memory.
 MAX_MEMBER_BYTES = 16 << 20
+HELD_BYTES = 64 << 20
+"""captions of one tar that are held in memory, and of one batch; more of them go to a temporary file"""
 
 
 @dataclass
-class Sample:
-    """One sample as its members pass by."""
+class _Row:
+    """What the members of one sample say."""
 
-    key: str
     captions: list[bytes] = field(default_factory=list)
     reason: str | None = None
 
 
+@dataclass
+class _Ending:
+    """What is known of a tar when it has been read."""
+
+    repeats: Set[str] = frozenset()
+    """keys of more than one sample"""
+    failure: OSError | None = None
+    """why it could not be read to its end"""
+
+
 def read_tar(stream: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Samples of one tar. `columns`: members' extensions, or json.FIELD.
+    """Rows of one tar. `columns`: members' extensions, or json.FIELD.
 
-    An archive that breaks off ends with a sample of reason "truncated_tar". Raises tarfile.ReadError for a file that is
-    no tar from its first byte.
+    An archive that breaks off ends with a row of reason "truncated_tar". The last sample can make the first one a
+    "repeated_key": rows are held until the archive ends, which is one pass over it where a look ahead would be two.
+
+    Raises tarfile.ReadError for a file that is no tar from its first byte; OSError, after the rows before it, for one
+    that cannot be read on; InputError where the temporary file cannot be written.
     """
-    samples = read_samples(stream, columns)
-    while rows := list(islice(samples, BATCH_ROWS)):
-        yield batch_of(
-            pa.array([row.key for row in rows], pa.string()),
-            pa.array([row.captions for row in rows], pa.list_(pa.binary())),
-            reasons=pa.array([row.reason for row in rows], pa.string()),
-        )
+    ending = _Ending()
+    with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
+        try:
+            with pa.ipc.new_stream(held, ROWS) as writer:
+                for batch in _batches(stream, columns, ending):
+                    writer.write_batch(batch)
+            held.seek(0)
+        except OSError as error:
+            raise InputError(
+                tempfile.gettempdir(),
+                found=f"a disk that cannot be written ({error.strerror or error})",
+                wanted="room for the captions of one tar",
+                remedy="Make room there, or name another folder in TMPDIR.",
+            ) from error
+        for batch in pa.ipc.open_stream(held):
+            yield _with_repeats(batch, ending.repeats) if ending.repeats else batch
+    if ending.failure is not None:
+        raise ending.failure
 
 
-def read_samples(stream: BinaryIO, columns: Sequence[str]) -> Iterator[Sample]:
-    """The samples one after another, as `read_tar` has them."""
-    sample: Sample | None = None
-    try:
-        for member in walk(stream):
-            key, extension = split_name(member.name)
-            if sample is None or key != sample.key:
-                if sample is not None:
-                    yield _closed(sample)
-                sample = Sample(key)
-            _take(stream, member, extension, columns, sample)
-    except BrokenTar as broken:
-        key, _ = split_name(broken.name)
-        if sample is not None and sample.key != key:
-            yield _closed(sample)
-        sample = Sample(key, reason=TRUNCATED)
-    if sample is not None:
-        yield _closed(sample)
+def _batches(stream: BinaryIO, columns: Sequence[str], ending: _Ending) -> Iterator[pa.RecordBatch]:
+    """Rows of all samples as far as the tar can be read, those of repeated keys like the others."""
+    found = samples(stream)
+    while ending.failure is None:
+        keys: list[str] = []
+        rows: list[_Row] = []
+        size = 0
+        try:
+            for sample in islice(found, BATCH_ROWS):
+                ending.repeats = sample.repeats
+                row = _read(stream, sample, columns)
+                keys.append(sample.key)
+                rows.append(row)
+                size += sum(map(len, row.captions))
+                if size > HELD_BYTES:
+                    break
+        except OSError as error:
+            ending.failure = error
+        if not rows:
+            return
+        captions = pa.array([row.captions for row in rows], pa.list_(pa.binary()))
+        reasons = pa.array([row.reason for row in rows], pa.string())
+        yield batch_of(pa.array(keys, pa.string()), captions, reasons=reasons)
 
 
-def _take(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], sample: Sample) -> None:
+def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
+    reasons = batch["reason"]
+    again = pc.is_in(batch["key"], value_set=pa.array(sorted(repeats), pa.string()))
+    whole = pc.not_equal(pc.fill_null(reasons, ""), TRUNCATED)
+    reasons = pc.if_else(pc.and_(again, whole), REPEATED, reasons)
+    return batch_of(batch["key"], batch["captions"], reasons=reasons)
+
+
+def _read(stream: BinaryIO, sample: Sample, columns: Sequence[str]) -> _Row:
+    """Read those members of a sample that hold captions."""
+    if not sample.whole:
+        return _Row(reason=TRUNCATED)
+    row = _Row()
+    for extension, member in sample.members.items():
+        _take(stream, member, extension, columns, row)
+    if "\ufffd" in sample.key and row.reason is None:
+        row.reason = "not_utf8"
+    if not row.captions and row.reason is None:
+        row.reason = "no_caption"
+    return row
+
+
+def _take(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], row: _Row) -> None:
     """Read a member if it holds captions."""
     fields = [column.removeprefix("json.") for column in columns if column.startswith("json.")]
     if extension not in columns and not (extension == "json" and fields):
         return
     if member.size > MAX_MEMBER_BYTES:
-        sample.reason = "caption_too_long"
+        row.reason = "caption_too_long"
         return
     stream.seek(member.offset)
     content = stream.read(member.size)
     if extension in columns:
-        sample.captions.append(content)
+        row.captions.append(content)
     if extension == "json" and fields:
-        _take_fields(content, fields, sample)
+        _take_fields(content, fields, row)
 
 
-def _take_fields(content: bytes, fields: Sequence[str], sample: Sample) -> None:
+def _take_fields(content: bytes, fields: Sequence[str], row: _Row) -> None:
     try:
         record = json.loads(content)
     except (ValueError, RecursionError):
-        sample.reason = "malformed_record"
+        row.reason = "malformed_record"
         return
     values = [record.get(name) for name in fields] if isinstance(record, dict) else []
     for value in values:
         texts = value if isinstance(value, list) else [value]
-        sample.captions += [text.encode("utf-8", "surrogatepass") for text in texts if isinstance(text, str)]
-
-
-def _closed(sample: Sample) -> Sample:
-    if "\ufffd" in sample.key and sample.reason is None:
-        sample.reason = "not_utf8"
-    if not sample.captions and sample.reason is None:
-        sample.reason = "no_caption"
-    return sample
+        row.captions += [text.encode("utf-8", "surrogatepass") for text in texts if isinstance(text, str)]

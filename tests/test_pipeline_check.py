@@ -15,7 +15,6 @@ import pytest
 from pipeline.check import Report, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.inputs import list_inputs
-from pipeline.tar_samples import walk_samples
 from pipeline.terminal import harmless, table
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
@@ -72,8 +71,8 @@ def test_each_tar_has_its_account(spark: Any, tmp_path: Path) -> None:
         f"{tmp_path}/labels: 6 labels, 1 without a sample in their tar, 2 in 2 shards without a tar (50.00% together)",
         "rejected rows without a sample, such as failed downloads: 1; that is no fault",
         "",
-        "tars that do not fit (missing: not in the labels; surplus: labels without a sample; repeated: keys that stood "
-        "before):",
+        "tars that do not fit (missing: not in the labels; surplus: labels without a sample; repeated: samples whose "
+        "key the tar has twice):",
         "samples  labelled  rejected  missing  surplus  repeated  truncated  tar",
         f"      4         2         1        1        1         0             {tmp_path}/in/0.tar",
         "",
@@ -112,7 +111,7 @@ def test_damaged_tars_are_all_found_in_one_run(spark: Any, tmp_path: Path) -> No
     report = report_on(spark, tmp_path)
     cut, page, twice, void = report.tars
     assert (cut.samples, cut.truncated, cut.unreadable) == (1, True, None)
-    assert (twice.samples, twice.repeated) == (2, 3)
+    assert (twice.samples, twice.repeated) == (2, 5)
     assert (str(page.unreadable).startswith("no tar"), str(void.unreadable).startswith("no tar")) == (True, True)
     with pytest.raises(InputError, match=r"page\.tar: found no tar .*, and 1 more such files"):
         refuse_misfit(report, max_missing=1, max_surplus=1)
@@ -195,19 +194,6 @@ def test_an_empty_folder_and_labels_of_a_newer_version_are_refused(tmp_path: Pat
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Check("labels", ("in",), **options)
-
-
-def test_a_sample_ends_where_its_key_or_an_extension_comes_again(tmp_path: Path) -> None:
-    tar = write_tar(tmp_path / "0.tar", "a.jpg", "a.txt", "b.jpg", "a.json", "c.jpg", "c.jpg")
-    with tar.open("rb") as stream:
-        samples = [(s.key, s.repeated, sorted(s.members)) for s in walk_samples(stream)]
-    assert samples == [
-        ("a", False, ["jpg", "txt"]),
-        ("b", False, ["jpg"]),
-        ("a", True, ["json"]),
-        ("c", False, ["jpg"]),
-        ("c", True, ["jpg"]),
-    ]
 
 
 def test_control_characters_are_written_out_in_a_terminal() -> None:

@@ -256,6 +256,35 @@ def test_a_truncated_tar_keeps_its_whole_samples_and_counts_the_broken_one(spark
     assert reasons(labels) == {"2": "truncated_tar"}
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        "0.jpg 1.jpg 0.txt 1.txt",
+        "images/0.jpg images/1.jpg captions/0.txt captions/1.txt images/0.png images/1.png",
+        "0.txt 0.txt 1.txt 1.txt",
+        "0.txt 1.txt 0.json 1.json",
+    ],
+)
+def test_members_that_are_no_neighbours_end_in_words_about_their_order(spark: Any, tmp_path: Path, order: str) -> None:
+    names = order.split()
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in names:
+            add_member(tar, name, b"a dog")
+    repeated = len([name for name in names if not name.startswith("captions/")])
+    alone = "captions/" not in order
+    if alone:
+        with pytest.raises(InputError, match=f"{repeated} rows repeated_key.*neighbours.*sorted order"):
+            run(spark, tmp_path / "0.tar")
+        with tarfile.open(tmp_path / "1.tar", "w") as tar:
+            add_member(tar, "2.txt", b"a cat")
+    manifest, labels = run(spark, (tmp_path / "0.tar", tmp_path / "1.tar") if alone else tmp_path / "0.tar")
+    assert manifest.rows == manifest.labelled + manifest.rejected == len(names) + alone
+    assert list(reasons(labels).values()).count("repeated_key") == len(
+        {name.rpartition(".")[0] for name in names if not name.startswith("captions/")}
+    )
+    assert "tar --sort=name packs them so, in sorted order" in what_was_rejected(str(tmp_path / "labels"), manifest)
+
+
 def test_a_truncated_tar_is_named_and_fails_a_strict_job(spark: Any, tmp_path: Path) -> None:
     for name in ("0.tar", "1.tar"):
         with tarfile.open(tmp_path / name, "w") as tar:

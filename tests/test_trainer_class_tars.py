@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,19 +96,33 @@ def test_tars_without_a_sample_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 of 0 samples"):
         opened(write_tar(tmp_path / "a.tar", {}))
     (tmp_path / "b.tar").write_bytes(b"no tar at all" * 100)
-    with pytest.raises(InputError, match="no readable tar"):
+    with pytest.raises(InputError, match=f"{tmp_path}/b.tar: found no readable tar"):
+        opened(tmp_path / "b.tar")
+    (tmp_path / "b.tar").write_bytes(gzip.compress(b"whatever"))
+    with pytest.raises(InputError, match=f"{tmp_path}/b.tar: found no readable tar .compressed tars are not read"):
         opened(tmp_path / "b.tar")
     with pytest.raises(InputError, match="no such file"):
         opened(tmp_path / "c.tar")
 
 
-def test_a_cut_tar_keeps_its_whole_samples(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "where"),
+    [
+        (lambda whole, at: whole[:at], "between two members, after 3 samples, the last one '2'"),
+        (lambda whole, at: whole[: at + 512 + 1], "inside sample '2', after 2 samples, the last one '1'"),
+        (lambda whole, at: whole[:at] + b"x" * 512 + whole[at + 512 :], "between two members, after 3 samples"),
+        (lambda whole, at: whole[: 512 + 1], "inside sample '0', after 0 samples"),
+        (lambda whole, at: whole + b"junk", "between two members, after 3 samples, the last one '2'"),
+    ],
+)
+def test_a_tar_that_breaks_off_is_an_error_whatever_share_may_be_bad(
+    tmp_path: Path, damage: Callable[[bytes, int], bytes], where: str
+) -> None:
     place = classed(tmp_path / "a.tar", {"0": b"1", "1": b"2", "2": b"3"})
     content = place.read_bytes()
-    place.write_bytes(content[: content.index(b"2.cls")])
-    found = opened(place, max_bad_share=0.5)
-    assert found.classes.tolist() == [1, 2]
-    assert [(bad.key, bad.reason) for bad in found.skipped] == [("2", "no_class"), ("", "truncated_tar")]
+    place.write_bytes(damage(content, content.index(b"2.cls")))
+    with pytest.raises(InputError, match=f"a.tar: found an archive that breaks off {where}.*Download or pack it again"):
+        opened(place, max_bad_share=1.0)
 
 
 def test_a_secret_address_is_not_shown(tmp_path: Path) -> None:

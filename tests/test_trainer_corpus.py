@@ -26,7 +26,7 @@ from trainer.data.tar_tables import TarTables
 from trainer.records.log import read_log
 from vocab.label_shards import LabelShards
 from vocab.label_writing import write_label_shards
-from vocab.tars import split_name
+from vocab.tar_samples import split_name
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, CAR = 2084071, 2121620, 2958343

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from trainer.data import images
 from trainer.data.crops import Box, centre_box, on_grid, random_box
-from trainer.data.images import BadImage, Choose, crop_into, decode
+from trainer.data.images import FORMATS, BadImage, Choose, crop_into, decode
 
 LIMIT = 1_000_000
 PHOTO_LIMIT = 89_478_485
@@ -105,7 +105,7 @@ def test_what_cannot_be_decoded_has_a_reason(content: bytes, reason: str) -> Non
 
 
 @settings(max_examples=150, deadline=None)
-@given(at=st.integers(0, 400), byte=st.integers(0, 255), kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF"]))
+@given(at=st.integers(0, 600), byte=st.integers(0, 255), kind=st.sampled_from(FORMATS))
 def test_a_changed_byte_gives_an_image_or_a_reason(at: int, byte: int, kind: str) -> None:
     content = bytearray(encoded(Image.new("RGB", (9, 7), (90, 120, 40)), kind))
     content[at % len(content)] = byte

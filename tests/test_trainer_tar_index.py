@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, NoTarError, TarIndex, index_tar, members_of
 from vocab.errors import InputError
-from vocab.tars import BrokenTar, Member, split_name, walk
+from vocab.tar_samples import samples
+from vocab.tars import Member
 
 LIMIT = 1 << 20
 
@@ -45,29 +46,19 @@ def images(path: Path) -> list[bytes]:
 
 def naive_index(path: Path) -> list[tuple[str, Member | None, str]]:
     """What `index_tar` must equal: samples as objects, one after the other."""
-    samples: list[tuple[str, dict[str, Member], str]] = []
-    broken = None
-    try:
-        with path.open("rb") as stream:
-            for member in walk(stream):
-                key, extension = split_name(member.name)
-                if not samples or samples[-1][0] != key:
-                    samples.append((key, {}, "repeated_key" if key in [sample[0] for sample in samples] else ""))
-                samples[-1][1][extension] = member
-    except BrokenTar as error:
-        broken = split_name(error.name)[0]
-    if broken is not None:
-        if samples and samples[-1][0] == broken:
-            samples.pop()
-        samples.append((broken, {}, "truncated_tar"))
     found = []
-    for key, members, fault in samples:
-        image = next((members[name] for name in IMAGE_EXTENSIONS if name in members), None)
-        if image is None:
-            found.append((key, None, fault or "no_image"))
+    with path.open("rb") as stream:
+        every = list(samples(stream))
+    for sample in every:
+        image = next((sample.members[name] for name in IMAGE_EXTENSIONS if name in sample.members), None)
+        fault = "repeated_key" if sample.repeated else ""
+        if not sample.whole:
+            found.append((sample.key, None, "truncated_tar"))
+        elif image is None:
+            found.append((sample.key, None, fault or "no_image"))
         else:
             large = "image_too_large" if image.size > 5 else ""
-            found.append((key, image, fault or ("empty_image" if image.size == 0 else large)))
+            found.append((sample.key, image, fault or ("empty_image" if image.size == 0 else large)))
     return found
 
 
@@ -85,21 +76,23 @@ def test_each_fault_that_headers_show_is_named(tmp_path: Path) -> None:
         ("text.txt", b"only text"),
         ("zero.jpg", b""),
         ("large.jpg", bytes(LIMIT + 1)),
+        ("twice.jpg", b"x"),
         ("good.jpg", b"x"),
-        ("text.jpg", b"x"),
+        ("twice.jpg", b"x"),
     )
     assert faults(path) == [
         ("text", "no_image"),
         ("zero", "empty_image"),
         ("large", "image_too_large"),
+        ("twice", "repeated_key"),
         ("good", ""),
-        ("text", "repeated_key"),
+        ("twice", "repeated_key"),
     ]
 
 
-def test_of_several_images_the_first_kind_counts_and_of_one_kind_the_last_member(tmp_path: Path) -> None:
-    path = tar_of(tmp_path / "0.tar", ("a.png", b"png"), ("a.JPG", b"first"), ("a.webp", b"webp"), ("a.jpg", b"second"))
-    assert images(path) == [b"second"]
+def test_of_several_images_of_a_sample_the_first_kind_counts(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "0.tar", ("a.png", b"png"), ("a.JPG", b"jpeg"), ("a.webp", b"webp"), ("b.avif", b"avif"))
+    assert images(path) == [b"jpeg", b"avif"]
 
 
 def test_links_devices_and_paths_upwards_open_nothing(tmp_path: Path) -> None:

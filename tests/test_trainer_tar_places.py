@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.inputs import list_inputs
 from tests.conftest import ROOT
 from tests.test_trainer_tar_streams import CONTENT, read
 from trainer.data.tar_places import is_local, label_path, list_tars, local_name, without_secrets
@@ -74,6 +75,41 @@ def test_local_folders_globs_braces_and_files_are_listed_once_in_order(tmp_path:
     patterns = [f"{tmp_path}/*/00000.*", f"{tmp_path}/a/{{00000..00001}}.tar", tars[0], f"file://{tars[0]}"]
     assert list_tars(patterns) == tars
     assert list_tars([f"{tmp_path}/**/*.tar"]) == tars
+
+
+def linked(folder: Path, *, loop: bool = False) -> list[str]:
+    """A folder with links to a tar, to a folder and to one that holds a link, and with what is left out; its tars."""
+    wanted = touch(folder / "in/0.tar", folder / "in/deep/er/1.tar")
+    touch(folder / "far/2.tar", folder / "farther/3.tar")
+    (folder / "in/far").symlink_to(folder / "far")
+    (folder / "far/on").symlink_to("../farther")
+    (folder / "in/4.tar").symlink_to("far/2.tar")
+    touch(*(folder / "in" / name for name in ("_5.tar", ".6.tar", "__MACOSX/7.tar", ".git/8.tar", "9.tar.gz")))
+    if loop:
+        (folder / "farther/back").symlink_to(folder / "in")
+        (folder / "in/deep/here").symlink_to(".")
+    return sorted([*wanted, *(f"{folder}/in/{name}" for name in ("far/2.tar", "far/on/3.tar", "4.tar"))])
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/", "in/**/*.tar", "in/**", "./**/in/**/[0-9].tar"])
+def test_linked_folders_and_tars_are_found_as_the_labelling_job_finds_them(tmp_path: Path, pattern: str) -> None:
+    wanted = linked(tmp_path)
+    assert list_tars([f"{tmp_path}/{pattern}"]) == wanted
+    assert [file.path for file in list_inputs((f"{tmp_path}/in",), "webdataset").files] == wanted
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/**/*.tar", "i*/**/*.tar"])
+def test_links_in_a_circle_add_nothing(tmp_path: Path, pattern: str) -> None:
+    wanted = linked(tmp_path, loop=True)
+    assert list_tars([f"{tmp_path}/{pattern}"]) == wanted
+
+
+@pytest.mark.parametrize("name", ["1.tar", "folder", "deep/1.tar", "self"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "in/0.tar", tmp_path / "in/deep/2.tar")
+    (tmp_path / "in" / name).symlink_to("self" if name == "self" else "gone")
+    with pytest.raises(InputError, match=f"in/{name}: found a link that leads nowhere.*Mend or remove it"):
+        list_tars([f"{tmp_path}/in"])
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def vocabulary_of(*synsets: int) -> Vocabulary:
 
 
 def asked_in(folder: Path) -> Asked:
-    """A tar of six samples: two usable, one of them without a class, and one of each reason not to be."""
+    """A tar of seven samples: two usable, one of them without a class, and others for each reason not to be."""
     path = tar_of(
         folder / "0.tar",
         ("none.txt", b"no image"),
@@ -62,8 +62,9 @@ def asked_in(folder: Path) -> Asked:
         ("dogs.txt", b"caption"),
         ("large.jpg", bytes(LIMIT + 1)),
         ("stranger.jpg", b"not labelled"),
-        ("dogs.jpg", b"again"),
+        ("twice.jpg", b"once"),
         ("cars.jpg", b"a car"),
+        ("twice.jpg", b"again"),
     )
     rows: list[Row] = [
         ("0", "cars", [CAR]),
@@ -109,8 +110,13 @@ def test_a_table_holds_the_samples_that_can_be_trained_on(asked: Asked) -> None:
         "class_ends": [0, 2, 2],
         "classes": [0, 1],
         "empty": [False, False],
-        "faults": [("none", "no_image"), ("large", "image_too_large"), ("dogs", "repeated_key")],
-        "account": {"samples": 6, "bad": 3, "unmatched": 1, "surplus_labels": 1, "unlabelled": 1},
+        "faults": [
+            ("none", "no_image"),
+            ("large", "image_too_large"),
+            ("twice", "repeated_key"),
+            ("twice", "repeated_key"),
+        ],
+        "account": {"samples": 7, "bad": 4, "unmatched": 1, "surplus_labels": 1, "unlabelled": 1},
     }
     assert len(table) == 2
 
@@ -169,6 +175,19 @@ def test_a_file_that_is_no_tar_counts_as_all_the_samples_of_its_labels(
         assert table.faults == [("", "unreadable_tar")]
         assert table.account == {"samples": 4, "bad": 4, "unmatched": 0, "surplus_labels": 0, "unlabelled": 0}
     assert asked.make(shard="unknown").account["bad"] == 1
+
+
+@pytest.mark.parametrize("cut", ["inside", "padding", "between", "header"])
+def test_labelled_samples_behind_a_break_count_as_bad(asked: Asked, cut: str) -> None:
+    content = bytearray(asked.path.read_bytes())
+    at = content.index(b"stranger.jpg")
+    content[at : at + 512] = b"x" * 512
+    lost = {"inside": 512, "padding": 9, "between": 0}
+    asked.path.write_bytes(content if cut == "header" else content[: at - lost[cut]])
+    account = asked.make().account
+    # Before the break lie none, dogs and large, behind it cars and gone. How many others, nobody knows.
+    broken = int(cut in ("between", "header"))
+    assert account == {"samples": 5 + broken, "bad": 4 + broken, "unmatched": 0, "surplus_labels": 0, "unlabelled": 0}
 
 
 def test_a_tar_that_is_not_there_is_an_error(asked: Asked, tmp_path: Path) -> None:

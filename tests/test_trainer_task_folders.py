@@ -101,10 +101,12 @@ def test_links_are_followed_and_loops_refused(tmp_path: Path) -> None:
         opened(linked)
 
 
-def test_a_class_whose_link_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("link", ["c", "a/more", "a/deep/more"])
+def test_a_folder_whose_link_leads_nowhere_is_an_error(tmp_path: Path, link: str) -> None:
     root = folders(tmp_path, a=["0.png"], b=["0.png"])
-    (root / "c").symlink_to(tmp_path / "moved")
-    with pytest.raises(InputError, match="c: found a link that leads nowhere"):
+    (root / "a" / "deep").mkdir()
+    (root / link).symlink_to(tmp_path / "moved")
+    with pytest.raises(InputError, match=f"{link}: found a link that leads nowhere"):
         opened(root)
 
 

@@ -1,13 +1,12 @@
-"""WebDataset tars as both other rooms walk them: whose member is whose, and where an archive breaks off.
+"""WebDataset tars as both other rooms walk them: which files an archive holds, and where it breaks off.
 
 In: an open tar, seekable. Out: its regular files by name, offset and size, from headers alone.
 
-    000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...   a sample's members are neighbours and share a key
+A tar is untrusted: nothing is unpacked, names are only names, links and devices are passed over. Archives that follow
+one another in one file (`cat a.tar b.tar`) are read one after the other, as `tar --ignore-zeros` reads them.
 
-What a tar holds is untrusted: nothing is unpacked, names are only names, links and devices are passed over.
-
-A corpus has a header for every picture and caption of it, so those that nearly all of them are like are read here, six
-times as fast as tarfile reads them. From the first one that is unlike them on, tarfile reads the archive.
+A corpus has a header for every picture and caption of it, so headers like nearly all of theirs are read here, six times
+as fast as tarfile reads them. From the first one that is unlike them on, tarfile reads the archive.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 from zlib import adler32
@@ -25,7 +24,10 @@ BLOCK = 512
 
 # Read at once: as a rule all headers from one image to the next, with the small members between them.
 _WINDOW = 8192
+# Read at once behind the end of an archive, where as a rule some kilobytes of zeros follow.
+_PADDING = 1 << 20
 _ZEROS = bytes(BLOCK)
+_Read = Callable[[int, int], bytes]
 _OCTAL = b"01234567"
 _FILE, _FOLDER, _EXTENDED = "file", "folder", "extended header"
 _KINDS = {b"0": _FILE, b"\0": _FILE, b"5": _FOLDER, b"x": _EXTENDED}
@@ -34,6 +36,18 @@ _NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148))
 _TIME = re.compile(rb"(\d{1,3}) [acm]time=[\d.]+\n")
 # What tarfile raises for hostile headers, beside its own errors: impossible numbers, and chains of long names.
 _REFUSED = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
+# First bytes of what is often given in place of a tar, and the command that makes a tar of it.
+_PACKED = {
+    b"\x1f\x8b": ("gzip", "gzip -d"),
+    b"BZh": ("bzip2", "bzip2 -d"),
+    b"\xfd7zXZ\0": ("xz", "xz -d"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -d"),
+    b"\x04\x22\x4d\x18": ("lz4", "lz4 -d"),
+    b"\x1f\x9d": ("compress", "uncompress"),
+    b"PK\3\4": ("zip", "unzip, then tar"),
+    b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x"),
+    b"Rar!": ("rar", "unrar x, then tar"),
+}
 
 
 # A tuple, because making one costs a third of making a frozen dataclass.
@@ -44,6 +58,7 @@ class Member(NamedTuple):
     """bytes that are not UTF-8 are replaced by U+FFFD"""
     offset: int
     size: int
+    """-1 for a sparse file (`tar -S`), whose bytes do not lie together"""
 
 
 class BrokenTar(Exception):  # noqa: N818 - caught by both rooms, never shown
@@ -54,42 +69,47 @@ class BrokenTar(Exception):  # noqa: N818 - caught by both rooms, never shown
         self.name = name
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Key and lower-case extension of a member, as the webdataset library has them: "a/b.c.JPG" -> "a/b", "c.jpg"."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    return folder + slash + stem, extension.lower()
-
-
 def walk(stream: BinaryIO) -> Iterator[Member]:
     """The regular files of an archive, in order. Where the stream stands between two of them does not matter.
 
-    Raises tarfile.ReadError for what is no tar from its first byte, and BrokenTar, after the last whole member, for an
-    archive that ends without its two blocks of zeros: inside a member, inside a header, or between two members.
+    Raises tarfile.ReadError for a file that is no tar from its first byte, and BrokenTar, after the last whole member,
+    for an archive that ends without a block of zeros (inside a member, inside a header, or between two members), and
+    for one that is followed by anything but zeros and further archives.
 
-    The same as `_walk_on(stream, 0, "", end)`, which is slower.
+    The same as `_walk_on(stream, 0, "", end)`, which is slower, for one archive after another.
     """
     end = stream.seek(0, os.SEEK_END)
     read = _reader(stream)
-    at, name = 0, ""
+    at = 0
+    while True:
+        at, name = yield from _walk_plain(read, at, end)
+        if read(at, BLOCK) != _ZEROS:
+            at = yield from _walk_on(stream, at, name, end)
+        at = _skip_zeros(read, at, end)
+        if at == end:
+            return
+
+
+def _walk_plain(read: _Read, at: int, end: int) -> Generator[Member, None, tuple[int, str]]:
+    """The files from the header at `at` on, to the first block that is no plain header; its offset, and the last name.
+
+    The block may be of zeros, or lie beyond the end.
+    """
+    name = ""
     start, window = 0, b""
     while at + BLOCK <= end:
         place = at - start
         if len(window) < place + 3 * BLOCK:
-            start, place, window = at, 0, read(at)
-        block = window[place : place + BLOCK]
-        if block == _ZEROS:
-            return
-        header = _plain_header(block)
+            start, place, window = at, 0, read(at, _WINDOW)
+        header = _plain_header(window[place : place + BLOCK])
         if header is not None and header[0] is _EXTENDED:
             place += 2 * BLOCK
             times = _holds_only_times(window[place - BLOCK : place], header[2])
             header = _plain_header(window[place : place + BLOCK]) if times else None
         if header is None or header[0] is _EXTENDED:
             break
-        kind, name_here, size = header
+        kind, name, size = header
         offset = start + place + BLOCK
-        name = name_here
         if offset + size > end:
             raise BrokenTar(name)
         at = offset + size + -size % BLOCK
@@ -97,18 +117,21 @@ def walk(stream: BinaryIO) -> Iterator[Member]:
             yield Member(name, offset, size)
     if at > end:
         raise BrokenTar(name)
-    yield from _walk_on(stream, at, name, end)
+    return at, name
 
 
-def _walk_on(stream: BinaryIO, start: int, name: str, end: int) -> Iterator[Member]:
-    """The regular files from the header at `start` on, as tarfile reads them. `name`: the member before it."""
+def _walk_on(stream: BinaryIO, start: int, name: str, end: int) -> Generator[Member, None, int]:
+    """The files from the header at `start` on, as tarfile reads them; the offset of the zeros that end the archive.
+
+    `name`: the member before it.
+    """
     stream.seek(start)
     try:
         archive = tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="replace")  # noqa: SIM115
     except _REFUSED as error:
         if start > 0:
             raise BrokenTar(name) from error
-        raise error if isinstance(error, tarfile.ReadError) else tarfile.ReadError(str(error)) from error
+        raise _no_tar(stream, error) from error
     with archive:
         while True:
             try:
@@ -118,27 +141,49 @@ def _walk_on(stream: BinaryIO, start: int, name: str, end: int) -> Iterator[Memb
             if info is None:
                 break
             name = info.name
-            if info.size < 0 or info.offset_data + info.size > end:
+            # The size of a sparse file is what it has when it is unpacked.
+            sparse = info.issparse()
+            if info.size < 0 or (archive.offset if sparse else info.offset_data + info.size) > end:
                 raise BrokenTar(name)
-            if info.isreg() and not info.issparse():
-                yield Member(name, info.offset_data, info.size)
+            if info.isreg():
+                yield Member(name, info.offset_data, -1 if sparse else info.size)
         # tarfile takes a broken header for the end of the archive; a real end is a block of zeros.
         stream.seek(archive.offset)
         if stream.read(BLOCK) != _ZEROS:
             raise BrokenTar("")
+        return archive.offset
 
 
-def _reader(stream: BinaryIO) -> Callable[[int], bytes]:
-    """What reads a window of the stream at an offset."""
+def _skip_zeros(read: _Read, at: int, end: int) -> int:
+    """Offset of the first block from `at` on that is not all zeros; `end` if there is none."""
+    while block := read(at, _PADDING):
+        if rest := block.lstrip(b"\0"):
+            return (at + len(block) - len(rest)) // BLOCK * BLOCK
+        at += len(block)
+    return end
+
+
+def _no_tar(stream: BinaryIO, error: Exception) -> tarfile.ReadError:
+    """The error for a file that is no tar from its first byte, which says how to make one of a compressed one."""
+    stream.seek(0)
+    first = stream.read(8)
+    for magic, (form, command) in _PACKED.items():
+        if first.startswith(magic):
+            return tarfile.ReadError(f"compressed tars are not read, and this is {form}: unpack it first, {command}")
+    return error if isinstance(error, tarfile.ReadError) else tarfile.ReadError(str(error))
+
+
+def _reader(stream: BinaryIO) -> _Read:
+    """A function that reads some bytes of the stream at an offset."""
     file = stream.raw if isinstance(stream, io.BufferedReader) else stream
     if isinstance(file, io.FileIO):
         # Past the buffer, which every seek empties. Not a memory map: a file that shrinks would kill the process.
         number = file.fileno()
-        return lambda at: os.pread(number, _WINDOW, at)
+        return lambda at, size: os.pread(number, size, at)
 
-    def read(at: int) -> bytes:
+    def read(at: int, size: int) -> bytes:
         stream.seek(at)
-        return stream.read(_WINDOW)
+        return stream.read(size)
 
     return read
 

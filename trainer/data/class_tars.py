@@ -24,7 +24,7 @@ from jaxtyping import Int64
 from trainer.data.batch import Skipped
 from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_index import FAULTS, index_tar, members_of
+from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, TarIndex, index_tar, members_of
 from trainer.data.tar_places import list_tars, without_secrets
 from trainer.data.tar_store import TarStore, stamp_of
 from vocab.errors import InputError, MismatchError
@@ -99,8 +99,8 @@ def open_class_tars(
     Samples that cannot be used are counted, and named in `skipped`: without an image or with one that headers show to
     be bad (`tar_index.FAULTS`), no_class, broken_class for a .cls that is no number of a class.
 
-    Raises InputError for tars that are not there or no tars, and if more than `max_bad_share` of all samples are bad or
-    none is left.
+    Raises InputError for tars that are not there or no tars, for one that breaks off (nobody knows how many images are
+    lost behind the break), and if more than `max_bad_share` of all samples are bad or none is left.
     """
     places = list_tars(patterns, allow_pipe=cache.allow_pipe, prefix=cache.prefix)
     parts = []
@@ -178,8 +178,11 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
         ) from error
     with file:
         part = _Part(number, stamp_of(file), [], [], [], [], [])
-        index = index_tar(path_of(file), max_member_bytes=max_member_bytes)
-        members = members_of(path_of(file), range(len(index)))
+        named = without_secrets(place)
+        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, place=named)
+        if len(index) and index.faults[-1] == TRUNCATED_TAR:
+            raise _broken(place, index)
+        members = members_of(path_of(file), range(len(index)), place=named)
         for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):
             member = members[sample].get(EXTENSION)
             if fault:
@@ -199,6 +202,18 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
             part.sizes.append(int(index.sizes[sample]))
             part.classes.append(label)
     return part
+
+
+def _broken(place: str, index: TarIndex) -> InputError:
+    """The error for a tar that breaks off: an accuracy without the images behind the break would be another number."""
+    where = f"inside sample {index.keys[-1]!r}" if index.keys[-1] else "between two members"
+    after = f", after {len(index) - 1:,} samples" + (f", the last one {index.keys[-2]!r}" if len(index) > 1 else "")
+    return InputError(
+        without_secrets(place),
+        found=f"an archive that breaks off {where}{after}",
+        wanted="a whole tar: nobody can tell how many images are lost behind the break",
+        remedy="Download or pack it again, or leave this tar out.",
+    )
 
 
 def class_of(text: bytes) -> int | None:

@@ -20,7 +20,7 @@ import numpy as np
 import simplejpeg
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, features
 
 from trainer.data.crops import Box, on_grid
 
@@ -29,7 +29,9 @@ Choose = Callable[[int, int], Box]
 """width and height of an upright image -> the box of it that is wanted"""
 
 # PostScript and the like run programs; these are what image tars hold.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+if "avif" in features.modules and features.check("avif"):  # of Pillow 11.3 and later, as its wheels are built
+    FORMATS += ("AVIF",)
 # What PIL's decoders raise on bytes that are not what they claim.
 DECODE_ERRORS = (
     OSError,
@@ -39,7 +41,7 @@ DECODE_ERRORS = (
     ArithmeticError,
     LookupError,
     EOFError,
-    NotImplementedError,
+    RuntimeError,
     MemoryError,
     struct.error,
     zlib.error,
@@ -92,7 +94,7 @@ QUIET = _Quiet()
 
 
 def decode(content: bytes, *, max_pixels: int) -> Image.Image:
-    """RGB image of JPEG, PNG, WebP, GIF, BMP or TIFF bytes: upright (EXIF), opaque (on white), 8 bits a channel.
+    """RGB image of JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF bytes: upright (EXIF), opaque (on white), 8 bits a channel.
 
     Of animated files the first frame. Raises BadImage: not_an_image, decompression_bomb, broken_image.
     """

@@ -155,7 +155,8 @@ class Walk(Generic[GroupT]):
                     "images",
                     found="no usable sample in a whole epoch",
                     wanted="at least one",
-                    remedy="Are they tars, with images, and labelled? python -m pipeline check tells what each holds.",
+                    remedy="Are they tars, with images, and labelled? Are members of a sample neighbours, as in sorted "
+                    "order? python -m pipeline check tells what each tar holds.",
                 )
 
     def _at(self, number: int) -> GroupT:

@@ -2,7 +2,9 @@
 
 In: what --images names. Out: the places of single tars as strings, sorted; local ones are plain paths.
 
-    images/                            a folder: every .tar below it; or a glob, or braces as in {00000..00331}.tar
+    images/                            a folder: every .tar below it, where links lead too; names that begin with
+                                       "." or "_" are left out, as `python -m pipeline label` leaves them out
+    images/*.tar                       a glob, or braces as in {00000..00331}.tar
     s3://bucket/laion/{00..99}.tar     whatever fsspec knows: s3, gs, hdfs, ...; folders and globs are listed
     https://host/laion/{00..99}.tar    a web server: exact names only, for it cannot list
     pipe:aws s3 cp s3://b/{00..99}.tar -    a shell command whose output is the tar; only where that is allowed
@@ -10,6 +12,7 @@ In: what --images names. Out: the places of single tars as strings, sorted; loca
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import glob
 import os
@@ -58,7 +61,7 @@ def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str 
             tars.update(named)
             found = found or bool(named)
         if not found:
-            raise _no_tar(pattern, "no tar")
+            raise _no_tar(pattern, "no tar", "Check this place. Compressed tars (.tar.gz) are not read: unpack them.")
     return sorted(tars)
 
 
@@ -158,12 +161,74 @@ def _local_tars(name: str) -> Sequence[str]:
     except (FileNotFoundError, NotADirectoryError) as error:
         if not glob.has_magic(name):
             raise _no_tar(name, "no such file") from error
-        matches = glob.glob(name, recursive=True)  # noqa: PTH207 - takes absolute patterns
-        return [str(Path(match)) for match in matches if match.endswith(".tar") and os.path.isfile(match)]  # noqa: PTH113
-    if stat.S_ISDIR(mode):
-        # Beside real tars, macOS leaves ._00000.tar.
-        return [str(tar) for tar in path.rglob("*.tar") if not tar.name.startswith(".") and tar.is_file()]
-    return (str(path),)
+        return _matching_tars(name)
+    return _tars_below(str(path)) if stat.S_ISDIR(mode) else (str(path),)
+
+
+def _tars_below(folder: str) -> Sequence[str]:
+    """Tars in a folder and in those below it, linked ones too. A link to a folder that it lies in adds nothing."""
+    tars: list[str] = []
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
+    try:
+        while waiting:
+            path, above = waiting.pop()
+            found = os.stat(path)  # noqa: PTH116 - beside os.scandir
+            own = (found.st_dev, found.st_ino)
+            if own in above:
+                continue
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if _is_hidden(entry.name):
+                        continue
+                    _refuse_dangling(entry.path)
+                    if entry.is_dir():
+                        waiting.append((entry.path, (*above, own)))
+                    elif entry.name.endswith(".tar") and entry.is_file():
+                        tars.append(str(Path(entry.path)))
+    except OSError as error:
+        raise _no_tar(str(error.filename or folder), f"{error.strerror}") from error
+    return tars
+
+
+def _matching_tars(pattern: str) -> Sequence[str]:
+    """Local tars that match a glob."""
+    base = _base_of(pattern)
+    parts = Path(pattern).parts
+    if "**" in parts:
+        # Where links lead in a circle, glob finds each tar some forty times, or never ends.
+        return [tar for tar in _tars_below(base or os.curdir) if _matches(Path(tar).parts, parts)]
+    tars = []
+    for match in glob.glob(pattern):  # noqa: PTH207 - takes absolute patterns
+        if match.endswith(".tar") and not _is_hidden(match.removeprefix(base)):
+            _refuse_dangling(match)
+            if os.path.isfile(match):  # noqa: PTH113
+                tars.append(str(Path(match)))
+    return tars
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a glob, both in parts; ** stands for any number of folders."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_matches(path[skipped:], pattern[1:]) for skipped in range(len(path) + 1))
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+
+
+def _base_of(pattern: str) -> str:
+    """The folder that a glob searches."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+
+
+def _is_hidden(inside: str) -> bool:
+    """Whether a path in a searched folder is left out: macOS leaves ._00000.tar and __MACOSX, Hadoop _temporary."""
+    return any(part.startswith((".", "_")) for part in inside.split("/"))
+
+
+def _refuse_dangling(path: str) -> None:
+    """Raise InputError for a link that leads nowhere: a tar, or a folder of them, would be missing in silence."""
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a million of them are looked at
+        raise _no_tar(path, "a link that leads nowhere", "Mend or remove it.")
 
 
 def _listed_tars(name: str) -> Sequence[str]:
@@ -179,7 +244,8 @@ def _listed_tars(name: str) -> Sequence[str]:
     filesystem.invalidate_cache()
     # Some file systems leave out the host that the name has; those that change the path itself must say what it is.
     prefix = name.rstrip("/").removesuffix(path) if name.rstrip("/").endswith(path) else None
-    tars = [found for found in paths if found.endswith(".tar")]
+    base = _base_of(path) if glob.has_magic(path) else path
+    tars = [found for found in paths if found.endswith(".tar") and not _is_hidden(found.removeprefix(base))]
     return [filesystem.unstrip_protocol(found) if prefix is None else prefix + found for found in tars]
 
 

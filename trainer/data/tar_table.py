@@ -16,13 +16,13 @@ import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64
 
 from trainer.data.labels import join
-from trainer.data.tar_index import FAULTS, NoTarError, index_tar
+from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, NoTarError, index_tar
 from vocab.label_shards import LabelShards
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
 # Goes up whenever the same tar and labels give another table.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 UNREADABLE_TAR = "unreadable_tar"
 ACCOUNT = ("samples", "bad", "unmatched", "surplus_labels", "unlabelled")
 SCHEMA = pa.schema(
@@ -64,7 +64,8 @@ class TarTable:
     """key and reason of each sample that cannot be used, in the tar's order"""
     account: dict[str, int]
     """samples: all of the tar; bad: those with a fault; unmatched: others without a row; surplus_labels: rows whose
-    sample the tar lacks; unlabelled: usable ones without a class of the vocabulary"""
+    sample the tar lacks; unlabelled: usable ones without a class of the vocabulary. Where the tar breaks off, rows
+    without a sample are samples behind the break, and bad"""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -77,14 +78,15 @@ class TarTable:
 
 
 def make_table(
-    path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int
+    path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int, place: str = ""
 ) -> TarTable:
     """The table of one tar. A file that is no tar gives one without samples, in which all its labels count as bad.
 
+    `place`: what errors call the tar, where that is not the path.
     Raises InputError for a tar that is not there or cannot be read, FormatError for labels that cannot be read.
     """
     try:
-        index = index_tar(path, max_member_bytes=max_member_bytes)
+        index = index_tar(path, max_member_bytes=max_member_bytes, place=place)
     except NoTarError:
         return _unreadable(len(labels.read_shard(shard)))
     joined = join(labels, vocabulary, shard=shard, keys=index.keys)
@@ -92,6 +94,8 @@ def make_table(
     usable = ~bad & joined.matched
     (places,) = np.nonzero(usable)
     lengths = np.diff(joined.ends)
+    broken = len(index) > 0 and bool(index.faults[-1] == TRUNCATED_TAR)
+    lost = joined.surplus if broken else 0
     return TarTable(
         key_array=pa.array(index.keys, pa.string()).take(pa.array(places)),
         indices=places.astype(np.int32),
@@ -102,10 +106,10 @@ def make_table(
         empty=joined.empty[places],
         faults=[(index.keys[place], FAULTS[index.faults[place]]) for place in np.nonzero(bad)[0].tolist()],
         account={
-            "samples": len(index),
-            "bad": int(bad.sum()),
+            "samples": len(index) + lost,
+            "bad": int(bad.sum()) + lost,
             "unmatched": int((~bad & ~joined.matched).sum()),
-            "surplus_labels": joined.surplus,
+            "surplus_labels": joined.surplus - lost,
             "unlabelled": int((lengths[places] == 0).sum()),
         },
     )

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.tar_index import no_readable_tar
+from trainer.data.tar_places import without_secrets
 from trainer.data.tar_table import FORMAT_VERSION, TarTable, make_table, read_table, write_table
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
@@ -84,7 +85,12 @@ class TarTables:
                 table = self._map(file)
                 if table is None:
                     table = make_table(
-                        path, shard=shard, labels=labels, vocabulary=vocabulary, max_member_bytes=max_member_bytes
+                        path,
+                        shard=shard,
+                        labels=labels,
+                        vocabulary=vocabulary,
+                        max_member_bytes=max_member_bytes,
+                        place=without_secrets(place),
                     )
                     with self._named_refusals():
                         write_table(file, table)
@@ -172,7 +178,7 @@ def _name_of(
     try:
         found = path.stat()
     except OSError as error:
-        raise no_readable_tar(path, error) from error
+        raise no_readable_tar(without_secrets(place), error) from error
     tar = [place, found.st_size, found.st_mtime_ns, shard, max_member_bytes]
     whole = [FORMAT_VERSION, *tar, labels.rows_sha256, vocabulary.fingerprint]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]

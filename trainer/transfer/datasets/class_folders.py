@@ -113,6 +113,9 @@ def _files(root: str, label: str) -> list[str]:
                     continue
                 if entry.is_dir():
                     waiting.append((f"{inside}/{entry.name}", (*above, own)))
+                elif entry.is_symlink() and not _is_image(entry.name) and not os.path.exists(entry.path):  # noqa: PTH110
+                    # An image is counted as missing; nobody knows how many a folder has.
+                    raise _refused(entry.path, "a link that leads nowhere", "a folder or a file", "Mend or remove it.")
                 else:
                     files.append(f"{inside}/{entry.name}")
     return sorted(files)
