@@ -75,6 +75,8 @@ class _Grammar(NamedTuple):
     field: re.Pattern[bytes]
     opened: re.Pattern[bytes]
     escape: re.Pattern[bytes]
+    sign: bytes
+    """what an escape begins with"""
 
 
 @cache
@@ -90,6 +92,7 @@ def _grammar(separator: bytes, quoting: Quoting) -> _Grammar:
         compiled(rb'(?:"(' + inside + rb')"|([^"\r' + sign + rb"]*+))(?:(" + sign + rb")|\Z)"),
         compiled(rb'"' + inside + rb"\\?\Z"),
         compiled(escape),
+        b"\\" if quoting == "backslash" else QUOTE,
     )
 
 
@@ -100,7 +103,10 @@ def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
     at = 0
     while found := grammar.field.match(text, at):
         quoted, plain, ends = found.groups()
-        fields.append(plain if quoted is None else grammar.escape.sub(rb"\1", quoted))
+        if quoted is None:
+            fields.append(plain)
+        else:
+            fields.append(grammar.escape.sub(rb"\1", quoted) if grammar.sign in quoted else quoted)
         at = found.end()
         if ends is None:
             return fields
@@ -118,18 +124,19 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
 
     They hold a quote; in lenient text a quote that begins a field. In CSV also a carriage return that ends no line.
     """
-    lone_returns = not dialect.lenient and block.data.count(b"\r") > block.data.count(b"\r\n")
+    lone_returns = not dialect.lenient and b"\r" in block.data and block.data.count(b"\r") > block.data.count(b"\r\n")
     if QUOTE not in block.data and not lone_returns:
         return np.empty(0, dtype=np.int64)
     data = np.frombuffer(block.data, dtype=np.uint8)
     places = np.flatnonzero(data == ord(QUOTE))
+    lines = np.searchsorted(block.begins, places, side="right") - 1
     if dialect.lenient:
-        before = data[np.maximum(places - 1, 0)]
-        places = places[(places == 0) | (before == ord("\n")) | (before == ord(dialect.separator))]
+        lines = lines[(block.begins[lines] == places) | (data[places - 1] == ord(dialect.separator))]
     if lone_returns:
-        places = np.concatenate([places, np.flatnonzero((data[:-1] == ord("\r")) & (data[1:] != ord("\n")))])
-    lines: Offsets = np.unique(np.searchsorted(block.begins, places, side="right") - 1)
-    return lines
+        returns = np.flatnonzero((data[:-1] == ord("\r")) & (data[1:] != ord("\n")))
+        lines = np.concatenate([lines, np.searchsorted(block.begins, returns, side="right") - 1])
+    unique: Offsets = np.unique(lines)
+    return unique
 
 
 def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[Record]:

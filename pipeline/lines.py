@@ -11,7 +11,6 @@ A byte order mark at the start of a line is dropped: concatenated files have the
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,7 +26,6 @@ from vocab.errors import InputError
 BLOCK = 4 << 20
 LONGEST_LINE = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MARKS_AT_STARTS = re.compile(rb"(?:\A|(?<=[\r\n]))\xef\xbb\xbf")
 OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 SIGNS_TO_GUESS_BY = 100
 
@@ -151,7 +149,7 @@ def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
             block = _without_returns(block, path)
         end = block.rfind(b"\n") + 1
         if end:
-            yield _without_marks(b"".join([*rest, block[:end]])), False
+            yield b"".join([*rest, block[:end]]), False
             rest = ()
         rest = [*rest, block[end:]]
         if sum(map(len, rest)) > LONGEST_LINE:
@@ -161,11 +159,7 @@ def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
                 wanted="one record a line",
                 remedy="Check --format; a file of another kind has no lines.",
             )
-    yield _without_marks(b"".join(rest)), True
-
-
-def _without_marks(block: bytes) -> bytes:
-    return MARKS_AT_STARTS.sub(b"", block) if BYTE_ORDER_MARK in block else block
+    yield b"".join(rest), True
 
 
 def _without_returns(block: bytes, path: str) -> bytes:
@@ -180,14 +174,18 @@ def _without_returns(block: bytes, path: str) -> bytes:
 
 
 def split_lines(data: bytes) -> Block:
-    """Lines of a block, without their ends, as slices of one buffer."""
+    """Lines of a block, without their ends and byte order marks at their starts, as slices of one buffer."""
     signs = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(signs == ord("\n"))
     begins = np.concatenate([[0], ends + 1])
     if begins[-1] == len(signs):
         begins = begins[:-1]
     ends = np.append(ends, len(signs))[: len(begins)]
-    ends = ends - ((ends > begins) & (signs[np.maximum(ends - 1, 0)] == ord("\r"))) if len(begins) else ends
+    if len(begins):
+        ends = ends - ((ends > begins) & (signs[np.maximum(ends - 1, 0)] == ord("\r")))
+    for line in np.flatnonzero(signs[begins] == BYTE_ORDER_MARK[0]) if len(begins) else ():
+        if data.startswith(BYTE_ORDER_MARK, begins[line], ends[line]):
+            begins[line] += len(BYTE_ORDER_MARK)
     # Slices with gaps between them: every second of these is a line.
     edges = np.column_stack([begins, ends]).ravel()
     offsets = np.append(edges, edges[-1:] if len(edges) else [0]).astype(np.int32)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.csv_files import QUOTE, Block, Dialect, Fault, Record, fields_of, is_of_lines, quoted_lines, records
-from pipeline.lines import BLOCK, Readable, decoded, first_line, split_lines, text_blocks
+from pipeline.lines import BLOCK, Readable, decoded, first_line, has_returns_alone, split_lines, text_blocks
 from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
 from vocab.errors import InputError
 
@@ -42,6 +42,17 @@ class Marks:
     """lines whose record is not UTF-8"""
 
 
+@dataclass
+class Seen:
+    """What the quotes of a file have shown so far: with both, no row of it can be told from its neighbours."""
+
+    path: str
+    stray: bool = False
+    """quotes that belong to the text, which a writer that quotes would have escaped"""
+    spanning: bool = False
+    """a quoted field with line ends in it"""
+
+
 def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Reading) -> Iterator[pa.RecordBatch]:
     """Rows of lines with separators. `first`: number of the first line, 0 where the stream begins with the file.
 
@@ -51,10 +62,10 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
     has_header = starts_with_header(head, reading)
     number = first - has_header if first else 0
     skip = has_header and first == 0
-    line, held = first, b""
+    line, held, seen = first, b"", Seen(path)
     for data, is_last in text_blocks(stream, path):
         block = split_lines(held + data)
-        marks, end = _marked(block, path, line, dialect, is_last=is_last)
+        marks, end = _marked(block, seen, line, dialect, is_last=is_last)
         held = block.data[block.begins[end] :] if end < len(block.lines) else b""
         for start in range(0, end, BATCH_ROWS):
             rows = _rows(number, block, range(start + skip, min(start + BATCH_ROWS, end)), marks, reading, dialect)
@@ -70,18 +81,25 @@ def dialect_of(head: bytes, reading: Reading) -> Dialect:
     dialect = Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns))
     if reading.quoting is not None:
         return replace(dialect, trusted=True)
+    if QUOTE not in head:
+        return replace(dialect, lenient=reading.format == "tsv")
+    if has_returns_alone(head):
+        head = head.replace(b"\r", b"\n")
     # What the end of the head cuts off is no fault.
     block = split_lines(head if len(head) < BLOCK else head[: head.rfind(b"\n") + 1])
-    quoted = _survey(block, dialect)
-    if reading.format == "csv":
+    found = _survey(block, dialect)
+    if found.faults and b'\\"' in head:
         escaped = replace(dialect, quoting="backslash")
-        if quoted.faults and b'\\"' in head and (others := _survey(block, escaped)).faults < quoted.faults:
-            return replace(escaped, trusted=others.needed)
-        return replace(dialect, trusted=quoted.needed)
-    plain_faults = int(np.sum(_wrong_counts(block, dialect)))
-    if quoted.faults < plain_faults or (quoted.needed and not quoted.faults):
+        if (others := _survey(block, escaped)).faults < found.faults:
+            dialect, found = escaped, others
+    if reading.format == "csv":
+        return replace(dialect, trusted=found.needed)
+    if found.faults < int(np.sum(_wrong_counts(block, dialect))) or (found.needed and not found.faults):
         return replace(dialect, trusted=True)
-    return replace(dialect, lenient=True, quoting="none" if quoted.stray else "rfc4180")
+    names_are_quoted = first_line(head).startswith(QUOTE) and starts_with_header(head, reading)
+    if names_are_quoted or found.quoted * 2 > len(block.lines):
+        return replace(dialect, trusted=True)
+    return replace(dialect, lenient=True, quoting="none" if found.stray else "rfc4180")
 
 
 def spans_lines(head: bytes, reading: Reading) -> bool:
@@ -96,29 +114,35 @@ class Survey(NamedTuple):
     faults: int
     """records that are none, or of another number of fields"""
     stray: int
-    """of them, those whose quotes are the fault"""
+    """of them, those whose quotes fit no grammar, as where they are ordinary characters"""
+    quoted: int
+    """records with a quoted field that fit"""
     needed: bool
     """whether a field shows that its writer quotes: its content needs the quotes around it"""
 
 
 def _survey(block: Block, dialect: Dialect) -> Survey:
-    stray, miscounted, needed = 0, 0, False
+    stray, opened, quoted, miscounted, needed = 0, 0, 0, 0, False
     wrong = _wrong_counts(block, dialect)
     for record in records(block, quoted_lines(block, dialect), dialect):
         wrong[record.first : record.last + 1] = False
         if isinstance(record.fields, Fault):
+            stray += record.fields is not Fault.OPEN
             # An open field is no fault where the head may have cut it off.
-            stray += record.fields is not Fault.OPEN or len(block.data) < BLOCK // 2
-        elif len(record.fields) != dialect.columns:
+            opened += record.fields is Fault.OPEN and len(block.data) < BLOCK // 2
+            continue
+        if len(record.fields) != dialect.columns:
             miscounted += 1
-        elif record.first == record.last or not is_of_lines(record, block, dialect):
+            continue
+        quoted += 1
+        if record.first == record.last or not is_of_lines(record, block, dialect):
             needed |= any(QUOTE in text or dialect.separator in text or b"\n" in text for text in record.fields)
-    return Survey(stray + miscounted + int(np.sum(wrong)), stray, needed)
+    return Survey(stray + opened + miscounted + int(np.sum(wrong)), stray, quoted, needed)
 
 
 def _wrong_counts(block: Block, dialect: Dialect) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """[lines] whether separators part a line into another number of fields than there are columns; blank ones never."""
-    counts = np.asarray(pc.count_substring(block.lines, dialect.separator)) + 1
+    counts = np.diff(np.asarray(pc.split_pattern(block.lines, dialect.separator).offsets))
     wrong: np.ndarray[tuple[int], np.dtype[np.bool_]] = (counts != dialect.columns) & (block.ends > block.begins)
     return wrong
 
@@ -137,7 +161,7 @@ def _plain_name(name: bytes) -> str:
     return name.decode("utf-8", "replace").strip().casefold()
 
 
-def _marked(block: Block, path: str, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
+def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
     """What the quotes of a block say, and how many of its lines that covers: all but an open record at its end."""
     marks = Marks()
     if dialect.quoting == "none" and not dialect.lenient:
@@ -146,52 +170,54 @@ def _marked(block: Block, path: str, line: int, dialect: Dialect, *, is_last: bo
     for record in records(block, quoted_lines(block, dialect), grammar):
         if record.fields is Fault.OPEN and not is_last and len(block.data) - block.begins[record.first] < BLOCK:
             return marks, record.first
-        where = f"{path}, line {line + record.first + 1:,}"
-        if dialect.lenient:
-            _mark_lenient(marks, record, block, dialect, where)
-        else:
-            _mark_strict(marks, record, block, dialect, where)
+        (_mark_lenient if dialect.lenient else _mark_strict)(marks, record, block, dialect, (seen, line))
     return marks, len(block.lines)
 
 
-def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, where: str) -> None:
+def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
     """Of text that may not be quoted at all: its lines are records unless that is in doubt."""
     first, last, fields = record
     if isinstance(fields, Fault):
-        after = range(first + 1, min(first + 2, len(block.lines)))
-        if fields is Fault.OPEN and any(_wrong_counts(block, dialect)[after]):
+        # A quoted text whose end is missing would go on in the next line, which then is no row by itself.
+        after = block.text(first + 1, first + 1) if first + 1 < len(block.lines) else b""
+        own = block.text(first, first)
+        if fields is Fault.OPEN and dialect.quoting != "none" and own.count(dialect.separator) + 1 != dialect.columns:
+            raise _unclear_quotes(record, fields.value, place)
+        if after and after.count(dialect.separator) + 1 != dialect.columns:
             marks.malformed.add(first)
     elif len(fields) == dialect.columns and first == last:
         if dialect.quoting != "none":
             marks.fields[first] = fields
     elif len(fields) == dialect.columns:
         if dialect.quoting != "none":
-            raise _one_row_or_several(record, where)
+            raise _one_row_or_several(record, place)
         if not is_of_lines(record, block, dialect):
             marks.malformed.update(range(first, last + 1))
 
 
-def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, where: str) -> None:
+def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
     """Of quoted text: a record may have several lines, and none begins where that is in doubt."""
     first, last, fields = record
-    if fields is Fault.STRAY:
+    seen = place[0]
+    seen.stray |= fields is Fault.STRAY
+    seen.spanning |= first < last
+    if fields is Fault.STRAY and not seen.spanning:
         marks.malformed.add(first)
         return
-    if isinstance(fields, Fault):
-        raise InputError(
-            where,
-            found=fields.value,
-            wanted="quotes around whole fields, and those of a text doubled or behind backslashes throughout the file",
-            remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
-            "--quoting none; if they stand behind backslashes: --quoting backslash.",
+    if isinstance(fields, Fault) or (seen.stray and seen.spanning):
+        what = (
+            fields.value
+            if isinstance(fields, Fault)
+            else f"a field over several lines, and above it {Fault.STRAY.value}"
         )
+        raise _unclear_quotes(record, what, place)
     fits = len(fields) == dialect.columns
     if (
         first < last
         and not dialect.trusted
         and (not fits or (dialect.columns > 1 and is_of_lines(record, block, dialect)))
     ):
-        raise _one_row_or_several(record, where)
+        raise _one_row_or_several(record, place)
     marks.inside.update(range(first + 1, last + 1))
     if not fits:
         marks.malformed.add(first)
@@ -201,9 +227,24 @@ def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, w
         marks.broken.add(first)
 
 
-def _one_row_or_several(record: Record, where: str) -> InputError:
+def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> InputError:
     return InputError(
-        where,
+        _where(record, place),
+        found=found,
+        wanted="quotes around whole fields, and those of a text doubled or behind backslashes throughout the file",
+        remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
+        "--quoting none; if they stand behind backslashes: --quoting backslash.",
+    )
+
+
+def _where(record: Record, place: tuple[Seen, int]) -> str:
+    seen, line = place
+    return f"{seen.path}, line {line + record.first + 1:,}"
+
+
+def _one_row_or_several(record: Record, place: tuple[Seen, int]) -> InputError:
+    return InputError(
+        _where(record, place),
         found=f"a quote that closes {record.last - record.first} lines below, in a file that shows not whether "
         "its writer quotes: that may be one row or several",
         wanted="a file of which every row can be told",
