@@ -94,7 +94,8 @@ def dialect_of(head: bytes, reading: Reading) -> Dialect:
             dialect, found = escaped, others
     if reading.format == "csv":
         return replace(dialect, trusted=found.needed)
-    if found.faults < int(np.sum(_wrong_counts(block, dialect))) or (found.needed and not found.faults):
+    plain_faults = int(np.sum(_wrong_counts(block, dialect)))
+    if found.faults < plain_faults or (found.needed and found.faults == plain_faults):
         return replace(dialect, trusted=True)
     names_are_quoted = first_line(head).startswith(QUOTE) and starts_with_header(head, reading)
     if names_are_quoted or found.quoted * 2 > len(block.lines):
