@@ -78,6 +78,8 @@ def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
         format=config.get("format", "auto"),
         caption_columns=tuple(config.get("caption_columns") or ()),
         columns=tuple(config.get("columns") or ()),
+        separator=config.get("separator"),
+        quoting=config.get("quoting"),
     )
 
 

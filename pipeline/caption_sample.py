@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
-from pipeline.config import Label
+from pipeline.config import Label, Quoting
 from pipeline.inputs import Inputs
 from pipeline.rows import Reading
 from vocab.errors import InputError
@@ -49,7 +49,14 @@ class CaptionSample:
 
 
 def draw_captions(
-    inputs: Inputs, *, caption_columns: tuple[str, ...], columns: tuple[str, ...], rows: int, seed: int
+    inputs: Inputs,
+    *,
+    caption_columns: tuple[str, ...],
+    columns: tuple[str, ...],
+    rows: int,
+    seed: int,
+    separator: str | None = None,
+    quoting: Quoting | None = None,
 ) -> CaptionSample:
     """Draw `rows` rows, or all there are, and take their captions.
 
@@ -57,7 +64,8 @@ def draw_captions(
     """
     chance = Random(seed)
     paths = chance.sample([file.path for file in inputs.files], len(inputs.files))
-    reading = reading_of(Label((), "", inputs.format, caption_columns, columns=columns), inputs)
+    options = Label((), "", inputs.format, caption_columns, columns=columns, separator=separator, quoting=quoting)
+    reading = reading_of(options, inputs)
     records = read_records(paths, reading, chance, rows=rows)
     drawn, read = reservoir(records, rows, chance)
     texts = [text for record in drawn for text in record if text]

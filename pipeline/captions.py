@@ -6,8 +6,6 @@ dropped; after them, where the file cannot be read to its end, an `Unreadable`.
 
 from __future__ import annotations
 
-import csv
-import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,15 +17,16 @@ import pyarrow.parquet as pq
 
 from pipeline import tars
 from pipeline.config import Label
-from pipeline.csv_files import read_csv
+from pipeline.gzip_files import VerifiedGzip
+from pipeline.headers import table_reading
 from pipeline.inputs import Inputs
-from pipeline.lines import read_jsonl, read_tsv
+from pipeline.lines import BLOCK, Readable, other_encoding, read_jsonl
 from pipeline.parquet import read_parquet, require_text
-from pipeline.rows import Reading, require_columns
+from pipeline.rows import Reading
+from pipeline.tables import read_table
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
 
-HEADER_BYTES = 1 << 20
 TEXT_FORMATS = ("tsv", "csv", "jsonl")
 
 
@@ -85,26 +84,54 @@ def _read(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.Re
     elif reading.format == "webdataset":
         yield from tars.read_tar(file, reading.captions)
     else:
-        stream = pa.CompressedInputStream(file, "gzip") if piece.path.endswith(".gz") else file
-        first = 0
-        if piece.span is not None:
-            stream, first = SpanStream(file, piece.span), piece.span.number
-        if reading.format == "tsv":
-            yield from read_tsv(stream, piece.path, first, reading)
-        elif reading.format == "jsonl":
-            yield from read_jsonl(stream, piece.path, first, reading)
-        else:
-            yield from read_csv(stream, piece.path, reading)
+        yield from _read_text(file, piece, reading)
 
 
-class SpanStream(io.RawIOBase):
+def _read_text(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
+    text: Readable = VerifiedGzip(file) if piece.path.endswith(".gz") else file
+    head = text_head(text)
+    if (encoding := other_encoding(head)) is not None:
+        raise OSError(f"text in {encoding}, where UTF-8 is wanted: iconv -f {encoding} -t UTF-8 writes it so")
+    first = 0 if piece.span is None else piece.span.number
+    stream: Readable = Rejoined(head, text) if piece.span is None else SpanStream(file, piece.span)
+    if reading.format == "jsonl":
+        yield from read_jsonl(stream, piece.path, first, reading)
+    else:
+        yield from read_table(stream, piece.path, first, head, reading)
+
+
+def text_head(text: Readable) -> bytes:
+    """The first bytes of a text file, which show its dialect: BLOCK of them, or all; of a damaged file maybe fewer."""
+    blocks: list[bytes] = []
+    try:
+        while sum(map(len, blocks)) < BLOCK and (block := text.read(BLOCK - sum(map(len, blocks)))):
+            blocks.append(block)
+    except OSError:
+        # Reading on raises it again, after the rows of what was read.
+        if not blocks:
+            raise
+    return b"".join(blocks)
+
+
+class Rejoined:
+    """A stream whose first bytes have been read already."""
+
+    def __init__(self, head: bytes, rest: Readable) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        head, self._head = self._head, b""
+        return head or self._rest.read(size)
+
+
+class SpanStream:
     """A part of a file as a stream of its own."""
 
     def __init__(self, file: pa.NativeFile, span: Span) -> None:
         self._file, self._left = file, span.stop - span.start
         file.seek(span.start)
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         block: bytes = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(block)
         return block
@@ -125,16 +152,7 @@ def reading_of(options: Label, inputs: Inputs) -> Reading:
     )
     if inputs.format in ("parquet", "img2dataset"):
         _check_schema(inputs.files[0].path, reading)
-    if inputs.format not in ("tsv", "csv"):
-        return reading
-    header = not options.columns
-    columns = options.columns
-    if header:
-        line = _common_header(inputs)
-        columns = tuple(line.split("\t") if inputs.format == "tsv" else next(csv.reader([line]), []))
-    _refuse_repeated(columns, where=inputs.files[0].path)
-    require_columns(columns, reading.needed, where=inputs.files[0].path)
-    return Reading(**{**vars(reading), "columns": columns, "header": header})
+    return table_reading(reading, options, inputs) if inputs.format in ("tsv", "csv") else reading
 
 
 def _check_schema(path: str, reading: Reading) -> None:
@@ -146,54 +164,3 @@ def _check_schema(path: str, reading: Reading) -> None:
     except (pa.ArrowInvalid, OSError):
         return
     require_text(schema, reading, path)
-
-
-def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
-    repeated = [name for name in columns if columns.count(name) > 1]
-    if repeated:
-        raise InputError(
-            where, found=f"two columns {repeated[0]!r}", wanted="different names", remedy="Name them with --columns."
-        )
-
-
-def _common_header(inputs: Inputs) -> str:
-    """The first line, which must be the same in every file: columns are found by its names.
-
-    Files that cannot be read are left to their tasks, unless none can.
-    """
-    held = [file for file in inputs.files if file.size] or inputs.files
-    headers = [(file.path, header) for file in held if (header := _first_line(file.path)) is not None]
-    if not headers:
-        raise InputError(
-            inputs.files[0].path,
-            found="a file that cannot be read",
-            wanted="a whole file of the format that its name tells",
-            remedy="Download it again, or leave it out of --captions.",
-        )
-    place, first = headers[0]
-    for path, header in headers:
-        if header != first:
-            raise InputError(
-                path,
-                found=f"header {header[:200]!r}",
-                wanted=f"{first[:200]!r}, as in {place}",
-                remedy="Label files of another header in a job of their own, or name the columns with --columns.",
-            )
-    return first
-
-
-def _first_line(path: str) -> str | None:
-    """The first line; None where the file cannot be read, which is for the task that reads it to say."""
-    filesystem, inner = filesystem_of(path)
-    head = b""
-    try:
-        with filesystem.open_input_stream(inner) as stream:
-            while b"\n" not in head and len(head) <= HEADER_BYTES and (block := stream.read(1 << 16)):
-                head += block
-    except PermissionError as error:
-        raise InputError(
-            path, found="no permission to read it", wanted="a file that this user may read", remedy="Check its mode."
-        ) from error
-    except OSError:
-        return None
-    return head.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8-sig", "replace")

@@ -13,6 +13,7 @@ from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
 
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
+Quoting = Literal["rfc4180", "backslash", "none"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Label:
     """column of the shard's name. Default: the input file's stem"""
     columns: tuple[str, ...] = ()
     """names of the columns of a TSV or CSV file without a header line; without this the first line names them"""
+    separator: str | None = None
+    """sign between the columns of a TSV or CSV file, such as ";" or "|". Default: a tab or a comma, by its name"""
+    quoting: Quoting | None = None
+    """how a TSV or CSV file quotes: as RFC 4180, with a quote doubled in a text; with a backslash before it; or not at
+    all, so that every line is a row. Default: as each file shows"""
     max_caption_bytes: int = 65_536
     """longer captions are rejected, not labelled"""
     rows_per_file: int = 5_000_000
@@ -63,6 +69,7 @@ class Label:
         _require_positive("task_bytes", 1 if self.task_bytes is None else self.task_bytes)
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
+        _require_separator(self.separator)
         if self.columns and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):
             raise InputError(
                 "--columns",
@@ -198,6 +205,10 @@ class Verify:
     """columns that hold captions, as for label; each text counts as a caption of its own"""
     columns: tuple[str, ...] = ()
     """names of the columns of a TSV or CSV file without a header line"""
+    separator: str | None = None
+    """sign between the columns of a TSV or CSV file, as for label"""
+    quoting: Quoting | None = None
+    """how a TSV or CSV file quotes, as for label"""
     spacy_model: str = SPACY_MODEL
     """for labeler spacy: the pipeline's package, or its folder"""
     wordnet: Path | None = None
@@ -207,6 +218,7 @@ class Verify:
 
     def __post_init__(self) -> None:
         _require_positive("sample", self.sample)
+        _require_separator(self.separator)
         if self.examples < 0:
             raise InputError("--examples", found=str(self.examples), wanted="0 or more", remedy="0 shows none.")
         if self.labelers[0] == self.labelers[1]:
@@ -216,6 +228,17 @@ class Verify:
                 wanted="two different labelers",
                 remedy=f"Choose from {', '.join(get_args(LabelerName))}.",
             )
+
+
+def _require_separator(separator: str | None) -> None:
+    sign = "," if separator is None else separator.replace("\\t", "\t")
+    if len(sign) != 1 or not sign.isascii() or sign in '"\\\r\n':
+        raise InputError(
+            "--separator",
+            found=repr(separator),
+            wanted="one ASCII sign that is no quote, no backslash and no line end",
+            remedy="Give one such as ',' ';' '|' or '\\t'.",
+        )
 
 
 def _require_share(name: str, value: float) -> None:

@@ -1,70 +1,177 @@
-r"""Captions out of CSV files: commas, quotes as RFC 4180 has them, line breaks inside of quotes.
+r"""Records of text with separators and quotes, read strictly: RFC 4180, or backslashes as Spark writes them.
 
-In: an open stream of bytes. Out: batches of `rows.ROWS`.
+In: the lines of a block that hold a quote. Out: the fields of their records, and which records cannot be read.
 
-    id,caption
-    7,"a dog,\na ""cat"" "
+    7,"a dog,\na ""cat"" "         RFC 4180: a quote in a field is doubled; separators and line ends stand in quotes
+    7,"a dog,\na \"cat\" "         the same with backslashes
+    7,a 12" cat                    neither: quotes that belong to the text, and a malformed record
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Iterator
-from itertools import islice
-from typing import BinaryIO
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache, partial
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
-from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
-from vocab.errors import InputError
+from pipeline.config import Quoting
 
-LONGEST_FIELD = 64 << 20
-
-
-def read_csv(stream: BinaryIO, path: str, reading: Reading) -> Iterator[pa.RecordBatch]:
-    """Rows of a CSV file; blank lines are none, and a short row lacks its last columns."""
-    csv.field_size_limit(LONGEST_FIELD)
-    # Bytes that are not UTF-8 pass through as lone surrogates, and back.
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    records = (record for record in csv.reader(text) if record)
-    number = 0
-    try:
-        if reading.header:
-            next(records, None)
-        while rows := list(islice(records, BATCH_ROWS)):
-            yield _rows(rows, number, reading)
-            number += len(rows)
-    except csv.Error as error:
-        raise InputError(
-            path,
-            found=f"a record after row {number:,} that cannot be parsed ({error})",
-            wanted="comma-separated values, quoted as RFC 4180 has it",
-            remedy="Mend the file, or name another --format.",
-        ) from error
+Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
+QUOTE = b'"'
+ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 
-def _rows(rows: list[list[str]], number: int, reading: Reading) -> pa.RecordBatch:
-    def column(name: str) -> list[str | None]:
-        place = reading.columns.index(name)
-        return [row[place] if place < len(row) else None for row in rows]
+class Fault(Enum):
+    """Why a line is no record."""
 
-    broken = [any(_is_broken(field) for field in row) for row in rows]
-    captions = [
-        pa.array([None if v is None else v.encode("utf-8", "surrogateescape") for v in column(name)], pa.binary())
-        for name in reading.captions
-    ]
-    return batch_of(
-        pa.array([_clean(v) for v in column(reading.key)], pa.string()) if reading.key else row_keys(number, len(rows)),
-        caption_lists(captions),
-        shards=pa.array([_clean(v) for v in column(reading.shard)], pa.string()) if reading.shard else None,
-        reasons=pa.array(["not_utf8" if is_broken else None for is_broken in broken], pa.string()),
+    OPEN = "a quoted field that the line does not close"
+    BROKEN = "a quoted field over several lines, and text right behind its end"
+    STRAY = "quotes that do not enclose a whole field"
+    UNOPENED = "a quote that closes a field and that nothing opened"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the fields of a file are told apart."""
+
+    separator: bytes
+    quoting: Quoting
+    columns: int
+    """fields of every record"""
+    lenient: bool = False
+    """whether quotes that fit no grammar belong to the text; of TSV, which most programs write without quoting"""
+    trusted: bool = False
+    """whether the writer is known to quote, because the user says so or because it quoted what needs it"""
+
+
+class Block(NamedTuple):
+    """Whole lines, without their ends, as places in one buffer."""
+
+    data: bytes
+    begins: Offsets
+    ends: Offsets
+    lines: pa.BinaryArray
+
+    def text(self, first: int, last: int) -> bytes:
+        """Lines from `first` to `last`, with the line ends between them."""
+        return self.data[self.begins[first] : self.ends[last]]
+
+
+class Record(NamedTuple):
+    """What begins in a line that holds quotes."""
+
+    first: int
+    last: int
+    """lines of the block, the last one included"""
+    fields: list[bytes] | Fault
+
+
+class _Grammar(NamedTuple):
+    field: re.Pattern[bytes]
+    opened: re.Pattern[bytes]
+    escape: re.Pattern[bytes]
+    sign: bytes
+    """what an escape begins with"""
+
+
+@cache
+def _grammar(separator: bytes, quoting: Quoting) -> _Grammar:
+    inside, escape = {
+        "rfc4180": (rb'(?:[^"]++|"")*+', rb'"(")'),
+        "backslash": (rb'(?:[^"\\]++|\\.)*+', rb'\\(["\\])'),
+        "none": (rb"(?!)", rb"(?!)"),
+    }[quoting]
+    sign = re.escape(separator)
+    compiled = partial(re.compile, flags=re.DOTALL)
+    return _Grammar(
+        compiled(rb'(?:"(' + inside + rb')"|([^"\r' + sign + rb"]*+))(?:(" + sign + rb")|\Z)"),
+        compiled(rb'"' + inside + rb"\\?\Z"),
+        compiled(escape),
+        b"\\" if quoting == "backslash" else QUOTE,
     )
 
 
-def _is_broken(field: str) -> bool:
-    return not field.isascii() and any("\udc80" <= sign <= "\udcff" for sign in field)
+def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
+    """Fields of one record; a Fault where it is none."""
+    grammar = _grammar(dialect.separator, dialect.quoting)
+    fields: list[bytes] = []
+    at = 0
+    while found := grammar.field.match(text, at):
+        quoted, plain, ends = found.groups()
+        if quoted is None:
+            fields.append(plain)
+        else:
+            fields.append(grammar.escape.sub(rb"\1", quoted) if grammar.sign in quoted else quoted)
+        at = found.end()
+        if ends is None:
+            return fields
+    if grammar.opened.match(text, at):
+        return Fault.OPEN
+    if text.count(QUOTE) % 2:
+        pieces = text.split(dialect.separator)
+        if any(piece.endswith(QUOTE) and not piece.startswith(QUOTE) for piece in pieces):
+            return Fault.UNOPENED
+    return Fault.STRAY
 
 
-def _clean(value: str | None) -> str | None:
-    return None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
+    """Lines that separators alone do not tell into fields.
+
+    They hold a quote; in lenient text a quote that begins a field. In CSV also a carriage return that ends no line.
+    """
+    lone_returns = not dialect.lenient and b"\r" in block.data and block.data.count(b"\r") > block.data.count(b"\r\n")
+    if QUOTE not in block.data and not lone_returns:
+        return np.empty(0, dtype=np.int64)
+    data = np.frombuffer(block.data, dtype=np.uint8)
+    places = np.flatnonzero(data == ord(QUOTE))
+    lines = np.searchsorted(block.begins, places, side="right") - 1
+    if dialect.lenient:
+        lines = lines[(block.begins[lines] == places) | (data[places - 1] == ord(dialect.separator))]
+    if lone_returns:
+        returns = np.flatnonzero((data[:-1] == ord("\r")) & (data[1:] != ord("\n")))
+        lines = np.concatenate([lines, np.searchsorted(block.begins, returns, side="right") - 1])
+    unique: Offsets = np.unique(lines)
+    return unique
+
+
+def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[Record]:
+    """What begins in the lines given, in order: OPEN is a field that no line of the block closes."""
+    taken = -1
+    for first in lines.tolist():
+        if first <= taken:
+            continue
+        fields, taken = fields_of(block.text(first, first), dialect), first
+        if fields is Fault.OPEN and (last := _closing_line(block, first, dialect)) is not None:
+            fields = fields_of(block.text(first, last), dialect)
+            if isinstance(fields, Fault):
+                fields = Fault.BROKEN
+            else:
+                taken = last
+        yield Record(first, taken, fields)
+
+
+def _closing_line(block: Block, first: int, dialect: Dialect) -> int | None:
+    """The line whose quotes close what line `first` leaves open: up to there, their number is even."""
+    is_open = True
+    for line in range(first + 1, len(block.lines)):
+        text = block.text(line, line)
+        if QUOTE in text:
+            if dialect.quoting == "backslash":
+                text = ESCAPED.sub(b"", text)
+            is_open ^= text.count(QUOTE) % 2 == 1
+        if not is_open:
+            return line
+    return None
+
+
+def is_of_lines(record: Record, block: Block, dialect: Dialect) -> bool:
+    """Whether every line of a record would be a whole row by itself if quotes were ordinary signs."""
+    return all(
+        block.text(line, line).count(dialect.separator) + 1 == dialect.columns
+        for line in range(record.first, record.last + 1)
+    )

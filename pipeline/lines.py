@@ -1,11 +1,11 @@
-r"""Captions out of files with one record a line: TSV and JSONL, gzipped or not.
+r"""Lines of text files, and captions out of those with a JSON record a line.
 
-In: an open stream of bytes. Out: batches of `rows.ROWS`.
+In: an open stream of bytes. Out: blocks of lines; of JSONL batches of `rows.ROWS`.
 
-    a dog on a couch\thttps://example.org/1.jpg       TSV without quoting, as img2dataset, CC3M and LAION have it
     {"caption": ["dogs", "a cat"], "uid": "7"}        JSONL; a caption field holds a text or a list of texts
 
-Lines end with \n; a \r before it is dropped, one elsewhere belongs to the caption. Bytes need not be UTF-8.
+Lines end with \n; a \r before it is dropped, one elsewhere belongs to the caption, unless \r is all that the file has.
+A byte order mark at the start of a line is dropped: concatenated files have them. Bytes need not be UTF-8.
 """
 
 from __future__ import annotations
@@ -13,61 +13,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
+from pipeline.csv_files import Block
+from pipeline.rows import BATCH_ROWS, Reading, batch_of
 from vocab.errors import InputError
 
 BLOCK = 4 << 20
 LONGEST_LINE = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
+SIGNS_TO_GUESS_BY = 100
 
 
-def read_tsv(stream: BinaryIO, path: str, first: int, reading: Reading) -> Iterator[pa.RecordBatch]:
-    """Rows of tab-separated lines. `first`: number of the first line, 0 where the stream begins with the file."""
-    for number, lines in numbered_lines(stream, path, first):
-        if reading.header and number == 0:
-            number, lines = 1, lines[1:]
-        if len(lines):
-            yield _tsv_rows(number - reading.header, lines, reading)
+class Readable(Protocol):
+    """A stream of bytes; open files are such."""
 
-
-def _tsv_rows(number: int, lines: pa.BinaryArray, reading: Reading) -> pa.RecordBatch:
-    fields = pc.split_pattern(lines, b"\t")
-    begins, ends = np.asarray(fields.offsets[:-1]), np.asarray(fields.offsets[1:])
-
-    def column(name: str) -> pa.BinaryArray:
-        places = begins + reading.columns.index(name)
-        return fields.values.take(pa.array(places, mask=places >= ends))
-
-    valid = _valid_utf8(lines)
-    keys = _text(column(reading.key), valid) if reading.key else row_keys(number, len(lines))
-    return batch_of(
-        keys,
-        caption_lists([column(name) for name in reading.captions]),
-        shards=_text(column(reading.shard), valid) if reading.shard else None,
-        reasons=pc.if_else(valid, pa.scalar(None, pa.string()), "not_utf8"),
-    )
-
-
-def _valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
-    """[lines] whether each is UTF-8; one check of all unless it fails."""
-    try:
-        lines.cast(pa.string())
-    except pa.ArrowInvalid:
-        return pa.array([_decoded(line) is not None for line in lines.to_pylist()])
-    return pa.array(np.ones(len(lines), dtype=bool))
-
-
-def _text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
-    """As text; of a line that is not UTF-8 with U+FFFD in place of the bytes."""
-    if pc.all(valid).as_py() in (True, None):
-        return values.cast(pa.string())
-    return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+        ...
 
 
 @dataclass
@@ -81,7 +49,7 @@ class Records:
     reasons: list[str | None] = field(default_factory=list)
 
 
-def read_jsonl(stream: BinaryIO, path: str, first: int, reading: Reading) -> Iterator[pa.RecordBatch]:
+def read_jsonl(stream: Readable, path: str, first: int, reading: Reading) -> Iterator[pa.RecordBatch]:
     """Rows of JSON records. Blank lines are none; a row's number is that of its line."""
     for number, lines in numbered_lines(stream, path, first):
         records = Records()
@@ -101,7 +69,7 @@ def read_jsonl(stream: BinaryIO, path: str, first: int, reading: Reading) -> Ite
 def _take_record(records: Records, number: int, line: bytes, reading: Reading) -> None:
     record: Any = None
     reason = None
-    if (text := _decoded(line)) is None:
+    if (text := decoded(line)) is None:
         reason = "not_utf8"
     else:
         try:
@@ -132,33 +100,56 @@ def _name(value: object) -> str | None:
     return text.encode("utf-8", "replace").decode()
 
 
-def _decoded(line: bytes) -> str | None:
+def decoded(line: bytes) -> str | None:
+    """The text, None where it is not UTF-8."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
         return None
 
 
-def numbered_lines(stream: BinaryIO, path: str, first: int) -> Iterator[tuple[int, pa.BinaryArray]]:
+def other_encoding(head: bytes) -> str | None:
+    """The encoding of a file whose first bytes are those of UTF-16 or UTF-32."""
+    for mark, name in OTHER_ENCODINGS.items():
+        if head.startswith(mark):
+            return name
+    some = head[:SIGNS_TO_GUESS_BY]
+    return "UTF-16" if some.count(0) * 3 > len(some) else None
+
+
+def has_returns_alone(head: bytes) -> bool:
+    """Whether lines end with \\r, as old Macs wrote them."""
+    return b"\n" not in head and b"\r" in head
+
+
+def first_line(head: bytes) -> bytes:
+    """The first line, without its end."""
+    sign = b"\r" if has_returns_alone(head) else b"\n"
+    return head.split(sign, 1)[0].removeprefix(BYTE_ORDER_MARK).removesuffix(b"\r")
+
+
+def numbered_lines(stream: Readable, path: str, first: int) -> Iterator[tuple[int, pa.BinaryArray]]:
     """Lines in arrays of at most BATCH_ROWS, each with the number of its first line."""
     number = first
-    for block in _whole_lines(stream, path):
-        lines = _split(block)
+    for data, _ in text_blocks(stream, path):
+        lines = split_lines(data).lines
         for start in range(0, len(lines), BATCH_ROWS):
             yield number, lines[start : start + BATCH_ROWS]
             number += len(lines[start : start + BATCH_ROWS])
 
 
-def _whole_lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
-    """Blocks that end with \\n, but for the last."""
+def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
+    """Blocks of whole lines that end with \\n, then what follows the last line end, and whether that is it."""
     rest: Sequence[bytes] = ()
-    begun = False
+    returns: bool | None = None
     while block := stream.read(BLOCK):
-        if not begun:
-            block, begun = block.removeprefix(BYTE_ORDER_MARK), True
+        if returns is None:
+            returns = has_returns_alone(block)
+        if returns:
+            block = _without_returns(block, path)
         end = block.rfind(b"\n") + 1
         if end:
-            yield b"".join([*rest, block[:end]])
+            yield b"".join([*rest, block[:end]]), False
             rest = ()
         rest = [*rest, block[end:]]
         if sum(map(len, rest)) > LONGEST_LINE:
@@ -168,21 +159,35 @@ def _whole_lines(stream: BinaryIO, path: str) -> Iterator[bytes]:
                 wanted="one record a line",
                 remedy="Check --format; a file of another kind has no lines.",
             )
-    if last := b"".join(rest):
-        yield last
+    yield b"".join(rest), True
 
 
-def _split(block: bytes) -> pa.BinaryArray:
-    """Lines of a block, without their ends, as slices of one buffer."""
-    data = np.frombuffer(block, dtype=np.uint8)
-    ends = np.flatnonzero(data == ord("\n"))
+def _without_returns(block: bytes, path: str) -> bytes:
+    if b"\n" in block:
+        raise InputError(
+            path,
+            found="lines that end in \\r alone, and after some MiB a line that ends in \\n",
+            wanted="lines of one kind",
+            remedy="Write it anew, as with: tr '\\r' '\\n'",
+        )
+    return block.replace(b"\r", b"\n")
+
+
+def split_lines(data: bytes) -> Block:
+    """Lines of a block, without their ends and byte order marks at their starts, as slices of one buffer."""
+    signs = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(signs == ord("\n"))
     begins = np.concatenate([[0], ends + 1])
-    if begins[-1] == len(data):
+    if begins[-1] == len(signs):
         begins = begins[:-1]
-    ends = np.append(ends, len(data))[: len(begins)]
-    ends = ends - ((ends > begins) & (data[np.maximum(ends - 1, 0)] == ord("\r")))
+    ends = np.append(ends, len(signs))[: len(begins)]
+    if len(begins):
+        ends = ends - ((ends > begins) & (signs[np.maximum(ends - 1, 0)] == ord("\r")))
+    for line in np.flatnonzero(signs[begins] == BYTE_ORDER_MARK[0]) if len(begins) else ():
+        if data.startswith(BYTE_ORDER_MARK, begins[line], ends[line]):
+            begins[line] += len(BYTE_ORDER_MARK)
     # Slices with gaps between them: every second of these is a line.
     edges = np.column_stack([begins, ends]).ravel()
-    offsets = np.append(edges, edges[-1]).astype(np.int32)
-    pieces = pa.BinaryArray.from_buffers(pa.binary(), len(edges), [None, pa.py_buffer(offsets), pa.py_buffer(block)])
-    return pieces.take(pa.array(np.arange(0, len(edges), 2)))
+    offsets = np.append(edges, edges[-1:] if len(edges) else [0]).astype(np.int32)
+    pieces = pa.BinaryArray.from_buffers(pa.binary(), len(edges), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return Block(data, begins, ends, pieces.take(pa.array(np.arange(0, len(edges), 2))))

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config import Quoting
 from pipeline.inputs import StoredFormat
 from vocab.errors import InputError
 
@@ -43,6 +44,10 @@ class Reading:
     """names of the columns of a text format, from the options or from the header"""
     header: bool = False
     """whether the first line of a text file names its columns"""
+    separator: bytes = b""
+    """between the fields of a text format"""
+    quoting: Quoting | None = None
+    """how a text format quotes; None where every file is to show it"""
     strict: bool = False
     """whether a file that cannot be read fails the job"""
 

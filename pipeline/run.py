@@ -34,6 +34,7 @@ from pipeline.labels import LoadLabeler
 from pipeline.ordering import in_order, merged, run_of_file
 from pipeline.planning import Task, plan_tasks
 from pipeline.progress import Progress
+from pipeline.rows import Reading
 from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
 from vocab import wordnet
@@ -72,7 +73,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         refuse_other_plan(out, begun, plan)
         plan = begun
     else:
-        plan = replace(plan, tasks=cut_into_tasks(spark, inputs, options))
+        plan = replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options))
     job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id, retries=retries_of(spark))
 
     with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(job, is_new=begun is None and base is None):
@@ -174,10 +175,10 @@ def watched(job: Job, owner: Owner, progress: Progress) -> Iterator[None]:
         raise lost[0]
 
 
-def cut_into_tasks(spark: SparkSession, inputs: Inputs, options: Label) -> tuple[Task, ...]:
+def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: Reading, options: Label) -> tuple[Task, ...]:
     """The tasks of a job that begins."""
     describe(spark, "number the lines of large text files")
-    spans = spans_of(spark, inputs)
+    spans = spans_of(spark, inputs, reading)
     cores = spark.sparkContext.defaultParallelism
     return plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes, spans=spans)
 

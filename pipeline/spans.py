@@ -2,7 +2,7 @@
 
 In: TSV and JSONL files that are not compressed. Out: for each of them `Span`s: bytes of whole lines, and the number of
 the first, which keys are made of. To number lines, all that come before have to be counted: a pass over the bytes, on
-Spark, that looks for line ends and nothing else.
+Spark, that looks for line ends and nothing else. Quoted text is not cut: a line end in quotes ends no row.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from pyspark.sql import SparkSession
 
 from pipeline.captions import Span
 from pipeline.inputs import Inputs
+from pipeline.lines import BLOCK
 from pipeline.planning import SPLIT_BYTES
+from pipeline.rows import Reading
+from pipeline.tables import spans_lines
 from vocab.storage import filesystem_of
 
-BLOCK = 4 << 20
+QUOTED = -1
 
 
 class Range(NamedTuple):
@@ -30,7 +33,7 @@ class Range(NamedTuple):
     stop: int
 
 
-def spans_of(spark: SparkSession, inputs: Inputs) -> dict[str, tuple[Span, ...]]:
+def spans_of(spark: SparkSession, inputs: Inputs, reading: Reading) -> dict[str, tuple[Span, ...]]:
     """The spans of every file that is worth cutting."""
     if inputs.format not in ("tsv", "jsonl"):
         return {}
@@ -47,13 +50,17 @@ def spans_of(spark: SparkSession, inputs: Inputs) -> dict[str, tuple[Span, ...]]
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             numbers = batch.column(0).to_pylist()
-            found = [lines_starting(ranges[number]) for number in numbers]
+            found = [lines_starting(ranges[number], reading) for number in numbers]
             columns = [numbers, [first for first, _ in found], [lines for _, lines in found]]
             yield pa.RecordBatch.from_arrays([pa.array(c, pa.int64()) for c in columns], ["part", "first", "lines"])
 
     rows = spark.range(0, len(ranges), 1, len(ranges)).mapInArrow(count, "part long, first long, lines long").collect()
     counted = {ranges[row["part"]]: (row["first"], row["lines"]) for row in rows}
-    return cut({place: counted[place] for place in ranges}, {file.path: file.size for file in inputs.files})
+    uncut = {place.path for place, (_, lines) in counted.items() if lines == QUOTED}
+    return cut(
+        {place: counted[place] for place in ranges if place.path not in uncut},
+        {file.path: file.size for file in inputs.files},
+    )
 
 
 def cut(counted: Mapping[Range, tuple[int | None, int]], sizes: Mapping[str, int]) -> dict[str, tuple[Span, ...]]:
@@ -73,10 +80,15 @@ def cut(counted: Mapping[Range, tuple[int | None, int]], sizes: Mapping[str, int
     }
 
 
-def lines_starting(place: Range) -> tuple[int | None, int]:
-    """Where the first line starts that starts in the range, None if none does, and how many do."""
+def lines_starting(place: Range, reading: Reading) -> tuple[int | None, int]:
+    """Where the first line starts that starts in the range, None if none does, and how many do.
+
+    QUOTED instead of a number where the range begins a file whose rows may have several lines.
+    """
     filesystem, path = filesystem_of(place.path)
     with filesystem.open_input_file(path) as file:
+        if place.start == 0 and reading.format != "jsonl" and spans_lines(file.read(BLOCK), reading):
+            return None, QUOTED
         return count_starts(file, place.start, place.stop)
 
 

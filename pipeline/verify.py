@@ -44,6 +44,8 @@ def run_verify(options: Verify) -> None:
         inputs,
         caption_columns=options.caption_columns,
         columns=options.columns,
+        separator=options.separator,
+        quoting=options.quoting,
         rows=options.sample,
         seed=options.seed,
     )

@@ -83,7 +83,7 @@ def write_tar(place: Path) -> dict[str, Any]:
 
 
 WRITERS: list[tuple[Callable[[Path], dict[str, Any]], set[str]]] = [
-    (write_tsv, {"a dog", "one\rline", "", "no url", 'a "q', "second file"}),
+    (write_tsv, {"a dog", "one\rline", 'a "q', "second file"}),
     (write_headless_tsv, {"a dog", "a cat"}),
     (write_csv, {'a dog, "running"\nhome', "a cat", ""}),
     (write_jsonl, {"a dog", "a cat", "a couch", "[Explored] dog", "only alt"}),

@@ -77,11 +77,12 @@ def test_tsv_with_and_without_a_header(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "head.tsv").write_bytes(b'caption\turl\na dog\thttp://x\n"a cat\tu\n\n')
     (tmp_path / "bare.tsv.gz").write_bytes(gzip.compress(b"http://x\tmice\nhttp://y\n"))
     _, labels = run(spark, tmp_path / "head.tsv")
-    assert rows(labels) == [("head", "000000000", [DOG]), ("head", "000000001", [CAT]), ("head", "000000002", [])]
+    assert rows(labels) == [("head", "000000000", [DOG]), ("head", "000000001", [CAT])]
+    assert reasons(labels) == {"000000002": "malformed_record"}
     out = tmp_path / "second"
     label_captions(spark, Label((str(tmp_path / "bare.tsv.gz"),), str(out), columns=("url", "caption")))
     assert rows(LabelShards.open(out)) == [("bare", "000000000", [MOUSE])]
-    assert reasons(LabelShards.open(out)) == {"000000001": "null_caption"}
+    assert reasons(LabelShards.open(out)) == {"000000001": "malformed_record"}
 
 
 def test_csv_with_quotes_and_line_breaks(spark: Any, tmp_path: Path) -> None:

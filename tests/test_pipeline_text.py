@@ -1,0 +1,322 @@
+"""TSV, CSV and JSONL as they are found: no row gets the caption of another, none is swallowed or made up in silence."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
+from pipeline.caption_sample import draw_captions
+from pipeline.config import Label
+from pipeline.inputs import list_inputs
+from pipeline.spans import QUOTED, Range, lines_starting
+from vocab.errors import InputError
+
+Read = dict[str, str]
+
+
+def write(folder: Path, name: str, content: bytes) -> Path:
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def read(path: Path, *, span: Span | None = None, **options: Any) -> tuple[Read, list[str]]:
+    """Captions by key, and the reasons of the rejected rows."""
+    inputs = list_inputs((str(path),), options.pop("format", "auto"))
+    reading = reading_of(Label((str(path),), "out", **options), inputs)
+    rows, reasons = {}, []
+    for batch in read_piece(Piece(str(path), "", span=span), reading):
+        for row in batch.to_pylist():
+            if row["reason"] is None:
+                rows[row["key"]] = b" ".join(row["captions"]).decode()
+            else:
+                reasons.append(row["reason"])
+    return rows, reasons
+
+
+KEYED = {"key_column": "id"}
+HEAD = b"caption,id\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows", "malformed"),
+    [
+        ("more fields", b"caption,id\na horse, brown,k0\na cat,k1\n", {"k1": "a cat"}, 1),
+        ("fewer fields", b"id,caption\nk0\nk1,a cat\n", {"k1": "a cat"}, 1),
+        ("blank lines", b"id,caption\n\nk0,a dog\n\n", {"k0": "a dog"}, 0),
+        ("doubled quotes", HEAD + b'"a ""big"", red dog",k0\n', {"k0": 'a "big", red dog'}, 0),
+        ("backslashes", HEAD + b'"a \\"big, red\\" dog",k0\n"so \\"x\\"",k1\n', {"k0": 'a "big, red" dog', "k1": 'so "x"'}, 0),
+        ("quotes inside", HEAD + b'a 12" cat,k0\na "tree" house,k1\n"a dog" on a couch,k2\na ship,k3\n', {"k3": "a ship"}, 3),
+        ("lines in quotes", HEAD + b'"a dog,\r\non a couch",k0\r\n"a, b",k1\r\n', {"k0": "a dog,\r\non a couch", "k1": "a, b"}, 0),
+        ("returns alone", b'caption,id\ra dog,k0\r"a cat, big",k1\r', {"k0": "a dog", "k1": "a cat, big"}, 0),
+        ("one return alone", HEAD + b"a dog\ra bird,k0\na cat,k1\n", {"k1": "a cat"}, 1),
+        ("ends of two kinds", HEAD + b"a dog,k0\r\na cat,k1\na cow,k2", {"k0": "a dog", "k1": "a cat", "k2": "a cow"}, 0),
+        ("no line ends", HEAD + "a\u2028b\x0c\x85c\0,k0\n".encode(), {"k0": "a\u2028b\x0c\x85c\0"}, 0),
+        ("a header again", HEAD + b'a dog,k0\n\xef\xbb\xbfcaption,id\na cat,k1\n"caption","id"\n', {"k0": "a dog", "k1": "a cat"}, 2),
+        ("marks", b"\xef\xbb\xbfid,caption\nk0,a dog\n\xef\xbb\xbfk1,a cat\n", {"k0": "a dog", "k1": "a cat"}, 0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "csv with |"])
+def test_a_record_keeps_its_fields_or_is_malformed(
+    tmp_path: Path, name: str, content: bytes, rows: Read, malformed: int, kind: str
+) -> None:
+    if kind == "tsv":
+        content, rows = content.replace(b",", b"\t"), {key: text.replace(",", "\t") for key, text in rows.items()}
+        if name == "quotes inside":  # In TSV they are ordinary characters.
+            rows |= {"k0": 'a 12" cat', "k1": 'a "tree" house', "k2": '"a dog" on a couch'}
+            malformed = 0
+        if name == "one return alone":  # It belongs to the caption.
+            rows, malformed = rows | {"k0": "a dog\ra bird"}, 0
+        if name == "blank lines":  # They are rows, for lines are counted.
+            malformed += 2
+    options: dict[str, Any] = dict(KEYED)
+    if kind == "csv with |":
+        content, rows = content.replace(b",", b"|"), {key: text.replace(",", "|") for key, text in rows.items()}
+        options["separator"] = "|"
+    path = write(tmp_path, f"a.{kind.split()[0]}", gzip.compress(content) if kind == "csv.gz" else content)
+    assert read(path, **options) == (rows, ["malformed_record"] * malformed)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.csv", b'"a dog" on a couch,k0\n"a horse and a man,k1\na bridge,k2\na "tree" house,k3\n', 3),
+        ("a.csv", b'a bridge,k0\n"a horse and a man,k1\na ship,k2\n', 3),
+        ("a.csv", b'"a horse,k0\na bridge,k1\na 12",k2\n', 2),
+        ("a.csv", b'a, dog on\nb",k0\na cat,k1\n', 3),
+        ("a.csv", b'"a, b",k0\n"x\ny",k1\nb 12" c,k2\n', 5),
+        ("a.csv", b'"a, b",k0\nb 12" c,k2\n"x\ny",k1\n', 4),
+        ("a.csv", b'"a \\"b\\"",k0\n"c\\\n,k1\n', 3),
+        ("a.tsv", b'"a dog\tk0\na cat"\tk1\n', 2),
+        ("a.tsv", b'"a ""b""\tc"\tk0\n"x\ny"z\tk1\n', 3),
+    ],
+)
+def test_where_quotes_leave_the_rows_in_doubt_the_line_and_the_remedy_are_named(
+    tmp_path: Path, name: str, content: bytes, line: int
+) -> None:
+    head = b"caption\tid\n" if name == "a.tsv" else HEAD
+    path = write(tmp_path, name, head + content)
+    with pytest.raises(InputError, match=rf"a\.[ct]sv, line {line}: found .*quote.*--quoting none"):
+        read(path, **KEYED)
+    # Told that quotes are ordinary characters, every line is a row.
+    rows, reasons = read(path, quoting="none", **KEYED)
+    assert len(rows) + len(reasons) == content.count(b"\n")
+
+
+def test_a_field_that_a_far_quote_closes_is_read_where_the_writer_is_known_to_quote(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", HEAD + b'"a dog\na cat, too",k1\n')
+    assert read(path, **KEYED)[0] == {"k1": "a dog\na cat, too"}
+    path = write(tmp_path, "b.csv", b'id,caption\nk1,"a dog\na cat, too"\n')
+    with pytest.raises(InputError, match=r"one row or several.*--quoting rfc4180"):
+        read(path, **KEYED)
+    assert read(path, quoting="rfc4180", **KEYED)[0] == {"k1": "a dog\na cat, too"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['"dog" toy\tk0', 'a 24"\tk1', '"a cat\tk2', '"a" "b"\tk3', "it's\tk4", '"" \tk5'],
+        ['"a cat\tk0', 'the dog\tk1', '24" tv\tk2', '"a" b\tk3'],
+        ['"a cat\tk0', "a dog\tk1"],
+    ],
+)  # fmt: skip
+def test_quotes_in_plain_tsv_are_ordinary_characters(tmp_path: Path, lines: list[str]) -> None:
+    path = write(tmp_path, "a.tsv", "".join(f"{line}\n" for line in lines).encode())
+    rows, reasons = read(path, columns=("caption", "id"), **KEYED)
+    assert (rows, reasons) == ({key: text for text, key in (line.split("\t") for line in lines)}, [])
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("named", [True, False])
+def test_quoted_tsv_is_unquoted_and_rows_of_several_lines_are_one(tmp_path: Path, quoting: Any, *, named: bool) -> None:
+    table = [("a cat\non a table", "k1"), ('a "big" horse', 'k"2'), ("a\tb", "k3"), ("plain", "k4")]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter="\t", quoting=quoting, lineterminator="\n")
+    writer.writerows([("caption", "id")] * named + table)
+    path = write(tmp_path, "a.tsv", buffer.getvalue().encode())
+    columns = () if named else ("caption", "id")
+    assert read(path, columns=columns, **KEYED) == ({key: text for text, key in table}, [])
+    assert read(path, columns=columns) == ({f"{row:09d}": text for row, (text, _) in enumerate(table)}, [])
+
+
+@pytest.mark.parametrize("first", ["caption\tid", '"caption"\t"id"', " Caption \tID", "\ufeffcaption\tid\r"])
+@pytest.mark.parametrize("kind", ["tsv", "csv"])
+def test_a_header_that_is_named_as_well_is_no_row(tmp_path: Path, first: str, kind: str) -> None:
+    text = f"{first}\na dog\tk0\na cat\tk1\n"
+    path = write(tmp_path, f"a.{kind}", (text.replace("\t", ",") if kind == "csv" else text).encode())
+    write(tmp_path, f"b.{kind}", b"a sofa\tk2\n".replace(b"\t", b"," if kind == "csv" else b"\t"))
+    names = ("caption", "id")
+    assert read(path, columns=names) == ({"000000000": "a dog", "000000001": "a cat"}, [])
+    assert read(tmp_path / f"b.{kind}", columns=names) == ({"000000000": "a sofa"}, [])
+    size = path.stat().st_size
+    start = path.read_bytes().index(b"a cat")
+    if kind == "tsv":
+        assert read(path, columns=names, span=Span(start, size, 2)) == ({"000000001": "a cat"}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"a dog,http://x\n", "found columns a dog, http://x; wanted a column 'caption'.*--columns"),
+        ("a.csv", b"caption;id\na dog;7\n", "between ';'.*wanted ',' .*--separator ';'"),
+        ("a.tsv", b"id|caption\n7|a dog\n", r"between '\|'.*--separator '\|'"),
+        ("a.tsv", b"caption,id\na dog,7\n", "between ','.*--separator ','"),
+        ("a.csv", b"caption\tid\na dog\t7\n", "--separator '.t'"),
+        ("a.csv", 'caption,id\na dog,"\n'.encode("utf-16"), "found text in UTF-16; wanted UTF-8"),
+        ("a.tsv", "caption\tid\n".encode("utf-16-le"), "found text in UTF-16; wanted UTF-8"),
+        ("a.csv", b'"caption,id\na dog,7\n', "header with a quoted field"),
+    ],
+)
+def test_a_header_of_another_kind_is_named_for_what_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(write(tmp_path, name, content))
+
+
+def test_json_lines_in_utf16_are_unreadable_and_those_of_old_macs_are_read(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="text in UTF-16, where UTF-8 is wanted"):
+        read(write(tmp_path, "a.jsonl", '{"caption": "a dog"}\n'.encode("utf-16")))
+    path = write(tmp_path, "b.jsonl", b'{"caption": "a dog"}\r\xef\xbb\xbf{"caption": "a cat"}\r')
+    assert read(path) == ({"000000000": "a dog", "000000001": "a cat"}, [])
+
+
+def test_a_sample_is_read_as_the_job_reads(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"caption;id\na dog, big;7\n")
+    inputs = list_inputs((str(path),), "auto")
+    drawn = draw_captions(inputs, caption_columns=(), columns=(), rows=5, seed=0, separator=";")
+    assert drawn.captions == ["a dog, big"]
+
+
+def member(first: int, count: int, kind: str) -> bytes:
+    """A whole gzip member with rows of which each caption tells the number."""
+    line = {"tsv": "row {0}\tx\n", "csv": "row {0},x\n", "jsonl": '{{"caption": "row {0}"}}\n'}[kind]
+    return gzip.compress("".join(line.format(n) for n in range(first, first + count)).encode(), mtime=0)
+
+
+def read_damaged(path: Path, kind: str) -> tuple[Read, str]:
+    columns = () if kind == "jsonl" else ("caption", "n")
+    reading = reading_of(Label((str(path),), "out", columns=columns), list_inputs((str(path),), "auto"))
+    rows: Read = {}
+    try:
+        for batch in read_piece(Piece(str(path), ""), reading):
+            rows |= {row["key"]: row["captions"][0].decode() for row in batch.to_pylist()}
+    except UnreadableFile as error:
+        return rows, str(error)
+    return rows, ""
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("damage", "rows", "said"),
+    [
+        (lambda a, b: a + b, 3000, ""),
+        (lambda a, b: a + b + b"\0" * 700, 3000, ""),
+        (lambda a, b: a + b + b"rubbish", 3000, "bytes behind them that are no gzip"),
+        (lambda a, b: a + b[:-4], 1000, "breaks off"),
+        (lambda a, b: a + b[:-9], 1000, "breaks off"),
+        (lambda a, b: a[:-8] + b"\0" * 8 + b, 0, "incorrect data check in member 1"),
+        (lambda a, b: a[:200] + bytes([a[200] ^ 4]) + a[201:] + b, 0, "damaged gzip file"),
+        (lambda a, b: a + b[:200] + bytes([b[200] ^ 4]) + b[201:], 1000, "damaged gzip file"),
+        (lambda a, b: b"", 0, "breaks off"),
+    ],
+)
+def test_only_whole_gzip_members_whose_checksum_fits_are_used(
+    tmp_path: Path, kind: str, damage: Any, rows: int, said: str
+) -> None:
+    path = write(tmp_path, f"a.{kind}.gz", damage(member(0, 1000, kind), member(1000, 2000, kind)))
+    found, why = read_damaged(path, kind)
+    assert found == {f"{n:09d}": f"row {n}" for n in range(rows)}
+    assert said in why
+    assert bool(said) == bool(why)
+
+
+def test_a_row_that_a_damaged_member_would_finish_is_not_used(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv.gz", gzip.compress(b"row 0\tx\nrow 1\tx\nrow") + gzip.compress(b" 2\tx\n")[:-1])
+    assert list(read_damaged(path, "tsv")[0].values()) == ["row 0", "row 1"]
+
+
+def test_a_random_flip_in_a_gzip_file_changes_no_row(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    whole = b"".join(member(start, 50, "tsv") for start in range(0, 200, 50))
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        found, why = read_damaged(write(tmp_path, "a.tsv.gz", bytes(damaged)), "tsv")
+        assert all(text == f"row {int(key)}" for key, text in found.items())
+        assert why or len(found) == 200
+
+
+def test_a_header_of_a_damaged_file_does_not_stop_the_others(tmp_path: Path) -> None:
+    write(tmp_path, "b.tsv.gz", gzip.compress(b"caption\tid\na dog\t1\n"))
+    broken = bytearray(gzip.compress(b"captain\tid\na dog\t1\n"))
+    broken[-8] ^= 1
+    write(tmp_path, "a.tsv.gz", bytes(broken))
+    reading = reading_of(Label((str(tmp_path),), "out"), list_inputs((str(tmp_path),), "auto"))
+    assert reading.columns == ("caption", "id")
+
+
+def test_text_whose_rows_may_have_several_lines_is_not_cut(tmp_path: Path) -> None:
+    plain, quoted = b"caption\tid\na dog\tk0\n", b'caption\tid\n"a\ndog"\tk0\n'
+    for content, cut in ((plain, False), (quoted, True), (b'caption\tid\n"a" dog\tk0\n', False)):
+        path = write(tmp_path, "a.tsv", content)
+        reading = reading_of(Label((str(path),), "out"), list_inputs((str(path),), "auto"))
+        assert (lines_starting(Range(str(path), 0, 5), reading)[1] == QUOTED) == cut
+
+
+def mutilated(text: str, separator: str, how: str, chance: random.Random) -> str:
+    """The text with one quote less, a separator more, or other line ends."""
+    quotes = [place for place, sign in enumerate(text) if sign == '"']
+    place = chance.randrange(len(text))
+    if how == "quote" and quotes:
+        place = chance.choice(quotes)
+        return text[:place] + text[place + 1 :]
+    if how == "separator":
+        return text[:place] + separator + text[place:]
+    return text.replace("\r\n", "\n") if how == "ends" else text
+
+
+def bare(text: str) -> str:
+    """What is left of a text without the signs that are mutilated."""
+    return "".join(sign for sign in text if sign not in '\r\n",\t')
+
+
+@settings(max_examples=300)
+@given(
+    seed=st.integers(0, 1 << 32),
+    how=st.sampled_from(["whole", "quote", "separator", "ends"]),
+    kind=st.sampled_from(["csv", "csv", "tsv"]),
+    keyed=st.booleans(),
+)
+def test_what_survives_a_mutilation_is_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, how: str, kind: str, *, keyed: bool
+) -> None:
+    chance = random.Random(seed)
+    signs = chance.choice(['abc ,"\n', 'a dog"', "word ,", 'ab\n"' if kind == "tsv" else 'ab,\t"\n\r'])
+    table = [(f"k{n}", "".join(chance.choices(signs, k=chance.randrange(12)))) for n in range(chance.randrange(4, 40))]
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(
+        buffer,
+        delimiter="\t" if kind == "tsv" else ",",
+        quoting=chance.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+        lineterminator=chance.choice(["\n", "\r\n"]),
+    )
+    writer.writerows([("id", "caption"), *table])
+    if kind == "tsv" and how == "quote":
+        how = "whole"  # A quote less is another text, in a file that may not be quoted at all.
+    path = tmp_path_factory.mktemp("fuzz") / f"a.{kind}"
+    path.write_bytes(mutilated(buffer.getvalue(), "\t" if kind == "tsv" else ",", how, chance).encode())
+    try:
+        rows, _ = read(path, **(KEYED if keyed else {}))
+    except InputError:
+        return
+    written = {key: bare(text) for key, text in table} if keyed else {
+        f"{row:09d}": bare(text) for row, (_, text) in enumerate(table)
+    }  # fmt: skip
+    assert {bare(key): bare(text) for key, text in rows.items()}.items() <= written.items()
