@@ -132,7 +132,7 @@ KINDS: dict[str, Callable[[int], str]] = {
     "marks of many classes": partial(run_of, DESCENDING),
     "marks of other scripts": partial(half_and_half, "\u05c2", "\u05b0"),
     "marks beyond the BMP": partial(half_and_half, "\U0001d185", "\U0001d165"),
-    "marks of a hidden kind": partial(half_and_half, "\u0f74", "\u0f71"),
+    "marks inside of signs": partial(repeated, "\u0f73"),
     "marks in entities": partial(half_and_half, "&#x300;", "&#x316;"),
     "marks in escapes": partial(half_and_half, "%cc%80", "%cc%96"),
     "marks on letters": partial(repeated, "e\u0301\u0316"),
