@@ -1,12 +1,14 @@
 """Time of the labelers on text made to be slow: no kind may take more than 1 ms per kB, or more than linear time.
 
-    python benchmarks/hostile_text.py [--runs 7] [--labelers catlip explain spacy reference]
+    python benchmarks/hostile_text.py [--runs 7] [--labelers catlip explain spacy reference] [--kinds ...]
 
-In: nothing; `KINDS` builds a text of any size. Out: for every kind and labeler the ms per kB of UTF-8 at 32 kB and at 64 kB
-(the longest caption that the job labels), and how many times as long 64 kB take; last, one JSON object.
+In: nothing; `KINDS` builds a text of any size. Out: for every kind and labeler the ms per kB of UTF-8 at 32 kB and at
+64 kB (the longest caption that the job labels), and how many times as long 64 kB take; last, one JSON object.
 
-`catlip` is measured as the job runs it (`pipeline.labels.label_lists` of bytes), `explain` as `python -m pipeline explain`
-runs it (the rule for one caption, and its account). Both sizes are timed in turn, and the medians of all runs count.
+`catlip` is measured as the job runs it (`pipeline.labels.label_lists` of bytes). The others are asked for by name:
+`explain` is `python -m pipeline explain`, which makes a line of every word and therefore takes tens of ms per kB, of
+text that its own user types; `spacy` and `reference` are the labelers for comparison. Both sizes are timed in turn, by
+the processor's clock, and the medians of all runs count.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ if __name__ == "__main__":  # as a script or with -m: the project's modules are 
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import importlib.util
 import json
 import statistics
 import time
@@ -28,7 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
-from typing import Literal, get_args
+from typing import Literal
 
 import pyarrow as pa
 import tyro
@@ -89,6 +90,7 @@ KINDS: dict[str, Callable[[int], str]] = {
     "per cent signs": partial(repeated, "%"),
     "escapes": partial(repeated, "%41"),
     "escapes of UTF-8": partial(repeated, "%C3%A9"),
+    "escapes between letters": partial(repeated, "\u00e9%c3"),
     "escapes of no text": partial(repeated, "%ff"),
     "escapes of per cent signs": partial(repeated, "%25"),
     "open tags": partial(repeated, "<"),
@@ -168,7 +170,7 @@ class HostileText:
 
     runs: int = 7
     """timed runs of each kind, size and labeler; their median counts"""
-    labelers: tuple[Timed, ...] = ("catlip", "explain")
+    labelers: tuple[Timed, ...] = ("catlip",)
     """which are timed; spacy and reference need packages of their own"""
     kinds: tuple[str, ...] = tuple(KINDS)
     """which kinds of text"""
@@ -199,28 +201,34 @@ def measure(label: Callable[[str], object], kind: str, runs: int) -> tuple[float
     passes = [[milliseconds(partial(label, text)) for text in texts] for _ in range(runs)]
     small, large = (statistics.median(times) for times in zip(*passes, strict=True))
     kilobytes = [len(text.encode()) / 1_000 for text in texts]
-    return small / kilobytes[0], large / kilobytes[1], large / small
+    return round(small / kilobytes[0], 4), round(large / kilobytes[1], 4), round(large / small, 2)
 
 
 def main() -> None:
     """Measure and print."""
     options = tyro.cli(HostileText)
     pa.set_cpu_count(1)
-    results: dict[str, dict[str, list[float]]] = {}
-    for name in options.labelers:
-        label = label_of(name)
-        found = results[name] = {}
-        for kind in options.kinds:
-            found[kind] = [round(value, 4) for value in measure(label, kind, options.runs)]
-            small, large, ratio = found[kind]
-            mark = "" if large <= MS_PER_KB and ratio <= RATIO else "  <- too slow"
-            sys.stdout.write(f"{name:<10}{kind:<36}{small:>9.4f}{large:>9.4f} ms/kB  x{ratio:.2f}{mark}\n")
-            sys.stdout.flush()
+    results = {name: of_labeler(name, options) for name in options.labelers}
     worst = {
-        name: {"ms_per_kb": max(max(values[:2]) for values in found.values()), "ratio": max(v[2] for v in found.values())}
+        name: {
+            "ms_per_kb": max(max(small, large) for small, large, _ in found.values()),
+            "ratio": max(ratio for _, _, ratio in found.values()),
+        }
         for name, found in results.items()
     }
     sys.stdout.write(json.dumps({"runs": options.runs, "sizes": SIZES, "worst": worst, "kinds": results}) + "\n")
+
+
+def of_labeler(name: Timed, options: HostileText) -> dict[str, tuple[float, float, float]]:
+    """Kind -> ms per kB at both sizes and the ratio of the times; prints as it goes."""
+    label = label_of(name)
+    found: dict[str, tuple[float, float, float]] = {}
+    for kind in options.kinds:
+        small, large, ratio = found[kind] = measure(label, kind, options.runs)
+        mark = "  <- too slow" if max(small, large) > MS_PER_KB or ratio > RATIO else ""
+        sys.stdout.write(f"{name:<10}{kind:<36}{small:>9.4f}{large:>9.4f} ms/kB  x{ratio:.2f}{mark}\n")
+        sys.stdout.flush()
+    return found
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ ascending, as an Arrow list<int32> array. A pure function of each caption: batch
 
     "Two Golden Retrievers asleep on a couch"  ->  [2099601, 4256520]     golden_retriever.n.01, sofa.n.01
 
-A whole batch goes through every step at once: text of missing values is left out (`missing_values`), the rest is cleaned
-(`cleaning`) and split (`tokens`), every word is
-looked up, and from there on a word is a row of tables: which language (`language`), which words are one noun
-(`lexicon`), which are nouns where they stand (`tagger`), in which sense (`senses`). `vocab.plain` is the same rule for
-one caption, written to be read.
+A whole batch goes through every step at once: captions that only name a missing value are left out
+(`missing_values`), text is cleaned (`cleaning`) and split (`tokens`), every word is looked up, and from there on a word
+is a row of tables: which language (`language`), which words are one noun (`lexicon`), which are nouns where they stand
+(`tagger`), in which sense (`senses`). `vocab.plain` is the same rule for one caption, written to be read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """UTF-8 that was read as another encoding, back to what it was: `The catâ€™s toy` -> `The cat’s toy`.
 
-In: a text. Out: the same text with each misread character put right, however often it was misread. A letter with an accent
-and a sign after it, as in “AMANHÔ or « café », reads like a misread character too: where both are possible, what stands
-around them decides (`is_misread`).
+In: a text. Out: the same text with each misread character put right, also where it was misread several times. A letter
+with an accent and a sign after it, as in “AMANHÔ, is what a misread character looks like too: what stands around such a
+pair decides (`is_misread`).
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ CHARACTER_OF = {
 }
 # The last byte of ”, which Windows-1252 leaves open, was dropped or replaced.
 CHARACTER_OF |= {"â€": "”", "â€\ufffd": "”"}
-
+LEFT_OF_SPACE = "Â"
+"""what stays of a no-break space where the space behind was made a plain one, or stripped"""
 
 
 def _whole_characters() -> str:
-    """Pattern of the keys of `CHARACTER_OF`, the longest first: those that differ in the last sign are one alternative."""
+    """Pattern of the keys of `CHARACTER_OF`, longest first; those that differ in the last sign share an alternative."""
     lasts: defaultdict[str, str] = defaultdict(str)
     for read in CHARACTER_OF:
         lasts[read[:-1]] += read[-1]
@@ -58,7 +59,10 @@ def _whole_characters() -> str:
 CHARACTER = re.compile(rf"[\xc2-\xdf][{LATER}]|[\xe0-\xef][{LATER}]{{2}}|\xf0[{LATER}]{{3}}")
 # Most places are passed over by their first sign.
 FIRST = "".join(sorted({read[0] for read in CHARACTER_OF}))
-MISREAD = re.compile(rf"(?=[\xc2-\xf0{FIRST}])(?:(?:{CHARACTER.pattern})+|{_whole_characters()})")
+MISREAD = re.compile(
+    rf"(?=[\xc2-\xf0{FIRST}])(?:(?:{CHARACTER.pattern})+|{_whole_characters()}"
+    rf"|(?<![A-Z\xc0-\xde]){LEFT_OF_SPACE}(?!\S))"
+)
 
 CLOSING = "”’“‘»…–—™®©°\u00a0"
 """signs that follow a letter without a space"""
@@ -79,6 +83,8 @@ def _mended(match: re.Match[str]) -> str:
     read, text = match[0], match.string
     if read in CHARACTER_OF:
         return CHARACTER_OF[read]
+    if read == LEFT_OF_SPACE:
+        return ""
     characters = CHARACTER.findall(read)
     # Two in a row are no chance.
     if len(characters) == 1 and not is_misread(
@@ -89,7 +95,10 @@ def _mended(match: re.Match[str]) -> str:
 
 
 def is_misread(read: str, *, before: str, after: str) -> bool:
-    """Whether what may be one misread character is one, by the characters before and after it ("" at the text's ends)."""
+    """Tell one misread character from honest letters and signs.
+
+    `before` and `after` are the characters on either side, "" at an end of the text.
+    """
     first, rest = read[0], read[1:]
     if first in "Âð":
         return True

@@ -12,8 +12,8 @@ here, which changes no text's labels:
 - The part-of-speech tag is not computed. The released code computes it for every word and never looks at it.
 - A word's synset is looked up once and remembered; there, once per occurrence.
 - A repeated synset counts once; there it is set to 1 twice.
-- Of more than 30 combining marks in a row the first 30 are kept: ftfy sorts them, which takes quadratic time. No word with
-  so many has a synset.
+- Of more than 30 combining marks in a row the first 30 are kept: ftfy sorts them, which takes quadratic time. No word
+  with so many has a synset.
 - The cut to the 24,320 most frequent synsets is left to `vocab.vocabulary`.
 
 A null caption has no labels; the released code reads it as "None", and labels it none.n.01, a canonical hour.
