@@ -25,7 +25,8 @@ LoadLabeler = Callable[[], CaptionLabeler]
 def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabeler = load_labeler) -> pa.StructArray:
     """Union of the labels of each row's captions, and the reason where there is none.
 
-    `captions`: list<binary>, without nulls inside. The labeler is built once per Python worker and reused by later
+    `captions`: list<binary>, without nulls inside. The text of a missing value counts as no caption; a row with nothing
+    else has the reason "missing_value". The labeler is built once per Python worker and reused by later
     batches and tasks.
     """
     texts = captions.flatten().cast(pa.binary())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from functools import partial
 from itertools import pairwise
 
@@ -11,11 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.hostile_text import KINDS
+from pipeline import lines as jsonl
+from pipeline import tars
 from pipeline.explain import explain
 from pipeline.labels import label_lists
+from pipeline.rows import Reading
 from vocab import labeler, plain, spacy_labeler
 from vocab.cleaning import clean, clean_all
 
+READING = Reading("jsonl", ("caption",), None, None)
 DIGITS = 5_000
 """more than the 4,300 that Python makes an int of"""
 LONG = {
@@ -78,10 +84,57 @@ def test_any_row_is_labelled_or_has_a_reason(rows: list[list[bytes]]) -> None:
     assert labels == [label_lists(pa.array([row], pa.list_(pa.binary())), 4_000).to_pylist()[0] for row in rows]
 
 
+RECORDS = {
+    "a number of more digits than Python reads": (
+        '{"caption": "a dog", "n": ' + "1" * DIGITS + "}",
+        "malformed_record",
+    ),
+    "a key of as many": ('{"key": -' + "1" * DIGITS + ', "caption": "a dog"}', "malformed_record"),
+    "lists in lists": ('{"caption": "a dog", "n": ' + "[" * 100_000 + "]" * 100_000 + "}", "malformed_record"),
+    "half a surrogate pair": ('{"caption": "a dog \\ud800"}', "not_utf8"),
+    "no number": ('{"caption": NaN}', "null_caption"),
+    "a text of that name": ('{"caption": "NaN"}', "missing_value"),
+    "a number beyond all": ('{"caption": "a dog", "n": 1e99999}', None),
+}
+
+
+@pytest.mark.parametrize(("record", "reason"), RECORDS.values(), ids=RECORDS)
+def test_a_hostile_json_record_costs_its_own_row_alone(record: str, reason: str | None) -> None:
+    content = record.encode()
+    lines = b"\n".join([b'{"caption": "a dog"}', content, b'{"caption": "a cat"}'])
+    found = [
+        row["reason"] for batch in jsonl.read_jsonl(io.BytesIO(lines), "a.jsonl", 0, READING) for row in rows_of(batch)
+    ]
+    assert found == [None, reason, None]
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for name, member in (("a.json", b'{"caption": "a dog"}'), ("b.json", content)):
+                info = tarfile.TarInfo(name)
+                info.size = len(member)
+                tar.addfile(info, io.BytesIO(member))
+        file.seek(0)
+        found = [row["reason"] for batch in tars.read_tar(file, ["json.caption"]) for row in rows_of(batch)]
+    assert found == [None, "no_caption" if reason == "null_caption" else reason]
+
+
+def rows_of(batch: pa.RecordBatch) -> list[dict[str, object]]:
+    """Rows of a batch as the job labels them: the reason of the reader first."""
+    labels = label_lists(batch.column("captions"), 4_000).to_pylist()
+    read = batch.column("reason").to_pylist()
+    return [{**row, "reason": reason or row["reason"]} for reason, row in zip(read, labels, strict=True)]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.one_of(hostile, st.text(st.characters(), max_size=20)))
-def test_anything_can_be_explained(caption: str) -> None:
-    assert explain([caption]).encode().isascii() or caption
+def test_anything_can_be_explained_and_written(caption: str) -> None:
+    assert explain([caption]).encode()
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"), [("a dog \udcff", "not_utf8"), ("\ud800", "not_utf8"), ("NaN", "missing_value")]
+)
+def test_a_caption_that_the_job_rejects_is_explained_by_the_reason(caption: str, reason: str) -> None:
+    assert explain([caption]).endswith(f"\nrejected  {reason}\n")
 
 
 @pytest.fixture(scope="module")
