@@ -16,13 +16,14 @@ In: captions. Out: text, a table for each caption:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
 from vocab import labeler, language, plain
 from vocab.cleaning import FOREIGN_LETTER
 from vocab.labeler import PHRASE_BONUS, Labeler
+from vocab.missing_values import is_missing
 from vocab.nouns import is_function_word, is_given_name, is_number_or_letter
 from vocab.plain import Noun, Reading, Scores, Sense
 from vocab.senses import PAIR
@@ -44,6 +45,8 @@ def explain(captions: Iterable[str]) -> str:
 
 def account_of(ours: Labeler, caption: str) -> str:
     """One caption's account."""
+    if reason := why_rejected(caption):
+        return f"{caption.encode(errors='replace').decode()}\nrejected  {reason}\n"
     reading = plain.read(ours, caption)
     lines = [
         caption,
@@ -57,6 +60,13 @@ def account_of(ours: Labeler, caption: str) -> str:
     if passed_over:
         lines += ["", *aligned(passed_over)]
     return "\n".join(lines) + "\n"
+
+
+def why_rejected(caption: str) -> str | None:
+    """Why the job rejects a row that has no other caption; None where it labels it."""
+    if any("\ud800" <= character <= "\udfff" for character in caption):
+        return "not_utf8"
+    return "missing_value" if is_missing(caption) else None
 
 
 def why_language(ours: Labeler, reading: Reading) -> str:
@@ -148,15 +158,16 @@ def cues_of(sense: Sense) -> str:
 
 def passed_over_phrases(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
     """Nouns of several words that the caption holds and that are not labelled."""
+    noun_at = {place: noun for noun in reading.nouns for place in noun.places}
     rows: list[tuple[str, ...]] = []
     for phrase in plain.find_phrases(ours, reading.words):
-        if phrase in reading.nouns:
+        if noun_at.get(phrase.first) == phrase:
             continue
-        rows.append((lemma_name(ours, phrase.lemma), why_no_phrase(ours, reading, phrase)))
+        rows.append((lemma_name(ours, phrase.lemma), why_no_phrase(ours, reading, phrase, noun_at)))
     return rows
 
 
-def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun) -> str:
+def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun, noun_at: Mapping[int, Noun]) -> str:
     """Why words that are a noun of WordNet are not labelled as one."""
     words, scores = reading.words, reading.scores[phrase.last]
     if not reading.english:
@@ -167,7 +178,7 @@ def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun) -> str:
         return "parted by a sign"
     if not (plain.is_noun(scores, bonus=PHRASE_BONUS) or plain.is_hyphenated(words, phrase)):
         return f"no noun here: {words[phrase.last].text} is {tag_and_margin(scores)}"
-    longer = next(noun for noun in reading.nouns if set(noun.places) & set(phrase.places))
+    longer = next(noun_at[place] for place in phrase.places if place in noun_at)
     return f"gives way to {lemma_name(ours, longer.lemma)}"
 
 

@@ -37,8 +37,9 @@ def with_synsets(
 ) -> DataFrame:
     """Add `synsets: array<int>`: WordNet 3.0 offsets, unique and ascending, the union over the named columns.
 
-    A caption column holds text or a list of texts. Rows that cannot be labelled get null: no caption, one that is not
-    UTF-8, or one longer than `max_caption_bytes`. `labeler`, `spacy_model` and `wordnet` are those of `load_labeler`.
+    A caption column holds text or a list of texts. Rows that cannot be labelled get null: no caption, none but the text
+    of missing values (`vocab.missing_values`), one that is not UTF-8, or one longer than `max_caption_bytes`.
+    `labeler`, `spacy_model` and `wordnet` are those of `load_labeler`.
 
     Raises InputError for a column that is not there or holds no text, and what `load_labeler` raises.
     """

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.lexicon import sorted_unique
+from vocab.missing_values import are_missing
 
 RESULT_TYPE = pa.struct([("synsets", pa.list_(pa.int32())), ("reason", pa.string())])
 
@@ -24,7 +25,8 @@ LoadLabeler = Callable[[], CaptionLabeler]
 def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabeler = load_labeler) -> pa.StructArray:
     """Union of the labels of each row's captions, and the reason where there is none.
 
-    `captions`: list<binary>, without nulls inside. The labeler is built once per Python worker and reused by later
+    `captions`: list<binary>, without nulls inside. The text of a missing value counts as no caption; a row with nothing
+    else has the reason "missing_value". The labeler is built once per Python worker and reused by later
     batches and tasks.
     """
     texts = captions.flatten().cast(pa.binary())
@@ -37,8 +39,14 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
     reasons[np.asarray(rows.filter(not_utf8))] = "not_utf8"
 
     usable = pc.invert(pc.or_(too_long, not_utf8))
-    lists = load().label(texts.filter(usable).cast(pa.string()))
-    synsets = _union(lists, np.asarray(rows.filter(usable), dtype=np.int64), len(captions))
+    texts, rows = texts.filter(usable).cast(pa.string()), np.asarray(rows.filter(usable), dtype=np.int64)
+    missing = are_missing(texts)
+    if missing.any():
+        texts, present = texts.filter(pa.array(~missing)), rows[~missing]
+        without = np.setdiff1d(rows[missing], present)
+        reasons[without[reasons[without] == None]] = "missing_value"  # noqa: E711 - element by element
+        rows = present
+    synsets = _union(load().label(texts), rows, len(captions))
     rejected = pa.array(reasons != None)  # noqa: E711 - element by element
     synsets = pc.if_else(rejected, pa.scalar(None, synsets.type), synsets)
     return pa.StructArray.from_arrays([synsets, pa.array(reasons, pa.string())], fields=list(RESULT_TYPE))

@@ -44,6 +44,9 @@ def test_a_row_gets_the_union_of_its_captions() -> None:
     ("captions", "reason"),
     [
         ([], "null_caption"),
+        ([b"nan"], "missing_value"),
+        ([b"NaN", b" None "], "missing_value"),
+        ([b"<NA>", b"dog \xff"], "not_utf8"),
         ([b"dog \xff"], "not_utf8"),
         ([b"dog", b"\xed\xa0\x80"], "not_utf8"),
         ([b"dog " * 26], "caption_too_long"),
@@ -60,8 +63,16 @@ def test_a_caption_without_a_noun_is_empty_not_rejected(captions: list[bytes]) -
     assert labels(captions) == [{"synsets": [], "reason": None}]
 
 
+def test_the_text_of_a_missing_value_beside_a_caption_is_passed_over() -> None:
+    assert labels([b"nan", b"a dog"], [b"a cat", b"NULL"], [b"nan", b""]) == [
+        {"synsets": [DOG], "reason": None},
+        {"synsets": [CAT], "reason": None},
+        {"synsets": [], "reason": None},
+    ]
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.lists(st.one_of(st.binary(max_size=8), st.sampled_from([b"dog", b"cats", b"sofa"])), max_size=3)))
+@given(st.lists(st.lists(st.one_of(st.binary(max_size=8), st.sampled_from([b"dog", b"cats", b"nan"])), max_size=3)))
 def test_a_batch_equals_its_rows_one_by_one(rows: list[list[bytes]]) -> None:
     assert labels(*rows) == [labels(row)[0] for row in rows]
 

@@ -183,3 +183,8 @@ def test_a_lemma_with_signs_is_found_by_its_words() -> None:
     assert sorted(found) == ["bulls eye", "hood", "jack o lantern", "t shirt"]
     # 'hood, the neighbourhood, is another lemma.
     assert all("hood" in nouns.words_of(nouns.row_of(synset)) for synset in found["hood"])
+
+
+@pytest.mark.parametrize("name", ["bull\u2019s-eye", "bull\u00e2\u20ac\u2122s-eye", "bull\u00e2\u0080\u0099s eye"])
+def test_a_name_in_misread_letters_is_the_name_that_was_written(name: str) -> None:
+    assert synsets_of_class_names([name]) == synsets_of_class_names(["bull's-eye"]) != [[]]

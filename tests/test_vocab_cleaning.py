@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from itertools import pairwise
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vocab.cleaning import FOREIGN_LETTER, clean, clean_all
+from vocab.cleaning import DECOMPOSED, FOREIGN_LETTER, FOREIGN_LETTERS, REPLACEMENTS, clean, clean_all
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,19 @@ def test_what_is_no_word_goes(caption: str, wanted: str) -> None:
 )
 def test_letters_become_ascii_and_the_change_is_counted(caption: str, wanted: str, accents: int) -> None:
     assert clean(caption) == (wanted, accents)
+
+
+@given(st.text(max_size=12))
+@example("a" + "\u0300\u0316" * 3)
+@example("\ufdfa \ud55c \u0f73")
+def test_characters_decompose_one_by_one_as_in_a_whole_text(text: str) -> None:
+    """But for the marks, which go afterwards, and the length of words in other scripts."""
+
+    def compared(decomposed: str) -> str:
+        return FOREIGN_LETTERS.sub(r"\1", "".join(c for c in decomposed if not unicodedata.combining(c)))
+
+    whole = unicodedata.normalize("NFKD", text).translate(REPLACEMENTS)
+    assert compared(text.translate(DECOMPOSED)) == compared(whole)
 
 
 def test_the_same_sign_is_the_same_whatever_else_is_in_the_caption() -> None:

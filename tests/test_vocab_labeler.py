@@ -138,7 +138,7 @@ def test_synsets_are_unique_and_ascending() -> None:
 
 def test_the_fingerprint_is_that_of_this_release() -> None:
     """Other rules or tables give another one: raise RULES_VERSION, and note it under Format in CHANGELOG.md."""
-    assert labeler.load().fingerprint[:16] == "390e62213b4f9a9a"
+    assert labeler.load().fingerprint[:16] == "3836b28b9fc14220"
 
 
 words = st.sampled_from(

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from vocab import labeler, wordnet
 from vocab.errors import InputError
+from vocab.misread import mended
 
 WNID = re.compile(r"n[0-9]{8}")
 CAPITAL_INSIDE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -53,7 +54,7 @@ def synsets_of_class_names(
     if isinstance(names, str):
         head = repr(names[:80])
         raise InputError("class names", found=f"the string {head}", wanted="a list", remedy=f"Write [{head}].")
-    names = [name.strip() for name in names]
+    names = [mended(name.strip()) for name in names]
     readings = [[] if WNID.fullmatch(name) else readings_of(name) for name in names]
     texts = list(dict.fromkeys(text for ways in readings for synonyms in ways for text in synonyms))
     senses, labels = senses_of(texts), _labels_of(texts, label)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from urllib.parse import unquote
@@ -17,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from vocab.misread import mended
 
 FOREIGN_LETTER = "\x7f"
 """stands for a letter outside the Latin script, so that such words stay words"""
@@ -32,10 +35,13 @@ NAME_STOP = re.compile(rf"[a-z0-9]\.(?:{'|'.join(FILE_ENDINGS + HOST_ENDINGS)})"
 BETWEEN_FILE_WORDS = re.compile("[-_+]+")
 ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 TAG = re.compile(r"<[^<>]*>")
+# html.unescape makes an int of all digits: Python refuses 4,301 of them. Nine are no character already.
+LONG_NUMBER = re.compile(r"&#([0-9]{9,})")
 HASHTAG = re.compile(r"#[A-Za-z][A-Za-z0-9]*")
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")
 NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+FOREIGN_LETTERS = re.compile(r"([^\W\d_\x00-\x7f])[^\W\d_\x00-\x7f]+")
 
 # What Unicode's compatibility decomposition leaves or would glue to the word before it.
 REPLACED = {
@@ -48,6 +54,8 @@ REPLACED = {
     "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i",
 }  # fmt: skip
 REPLACEMENTS = str.maketrans(REPLACED)
+REMEMBERED_CHARACTERS = 1 << 16
+"""code points whose decomposition is kept: all that captions hold, in a bounded amount of memory"""
 REPLACED_SIGN = re.compile(f"[{''.join(REPLACED)}]")
 
 # Bytes that may begin something to take off: markup, an address, a letter outside ASCII. The rest is `clean` by itself.
@@ -97,29 +105,67 @@ def clean(caption: str) -> tuple[str, int]:
     if "." in caption and NAME_STOP.search(caption):
         caption = FILE.sub(words_of_file, HOST.sub(" ", caption))
     if "&" in caption:
-        caption = html.unescape(html.unescape(caption))
+        caption = without_entities(without_entities(caption))
     if "<" in caption:
         caption = TAG.sub(" ", caption)
     if "#" in caption:
         caption = HASHTAG.sub(lambda tag: HUMP.sub(" ", tag[0]), caption)
     if caption.isascii():
         return caption, 0
+    caption = mended(caption)
     # Most captions hold nothing else but a few typographic signs.
     caption = REPLACED_SIGN.sub(lambda sign: REPLACED[sign[0]], caption)
     if caption.isascii():
         return caption, 0
-    caption = unicodedata.normalize("NFKD", caption).translate(REPLACEMENTS)
-    caption, accents = MARK.subn("", caption)
+    caption, accents = MARK.subn("", caption.translate(DECOMPOSED))
     letters = 0
 
     def fold(match: re.Match[str]) -> str:
         nonlocal letters
-        folded = "".join(FOREIGN_LETTER if c.isalpha() else "" if unicodedata.combining(c) else " " for c in match[0])
+        folded = match[0].translate(FOLDED)
         letters += FOREIGN_LETTER in folded
         return folded
 
     caption = NOT_ASCII.sub(fold, caption)
     return caption, accents + letters
+
+
+class CharacterTable(dict[int, str]):
+    """Code point -> text for `str.translate`, computed when a code point is first met."""
+
+    def __init__(self, text_of: Callable[[str], str]) -> None:
+        self._text_of = text_of
+
+    def __missing__(self, code: int) -> str:
+        text = self._text_of(chr(code))
+        if len(self) < REMEMBERED_CHARACTERS:
+            self[code] = text
+        return text
+
+
+def decomposed(character: str) -> str:
+    """Unicode's compatibility decomposition, with the signs that it leaves replaced: `ŉ` -> `'n`.
+
+    Equals NFKD of the whole text but for the order of combining marks, all of which go afterwards (sorting them takes
+    quadratic time), and for the length of words in other scripts: one letter stands for as many as 18, in U+FDFA.
+    """
+    return FOREIGN_LETTERS.sub(r"\1", unicodedata.normalize("NFKD", character).translate(REPLACEMENTS))
+
+
+def folded(character: str) -> str:
+    """ASCII in place of a character that has no decomposition into it."""
+    return FOREIGN_LETTER if character.isalpha() else "" if unicodedata.combining(character) else " "
+
+
+DECOMPOSED = CharacterTable(decomposed)
+FOLDED = CharacterTable(folded)
+
+
+def without_entities(text: str) -> str:
+    """The text with HTML entities decoded once, those of any number of digits too."""
+    if "&#" in text:
+        text = LONG_NUMBER.sub(lambda entity: f"&#{entity[1].lstrip('0')[:9] or 0}", text)
+    return html.unescape(text)
 
 
 def words_of_file(name: re.Match[str]) -> str:

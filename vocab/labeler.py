@@ -5,10 +5,10 @@ ascending, as an Arrow list<int32> array. A pure function of each caption: batch
 
     "Two Golden Retrievers asleep on a couch"  ->  [2099601, 4256520]     golden_retriever.n.01, sofa.n.01
 
-A whole batch goes through every step at once: text is cleaned (`cleaning`) and split (`tokens`), every word is
-looked up, and from there on a word is a row of tables: which language (`language`), which words are one noun
-(`lexicon`), which are nouns where they stand (`tagger`), in which sense (`senses`). `vocab.plain` is the same rule for
-one caption, written to be read.
+A whole batch goes through every step at once: captions that only name a missing value are left out
+(`missing_values`), text is cleaned (`cleaning`) and split (`tokens`), every word is looked up, and from there on a word
+is a row of tables: which language (`language`), which words are one noun (`lexicon`), which are nouns where they stand
+(`tagger`), in which sense (`senses`). `vocab.plain` is the same rule for one caption, written to be read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from vocab import language, senses, tagger, wordnet
 from vocab.cleaning import clean_all
 from vocab.context import Case, Context, context_of
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
+from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES
 from vocab.scorer import Scorer, build_scorer
 from vocab.senses import Senses, build_senses
@@ -33,7 +34,7 @@ from vocab.tagger import Tag, Tagger
 from vocab.tokens import Gap, split_words
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
-RULES_VERSION = 4
+RULES_VERSION = 5
 
 PHRASE_BONUS = 2 * tagger.SCALE
 """what being the last word of a noun of several words adds to a word's score as a noun"""
@@ -77,7 +78,7 @@ class Labeler:
         return digest.hexdigest()
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
-        """Labels of each caption: list<int32> [len(captions)], empty where there is none, also for a null caption.
+        """Labels of each caption: list<int32> [len(captions)], empty where there is none, also for a missing caption.
 
         `captions` must be valid UTF-8; `pipeline.labeling` sorts out what is not.
         """
@@ -86,7 +87,7 @@ class Labeler:
 
     def _label_some(self, captions: pa.StringArray) -> pa.ListArray:
         """`label` for at most AT_ONCE captions."""
-        cleaned = clean_all(captions)
+        cleaned = clean_all(without_missing(captions))
         tokens = split_words(cleaned)
         rows = self.tagger.rows_in(tokens.text, tokens.places, tokens.ends)
         context = self.in_english(context_of(tokens, rows, self.tagger.pad), cleaned.accents)

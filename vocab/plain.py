@@ -24,6 +24,7 @@ from vocab.cleaning import FOREIGN_LETTER, clean
 from vocab.context import EMPTY, END, Case
 from vocab.labeler import ABBREVIATED, PHRASE_BONUS, UNBROKEN, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
+from vocab.missing_values import is_missing
 from vocab.nouns import COLOURS, SHADES
 from vocab.senses import LIMIT, PAIR, PAIR_BITS, REACH
 from vocab.tagger import (
@@ -148,7 +149,7 @@ def label(labeler: Labeler, captions: Iterable[str | None]) -> list[list[int]]:
 
 def read(labeler: Labeler, caption: str) -> Reading:
     """All steps, one after another."""
-    cleaned, accents = clean(caption)
+    cleaned, accents = ("", 0) if is_missing(caption) else clean(caption)
     words = find_words(labeler.tagger, cleaned)
     value = language_value(labeler, words, accents)
     scores = [score(labeler.tagger, words, place) for place in range(len(words))]

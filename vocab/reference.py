@@ -12,6 +12,8 @@ here, which changes no text's labels:
 - The part-of-speech tag is not computed. The released code computes it for every word and never looks at it.
 - A word's synset is looked up once and remembered; there, once per occurrence.
 - A repeated synset counts once; there it is set to 1 twice.
+- Of more than 30 combining marks in a row the first 30 are kept: ftfy sorts them, which takes quadratic time. No word
+  with so many has a synset.
 - The cut to the 24,320 most frequent synsets is left to `vocab.vocabulary`.
 
 A null caption has no labels; the released code reads it as "None", and labels it none.n.01, a canonical hour.
@@ -25,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,6 +64,9 @@ LEXNAMES = "".join(f"{i:02d}\tnoun.{LEXICOGRAPHER_FILES.get(i, 'none')}\t1\n" fo
 
 TAG_OR_OPEN = re.compile(r"<[^>\n]*>?")
 SPACES = re.compile(" +")
+
+MOST_MARKS = 30
+"""combining marks in a row that are kept: the limit of Unicode's Stream-Safe Text Format (UAX #15)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +140,27 @@ def clean_caption(caption: str, fix_text: Callable[[str], str]) -> str:
 
     "%3Cb%3Ea+dog%3C/b%3E" -> "a dog". A tag ends on the line on which it begins; tabs and line breaks stay.
     """
-    text = without_tags(unquote(caption).replace("+", " "))
+    text = with_few_marks(without_tags(unquote(caption).replace("+", " ")))
     return fix_text(SPACES.sub(" ", text.strip("\n"))).strip().lower()
 
 
 def without_tags(text: str) -> str:
     """Equals `re.sub("<.*?>", "", text)`, which takes quadratic time where many "<" wait for a ">"."""
     return TAG_OR_OPEN.sub(lambda match: "" if match[0].endswith(">") else match[0], text)
+
+
+def with_few_marks(text: str) -> str:
+    """The text without what exceeds MOST_MARKS in a row, counting marks into which a character falls apart."""
+    if text.isascii():
+        return text
+    kept: list[str] = []
+    marks = 0
+    for character in text:
+        parts = unicodedata.normalize("NFD", character)
+        marks = marks + len(parts) if unicodedata.combining(parts[0]) else 0
+        if marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def synset_of_word(word: str, *, wordnet: Any) -> int | None:

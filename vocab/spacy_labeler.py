@@ -24,6 +24,7 @@ from vocab import labeler, plain
 from vocab.cleaning import clean
 from vocab.errors import InputError, MissingRequirementError
 from vocab.labeler import Labeler
+from vocab.missing_values import is_missing
 from vocab.plain import Word
 
 # Part of the fingerprint: raised with every change of the rules below.
@@ -74,7 +75,7 @@ class SpacyLabeler:
 
     def _english_words(self, caption: str) -> tuple[str, list[Word]]:
         """The cleaned text and its words; none of a caption that is not English."""
-        text, accents = clean(caption)
+        text, accents = ("", 0) if is_missing(caption) else clean(caption)
         words = plain.find_words(self.ours.tagger, text)
         return text, words if plain.language_value(self.ours, words, accents) >= 0 else []
 

@@ -138,5 +138,7 @@ def _caption(tar: BinaryIO, members: Mapping[str, Member]) -> str:
         except (ValueError, RecursionError):
             return ""
         text = str(record.get("caption") or "") if isinstance(record, dict) else ""
+        # JSON can escape half of a surrogate pair, which nothing that shows the caption could write.
+        text = text.encode("utf-8", "replace").decode()
     text = " ".join(text.split())
     return text if len(text) <= MAX_CAPTION_SHOWN else text[: MAX_CAPTION_SHOWN - 1] + "…"
