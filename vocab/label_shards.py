@@ -66,7 +66,8 @@ class LabelShards:
         """Open a label directory and check it against its manifest.
 
         `checksums` reads every file once, so of many processes on one data set only the first needs it. Without it
-        sizes are compared here, and checksums when a file is read from end to end: not by `read_shard`. Raises FormatError for a missing manifest or file, a changed byte, or a newer format version.
+        sizes are compared here, and checksums when a file is read from end to end: not by `read_shard`. Raises
+        FormatError for a missing manifest or file, a changed byte, or a newer format version.
         """
         filesystem, root = filesystem_of(directory)
         place = str(directory)
