@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 
@@ -84,7 +84,7 @@ def _outcome(flipped: Flipped, wanted: object) -> tuple[Outcome, str]:
         # An error that leads to another place is no help.
         named = any(place.name in str(error) for place in (flipped.file, *flipped.file.parents[:2]))
         return ("refused", "") if named else ("traceback", f"does not name the file: {error}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the script looks for
         return "traceback", repr(error)
     if result is None and wanted is not None:
         return "refused", ""
@@ -113,11 +113,10 @@ def measure(options: ByteFlips) -> dict[str, object]:
         if flip.outcome in WRONG:
             sys.stdout.write(f"{flip.outcome}: {flip.kind}, byte {flip.place}, mask {flip.mask:#04x}: {flip.said}\n")
     totals = Counter(flip.outcome for flip in flips)
-    outcomes: tuple[Outcome, ...] = ("refused", "harmless", "silent", "traceback")
     return {
         "flips": len(flips),
         "kinds": len(kinds),
-        **{outcome: totals[outcome] for outcome in outcomes},
+        **{outcome: totals[outcome] for outcome in get_args(Outcome)},
         "seconds": round(seconds, 1),
     }
 

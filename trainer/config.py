@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.records.secrets import public
-from vocab.sealing import to_sealed_json
+from vocab.sealing import SEAL, to_sealed_json
 
 
 @dataclass(frozen=True)
@@ -265,15 +265,15 @@ def differences(
 ) -> dict[str, tuple[object, object]]:
     """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
 
-    Secrets in places make no difference: a signature is another one tomorrow. Whether the tars are the same is told by
-    the data's own digest (`trainer/data/state.py`).
+    Secrets in places make no difference, for a signature is another one tomorrow, nor does the file's seal. Whether
+    the tars are the same is told by the data's own digest (`trainer/data/state.py`).
     """
     now = _flat(as_json(config))
     before = _flat(public(stored))  # of an older release, which wrote them down
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())
-        if name not in changeable and before.get(name) != now.get(name)
+        if name not in (*changeable, SEAL) and before.get(name) != now.get(name)
     }
 
 

@@ -20,6 +20,7 @@ from vocab.errors import FormatError
 
 SEAL = "own_sha256"
 SHA256 = re.compile("[0-9a-f]{64}")
+LINE_END = re.compile(rb'"own_sha256": "[0-9a-f]{64}"\}.', re.DOTALL)
 
 
 def digest_of(value: object) -> str:
@@ -30,7 +31,7 @@ def digest_of(value: object) -> str:
 
 def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
     """An object as JSON holds it (lists for tuples, texts for keys), with its seal."""
-    plain: dict[str, Any] = json.loads(json.dumps(body))
+    plain: dict[str, Any] = json.loads(json.dumps({name: value for name, value in body.items() if name != SEAL}))
     return {**plain, SEAL: digest_of(plain)}
 
 
@@ -51,19 +52,33 @@ def from_sealed_json(place: object, text: str | bytes) -> Any:
     return without_seal(place, value)
 
 
+def whole_lines(place: object, content: bytes) -> list[bytes]:
+    """The lines of a file to which sealed objects are appended, without a last one that a kill cut short.
+
+    Raises FormatError for a last line that is whole but for its line end: no kill leaves that.
+    """
+    *whole, rest = content.split(b"\n")
+    if LINE_END.fullmatch(rest[-len(b'"own_sha256": ""}.') - 64 :]):
+        raise _altered(f"{place}, line {len(whole) + 1}")
+    return whole
+
+
 def without_seal(place: object, value: Any) -> Any:
     """The fields of an object beside its seal. Raises FormatError where the two do not match."""
     if not isinstance(value, dict) or not value:
         return value
-    last, stored = next(reversed(value.items()))
-    if SEAL not in value and not (isinstance(stored, str) and SHA256.fullmatch(stored)):
-        return value
+    last = next(reversed(value.values()))
     # A checksum at the end under another name is a seal whose own name was damaged.
-    if last != SEAL or stored != digest_of(value):
-        raise FormatError(
-            place,
-            found="content that does not match its checksum",
-            wanted=f"the content whose sha256 is its {SEAL}",
-            remedy=f"Copy it again from where it is whole; if it was changed on purpose, remove its field {SEAL}.",
-        )
+    damaged_name = SEAL not in value and isinstance(last, str) and SHA256.fullmatch(last) is not None
+    if damaged_name or (SEAL in value and value[SEAL] != digest_of(value)):
+        raise _altered(place)
     return {name: each for name, each in value.items() if name != SEAL}
+
+
+def _altered(place: object) -> FormatError:
+    return FormatError(
+        place,
+        found="content that does not match its checksum",
+        wanted=f"the content whose sha256 is its {SEAL}",
+        remedy=f"Copy it again from where it is whole; if it was changed on purpose, remove its field {SEAL}.",
+    )

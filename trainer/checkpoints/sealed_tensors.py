@@ -41,9 +41,11 @@ def sealed_header(header: bytes, body: Sequence[bytes | memoryview]) -> bytes:
 def is_altered(path: Path) -> bool:
     """Whether a file does not match its seal; reads all of it.
 
-    False for a file without a seal, of an earlier release or another program, and for one without a header that can be
-    read, which whoever reads its tensors finds out. Raises OSError for a file that cannot be read.
+    False for a file without a seal, of an earlier release or another program, and for one that is not there or has no
+    header that can be read, which whoever reads its tensors finds out. Raises OSError for a file that cannot be read.
     """
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
         if length > path.stat().st_size:

@@ -24,7 +24,7 @@ from trainer.data.images import decode
 from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
-from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.storage import write_whole
 
 FILE = "metrics.jsonl"
@@ -151,9 +151,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
     Raises FormatError for any other line that cannot be read.
     """
-    *whole, _ = path.read_bytes().split(b"\n")
     lines = []
-    for number, text in enumerate(whole, 1):
+    for number, text in enumerate(whole_lines(path, path.read_bytes()), 1):
         try:
             line = from_sealed_json(f"{path}, line {number}", text)
         except ValueError as error:

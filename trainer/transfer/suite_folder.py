@@ -31,7 +31,7 @@ from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
-from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.storage import write_whole
 
 CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
@@ -171,11 +171,10 @@ def recorded(out: Path) -> list[Record]:
     if not path.exists():
         return []
     text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        os.truncate(path, len(whole))
+    lines = whole_lines(path, text)
+    os.truncate(path, text.rfind(b"\n") + 1)
     records = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         source = f"{path}, line {number}"
         try:
             value = from_sealed_json(source, line)

@@ -186,7 +186,7 @@ def load_model(folder: str | Path) -> nn.Module:
     try:
         config = from_sealed_json(place / CONFIG, (place / CONFIG).read_bytes())
         if is_altered(place / WEIGHTS):
-            raise altered_weights(place / WEIGHTS)
+            raise ValueError(f"{WEIGHTS} does not match its checksum")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
         if architecture == conv_stem.ARCHITECTURE:
             model: nn.Module = conv_stem.build(conv_stem.Shape(**arguments), classes=classes)
@@ -201,13 +201,3 @@ def load_model(folder: str | Path) -> nn.Module:
             remedy="Make it with: python -m trainer export RUN --out FOLDER",
         ) from error
     return model.eval()
-
-
-def altered_weights(path: Path) -> FormatError:
-    """The error for weights that do not match their checksum."""
-    return FormatError(
-        path,
-        found="weights that do not match their checksum",
-        wanted="the file as it was written",
-        remedy="Copy it again from where it is whole, or make it again.",
-    )
