@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import starmap
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,9 +20,9 @@ from pipeline.runs import Run
 from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
 from pipeline.task import JOB, Done, add_counts
 from vocab.errors import FormatError, InputError
-from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA
+from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
 from vocab.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
-from vocab.manifest import MANIFEST, InputFile, Manifest
+from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
 from vocab.storage import filesystem_of, write_whole
 
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
@@ -51,7 +52,7 @@ def refuse_all_rejected(out: str, account: Sequence[InputFile], finished: Iterab
             wanted="a whole file of the format that its name tells",
             remedy="Download it again, or leave it out of --captions.",
         )
-    rejects = [_read(f"{out}/{JOB}/{run.file.path}")["reason"] for done in finished for run in done.rejects]
+    rejects = [_read(f"{out}/{JOB}", run.file)["reason"] for done in finished for run in done.rejects]
     reasons = pc.value_counts(pa.chunked_array([c for column in rejects for c in column.chunks], pa.string()))
     named = sorted(
         ((row["counts"], row["values"]) for row in reasons.to_pylist()), key=lambda pair: (-pair[0], pair[1])
@@ -75,11 +76,10 @@ def write_finished(
     old = {_kind(file.path): file for file in base.files} if base is not None else {}
     counts_name, rejects_name = (_named(name, generation) for name in (COUNTS, REJECTS))
 
-    places = [f"{out}/{JOB}/{done.counts}" for done in finished]
-    places += [f"{out}/{old[COUNTS].path}"] if old else []
-    write_counts(out, add_counts(map(_read, places)), name=counts_name)
-    places = [f"{out}/{JOB}/{run.file.path}" for done in finished for run in done.rejects]
-    _write_rejects(out, rejects_name, ([f"{out}/{old[REJECTS].path}"] if old else []) + places)
+    counts = [(f"{out}/{JOB}", done.counts) for done in finished] + ([(out, old[COUNTS])] if old else [])
+    write_counts(out, add_counts(starmap(_read, counts)), name=counts_name)
+    rejects = [(f"{out}/{JOB}", run.file) for done in finished for run in done.rejects]
+    _write_rejects(out, rejects_name, ([(out, old[REJECTS])] if old else []) + rejects)
 
     totals = {name: sum(getattr(file, name) for file in account) for name in ACCOUNT}
     inputs = account
@@ -141,12 +141,13 @@ def remove_rest(out: str, manifest: Manifest) -> None:
             filesystem.delete_file(info.path)
 
 
-def _write_rejects(out: str, name: str, places: Sequence[str]) -> None:
-    """One file after another, a row group at a time."""
+def _write_rejects(out: str, name: str, files: Iterable[tuple[str, LabelFile]]) -> None:
+    """Write rejects, given as folders and files in them: one file after another, a row group at a time."""
     with write_whole(f"{out}/{name}") as file, pq.ParquetWriter(file, REJECTS_SCHEMA, compression="zstd") as writer:
-        for place in places:
-            filesystem, path = filesystem_of(place)
-            with filesystem.open_input_file(path) as stream:
+        for folder, described in files:
+            filesystem, root = filesystem_of(folder)
+            check_file(filesystem, root, described)
+            with filesystem.open_input_file(f"{root}/{described.path}") as stream:
                 for batch in pq.ParquetFile(stream).iter_batches(ROW_GROUP_ROWS):
                     writer.write_batch(batch.cast(REJECTS_SCHEMA))
 
@@ -163,6 +164,7 @@ def _named(name: str, generation: int) -> str:
     return name if generation == 0 else name.replace(".parquet", f"-{generation}.parquet")
 
 
-def _read(place: str) -> pa.Table:
-    filesystem, path = filesystem_of(place)
-    return pq.read_table(path, filesystem=filesystem, partitioning=None)
+def _read(folder: str, file: LabelFile) -> pa.Table:
+    filesystem, root = filesystem_of(folder)
+    check_file(filesystem, root, file)
+    return pq.read_table(f"{root}/{file.path}", filesystem=filesystem, partitioning=None)

@@ -27,6 +27,7 @@ from pipeline.planning import Task
 from pipeline.task import JOB, Done
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.manifest import InputFile
+from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import filesystem_of, write_whole
 
 PLAN, OWNER = "plan.json", "owner.json"
@@ -62,13 +63,13 @@ class Plan:
             "inputs": [[file.path, file.size, file.modified] for file in self.inputs],
             "tasks": [task.to_json() for task in self.tasks],
         }
-        return json.dumps(content) + "\n"
+        return to_sealed_json(content)
 
     @classmethod
     def from_json(cls, place: str, text: str) -> Plan:
         """The inverse of `to_json`. Raises FormatError for anything else."""
         try:
-            content = json.loads(text)
+            content = from_sealed_json(place, text)
             if content["version"] != PLAN_VERSION:
                 raise _no_plan(place, f"version {content['version']}")
             return cls(
@@ -170,8 +171,8 @@ class Markers:
         infos = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
         names = {info.base_name for info in infos if info.base_name.startswith("task-")} - self._seen
         self._seen |= names
-        texts = (_read(f"{self._directory}/{name}") for name in sorted(names))
-        found = [Done.from_json(text) for text in texts if text is not None]
+        places = (f"{self._directory}/{name}" for name in sorted(names))
+        found = [Done.from_json(place, text) for place in places if (text := _read(place)) is not None]
         return [done for done in found if done.plan == self._plan]
 
 
@@ -205,7 +206,7 @@ class Owner:
 
     def check(self) -> None:
         """Raise OutputExistsError unless the claim is still this run's."""
-        content = json.loads(_read(self._place) or "{}")
+        content = _claim(_read(self._place))
         if content.get("run") != self._run:
             raise OutputExistsError(
                 self._out,
@@ -221,10 +222,19 @@ class Owner:
         self._renewed = time.monotonic()
 
 
+def _claim(text: str | None) -> dict[str, Any]:
+    """The content of owner.json; nothing for a damaged one, which its owner, if it lives, writes anew in seconds."""
+    try:
+        content = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _other_at_work(text: str, run: str) -> str | None:
     """Another run that is alive, described; None if the claim is this run's, too old, or of a process that is gone."""
+    content = _claim(text)
     try:
-        content = json.loads(text)
         host, pid, age = content["host"], int(content["pid"]), time.time() - float(content["time"])
     except (ValueError, KeyError, TypeError):
         return None
@@ -254,8 +264,7 @@ def owned(out: str, run: str) -> Iterator[Owner]:
         yield owner
     finally:
         filesystem, path = filesystem_of(f"{out}/{JOB}/{OWNER}")
-        text = _read(f"{out}/{JOB}/{OWNER}")
-        if text is not None and json.loads(text).get("run") == run:
+        if _claim(_read(f"{out}/{JOB}/{OWNER}")).get("run") == run:
             filesystem.delete_file(path)
 
 

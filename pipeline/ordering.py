@@ -15,8 +15,9 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from pipeline.runs import Run, RunWriter
-from vocab.label_shards import SCHEMA
+from vocab.label_shards import SCHEMA, check_file
 from vocab.manifest import LabelFile
+from vocab.storage import filesystem_of
 
 AFTER_ALL_KEYS = "\U0010ffff" * 8
 
@@ -41,9 +42,13 @@ def run_of_file(file: LabelFile) -> Run:
 
 
 def merged(spark: SparkSession, group: Sequence[Run], out: str, *, rows_per_file: int) -> list[Run]:
-    """One group as runs that do not overlap. Raises InputError for a (shard, key) that stands in two of them."""
+    """One group as runs that do not overlap.
+
+    Raises InputError for a (shard, key) that stands in two of them, FormatError for a file that was altered.
+    """
     if len(group) == 1:
         return list(group)
+    check_files(spark, [run.file for run in group], out)
     rows = sum(run.file.rows for run in group)
     files = max(1, math.ceil(rows / rows_per_file))
     # Arrow says s3: where Spark says s3a:.
@@ -59,6 +64,20 @@ def merged(spark: SparkSession, group: Sequence[Run], out: str, *, rows_per_file
 
     found = [Run.from_json(json.loads(row["run"])) for row in ordered.mapInArrow(write, "run string").collect()]
     return [run for part in in_order(found) for run in part]
+
+
+def check_files(spark: SparkSession, files: Sequence[LabelFile], out: str) -> None:
+    """Compare files with their checksums, on the executors. Raises FormatError, through Spark, for one that differs."""
+    described = tuple(files)
+
+    def check(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        filesystem, root = filesystem_of(out)
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                check_file(filesystem, root, described[number])
+            yield batch
+
+    spark.range(0, len(described), 1, len(described)).mapInArrow(check, "id bigint").collect()
 
 
 def _bytes(place: tuple[str, str]) -> tuple[bytes, bytes]:

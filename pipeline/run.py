@@ -143,7 +143,7 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
             yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["done"])
 
     rows = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(run, "done string").collect()
-    return [Done.from_json(row["done"]) for row in rows]
+    return [Done.from_json(f"{job.out}: a task", row["done"]) for row in rows]
 
 
 @contextmanager

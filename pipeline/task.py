@@ -7,14 +7,12 @@ names are of a try that died, and nobody's.
 
 from __future__ import annotations
 
-import json
 import resource
 import secrets
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,9 +25,11 @@ from pipeline.planning import Task
 from pipeline.rows import Reading
 from pipeline.runs import Run, RunWriter
 from pipeline.tars import TRUNCATED
-from vocab.errors import InputError
+from vocab.errors import FormatError, InputError
 from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, SCHEMA
-from vocab.manifest import InputFile
+from vocab.label_writing import describe_file
+from vocab.manifest import InputFile, LabelFile
+from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import filesystem_of, write_whole
 
 JOB = "_job"
@@ -62,8 +62,8 @@ class Done:
     task: int
     parts: tuple[Run, ...]
     rejects: tuple[Run, ...]
-    counts: str
-    """name of a file of synset, captions inside JOB"""
+    counts: LabelFile
+    """a file of synset, captions inside JOB"""
     account: tuple[InputFile, ...]
     """path, rows, labelled, empty, rejected, unreadable; size and time are the listing's"""
     peak_mb: int
@@ -81,25 +81,33 @@ class Done:
             "task": self.task,
             "parts": [run.to_json() for run in self.parts],
             "rejects": [run.to_json() for run in self.rejects],
-            "counts": self.counts,
+            "counts": asdict(self.counts),
             "account": [asdict(file) for file in self.account],
             "peak_mb": self.peak_mb,
         }
-        return json.dumps(content) + "\n"
+        return to_sealed_json(content)
 
     @classmethod
-    def from_json(cls, text: str) -> Done:
-        """The inverse of `to_json`."""
-        content: dict[str, Any] = json.loads(text)
-        return cls(
-            plan=content["plan"],
-            task=content["task"],
-            parts=tuple(map(Run.from_json, content["parts"])),
-            rejects=tuple(map(Run.from_json, content["rejects"])),
-            counts=content["counts"],
-            account=tuple(InputFile(**file) for file in content["account"]),
-            peak_mb=content["peak_mb"],
-        )
+    def from_json(cls, place: str, text: str) -> Done:
+        """The inverse of `to_json`. Raises FormatError for anything else, found at `place`."""
+        try:
+            content = from_sealed_json(place, text)
+            return cls(
+                plan=content["plan"],
+                task=content["task"],
+                parts=tuple(map(Run.from_json, content["parts"])),
+                rejects=tuple(map(Run.from_json, content["rejects"])),
+                counts=LabelFile(**content["counts"]),
+                account=tuple(InputFile(**file) for file in content["account"]),
+                peak_mb=content["peak_mb"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(
+                place,
+                found=f"unreadable content ({error!r})",
+                wanted="the marker of a finished task",
+                remedy="Remove it: the task is then run again.",
+            ) from error
 
 
 def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
@@ -134,7 +142,7 @@ def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
 
 
 def marker_name(task: int) -> str:
-    """Of the file that says that a task is done."""
+    """Name of a task's completion marker."""
     return f"task-{task:05d}.json"
 
 
@@ -226,12 +234,12 @@ class Counts:
         """synset, captions; sorted."""
         return add_counts(self._held)
 
-    def write(self, directory: str, task: int) -> str:
-        """Write them to a file with a name of its own; the name."""
+    def write(self, directory: str, task: int) -> LabelFile:
+        """Write them to a file with a name of its own; the file."""
         name = f"counts-{task:05d}-{secrets.token_hex(4)}.parquet"
         with write_whole(f"{directory}/{name}") as file:
             pq.write_table(self.table(), file, compression="zstd")
-        return name
+        return describe_file(directory, name)
 
 
 def add_counts(tables: Iterable[pa.Table]) -> pa.Table:

@@ -33,6 +33,7 @@ from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards
 from vocab.labelers import load_labeler
 from vocab.manifest import Manifest
+from vocab.sealing import to_sealed_json
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
 
@@ -112,7 +113,7 @@ def test_tasks_of_another_plan_are_not_taken_for_this_ones(
         with pytest.raises(KeyboardInterrupt):
             label_captions(spark, options(corpus, out))
     place = out / JOB / "plan.json"
-    place.write_text(json.dumps(json.loads(place.read_text()) | {"id": "another"}))
+    place.write_text(to_sealed_json(json.loads(place.read_text()) | {"id": "another"}))
     assert done_of(out) == {}
     assert label_captions(spark, options(corpus, out)).rows == 120
 
@@ -186,7 +187,7 @@ def test_what_changed_since_the_job_began_is_named(
         others["max_caption_bytes"] = 7
     else:
         place = out / JOB / "plan.json"
-        place.write_text(json.dumps(json.loads(place.read_text()) | {"fingerprint": "before"}))
+        place.write_text(to_sealed_json(json.loads(place.read_text()) | {"fingerprint": "before"}))
     with pytest.raises(MismatchError, match=message):
         label_captions(spark, options(corpus, out, **others))
     assert sorted(done_of(out)) == [0]

@@ -33,12 +33,20 @@ def test_every_start_is_kept_in_order(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["environment.json"]
 
 
-@pytest.mark.parametrize("content", [b'[{"step": 0', b'{"step": 0}', b"[1]", b"\xff", b"[" * 100_000])
-def test_a_file_of_something_else_is_an_error_and_stays(tmp_path: Path, content: bytes) -> None:
+SEALED = f'[{{"step": 0, "own_sha256": "{"0" * 64}"}}]'.encode()
+
+
+@pytest.mark.parametrize("content", [b'[{"step": 0', b'{"step": 0}', b"[1]", b"\xff", b"[" * 100_000, SEALED])
+def test_a_damaged_file_stops_no_run_and_is_put_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
     (tmp_path / "environment.json").write_bytes(content)
-    with pytest.raises(FormatError, match=r"environment\.json: found something else"):
-        record_start(tmp_path, {"step": 1})
-    assert (tmp_path / "environment.json").read_bytes() == content
+    with pytest.raises(FormatError, match=r"environment\.json: found (something else|content that does not match)"):
+        read_starts(tmp_path)
+    record_start(tmp_path, {"step": 1})
+    assert "environment.json: found" in capsys.readouterr().err
+    assert read_starts(tmp_path) == [{"step": 1}]
+    assert (tmp_path / "environment.damaged.json").read_bytes() == content
 
 
 def test_the_command_line_is_written_down_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

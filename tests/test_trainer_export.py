@@ -29,6 +29,7 @@ from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
+from vocab.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.arithmetic
@@ -260,7 +261,7 @@ def test_a_vocabulary_of_another_size_is_refused(run: Path, tmp_path: Path) -> N
 def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     config["model"]["depth"] = 2
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(to_sealed_json(config))
     with pytest.raises(MismatchError, match=r"does not describe .*blocks\.1"):
         export(ExportConfig(run, tmp_path / "given"))
 

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from tests.forks import Forks, torchrun, trainer
 from tests.test_trainer_corpus import COLOURS, Corpus, command, losses, make_corpus, picture, same_weights
 from trainer.config import PretrainConfig
-from trainer.data.batch import Batch
+from trainer.data.batch import Batch, Skipped
 from trainer.pretrain import pretrain
+from trainer.records.ledger import read_bad_samples
 from trainer.records.log import read_log
 from trainer.step.step import Step
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
@@ -269,8 +270,7 @@ def test_bad_samples_that_end_a_run_are_written_down_once(tmp_path: Path, log_ev
 def test_bad_samples_of_a_run_are_written_down(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path, tars=2, extra={"bad.png": b"no picture"})
     pretrain(corpus.config(tmp_path / "run", steps=4))
-    lines = (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{"shard": "00000", "key": "bad", "reason": "not_an_image"}]
+    assert read_bad_samples(tmp_path / "run") == [Skipped("00000", "bad", "not_an_image")]
     assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 1
 
 

@@ -21,6 +21,7 @@ from trainer.weights.export import export
 from trainer.weights.pretrained import open_pretrained
 from trainer.weights.released import import_released
 from vocab.errors import FormatError, InputError, MismatchError
+from vocab.sealing import to_sealed_json
 
 PIXELS = torch.arange(2 * 16 * 16 * 3, dtype=torch.int64).remainder(251).to(torch.uint8).view(2, 16, 16, 3)
 
@@ -58,7 +59,7 @@ def test_a_run_and_its_export_say_by_which_loss_the_rows_were_learnt(run: Path, 
     other = Path(shutil.copytree(run, tmp_path / "run"))
     config = json.loads((other / "config.json").read_text())
     config["loss"]["loss"] = "softmax-idf"
-    (other / "config.json").write_text(json.dumps(config))
+    (other / "config.json").write_text(to_sealed_json(config))
     export(ExportConfig(other, tmp_path / "exported"))
     assert (open_pretrained(other).loss, open_pretrained(tmp_path / "exported").loss) == ("softmax-idf", "softmax-idf")
     timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True)
@@ -76,7 +77,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_loss_that_there_is_not_is_refused(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "pretraining_loss": "hinge"}))
+    (copy / "config.json").write_text(to_sealed_json({**config, "pretraining_loss": "hinge"}))
     with pytest.raises(FormatError, match="the loss 'hinge'; wanted one of bce, softmax, softmax-idf, asymmetric"):
         open_pretrained(copy)
 
@@ -126,7 +127,7 @@ def test_preprocessing_that_cannot_be_read_is_named(folder: Path, tmp_path: Path
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
     config["pretrained_cfg"]["mean"] = "half"
-    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "config.json").write_text(to_sealed_json(config))
     with pytest.raises(FormatError, match="preprocessing"):
         open_pretrained(copy)
 

@@ -18,6 +18,7 @@ from vocab.errors import FormatError
 from vocab.label_shards import REJECTS_SCHEMA, LabelShards
 from vocab.label_writing import write_label_shards
 from vocab.manifest import FORMAT_VERSION, InputFile, Manifest
+from vocab.sealing import to_sealed_json
 
 ROWS = label_table(("00001", "b", [2084071]), ("00000", "a", []), ("00000", "c", [2084071, 2121620]))
 
@@ -35,7 +36,7 @@ def labels(tmp_path: Path) -> Path:
 
 def change_manifest(labels: Path, **changes: object) -> None:
     manifest = json.loads((labels / "manifest.json").read_text())
-    (labels / "manifest.json").write_text(json.dumps(manifest | changes))
+    (labels / "manifest.json").write_text(to_sealed_json(manifest | changes))
 
 
 def test_rows_come_back_sorted_by_shard_and_key(labels: Path) -> None:
@@ -72,7 +73,7 @@ def test_synsets_and_reasons_stream_in_the_order_of_the_files(labels: Path) -> N
 def test_a_part_file_that_breaks_while_it_streams_is_named(labels: Path) -> None:
     shards = LabelShards.open(labels)
     (labels / "part-00001.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(FormatError, match=r"part-00001\.parquet: found a file that cannot be read"):
+    with pytest.raises(FormatError, match=r"part-00001\.parquet: found 12 bytes"):
         list(shards.synset_lists())
 
 
@@ -237,10 +238,39 @@ def test_a_manifest_comes_back_as_it_was(labels: Path) -> None:
     assert Manifest.from_json("x", manifest.to_json()) == manifest
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"rejected": 1', '"rejected": 9'),
+        ('"first_shard": "00000"', '"first_shard": "00001"'),
+        ('"wordnet": "3.0"', '"wordnet": "3.1"'),
+        ('"rows": 2', '"rows": 3'),
+        ('"config": {}', '"config": {"a": 1}'),
+    ],
+)
+def test_a_manifest_that_was_altered_is_refused(labels: Path, old: str, new: str) -> None:
+    text = (labels / "manifest.json").read_text()
+    assert old in text
+    (labels / "manifest.json").write_text(text.replace(old, new))
+    with pytest.raises(FormatError, match=r"manifest\.json: found content that does not match its checksum"):
+        LabelShards.open(labels)
+
+
+def test_a_manifest_of_an_earlier_release_has_no_checksum_and_its_rows_are_added_up(labels: Path) -> None:
+    manifest = json.loads((labels / "manifest.json").read_text())
+    del manifest["own_sha256"]
+    (labels / "manifest.json").write_text(json.dumps(manifest))
+    assert LabelShards.open(labels).manifest.rejected == 1
+    manifest["totals"]["rejected"] = 9
+    (labels / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(FormatError, match=r"manifest\.json, totals: found 4 rows in"):
+        LabelShards.open(labels)
+
+
 def test_a_part_file_that_is_no_parquet_is_named(labels: Path) -> None:
     shards = LabelShards.open(labels)
     (labels / "part-00000.parquet").write_bytes(b"PAR1 not")
-    with pytest.raises(FormatError, match=r"part-00000\.parquet: found a file that cannot be read"):
+    with pytest.raises(FormatError, match=r"part-00000\.parquet: found 8 bytes"):
         shards.read_all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,19 @@ def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> N
         Vocabulary.load(tmp_path / "v.parquet")
 
 
+def unsealed(vocabulary: pa.Table) -> bytes:
+    """The metadata of an earlier release, which stored no checksum of the content."""
+    header = json.loads(vocabulary.schema.metadata[METADATA_KEY])
+    del header["sha256"]
+    return json.dumps(header).encode()
+
+
+def test_a_vocabulary_of_an_earlier_release_is_read(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    table = vocabulary.to_table()
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: unsealed(table)}), tmp_path / "v.parquet")
+    assert Vocabulary.load(tmp_path / "v.parquet").captions.tolist() == vocabulary.captions.tolist()
+
+
 def test_another_parquet_file_is_refused(tmp_path: Path) -> None:
     pq.write_table(table(COUNTS), tmp_path / "v.parquet")
     with pytest.raises(FormatError, match="something else"):
@@ -135,7 +149,7 @@ def test_altered_metadata_is_refused(
     vocabulary: Vocabulary, tmp_path: Path, old: bytes, new: bytes, found: str
 ) -> None:
     altered = vocabulary.to_table()
-    header = altered.schema.metadata[METADATA_KEY]
+    header = unsealed(altered)
     assert old in header
     pq.write_table(altered.replace_schema_metadata({METADATA_KEY: header.replace(old, new)}), tmp_path / "v.parquet")
     with pytest.raises(FormatError, match=found):
@@ -143,7 +157,12 @@ def test_altered_metadata_is_refused(
 
 
 def test_reordered_classes_are_refused(vocabulary: Vocabulary, tmp_path: Path) -> None:
-    pq.write_table(vocabulary.to_table().take([1, 0, 2]), tmp_path / "v.parquet")
+    reordered = vocabulary.to_table().take([1, 0, 2])
+    pq.write_table(reordered, tmp_path / "v.parquet")
+    with pytest.raises(CatlipError, match="does not match the checksum"):
+        Vocabulary.load(tmp_path / "v.parquet")
+    # Of an earlier release, which stored no checksum.
+    pq.write_table(reordered.replace_schema_metadata({METADATA_KEY: unsealed(reordered)}), tmp_path / "v.parquet")
     with pytest.raises(CatlipError, match="do not match the fingerprint"):
         Vocabulary.load(tmp_path / "v.parquet")
 

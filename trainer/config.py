@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.records.secrets import public
+from vocab.sealing import SEAL, to_sealed_json
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,13 @@ def to_json(config: Any) -> str:
     """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
     places, for it is passed on.
     """
-    return json.dumps(public(asdict(config)), indent=2) + "\n"
+    return to_sealed_json(as_json(config), indent=2)
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """The content of config.json, as it is read back."""
+    content: dict[str, Any] = json.loads(json.dumps(public(asdict(config))))
+    return content
 
 
 def differences(
@@ -258,15 +265,15 @@ def differences(
 ) -> dict[str, tuple[object, object]]:
     """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
 
-    Secrets in places make no difference: a signature is another one tomorrow. Whether the tars are the same is told by
-    the data's own digest (`trainer/data/state.py`).
+    Secrets in places make no difference, for a signature is another one tomorrow, nor does the file's seal. Whether
+    the tars are the same is told by the data's own digest (`trainer/data/state.py`).
     """
-    now = _flat(json.loads(to_json(config)))
+    now = _flat(as_json(config))
     before = _flat(public(stored))  # of an older release, which wrote them down
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())
-        if name not in changeable and before.get(name) != now.get(name)
+        if name not in (*changeable, SEAL) and before.get(name) != now.get(name)
     }
 
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from vocab.errors import FormatError
 from vocab.label_footers import Footer, byte_order
 from vocab.manifest import MANIFEST, LabelFile, Manifest
-from vocab.storage import filesystem_of, sha256_of
+from vocab.storage import DAMAGED, filesystem_of, sha256_of
 
 COUNTS = "counts.parquet"
 REJECTS = "rejects.parquet"
@@ -55,6 +55,8 @@ class LabelShards:
         self._root = root
         self._parts = [file for file in manifest.files if file.path.startswith("part-")]
         self._footers: dict[str, Footer] = {}
+        self._compared: set[str] = set()
+        """names of files whose checksum was found to hold"""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_names"} | {"_footers": {}}
@@ -63,8 +65,9 @@ class LabelShards:
     def open(cls, directory: str | Path, *, checksums: bool = True) -> LabelShards:
         """Open a label directory and check it against its manifest.
 
-        `checksums` reads every file once, so of many processes on one data set only the first needs it; sizes are
-        always checked. Raises FormatError for a missing manifest or file, a changed byte, or a newer format version.
+        `checksums` reads every file once, so of many processes on one data set only the first needs it. Without it
+        sizes are compared here, and checksums when a file is read from end to end: not by `read_shard`. Raises
+        FormatError for a missing manifest or file, a changed byte, or a newer format version.
         """
         filesystem, root = filesystem_of(directory)
         place = str(directory)
@@ -85,19 +88,10 @@ class LabelShards:
         return shards
 
     def _check(self, file: LabelFile, *, checksums: bool) -> None:
-        path = f"{self._root}/{file.path}"
-        info = self._filesystem.get_file_info(path)
-        remedy = "Copy the directory again, or make the labels again."
-        if info.type != pafs.FileType.File:
-            raise FormatError(f"{self.place}/{file.path}", found="no such file", wanted="a file", remedy=remedy)
-        if info.size != file.bytes:
-            raise FormatError(
-                f"{self.place}/{file.path}", found=f"{info.size:,} bytes", wanted=f"{file.bytes:,} bytes", remedy=remedy
-            )
-        if checksums and (found := sha256_of(self._filesystem, path)) != file.sha256:
-            raise FormatError(
-                f"{self.place}/{file.path}", found=f"sha256 {found}", wanted=f"sha256 {file.sha256}", remedy=remedy
-            )
+        checksums = checksums and file.path not in self._compared
+        check_file(self._filesystem, self._root, file, checksums=checksums)
+        if checksums:
+            self._compared.add(file.path)
 
     @property
     def counts_sha256(self) -> str:
@@ -106,11 +100,11 @@ class LabelShards:
 
     def counts(self) -> pa.Table:
         """counts.parquet: synset: int32, captions: int64."""
-        return self._read(self._named(COUNTS).path)
+        return self._read(self._named(COUNTS))
 
     def rejects(self) -> pa.Table:
         """rejects.parquet: shard, key, reason."""
-        return self._read(self._named(REJECTS).path)
+        return self._read(self._named(REJECTS))
 
     @cached_property
     def rows_sha256(self) -> str:
@@ -163,7 +157,7 @@ class LabelShards:
                 parquet = pq.ParquetFile(file, metadata=self._footer(name).metadata, read_dictionary=["shard"])
                 for group in mixed:
                     names.update(parquet.read_row_group(group, columns=["shard"])["shard"].unique().to_pylist())
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
+        except DAMAGED as error:
             raise self._unreadable(name, str(error)) from error
         return names
 
@@ -176,7 +170,7 @@ class LabelShards:
 
     def read_all(self) -> pa.Table:
         """Every row of every part file; for tests and small corpora."""
-        tables = [self._read(file.path).select(SCHEMA.names).cast(SCHEMA) for file in self._parts]
+        tables = [self._read(file).select(SCHEMA.names).cast(SCHEMA) for file in self._parts]
         return pa.concat_tables([SCHEMA.empty_table(), *tables])
 
     def _named(self, name: str) -> LabelFile:
@@ -190,29 +184,30 @@ class LabelShards:
         Raises FormatError for a part file that cannot be read, or that holds a null where the format has a list.
         """
         for file in self._parts:
-            for lists in self._stream(file.path, "synsets"):
+            for lists in self._stream(file, "synsets"):
                 if lists.null_count or lists.values.null_count:
                     raise self._unreadable(file.path, "nulls in synsets")
                 yield lists.cast(SCHEMA.field("synsets").type)
 
     def reasons(self) -> Iterator[pa.StringArray]:
         """Why rows were rejected, a batch of rows at a time."""
-        return self._stream(self._named(REJECTS).path, "reason")
+        return self._stream(self._named(REJECTS), "reason")
 
-    def _stream(self, name: str, column: str) -> Iterator[pa.Array]:
+    def _stream(self, file: LabelFile, column: str) -> Iterator[pa.Array]:
+        self._check(file, checksums=True)
         try:
-            with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
-                for batch in pq.ParquetFile(file).iter_batches(columns=[column]):
+            with self._filesystem.open_input_file(f"{self._root}/{file.path}") as stream:
+                for batch in pq.ParquetFile(stream).iter_batches(columns=[column]):
                     yield batch.column(column)
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
-            raise self._unreadable(name, str(error)) from error
+        except DAMAGED as error:
+            raise self._unreadable(file.path, str(error)) from error
 
     def _footer(self, name: str) -> Footer:
         if name not in self._footers:
             try:
                 with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
                     self._footers[name] = Footer.of(pq.ParquetFile(file).metadata)
-            except (pa.ArrowInvalid, OSError) as error:
+            except DAMAGED as error:
                 raise self._unreadable(name, str(error)) from error
         return self._footers[name]
 
@@ -227,14 +222,15 @@ class LabelShards:
                 parquet = pq.ParquetFile(file, metadata=footer.metadata, pre_buffer=True)
                 rows = parquet.read_row_groups(groups, columns=["shard", *schema.names])
                 return rows.filter(pc.equal(rows["shard"], shard)).select(schema.names).cast(schema)
-        except (pa.ArrowInvalid, OSError, KeyError) as error:
+        except DAMAGED as error:
             raise self._unreadable(name, str(error)) from error
 
-    def _read(self, name: str) -> pa.Table:
+    def _read(self, file: LabelFile) -> pa.Table:
+        self._check(file, checksums=True)
         try:
-            return pq.read_table(f"{self._root}/{name}", filesystem=self._filesystem, partitioning=None)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise self._unreadable(name, str(error)) from error
+            return pq.read_table(f"{self._root}/{file.path}", filesystem=self._filesystem, partitioning=None)
+        except DAMAGED as error:
+            raise self._unreadable(file.path, str(error)) from error
 
     def _unreadable(self, name: str, why: str) -> FormatError:
         return FormatError(
@@ -243,6 +239,22 @@ class LabelShards:
             wanted="the Parquet file named in the manifest",
             remedy="Copy the directory again, or make the labels again.",
         )
+
+
+def check_file(filesystem: pafs.FileSystem, folder: str, file: LabelFile, *, checksums: bool = True) -> None:
+    """Compare a data file with its entry in a manifest. Raises FormatError if it is missing or is another one.
+
+    Without `checksums` its size is compared alone.
+    """
+    path = f"{folder}/{file.path}"
+    remedy = "Copy the directory again, or make the labels again."
+    info = filesystem.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        raise FormatError(path, found="no such file", wanted="a file", remedy=remedy)
+    if info.size != file.bytes:
+        raise FormatError(path, found=f"{info.size:,} bytes", wanted=f"{file.bytes:,} bytes", remedy=remedy)
+    if checksums and (found := sha256_of(filesystem, path)) != file.sha256:
+        raise FormatError(path, found=f"sha256 {found}", wanted=f"sha256 {file.sha256}", remedy=remedy)
 
 
 def possible_shards(tar_path: str) -> list[str]:

@@ -8,7 +8,8 @@ In: the JSON text. Out: a `Manifest`, and back.
                  "rows": 422, "labelled": 371, "empty": 51, "rejected": 0}, ...],
      "files": [{"path": "part-00000.parquet", "rows": 422, "first_shard": "00000", "last_shard": "00000",
                 "bytes": 8123, "sha256": "..."}, ...],
-     "totals": {"rows": 422, "labelled": 371, "empty": 51, "rejected": 0}}
+     "totals": {"rows": 422, "labelled": 371, "empty": 51, "rejected": 0},
+     "own_sha256": "..."}
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vocab.errors import FormatError
+from vocab.sealing import to_sealed_json, without_seal
 
 FORMAT = "catlip-label-shards"
 FORMAT_VERSION = 1
@@ -77,16 +79,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of manifest.json. Raises FormatError if the rows do not add up."""
-        accounts: list[tuple[str, Manifest | InputFile]] = [(file.path, file) for file in self.inputs]
-        for thing, account in [*accounts, (MANIFEST, self)]:
-            if account.rows != account.labelled + account.empty + account.rejected:
-                raise FormatError(
-                    thing,
-                    found=f"{account.rows:,} rows in, {account.labelled:,} labelled + {account.empty:,} empty + "
-                    f"{account.rejected:,} rejected out",
-                    wanted="as many out as in",
-                    remedy="Rows were lost or counted twice; do not use this output, and please report it.",
-                )
+        self._check_account(MANIFEST)
         content = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -97,17 +90,35 @@ class Manifest:
             "files": [asdict(file) for file in self.files],
             "totals": {total: getattr(self, total) for total in ("rows", "labelled", "empty", "rejected")},
         }
-        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        return to_sealed_json(content, indent=1, ensure_ascii=False)
+
+    def _check_account(self, place: str) -> None:
+        """Raise FormatError if the rows of an input file, or those of all, do not add up."""
+        accounts: list[tuple[str, Manifest | InputFile]] = [(file.path, file) for file in self.inputs]
+        for thing, account in [*accounts, ("totals", self)]:
+            if account.rows != account.labelled + account.empty + account.rejected:
+                raise FormatError(
+                    f"{place}, {thing}",
+                    found=f"{account.rows:,} rows in, {account.labelled:,} labelled + {account.empty:,} empty + "
+                    f"{account.rejected:,} rejected out",
+                    wanted="as many out as in",
+                    remedy="Rows were lost or counted twice; do not use this output, and please report it.",
+                )
 
     @classmethod
     def from_json(cls, place: str, text: str) -> Manifest:
-        """Parse manifest.json. Raises FormatError for anything else, and for a newer version."""
+        """Parse manifest.json.
+
+        Raises FormatError for anything else, for a newer version, and for one that does not match its own checksum or
+        whose rows do not add up.
+        """
         try:
             content = json.loads(text)
             if content["format"] != FORMAT:
                 raise _wrong(place, f"format {content['format']!r}")
             if content["version"] > FORMAT_VERSION:
                 raise _wrong(place, f"format version {content['version']}, written by a newer release")
+            content = without_seal(place, content)
             manifest = cls(
                 labeler=content["labeler"]["name"],
                 labeler_fingerprint=content["labeler"]["fingerprint"],
@@ -117,11 +128,12 @@ class Manifest:
                 files=tuple(LabelFile(**file) for file in content["files"]),
                 **content["totals"],
             )
+            manifest._check_account(place)
+            for file in manifest.files:
+                if file.path != Path(file.path).name or not file.path.endswith(".parquet"):
+                    raise _wrong(place, f"a file outside the directory: {file.path!r}")
         except (ValueError, KeyError, TypeError) as error:
             raise _wrong(place, f"unreadable content ({error!r})") from error
-        for file in manifest.files:
-            if file.path != Path(file.path).name or not file.path.endswith(".parquet"):
-                raise _wrong(place, f"a file outside the directory: {file.path!r}")
         return manifest
 
 

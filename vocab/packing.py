@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -22,6 +23,10 @@ from vocab.errors import FormatError
 
 TEXT = ".text"
 """ends the names of string arrays, which are kept as newline-joined bytes"""
+
+
+DAMAGED = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""raised by zipfile, its decompressor and numpy for a damaged archive"""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,12 @@ def unpack(kind: Kind, content: bytes) -> tuple[dict[str, Any], dict[str, str]]:
 
     Raises FormatError for bytes that are not such a file, or another version of it."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # Whole members: their checksums are compared when the last byte was read, before numpy looks at any.
+            members = {member.removesuffix(".npy"): io.BytesIO(archive.read(member)) for member in archive.namelist()}
+        arrays = {name: np.lib.format.read_array(member, allow_pickle=False) for name, member in members.items()}
         header = json.loads(arrays.pop("header").tobytes())
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise FormatError(
             kind.file,
             found=f"unreadable ({error})",

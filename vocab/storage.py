@@ -20,6 +20,8 @@ import pyarrow.fs as pafs
 from vocab.errors import InputError
 
 HASH_BLOCK = 1 << 22
+DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
+"""raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
 
 
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 
 from vocab import wordnet
 from vocab.errors import CatlipError, FormatError, InputError
-from vocab.storage import filesystem_of, write_whole
+from vocab.sealing import digest_of
+from vocab.storage import DAMAGED, filesystem_of, write_whole
 
 FORMAT_VERSION = 1
 SCHEMA = pa.schema(
@@ -134,7 +137,7 @@ class Vocabulary:
     def to_table(self) -> pa.Table:
         """The table of vocabulary.parquet, metadata included."""
         nouns = wordnet.load()
-        header = {
+        header: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "min_count": self.min_count,
             "rows": self.rows,
@@ -148,7 +151,9 @@ class Vocabulary:
             self.names,
             [nouns.words_of(nouns.row_of(synset)) for synset in self.synsets.tolist()],
         ]
-        return pa.table(columns, schema=SCHEMA.with_metadata({METADATA_KEY: json.dumps(header)}))
+        table = pa.table(columns, schema=SCHEMA)
+        header["sha256"] = _content_sha256(header, table)
+        return table.replace_schema_metadata({METADATA_KEY: json.dumps(header)})
 
     def save(self, path: str | Path) -> None:
         """Write vocabulary.parquet whole or not at all; the same vocabulary gives the same bytes."""
@@ -160,12 +165,12 @@ class Vocabulary:
         """Read and check vocabulary.parquet. Raises FormatError if it is not one, is newer, or was altered."""
         filesystem, inner = filesystem_of(path)
         try:
-            table = pq.read_table(inner, filesystem=filesystem)
+            table = pq.read_table(inner, filesystem=filesystem, partitioning=None)
+            header = _header(path, table)
         except FileNotFoundError as error:
             raise _unreadable(path, "no such file") from error
-        except (pa.ArrowInvalid, OSError) as error:
+        except DAMAGED as error:
             raise _unreadable(path, f"no readable Parquet file ({error})") from error
-        header = _header(path, table)
         vocabulary = cls(
             synsets=_offsets(path, table),
             captions=table["captions"].to_numpy(),
@@ -186,6 +191,8 @@ def _offsets(path: str | Path, table: pa.Table) -> NDArray[np.int32]:
         return np.array([wordnet.synset_of_wnid(wnid) for wnid in table["synset"].to_pylist()], dtype=np.int32)
     except CatlipError as error:
         raise _unreadable(path, f"a synset that is none ({error.found})") from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"a synset that is no text ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,8 @@ def _header(path: str | Path, table: pa.Table) -> _Header:
         header = json.loads(stored)
         if header["version"] > FORMAT_VERSION:
             raise _unreadable(path, f"format version {header['version']}, written by a newer release")
+        if "sha256" in header and header["sha256"] != _content_sha256(header, table):
+            raise _unreadable(path, "content that does not match the checksum stored with it")
         return _Header(
             rows=int(header["rows"]),
             min_count=int(header["min_count"]),
@@ -214,6 +223,12 @@ def _header(path: str | Path, table: pa.Table) -> _Header:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, f"unreadable metadata ({error!r})") from error
+
+
+def _content_sha256(header: Mapping[str, Any], table: pa.Table) -> str:
+    """sha256 of every column and of the metadata, itself aside."""
+    rest = {name: value for name, value in header.items() if name != "sha256"}
+    return digest_of([rest, table.to_pydict()])
 
 
 def _unreadable(path: str | Path, found: str) -> FormatError:

@@ -12,6 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+METADATA = "__metadata__"
+"""entry of a header that is no tensor: texts by name"""
+
 
 class Place(NamedTuple):
     """A tensor of a file."""
@@ -25,10 +28,15 @@ class Place(NamedTuple):
 
 
 def header_of(tensors: Mapping[str, Place], metadata: Mapping[str, str]) -> bytes:
-    """The length of the header in 8 bytes, and the header, padded to a multiple of 8."""
-    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    """The header of these tensors."""
+    entries: dict[str, object] = {METADATA: dict(metadata)}
     for name, (dtype, shape, start, end) in tensors.items():
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    return header_text(entries)
+
+
+def header_text(entries: Mapping[str, object]) -> bytes:
+    """The length of a header in 8 bytes, and the header, padded to a multiple of 8."""
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

@@ -11,7 +11,6 @@ In: what a writer knows, or the bytes of a file that anyone may have written. Ou
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from trainer.checkpoints.disk import Written
 from trainer.checkpoints.pieces import DTYPES, rows_in
 from vocab.errors import FormatError
+from vocab.sealing import SEAL, digest_of, sealed
 
 FORMAT_VERSION = 2
 STATE = "state.json"
@@ -79,8 +79,7 @@ class Manifest:
                 file: {name: vars(stored) for name, stored in tensors.items()} for file, tensors in self.tensors.items()
             },
         }
-        body["own_sha256"] = _own_sha256(body)
-        return json.dumps(body, allow_nan=False).encode()
+        return json.dumps(sealed(body), allow_nan=False).encode()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -98,7 +97,7 @@ def read_manifest(folder: Path) -> Manifest:
         if not isinstance(body, dict):
             raise broken(path, "JSON that is no object")
         _check_version(path, body.get("version"))
-        if body.get("own_sha256") != _own_sha256(body):
+        if body.get(SEAL) != digest_of(body):
             raise broken(path, "a state that was altered")
         return _manifest_of(body)
     except (OSError, ValueError, RecursionError) as error:
@@ -193,8 +192,3 @@ def _typed(value: object, kind: type[T], name: str) -> T:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name}, which is no JSON")
-
-
-def _own_sha256(body: dict[str, Any]) -> str:
-    rest = {name: value for name, value in body.items() if name != "own_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -5,14 +5,14 @@ training: every rank writes its files into one folder, then a word about them; t
 the others for the folder's own name.
 
     .step-00001000.4f1d.tmp/rank-00001.json    {"files": {"model-00002-of-00004.safetensors": {"size": 96, ...}},
-                                                "pieces": {"model": {"head.weight": ["model-00002-of-...", 2, 2]}}}
+                                                "pieces": {"model": {"head.weight": ["model-00002-of-...", 2, 2]}},
+                                                "own_sha256": "..."}
     .step-00001000.4f1d.tmp/rank-00002.failed  where it could not write its files
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from pathlib import Path
 from trainer.checkpoints.disk import Written, write_file
 from trainer.checkpoints.manifest import Piece
 from vocab.errors import FormatError
+from vocab.sealing import from_sealed_json, to_sealed_json
 
 POLL_SECONDS = 0.05
 
@@ -38,7 +39,7 @@ def leave_word(work: Path, rank: int, word: Word) -> None:
     """Say what this rank wrote, once it is on the disk."""
     body = {"files": {name: written._asdict() for name, written in word.files.items()}, "pieces": word.pieces}
     hidden = work / f".{_word(rank)}"
-    write_file(hidden, [json.dumps(body).encode()])
+    write_file(hidden, [to_sealed_json(body).encode()])
     hidden.rename(work / _word(rank))
 
 
@@ -84,7 +85,10 @@ def await_commit(work: Path, folder: Path, *, given_up: Callable[[], bool]) -> N
 
 def _take(work: Path, rank: int) -> Word:
     path = work / _word(rank)
-    body = json.loads(path.read_text())
+    try:
+        body = from_sealed_json(path, path.read_bytes())
+    except ValueError as error:
+        raise _incomplete(path, f"no readable word ({error})") from error
     path.unlink()
     files = {name: Written(**entry) for name, entry in body["files"].items()}
     for name, written in files.items():

@@ -5,7 +5,7 @@ In: this process, its machine and the checkout. Out: a list with an entry for th
     [{"started": "2025-11-25T04:00:19+00:00", "step": 0, "command": ["pretrain", "sample", "--images", ...],
       "versions": {"python": "3.11.7", "torch": "2.14.1+cu130", ...}, "cuda": {"runtime": "13.0", "gpus": [...], ...},
       "machine": {"cpu": "...", "cores": 16, "memory_bytes": 137438953472}, "processes": 8, "device": "cuda:0",
-      "git": {"commit": "...", "changed": false}, "variables": {"OMP_NUM_THREADS": "4"}}]
+      "git": {"commit": "...", "changed": false}, "variables": {"OMP_NUM_THREADS": "4"}, "own_sha256": "..."}]
 
 Run directories are passed on, so what names a person or a place is left out: the host, the user, passwords in places.
 """
@@ -30,9 +30,10 @@ import torch.distributed as dist
 from trainer.distributed import Place
 from trainer.records.secrets import without_secrets_in
 from vocab.errors import FormatError
+from vocab.sealing import sealed, without_seal
 from vocab.storage import write_whole
 
-FILE = "environment.json"
+FILE, DAMAGED = "environment.json", "environment.damaged.json"
 # Packages whose version can change a run's numbers or its speed.
 PACKAGES = tuple(
     "torch torchvision timm triton numpy pyarrow pillow simplejpeg safetensors fsspec tensorboard wandb".split()
@@ -65,14 +66,23 @@ def environment(place: Place, *, step: int) -> dict[str, Any]:
 def record_start(run: Path, start: Mapping[str, Any]) -> None:
     """Add a start to environment.json, which is written whole. For the main process alone.
 
-    Raises FormatError for an environment.json that is no list of starts.
+    A file that is damaged is for people alone and stops no run: it is put aside, which stderr is told.
     """
+    try:
+        earlier = read_starts(run)
+    except FormatError as error:
+        (run / FILE).replace(run / DAMAGED)
+        sys.stderr.write(f"warning: {error} It is now {DAMAGED}, and {FILE} begins anew.\n")
+        earlier = []
     with write_whole(run / FILE) as file:
-        file.write((json.dumps([*read_starts(run), start], indent=2) + "\n").encode())
+        file.write((json.dumps([*map(sealed, earlier), sealed(start)], indent=2) + "\n").encode())
 
 
 def read_starts(run: Path) -> list[dict[str, Any]]:
-    """The starts of a run, oldest first; none before the first. Raises FormatError for a file of something else."""
+    """The starts of a run, oldest first; none before the first.
+
+    Raises FormatError for a file of something else, and for a start that does not match its checksum.
+    """
     path = run / FILE
     if not path.exists():
         return []
@@ -80,14 +90,14 @@ def read_starts(run: Path) -> list[dict[str, Any]]:
         starts = json.loads(path.read_bytes())
         if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
             raise ValueError("no list of objects")
+        return [without_seal(path, start) for start in starts]
     except (ValueError, RecursionError) as error:
         raise FormatError(
             path,
             found=f"something else than a list of starts ({error})",
             wanted="the file that earlier starts of this run wrote",
-            remedy="Move it away; the run goes on and begins a new one.",
+            remedy="Copy it again from where it is whole.",
         ) from error
-    return starts
 
 
 def versions() -> dict[str, str | None]:

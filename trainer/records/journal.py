@@ -44,6 +44,8 @@ class Progress:
     totals: dict[str, int] = field(default_factory=dict)
     bad_lines: int = 0
     """lines of bad_samples.jsonl that belong to it"""
+    log_lines: int = 0
+    """lines of metrics.jsonl that belong to it"""
     losses: list[float] = field(default_factory=list)
     """of the steps since the last line of the log"""
     norms: list[float] = field(default_factory=list)
@@ -105,7 +107,14 @@ class Journal:
         out = self.config.run.out
         self.ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
         steps, project = self.config.optim.steps, self.config.run.wandb
-        with Log(out, start=progress.step, steps=steps, wandb=project, config=asdict(self.config)) as self._log:
+        with Log(
+            out,
+            start=progress.step,
+            steps=steps,
+            lines=progress.log_lines,
+            wandb=project,
+            config=asdict(self.config),
+        ) as self._log:
             try:
                 yield
             finally:
@@ -168,6 +177,8 @@ class Journal:
         if line:
             self._write_line(shares, elapsed)
             progress.losses, progress.norms = [], []
+        if self._log is not None:
+            progress.log_lines = self._log.lines
         check_bad_share(totals, self.config.data.max_bad_share, example="see bad_samples.jsonl")
 
     def spike(self, beat: Beat) -> None:

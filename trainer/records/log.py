@@ -2,15 +2,15 @@
 
 In: numbers with the step they belong to, and pictures. Out: one JSON object a line, and the same as scalars.
 
-    {"step": 100, "loss": 12.3, "learning_rate": 0.001, "images_per_second": 214.0, "data_wait_share": 0.02, ...}
+    {"step": 100, "loss": 12.3, "learning_rate": 0.001, "images_per_second": 214.0, ..., "own_sha256": "..."}
 
 JSON has no NaN and no infinity: there null stands for a number that is none, and TensorBoard has which.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from trainer.data.images import decode
 from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
+from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.storage import write_whole
 
 FILE = "metrics.jsonl"
@@ -42,11 +43,13 @@ class Log:
         *,
         start: int,
         steps: int,
+        lines: int = 0,
         wandb: str | None = None,
         config: Mapping[str, Any] | None = None,
         verb: str = "pretrain",
     ) -> None:
-        """`start`: steps already taken; lines of later steps, written before the run was stopped, are dropped.
+        """`start`: steps already taken; lines of later steps, written before the run was stopped, are dropped. `lines`:
+        how many there should be up to there; stderr is told if some were lost.
 
         `wandb`: project of Weights & Biases, which gets `config` too. `verb`: what the progress bar is called. Raises
         FormatError for a metrics.jsonl that cannot be read, and what `WandbRun` raises.
@@ -54,7 +57,11 @@ class Log:
         self._path = run / FILE
         self._scored: set[int] = set()
         """steps that have scores"""
+        self.lines = 0
+        """lines of the file"""
         self._keep(lambda line: line["step"] <= start)
+        if self.lines < lines:
+            sys.stderr.write(f"warning: {self._path} has {self.lines:,} of {lines:,} lines up to step {start:,}\n")
         self._wandb = WandbRun(run, project=wandb, config=config or {}) if wandb is not None else None
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
@@ -80,6 +87,7 @@ class Log:
         """Record values of a step."""
         self._file.write(_line({"step": step, **values}))
         self._file.flush()
+        self.lines += 1
         for name, value in values.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)
@@ -134,6 +142,7 @@ class Log:
         kept = [line for line in read_log(self._path) if wanted(line)] if self._path.exists() else []
         with write_whole(self._path) as file:
             file.write("".join(map(_line, kept)).encode())
+        self.lines = len(kept)
         self._scored = {line["step"] for line in kept if _has_scores(line)}
 
 
@@ -142,12 +151,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
     Raises FormatError for any other line that cannot be read.
     """
-    *whole, _ = path.read_bytes().split(b"\n")
     lines = []
-    for number, text in enumerate(whole, 1):
+    for number, text in enumerate(whole_lines(path, path.read_bytes()), 1):
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            line = from_sealed_json(f"{path}, line {number}", text)
+        except ValueError as error:
             raise _broken(path, f"a line {number} that is no JSON ({error})") from error
         if not isinstance(line, dict) or type(line.get("step")) is not int:
             raise _broken(path, f"a line {number} without a step")
@@ -168,7 +176,7 @@ def _line(values: Mapping[str, Any]) -> str:
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
-    return json.dumps(finite, allow_nan=False) + "\n"
+    return to_sealed_json(finite)
 
 
 def _has_scores(line: Mapping[str, Any]) -> bool:

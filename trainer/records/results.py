@@ -5,15 +5,15 @@ In: weights and an `Evaluation`. Out: model.safetensors (timm's names), results.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from safetensors.torch import save as serialize
 from torch import Tensor
 
-from trainer.config import PretrainConfig, to_json
+from trainer.checkpoints.sealed_tensors import sealed_file
+from trainer.config import PretrainConfig, as_json
 from trainer.records.card import Subject, model_card
+from vocab.sealing import to_sealed_json
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
@@ -24,9 +24,9 @@ def write_results(
     """Write everything that a finished run leaves; what to tell whoever waits for it."""
     out = config.run.out
     with write_whole(out / "model.safetensors") as file:
-        file.write(serialize({name: tensor.contiguous() for name, tensor in weights.items()}, {"format": "pt"}))
+        file.writelines(sealed_file(weights))
     with write_whole(out / "results.json") as file:
-        file.write((json.dumps(results, indent=2) + "\n").encode())
+        file.write(to_sealed_json(results, indent=2).encode())
     with write_whole(out / "README.md") as file:
         file.write(_card(config, vocabulary, results).encode())
     scored = results["evaluation"]
@@ -43,4 +43,4 @@ def _card(config: PretrainConfig, vocabulary: Vocabulary, results: Mapping[str, 
         f"`python -m trainer export {config.run.out} --out FOLDER` makes a folder that timm loads; "
         "`model.safetensors` here has timm's names."
     )
-    return model_card(subject, json.loads(to_json(config)), vocabulary, results, loading=loading)
+    return model_card(subject, as_json(config), vocabulary, results, loading=loading)

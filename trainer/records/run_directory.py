@@ -11,7 +11,6 @@ model.safetensors  results.json  README.md           at the end
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from trainer.records.environment import environment, record_start
 from trainer.records.log import FILE as LOG
 from trainer.records.run_lock import entries
 from vocab.errors import CatlipError, FormatError, MismatchError, OutputExistsError
+from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
@@ -63,7 +63,7 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
             wanted=f"those of --vocabulary ({len(vocabulary):,} classes)",
             remedy=f"Resume with the vocabulary the run was started with ({out / 'vocabulary.parquet'}).",
         )
-    return Found(found, _rollback_to(found, out) or found.state, faults)
+    return Found(found, rollback_to(found, out) or found.state, faults)
 
 
 def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
@@ -99,16 +99,16 @@ def write_rollback(out: Path, found: Checkpoint, state: dict[str, Any]) -> None:
     """Keep what a rollback made of a checkpoint's state: a later start goes on from there, and not into the spike."""
     body = {"step": found.step, "from": found.state["data"], "state": state}
     with write_whole(out / ROLLBACK) as file:
-        file.write((json.dumps(body, indent=2) + "\n").encode())
+        file.write(to_sealed_json(body, indent=2).encode())
 
 
-def _rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
+def rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
     """The state of the last rollback, if it went to this checkpoint."""
     path = out / ROLLBACK
     if not path.exists():
         return None
     try:
-        written = json.loads(path.read_text())
+        written = from_sealed_json(path, path.read_bytes())
         ours = (written["step"], written["from"]) == (found.step, found.state["data"])
         state = dict(written["state"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -129,7 +129,7 @@ def stored_config(out: Path) -> dict[str, Any] | None:
     if not out.exists() or (out.is_dir() and not entries(out)):
         return None
     try:
-        stored = json.loads((out / CONFIG).read_text())
+        stored = from_sealed_json(out / CONFIG, (out / CONFIG).read_bytes())
     except (OSError, ValueError) as error:
         raise _no_run(out, "no readable config.json") from error
     if not isinstance(stored, dict) or not {"data", "model", "optim", "run"} <= stored.keys():

@@ -13,7 +13,6 @@ environment.json has the rest. Once the run has begun, nothing that happens to w
 from __future__ import annotations
 
 import importlib.util
-import json
 import secrets
 import sys
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from jaxtyping import UInt8
 
 from trainer.records.secrets import public
 from vocab.errors import FormatError, InputError, MissingRequirementError
+from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import write_whole
 
 FILE = "wandb.json"
@@ -124,9 +124,9 @@ def _run_id(run: Path, project: str) -> str:
     path = run / FILE
     if path.exists():
         try:
-            kept = json.loads(path.read_bytes())
+            kept = from_sealed_json(path, path.read_bytes())
             kept_project, kept_id = str(kept["project"]), str(kept["id"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise FormatError(
                 path,
                 found=f"no run of wandb ({type(error).__name__}: {error})",
@@ -137,5 +137,5 @@ def _run_id(run: Path, project: str) -> str:
             return kept_id
     made = secrets.token_hex(8)
     with write_whole(path) as file:
-        file.write((json.dumps({"project": project, "id": made}) + "\n").encode())
+        file.write(to_sealed_json({"project": project, "id": made}).encode())
     return made

@@ -79,7 +79,8 @@ class Account:
             sys.stderr.write(f"warning: {fault} Continuing from step {progress.step}.\n")
         out = self.course.config.out
         self._ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
-        with Log(out, start=progress.step, steps=self.course.plan.steps, verb="finetune") as self._log:
+        steps, lines = self.course.plan.steps, progress.log_lines
+        with Log(out, start=progress.step, steps=steps, lines=lines, verb="finetune") as self._log:
             try:
                 yield
             finally:
@@ -123,6 +124,8 @@ class Account:
         if line:
             self._write_line(images / elapsed)
             progress.losses, progress.norms = [], []
+        if self._log is not None:
+            progress.log_lines = self._log.lines
         # Whatever there was to see has been seen after the last step, however little.
         fewest = 1 if progress.step == self.course.plan.steps else BAD_SHARE_FROM
         most = self.course.config.task.max_bad_share

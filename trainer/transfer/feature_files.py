@@ -31,6 +31,7 @@ from torch import Tensor
 
 from trainer.checkpoints.disk import flush
 from trainer.checkpoints.layout import Place, header_of
+from trainer.checkpoints.sealed_tensors import is_altered, sealed_header
 from trainer.records.run_lock import NO_LOCKS
 from vocab.errors import InputError
 
@@ -50,9 +51,9 @@ class Stored:
 
 
 def read(path: Path, key: str, *, width: int) -> Stored | None:
-    """The content of a file; None if there is none, and after saying so if it is broken or of another key.
+    """The content of a file; None if there is none, and after saying so if it is broken, altered or of another key.
 
-    The numbers themselves are mapped into memory, not read.
+    The numbers are read once, for their checksum; they are then mapped into memory.
     """
     if not path.exists():
         return None
@@ -60,11 +61,12 @@ def read(path: Path, key: str, *, width: int) -> Stored | None:
         with safe_open(path, framework="pt") as file:
             found = (file.metadata() or {}).get(KEY)
             values, rows = file.get_tensor("values"), file.get_tensor("rows")
+        altered = is_altered(path)
     except (SafetensorError, OSError) as error:
         _refuse(path, f"cannot be read ({error})")
         return None
-    if found != key:
-        _refuse(path, "holds features of something else")
+    if altered or found != key:
+        _refuse(path, "does not match its checksum" if altered else "holds features of something else")
         return None
     sound = values.dtype == torch.float32 and rows.dtype == torch.int64 and values.shape == (rows.numel(), width)
     if not sound or rows.ndim != 1 or not bool((rows.diff() > 0).all()):
@@ -135,7 +137,9 @@ def _write_tensors(file: BinaryIO, stored: Stored, key: str) -> None:
         "rows": Place("I64", rows.shape, 0, rows.nbytes),
         "values": Place("F32", values.shape, rows.nbytes, rows.nbytes + values.nbytes),
     }
-    for part in (header_of(places, {KEY: key}), rows.data, values.data):
+    body = [array.data.cast("B") if array.size else b"" for array in (rows, values)]
+    file.write(sealed_header(header_of(places, {KEY: key}), body))
+    for part in body:
         file.write(part)
 
 

@@ -10,7 +10,6 @@ In: `Outcome`. Out: records for one table of several tasks, and the folder, whic
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted, listed
 from trainer.weights.folder import new_folder
 from trainer.weights.pretrained import Pretrained
+from vocab.sealing import to_sealed_json
 
 FORMAT_VERSION = 1
 HEADINGS = {"top1": "top-1", "top5": "top-5", "map_macro": "mAP, macro", "map_micro": "mAP, micro"}
@@ -118,7 +118,7 @@ def neighbour_record(given: Gathered, key: Key, measured: Measured, *, train: in
 def write(outcome: Outcome) -> None:
     """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     with new_folder(outcome.given.config.out) as work:
-        content = json.dumps(as_json(outcome), indent=1, ensure_ascii=False) + "\n"
+        content = to_sealed_json(as_json(outcome), indent=1, ensure_ascii=False)
         (work / "results.json").write_text(content, encoding="utf-8")
         (work / "results.md").write_text(markdown(outcome), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.given.config), encoding="utf-8")

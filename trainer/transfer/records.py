@@ -5,12 +5,11 @@ In: what a verb measured. Out: `Record`; results.json, which holds records and t
     {"format": "catlip-transfer-results", "version": 1, "model": "runs/b16",
      "records": [{"task": "imagenet", "method": "probe", "init": "random", "percent": 1.0, "seed": 0, "metric": "top1",
                   "value": 0.1618, "images": 50000, "seconds": 61.2, "extra": {"top5": 0.35}}, ...],
-     "table": [...], "differences": [...]}
+     "table": [...], "differences": [...], "own_sha256": "..."}
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 
 from trainer.field_types import is_of, name_of
 from vocab.errors import FormatError
+from vocab.sealing import from_sealed_json
 
 Method = Literal["probe", "knn", "finetune", "zeroshot"]
 
@@ -89,7 +89,7 @@ def of_json(value: object, *, source: object) -> Record:
 def read_records(path: Path) -> list[Record]:
     """The records of a results.json. Raises FormatError for a file that is none, or one of a newer version."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_sealed_json(path, path.read_bytes())
     except (OSError, ValueError) as error:
         raise _broken(path, f"no readable file ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("records"), list):

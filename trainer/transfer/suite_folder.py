@@ -6,12 +6,12 @@
     results.json  results.md     the table, whole after each task
     finetune/TASK-INIT-SHARE-SEED/    what python -m trainer finetune leaves; without checkpoints once it is measured
 
-A line of records.jsonl: {"version": 1, "task": "imagenet", "method": "probe", ...}, as results.json has records.
+A line of records.jsonl: {"version": 1, "task": "imagenet", "method": "probe", ..., "own_sha256": "..."}, with the
+fields that records have in results.json.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +31,7 @@ from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
+from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.storage import write_whole
 
 CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
@@ -63,7 +64,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
         if stored[name] != value:
             model = f", measured of {stored['model']}" if name == "fingerprint" else ""
             raise _other(out, f"results of {name} {stored[name]}{model}", f"{name} {value}")
-    records = {record.key: record for record in _read(out / RECORDS)}
+    records = {record.key: record for record in recorded(out)}
     for task in tasks:
         differing = changed(task, stored["tasks"].get(task.name, {}), _keys(task, records))
         if differing is not None:
@@ -120,7 +121,7 @@ def begin(
         "images": {**measured.images, **images},
     }
     with write_whole(config.out / CONFIG) as file:
-        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write(to_sealed_json(content, indent=1, ensure_ascii=False).encode())
     (config.out / RECORDS).touch()
     flush(config.out)
 
@@ -144,7 +145,7 @@ def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
 
 def append(out: Path, records: Iterable[Record]) -> None:
     """Add records; they are on the disk when it returns."""
-    lines = "".join(json.dumps({"version": VERSION, **as_json(record)}) + "\n" for record in records)
+    lines = "".join(to_sealed_json({"version": VERSION, **as_json(record)}) for record in records)
     with (out / RECORDS).open("ab") as file:
         file.write(lines.encode())
         file.flush()
@@ -156,24 +157,27 @@ def write_results(config: TransferConfig, tasks: Sequence[SuiteTask], records: M
     shown = [records[key] for task in tasks for key in keys_of(task) if key in records]
     content = results_json(shown, model=str(config.model))
     page = f"# Results of {config.model}\n\n{results_table(shown)}"
-    for name, text in [(RESULTS, json.dumps(content, indent=1, ensure_ascii=False) + "\n"), (TABLE, page)]:
+    for name, text in [(RESULTS, to_sealed_json(content, indent=1, ensure_ascii=False)), (TABLE, page)]:
         with write_whole(config.out / name) as file:
             file.write(text.encode())
 
 
-def _read(path: Path) -> list[Record]:
-    """All whole lines of records.jsonl."""
+def recorded(out: Path) -> list[Record]:
+    """The records in a suite's folder; a line that a kill left unfinished is taken away.
+
+    Raises FormatError for any other line that is no record, or was altered.
+    """
+    path = out / RECORDS
     if not path.exists():
         return []
     text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        os.truncate(path, len(whole))
+    lines = whole_lines(path, text)
+    os.truncate(path, text.rfind(b"\n") + 1)
     records = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         source = f"{path}, line {number}"
         try:
-            value = json.loads(line)
+            value = from_sealed_json(source, line)
         except ValueError as error:
             remedy = "Remove the line: what it is of is measured again."
             raise FormatError(source, found=f"no JSON ({error})", wanted="a record", remedy=remedy) from error
@@ -185,7 +189,7 @@ def _read(path: Path) -> list[Record]:
 
 def _stored(out: Path) -> dict[str, Any]:
     try:
-        stored = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+        stored = from_sealed_json(out / CONFIG, (out / CONFIG).read_bytes())
     except (OSError, ValueError) as error:
         raise _occupied(out, f"no readable {CONFIG}") from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:

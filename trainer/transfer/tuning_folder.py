@@ -12,7 +12,6 @@ model/  results.json  results.md                     at the end; model/ is a fol
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -38,6 +37,7 @@ from trainer.transfer.words import counted
 from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_weights
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
+from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import write_whole
 
 MODEL, RESULTS, TABLE = "model", "results.json", "results.md"
@@ -124,11 +124,11 @@ def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
     fields["label_names"] = list(result.class_names)
     with _renewed(out / MODEL) as work:
         write_weights(work, {name: tensor.detach().cpu() for name, tensor in result.weights.items()})
-        (work / CONFIG).write_text(json.dumps(fields, indent=1) + "\n")
+        (work / CONFIG).write_text(to_sealed_json(fields, indent=1))
     with write_whole(out / TABLE) as file:
         file.write(result.page.encode())
     with write_whole(out / RESULTS) as file:
-        file.write((json.dumps(result.numbers, indent=2) + "\n").encode())
+        file.write(to_sealed_json(result.numbers, indent=2).encode())
 
 
 def _renewed(folder: Path) -> AbstractContextManager[Path]:
@@ -143,7 +143,7 @@ def stored_config(out: Path) -> dict[str, Any] | None:
     if not out.exists() or (out.is_dir() and not entries(out)):
         return None
     try:
-        stored = json.loads((out / CONFIG).read_text())
+        stored = from_sealed_json(out / CONFIG, (out / CONFIG).read_bytes())
     except (OSError, ValueError) as error:
         raise _occupied(out, "no readable config.json") from error
     if not isinstance(stored, dict) or not {"model", "task", "init", "percent"} <= stored.keys():

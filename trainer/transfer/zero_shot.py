@@ -9,7 +9,6 @@ In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
+from vocab.sealing import to_sealed_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +178,7 @@ def write(outcome: Outcome) -> None:
     }
     page = zero_shot_tables.markdown(*classified, title=title_of(outcome), notes=outcome.notes)
     with new_folder(outcome.config.out) as work:
-        (work / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (work / "results.json").write_text(to_sealed_json(content, indent=1, ensure_ascii=False), encoding="utf-8")
         (work / "results.md").write_text(page, encoding="utf-8")
         (work / "classes.csv").write_text(zero_shot_tables.csv_table(*classified), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")

@@ -5,7 +5,6 @@ In: a run directory. Out: the folder of `trainer/weights/folder.py`, with a mode
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from trainer.weights.onnx_file import require_onnx, write_onnx
 from trainer.weights.reading import Stored, images_at, read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError
+from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 
@@ -65,7 +65,7 @@ def _origin(stored: Stored) -> str:
 
 def _card(wanted: ExportConfig, config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary) -> str:
     # A run's numbers are those of its result; a checkpoint's weights are others, unless they are that result.
-    results = _results(wanted.run) if stored.step is None else None
+    results = results_of(wanted.run) if stored.step is None else None
     seen = results["images_seen"] if results is not None else None
     if stored.step is not None:
         seen = images_at(wanted.run, stored.step)
@@ -79,13 +79,13 @@ def _card(wanted: ExportConfig, config: Mapping[str, Any], stored: Stored, vocab
     return model_card(subject, config, vocabulary, results, loading=_loading(wanted, config))
 
 
-def _results(run: Path) -> dict[str, Any] | None:
+def results_of(run: Path) -> dict[str, Any] | None:
     """The run's results.json; None for one that never wrote it. Raises FormatError for one that cannot be read."""
     path = run / "results.json"
     if not path.exists():
         return None
     try:
-        results = json.loads(path.read_text())
+        results = from_sealed_json(path, path.read_bytes())
         return {name: results[name] for name in NAMED_RESULTS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(

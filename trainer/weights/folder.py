@@ -13,7 +13,6 @@ whole or not at all, and `load_model`, which reads one.
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,15 +25,16 @@ from typing import Any
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from safetensors.torch import save as serialize
 from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush, write_file
+from trainer.checkpoints.sealed_tensors import is_altered, sealed_file
 from trainer.config import LossName
 from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError, OutputExistsError
+from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
@@ -109,7 +109,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
     """Write everything but the card."""
     write_weights(work, tensors)
-    (work / CONFIG).write_text(json.dumps(timm_config(build, vocabulary, classifier=classifier), indent=1) + "\n")
+    (work / CONFIG).write_text(to_sealed_json(timm_config(build, vocabulary, classifier=classifier), indent=1))
     vocabulary.save(work / VOCABULARY)
     (work / LICENCE).write_bytes((files("vocab") / "data" / LICENCE).read_bytes())
 
@@ -117,8 +117,7 @@ def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vo
 def write_weights(work: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write model.safetensors. Raises OSError, with its name, if the disk does not take it."""
     # Not save_file: it makes a file that its owner alone can read, and has an error of its own for a full disk.
-    weights = serialize({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
-    write_file(work / WEIGHTS, [weights])
+    write_file(work / WEIGHTS, sealed_file(tensors))
 
 
 def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
@@ -180,11 +179,14 @@ def load_model(folder: str | Path) -> nn.Module:
     """The model of an exported or imported folder, in eval mode, on the CPU.
 
     What timm can build is built by it, as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released
-    CatLIP models are built by `trainer/weights/conv_stem.py`. Raises FormatError for a folder that is neither.
+    CatLIP models are built by `trainer/weights/conv_stem.py`. Raises FormatError for a folder that is neither, and for
+    one whose configuration or weights do not match their checksum, where they have one.
     """
     place = Path(folder)
     try:
-        config = json.loads((place / CONFIG).read_text())
+        config = from_sealed_json(place / CONFIG, (place / CONFIG).read_bytes())
+        if is_altered(place / WEIGHTS):
+            raise ValueError(f"{WEIGHTS} does not match its checksum")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
         if architecture == conv_stem.ARCHITECTURE:
             model: nn.Module = conv_stem.build(conv_stem.Shape(**arguments), classes=classes)

@@ -6,7 +6,6 @@ In: a run directory, or a folder that `export` or `import` wrote. Out: `Pretrain
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocess
 from trainer.weights.reading import read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
+from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 WHITE = 255
@@ -180,7 +180,7 @@ def _loss_of(name: object, place: Path) -> LossName:
 
 def _fields(path: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = from_sealed_json(path, path.read_bytes())
     except (OSError, ValueError) as error:
         raise FormatError(
             path, found=f"no readable configuration ({error})", wanted="JSON", remedy="Copy the folder again, whole."

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.checkpoints.checkpoint import FOLDER, folder_name, open_checkpoint
+from trainer.checkpoints.sealed_tensors import is_altered
 from vocab.errors import FormatError, InputError
 
 Kind = Literal["ema", "model"]
@@ -46,11 +47,15 @@ def read_weights(run: Path, *, kind: Kind, step: int | None) -> Stored:
 
 
 def read_result(path: Path) -> dict[str, Tensor]:
-    """The tensors of a finished run's model.safetensors. Raises FormatError for a file that is cut short."""
+    """Tensors of a finished run's model.safetensors. Raises FormatError for a file that is cut short or altered."""
     try:
-        return load_file(path)
+        tensors = load_file(path)
+        altered = is_altered(path)
     except (SafetensorError, OSError) as error:
         raise _broken(path, f"unreadable weights ({error})") from error
+    if altered:
+        raise _broken(path, "weights that do not match their checksum")
+    return tensors
 
 
 def images_at(run: Path, step: int) -> int | None:

@@ -5,7 +5,6 @@ In: a run directory. Out: config.json, the classes that belong to weights, the m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from trainer.config import ModelConfig
 from trainer.model.vit import build_model
 from trainer.weights.reading import Stored
 from vocab.errors import FormatError, MismatchError
+from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 # Pixels to [-1, 1], as trainer/data/device_images.py.
@@ -27,7 +27,7 @@ def stored_config(run: Path) -> dict[str, Any]:
     """config.json of a run. Raises FormatError for none, or another release's."""
     path = run / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = from_sealed_json(path, path.read_bytes())
         known = {option.name for option in fields(ModelConfig)}
         unknown = config["model"].keys() - known
         if unknown:

@@ -1,0 +1,67 @@
+"""Sealed safetensors files: their metadata holds the sha256 of everything else in the file.
+
+In: tensors, or a file. Out: the bytes of a sealed file; whether a file was altered. A seal travels with its file, which
+timm, the Hugging Face Hub and the package safetensors read like any other; checkpoints need none, for their manifest
+has the checksums of their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from trainer.checkpoints.disk import BLOCK
+from trainer.checkpoints.layout import METADATA, header_text
+
+SEAL = "sha256"
+LENGTH_BYTES = 8
+
+
+def sealed_file(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+    """A file of weights as timm writes it, with a seal, in blocks to be written one after another."""
+    content = serialize({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+    body = memoryview(content)[start:]
+    return [sealed_header(content[:start], [body]), body]
+
+
+def sealed_header(header: bytes, body: Sequence[bytes | memoryview]) -> bytes:
+    """The header of a file, its length included, with a seal of itself and of the body in its metadata."""
+    entries: dict[str, Any] = json.loads(header[LENGTH_BYTES:])
+    digest = _digest(entries, body)
+    return header_text({**entries, METADATA: {**entries.get(METADATA, {}), SEAL: digest}})
+
+
+def is_altered(path: Path) -> bool:
+    """Whether a file does not match its seal; reads all of it.
+
+    False for a file without a seal, of an earlier release or another program, and for one that is not there or has no
+    header that can be read, which whoever reads its tensors finds out. Raises OSError for a file that cannot be read.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if length > path.stat().st_size:
+            return False
+        try:
+            entries = json.loads(file.read(length))
+            seal = entries.get(METADATA, {}).get(SEAL)
+        except (ValueError, AttributeError, RecursionError):
+            return False
+        return seal is not None and seal != _digest(entries, iter(lambda: file.read(BLOCK), b""))
+
+
+def _digest(entries: Mapping[str, Any], body: Iterable[bytes | memoryview]) -> str:
+    """sha256 of a header without its seal, and of what follows it."""
+    metadata = {name: value for name, value in entries.get(METADATA, {}).items() if name != SEAL}
+    digest = hashlib.sha256(json.dumps({**entries, METADATA: metadata}, sort_keys=True).encode())
+    for block in body:
+        digest.update(block)
+    return digest.hexdigest()
