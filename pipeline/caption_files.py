@@ -78,6 +78,7 @@ def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
         format=config.get("format", "auto"),
         caption_columns=tuple(config.get("caption_columns") or ()),
         columns=tuple(config.get("columns") or ()),
+        key_column=config.get("key_column"),
     )
 
 

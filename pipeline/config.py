@@ -43,6 +43,8 @@ class Label:
     """bytes of captions that one task reads, about. Default: as many as give every core some tasks, 8 to 256 MiB"""
     strict: bool = False
     """fail at the first file that cannot be read, instead of naming it among the rejects"""
+    allow_unlabelled: bool = False
+    """finish although no row got a label; by default that is an error, for the columns are likely others"""
     extend: bool = False
     """add the files that a finished label directory does not hold yet"""
     log: Path | None = None

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipeline.job import Plan
 from pipeline.runs import Run
 from pipeline.task import JOB, Done, add_counts
-from vocab.errors import FormatError, InputError
+from vocab.errors import FormatError
 from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA
 from vocab.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, Manifest
@@ -37,32 +36,6 @@ def account_of(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
     return tuple(totals.values())
 
 
-def refuse_all_rejected(out: str, account: Sequence[InputFile], finished: Iterable[Done]) -> None:
-    """Raise InputError if there is no row, or none that could be labelled: the options or the input must be wrong."""
-    total = sum(file.rows for file in account)
-    if sum(file.rejected for file in account) < total:
-        return
-    broken = [file for file in account if file.unreadable]
-    if len(broken) == len(account):
-        raise InputError(
-            broken[0].path,
-            found=f"a file that cannot be read ({broken[0].unreadable})",
-            wanted="a whole file of the format that its name tells",
-            remedy="Download it again, or leave it out of --captions.",
-        )
-    rejects = [_read(f"{out}/{JOB}/{run.file.path}")["reason"] for done in finished for run in done.rejects]
-    reasons = pc.value_counts(pa.chunked_array([c for column in rejects for c in column.chunks], pa.string()))
-    named = sorted(
-        ((row["counts"], row["values"]) for row in reasons.to_pylist()), key=lambda pair: (-pair[0], pair[1])
-    )
-    raise InputError(
-        account[0].path if len(account) == 1 else f"{len(account)} input files",
-        found="no rows" if total == 0 else ", ".join(f"{count:,} rows {reason}" for count, reason in named[:3]),
-        wanted="at least one row with a caption",
-        remedy="Check --format, --caption-columns and --columns.",
-    )
-
-
 def write_finished(
     out: str, plan: Plan, finished: Sequence[Done], parts: Sequence[Run], *, base: Manifest | None
 ) -> Manifest:
@@ -74,7 +47,7 @@ def write_finished(
 
     places = [f"{out}/{JOB}/{done.counts}" for done in finished]
     places += [f"{out}/{old[COUNTS].path}"] if old else []
-    write_counts(out, add_counts(map(_read, places)), name=counts_name)
+    write_counts(out, add_counts(map(read_table, places)), name=counts_name)
     places = [f"{out}/{JOB}/{run.file.path}" for done in finished for run in done.rejects]
     _write_rejects(out, rejects_name, ([f"{out}/{old[REJECTS].path}"] if old else []) + places)
 
@@ -160,6 +133,7 @@ def _named(name: str, generation: int) -> str:
     return name if generation == 0 else name.replace(".parquet", f"-{generation}.parquet")
 
 
-def _read(place: str) -> pa.Table:
+def read_table(place: str) -> pa.Table:
+    """Read a Parquet file that the job wrote."""
     filesystem, path = filesystem_of(place)
     return pq.read_table(path, filesystem=filesystem, partitioning=None)

@@ -188,7 +188,9 @@ def _unreadable(piece: Piece, why: str) -> InputError:
 def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
     """shard, key, synsets, reason of a batch of `rows.ROWS`; synsets are null exactly where there is a reason."""
     reasons = batch.column("reason")
-    reasons = pc.if_else(pc.is_null(batch.column("key")), pc.coalesce(reasons, pa.scalar("null_key")), reasons)
+    # Text formats have no null: a key of no letters is none.
+    no_key = pc.equal(pc.fill_null(batch.column("key"), ""), "")
+    reasons = pc.if_else(no_key, pc.coalesce(reasons, pa.scalar("null_key")), reasons)
     shards = batch.column("shard")
     if job.reading.shard is not None:
         reasons = pc.if_else(pc.is_null(shards), pc.coalesce(reasons, pa.scalar("null_shard")), reasons)
