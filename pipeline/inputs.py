@@ -83,7 +83,7 @@ def list_inputs(places: tuple[str, ...], format_: Format) -> Inputs:
             remedy="Check the path, or name the --format.",
         )
     if ".parquet" in EXTENSIONS[stored]:
-        refuse_tables(bare, around)
+        refuse_tables([path for path in bare if path.endswith(EXTENSIONS[stored])], around)
     _refuse_wildcards(files)
     left_out = tuple(sorted({path for listing in listings for path in listing.left_out}))
     stems = [Inputs(stored, (), None).shard_of(file.path) for file in files]

@@ -23,7 +23,8 @@ TEXT_TYPES = (
 NAME_TYPES = (
     *TEXT_TYPES, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_date, pa.types.is_null,
 )  # fmt: skip
-WHOLE = r"^(-?\d+)(\.0*)?$"
+# 12, 12.00, and 0E-10, as a zero of ten places is written.
+WHOLE = r"^(?:(-?\d+)(?:\.0*)?|-?(0)E-\d+)$"
 # Numbers at which floats of 2, 4 and 8 bytes begin to leave out whole numbers.
 EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 WANTED = "text or whole numbers"
@@ -81,7 +82,7 @@ def _texts_of_floats(column: pa.Array, where: str) -> pa.Array:
 def _texts_of_decimals(column: pa.Array, where: str) -> pa.Array:
     texts = column.cast(pa.string())
     _refuse_inexact(column, pc.match_substring_regex(texts, WHOLE), where)
-    return pc.replace_substring_regex(texts, WHOLE, r"\1")
+    return pc.replace_substring_regex(texts, WHOLE, r"\1\2")
 
 
 def _refuse_inexact(column: pa.Array, exact: pa.Array, where: str) -> None:

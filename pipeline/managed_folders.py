@@ -18,12 +18,14 @@ import pyarrow.fs as pafs
 from vocab.errors import InputError
 
 TABLES = {
-    "a Delta table": r"(.*)/_delta_log(/.*)?",
-    "a Hudi table": r"(.*)/\.hoodie(/.*)?",
-    "an Iceberg table": r"(.*)/metadata/([^/]*\.metadata\.json(\.gz)?|version-hint\.text)",
-    "a Paimon table": r"(.*)/schema/schema-\d+",
-    "the output of a Spark stream": r"(.*)/_spark_metadata(/.*)?",
+    "delta": r"(.*)/_delta_log(/.*)?",
+    "hudi": r"(.*)/\.hoodie(/.*)?",
+    "iceberg": r"(.*)/metadata/([^/]*\.metadata\.json(\.gz)?|version-hint\.text)",
+    "paimon": r"(.*)/schema/schema-\d+",
+    # What a stream of Spark wrote: its log says which files were committed.
+    "parquet": r"(.*)/_spark_metadata(/.*)?",
 }
+"""what Spark calls the format of a table, and where its log lies"""
 UNFINISHED = r"(.*)/(_temporary|\.spark-staging-[^/]*|__magic[^/]*)(/.*)?"
 # Most paths have none of these, and are looked at by the thousand.
 TABLE_HINT = re.compile(r"/(_delta_log|\.hoodie|metadata/|schema/schema-|_spark_metadata)")
@@ -39,16 +41,18 @@ def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
     """
     roots: dict[str, str] = {}
     for path in filter(TABLE_HINT.search, around):
-        roots |= {found[1]: what for what, marker in TABLES.items() if (found := re.fullmatch(marker, path))}
-    for root, what in roots.items():
+        roots |= {found[1]: name for name, marker in TABLES.items() if (found := re.fullmatch(marker, path))}
+    for root, name in roots.items():
         if inside := next((file for file in files if file.startswith(f"{root}/")), None):
+            what = "stream of Spark" if name == "parquet" else f"table of {name.capitalize()}"
             raise InputError(
                 inside,
-                found=f"a file of {what} ({root})",
+                found=f"a file of a {what}, whose log lies in {root}",
                 wanted="files that hold the rows of the corpus and no others",
-                remedy="Its files also hold rows that the table has removed or replaced. Write the table as it stands "
-                'to a folder of its own, such as spark.read.format("delta").load(TABLE).write.parquet(FOLDER), and '
-                "give that; or label the DataFrame in a Spark job of your own: pipeline.labeling.with_synsets.",
+                remedy="They may hold rows that were removed, replaced or not committed, as only the log can tell. Write "
+                f"the table as it stands to a folder of its own, spark.read.format({name!r}).load(TABLE)."
+                "write.parquet(FOLDER), and give that; or label the DataFrame in a Spark job of your own: "
+                "pipeline.labeling.with_synsets.",
             )
 
 

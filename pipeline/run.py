@@ -36,7 +36,7 @@ from pipeline.planning import Task, plan_tasks
 from pipeline.progress import Progress
 from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
-from pipeline.unlabelled import few_labelled, refuse_nothing_labelled
+from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
 from vocab.label_writing import refuse_used_directory
@@ -84,8 +84,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         with explained():
             finished = run_tasks(spark, plan, job, owner, options)
             account = account_of(plan, finished)
-            refuse_nothing_labelled(job, account, finished, allowed=options.allow_unlabelled)
-            if note := few_labelled(account, reading):
+            if note := require_labels(job, account, finished, allowed=options.allow_unlabelled):
                 sys.stderr.write(f"labels  {note}\n")
             runs = [run for done in finished for run in done.parts]
             runs += [run_of_file(file) for file in base.files if file.path.startswith("part-")] if base else []
@@ -227,16 +226,17 @@ def describe(spark: SparkSession, what: str) -> None:
 def removed_on_failure(job: Job, *, is_new: bool, base: Manifest | None = None) -> Iterator[None]:
     """If the block fails by an error of ours before any work worth keeping, leave room for the corrected command.
 
-    Kept is what a job had begun before, a directory in which tasks labelled something, and what is extended.
+    Kept is what a job had begun before, a directory in which tasks labelled something, and `base`, which is extended.
+    A finished job that labelled nothing is not worth keeping.
     """
     try:
         yield
     except OutputExistsError:
         # Another run has the directory now: nothing in it is this run's to remove.
         raise
-    except CatlipError:
-        finished = finished_tasks(job.out, job.plan).values()
-        if is_new and not any(file.labelled for done in finished for file in done.account):
+    except CatlipError as error:
+        began = is_new and not any(done.parts for done in finished_tasks(job.out, job.plan).values())
+        if began or isinstance(error, UnlabelledError):
             filesystem, root = filesystem_of(job.out)
             filesystem.delete_dir(root) if base is None else remove_rest(job.out, base)
         raise

@@ -1,4 +1,4 @@
-"""Jobs that label nothing, or next to nothing: the options or the input must be wrong.
+"""Jobs that label nothing, or next to nothing: the options or the input are likely wrong.
 
 In: the account of the input files, and how they were read. Out: nothing, a note, or an error that shows captions.
 """
@@ -21,56 +21,46 @@ from vocab.errors import InputError
 from vocab.manifest import InputFile
 
 FEW, OF_ROWS = 0.02, 100
-"""share of rows below which labels are few, if there are so many rows"""
+"""share of rows below which labels are next to none, and how many rows make such a share worth a note"""
 FILES_READ, CAPTIONS_READ, CAPTIONS_SHOWN, LETTERS_SHOWN = 3, 50, 3, 80
-ADDRESS = re.compile(r"\s*(https?://|www\.|[a-z0-9]+://)|\S*\.(jpe?g|png|webp|gif|bmp|tiff?|tar)\s*$", re.IGNORECASE)
+ADDRESS = re.compile(r"\s*(www\.|[a-z][a-z0-9+.-]*://)|\S*\.(jpe?g|png|webp|gif|bmp|tiff?)\s*$", re.IGNORECASE)
 REMEDY = "Check --format, --caption-columns and --columns."
 
 
-def refuse_nothing_labelled(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> None:
-    """Raise InputError if no row got a label. `allowed`: unless the job insists, having read some file."""
-    if any(file.labelled for file in account):
-        return
+class UnlabelledError(InputError):
+    """A finished job labelled nothing that is worth keeping."""
+
+
+def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> str | None:
+    """Give a note where next to no row got a label.
+
+    Raises UnlabelledError if none got one, or next to none while captions are web addresses, unless it is `allowed`; and
+    InputError if no file could be read.
+    """
+    rows, labelled, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty"))
+    if labelled > FEW * (labelled + empty):
+        return None
     broken = [file for file in account if file.unreadable]
-    if len(broken) == len(account):
-        raise InputError(
+    if not labelled and len(broken) == len(account):
+        raise UnlabelledError(
             broken[0].path,
             found=f"a file that cannot be read ({broken[0].unreadable})",
             wanted="a whole file of the format that its name tells",
             remedy="Download it again, or leave it out of --captions.",
         )
-    if allowed:
-        return
     place = account[0].path if len(account) == 1 else f"{len(account)} input files"
-    rows, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "empty"))
-    if not empty:
+    insist = " To keep rows without a label all the same, give --allow-unlabelled."
+    if labelled + empty == 0 and not allowed:
         found = ", ".join(_most_frequent_reasons(job.out, finished)) if rows else "no rows"
-        raise InputError(place, found=found, wanted="at least one row with a caption", remedy=REMEDY)
-    raise InputError(
-        place,
-        found=f"no label in {rows:,} rows; {_evidence(account, job.reading)}",
-        wanted="captions in English, at least one of which names a thing",
-        remedy=f"{REMEDY} To keep rows without a label all the same, give --allow-unlabelled.",
-    )
-
-
-def few_labelled(account: Sequence[InputFile], reading: Reading) -> str | None:
-    """Say that next to nothing was labelled, if that is so."""
-    labelled, empty = (sum(getattr(file, name) for file in account) for name in ("labelled", "empty"))
-    if labelled + empty < OF_ROWS or labelled > FEW * (labelled + empty):
-        return None
-    return f"only {labelled:,} of {labelled + empty:,} rows got a label; {_evidence(account, reading)}. {REMEDY}"
-
-
-def _evidence(account: Sequence[InputFile], reading: Reading) -> str:
-    """The first captions as they were read, and whether they are something else."""
-    captions = list(islice(_first_captions(account, reading), CAPTIONS_READ))
-    if not captions:
-        return "its captions hold no letter"
-    addresses = sum(ADDRESS.match(caption) is not None for caption in captions)
-    what = "web addresses or names of files, not captions" if addresses * 2 > len(captions) else "the captions are"
-    shown = (harmless(caption[:LETTERS_SHOWN]) for caption in captions[:CAPTIONS_SHOWN])
-    return f"{what}, such as " + ", ".join(f"'{caption}'" for caption in shown)
+        raise UnlabelledError(place, found=found, wanted="at least one row with a caption", remedy=REMEDY + insist)
+    captions = list(islice(_first_captions(account, job.reading), CAPTIONS_READ))
+    addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)
+    shown = ", ".join(f"'{harmless(caption[:LETTERS_SHOWN])}'" for caption in captions[:CAPTIONS_SHOWN])
+    what = "web addresses or names of files, not captions" if addresses else "the captions are"
+    found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {shown or 'without a letter'}"
+    if (labelled == 0 or addresses) and not allowed:
+        raise UnlabelledError(place, found=found, wanted="captions in English that name things", remedy=REMEDY + insist)
+    return f"{found}. {REMEDY}" if labelled + empty >= OF_ROWS else None
 
 
 def _first_captions(account: Sequence[InputFile], reading: Reading) -> Iterator[str]:
