@@ -173,9 +173,9 @@ def told(inputs: Inputs, reading: Reading) -> list[str]:
     if reading.key is not None:
         keys = f"keys: column {reading.key!r}"
     failed = "; failed downloads are rejected" if inputs.format == "img2dataset" else ""
-    lines = [f"{len(inputs.files):,} files of {inputs.format}; {keys}{failed}"]
+    lines = [f"{len(inputs.files):,} {inputs.format} {'file' if len(inputs.files) == 1 else 'files'}; {keys}{failed}"]
     if inputs.left_out:
-        lines.append(f"left out as hidden or unfinished: {len(inputs.left_out):,} files, such as {inputs.left_out[0]}")
+        lines.append(f"left out as hidden or unfinished: {len(inputs.left_out):,}, such as {inputs.left_out[0]}")
     return lines
 
 

@@ -62,9 +62,9 @@ def texts_of(column: pa.Array, *, where: str) -> tuple[pa.Array, pa.Array]:
     if pa.types.is_integer(kind) or pa.types.is_null(kind):
         return column.cast(pa.string()), nothing_broken
     # Parquet readers take the bytes of a text column on trust.
-    raw = column.cast(pa.large_binary())
+    raw = column.cast(pa.binary())
     try:
-        texts = raw.cast(pa.large_string()).cast(pa.string())
+        texts = raw.cast(pa.string())
     except pa.ArrowInvalid:
         texts = pa.array([_decoded(value) for value in raw.to_pylist()], pa.string())
     return texts, pc.and_(pc.is_valid(raw), pc.is_null(texts))
@@ -98,6 +98,8 @@ def _refuse_inexact(column: pa.Array, exact: pa.Array, where: str) -> None:
 
 def text_of(value: object) -> tuple[str | None, str | None]:
     """A value of JSON as text, None where it has none, and the reason why it is no name."""
+    if isinstance(value, str) and value and value.isascii():
+        return value, None
     if value is None or value == "" or value != value:
         return None, None
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT_BELOW[64]:

@@ -123,6 +123,8 @@ def _take_record(records: Records, number: int, line: bytes, reading: Reading) -
 
 
 def _texts(value: object) -> list[bytes]:
+    if isinstance(value, str):
+        return [value.encode("utf-8", "surrogatepass")]
     values = value if isinstance(value, list) else [value]
     # A path through a list gives a list of what each element holds.
     values = [text for held in values for text in (held if isinstance(held, list) else [held])]

@@ -49,8 +49,8 @@ def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
                 inside,
                 found=f"a file of a {what}, whose log lies in {root}",
                 wanted="files that hold the rows of the corpus and no others",
-                remedy="They may hold rows that were removed, replaced or not committed, as only the log can tell. Write "
-                f"the table as it stands to a folder of its own, spark.read.format({name!r}).load(TABLE)."
+                remedy="They may hold rows that were removed, replaced or not committed, as only the log can tell. "
+                f"Write the table as it stands to a folder of its own, spark.read.format({name!r}).load(TABLE)."
                 "write.parquet(FOLDER), and give that; or label the DataFrame in a Spark job of your own: "
                 "pipeline.labeling.with_synsets.",
             )

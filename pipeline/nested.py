@@ -87,11 +87,13 @@ def unlisted(rows: NDArray[np.int64], values: pa.Array) -> tuple[NDArray[np.int6
 
 def value_at(record: object, path: str) -> object:
     """Value of a JSON record's field, a list of values where the path leads through a list, None if there is none."""
-    found = first_step(record, path) if isinstance(record, dict) else None
-    if found is None or not isinstance(record, dict):
+    if not isinstance(record, dict):
+        return None
+    if path in record:
+        return record[path]
+    found = first_step(record, path)
+    if found is None:
         return None
     name, rest = found
     value = record[name]
-    if not rest:
-        return value
     return [value_at(element, rest) for element in value] if isinstance(value, list) else value_at(value, rest)

@@ -34,8 +34,8 @@ class UnlabelledError(InputError):
 def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> str | None:
     """Give a note where next to no row got a label.
 
-    Raises UnlabelledError if none got one, or next to none while captions are web addresses, unless it is `allowed`; and
-    InputError if no file could be read.
+    Raises UnlabelledError if no file could be read and, unless it is `allowed`, if no row got one, or next to none while
+    the captions are web addresses.
     """
     rows, labelled, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty"))
     if labelled > FEW * (labelled + empty):
@@ -55,7 +55,9 @@ def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Do
         raise UnlabelledError(place, found=found, wanted="at least one row with a caption", remedy=REMEDY + insist)
     captions = list(islice(_first_captions(account, job.reading), CAPTIONS_READ))
     addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)
-    shown = ", ".join(f"'{harmless(caption[:LETTERS_SHOWN])}'" for caption in captions[:CAPTIONS_SHOWN])
+    shown = ", ".join(
+        f"'{harmless(caption[:LETTERS_SHOWN])}'" for caption in [*dict.fromkeys(captions)][:CAPTIONS_SHOWN]
+    )
     what = "web addresses or names of files, not captions" if addresses else "the captions are"
     found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {shown or 'without a letter'}"
     if (labelled == 0 or addresses) and not allowed:
