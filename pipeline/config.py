@@ -26,8 +26,8 @@ class Label:
     format: Format = "auto"
     """how the captions are stored; auto tells by the files' names, and img2dataset's sidecars by what they hold"""
     caption_columns: tuple[str, ...] = ()
-    """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. A field inside of
-    one: json.caption. In tars: the members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
+    """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. A field inside
+    of one: json.caption. In tars: the members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
     key_column: str | None = None
     """column of the sample's key or uid: text, dates or whole numbers, 7.0 and 7 alike; in TSV and CSV the text as it
     stands. Default: img2dataset's "key"; elsewhere the row's number in its file, unless there is a column "key" """

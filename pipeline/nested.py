@@ -28,9 +28,9 @@ def first_step(names: Container[str], path: str) -> tuple[str, str] | None:
 
 
 def type_at(fields: pa.Schema | pa.StructType, path: str) -> pa.DataType | None:
-    """Type of a field; a list of it where the path leads through a list; None if there is no such field."""
+    """Type of a field; a list of it where the path leads through a list; None if there is no such field, or two."""
     found = first_step(fields.names, path)
-    if found is None:
+    if found is None or list(fields.names).count(found[0]) > 1:
         return None
     name, rest = found
     kind = fields.field(name).type

@@ -107,7 +107,7 @@ def _type_at(schema: pa.Schema, name: str, path: str) -> pa.DataType:
         step = first_step(schema.names, name) or (name, "")
         raise InputError(
             f"{path}, column {name!r}",
-            found="no such field in it",
+            found="no such field in it, or two",
             wanted="the path of a field, as json.caption",
             remedy=f"Column {step[0]!r} is of type {schema.field(step[0]).type}.",
         )

@@ -34,8 +34,8 @@ class UnlabelledError(InputError):
 def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> str | None:
     """Give a note where next to no row got a label.
 
-    Raises UnlabelledError if no file could be read and, unless it is `allowed`, if no row got one, or next to none while
-    the captions are web addresses.
+    Raises UnlabelledError if no file could be read and, unless it is `allowed`, if no row got one, or next to none
+    while the captions are web addresses.
     """
     rows, labelled, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty"))
     if labelled > FEW * (labelled + empty):

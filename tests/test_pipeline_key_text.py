@@ -44,7 +44,7 @@ REFUSED = {
     "16777216.0 in a column of type float": pa.array([2.0**24, 1], pa.float32()),
     r"1.50 in a column of type decimal128\(9, 2\)": pa.array([Decimal("1.5"), None], pa.decimal128(9, 2)),
     "type bool": pa.array([True, False]),
-    "type timestamp": pa.array([dt.datetime(2024, 1, 2, tzinfo=dt.UTC), None]),  # noqa: DTZ001
+    "type timestamp": pa.array([dt.datetime(2024, 1, 2, tzinfo=dt.UTC), None]),
     "type time": pa.array([dt.time(1), None]),
     "type duration": pa.array([dt.timedelta(1), None]),
     "type fixed_size_binary": pa.array([b"k", b"l"], pa.binary(1)),

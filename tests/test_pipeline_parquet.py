@@ -13,6 +13,7 @@ from tests.test_pipeline_key_text import read
 from vocab.errors import InputError
 
 DOGS = [["a dog", "two dogs"], None]
+AB = [b"a", b"b"]
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
 READ: dict[str, tuple[str, pa.Array, list[list[bytes]]]] = {
     "string_view": ("c", pa.array(["a dog", None]).cast(pa.string_view()), [[b"a dog"], []]),
@@ -28,7 +29,7 @@ READ: dict[str, tuple[str, pa.Array, list[list[bytes]]]] = {
     "lists of lists": ("c", pa.array([[["a"], []], [["b"], None]]), [[b"a"], [b"b"]]),
     "lists of nothing": ("c", pa.array([[None], None], pa.list_(pa.null())), [[], []]),
     "a field": ("c.text", pa.array([{"text": "a dog", "n": 1}, None]), [[b"a dog"], []]),
-    "a field of each in a list": ("c.raw", pa.array([[{"raw": "a"}, {"raw": None}, {"raw": "b"}], None]), [[b"a", b"b"], []]),
+    "a field of each in a list": ("c.raw", pa.array([[{"raw": "a"}, {"raw": None}, {"raw": "b"}], None]), [AB, []]),
     "a deep field": ("c.a.b", pa.array([{"a": {"b": ["x"]}}, {"a": None}]), [[b"x"], []]),
     "a field of nothing": ("c.text", pa.nulls(2), [[], []]),
 }  # fmt: skip
