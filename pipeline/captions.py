@@ -143,28 +143,27 @@ def reading_of(options: Label, inputs: Inputs) -> Reading:
 
 
 def _names_of_fields(inputs: Inputs, reading: Reading) -> Sequence[str]:
-    """Columns of the first file, or fields of its first record; none of a tar.
+    """Columns of the first Parquet file that can be read, or fields of the first JSON record; none of a tar.
 
     Raises InputError for a missing column before a cluster is started; a broken file is for its task to name.
     """
-    path = inputs.files[0].path
     if inputs.format == "jsonl":
         try:
-            record = json.loads(_first_line(path) or "")
+            record = json.loads(_first_line(inputs.files[0].path) or "")
         except (ValueError, RecursionError):
             return ()
         return tuple(record) if isinstance(record, dict) else ()
-    if inputs.format not in ("parquet", "img2dataset"):
-        return ()
-    filesystem, inner = filesystem_of(path)
-    try:
-        with filesystem.open_input_file(inner) as file:
-            parquet = pq.ParquetFile(file)
-            check_columns(parquet, reading, path)
-            names: list[str] = parquet.schema_arrow.names
-            return names
-    except (pa.ArrowInvalid, OSError):
-        return ()
+    for file in inputs.files if inputs.format in ("parquet", "img2dataset") else ():
+        filesystem, path = filesystem_of(file.path)
+        try:
+            with filesystem.open_input_file(path) as stream:
+                parquet = pq.ParquetFile(stream)
+                check_columns(parquet, reading, file.path)
+                names: list[str] = parquet.schema_arrow.names
+                return names
+        except (pa.ArrowInvalid, OSError):
+            continue
+    return ()
 
 
 def told(inputs: Inputs, reading: Reading) -> list[str]:

@@ -55,14 +55,16 @@ def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Do
         raise UnlabelledError(place, found=found, wanted="at least one row with a caption", remedy=REMEDY + insist)
     captions = list(islice(_first_captions(account, job.reading), CAPTIONS_READ))
     addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)
-    shown = ", ".join(
-        f"'{harmless(caption[:LETTERS_SHOWN])}'" for caption in [*dict.fromkeys(captions)][:CAPTIONS_SHOWN]
-    )
     what = "web addresses or names of files, not captions" if addresses else "the captions are"
-    found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {shown or 'without a letter'}"
+    found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {_shown(captions)}"
     if (labelled == 0 or addresses) and not allowed:
         raise UnlabelledError(place, found=found, wanted="captions in English that name things", remedy=REMEDY + insist)
     return f"{found}. {REMEDY}" if labelled + empty >= OF_ROWS else None
+
+
+def _shown(captions: Sequence[str]) -> str:
+    some = [*dict.fromkeys(captions)][:CAPTIONS_SHOWN]
+    return ", ".join(f"'{harmless(caption[:LETTERS_SHOWN])}'" for caption in some) or "without a letter"
 
 
 def _first_captions(account: Sequence[InputFile], reading: Reading) -> Iterator[str]:
