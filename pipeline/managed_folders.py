@@ -6,6 +6,7 @@ In: what lies in and above the places of a job. Out: nothing, or an error.
     table/.hoodie/  2024/*.parquet          Hudi      older versions of the same rows lie beside them
     table/metadata/*.metadata.json  data/   Iceberg
     out/_temporary/  part-*.parquet         Spark, at work or dead: without _SUCCESS some files are missing
+    out/_started_17  part-*.parquet         the same of Databricks, without _committed_17
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ TABLES = {
     "parquet": r"(.*)/_spark_metadata(/.*)?",
 }
 """what Spark calls the format of a table, and where its log lies"""
-UNFINISHED = r"(.*)/(_temporary|\.spark-staging-[^/]*|__magic[^/]*)(/.*)?"
+UNFINISHED = r"(.*)/(_temporary|\.spark-staging-[^/]*|__magic[^/]*|_started_\d+)(/.*)?"
 # Most paths have none of these, and are looked at by the thousand.
 TABLE_HINT = re.compile(r"/(_delta_log|\.hoodie|metadata/|schema/schema-|_spark_metadata)")
-UNFINISHED_HINT = re.compile(r"/(_temporary|\.spark-staging|__magic)")
+UNFINISHED_HINT = re.compile(r"/(_temporary|\.spark-staging|__magic|_started_)")
 SUCCESS = "_SUCCESS"
 LOOKED_INTO = ("metadata", "schema")
 
@@ -60,15 +61,15 @@ def refuse_unfinished(files: Collection[str], around: Collection[str]) -> None:
     """Raise InputError for files of a Spark job that is at work still, or died. `around` as for `refuse_tables`."""
     present = set(around)
     marked = (re.fullmatch(UNFINISHED, path) for path in around if UNFINISHED_HINT.search(path))
-    for match in {match[1]: match for match in marked if match}.values():
-        root = match[1]
+    for root, marker in dict.fromkeys((match[1], match[2]) for match in marked if match):
+        proof = marker.replace("_started_", "_committed_") if marker.startswith("_started_") else SUCCESS
         inside = not files or any(file.startswith(f"{root}/") for file in files)
-        if inside and f"{root}/{SUCCESS}" not in present:
+        if inside and f"{root}/{proof}" not in present:
             raise InputError(
                 root,
-                found=f"{match[2]} and no {SUCCESS}: an unfinished write of Spark",
+                found=f"{marker} and no {proof}: an unfinished write of Spark",
                 wanted="a finished one",
-                remedy=f"Wait for that job or run it again; if all files are there, remove {match[2]}.",
+                remedy=f"Wait for that job or run it again; if all files are there, remove {marker}.",
             )
 
 

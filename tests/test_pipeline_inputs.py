@@ -105,14 +105,22 @@ def test_files_that_alone_do_not_say_what_is_in_them_are_refused(
 def test_a_log_that_is_not_the_files_own_is_no_matter(tmp_path: Path) -> None:
     touch(tmp_path, "table/_delta_log/0.json", "table/a.parquet", "metadata/notes.json", "data/b.parquet")
     touch(tmp_path, "spark/_temporary/0/c.parquet", "spark/_SUCCESS", "spark/d.parquet")
-    inputs = list_inputs((f"{tmp_path}/data", f"{tmp_path}/spark"), "auto")
-    assert [Path(f.path).name for f in inputs.files] == ["b.parquet", "d.parquet"]
+    touch(tmp_path, "bricks/_started_17", "bricks/_committed_17", "bricks/e.parquet")
+    inputs = list_inputs(tuple(str(tmp_path / name) for name in ("data", "spark", "bricks")), "auto")
+    assert [Path(f.path).name for f in inputs.files] == ["e.parquet", "b.parquet", "d.parquet"]
 
 
-def test_an_unfinished_write_without_a_committed_file_is_named(tmp_path: Path) -> None:
-    folder = touch(tmp_path, "_temporary/0/task_0/part-0.parquet")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["_temporary/0/task_0/part-0.parquet"],
+        [".spark-staging-4/day=1/part-0.parquet", "day=2/part-0.parquet"],
+        ["_started_17", "_started_18", "_committed_17", "part-0.parquet"],
+    ],
+)
+def test_an_unfinished_write_is_told_by_what_its_committer_left(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(InputError, match="an unfinished write of Spark"):
-        list_inputs((folder,), "auto")
+        list_inputs((touch(tmp_path, *names),), "auto")
 
 
 def test_hidden_and_unfinished_files_are_left_out_and_told(tmp_path: Path) -> None:
