@@ -80,6 +80,7 @@ def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
         columns=tuple(config.get("columns") or ()),
         separator=config.get("separator"),
         quoting=config.get("quoting"),
+        key_column=config.get("key_column"),
     )
 
 

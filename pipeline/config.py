@@ -25,13 +25,13 @@ class Label:
     out: str
     """directory of the label shards; new or empty"""
     format: Format = "auto"
-    """how the captions are stored; auto tells by the files' names: a folder with 00000.tar beside 00000.parquet is
-    img2dataset's"""
+    """how the captions are stored; auto tells by the files' names, and img2dataset's sidecars by what they hold"""
     caption_columns: tuple[str, ...] = ()
-    """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. In tars: the
-    members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
+    """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. A field inside
+    of one: json.caption. In tars: the members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
     key_column: str | None = None
-    """column of the sample's key or uid. Default: img2dataset's "key"; elsewhere the row's number in its file"""
+    """column of the sample's key or uid: text, dates or whole numbers, 7.0 and 7 alike; in TSV and CSV the text as it
+    stands. Default: img2dataset's "key"; elsewhere the row's number in its file, unless there is a column "key" """
     shard_column: str | None = None
     """column of the shard's name. Default: the input file's stem"""
     columns: tuple[str, ...] = ()
@@ -49,6 +49,8 @@ class Label:
     """bytes of captions that one task reads, about. Default: as many as give every core some tasks, 8 to 256 MiB"""
     strict: bool = False
     """fail at the first file that cannot be read, instead of naming it among the rejects"""
+    allow_unlabelled: bool = False
+    """finish although no row got a label; by default that is an error, for the columns are likely others"""
     extend: bool = False
     """add the files that a finished label directory does not hold yet"""
     log: Path | None = None

@@ -11,15 +11,13 @@ from dataclasses import replace
 from itertools import starmap
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipeline.job import Plan
 from pipeline.runs import Run
-from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
 from pipeline.task import JOB, Done, add_counts
-from vocab.errors import FormatError, InputError
+from vocab.errors import FormatError
 from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
 from vocab.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
@@ -39,34 +37,6 @@ def account_of(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
     return tuple(totals.values())
 
 
-def refuse_all_rejected(out: str, account: Sequence[InputFile], finished: Iterable[Done]) -> None:
-    """Raise InputError if there is no row, or none that could be labelled: the options or the input must be wrong."""
-    total = sum(file.rows for file in account)
-    if sum(file.rejected for file in account) < total:
-        return
-    broken = [file for file in account if file.unreadable]
-    if len(broken) == len(account):
-        raise InputError(
-            broken[0].path,
-            found=f"a file that cannot be read ({broken[0].unreadable})",
-            wanted="a whole file of the format that its name tells",
-            remedy="Download it again, or leave it out of --captions.",
-        )
-    rejects = [_read(f"{out}/{JOB}", run.file)["reason"] for done in finished for run in done.rejects]
-    reasons = pc.value_counts(pa.chunked_array([c for column in rejects for c in column.chunks], pa.string()))
-    named = sorted(
-        ((row["counts"], row["values"]) for row in reasons.to_pylist()), key=lambda pair: (-pair[0], pair[1])
-    )
-    raise InputError(
-        account[0].path if len(account) == 1 else f"{len(account)} input files",
-        found="no rows" if total == 0 else ", ".join(f"{count:,} rows {reason}" for count, reason in named[:3]),
-        wanted="at least one row with a caption",
-        remedy=f"Pack the tars again ({HOW_TO_REPEAT_NONE})."
-        if named and named[0][1] == REPEATED
-        else "Check --format, --caption-columns and --columns.",
-    )
-
-
 def write_finished(
     out: str, plan: Plan, finished: Sequence[Done], parts: Sequence[Run], *, base: Manifest | None
 ) -> Manifest:
@@ -77,7 +47,7 @@ def write_finished(
     counts_name, rejects_name = (_named(name, generation) for name in (COUNTS, REJECTS))
 
     counts = [(f"{out}/{JOB}", done.counts) for done in finished] + ([(out, old[COUNTS])] if old else [])
-    write_counts(out, add_counts(starmap(_read, counts)), name=counts_name)
+    write_counts(out, add_counts(starmap(read_table, counts)), name=counts_name)
     rejects = [(f"{out}/{JOB}", run.file) for done in finished for run in done.rejects]
     _write_rejects(out, rejects_name, ([(out, old[REJECTS])] if old else []) + rejects)
 
@@ -164,7 +134,8 @@ def _named(name: str, generation: int) -> str:
     return name if generation == 0 else name.replace(".parquet", f"-{generation}.parquet")
 
 
-def _read(folder: str, file: LabelFile) -> pa.Table:
+def read_table(folder: str, file: LabelFile) -> pa.Table:
+    """Read a Parquet file that the job wrote. Raises FormatError if its bytes are not those that were written."""
     filesystem, root = filesystem_of(folder)
     check_file(filesystem, root, file)
     return pq.read_table(f"{root}/{file.path}", filesystem=filesystem, partitioning=None)

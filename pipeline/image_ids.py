@@ -23,6 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.key_text import NO_TEXT, require_name_type, text_of, texts_of
+from pipeline.nested import value_at
+from pipeline.sidecars import KEY, STATUS, require_key_type, status_reasons
 from pipeline.tars import REPEATED, TRUNCATED
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
@@ -32,13 +35,10 @@ SCHEMA = pa.schema(
     [*((name, pa.string()) for name in ("input", "shard", "key", "id", "reason")), ("total", pa.int64())]
 )
 DDL = "input string, shard string, key string, id string, reason string, total bigint"
-KEY, STATUS, SUCCESS = "key", "status", "success"
 JSON = "json."
 BATCH_ROWS = 16_384
 # A .json member larger than this is no record of one image.
 MAX_JSON_BYTES = 16 << 20
-NO_TEXT = pa.scalar(None, pa.string())
-TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -98,55 +98,27 @@ def _require(path: str, schema: pa.Schema, id_column: str) -> None:
                 wanted=f"a column {name!r}",
                 remedy="Name the sidecars' column of the id with --id-column, or leave other files out of --images.",
             )
-        kind = schema.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not any(test(kind) for test in (*TEXT_TYPES, pa.types.is_integer)):
+        if schema.names.count(name) > 1:
             raise InputError(
-                path,
-                found=f"column {name!r} of type {kind}",
-                wanted="text or whole numbers",
-                # How a date or a fraction was written there cannot be told here.
-                remedy="Name another --id-column; ids must be written as they were when the captions were labelled.",
+                path, found=f"two columns {name!r}", wanted="different names", remedy="Rename one of them."
             )
+        require_name_type(schema.field(name).type, where=f"{path}, column {name!r}")
+    require_key_type(schema.field(KEY).type, where=path)
 
 
 def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, total: int) -> pa.RecordBatch:
     """The rule of what is a sample, its first reason first: downloaded, with a key, with an id."""
-    (keys, broken_keys), (ids, broken_ids) = (_texts(batch[name]) for name in (KEY, id_column))
-    told = batch[STATUS].cast(pa.string()) if STATUS in batch.schema.names else pa.array([SUCCESS] * len(batch))
-    status = pc.fill_null(told, "null")
-    no_id = pc.equal(pc.fill_null(ids, ""), "")
+    (keys, broken_keys), (ids, broken_ids) = (
+        texts_of(batch[name], where=f"{path}, column {name!r}") for name in (KEY, id_column)
+    )
+    failed = status_reasons(batch[STATUS]) if STATUS in batch.schema.names else pa.nulls(len(batch), pa.string())
+    no_key, no_id = (pc.equal(pc.fill_null(names, ""), "") for names in (keys, ids))
     reason = pc.case_when(
-        pc.make_struct(pc.not_equal(status, SUCCESS), broken_keys, pc.is_null(keys), broken_ids, no_id),
-        pc.binary_join_element_wise("status:", status, ""),
+        pc.make_struct(pc.is_valid(failed), broken_keys, no_key, broken_ids, no_id),
+        failed,
         *("not_utf8", "null_key", "not_utf8", "null_id", NO_TEXT),
     )
     return _batch(path, shard, pc.fill_null(keys, ""), pc.if_else(pc.is_null(reason), ids, NO_TEXT), reason, total)
-
-
-def _texts(column: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """A column as text, and where it is none: bytes that are not UTF-8 become null.
-
-    Text stays as it is and whole numbers become decimals, as the labelling job has it.
-    """
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_integer(column.type):
-        return column.cast(pa.string()), pa.array([False] * len(column), pa.bool_())
-    # Parquet readers take the bytes of a text column on trust.
-    raw = column.cast(pa.large_binary())
-    try:
-        texts = raw.cast(pa.large_string()).cast(pa.string())
-    except pa.ArrowInvalid:
-        texts = pa.array([_decoded(value) for value in raw.to_pylist()], pa.string())
-    return texts, pc.and_(pc.is_valid(raw), pc.is_null(texts))
-
-
-def _decoded(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def _ids_of_tar(path: str, shard: str, field: str) -> Iterator[pa.RecordBatch]:
@@ -193,21 +165,8 @@ def _id_of_sample(stream: BinaryIO, sample: Sample, field: str) -> tuple[str | N
         return None, "malformed_record"
     if not isinstance(record, dict):
         return None, "malformed_record"
-    return _id_of_value(record.get(field))
-
-
-def _id_of_value(value: object) -> tuple[str | None, str | None]:
-    """Text and whole numbers are ids; true, 1.5 and lists are none."""
-    if value is None or value == "":
-        return None, "null_id"
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
-        return None, "malformed_record"
-    try:
-        str(value).encode("utf-8")
-    except UnicodeEncodeError:
-        # JSON can hold half of a surrogate pair, which no other text can.
-        return None, "not_utf8"
-    return str(value), None
+    text, reason = text_of(value_at(record, field))
+    return text, "null_id" if text is None and reason is None else reason
 
 
 def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Array, total: int) -> pa.RecordBatch:

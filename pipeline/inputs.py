@@ -8,12 +8,17 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from pipeline.config import Format
+from pipeline.managed_folders import markers_above, refuse_tables, refuse_unfinished
+from pipeline.sidecars import is_sidecar
 from vocab.errors import InputError
 from vocab.manifest import InputFile
 from vocab.storage import filesystem_of
@@ -30,6 +35,8 @@ EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
 }
 # The same as a Java and Python regular expression, to take a stem in SQL as well as here.
 EXTENSION_PATTERN = r"\.(parquet|tsv|csv|jsonl|ndjson|tar)(\.gz)?$"
+# x.tsv.part, x.tar.crdownload, x.parquet._COPYING_, x.parquet.5e4d2f.tmp
+UNFINISHED_PATTERN = r"\.(part|partial|tmp|temp|crdownload|download|inprogress|incomplete|_COPYING_)$"
 # "file:/a", "file:///a", "s3a://bucket/a" -> "/a", "/a", "/a"
 SCHEME_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?"
 
@@ -43,6 +50,8 @@ class Inputs:
     """sorted by path; `path` is what Spark is given"""
     common_folder: str | None
     """without scheme, with a slash at its end; None where every stem is unique and names the shard by itself"""
+    left_out: tuple[str, ...] = ()
+    """files that might be taken for captions and are not read: hidden, or named as unfinished"""
 
     def shard_of(self, path: str) -> str:
         """The shard of a file: "00017", or below the common folder "emoji/00017" where stems repeat."""
@@ -52,10 +61,19 @@ class Inputs:
 
 
 def list_inputs(places: tuple[str, ...], format_: Format) -> Inputs:
-    """Find the files. Raises InputError if a place holds none, or if the format cannot be told."""
-    found = {file.path: file for place in places for file in _files_of(place)}
+    """Find the files.
+
+    Raises InputError if a place holds none, if the format cannot be told, and for files of a table with a log of its
+    own or of a Spark job that has not ended.
+    """
+    looked_at: set[str] = set()
+    listings = [_listed(place, looked_at) for place in places]
+    bare = [path for listing in listings for path in listing.bare]
+    around = [path for listing in listings for path in listing.around]
+    found = {file.path: file for listing in listings for file in listing.files}
     every = [found[path] for path in sorted(found)]
-    stored = format_ if format_ != "auto" else _told_by_names(places, [file.path for file in every])
+    refuse_unfinished(bare, around)
+    stored = format_ if format_ != "auto" else _told(places, [file.path for file in every])
     files = tuple(file for file in every if file.path.endswith(EXTENSIONS[stored]))
     if not files:
         raise InputError(
@@ -64,13 +82,16 @@ def list_inputs(places: tuple[str, ...], format_: Format) -> Inputs:
             wanted=f"captions stored as {stored}",
             remedy="Check the path, or name the --format.",
         )
+    if ".parquet" in EXTENSIONS[stored]:
+        refuse_tables([path for path in bare if path.endswith(EXTENSIONS[stored])], around)
     _refuse_wildcards(files)
+    left_out = tuple(sorted({path for listing in listings for path in listing.left_out}))
     stems = [Inputs(stored, (), None).shard_of(file.path) for file in files]
     if len(set(stems)) == len(stems):
-        return Inputs(stored, files, None)
+        return Inputs(stored, files, None, left_out)
     folders = [os.path.dirname(re.sub(SCHEME_PATTERN, "", file.path)) for file in files]  # noqa: PTH120 - may be a URI
     common = os.path.commonpath(folders)
-    return Inputs(stored, files, common.rstrip("/") + "/")
+    return Inputs(stored, files, common.rstrip("/") + "/", left_out)
 
 
 def _refuse_wildcards(files: tuple[InputFile, ...]) -> None:
@@ -85,8 +106,23 @@ def _refuse_wildcards(files: tuple[InputFile, ...]) -> None:
             )
 
 
-def _files_of(place: str) -> list[InputFile]:
-    """Files at a path, in a folder and below it, or matching a glob (*, ?, [...]; ** for folders)."""
+@dataclass(frozen=True)
+class _Listing:
+    """What lies at a place."""
+
+    files: tuple[InputFile, ...]
+    left_out: tuple[str, ...]
+    bare: tuple[str, ...]
+    """paths of `files` inside their file system"""
+    around: tuple[str, ...]
+    """paths of everything below the place, hidden or not, and of markers above it"""
+
+
+def _listed(place: str, looked_at: set[str]) -> _Listing:
+    """Files at a path, in a folder and below it, or matching a glob (*, ?, [...]; ** for folders).
+
+    `looked_at`: folders above other places, which need not be looked at again; those of this one are added.
+    """
     filesystem, path = filesystem_of(place)
     prefix = place.removesuffix(path) if place.endswith(path) else ""
     pattern = None
@@ -99,23 +135,55 @@ def _files_of(place: str) -> list[InputFile]:
     infos = [info]
     if info.type == pafs.FileType.Directory:
         infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
-    return [
-        InputFile(path=prefix + i.path, size=i.size, modified=i.mtime.isoformat() if i.mtime else "unknown")
-        for i in infos
-        if i.type == pafs.FileType.File
-        and (pattern is None or pattern.fullmatch(i.path))
-        and not any(part.startswith((".", "_")) for part in i.path[len(path) :].split("/"))
-    ]
+    named = [i for i in infos if i.type == pafs.FileType.File and (pattern is None or pattern.fullmatch(i.path))]
+    taken = [i for i in named if not _is_hidden(i.path[len(path) :])]
+    return _Listing(
+        files=tuple(
+            InputFile(path=prefix + i.path, size=i.size, modified=i.mtime.isoformat() if i.mtime else "unknown")
+            for i in taken
+        ),
+        left_out=tuple(prefix + i.path for i in named if _is_left_out(i.path[len(path) :], i.base_name)),
+        bare=tuple(i.path for i in taken),
+        around=(*(i.path for i in infos), *markers_above(filesystem, path, looked_at)),
+    )
 
 
-def _told_by_names(places: tuple[str, ...], paths: list[str]) -> StoredFormat:
-    """The format whose extension every data file has; tars beside Parquet files of the same stems are img2dataset's."""
+def _is_hidden(inside: str) -> bool:
+    """Tell names that begin with a dot or an underscore: of editors, archives of a Mac, and Spark's own files."""
+    return any(part.startswith((".", "_")) for part in inside.split("/"))
+
+
+def _is_left_out(inside: str, name: str) -> bool:
+    """Tell a file that looks like captions but is hidden, or has the name of an unfinished download or copy."""
+    known = tuple(ending for endings in EXTENSIONS.values() for ending in endings)
+    if name.endswith(known):
+        return _is_hidden(inside)
+    whole = re.sub(UNFINISHED_PATTERN, "", name)
+    return whole != name and (whole.endswith(known) or whole.rpartition(".")[0].endswith(known))
+
+
+def _told(places: tuple[str, ...], paths: list[str]) -> StoredFormat:
+    """The format whose extension every data file has; of Parquet files, whether they are img2dataset's sidecars.
+
+    Sidecars are told by what they hold, or by tars of the same names beside them.
+    """
     held = {stored for path in paths for stored, endings in EXTENSIONS.items() if path.endswith(endings)}
+    parquet = [path for path in paths if path.endswith(".parquet")]
+    if held == {"parquet", "img2dataset"}:
+        return "img2dataset" if _holds_sidecars(parquet) else "parquet"
     if held == {"parquet", "img2dataset", "webdataset"}:
-        tars = {path.removesuffix(".tar") for path in paths if path.endswith(".tar")}
-        sidecars = {path.removesuffix(".parquet") for path in paths if path.endswith(".parquet")}
-        if tars <= sidecars:
+        stems = {path.removesuffix(".parquet") for path in parquet}
+        alone = [path for path in paths if path.endswith(".tar") and path.removesuffix(".tar") not in stems]
+        if not alone:
             return "img2dataset"
+        if _holds_sidecars(parquet):
+            raise InputError(
+                alone[0],
+                found="a tar without its sidecar" + (f", and {len(alone) - 1:,} more" if len(alone) > 1 else ""),
+                wanted=f"{alone[0].rpartition('/')[2].removesuffix('.tar')}.parquet beside it, which img2dataset "
+                "writes when a tar is whole",
+                remedy="Download it again or leave it out; --format img2dataset labels the tars that have a sidecar.",
+            )
     held.discard("img2dataset")
     if len(held) != 1:
         raise InputError(
@@ -125,3 +193,16 @@ def _told_by_names(places: tuple[str, ...], paths: list[str]) -> StoredFormat:
             remedy="Name the --format, or a glob that matches the files of one format.",
         )
     return held.pop()
+
+
+def _holds_sidecars(paths: Sequence[str]) -> bool:
+    """Tell by the first file that can be read; each task looks at its own again."""
+    for path in paths:
+        filesystem, inner = filesystem_of(path)
+        try:
+            with filesystem.open_input_file(inner) as stream:
+                return is_sidecar(pq.ParquetFile(stream))
+        except (pa.ArrowInvalid, OSError):
+            # For its task to name.
+            continue
+    return False

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.csv_files import Block
+from pipeline.key_text import text_of
+from pipeline.nested import value_at
 from pipeline.rows import BATCH_ROWS, Reading, batch_of
 from vocab.errors import InputError
 
@@ -79,25 +81,23 @@ def _take_record(records: Records, number: int, line: bytes, reading: Reading) -
     if reason is None and not isinstance(record, dict):
         reason = "malformed_record"
     fields = record if reason is None else {}
+    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
+    shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
     records.numbers.append(number)
-    records.captions.append([text for name in reading.captions for text in _texts(fields.get(name))])
-    records.keys.append(_name(fields.get(reading.key)) if reason is None else "")
-    records.shards.append(_name(fields.get(reading.shard)) if reason is None else "")
-    records.reasons.append(reason)
+    records.captions.append([text for name in reading.captions for text in _texts(value_at(fields, name))])
+    records.keys.append(key if reason is None else "")
+    records.shards.append(shard if reason is None else "")
+    records.reasons.append(reason or no_key or no_shard)
 
 
 def _texts(value: object) -> list[bytes]:
+    if isinstance(value, str):
+        return [value.encode("utf-8", "surrogatepass")]
     values = value if isinstance(value, list) else [value]
+    # A path through a list gives a list of what each element holds.
+    values = [text for held in values for text in (held if isinstance(held, list) else [held])]
     # A lone surrogate, which JSON can escape, is no UTF-8: the labeler's reader will say so.
     return [text.encode("utf-8", "surrogatepass") for text in values if isinstance(text, str)]
-
-
-def _name(value: object) -> str | None:
-    """A key or shard as text: numbers as JSON has them."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text.encode("utf-8", "replace").decode()
 
 
 def decoded(line: bytes) -> str | None:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.config import Quoting
 from pipeline.inputs import StoredFormat
+from pipeline.nested import unlisted
 from vocab.errors import InputError
 
 BATCH_ROWS = 32_768
@@ -58,7 +60,7 @@ class Reading:
 
 
 def require_columns(names: Sequence[str], needed: Sequence[str], *, where: str) -> None:
-    """Raise InputError, listing the columns there are, if one that is needed is missing."""
+    """Raise InputError, listing the columns there are, if one that is needed is missing, or is there twice."""
     for name in needed:
         if name not in names:
             raise InputError(
@@ -67,6 +69,13 @@ def require_columns(names: Sequence[str], needed: Sequence[str], *, where: str) 
                 wanted=f"a column {name!r}",
                 remedy="Name the columns with --caption-columns, --key-column and --shard-column; those of a text file "
                 "without a header line all of them, in order, with --columns.",
+            )
+        if names.count(name) > 1:
+            raise InputError(
+                where,
+                found=f"two columns {name!r}",
+                wanted="different names",
+                remedy="Rename one of them in the file; in a text file, name the columns with --columns.",
             )
 
 
@@ -78,24 +87,23 @@ def row_keys(first: int, count: int) -> pa.StringArray:
 
 def caption_lists(columns: Sequence[pa.Array]) -> pa.ListArray:
     """list<binary>: the captions of several columns, each text or a list of texts, row by row, without nulls."""
-    parts = [_flat(column) for column in columns]
+    return lists_of([unlisted(np.arange(len(column)), column) for column in columns], len(columns[0]))
+
+
+def lists_of(parts: Sequence[tuple[NDArray[np.int64], pa.Array]], length: int) -> pa.ListArray:
+    """list<binary>: texts, given with the ascending numbers of their rows, row by row, without nulls."""
+    parts = [_without_nulls(rows, texts) for rows, texts in parts]
     rows = np.concatenate([row for row, _ in parts])
     texts = pa.concat_arrays([text for _, text in parts])
     if len(parts) > 1:
         order = np.argsort(rows, kind="stable")
         rows, texts = rows[order], texts.take(pa.array(order))
-    offsets = np.zeros(len(columns[0]) + 1, dtype=np.int32)
-    np.cumsum(np.bincount(rows, minlength=len(columns[0])), out=offsets[1:])
+    offsets = np.zeros(length + 1, dtype=np.int32)
+    np.cumsum(np.bincount(rows, minlength=length), out=offsets[1:])
     return pa.ListArray.from_arrays(pa.array(offsets), texts)
 
 
-def _flat(column: pa.Array) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], pa.BinaryArray]:
-    """The texts of a column that are not null, and the row of each."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        rows = np.asarray(pc.list_parent_indices(column), dtype=np.int64)
-        texts = column.flatten()
-    else:
-        rows, texts = np.arange(len(column)), column
+def _without_nulls(rows: NDArray[np.int64], texts: pa.Array) -> tuple[NDArray[np.int64], pa.BinaryArray]:
     texts = texts.cast(pa.binary())
     if texts.null_count:
         there = texts.is_valid()

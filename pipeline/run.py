@@ -23,11 +23,11 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from pipeline.captions import reading_of
+from pipeline.captions import reading_of, told
 from pipeline.config import Label
 from pipeline.extension import base_of, new_inputs, refuse_other_base
 from pipeline.failures import explained
-from pipeline.finishing import account_of, refuse_all_rejected, remove_rest, write_finished
+from pipeline.finishing import account_of, remove_rest, write_finished
 from pipeline.inputs import Inputs, list_inputs
 from pipeline.job import Markers, Owner, Plan, begun_plan, finished_tasks, owned, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
@@ -37,6 +37,7 @@ from pipeline.progress import Progress
 from pipeline.rows import Reading
 from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
+from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
 from vocab.label_writing import refuse_used_directory
@@ -47,7 +48,7 @@ from vocab.storage import filesystem_of
 TASKS_PER_CORE_AND_WAVE = 16
 POLL_SECONDS = 2.0
 # What the result does not depend on, or what the plan holds elsewhere.
-NOT_COMPARED = ("captions", "out", "master", "extend", "log", "strict", "task_bytes")
+NOT_COMPARED = ("captions", "out", "master", "extend", "log", "strict", "task_bytes", "allow_unlabelled")
 
 
 def label_captions(spark: SparkSession, options: Label) -> Manifest:
@@ -76,14 +77,16 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         plan = replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options))
     job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id, retries=retries_of(spark))
 
-    with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(job, is_new=begun is None and base is None):
+    sys.stderr.write("".join(f"labels  {line}\n" for line in told(inputs, reading)))
+    with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(job, is_new=begun is None, base=base):
         if begun is None:
             write_plan(out, plan)
             owner.check()
         with explained():
             finished = run_tasks(spark, plan, job, owner, options)
             account = account_of(plan, finished)
-            refuse_all_rejected(out, account, finished)
+            if note := require_labels(job, account, finished, allowed=options.allow_unlabelled):
+                sys.stderr.write(f"labels  {note}\n")
             runs = [run for done in finished for run in done.parts]
             runs += [run_of_file(file) for file in base.files if file.path.startswith("part-")] if base else []
             describe(spark, "merge")
@@ -221,18 +224,20 @@ def describe(spark: SparkSession, what: str) -> None:
 
 
 @contextmanager
-def removed_on_failure(job: Job, *, is_new: bool) -> Iterator[None]:
+def removed_on_failure(job: Job, *, is_new: bool, base: Manifest | None = None) -> Iterator[None]:
     """If the block fails by an error of ours before any work worth keeping, leave room for the corrected command.
 
-    Kept is what a job had begun before, and a directory in which tasks labelled something.
+    Kept is what a job had begun before, a directory in which tasks labelled something, and `base`, which is extended.
+    A finished job that labelled nothing is not worth keeping.
     """
     try:
         yield
     except OutputExistsError:
         # Another run has the directory now: nothing in it is this run's to remove.
         raise
-    except CatlipError:
-        if is_new and not any(done.parts for done in finished_tasks(job.out, job.plan).values()):
+    except CatlipError as error:
+        began = is_new and not any(done.parts for done in finished_tasks(job.out, job.plan).values())
+        if began or isinstance(error, UnlabelledError):
             filesystem, root = filesystem_of(job.out)
-            filesystem.delete_dir(root)
+            filesystem.delete_dir(root) if base is None else remove_rest(job.out, base)
         raise

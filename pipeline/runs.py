@@ -195,5 +195,6 @@ def _twice(place: Place) -> InputError:
         f"sample {'/'.join(place)}",
         found="two rows with this (shard, key)",
         wanted="one row for each sample",
-        remedy="Name a --key-column that is unique in each shard, or list no input twice.",
+        remedy="Several captions of one image go into one row, as a list of texts or in several columns: it gets the "
+        "union of their labels. Else name a --key-column that is unique in each shard, or list no input twice.",
     )

@@ -196,10 +196,13 @@ def _unreadable(piece: Piece, why: str) -> InputError:
 def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
     """shard, key, synsets, reason of a batch of `rows.ROWS`; synsets are null exactly where there is a reason."""
     reasons = batch.column("reason")
-    reasons = pc.if_else(pc.is_null(batch.column("key")), pc.coalesce(reasons, pa.scalar("null_key")), reasons)
+    # Text formats have no null: a key of no letters is none.
+    no_key = pc.equal(pc.fill_null(batch.column("key"), ""), "")
+    reasons = pc.if_else(no_key, pc.coalesce(reasons, pa.scalar("null_key")), reasons)
     shards = batch.column("shard")
     if job.reading.shard is not None:
-        reasons = pc.if_else(pc.is_null(shards), pc.coalesce(reasons, pa.scalar("null_shard")), reasons)
+        no_shard = pc.equal(pc.fill_null(shards, ""), "")
+        reasons = pc.if_else(no_shard, pc.coalesce(reasons, pa.scalar("null_shard")), reasons)
     captions = batch.column("captions")
     if reasons.null_count < len(reasons):
         # What is rejected already need not be labelled: of web images, the third that could not be downloaded.

@@ -219,7 +219,9 @@ def test_a_key_twice_in_a_tar_is_refused(spark: Any, tmp_path: Path) -> None:
     [
         ({"key": ["k"], "url": ["u"]}, r"00000\.parquet: found columns key, url; wanted a column 'uid'"),
         ({"uid": ["u"]}, "wanted a column 'key'"),
-        ({"key": ["k"], "uid": [1.5]}, "found column 'uid' of type double; wanted text or whole numbers"),
+        ({"key": ["k"], "uid": [1.5]}, "column 'uid': found 1.5 in a column of type double; wanted text or whole numb"),
+        ({"key": ["k"], "uid": [True]}, "column 'uid': found type bool; wanted text or whole numbers"),
+        ({"key": [1], "uid": ["u"]}, "column 'key': found type int64; wanted text, as img2dataset writes it"),
     ],
 )
 def test_a_sidecar_without_the_columns_is_named(

@@ -74,3 +74,61 @@ def test_a_place_without_input_is_refused(tmp_path: Path, place: str) -> None:
 )
 def test_a_stem_has_no_folder_and_no_extension(path: str, shard: str) -> None:
     assert Inputs("tsv", (), None).shard_of(path) == shard
+
+
+@pytest.mark.parametrize(
+    ("marker", "file", "what"),
+    [
+        ("_delta_log/00000000000000000000.json", "part-0.parquet", "table of Delta.*format\\('delta'\\)"),
+        ("_delta_log/_last_checkpoint", "date=2024-01-01/part-0.parquet", "table of Delta.*with_synsets"),
+        (".hoodie/hoodie.properties", "2024/01/a_0_1.parquet", "table of Hudi.*format\\('hudi'\\)"),
+        ("metadata/v1.metadata.json", "data/x=1/0.parquet", "table of Iceberg.*format\\('iceberg'\\)"),
+        ("metadata/00000-u.metadata.json", "data/0.parquet", "table of Iceberg"),
+        ("metadata/00000-u.gz.metadata.json", "data/0.parquet", "table of Iceberg"),
+        ("schema/schema-0", "bucket-0/data-0.parquet", "table of Paimon"),
+        ("_spark_metadata/0", "part-0.parquet", "stream of Spark"),
+        ("_temporary/0/task_0/part-1.parquet", "part-0.parquet", "_temporary and no _SUCCESS: an unfinished write"),
+    ],
+)
+def test_files_that_alone_do_not_say_what_is_in_them_are_refused(
+    tmp_path: Path, marker: str, file: str, what: str
+) -> None:
+    table = touch(tmp_path / "table", marker, file)
+    folder = str(Path(table, file).parent)
+    for place in (table, folder, f"{table}/{file}", f"{folder}/*.parquet", f"{tmp_path}/t*/**.parquet"):
+        with pytest.raises(InputError, match=what):
+            list_inputs((place,), "auto")
+    with pytest.raises(InputError, match=what):
+        list_inputs((touch(tmp_path / "other", "a.parquet"), table), "parquet")
+
+
+def test_a_log_that_is_not_the_files_own_is_no_matter(tmp_path: Path) -> None:
+    touch(tmp_path, "table/_delta_log/0.json", "table/a.parquet", "metadata/notes.json", "data/b.parquet")
+    touch(tmp_path, "spark/_temporary/0/c.parquet", "spark/_SUCCESS", "spark/d.parquet")
+    touch(tmp_path, "bricks/_started_17", "bricks/_committed_17", "bricks/e.parquet")
+    inputs = list_inputs(tuple(str(tmp_path / name) for name in ("data", "spark", "bricks")), "auto")
+    assert [Path(f.path).name for f in inputs.files] == ["e.parquet", "b.parquet", "d.parquet"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["_temporary/0/task_0/part-0.parquet"],
+        [".spark-staging-4/day=1/part-0.parquet", "day=2/part-0.parquet"],
+        ["_started_17", "_started_18", "_committed_17", "part-0.parquet"],
+    ],
+)
+def test_an_unfinished_write_is_told_by_what_its_committer_left(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(InputError, match="an unfinished write of Spark"):
+        list_inputs((touch(tmp_path, *names),), "auto")
+
+
+def test_hidden_and_unfinished_files_are_left_out_and_told(tmp_path: Path) -> None:
+    left_out = [
+        "._a.parquet", ".ipynb_checkpoints/a.parquet", "__MACOSX/._a.parquet",
+        "b.parquet.part", "c.tsv.tmp", "d.tar.crdownload", "e.parquet.5e4d2f.tmp", "f.parquet._COPYING_",
+    ]  # fmt: skip
+    folder = touch(tmp_path, "a.parquet", "_SUCCESS", ".a.parquet.crc", "notes.txt", *left_out)
+    inputs = list_inputs((folder,), "auto")
+    assert [Path(f.path).name for f in inputs.files] == ["a.parquet"]
+    assert [path.removeprefix(f"{folder}/") for path in inputs.left_out] == left_out

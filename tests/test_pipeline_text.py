@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.caption_sample import draw_captions
+from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
 from pipeline.inputs import list_inputs
 from pipeline.spans import QUOTED, Range, lines_starting

@@ -1,0 +1,92 @@
+"""Folders whose files alone do not say what they hold: tables with a log of their own, unfinished writes of Spark.
+
+In: what lies in and above the places of a job. Out: nothing, or an error.
+
+    table/_delta_log/  part-*.parquet       Delta     the log says which files, and which rows of them, are in the table
+    table/.hoodie/  2024/*.parquet          Hudi      older versions of the same rows lie beside them
+    table/metadata/*.metadata.json  data/   Iceberg
+    out/_temporary/  part-*.parquet         Spark, at work or dead: without _SUCCESS some files are missing
+    out/_started_17  part-*.parquet         the same of Databricks, without _committed_17
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+import pyarrow.fs as pafs
+
+from vocab.errors import InputError
+
+TABLES = {
+    "delta": r"(.*)/_delta_log(/.*)?",
+    "hudi": r"(.*)/\.hoodie(/.*)?",
+    "iceberg": r"(.*)/metadata/([^/]*\.metadata\.json(\.gz)?|version-hint\.text)",
+    "paimon": r"(.*)/schema/schema-\d+",
+    # What a stream of Spark wrote: its log says which files were committed.
+    "parquet": r"(.*)/_spark_metadata(/.*)?",
+}
+"""what Spark calls the format of a table, and where its log lies"""
+UNFINISHED = r"(.*)/(_temporary|\.spark-staging-[^/]*|__magic[^/]*|_started_\d+)(/.*)?"
+# Most paths have none of these, and are looked at by the thousand.
+TABLE_HINT = re.compile(r"/(_delta_log|\.hoodie|metadata/|schema/schema-|_spark_metadata)")
+UNFINISHED_HINT = re.compile(r"/(_temporary|\.spark-staging|__magic|_started_)")
+SUCCESS = "_SUCCESS"
+LOOKED_INTO = ("metadata", "schema")
+
+
+def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
+    """Raise InputError for a file of a table that only its own log can be read by.
+
+    `around`: paths of all that lies beside and above the files, folders among it.
+    """
+    roots: dict[str, str] = {}
+    for path in filter(TABLE_HINT.search, around):
+        roots |= {found[1]: name for name, marker in TABLES.items() if (found := re.fullmatch(marker, path))}
+    for root, name in roots.items():
+        if inside := next((file for file in files if file.startswith(f"{root}/")), None):
+            what = "stream of Spark" if name == "parquet" else f"table of {name.capitalize()}"
+            raise InputError(
+                inside,
+                found=f"a file of a {what}, whose log lies in {root}",
+                wanted="files that hold the rows of the corpus and no others",
+                remedy="They may hold rows that were removed, replaced or not committed, as only the log can tell. "
+                f"Write the table as it stands to a folder of its own, spark.read.format({name!r}).load(TABLE)."
+                "write.parquet(FOLDER), and give that; or label the DataFrame in a Spark job of your own: "
+                "pipeline.labeling.with_synsets.",
+            )
+
+
+def refuse_unfinished(files: Collection[str], around: Collection[str]) -> None:
+    """Raise InputError for files of a Spark job that is at work still, or died. `around` as for `refuse_tables`."""
+    present = set(around)
+    marked = (re.fullmatch(UNFINISHED, path) for path in around if UNFINISHED_HINT.search(path))
+    for root, marker in dict.fromkeys((match[1], match[2]) for match in marked if match):
+        proof = marker.replace("_started_", "_committed_") if marker.startswith("_started_") else SUCCESS
+        inside = not files or any(file.startswith(f"{root}/") for file in files)
+        if inside and f"{root}/{proof}" not in present:
+            raise InputError(
+                root,
+                found=f"{marker} and no {proof}: an unfinished write of Spark",
+                wanted="a finished one",
+                remedy=f"Wait for that job or run it again; if all files are there, remove {marker}.",
+            )
+
+
+def markers_above(filesystem: pafs.FileSystem, path: str, looked_at: set[str]) -> Iterator[str]:
+    """Paths of markers in the folders above a path, but for those that were looked at, which are added to."""
+    folder = path.rstrip("/").rpartition("/")[0]
+    while folder and folder not in looked_at:
+        looked_at.add(folder)
+        names = ("_delta_log", ".hoodie", "_spark_metadata", "_temporary", SUCCESS, *LOOKED_INTO)
+        try:
+            for info in filesystem.get_file_info([f"{folder}/{name}" for name in names]):
+                if info.type == pafs.FileType.NotFound:
+                    continue
+                yield info.path
+                if info.base_name in LOOKED_INTO and info.type == pafs.FileType.Directory:
+                    yield from (below.path for below in filesystem.get_file_info(pafs.FileSelector(info.path)))
+        except OSError:
+            # Who may read a folder need not be allowed to look above it; then no table can be told from files.
+            return
+        folder = folder.rpartition("/")[0]

@@ -1,0 +1,88 @@
+"""Jobs that label nothing, or next to nothing: the options or the input are likely wrong.
+
+In: the account of the input files, and how they were read. Out: nothing, a note, or an error that shows captions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.captions import Piece, UnreadableFile, read_piece
+from pipeline.finishing import read_table
+from pipeline.rows import Reading
+from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
+from pipeline.task import JOB, Done, Job
+from pipeline.terminal import harmless
+from vocab.errors import InputError
+from vocab.manifest import InputFile
+
+FEW, OF_ROWS = 0.02, 100
+"""share of rows below which labels are next to none, and how many rows make such a share worth a note"""
+FILES_READ, CAPTIONS_READ, CAPTIONS_SHOWN, LETTERS_SHOWN = 3, 50, 3, 80
+ADDRESS = re.compile(r"\s*(www\.|[a-z][a-z0-9+.-]*://)|\S*\.(jpe?g|png|webp|gif|bmp|tiff?)\s*$", re.IGNORECASE)
+REMEDY = "Check --format, --caption-columns and --columns."
+
+
+class UnlabelledError(InputError):
+    """A finished job labelled nothing that is worth keeping."""
+
+
+def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> str | None:
+    """Give a note where next to no row got a label.
+
+    Raises UnlabelledError if no file could be read and, unless it is `allowed`, if no row got one, or next to none
+    while the captions are web addresses.
+    """
+    rows, labelled, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty"))
+    if labelled > FEW * (labelled + empty):
+        return None
+    broken = [file for file in account if file.unreadable]
+    if not labelled and len(broken) == len(account):
+        raise UnlabelledError(
+            broken[0].path,
+            found=f"a file that cannot be read ({broken[0].unreadable})",
+            wanted="a whole file of the format that its name tells",
+            remedy="Download it again, or leave it out of --captions.",
+        )
+    place = account[0].path if len(account) == 1 else f"{len(account)} input files"
+    insist = " To keep rows without a label all the same, give --allow-unlabelled."
+    if labelled + empty == 0 and not allowed:
+        reasons = _most_frequent_reasons(job.out, finished)
+        found = ", ".join(f"{count:,} rows {reason}" for reason, count in reasons) if rows else "no rows"
+        remedy = f"Pack the tars again ({HOW_TO_REPEAT_NONE})." if reasons[:1] and reasons[0][0] == REPEATED else REMEDY
+        raise UnlabelledError(place, found=found, wanted="at least one row with a caption", remedy=remedy + insist)
+    captions = list(islice(_first_captions(account, job.reading), CAPTIONS_READ))
+    addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)
+    what = "web addresses or names of files, not captions" if addresses else "the captions are"
+    found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {_shown(captions)}"
+    if (labelled == 0 or addresses) and not allowed:
+        raise UnlabelledError(place, found=found, wanted="captions in English that name things", remedy=REMEDY + insist)
+    return f"{found}. {REMEDY}" if labelled + empty >= OF_ROWS else None
+
+
+def _shown(captions: Sequence[str]) -> str:
+    some = [*dict.fromkeys(captions)][:CAPTIONS_SHOWN]
+    return ", ".join(f"'{harmless(caption[:LETTERS_SHOWN])}'" for caption in some) or "without a letter"
+
+
+def _first_captions(account: Sequence[InputFile], reading: Reading) -> Iterator[str]:
+    for file in [file for file in account if file.empty][:FILES_READ]:
+        try:
+            for batch in read_piece(Piece(file.path, ""), reading):
+                for captions in batch.column("captions").to_pylist():
+                    yield from (text for caption in captions if (text := caption.decode("utf-8", "replace")).strip())
+        except (UnreadableFile, InputError):
+            # The rows before it were enough to find no label in.
+            continue
+
+
+def _most_frequent_reasons(out: str, finished: Iterable[Done]) -> list[tuple[str, int]]:
+    rejects = [read_table(f"{out}/{JOB}", run.file)["reason"] for done in finished for run in done.rejects]
+    counts = pc.value_counts(pa.chunked_array([c for column in rejects for c in column.chunks], pa.string()))
+    named = sorted((-row["counts"], row["values"]) for row in counts.to_pylist())
+    return [(reason, -count) for count, reason in named[:3]]

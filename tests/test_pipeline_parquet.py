@@ -1,0 +1,112 @@
+"""Captions out of Parquet columns of every layout, and columns that are not what the job asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.test_pipeline_key_text import read
+from vocab.errors import InputError
+
+DOGS = [["a dog", "two dogs"], None]
+AB = [b"a", b"b"]
+CATEGORY = pa.dictionary(pa.int32(), pa.string())
+READ: dict[str, tuple[str, pa.Array, list[list[bytes]]]] = {
+    "string_view": ("c", pa.array(["a dog", None]).cast(pa.string_view()), [[b"a dog"], []]),
+    "category": ("c", pa.array(["a dog", None]).dictionary_encode(), [[b"a dog"], []]),
+    "category of large_string": ("c", pa.array(["x", "x"], pa.large_string()).dictionary_encode(), [[b"x"], [b"x"]]),
+    "bytes": ("c", pa.array([b"\xff", None]).cast(pa.binary_view()), [[b"\xff"], []]),
+    "nothing": ("c", pa.nulls(2), [[], []]),
+    "lists": ("c", pa.array(DOGS), [[b"a dog", b"two dogs"], []]),
+    "large lists": ("c", pa.array(DOGS, pa.large_list(pa.string())), [[b"a dog", b"two dogs"], []]),
+    "pairs": ("c", pa.array(DOGS, pa.list_(pa.string(), 2)), [[b"a dog", b"two dogs"], []]),
+    "list views": ("c", pa.array(DOGS, pa.list_view(pa.string())), [[b"a dog", b"two dogs"], []]),
+    "lists of categories": ("c", pa.array(DOGS, pa.list_(CATEGORY)), [[b"a dog", b"two dogs"], []]),
+    "lists of lists": ("c", pa.array([[["a"], []], [["b"], None]]), [[b"a"], [b"b"]]),
+    "lists of nothing": ("c", pa.array([[None], None], pa.list_(pa.null())), [[], []]),
+    "a field": ("c.text", pa.array([{"text": "a dog", "n": 1}, None]), [[b"a dog"], []]),
+    "a field of each in a list": ("c.raw", pa.array([[{"raw": "a"}, {"raw": None}, {"raw": "b"}], None]), [AB, []]),
+    "a deep field": ("c.a.b", pa.array([{"a": {"b": ["x"]}}, {"a": None}]), [[b"x"], []]),
+    "a field of nothing": ("c.text", pa.nulls(2), [[], []]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_captions_of_every_layout_are_read(tmp_path: Path, name: str) -> None:
+    path, column, captions = READ[name]
+    pq.write_table(pa.table({"other": ["x", "y"], "c": column}), tmp_path / "a.parquet")
+    assert [row["captions"] for row in read(tmp_path, caption_columns=(path,))] == captions
+
+
+def test_a_column_whose_name_holds_a_dot_goes_before_a_field(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"c.text": ["a dog"], "c": [{"text": "a cat"}]}), tmp_path / "a.parquet")
+    assert [row["captions"] for row in read(tmp_path, caption_columns=("c.text",))] == [[b"a dog"]]
+
+
+def test_fields_of_json_lines_are_named_as_those_of_parquet(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"json": {"caption": "a dog"}, "s": [{"raw": "a"}, {"raw": ["b", 1]}, 2], "at": {"n": 9}}\n{"json": 3}\n[]\n'
+    )
+    rows = read(tmp_path, caption_columns=("json.caption", "s.raw"), key_column="at.n")
+    assert [(row["key"], row["captions"]) for row in rows] == [("9", [b"a dog", b"a", b"b"]), (None, []), ("", [])]
+
+
+@pytest.mark.parametrize(
+    ("path", "column", "message"),
+    [
+        ("c", pa.array([1, 2]), "column 'c': found type int64; wanted text"),
+        ("c", pa.array([{"text": "a"}, None]), "column 'c': found type struct.*a path names a field"),
+        ("c", pa.array([[1], None]), "column 'c': found type list"),
+        ("c.text", pa.array(["a", "b"]), "column 'c.text': found no such field.*Column 'c' is of type string"),
+        ("c.text", pa.array([{"alt": "a"}, None]), "column 'c.text': found no such field.*struct<alt: string>"),
+        ("d", pa.array(["a", "b"]), "found columns c; wanted a column 'd'"),
+        ("d.c", pa.array(["a", "b"]), "found columns c; wanted a column 'd.c'"),
+    ],
+)
+def test_a_column_without_captions_is_refused(tmp_path: Path, path: str, column: pa.Array, message: str) -> None:
+    pq.write_table(pa.table({"c": column}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=rf"a\.parquet.*{message}"):
+        read(tmp_path, caption_columns=(path,))
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (("caption", "caption"), {}),
+        (("caption", "id", "id"), {"key_column": "id"}),
+        (("caption", "id", "id"), {"shard_column": "id"}),
+        (("json", "json"), {"caption_columns": ("json.caption",)}),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, names: tuple[str, ...], options: dict[str, Any]) -> None:
+    columns = [pa.array([f"a dog {number}"]) for number in range(len(names))]
+    pq.write_table(pa.Table.from_arrays(columns, names=list(names)), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=rf"a\.parquet: found two columns '{names[-1]}'"):
+        read(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        ({"id": ["k"], "text": ["a cat"]}, r"b\.parquet: found columns id, text; wanted a column 'caption'"),
+        ({"caption": [1], "id": ["k"]}, r"b\.parquet, column 'caption': found type int64"),
+        ({"caption": ["a cat"], "id": [True]}, r"b\.parquet, column 'id': found type bool"),
+    ],
+)
+def test_a_later_file_of_other_columns_is_named(tmp_path: Path, later: dict[str, Any], message: str) -> None:
+    pq.write_table(pa.table({"caption": ["a dog"], "id": ["k"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table(later), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, key_column="id")
+
+
+def test_columns_are_found_by_name_in_whatever_order_and_type_a_file_has_them(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"caption": ["a dog"], "id": ["7"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": [8], "n": [1], "caption": [["a cat"]]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"id": [9.0], "caption": pa.nulls(1)}), tmp_path / "c.parquet")
+    rows = read(tmp_path, key_column="id")
+    assert [(row["key"], row["captions"]) for row in rows] == [("7", [b"a dog"]), ("8", [b"a cat"]), ("9", [])]
