@@ -300,6 +300,11 @@ def test_a_job_killed_while_it_takes_back_what_it_refused_leaves_room(tmp_path: 
 @pytest.mark.parametrize("then", ["finished", "another plan"])
 def test_a_worker_that_outlives_its_job_leaves_nothing(tmp_path: Path, then: str, store: str) -> None:
     jobs: list[tuple[Any, Job]] = []
+
+    def sent(_: Any, tasks: Sequence[Any], job: Job) -> list[Done]:
+        jobs.extend((one, job) for one in tasks)
+        raise Killed
+
     with living(Life(), store=store):
         asked = prepared_new(tmp_path)
         with pytest.MonkeyPatch.context() as patch:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainer.data.batch import Skipped
+from vocab.storage import named
 
 FILE = "bad_samples.jsonl"
 TOTALS = ("samples", "bad", "unmatched", "unlabelled", "surplus_labels")
@@ -40,7 +41,7 @@ class Ledger:
         """Count, and write down the bad samples."""
         for account in accounts:
             self.totals.update(account)
-        with self.path.open("a") as file:
+        with named(self.path), self.path.open("a") as file:
             for bad in skipped:
                 file.write(json.dumps(asdict(bad)) + "\n")
                 self.lines += 1

@@ -24,7 +24,7 @@ from trainer.data.images import decode
 from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
-from vocab.storage import write_whole
+from vocab.storage import named, write_whole
 
 FILE = "metrics.jsonl"
 # What names of scores begin with, of every evaluation.
@@ -78,8 +78,9 @@ class Log:
 
     def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
         """Record values of a step."""
-        self._file.write(_line({"step": step, **values}))
-        self._file.flush()
+        with named(self._path):
+            self._file.write(_line({"step": step, **values}))
+            self._file.flush()
         for name, value in values.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)

@@ -31,7 +31,7 @@ from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
-from vocab.storage import write_whole
+from vocab.storage import named, write_whole
 
 CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
 FORMAT = "catlip-transfer-suite"
@@ -145,7 +145,7 @@ def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
 def append(out: Path, records: Iterable[Record]) -> None:
     """Add records; they are on the disk when it returns."""
     lines = "".join(json.dumps({"version": VERSION, **as_json(record)}) + "\n" for record in records)
-    with (out / RECORDS).open("ab") as file:
+    with named(out / RECORDS), (out / RECORDS).open("ab") as file:
         file.write(lines.encode())
         file.flush()
         os.fsync(file.fileno())
