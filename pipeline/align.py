@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from pipeline.claim import owned
 from pipeline.config import Align
+from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
 from pipeline.image_files import list_image_files
 from pipeline.image_ids import DDL, read_ids
@@ -23,14 +26,14 @@ from pipeline.inputs import Inputs
 from pipeline.label_files import write_parts, write_rejects
 from pipeline.label_join import join_by_id, labels_by_id, refuse_contradictions
 from pipeline.label_reading import escaped_glob
+from pipeline.remains import STAGING, finished_manifest, refuse_used, remove_unnamed
 from pipeline.session import spark_session
-from vocab.errors import FormatError, MismatchError
+from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.label_shards import COUNTS, REJECTS, LabelShards
-from vocab.label_writing import describe_file, refuse_used_directory, write_counts, write_manifest
+from vocab.label_writing import describe_file, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
 from vocab.storage import filesystem_of, sha256_of
 
-STAGING = "_staging"
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
 # A task for each file up to here; beyond, Spark's own work for a task outweighs a sidecar's.
 MOST_TASKS = 10_000
@@ -62,7 +65,7 @@ class Matches:
 def run_align(options: Align) -> None:
     """Align in a session of its own and say what matched."""
     # Starting Spark takes longer than finding out that it cannot work.
-    refuse_used_directory(options.out)
+    refuse_used(options.out)
     labels = LabelShards.open(options.labels)
     inputs = list_image_files(options.images, options.id_column)
     with spark_session(options.master, name="catlip align") as spark:
@@ -76,13 +79,13 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
     Raises OutputExistsError if the output directory holds anything, InputError for an image file that cannot be read
     and a sample that stands twice, MismatchError if no id matches or one has two different labels, FormatError if the
     account of rows does not close. Until the manifest is written, at the very end, the directory is no label directory.
+    An alignment that died begins anew.
     """
-    refuse_used_directory(options.out)
     out = options.out.rstrip("/")
-    filesystem, root = filesystem_of(out)
-    with ExitStack() as on_failure, explained():
-        # The directory was empty when the job began, so all of it is the job's.
-        on_failure.callback(filesystem.delete_dir_contents, root, missing_dir_ok=True)
+    refuse_used(out)
+    with owned(out) as owner, explained(), removed_on_failure(out):
+        refuse_meanwhile(out, None, None)
+        remove_unnamed(out, None)
         rows = stage(join_by_id(read_samples(spark, inputs, options.id_column), labels_by_id(spark, labels)), out)
         refuse_contradictions(rows, labels.place)
         account = account_of_files(rows, inputs)
@@ -94,10 +97,22 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
         files += [*write_rejects(refused, out), write_count_table(kept, out)]
         manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
         check_written(manifest, out)
-        filesystem.delete_dir(f"{root}/{STAGING}")
+        owner.check()
         write_manifest(out, manifest)
-        on_failure.pop_all()
+        remove_unnamed(out, manifest)
     return manifest, matches
+
+
+@contextmanager
+def removed_on_failure(out: str) -> Iterator[None]:
+    """If the block fails, remove what it wrote, unless another run has the directory now."""
+    try:
+        yield
+    except OutputExistsError:
+        raise
+    except BaseException:
+        remove_unnamed(out, finished_manifest(out))
+        raise
 
 
 def read_samples(spark: SparkSession, inputs: Inputs, id_column: str) -> DataFrame:

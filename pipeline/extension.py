@@ -5,26 +5,25 @@ In: an output directory and the files that a job found. Out: the manifest that t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-
-import pyarrow.fs as pafs
 
 from pipeline.config import Label
 from pipeline.inputs import Inputs
-from pipeline.job import Plan, refuse_other_plan
+from pipeline.job import Plan, begun_plan, refuse_other_plan
+from pipeline.remains import finished_manifest, settle
 from vocab.errors import InputError, MismatchError, OutputExistsError
-from vocab.label_shards import LabelShards
-from vocab.manifest import MANIFEST, InputFile, Manifest
-from vocab.storage import filesystem_of
+from vocab.manifest import InputFile, Manifest
 
 
 def base_of(out: str, options: Label) -> Manifest | None:
     """The manifest of the finished directory that is to be extended; None for a new one.
 
-    Raises OutputExistsError for a finished directory without --extend, InputError for --extend without one.
+    What a run that died left in a finished directory is removed. Raises OutputExistsError for a finished directory
+    without --extend, or if another run is at work in it, InputError for --extend without a finished directory.
     """
-    filesystem, root = filesystem_of(out)
-    if filesystem.get_file_info(f"{root}/{MANIFEST}").type != pafs.FileType.File:
+    manifest = finished_manifest(out)
+    if manifest is None:
         if options.extend:
             raise InputError(
                 out,
@@ -33,14 +32,28 @@ def base_of(out: str, options: Label) -> Manifest | None:
                 remedy="Check --out; leave --extend out for a new one.",
             )
         return None
-    if not options.extend:
+    if options.extend:
+        settle(out, manifest)
+        return manifest
+    with suppress(OutputExistsError):
+        settle(out, manifest)
+    raise OutputExistsError(
+        out,
+        found="a finished label directory",
+        wanted="an empty or new directory, or one whose job was stopped",
+        remedy="Choose another output directory, or add new input files to it with --extend.",
+    )
+
+
+def refuse_meanwhile(out: str, base: Manifest | None, begun: Plan | None) -> None:
+    """Raise OutputExistsError unless the directory is, now that it is claimed, what it was when it was looked at."""
+    if (finished_manifest(out), begun_plan(out)) != (base, begun):
         raise OutputExistsError(
             out,
-            found="a finished label directory",
-            wanted="an empty or new directory, or one whose job was stopped",
-            remedy="Choose another output directory, or add new input files to it with --extend.",
+            found="the work of another run, which ended as this one began",
+            wanted="one run at a time",
+            remedy="Give the same command again: it goes on from what is there.",
         )
-    return LabelShards.open(out, checksums=False).manifest
 
 
 def new_inputs(inputs: Inputs, base: Manifest | None) -> Inputs:

@@ -1,7 +1,8 @@
 """What the tasks wrote to a finished label directory: counts and rejects in one file each, the account, the manifest.
 
 In: what every task did (`Done`), and the manifest that is extended, if one is. Out: the manifest, the moment it is
-written: before it, the directory is no label directory, or is the one it was. What it does not name is then removed.
+written: before it, the directory is no label directory, or is the one it was. What it does not name, `pipeline.remains`
+removes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pipeline.task import JOB, Done, add_counts
 from vocab.errors import FormatError
 from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
 from vocab.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
-from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
+from vocab.manifest import InputFile, LabelFile, Manifest
 from vocab.storage import filesystem_of, write_whole
 
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
@@ -97,18 +98,6 @@ def _lost(thing: str, found: str, wanted: str) -> FormatError:
         wanted=wanted,
         remedy="Rows were lost or written twice; remove the directory and run again, and please report it.",
     )
-
-
-def remove_rest(out: str, manifest: Manifest) -> None:
-    """Remove the job's folder, and files of tries that died or of what was extended."""
-    filesystem, root = filesystem_of(out)
-    if filesystem.get_file_info(f"{root}/{JOB}").type == pafs.FileType.Directory:
-        filesystem.delete_dir(f"{root}/{JOB}")
-    kept = {MANIFEST, *(file.path for file in manifest.files)}
-    for info in filesystem.get_file_info(pafs.FileSelector(root)):
-        ours = info.base_name.lstrip(".").startswith(("part-", "counts", "rejects", MANIFEST))
-        if info.type == pafs.FileType.File and ours and info.base_name not in kept:
-            filesystem.delete_file(info.path)
 
 
 def _write_rejects(out: str, name: str, files: Iterable[tuple[str, LabelFile]]) -> None:

@@ -1,39 +1,33 @@
-"""The job's own folder inside the output directory: what is to be done, who does it, and what is done already.
+"""The job's own folder inside the output directory: what is to be done, and what is done already.
 
     labels/_job/
       plan.json            the options, the labeler, the input files as they were, the tasks; written once
-      owner.json           the run that is at work; renewed every few seconds
+      owner.json           the run that is at work (`pipeline.claim`)
       task-00012.json      task 12 is done, and wrote these files (`task.Done`)
       counts-*.parquet  rejects-*.parquet     what tasks wrote beside their part files
 
-A run that finds the folder goes on where the last one stopped. The folder goes when the manifest is there.
+A run that finds a plan goes on where the last one stopped. The folder goes when the manifest is there; what is left of
+it if the run dies before that is judged in `pipeline.remains`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow.fs as pafs
 
 from pipeline.planning import Task
-from pipeline.task import JOB, Done
-from vocab.errors import FormatError, MismatchError, OutputExistsError
+from pipeline.task import JOB, PLAN, Done
+from vocab.errors import FormatError, MismatchError
 from vocab.manifest import InputFile
 from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import filesystem_of, write_whole
 
-PLAN, OWNER = "plan.json", "owner.json"
 PLAN_VERSION = 1
-STALE_SECONDS = 60.0
-"""after which an owner that has not renewed its claim is taken for dead"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,7 @@ class Plan:
         """The text of plan.json."""
         content = {
             "version": PLAN_VERSION,
+            # Tasks read the beginning alone (`task.refuse_ended`).
             "id": self.id,
             "config": self.config,
             "labeler": self.labeler,
@@ -96,13 +91,12 @@ def _no_plan(place: str, found: str) -> FormatError:
 
 def begun_plan(out: str) -> Plan | None:
     """The plan of the job that was begun in the directory; None if none was."""
-    text = _read(f"{out}/{JOB}/{PLAN}")
+    text = read_text(f"{out}/{JOB}/{PLAN}")
     return None if text is None else Plan.from_json(f"{out}/{JOB}/{PLAN}", text)
 
 
 def write_plan(out: str, plan: Plan) -> None:
     """Fix the plan."""
-    _make_folder(out)
     with write_whole(f"{out}/{JOB}/{PLAN}") as file:
         file.write(plan.to_json().encode())
 
@@ -171,109 +165,21 @@ class Markers:
         infos = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
         names = {info.base_name for info in infos if info.base_name.startswith("task-")} - self._seen
         self._seen |= names
-        places = (f"{self._directory}/{name}" for name in sorted(names))
-        found = [Done.from_json(place, text) for place in places if (text := _read(place)) is not None]
-        return [done for done in found if done.plan == self._plan]
+        texts = ((place, read_text(place)) for place in (f"{self._directory}/{name}" for name in sorted(names)))
+        found = [_done(place, text) for place, text in texts if text is not None]
+        return [done for done in found if done is not None and done.plan == self._plan]
 
 
-class Owner:
-    """A run's claim on an output directory."""
-
-    def __init__(self, out: str, run: str) -> None:
-        self._place = f"{out}/{JOB}/{OWNER}"
-        self._out, self._run = out, run
-        self._renewed = 0.0
-
-    def claim(self) -> None:
-        """Take the directory. Raises OutputExistsError if another run is at work in it."""
-        text = _read(self._place)
-        if text is not None and (other := _other_at_work(text, self._run)):
-            raise OutputExistsError(
-                self._out,
-                found=f"another run at work in it ({other})",
-                wanted="one run at a time",
-                remedy="Wait for it or stop it; a run that died leaves the directory free after a minute.",
-            )
-        _make_folder(self._out)
-        self._write()
-        self.check()
-
-    def renew(self) -> None:
-        """Say, every few seconds, that the run is alive. Raises OutputExistsError if another one took over."""
-        if time.monotonic() - self._renewed > STALE_SECONDS / 12:
-            self.check()
-            self._write()
-
-    def check(self) -> None:
-        """Raise OutputExistsError unless the claim is still this run's."""
-        content = _claim(_read(self._place))
-        if content.get("run") != self._run:
-            raise OutputExistsError(
-                self._out,
-                found=f"the claim of another run ({content.get('host')}, process {content.get('pid')})",
-                wanted="this run's own",
-                remedy="Two runs were started on one directory; let the other one finish.",
-            )
-
-    def _write(self) -> None:
-        content = {"run": self._run, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        with write_whole(self._place) as file:
-            file.write(json.dumps(content).encode())
-        self._renewed = time.monotonic()
-
-
-def _claim(text: str | None) -> dict[str, Any]:
-    """The content of owner.json; nothing for a damaged one, which its owner, if it lives, writes anew in seconds."""
+def _done(place: str, text: str) -> Done | None:
+    """Content of a marker; None if it is damaged: then its task is done again."""
     try:
-        content = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _other_at_work(text: str, run: str) -> str | None:
-    """Another run that is alive, described; None if the claim is this run's, too old, or of a process that is gone."""
-    content = _claim(text)
-    try:
-        host, pid, age = content["host"], int(content["pid"]), time.time() - float(content["time"])
-    except (ValueError, KeyError, TypeError):
+        return Done.from_json(place, text)
+    except FormatError:
         return None
-    if content.get("run") == run or age > STALE_SECONDS:
-        return None
-    if host == socket.gethostname() and not _is_alive(pid):
-        return None
-    return f"{host}, process {pid}, {age:.0f} s ago"
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@contextmanager
-def owned(out: str, run: str) -> Iterator[Owner]:
-    """A claim that ends with the block, however it ends."""
-    owner = Owner(out, run)
-    owner.claim()
-    try:
-        yield owner
-    finally:
-        filesystem, path = filesystem_of(f"{out}/{JOB}/{OWNER}")
-        if _claim(_read(f"{out}/{JOB}/{OWNER}")).get("run") == run:
-            filesystem.delete_file(path)
-
-
-def _make_folder(out: str) -> None:
-    filesystem, root = filesystem_of(f"{out}/{JOB}")
-    filesystem.create_dir(root, recursive=True)
-
-
-def _read(place: str) -> str | None:
+def read_text(place: str) -> str | None:
+    """Text of a file; None if there is none."""
     filesystem, path = filesystem_of(place)
     try:
         with filesystem.open_input_stream(path) as stream:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from pipeline.runs import Run, RunWriter
+from pipeline.task import refuse_ended
 from vocab.label_shards import SCHEMA, check_file
 from vocab.manifest import LabelFile
 from vocab.storage import filesystem_of
@@ -41,10 +42,11 @@ def run_of_file(file: LabelFile) -> Run:
     return Run(file, (file.first_shard or "", ""), (file.last_shard or "", AFTER_ALL_KEYS))
 
 
-def merged(spark: SparkSession, group: Sequence[Run], out: str, *, rows_per_file: int) -> list[Run]:
+def merged(spark: SparkSession, group: Sequence[Run], out: str, *, plan: str, rows_per_file: int) -> list[Run]:
     """One group as runs that do not overlap.
 
-    Raises InputError for a (shard, key) that stands in two of them, FormatError for a file that was altered.
+    `plan`: id of the job's plan; a worker that outlives the job leaves no file. Raises InputError for a (shard, key)
+    that stands in two of them, FormatError for a file that was altered.
     """
     if len(group) == 1:
         return list(group)
@@ -60,6 +62,7 @@ def merged(spark: SparkSession, group: Sequence[Run], out: str, *, rows_per_file
             for batch in batches:
                 writer.add(pa.Table.from_batches([batch]))
             texts = [json.dumps(run.to_json()) for run in writer.close()]
+            refuse_ended(out, plan)
         yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["run"])
 
     found = [Run.from_json(json.loads(row["run"])) for row in ordered.mapInArrow(write, "run string").collect()]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.planning import Task
 from pipeline.task import Done
+from vocab.storage import named
 
 SHOWN_EVERY = 2.0
 
@@ -42,7 +43,7 @@ class Progress:
         """One line of the log, if there is one."""
         if self._log is not None:
             self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("a", encoding="utf-8") as file:
+            with named(self._log), self._log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n")
 
     def task_done(self, done: Done) -> None:

@@ -11,9 +11,7 @@ up, files whose ranges overlap are merged, and the manifest makes it a label dir
 from __future__ import annotations
 
 import json
-import secrets
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -24,26 +22,26 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 from pipeline.captions import reading_of, told
+from pipeline.claim import Owner, owned, repeated
 from pipeline.config import Label
-from pipeline.extension import base_of, new_inputs, refuse_other_base
+from pipeline.extension import base_of, new_inputs, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
-from pipeline.finishing import account_of, remove_rest, write_finished
+from pipeline.finishing import account_of, write_finished
 from pipeline.inputs import Inputs, list_inputs
-from pipeline.job import Markers, Owner, Plan, begun_plan, finished_tasks, owned, refuse_other_plan, write_plan
+from pipeline.job import Markers, Plan, begun_plan, finished_tasks, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
 from pipeline.ordering import in_order, merged, run_of_file
 from pipeline.planning import Task, plan_tasks
 from pipeline.progress import Progress
+from pipeline.remains import refuse_used, remove_rest, remove_unnamed
 from pipeline.rows import Reading
 from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
 from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
-from vocab.label_writing import refuse_used_directory
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.manifest import Manifest
-from vocab.storage import filesystem_of
 
 TASKS_PER_CORE_AND_WAVE = 16
 POLL_SECONDS = 2.0
@@ -63,7 +61,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     base = base_of(out, options)
     begun = begun_plan(out)
     if begun is None and base is None:
-        refuse_used_directory(out)
+        refuse_used(out)
     inputs = new_inputs(list_inputs(options.captions, options.format), base)
     load = labeler_of(options)
     reading = reading_of(options, inputs)
@@ -78,8 +76,10 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id, retries=retries_of(spark))
 
     sys.stderr.write("".join(f"labels  {line}\n" for line in told(inputs, reading)))
-    with owned(out, secrets.token_hex(8)) as owner, removed_on_failure(job, is_new=begun is None, base=base):
+    with owned(out) as owner, removed_on_failure(job, base):
+        refuse_meanwhile(out, base, begun)
         if begun is None:
+            remove_unnamed(out, base)
             write_plan(out, plan)
             owner.check()
         with explained():
@@ -93,11 +93,11 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
             parts = [
                 part
                 for group in in_order(runs)
-                for part in merged(spark, group, out, rows_per_file=options.rows_per_file)
+                for part in merged(spark, group, out, plan=plan.id, rows_per_file=options.rows_per_file)
             ]
         owner.check()
         manifest = write_finished(out, plan, finished, parts, base=base)
-    remove_rest(out, manifest)
+        remove_rest(out, manifest)
     return manifest
 
 
@@ -106,7 +106,7 @@ def look_before(options: Label) -> None:
     out = options.out.rstrip("/")
     base = base_of(out, options)
     if base is None and begun_plan(out) is None:
-        refuse_used_directory(out)
+        refuse_used(out)
     reading_of(options, list_inputs(options.captions, options.format))
     labeler_of(options)()
 
@@ -125,10 +125,11 @@ def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: 
     for number, wave in enumerate(waves, start=1):
         progress.wave = f"wave {number} of {len(waves)}"
         describe(spark, f"label: {progress.wave}, tasks {wave[0].number} to {wave[-1].number}")
-        with watched(job, owner, progress):
+        with watched(job, progress):
             for done in run_wave(spark, wave, job):
                 finished[done.task] = done
                 progress.task_done(done)
+        owner.check()
         progress.note("wave", wave=number, waves=len(waves), tasks=len(wave))
         progress.show(always=number == len(waves))
     return [finished[task.number] for task in plan.tasks]
@@ -150,32 +151,17 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
 
 
 @contextmanager
-def watched(job: Job, owner: Owner, progress: Progress) -> Iterator[None]:
-    """Renew the claim and show how far the wave is while the block runs."""
-    ended = threading.Event()
-    lost: list[CatlipError] = []
+def watched(job: Job, progress: Progress) -> Iterator[None]:
+    """Show how far the wave is while the block runs."""
     markers = Markers(job.out, job.plan)
 
-    def watch() -> None:
-        while not ended.wait(POLL_SECONDS):
-            try:
-                owner.renew()
-                for done in markers.new():
-                    progress.task_done(done)
-                progress.show()
-            except CatlipError as error:
-                lost.append(error)
-                return
+    def show() -> None:
+        for done in markers.new():
+            progress.task_done(done)
+        progress.show()
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with repeated(show, seconds=POLL_SECONDS):
         yield
-    finally:
-        ended.set()
-        thread.join()
-    if lost:
-        raise lost[0]
 
 
 def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: Reading, options: Label) -> tuple[Task, ...]:
@@ -224,11 +210,10 @@ def describe(spark: SparkSession, what: str) -> None:
 
 
 @contextmanager
-def removed_on_failure(job: Job, *, is_new: bool, base: Manifest | None = None) -> Iterator[None]:
-    """If the block fails by an error of ours before any work worth keeping, leave room for the corrected command.
+def removed_on_failure(job: Job, base: Manifest | None) -> Iterator[None]:
+    """If the block fails by an error of ours before it has work worth keeping, leave room for the corrected command.
 
-    Kept is what a job had begun before, a directory in which tasks labelled something, and `base`, which is extended.
-    A finished job that labelled nothing is not worth keeping.
+    Kept are tasks that labelled something, unless the finished job is refused for what it labelled, and `base`.
     """
     try:
         yield
@@ -236,8 +221,7 @@ def removed_on_failure(job: Job, *, is_new: bool, base: Manifest | None = None) 
         # Another run has the directory now: nothing in it is this run's to remove.
         raise
     except CatlipError as error:
-        began = is_new and not any(done.parts for done in finished_tasks(job.out, job.plan).values())
-        if began or isinstance(error, UnlabelledError):
-            filesystem, root = filesystem_of(job.out)
-            filesystem.delete_dir(root) if base is None else remove_rest(job.out, base)
+        kept = any(done.parts for done in finished_tasks(job.out, job.plan).values())
+        if not kept or isinstance(error, UnlabelledError):
+            remove_rest(job.out, base)
         raise

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from vocab.errors import InputError
 from vocab.label_writing import ROW_GROUP_ROWS
 from vocab.manifest import LabelFile
-from vocab.storage import write_whole
+from vocab.storage import filesystem_of, write_whole
 
 BUFFER_ROWS = 400_000
 """rows that are held to be sorted together"""
@@ -52,7 +52,7 @@ class Run:
 
 
 class RunWriter:
-    """Writes runs. A context: an error inside leaves no file that was not complete."""
+    """Writes runs. A context: an error inside leaves none of its files."""
 
     def __init__(self, out: str, prefix: str, schema: pa.Schema, *, rows_per_file: int, unique: bool = True) -> None:
         """`prefix`: what the files' names begin with; `unique`: whether a (shard, key) twice is an error."""
@@ -66,8 +66,15 @@ class RunWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None and self._open is not None:
+        if kind is None:
+            return
+        if self._open is not None:
             self._open.abandon()
+        filesystem, root = filesystem_of(self._out)
+        for run in self._runs:
+            # The error inside is the one to be told.
+            with suppress(OSError):
+                filesystem.delete_file(f"{root}/{run.file.path}")
 
     def add(self, rows: pa.Table) -> None:
         """Take rows. Raises InputError for a (shard, key) that stands twice."""

@@ -25,14 +25,16 @@ from pipeline.planning import Task
 from pipeline.rows import Reading
 from pipeline.runs import Run, RunWriter
 from pipeline.tars import TRUNCATED
-from vocab.errors import FormatError, InputError
+from vocab.errors import FormatError, InputError, OutputExistsError
 from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, SCHEMA
 from vocab.label_writing import describe_file
 from vocab.manifest import InputFile, LabelFile
 from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import filesystem_of, write_whole
 
-JOB = "_job"
+JOB, PLAN = "_job", "plan.json"
+PLAN_HEAD = 256
+"""bytes at the beginning of a plan that hold its id"""
 UNREADABLE = "unreadable_file"
 ADDED_AT_ONCE = 32
 """tables of counts that are held to be added up"""
@@ -113,7 +115,8 @@ class Done:
 def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
     """Label the task's pieces, write its files, then its marker; `attempt`: times that it was tried before.
 
-    Raises InputError for what stops the whole job, and OSError for a remote file that another try may be able to read.
+    Raises InputError for what stops the whole job, OSError for a remote file that another try may be able to read, and
+    OutputExistsError if the job ended meanwhile; no error leaves a part file.
     """
     pa.set_cpu_count(1)
     directory = f"{job.out}/{JOB}"
@@ -136,6 +139,7 @@ def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
             account=tuple(account),
             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         )
+        refuse_ended(job.out, job.plan)
     with write_whole(f"{directory}/{marker_name(task.number)}") as file:
         file.write(done.to_json().encode())
     return done
@@ -144,6 +148,26 @@ def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
 def marker_name(task: int) -> str:
     """Name of a task's completion marker."""
     return f"task-{task:05d}.json"
+
+
+def refuse_ended(out: str, plan: str) -> None:
+    """Raise OutputExistsError unless the plan is still the directory's: a worker may outlive the run that sent it.
+
+    A next run may have finished the job, or begun another one, while such a worker was writing.
+    """
+    filesystem, path = filesystem_of(f"{out}/{JOB}/{PLAN}")
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            head = stream.read(PLAN_HEAD)
+    except FileNotFoundError:
+        head = b""
+    if f'"id": "{plan}"'.encode() not in head:
+        raise OutputExistsError(
+            out,
+            found="no job of this worker's any more",
+            wanted=f"plan {plan}",
+            remedy="Another run finished or replaced it; nothing is to be done.",
+        )
 
 
 def label_piece(

@@ -21,8 +21,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline import run as story
+from pipeline.claim import Owner
 from pipeline.config import Label, Prune
-from pipeline.job import Owner, begun_plan, finished_tasks
+from pipeline.job import begun_plan, finished_tasks
 from pipeline.planning import Task, plan_tasks
 from pipeline.prune import prune
 from pipeline.rows import Reading
@@ -383,8 +384,10 @@ def test_keys_with_separators_and_shards_with_dots_stay_what_they_are(spark: Any
 def test_a_run_that_lost_its_claim_removes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / JOB).mkdir(parents=True)
+    (out / JOB / "plan.json").write_text("another run's")
+    (out / "part-00000-000-0.parquet").write_text("another run's")
     job = Job(str(out), Reading("parquet", ("caption",), None, None), load_labeler, 1, 1, "plan")
     for error, stays in ((OutputExistsError, True), (InputError, False)):
-        with pytest.raises(error), story.removed_on_failure(job, is_new=True):
+        with pytest.raises(error), story.removed_on_failure(job, None):
             raise error("out", found="a", wanted="b", remedy="c")
-        assert out.exists() == stays
+        assert (out / JOB / "plan.json").exists() == (out / "part-00000-000-0.parquet").exists() == stays

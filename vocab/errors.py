@@ -20,6 +20,8 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
@@ -67,36 +69,106 @@ class MissingRequirementError(CatlipError):
     """A program, a package or a device that is not there."""
 
 
+# What to do about what the system refuses.
+_REMEDIES: tuple[tuple[tuple[int, ...], str], ...] = (
+    ((errno.ENOSPC, errno.EDQUOT), "Make room, and start the same command again."),
+    ((errno.EFBIG,), "Raise `ulimit -f`, or choose a file system that holds larger files."),
+    ((errno.EMFILE, errno.ENFILE), "Raise `ulimit -n`, or let fewer files be open at once."),
+    ((errno.ENOMEM,), "Raise the limit of memory (`ulimit -v`, the container's), or ask for less at once."),
+    ((errno.EAGAIN,), "Raise `ulimit -u`, or the container's limit of processes, or start fewer processes."),
+    ((errno.EROFS,), "The place is mounted read-only: choose another one, or mount it for writing."),
+    ((errno.EBUSY, errno.ETXTBSY), "Another program holds it: end that, or choose another place."),
+    (
+        (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ESHUTDOWN, errno.ENOTCONN),
+        "The disk or its mount fails: check it (`dmesg`, `mount`), then start the same command again.",
+    ),
+    (
+        (
+            errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.EHOSTUNREACH,
+            errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN,
+        ),
+        "Check the network and that the other side is running, then start the same command again.",
+    ),
+    ((errno.EADDRINUSE, errno.EADDRNOTAVAIL), "Another program has this port or address: end that, or choose another."),
+    ((errno.EPIPE,), "Check why the process at the other end is gone, then start the same command again."),
+)  # fmt: skip
+_PATH_REMEDY = "Check the path, and who may read and write there."
+# Arrow's object stores give no number.
+_STORE = re.compile(r"AWS Error|google::cloud|curlCode|Azure")
+# Torch's errors of memory are RuntimeErrors, and this module cannot import it.
+_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|can't start new thread", re.IGNORECASE)
+_ROOMS = ("vocab", "pipeline", "trainer")
+_MEMORY_REMEDY = (
+    "Raise the limit of memory (`ulimit -v`, the container's, the batch system's), or ask for less at once: smaller "
+    "batches, fewer processes."
+)
+
+
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a command line. It ends with a message alone, and status 2, for an error raised on purpose and for a place
-    that the system refuses; with status 130 when it is interrupted. Where nobody reads what it prints any more, as
-    after `| head`, it ends without a word, with the status of a program that SIGPIPE ends.
+    """Run a command line. It ends with a message alone, and status 2, for an error raised on purpose, for what the
+    system refuses, and for memory that ran out; with status 130 when it is interrupted. Where nobody reads what it
+    prints any more, as after `| head`, it ends without a word, with the status of a program that SIGPIPE ends.
     """
     try:
         _flushed(main)
     except CatlipError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
-    except OSError as error:
-        if error.errno is None:
-            raise
+        _end(str(error))
+    except (OSError, MemoryError, RuntimeError) as error:
         # A pipe of another kind, to a process of ours, may break too.
-        if error.errno == errno.EPIPE and _reader_is_gone():
+        if isinstance(error, OSError) and error.errno == errno.EPIPE and _reader_is_gone():
             # Or the interpreter would try to write the rest when it ends, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
-        refused = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = (
-            "Make room, and start the same command again"
-            if full
-            else "Check the path, and who may read and write there"
-        )
-        sys.stderr.write(f"error: {refused}. {remedy}.\n")
-        sys.exit(2)
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        _end(sentence)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """What the system refused, where, and the remedy; None for an error of another kind."""
+    if isinstance(error, OSError):
+        refused = without_user(f"{error.filename}: {error.strerror}" if error.filename else str(error)).rstrip(".")
+        if error.errno is None:
+            return f"{refused}. Check the place, its credentials and the network." if _STORE.search(refused) else None
+        return f"{refused}. {remedy_of(error)}"
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        said = without_user(str(error)).strip().split("\n")[0][:200].rstrip(".")
+        return f"memory ran out{_in_function(error)}" + (f": {said}" if said else "") + f". {_MEMORY_REMEDY}"
+    return None
+
+
+def remedy_of(error: OSError) -> str:
+    """What to do about an error of the system, by its number; those of name servers are negative."""
+    number = error.errno or 0
+    return next(
+        (
+            remedy
+            for numbers, remedy in _REMEDIES
+            if number in numbers or (number < 0 and errno.ECONNREFUSED in numbers)
+        ),
+        _PATH_REMEDY,
+    )
+
+
+def _in_function(error: BaseException) -> str:
+    """Our innermost function that the error passed through: " in pipeline/report.py, report"."""
+    root, found, trace = Path(__file__).parent.parent, "", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        file = Path(code.co_filename)
+        if file.is_relative_to(root) and file.relative_to(root).parts[0] in _ROOMS and file != Path(__file__):
+            found = f" in {file.relative_to(root)}, {code.co_name}"
+        trace = trace.tb_next
+    return found
+
+
+def _end(sentence: str) -> NoReturn:
+    sys.stderr.write(f"error: {sentence}\n")
+    sys.exit(2)
 
 
 def _flushed(main: Callable[[], None]) -> None:

@@ -5,12 +5,13 @@ In: a path or URI. Out: a pyarrow file system and the path inside it, and files 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -22,11 +23,28 @@ from vocab.errors import InputError
 HASH_BLOCK = 1 << 22
 DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
 """raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
+# One slash is enough: pathlib makes s3:/bucket of s3://bucket.
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
+
+
+def local_path(place: str | Path, *, option: str = "--out") -> Path:
+    """Path of a place that must be local; file:///x is /x. Raises InputError, naming the option, for any other URI."""
+    text = str(place)
+    if _URI.match(text) is None:
+        return Path(text)
+    if text.startswith("file:"):
+        return Path(filesystem_of(text)[1])
+    raise InputError(
+        f"{option} {re.sub(':/+', '://', text, count=1)}",
+        found="a URI",
+        wanted="a path of this machine",
+        remedy="Give a local or mounted path, and copy the result from there.",
+    )
 
 
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened."""
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:/", str(place)) is None:
+    if _URI.match(str(place)) is None:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
         return pafs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100 - resolve() would follow links
     try:
@@ -43,24 +61,41 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     return filesystem, path
 
 
+# What a write may fail by, as against the reading and computing that go on around it.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+
+
+@contextmanager
+def named(place: str | Path) -> Iterator[None]:
+    """Put the place into an error of a write in the block, since a system's error of a write names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _WRITE_ERRORS:
+            error.filename = str(place)
+        raise
+
+
 @contextmanager
 def write_whole(place: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing that exists under its name only once it is complete.
 
     Local files are written beside the target, flushed to disk and renamed. Object stores show an object only when its
-    upload is complete, so there the target itself is written. An exception leaves nothing under the name.
+    upload is complete, so there the target itself is written. An exception leaves nothing under the name; an OSError
+    of a write carries the name.
     """
     filesystem, path = filesystem_of(place)
-    if not isinstance(filesystem, pafs.LocalFileSystem):
-        stream = filesystem.open_output_stream(path)
-        try:
-            yield cast(BinaryIO, stream)
-        except BaseException:
-            stream.abort() if hasattr(stream, "abort") else filesystem.delete_file(path)
-            raise
-        stream.close()
-        return
-    target = Path(path)
+    with named(place):
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            with _renamed(Path(path)) as file:
+                yield file
+        else:
+            with _uploaded(filesystem, path) as file:
+                yield file
+
+
+@contextmanager
+def _renamed(target: Path) -> Iterator[BinaryIO]:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -68,8 +103,24 @@ def write_whole(place: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(target)
+        # A place that refused the file may refuse to remove it too; the first refusal is the one to be told.
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def _uploaded(filesystem: pafs.FileSystem, path: str) -> Iterator[BinaryIO]:
+    stream = filesystem.open_output_stream(path)
+    try:
+        yield cast(BinaryIO, stream)
+    except BaseException:
+        stream.abort() if hasattr(stream, "abort") else filesystem.delete_file(path)
+        raise
+    stream.close()
 
 
 def sha256_of(filesystem: pafs.FileSystem, path: str) -> str:

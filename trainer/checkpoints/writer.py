@@ -27,7 +27,7 @@ from trainer.checkpoints.pieces import Tensors, dtype_name
 from trainer.checkpoints.ranks import Word, await_commit, leave_failure, leave_word, words_of_others
 from trainer.checkpoints.retention import clear_leftovers, hidden_name, prune, publish
 from trainer.checkpoints.snapshot import HostCopies, Snapshot
-from vocab.errors import CatlipError, FormatError, InputError
+from vocab.errors import CatlipError, FormatError, InputError, remedy_of
 
 PATIENCE_AFTER_ERRORS = 10.0
 """seconds that the main rank waits for the files of the others when training has failed: they may be gone"""
@@ -268,7 +268,7 @@ def _unwritten(folder: Path, error: OSError) -> FormatError:
         folder,
         found=f"a checkpoint that could not be written ({error})",
         wanted="space and permission to write it",
-        remedy="Make room and start the same command again: it continues from the checkpoint before.",
+        remedy=f"{remedy_of(error)} The run continues from the checkpoint before.",
     )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainer.data.claims import remove_unclaimed
-from vocab.errors import InputError
+from vocab.errors import InputError, remedy_of
 
 MARKER = ".catlip-tar-cache"
 CACHED = ".tar.cached"
@@ -116,8 +116,8 @@ class CacheFolder:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise self._refused("a full disk" if full else str(error), full=full) from error
+            remedy = "Free space there, or let the cache hold less." if full else f"{remedy_of(error)} Or name another."
+            raise self._refused("a full disk" if full else str(error), remedy=remedy) from error
 
-    def _refused(self, found: str, *, full: bool = False) -> InputError:
-        remedy = "Free space there, or let the cache hold less." if full else "Name a new folder that you may write to."
+    def _refused(self, found: str, *, remedy: str = "Name a new folder that you may write to.") -> InputError:
         return InputError(self.path, found=found, wanted="a folder for copies of tars", remedy=remedy)

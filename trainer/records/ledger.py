@@ -17,6 +17,7 @@ from pathlib import Path
 from trainer.data.batch import Skipped
 from vocab.errors import FormatError
 from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.storage import named
 
 FILE = "bad_samples.jsonl"
 TOTALS = ("samples", "bad", "unmatched", "unlabelled", "surplus_labels")
@@ -44,7 +45,7 @@ class Ledger:
         """Count, and write down the bad samples."""
         for account in accounts:
             self.totals.update(account)
-        with self.path.open("a") as file:
+        with named(self.path), self.path.open("a") as file:
             for bad in skipped:
                 file.write(to_sealed_json(asdict(bad)))
                 self.lines += 1

@@ -25,7 +25,7 @@ from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
 from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
-from vocab.storage import write_whole
+from vocab.storage import named, write_whole
 
 FILE = "metrics.jsonl"
 # What names of scores begin with, of every evaluation.
@@ -85,8 +85,9 @@ class Log:
 
     def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
         """Record values of a step."""
-        self._file.write(_line({"step": step, **values}))
-        self._file.flush()
+        with named(self._path):
+            self._file.write(_line({"step": step, **values}))
+            self._file.flush()
         self.lines += 1
         for name, value in values.items():
             if value is not None:

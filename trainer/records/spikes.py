@@ -19,6 +19,7 @@ from jaxtyping import Int32
 
 from trainer.data.source import Source
 from trainer.step.pulse import Beat
+from vocab.storage import named
 
 FILE = "spikes.jsonl"
 
@@ -40,7 +41,7 @@ def append_spike(run: Path, beat: Beat, samples: Sequence[str], *, policy: str) 
         "policy": policy,
         "samples": list(samples),
     }
-    with (run / FILE).open("a") as file:
+    with named(run / FILE), (run / FILE).open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 

@@ -32,7 +32,7 @@ from trainer.transfer.tasks_file import SuiteTask
 from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
-from vocab.storage import write_whole
+from vocab.storage import named, write_whole
 
 CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
 FORMAT = "catlip-transfer-suite"
@@ -146,7 +146,7 @@ def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
 def append(out: Path, records: Iterable[Record]) -> None:
     """Add records; they are on the disk when it returns."""
     lines = "".join(to_sealed_json({"version": VERSION, **as_json(record)}) for record in records)
-    with (out / RECORDS).open("ab") as file:
+    with named(out / RECORDS), (out / RECORDS).open("ab") as file:
         file.write(lines.encode())
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,162 @@
+"""A run's claim on an output directory: one run at a time, told by _job/owner.json.
+
+In: an output directory. Out: a claim that is renewed while a block runs, and ends with it. A claim that was not renewed
+for a minute, or whose process is gone from this host, is free to be taken over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pyarrow.fs as pafs
+
+from pipeline.job import read_text
+from pipeline.task import JOB, PLAN
+from vocab.errors import CatlipError, OutputExistsError
+from vocab.storage import filesystem_of, write_whole
+
+OWNER = "owner.json"
+STALE_SECONDS = 60.0
+"""after which an owner that has not renewed its claim is taken for dead"""
+
+
+class Owner:
+    """A run's claim on an output directory."""
+
+    def __init__(self, out: str, run: str) -> None:
+        self._place = f"{out}/{JOB}/{OWNER}"
+        self._out, self._run = out, run
+
+    def claim(self) -> None:
+        """Take the directory. Raises OutputExistsError if another run is at work in it."""
+        text = read_text(self._place)
+        if text is not None and (other := _other_at_work(text, self._run)):
+            raise OutputExistsError(
+                self._out,
+                found=f"another run at work in it ({other})",
+                wanted="one run at a time",
+                remedy="Wait for it or stop it; a run that died leaves the directory free after a minute.",
+            )
+        filesystem, folder = filesystem_of(f"{self._out}/{JOB}")
+        filesystem.create_dir(folder, recursive=True)
+        self._write()
+        self.check()
+
+    def renew(self) -> None:
+        """Say that the run is alive. Raises OutputExistsError if another one took over."""
+        self.check()
+        self._write()
+
+    def check(self) -> None:
+        """Raise OutputExistsError unless the claim is still this run's."""
+        text = read_text(self._place)
+        content = {} if text is None else _content(text)
+        if content.get("run") == self._run:
+            return
+        other = f"host {content.get('host')}, process {content.get('pid')}"
+        raise OutputExistsError(
+            self._out,
+            found="no claim any more" if text is None else f"the claim of another run ({other})",
+            wanted="this run's own",
+            remedy="Two runs were started on one directory. Let the other one finish; if there is none, give the same "
+            "command again.",
+        )
+
+    def release(self) -> None:
+        """End the claim, and remove the job's folder unless a plan in it waits to go on."""
+        if _content(read_text(self._place) or "{}").get("run") != self._run:
+            return
+        filesystem, root = filesystem_of(self._out)
+        if filesystem.get_file_info(f"{root}/{JOB}/{PLAN}").type == pafs.FileType.File:
+            filesystem.delete_file(f"{root}/{JOB}/{OWNER}")
+            return
+        filesystem.delete_dir(f"{root}/{JOB}")
+        if not filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
+            # A mounted folder stays.
+            with suppress(OSError):
+                filesystem.delete_dir(root)
+
+    def _write(self) -> None:
+        content = {"run": self._run, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        with write_whole(self._place) as file:
+            file.write(json.dumps(content).encode())
+
+
+@contextmanager
+def owned(out: str) -> Iterator[Owner]:
+    """A claim that is renewed while the block runs and ends with it, however it ends."""
+    owner = Owner(out, secrets.token_hex(8))
+    owner.claim()
+    try:
+        with repeated(owner.renew, seconds=STALE_SECONDS / 12):
+            yield owner
+    finally:
+        owner.release()
+
+
+@contextmanager
+def repeated(action: Callable[[], None], *, seconds: float) -> Iterator[None]:
+    """Do something every few seconds, beside the block, until the block ends or an error of ours ends it.
+
+    A file system that fails is tried again.
+    """
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            try:
+                action()
+            except OSError:
+                continue
+            except CatlipError:
+                # A lost claim; the story checks it before every step that would harm another run.
+                return
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _content(text: str) -> dict[str, object]:
+    """Content of a claim; empty if it is damaged, as a claim of nobody."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _other_at_work(text: str, run: str) -> str | None:
+    """Another run that is alive, described; None if the claim is this run's, too old, or of a process that is gone."""
+    content = _content(text)
+    try:
+        host, pid, age = content["host"], int(str(content["pid"])), time.time() - float(str(content["time"]))
+    except (ValueError, KeyError):
+        return None
+    if content.get("run") == run or age > STALE_SECONDS:
+        return None
+    if host == socket.gethostname() and not is_alive(pid):
+        return None
+    return f"host {host}, process {pid}, {age:.0f} s ago"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host runs under the number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
