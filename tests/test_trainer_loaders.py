@@ -58,7 +58,7 @@ class Deadly(FixedResolution):
 
 
 def test_a_loader_that_dies_again_and_again_is_an_error(corpus: Corpus) -> None:
-    with pytest.raises(InputError, match="ended by signal 9 3 times at step 2; wanted loaders that live"):
+    with pytest.raises(InputError, match="ended by signal 9 3 times at step 2; wanted loader processes that do not crash"):
         take(corpus.source(), 9, steps=Deadly(16, 4), workers=1)
 
 
