@@ -95,15 +95,16 @@ def _is_deep(image: ImageFile.ImageFile) -> bool:
     return any(";16" in str(tile.args) for tile in image.tile)
 
 
-class _Scratch(threading.local):
-    """Memory of one thread for decoded and cropped pixels; the system gives its pages when they are first written."""
-
-    def __init__(self) -> None:
-        self.decoded = np.empty(SCRATCH_BYTES, np.uint8)
-        self.cropped = np.empty(SCRATCH_BYTES, np.uint8)
+_scratch = threading.local()
 
 
-_scratch = _Scratch()
+def _kept(name: str) -> UInt8[np.ndarray, " bytes"]:
+    """This thread's memory for pixels that are decoded, or cropped; the system gives pages when they are written."""
+    memory: np.ndarray | None = getattr(_scratch, name, None)
+    if memory is None:
+        memory = np.empty(SCRATCH_BYTES, np.uint8)
+        setattr(_scratch, name, memory)
+    return memory
 
 
 def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int) -> None:
@@ -178,7 +179,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
             min_height=down,
             min_width=across,
             min_factor=step,
-            buffer=_scratch.decoded if 3 * down * across <= SCRATCH_BYTES else None,
+            buffer=_kept("decoded") if 3 * down * across <= SCRATCH_BYTES else None,
         )
     except JPEG_ERRORS:
         # It is strict: what libjpeg only warns of comes here too, and PIL says whether it is an image.
@@ -186,7 +187,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
     left, top, right, bottom = (edge // step for edge in (box[0], box[1], box[0] + box[2], box[1] + box[3]))
     crop = image[top:bottom, left:right]
     if not crop.flags.c_contiguous and crop.size <= SCRATCH_BYTES:
-        whole = _scratch.cropped[: crop.size].reshape(crop.shape)
+        whole = _kept("cropped")[: crop.size].reshape(crop.shape)
         np.copyto(whole, crop)
         crop = whole
     _resize_into(crop, out)
