@@ -5,20 +5,27 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.test_trainer_corpus import Corpus, make_corpus
 from tests.test_trainer_feed import STEPS, copied, same, take
+from trainer.data import loaders, open_files
 from trainer.data.batch import Batch
 from trainer.data.feed import Feed
+from trainer.data.loader_server import start_loader_server
+from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution, Shape
-from vocab.errors import InputError
+from vocab.errors import InputError, MissingRequirementError
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +65,9 @@ class Deadly(FixedResolution):
 
 
 def test_a_loader_that_dies_again_and_again_is_an_error(corpus: Corpus) -> None:
-    with pytest.raises(InputError, match="ended by signal 9 3 times at step 2; wanted loaders that live"):
+    with pytest.raises(
+        InputError, match="ended by signal 9 3 times at step 2; wanted loader processes that do not crash"
+    ):
         take(corpus.source(), 9, steps=Deadly(16, 4), workers=1)
 
 
@@ -131,3 +140,89 @@ def test_a_signal_to_the_group_leaves_the_loaders_at_work(corpus: Corpus, undist
         found += [copied(next(batches)) for _ in range(8)]
         assert loaders_of(feed)[0].is_alive()
     assert all(map(same, undisturbed, found))
+
+
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [
+        (signal.SIGTERM, "it starts"),
+        (signal.SIGINT, "it starts"),
+        (signal.SIGTERM, "it has started"),
+        (signal.SIGKILL, "it has started"),
+    ],
+)
+def test_loaders_are_launched_whatever_their_server_gets(
+    corpus: Corpus, undisturbed: list[Batch], number: signal.Signals, when: str
+) -> None:
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    if when == "it starts":
+        server._stop()
+    start_loader_server()
+    os.kill(server._forkserver_pid, number)
+    os.kill(resource_tracker._resource_tracker._pid, signal.SIGTERM)  # type: ignore[attr-defined]
+    before = server._forkserver_pid
+    assert all(map(same, undisturbed, take(corpus.source(), 4, workers=2)))
+    assert (server._forkserver_pid == before) == (number != signal.SIGKILL)
+
+
+def test_a_server_that_dies_whenever_it_is_needed_is_an_error(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    connect = server.connect_to_new_process
+
+    def dead(descriptors: list[int]) -> tuple[int, int]:
+        server.ensure_running()
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        pair: tuple[int, int] = connect(descriptors)
+        return pair
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", dead)
+    monkeypatch.setattr(loaders, "SERVER_WAITS", (0.0, 0.1))
+    with pytest.raises(MissingRequirementError, match="it died 2 times before it had started loader 0"):
+        take(corpus.source(), 1, workers=1)
+
+
+def test_a_loader_whose_server_died_is_replaced_too(corpus: Corpus, undisturbed: list[Batch]) -> None:
+    found = []
+    with Feed(corpus.source(), STEPS, workers=2) as feed:
+        for batch in itertools.islice(feed, 12):
+            found.append(copied(batch))
+            if len(found) == 3:
+                os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+                os.kill(loaders_of(feed)[0].pid, signal.SIGKILL)
+    assert all(map(same, undisturbed[:12], found))
+
+
+class Greedy(FixedResolution):
+    """Asks, in a loader, for memory that no system has."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(16, 4)
+        self.kind = kind
+
+    def at(self, step: int) -> Shape:
+        if step == 2 and "loader" in multiprocessing.current_process().name + threading.current_thread().name:
+            {"numpy": np.empty, "torch": torch.empty, "Python": bytearray}[self.kind](1 << 50)
+        return super().at(step)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "Python"])
+@pytest.mark.parametrize("runners", ["processes", "threads"])
+def test_memory_that_a_loader_is_refused_is_an_error_in_words(
+    corpus: Corpus, kind: str, runners: Loaders, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(MissingRequirementError, match=r"memory of a loader: .*Lower --batch-size.*--workers"):
+        take(corpus.source(), 9, steps=Greedy(kind), workers=1, loaders=runners)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("runners", ["processes", "threads"])
+def test_too_few_open_files_are_said_before_the_first_step(corpus: Corpus, runners: Loaders) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files.OTHER_FILES + 1, hard))
+    try:
+        with pytest.raises(InputError, match=r"--shuffle-shards: found 2 tars .*Raise `ulimit -n`, or lower"):
+            Feed(corpus.source(), STEPS, workers=1, loaders=runners)
+        open_files.raise_limit()
+        Feed(corpus.source(), STEPS, workers=1, loaders=runners)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

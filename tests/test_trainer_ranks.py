@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.forks import Forks, torchrun, trainer
 from tests.test_trainer_corpus import Corpus, command, losses, make_corpus
@@ -73,6 +75,56 @@ def test_a_sharded_run_is_continued_by_one_process(forks: Forks, corpus: Corpus,
     assert pretrain(corpus.config(tmp_path / "whole", **options)) == 0
     # Sums in another order, over some ten steps.
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
+
+
+def dying(words: list[str], rank: int, end: str) -> None:
+    """The trainer, of which one rank comes to an end in its third step."""
+    from trainer.step.step import Step
+
+    whole = Step.take
+
+    def take(self: Step, batch: Any, **given: Any) -> Any:
+        if given["number"] == 3 and self.place.rank == rank:
+            match end:
+                case "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "memory":
+                    torch.empty(1 << 50)
+                case "interrupted":
+                    raise KeyboardInterrupt
+        return whole(self, batch, **given)
+
+    Step.take = take  # type: ignore[method-assign]
+    trainer(words)
+
+
+@pytest.mark.parametrize(
+    ("rank", "end", "status", "words"),
+    [
+        (0, "killed", -signal.SIGKILL, "that it was killed"),
+        (1, "memory", 2, "memory of rank 1: found "),
+        (1, "interrupted", 130, "KeyboardInterrupt"),
+    ],
+)
+def test_what_ends_a_rank_is_said_by_the_others(
+    forks: Forks, corpus: Corpus, tmp_path: Path, rank: int, end: str, status: int, words: str
+) -> None:
+    group = forks.start(2, tmp_path / "log", dying, command(corpus.config(tmp_path / "run", steps=40)), rank, end)
+    statuses = group.wait()
+    assert (statuses[rank], statuses[1 - rank]) == (status, 2), group.said()
+    assert re.search(rf"^error: rank {rank}: found {words}", group.said(), re.MULTILINE), group.said()
+    assert "Traceback" not in group.said()
+
+
+def test_a_place_that_the_main_rank_may_not_write_to_is_said_by_all(
+    forks: Forks, corpus: Corpus, tmp_path: Path
+) -> None:
+    out = tmp_path / "file" / "run"
+    out.parent.write_text("no folder")
+    group = forks.start(2, tmp_path / "log", trainer, command(corpus.config(out)))
+    assert group.wait() == [2, 2], group.said()
+    assert re.search(r"^error: rank 0: found NotADirectoryError", group.said(), re.MULTILINE), group.said()
+    assert "Traceback" not in group.said()
 
 
 def steps_of(run: Path) -> int:

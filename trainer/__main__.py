@@ -10,6 +10,7 @@ import tyro
 
 from trainer.config import DataConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
+from trainer.data.open_files import raise_limit
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
@@ -50,6 +51,7 @@ RECIPES = {
 
 def main() -> None:
     """Read the verb, then its configuration."""
+    raise_limit()  # before any process that inherits it
     match sys.argv[1:]:
         case ["pretrain", *arguments]:
             config = read_config(arguments)

@@ -13,7 +13,9 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
+from trainer.deaths import Peers, Process, is_lost_peer, memory_error, no_group
 from vocab.errors import CatlipError, MissingRequirementError
 
 T = TypeVar("T")
@@ -58,19 +60,45 @@ def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
 
 @contextmanager
 def join_processes(choice: str) -> Iterator[Place]:
-    """This process's place; under torchrun as a member of the process group, which is left at the end."""
+    """This process's place; under torchrun as a member of the process group, which is left at the end.
+
+    Raises MissingRequirementError for memory that is refused inside, and on a rank that loses another one.
+    """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = device_of(choice, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if world == 1:
-        yield Place(0, 1, device)
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    place = Place(rank, world, device)
+    peers: Peers | None = None
     try:
-        yield Place(rank, world, device)
+        if world > 1:
+            peers = _meet(place)
+        yield place
+    except (Exception, KeyboardInterrupt) as error:
+        if peers is not None and is_lost_peer(error):
+            raise peers.explain(rank) from error
+        short = memory_error(error, where=f"rank {rank}" if world > 1 else "this process")
+        if peers is not None:
+            peers.tell(rank, short or error)
+        if short is not None:
+            raise short from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if peers is not None:
+            dist.destroy_process_group()
+
+
+def _meet(place: Place) -> Peers:
+    """Enter the process group. Raises MissingRequirementError if it does not come together."""
+    try:
+        store, _, _ = next(rendezvous("env://"))
+        backend = "nccl" if place.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world)
+        return Peers(store, gather(Process.own(), place))
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise no_group(error, world=place.world) from error
 
 
 def gather(value: Any, place: Place) -> list[Any]:

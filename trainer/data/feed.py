@@ -21,6 +21,7 @@ import numpy as np
 
 from trainer.data.batch import Batch, Position, assemble
 from trainer.data.loaders import Crew, Loaders
+from trainer.data.open_files import check_limit
 from trainer.data.reader import Reader, Share
 from trainer.data.resolution import Resolution
 from trainer.data.ring import Ring, bytes_of
@@ -55,7 +56,7 @@ class Feed:
     ) -> None:
         """`workers`: loaders of this rank; 0 loads in the calling process. `prefetch`: batches filled ahead.
 
-        Raises InputError if teams and ranks do not divide.
+        Raises InputError if teams and ranks do not divide, or a process may not have a group's tars open.
         """
         if world % teams and teams % world:
             raise InputError(
@@ -68,6 +69,8 @@ class Feed:
         self._shares = [Share(rank, world, worker, max(1, workers), teams) for worker in range(max(1, workers))]
         self._workers, self._loaders, self._prefetch = workers, loaders, prefetch
         self._start, self._pin = start, pin_memory
+        tars = sum(min(order.group_size, len(order.hashes)) for order in source.orders)
+        check_limit(tars * len(self._shares[0].own_teams) * (workers if loaders == "threads" else 1))
         self._account: Counter[str] = Counter()
         self._crew: Crew | None = None
 

@@ -9,43 +9,38 @@ them a faster way that gives the same crop but for rounding; whatever that way h
 
 from __future__ import annotations
 
-import io
-import struct
 import threading
-import warnings
-import zlib
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import Image, ImageFile, JpegImagePlugin
 
+from trainer.data.colours import bands, to_rgb
 from trainer.data.crops import Box, on_grid
+from trainer.data.image_files import (
+    BYTES_PER_PIXEL,
+    QUIET,
+    BadImage,
+    load,
+    open_image,
+    orientation_of,
+    refusing,
+    without_text,
+)
+from trainer.data.orientation import TURNS, stored_edges, upright_pixels, upright_size
+
+__all__ = ["BadImage", "Choose", "Pixels", "crop_into", "decode"]
 
 Pixels = UInt8[np.ndarray, "size size 3"]
 Choose = Callable[[int, int], Box]
 """width and height of an upright image -> the box of it that is wanted"""
+T = TypeVar("T")
 
-# PostScript and the like run programs; these are what image tars hold.
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-if "avif" in features.modules and features.check("avif"):  # of Pillow 11.3 and later, as its wheels are built
-    FORMATS += ("AVIF",)
-# What PIL's decoders raise on bytes that are not what they claim.
-DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 # Segments that neither turn an image nor change its colours, in the processes that every JPEG decoder knows: DQT, DHT,
 # DRI, COM; SOF0, SOF1, SOF2 (baseline, extended, progressive). APP0 only if it is JFIF's; the others PIL has to read.
 PLAIN_SEGMENTS = frozenset({0xDB, 0xC4, 0xDD, 0xFE, 0xC0, 0xC1, 0xC2})
@@ -56,89 +51,60 @@ START_OF_SCAN = 0xDA
 SCRATCH_BYTES = 64 << 20
 # What simplejpeg raises on bytes that it cannot or, being strict, does not want to decode.
 JPEG_ERRORS = (ValueError, RuntimeError, LookupError, MemoryError)
+# A part of an image of more pixels is converted in bands, and averaged before it is scaled.
+WHOLE_PIXELS = 1 << 23
+# What a progressive JPEG without subsampling needs of memory, bytes a pixel.
+MOST_JPEG_BYTES = 7
 # More than any honest header has.
 MAX_SEGMENTS = 64
-
-
-class BadImage(Exception):  # noqa: N818
-    """An image that is skipped and counted; its only argument is the reason, as written to bad_samples.jsonl."""
-
-
-class _Quiet:
-    """Silences warnings while any thread is inside.
-
-    `warnings.catch_warnings` alone would let one thread's exit undo another's entry.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._saved.__exit__(None, None, None)
-
-
-# PIL warns of corrupt EXIF, odd palettes and large images; what matters of it becomes a reason.
-QUIET = _Quiet()
 
 
 def decode(content: bytes, *, max_pixels: int) -> Image.Image:
     """RGB image of JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF bytes: upright (EXIF), opaque (on white), 8 bits a channel.
 
-    Of animated files the first frame. Raises BadImage: not_an_image, decompression_bomb, broken_image.
+    Animated files give their first frame. Raises BadImage: not_an_image, decompression_bomb, broken_image,
+    unknown_range.
     """
+    return _with_or_without_text(content, partial(_decode, max_pixels=max_pixels))
+
+
+def _decode(content: bytes, *, max_pixels: int) -> Image.Image:
+    image = open_image(content, max_pixels=max_pixels)
+    deep = _is_deep(image)
+    load(image, max_pixels=max_pixels)
+    with refusing("broken_image"):
+        rgb = to_rgb(image, deep=deep)(image)
+    turn = TURNS.get(orientation_of(image))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
+    """`work` on an image; where PIL refuses a PNG, on its pixels alone."""
     with QUIET:
         try:
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise BadImage("decompression_bomb") from error
-        except DECODE_ERRORS as error:
-            raise BadImage("not_an_image") from error
-        if image.width * image.height > max_pixels:
-            raise BadImage("decompression_bomb")
-        try:
-            image.load()
-            return _opaque(ImageOps.exif_transpose(image))
-        except Image.DecompressionBombError as error:
-            raise BadImage("decompression_bomb") from error
-        except DECODE_ERRORS as error:
-            raise BadImage("broken_image") from error
+            return work(content)
+        except BadImage:
+            bare = without_text(content)
+            if bare is None:
+                raise
+            return work(bare)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # 16 bits a pixel: the high byte. convert() would clip everything above 255 to white.
-        high = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(high).convert("RGB")
-    if image.mode in ("PA", "LA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an image that is not decoded yet has colours of more than 8 bits."""
+    return any(";16" in str(tile.args) for tile in image.tile)
 
 
-class _Scratch(threading.local):
-    """Memory of one thread for decoded and cropped pixels; the system gives its pages when they are first written."""
-
-    def __init__(self) -> None:
-        self.decoded = np.empty(SCRATCH_BYTES, np.uint8)
-        self.cropped = np.empty(SCRATCH_BYTES, np.uint8)
+_scratch = threading.local()
 
 
-_scratch = _Scratch()
+def _kept(name: str) -> UInt8[np.ndarray, " bytes"]:
+    """This thread's memory for pixels that are decoded, or cropped; the system gives pages when they are written."""
+    memory: np.ndarray | None = getattr(_scratch, name, None)
+    if memory is None:
+        memory = np.empty(SCRATCH_BYTES, np.uint8)
+        setattr(_scratch, name, memory)
+    return memory
 
 
 def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int) -> None:
@@ -150,9 +116,46 @@ def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int) -
     """
     if _jpeg_into(content, out, choose, max_pixels):
         return
-    image = decode(content, max_pixels=max_pixels)
-    (left, top, width, height), _ = on_grid(choose(*image.size), *image.size, size=len(out))
-    _resize_into(np.array(image.crop((left, top, left + width, top + height))), out)
+    work = partial(_cropped, choose=choose, size=len(out), max_pixels=max_pixels)
+    _resize_into(_with_or_without_text(content, work), out)
+
+
+def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
+    """What `choose` picks of an image of any kind, upright; averaged where it is much larger than `size`."""
+    image = open_image(content, max_pixels=max_pixels)
+    deep, stored, step = _is_deep(image), image.size, 1
+
+    def chosen() -> tuple[Box, int]:
+        whole = upright_size(stored, orientation)
+        return on_grid(choose(*whole), *whole, size=size)
+
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # It has told its orientation already; in other formats that may lie behind the pixels.
+        orientation = orientation_of(image)
+        box, step = chosen()
+        load(image, max_pixels=max_pixels, step=step)
+    else:
+        load(image, max_pixels=max_pixels)
+        orientation = orientation_of(image)
+        box, _ = chosen()
+    left, top, right, bottom = (edge // step for edge in stored_edges(box, stored, orientation))
+    with refusing("broken_image"):
+        pixels = _rgb_of(image, (left, top, right, bottom), deep=deep, size=size)
+    return upright_pixels(pixels, orientation)
+
+
+def _rgb_of(
+    image: Image.Image, edges: tuple[int, int, int, int], *, deep: bool, size: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A part of an image, converted in bands if it is large, and then averaged to some four times `size`."""
+    convert = to_rgb(image, deep=deep)
+    left, top, right, bottom = edges
+    width, height = right - left, bottom - top
+    if width * height <= WHOLE_PIXELS:
+        return np.array(convert(image.crop(edges)))
+    across, down = max(1, width // (4 * size)), max(1, height // (4 * size))
+    parts = (convert(image.crop((left, top + first, right, top + last))) for first, last in bands(width, height, down))
+    return np.concatenate([np.asarray(part.reduce((across, down))) for part in parts])
 
 
 def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> bool:
@@ -163,9 +166,9 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     except JPEG_ERRORS:
         return False
-    # PIL has a limit of its own, and refuses twice as much.
+    # PIL has a limit of its own, and refuses twice as much. Of a progressive JPEG it is known there what it needs.
     limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-    if colours not in ("YCbCr", "Gray", "RGB") or width * height > limit:
+    if colours not in ("YCbCr", "Gray", "RGB") or width * height > limit * BYTES_PER_PIXEL / MOST_JPEG_BYTES:
         return False
     box, step = on_grid(choose(width, height), width, height, size=len(out))
     down, across = -(-height // step), -(-width // step)
@@ -176,7 +179,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
             min_height=down,
             min_width=across,
             min_factor=step,
-            buffer=_scratch.decoded if 3 * down * across <= SCRATCH_BYTES else None,
+            buffer=_kept("decoded") if 3 * down * across <= SCRATCH_BYTES else None,
         )
     except JPEG_ERRORS:
         # It is strict: what libjpeg only warns of comes here too, and PIL says whether it is an image.
@@ -184,7 +187,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
     left, top, right, bottom = (edge // step for edge in (box[0], box[1], box[0] + box[2], box[1] + box[3]))
     crop = image[top:bottom, left:right]
     if not crop.flags.c_contiguous and crop.size <= SCRATCH_BYTES:
-        whole = _scratch.cropped[: crop.size].reshape(crop.shape)
+        whole = _kept("cropped")[: crop.size].reshape(crop.shape)
         np.copyto(whole, crop)
         crop = whole
     _resize_into(crop, out)
@@ -214,9 +217,10 @@ def _upright_jpeg(content: bytes) -> bool:
 def _unturned(content: bytes) -> bool:
     """Whether PIL finds neither a fault in the header of a JPEG nor an orientation that `decode` would undo."""
     try:
-        with QUIET, Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
-    except (Image.DecompressionBombError, *DECODE_ERRORS):
+        # Judged by its size later; no JPEG has so many pixels.
+        with QUIET, open_image(content, max_pixels=1 << 32) as image:
+            return orientation_of(image) == 1
+    except BadImage:
         return False
 
 

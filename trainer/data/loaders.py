@@ -6,9 +6,9 @@ In: a source, the shape of every step, the shares, a ring of buffers. Out: the p
     link       a pipe to each loader: a word for every buffer that is free one way, parts and errors the other
 
 A loader that dies (out of memory, kill -9) is started again at the step it had not finished: what it does is a function
-of the position alone, so the batches are the same. One that dies at the same step again and again is an error. Loaders
-ignore SIGTERM and SIGINT, which schedulers send to the whole group: they end when their link is closed, by whatever end
-their rank has come to.
+of the position alone, so the batches are the same. One that dies at the same step again and again is an error; so is a
+server that dies whenever it is to start a loader. Loaders and their server ignore SIGTERM and SIGINT, which schedulers
+send to the whole group: they end when their link is closed, by whatever end their rank has come to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import contextlib
 import itertools
 import multiprocessing
 import pickle
-import signal
 import threading
 import time
 from collections import Counter, defaultdict
@@ -29,17 +28,22 @@ from typing import Literal
 import torch
 
 from trainer.data.batch import Part, Position
-from trainer.data.loader_server import loader_context
+from trainer.data.loader_server import ignore_stops, loader_context, shielding
 from trainer.data.reader import Reader, Share
 from trainer.data.resolution import Shape
 from trainer.data.ring import Ring
 from trainer.data.source import Source
-from vocab.errors import CatlipError, InputError
+from trainer.deaths import memory_error
+from vocab.errors import CatlipError, InputError, MissingRequirementError
 
 Loaders = Literal["processes", "threads"]
 
 # So often may a loader die at one step.
 MAX_DEATHS = 3
+# Waits between tries to start a loader, seconds: a server that has just died is not always seen to be dead.
+SERVER_WAITS = (0.0, 0.1, 0.5, 2.0)
+# Exit status that multiprocessing gives a process whose server has died: its own is known to nobody.
+SERVER_GONE = 255
 GO = b"go"
 # For all loaders together, to finish what they are at when a feed is closed.
 PATIENCE_SECONDS = 1.0
@@ -76,24 +80,56 @@ class Crew:
             self._runners.append(runner)
 
     def _launch(self, worker: int) -> tuple[Connection, ForkServerProcess | threading.Thread]:
+        if not self._processes:
+            return self._launch_thread(worker)
+        for wait_seconds in SERVER_WAITS:
+            time.sleep(wait_seconds)
+            try:
+                return self._launch_process(worker)
+            except (EOFError, ConnectionError):
+                # The server has died; the next try starts another one.
+                continue
+        raise MissingRequirementError(
+            "server of loader processes",
+            found=f"it died {len(SERVER_WAITS)} times before it had started loader {worker}",
+            wanted="a server that starts loaders",
+            remedy="The system ends it where memory is short (see dmesg): lower --workers, or use --loaders threads.",
+        )
+
+    def _launch_process(self, worker: int) -> tuple[Connection, ForkServerProcess]:
+        # A link for every try: a loader that a dying server left behind ends with its own.
+        here, there = self._link(worker)
+        with there:
+            source, shape_at, ring = self._make
+            arguments = (there, source, shape_at, ring, self._shares[worker], self._after[worker])
+            process = loader_context().Process(
+                target=_serve_process, args=arguments, daemon=True, name=f"loader {worker}"
+            )
+            try:
+                with shielding():
+                    process.start()
+            except BaseException:
+                here.close()
+                raise
+        return here, process
+
+    def _launch_thread(self, worker: int) -> tuple[Connection, threading.Thread]:
+        here, there = self._link(worker)
+        source, shape_at, ring = self._make
+        # Tables and labels of a source keep things open that threads must not share.
+        source = pickle.loads(pickle.dumps(source))  # noqa: S301 - its own bytes
+        arguments = (there, source, shape_at, ring, self._shares[worker], self._after[worker])
+        thread = threading.Thread(target=_serve, args=arguments, daemon=True, name=f"loader {worker}")
+        thread.start()
+        return here, thread
+
+    def _link(self, worker: int) -> tuple[Connection, Connection]:
+        """A link to a loader that is about to start, with a word for each buffer that it may fill."""
         here, there = multiprocessing.Pipe()
         after = self._after[worker]
-        source, shape_at, ring = self._make
-        if not self._processes:
-            # Tables and labels of a source keep things open that threads must not share.
-            source = pickle.loads(pickle.dumps(source))  # noqa: S301 - its own bytes
-        arguments = (there, source, shape_at, ring, self._shares[worker], after)
         for _ in range(self._granted - (after.step if after is not None else 0)):
             here.send_bytes(GO)
-        if not self._processes:
-            thread = threading.Thread(target=_serve, args=arguments, daemon=True, name=f"loader {worker}")
-            thread.start()
-            return here, thread
-        context = loader_context()
-        process = context.Process(target=_serve_process, args=arguments, daemon=True, name=f"loader {worker}")
-        process.start()
-        there.close()
-        return here, process
+        return here, there
 
     def release(self) -> None:
         """One more buffer may be filled."""
@@ -150,11 +186,12 @@ class Crew:
         runner.join()
         code = runner.exitcode if isinstance(runner, ForkServerProcess) else None
         self._deaths[worker, step] += 1
-        if code is None or code >= 0 or self._deaths[worker, step] >= MAX_DEATHS:
+        ended_itself = code is None or (code >= 0 and code != SERVER_GONE)
+        if ended_itself or self._deaths[worker, step] >= MAX_DEATHS:
             raise InputError(
                 f"loader {worker}",
                 found=_cause(code, self._deaths[worker, step], step),
-                wanted="loaders that live",
+                wanted="loader processes that do not crash",
                 remedy="With signal 9 the machine ran out of memory: lower --workers, --prefetch or --batch-size.",
             )
         self._links[worker].close()
@@ -177,8 +214,7 @@ class Crew:
 
 def _serve_process(*arguments: object) -> None:
     # The trainer decides when to stop: a scheduler's signal to the whole group must not take its loaders away.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_stops()
     # Not for a loader that is a thread: the trainer's own would be set with it.
     torch.set_num_threads(1)
     _serve(*arguments)  # type: ignore[arg-type]
@@ -198,6 +234,11 @@ def _serve(
     except (EOFError, BrokenPipeError, ConnectionResetError):
         # The trainer has closed its end, or is no more.
         return
+    except (MemoryError, RuntimeError, OSError) as error:
+        if (said := memory_error(error, where="a loader")) is None:
+            raise
+        with contextlib.suppress(OSError):
+            link.send(said)
 
 
 def _fill_until_closed(link: Connection, reader: Reader, ring: Ring) -> None:
@@ -213,6 +254,8 @@ def _fill_until_closed(link: Connection, reader: Reader, ring: Ring) -> None:
 
 
 def _cause(code: int | None, deaths: int, step: int) -> str:
+    if code == SERVER_GONE:
+        return f"it ended {deaths} times at step {step}, and the server that started it died too"
     if code is None or code >= 0:
         return f"it ended at step {step} with status {code}; its own words stand above"
     return f"it was ended by signal {-code} {deaths} times at step {step}"

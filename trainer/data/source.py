@@ -6,13 +6,13 @@ the groups of its order.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from trainer.data import open_files
 from trainer.data.group import Group, Tar
 from trainer.data.order import Order
 from trainer.data.tar_cache import TarCache
@@ -140,9 +140,9 @@ class Source:
 
 
 def _unopened(place: str, error: OSError) -> InputError:
-    remedy = "Check --images; a run's tars must stay where they are."
-    if error.errno == errno.EMFILE:
-        remedy = "Raise `ulimit -n`, or lower --shuffle-shards: a loader has the tars of a group open."
+    remedy = (
+        open_files.REMEDY if open_files.is_limit(error) else "Check --images; a run's tars must stay where they are."
+    )
     return InputError(
         without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy
     )

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from trainer.data import open_files
 from trainer.data.tar_index import no_readable_tar
 from trainer.data.tar_places import without_secrets
 from trainer.data.tar_table import FORMAT_VERSION, TarTable, make_table, read_table, write_table
@@ -167,7 +168,9 @@ class TarTables:
                 self.folder,
                 found=f"a folder that cannot be used ({error})",
                 wanted=f"one to write in, with room for {self.max_bytes:,} bytes",
-                remedy="Name another one on a local disk with --cache, or make room.",
+                remedy=open_files.REMEDY
+                if open_files.is_limit(error)
+                else "Name another one on a local disk with --cache, or make room.",
             ) from error
 
 

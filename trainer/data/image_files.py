@@ -1,0 +1,184 @@
+"""Image files: untrusted bytes to an image that PIL has decoded within a bound of memory.
+
+In: the bytes of an image member. Out: PIL's image, of whatever mode the file has, or `BadImage` with the reason it was
+refused.
+
+    memory    what a decoder holds at once, bytes a pixel: most formats PIL's own image; WebP's animation decoder four
+              canvases; TIFF a strip besides, which may be the whole image; a progressive JPEG all its coefficients.
+              JPEGs are decoded at a fraction of their size where the crop is much larger than the model's input
+    text      PIL refuses a PNG for large text; it is opened again without
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import logging
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, features
+
+# PostScript and the like run programs; these are what image tars hold.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+if "avif" in features.modules and features.check("avif"):  # of Pillow 11.3 and later, as its wheels are built
+    FORMATS += ("AVIF",)
+# What PIL's decoders raise on bytes that are not what they claim. MemoryError is none of them: of an image that is
+# within the bound it says that the machine is short of memory.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+# A decoder may hold so many bytes for each pixel that an image may have at most.
+BYTES_PER_PIXEL = 4
+# PIL's bytes a pixel, where they are not 4.
+MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+WEBP_BYTES = 16
+# Chunks of a PNG that say nothing of its pixels, and that PIL decompresses.
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class BadImage(Exception):  # noqa: N818
+    """An image that is skipped and counted; its only argument is the reason, as written to bad_samples.jsonl."""
+
+
+class _Quiet:
+    """Silences warnings while any thread is inside.
+
+    `warnings.catch_warnings` alone would let one thread's exit undo another's entry.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+# PIL warns of corrupt EXIF, odd palettes and large images; what matters of it becomes a reason.
+QUIET = _Quiet()
+
+
+@contextmanager
+def refusing(reason: str) -> Iterator[None]:
+    """Turn what PIL raises of an image's bytes into BadImage: decompression_bomb, or else the given reason."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise BadImage("decompression_bomb") from error
+    except DECODE_ERRORS as error:
+        raise BadImage(reason) from error
+
+
+def open_image(content: bytes, *, max_pixels: int) -> ImageFile.ImageFile:
+    """An image whose header has been read. Raises BadImage: not_an_image, decompression_bomb."""
+    with refusing("not_an_image"):
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if image.width * image.height > max_pixels:
+        raise BadImage("decompression_bomb")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _silence_tiff()
+    return image
+
+
+def load(image: ImageFile.ImageFile, *, max_pixels: int, step: int = 1) -> None:
+    """Decode the pixels; those of a JPEG at 1/step of their number each way.
+
+    Raises BadImage: decompression_bomb if that needs too much memory, broken_image.
+    """
+    with refusing("broken_image"):
+        if memory_of(image, step=step) > BYTES_PER_PIXEL * max_pixels:
+            raise BadImage("decompression_bomb")
+        if step > 1:
+            image.draft(image.mode, (image.width // step, image.height // step))
+        image.load()
+
+
+def memory_of(image: ImageFile.ImageFile, *, step: int = 1) -> int:
+    """Bytes that are held at once to decode an image that is open."""
+    pixels, own = image.width * image.height, MODE_BYTES.get(image.mode, 4)
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        widest, highest = (max((part[axis] for part in image.layer), default=1) for axis in (1, 2))
+        samples = sum(part[1] * part[2] for part in image.layer) / max(1, widest * highest)
+        coefficients = 2 * samples if image.info.get("progressive") else 0
+        return int((own / step**2 + coefficients) * pixels)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return own * pixels + _strip_bytes(image)
+    return (WEBP_BYTES if image.format == "WEBP" else own) * pixels
+
+
+def _strip_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Bytes of a strip or tile of a TIFF, of which one is decoded at a time."""
+    tags = image.tag_v2
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))
+    samples = max(len(bits), tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+    strip = image.width * min(image.height, tags.get(TiffImagePlugin.ROWSPERSTRIP, image.height))
+    tile = tags.get(TiffImagePlugin.TILEWIDTH, 0) * tags.get(TiffImagePlugin.TILELENGTH, 0)
+    return int(max(bits) * samples * max(strip, tile) // 8)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except DECODE_ERRORS:
+        return 1
+    return orientation if orientation in range(2, 9) else 1
+
+
+def without_text(content: bytes) -> bytes | None:
+    """A PNG without its text and colour profile; None for what has neither."""
+    if not content.startswith(PNG):
+        return None
+    kept, place, dropped = [PNG], len(PNG), False
+    while len(content) - place >= 12:
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if content[place + 4 : place + 8] in TEXT_CHUNKS:
+            dropped = True
+        else:
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept) if dropped else None
+
+
+@cache
+def _silence_tiff() -> None:
+    """Have libtiff, and PIL's log, write nothing of broken files to stderr: what matters of it becomes a reason.
+
+    PIL has no switch for libtiff's messages. The library is the one that PIL has loaded.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        name = line.partition("/")[2]
+        if Path(name).name.startswith("libtiff"):
+            library = ctypes.CDLL(f"/{name}")
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
+            return

@@ -1,0 +1,145 @@
+"""Deaths: a sentence for what ends a rank from outside of this program, on that rank and on all the others.
+
+In: an error of torch, of the system or of memory. Out: a CatlipError. Torch tells the ranks that live only that a
+connection was closed, in a page for each; a rank that still can leaves its last words in the store of the process
+group, and one that was killed is missed among the processes of its machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+
+from vocab.errors import CatlipError, MissingRequirementError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+# What gloo and NCCL say on a rank whose peer is gone; they raise a bare RuntimeError or a child of DistError.
+LOST_PEER = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe")
+# What torch's allocators say where they raise no error of their own.
+NO_MEMORY = ("defaultcpuallocator", "cannot allocate memory", "can't allocate memory")
+LAST_WORDS = "last words"
+# The last words of a rank, or its end, are looked for so long.
+LOOK_SECONDS = 5.0
+MOST_WORDS = 400
+
+
+def memory_error(error: BaseException, *, where: str) -> CatlipError | None:
+    """An error that memory was refused, in words; None for any other. `where`: what ran short of it."""
+    on_device = isinstance(error, torch.OutOfMemoryError)
+    no_memory = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
+    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if not (on_device or no_memory or refused or isinstance(error, MemoryError)):
+        return None
+    return MissingRequirementError(
+        f"{'GPU memory' if on_device else 'memory'} of {where}",
+        found=_first_line(error) or "that the system gives no more",
+        wanted="memory for its batches",
+        remedy="Lower --batch-size (or raise --accumulate)"
+        + (", or use --activation-checkpointing." if on_device else ", --workers or --prefetch, or raise `ulimit -v`."),
+    )
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error says that another rank, or the connection to it, is gone."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LOST_PEER)
+
+
+def no_group(error: BaseException, *, world: int) -> CatlipError:
+    """An error for ranks that do not come together."""
+    return MissingRequirementError(
+        "process group",
+        found=_first_line(error),
+        wanted=f"{world} ranks that reach each other",
+        remedy="Check that all of them were started, and torchrun's --master-addr and --master-port.",
+    )
+
+
+@dataclass(frozen=True)
+class Process:
+    """Where a rank runs."""
+
+    machine: str
+    """host, and the namespace of its process numbers"""
+    number: int
+
+    @staticmethod
+    def own() -> Process:
+        """This process."""
+        return Process(f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}", os.getpid())
+
+    def is_gone(self, *, seen_from: Process) -> bool:
+        """Whether it has ended; False where that cannot be seen, which is on another machine."""
+        if self.machine != seen_from.machine:
+            return False
+        try:
+            # The state stands behind the program's name, which may hold anything.
+            state = Path(f"/proc/{self.number}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return state in ("Z", "X")
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The ranks of a process group."""
+
+    store: Store
+    processes: list[Process]
+    """the place of each rank"""
+
+    def tell(self, rank: int, error: BaseException) -> None:
+        """Leave this rank's last words, unless another rank's stand there already."""
+        words = str(error) if isinstance(error, CatlipError) else f"{type(error).__name__} {_first_line(error)}".strip()
+        self._leave(rank, words)
+
+    def explain(self, rank: int) -> CatlipError:
+        """An error for a rank that has lost a peer: which one, and what ended it."""
+        deadline = time.monotonic() + LOOK_SECONDS
+        while True:
+            lost, words = self._lost(rank)
+            if words or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        words = words or "a closed connection, and no word of the rank behind it"
+        if lost is not None:
+            self._leave(lost, words)
+        return MissingRequirementError(
+            f"rank {lost}" if lost is not None else "another rank",
+            found=words,
+            wanted=f"{len(self.processes)} ranks that run",
+            remedy="Mend what ended it; the same command then goes on from the last checkpoint.",
+        )
+
+    def _lost(self, rank: int) -> tuple[int | None, str]:
+        """The rank that ended first as far as is known, and its last words."""
+        # The store is gone if its host is, which torchrun is on one machine, and rank 0 without torchrun.
+        with suppress(RuntimeError):
+            if self.store.check([LAST_WORDS]):
+                first, _, words = self.store.get(LAST_WORDS).decode().partition(" ")
+                return int(first), words
+        own = self.processes[rank]
+        for other, process in enumerate(self.processes):
+            if process.is_gone(seen_from=own):
+                return other, "that it was killed (by signal 9 where the system had no memory left: see dmesg)"
+        return None, ""
+
+    def _leave(self, rank: int, words: str) -> None:
+        with suppress(RuntimeError):
+            self.store.compare_set(LAST_WORDS, "", f"{rank} {words[:MOST_WORDS]}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:MOST_WORDS]
