@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from vocab.errors import CatlipError, InputError, MismatchError
-from vocab.storage import filesystem_of, sha256_of, write_whole
+from vocab.storage import filesystem_of, local_path, sha256_of, write_whole
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -73,3 +73,19 @@ def test_a_full_disk_says_to_make_room() -> None:
     assert done.stderr == (
         "error: metrics.jsonl: No space left on device. Make room, and start the same command again.\n"
     )
+
+
+@pytest.mark.parametrize("place", ["s3://b/x", "gs://b/x", "hdfs://h/x", "abfs://c@a/x", "https://h/x", "s3a://b/x"])
+def test_a_uri_is_no_local_path(place: str) -> None:
+    for given in (place, Path(place)):  # pathlib drops a slash
+        with pytest.raises(InputError, match=r"^--log [a-z0-9]+://.+: found a URI; wanted a path of this machine"):
+            local_path(given, option="--log")
+
+
+@pytest.mark.parametrize("place", ["x", "./s3", "a:b", "/x/s3:/y", "~/x"])
+def test_a_path_is_a_local_path(place: str) -> None:
+    assert local_path(place) == Path(place)
+
+
+def test_a_uri_of_a_file_is_its_path() -> None:
+    assert local_path("file:///x/a%20b") == Path("/x/a b")

@@ -20,11 +20,28 @@ import pyarrow.fs as pafs
 from vocab.errors import InputError
 
 HASH_BLOCK = 1 << 22
+# One slash is enough: pathlib makes s3:/bucket of s3://bucket.
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
+
+
+def local_path(place: str | Path, *, option: str = "--out") -> Path:
+    """Path of a place that must be local; file:///x is /x. Raises InputError, naming the option, for any other URI."""
+    text = str(place)
+    if _URI.match(text) is None:
+        return Path(text)
+    if text.startswith("file:"):
+        return Path(filesystem_of(text)[1])
+    raise InputError(
+        f"{option} {re.sub(':/+', '://', text, count=1)}",
+        found="a URI",
+        wanted="a path of this machine",
+        remedy="Give a local or mounted path, and copy the result from there.",
+    )
 
 
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened."""
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:/", str(place)) is None:
+    if _URI.match(str(place)) is None:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
         return pafs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100 - resolve() would follow links
     try:
