@@ -23,8 +23,8 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, join_processes, on_main
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.datasets.files import left_out, left_out_note, undecoded
-from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
+from trainer.transfer.datasets.files import left_out, undecoded
+from trainer.transfer.datasets.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.records import NOTES, Record
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
@@ -215,8 +215,7 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
         return task.test, task.class_names, task.notes
     images = open_images(config.task.test, config.task)
     named = class_names_of(images, config.task)
-    skipped = (f"test: {left_out_note(images.skipped)}",) if images.skipped else ()
-    return images, named.names, (*skipped, *named.notes)
+    return images, named.names, (*notes_of("test", images), *named.notes)
 
 
 def _check_images(features: ImageFeatures, images: LabelledImages, max_bad_share: float) -> None:

@@ -6,7 +6,7 @@ In: the folder. Out: `LabelledImages`, by class and then by path.
     train/n01443537/close/2.png            class 1; deeper folders change nothing
     train/n01484850/                       class 2 keeps its number without an image
     train/n01440764/boxes.txt              no image by its name: counted as other_file
-    train/.DS_Store, train/.cache/         hidden, not seen at all
+    train/.cache/, train/__MACOSX/         left by a system (`vocab/leftovers.py`), not seen at all
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trainer.data.tar_index import IMAGE_EXTENSIONS
 from trainer.transfer.datasets.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up, shown
 from trainer.transfer.words import counted
 from vocab.errors import InputError
+from vocab.leftovers import is_leftover
 
 _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
@@ -67,7 +68,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not is_leftover(entry.name):
                     (labels if entry.is_dir() else beside).append(entry.name)
     except OSError as error:
         raise InputError(
@@ -97,7 +98,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _files(root: str, label: str) -> list[str]:
-    """Paths in `root` of all files in a class's folder, ascending; hidden ones left out."""
+    """Paths in `root` of all files in a class's folder, ascending; leftovers left out."""
     files: list[str] = []
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(label, ())]
     while waiting:
@@ -109,7 +110,7 @@ def _files(root: str, label: str) -> list[str]:
             raise _refused(path, "a link to a folder that it lies in", "folders that end", "Remove the link.")
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if is_leftover(entry.name):
                     continue
                 if entry.is_dir():
                     waiting.append((f"{inside}/{entry.name}", (*above, own)))
