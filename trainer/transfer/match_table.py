@@ -57,6 +57,15 @@ def summary(matches: Sequence[ClassMatch], *, alpha: float) -> list[str]:
     return lines
 
 
+def no_match(matches: Sequence[ClassMatch]) -> list[str]:
+    """A note for the results where Transfer Init was asked for and no class of the task gets a pre-trained row."""
+    if not matches or any(match.matches for match in matches):
+        return []
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(match.reason for match in matches).items())
+    none = counted(len(matches), "class starts", "classes start")
+    return [f"Transfer Init found no pre-trained row, and {none} at random ({reasons}): --task.class-names gives names"]
+
+
 def markdown(matches: Sequence[ClassMatch], *, alpha: float) -> str:
     """Summary, and a row for every class."""
     rows = [HEADER, ("---",) * len(HEADER), *map(_cells, matches)]

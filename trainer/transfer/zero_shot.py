@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,7 +34,8 @@ from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
-from vocab.errors import InputError
+from vocab.errors import InputError, MismatchError
+from vocab.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +119,7 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
     images, class_names, notes = _open(config)
     config = replace(config, prior=config.prior or ("keep" if images.multi_label else "remove"))
-    matches = match_classes(class_names, pretrained.vocabulary, alpha=config.alpha)
-    classes = rows_of_classes(
-        matches,
-        pretrained.vocabulary,
-        alpha=config.alpha,
-        hyponyms=config.hyponyms != "none",
-        one_class=not images.multi_label,
-    )
+    matches, classes = matched(config, class_names, pretrained.vocabulary, several=images.multi_label)
     features = cached_features(
         pretrained,
         images,
@@ -142,7 +137,31 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
     notes = (*notes, *([undecoded("test", bad)] if bad else []), *zero_shot_tables.remarks(matches, classes))
+    if not images.multi_label:
+        notes = (*zero_shot_tables.no_choice(classes), *notes)
     return Outcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
+
+
+def matched(
+    config: ZeroShotConfig, class_names: Sequence[str], vocabulary: Vocabulary, *, several: bool
+) -> tuple[list[ClassMatch], list[ClassRows]]:
+    """The match of each class, and the rows that score it. `several`: classes an image.
+
+    Raises MismatchError where no class can be scored.
+    """
+    matches = match_classes(class_names, vocabulary, alpha=config.alpha)
+    hyponyms = config.hyponyms != "none"
+    classes = rows_of_classes(matches, vocabulary, alpha=config.alpha, hyponyms=hyponyms, one_class=not several)
+    if not any(rows.scorable for rows in classes):
+        none = counted(len(classes), "class, which cannot be scored", "classes, of which none can be scored")
+        raise MismatchError(
+            "zero-shot on this task",
+            found=f"{none}: {' '.join(zero_shot_tables.remarks(matches, classes)).rstrip('.')}",
+            wanted="a class whose name is a noun, or a wnid, that the model's vocabulary has",
+            remedy="Name the classes by --task.class-names FILE; where only the vocabulary lacks them, take near "
+            "synsets by a lower --alpha, or by --hyponyms.",
+        )
+    return matches, classes
 
 
 def score(
@@ -150,8 +169,6 @@ def score(
 ) -> torch.Tensor:
     """Scores [images, scorable classes] on the CPU."""
     scorable = [rows for rows in classes if rows.scorable]
-    if not scorable:
-        return torch.empty(len(features.images), 0)
     assert config.prior is not None
     return synset_scores(
         features.values,
