@@ -86,6 +86,7 @@ def check(task: SuiteTask, config: TransferConfig, place: Place, vocabulary: Voc
             case "zeroshot":
                 zero_shot.check(zero_shot_config(part, config))
     images = task_config(task, config)
+    sides: tuple[LabelledImages, ...]
     if task.train:
         opened = open_task(images)
         names, sides = opened.class_names, (opened.train, opened.test)
