@@ -27,6 +27,7 @@ from pipeline.tally import reasons_of
 from vocab.errors import run_cli
 from vocab.label_shards import LabelShards
 from vocab.manifest import Manifest
+from vocab.shown_text import shown, tell
 
 Verb = Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig
 
@@ -48,12 +49,12 @@ def main() -> None:
         run_label(options)
     elif isinstance(options, Prune):
         said = preview(options.labels) if options.out is None else f"{options.out}: {choose(options)}\n"
-        sys.stdout.write(said)
+        tell(said, to=sys.stdout)
     elif isinstance(options, Report):
         tally = report(options)
-        sys.stdout.write(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n")
+        tell(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n", to=sys.stdout)
     elif isinstance(options, Explain):
-        sys.stdout.write(explain(options.captions))
+        tell(explain(options.captions), to=sys.stdout)
     elif isinstance(options, Check):
         from pipeline.check import run_check
 
@@ -82,11 +83,12 @@ def run_label(options: Label) -> None:
     look_before(options)
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)
-    sys.stdout.write(
+    tell(
         f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
-        f"{manifest.rejected:,} rejected\n"
+        f"{manifest.rejected:,} rejected\n",
+        to=sys.stdout,
     )
-    sys.stdout.write(what_was_rejected(options.out, manifest))
+    tell(what_was_rejected(options.out, manifest), to=sys.stdout)
 
 
 def what_was_rejected(out: str, manifest: Manifest) -> str:
@@ -94,7 +96,7 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
     said = ""
     if manifest.rejected:
         reasons = reasons_of(LabelShards.open(out, checksums=False))
-        said += "rejected: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) + "\n"
+        said += "rejected: " + ", ".join(f"{count:,} {shown(reason)}" for reason, count in reasons.items()) + "\n"
     for files, what in (
         (
             [file for file in manifest.inputs if file.rows and file.rejected == file.rows],
@@ -103,7 +105,7 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
         ([file for file in manifest.inputs if file.unreadable], "not read to the end"),
     ):
         if files:
-            names = ", ".join(file.path for file in files[:3]) + (", ..." if len(files) > 3 else "")
+            names = ", ".join(shown(file.path) for file in files[:3]) + (", ..." if len(files) > 3 else "")
             said += f"{len(files):,} of {len(manifest.inputs):,} files {what}: {names}\n"
     return said
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from vocab.errors import CatlipError, OutputExistsError
 from vocab.label_writing import refuse_used_directory
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.manifest import Manifest
+from vocab.shown_text import tell
 from vocab.storage import filesystem_of
 
 TASKS_PER_CORE_AND_WAVE = 16
@@ -114,7 +114,7 @@ def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: 
     progress = Progress(plan.tasks, log=options.log)
     progress.found(finished.values())
     if finished:
-        sys.stderr.write(f"labels  {len(finished):,} of {len(plan.tasks):,} tasks were done before; going on\n")
+        tell(f"labels  {len(finished):,} of {len(plan.tasks):,} tasks were done before; going on\n")
     progress.note("begin", tasks=len(plan.tasks), found_done=len(finished), inputs=len(plan.inputs))
     size = TASKS_PER_CORE_AND_WAVE * max(1, spark.sparkContext.defaultParallelism)
     waves = [pending[start : start + size] for start in range(0, len(pending), size)]

@@ -16,7 +16,7 @@ from pipeline.check import Report, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.inputs import list_inputs
 from pipeline.tar_samples import walk_samples
-from pipeline.terminal import harmless, table
+from pipeline.terminal import table
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.label_shards import REJECTS_SCHEMA, LabelShards
@@ -210,8 +210,7 @@ def test_a_sample_ends_where_its_key_or_an_extension_comes_again(tmp_path: Path)
     ]
 
 
-def test_control_characters_are_written_out_in_a_terminal() -> None:
-    assert harmless("a\x1b[2Jb\n\u202ec é \U0001f436") == "a\\x1b[2Jb\\n\\u202ec é \U0001f436"
+def test_numbers_stand_below_each_other_beside_names_that_are_written_out() -> None:
     assert table([("n", "name"), (12345, "x\r"), (1, "y")]) == ["     n  name", "12,345  x\\r", "     1  y"]
 
 

@@ -15,6 +15,7 @@ from trainer.recipes.files import read_recipe
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import InputError, run_cli
+from vocab.shown_text import tell
 from vocab.storage import local_path
 
 USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
@@ -65,22 +66,22 @@ def main() -> None:
             start_loaders(options.data)
             from trainer.feeding import feed
 
-            sys.stdout.write("\n".join(feed(options)) + "\n")
+            tell("\n".join(feed(options)) + "\n", to=sys.stdout)
         case ["plan", *arguments]:
             planned = read_plan(arguments)
             from trainer.speed.plan import plan
 
-            sys.stdout.write("\n".join(plan(planned)) + "\n")
+            tell("\n".join(plan(planned)) + "\n", to=sys.stdout)
         case ["export", *arguments]:
             wanted = read(ExportConfig, "export", arguments)
             from trainer.weights.export import export
 
-            sys.stdout.write(export(wanted) + "\n")
+            tell(export(wanted) + "\n", to=sys.stdout)
         case ["import", *arguments]:
             released = read(ImportConfig, "import", arguments)
             from trainer.weights.released import import_released
 
-            sys.stdout.write(import_released(released) + "\n")
+            tell(import_released(released) + "\n", to=sys.stdout)
         case ["zeroshot", *arguments]:
             asked = read(ZeroShotConfig, "zeroshot", arguments)
             from trainer.transfer.zero_shot import zero_shot
@@ -105,7 +106,7 @@ def main() -> None:
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:
-            sys.stderr.write(f"error: no verb {verb!r}\n{USAGE}")
+            tell(f"error: no verb {verb!r}\n{USAGE}")
             sys.exit(2)
 
 

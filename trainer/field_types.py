@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from vocab.storage import local_path
 
 Config = TypeVar("Config")
+"""a dataclass"""
 
 
 def is_of(value: object, hint: Any) -> bool:
@@ -44,16 +45,15 @@ def with_local_paths(config: Config, *, prefix: str = "--", nested: bool = True)
     `prefix`: before the names of options. `nested`: options of a part are named after it, as --task.cache. Raises
     InputError, naming the option, for any other URI, which pathlib takes for a local folder called "s3:".
     """
-    hints, changes = get_type_hints(type(config), include_extras=True), {}
-    for each in fields(config):  # type: ignore[arg-type] - a dataclass
+    hints = get_type_hints(type(config), include_extras=True)
+    changes: dict[str, Any] = {}
+    for each in fields(cast(Any, config)):
         value, name = getattr(config, each.name), each.name.replace("_", "-")
         # What stands without an option on the command line is called as --help calls it.
         option = name.upper() if get_origin(hints[each.name]) is Annotated else f"{prefix}{name}"
         if isinstance(value, Path):
             changes[each.name] = local_path(value, option=option)
-        elif isinstance(value, tuple) and any(isinstance(inside, Path) for inside in value):
-            changes[each.name] = tuple(local_path(inside, option=option) for inside in value)
         elif is_dataclass(value) and not isinstance(value, type):
             inside = f"{prefix}{name}." if nested else prefix
             changes[each.name] = with_local_paths(value, prefix=inside, nested=nested)
-    return replace(config, **changes)  # type: ignore[type-var]
+    return cast(Config, replace(cast(Any, config), **changes))

@@ -25,7 +25,6 @@ from fsspec.registry import get_filesystem_class
 
 from trainer.data.braces import expand_braces
 from vocab.errors import InputError, MissingRequirementError
-from vocab.leftovers import is_leftover
 
 # Errors that no backend raises on purpose: ours, never a store's.
 PROGRAM_FAULTS = (TypeError, AttributeError, AssertionError)
@@ -163,8 +162,7 @@ def _local_tars(name: str) -> Sequence[str]:
         return [str(Path(match)) for match in matches if match.endswith(".tar") and os.path.isfile(match)]  # noqa: PTH113
     if stat.S_ISDIR(mode):
         # Beside real tars, macOS leaves ._00000.tar.
-        tars = [tar for tar in path.rglob("*.tar") if tar.is_file()]
-        return [str(tar) for tar in tars if not any(map(is_leftover, tar.relative_to(path).parts))]
+        return [str(tar) for tar in path.rglob("*.tar") if not tar.name.startswith(".") and tar.is_file()]
     return (str(path),)
 
 

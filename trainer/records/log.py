@@ -24,6 +24,7 @@ from trainer.data.images import decode
 from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
+from vocab.shown_text import shown
 from vocab.storage import write_whole
 
 FILE = "metrics.jsonl"
@@ -108,7 +109,7 @@ class Log:
         """
         if isinstance(picture, bytes):
             picture = np.asarray(decode(picture, max_pixels=MAX_PICTURE_PIXELS))
-        words = _plain(caption)
+        words = shown(caption)
         self._board.add_image(name, picture, step, dataformats="HWC")
         if words:
             # TensorBoard shows text as markdown, in which a caption could fetch a picture from anywhere. Not in code.
@@ -173,8 +174,3 @@ def _line(values: Mapping[str, Any]) -> str:
 
 def _has_scores(line: Mapping[str, Any]) -> bool:
     return any(name.startswith(SCORE) for name in line)
-
-
-def _plain(text: str) -> str:
-    """A stranger's text on one line, of characters that can be shown."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -20,6 +20,7 @@ from typing import Any
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted, listed
 from vocab import wordnet
+from vocab.shown_text import shown
 
 FORMAT_VERSION = 1
 STEM = "transfer_init"
@@ -106,7 +107,7 @@ def spelt(wnid: str) -> str:
 
 def cell(text: str) -> str:
     """A text that stays inside its cell, and that Markdown shows as it is."""
-    plain = " ".join(text.split())
+    plain = shown(" ".join(text.split()))
     return "".join(f"\\{sign}" if sign in "\\|<*_`[" else sign for sign in plain)
 
 

@@ -10,7 +10,6 @@ In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError, MismatchError
+from vocab.shown_text import tell
 from vocab.vocabulary import Vocabulary
 
 
@@ -64,7 +64,7 @@ def zero_shot(config: ZeroShotConfig) -> None:
         outcome = measure(config, place)
         if outcome is not None:
             write(outcome)
-            sys.stderr.write("\n".join(summary(outcome)) + "\n")
+            tell("\n".join(summary(outcome)) + "\n")
 
 
 def zero_shot_records(config: ZeroShotConfig, place: Place, *, task: str) -> list[Record]:

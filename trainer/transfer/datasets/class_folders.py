@@ -18,10 +18,11 @@ import numpy as np
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_index import IMAGE_EXTENSIONS
-from trainer.transfer.datasets.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up, shown
+from trainer.transfer.datasets.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.words import counted
 from vocab.errors import InputError
 from vocab.leftovers import is_leftover
+from vocab.shown_text import shown
 
 _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
@@ -72,14 +73,14 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
                     (labels if entry.is_dir() else beside).append(entry.name)
     except OSError as error:
         raise InputError(
-            shown(folder),
+            folder,
             found=f"{error.strerror}",
             wanted="a folder with a folder of images for each class",
             remedy="Check the path.",
         ) from error
     if not labels:
         raise InputError(
-            shown(folder),
+            folder,
             found=f"{counted(len(beside), 'file')} and no folder",
             wanted="a folder of images for each class",
             remedy="Images that lie side by side need a table of path and label: give a .csv (docs/transfer.md).",
@@ -124,4 +125,4 @@ def _is_image(path: str) -> bool:
 
 
 def _refused(path: str, found: str, wanted: str, remedy: str) -> InputError:
-    return InputError(shown(path), found=found, wanted=wanted, remedy=remedy)
+    return InputError(path, found=found, wanted=wanted, remedy=remedy)

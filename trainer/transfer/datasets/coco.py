@@ -28,10 +28,11 @@ from jaxtyping import Int64
 
 from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up, shown
+from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.datasets.numbering import in_order
 from trainer.transfer.words import listed
 from vocab.errors import InputError
+from vocab.shown_text import shown
 
 MAX_BYTES = 2 << 30
 """COCO's training annotations are 0.45 GB, LVIS's 1.1"""
