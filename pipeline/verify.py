@@ -21,7 +21,7 @@ from pipeline.terminal import table
 from vocab import wordnet
 from vocab.errors import OutputExistsError
 from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
-from vocab.shown_text import tell
+from vocab.shown_text import shown, tell
 from vocab.storage import write_whole
 from vocab.wordnet import wnid_of
 

@@ -109,7 +109,7 @@ class Log:
         """
         if isinstance(picture, bytes):
             picture = np.asarray(decode(picture, max_pixels=MAX_PICTURE_PIXELS))
-        words = shown(caption)
+        words = shown(" ".join(caption.split()))
         self._board.add_image(name, picture, step, dataformats="HWC")
         if words:
             # TensorBoard shows text as markdown, in which a caption could fetch a picture from anywhere. Not in code.
