@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.transfer.datasets import label_order
 from trainer.transfer.datasets.class_names import names_of_classes
 from trainer.transfer.datasets.name_files import Names, read_name_file
 from vocab.class_names import synsets_of_class_names
@@ -226,6 +227,8 @@ def test_a_list_is_given_to_numbered_labels_by_their_numbers(labels: list[str]) 
         [f"{number / 2}" for number in range(15, 27)],
         [f"{10 ** (12 * number)}0" for number in range(1, 12)] + ["9"],
         ["1", "01", *map(str, range(2, 12))],
+        [f"class {word}" for word in label_order.WORDS[1:13]],
+        [f"Type-{numeral.upper()}" for numeral in label_order.ROMAN[1:13]],
     ],
     ids=lambda labels: labels[-1],
 )
@@ -233,6 +236,11 @@ def test_a_list_for_labels_whose_numbers_put_them_in_another_order_is_refused(la
     with pytest.raises(MismatchError, match=r"labels are in the order .* by their numbers in another"):
         named(sorted(labels), ORDERED)
     assert named(sorted(labels), dict(zip(labels, ORDERED, strict=True)))[0][0] == ORDERED[labels.index(min(labels))]
+
+
+def test_padded_hexadecimal_numbers_take_a_list_in_their_order() -> None:
+    labels = [f"class_{number:02x}" for number in range(5, 17)]
+    assert dict(zip(labels, named(labels, ORDERED)[0], strict=True)) == dict(zip(labels, ORDERED, strict=True))
 
 
 def test_a_list_of_the_labels_themselves_is_taken_whatever_their_numbers() -> None:

@@ -21,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.transfer.datasets.label_order import numbers_of, other_order, plain_words
 from trainer.transfer.datasets.name_files import Names
-from trainer.transfer.datasets.numbering import is_number, numbers_of, other_order, plain_words
+from trainer.transfer.datasets.numbering import is_number
 from trainer.transfer.words import counted, listed
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names

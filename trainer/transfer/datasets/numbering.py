@@ -1,4 +1,4 @@
-"""One numbering of classes for both sides of a task, the orders that labels can be in, and no image on both sides.
+"""One numbering of classes for both sides of a task, and no image on both.
 
 In: the images to train on and to test on, each with classes numbered on its own. Out: the test images with the numbers
 of the training classes.
@@ -7,11 +7,7 @@ of the training classes.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -35,66 +31,6 @@ def is_number(label: str) -> bool:
 def in_order(labels: set[str]) -> list[str]:
     """Ascending; as numbers if all are whole numbers: "9" before "10"."""
     return sorted(labels, key=lambda label: (int(label), label)) if all(map(is_number, labels)) else sorted(labels)
-
-
-def numbers_of(labels: Sequence[str]) -> list[int] | None:
-    """The number of each label, where labels differ in nothing else: "class_0", "Class 10" -> 0, 10; else None."""
-    parts = list(map(_parts, labels))
-    if len({len(each) for each in parts}) != 1:
-        return None
-    alone = len(parts) == 1
-    differing = [at for at, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1 or (alone and at % 2)]
-    if len(differing) != 1 or not differing[0] % 2:
-        return None
-    numbers = [each[differing[0]] for each in parts]
-    return list(map(int, numbers)) if max(map(len, numbers)) <= LONGEST_NUMBER else None
-
-
-def other_order(labels: Sequence[str]) -> list[str] | None:
-    """The labels in another order that their numbers can be read to give; None where they give no other.
-
-    Labels that such a reading does not tell apart, "1" and "01", are in no order.
-    """
-    for keys in _orders(labels):
-        if any(not one < other for one, other in pairwise(keys)):
-            return [labels[place] for place in sorted(range(len(labels)), key=keys.__getitem__)]
-    return None
-
-
-def _orders(labels: Sequence[str]) -> Iterator[list[Any]]:
-    """What labels can be sorted by: numbers inside text, the one number of each, decimal and hexadecimal numbers."""
-    if list(labels) == sorted(labels):
-        split = [re.split(r"(\d+)", label) for label in labels]
-        yield [[_by_size(part) if at % 2 else (0, part) for at, part in enumerate(each)] for each in split]
-    parts = list(map(_parts, labels))
-    if all(len(each) > 1 for each in parts):
-        for at in (1, -2):
-            sizes = [_by_size(each[at]) for each in parts]
-            if len(set(sizes)) == len(sizes):
-                yield sizes
-    if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", label) for label in labels):
-        yield list(map(float, labels))
-    before = re.split(r"\d", labels[0])[0]
-    hexadecimal = re.compile(re.escape(before) + "((?:0x)?[0-9a-f]+)", re.IGNORECASE)
-    found = [match[1] for match in map(hexadecimal.fullmatch, labels) if match is not None]
-    if len(found) == len(labels):
-        yield [int(each, 16) for each in found]
-
-
-def _by_size(digits: str) -> tuple[int, str]:
-    """What sorts as the number does, however long it is."""
-    bare = digits.lstrip("0")
-    return len(bare), bare
-
-
-def _parts(label: str) -> list[str]:
-    """ "Class-07 b" -> ["class ", "07", " b"]: a number at every odd place."""
-    return re.split(r"(\d+)", plain_words(label))
-
-
-def plain_words(name: str) -> str:
-    """ "Hot_Dog" and "hot dog" are one."""
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip()
 
 
 def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImages:
