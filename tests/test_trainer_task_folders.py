@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from trainer.data.images import BadImage
 from trainer.data.labelled_images import ImageStore, LabelledImages
 from trainer.transfer.datasets.class_folders import open_class_folders
 from trainer.transfer.datasets.files import FileStore, check_bad_share, look_up, shared_files
-from trainer.transfer.datasets.opening import TaskConfig, open_images
+from trainer.transfer.datasets.opening import TaskConfig, notes_of, open_images
 from vocab.errors import InputError
 
 
@@ -92,6 +93,9 @@ def test_what_a_system_leaves_is_no_class_and_no_image(tmp_path: Path) -> None:
     assert opened(root).labels == ("_background_", "cat")
     assert opened(root).names == ("_background_/0.png", "cat/0.png")
     assert opened(root).skipped == ()
+    (root / "only_leftovers" / ".cache").mkdir(parents=True)
+    assert notes_of("test", opened(root)) == ["test: 1 of 3 classes has no image: only_leftovers"]
+    shutil.rmtree(root / "only_leftovers")
     task = TaskConfig(train="", test="", cache=tmp_path / "cache")
     assert open_images(str(root), task).labels == ("_background_", "cat")
     # Beside tars, such a folder makes no class folders of them.

@@ -277,6 +277,21 @@ def test_names_in_the_order_of_numbers_go_to_their_classes_in_every_form(tmp_pat
     assert dict(zip(images.labels, named, strict=True)) == {f"class_{n}": f"name {n}" for n in range(12)}
 
 
+def test_test_images_that_show_no_class_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    folders(tmp_path / "in", a=["0.png", "1.png"])
+    for side, shown in (("train", [{"image_id": 0, "category_id": 1}]), ("test", [])):
+        name = f"a/{int(side == 'test')}.png"
+        content = {
+            "images": [{"id": 0, "file_name": name}],
+            "annotations": shown,
+            "categories": [{"id": 1, "name": "a"}],
+        }
+        (tmp_path / f"{side}.json").write_text(json.dumps(content))
+    train, test = (f"{tmp_path}/{side}.json::{tmp_path}/in" for side in ("train", "test"))
+    with pytest.raises(InputError, match="the test images: found 1 image, none of which shows a class"):
+        open_task(config(tmp_path, train, test))
+
+
 def test_names_follow_the_ids_of_categories_as_numbers_even_where_they_are_texts(tmp_path: Path) -> None:
     root = folders(tmp_path / "in", a=["0.png"])
     words = ["cat", "dog", "cow", "pig", "hen", "fox", "owl", "ape", "bee", "ant", "emu"]
