@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vocab.errors import run_cli
+from vocab.shown_text import shown, tell
 
 if TYPE_CHECKING:
     from pipeline.config import Label
@@ -54,12 +55,12 @@ def main() -> None:
         run_label(options)
     elif isinstance(options, Prune):
         said = preview(options.labels) if options.out is None else f"{options.out}: {choose(options)}\n"
-        sys.stdout.write(said)
+        tell(said, to=sys.stdout)
     elif isinstance(options, Report):
         tally = report(options)
-        sys.stdout.write(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n")
+        tell(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n", to=sys.stdout)
     elif isinstance(options, Explain):
-        sys.stdout.write(explain(options.captions))
+        tell(explain(options.captions), to=sys.stdout)
     elif isinstance(options, Check):
         from pipeline.check import run_check
 
@@ -100,11 +101,12 @@ def run_label(options: Label) -> None:
     look_before(options)
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)
-    sys.stdout.write(
+    tell(
         f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
-        f"{manifest.rejected:,} rejected\n"
+        f"{manifest.rejected:,} rejected\n",
+        to=sys.stdout,
     )
-    sys.stdout.write(what_was_rejected(options.out, manifest))
+    tell(what_was_rejected(options.out, manifest), to=sys.stdout)
 
 
 def what_was_rejected(out: str, manifest: Manifest) -> str:
@@ -116,7 +118,7 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
         from vocab.label_shards import LabelShards
 
         reasons = reasons_of(LabelShards.open(out, checksums=False))
-        said += "rejected: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) + "\n"
+        said += "rejected: " + ", ".join(f"{count:,} {shown(reason)}" for reason, count in reasons.items()) + "\n"
         if REPEATED in reasons:
             said += f"{HOW_TO_REPEAT_NONE}\n"
     for files, what in (
@@ -127,7 +129,7 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
         ([file for file in manifest.inputs if file.unreadable], "not read to the end"),
     ):
         if files:
-            names = ", ".join(file.path for file in files[:3]) + (", ..." if len(files) > 3 else "")
+            names = ", ".join(shown(file.path) for file in files[:3]) + (", ..." if len(files) > 3 else "")
             said += f"{len(files):,} of {len(manifest.inputs):,} files {what}: {names}\n"
     return said
 

@@ -32,6 +32,7 @@ from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.label_shards import COUNTS, REJECTS, LabelShards
 from vocab.label_writing import describe_file, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
+from vocab.shown_text import tell
 from vocab.storage import filesystem_of, sha256_of
 
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
@@ -70,7 +71,7 @@ def run_align(options: Align) -> None:
     inputs = list_image_files(options.images, options.id_column)
     with spark_session(options.master, name="catlip align") as spark:
         manifest, matches = align(spark, labels, inputs, options)
-    sys.stdout.write("\n".join(told(manifest, matches, options)) + "\n")
+    tell("\n".join(told(manifest, matches, options)) + "\n", to=sys.stdout)
 
 
 def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Align) -> tuple[Manifest, Matches]:

@@ -20,10 +20,11 @@ from pipeline.inputs import list_inputs
 from pipeline.label_reading import label_rows
 from pipeline.session import spark_session
 from pipeline.tar_account import DDL, TarAccount, account_tars
-from pipeline.terminal import harmless, table
+from pipeline.terminal import table
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards
 from vocab.manifest import MANIFEST
+from vocab.shown_text import shown, tell
 from vocab.storage import filesystem_of, sha256_of, write_whole
 
 # A task for each tar up to here; beyond, Spark's own work for a task outweighs a tar's.
@@ -72,7 +73,7 @@ def run_check(options: Check) -> None:
     labels = LabelShards.open(options.labels)
     with spark_session(options.master, name="catlip check") as spark:
         report = compare(spark, labels, tars)
-    sys.stdout.write("\n".join(told(report, worst=options.worst)) + "\n")
+    tell("\n".join(told(report, worst=options.worst)) + "\n", to=sys.stdout)
     if options.out is not None:
         write_report(report, options)
     refuse_misfit(report, max_missing=options.max_missing, max_surplus=options.max_surplus)
@@ -119,11 +120,11 @@ def told(report: Report, *, worst: int) -> list[str]:
         lines.append("every tar fits its labels")
     else:
         rows = [[*(getattr(tar, name) for name in COLUMNS[:6]), *last_cells(tar)] for tar in bad[:worst]]
-        shown = f"the worst {worst:,} of {len(bad):,} tars" if len(bad) > worst else "tars"
-        lines += ["", f"{shown} that do not fit ({LEGEND}):", *table([COLUMNS, *rows])]
+        which = f"the worst {worst:,} of {len(bad):,} tars" if len(bad) > worst else "tars"
+        lines += ["", f"{which} that do not fit ({LEGEND}):", *table([COLUMNS, *rows])]
     if report.first_absent:
         more = ", ..." if report.absent_shards > len(report.first_absent) else ""
-        lines += ["", f"shards without a tar: {harmless(', '.join(report.first_absent))}{more}"]
+        lines += ["", f"shards without a tar: {', '.join(map(shown, report.first_absent))}{more}"]
     return lines
 
 
@@ -153,7 +154,7 @@ def refuse_misfit(report: Report, *, max_missing: float, max_surplus: float) -> 
     if unreadable := [tar for tar in report.tars if tar.unreadable is not None]:
         others = f", and {len(unreadable) - 1:,} more such files" if len(unreadable) > 1 else ""
         raise InputError(
-            harmless(unreadable[0].tar),
+            unreadable[0].tar,
             found=f"{unreadable[0].unreadable}{others}",
             wanted="WebDataset tars",
             remedy="Download them again, or leave them out of --images.",
@@ -161,8 +162,8 @@ def refuse_misfit(report: Report, *, max_missing: float, max_surplus: float) -> 
     owners = Counter(str(tar.shard) for tar in report.tars if tar.shard is not None)
     if shared := [tar for tar in report.tars if owners[str(tar.shard)] > 1]:
         raise MismatchError(
-            f"shard {harmless(str(shared[0].shard))!r}",
-            found=f"{owners[str(shared[0].shard)]:,} tars of this shard, {harmless(shared[0].tar)} among them",
+            f"shard {str(shared[0].shard)!r}",
+            found=f"{owners[str(shared[0].shard)]:,} tars of this shard, {shared[0].tar} among them",
             wanted="one tar for each shard",
             remedy="Label the folders in one job, so that their shards are told apart by path.",
         )

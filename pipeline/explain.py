@@ -28,6 +28,7 @@ from vocab.nouns import is_function_word, is_given_name, is_number_or_letter
 from vocab.plain import Noun, Reading, Scores, Sense
 from vocab.senses import PAIR
 from vocab.senses import SCALE as SENSE_SCALE
+from vocab.shown_text import shown
 from vocab.tagger import SCALE, Tag
 from vocab.wordnet import wnid_of
 
@@ -39,8 +40,9 @@ MAX_RIVALS = 4
 def explain(captions: Iterable[str]) -> str:
     """The account of each caption, an empty line between two."""
     ours = labeler.load()
-    # What stands for a letter of another script is a control character, which a terminal would not show.
-    return "\n".join(account_of(ours, caption) for caption in captions).replace(FOREIGN_LETTER, "?")
+    # What stands for a letter of another script is a control character.
+    accounts = "\n".join(account_of(ours, caption) for caption in captions).replace(FOREIGN_LETTER, "?")
+    return shown(accounts, lines=True)
 
 
 def account_of(ours: Labeler, caption: str) -> str:
@@ -49,7 +51,7 @@ def account_of(ours: Labeler, caption: str) -> str:
         return f"{caption.encode(errors='replace').decode()}\nrejected  {reason}\n"
     reading = plain.read(ours, caption)
     lines = [
-        caption,
+        shown(caption),
         f"cleaned   {reading.cleaned}",
         f"language  {why_language(ours, reading)}",
         f"labels    {labels_of(ours, reading)}",

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from vocab.shown_text import in_html
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #667079; --paper: #fbfbf9; --card: #fff; --line: #e2e3de;
@@ -72,24 +72,16 @@ POLICY = (
     f"style-src 'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
 )
 
-# Control characters, and those that are invisible or turn the direction of what follows them; not the joiners
-# U+200C and U+200D, which words and emoji need.
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
-    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
 LONGEST_TEXT = 240
 """letters of a caption, reason or path that are shown"""
 
 
 def plain(text: str) -> str:
-    """Any text as the content of an element or of a quoted attribute: markup escaped, hidden characters named.
+    """Any text as the content of an element or of a quoted attribute: markup escaped, hidden characters written out.
 
-    "<b>" -> "&lt;b&gt;"    "gnp\\u202ejpg" -> "gnp[U+202E]jpg"
+    "<b>" -> "&lt;b&gt;"    "gnp\\u202ejpg" -> "gnp\\\\u202ejpg"
     """
-    if len(text) > LONGEST_TEXT:
-        text = text[: LONGEST_TEXT - 1] + "…"
-    return escape(HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text), quote=True)
+    return in_html(text, longest=LONGEST_TEXT)
 
 
 def stranger(text: str) -> str:

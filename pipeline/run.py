@@ -11,7 +11,6 @@ up, files whose ranges overlap are merged, and the manifest makes it a label dir
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -42,6 +41,7 @@ from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.manifest import Manifest
+from vocab.shown_text import tell
 
 TASKS_PER_CORE_AND_WAVE = 16
 POLL_SECONDS = 2.0
@@ -75,7 +75,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
         plan = replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options))
     job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id, retries=retries_of(spark))
 
-    sys.stderr.write("".join(f"labels  {line}\n" for line in told(inputs, reading)))
+    tell("".join(f"labels  {line}\n" for line in told(inputs, reading)))
     with owned(out) as owner, removed_on_failure(job, base):
         refuse_meanwhile(out, base, begun)
         if begun is None:
@@ -86,7 +86,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
             finished = run_tasks(spark, plan, job, owner, options)
             account = account_of(plan, finished)
             if note := require_labels(job, account, finished, allowed=options.allow_unlabelled):
-                sys.stderr.write(f"labels  {note}\n")
+                tell(f"labels  {note}\n")
             runs = [run for done in finished for run in done.parts]
             runs += [run_of_file(file) for file in base.files if file.path.startswith("part-")] if base else []
             describe(spark, "merge")
@@ -118,7 +118,7 @@ def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: 
     progress = Progress(plan.tasks, log=options.log)
     progress.found(finished.values())
     if finished:
-        sys.stderr.write(f"labels  {len(finished):,} of {len(plan.tasks):,} tasks were done before; going on\n")
+        tell(f"labels  {len(finished):,} of {len(plan.tasks):,} tasks were done before; going on\n")
     progress.note("begin", tasks=len(plan.tasks), found_done=len(finished), inputs=len(plan.inputs))
     size = TASKS_PER_CORE_AND_WAVE * max(1, spark.sparkContext.defaultParallelism)
     waves = [pending[start : start + size] for start in range(0, len(pending), size)]

@@ -17,9 +17,9 @@ from pipeline.finishing import read_table
 from pipeline.rows import Reading
 from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
 from pipeline.task import JOB, Done, Job
-from pipeline.terminal import harmless
 from vocab.errors import InputError
 from vocab.manifest import InputFile
+from vocab.shown_text import shown
 
 FEW, OF_ROWS = 0.02, 100
 """share of rows below which labels are next to none, and how many rows make such a share worth a note"""
@@ -67,7 +67,7 @@ def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Do
 
 def _shown(captions: Sequence[str]) -> str:
     some = [*dict.fromkeys(captions)][:CAPTIONS_SHOWN]
-    return ", ".join(f"'{harmless(caption[:LETTERS_SHOWN])}'" for caption in some) or "without a letter"
+    return ", ".join(f"'{shown(caption, longest=LETTERS_SHOWN)}'" for caption in some) or "without a letter"
 
 
 def _first_captions(account: Sequence[InputFile], reading: Reading) -> Iterator[str]:

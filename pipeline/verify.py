@@ -17,10 +17,11 @@ from pipeline.agreement import Agreement, Example, agreement
 from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Verify
 from pipeline.inputs import list_inputs
-from pipeline.terminal import harmless, table
+from pipeline.terminal import table
 from vocab import wordnet
 from vocab.errors import OutputExistsError
 from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
+from vocab.shown_text import shown, tell
 from vocab.storage import write_whole
 from vocab.wordnet import wnid_of
 
@@ -52,7 +53,7 @@ def run_verify(options: Verify) -> None:
     captions = pa.array(drawn.captions, pa.string())
     first, second = (labeler.label(captions).to_pylist() for labeler in labelers)
     found = agreement(drawn.captions, first, second, examples=options.examples, seed=options.seed)
-    sys.stdout.write("\n".join(told(drawn, found, options.labelers)) + "\n")
+    tell("\n".join(told(drawn, found, options.labelers)) + "\n", to=sys.stdout)
     if options.out is not None:
         write_report(options.out, options, labelers, drawn, found)
 
@@ -91,18 +92,22 @@ def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list
         ]
     if found.examples:
         lines += ["", "captions whose labels differ, for example:"]
-    for shown in found.examples:
-        lines += example_lines(shown, names)
+    for example in found.examples:
+        lines += example_lines(example, names)
     return lines
 
 
-def example_lines(shown: Example, names: tuple[str, str]) -> list[str]:
+def example_lines(example: Example, names: tuple[str, str]) -> list[str]:
     """One caption and its labels; what strangers wrote is made harmless."""
-    parts = (("both", shown.both), (f"only {names[0]}", shown.only_first), (f"only {names[1]}", shown.only_second))
+    parts = (
+        ("both", example.both),
+        (f"only {names[0]}", example.only_first),
+        (f"only {names[1]}", example.only_second),
+    )
     width = max(len(part) for part, _ in parts)
     return [
         "",
-        harmless(shown.caption),
+        shown(example.caption),
         *(f"    {part.ljust(width)}  {', '.join(map(name_of, synsets))}" for part, synsets in parts if synsets),
     ]
 

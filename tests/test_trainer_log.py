@@ -159,7 +159,7 @@ def test_pictures_reach_tensorboard_and_captions_stay_text(tmp_path: Path) -> No
     assert (image.width, image.height) == (6, 4)
     (text,) = [tag for tag in events.Tags()["tensors"] if tag.startswith("held_out/0/caption")]
     said = events.Tensors(text)[0].tensor_proto.string_val[0].decode()
-    assert said == "    ![x](http://evil/a.png) <b> dog"
+    assert said == "    ![x](http://evil/a.png) <b>\\ud800\\x00 dog"
 
 
 # --- Weights & Biases ---

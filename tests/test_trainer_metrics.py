@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainer import metrics
 from trainer.metrics import average_precision, micro_average_precision, report
+from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
 
@@ -104,3 +105,18 @@ def test_the_report_splits_the_vocabulary_into_thirds_and_has_the_frequency_base
     # Ranked by frequency: 4 pairs of class 0, then 4 each of 1, 2 and 3.
     assert found.baseline_micro == pytest.approx((3 * 3 / 4 + 4 / 8 + 5 / 12 + 6 / 16) / 6)
     assert classes.isnan().tolist() == [False, False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("score", "positives", "message"),
+    [
+        (0.5, [], "2 images, none of them labelled with a class of the vocabulary"),
+        (math.nan, [0], "1 of 2 held-out images with scores that are no finite numbers"),
+        (math.inf, [0], "1 of 2 held-out images with scores"),
+    ],
+)
+def test_an_evaluation_that_would_say_nothing_is_an_error(score: float, positives: list[int], message: str) -> None:
+    offsets = torch.tensor([0, len(positives), len(positives)])
+    scores = torch.tensor([[0.5, score], [0.5, 0.5]])
+    with pytest.raises(InputError, match=message):
+        report(scores, offsets, torch.tensor(positives, dtype=torch.int64), torch.ones(2))

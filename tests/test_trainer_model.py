@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,27 @@ def test_weights_keep_timm_s_names() -> None:
         TINY.model, img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=2
     ).state_dict()
     assert {name: tensor.shape for name, tensor in ours.items()} == {n: t.shape for n, t in theirs.items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_tiny_patch16_224.augreg_in21k",
+        "vit_tiny_patch16_224.no_such_tag",
+        "vit_tiny_patch16_224.",
+        "vit_tiny_patch16_224_in21k",
+        " vit_tiny_patch16_224.augreg_in21k ",
+        "ViT_tiny_patch16_224.AugReg_in21k",
+        "timm/vit_tiny_patch16_224.augreg_in21k",
+        "hf-hub:timm/vit_tiny_patch16_224.augreg_in21k",
+        "hf_hub:timm/vit_tiny_patch16_224",
+        "local-dir:runs/vit_tiny_patch16_224",
+    ],
+)
+@pytest.mark.parametrize("built", [architecture, on_meta])
+def test_the_name_of_pretrained_weights_is_refused(name: str, built: Callable[..., object]) -> None:
+    with pytest.raises(InputError, match=r"weights would be random.*Give vit_tiny_patch16_224 to begin with random"):
+        built(ModelConfig(model=name), classes=3, image_size=224)
 
 
 @pytest.mark.parametrize(

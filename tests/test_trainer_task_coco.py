@@ -69,6 +69,12 @@ def test_a_missing_image_takes_its_classes_with_it(tmp_path: Path) -> None:
     assert [bad.key for bad in images.skipped] == ["gone.png"]
 
 
+def test_an_image_named_by_its_address_alone_lies_below_the_folder(tmp_path: Path) -> None:
+    of = content()
+    of["images"][1] = {"id": 4, "coco_url": "http://images.example/coco/sub/a.png"}
+    assert opened(tmp_path, of).names == ("b.png", "sub/a.png", "none.png")
+
+
 def changed(**lists: Any) -> dict[str, Any]:
     """The content with entries put before those of some lists."""
     return {name: lists.get(name, []) + entries for name, entries in content().items() if isinstance(entries, list)}
@@ -90,6 +96,8 @@ def changed(**lists: Any) -> dict[str, Any]:
         (changed(images=[{"id": 1, "file_name": "../b.png"}]), r"'../b.png' in images\[0\]; wanted a name below"),
         (changed(images=[{"id": 1, "file_name": "/etc/passwd"}]), "file_name '/etc/passwd'"),
         (changed(images=[{"id": 1, "file_name": "sub/.."}]), "file_name 'sub/..'"),
+        (changed(images=[{"id": 1, "coco_url": "http://host/x/../.."}]), "file_name '../..'"),
+        (changed(images=[{"id": 1, "coco_url": 7}]), "found 7 as coco_url"),
         (changed(images=[{"id": 1, "file_name": "a\0.png"}]), "as file_name of"),
         (changed(images=[{"id": 1, "file_name": "\ud800.png"}]), "as file_name of"),
         (changed(images=[{"id": 1, "file_name": 5}]), r"found 5 as file_name of images\[0\]"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.test_trainer_class_tars import classed
 from tests.test_trainer_corpus import picture
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import ImageStore, LabelledImages
 from trainer.transfer.datasets.class_folders import open_class_folders
 from trainer.transfer.datasets.files import FileStore, check_bad_share, look_up, shared_files
+from trainer.transfer.datasets.opening import TaskConfig, notes_of, open_images
 from vocab.errors import InputError
 
 
@@ -66,6 +69,40 @@ def test_hidden_files_are_not_seen_and_other_files_are_counted(tmp_path: Path) -
         ("a/boxes/0.xml", "other_file"),
         ("README.md", "other_file"),
     ]
+
+
+LEFTOVERS = (
+    "__MACOSX",
+    ".ipynb_checkpoints",
+    "@eaDir",
+    ".DS_Store",
+    "._cat",
+    "Thumbs.db",
+    "lost+found",
+    "$RECYCLE.BIN",
+)
+
+
+def test_what_a_system_leaves_is_no_class_and_no_image(tmp_path: Path) -> None:
+    root = folders(tmp_path / "folders", cat=["0.png"], _background_=["0.png"])
+    for name in LEFTOVERS:
+        for inside in (root, root / "cat"):
+            (inside / name).mkdir()
+            (inside / name / "1.png").write_bytes(picture())
+        (root / f".{name}.png").write_bytes(b"")
+    assert opened(root).labels == ("_background_", "cat")
+    assert opened(root).names == ("_background_/0.png", "cat/0.png")
+    assert opened(root).skipped == ()
+    (root / "only_leftovers" / ".cache").mkdir(parents=True)
+    assert notes_of("test", opened(root)) == ["test: 1 of 3 classes has no image: only_leftovers"]
+    shutil.rmtree(root / "only_leftovers")
+    task = TaskConfig(train="", test="", cache=tmp_path / "cache")
+    assert open_images(str(root), task).labels == ("_background_", "cat")
+    # Beside tars, such a folder makes no class folders of them.
+    tars = classed(tmp_path / "tars" / "0.tar", {"0": b"0", "1": b"1"}).parent
+    for name in LEFTOVERS:
+        (tars / name).mkdir()
+    assert open_images(str(tars), task).labels == ("0", "1")
 
 
 def test_bad_images_are_named_and_bounded(tmp_path: Path) -> None:

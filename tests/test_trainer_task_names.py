@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from trainer.transfer.datasets import label_order
 from trainer.transfer.datasets.class_names import names_of_classes
 from trainer.transfer.datasets.name_files import Names, read_name_file
 from vocab.class_names import synsets_of_class_names
@@ -26,7 +28,11 @@ def read(folder: Path, name: str, text: str | bytes) -> Names:
         ("a.txt", "\ufeffhot  dog\n", ["hot dog"]),
         ("a.txt", "n01440764 tench, Tinca tinca\nn01443537\tgoldfish", ["n01440764", "n01443537"]),
         ("a.txt", "/a/airfield 1\n/a/alley 0\n", ["/a/alley", "/a/airfield"]),
-        ("a.txt", "airfield 1\nalley 2\n", ["airfield 1", "alley 2"]),
+        ("a.txt", "alley 2\nairfield 1\n", ["airfield", "alley"]),
+        ("a.txt", "1 crow\n10 wren\n" + "".join(f"{n} bird {n}\n" for n in range(2, 10)),
+         ["crow", *(f"bird {n}" for n in range(2, 10)), "wren"]),
+        ("a.txt", "1: crow\n0: wren\n", ["wren", "crow"]),
+        ("a.txt", "Airbus 320\nBoeing 707\n", ["Airbus 320", "Boeing 707"]),
         ("a.txt", "class 0\nclass 1\n", ["class 0", "class 1"]),
         ("a.json", '["tench", "n01443537 goldfish"]', ["tench", "n01443537"]),
         ("a.json", '{"b": "tench", "a": "goldfish"}', {"b": "tench", "a": "goldfish"}),
@@ -116,7 +122,11 @@ def test_a_list_names_classes_in_their_order() -> None:
             ["n02084071", "n02121620", "n02958343"],
             "2 names .*, 1 that mean their own: 'n02084071",
         ),
-        (["10", "8", "9"], ["x", "y", "z"], "labels are numbers in another order, 10, 8, 9"),
+        (
+            ["10", "8", "9"],
+            ["x", "y", "z"],
+            "labels are in the order 10, 8, 9, and by their numbers in another, 8, 9, 10",
+        ),
     ],
 )
 def test_a_list_of_another_order_is_refused(labels: list[str], given: list[str], message: str) -> None:
@@ -173,6 +183,74 @@ def test_numbers_are_places_in_a_list_that_ends_with_the_last_of_them() -> None:
 
 def test_numbers_from_one_on_take_a_list_in_their_order() -> None:
     assert named(["1", "2", "3"], ["x", "y", "z"])[0] == ("x", "y", "z")
+
+
+ORDERED = [f"name {number}" for number in range(12)]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [f"class_{number}" for number in range(12)],
+        [f"c{number}" for number in range(12)],
+        [f"class {number}" for number in range(12)],
+        [f"{number}_x" for number in range(12)],
+        [f"n{number:02}" for number in range(12)],
+        [f"{number}.0" for number in range(12)],
+        [f"v1.{number} b" for number in range(12)],
+        [f"{'Class' if number % 2 else 'class'}{'_-'[number % 2]}{number}" for number in range(12)],
+        [f"class_{number}" for number in (0, 3, 10, 11)],
+        [f"class_{number:03}" for number in (0, 3, 11)],
+    ],
+    ids=lambda labels: labels[-1],
+)
+def test_a_list_is_given_to_numbered_labels_by_their_numbers(labels: list[str]) -> None:
+    names, notes = named(sorted(labels), ORDERED)
+    wanted = dict(
+        zip(labels, (ORDERED[int(re.findall(r"\d+", label.removesuffix(".0"))[-1])] for label in labels), strict=True)
+    )
+    assert dict(zip(sorted(labels), names, strict=True)) == wanted
+    assert "names were given to classes by their number: " in notes[-1]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [f"{number}_{letter}" for number, letter in enumerate("abcdefghijkl")],
+        [f"{letter}{11 - number}" for number, letter in enumerate("abcdefghijkl")],
+        [f"{'train' if number % 2 else 'test'}_{number}" for number in range(12)],
+        [f"class_{number}" for number in range(1, 13)],
+        [f"class_{number}" for number in (1, 5, 7, 10, 12, 17, 20, 23, 25, 29, 31, 90)],
+        [f"class_{number:x}" for number in range(5, 17)],
+        [f"0x{number:x}" for number in range(5, 17)],
+        [f"{number}" for number in range(-6, 6)],
+        [f"{number / 2}" for number in range(15, 27)],
+        [f"{10 ** (12 * number)}0" for number in range(1, 12)] + ["9"],
+        ["1", "01", *map(str, range(2, 12))],
+        [f"class {word}" for word in label_order.WORDS[1:13]],
+        [f"Type-{numeral.upper()}" for numeral in label_order.ROMAN[1:13]],
+    ],
+    ids=lambda labels: labels[-1],
+)
+def test_a_list_for_labels_whose_numbers_put_them_in_another_order_is_refused(labels: list[str]) -> None:
+    with pytest.raises(MismatchError, match=r"labels are in the order .* by their numbers in another"):
+        named(sorted(labels), ORDERED)
+    assert named(sorted(labels), dict(zip(labels, ORDERED, strict=True)))[0][0] == ORDERED[labels.index(min(labels))]
+
+
+def test_padded_hexadecimal_numbers_take_a_list_in_their_order() -> None:
+    labels = [f"class_{number:02x}" for number in range(5, 17)]
+    assert dict(zip(labels, named(labels, ORDERED)[0], strict=True)) == dict(zip(labels, ORDERED, strict=True))
+
+
+def test_a_list_of_the_labels_themselves_is_taken_whatever_their_numbers() -> None:
+    labels = sorted(f"{number}_x" for number in range(1, 13))
+    assert named(labels, [label.replace("_", " ") for label in labels])[1] == ()
+
+
+def test_numbers_that_may_count_from_zero_or_from_one_are_refused() -> None:
+    with pytest.raises(MismatchError, match="least number is 1, and whose greatest is 11"):
+        named([f"class_{number:02}" for number in range(1, 12)], ORDERED)
 
 
 def test_a_mapping_names_every_class_and_the_rest_is_said() -> None:

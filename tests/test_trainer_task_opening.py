@@ -252,3 +252,55 @@ def test_real_images_get_their_wnids_from_a_list(real_data: Path, tmp_path: Path
     assert task.notes == ()
     with task.test.store.open() as read:
         assert read(0)[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("form", ["folders", "csv", "coco", "coco with ids as text"])
+def test_names_in_the_order_of_numbers_go_to_their_classes_in_every_form(tmp_path: Path, form: str) -> None:
+    labels = [f"class_{number}" for number in range(12)]
+    root = folders(tmp_path / "in", **{label: ["0.png"] for label in labels})
+    place = root
+    if form == "csv":
+        place = tmp_path / "t.csv"
+        place.write_text("path,label\n" + "".join(f"in/{label}/0.png,{label}\n" for label in labels))
+    elif form != "folders":
+        ids = [str(number) if "text" in form else number for number in range(12)]
+        categories = [{"id": each, "name": label} for each, label in zip(ids, labels, strict=True)]
+        images = [{"id": number, "file_name": f"{label}/0.png"} for number, label in enumerate(labels)]
+        shown = [{"image_id": number, "category_id": each} for number, each in enumerate(ids)]
+        content = {"images": images, "annotations": shown, "categories": categories}
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        place = Path(f"{tmp_path}/a.json::{root}")
+    (tmp_path / "names.txt").write_text("\n".join(f"name {number}" for number in range(12)))
+    task = config(tmp_path, "", place, class_names=tmp_path / "names.txt")
+    images = open_images(str(place), task)
+    named = class_names_of(images, task).names
+    assert dict(zip(images.labels, named, strict=True)) == {f"class_{n}": f"name {n}" for n in range(12)}
+
+
+def test_test_images_that_show_no_class_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    folders(tmp_path / "in", a=["0.png", "1.png"])
+    for side, shown in (("train", [{"image_id": 0, "category_id": 1}]), ("test", [])):
+        name = f"a/{int(side == 'test')}.png"
+        content = {
+            "images": [{"id": 0, "file_name": name}],
+            "annotations": shown,
+            "categories": [{"id": 1, "name": "a"}],
+        }
+        (tmp_path / f"{side}.json").write_text(json.dumps(content))
+    train, test = (f"{tmp_path}/{side}.json::{tmp_path}/in" for side in ("train", "test"))
+    with pytest.raises(InputError, match="the test images: found 1 image, none of which shows a class"):
+        open_task(config(tmp_path, train, test))
+
+
+def test_names_follow_the_ids_of_categories_as_numbers_even_where_they_are_texts(tmp_path: Path) -> None:
+    root = folders(tmp_path / "in", a=["0.png"])
+    words = ["cat", "dog", "cow", "pig", "hen", "fox", "owl", "ape", "bee", "ant", "emu"]
+    content = {
+        "images": [{"id": 1, "file_name": "a/0.png"}],
+        "annotations": [{"image_id": 1, "category_id": "10"}],
+        "categories": [{"id": str(number), "name": word} for number, word in enumerate(words)],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    place = f"{tmp_path}/a.json::{root}"
+    images = open_images(place, config(tmp_path, "", place))
+    assert (images.labels, images.classes.tolist()) == (tuple(words), [10])

@@ -20,7 +20,7 @@ from trainer.transfer import methods
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import read_records
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
-from vocab.errors import FormatError, InputError
+from vocab.errors import FormatError, InputError, MismatchError
 
 HERE = Place(0, 1, torch.device("cpu"))
 
@@ -152,6 +152,32 @@ def test_a_task_that_cannot_be_measured_is_found_before_it_is(
     task: SuiteTask = read_tasks(root / "tasks.toml", methods.options())[0]
     with pytest.raises(InputError, match=message):
         methods.check(replace(task, **change), config_of(root, tmp_path / "results"), HERE)
+
+
+def test_a_task_that_zero_shot_cannot_score_stops_a_suite_before_it_begins(root: Path, tmp_path: Path) -> None:
+    write_folders(tmp_path / "test", {"zzyzxa": 2, "zzyzxb": 2})
+    more = f'[[task]]\nname = "nameless"\ntest = "{tmp_path}/test"\nmethods = ["zeroshot"]\n'
+    (tmp_path / "tasks.toml").write_text((root / "tasks.toml").read_text() + more)
+    config = replace(config_of(root, tmp_path / "results"), tasks=tmp_path / "tasks.toml")
+    with pytest.raises(MismatchError, match=r"task 'nameless': .*none can be scored.*the task's class_names"):
+        methods.transfer(config)
+    assert not list(tmp_path.glob("results/*.json*"))
+
+
+def test_transfer_init_that_finds_no_row_is_said_in_every_result(root: Path, tmp_path: Path) -> None:
+    names = {"zzyzxa": 8, "zzyzxb": 8}
+    write_folders(tmp_path / "train", names)
+    write_folders(tmp_path / "test", names, seed=1)
+    (tmp_path / "tasks.toml").write_text(
+        f'[[task]]\nname = "nameless"\ntrain = "{tmp_path}/train"\ntest = "{tmp_path}/test"\n'
+        'methods = ["probe", "finetune"]\ninits = ["random", "transfer"]\npercents = [100]\nseeds = [0]\n'
+        "[task.probe]\nepochs = 1\n[task.finetune]\nepochs = 1\nbatch = 8\n"
+    )
+    methods.transfer(replace(config_of(root, tmp_path / "results"), tasks=tmp_path / "tasks.toml"))
+    for record in read_records(tmp_path / "results" / "results.json"):
+        said = any("Transfer Init found no pre-trained row, and 2 classes start at" in n for n in record.extra["notes"])
+        assert said == (record.init == "transfer")
+    assert "Transfer Init found no pre-trained row" in (tmp_path / "results" / "results.md").read_text()
 
 
 def test_images_and_names_of_classes_have_a_fingerprint(root: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.test_trainer_corpus import COLOURS, make_corpus, picture
 from tests.test_trainer_transfer_init import DOG, FISH, images_of, several_of, vocabulary_of
+from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place
 from trainer.pretrain import pretrain
 from trainer.transfer.config import ZeroShotConfig
@@ -24,9 +25,9 @@ from trainer.transfer.synset_scores import ClassRows
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
 from trainer.transfer.zero_shot_results import evaluate, ranks_of
-from trainer.transfer.zero_shot_tables import csv_table, markdown, remarks
+from trainer.transfer.zero_shot_tables import csv_table, markdown, no_choice, remarks
 from trainer.weights.pretrained import open_pretrained
-from vocab.errors import InputError, OutputExistsError
+from vocab.errors import InputError, MismatchError, OutputExistsError
 
 HERE = Place(0, 1, torch.device("cpu"))
 
@@ -56,13 +57,33 @@ def test_the_first_five_of_more_than_five_count_for_top5() -> None:
     assert (report.top1, report.top5) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
 
 
-def test_a_class_without_images_and_a_task_without_scorable_classes_are_no_errors() -> None:
+def test_a_class_without_images_is_no_error() -> None:
     result = evaluate(torch.ones(1, 2), classes_of([True, True]), images_of([1], 2), bad_images=0)
     assert result.by_class == (None, 0.0)
-    none = evaluate(torch.empty(2, 0), classes_of([False, False]), images_of([1, 0], 2), bad_images=0).report
-    assert (none.scorable_classes, none.scorable_images, none.top1, none.top1_all) == (0, 0, None, 0.0)
-    several = evaluate(torch.empty(2, 0), classes_of([False, False]), several_of([[1], [0, 1]], 2), bad_images=0)
-    assert (several.report.map_macro, several.report.map_micro, several.report.map_macro_all) == (None, None, 0.0)
+
+
+@pytest.mark.parametrize("shown", [images_of([1, 1], 2), several_of([[1], []], 2), several_of([[], []], 2)])
+def test_images_that_show_no_class_that_can_be_scored_are_an_error(shown: LabelledImages) -> None:
+    with pytest.raises(InputError, match=r"found 2 that show none of the 1 classes that can be scored"):
+        evaluate(torch.ones(2, 1), classes_of([True, False]), shown, bad_images=0)
+
+
+def test_accuracy_among_one_class_is_no_number() -> None:
+    report = evaluate(torch.ones(2, 1), classes_of([True, False]), images_of([1, 0], 2), bad_images=0).report
+    assert (report.top1, report.top1_all) == (None, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ([((0,),), (), ()], "1 of 3 classes can be scored, and comes first in every image"),
+        ([((0,),), ((0,),), ()], "2 of 3 classes can be scored, all by the same rows, and the first comes first in"),
+        ([((0,),), ((1,),), ()], ""),
+    ],
+)
+def test_classes_that_leave_no_choice_are_said(groups: list[tuple[tuple[int, ...], ...]], said: str) -> None:
+    assert "".join(no_choice(list(map(ClassRows, groups)))).startswith(said)
+    assert bool(no_choice(list(map(ClassRows, groups)))) == bool(said)
 
 
 def test_equal_scores_go_by_the_order_of_the_classes() -> None:
@@ -200,17 +221,6 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     ]
 
 
-def test_labels_that_are_numbers_are_said_to_score_nothing(
-    ask: Ask, squares: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number, folder in enumerate(sorted(squares.iterdir())):
-        folder.rename(squares / str(number))
-    zero_shot(ask())
-    said = capsys.readouterr().err
-    assert "0 of 4 classes can be scored\n" in said
-    assert "the classes are numbers and no names: nothing can be matched with WordNet. --task.class-names gives" in said
-
-
 @pytest.mark.parametrize("prior", ["keep", "remove"])
 def test_accuracy_is_that_of_the_classifier_on_its_own_rows(ask: Ask, run: Path, squares: Path, prior: str) -> None:
     (record,) = zero_shot_records(ask(prior=prior), HERE, task="squares")
@@ -258,12 +268,20 @@ def test_hyponyms_score_a_class_that_has_no_row(ask: Ask, squares: Path) -> None
         assert record.extra["scorable_classes"] == wanted
 
 
-def test_names_that_wordnet_does_not_know_are_a_result_and_no_error(ask: Ask, squares: Path) -> None:
-    for place, folder in enumerate(sorted(squares.iterdir())):
-        folder.rename(squares / f"zzyzx{'abcd'[place]}x")
-    zero_shot(config := ask())
-    results = json.loads((config.out / "results.json").read_text())
-    assert (results["scorable_classes"], results["top1"], results["top1_all"]) == (0, None, 0.0)
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("zzyzx", "no synset by their names"), ("", "no synset by their names: cls0"), ("ferry", "vocabulary lacks")],
+)
+def test_a_task_of_which_no_class_can_be_scored_is_an_error(ask: Ask, squares: Path, name: str, why: str) -> None:
+    for number, folder in enumerate(sorted(squares.iterdir())):
+        folder.rename(
+            squares / {"zzyzx": f"zzyzx{'abcd'[number]}x", "": f"{number}", "ferry": f"ferry, {number}"}[name]
+        )
+    with pytest.raises(MismatchError, match=rf"found 4 classes, of which none .*{why}.*--task\.class-names"):
+        zero_shot(config := ask())
+    assert not config.out.exists()
+    with pytest.raises(MismatchError, match="none can be scored"):
+        zero_shot_records(config, HERE, task="")
 
 
 def test_a_folder_that_exists_is_refused_before_anything_is_computed(ask: Ask) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import difflib
 import sys
-from pathlib import Path
 
 import tyro
 
 from trainer.config import DataConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.data.open_files import raise_limit
+from trainer.field_types import Config, with_local_paths
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import InputError, run_cli
+from vocab.shown_text import tell
+from vocab.storage import local_path
 
 USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
 
@@ -62,54 +64,62 @@ def main() -> None:
             if status := pretrain(config):
                 sys.exit(status)
         case ["feed", *arguments]:
-            options = tyro.cli(
-                FeedConfig, prog="python -m trainer feed", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
-            )
+            options = read(FeedConfig, "feed", arguments, nested=False)
             start_loaders(options.data)
             from trainer.feeding import feed
 
-            sys.stdout.write("\n".join(feed(options)) + "\n")
+            tell("\n".join(feed(options)) + "\n", to=sys.stdout)
         case ["plan", *arguments]:
             planned = read_plan(arguments)
             from trainer.speed.plan import plan
 
-            sys.stdout.write("\n".join(plan(planned)) + "\n")
+            tell("\n".join(plan(planned)) + "\n", to=sys.stdout)
         case ["export", *arguments]:
-            wanted = tyro.cli(ExportConfig, prog="python -m trainer export", args=arguments)
+            wanted = read(ExportConfig, "export", arguments)
             from trainer.weights.export import export
 
-            sys.stdout.write(export(wanted) + "\n")
+            tell(export(wanted) + "\n", to=sys.stdout)
         case ["import", *arguments]:
-            released = tyro.cli(ImportConfig, prog="python -m trainer import", args=arguments)
+            released = read(ImportConfig, "import", arguments)
             from trainer.weights.released import import_released
 
-            sys.stdout.write(import_released(released) + "\n")
+            tell(import_released(released) + "\n", to=sys.stdout)
         case ["zeroshot", *arguments]:
-            asked = tyro.cli(ZeroShotConfig, prog="python -m trainer zeroshot", args=arguments)
+            asked = read(ZeroShotConfig, "zeroshot", arguments)
             from trainer.transfer.zero_shot import zero_shot
 
             zero_shot(asked)
         case ["finetune", *arguments]:
-            tuned = tyro.cli(FinetuneConfig, prog="python -m trainer finetune", args=arguments)
+            tuned = read(FinetuneConfig, "finetune", arguments)
             from trainer.transfer.finetune import finetune
 
             if status := finetune(tuned):
                 sys.exit(status)
         case ["transfer", *arguments]:
-            suite = tyro.cli(TransferConfig, prog="python -m trainer transfer", args=arguments)
+            suite = read(TransferConfig, "transfer", arguments)
             from trainer.transfer.methods import transfer
 
             transfer(suite)
         case ["probe", *arguments]:
-            probed = tyro.cli(ProbeConfig, prog="python -m trainer probe", args=arguments)
+            probed = read(ProbeConfig, "probe", arguments)
             from trainer.transfer.probing import probe
 
             probe(probed)
         case [] | ["-h"] | ["--help"]:
             sys.stdout.write(USAGE)
         case [verb, *_]:
-            sys.stderr.write(f"error: no verb {verb!r}\n{USAGE}")
+            tell(f"error: no verb {verb!r}\n{USAGE}")
             sys.exit(2)
+
+
+def read(kind: type[Config], verb: str, arguments: list[str], *, nested: bool = True) -> Config:
+    """A verb's configuration, its paths local. `nested`: as `with_local_paths` has it.
+
+    Raises InputError for a URI in place of a path.
+    """
+    flat = () if nested else (tyro.conf.OmitArgPrefixes,)
+    config = tyro.cli(kind, prog=f"python -m trainer {verb}", args=arguments, config=flat)
+    return with_local_paths(config, nested=nested)
 
 
 def start_loaders(data: DataConfig) -> None:
@@ -123,7 +133,7 @@ def read_config(arguments: list[str]) -> PretrainConfig:
     config: PretrainConfig = tyro.extras.overridable_config_cli(
         recipes(arguments), prog="python -m trainer pretrain", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
     )
-    return config
+    return with_local_paths(config, nested=False)
 
 
 def read_plan(arguments: list[str]) -> PlanConfig:
@@ -132,7 +142,7 @@ def read_plan(arguments: list[str]) -> PlanConfig:
     config: PlanConfig = tyro.extras.overridable_config_cli(
         planned, prog="python -m trainer plan", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
     )
-    return config
+    return with_local_paths(config, nested=False)
 
 
 def recipes(arguments: list[str]) -> dict[str, tuple[str, PretrainConfig]]:
@@ -142,7 +152,7 @@ def recipes(arguments: list[str]) -> dict[str, tuple[str, PretrainConfig]]:
     """
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if named is not None and named.endswith(".py"):
-        return {named: read_recipe(Path(named))}
+        return {named: read_recipe(local_path(named, option="recipe"))}
     if named is not None and named not in RECIPES:
         near = difflib.get_close_matches(named, RECIPES, n=1)
         raise InputError(

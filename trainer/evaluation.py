@@ -73,7 +73,7 @@ def evaluate(
 ) -> Evaluation | None:
     """Score the first `limit` held-out images; None on ranks other than the main one.
 
-    Raises InputError on the main rank if no image could be scored.
+    Raises InputError on the main rank if no image could be scored, and as `metrics.report`.
     """
     part = _score(objective, source, place, loading=loading, limit=limit, bfloat16=bfloat16)
     parts: list[_Part] = gather_on_main(part, place)

@@ -1,4 +1,4 @@
-"""Whether a value is one that a field of a configuration may have.
+"""Whether a value is one that a field of a configuration may have, and whether its paths are of this machine.
 
 In: a value and the type that the field's dataclass gives it. Out: yes or no. Python takes any value for any field; the
 command line does not, and neither do recipes and tasks files.
@@ -6,9 +6,15 @@ command line does not, and neither do recipes and tasks files.
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from vocab.storage import local_path
+
+Config = TypeVar("Config")
+"""a dataclass"""
 
 
 def is_of(value: object, hint: Any) -> bool:
@@ -31,3 +37,23 @@ def name_of(hint: Any) -> str:
     """A type as a message names it: "int", "Literal['auto', 'cpu']"."""
     name = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
     return name.removeprefix("typing.")
+
+
+def with_local_paths(config: Config, *, prefix: str = "--", nested: bool = True) -> Config:
+    """The configuration, every field that is a path as one of this machine: file:///x is /x.
+
+    `prefix`: before the names of options. `nested`: options of a part are named after it, as --task.cache. Raises
+    InputError, naming the option, for any other URI, which pathlib takes for a local folder called "s3:".
+    """
+    hints = get_type_hints(type(config), include_extras=True)
+    changes: dict[str, Any] = {}
+    for each in fields(cast(Any, config)):
+        value, name = getattr(config, each.name), each.name.replace("_", "-")
+        # What stands without an option on the command line is called as --help calls it.
+        option = name.upper() if get_origin(hints[each.name]) is Annotated else f"{prefix}{name}"
+        if isinstance(value, Path):
+            changes[each.name] = local_path(value, option=option)
+        elif is_dataclass(value) and not isinstance(value, type):
+            inside = f"{prefix}{name}." if nested else prefix
+            changes[each.name] = with_local_paths(value, prefix=inside, nested=nested)
+    return cast(Config, replace(cast(Any, config), **changes))

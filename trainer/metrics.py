@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from vocab.errors import InputError
+
 # Score columns sorted at a time: bounds the memory beside the scores themselves.
 CHUNK_ELEMENTS = 1 << 25
 
@@ -46,8 +48,10 @@ def report(
 ) -> tuple[Report, Float[Tensor, " classes"]]:
     """The report, and the average precision of each class (nan without positives).
 
-    `frequency` orders the classes for the baseline: captions of each class in the training corpus.
+    `frequency` orders the classes for the baseline: captions of each class in the training corpus. Raises InputError
+    for images none of which shows a class, and for scores that are no finite numbers.
     """
+    _check(scores, positives)
     average = average_precision(scores, offsets, positives)
     counts = torch.bincount(positives, minlength=scores.shape[1])
     present = counts > 0
@@ -57,16 +61,35 @@ def report(
         Report(
             images=len(scores),
             classes=int(present.sum()),
-            macro=_mean(average) or 0.0,
+            macro=float(average[present].mean()),
             head=parts[0],
             torso=parts[1],
             tail=parts[2],
             micro=micro_average_precision(scores, offsets, positives),
-            baseline_macro=_mean(torch.where(present, counts / max(1, len(scores)), torch.nan)) or 0.0,
+            baseline_macro=float(counts[present].double().mean()) / len(scores),
             baseline_micro=micro_average_precision(frequency.expand(len(scores), -1), offsets, positives),
         ),
         average,
     )
+
+
+def _check(scores: Float[Tensor, "images classes"], positives: Int64[Tensor, " positives"]) -> None:
+    """Raise InputError where an average precision would be a number that says nothing."""
+    if not len(positives):
+        raise InputError(
+            "held-out tars",
+            found=f"{len(scores):,} images, none of them labelled with a class of the vocabulary",
+            wanted="at least one that is",
+            remedy="Check --eval-images and --eval-labels, or raise --holdout-shards or --eval-limit.",
+        )
+    bad = int((~scores.isfinite()).any(1).sum())
+    if bad:
+        raise InputError(
+            "the model's scores",
+            found=f"{bad:,} of {len(scores):,} held-out images with scores that are no finite numbers",
+            wanted="finite numbers",
+            remedy="Look at the loss in metrics.jsonl, and begin again with a lower --peak-lr.",
+        )
 
 
 def average_precision(

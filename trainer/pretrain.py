@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import sys
 
 import torch
 
@@ -23,6 +22,7 @@ from trainer.records import run_directory, run_lock
 from trainer.records.run_directory import Found
 from trainer.run import Run
 from trainer.step.training import Training, build_training
+from vocab.shown_text import tell
 
 
 def pretrain(config: PretrainConfig) -> int:
@@ -51,7 +51,7 @@ def _pretrain(config: PretrainConfig, place: Place, inputs: Inputs) -> int:
         if status == 0:
             run.finish()
     if place.main:
-        sys.stderr.write(f"{run.summary}\n")
+        tell(f"{run.summary}\n")
     return status
 
 

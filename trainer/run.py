@@ -7,7 +7,6 @@ that all ranks must take alike follow from beats (`step/pulse.py`), which are th
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -35,6 +34,7 @@ from trainer.step.step import Step
 from trainer.step.training import Training
 from trainer.stops import Due, StopSignals
 from vocab.errors import InputError
+from vocab.shown_text import tell
 
 Verdict = Literal["go", "stop", "back"]
 # To the same checkpoint; then something else than a few samples is wrong.
@@ -215,7 +215,7 @@ class Run:
         state = {**found.state, "data": self._data_state(), "progress": progress.state()}
         if self.place.main:
             run_directory.write_rollback(self.config.run.out, found, state)
-            sys.stderr.write(f"\ngoing back to step {found.step}, past the samples of step {now.step}\n")
+            tell(f"\ngoing back to step {found.step}, past the samples of step {now.step}\n")
         self._restore(found, state)
         self.journal.rewind(self.progress)
 

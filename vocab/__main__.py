@@ -17,6 +17,7 @@ import tyro
 
 from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
+from vocab.shown_text import tell
 from vocab.storage import local_path, write_whole
 
 DATA = Path(__file__).parent / "data"
@@ -104,7 +105,7 @@ def main() -> None:
         content = fit_senses(options)
     with write_whole(out) as file:
         file.write(content)
-    sys.stdout.write(f"{out}: {len(content):,} bytes\n")
+    tell(f"{out}: {len(content):,} bytes\n", to=sys.stdout)
 
 
 if __name__ == "__main__":

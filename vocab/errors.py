@@ -8,7 +8,8 @@
     └── MissingRequirementError    a program, a package or a device that is not there
 
 Every one of them says four things: the thing, what was found, what was wanted, and the remedy. Logs are passed on, so
-the user and password of an address (`https://user:word@host/...`) are in none of them.
+the user and password of an address (`https://user:word@host/...`) are in none of them; and signs that would command a
+terminal are written out (`vocab/shown_text.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from vocab.shown_text import shown, tell
+
+LONGEST_PART = 4_000
+"""characters of each of the four things that an error says"""
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
@@ -35,8 +40,9 @@ class CatlipError(Exception):
     """Root of the tree; raised only as one of its children."""
 
     def __init__(self, thing: object, *, found: str, wanted: str, remedy: str) -> None:
+        # Keys, captions and names of files are in them: a stranger's text.
         self.thing, self.found, self.wanted, self.remedy = (
-            without_user(str(part)) for part in (thing, found, wanted, remedy)
+            shown(without_user(str(part)), longest=LONGEST_PART) for part in (thing, found, wanted, remedy)
         )
         super().__init__(f"{self.thing}: found {self.found}; wanted {self.wanted}. {self.remedy}")
 
@@ -167,7 +173,7 @@ def _in_function(error: BaseException) -> str:
 
 
 def _end(sentence: str) -> NoReturn:
-    sys.stderr.write(f"error: {sentence}\n")
+    tell(f"error: {sentence}\n")
     sys.exit(2)
 
 

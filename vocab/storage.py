@@ -44,6 +44,8 @@ def local_path(place: str | Path, *, option: str = "--out") -> Path:
 
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened."""
+    if re.search("[\ud800-\udfff]", str(place)):
+        raise InputError(place, found="a name that is not UTF-8", wanted="one that is", remedy="Rename it.")
     if _URI.match(str(place)) is None:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
         return pafs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100 - resolve() would follow links

@@ -5,6 +5,9 @@ In: a `ModelConfig` and a vocabulary. Out: the module; its weights keep timm's n
 
 from __future__ import annotations
 
+import difflib
+import re
+
 import timm
 import torch
 from jaxtyping import Float
@@ -36,14 +39,7 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     (`trainer/model/per_image.py`), which `seeds_of(model)` is to be given. Raises InputError for an
     architecture that timm lacks, or options that it cannot have.
     """
-    if not timm.is_model(config.model):
-        near = timm.list_models(f"{config.model.split('_')[0]}*patch*")[:5]
-        raise InputError(
-            "--model",
-            found=config.model,
-            wanted="an architecture of timm",
-            remedy=f"For example {', '.join(near) or 'vit_base_patch16_224'}; timm.list_models('vit_*') has them all.",
-        )
+    _check_name(config.model)
     sizes = {name: getattr(config, name) for name in ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")}
     given = {name: value for name, value in sizes.items() if value is not None}
     if not one_size:
@@ -125,6 +121,33 @@ def patch_of(model: nn.Module) -> int:
     """Side of the model's patches, pixels; 1 where it has none."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     return int(patch[0]) if isinstance(patch, tuple) else 1
+
+
+def _check_name(name: str) -> None:
+    """Raise InputError for anything but an architecture of timm by its bare name.
+
+    timm also knows `vit_base_patch16_224.augreg_in21k`, `vit_base_patch16_224_in21k`, `hf-hub:...`: names of weights,
+    which would stand in the model card beside weights that never had anything to do with them.
+    """
+    known = timm.list_models()
+    if name in known:
+        return
+    bare = re.split(r"[:/]", name.strip().lower())[-1].partition(".")[0]
+    near = difflib.get_close_matches(bare, known, n=3)
+    if re.search("[.:/]", name) or timm.is_model(name):
+        raise InputError(
+            "--model",
+            found=f"{name}, which names pre-trained weights; a run loads none, its weights would be random",
+            wanted="the name of an architecture, without tag or source",
+            remedy=f"Give {near[0] if near else 'vit_base_patch16_224'} to begin with random weights. Weights that "
+            "CatLIP's authors released are brought in by python -m trainer import, for probe, zeroshot and finetune.",
+        )
+    raise InputError(
+        "--model",
+        found=name,
+        wanted="an architecture of timm",
+        remedy=f"For example {', '.join(near) or 'vit_base_patch16_224'}; timm.list_models('vit_*') has them all.",
+    )
 
 
 def _check_patches(model: nn.Module, image_size: int) -> None:

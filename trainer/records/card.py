@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vocab.errors import InputError
+from vocab.shown_text import shown
 from vocab.vocabulary import Vocabulary
 
 SHOWN_CLASSES = 12
@@ -139,7 +140,7 @@ def licences(licence: str) -> str:
 
 def plain(text: object) -> str:
     """Text that Markdown and HTML leave as it is, on one line."""
-    line = " ".join(re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", str(text)).split())
+    line = shown(" ".join(str(text).split()))
     # GitHub and the Hub make links of bare addresses, so that "www." and ":" are no more plain than "[".
     escaped = re.sub(r"([\\`*_{}\[\]()#<>|~&!:@$])", r"\\\1", line)
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)

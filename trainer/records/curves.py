@@ -9,8 +9,9 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
+
+from vocab.shown_text import in_html
 
 Points = Sequence[tuple[int, float]]
 # A figure is a thousand pixels wide: more points than twice that only make the page heavy.
@@ -89,10 +90,10 @@ def curve(series: Mapping[str, Points], figure: Figure, *, width: int, height: i
                 f'<circle class="c{number}" cx="{scale.across(step):.1f}" cy="{scale.down(value):.1f}" r="3"/>'
                 for step, value in thin
             )
-        names += f"<li class=c{number}>{escape(label)} <b class=number>{_number(points[-1][1], figure)}</b></li>"
+        names += f"<li class=c{number}>{in_html(label)} <b class=number>{_number(points[-1][1], figure)}</b></li>"
     return (
-        f"<figure><figcaption><b>{escape(figure.title)}</b><ul class=legend>{names}</ul></figcaption>"
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(figure.title)} by step">{scale.grid()}'
+        f"<figure><figcaption><b>{in_html(figure.title)}</b><ul class=legend>{names}</ul></figcaption>"
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{in_html(figure.title)} by step">{scale.grid()}'
         f"{lines}{scale.axes()}</svg></figure>"
     )
 
@@ -162,7 +163,7 @@ class _Scale:
         return (
             f'<text x="{across}" y="{self.height - 8}" text-anchor="middle">step</text>'
             f'<text transform="translate(14 {down}) rotate(-90)" text-anchor="middle">'
-            f"{escape(self.figure.axis)}</text>"
+            f"{in_html(self.figure.axis)}</text>"
         )
 
 

@@ -31,6 +31,7 @@ from trainer.distributed import Place
 from trainer.records.secrets import without_secrets_in
 from vocab.errors import FormatError
 from vocab.sealing import sealed, without_seal
+from vocab.shown_text import tell
 from vocab.storage import write_whole
 
 FILE, DAMAGED = "environment.json", "environment.damaged.json"
@@ -72,7 +73,7 @@ def record_start(run: Path, start: Mapping[str, Any]) -> None:
         earlier = read_starts(run)
     except FormatError as error:
         (run / FILE).replace(run / DAMAGED)
-        sys.stderr.write(f"warning: {error} It is now {DAMAGED}, and {FILE} begins anew.\n")
+        tell(f"warning: {error} It is now {DAMAGED}, and {FILE} begins anew.\n")
         earlier = []
     with write_whole(run / FILE) as file:
         file.write((json.dumps([*map(sealed, earlier), sealed(start)], indent=2) + "\n").encode())

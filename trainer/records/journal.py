@@ -7,7 +7,6 @@ spikes.jsonl on the main rank, and the totals that a checkpoint keeps.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from trainer.records.log import Log
 from trainer.records.speeds import Peaks, Share, speeds
 from trainer.records.spikes import write_spike
 from trainer.step.pulse import Beat
+from vocab.shown_text import tell
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Journal:
             yield
             return
         for fault in faults:
-            sys.stderr.write(f"warning: {fault} Continuing from step {progress.step}.\n")
+            tell(f"warning: {fault} Continuing from step {progress.step}.\n")
         out = self.config.run.out
         self.ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
         steps, project = self.config.optim.steps, self.config.run.wandb
@@ -190,7 +190,7 @@ class Journal:
         if self.place.main:
             policy = self.config.optim.on_spike
             write_spike(self.config.run.out, self.source, beat, parts, policy=policy)
-            sys.stderr.write(
+            tell(
                 f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, a gradient norm of {beat.norm:.4g}; policy "
                 f"{policy}; its samples are in spikes.jsonl\n"
             )

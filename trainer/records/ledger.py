@@ -8,7 +8,6 @@ first epoch (later epochs meet the same ones), and totals of all epochs.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from pathlib import Path
 from trainer.data.batch import Skipped
 from vocab.errors import FormatError
 from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.shown_text import tell
 from vocab.storage import named
 
 FILE = "bad_samples.jsonl"
@@ -38,7 +38,7 @@ class Ledger:
         self.lines = lines
         kept = _lines(self.path)[:lines] if lines else []
         if len(kept) < lines:
-            sys.stderr.write(f"warning: {self.path} has {len(kept):,} of the {lines:,} lines that the run wrote\n")
+            tell(f"warning: {self.path} has {len(kept):,} of the {lines:,} lines that the run wrote\n")
         self.path.write_bytes(b"".join(kept))
 
     def add(self, accounts: Iterable[Mapping[str, int]], skipped: Iterable[Skipped]) -> None:

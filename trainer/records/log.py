@@ -10,7 +10,6 @@ JSON has no NaN and no infinity: there null stands for a number that is none, an
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +24,7 @@ from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
 from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
+from vocab.shown_text import shown, tell
 from vocab.storage import named, write_whole
 
 FILE = "metrics.jsonl"
@@ -61,7 +61,7 @@ class Log:
         """lines of the file"""
         self._keep(lambda line: line["step"] <= start)
         if self.lines < lines:
-            sys.stderr.write(f"warning: {self._path} has {self.lines:,} of {lines:,} lines up to step {start:,}\n")
+            tell(f"warning: {self._path} has {self.lines:,} of {lines:,} lines up to step {start:,}\n")
         self._wandb = WandbRun(run, project=wandb, config=config or {}) if wandb is not None else None
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
@@ -117,7 +117,7 @@ class Log:
         """
         if isinstance(picture, bytes):
             picture = np.asarray(decode(picture, max_pixels=MAX_PICTURE_PIXELS))
-        words = _plain(caption)
+        words = shown(" ".join(caption.split()))
         self._board.add_image(name, picture, step, dataformats="HWC")
         if words:
             # TensorBoard shows text as markdown, in which a caption could fetch a picture from anywhere. Not in code.
@@ -182,8 +182,3 @@ def _line(values: Mapping[str, Any]) -> str:
 
 def _has_scores(line: Mapping[str, Any]) -> bool:
     return any(name.startswith(SCORE) for name in line)
-
-
-def _plain(text: str) -> str:
-    """A stranger's text on one line, of characters that can be shown."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -3,13 +3,12 @@
 In: a run directory's log and an `Evaluation`. Out: numbers against what frequencies alone would give, the curves of the
 log, held-out pictures with their labelled and predicted synsets, the best and worst classes, the vocabulary.
 
-Captions and keys are strangers' text: everything passes through `html.escape`.
+Captions and keys are strangers' text: everything passes through `in_html`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,12 @@ from trainer.records.log import read_log
 from trainer.records.page_style import STYLE
 from trainer.records.page_tables import account_table, class_table, vocabulary_table
 from trainer.records.progress_line import duration
+from vocab.shown_text import in_html
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
 PREDICTIONS = 5
+LONGEST_KEY = 240
 # Two figures stand side by side where there is room.
 HALF = {"width": 560, "height": 260}
 
@@ -88,7 +89,7 @@ def page(
     finished = "results.json, model.safetensors, " if int(results["steps"]) >= total_steps else ""
     return (
         '<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}"
+        f"<title>{in_html(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}"
         f"<footer class=soft>Everything behind this page is in the same folder: {finished}metrics.jsonl, "
         "environment.json, config.json, vocabulary.parquet, bad_samples.jsonl.</footer></body></html>\n"
     )
@@ -117,7 +118,7 @@ def _summary(
         five = probed.get("probe_top5")
         among = f"; among its first five {five:.1%}" if five is not None else ""
         figures.append((f"{probed['probe_top1']:.1%}", f"linear probe's accuracy{among}"))
-    cards = "".join(f"<div><b class=number>{value}</b><span>{escape(what)}</span></div>" for value, what in figures)
+    cards = "".join(f"<div><b class=number>{value}</b><span>{in_html(what)}</span></div>" for value, what in figures)
     state = ""
     if steps < total_steps:
         state = (
@@ -125,9 +126,9 @@ def _summary(
             "the run goes on, and this page is written again at its next evaluation.</p>"
         )
     return (
-        f"<header><h1>{escape(title)}</h1><p>{escape(model)}, {results['parameters'] / 1e6:.1f} million parameters, "
+        f"<header><h1>{in_html(title)}</h1><p>{in_html(model)}, {results['parameters'] / 1e6:.1f} million parameters, "
         f"{results['classes']:,} classes. {steps:,} steps over {results['images_seen']:,} images in "
-        f"{duration(float(results['seconds']))} on {escape(str(results['device']))} x {results['processes']}. Judged "
+        f"{duration(float(results['seconds']))} on {in_html(str(results['device']))} x {results['processes']}. Judged "
         f"on {scored.images:,} held-out images, in which {scored.classes:,} of the classes occur.</p>{state}</header>"
         f"<div class=figures>{cards}</div>"
     )
@@ -142,18 +143,18 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _card(picture: Picture) -> str:
-    truth = "".join(f"<li>{escape(name)}</li>" for name in picture.labelled) or "<li>none</li>"
+    truth = "".join(f"<li>{in_html(name)}</li>" for name in picture.labelled) or "<li>none</li>"
     guesses = "".join(
-        f"<li{' class=right' if guess.right else ''}>{escape(guess.name)} "
+        f"<li{' class=right' if guess.right else ''}>{in_html(guess.name)} "
         f"<span class=number>{_percent(guess.probability)}</span></li>"
         for guess in picture.predicted
     )
     return (
         f'<article class=picture><img alt="" src="data:image/jpeg;base64,{picture.jpeg}"><div>'
-        f"<p class=caption>{escape(picture.caption) or '<span class=soft>no caption</span>'}</p>"
+        f"<p class=caption>{in_html(picture.caption) or '<span class=soft>no caption</span>'}</p>"
         f"<small>labelled</small><ul class=synsets>{truth}</ul>"
         f"<small>predicted</small><ul class=synsets>{guesses}</ul>"
-        f"<small>{escape(picture.key)}</small></div></article>"
+        f"<small>{in_html(picture.key, longest=LONGEST_KEY)}</small></div></article>"
     )
 
 

@@ -6,10 +6,10 @@ In: a vocabulary, an `Evaluation`, the run's results. Out: HTML, in which every 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from trainer.evaluation import Evaluation
+from vocab.shown_text import in_html
 from vocab.vocabulary import Vocabulary
 
 LISTED_CLASSES = 10
@@ -82,7 +82,7 @@ def account_table(results: Mapping[str, Any]) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         mark = dict.fromkeys(numbers, " class=number")
-        return "".join(f"<{tag}{mark.get(place, '')}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells))
+        return "".join(f"<{tag}{mark.get(place, '')}>{in_html(cell)}</{tag}>" for place, cell in enumerate(cells))
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
     return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"

@@ -11,7 +11,6 @@ model.safetensors  results.json  README.md           at the end
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from trainer.records.log import FILE as LOG
 from trainer.records.run_lock import entries
 from vocab.errors import CatlipError, FormatError, MismatchError, OutputExistsError
 from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.shown_text import tell
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
@@ -82,7 +82,7 @@ def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
             if folders_of(out)
             else "It has no checkpoint: remove the directory to start anew, or choose another --out.",
         )
-    sys.stderr.write(f"{out}: an earlier start learnt nothing; beginning anew with {now}, before {before}\n")
+    tell(f"{out}: an earlier start learnt nothing; beginning anew with {now}, before {before}\n")
 
 
 def begin(config: PretrainConfig, vocabulary: Vocabulary, place: Place, *, step: int) -> None:

@@ -11,13 +11,13 @@ import fcntl
 import json
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from trainer.distributed import Place, on_main
 from vocab.errors import InputError
+from vocab.shown_text import tell
 
 FILE = "run.lock"
 # What file systems without locks say: FUSE, Lustre mounted without flock, NFS without a lock service.
@@ -96,7 +96,7 @@ def _lock(descriptor: int, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        sys.stderr.write(
+        tell(
             f"warning: {path}: this file system has no locks ({error.strerror}): nothing keeps a second run from "
             f"writing to {path.parent}.\n"
         )

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from jaxtyping import UInt8
 from trainer.records.secrets import public
 from vocab.errors import FormatError, InputError, MissingRequirementError
 from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.shown_text import shown, tell
 from vocab.storage import write_whole
 
 FILE = "wandb.json"
@@ -59,7 +59,7 @@ class WandbRun:
             self._run = wandb.init(
                 project=project,
                 id=_run_id(run, project),
-                name=run.name,
+                name=shown(run.name),
                 dir=str(run),
                 resume="allow",
                 config=public(config),
@@ -110,7 +110,7 @@ class WandbRun:
 
     def _give_up(self, error: Exception) -> None:
         self._alive = False
-        sys.stderr.write(
+        tell(
             f"warning: --wandb: found {type(error).__name__} ({error}); wanted a client that takes values. "
             "The run goes on without it; metrics.jsonl and tensorboard/ have everything.\n"
         )

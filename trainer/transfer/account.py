@@ -7,7 +7,6 @@ the main rank, and the totals that a checkpoint keeps.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -30,6 +29,7 @@ from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.scoring import Scored
 from vocab.errors import InputError
+from vocab.shown_text import tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Account:
             yield
             return
         for fault in faults:
-            sys.stderr.write(f"warning: {fault} Continuing from step {progress.step}.\n")
+            tell(f"warning: {fault} Continuing from step {progress.step}.\n")
         out = self.course.config.out
         self._ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
         steps, lines = self.course.plan.steps, progress.log_lines

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from trainer.distributed import Place, on_main
 from trainer.probe.features import extract
 from trainer.transfer.feature_files import Stored, check_room, read, remove_abandoned, write
 from trainer.weights.pretrained import Pretrained
+from vocab.shown_text import tell
 
 FORMAT_VERSION = 1
 
@@ -95,7 +95,7 @@ def cached_features(
         found = extract(pretrained.embed, images.store, rows, place, viewing)
         if found is not None:
             faults = {int(rows[image]): reason for image, reason in found.faults.items()}
-            sys.stderr.write(f"features of {len(rows):,} images in {time.perf_counter() - began:.1f} s\n")
+            tell(f"features of {len(rows):,} images in {time.perf_counter() - began:.1f} s\n")
             stored = _together(stored, Stored(found.values, rows[found.decoded]))
             if path is not None and len(found.decoded):
                 write(path, stored, key)

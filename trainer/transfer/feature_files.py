@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import socket
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from trainer.checkpoints.layout import Place, header_of
 from trainer.checkpoints.sealed_tensors import is_altered, sealed_header
 from trainer.records.run_lock import NO_LOCKS
 from vocab.errors import InputError
+from vocab.shown_text import tell
 
 KEY = "key"
 UNFINISHED = re.compile(r"\.features-[0-9a-f]{32}\.safetensors\.(?:(?P<host>[A-Za-z0-9-]+)\.)?[0-9a-f]{8}\.tmp")
@@ -167,4 +167,4 @@ def _host() -> str:
 
 
 def _refuse(path: Path, why: str) -> None:
-    sys.stderr.write(f"{path} {why}; its features are computed again\n")
+    tell(f"{path} {why}; its features are computed again\n")

@@ -6,7 +6,6 @@ In: a `FinetuneConfig`. Out: a directory (`trainer/transfer/tuning_folder.py`) w
 from __future__ import annotations
 
 import secrets
-import sys
 from typing import Any
 
 from trainer.data.decoding import Decoding, Viewing
@@ -29,6 +28,7 @@ from trainer.transfer.tuning_folder import Result, write_result
 from trainer.transfer.tuning_results import markdown, notes_at_start, numbers_of
 from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained, open_pretrained
+from vocab.shown_text import tell
 
 
 def finetune(config: FinetuneConfig) -> int:
@@ -40,7 +40,7 @@ def finetune(config: FinetuneConfig) -> int:
     with join_processes(config.device) as place:
         status, numbers = tune(config, place)
         if place.main:
-            sys.stderr.write(f"{_summary(config, status, numbers)}\n")
+            tell(f"{_summary(config, status, numbers)}\n")
         return status
 
 
@@ -89,7 +89,7 @@ def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | No
     task = open_task(config.task)
     course = course_of(config, pretrained, task, place)
     if place.main:
-        sys.stderr.write("".join(f"{note}\n" for note in notes_at_start(course, task)))
+        tell("".join(f"{note}\n" for note in notes_at_start(course, task)))
     set_up_torch(course.core, place)
     # Asked before the directory is locked: nothing is written to one that is no run.
     on_main(lambda: tuning_folder.stored_config(config.out), place)
@@ -110,7 +110,7 @@ def _tune(course: Course, pretrained: Pretrained, task: Task, place: Place) -> t
         resumed=found.checkpoint is not None,
     )
     if place.main and start.matches:
-        sys.stderr.write("".join(f"{line}\n" for line in summary(start.matches, alpha=course.config.alpha)))
+        tell("".join(f"{line}\n" for line in summary(start.matches, alpha=course.config.alpha)))
     training = build_tuning(course.config, course.core, pretrained, start, place, several=several)
     tuning = Tuning(course, training, start.matches, place, nonce=on_main(lambda: secrets.token_hex(4), place))
     with tuning.open(found):

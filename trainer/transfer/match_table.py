@@ -20,6 +20,7 @@ from typing import Any
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted, listed
 from vocab import wordnet
+from vocab.shown_text import shown
 
 FORMAT_VERSION = 1
 STEM = "transfer_init"
@@ -55,6 +56,15 @@ def summary(matches: Sequence[ClassMatch], *, alpha: float) -> list[str]:
         more = counted(len(alike), "more starts", "more start")
         lines.append(f"{more} from the same rows as another class: {listed(alike)}.")
     return lines
+
+
+def no_match(matches: Sequence[ClassMatch]) -> list[str]:
+    """A note for the results where Transfer Init was asked for and no class of the task gets a pre-trained row."""
+    if not matches or any(match.matches for match in matches):
+        return []
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(match.reason for match in matches).items())
+    none = counted(len(matches), "class starts", "classes start")
+    return [f"Transfer Init found no pre-trained row, and {none} at random ({reasons}): --task.class-names gives names"]
 
 
 def markdown(matches: Sequence[ClassMatch], *, alpha: float) -> str:
@@ -97,7 +107,7 @@ def spelt(wnid: str) -> str:
 
 def cell(text: str) -> str:
     """A text that stays inside its cell, and that Markdown shows as it is."""
-    plain = " ".join(text.split())
+    plain = shown(" ".join(text.split()))
     return "".join(f"\\{sign}" if sign in "\\|<*_`[" else sign for sign in plain)
 
 

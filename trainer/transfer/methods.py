@@ -5,6 +5,7 @@ In: a `TransferConfig`. Out: the folder of `suite_folder.py`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Sequence
@@ -27,6 +28,7 @@ from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Init, Options, SuiteTask
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError
+from vocab.vocabulary import Vocabulary
 
 # What the suite says itself.
 OWN = frozenset("model task out init percent seed seeds features workers device precision".split())
@@ -36,10 +38,16 @@ def transfer(config: TransferConfig) -> None:
     """Measure a model on the tasks of a file. Raises a CatlipError for whatever cannot be measured; what was measured
     by then is kept.
     """
+
+    @functools.cache
+    def model() -> tuple[str, Vocabulary]:
+        pretrained = open_pretrained(config.model)
+        return pretrained.fingerprint, pretrained.vocabulary
+
     verbs = Verbs(
         options=options(),
-        fingerprint=lambda: open_pretrained(config.model).fingerprint,
-        check=lambda task, place: check(task, config, place),
+        fingerprint=lambda: model()[0],
+        check=lambda task, place: check(task, config, place, model()[1]),
         run=lambda part, place: measure(part, config, place),
     )
     with join_processes(config.device) as place:
@@ -56,10 +64,11 @@ def options() -> Options:
     }
 
 
-def check(task: SuiteTask, config: TransferConfig, place: Place) -> str:
+def check(task: SuiteTask, config: TransferConfig, place: Place, vocabulary: Vocabulary | None = None) -> str:
     """The fingerprint of a task's images and of its classes with their names, on which its results depend.
 
-    Raises a CatlipError for images that cannot be opened, and for options that cannot work.
+    Raises a CatlipError for images that cannot be opened, for options that cannot work, and for zero-shot where no
+    class is in the model's `vocabulary`, which is read from the model where it is not given.
     """
     if "knn" in task.methods and task.probe.get("neighbours") == 0:
         raise InputError(
@@ -77,11 +86,18 @@ def check(task: SuiteTask, config: TransferConfig, place: Place) -> str:
             case "zeroshot":
                 zero_shot.check(zero_shot_config(part, config))
     images = task_config(task, config)
+    sides: tuple[LabelledImages, ...]
     if task.train:
         opened = open_task(images)
-        return _fingerprint(opened.class_names, opened.train, opened.test)
-    alone = open_images(images.test, images)
-    return _fingerprint(class_names_of(alone, images).names, alone)
+        names, sides = opened.class_names, (opened.train, opened.test)
+    else:
+        alone = open_images(images.test, images)
+        names, sides = class_names_of(alone, images).names, (alone,)
+    for part in parts_of(task, frozenset()):
+        if part.verb == "zeroshot":
+            vocabulary = vocabulary or open_pretrained(config.model).vocabulary
+            zero_shot.matched(zero_shot_config(part, config), names, vocabulary, several=sides[-1].multi_label)
+    return _fingerprint(names, *sides)
 
 
 def measure(part: Part, config: TransferConfig, place: Place) -> list[Record]:

@@ -95,13 +95,14 @@ def records_of(outcome: Outcome, *, task: str) -> list[Record]:
     found, given = [], outcome.given
     for probe in outcome.probes:
         setting = probe.choice.setting
-        about = {
+        about: dict[str, Any] = {
             "learning_rate": setting.learning_rate,
             "weight_decay": setting.weight_decay,
             "choice": probe.choice.why,
             "preset": given.config.preset,
         } | ({"alpha": given.config.alpha} if outcome.matches else {})
         key = Key(task, "probe", given.config.init, probe.percent, probe.seed)
+        about[NOTES] = [*match_table.no_match(outcome.matches), *_on_the_data(given)]
         found.append(_record(given, key, probe.measured, about, train=probe.images, seconds=probe.seconds))
         if probe.nearest is not None:
             nearest, seconds = key._replace(method="knn", init=NO_INIT), probe.nearest_seconds
@@ -198,7 +199,7 @@ def markdown(outcome: Outcome) -> str:
 def notes(outcome: Outcome) -> list[str]:
     """What whoever reads the numbers should know."""
     given = outcome.given
-    found = _on_the_data(given)
+    found = [*match_table.no_match(outcome.matches), *_on_the_data(given)]
     # Seeds of one share mostly have the same to say.
     seeds: dict[tuple[float, str], list[int]] = {}
     for probe in outcome.probes:
@@ -235,8 +236,13 @@ def _record(
 ) -> Record:
     metric, value = measured.metric
     correct = _correct(measured)
-    extra = {**measured.numbers(), "train_images": train, "bad_images": len(given.test.skipped), **about}
-    extra[NOTES] = _on_the_data(given)
+    extra = {
+        **measured.numbers(),
+        "train_images": train,
+        "bad_images": len(given.test.skipped),
+        NOTES: _on_the_data(given),
+    }
+    extra |= about
     return Record(
         *key,
         metric=metric,

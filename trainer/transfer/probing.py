@@ -10,7 +10,6 @@ In: a `ProbeConfig`. Out: a folder (`trainer/transfer/probe_results.py`).
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from trainer.transfer.words import listed
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
+from vocab.shown_text import tell
 
 
 def probe(config: ProbeConfig) -> None:
@@ -48,7 +48,7 @@ def probe(config: ProbeConfig) -> None:
         outcome = measure_all(config, place)
         if outcome is not None:
             write(outcome)
-            sys.stderr.write("\n".join(summary(outcome)) + "\n")
+            tell("\n".join(summary(outcome)) + "\n")
 
 
 def probe_records(config: ProbeConfig, place: Place, *, task: str) -> list[Record]:
@@ -93,7 +93,7 @@ def measure_all(config: ProbeConfig, place: Place) -> Outcome | None:
         train = _on(given.train.of(part), place)
         probes.append(_probe(given, matches, train, test, percent=percent, seed=seed, nearest=before))
         if place.main:
-            sys.stderr.write(f"{probes[-1].line()}\n")
+            tell(f"{probes[-1].line()}\n")
     return Outcome(given, matches, probes)
 
 

@@ -21,6 +21,7 @@ from trainer.transfer.match_table import cell as text_in_cell
 from trainer.transfer.records import CORRECT, FORMAT, NOTES, VERSION, Key, Method, Record, as_json
 from trainer.transfer.words import counted
 from vocab.errors import MismatchError
+from vocab.shown_text import shown
 
 METHODS: tuple[Method, ...] = ("zeroshot", "knn", "probe", "finetune")
 """in the table's order: the more is trained, the later"""
@@ -200,8 +201,8 @@ def _markdown(cells: Sequence[Cell], *, signed: bool) -> str:
 
 def _line(texts: Sequence[str], *, pad: str = " ") -> str:
     # An empty cell is one space wide, as people write it.
-    shown = (f"{pad}{text.replace('|', '&#124;')}{pad}" if text else " " for text in texts)
-    return f"|{'|'.join(shown)}|"
+    cells = (f"{pad}{shown(text).replace('|', '&#124;')}{pad}" if text else " " for text in texts)
+    return f"|{'|'.join(cells)}|"
 
 
 def _explained(cells: Sequence[Cell]) -> str:

@@ -7,7 +7,6 @@ does not have.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -20,6 +19,7 @@ from trainer.transfer.records import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
 from vocab.errors import CatlipError
+from vocab.shown_text import tell
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
 
 def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
     if place.main:
-        sys.stderr.write("".join(f"{_waiting(task)}\n" for task in tasks if task.waiting))
+        tell("".join(f"{_waiting(task)}\n" for task in tasks if task.waiting))
     measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), place)
     parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
     images = on_main(lambda: _checked(tasks, verbs, place), place)
@@ -74,7 +74,7 @@ def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[Sui
         if place.main:
             suite_folder.write_results(config, tasks, records)
     if place.main:
-        sys.stderr.write(f"{config.out / suite_folder.TABLE} is the table\n")
+        tell(f"{config.out / suite_folder.TABLE} is the table\n")
 
 
 def _waiting(task: SuiteTask) -> str:
@@ -99,7 +99,7 @@ def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
     assert not missing, f"{part.verb} did not measure {missing}"
     kept = [_noted(by_key[key]) for key in part.wanted]
     for record in kept:
-        sys.stderr.write(
+        tell(
             f"{record.task}: {record.method}, {record.init} init, {record.percent:g} %, seed {record.seed}: "
             f"{record.metric} {record.value:.2%}\n"
         )

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
+from trainer.field_types import with_local_paths
 from trainer.transfer.records import Method
 from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
@@ -128,7 +129,7 @@ def _task(path: Path, place: int, table: Mapping[str, Any], options: Options) ->
         if not isinstance(given, dict):
             raise _refused(path, name, section, repr(given), f"a table [task.{section}]")
         values[section] = _values(path, name, given, options[section], inside=f"{section}.")
-    task = SuiteTask(**values)
+    task = with_local_paths(SuiteTask(**values), prefix=f"{path}: task {name!r}: ")
     _check(path, task)
     return task
 

@@ -18,7 +18,7 @@ from trainer.transfer.account import Course
 from trainer.transfer.batches import Plan
 from trainer.transfer.datasets.files import left_out, undecoded
 from trainer.transfer.datasets.opening import Task
-from trainer.transfer.match_table import cell
+from trainer.transfer.match_table import cell, no_match
 from trainer.transfer.scoring import Scored
 from trainer.transfer.start import Start
 from trainer.transfer.tuning import Tuning
@@ -78,7 +78,11 @@ def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict
         "device": str(tuning.place.device),
         "processes": tuning.place.world,
         "classes_without_training_images": _without_images(train, task),
-        "notes": notes_at_start(course, task) + _notes_on_bad(bad_train, scored.skipped),
+        "notes": [
+            *no_match(start.matches),
+            *notes_at_start(course, task),
+            *_notes_on_bad(bad_train, scored.skipped),
+        ],
         "left_out": left_out(train=task.train, test=task.test),
         "bad_train_images": _named(bad_train),
         "bad_test_images": _named(scored.skipped),

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vocab.shown_text import shown
+
 NAMED = 5
 """things that a line names at most"""
+LONGEST_NAME = 240
+"""characters of each of them"""
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -17,5 +21,6 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few of many names."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+    """The first few of many names, which may be strangers'."""
+    named = ", ".join(shown(name, longest=LONGEST_NAME) for name in names[:NAMED])
+    return named + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")

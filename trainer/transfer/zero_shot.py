@@ -9,8 +9,8 @@ In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,8 +22,8 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, join_processes, on_main
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.datasets.files import left_out, left_out_note, undecoded
-from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
+from trainer.transfer.datasets.files import left_out, undecoded
+from trainer.transfer.datasets.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.records import NOTES, Record
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
@@ -32,8 +32,10 @@ from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
-from vocab.errors import InputError
+from vocab.errors import InputError, MismatchError
 from vocab.sealing import to_sealed_json
+from vocab.shown_text import tell
+from vocab.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ def zero_shot(config: ZeroShotConfig) -> None:
         outcome = measure(config, place)
         if outcome is not None:
             write(outcome)
-            sys.stderr.write("\n".join(summary(outcome)) + "\n")
+            tell("\n".join(summary(outcome)) + "\n")
 
 
 def zero_shot_records(config: ZeroShotConfig, place: Place, *, task: str) -> list[Record]:
@@ -117,14 +119,7 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
     images, class_names, notes = _open(config)
     config = replace(config, prior=config.prior or ("keep" if images.multi_label else "remove"))
-    matches = match_classes(class_names, pretrained.vocabulary, alpha=config.alpha)
-    classes = rows_of_classes(
-        matches,
-        pretrained.vocabulary,
-        alpha=config.alpha,
-        hyponyms=config.hyponyms != "none",
-        one_class=not images.multi_label,
-    )
+    matches, classes = matched(config, class_names, pretrained.vocabulary, several=images.multi_label)
     features = cached_features(
         pretrained,
         images,
@@ -142,7 +137,31 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
     notes = (*notes, *([undecoded("test", bad)] if bad else []), *zero_shot_tables.remarks(matches, classes))
+    if not images.multi_label:
+        notes = (*zero_shot_tables.no_choice(classes), *notes)
     return Outcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
+
+
+def matched(
+    config: ZeroShotConfig, class_names: Sequence[str], vocabulary: Vocabulary, *, several: bool
+) -> tuple[list[ClassMatch], list[ClassRows]]:
+    """The match of each class, and the rows that score it. `several`: classes an image.
+
+    Raises MismatchError where no class can be scored.
+    """
+    matches = match_classes(class_names, vocabulary, alpha=config.alpha)
+    hyponyms = config.hyponyms != "none"
+    classes = rows_of_classes(matches, vocabulary, alpha=config.alpha, hyponyms=hyponyms, one_class=not several)
+    if not any(rows.scorable for rows in classes):
+        none = counted(len(classes), "class, which cannot be scored", "classes, of which none can be scored")
+        raise MismatchError(
+            "zero-shot on this task",
+            found=f"{none}: {' '.join(zero_shot_tables.remarks(matches, classes)).rstrip('.')}",
+            wanted="a class whose name is a noun, or a wnid, that the model's vocabulary has",
+            remedy="Name the classes by --task.class-names FILE; where only the vocabulary lacks them, take near "
+            "synsets by a lower --alpha, or by --hyponyms.",
+        )
+    return matches, classes
 
 
 def score(
@@ -150,8 +169,6 @@ def score(
 ) -> torch.Tensor:
     """Scores [images, scorable classes] on the CPU."""
     scorable = [rows for rows in classes if rows.scorable]
-    if not scorable:
-        return torch.empty(len(features.images), 0)
     assert config.prior is not None
     return synset_scores(
         features.values,
@@ -215,8 +232,7 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
         return task.test, task.class_names, task.notes
     images = open_images(config.task.test, config.task)
     named = class_names_of(images, config.task)
-    skipped = (f"test: {left_out_note(images.skipped)}",) if images.skipped else ()
-    return images, named.names, (*skipped, *named.notes)
+    return images, named.names, (*notes_of("test", images), *named.notes)
 
 
 def _check_images(features: ImageFeatures, images: LabelledImages, max_bad_share: float) -> None:

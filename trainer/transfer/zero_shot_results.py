@@ -35,7 +35,7 @@ class ZeroShotReport:
     """that show such a class. Accuracies are of these; average precisions of all, for where a class is not shown it
     should not come first either"""
     top1: float | None = None
-    """share of the scorable images whose class comes first among the scorable classes"""
+    """share of the scorable images whose class comes first among the scorable classes; None of a single such class"""
     top5: float | None = None
     """share whose class is among the first five; None with five scorable classes or fewer"""
     top1_all: float | None = None
@@ -55,7 +55,8 @@ class ZeroShotReport:
         """The number that is beside a probe's: of all images and classes."""
         if self.top1_all is not None:
             return "top1", self.top1_all
-        return "map_macro", self.map_macro_all or 0.0
+        assert self.map_macro_all is not None
+        return "map_macro", self.map_macro_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,8 @@ def evaluate(
 ) -> ZeroShotResult:
     """Compare scores of the scorable ones of `classes`, in their order, with what the images show.
 
-    Of equal scores the class of the lower number comes first. Raises InputError for scores that are no numbers.
+    Of equal scores the class of the lower number comes first. Raises InputError for scores that are no finite numbers,
+    and where no image shows a class that can be scored.
     """
     bad = int((~scores.isfinite()).any(1).sum())
     if bad:
@@ -93,6 +95,13 @@ def evaluate(
         scorable_classes=int(scorable.sum()),
         scorable_images=len(np.unique(owners[scorable[images.classes]])),
     )
+    if not report.scorable_images:
+        raise InputError(
+            "the test images",
+            found=f"{report.images:,} that show none of the {report.scorable_classes:,} classes that can be scored",
+            wanted="at least one image of such a class",
+            remedy="Name the classes by --task.class-names FILE, or give images of these classes.",
+        )
     # A class's place among the scorable ones, -1 for the others.
     places = np.where(scorable, np.cumsum(scorable) - 1, -1)
     return (_several if images.multi_label else _one)(scores, places, images, report)
@@ -107,8 +116,7 @@ def _one(
     own = torch.from_numpy(places[images.one_class])
     known = (own >= 0).numpy()
     ranks = np.full(len(images), len(places))
-    if known.any():
-        ranks[known] = ranks_of(scores[known], own[known]).numpy()
+    ranks[known] = ranks_of(scores[known], own[known]).numpy()
     first, among = ranks < 1, ranks < TOP
     several = report.scorable_classes > TOP
     counts, right = images.images_by_class, np.bincount(images.one_class[first], minlength=len(places))
@@ -118,8 +126,8 @@ def _one(
     ]
     report = replace(
         report,
-        top1=float(first[known].mean()) if known.any() else None,
-        top5=float(among[known].mean()) if known.any() and several else None,
+        top1=float(first[known].mean()) if report.scorable_classes > 1 else None,
+        top5=float(among[known].mean()) if several else None,
         top1_all=float(first.mean()),
         top5_all=float(among.mean()) if several else None,
     )
@@ -146,12 +154,12 @@ def _several(
     by_class = [None if place < 0 or average[place].isnan() else float(average[place]) for place in places.tolist()]
     found = [precision for precision in by_class if precision is not None]
     shown = int((images.images_by_class > 0).sum())
-    micro = micro_average_precision(scores, offsets, positives) if found else None
+    micro = micro_average_precision(scores, offsets, positives)
     report = replace(
         report,
-        map_macro=sum(found) / len(found) if found else None,
+        map_macro=sum(found) / len(found),
         map_micro=micro,
-        map_macro_all=sum(found) / shown if shown else 0.0,
-        map_micro_all=micro * float(kept.mean()) if micro is not None else 0.0,
+        map_macro_all=sum(found) / shown,
+        map_micro_all=micro * float(kept.mean()),
     )
     return ZeroShotResult(report, tuple(by_class), None)

@@ -98,6 +98,16 @@ def remarks(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list
     return [f"{counted(len(names), one, many)}: {listed(names)}." for names, one, many in groups if names]
 
 
+def no_choice(classes: Sequence[ClassRows]) -> list[str]:
+    """A remark where all classes that can be scored are scored alike, so that one of them always comes first."""
+    scorable = [rows.groups for rows in classes if rows.scorable]
+    if len(set(scorable)) > 1:
+        return []
+    of = f"{len(scorable):,} of {counted(len(classes), 'class', 'classes')} can be scored,"
+    alike = " all by the same rows, and the first" if len(scorable) > 1 else " and"
+    return [f"{of}{alike} comes first in every image: accuracy says nothing of the model."]
+
+
 def csv_table(
     result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows], vocabulary: Vocabulary
 ) -> str:

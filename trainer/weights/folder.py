@@ -35,6 +35,7 @@ from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError, OutputExistsError
 from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.storage import local_path
 from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
@@ -77,7 +78,10 @@ class Build:
 
 
 def check_new(out: Path) -> None:
-    """Raise OutputExistsError if there is something under the name of a folder that is to be written."""
+    """Raise OutputExistsError if there is something under the name of a folder that is to be written, InputError for a
+    URI.
+    """
+    local_path(out)
     if out.exists() or out.is_symlink():
         raise OutputExistsError(
             out,

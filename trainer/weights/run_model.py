@@ -32,6 +32,8 @@ def stored_config(run: Path) -> dict[str, Any]:
         unknown = config["model"].keys() - known
         if unknown:
             raise _no_config(path, f"model options of a newer release ({', '.join(sorted(unknown))})")
+        # Earlier releases took the name of pre-trained weights, and trained random ones of its architecture.
+        config["model"] |= {"model": str(config["model"]["model"]).partition(".")[0]}
         config["data"] |= {"image_size": int(config["data"]["image_size"])}
         config["data"] |= {"eval_crop": float(config["data"]["eval_crop"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

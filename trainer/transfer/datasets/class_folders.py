@@ -6,7 +6,7 @@ In: the folder. Out: `LabelledImages`, by class and then by path.
     train/n01443537/close/2.png            class 1; deeper folders change nothing
     train/n01484850/                       class 2 keeps its number without an image
     train/n01440764/boxes.txt              no image by its name: counted as other_file
-    train/.DS_Store, train/.cache/         hidden, not seen at all
+    train/.cache/, train/__MACOSX/         left by a system (`vocab/leftovers.py`), not seen at all
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import numpy as np
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_index import IMAGE_EXTENSIONS
-from trainer.transfer.datasets.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up, shown
+from trainer.transfer.datasets.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.words import counted
 from vocab.errors import InputError
+from vocab.leftovers import is_leftover
+from vocab.shown_text import shown
 
 _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
@@ -67,18 +69,18 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not is_leftover(entry.name):
                     (labels if entry.is_dir() else beside).append(entry.name)
     except OSError as error:
         raise InputError(
-            shown(folder),
+            folder,
             found=f"{error.strerror}",
             wanted="a folder with a folder of images for each class",
             remedy="Check the path.",
         ) from error
     if not labels:
         raise InputError(
-            shown(folder),
+            folder,
             found=f"{counted(len(beside), 'file')} and no folder",
             wanted="a folder of images for each class",
             remedy="Images that lie side by side need a table of path and label: give a .csv (docs/transfer.md).",
@@ -97,7 +99,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _files(root: str, label: str) -> list[str]:
-    """Paths in `root` of all files in a class's folder, ascending; hidden ones left out."""
+    """Paths in `root` of all files in a class's folder, ascending; leftovers left out."""
     files: list[str] = []
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(label, ())]
     while waiting:
@@ -109,7 +111,7 @@ def _files(root: str, label: str) -> list[str]:
             raise _refused(path, "a link to a folder that it lies in", "folders that end", "Remove the link.")
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if is_leftover(entry.name):
                     continue
                 if entry.is_dir():
                     waiting.append((f"{inside}/{entry.name}", (*above, own)))
@@ -126,4 +128,4 @@ def _is_image(path: str) -> bool:
 
 
 def _refused(path: str, found: str, wanted: str, remedy: str) -> InputError:
-    return InputError(shown(path), found=found, wanted=wanted, remedy=remedy)
+    return InputError(path, found=found, wanted=wanted, remedy=remedy)

@@ -9,6 +9,8 @@ as words or as a wnid, for `vocab/class_names.py` to read; and what there is to 
     labels "airfield", "hotel" and "hotel", "airfield"   refused: the list is in another order than the data
     labels "n02084071", "n02121620" and "cat", "dog"     refused as well: more names mean another label than their own
     labels "0", "1", "10" and a list of 11 names         by their numbers, names 0, 1 and 10
+    labels "class_0", "class_1", "class_10" and 11 names by their numbers as well
+    labels "0_x", "10_y", "1_z" and a list of 3 names    refused: the list may be in the order of numbers or of letters
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.transfer.datasets.label_order import numbers_of, other_order, plain_words
 from trainer.transfer.datasets.name_files import Names
 from trainer.transfer.datasets.numbering import is_number
 from trainer.transfer.words import counted, listed
@@ -75,14 +78,34 @@ def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Path | No
 
 
 def _by_order(labels: Sequence[str], given: list[str], source: Path | None) -> tuple[list[str], list[str]]:
-    if all(map(is_number, labels)):
-        return _by_number([int(label) for label in labels], given, source)
-    if len(given) != len(labels):
+    same_length, numbers = len(given) == len(labels), numbers_of(labels)
+    if same_length and _spelt_alike(labels, given):
+        return _in_place(labels, given, source), []
+    if numbers is not None and len(set(numbers)) == len(numbers) and max(numbers) == len(given) - 1:
+        names, notes = _by_number(numbers, labels, given, source)
+        return _in_place(labels, names, source), [*notes, *_dealt("number", labels, names)]
+    if not same_length:
         raise _wrong_length(labels, given, source)
-    places = {_plain(label): place for place, label in enumerate(labels)}
-    for place, (label, name) in enumerate(zip(labels, given, strict=True)):
-        other = places.get(_plain(name), place)
-        if other != place and _plain(name) != _plain(label):
+    names = _in_place(labels, given, source)
+    if _mean_alike(labels, names, source):
+        return names, []
+    if (other := other_order(labels)) is not None:
+        raise MismatchError(
+            source,
+            found=f"a list for classes whose labels are in the order {listed(labels)}, and by their numbers in "
+            f"another, {listed(other)}",
+            wanted="names that belong to a class beyond doubt",
+            remedy=MAPPING,
+        )
+    return names, _dealt("order", labels, names)
+
+
+def _in_place(labels: Sequence[str], names: list[str], source: Path | None) -> list[str]:
+    """The names. Raises MismatchError for one that is spelt like the label of another class than its own."""
+    places = {plain_words(label): place for place, label in enumerate(labels)}
+    for place, (label, name) in enumerate(zip(labels, names, strict=True)):
+        other = places.get(plain_words(name), place)
+        if other != place and plain_words(name) != plain_words(label):
             raise MismatchError(
                 source,
                 found=f"{name!r} as name {place + 1}, where class {place + 1} of the data set is {label!r} and class "
@@ -90,18 +113,22 @@ def _by_order(labels: Sequence[str], given: list[str], source: Path | None) -> t
                 wanted="names in the order of the data set's classes",
                 remedy=MAPPING,
             )
-    _check_meanings(labels, given, source)
-    return given, []
+    return names
 
 
-def _check_meanings(labels: Sequence[str], given: Sequence[str], source: Path | None) -> None:
-    """Raise MismatchError for a list in which more names mean the label of another class than that of their own.
+def _spelt_alike(labels: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether most names are spelt like the labels they stand for, so that their order is beyond doubt."""
+    alike = sum(plain_words(label) == plain_words(name) for label, name in zip(labels, names, strict=True))
+    return alike * 2 > len(labels)
+
+
+def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Path | None) -> bool:
+    """Whether most names mean what their labels mean, so that their order is beyond doubt.
 
     Labels and names may be spelt in two ways, wnids and words. A few of them may well mean another class's synset: of
-    two classes called "crane" one does.
+    two classes called "crane" one does. Raises MismatchError where more names mean the label of another class than that
+    of their own.
     """
-    if sum(_plain(label) == _plain(name) for label, name in zip(labels, given, strict=True)) * 2 > len(labels):
-        return
     synsets = _synsets([*labels, *given])
     own, named = synsets[: len(labels)], synsets[len(labels) :]
     places = {tuple(synset): place for place, synset in enumerate(own) if synset}
@@ -118,6 +145,15 @@ def _check_meanings(labels: Sequence[str], given: Sequence[str], source: Path | 
             wanted="names in the order of the data set's classes",
             remedy=MAPPING,
         )
+    return right * 2 > len(labels)
+
+
+def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What to tell of a list given to labels with numbers in them; to bare numbers it goes as documented."""
+    if all(map(is_number, labels)) or not any(re.search(r"\d", label) for label in labels):
+        return []
+    pairs = [f"{label} is {name!r}" for label, name in zip(labels, names, strict=True)]
+    return [f"names were given to classes by their {how}: {listed(pairs)}"]
 
 
 def _synsets(names: Sequence[str]) -> list[list[int]]:
@@ -127,24 +163,22 @@ def _synsets(names: Sequence[str]) -> list[list[int]]:
     return synsets_of_class_names(["" if name in strangers else name for name in names])
 
 
-def _by_number(numbers: list[int], given: list[str], source: Path | None) -> tuple[list[str], list[str]]:
-    """Labels that are numbers are places in the list, where they can be; else the list is in their order."""
-    labels = list(map(str, numbers))
-    if len(set(numbers)) == len(numbers) and max(numbers) == len(given) - 1:
-        unused = sorted(set(range(len(given))) - set(numbers))
-        idle = counted(len(unused), f"name of {source} has no class", f"names of {source} have no class")
-        notes = [f"{idle}: {listed([given[each] for each in unused])}"]
-        return [given[number] for number in numbers], notes if unused else []
-    if len(given) != len(numbers):
-        raise _wrong_length(labels, given, source)
-    if numbers != sorted(set(numbers)):
+def _by_number(
+    numbers: list[int], labels: Sequence[str], given: list[str], source: Path | None
+) -> tuple[list[str], list[str]]:
+    """Names whose places in the list, from 0 on, are the numbers of the labels; and which of them have no class."""
+    if min(numbers):
         raise MismatchError(
             source,
-            found=f"a list for classes whose labels are numbers in another order, {listed(labels)}",
-            wanted="names that belong to a class beyond doubt",
+            found=f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')} whose least "
+            f"number is {min(numbers)}, and whose greatest is {max(numbers)}: {listed(labels)}",
+            wanted="a class of number 0, or numbers that end elsewhere: these may count from 0 or from 1",
             remedy=MAPPING,
         )
-    return given, []
+    unused = sorted(set(range(len(given))) - set(numbers))
+    idle = counted(len(unused), f"name of {source} has no class", f"names of {source} have no class")
+    notes = [f"{idle}: {listed([given[each] for each in unused])}"]
+    return [given[number] for number in numbers], notes if unused else []
 
 
 def _alike(labels: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -166,8 +200,3 @@ def _wrong_length(labels: Sequence[str], given: list[str], source: Path | None) 
     return MismatchError(
         source, found=f"{names}; {lacking}", wanted="a name for each class, in their order", remedy=remedy
     )
-
-
-def _plain(name: str) -> str:
-    """ "Hot_Dog" and "hot dog" are one."""
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

@@ -21,15 +21,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import Int64
 
 from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up, shown
+from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
+from trainer.transfer.datasets.numbering import in_order
 from trainer.transfer.words import listed
 from vocab.errors import InputError
+from vocab.shown_text import shown
 
 MAX_BYTES = 2 << 30
 """COCO's training annotations are 0.45 GB, LVIS's 1.1"""
@@ -104,7 +107,8 @@ def _categories(path: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...]
         names[_new_id(path, what, entry, names)] = _text(path, what, entry, "name")
     if not 1 <= len(names) <= MAX_CLASSES:
         raise _refused(path, f"{len(names):,} categories", f"1 to {MAX_CLASSES:,}", "Give an instances file.")
-    ids = sorted(names, key=lambda each: (isinstance(each, str), each))
+    texts = in_order({each for each in names if isinstance(each, str)})
+    ids: list[Id] = [*sorted(each for each in names if isinstance(each, int)), *texts]
     owners: dict[str, Id] = {}
     for each in ids:
         if (other := owners.setdefault(names[each], each)) != each:
@@ -123,6 +127,8 @@ def _images(path: Path, content: Mapping[str, Any]) -> tuple[list[str], dict[Id,
     places: dict[Id, int] = {}
     for what, entry in _entries(path, content, "images"):
         identity = _new_id(path, what, entry, places)
+        if "file_name" not in entry and "coco_url" in entry:
+            entry = {**entry, "file_name": _of_address(path, what, entry)}
         name = _text(path, what, entry, "file_name")
         plain = os.path.normpath(name)
         if plain.startswith(("/", "../")) or plain in (".", ".."):
@@ -132,6 +138,12 @@ def _images(path: Path, content: Mapping[str, Any]) -> tuple[list[str], dict[Id,
             raise _refused(path, found, "an image for each", "Leave one out, with its annotations moved to the other.")
         places[identity] = len(places)
     return list(paths), places
+
+
+def _of_address(path: Path, what: str, entry: Mapping[str, Any]) -> str:
+    """Path of an image that LVIS names by its address alone: "http://images.cocodataset.org/val2017/9.jpg" is
+    "val2017/9.jpg", as COCO's archives unpack."""
+    return "/".join(urlsplit(_text(path, what, entry, "coco_url")).path.split("/")[-2:])
 
 
 def _positives(

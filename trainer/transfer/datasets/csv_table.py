@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up, shown
+from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.datasets.numbering import in_order
 from trainer.transfer.words import listed
 from vocab.errors import InputError
+from vocab.shown_text import shown
 
 LONGEST_FIELD = 1 << 16
 """characters; the file system's longest path is 4,096"""

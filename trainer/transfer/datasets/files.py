@@ -24,6 +24,7 @@ from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
+from vocab.shown_text import shown
 
 MAX_FILE_BYTES = 64 << 20
 """as for the members of tars: more is no image that anyone wants decoded"""
@@ -184,11 +185,6 @@ def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
 def name_of(skipped: Skipped) -> str:
     """What a sample is called, in its tar if it is of one."""
     return "/".join(filter(None, (skipped.shard, skipped.key)))
-
-
-def shown(path: str) -> str:
-    """A path in messages: bytes that are no UTF-8 are escaped, for not every file can hold them."""
-    return path if path.isascii() else path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _bad_images(skipped: Sequence[Skipped]) -> list[Skipped]:

@@ -4,7 +4,8 @@ In: a .txt, .json, .csv or .tsv. Out: names in the order of the classes, or by l
 
     .txt    tench                                        a name for each class, in their order
             n01440764 tench, Tinca tinca                 a wnid first: it is the name
-            /a/airfield 0                                Places365: every line ends in its number, 0 to n - 1
+            /a/airfield 0                                Places365: every line ends in its number, from 0 or 1 on
+            1 001.Black_footed_Albatross                 CUB: every line begins with it
     .json   ["tench", "goldfish"]                        as lines
             {"n01440764": "tench", "7": "goldfish"}      by label, as the data set has it
             {"0": ["n01440764", "tench"]}                Keras's imagenet_class_index: the wnid is the name
@@ -27,7 +28,10 @@ MAX_BYTES = 64 << 20
 HEADER = ["label", "name"]
 
 _WNID_FIRST = re.compile(r"(n\d{8})(?:[\s,:].*)?", re.ASCII)
-_NUMBER_LAST = re.compile(r"(.*\S)\s+(\d{1,6})", re.ASCII)
+_NUMBERED = (
+    re.compile(r"(?P<name>.*\S)[\s,:;=]+(?P<number>\d{1,6})", re.ASCII),
+    re.compile(r"(?P<number>\d{1,6})[\s,:;=)]+(?P<name>\S.*)", re.ASCII),
+)
 
 Names = list[str] | dict[str, str]
 """in the order of the classes, or by label"""
@@ -61,9 +65,14 @@ def _text(path: Path) -> str:
 
 def _lines(path: Path, text: str) -> list[str]:
     lines = [line.strip() for line in text.rstrip().split("\n")]
-    numbered = {int(match[2]): match[1] for match in map(_NUMBER_LAST.fullmatch, lines) if match is not None}
-    if sorted(numbered) == list(range(len(lines))) and len(set(numbered.values())) == len(lines):
-        lines = [numbered[number] for number in range(len(lines))]
+    for form in _NUMBERED:
+        found = [match for match in map(form.fullmatch, lines) if match is not None]
+        numbered = {int(match["number"]): match for match in found}
+        ordered = sorted(numbered)
+        first = ordered[0] if ordered else 0
+        alike = len({match["name"] for match in found}) < len(lines)
+        if not alike and first < 2 and ordered == list(range(first, first + len(lines))):
+            lines = [numbered[number]["name"] for number in ordered]
     return [_name(path, f"line {place}", line) for place, line in enumerate(lines, 1)]
 
 

@@ -19,10 +19,13 @@ from trainer.transfer.datasets.files import FileStore, shared_files
 from trainer.transfer.words import counted, listed
 from vocab.errors import InputError, MismatchError
 
+LONGEST_NUMBER = 10
+"""digits of a class's number"""
+
 
 def is_number(label: str) -> bool:
     """Whether a label is a whole number in ASCII digits, of a length that classes have."""
-    return label.isascii() and label.isdecimal() and len(label) <= 10
+    return label.isascii() and label.isdecimal() and len(label) <= LONGEST_NUMBER
 
 
 def in_order(labels: set[str]) -> list[str]:
@@ -52,8 +55,8 @@ def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImage
 def check_sides(train: LabelledImages, test: LabelledImages) -> None:
     """Raise an error if nothing can be trained on one and measured on the other.
 
-    InputError for too few classes or more than MAX_CLASSES; MismatchError for one class an image on one side and any
-    number on the other, and for an image that is on both sides.
+    InputError for too few classes or more than MAX_CLASSES, and for test images that show none; MismatchError for one
+    class an image on one side and any number on the other, and for an image that is on both sides.
     """
     if train.multi_label != test.multi_label:
         kinds = ("one class for each image", "any number of classes for each image")
@@ -71,6 +74,13 @@ def check_sides(train: LabelledImages, test: LabelledImages) -> None:
             found=f"{counted(shown, 'class', 'classes')} with images, of {len(train.labels):,}",
             wanted=f"{fewest} to {MAX_CLASSES:,}",
             remedy="Look at the labels: they are names or numbers of classes, not of images.",
+        )
+    if not len(test.classes):
+        raise InputError(
+            "the test images",
+            found=f"{counted(len(test), 'image')}, none of which shows a class",
+            wanted="at least one that does",
+            remedy="Look at the annotations: a mean average precision of no class says nothing.",
         )
     shared = _shared(train, test)
     if shared:

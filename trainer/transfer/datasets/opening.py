@@ -34,6 +34,7 @@ from trainer.transfer.datasets.tars import open_tars, with_all_classes
 from trainer.transfer.datasets.task_config import TaskConfig as TaskConfig  # here for who opens tasks
 from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
+from vocab.leftovers import is_leftover
 
 Kind = Literal["folders", "tars", "csv", "coco"]
 BETWEEN = "::"
@@ -69,7 +70,7 @@ def open_task(config: TaskConfig) -> Task:
     test = renumbered(test, train.labels)
     check_sides(train, test)
     named = names_of_classes(train.labels, given, source=config.class_names)
-    notes = (*_notes("train", train), *_notes("test", test), *named.notes)
+    notes = (*notes_of("train", train), *notes_of("test", test), *named.notes)
     return Task(train, test, named.names, notes)
 
 
@@ -118,7 +119,7 @@ def kind_of(place: str, config: TaskConfig) -> Kind:
 def _kind_of_folder(folder: str) -> Kind:
     """Class folders or tars, by what lies in the folder itself."""
     with os.scandir(folder) as entries:
-        seen = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+        seen = [(entry.name, entry.is_dir()) for entry in entries if not is_leftover(entry.name)]
     tars = sum(name.endswith(".tar") and not is_folder for name, is_folder in seen)
     folders = sum(is_folder for _, is_folder in seen)
     if bool(tars) == bool(folders):
@@ -177,7 +178,8 @@ def _check(config: TaskConfig) -> None:
             raise InputError(f"--task.{option}", found=f"{value}", wanted=wanted, remedy="Leave it out, or correct it.")
 
 
-def _notes(side: str, images: LabelledImages) -> list[str]:
+def notes_of(side: str, images: LabelledImages) -> list[str]:
+    """What to tell of one side of a task: classes without an image, and images that were left out."""
     empty = [images.labels[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
     of = f"of {counted(len(images.labels), 'class', 'classes')}"
     missing = counted(len(empty), f"{of} has no image", f"{of} have no image")
