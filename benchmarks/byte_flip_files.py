@@ -21,7 +21,8 @@ from pipeline.captions import reading_of
 from pipeline.config import Label, Prune
 from pipeline.finishing import write_finished
 from pipeline.inputs import list_inputs
-from pipeline.job import Owner, begun_plan, finished_tasks, write_plan
+from pipeline.claim import Owner
+from pipeline.job import begun_plan, finished_tasks, write_plan
 from pipeline.planning import plan_tasks
 from pipeline.prune import merged_counts, open_corpora, prune, rows_of
 from pipeline.run import labeler_of, plan_of
