@@ -181,7 +181,13 @@ def test_a_cut_tar_or_one_with_garbage_after_it_ends_as_in_tarfile(
 ) -> None:
     content = build(entries, kind).rstrip(b"\0")
     cut = content[: data.draw(st.integers(0, len(content) + 600))] + data.draw(
-        st.one_of(st.just(b""), st.binary(max_size=1100), st.just(bytes(1024)), st.just(content))
+        st.one_of(
+            *(
+                st.just(end)
+                for end in (b"", bytes(1024), content, bytes(1024) + content, bytes(1536) + content + bytes(9))
+            ),
+            st.binary(max_size=1100),
+        )
     )
     assert outcome(walk, io.BytesIO(cut)) == outcome(plain_walk, io.BytesIO(cut))
 
