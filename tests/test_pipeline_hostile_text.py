@@ -45,6 +45,11 @@ hostile = st.lists(
 ).map("".join)
 
 
+def test_every_kind_is_about_as_large_as_asked_for() -> None:
+    sizes = {kind: len(build(1_000).encode()) for kind, build in KINDS.items()}
+    assert {kind: size for kind, size in sizes.items() if not 850 <= size <= 1_000} == {}
+
+
 @pytest.mark.parametrize("caption", LONG.values(), ids=LONG)
 def test_an_entity_may_have_any_number_of_digits(caption: str) -> None:
     ours = labeler.load()

@@ -18,9 +18,10 @@ from tests.test_trainer_corpus import CAT, DOG, make_corpus
 from trainer.evaluation import Evaluation
 from trainer.metrics import report
 from trainer.records.curves import LOSS, PACE, SCORES, _number, draw, log_ticks, thinned, ticks
-from trainer.records.gallery import Guess, Picture, log_pictures, pictures
+from trainer.records.gallery import Guess, Picture, _caption, log_pictures, pictures
 from trainer.records.log import Log
 from trainer.records.page import _percent, page
+from vocab.tars import Member
 from vocab.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(np.array([DOG, CAT], np.int32), np.array([1200, 34]), rows=5000, min_count=30)
@@ -66,6 +67,23 @@ def html(
         model="vit_tiny_patch16_224",
         total_steps=total_steps,
     )
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        ('{"caption": "a \\ud83d dog"}', "a ? dog"),
+        ('{"caption": "a \\ud83d\\udc36 dog"}', "a \U0001f436 dog"),
+        ('{"caption": "a dog", "n": ' + "1" * 5_000 + "}", ""),
+        ("[" * 100_000 + "]" * 100_000, ""),
+    ],
+    ids=["half a surrogate pair", "a surrogate pair", "5,000 digits", "lists in lists"],
+)
+def test_a_caption_of_hostile_json_can_be_written(tmp_path: Path, record: str, shown: str) -> None:
+    (tmp_path / "a.json").write_text(record)
+    with (tmp_path / "a.json").open("rb") as file:
+        found = _caption(file, {"json": Member("a.json", 0, len(record))})
+    assert found.encode().decode() == shown
 
 
 def test_captions_and_keys_cannot_carry_markup() -> None:
