@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -180,7 +181,9 @@ def test_a_stopped_suite_goes_on_with_what_is_not_done(tmp_path: Path, place: in
         assert (stopped.out / name).read_bytes() == (whole.out / name).read_bytes()
 
 
-def test_a_line_that_a_kill_left_unfinished_is_measured_again(tmp_path: Path) -> None:
+def test_a_line_that_a_kill_left_unfinished_is_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = config_of(tmp_path)
     measured(config)
     lines = (config.out / "records.jsonl").read_bytes()
@@ -188,6 +191,7 @@ def test_a_line_that_a_kill_left_unfinished_is_measured_again(tmp_path: Path) ->
     whole = b"".join(lines.splitlines(keepends=True)[:5])
     (config.out / "records.jsonl").write_bytes(whole + b'{"version": 1, "task": "pe')
     assert measured(config) == ["pets probe random 1 [1.0, 100.0]", *CALLS[3:]]
+    assert re.search(r"records\.jsonl lost \d results that results\.json has; measuring again", capsys.readouterr().err)
     assert sorted((config.out / "records.jsonl").read_bytes().splitlines()) == sorted(lines.splitlines())
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from trainer.checkpoints.disk import flush
 from trainer.records.run_lock import entries
 from trainer.records.secrets import public
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import VERSION, Key, Record, as_json, check_version, of_json
+from trainer.transfer.records import VERSION, Key, Record, as_json, check_version, of_json, read_records
 from trainer.transfer.results_table import results_json, results_table
 from trainer.transfer.suite_plan import keys_of
 from trainer.transfer.suite_settings import changed, to_record
@@ -65,6 +66,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
             model = f", measured of {stored['model']}" if name == "fingerprint" else ""
             raise _other(out, f"results of {name} {stored[name]}{model}", f"{name} {value}")
     records = {record.key: record for record in recorded(out)}
+    _say_lost(out, records)
     for task in tasks:
         differing = changed(task, stored["tasks"].get(task.name, {}), _keys(task, records))
         if differing is not None:
@@ -185,6 +187,21 @@ def recorded(out: Path) -> list[Record]:
         check_version(version, source=source)
         records.append(of_json(value, source=source))
     return records
+
+
+def _say_lost(out: Path, records: Mapping[Key, Record]) -> None:
+    """Tell stderr of results that the table has and records.jsonl lost; they are measured again."""
+    if not (out / RESULTS).exists():
+        return
+    try:
+        lost = sum(record.key not in records for record in read_records(out / RESULTS))
+    except FormatError as error:
+        # It is written anew after each task.
+        sys.stderr.write(f"warning: {error}\n")
+        return
+    if lost:
+        what = counted(lost, "result", "results")
+        sys.stderr.write(f"warning: {out / RECORDS} lost {what} that {RESULTS} has; measuring again\n")
 
 
 def _stored(out: Path) -> dict[str, Any]:
