@@ -124,7 +124,7 @@ GREYS = [0, 64, 128, 191, 255]
 def test_numbers_of_any_range_become_grey(content: bytes) -> None:
     found = np.asarray(decode(content, max_pixels=LIMIT))[1, :, 0].astype(int)
     assert np.abs(found - GREYS).max() <= 1
-    assert (cropped(content, choose=whole, size=1) > 100).all()
+    assert np.abs(cropped(content, choose=whole, size=3) - plainly_cropped(content, choose=whole, size=3)).max() <= 1
 
 
 def png_of_16_bits(value: int, *, kind: int, channels: int) -> bytes:
@@ -250,7 +250,7 @@ def test_a_small_file_costs_no_more_memory_than_pil_has_for_its_pixels(forks: Fo
             False,
             id="TIFF of one strip",
         ),
-        pytest.param(encoded(Image.new("RGB", (500, 500)), "TIFF", tiffinfo={278: 8}), True, id="TIFF of strips"),
+        pytest.param(encoded(Image.new("RGB", (490, 490)), "TIFF", tiffinfo={278: 8}), True, id="TIFF of strips"),
     ],
 )
 def test_what_a_decoder_holds_at_once_is_bounded(content: bytes, kept: bool) -> None:
