@@ -174,7 +174,7 @@ def _of_run(run: Path) -> Iterator[Flipped]:
 
 
 def _of_account(kind: str, run: Path) -> Iterator[Flipped]:
-    """What pre-training and fine-tuning write while they go."""
+    """Files that pre-training and fine-tuning write while they go."""
     yield Flipped(f"{kind}: metrics.jsonl", run / "metrics.jsonl", lambda: read_log(run / "metrics.jsonl"))
     yield Flipped(f"{kind}: environment.json", run / "environment.json", lambda: read_starts(run))
     bad = run / "bad_samples.jsonl"

@@ -92,7 +92,7 @@ def _outcome(flipped: Flipped, wanted: object) -> tuple[Outcome, str]:
 
 
 def _read(flipped: Flipped) -> object:
-    """What a reader gives; its warnings are not shown."""
+    """Run a reader, without showing its warnings; its result."""
     with contextlib.redirect_stderr(io.StringIO()):
         return flipped.read()
 

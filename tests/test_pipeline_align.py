@@ -208,7 +208,19 @@ def test_a_truncated_tar_keeps_its_whole_samples(spark: Any, tmp_path: Path) -> 
     assert rejects(labels) == [("00000", "k1", "truncated_tar")]
 
 
-def test_a_key_twice_in_a_tar_is_refused(spark: Any, tmp_path: Path) -> None:
+def test_all_samples_of_a_key_that_a_tar_has_twice_are_rejected(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_tar(tmp_path / "in/00000.tar", k0={"uid": "u"}, k1={"uid": "u"})
+    write_tar(tmp_path / "more.tar", k1={"uid": "u"}, k2={"uid": "u"})
+    with (tmp_path / "in/00000.tar").open("ab") as behind:
+        behind.write((tmp_path / "more.tar").read_bytes())
+    _, matches, labels = run(spark, tmp_path, "json.uid")
+    assert rows(labels) == [("00000", "k0", [DOG]), ("00000", "k2", [DOG])]
+    assert rejects(labels) == [("00000", "k1", "repeated_key")] * 2
+    assert (matches.matched, matches.unusable) == (2, 2)
+
+
+def test_a_key_twice_in_a_sidecar_is_refused(spark: Any, tmp_path: Path) -> None:
     write_labels(tmp_path / "labels", ("m", "u", [DOG]))
     write_sidecar(tmp_path / "in/00000.parquet", key=["k", "j", "k"], uid=["u", "u", "u"])
     with pytest.raises(InputError, match="sample 00000/k: found two rows"):

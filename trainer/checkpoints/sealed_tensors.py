@@ -39,7 +39,7 @@ def sealed_header(header: bytes, body: Sequence[bytes | memoryview]) -> bytes:
 
 
 def is_altered(path: Path) -> bool:
-    """Whether a file does not match its seal; reads all of it.
+    """Read a file, and tell whether it fails to match its seal.
 
     False for a file without a seal, of an earlier release or another program, and for one that is not there or has no
     header that can be read, which whoever reads its tensors finds out. Raises OSError for a file that cannot be read.
