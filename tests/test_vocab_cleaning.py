@@ -43,6 +43,7 @@ def test_what_is_no_word_goes(caption: str, wanted: str) -> None:
         ("Café Zoë", "Cafe Zoe", 2),
         ("a dog 🐕 runs", "a dog   runs", 0),
         ("犬と猫 dog", f"{FOREIGN_LETTER * 3} dog", 1),
+        ("\ufdfa dog", f"{FOREIGN_LETTER} dog", 1),
         ("Straße", "Strasse", 0),
     ],
 )
@@ -54,7 +55,7 @@ def test_letters_become_ascii_and_the_change_is_counted(caption: str, wanted: st
 @example("a" + "\u0300\u0316" * 3)
 @example("\ufdfa \ud55c \u0f73")
 def test_characters_decompose_one_by_one_as_in_a_whole_text(text: str) -> None:
-    """But for the marks, which go afterwards, and the length of words in other scripts."""
+    """But for the marks, which go afterwards, and the number of letters and words in other scripts."""
 
     def compared(decomposed: str) -> str:
         return FOREIGN_LETTERS.sub(r"\1", "".join(c for c in decomposed if not unicodedata.combining(c)))

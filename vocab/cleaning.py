@@ -41,7 +41,7 @@ HASHTAG = re.compile(r"#[A-Za-z][A-Za-z0-9]*")
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 MARK = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")
 NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-FOREIGN_LETTERS = re.compile(r"([^\W\d_\x00-\x7f])[^\W\d_\x00-\x7f]+")
+FOREIGN_LETTERS = re.compile(r"([^\W\d_\x00-\x7f])(?: *[^\W\d_\x00-\x7f])+")
 
 # What Unicode's compatibility decomposition leaves or would glue to the word before it.
 REPLACED = {
@@ -149,7 +149,7 @@ def decomposed(character: str) -> str:
     """Unicode's compatibility decomposition, with the signs that it leaves replaced: `ŉ` -> `'n`.
 
     Equals NFKD of the whole text but for the order of combining marks, all of which go afterwards (sorting them takes
-    quadratic time), and for the length of words in other scripts: one letter stands for as many as 18, in U+FDFA.
+    quadratic time), and for other scripts: a sign that stands for letters, as U+FDFA for four words, is one letter.
     """
     return FOREIGN_LETTERS.sub(r"\1", unicodedata.normalize("NFKD", character).translate(REPLACEMENTS))
 
