@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.captions import reading_of
+from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.finishing import write_finished
 from pipeline.inputs import list_inputs
-from pipeline.claim import Owner
 from pipeline.job import begun_plan, finished_tasks, write_plan
 from pipeline.planning import plan_tasks
 from pipeline.prune import merged_counts, open_corpora, prune, rows_of

@@ -82,7 +82,7 @@ def _common_header(inputs: Inputs) -> bytes:
     Files that cannot be read are left to their tasks, unless none can.
     """
     held = [file for file in inputs.files if file.size] or inputs.files
-    headers = [(file.path, header) for file in held if (header := first_line_of(file.path)) is not None]
+    headers = [(file.path, header) for file in held if (header := _first_line(file.path)) is not None]
     if len({header for _, header in headers}) > 1:
         # What a damaged file begins with says nothing; whether one is damaged takes reading it all.
         headers = [(path, header) for path, header in headers if not _is_damaged(path)]
@@ -117,7 +117,7 @@ def _is_damaged(path: str) -> bool:
         return verified_text(file)[1] is not None
 
 
-def first_line_of(path: str) -> bytes | None:
+def _first_line(path: str) -> bytes | None:
     """Read the first line; None where the file cannot be read, which is for the task that reads it to say."""
     filesystem, inner = filesystem_of(path)
     head = b""

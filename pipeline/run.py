@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from pipeline.captions import reading_of, told
+from pipeline.captions import reading_of
 from pipeline.claim import Owner, owned, repeated
 from pipeline.config import Label
 from pipeline.extension import base_of, new_inputs, refuse_meanwhile, refuse_other_base
@@ -28,6 +28,7 @@ from pipeline.failures import explained
 from pipeline.finishing import account_of, write_finished
 from pipeline.inputs import Inputs, list_inputs
 from pipeline.job import Markers, Plan, begun_plan, finished_tasks, refuse_other_plan, write_plan
+from pipeline.key_choice import told
 from pipeline.labels import LoadLabeler
 from pipeline.ordering import in_order, merged, run_of_file
 from pipeline.planning import Task, plan_tasks

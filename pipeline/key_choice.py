@@ -1,0 +1,90 @@
+"""What names the samples of a job: a column, or the number of a row where the input has no key of its own.
+
+In: the input files, the options and how the files are to be read. Out: a line that says it, or an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import Label
+from pipeline.inputs import Inputs
+from pipeline.parquet import check_columns
+from pipeline.rows import Reading
+from pipeline.sidecars import ERROR, KEY, STATUS, SUCCESS, has_sidecar_columns
+from vocab.errors import InputError
+from vocab.storage import filesystem_of
+
+TEXT_FORMATS = ("tsv", "csv", "jsonl")
+KEY_COLUMNS = ("key", "__key__")
+"""names that WebDataset and its tools give to the key of a sample"""
+FIRST_BYTES = 1 << 20
+"""in which the first record of a JSONL file is looked for"""
+
+
+def told(inputs: Inputs, reading: Reading) -> list[str]:
+    """Say how the files are read: format, keys, and which files are left out although they look like captions."""
+    keys = "keys: numbers of the rows" if inputs.format != "webdataset" else "keys: the samples' own"
+    if reading.key is not None:
+        keys = f"keys: column {reading.key!r}"
+    failed = "; failed downloads are rejected" if inputs.format == "img2dataset" else ""
+    lines = [f"{len(inputs.files):,} {inputs.format} {'file' if len(inputs.files) == 1 else 'files'}; {keys}{failed}"]
+    if inputs.left_out:
+        lines.append(f"left out as hidden or unfinished: {len(inputs.left_out):,}, such as {inputs.left_out[0]}")
+    return lines
+
+
+def refuse_unused_key(reading: Reading, options: Label, inputs: Inputs) -> None:
+    """Raise InputError where row numbers would be keys although the input plainly has keys of its own.
+
+    A named --format says that they are wanted; but never of img2dataset's sidecars, which stand in no order. Also
+    raises InputError for a missing column of a Parquet file, before a cluster is started.
+    """
+    names = reading.columns or _names_of_fields(inputs, reading)
+    where, is_auto = inputs.files[0].path, options.format == "auto"
+    if inputs.format in TEXT_FORMATS and has_sidecar_columns(names) and (is_auto or options.key_column is None):
+        raise InputError(
+            where,
+            found=f"img2dataset's columns {KEY}, {STATUS} and {ERROR} in a file of format {inputs.format}",
+            wanted="the Parquet sidecars themselves, whose failed downloads are rejected",
+            remedy=f"Give those; or leave out rows whose {STATUS} is not {SUCCESS!r}, and give "
+            f"--format {inputs.format} --key-column {KEY}.",
+        )
+    unused = [name for name in KEY_COLUMNS if name in names]
+    if unused and is_auto and options.key_column is None and inputs.format != "img2dataset":
+        raise InputError(
+            where,
+            found=f"a column {unused[0]!r}, and no --key-column",
+            wanted="to know what the keys of the samples are",
+            remedy=f"Give --key-column {unused[0]}; or --format {inputs.format}, to take the numbers of rows for keys.",
+        )
+
+
+def _names_of_fields(inputs: Inputs, reading: Reading) -> Sequence[str]:
+    """Columns of the first Parquet file that can be read, or fields of the first JSON record; none of a tar.
+
+    A broken file is for its task to name.
+    """
+    if inputs.format == "jsonl":
+        filesystem, path = filesystem_of(inputs.files[0].path)
+        try:
+            with filesystem.open_input_stream(path) as stream:
+                record = json.loads(stream.read(FIRST_BYTES).split(b"\n")[0])
+        except (ValueError, RecursionError, OSError):
+            return ()
+        return tuple(record) if isinstance(record, dict) else ()
+    for file in inputs.files if inputs.format in ("parquet", "img2dataset") else ():
+        filesystem, path = filesystem_of(file.path)
+        try:
+            with filesystem.open_input_file(path) as stream:
+                parquet = pq.ParquetFile(stream)
+                check_columns(parquet, reading, file.path)
+                names: list[str] = parquet.schema_arrow.names
+                return names
+        except (pa.ArrowInvalid, OSError):
+            continue
+    return ()
