@@ -21,7 +21,7 @@ from pipeline.managed_folders import markers_above, refuse_tables, refuse_unfini
 from pipeline.sidecars import is_sidecar
 from vocab.errors import InputError
 from vocab.manifest import InputFile
-from vocab.storage import filesystem_of
+from vocab.storage import entries_below, filesystem_of
 
 StoredFormat = Literal["parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
 
@@ -132,10 +132,13 @@ def _listed(place: str, looked_at: set[str]) -> _Listing:
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.NotFound:
         raise InputError(place, found="nothing there", wanted="a file, a folder or a glob", remedy="Check the path.")
-    infos = [info]
-    if info.type == pafs.FileType.Directory:
-        infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
-    named = [i for i in infos if i.type == pafs.FileType.File and (pattern is None or pattern.fullmatch(i.path))]
+    infos = _infos_below(filesystem, path) if info.type == pafs.FileType.Directory else [info]
+    matching = [i for i in infos if pattern is None or pattern.fullmatch(i.path)]
+    if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not _is_hidden(i.path[len(path) :])]:
+        raise InputError(
+            lost[0], found="a link that leads nowhere", wanted="a file or a folder", remedy="Mend or remove it."
+        )
+    named = [i for i in matching if i.type == pafs.FileType.File]
     taken = [i for i in named if not _is_hidden(i.path[len(path) :])]
     return _Listing(
         files=tuple(
@@ -146,6 +149,13 @@ def _listed(place: str, looked_at: set[str]) -> _Listing:
         bare=tuple(i.path for i in taken),
         around=(*(i.path for i in infos), *markers_above(filesystem, path, looked_at)),
     )
+
+
+def _infos_below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
+    """What lies in a folder and below it. Arrow's own listing would follow links in a circle forty times."""
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return list(filesystem.get_file_info([entry.path for entry in entries_below(folder, enter=lambda _: True)]))
+    return list(filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)))
 
 
 def _is_hidden(inside: str) -> bool:

@@ -102,14 +102,18 @@ def test_linked_folders_and_tars_are_found_as_the_labelling_job_finds_them(tmp_p
 def test_links_in_a_circle_add_nothing(tmp_path: Path, pattern: str) -> None:
     wanted = linked(tmp_path, loop=True)
     assert list_tars([f"{tmp_path}/{pattern}"]) == wanted
+    assert [file.path for file in list_inputs((f"{tmp_path}/in",), "webdataset").files] == wanted
 
 
 @pytest.mark.parametrize("name", ["1.tar", "folder", "deep/1.tar", "self"])
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
     touch(tmp_path / "in/0.tar", tmp_path / "in/deep/2.tar")
     (tmp_path / "in" / name).symlink_to("self" if name == "self" else "gone")
-    with pytest.raises(InputError, match=f"in/{name}: found a link that leads nowhere.*Mend or remove it"):
+    message = f"in/{name}: found a link that leads nowhere.*Mend or remove it"
+    with pytest.raises(InputError, match=message):
         list_tars([f"{tmp_path}/in"])
+    with pytest.raises(InputError, match=message):
+        list_inputs((f"{tmp_path}/in",), "webdataset")
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path: Path) -> None:

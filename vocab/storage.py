@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -65,6 +65,28 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
 
 # What a write may fail by, as against the reading and computing that go on around it.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+
+
+def entries_below(folder: str, *, enter: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
+    """Files and folders below a local folder, where links lead too; alike on every Python.
+
+    `enter`: whether to look at a name, and into the folder of that name. A link to a folder that it lies in is given
+    and not entered; a link that leads nowhere is neither a file nor a folder. Raises OSError for an unreadable folder.
+    """
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
+    while waiting:
+        path, above = waiting.pop()
+        found = os.stat(path)  # noqa: PTH116 - beside os.scandir
+        own = (found.st_dev, found.st_ino)
+        if own in above:
+            continue
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if enter(entry.name):
+                    yield entry
+                    # Of a link to itself is_dir() raises.
+                    if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
+                        waiting.append((entry.path, (*above, own)))
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from fsspec.registry import get_filesystem_class
 
 from trainer.data.braces import expand_braces
 from vocab.errors import InputError, MissingRequirementError
+from vocab.storage import entries_below
 
 # Errors that no backend raises on purpose: ours, never a store's.
 PROGRAM_FAULTS = (TypeError, AttributeError, AssertionError)
@@ -166,25 +167,13 @@ def _local_tars(name: str) -> Sequence[str]:
 
 
 def _tars_below(folder: str) -> Sequence[str]:
-    """Tars in a folder and in those below it, linked ones too. A link to a folder that it lies in adds nothing."""
+    """Tars in a folder and in those below it, linked ones too."""
     tars: list[str] = []
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     try:
-        while waiting:
-            path, above = waiting.pop()
-            found = os.stat(path)  # noqa: PTH116 - beside os.scandir
-            own = (found.st_dev, found.st_ino)
-            if own in above:
-                continue
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if _is_hidden(entry.name):
-                        continue
-                    _refuse_dangling(entry.path)
-                    if entry.is_dir():
-                        waiting.append((entry.path, (*above, own)))
-                    elif entry.name.endswith(".tar") and entry.is_file():
-                        tars.append(str(Path(entry.path)))
+        for entry in entries_below(folder, enter=lambda name: not _is_hidden(name)):
+            _refuse_dangling(entry.path)
+            if entry.name.endswith(".tar") and entry.is_file():
+                tars.append(str(Path(entry.path)))
     except OSError as error:
         raise _no_tar(str(error.filename or folder), f"{error.strerror}") from error
     return tars
