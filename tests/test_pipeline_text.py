@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.caption_sample import draw_captions
+from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
 from pipeline.inputs import list_inputs
 from pipeline.spans import QUOTED, Range, lines_starting
@@ -53,17 +53,42 @@ HEAD = b"caption,id\n"
         ("fewer fields", b"id,caption\nk0\nk1,a cat\n", {"k1": "a cat"}, 1),
         ("blank lines", b"id,caption\n\nk0,a dog\n\n", {"k0": "a dog"}, 0),
         ("doubled quotes", HEAD + b'"a ""big"", red dog",k0\n', {"k0": 'a "big", red dog'}, 0),
-        ("backslashes", HEAD + b'"a \\"big, red\\" dog",k0\n"so \\"x\\"",k1\n', {"k0": 'a "big, red" dog', "k1": 'so "x"'}, 0),
-        ("quotes inside", HEAD + b'a 12" cat,k0\na "tree" house,k1\n"a dog" on a couch,k2\na ship,k3\n', {"k3": "a ship"}, 3),
-        ("lines in quotes", HEAD + b'"a dog,\r\non a couch",k0\r\n"a, b",k1\r\n', {"k0": "a dog,\r\non a couch", "k1": "a, b"}, 0),
+        (
+            "backslashes",
+            HEAD + b'"a \\"big, red\\" dog",k0\n"so \\"x\\"",k1\n',
+            {"k0": 'a "big, red" dog', "k1": 'so "x"'},
+            0,
+        ),
+        (
+            "quotes inside",
+            HEAD + b'a 12" cat,k0\na "tree" house,k1\n"a dog" on a couch,k2\na ship,k3\n',
+            {"k3": "a ship"},
+            3,
+        ),
+        (
+            "lines in quotes",
+            HEAD + b'"a dog,\r\non a couch",k0\r\n"a, b",k1\r\n',
+            {"k0": "a dog,\r\non a couch", "k1": "a, b"},
+            0,
+        ),
         ("returns alone", b'caption,id\ra dog,k0\r"a cat, big",k1\r', {"k0": "a dog", "k1": "a cat, big"}, 0),
         ("one return alone", HEAD + b"a dog\ra bird,k0\na cat,k1\n", {"k1": "a cat"}, 1),
-        ("ends of two kinds", HEAD + b"a dog,k0\r\na cat,k1\na cow,k2", {"k0": "a dog", "k1": "a cat", "k2": "a cow"}, 0),
+        (
+            "ends of two kinds",
+            HEAD + b"a dog,k0\r\na cat,k1\na cow,k2",
+            {"k0": "a dog", "k1": "a cat", "k2": "a cow"},
+            0,
+        ),
         ("no line ends", HEAD + "a\u2028b\x0c\x85c\0,k0\n".encode(), {"k0": "a\u2028b\x0c\x85c\0"}, 0),
-        ("a header again", HEAD + b'a dog,k0\n\xef\xbb\xbfcaption,id\na cat,k1\n"caption","id"\n', {"k0": "a dog", "k1": "a cat"}, 2),
+        (
+            "a header again",
+            HEAD + b'a dog,k0\n\xef\xbb\xbfcaption,id\na cat,k1\n"caption","id"\n',
+            {"k0": "a dog", "k1": "a cat"},
+            2,
+        ),
         ("marks", b"\xef\xbb\xbfid,caption\nk0,a dog\n\xef\xbb\xbfk1,a cat\n", {"k0": "a dog", "k1": "a cat"}, 0),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "csv with |"])
 def test_a_record_keeps_its_fields_or_is_malformed(
     tmp_path: Path, name: str, content: bytes, rows: Read, malformed: int, kind: str
