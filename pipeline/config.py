@@ -76,7 +76,7 @@ class Label:
                 f"--{given[0]}",
                 found=f"given for format {self.format}",
                 wanted="tsv or csv",
-                remedy="Leave it out: TSV and CSV files alone have separators and quotes, or lack the names of columns.",
+                remedy="Leave it out: only TSV and CSV files have separators, quotes and lines without a header.",
             )
 
 

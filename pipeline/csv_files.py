@@ -98,8 +98,13 @@ def _grammar(separator: bytes, quoting: Quoting) -> _Grammar:
 
 def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
     """Fields of one record; a Fault where it is none."""
+    # Equals what follows, for the lines of writers that quote every field: so many quotes leave none for the texts.
+    if text.count(QUOTE) == 2 * dialect.columns and text[:1] == text[-1:] == QUOTE and b"\\" not in text:
+        fields = text[1:-1].split(QUOTE + dialect.separator + QUOTE)
+        if len(fields) == dialect.columns:
+            return fields
     grammar = _grammar(dialect.separator, dialect.quoting)
-    fields: list[bytes] = []
+    fields = []
     at = 0
     while found := grammar.field.match(text, at):
         quoted, plain, ends = found.groups()
@@ -142,10 +147,11 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
 def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[Record]:
     """What begins in the lines given, in order: OPEN is a field that no line of the block closes."""
     taken = -1
-    for first in lines.tolist():
+    begins, ends = block.begins[lines].tolist(), block.ends[lines].tolist()
+    for first, begin, end in zip(lines.tolist(), begins, ends, strict=True):
         if first <= taken:
             continue
-        fields, taken = fields_of(block.text(first, first), dialect), first
+        fields, taken = fields_of(block.data[begin:end], dialect), first
         if fields is Fault.OPEN and (last := _closing_line(block, first, dialect)) is not None:
             fields = fields_of(block.text(first, last), dialect)
             if isinstance(fields, Fault):

@@ -85,6 +85,10 @@ def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: b
     for record in records(block, quoted_lines(block, dialect), grammar):
         if record.fields is Fault.OPEN and not is_last and len(block.data) - block.begins[record.first] < BLOCK:
             return marks, record.first
+        if record.first == record.last and isinstance(record.fields, list) and len(record.fields) == dialect.columns:
+            if dialect.quoting != "none":
+                marks.fields[record.first] = record.fields
+            continue
         (_mark_lenient if dialect.lenient else _mark_strict)(marks, record, block, dialect, (seen, line))
     return marks, len(block.lines)
 
@@ -100,9 +104,6 @@ def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, 
             raise _unclear_quotes(record, fields.value, place)
         if after and after.count(dialect.separator) + 1 != dialect.columns:
             marks.malformed.add(first)
-    elif len(fields) == dialect.columns and first == last:
-        if dialect.quoting != "none":
-            marks.fields[first] = fields
     elif len(fields) == dialect.columns:
         if dialect.quoting != "none":
             raise _one_row_or_several(record, place)
