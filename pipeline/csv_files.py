@@ -62,6 +62,20 @@ class Block(NamedTuple):
         return self.data[self.begins[first] : self.ends[last]]
 
 
+class Enclosed(NamedTuple):
+    """Lines whose every quote begins or ends a field, so that no text of theirs holds one."""
+
+    lines: Offsets
+    begins: Offsets
+    """[lines, columns] of the texts, without the quotes around them"""
+    ends: Offsets
+
+    def within(self, lines: range) -> Enclosed:
+        """Those of a range of lines."""
+        low, high = np.searchsorted(self.lines, [lines.start, lines.stop])
+        return Enclosed(self.lines[low:high], self.begins[low:high], self.ends[low:high])
+
+
 class Record(NamedTuple):
     """What begins in a line that holds quotes."""
 
@@ -98,13 +112,8 @@ def _grammar(separator: bytes, quoting: Quoting) -> _Grammar:
 
 def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
     """Fields of one record; a Fault where it is none."""
-    # Equals what follows, for the lines of writers that quote every field: so many quotes leave none for the texts.
-    if text.count(QUOTE) == 2 * dialect.columns and text[:1] == text[-1:] == QUOTE and b"\\" not in text:
-        fields = text[1:-1].split(QUOTE + dialect.separator + QUOTE)
-        if len(fields) == dialect.columns:
-            return fields
     grammar = _grammar(dialect.separator, dialect.quoting)
-    fields = []
+    fields: list[bytes] = []
     at = 0
     while found := grammar.field.match(text, at):
         quoted, plain, ends = found.groups()
@@ -142,6 +151,42 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
         lines = np.concatenate([lines, np.searchsorted(block.begins, returns, side="right") - 1])
     unique: Offsets = np.unique(lines)
     return unique
+
+
+def has_lone_returns(block: Block) -> bool:
+    """Whether a \\r ends no line."""
+    return b"\r" in block.data and block.data.count(b"\r") > block.data.count(b"\r\n")
+
+
+def enclosed_fields(block: Block, dialect: Dialect) -> Enclosed:
+    """The quoted lines that `fields_of` would split at once: equal to it, for all of them together."""
+    data, count = np.frombuffer(block.data, dtype=np.uint8), len(block.lines)
+    quotes, signs = np.flatnonzero(data == ord(QUOTE)), np.flatnonzero(data == ord(dialect.separator))
+    before = np.searchsorted(quotes, block.begins)
+    fits = np.diff(np.append(before, len(quotes)))
+    fits = (fits > 0) & (fits % 2 == 0)
+    line = np.searchsorted(block.begins, quotes, side="right") - 1
+    opens = (np.arange(len(quotes)) - before[line]) % 2 == 0
+    at_start = (quotes == block.begins[line]) | (data[quotes - 1] == ord(dialect.separator))
+    at_end = (quotes + 1 == block.ends[line]) | (data[(quotes + 1) % len(data)] == ord(dialect.separator))
+    fits[line[np.where(opens, ~at_start, ~at_end)]] = False
+    line = np.searchsorted(block.begins, signs, side="right") - 1
+    is_between = fits[line] & ((np.searchsorted(quotes, signs) - before[line]) % 2 == 0)
+    fits &= np.bincount(line[is_between], minlength=count) == dialect.columns - 1
+    signs = signs[is_between & fits[line]].reshape(-1, dialect.columns - 1)
+    begins = np.column_stack([block.begins[fits], signs + 1])
+    ends = np.column_stack([signs, block.ends[fits]])
+    is_quoted = (ends > begins) & (data[np.minimum(begins, len(data) - 1)] == ord(QUOTE))
+    return Enclosed(np.flatnonzero(fits), begins + is_quoted, ends - is_quoted)
+
+
+def slices(data: bytes, begins: Offsets, ends: Offsets) -> pa.BinaryArray:
+    """Parts of a buffer, in its order, as an array."""
+    # With the gaps between them: every second is wanted.
+    edges = np.column_stack([begins, ends]).ravel()
+    offsets = np.append(edges, edges[-1:] if len(edges) else [0]).astype(np.int32)
+    pieces = pa.BinaryArray.from_buffers(pa.binary(), len(edges), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return pieces.take(pa.array(np.arange(0, len(edges), 2)))
 
 
 def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[Record]:

@@ -19,7 +19,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.csv_files import Block, Dialect, Fault, Record, is_of_lines, quoted_lines, records
+from pipeline.csv_files import (
+    Block,
+    Dialect,
+    Enclosed,
+    Fault,
+    Record,
+    enclosed_fields,
+    has_lone_returns,
+    is_of_lines,
+    quoted_lines,
+    records,
+    slices,
+)
 from pipeline.dialects import dialect_of, starts_with_header
 from pipeline.lines import BLOCK, Readable, decoded, split_lines, text_blocks
 from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
@@ -40,6 +52,8 @@ class Marks:
     """lines that go on with the record before"""
     broken: set[int] = field(default_factory=set)
     """lines whose record is not UTF-8"""
+    enclosed: Enclosed | None = None
+    """lines that are a record each whose quotes stand around fields alone"""
 
 
 @dataclass
@@ -82,7 +96,11 @@ def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: b
     if dialect.quoting == "none" and not dialect.lenient:
         return marks, len(block.lines)
     grammar = replace(dialect, quoting="rfc4180") if dialect.quoting == "none" else dialect
-    for record in records(block, quoted_lines(block, dialect), grammar):
+    lines = quoted_lines(block, dialect)
+    if len(lines) and dialect.quoting == "rfc4180" and not dialect.lenient and not has_lone_returns(block):
+        marks.enclosed = enclosed_fields(block, dialect)
+        lines = np.setdiff1d(lines, marks.enclosed.lines, assume_unique=True)
+    for record in records(block, lines, grammar):
         if record.fields is Fault.OPEN and not is_last and len(block.data) - block.begins[record.first] < BLOCK:
             return marks, record.first
         if record.first == record.last and isinstance(record.fields, list) and len(record.fields) == dialect.columns:
@@ -172,7 +190,10 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
     begins, ends = np.asarray(parts.offsets[:-1]), np.asarray(parts.offsets[1:])
     special = [line for line in marks.fields if line in lines]
     inner = np.array([line - lines.start for line in special], dtype=np.int64)
+    enclosed = None if marks.enclosed is None else marks.enclosed.within(lines)
     malformed = (ends - begins != dialect.columns) | np.asarray(pc.equal(texts, _header_line(reading)))
+    if enclosed is not None:
+        malformed[enclosed.lines - lines.start] = _are_headers(block, enclosed, reading)
     malformed[inner] = [marks.fields[line] == [name.encode() for name in reading.columns] for line in special]
     malformed[[line - lines.start for line in marks.malformed if line in lines]] = True
     keep = np.ones(len(texts), dtype=bool)
@@ -183,6 +204,9 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
     def column(name: str) -> pa.BinaryArray:
         place = reading.columns.index(name)
         places, values = begins + place, parts.values
+        if enclosed is not None:
+            places[enclosed.lines - lines.start] = np.arange(len(enclosed.lines)) + len(values)
+            values = pa.concat_arrays([values, slices(block.data, enclosed.begins[:, place], enclosed.ends[:, place])])
         if special:
             places[inner] = np.arange(len(special)) + len(values)
             values = pa.concat_arrays([values, pa.array([marks.fields[line][place] for line in special], pa.binary())])
@@ -198,6 +222,18 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
         shards=_text(column(reading.shard), valid_rows) if reading.shard else None,
         reasons=pc.if_else(malformed_rows, MALFORMED, pc.if_else(valid_rows, pa.scalar(None, pa.string()), "not_utf8")),
     )
+
+
+def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """[lines] whether a line of enclosed fields holds the names of the columns."""
+    are = np.ones(len(enclosed.lines), dtype=bool)
+    for place, name in enumerate(reading.columns):
+        lengths = enclosed.ends[are, place] - enclosed.begins[are, place]
+        are[are] = lengths == len(name.encode())
+    for line in np.flatnonzero(are):
+        texts = [block.data[a:b] for a, b in zip(enclosed.begins[line], enclosed.ends[line], strict=True)]
+        are[line] = texts == [name.encode() for name in reading.columns]
+    return are
 
 
 def _header_line(reading: Reading) -> bytes:
