@@ -27,7 +27,7 @@ ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 
 class Fault(Enum):
-    """Why a line is no record."""
+    """Reasons for which a line is no record."""
 
     OPEN = "a quoted field that the line does not close"
     BROKEN = "a quoted field over several lines, and text right behind its end"
@@ -37,7 +37,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the fields of a file are told apart."""
+    """The way in which the fields of a file are told apart."""
 
     separator: bytes
     quoting: Quoting
@@ -71,13 +71,13 @@ class Enclosed(NamedTuple):
     ends: Offsets
 
     def within(self, lines: range) -> Enclosed:
-        """Those of a range of lines."""
+        """Keep the lines of a range."""
         low, high = np.searchsorted(self.lines, [lines.start, lines.stop])
         return Enclosed(self.lines[low:high], self.begins[low:high], self.ends[low:high])
 
 
 class Record(NamedTuple):
-    """What begins in a line that holds quotes."""
+    """Record that begins in a line with quotes."""
 
     first: int
     last: int
@@ -134,7 +134,7 @@ def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
 
 
 def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
-    """Lines that separators alone do not tell into fields.
+    """Lines that cannot be split at separators alone.
 
     They hold a quote; in lenient text a quote that begins a field. In CSV also a carriage return that ends no line.
     """
@@ -154,12 +154,12 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
 
 
 def has_lone_returns(block: Block) -> bool:
-    """Whether a \\r ends no line."""
+    """Tell whether some \\r ends no line."""
     return b"\r" in block.data and block.data.count(b"\r") > block.data.count(b"\r\n")
 
 
 def enclosed_fields(block: Block, dialect: Dialect) -> Enclosed:
-    """The quoted lines that `fields_of` would split at once: equal to it, for all of them together."""
+    """Split the quoted lines whose texts hold no quote, all at once; equals `fields_of` of each."""
     data, count = np.frombuffer(block.data, dtype=np.uint8), len(block.lines)
     quotes, signs = np.flatnonzero(data == ord(QUOTE)), np.flatnonzero(data == ord(dialect.separator))
     before = np.searchsorted(quotes, block.begins)
@@ -173,7 +173,7 @@ def enclosed_fields(block: Block, dialect: Dialect) -> Enclosed:
     line = np.searchsorted(block.begins, signs, side="right") - 1
     is_between = fits[line] & ((np.searchsorted(quotes, signs) - before[line]) % 2 == 0)
     fits &= np.bincount(line[is_between], minlength=count) == dialect.columns - 1
-    signs = signs[is_between & fits[line]].reshape(-1, dialect.columns - 1)
+    signs = signs[is_between & fits[line]].reshape(int(fits.sum()), dialect.columns - 1)
     begins = np.column_stack([block.begins[fits], signs + 1])
     ends = np.column_stack([signs, block.ends[fits]])
     is_quoted = (ends > begins) & (data[np.minimum(begins, len(data) - 1)] == ord(QUOTE))
@@ -190,7 +190,7 @@ def slices(data: bytes, begins: Offsets, ends: Offsets) -> pa.BinaryArray:
 
 
 def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[Record]:
-    """What begins in the lines given, in order: OPEN is a field that no line of the block closes."""
+    """Yield the records that begin in the lines given, in order. OPEN: no line of the block closes a field."""
     taken = -1
     begins, ends = block.begins[lines].tolist(), block.ends[lines].tolist()
     for first, begin, end in zip(lines.tolist(), begins, ends, strict=True):
@@ -221,7 +221,7 @@ def _closing_line(block: Block, first: int, dialect: Dialect) -> int | None:
 
 
 def is_of_lines(record: Record, block: Block, dialect: Dialect) -> bool:
-    """Whether every line of a record would be a whole row by itself if quotes were ordinary signs."""
+    """Tell whether every line of a record would be a whole row by itself if quotes were ordinary signs."""
     return all(
         block.text(line, line).count(dialect.separator) + 1 == dialect.columns
         for line in range(record.first, record.last + 1)

@@ -22,7 +22,7 @@ from pipeline.rows import Reading
 
 
 def dialect_of(head: bytes, reading: Reading) -> Dialect:
-    """How a file is written, from the options and from its first bytes, BLOCK of them or all."""
+    """Tell the dialect of a file from the options and its head: its first BLOCK of bytes, or all."""
     dialect = Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns))
     if reading.quoting is not None:
         return replace(dialect, trusted=True)
@@ -49,13 +49,13 @@ def dialect_of(head: bytes, reading: Reading) -> Dialect:
 
 
 def spans_lines(head: bytes, reading: Reading) -> bool:
-    """Whether a row of the file may have several lines."""
+    """Tell whether a row of the file may have several lines."""
     dialect = dialect_of(head, reading)
     return dialect.quoting != "none" and not dialect.lenient
 
 
 def starts_with_header(head: bytes, reading: Reading) -> bool:
-    """Whether the first line names the columns, though their names may be given as well."""
+    """Tell whether the first line names the columns, though their names may be given as well."""
     if reading.header:
         return True
     fields = fields_of(first_line(head), Dialect(reading.separator, "rfc4180", len(reading.columns)))
@@ -69,7 +69,7 @@ def _plain_name(name: bytes) -> str:
 
 
 class _Survey(NamedTuple):
-    """How well a dialect fits some lines."""
+    """Measures of how well a dialect fits some lines."""
 
     faults: int
     """records that are none, or of another number of fields"""

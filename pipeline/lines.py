@@ -118,7 +118,7 @@ def other_encoding(head: bytes) -> str | None:
 
 
 def has_returns_alone(head: bytes) -> bool:
-    """Whether lines end with \\r, as old Macs wrote them."""
+    """Tell whether lines end with \\r, as old Macs wrote them."""
     return b"\n" not in head and b"\r" in head
 
 

@@ -42,7 +42,7 @@ MALFORMED = "malformed_record"
 
 @dataclass
 class Marks:
-    """What quotes make of the lines of a block."""
+    """Findings about the lines of a block, made from its quotes."""
 
     fields: dict[int, list[bytes]] = field(default_factory=dict)
     """fields of the record that begins in a line, where separators alone would tell others"""
@@ -58,7 +58,7 @@ class Marks:
 
 @dataclass
 class Seen:
-    """What the quotes of a file have shown so far: with both, no row of it can be told from its neighbours."""
+    """Findings about a file so far: with both, no row of it can be told from its neighbours."""
 
     path: str
     stray: bool = False
@@ -91,7 +91,7 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
 
 
 def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
-    """What the quotes of a block say, and how many of its lines that covers: all but an open record at its end."""
+    """Mark the lines of a block by its quotes; also count them, without those of an open record at the end."""
     marks = Marks()
     if dialect.quoting == "none" and not dialect.lenient:
         return marks, len(block.lines)

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pipeline.caption_sample import draw_captions
 from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
+from pipeline.csv_files import Dialect, enclosed_fields, fields_of
 from pipeline.inputs import list_inputs
+from pipeline.lines import split_lines
 from pipeline.spans import QUOTED, Range, lines_starting
 from vocab.errors import InputError
 
@@ -293,6 +295,23 @@ def test_text_whose_rows_may_have_several_lines_is_not_cut(tmp_path: Path) -> No
         path = write(tmp_path, "a.tsv", content)
         reading = reading_of(Label((str(path),), "out"), list_inputs((str(path),), "auto"))
         assert (lines_starting(Range(str(path), 0, 5), reading)[1] == QUOTED) == cut
+
+
+@given(st.text('a,"\n', max_size=60), st.integers(1, 3))
+def test_lines_split_all_at_once_have_the_fields_that_each_has_by_itself(text: str, columns: int) -> None:
+    block, dialect = split_lines(text.encode()), Dialect(b",", "rfc4180", columns)
+    enclosed = enclosed_fields(block, dialect)
+    found = {
+        line: [block.data[a:b] for a, b in zip(begins, ends, strict=True)]
+        for line, begins, ends in zip(*(part.tolist() for part in enclosed), strict=True)
+    }
+    naive = {line: fields_of(block.text(line, line), dialect) for line in range(len(block.lines))}
+    assert found == {
+        line: fields
+        for line, fields in naive.items()
+        if isinstance(fields, list) and len(fields) == columns and '"' in block.text(line, line).decode()
+        if not any(b'"' in field for field in fields)
+    }
 
 
 def mutilated(text: str, separator: str, how: str, chance: random.Random) -> str:
