@@ -74,12 +74,13 @@ class Label:
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         _require_separator(self.separator)
-        if self.columns and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):
+        given = [name for name in ("columns", "separator", "quoting") if getattr(self, name)]
+        if given and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):
             raise InputError(
-                "--columns",
+                f"--{given[0]}",
                 found=f"given for format {self.format}",
                 wanted="tsv or csv",
-                remedy="Only TSV and CSV files can lack the names of their columns; leave it out.",
+                remedy="Leave it out: only TSV and CSV files have separators, quotes and lines without a header.",
             )
 
 

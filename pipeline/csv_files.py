@@ -27,7 +27,7 @@ ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 
 class Fault(Enum):
-    """Why a line is no record."""
+    """Reasons for which a line is no record."""
 
     OPEN = "a quoted field that the line does not close"
     BROKEN = "a quoted field over several lines, and text right behind its end"
@@ -37,7 +37,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the fields of a file are told apart."""
+    """The way in which the fields of a file are told apart."""
 
     separator: bytes
     quoting: Quoting
@@ -62,8 +62,22 @@ class Block(NamedTuple):
         return self.data[self.begins[first] : self.ends[last]]
 
 
+class Enclosed(NamedTuple):
+    """Lines whose every quote begins or ends a field, so that no text of theirs holds one."""
+
+    lines: Offsets
+    begins: Offsets
+    """[lines, columns] of the texts, without the quotes around them"""
+    ends: Offsets
+
+    def within(self, lines: range) -> Enclosed:
+        """Keep the lines of a range."""
+        low, high = np.searchsorted(self.lines, [lines.start, lines.stop])
+        return Enclosed(self.lines[low:high], self.begins[low:high], self.ends[low:high])
+
+
 class Record(NamedTuple):
-    """What begins in a line that holds quotes."""
+    """Record that begins in a line with quotes."""
 
     first: int
     last: int
@@ -120,7 +134,7 @@ def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
 
 
 def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
-    """Lines that separators alone do not tell into fields.
+    """Lines that cannot be split at separators alone.
 
     They hold a quote; in lenient text a quote that begins a field. In CSV also a carriage return that ends no line.
     """
@@ -139,13 +153,50 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
     return unique
 
 
+def has_lone_returns(block: Block) -> bool:
+    """Tell whether some \\r ends no line."""
+    return b"\r" in block.data and block.data.count(b"\r") > block.data.count(b"\r\n")
+
+
+def enclosed_fields(block: Block, dialect: Dialect) -> Enclosed:
+    """Split the quoted lines whose texts hold no quote, all at once; equals `fields_of` of each."""
+    data, count = np.frombuffer(block.data, dtype=np.uint8), len(block.lines)
+    quotes, signs = np.flatnonzero(data == ord(QUOTE)), np.flatnonzero(data == ord(dialect.separator))
+    before = np.searchsorted(quotes, block.begins)
+    fits = np.diff(np.append(before, len(quotes)))
+    fits = (fits > 0) & (fits % 2 == 0)
+    line = np.searchsorted(block.begins, quotes, side="right") - 1
+    opens = (np.arange(len(quotes)) - before[line]) % 2 == 0
+    at_start = (quotes == block.begins[line]) | (data[quotes - 1] == ord(dialect.separator))
+    at_end = (quotes + 1 == block.ends[line]) | (data[(quotes + 1) % len(data)] == ord(dialect.separator))
+    fits[line[np.where(opens, ~at_start, ~at_end)]] = False
+    line = np.searchsorted(block.begins, signs, side="right") - 1
+    is_between = fits[line] & ((np.searchsorted(quotes, signs) - before[line]) % 2 == 0)
+    fits &= np.bincount(line[is_between], minlength=count) == dialect.columns - 1
+    signs = signs[is_between & fits[line]].reshape(int(fits.sum()), dialect.columns - 1)
+    begins = np.column_stack([block.begins[fits], signs + 1])
+    ends = np.column_stack([signs, block.ends[fits]])
+    is_quoted = (ends > begins) & (data[np.minimum(begins, len(data) - 1)] == ord(QUOTE))
+    return Enclosed(np.flatnonzero(fits), begins + is_quoted, ends - is_quoted)
+
+
+def slices(data: bytes, begins: Offsets, ends: Offsets) -> pa.BinaryArray:
+    """Parts of a buffer, in its order, as an array."""
+    # With the gaps between them: every second is wanted.
+    edges = np.column_stack([begins, ends]).ravel()
+    offsets = np.append(edges, edges[-1:] if len(edges) else [0]).astype(np.int32)
+    pieces = pa.BinaryArray.from_buffers(pa.binary(), len(edges), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return pieces.take(pa.array(np.arange(0, len(edges), 2)))
+
+
 def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[Record]:
-    """What begins in the lines given, in order: OPEN is a field that no line of the block closes."""
+    """Yield the records that begin in the lines given, in order. OPEN: no line of the block closes a field."""
     taken = -1
-    for first in lines.tolist():
+    begins, ends = block.begins[lines].tolist(), block.ends[lines].tolist()
+    for first, begin, end in zip(lines.tolist(), begins, ends, strict=True):
         if first <= taken:
             continue
-        fields, taken = fields_of(block.text(first, first), dialect), first
+        fields, taken = fields_of(block.data[begin:end], dialect), first
         if fields is Fault.OPEN and (last := _closing_line(block, first, dialect)) is not None:
             fields = fields_of(block.text(first, last), dialect)
             if isinstance(fields, Fault):
@@ -170,7 +221,7 @@ def _closing_line(block: Block, first: int, dialect: Dialect) -> int | None:
 
 
 def is_of_lines(record: Record, block: Block, dialect: Dialect) -> bool:
-    """Whether every line of a record would be a whole row by itself if quotes were ordinary signs."""
+    """Tell whether every line of a record would be a whole row by itself if quotes were ordinary signs."""
     return all(
         block.text(line, line).count(dialect.separator) + 1 == dialect.columns
         for line in range(record.first, record.last + 1)

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.csv_files import Block
+from pipeline.csv_files import Block, slices
 from pipeline.key_text import text_of
 from pipeline.nested import value_at
 from pipeline.rows import BATCH_ROWS, Reading, batch_of
@@ -118,7 +118,7 @@ def other_encoding(head: bytes) -> str | None:
 
 
 def has_returns_alone(head: bytes) -> bool:
-    """Whether lines end with \\r, as old Macs wrote them."""
+    """Tell whether lines end with \\r, as old Macs wrote them."""
     return b"\n" not in head and b"\r" in head
 
 
@@ -186,8 +186,4 @@ def split_lines(data: bytes) -> Block:
     for line in np.flatnonzero(signs[begins] == BYTE_ORDER_MARK[0]) if len(begins) else ():
         if data.startswith(BYTE_ORDER_MARK, begins[line], ends[line]):
             begins[line] += len(BYTE_ORDER_MARK)
-    # Slices with gaps between them: every second of these is a line.
-    edges = np.column_stack([begins, ends]).ravel()
-    offsets = np.append(edges, edges[-1:] if len(edges) else [0]).astype(np.int32)
-    pieces = pa.BinaryArray.from_buffers(pa.binary(), len(edges), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    return Block(data, begins, ends, pieces.take(pa.array(np.arange(0, len(edges), 2))))
+    return Block(data, begins, ends, slices(data, begins, ends))

@@ -15,11 +15,11 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from pipeline.captions import Span
+from pipeline.dialects import spans_lines
 from pipeline.inputs import Inputs
 from pipeline.lines import BLOCK
 from pipeline.planning import SPLIT_BYTES
 from pipeline.rows import Reading
-from pipeline.tables import spans_lines
 from vocab.storage import filesystem_of
 
 QUOTED = -1

@@ -14,14 +14,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.csv_files import QUOTE, Block, Dialect, Fault, Record, fields_of, is_of_lines, quoted_lines, records
-from pipeline.lines import BLOCK, Readable, decoded, first_line, has_returns_alone, split_lines, text_blocks
+from pipeline.csv_files import (
+    Block,
+    Dialect,
+    Enclosed,
+    Fault,
+    Record,
+    enclosed_fields,
+    has_lone_returns,
+    is_of_lines,
+    quoted_lines,
+    records,
+    slices,
+)
+from pipeline.dialects import dialect_of, starts_with_header
+from pipeline.lines import BLOCK, Readable, decoded, split_lines, text_blocks
 from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
 from vocab.errors import InputError
 
@@ -30,7 +42,7 @@ MALFORMED = "malformed_record"
 
 @dataclass
 class Marks:
-    """What quotes make of the lines of a block."""
+    """Findings about the lines of a block, made from its quotes."""
 
     fields: dict[int, list[bytes]] = field(default_factory=dict)
     """fields of the record that begins in a line, where separators alone would tell others"""
@@ -40,11 +52,13 @@ class Marks:
     """lines that go on with the record before"""
     broken: set[int] = field(default_factory=set)
     """lines whose record is not UTF-8"""
+    enclosed: Enclosed | None = None
+    """lines that are a record each whose quotes stand around fields alone"""
 
 
 @dataclass
 class Seen:
-    """What the quotes of a file have shown so far: with both, no row of it can be told from its neighbours."""
+    """Findings about a file so far: with both, no row of it can be told from its neighbours."""
 
     path: str
     stray: bool = False
@@ -76,107 +90,29 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
         line += end
 
 
-def dialect_of(head: bytes, reading: Reading) -> Dialect:
-    """How a file is written, from the options and from its first bytes."""
-    dialect = Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns))
-    if reading.quoting is not None:
-        return replace(dialect, trusted=True)
-    if QUOTE not in head:
-        return replace(dialect, lenient=reading.format == "tsv")
-    if has_returns_alone(head):
-        head = head.replace(b"\r", b"\n")
-    # What the end of the head cuts off is no fault.
-    block = split_lines(head if len(head) < BLOCK else head[: head.rfind(b"\n") + 1])
-    found = _survey(block, dialect)
-    if found.faults and b'\\"' in head:
-        escaped = replace(dialect, quoting="backslash")
-        if (others := _survey(block, escaped)).faults < found.faults:
-            dialect, found = escaped, others
-    if reading.format == "csv":
-        return replace(dialect, trusted=found.needed)
-    plain_faults = int(np.sum(_wrong_counts(block, dialect)))
-    if found.faults < plain_faults or (found.needed and found.faults == plain_faults):
-        return replace(dialect, trusted=True)
-    names_are_quoted = first_line(head).startswith(QUOTE) and starts_with_header(head, reading)
-    if names_are_quoted or found.quoted * 2 > len(block.lines):
-        return replace(dialect, trusted=True)
-    return replace(dialect, lenient=True, quoting="none" if found.stray else "rfc4180")
-
-
-def spans_lines(head: bytes, reading: Reading) -> bool:
-    """Whether a row of the file may have several lines."""
-    dialect = dialect_of(head, reading)
-    return dialect.quoting != "none" and not dialect.lenient
-
-
-class Survey(NamedTuple):
-    """How well a dialect fits some lines."""
-
-    faults: int
-    """records that are none, or of another number of fields"""
-    stray: int
-    """of them, those whose quotes fit no grammar, as where they are ordinary characters"""
-    quoted: int
-    """records with a quoted field that fit"""
-    needed: bool
-    """whether a field shows that its writer quotes: its content needs the quotes around it"""
-
-
-def _survey(block: Block, dialect: Dialect) -> Survey:
-    stray, opened, quoted, miscounted, needed = 0, 0, 0, 0, False
-    wrong = _wrong_counts(block, dialect)
-    for record in records(block, quoted_lines(block, dialect), dialect):
-        wrong[record.first : record.last + 1] = False
-        if isinstance(record.fields, Fault):
-            stray += record.fields is not Fault.OPEN
-            # An open field is no fault where the head may have cut it off.
-            opened += record.fields is Fault.OPEN and len(block.data) < BLOCK // 2
-            continue
-        if len(record.fields) != dialect.columns:
-            miscounted += 1
-            continue
-        quoted += 1
-        if record.first == record.last or not is_of_lines(record, block, dialect):
-            needed |= any(QUOTE in text or dialect.separator in text or b"\n" in text for text in record.fields)
-    return Survey(stray + opened + miscounted + int(np.sum(wrong)), stray, quoted, needed)
-
-
-def _wrong_counts(block: Block, dialect: Dialect) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """[lines] whether separators part a line into another number of fields than there are columns; blank ones never."""
-    counts = np.diff(np.asarray(pc.split_pattern(block.lines, dialect.separator).offsets))
-    wrong: np.ndarray[tuple[int], np.dtype[np.bool_]] = (counts != dialect.columns) & (block.ends > block.begins)
-    return wrong
-
-
-def starts_with_header(head: bytes, reading: Reading) -> bool:
-    """Whether the first line names the columns, though their names may be given as well."""
-    if reading.header:
-        return True
-    fields = fields_of(first_line(head), Dialect(reading.separator, "rfc4180", len(reading.columns)))
-    return isinstance(fields, list) and [_plain_name(text) for text in fields] == [
-        _plain_name(name.encode()) for name in reading.columns
-    ]
-
-
-def _plain_name(name: bytes) -> str:
-    return name.decode("utf-8", "replace").strip().casefold()
-
-
 def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
-    """What the quotes of a block say, and how many of its lines that covers: all but an open record at its end."""
+    """Mark the lines of a block by its quotes; also count them, without those of an open record at the end."""
     marks = Marks()
     if dialect.quoting == "none" and not dialect.lenient:
         return marks, len(block.lines)
     grammar = replace(dialect, quoting="rfc4180") if dialect.quoting == "none" else dialect
-    for record in records(block, quoted_lines(block, dialect), grammar):
+    lines = quoted_lines(block, dialect)
+    if len(lines) and dialect.quoting == "rfc4180" and not dialect.lenient and not has_lone_returns(block):
+        marks.enclosed = enclosed_fields(block, dialect)
+        lines = np.setdiff1d(lines, marks.enclosed.lines, assume_unique=True)
+    for record in records(block, lines, grammar):
         if record.fields is Fault.OPEN and not is_last and len(block.data) - block.begins[record.first] < BLOCK:
             return marks, record.first
+        if record.first == record.last and isinstance(record.fields, list) and len(record.fields) == dialect.columns:
+            if dialect.quoting != "none":
+                marks.fields[record.first] = record.fields
+            continue
         (_mark_lenient if dialect.lenient else _mark_strict)(marks, record, block, dialect, (seen, line))
     return marks, len(block.lines)
 
 
 def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
-    """Of text that may not be quoted at all: its lines are records unless that is in doubt."""
+    """Mark a record of text that may not be quoted at all: every line is a row unless that is in doubt."""
     first, last, fields = record
     if isinstance(fields, Fault):
         # A quoted text whose end is missing would go on in the next line, which then is no row by itself.
@@ -186,9 +122,6 @@ def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, 
             raise _unclear_quotes(record, fields.value, place)
         if after and after.count(dialect.separator) + 1 != dialect.columns:
             marks.malformed.add(first)
-    elif len(fields) == dialect.columns and first == last:
-        if dialect.quoting != "none":
-            marks.fields[first] = fields
     elif len(fields) == dialect.columns:
         if dialect.quoting != "none":
             raise _one_row_or_several(record, place)
@@ -197,7 +130,7 @@ def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, 
 
 
 def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
-    """Of quoted text: a record may have several lines, and none begins where that is in doubt."""
+    """Mark a record of quoted text: it may have several lines, and stray quotes cost their row where none has."""
     first, last, fields = record
     seen = place[0]
     seen.stray |= fields is Fault.STRAY
@@ -206,12 +139,8 @@ def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, p
         marks.malformed.add(first)
         return
     if isinstance(fields, Fault) or (seen.stray and seen.spanning):
-        what = (
-            fields.value
-            if isinstance(fields, Fault)
-            else f"a field over several lines, and above it {Fault.STRAY.value}"
-        )
-        raise _unclear_quotes(record, what, place)
+        spanning = f"a field over several lines, and above it {Fault.STRAY.value}"
+        raise _unclear_quotes(record, fields.value if isinstance(fields, Fault) else spanning, place)
     fits = len(fields) == dialect.columns
     if (
         first < last
@@ -228,6 +157,11 @@ def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, p
         marks.broken.add(first)
 
 
+def _where(record: Record, place: tuple[Seen, int]) -> str:
+    seen, line = place
+    return f"{seen.path}, line {line + record.first + 1:,}"
+
+
 def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> InputError:
     return InputError(
         _where(record, place),
@@ -238,16 +172,11 @@ def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> Inpu
     )
 
 
-def _where(record: Record, place: tuple[Seen, int]) -> str:
-    seen, line = place
-    return f"{seen.path}, line {line + record.first + 1:,}"
-
-
 def _one_row_or_several(record: Record, place: tuple[Seen, int]) -> InputError:
     return InputError(
         _where(record, place),
-        found=f"a quote that closes {record.last - record.first} lines below, in a file that shows not whether "
-        "its writer quotes: that may be one row or several",
+        found=f"a quote that closes {record.last - record.first} lines below, in a file that does not show "
+        "whether its writer quotes: one row or several",
         wanted="a file of which every row can be told",
         remedy="--quoting rfc4180 if a quoted field may hold line ends; --quoting none if quotes are ordinary "
         "characters and every line is a row.",
@@ -261,7 +190,10 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
     begins, ends = np.asarray(parts.offsets[:-1]), np.asarray(parts.offsets[1:])
     special = [line for line in marks.fields if line in lines]
     inner = np.array([line - lines.start for line in special], dtype=np.int64)
+    enclosed = None if marks.enclosed is None else marks.enclosed.within(lines)
     malformed = (ends - begins != dialect.columns) | np.asarray(pc.equal(texts, _header_line(reading)))
+    if enclosed is not None:
+        malformed[enclosed.lines - lines.start] = _are_headers(block, enclosed, reading)
     malformed[inner] = [marks.fields[line] == [name.encode() for name in reading.columns] for line in special]
     malformed[[line - lines.start for line in marks.malformed if line in lines]] = True
     keep = np.ones(len(texts), dtype=bool)
@@ -272,6 +204,9 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
     def column(name: str) -> pa.BinaryArray:
         place = reading.columns.index(name)
         places, values = begins + place, parts.values
+        if enclosed is not None:
+            places[enclosed.lines - lines.start] = np.arange(len(enclosed.lines)) + len(values)
+            values = pa.concat_arrays([values, slices(block.data, enclosed.begins[:, place], enclosed.ends[:, place])])
         if special:
             places[inner] = np.arange(len(special)) + len(values)
             values = pa.concat_arrays([values, pa.array([marks.fields[line][place] for line in special], pa.binary())])
@@ -287,6 +222,18 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
         shards=_text(column(reading.shard), valid_rows) if reading.shard else None,
         reasons=pc.if_else(malformed_rows, MALFORMED, pc.if_else(valid_rows, pa.scalar(None, pa.string()), "not_utf8")),
     )
+
+
+def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """[lines] whether a line of enclosed fields holds the names of the columns."""
+    are = np.ones(len(enclosed.lines), dtype=bool)
+    for place, name in enumerate(reading.columns):
+        lengths = enclosed.ends[are, place] - enclosed.begins[are, place]
+        are[are] = lengths == len(name.encode())
+    for line in np.flatnonzero(are):
+        texts = [block.data[a:b] for a, b in zip(enclosed.begins[line], enclosed.ends[line], strict=True)]
+        are[line] = texts == [name.encode() for name in reading.columns]
+    return are
 
 
 def _header_line(reading: Reading) -> bytes:

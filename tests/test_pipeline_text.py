@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pipeline.caption_sample import draw_captions
 from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
+from pipeline.csv_files import Dialect, enclosed_fields, fields_of
 from pipeline.inputs import list_inputs
+from pipeline.lines import split_lines
 from pipeline.spans import QUOTED, Range, lines_starting
 from vocab.errors import InputError
 
@@ -53,17 +55,42 @@ HEAD = b"caption,id\n"
         ("fewer fields", b"id,caption\nk0\nk1,a cat\n", {"k1": "a cat"}, 1),
         ("blank lines", b"id,caption\n\nk0,a dog\n\n", {"k0": "a dog"}, 0),
         ("doubled quotes", HEAD + b'"a ""big"", red dog",k0\n', {"k0": 'a "big", red dog'}, 0),
-        ("backslashes", HEAD + b'"a \\"big, red\\" dog",k0\n"so \\"x\\"",k1\n', {"k0": 'a "big, red" dog', "k1": 'so "x"'}, 0),
-        ("quotes inside", HEAD + b'a 12" cat,k0\na "tree" house,k1\n"a dog" on a couch,k2\na ship,k3\n', {"k3": "a ship"}, 3),
-        ("lines in quotes", HEAD + b'"a dog,\r\non a couch",k0\r\n"a, b",k1\r\n', {"k0": "a dog,\r\non a couch", "k1": "a, b"}, 0),
+        (
+            "backslashes",
+            HEAD + b'"a \\"big, red\\" dog",k0\n"so \\"x\\"",k1\n',
+            {"k0": 'a "big, red" dog', "k1": 'so "x"'},
+            0,
+        ),
+        (
+            "quotes inside",
+            HEAD + b'a 12" cat,k0\na "tree" house,k1\n"a dog" on a couch,k2\na ship,k3\n',
+            {"k3": "a ship"},
+            3,
+        ),
+        (
+            "lines in quotes",
+            HEAD + b'"a dog,\r\non a couch",k0\r\n"a, b",k1\r\n',
+            {"k0": "a dog,\r\non a couch", "k1": "a, b"},
+            0,
+        ),
         ("returns alone", b'caption,id\ra dog,k0\r"a cat, big",k1\r', {"k0": "a dog", "k1": "a cat, big"}, 0),
         ("one return alone", HEAD + b"a dog\ra bird,k0\na cat,k1\n", {"k1": "a cat"}, 1),
-        ("ends of two kinds", HEAD + b"a dog,k0\r\na cat,k1\na cow,k2", {"k0": "a dog", "k1": "a cat", "k2": "a cow"}, 0),
+        (
+            "ends of two kinds",
+            HEAD + b"a dog,k0\r\na cat,k1\na cow,k2",
+            {"k0": "a dog", "k1": "a cat", "k2": "a cow"},
+            0,
+        ),
         ("no line ends", HEAD + "a\u2028b\x0c\x85c\0,k0\n".encode(), {"k0": "a\u2028b\x0c\x85c\0"}, 0),
-        ("a header again", HEAD + b'a dog,k0\n\xef\xbb\xbfcaption,id\na cat,k1\n"caption","id"\n', {"k0": "a dog", "k1": "a cat"}, 2),
+        (
+            "a header again",
+            HEAD + b'a dog,k0\n\xef\xbb\xbfcaption,id\na cat,k1\n"caption","id"\n',
+            {"k0": "a dog", "k1": "a cat"},
+            2,
+        ),
         ("marks", b"\xef\xbb\xbfid,caption\nk0,a dog\n\xef\xbb\xbfk1,a cat\n", {"k0": "a dog", "k1": "a cat"}, 0),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "tsv", "csv with |"])
 def test_a_record_keeps_its_fields_or_is_malformed(
     tmp_path: Path, name: str, content: bytes, rows: Read, malformed: int, kind: str
@@ -268,6 +295,23 @@ def test_text_whose_rows_may_have_several_lines_is_not_cut(tmp_path: Path) -> No
         path = write(tmp_path, "a.tsv", content)
         reading = reading_of(Label((str(path),), "out"), list_inputs((str(path),), "auto"))
         assert (lines_starting(Range(str(path), 0, 5), reading)[1] == QUOTED) == cut
+
+
+@given(st.text('a,"\n', max_size=60), st.integers(1, 3))
+def test_lines_split_all_at_once_have_the_fields_that_each_has_by_itself(text: str, columns: int) -> None:
+    block, dialect = split_lines(text.encode()), Dialect(b",", "rfc4180", columns)
+    enclosed = enclosed_fields(block, dialect)
+    found = {
+        line: [block.data[a:b] for a, b in zip(begins, ends, strict=True)]
+        for line, begins, ends in zip(*(part.tolist() for part in enclosed), strict=True)
+    }
+    naive = {line: fields_of(block.text(line, line), dialect) for line in range(len(block.lines))}
+    assert found == {
+        line: fields
+        for line, fields in naive.items()
+        if isinstance(fields, list) and len(fields) == columns and '"' in block.text(line, line).decode()
+        if not any(b'"' in field for field in fields)
+    }
 
 
 def mutilated(text: str, separator: str, how: str, chance: random.Random) -> str:
