@@ -12,27 +12,31 @@ python -m pipeline sample    draw a data set to try everything on
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import tyro
-
-from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
-from pipeline.explain import explain
-from pipeline.prune import choose, preview
-from pipeline.report import report
-from pipeline.sample.config import SampleConfig
-from pipeline.tally import reasons_of
 from vocab.errors import run_cli
-from vocab.label_shards import LabelShards
-from vocab.manifest import Manifest
 
-Verb = Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig
+if TYPE_CHECKING:
+    from pipeline.config import Label
+    from vocab.manifest import Manifest
 
 
 def main() -> None:
     """Command line of the room."""
+    end_as_told()
+    # Here, so that a Ctrl-C while they load is one like any other.
+    import tyro
+
+    from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
+    from pipeline.explain import explain
+    from pipeline.prune import choose, preview
+    from pipeline.report import report
+    from pipeline.sample.config import SampleConfig
+
     verbs: dict[str, Callable[..., Any]] = {
         "label": Label,
         "prune": Prune,
@@ -43,7 +47,9 @@ def main() -> None:
         "verify": Verify,
         "sample": SampleConfig,
     }
-    options: Verb = tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m pipeline", description=__doc__)
+    options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig = (
+        tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m pipeline", description=__doc__)
+    )
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):
@@ -73,6 +79,18 @@ def main() -> None:
         draw_sample(options)
 
 
+def end_as_told() -> None:
+    """Let SIGTERM, and SIGHUP unless it is ignored as under nohup, end the program as Ctrl-C does: files are removed."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        sys.stderr.write("stopped\n")
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
 def run_label(options: Label) -> None:
     """Run the job in a session of its own and say what came of it."""
     from pipeline.run import label_captions, look_before
@@ -93,6 +111,9 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
     """Rejects by reason, and the files that gave nothing or broke off: what a person should look at."""
     said = ""
     if manifest.rejected:
+        from pipeline.tally import reasons_of
+        from vocab.label_shards import LabelShards
+
         reasons = reasons_of(LabelShards.open(out, checksums=False))
         said += "rejected: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) + "\n"
     for files, what in (

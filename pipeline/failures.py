@@ -1,20 +1,23 @@
 """Spark's failures in words that say what to do.
 
-In: an exception of Spark's, with a page of Java and Python frames. Out: an InputError that names the file, if it tells
-one.
+In: an exception of Spark's, with a page of Java and Python frames. Out: an error of ours that names the file, or
+what died and why.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from pipeline.inputs import SCHEME_PATTERN
-from vocab.errors import CatlipError, InputError
+from vocab.errors import CatlipError, InputError, MissingRequirementError
 
 # FAILED_READ_FILE's text, and Parquet's own when only the footer was read.
 FILE_IN_MESSAGE = re.compile(
@@ -32,21 +35,108 @@ CAUSE = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Death:
+    """A way in which Spark fails that is nobody's input."""
+
+    pattern: str
+    """a regular expression of Spark's message"""
+    thing: str
+    found: str
+    wanted: str
+    remedy: str
+
+
+GOES_ON = "A label job goes on when the same command is given again."
+DEATHS = (
+    Death(
+        r"OutOfMemoryError|GC overhead limit|UNABLE_TO_ACQUIRE_MEMORY|Cannot allocate memory",
+        "Spark", "too little memory for its Java processes", "more",
+        f"Raise spark.driver.memory (local masters) or spark.executor.memory in spark-defaults.conf. {GOES_ON}",
+    ),
+    Death(
+        r"maxResultSize",
+        "Spark", "a result too large for the driver (spark.driver.maxResultSize)", "a larger limit",
+        f"Raise spark.driver.maxResultSize in spark-defaults.conf. {GOES_ON}",
+    ),
+    Death(
+        r"No space left on device|Disk quota exceeded",
+        "Spark's scratch folder", "a full disk", "room to sort and merge",
+        f"Make room in TMPDIR, or name a larger folder with SPARK_LOCAL_DIRS. {GOES_ON}",
+    ),
+    Death(
+        r"(?m)^\s*(?:[\w.]*\.)?(?:Arrow|_Array)?MemoryError\b|malloc of size \d+ failed",
+        "a Python worker", "too little memory", "more",
+        "Run fewer workers at once: --master 'local[2]', or fewer spark.executor.cores; or raise "
+        f"spark.executor.memoryOverhead. {GOES_ON}",
+    ),
+    Death(
+        r"Python worker exited unexpectedly|Python worker (?:was )?killed|PYTHON_WORKER_EXITED|Python worker .*crashed",
+        "a Python worker", "a process that was killed or crashed", "one that lives as long as its task",
+        "Most often memory ran out (`dmesg` tells): run fewer workers at once, --master 'local[2]' or fewer "
+        f"spark.executor.cores, or raise spark.executor.memoryOverhead. {GOES_ON}",
+    ),
+    Death(
+        r"ExecutorLostFailure|Executor heartbeat timed out|Remote RPC client disassociated|FetchFailed",
+        "Spark", "an executor that was lost more often than Spark tries", "executors that live as long as their tasks",
+        f"Most often memory ran out: raise spark.executor.memoryOverhead, and see the executor's log. {GOES_ON}",
+    ),
+    Death(
+        r"masters are unresponsive|Could not parse Master URL|INVALID_MASTER|Failed to connect to master|"
+        r"Failed to connect to /|SparkContext was shut down|Cannot call methods on a stopped SparkContext",
+        "--master", "a master that does not answer, or ended the job", "a running one",
+        f"Check the address and that its cluster runs. {GOES_ON}",
+    ),
+    Death(
+        r"could not bind on a random free port|UnknownHostException|Service 'sparkDriver' failed|BindException",
+        "Spark", "no address of this machine to listen at", "one",
+        "Set SPARK_LOCAL_IP=127.0.0.1 for a local master, or to this machine's address in the cluster's network.",
+    ),
+    Death(
+        r"JAVA_GATEWAY_EXITED|Java gateway process exited",
+        "Spark", "a Java process that ended as it started", "one that runs",
+        "What it said stands above: most often too little memory for spark.driver.memory, or options that this Java "
+        "does not know.",
+    ),
+)  # fmt: skip
+
+
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise InputError in place of a Spark failure that is an unreadable input file; let every other one through."""
+    """Raise an error of ours in place of a failure of Spark whose cause is known; let every other one through."""
     try:
         yield
-    except (PySparkException, Py4JJavaError) as error:
+    except (PySparkException, Py4JError, ConnectionError, EOFError) as error:
         # A failed write reaches Python unconverted, as py4j's own exception.
-        explanation = explain(str(error))
+        explanation = explain(str(error)) or java_is_dead(error)
         if explanation is None:
             raise
         raise explanation from error
 
 
+def java_is_dead(error: Exception) -> CatlipError | None:
+    """The error for a Java process that is gone; None if it lives."""
+    if isinstance(error, (PySparkException, Py4JJavaError)):
+        # Java itself sent these.
+        return None
+    process = getattr(SparkContext._gateway, "proc", None)
+    try:
+        status = None if process is None else process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return None
+    if status is None and not isinstance(error, Py4JNetworkError):
+        return None
+    return MissingRequirementError(
+        "Spark",
+        found="a Java process that is gone" + (f" (killed by signal {-status})" if status and status < 0 else ""),
+        wanted="one that lives as long as the job",
+        remedy="Most often memory ran out (`dmesg` tells): give --master 'local[2]' or lower spark.driver.memory, or "
+        f"take a machine with more. {GOES_ON}",
+    )
+
+
 def explain(message: str) -> CatlipError | None:
-    """The error behind Spark's message, None if the message tells neither a file nor one of our own errors."""
+    """The error behind Spark's message; None if it tells no error of ours, no file, and no death that is known."""
     if own := OWN_ERROR.search(message):
         return InputError(own["thing"], found=own["found"], wanted=own["wanted"], remedy=own["remedy"])
     if refused := SYSTEM_ERROR.search(message):
@@ -56,6 +146,9 @@ def explain(message: str) -> CatlipError | None:
             wanted="a place that can be read and written",
             remedy="Make room or give access, then give the same command: what is done is not done again.",
         )
+    for death in DEATHS:
+        if re.search(death.pattern, message):
+            return MissingRequirementError(death.thing, found=death.found, wanted=death.wanted, remedy=death.remedy)
     file = FILE_IN_MESSAGE.search(message)
     if file is None:
         return None

@@ -5,44 +5,73 @@ In: a master, or none. Out: a session. Checks for Java first: Spark's own messag
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from pipeline.failures import explained
+from pipeline.scratch import scratch_folder, used_by_children
 from vocab.errors import MissingRequirementError
 
 JAVA_VERSION = 17
+JAVA_END_SECONDS = 20.0
+"""that Java gets to end by itself"""
 ROOMS_ZIP = "rooms.zip"
 
 
 @contextmanager
 def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
-    """A session that ends with the block. Raises MissingRequirementError where Java is missing or older than 17.
+    """A session that ends with the block, and its Java process with it.
 
-    Under spark-submit its options win; otherwise `master`, or local[*].
+    Under spark-submit its options win; otherwise `master`, or local[*]. Raises MissingRequirementError where Java is
+    missing or older than 17, and what `failures.explained` makes of Spark's own deaths.
     """
     check_java()
     # Workers must run this interpreter, not whatever python3 comes first on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName(name)
+    # A connection that breaks off is told by the error it ends in, not by py4j's tracebacks before it.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     # spark-submit has started the JVM already, with a master of its own.
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     chosen = master or (None if submitted else "local[*]")
-    if chosen is not None:
-        builder = builder.master(chosen)
-    if chosen is not None and re.fullmatch(r"local(\[.*\])?", chosen):
+    is_local = (chosen or "").startswith("local")
+    session = None
+    with explained(), scratch_folder() as folder:
+        try:
+            with used_by_children(folder), own_signals():
+                session = started(chosen, name=name)
+            # A task that fails on a local master ends the job, and the error says why; Java's pages would say it twice.
+            session.sparkContext.setLogLevel("OFF" if is_local else "ERROR")
+            if not submitted and not is_local:
+                # The executors have no checkout; spark-submit is given the same zip with --py-files.
+                session.sparkContext.addPyFile(str(zip_rooms(folder / ROOMS_ZIP)))
+            yield session
+        finally:
+            end_spark(session)
+
+
+def started(master: str | None, *, name: str) -> SparkSession:
+    """A session with the settings that this job needs."""
+    builder = SparkSession.builder.appName(name)
+    if master is not None:
+        builder = builder.master(master)
+    if master is not None and re.fullmatch(r"local(\[.*\])?", master):
         builder = builder.config("spark.driver.memory", "4g").config("spark.driver.bindAddress", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1")
-    session = (
+    return (
         # The job shows how far it is itself.
         builder.config("spark.ui.showConsoleProgress", "false")
         .config("spark.sql.session.timeZone", "UTC")
@@ -51,15 +80,39 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
         .config("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         .getOrCreate()
     )
-    session.sparkContext.setLogLevel("ERROR")
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Put Ctrl-C back as it was before the block: pyspark's handler outlives its session, and then fails."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            if not submitted and not (chosen or "").startswith("local"):
-                # The executors have no checkout; spark-submit is given the same zip with --py-files.
-                session.sparkContext.addPyFile(str(zip_rooms(Path(folder) / ROOMS_ZIP)))
-            yield session
+        yield
     finally:
-        session.stop()
+        signal.signal(signal.SIGINT, before)
+
+
+def end_spark(session: SparkSession | None) -> None:
+    """Stop the session if there is one, and end the Java process that this one started: it removes its files."""
+    if session is not None:
+        # A session whose Java is gone cannot be stopped.
+        with suppress(Py4JError, OSError):
+            session.stop()
+    process = getattr(SparkContext._gateway, "proc", None)
+    if process is None:
+        return
+    # Java ends when its input does.
+    process.stdin.close()
+    try:
+        process.wait(timeout=JAVA_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    # The next session of this process starts another one.
+    SparkContext._gateway = SparkContext._jvm = None
 
 
 def zip_rooms(target: Path) -> Path:
