@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def end_as_told() -> None:
-    """Let SIGTERM, and SIGHUP unless it is ignored as under nohup, end the program as Ctrl-C does: files are removed."""
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, its files removed; under nohup SIGHUP stays ignored."""
 
     def end(number: int, _: FrameType | None) -> NoReturn:
         sys.stderr.write("stopped\n")

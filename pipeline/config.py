@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
+from vocab.storage import local_path
 
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
 
@@ -61,6 +62,7 @@ class Label:
         _require_positive("max_caption_bytes", self.max_caption_bytes)
         _require_positive("rows_per_file", self.rows_per_file)
         _require_positive("task_bytes", 1 if self.task_bytes is None else self.task_bytes)
+        _make_local(self, "log")
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         if self.columns and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):
@@ -88,6 +90,9 @@ class Prune:
     count_unlabelled: bool = False
     """read the label shards once, to tell how many rows the vocabulary leaves without a label"""
 
+    def __post_init__(self) -> None:
+        _make_local(self, "out")
+
 
 @dataclass(frozen=True)
 class Report:
@@ -109,6 +114,7 @@ class Report:
     def __post_init__(self) -> None:
         _require_positive("examples", self.examples)
         _require_positive("min_count", self.min_count)
+        _make_local(self, "out")
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ class Check:
         _require_share("max_missing", self.max_missing)
         _require_share("max_surplus", self.max_surplus)
         _require_positive("worst", self.worst)
+        _make_local(self, "out")
 
 
 @dataclass(frozen=True)
@@ -207,6 +214,7 @@ class Verify:
 
     def __post_init__(self) -> None:
         _require_positive("sample", self.sample)
+        _make_local(self, "out")
         if self.examples < 0:
             raise InputError("--examples", found=str(self.examples), wanted="0 or more", remedy="0 shows none.")
         if self.labelers[0] == self.labelers[1]:
@@ -216,6 +224,14 @@ class Verify:
                 wanted="two different labelers",
                 remedy=f"Choose from {', '.join(get_args(LabelerName))}.",
             )
+
+
+def _make_local(options: object, name: str) -> None:
+    """Make a path of what may be a URI of a file. Raises InputError, naming the option, for a URI of anything else."""
+    place: Path | None = getattr(options, name)
+    if place is not None:
+        # The dataclasses are frozen; this is a part of making one.
+        object.__setattr__(options, name, local_path(place, option=f"--{name}"))
 
 
 def _require_share(name: str, value: float) -> None:

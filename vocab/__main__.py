@@ -17,7 +17,7 @@ import tyro
 
 from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
-from vocab.storage import write_whole
+from vocab.storage import local_path, write_whole
 
 DATA = Path(__file__).parent / "data"
 WORDNET = Path("/usr/share/wordnet")
@@ -95,15 +95,16 @@ def main() -> None:
     options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
         {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}, prog="python -m vocab", description=__doc__
     )
+    out = local_path(options.out)
     if isinstance(options, Build):
         content = build(options)
     elif isinstance(options, FitTagger):
         content = fit_tagger(options)
     else:
         content = fit_senses(options)
-    with write_whole(options.out) as file:
+    with write_whole(out) as file:
         file.write(content)
-    sys.stdout.write(f"{options.out}: {len(content):,} bytes\n")
+    sys.stdout.write(f"{out}: {len(content):,} bytes\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from vocab.errors import InputError
+from vocab.storage import local_path
 
 MOST_PER_SHARD = 10_000
 
@@ -34,6 +35,10 @@ class SampleConfig:
     """scenes: images with captions. objects: one labelled object an image, for probes. captions: Parquet only, fast."""
     processes: int | None = None
     """Processes that draw; as many as there are processors by default. The bytes written do not depend on it."""
+
+    def __post_init__(self) -> None:
+        # The dataclass is frozen; this is a part of making one.
+        object.__setattr__(self, "out", local_path(self.out))
 
     @property
     def per_shard(self) -> int:

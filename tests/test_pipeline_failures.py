@@ -1,0 +1,206 @@
+"""Spark's deaths in a sentence, and nothing left of a run that ended in whatever way."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
+
+from py4j.protocol import Py4JNetworkError
+from pyspark.errors import PySparkException
+
+from pipeline.failures import explain, explained
+from pipeline.scratch import PREFIX, remove_abandoned, scratch_folder, used_by_children
+from vocab.errors import InputError, MissingRequirementError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DEATHS = {
+    "Job aborted: org.apache.spark.SparkException: Python worker exited unexpectedly (crashed).": "a Python worker",
+    "Caused by: java.lang.OutOfMemoryError: Java heap space": "Spark",
+    "java.lang.OutOfMemoryError: GC overhead limit exceeded": "Spark",
+    "org.apache.spark.memory.SparkOutOfMemoryError: [UNABLE_TO_ACQUIRE_MEMORY] Unable to acquire 65536 bytes": "Spark",
+    "Total size of serialized results of 9 tasks is bigger than spark.driver.maxResultSize (1024.0 MiB)": "Spark",
+    "java.io.IOException: No space left on device\n\tat java.base/sun.nio.ch": "Spark's scratch folder",
+    "ExecutorLostFailure (executor 1 exited) Reason: Remote RPC client disassociated": "Spark",
+    "Traceback:\n  File x\nnumpy._core._exceptions._ArrayMemoryError: Unable to allocate": "a Python worker",
+    "Traceback:\n  File x\npyarrow.lib.ArrowMemoryError: malloc of size 99 failed": "a Python worker",
+    "Traceback:\n  File x\nMemoryError": "a Python worker",
+    "Application has been killed. Reason: All masters are unresponsive! Giving up.": "--master",
+    "org.apache.spark.SparkException: Could not parse Master URL: 'nonsense'": "--master",
+    "[JAVA_GATEWAY_EXITED] Java gateway process exited before sending its port number.": "Spark",
+    "java.net.UnknownHostException: node7: Name or service not known": "Spark",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", DEATHS)
+def test_a_death_of_spark_is_a_sentence(message: str) -> None:
+    with pytest.raises(MissingRequirementError) as caught, explained():
+        raise PySparkException(message)
+    assert caught.value.thing == DEATHS[message]
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_ours_and_a_refused_place_come_first() -> None:
+    page = "SparkException: Python worker exited\n{}\n\tat org.apache.spark"
+    ours = explain(page.format("vocab.errors.InputError: a.tsv: found x; wanted y. Mend it."))
+    assert isinstance(ours, InputError)
+    assert str(ours) == "a.tsv: found x; wanted y. Mend it."
+    place = explain(page.format("OSError: [Errno 28] No space left on device: '/data/part-0'"))
+    assert isinstance(place, InputError)
+    assert place.thing == "/data/part-0"
+
+
+def test_a_java_process_that_does_not_answer_is_a_sentence() -> None:
+    with pytest.raises(MissingRequirementError, match=r"Spark: found a Java process that is gone"), explained():
+        raise Py4JNetworkError("Answer from Java side is empty")
+
+
+@pytest.mark.parametrize("error", [PySparkException("[UNRESOLVED_COLUMN] a"), ConnectionResetError(104, "of a bucket")])
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)), explained():
+        raise error
+
+
+def test_a_scratch_folder_goes_with_its_run_and_is_the_childrens_too() -> None:
+    before = {name: os.environ.get(name) for name in ("TMPDIR", "SPARK_SUBMIT_OPTS")}
+    with scratch_folder() as folder:
+        with used_by_children(folder):
+            shown = subprocess.run(
+                [sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert f'-Djava.io.tmpdir="{folder}"' in os.environ["SPARK_SUBMIT_OPTS"]
+        assert Path(shown.stdout.strip()).parent == folder
+        assert {name: os.environ.get(name) for name in before} == before
+    assert not folder.exists()
+
+
+def test_folders_of_dead_runs_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    host = re.sub(r"[^\w-]", "-", socket.gethostname())
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = {
+        "dead": f"{PREFIX}.{host}.{dead.pid}.aaaa",
+        "dead, with a child": f"{PREFIX}.{host}.{dead.pid}.bbbb",
+        "alive": f"{PREFIX}.{host}.{os.getpid()}.cccc",
+        "of another host": f"{PREFIX}.another.{dead.pid}.dddd",
+        "of Spark alone": "spark-0a1b",
+    }
+    for name in names.values():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    environment = os.environ | {"TMPDIR": str(tmp_path / names["dead, with a child"])}
+    child = subprocess.Popen(["sleep", "60"], env=environment)
+    try:
+        remove_abandoned(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == set(names.values()) - {names["dead"]}
+    finally:
+        child.kill()
+        child.wait()
+    remove_abandoned(tmp_path)
+    assert names["dead, with a child"] not in {path.name for path in tmp_path.iterdir()}
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """All processes below a process, with their command lines."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    found: dict[int, str] = {}
+    todo = [pid]
+    while todo:
+        parent = todo.pop()
+        below = {int(child): args for child, of, args in rows if int(of) == parent}
+        found |= below
+        todo += below
+    return found
+
+
+def start(tmp_path: Path) -> subprocess.Popen[str]:
+    """A label job with its temporary files in a folder of its own."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "tmp").mkdir()
+    for number in range(8):
+        pq.write_table(
+            pa.table({"caption": [f"a dog {i}" for i in range(40_000)]}), tmp_path / "in" / f"{number}.parquet"
+        )
+    command = [sys.executable, "-m", "pipeline", "label", "--captions", str(tmp_path / "in"), "--out"]
+    command += [str(tmp_path / "out"), "--task-bytes", "1", "--master", "local[1]"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "SPARK_LOCAL_IP": "127.0.0.1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+
+
+def wait_for(job: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    while not happened():
+        assert job.poll() is None, "the job ended first"
+        time.sleep(0.05)
+
+
+def kill_java(job: subprocess.Popen[str], out: Path) -> None:
+    wait_for(job, (out / "_job" / "plan.json").exists)
+    os.kill(next(pid for pid, args in children_of(job.pid).items() if "java" in args.split()[0]), signal.SIGKILL)
+
+
+def kill_workers(job: subprocess.Popen[str], out: Path) -> None:
+    """Kill each Python worker that appears, as a kernel out of memory would, until the job ends."""
+    wait_for(job, (out / "_job" / "plan.json").exists)
+    while job.poll() is None:
+        for pid in [pid for pid, args in children_of(job.pid).items() if "pyspark.daemon" in args][1:]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
+
+
+def told(number: int) -> Callable[[subprocess.Popen[str], Path], None]:
+    def tell(job: subprocess.Popen[str], out: Path) -> None:
+        wait_for(job, (out / "_job" / "plan.json").exists)
+        job.send_signal(number)
+
+    return tell
+
+
+def interrupt_start(job: subprocess.Popen[str], out: Path) -> None:
+    wait_for(job, lambda: any("java" in args.split()[0] for args in children_of(job.pid).values()))
+    job.send_signal(signal.SIGINT)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("kill", "status", "said"),
+    [
+        (kill_java, 2, r"error: Spark: found a Java process that is gone \(killed by signal 9\); .*"),
+        (kill_workers, 2, r"error: a Python worker: found a process that was killed or crashed; .*"),
+        (told(signal.SIGTERM), 143, "stopped"),
+        (told(signal.SIGINT), 130, "stopped"),
+        (interrupt_start, 130, "stopped"),
+    ],
+    ids=["java", "workers", "SIGTERM", "SIGINT", "SIGINT early"],
+)
+def test_however_a_job_ends_it_says_so_in_a_line_and_leaves_no_temporary_file(
+    tmp_path: Path, kill: Callable[[subprocess.Popen[str], Path], None], status: int, said: str
+) -> None:
+    job = start(tmp_path)
+    kill(job, tmp_path / "out")
+    _, errors = job.communicate()
+    assert job.returncode == status, errors
+    last = errors.strip().splitlines()[-1]
+    assert re.fullmatch(said, last), errors
+    assert "Traceback" not in errors
+    assert "\tat " not in errors
+    assert list((tmp_path / "tmp").iterdir()) == []
