@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.align import Matches, align, run_align
 from pipeline.config import Align, Label
 from pipeline.image_files import list_image_files
 from pipeline.image_ids import ids_of
+from pipeline.remains import refuse_used
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from tests.conftest import label_table
@@ -359,3 +361,32 @@ def test_real_images_are_aligned_by_their_source(spark: Any, tmp_path: Path, rea
     manifest, matches, _ = run(spark, tmp_path, "source")
     assert (manifest.rows, manifest.labelled, manifest.rejected) == (129, 100, 29)
     assert (matches.matched, matches.unmatched, matches.unused) == (100, 29, 0)
+
+
+def test_an_alignment_that_died_begins_anew_and_a_finished_one_is_cleaned(spark: Any, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", ("m", "u", [DOG]))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
+    out = tmp_path / "out"
+
+    def leave(*files: str) -> None:
+        for name in files:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text("{")
+
+    dead = ("_job/owner.json", "_staging/_temporary/0/part-0.parquet", "part-00000.parquet", ".counts.parquet.0a.tmp")
+    for count in range(1, len(dead) + 1):
+        leave(*dead[:count])
+        refuse_used(str(out))
+    shutil.rmtree(out / "_job")
+    refuse_used(str(out))
+    leave("mine.txt")
+    with pytest.raises(OutputExistsError):
+        refuse_used(str(out))
+    (out / "mine.txt").unlink()
+    _, _, labels = run(spark, tmp_path)
+    named = {"manifest.json", *(file.path for file in labels.manifest.files)}
+    assert {path.name for path in out.iterdir()} == named
+    leave("_job/owner.json", "_staging/part-0.parquet", "part-00009.parquet")
+    with pytest.raises(OutputExistsError, match="a finished label directory"):
+        run(spark, tmp_path)
+    assert {path.name for path in out.iterdir()} == named

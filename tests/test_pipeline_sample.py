@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageChops
 
+from pipeline.sample import draw as draw_module
 from pipeline.sample.captions import TEMPLATES, UNTOLD, write_caption
 from pipeline.sample.chance import stream
 from pipeline.sample.config import SampleConfig
@@ -318,3 +319,32 @@ def test_the_shares_of_empty_and_foreign_captions_are_as_promised(many: list[tup
         r"[а-я\u4e00-\u9fff]|blanc|Hintergrund|Bild:|fond|Foto de|Dibujo|kaufen|envío|Dessin|Photo :|l'été|für Kinder"
     )
     assert 0.025 < sum(bool(re.search(foreign, text)) for _, text, _ in many) / len(many) < 0.055
+
+
+@pytest.mark.parametrize("shards", [0, 1, 2])
+def test_a_drawing_that_died_goes_on_with_the_same_command_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    def asked(name: str, **options: Any) -> SampleConfig:
+        return SampleConfig(tmp_path / name, samples=30, samples_per_shard=10, processes=1, **options)
+
+    draw_sample(asked("whole"))
+    draw = draw_module.draw_shard
+
+    def dying(config: SampleConfig, shard: int) -> int:
+        if shard == shards:
+            (config.out / f".{shard:05d}.tar.1.tmp").write_bytes(b"half")
+            raise KeyboardInterrupt
+        return draw(config, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draw_module, "draw_shard", dying)
+        with pytest.raises(KeyboardInterrupt):
+            draw_sample(asked("torn"))
+    with pytest.raises(OutputExistsError):
+        draw_sample(asked("torn", seed=1))
+    draw_sample(asked("torn"))
+    torn, whole = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("torn", "whole"))
+    assert torn == whole
+    with pytest.raises(OutputExistsError):
+        draw_sample(asked("torn"))

@@ -35,7 +35,10 @@ from pipeline.sample.shards import (
     write_stats,
 )
 from vocab.errors import OutputExistsError
+from vocab.storage import write_whole
 
+DRAWING = ".drawing.json"
+"""what is being drawn, until it is all there"""
 # The share of links that are dead, about one in forty.
 DEAD_LINKS = 0.025
 ERRORS = ("HTTP Error 404: Not Found", "HTTP Error 403: Forbidden", "<urlopen error timed out>")
@@ -69,7 +72,8 @@ def draw_sample(config: SampleConfig) -> None:
             bar.update(drawn)
     if config.mode == "objects":
         _write_classes(config)
-    _write_config(config)
+    write_json(config.out / "config.json", _drawn(config))
+    (config.out / DRAWING).unlink()
 
 
 def draw_shard(config: SampleConfig, shard: int) -> int:
@@ -86,6 +90,12 @@ def draw_shard(config: SampleConfig, shard: int) -> int:
 
 
 def _claim_output(config: SampleConfig) -> None:
+    """Make the folder, or take over that of the same drawing, which died: its files are drawn again, the same ones."""
+    marker = config.out / DRAWING
+    if marker.is_file() and marker.read_bytes() == _text(config):
+        for unfinished in config.out.glob(".*.tmp"):
+            unfinished.unlink()
+        return
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise OutputExistsError(
             config.out,
@@ -94,6 +104,12 @@ def _claim_output(config: SampleConfig) -> None:
             remedy="Choose another folder, or remove this one.",
         )
     config.out.mkdir(parents=True, exist_ok=True)
+    with write_whole(marker) as file:
+        file.write(_text(config))
+
+
+def _text(config: SampleConfig) -> bytes:
+    return json.dumps(_drawn(config)).encode()
 
 
 def _draw_all(config: SampleConfig) -> Iterator[int]:
@@ -215,7 +231,7 @@ def _write_classes(config: SampleConfig) -> None:
     write_json(config.out / "classes.json", classes)
 
 
-def _write_config(config: SampleConfig) -> None:
-    """Written last, so it also says that the folder is complete."""
+def _drawn(config: SampleConfig) -> dict[str, Any]:
+    """The options that decide the bytes: content of config.json, which is written last and says that all is there."""
     drawn = {"mode": config.mode, "samples": config.samples, "samples_per_shard": config.per_shard}
-    write_json(config.out / "config.json", drawn | {"seed": config.seed, "size": config.size})
+    return drawn | {"seed": config.seed, "size": config.size}
