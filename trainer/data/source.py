@@ -141,7 +141,7 @@ class Source:
 
 def _unopened(place: str, error: OSError) -> InputError:
     remedy = "Check --images; a run's tars must stay where they are."
-    if error.errno in (errno.EMFILE, errno.ENFILE):
+    if error.errno == errno.EMFILE:
         remedy = "Raise `ulimit -n`, or lower --shuffle-shards: a loader has the tars of a group open."
     return InputError(
         without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy

@@ -23,7 +23,7 @@ from typing import Any
 
 from trainer.data.tar_index import no_readable_tar
 from trainer.data.tar_table import FORMAT_VERSION, TarTable, make_table, read_table, write_table
-from vocab.errors import InputError, remedy_of
+from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
@@ -161,7 +161,7 @@ class TarTables:
                 self.folder,
                 found=f"a folder that cannot be used ({error})",
                 wanted=f"one to write in, with room for {self.max_bytes:,} bytes",
-                remedy=f"{remedy_of(error)} Another folder is named with --cache.",
+                remedy="Name another one on a local disk with --cache, or make room.",
             ) from error
 
 
