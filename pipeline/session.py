@@ -42,8 +42,10 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     check_java()
     # Workers must run this interpreter, not whatever python3 comes first on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # A connection that breaks off is told by the error it ends in, not by py4j's tracebacks before it.
+    # A connection that breaks off is told by the error it ends in, not by py4j's tracebacks before it, some of which
+    # come from the root logger.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_is_not_of_py4j)
     # spark-submit has started the JVM already, with a master of its own.
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     chosen = master or (None if submitted else "local[*]")
@@ -80,6 +82,10 @@ def started(master: str | None, *, name: str) -> SparkSession:
         .config("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         .getOrCreate()
     )
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    return record.module != "java_gateway"
 
 
 @contextmanager

@@ -132,6 +132,8 @@ def children_of(pid: int) -> dict[int, str]:
 
 def start(tmp_path: Path) -> subprocess.Popen[str]:
     """A label job with its temporary files in a folder of its own."""
+    # A process that was started in the background ignores Ctrl-C, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     (tmp_path / "in").mkdir()
     (tmp_path / "tmp").mkdir()
     for number in range(8):
