@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vocab.errors import run_cli
+from vocab.errors import Terminated, run_cli
 from vocab.shown_text import shown, tell
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def end_as_told() -> None:
     """Let SIGTERM and SIGHUP end the program as Ctrl-C does, its files removed; under nohup SIGHUP stays ignored."""
 
     def end(number: int, _: FrameType | None) -> NoReturn:
-        sys.stderr.write("stopped\n")
-        sys.exit(128 + number)
+        raise Terminated(number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:

@@ -95,8 +95,8 @@ DEATHS = (
     Death(
         r"JAVA_GATEWAY_EXITED|Java gateway process exited",
         "Spark", "a Java process that ended as it started", "one that runs",
-        "What it said stands above: most often too little memory for spark.driver.memory, or options that this Java "
-        "does not know.",
+        "What it said stands above: a --master that Spark does not know, too little memory for spark.driver.memory, or "
+        "options that this Java does not know.",
     ),
 )  # fmt: skip
 

@@ -91,3 +91,12 @@ def test_help_may_be_cut_short(room: str) -> None:
     assert done.stderr == ""
     # `true` may have been slower than the help was written.
     assert done.stdout in ("141\n", "0\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"), [("KeyboardInterrupt", 130), ("Terminated(15)", 143), ("Terminated(1)", 129)]
+)
+def test_a_program_that_is_told_to_end_says_so_with_the_signals_status(raised: str, status: int) -> None:
+    code = f"from vocab.errors import *\ndef main(): raise {raised}\nrun_cli(main)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, "stopped\n")

@@ -75,6 +75,14 @@ class MissingRequirementError(CatlipError):
     """A program, a package or a device that is not there."""
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal's request to end; libraries that clean up at Ctrl-C, as py4j does, clean up at this one too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 # What to do about what the system refuses.
 _REMEDIES: tuple[tuple[tuple[int, ...], str], ...] = (
     ((errno.ENOSPC, errno.EDQUOT), "Make room, and start the same command again."),
@@ -129,9 +137,9 @@ def run_cli(main: Callable[[], None]) -> None:
         if sentence is None:
             raise
         _end(sentence)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write("stopped\n")
-        sys.exit(130)
+        sys.exit(128 + (error.number if isinstance(error, Terminated) else signal.SIGINT))
 
 
 def sentence_of(error: BaseException) -> str | None:
