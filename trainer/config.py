@@ -84,7 +84,8 @@ class DataConfig:
     allow_pipe: bool = False
     """allow "pipe:COMMAND" in images: the command is run by a shell, with your rights"""
     max_pixels: int = 89_478_485
-    """larger images are skipped as decompression bombs, before they are decoded"""
+    """larger images are skipped as decompression bombs, before they are decoded; so are those whose decoder needs more
+    memory than 4 bytes for each of so many pixels (a WebP of a quarter of them)"""
     max_member_bytes: int = 64 << 20
     """larger tar members are skipped unread"""
     max_bad_share: float = 0.1

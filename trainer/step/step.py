@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
+from trainer.data.loader_server import shielding
 from trainer.data.resolution import Resolution
 from trainer.distributed import Place
 from trainer.model.per_image import patch_share, set_patch_share
@@ -39,9 +40,10 @@ class Step:
             return
         parts = self.place.world * config.optim.accumulate
         shapes = [(shape.batch // parts, shape.size) for shape in resolution.shapes()]
-        for share in {config.model.patch_keep, 1.0}:
-            set_patch_share(model, share)
-            warm_up(self.module, shapes, self.place, bfloat16=self.bfloat16)
+        with shielding():  # or a stop would end the compilers, and the run in their errors
+            for share in {config.model.patch_keep, 1.0}:
+                set_patch_share(model, share)
+                warm_up(self.module, shapes, self.place, bfloat16=self.bfloat16)
 
     def take(self, batch: Batch, *, number: int, stop: bool = False) -> Float32[Tensor, " 4"]:
         """Take step `number`, counted from 1. Loss, gradient norm, whether it is bad, whether a rank is to `stop`.
