@@ -177,7 +177,7 @@ class HostileText:
 
 
 def label_of(name: Timed) -> Callable[[str], object]:
-    """What is timed: one caption as the labeler of that name is given it."""
+    """The call that is timed: one caption, as the labeler of that name gets it."""
     if name == "explain":
         return lambda text: explain([text])
     wordnet = DEBIAN_WORDNET if name == "reference" and DEBIAN_WORDNET.is_dir() else None

@@ -152,7 +152,7 @@ def _other_at_work(text: str, run: str) -> str | None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this host runs under the number."""
+    """Tell whether a process of this host has the number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

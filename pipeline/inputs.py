@@ -108,7 +108,7 @@ def _refuse_wildcards(files: tuple[InputFile, ...]) -> None:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What lies at a place."""
+    """Files at a place, and whatever else lies there."""
 
     files: tuple[InputFile, ...]
     left_out: tuple[str, ...]
@@ -152,7 +152,7 @@ def _listed(place: str, looked_at: set[str]) -> _Listing:
 
 
 def _infos_below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
-    """What lies in a folder and below it. Arrow's own listing would follow links in a circle forty times."""
+    """List a folder and those below it. Arrow's own listing would follow links in a circle forty times."""
     if isinstance(filesystem, pafs.LocalFileSystem):
         return list(filesystem.get_file_info([entry.path for entry in entries_below(folder, enter=lambda _: True)]))
     return list(filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)))

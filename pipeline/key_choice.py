@@ -1,4 +1,4 @@
-"""What names the samples of a job: a column, or the number of a row where the input has no key of its own.
+"""Keys of a job's samples: a column, or the number of a row where the input has no key of its own.
 
 In: the input files, the options and how the files are to be read. Out: a line that says it, or an error.
 """

@@ -1,4 +1,4 @@
-"""What runs that died left in an output directory, and what is done with it: no state of a directory is a dead end.
+"""Leftovers of dead runs in an output directory, and their removal: no state of a directory is a dead end.
 
     no manifest, _job/plan.json         a job that goes on
     no manifest, _job without a plan    a job that died before its plan, or an alignment: nothing is worth keeping

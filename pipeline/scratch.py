@@ -65,7 +65,7 @@ def remove_abandoned(parent: Path) -> None:
 
 
 def _has_children(folder: Path) -> bool:
-    """Whether a process lives that was started with the folder as its TMPDIR, where /proc tells."""
+    """Tell whether a process lives that was started with the folder as its TMPDIR, where /proc tells."""
     wanted = f"TMPDIR={folder}".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
         try:

@@ -36,7 +36,7 @@ HELD_BYTES = 64 << 20
 
 @dataclass
 class _Row:
-    """What the members of one sample say."""
+    """Captions of one sample, or the reason why it has none."""
 
     captions: list[bytes] = field(default_factory=list)
     reason: str | None = None
@@ -44,7 +44,7 @@ class _Row:
 
 @dataclass
 class _Ending:
-    """What is known of a tar when it has been read."""
+    """Facts about a tar that are known once it has been read."""
 
     repeats: Set[str] = frozenset()
     """keys of more than one sample"""

@@ -327,7 +327,7 @@ def mutilated(text: str, separator: str, how: str, chance: random.Random) -> str
 
 
 def bare(text: str) -> str:
-    """What is left of a text without the signs that are mutilated."""
+    """A text without the signs that are mutilated."""
     return "".join(sign for sign in text if sign not in '\r\n",\t')
 
 

@@ -1,4 +1,4 @@
-"""What the system refuses is said in one sentence: the place, what it was, and the remedy that fits its number."""
+"""Refusals of the system are said in one sentence: the place, the refusal, and the remedy that fits its number."""
 
 from __future__ import annotations
 

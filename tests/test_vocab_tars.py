@@ -19,7 +19,7 @@ Walk = Callable[[BinaryIO], Iterator[Member]]
 
 
 def plain_walk(stream: BinaryIO) -> Iterator[Member]:
-    """What `walk` must equal: tarfile reads every header of one archive after the other."""
+    """The slow equal of `walk`: tarfile reads every header of one archive after the other."""
     content = stream.read()
     at = 0
     while True:

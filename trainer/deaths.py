@@ -51,7 +51,7 @@ def memory_error(error: BaseException, *, where: str) -> CatlipError | None:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error says that another rank, or the connection to it, is gone."""
+    """Tell whether an error says that another rank, or the connection to it, is gone."""
     if isinstance(error, dist.DistError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LOST_PEER)
@@ -81,7 +81,7 @@ class Process:
         return Process(f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}", os.getpid())
 
     def is_gone(self, *, seen_from: Process) -> bool:
-        """Whether it has ended; False where that cannot be seen, which is on another machine."""
+        """Tell whether the rank has ended; False for a rank of another machine, which cannot be seen."""
         if self.machine != seen_from.machine:
             return False
         try:

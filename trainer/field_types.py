@@ -1,4 +1,4 @@
-"""Whether a value is one that a field of a configuration may have, and whether its paths are of this machine.
+"""Checks of a configuration: types of its values, and paths that must be of this machine.
 
 In: a value and the type that the field's dataclass gives it. Out: yes or no. Python takes any value for any field; the
 command line does not, and neither do recipes and tasks files.

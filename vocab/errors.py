@@ -143,7 +143,7 @@ def run_cli(main: Callable[[], None]) -> None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """What the system refused, where, and the remedy; None for an error of another kind."""
+    """Describe what the system refused, where, and the remedy; None for an error of another kind."""
     if isinstance(error, OSError):
         refused = without_user(f"{error.filename}: {error.strerror}" if error.filename else str(error)).rstrip(".")
         if error.errno is None:
@@ -156,7 +156,7 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def remedy_of(error: OSError) -> str:
-    """What to do about an error of the system, by its number; those of name servers are negative."""
+    """Remedy for an error of the system, by its number; numbers of name servers' errors are negative."""
     number = error.errno or 0
     return next(
         (

@@ -19,5 +19,5 @@ NAMES = frozenset(
 
 
 def is_leftover(name: str) -> bool:
-    """Whether the name of a file or folder is that of a system's leftover."""
+    """Tell whether a file or folder of that name is a system's leftover."""
     return name.startswith(".") or name.lower() in NAMES

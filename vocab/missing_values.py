@@ -23,7 +23,7 @@ LONGEST = 2 * max(map(len, NAMES))
 
 
 def is_missing(caption: str) -> bool:
-    """Whether the whole caption is the text of a missing value, in capitals or not."""
+    """Tell whether the whole caption is the text of a missing value, in capitals or not."""
     return len(caption.encode(errors="surrogatepass")) <= LONGEST and caption.strip(SPACES).lower() in NAMES
 
 

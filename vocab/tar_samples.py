@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 
     @property
     def repeated(self) -> bool:
-        """Whether the tar has another sample of this key, before or behind it, as far as `repeats` is complete."""
+        """True if the tar has another sample of this key, before or behind it, as far as `repeats` is complete."""
         return self.key in self.repeats
 
 

@@ -101,7 +101,7 @@ def _refuse_dark(image: Image.Image) -> None:
 
 
 def _is_negative(image: Image.Image) -> bool:
-    """Whether the inks of a CMYK JPEG are the other way round than PIL reads them.
+    """Tell whether the inks of a CMYK JPEG are the other way round than PIL reads them.
 
     Files of Adobe's programs hold inverted inks, and have its marker; without one nothing tells. They are taken for
     inverted too, unless more than half of the picture is black then, and not otherwise.

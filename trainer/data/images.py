@@ -91,7 +91,7 @@ def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether an image that is not decoded yet has colours of more than 8 bits."""
+    """Tell whether an image that is not decoded yet has colours of more than 8 bits."""
     return any(";16" in str(tile.args) for tile in image.tile)
 
 
@@ -121,7 +121,7 @@ def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int) -
 
 
 def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
-    """What `choose` picks of an image of any kind, upright; averaged where it is much larger than `size`."""
+    """The box that `choose` picks of an image of any kind, upright; averaged where it is much larger than `size`."""
     image = open_image(content, max_pixels=max_pixels)
     deep, stored, step = _is_deep(image), image.size, 1
 

@@ -39,5 +39,5 @@ def check_limit(tars: int) -> None:
 
 
 def is_limit(error: OSError) -> bool:
-    """Whether a file could not be opened because too many are."""
+    """Tell whether a file could not be opened because too many files are open."""
     return error.errno in (errno.EMFILE, errno.ENFILE)

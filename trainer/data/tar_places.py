@@ -196,7 +196,7 @@ def _matching_tars(pattern: str) -> Sequence[str]:
 
 
 def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a glob, both in parts; ** stands for any number of folders."""
+    """Tell whether a path matches a glob, both in parts; ** stands for any number of folders."""
     if not pattern:
         return not path
     if pattern[0] == "**":
@@ -210,7 +210,7 @@ def _base_of(pattern: str) -> str:
 
 
 def _is_hidden(inside: str) -> bool:
-    """Whether a path in a searched folder is left out: macOS leaves ._00000.tar and __MACOSX, Hadoop _temporary."""
+    """Tell whether a path in a searched folder is left out, as macOS's ._00000.tar and Hadoop's _temporary are."""
     return any(part.startswith((".", "_")) for part in inside.split("/"))
 
 

@@ -117,13 +117,13 @@ def _in_place(labels: Sequence[str], names: list[str], source: Path | None) -> l
 
 
 def _spelt_alike(labels: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether most names are spelt like the labels they stand for, so that their order is beyond doubt."""
+    """Tell whether most names are spelt like the labels they stand for, so that their order is beyond doubt."""
     alike = sum(plain_words(label) == plain_words(name) for label, name in zip(labels, names, strict=True))
     return alike * 2 > len(labels)
 
 
 def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Path | None) -> bool:
-    """Whether most names mean what their labels mean, so that their order is beyond doubt.
+    """Tell whether most names mean what their labels mean, so that their order is beyond doubt.
 
     Labels and names may be spelt in two ways, wnids and words. A few of them may well mean another class's synset: of
     two classes called "crane" one does. Raises MismatchError where more names mean the label of another class than that
@@ -149,7 +149,7 @@ def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Path | None
 
 
 def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
-    """What to tell of a list given to labels with numbers in them; to bare numbers it goes as documented."""
+    """Note on how a list was given to labels with numbers in them; no note for bare numbers, whose rule is documented."""
     if all(map(is_number, labels)) or not any(re.search(r"\d", label) for label in labels):
         return []
     pairs = [f"{label} is {name!r}" for label, name in zip(labels, names, strict=True)]

@@ -51,7 +51,7 @@ def other_order(labels: Sequence[str]) -> list[str] | None:
 
 
 def _orders(labels: Sequence[str]) -> Iterator[list[Any]]:
-    """What labels can be sorted by: hexadecimal numbers, numbers inside text, the one number of each, decimal numbers,
+    """Keys to sort labels by: hexadecimal numbers, numbers inside text, the one number of each, decimal numbers,
     numbers in words.
     """
     before = re.split(r"\d", labels[0])[0]
@@ -79,7 +79,7 @@ def _orders(labels: Sequence[str]) -> Iterator[list[Any]]:
 
 
 def _by_size(digits: str) -> tuple[int, str]:
-    """What sorts as the number does, however long it is."""
+    """Key that sorts as the number does, however long the number is."""
     bare = digits.lstrip("0")
     return len(bare), bare
 

@@ -179,7 +179,7 @@ def _check(config: TaskConfig) -> None:
 
 
 def notes_of(side: str, images: LabelledImages) -> list[str]:
-    """What to tell of one side of a task: classes without an image, and images that were left out."""
+    """Notes on one side of a task: classes without an image, and images that were left out."""
     empty = [images.labels[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
     of = f"of {counted(len(images.labels), 'class', 'classes')}"
     missing = counted(len(empty), f"{of} has no image", f"{of} have no image")
