@@ -149,7 +149,7 @@ def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Path | None
 
 
 def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Note on how a list was given to labels with numbers in them; no note for bare numbers, whose rule is documented."""
+    """Note on how a list was given to labels with numbers in them; none for bare numbers, whose rule is documented."""
     if all(map(is_number, labels)) or not any(re.search(r"\d", label) for label in labels):
         return []
     pairs = [f"{label} is {name!r}" for label, name in zip(labels, names, strict=True)]
