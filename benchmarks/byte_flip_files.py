@@ -81,7 +81,7 @@ class Flipped:
 
 def make_files(root: Path) -> list[Flipped]:
     """Run the programs, and say what they left."""
-    labels, job = _label(root)
+    labels, begun, job = _label(root)
     vocabulary = root / "vocabulary.parquet"
     prune(Prune((str(labels),), vocabulary, min_count=2))
     for seed, side in enumerate(("train", "test")):
@@ -97,7 +97,7 @@ def make_files(root: Path) -> list[Flipped]:
     task = ("--task.train", root / "train", "--task.test", root / "test")
     _run("probe", run, *task, "--out", probed, "--epochs", 2, "--train-batch", 8, *cpu)
     return [
-        *_of_labels(labels, job, vocabulary),
+        *_of_labels(labels, begun, job, vocabulary),
         *_of_run(run),
         *_of_folder("export", export),
         *_of_transfer(suite, probed, root / "features"),
@@ -106,24 +106,24 @@ def make_files(root: Path) -> list[Flipped]:
     ]
 
 
-def _label(root: Path) -> tuple[Path, Path]:
-    """A finished label directory, and one whose tasks alone are done; without Spark, which is slow to start."""
+def _label(root: Path) -> tuple[Path, Path, Job]:
+    """A finished label directory, one whose tasks alone are done, and its job. Spark is slow to start: none runs."""
     draw_sample(SampleConfig(root / "corpus", samples=90, samples_per_shard=30, size=48, processes=1))
     finished, begun = root / "labels", root / "begun"
     for out in (finished, begun):
         options = Label((str(root / "corpus"),), str(out))
         inputs, load = list_inputs(options.captions, options.format), labeler_of(options)
         plan = replace(plan_of(options, inputs, load()), tasks=plan_tasks(inputs, cores=1, task_bytes=1))
+        Owner(str(out), "me").claim()
         write_plan(str(out), plan)
         job = Job(str(out), reading_of(options, inputs), load, options.max_caption_bytes, 10**6, plan.id)
         done = [run_task(task, job) for task in plan.tasks]
         if out == finished:
             write_finished(str(out), plan, done, [run for each in done for run in each.parts], base=None)
-        Owner(str(out), "me").claim()
-    return finished, begun
+    return finished, begun, job
 
 
-def _of_labels(labels: Path, begun: Path, vocabulary: Path) -> Iterator[Flipped]:
+def _of_labels(labels: Path, begun: Path, job: Job, vocabulary: Path) -> Iterator[Flipped]:
     def opened(*, checksums: bool) -> LabelShards:
         return LabelShards.open(labels, checksums=checksums)
 
@@ -134,10 +134,12 @@ def _of_labels(labels: Path, begun: Path, vocabulary: Path) -> Iterator[Flipped]
     def finish() -> object:
         plan = begun_plan(str(begun))
         assert plan is not None
-        done = finished_tasks(str(begun), plan.id)
-        parts = [run for number in sorted(done) for run in done[number].parts]
-        manifest = write_finished(str(begun), plan, [done[task.number] for task in plan.tasks], parts, base=None)
-        return manifest, LabelShards.open(begun).read_all()
+        found = finished_tasks(str(begun), plan.id)
+        # A task whose marker is damaged is done again, under other names of files.
+        done = [found.get(task.number) or run_task(task, job) for task in plan.tasks]
+        parts = [run for each in done for run in each.parts]
+        manifest = write_finished(str(begun), plan, done, parts, base=None)
+        return manifest.rows, manifest.labelled, manifest.empty, manifest.rejected, LabelShards.open(begun).read_all()
 
     part = next(labels.glob("part-*"))
     yield Flipped("label part", part, lambda: opened(checksums=True).read_all())

@@ -166,7 +166,7 @@ def test_an_id_twice_with_different_labels_is_refused(spark: Any, tmp_path: Path
     write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
     with pytest.raises(MismatchError, match="id 'u': found rows with different synsets"):
         run(spark, tmp_path)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_ids_out_of_the_json_members_of_tars(spark: Any, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_key_twice_in_a_sidecar_is_refused(spark: Any, tmp_path: Path) -> None
     write_sidecar(tmp_path / "in/00000.parquet", key=["k", "j", "k"], uid=["u", "u", "u"])
     with pytest.raises(InputError, match="sample 00000/k: found two rows"):
         run(spark, tmp_path)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

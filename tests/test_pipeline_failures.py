@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
 
 from py4j.protocol import Py4JNetworkError
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from pipeline.failures import explain, explained
@@ -63,7 +64,9 @@ def test_an_error_of_ours_and_a_refused_place_come_first() -> None:
     assert place.thing == "/data/part-0"
 
 
-def test_a_java_process_that_does_not_answer_is_a_sentence() -> None:
+def test_a_java_process_that_does_not_answer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The session of other tests, if there is one, lives.
+    monkeypatch.setattr(SparkContext, "_gateway", None)
     with pytest.raises(MissingRequirementError, match=r"Spark: found a Java process that is gone"), explained():
         raise Py4JNetworkError("Answer from Java side is empty")
 

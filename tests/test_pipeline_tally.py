@@ -18,6 +18,7 @@ from tests.conftest import label_table
 from vocab.errors import FormatError, InputError
 from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, LabelShards
 from vocab.label_writing import describe_file, write_counts, write_label_shards, write_manifest
+from vocab.sealing import to_sealed_json
 
 DOG, CAT, COUCH, PERSON = 2084071, 2121620, 4256520, 7846
 ROWS = label_table(
@@ -148,6 +149,6 @@ def test_rows_without_any_part_file_are_missed(tmp_path: Path) -> None:
     labels = write(tmp_path / "labels", parts=1)
     manifest = json.loads((tmp_path / "labels" / "manifest.json").read_text())
     manifest["files"] = [file for file in manifest["files"] if not file["path"].startswith("part-")]
-    (tmp_path / "labels" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "labels" / "manifest.json").write_text(to_sealed_json(manifest))
     with pytest.raises(FormatError, match=f"{labels.place}: found 0 rows without a synset; wanted 1"):
         tally_of(LabelShards.open(tmp_path / "labels"))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from trainer.transfer.tasks_file import SuiteTask
 from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
+from vocab.shown_text import tell
 from vocab.storage import named, write_whole
 
 CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
@@ -197,11 +197,11 @@ def _say_lost(out: Path, records: Mapping[Key, Record]) -> None:
         lost = sum(record.key not in records for record in read_records(out / RESULTS))
     except FormatError as error:
         # It is written anew after each task.
-        sys.stderr.write(f"warning: {error}\n")
+        tell(f"warning: {error}\n")
         return
     if lost:
         what = counted(lost, "result", "results")
-        sys.stderr.write(f"warning: {out / RECORDS} lost {what} that {RESULTS} has; measuring again\n")
+        tell(f"warning: {out / RECORDS} lost {what} that {RESULTS} has; measuring again\n")
 
 
 def _stored(out: Path) -> dict[str, Any]:
