@@ -128,7 +128,7 @@ def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
         return Fault.OPEN
     if text.count(QUOTE) % 2:
         pieces = text.split(dialect.separator)
-        if any(piece.endswith(QUOTE) and not piece.startswith(QUOTE) for piece in pieces):
+        if any(piece.endswith(QUOTE) and (piece == QUOTE or not piece.startswith(QUOTE)) for piece in pieces):
             return Fault.UNOPENED
     return Fault.STRAY
 
@@ -151,6 +151,39 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
         lines = np.concatenate([lines, np.searchsorted(block.begins, returns, side="right") - 1])
     unique: Offsets = np.unique(lines)
     return unique
+
+
+def closing_lines(block: Block, dialect: Dialect) -> Offsets:
+    """Lines in which a quote ends a field that none begins."""
+    data, sign = np.frombuffer(block.data, dtype=np.uint8), ord(dialect.separator)
+    quotes = np.flatnonzero(data == ord(QUOTE))
+    quotes = quotes[np.isin(data[(quotes + 1) % len(data)], [sign, *b"\r\n"]) | (quotes + 1 == len(data))]
+    lines = np.searchsorted(block.begins, quotes, side="right") - 1
+    begins = [
+        block.data.rfind(dialect.separator, begin, quote) + 1 or begin
+        for begin, quote in zip(block.begins[lines].tolist(), quotes.tolist(), strict=True)
+    ]
+    unique: Offsets = np.unique(lines[(data[begins] != ord(QUOTE)) | (begins == quotes)])
+    return unique
+
+
+def torn_lines(block: Block, line: int, step: int, dialect: Dialect) -> range:
+    """A line and those before it (step -1) or behind it (1) that may be parts of one record, torn at its line ends.
+
+    Empty where the line has all its separators and no line with fewer stands beside it.
+    """
+    if dialect.columns == 1:
+        return range(0)
+    missing = dialect.columns - 1 - block.text(line, line).count(dialect.separator)
+    is_torn, last = missing > 0, line
+    for beside in range(line + step, len(block.lines) if step > 0 else -1, step):
+        text = block.text(beside, beside)
+        count = text.count(dialect.separator)
+        if missing <= 0 and count:
+            break
+        is_torn |= bool(text)
+        missing, last = missing - count, beside
+    return range(min(line, last), max(line, last) + 1) if is_torn else range(0)
 
 
 def has_lone_returns(block: Block) -> bool:

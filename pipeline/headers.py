@@ -43,6 +43,13 @@ def separator_of(options: Label, inputs: Inputs) -> bytes:
 
 def _columns_of(header: bytes, reading: Reading, *, where: str) -> tuple[str, ...]:
     """Names in the header line. TSV has them in quotes where its writer quotes every field."""
+    if not header:
+        raise InputError(
+            where,
+            found="an empty first line",
+            wanted="names of columns in it",
+            remedy="Remove that line, or leave out a file without rows; or name the columns with --columns.",
+        )
     fields: list[bytes] | Fault = header.split(reading.separator)
     if reading.quoting != "none" and (reading.format == "csv" or header.startswith(b'"')):
         fields = fields_of(header, Dialect(reading.separator, reading.quoting or "rfc4180", 0))
