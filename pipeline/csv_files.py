@@ -159,10 +159,9 @@ def closing_lines(block: Block, dialect: Dialect) -> Offsets:
     quotes = np.flatnonzero(data == ord(QUOTE))
     quotes = quotes[np.isin(data[(quotes + 1) % len(data)], [sign, *b"\r\n"]) | (quotes + 1 == len(data))]
     lines = np.searchsorted(block.begins, quotes, side="right") - 1
-    begins = [
-        block.data.rfind(dialect.separator, begin, quote) + 1 or begin
-        for begin, quote in zip(block.begins[lines].tolist(), quotes.tolist(), strict=True)
-    ]
+    places = zip(block.begins[lines].tolist(), quotes.tolist(), strict=True)
+    found = [block.data.rfind(dialect.separator, begin, quote) + 1 or begin for begin, quote in places]
+    begins = np.array(found, dtype=np.int64)
     unique: Offsets = np.unique(lines[(data[begins] != ord(QUOTE)) | (begins == quotes)])
     return unique
 

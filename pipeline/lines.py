@@ -29,6 +29,7 @@ BLOCK = 4 << 20
 LONGEST_LINE = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
+COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 SIGNS_TO_GUESS_BY = 100
 
 
@@ -84,13 +85,14 @@ def _take_record(records: Records, number: int, line: bytes, reading: Reading) -
     key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
     records.numbers.append(number)
-    records.captions.append([text for name in reading.captions for text in _texts(value_at(fields, name))])
+    records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
     records.keys.append(key if reason is None else "")
     records.shards.append(shard if reason is None else "")
     records.reasons.append(reason or no_key or no_shard)
 
 
-def _texts(value: object) -> list[bytes]:
+def caption_texts(value: object) -> list[bytes]:
+    """Captions in a field of a JSON record: a text, or the texts of a list."""
     if isinstance(value, str):
         return [value.encode("utf-8", "surrogatepass")]
     values = value if isinstance(value, list) else [value]
@@ -108,13 +110,17 @@ def decoded(line: bytes) -> str | None:
         return None
 
 
-def other_encoding(head: bytes) -> str | None:
-    """The encoding of a file whose first bytes are those of UTF-16 or UTF-32."""
-    for mark, name in OTHER_ENCODINGS.items():
+def no_text(head: bytes) -> tuple[str, str] | None:
+    """What a file holds instead of text in UTF-8, told from its first bytes, and the remedy."""
+    for mark, name in COMPRESSED.items():
         if head.startswith(mark):
-            return name
+            return f"{name} bytes", "Decompress it; a name that ends in .gz says that it is read as gzip."
     some = head[:SIGNS_TO_GUESS_BY]
-    return "UTF-16" if some.count(0) * 3 > len(some) else None
+    encodings = [name for mark, name in OTHER_ENCODINGS.items() if head.startswith(mark)]
+    if encodings or some.count(0) * 3 > len(some):
+        encoding = encodings[0] if encodings else "UTF-16"
+        return f"text in {encoding}", f"Write it anew: iconv -f {encoding} -t UTF-8."
+    return None
 
 
 def has_returns_alone(head: bytes) -> bool:

@@ -239,8 +239,11 @@ def test_a_header_that_is_named_as_well_is_no_row(tmp_path: Path, first: str, ki
         ("a.tsv", b"id|caption\n7|a dog\n", r"between '\|'.*--separator '\|'"),
         ("a.tsv", b"caption,id\na dog,7\n", "between ','.*--separator ','"),
         ("a.csv", b"caption\tid\na dog\t7\n", "--separator '.t'"),
-        ("a.csv", 'caption,id\na dog,"\n'.encode("utf-16"), "found text in UTF-16; wanted UTF-8"),
-        ("a.tsv", "caption\tid\n".encode("utf-16-le"), "found text in UTF-16; wanted UTF-8"),
+        ("a.csv", 'caption,id\na dog,"\n'.encode("utf-16"), "found text in UTF-16; wanted text in UTF-8.*iconv"),
+        ("a.tsv", "caption\tid\n".encode("utf-16-le"), "found text in UTF-16; wanted text in UTF-8.*iconv"),
+        ("a.tsv", gzip.compress(b"caption\na dog\n"), "found gzip bytes; wanted text"),
+        ("a.tsv.gz", b"caption\na dog\n", r"cannot be read \(.*incorrect header"),
+        ("a.csv", b"PK\x03\x04\x14", "found zip bytes; wanted text"),
         ("a.csv", b'"caption,id\na dog,7\n', "header with a quoted field"),
     ],
 )
@@ -250,7 +253,7 @@ def test_a_header_of_another_kind_is_named_for_what_it_is(tmp_path: Path, name: 
 
 
 def test_json_lines_in_utf16_are_unreadable_and_those_of_old_macs_are_read(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableFile, match="text in UTF-16, where UTF-8 is wanted"):
+    with pytest.raises(UnreadableFile, match=r"text in UTF-16, where text in UTF-8 is wanted.*iconv"):
         read(write(tmp_path, "a.jsonl", '{"caption": "a dog"}\n'.encode("utf-16")))
     path = write(tmp_path, "b.jsonl", b'{"caption": "a dog"}\r\xef\xbb\xbf{"caption": "a cat"}\r')
     assert read(path) == ({"000000000": "a dog", "000000001": "a cat"}, [])
