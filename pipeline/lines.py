@@ -110,6 +110,30 @@ def decoded(line: bytes) -> str | None:
         return None
 
 
+def is_utf8(data: bytes) -> bool:
+    """Tell UTF-8, at once, and so of every line of it."""
+    offsets = np.array([0, len(data)], dtype=np.int32)
+    whole = pa.BinaryArray.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return bool(valid_utf8(whole)[0].as_py())
+
+
+def valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
+    """[lines] whether each is UTF-8; one check of all unless it fails."""
+    try:
+        lines.cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([decoded(line) is not None for line in lines.to_pylist()])
+    return pa.array(np.ones(len(lines), dtype=bool))
+
+
+def utf8_text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
+    """The values as text; U+FFFD in place of bytes that are not UTF-8."""
+    if pc.all(valid).as_py() in (True, None):
+        # Parts of lines that have been looked at.
+        return values.view(pa.string())
+    return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
+
+
 def no_text(head: bytes) -> tuple[str, str] | None:
     """What a file holds instead of text in UTF-8, told from its first bytes, and the remedy."""
     for mark, name in COMPRESSED.items():

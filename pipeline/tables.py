@@ -26,18 +26,17 @@ from pipeline.csv_files import (
     Enclosed,
     Fault,
     Record,
-    closing_lines,
     enclosed_fields,
     has_lone_returns,
     is_of_lines,
     quoted_lines,
     records,
     slices,
-    torn_lines,
 )
 from pipeline.dialects import dialect_of, starts_with_header
-from pipeline.lines import BLOCK, Readable, decoded, split_lines, text_blocks
+from pipeline.lines import BLOCK, Readable, decoded, is_utf8, split_lines, text_blocks, utf8_text, valid_utf8
 from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
+from pipeline.torn_records import closing_lines, torn_lines
 from vocab.errors import InputError
 
 MALFORMED = "malformed_record"
@@ -97,7 +96,7 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
 
 def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
     """Mark the lines of a block by its quotes; also count them, without those of an open record at the end."""
-    marks = Marks(is_utf8=_is_utf8(block.data))
+    marks = Marks(is_utf8=is_utf8(block.data))
     if (QUOTE not in block.data) if dialect.lenient else dialect.quoting == "none":
         return marks, len(block.lines)
     grammar = replace(dialect, quoting="rfc4180") if dialect.quoting == "none" else dialect
@@ -225,14 +224,14 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
             values = pa.concat_arrays([values, pa.array([marks.fields[line][place] for line in special], pa.binary())])
         return values.take(pa.array(places[keep], mask=malformed[keep]))
 
-    valid = np.ones(len(texts), dtype=bool) if marks.is_utf8 else np.asarray(_valid_utf8(texts)).copy()
+    valid = np.ones(len(texts), dtype=bool) if marks.is_utf8 else np.asarray(valid_utf8(texts)).copy()
     valid[[line - lines.start for line in marks.broken if line in lines]] = False
     malformed_rows, valid_rows = pa.array(malformed[keep]), pa.array(valid[keep])
     count = int(np.sum(keep))
     return batch_of(
-        _text(column(reading.key), valid_rows) if reading.key else row_keys(number, count),
+        utf8_text(column(reading.key), valid_rows) if reading.key else row_keys(number, count),
         caption_lists([column(name) for name in reading.captions]),
-        shards=_text(column(reading.shard), valid_rows) if reading.shard else None,
+        shards=utf8_text(column(reading.shard), valid_rows) if reading.shard else None,
         reasons=pc.if_else(malformed_rows, MALFORMED, pc.if_else(valid_rows, pa.scalar(None, pa.string()), "not_utf8")),
     )
 
@@ -251,26 +250,3 @@ def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarr
 
 def _header_line(reading: Reading) -> bytes:
     return reading.separator.join(name.encode() for name in reading.columns)
-
-
-def _is_utf8(data: bytes) -> bool:
-    offsets = np.array([0, len(data)], dtype=np.int32)
-    whole = pa.BinaryArray.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    return bool(_valid_utf8(whole)[0].as_py())
-
-
-def _valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
-    """[lines] whether each is UTF-8; one check of all unless it fails."""
-    try:
-        lines.cast(pa.string())
-    except pa.ArrowInvalid:
-        return pa.array([decoded(line) is not None for line in lines.to_pylist()])
-    return pa.array(np.ones(len(lines), dtype=bool))
-
-
-def _text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
-    """The values as text; U+FFFD in place of bytes that are not UTF-8."""
-    if pc.all(valid).as_py() in (True, None):
-        # Parts of lines that have been looked at.
-        return values.view(pa.string())
-    return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
