@@ -179,7 +179,8 @@ def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
             block = _without_returns(block, path)
         end = block.rfind(b"\n") + 1
         if end:
-            yield b"".join([*rest, block[:end]]), False
+            # A view, which spares a copy.
+            yield b"".join([*rest, memoryview(block)[:end]]), False
             rest = ()
         rest = [*rest, block[end:]]
         if sum(map(len, rest)) > LONGEST_LINE:
