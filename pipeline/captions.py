@@ -21,7 +21,7 @@ from pipeline.gzip_files import VerifiedGzip
 from pipeline.headers import table_reading
 from pipeline.inputs import Inputs
 from pipeline.key_choice import refuse_unused_key
-from pipeline.lines import BLOCK, Readable, other_encoding, read_jsonl
+from pipeline.lines import BLOCK, Readable, no_text, read_jsonl
 from pipeline.parquet import read_parquet
 from pipeline.rows import Reading
 from pipeline.tables import read_table
@@ -91,8 +91,9 @@ def _read(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.Re
 def _read_text(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
     text: Readable = VerifiedGzip(file) if piece.path.endswith(".gz") else file
     head = text_head(text)
-    if (encoding := other_encoding(head)) is not None:
-        raise OSError(f"text in {encoding}, where UTF-8 is wanted: iconv -f {encoding} -t UTF-8 writes it so")
+    if (other := no_text(head)) is not None:
+        found, remedy = other
+        raise OSError(f"{found}, where text in UTF-8 is wanted. {remedy}")
     first = 0 if piece.span is None else piece.span.number
     stream: Readable = Rejoined(head, text) if piece.span is None else SpanStream(file, piece.span)
     if reading.format == "jsonl":

@@ -128,7 +128,7 @@ def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
         return Fault.OPEN
     if text.count(QUOTE) % 2:
         pieces = text.split(dialect.separator)
-        if any(piece.endswith(QUOTE) and not piece.startswith(QUOTE) for piece in pieces):
+        if any(piece.endswith(QUOTE) and (piece == QUOTE or not piece.startswith(QUOTE)) for piece in pieces):
             return Fault.UNOPENED
     return Fault.STRAY
 

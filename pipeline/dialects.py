@@ -33,9 +33,9 @@ def dialect_of(head: bytes, reading: Reading) -> Dialect:
     # What the end of the head cuts off is no fault.
     block = split_lines(head if len(head) < BLOCK else head[: head.rfind(b"\n") + 1])
     found = _survey(block, dialect)
-    if found.faults and b'\\"' in head:
+    if b'\\"' in head and (found.faults or found.swallowed):
         escaped = replace(dialect, quoting="backslash")
-        if (others := _survey(block, escaped)).faults < found.faults:
+        if (others := _survey(block, escaped)).faults < found.faults or found.swallowed:
             dialect, found = escaped, others
     if reading.format == "csv":
         return replace(dialect, trusted=found.needed)
@@ -43,9 +43,9 @@ def dialect_of(head: bytes, reading: Reading) -> Dialect:
     if found.faults < plain_faults or (found.needed and found.faults == plain_faults):
         return replace(dialect, trusted=True)
     names_are_quoted = first_line(head).startswith(QUOTE) and starts_with_header(head, reading)
-    if names_are_quoted or found.quoted * 2 > len(block.lines):
+    if names_are_quoted or found.quoted * 2 > len(block.lines) or found.escaped > found.stray:
         return replace(dialect, trusted=True)
-    return replace(dialect, lenient=True, quoting="none" if found.stray else "rfc4180")
+    return replace(dialect, lenient=True, quoting="none" if found.ordinary else "rfc4180")
 
 
 def spans_lines(head: bytes, reading: Reading) -> bool:
@@ -75,19 +75,29 @@ class _Survey(NamedTuple):
     """records that are none, or of another number of fields"""
     stray: int
     """of them, those whose quotes fit no grammar, as where they are ordinary characters"""
+    ordinary: int
+    """of these, those that are no part of a quoted field: separators part them and their neighbours as they should"""
     quoted: int
     """records with a quoted field that fit"""
+    escaped: int
+    """of them, those of one line that hold an escaped quote: hardly anything but a writer that quotes makes them"""
+    swallowed: bool
+    """whether a record goes on over a line's end only because the quote before it does not count as escaped"""
     needed: bool
     """whether a field shows that its writer quotes: its content needs the quotes around it"""
 
 
 def _survey(block: Block, dialect: Dialect) -> _Survey:
-    stray, opened, quoted, miscounted, needed = 0, 0, 0, 0, False
+    stray, ordinary, opened, quoted, escaped, miscounted, swallowed, needed = 0, 0, 0, 0, 0, 0, False, False
     wrong = _wrong_counts(block, dialect)
+    torn = wrong.copy()
+    torn[1:] |= wrong[:-1]
+    torn[:-1] |= wrong[1:]
     for record in records(block, quoted_lines(block, dialect), dialect):
         wrong[record.first : record.last + 1] = False
         if isinstance(record.fields, Fault):
             stray += record.fields is not Fault.OPEN
+            ordinary += record.fields is not Fault.OPEN and not torn[record.first]
             # An open field is no fault where the head may have cut it off.
             opened += record.fields is Fault.OPEN and len(block.data) < BLOCK // 2
             continue
@@ -95,9 +105,20 @@ def _survey(block: Block, dialect: Dialect) -> _Survey:
             miscounted += 1
             continue
         quoted += 1
+        if record.first == record.last:
+            escaped += any(QUOTE in text for text in record.fields)
+        else:
+            swallowed |= _ends_behind_backslash(block.text(record.first, record.first), dialect)
         if record.first == record.last or not is_of_lines(record, block, dialect):
             needed |= any(QUOTE in text or dialect.separator in text or b"\n" in text for text in record.fields)
-    return _Survey(stray + opened + miscounted + int(np.sum(wrong)), stray, quoted, needed)
+    faults = stray + opened + miscounted + int(np.sum(wrong))
+    return _Survey(faults, stray, ordinary, quoted, escaped, swallowed, needed)
+
+
+def _ends_behind_backslash(line: bytes, dialect: Dialect) -> bool:
+    """Tell a line that is a whole record where backslashes escape quotes."""
+    fields = fields_of(line, replace(dialect, quoting="backslash")) if b'\\"' in line else Fault.OPEN
+    return isinstance(fields, list) and len(fields) == dialect.columns
 
 
 def _wrong_counts(block: Block, dialect: Dialect) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -11,7 +11,7 @@ from pipeline.config import Label
 from pipeline.csv_files import Dialect, Fault, fields_of
 from pipeline.gzip_files import verified_text
 from pipeline.inputs import Inputs
-from pipeline.lines import first_line, other_encoding
+from pipeline.lines import first_line, no_text
 from pipeline.rows import Reading, require_columns
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
@@ -43,6 +43,13 @@ def separator_of(options: Label, inputs: Inputs) -> bytes:
 
 def _columns_of(header: bytes, reading: Reading, *, where: str) -> tuple[str, ...]:
     """Names in the header line. TSV has them in quotes where its writer quotes every field."""
+    if not header:
+        raise InputError(
+            where,
+            found="an empty first line",
+            wanted="names of columns in it",
+            remedy="Remove that line, or leave out a file without rows; or name the columns with --columns.",
+        )
     fields: list[bytes] | Fault = header.split(reading.separator)
     if reading.quoting != "none" and (reading.format == "csv" or header.startswith(b'"')):
         fields = fields_of(header, Dialect(reading.separator, reading.quoting or "rfc4180", 0))
@@ -85,11 +92,11 @@ def _common_header(inputs: Inputs) -> bytes:
     headers = [(file.path, header) for file in held if (header := _first_line(file.path)) is not None]
     if len({header for _, header in headers}) > 1:
         # What a damaged file begins with says nothing; whether one is damaged takes reading it all.
-        headers = [(path, header) for path, header in headers if not _is_damaged(path)]
+        headers = [(path, header) for path, header in headers if _damage(path) is None]
     if not headers:
         raise InputError(
-            inputs.files[0].path,
-            found="a file that cannot be read",
+            held[0].path,
+            found=f"a file that cannot be read ({_damage(held[0].path) or 'the disk or the network failed'})",
             wanted="a whole file of the format that its name tells",
             remedy="Download it again, or leave it out of --captions.",
         )
@@ -109,12 +116,13 @@ def _shown(header: bytes) -> str:
     return repr(header.decode("utf-8", "replace")[:200])
 
 
-def _is_damaged(path: str) -> bool:
+def _damage(path: str) -> OSError | None:
+    """What is wrong with a gzip file, found by reading all of it; of others nothing is known."""
     if not path.endswith(".gz"):
-        return False
+        return None
     filesystem, inner = filesystem_of(path)
     with filesystem.open_input_file(inner) as file:
-        return verified_text(file)[1] is not None
+        return verified_text(file)[1]
 
 
 def _first_line(path: str) -> bytes | None:
@@ -131,8 +139,7 @@ def _first_line(path: str) -> bytes | None:
         ) from error
     except OSError:
         return None
-    if (encoding := other_encoding(head)) is not None:
-        raise InputError(
-            path, found=f"text in {encoding}", wanted="UTF-8", remedy=f"Write it anew: iconv -f {encoding} -t UTF-8."
-        )
+    if (other := no_text(head)) is not None:
+        found, remedy = other
+        raise InputError(path, found=found, wanted="text in UTF-8", remedy=remedy)
     return first_line(head)

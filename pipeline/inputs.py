@@ -37,6 +37,8 @@ EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
 EXTENSION_PATTERN = r"\.(parquet|tsv|csv|jsonl|ndjson|tar)(\.gz)?$"
 # x.tsv.part, x.tar.crdownload, x.parquet._COPYING_, x.parquet.5e4d2f.tmp
 UNFINISHED_PATTERN = r"\.(part|partial|tmp|temp|crdownload|download|inprogress|incomplete|_COPYING_)$"
+# x.TSV, x.tar.gz, x.tgz, x.jsonl.zst
+UNREAD_PATTERN = r"\.((parquet|tsv|csv|jsonl|ndjson|tar)(\.(gz|bz2|xz|zst|zip))?|tgz)$"
 # "file:/a", "file:///a", "s3a://bucket/a" -> "/a", "/a", "/a"
 SCHEME_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?"
 
@@ -51,7 +53,8 @@ class Inputs:
     common_folder: str | None
     """without scheme, with a slash at its end; None where every stem is unique and names the shard by itself"""
     left_out: tuple[str, ...] = ()
-    """files that might be taken for captions and are not read: hidden, or named as unfinished"""
+    """files that might be taken for captions and are not read: hidden, named as unfinished, or with an ending that is
+    near to one that is read"""
 
     def shard_of(self, path: str) -> str:
         """The shard of a file: "00017", or below the common folder "emoji/00017" where stems repeat."""
@@ -164,10 +167,12 @@ def _is_hidden(inside: str) -> bool:
 
 
 def _is_left_out(inside: str, name: str) -> bool:
-    """Tell a file that looks like captions but is hidden, or has the name of an unfinished download or copy."""
+    """Tell a file that looks like captions but is hidden, unfinished by its name, or of an ending that is not read."""
     known = tuple(ending for endings in EXTENSIONS.values() for ending in endings)
     if name.endswith(known):
         return _is_hidden(inside)
+    if re.search(UNREAD_PATTERN, name, re.IGNORECASE):
+        return True
     whole = re.sub(UNFINISHED_PATTERN, "", name)
     return whole != name and (whole.endswith(known) or whole.rpartition(".")[0].endswith(known))
 

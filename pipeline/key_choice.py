@@ -34,7 +34,8 @@ def told(inputs: Inputs, reading: Reading) -> list[str]:
     failed = "; failed downloads are rejected" if inputs.format == "img2dataset" else ""
     lines = [f"{len(inputs.files):,} {inputs.format} {'file' if len(inputs.files) == 1 else 'files'}; {keys}{failed}"]
     if inputs.left_out:
-        lines.append(f"left out as hidden or unfinished: {len(inputs.left_out):,}, such as {inputs.left_out[0]}")
+        count, example = f"{len(inputs.left_out):,}", inputs.left_out[0]
+        lines.append(f"left out as hidden, unfinished or of an ending that is not read: {count}, such as {example}")
     return lines
 
 

@@ -29,6 +29,7 @@ BLOCK = 4 << 20
 LONGEST_LINE = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
+COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 SIGNS_TO_GUESS_BY = 100
 
 
@@ -84,13 +85,14 @@ def _take_record(records: Records, number: int, line: bytes, reading: Reading) -
     key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
     records.numbers.append(number)
-    records.captions.append([text for name in reading.captions for text in _texts(value_at(fields, name))])
+    records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
     records.keys.append(key if reason is None else "")
     records.shards.append(shard if reason is None else "")
     records.reasons.append(reason or no_key or no_shard)
 
 
-def _texts(value: object) -> list[bytes]:
+def caption_texts(value: object) -> list[bytes]:
+    """Captions in a field of a JSON record: a text, or the texts of a list."""
     if isinstance(value, str):
         return [value.encode("utf-8", "surrogatepass")]
     values = value if isinstance(value, list) else [value]
@@ -108,13 +110,41 @@ def decoded(line: bytes) -> str | None:
         return None
 
 
-def other_encoding(head: bytes) -> str | None:
-    """The encoding of a file whose first bytes are those of UTF-16 or UTF-32."""
-    for mark, name in OTHER_ENCODINGS.items():
+def is_utf8(data: bytes) -> bool:
+    """Tell UTF-8, at once, and so of every line of it."""
+    offsets = np.array([0, len(data)], dtype=np.int32)
+    whole = pa.BinaryArray.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return bool(valid_utf8(whole)[0].as_py())
+
+
+def valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
+    """[lines] whether each is UTF-8; one check of all unless it fails."""
+    try:
+        lines.cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([decoded(line) is not None for line in lines.to_pylist()])
+    return pa.array(np.ones(len(lines), dtype=bool))
+
+
+def utf8_text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
+    """The values as text; U+FFFD in place of bytes that are not UTF-8."""
+    if pc.all(valid).as_py() in (True, None):
+        # Parts of lines that have been looked at.
+        return values.view(pa.string())
+    return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
+
+
+def no_text(head: bytes) -> tuple[str, str] | None:
+    """What a file holds instead of text in UTF-8, told from its first bytes, and the remedy."""
+    for mark, name in COMPRESSED.items():
         if head.startswith(mark):
-            return name
+            return f"{name} bytes", "Decompress it; a name that ends in .gz says that it is read as gzip."
     some = head[:SIGNS_TO_GUESS_BY]
-    return "UTF-16" if some.count(0) * 3 > len(some) else None
+    encodings = [name for mark, name in OTHER_ENCODINGS.items() if head.startswith(mark)]
+    if encodings or some.count(0) * 3 > len(some):
+        encoding = encodings[0] if encodings else "UTF-16"
+        return f"text in {encoding}", f"Write it anew: iconv -f {encoding} -t UTF-8."
+    return None
 
 
 def has_returns_alone(head: bytes) -> bool:
@@ -149,7 +179,8 @@ def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
             block = _without_returns(block, path)
         end = block.rfind(b"\n") + 1
         if end:
-            yield b"".join([*rest, block[:end]]), False
+            # A view, which spares a copy.
+            yield b"".join([*rest, memoryview(block)[:end]]), False
             rest = ()
         rest = [*rest, block[end:]]
         if sum(map(len, rest)) > LONGEST_LINE:

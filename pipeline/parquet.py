@@ -51,7 +51,8 @@ def _rows(batch: pa.RecordBatch, first: int, reading: Reading, path: str) -> pa.
     for name in filter(None, (reading.key, reading.shard)):
         _, column = values_at(batch, name)
         named[name], broken = texts_of(column, where=f"{path}, column {name!r}")
-        reasons = pc.if_else(pc.and_(pc.is_null(reasons), broken), "not_utf8", reasons)
+        if broken.true_count:
+            reasons = pc.if_else(pc.and_(pc.is_null(reasons), broken), "not_utf8", reasons)
     return batch_of(
         named[reading.key] if reading.key else row_keys(first, len(batch)),
         lists_of([values_at(batch, name) for name in reading.captions], len(batch)),

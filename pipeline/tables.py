@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.csv_files import (
+    QUOTE,
     Block,
     Dialect,
     Enclosed,
@@ -33,8 +34,9 @@ from pipeline.csv_files import (
     slices,
 )
 from pipeline.dialects import dialect_of, starts_with_header
-from pipeline.lines import BLOCK, Readable, decoded, split_lines, text_blocks
+from pipeline.lines import BLOCK, Readable, decoded, is_utf8, split_lines, text_blocks, utf8_text, valid_utf8
 from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
+from pipeline.torn_records import closing_lines, torn_lines
 from vocab.errors import InputError
 
 MALFORMED = "malformed_record"
@@ -52,6 +54,8 @@ class Marks:
     """lines that go on with the record before"""
     broken: set[int] = field(default_factory=set)
     """lines whose record is not UTF-8"""
+    is_utf8: bool = False
+    """whether the whole block is: then each of its lines is, which need not be looked at one by one"""
     enclosed: Enclosed | None = None
     """lines that are a record each whose quotes stand around fields alone"""
 
@@ -92,11 +96,14 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
 
 def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
     """Mark the lines of a block by its quotes; also count them, without those of an open record at the end."""
-    marks = Marks()
-    if dialect.quoting == "none" and not dialect.lenient:
+    marks = Marks(is_utf8=is_utf8(block.data))
+    if (QUOTE not in block.data) if dialect.lenient else dialect.quoting == "none":
         return marks, len(block.lines)
     grammar = replace(dialect, quoting="rfc4180") if dialect.quoting == "none" else dialect
     lines = quoted_lines(block, dialect)
+    if dialect.lenient:
+        for unopened in reversed(closing_lines(block, dialect).tolist()):
+            _mark_torn(marks, unopened, -1, Fault.UNOPENED, block, dialect, (seen, line))
     if len(lines) and dialect.quoting == "rfc4180" and not dialect.lenient and not has_lone_returns(block):
         marks.enclosed = enclosed_fields(block, dialect)
         lines = np.setdiff1d(lines, marks.enclosed.lines, assume_unique=True)
@@ -116,17 +123,22 @@ def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, 
     first, last, fields = record
     if isinstance(fields, Fault):
         # A quoted text whose end is missing would go on in the next line, which then is no row by itself.
-        after = block.text(first + 1, first + 1) if first + 1 < len(block.lines) else b""
-        own = block.text(first, first)
-        if fields is Fault.OPEN and dialect.quoting != "none" and own.count(dialect.separator) + 1 != dialect.columns:
-            raise _unclear_quotes(record, fields.value, place)
-        if after and after.count(dialect.separator) + 1 != dialect.columns:
-            marks.malformed.add(first)
+        _mark_torn(marks, first, 1, fields, block, dialect, place)
     elif len(fields) == dialect.columns:
         if dialect.quoting != "none":
             raise _one_row_or_several(record, place)
         if not is_of_lines(record, block, dialect):
             marks.malformed.update(range(first, last + 1))
+
+
+def _mark_torn(
+    marks: Marks, line: int, step: int, fault: Fault, block: Block, dialect: Dialect, place: tuple[Seen, int]
+) -> None:
+    """Mark the lines of a record that may be torn. Raises InputError where quotes are not known to be ordinary."""
+    lines = range(0) if line in marks.malformed else torn_lines(block, line, step, dialect)
+    if lines and dialect.quoting != "none":
+        raise _unclear_quotes(Record(line, line, fault), fault.value, place)
+    marks.malformed.update(lines)
 
 
 def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
@@ -212,14 +224,14 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
             values = pa.concat_arrays([values, pa.array([marks.fields[line][place] for line in special], pa.binary())])
         return values.take(pa.array(places[keep], mask=malformed[keep]))
 
-    valid = np.asarray(_valid_utf8(texts)).copy()
+    valid = np.ones(len(texts), dtype=bool) if marks.is_utf8 else np.asarray(valid_utf8(texts)).copy()
     valid[[line - lines.start for line in marks.broken if line in lines]] = False
     malformed_rows, valid_rows = pa.array(malformed[keep]), pa.array(valid[keep])
     count = int(np.sum(keep))
     return batch_of(
-        _text(column(reading.key), valid_rows) if reading.key else row_keys(number, count),
+        utf8_text(column(reading.key), valid_rows) if reading.key else row_keys(number, count),
         caption_lists([column(name) for name in reading.captions]),
-        shards=_text(column(reading.shard), valid_rows) if reading.shard else None,
+        shards=utf8_text(column(reading.shard), valid_rows) if reading.shard else None,
         reasons=pc.if_else(malformed_rows, MALFORMED, pc.if_else(valid_rows, pa.scalar(None, pa.string()), "not_utf8")),
     )
 
@@ -238,19 +250,3 @@ def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarr
 
 def _header_line(reading: Reading) -> bytes:
     return reading.separator.join(name.encode() for name in reading.columns)
-
-
-def _valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
-    """[lines] whether each is UTF-8; one check of all unless it fails."""
-    try:
-        lines.cast(pa.string())
-    except pa.ArrowInvalid:
-        return pa.array([decoded(line) is not None for line in lines.to_pylist()])
-    return pa.array(np.ones(len(lines), dtype=bool))
-
-
-def _text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
-    """The values as text; U+FFFD in place of bytes that are not UTF-8."""
-    if pc.all(valid).as_py() in (True, None):
-        return values.cast(pa.string())
-    return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())

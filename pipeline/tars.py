@@ -17,6 +17,8 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.lines import caption_texts
+from pipeline.nested import value_at
 from pipeline.rows import BATCH_ROWS, ROWS, batch_of
 from vocab.errors import InputError
 from vocab.tar_samples import Sample, samples
@@ -150,7 +152,4 @@ def _take_fields(content: bytes, fields: Sequence[str], row: _Row) -> None:
     except (ValueError, RecursionError):
         row.reason = "malformed_record"
         return
-    values = [record.get(name) for name in fields] if isinstance(record, dict) else []
-    for value in values:
-        texts = value if isinstance(value, list) else [value]
-        row.captions += [text.encode("utf-8", "surrogatepass") for text in texts if isinstance(text, str)]
+    row.captions += [text for name in fields for text in caption_texts(value_at(record, name))]

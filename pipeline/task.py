@@ -222,11 +222,13 @@ def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
     reasons = batch.column("reason")
     # Text formats have no null: a key of no letters is none.
     no_key = pc.equal(pc.fill_null(batch.column("key"), ""), "")
-    reasons = pc.if_else(no_key, pc.coalesce(reasons, pa.scalar("null_key")), reasons)
+    if no_key.true_count:
+        reasons = pc.if_else(no_key, pc.coalesce(reasons, pa.scalar("null_key")), reasons)
     shards = batch.column("shard")
     if job.reading.shard is not None:
         no_shard = pc.equal(pc.fill_null(shards, ""), "")
-        reasons = pc.if_else(no_shard, pc.coalesce(reasons, pa.scalar("null_shard")), reasons)
+        if no_shard.true_count:
+            reasons = pc.if_else(no_shard, pc.coalesce(reasons, pa.scalar("null_shard")), reasons)
     captions = batch.column("captions")
     if reasons.null_count < len(reasons):
         # What is rejected already need not be labelled: of web images, the third that could not be downloaded.

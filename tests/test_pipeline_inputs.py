@@ -127,6 +127,10 @@ def test_hidden_and_unfinished_files_are_left_out_and_told(tmp_path: Path) -> No
     left_out = [
         "._a.parquet", ".ipynb_checkpoints/a.parquet", "__MACOSX/._a.parquet",
         "b.parquet.part", "c.tsv.tmp", "d.tar.crdownload", "e.parquet.5e4d2f.tmp", "f.parquet._COPYING_",
+        "z.PARQUET",
+        "z.jsonl.zst",
+        "z.tar.gz",
+        "z.tgz",
     ]  # fmt: skip
     folder = touch(tmp_path, "a.parquet", "_SUCCESS", ".a.parquet.crc", "notes.txt", *left_out)
     inputs = list_inputs((folder,), "auto")

@@ -85,3 +85,10 @@ def test_a_full_disk_of_temporary_files_is_not_taken_for_a_broken_tar(monkeypatc
     monkeypatch.setattr("tempfile.SpooledTemporaryFile", lambda _: Full())
     with pytest.raises(InputError, match=r"found a disk that cannot be written .*No space left.* TMPDIR"):
         rows(io.BytesIO(tar_of(("0.txt", b"a dog"))))
+
+
+def test_a_path_leads_to_captions_inside_of_a_record() -> None:
+    records = [b'{"a": {"b": "one"}}', b'{"a": [{"b": "two"}, {"b": ["three", 4]}], "a.c": "five"}', b'[{"a": "b"}]']
+    content = tar_of(*((f"{number}.json", record) for number, record in enumerate(records)))
+    (batch,) = read_tar(io.BytesIO(content), ("json.a.b", "json.a.c"))
+    assert batch["captions"].to_pylist() == [[b"one"], [b"two", b"three", b"five"], []]

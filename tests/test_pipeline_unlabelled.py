@@ -76,4 +76,4 @@ def test_next_to_nothing_is_noted(spark: Any, tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert "labels  1 of 101 rows with a label; the captions are: 'a dog', '一只猫'. Check --format" in said
     assert "labels  1 tsv file; keys: numbers of the rows\n" in said
-    assert "labels  left out as hidden or unfinished: 1, such as " in said
+    assert "labels  left out as hidden, unfinished or of an ending that is not read: 1, such as " in said
