@@ -278,6 +278,12 @@ def test_a_photograph_on_its_side_is_set_upright() -> None:
     assert decode(lying, max_pixels=LIMIT).size == (10, 30)
 
 
+def test_a_black_picture_of_16_bits_a_pixel_is_an_image() -> None:
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 16, 0, 32, 0, 0, 0, 0)
+    content = b"BM" + struct.pack("<IHHI", 54 + 32, 0, 0, 54) + header + bytes(32)
+    assert np.asarray(decode(content, max_pixels=LIMIT)).max() == 0
+
+
 def bomb(side: int) -> bytes:
     """A PNG that claims side x side pixels in a few bytes."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
@@ -349,6 +355,19 @@ def scenery(width: int = 70, height: int = 50) -> Image.Image:
     """Soft slopes of colour, different on each side, that survive JPEG."""
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([across, down, 255 - (across + down) / 2], axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encoded(noise(500, 500), "WEBP"), id="WebP"),
+        pytest.param(encoded(noise(500, 500), "JPEG", progressive=True, subsampling=0), id="4:4:4"),
+        pytest.param(encoded(noise(500, 500), "TIFF", compression="tiff_lzw", tiffinfo={278: 500}), id="TIFF"),
+    ],
+)
+def test_a_picture_may_have_all_pixels_that_are_allowed_in_any_format(content: bytes) -> None:
+    assert outcome(cropped, content, max_pixels=250_000) == "an image"
+    assert outcome(plainly_cropped, content, max_pixels=250_000) == "an image"
 
 
 @pytest.fixture
