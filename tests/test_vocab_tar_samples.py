@@ -101,7 +101,9 @@ def test_what_operating_systems_leave_is_no_sample_and_parts_none(litter: str) -
     assert found(content) == [("a", ["jpg", "txt"], False, True), ("b", ["jpg"], False, True)]
 
 
-@pytest.mark.parametrize("name", ["Thumbs.jpg", "db.db", "my__MACOSX/a.jpg", "PaxHeadersX/a.jpg", "_a.jpg", "a/b.ini", ".d/a.jpg"])
+@pytest.mark.parametrize(
+    "name", ["Thumbs.jpg", "db.db", "my__MACOSX/a.jpg", "PaxHeadersX/a.jpg", "_a.jpg", "a/b.ini", ".d/a.jpg"]
+)
 def test_names_that_only_resemble_such_are_samples(name: str) -> None:
     assert len(keys(tar_bytes(name) + END)) == 1
 
