@@ -258,6 +258,14 @@ def test_what_a_decoder_holds_at_once_is_bounded(content: bytes, kept: bool) -> 
     assert found == ("an image" if kept else "decompression_bomb")
 
 
+def test_a_long_file_may_not_claim_what_no_picture_needs() -> None:
+    # Width, height, bits, LZW, black is 0, one number a pixel; one tile, whose sides, place and length follow.
+    tags = {256: 500, 257: 500, 258: 8, 259: 5, 262: 1, 277: 1, 322: 8192, 323: 8192, 324: 200, 325: 1 << 20}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    tiff = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(1 << 20)
+    assert outcome(cropped, tiff, max_pixels=250_000) == "decompression_bomb"
+
+
 def test_broken_files_write_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"):
         whole_file = encoded(

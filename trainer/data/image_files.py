@@ -116,7 +116,9 @@ def load(image: ImageFile.ImageFile, *, file_bytes: int, max_pixels: int, step: 
     Raises BadImage: decompression_bomb if that needs too much memory, broken_image.
     """
     with refusing("broken_image"):
-        if memory_of(image, step=step) > max(BYTES_PER_PIXEL * max_pixels, BYTES_PER_FILE_BYTE * file_bytes):
+        # No format needs more for a pixel than WebP: a TIFF may claim tiles larger than itself, and be long for it.
+        large_file = min(BYTES_PER_FILE_BYTE * file_bytes, WEBP_BYTES * max_pixels)
+        if memory_of(image, step=step) > max(BYTES_PER_PIXEL * max_pixels, large_file):
             raise BadImage("decompression_bomb")
         if step > 1:
             image.draft(image.mode, (image.width // step, image.height // step))
