@@ -20,6 +20,7 @@ from pipeline.config import Format
 from pipeline.managed_folders import markers_above, refuse_tables, refuse_unfinished
 from pipeline.sidecars import is_sidecar
 from vocab.errors import InputError
+from vocab.leftovers import is_left_out
 from vocab.manifest import InputFile
 from vocab.storage import entries_below, filesystem_of
 
@@ -137,18 +138,18 @@ def _listed(place: str, looked_at: set[str]) -> _Listing:
         raise InputError(place, found="nothing there", wanted="a file, a folder or a glob", remedy="Check the path.")
     infos = _infos_below(filesystem, path) if info.type == pafs.FileType.Directory else [info]
     matching = [i for i in infos if pattern is None or pattern.fullmatch(i.path)]
-    if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not _is_hidden(i.path[len(path) :])]:
+    if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not is_left_out(i.path[len(path) :])]:
         raise InputError(
             lost[0], found="a link that leads nowhere", wanted="a file or a folder", remedy="Mend or remove it."
         )
     named = [i for i in matching if i.type == pafs.FileType.File]
-    taken = [i for i in named if not _is_hidden(i.path[len(path) :])]
+    taken = [i for i in named if not is_left_out(i.path[len(path) :])]
     return _Listing(
         files=tuple(
             InputFile(path=prefix + i.path, size=i.size, modified=i.mtime.isoformat() if i.mtime else "unknown")
             for i in taken
         ),
-        left_out=tuple(prefix + i.path for i in named if _is_left_out(i.path[len(path) :], i.base_name)),
+        left_out=tuple(prefix + i.path for i in named if _is_told(i.path[len(path) :], i.base_name)),
         bare=tuple(i.path for i in taken),
         around=(*(i.path for i in infos), *markers_above(filesystem, path, looked_at)),
     )
@@ -161,16 +162,11 @@ def _infos_below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo
     return list(filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)))
 
 
-def _is_hidden(inside: str) -> bool:
-    """Tell names that begin with a dot or an underscore: of editors, archives of a Mac, and Spark's own files."""
-    return any(part.startswith((".", "_")) for part in inside.split("/"))
-
-
-def _is_left_out(inside: str, name: str) -> bool:
+def _is_told(inside: str, name: str) -> bool:
     """Tell a file that looks like captions but is hidden, unfinished by its name, or of an ending that is not read."""
     known = tuple(ending for endings in EXTENSIONS.values() for ending in endings)
     if name.endswith(known):
-        return _is_hidden(inside)
+        return is_left_out(inside)
     if re.search(UNREAD_PATTERN, name, re.IGNORECASE):
         return True
     whole = re.sub(UNFINISHED_PATTERN, "", name)

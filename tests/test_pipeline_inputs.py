@@ -125,7 +125,7 @@ def test_an_unfinished_write_is_told_by_what_its_committer_left(tmp_path: Path, 
 
 def test_hidden_and_unfinished_files_are_left_out_and_told(tmp_path: Path) -> None:
     left_out = [
-        "._a.parquet", ".ipynb_checkpoints/a.parquet", "__MACOSX/._a.parquet",
+        "#recycle/a.parquet", "._a.parquet", ".ipynb_checkpoints/a.parquet", "__MACOSX/._a.parquet",
         "b.parquet.part", "c.tsv.tmp", "d.tar.crdownload", "e.parquet.5e4d2f.tmp", "f.parquet._COPYING_",
         "z.PARQUET",
         "z.jsonl.zst",

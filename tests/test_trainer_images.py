@@ -258,6 +258,14 @@ def test_what_a_decoder_holds_at_once_is_bounded(content: bytes, kept: bool) -> 
     assert found == ("an image" if kept else "decompression_bomb")
 
 
+def test_a_long_file_may_not_claim_what_no_picture_needs() -> None:
+    # Width, height, bits, LZW, black is 0, one number a pixel; one tile, whose sides, place and length follow.
+    tags = {256: 500, 257: 500, 258: 8, 259: 5, 262: 1, 277: 1, 322: 8192, 323: 8192, 324: 200, 325: 1 << 20}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    tiff = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(1 << 20)
+    assert outcome(cropped, tiff, max_pixels=250_000) == "decompression_bomb"
+
+
 def test_broken_files_write_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"):
         whole_file = encoded(
@@ -276,6 +284,12 @@ def test_a_photograph_on_its_side_is_set_upright() -> None:
     exif[ExifTags.Base.Orientation] = 6
     lying = encoded(Image.new("RGB", (30, 10)), "JPEG", exif=exif)
     assert decode(lying, max_pixels=LIMIT).size == (10, 30)
+
+
+def test_a_black_picture_of_16_bits_a_pixel_is_an_image() -> None:
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 16, 0, 32, 0, 0, 0, 0)
+    content = b"BM" + struct.pack("<IHHI", 54 + 32, 0, 0, 54) + header + bytes(32)
+    assert np.asarray(decode(content, max_pixels=LIMIT)).max() == 0
 
 
 def bomb(side: int) -> bytes:
@@ -349,6 +363,19 @@ def scenery(width: int = 70, height: int = 50) -> Image.Image:
     """Soft slopes of colour, different on each side, that survive JPEG."""
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([across, down, 255 - (across + down) / 2], axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encoded(noise(500, 500), "WEBP"), id="WebP"),
+        pytest.param(encoded(noise(500, 500), "JPEG", progressive=True, subsampling=0), id="4:4:4"),
+        pytest.param(encoded(noise(500, 500), "TIFF", compression="tiff_lzw", tiffinfo={278: 500}), id="TIFF"),
+    ],
+)
+def test_a_picture_may_have_all_pixels_that_are_allowed_in_any_format(content: bytes) -> None:
+    assert outcome(cropped, content, max_pixels=250_000) == "an image"
+    assert outcome(plainly_cropped, content, max_pixels=250_000) == "an image"
 
 
 @pytest.fixture

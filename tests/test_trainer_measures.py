@@ -7,6 +7,7 @@ import torch
 
 from tests.test_trainer_probe_grid import images_of
 from trainer.transfer.measures import measure
+from vocab.errors import InputError
 
 
 def test_accuracy_counts_the_first_and_the_first_five() -> None:
@@ -40,3 +41,8 @@ def test_what_is_no_number_comes_last() -> None:
     assert one.correct.tolist() == [True, False]
     several = measure([torch.tensor([[nan], [-9.0]])], images_of([[], [0]], count=1, multi_label=True))
     assert several.numbers() == {"map_macro": 1.0, "map_micro": 1.0}
+
+
+def test_images_that_show_no_class_are_an_error_and_no_precision_of_nought() -> None:
+    with pytest.raises(InputError, match="2 that can be decoded, none of which shows a class"):
+        measure([torch.zeros(2, 3)], images_of([[], []], count=3, multi_label=True))

@@ -274,6 +274,14 @@ def test_bad_samples_of_a_run_are_written_down(tmp_path: Path) -> None:
     assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 1
 
 
+def test_a_held_out_tar_that_breaks_off_is_no_score_of_the_images_before_the_break(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path, tars=2)
+    held_out = corpus.images / "00001.tar"
+    held_out.write_bytes(held_out.read_bytes()[: held_out.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"found 6 bad samples of 14 \(the last one 00001/.*: truncated_tar\)"):
+        pretrain(corpus.config(tmp_path / "run", steps=3))
+
+
 def refused(error: type[CatlipError], message: str, config: PretrainConfig) -> None:
     before = sorted(config.run.out.rglob("*")) if config.run.out.exists() else None
     with pytest.raises(error, match=message):

@@ -147,6 +147,18 @@ def test_a_folder_whose_link_leads_nowhere_is_an_error(tmp_path: Path, link: str
         opened(root)
 
 
+def test_a_link_to_itself_is_an_image_that_cannot_be_read_or_an_error(tmp_path: Path) -> None:
+    root = folders(tmp_path, a=["0.png"], b=["0.png"])
+    (root / "a" / "1.png").symlink_to("1.png")
+    images = open_class_folders(str(root), max_bad_share=0.5)
+    assert [(bad.key, bad.reason) for bad in images.skipped] == [("a/1.png", "unreadable")]
+    for link in ("a/more", "c"):
+        (root / link).symlink_to(Path(link).name)
+        with pytest.raises(InputError, match=f"{link}: found a link that leads nowhere"):
+            opened(root)
+        (root / link).unlink()
+
+
 def test_folders_that_are_none_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         opened(tmp_path / "absent")

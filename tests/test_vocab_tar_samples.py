@@ -88,6 +88,9 @@ LITTER = (
     "@eaDir/a.jpg/thumb.jpg",
     "Thumbs.db",
     "d/desktop.ini",
+    "#recycle/a.jpg",
+    "d/lost+found/a.jpg",
+    "Icon\r",
     ".gitignore",
 )
 
@@ -98,7 +101,9 @@ def test_what_operating_systems_leave_is_no_sample_and_parts_none(litter: str) -
     assert found(content) == [("a", ["jpg", "txt"], False, True), ("b", ["jpg"], False, True)]
 
 
-@pytest.mark.parametrize("name", ["Thumbs.jpg", "db.db", "my__MACOSX/a.jpg", "PaxHeadersX/a.jpg", "_a.jpg", "a/b.ini"])
+@pytest.mark.parametrize(
+    "name", ["Thumbs.jpg", "db.db", "my__MACOSX/a.jpg", "PaxHeadersX/a.jpg", "_a.jpg", "a/b.ini", ".d/a.jpg"]
+)
 def test_names_that_only_resemble_such_are_samples(name: str) -> None:
     assert len(keys(tar_bytes(name) + END)) == 1
 

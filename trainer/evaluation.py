@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.feed import Feed
+from trainer.data.feed import Feed, check_bad_share, last_bad
 from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
@@ -73,7 +73,8 @@ def evaluate(
 ) -> Evaluation | None:
     """Score the first `limit` held-out images; None on ranks other than the main one.
 
-    Raises InputError on the main rank if no image could be scored, and as `metrics.report`.
+    Raises InputError on the main rank if no image could be scored, if more are bad than the source allows, however few
+    there are, and as `metrics.report`.
     """
     part = _score(objective, source, place, loading=loading, limit=limit, bfloat16=bfloat16)
     parts: list[_Part] = gather_on_main(part, place)
@@ -87,6 +88,11 @@ def evaluate(
             wanted="at least one",
             remedy="Check --eval-images or raise --holdout-shards.",
         )
+    account: Counter[str] = Counter()
+    for part in parts:
+        account.update(part.account)
+    skipped = [bad for part in parts for bad in part.skipped]
+    check_bad_share(account, source.max_bad_share, example=last_bad(skipped), fewest=1)
     order = sorted(range(len(samples)), key=samples.__getitem__)[:limit]
     classes = [labelled for part in parts for labelled in part.classes]
     logits = torch.cat([part.logits for part in parts])[order]
@@ -94,9 +100,6 @@ def evaluate(
     offsets = torch.tensor([0, *(len(classes[image]) for image in order)], dtype=torch.int64).cumsum(0)
     frequency = torch.from_numpy(source.vocabulary.captions.astype(np.float64))
     numbers, class_precision = report(logits, offsets, positives, frequency)
-    account: Counter[str] = Counter()
-    for part in parts:
-        account.update(part.account)
     return Evaluation(
         report=numbers,
         class_precision=class_precision,
@@ -105,7 +108,7 @@ def evaluate(
         offsets=offsets,
         positives=positives,
         account=dict(account),
-        skipped=[bad for part in parts for bad in part.skipped],
+        skipped=skipped,
     )
 
 

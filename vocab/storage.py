@@ -84,9 +84,13 @@ def entries_below(folder: str, *, enter: Callable[[str], bool]) -> Iterator[os.D
             for entry in entries:
                 if enter(entry.name):
                     yield entry
-                    # Of a link to itself is_dir() raises.
-                    if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
+                    if leads_to_folder(entry):
                         waiting.append((entry.path, (*above, own)))
+
+
+def leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; False for a link to itself, of which is_dir() raises."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # noqa: PTH112 - beside os.scandir
 
 
 @contextmanager

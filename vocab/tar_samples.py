@@ -5,22 +5,19 @@ In: an open tar, seekable. Out: its samples in order, from headers alone.
     000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...   members of a sample are neighbours and share a key
     a.jpg a.txt a.jpg b.jpg a.json                                     a (jpg, txt), a (jpg), b (jpg), a (json)
 
-The key is a member's path to the first dot of its last part, without "./". Hidden files and what operating systems put
-beside files (`._000.jpg`, `__MACOSX/`, `Thumbs.db`) belong to no sample and part none.
+The key is a member's path to the first dot of its last part, without "./". Hidden files and what systems leave beside
+files (`._000.jpg`, `__MACOSX/`, `Thumbs.db`: `vocab/leftovers.py`) belong to no sample and part none. A hidden folder
+counts as any other: somebody packed it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Set
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
+from vocab.leftovers import EXTENSIONS, NAMES, is_left_by_system
 from vocab.tars import BrokenTar, Member, walk
-
-# Of macOS, of old tars that were unpacked and packed again, and of network disks.
-_LITTER_FOLDER = re.compile(r"__MACOSX|\.AppleDouble|PaxHeaders(\.\d+)?|@eaDir", re.IGNORECASE)
-_LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
 class Sample(NamedTuple):
@@ -83,7 +80,7 @@ def split_name(name: str) -> tuple[str, str]:
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     extension = extension.lower()
-    if not stem or (extension in ("db", "ini") and base.lower() in _LITTER):
+    if not stem or (extension in EXTENSIONS and base.lower() in NAMES):
         return "", extension
     if slash:
         inside = _folder(folder)
@@ -95,6 +92,6 @@ def split_name(name: str) -> tuple[str, str]:
 def _folder(path: str) -> str | None:
     """A folder as keys begin with it: "./a//b" -> "a/b/", "." -> "". None for one that holds no samples."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if any(_LITTER_FOLDER.fullmatch(part) for part in parts):
+    if any(map(is_left_by_system, parts)):
         return None
     return "".join(f"{part}/" for part in parts)

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from trainer.data import open_files
 from trainer.data.batch import Skipped
 from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
@@ -174,7 +175,10 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
         file = cache.open(place)
     except OSError as error:
         raise InputError(
-            without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy="Check it."
+            without_secrets(place),
+            found=f"{error.strerror}",
+            wanted="a tar that can be opened",
+            remedy=open_files.remedy_of(error, "Check it."),
         ) from error
     with file:
         part = _Part(number, stamp_of(file), [], [], [], [], [])

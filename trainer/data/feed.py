@@ -14,12 +14,12 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from trainer.data.batch import Batch, Position, assemble
+from trainer.data.batch import Batch, Position, Skipped, assemble
 from trainer.data.loaders import Crew, Loaders
 from trainer.data.open_files import check_limit
 from trainer.data.reader import Reader, Share
@@ -92,7 +92,7 @@ class Feed:
             # Before the check, for whoever takes it writes down which samples were bad.
             yield batch
             self._account.update(batch.account)
-            check_bad_share(self._account, self.source.max_bad_share, example=_example(batch))
+            check_bad_share(self._account, self.source.max_bad_share, example=last_bad(batch.skipped))
 
     def _count(self, step: int) -> tuple[int, int]:
         """Images of this rank and their size at a step."""
@@ -153,10 +153,10 @@ class Feed:
             self.close()
 
 
-def check_bad_share(account: Counter[str], max_bad_share: float, *, example: str) -> None:
-    """Raise InputError if more than `max_bad_share` of the samples are bad, once there are enough to tell."""
+def check_bad_share(account: Counter[str], max_bad_share: float, *, example: str, fewest: int = BAD_SHARE_FROM) -> None:
+    """Raise InputError if more than `max_bad_share` of the samples are bad, once there are `fewest` to tell by."""
     samples, bad = account["samples"], account["bad"]
-    if samples >= BAD_SHARE_FROM and bad > max_bad_share * samples:
+    if samples >= fewest and bad > max_bad_share * samples:
         raise InputError(
             "images",
             found=f"{bad:,} bad samples of {samples:,} ({example})",
@@ -166,8 +166,9 @@ def check_bad_share(account: Counter[str], max_bad_share: float, *, example: str
         )
 
 
-def _example(batch: Batch) -> str:
-    if not batch.skipped:
+def last_bad(skipped: Sequence[Skipped]) -> str:
+    """The last sample of some that were left out, as `check_bad_share` gives an example."""
+    if not skipped:
         return "see bad_samples.jsonl"
-    last = batch.skipped[-1]
+    last = skipped[-1]
     return f"the last one {last.shard}/{last.key}: {last.reason}"

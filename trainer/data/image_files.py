@@ -43,8 +43,10 @@ DECODE_ERRORS = (
     struct.error,
     zlib.error,
 )
-# A decoder may hold so many bytes for each pixel that an image may have at most.
+# A decoder may hold so many bytes for each pixel that an image may have at most, or for each byte of the file, which
+# photographs need at most: in WebP some 300, where one colour needs thousands, and 430 in a progressive JPEG.
 BYTES_PER_PIXEL = 4
+BYTES_PER_FILE_BYTE = 384
 # PIL's bytes a pixel, where they are not 4.
 MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 WEBP_BYTES = 16
@@ -108,13 +110,15 @@ def open_image(content: bytes, *, max_pixels: int) -> ImageFile.ImageFile:
     return image
 
 
-def load(image: ImageFile.ImageFile, *, max_pixels: int, step: int = 1) -> None:
-    """Decode the pixels; those of a JPEG at 1/step of their number each way.
+def load(image: ImageFile.ImageFile, *, file_bytes: int, max_pixels: int, step: int = 1) -> None:
+    """Decode the pixels; those of a JPEG at 1/step of their number each way. `file_bytes`: size of the file.
 
     Raises BadImage: decompression_bomb if that needs too much memory, broken_image.
     """
     with refusing("broken_image"):
-        if memory_of(image, step=step) > BYTES_PER_PIXEL * max_pixels:
+        # No format needs more for a pixel than WebP: a TIFF may claim tiles larger than itself, and be long for it.
+        large_file = min(BYTES_PER_FILE_BYTE * file_bytes, WEBP_BYTES * max_pixels)
+        if memory_of(image, step=step) > max(BYTES_PER_PIXEL * max_pixels, large_file):
             raise BadImage("decompression_bomb")
         if step > 1:
             image.draft(image.mode, (image.width // step, image.height // step))

@@ -9,6 +9,7 @@ them a faster way that gives the same crop but for rounding; whatever that way h
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -71,7 +72,7 @@ def decode(content: bytes, *, max_pixels: int) -> Image.Image:
 def _decode(content: bytes, *, max_pixels: int) -> Image.Image:
     image = open_image(content, max_pixels=max_pixels)
     deep = _is_deep(image)
-    load(image, max_pixels=max_pixels)
+    load(image, file_bytes=len(content), max_pixels=max_pixels)
     with refusing("broken_image"):
         rgb = to_rgb(image, deep=deep)(image)
     turn = TURNS.get(orientation_of(image))
@@ -92,7 +93,8 @@ def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Tell whether an image that is not decoded yet has colours of more than 8 bits."""
-    return any(";16" in str(tile.args) for tile in image.tile)
+    # Without an order of bytes, BGR;16 has 5 or 6 bits a channel.
+    return any(re.search(";16[BLN]", str(tile.args)) for tile in image.tile)
 
 
 _scratch = threading.local()
@@ -133,9 +135,9 @@ def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> U
         # It has told its orientation already; in other formats that may lie behind the pixels.
         orientation = orientation_of(image)
         box, step = chosen()
-        load(image, max_pixels=max_pixels, step=step)
+        load(image, file_bytes=len(content), max_pixels=max_pixels, step=step)
     else:
-        load(image, max_pixels=max_pixels)
+        load(image, file_bytes=len(content), max_pixels=max_pixels)
         orientation = orientation_of(image)
         box, _ = chosen()
     left, top, right, bottom = (edge // step for edge in stored_edges(box, stored, orientation))

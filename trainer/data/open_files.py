@@ -15,7 +15,7 @@ from vocab.errors import InputError
 OTHER_FILES = 24
 # More than any run needs; some systems allow a billion, and some programs walk over all of them.
 MOST_FILES = 1 << 16
-REMEDY = "Raise `ulimit -n`, or lower --shuffle-shards: a loader has the tars of a group open."
+REMEDY = "Raise `ulimit -n`, or lower --shuffle-shards in pre-training: a loader has the tars of a group open."
 
 
 def raise_limit() -> None:
@@ -38,6 +38,6 @@ def check_limit(tars: int) -> None:
         )
 
 
-def is_limit(error: OSError) -> bool:
-    """Tell whether a file could not be opened because too many files are open."""
-    return error.errno in (errno.EMFILE, errno.ENFILE)
+def remedy_of(error: Exception, otherwise: str) -> str:
+    """Remedy for a file that could not be opened: that for too many open files, or the other one."""
+    return REMEDY if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE) else otherwise

@@ -140,9 +140,7 @@ class Source:
 
 
 def _unopened(place: str, error: OSError) -> InputError:
-    remedy = (
-        open_files.REMEDY if open_files.is_limit(error) else "Check --images; a run's tars must stay where they are."
-    )
+    remedy = open_files.remedy_of(error, "Check --images; a run's tars must stay where they are.")
     return InputError(
         without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy
     )

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from trainer.data import open_files
 from vocab.errors import InputError
 from vocab.tar_samples import samples
 from vocab.tars import Member
@@ -120,5 +121,5 @@ def no_readable_tar(place: str | Path, error: OSError | tarfile.ReadError) -> In
         place,
         found=f"no readable tar ({error})",
         wanted="a WebDataset tar",
-        remedy="Check this place, download the tar again, or leave it out.",
+        remedy=open_files.remedy_of(error, "Check this place, download the tar again, or leave it out."),
     )

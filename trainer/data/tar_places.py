@@ -3,7 +3,8 @@
 In: what --images names. Out: the places of single tars as strings, sorted; local ones are plain paths.
 
     images/                            a folder: every .tar below it, where links lead too; names that begin with
-                                       "." or "_" are left out, as `python -m pipeline label` leaves them out
+                                       "." or "_" and systems' leftovers (`vocab/leftovers.py`) are left out, as
+                                       `python -m pipeline label` leaves them out
     images/*.tar                       a glob, or braces as in {00000..00331}.tar
     s3://bucket/laion/{00..99}.tar     whatever fsspec knows: s3, gs, hdfs, ...; folders and globs are listed
     https://host/laion/{00..99}.tar    a web server: exact names only, for it cannot list
@@ -28,6 +29,7 @@ from fsspec.registry import get_filesystem_class
 
 from trainer.data.braces import expand_braces
 from vocab.errors import InputError, MissingRequirementError
+from vocab.leftovers import is_left_out
 from vocab.storage import entries_below
 
 # Errors that no backend raises on purpose: ours, never a store's.
@@ -170,7 +172,7 @@ def _tars_below(folder: str) -> Sequence[str]:
     """Tars in a folder and in those below it, linked ones too."""
     tars: list[str] = []
     try:
-        for entry in entries_below(folder, enter=lambda name: not _is_hidden(name)):
+        for entry in entries_below(folder, enter=lambda name: not is_left_out(name)):
             _refuse_dangling(entry.path)
             if entry.name.endswith(".tar") and entry.is_file():
                 tars.append(str(Path(entry.path)))
@@ -188,7 +190,7 @@ def _matching_tars(pattern: str) -> Sequence[str]:
         return [tar for tar in _tars_below(base or os.curdir) if _matches(Path(tar).parts, parts)]
     tars = []
     for match in glob.glob(pattern):  # noqa: PTH207 - takes absolute patterns
-        if match.endswith(".tar") and not _is_hidden(match.removeprefix(base)):
+        if match.endswith(".tar") and not is_left_out(match.removeprefix(base)):
             _refuse_dangling(match)
             if os.path.isfile(match):  # noqa: PTH113
                 tars.append(str(Path(match)))
@@ -207,11 +209,6 @@ def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
 def _base_of(pattern: str) -> str:
     """The folder that a glob searches."""
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-
-
-def _is_hidden(inside: str) -> bool:
-    """Tell whether a path in a searched folder is left out, as macOS's ._00000.tar and Hadoop's _temporary are."""
-    return any(part.startswith((".", "_")) for part in inside.split("/"))
 
 
 def _refuse_dangling(path: str) -> None:
@@ -234,7 +231,7 @@ def _listed_tars(name: str) -> Sequence[str]:
     # Some file systems leave out the host that the name has; those that change the path itself must say what it is.
     prefix = name.rstrip("/").removesuffix(path) if name.rstrip("/").endswith(path) else None
     base = _base_of(path) if glob.has_magic(path) else path
-    tars = [found for found in paths if found.endswith(".tar") and not _is_hidden(found.removeprefix(base))]
+    tars = [found for found in paths if found.endswith(".tar") and not is_left_out(found.removeprefix(base))]
     return [filesystem.unstrip_protocol(found) if prefix is None else prefix + found for found in tars]
 
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Int64
 
+from trainer.data import open_files
 from trainer.data.labelled_images import Read
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import is_local, without_secrets
@@ -114,7 +115,7 @@ class _OpenTars:
                 without_secrets(place),
                 found=f"{error.strerror}",
                 wanted="a tar that can be opened",
-                remedy="Check it, and start the same command again.",
+                remedy=open_files.remedy_of(error, "Check it, and start the same command again."),
             ) from error
         size, changed = stamp_of(tar.file)
         wanted = self._store.stamps[number].tolist()

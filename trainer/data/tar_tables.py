@@ -168,9 +168,7 @@ class TarTables:
                 self.folder,
                 found=f"a folder that cannot be used ({error})",
                 wanted=f"one to write in, with room for {self.max_bytes:,} bytes",
-                remedy=open_files.REMEDY
-                if open_files.is_limit(error)
-                else "Name another one on a local disk with --cache, or make room.",
+                remedy=open_files.remedy_of(error, "Name another one on a local disk with --cache, or make room."),
             ) from error
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.metrics import average_precision, micro_average_precision
+from vocab.errors import InputError
 
 # Accuracies are of the first place and of so many.
 TOP = 5
@@ -94,13 +95,23 @@ def accuracies_of(places: Int64[Tensor, " images"], images: LabelledImages) -> M
 
 
 def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledImages) -> Measured:
-    """What scores on the CPU come to, of several classes an image; what is no number is last."""
+    """What scores on the CPU come to, of several classes an image; what is no number is last.
+
+    Raises InputError where no image shows a class: those that do may be the ones that could not be decoded.
+    """
+    if not len(images.classes):
+        raise InputError(
+            "the test images",
+            found=f"{len(images):,} that can be decoded, none of which shows a class",
+            wanted="at least one that does",
+            remedy="Look at the annotations, and at the images that could not be decoded.",
+        )
     ranked = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf)
     offsets, positives = torch.from_numpy(images.offsets), torch.from_numpy(images.classes)
     by_class = average_precision(ranked, offsets, positives)
     known = by_class[~by_class.isnan()]
     return Measured(
-        map_macro=float(known.mean()) if len(known) else 0.0,
+        map_macro=float(known.mean()),
         map_micro=micro_average_precision(ranked, offsets, positives),
         precisions=known.numpy(),
     )

@@ -23,6 +23,7 @@ from trainer.transfer.words import counted
 from vocab.errors import InputError
 from vocab.leftovers import is_leftover
 from vocab.shown_text import shown
+from vocab.storage import leads_to_folder
 
 _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
@@ -70,7 +71,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not is_leftover(entry.name):
-                    (labels if entry.is_dir() else beside).append(entry.name)
+                    (labels if leads_to_folder(entry) else beside).append(entry.name)
     except OSError as error:
         raise InputError(
             folder,
@@ -113,7 +114,7 @@ def _files(root: str, label: str) -> list[str]:
             for entry in entries:
                 if is_leftover(entry.name):
                     continue
-                if entry.is_dir():
+                if leads_to_folder(entry):
                     waiting.append((f"{inside}/{entry.name}", (*above, own)))
                 elif entry.is_symlink() and not _is_image(entry.name) and not os.path.exists(entry.path):  # noqa: PTH110
                     # An image is counted as missing; nobody knows how many a folder has.

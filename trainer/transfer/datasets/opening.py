@@ -35,6 +35,7 @@ from trainer.transfer.datasets.task_config import TaskConfig as TaskConfig  # he
 from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
 from vocab.leftovers import is_leftover
+from vocab.storage import leads_to_folder
 
 Kind = Literal["folders", "tars", "csv", "coco"]
 BETWEEN = "::"
@@ -119,7 +120,7 @@ def kind_of(place: str, config: TaskConfig) -> Kind:
 def _kind_of_folder(folder: str) -> Kind:
     """Class folders or tars, by what lies in the folder itself."""
     with os.scandir(folder) as entries:
-        seen = [(entry.name, entry.is_dir()) for entry in entries if not is_leftover(entry.name)]
+        seen = [(entry.name, leads_to_folder(entry)) for entry in entries if not is_leftover(entry.name)]
     tars = sum(name.endswith(".tar") and not is_folder for name, is_folder in seen)
     folders = sum(is_folder for _, is_folder in seen)
     if bool(tars) == bool(folders):
