@@ -79,8 +79,8 @@ def _is_ascii(column: pa.Array) -> bool:
         return False
     _, offsets, data = column.buffers()
     ends = np.frombuffer(offsets, dtype=np.int32)[[column.offset, column.offset + len(column)]]
-    values = np.frombuffer(data, dtype=np.int8)[ends[0] : ends[1]] if data is not None else np.empty(0)
-    return bool(np.min(values, initial=0) >= 0)
+    values = np.frombuffer(b"" if data is None else data, dtype=np.int8)[ends[0] : ends[1]]
+    return int(np.min(values, initial=0)) >= 0
 
 
 def _texts_of_floats(column: pa.Array, where: str) -> pa.Array:
