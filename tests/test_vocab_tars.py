@@ -20,6 +20,7 @@ Walk = Callable[[BinaryIO], Iterator[Member]]
 
 def plain_walk(stream: BinaryIO) -> Iterator[Member]:
     """The slow equal of `walk`: tarfile reads every header of one archive after the other."""
+    stream.seek(0)
     content = stream.read()
     at = 0
     while True:
