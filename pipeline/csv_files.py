@@ -27,7 +27,7 @@ ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 
 class Fault(Enum):
-    """Reasons for which a line is no record."""
+    """Reasons why a line is not a record."""
 
     OPEN = "a quoted field that the line does not close"
     BROKEN = "a quoted field over several lines, and text right behind its end"
@@ -71,7 +71,7 @@ class Enclosed(NamedTuple):
     ends: Offsets
 
     def within(self, lines: range) -> Enclosed:
-        """Keep the lines of a range."""
+        """Keep only the lines of a range."""
         low, high = np.searchsorted(self.lines, [lines.start, lines.stop])
         return Enclosed(self.lines[low:high], self.begins[low:high], self.ends[low:high])
 
@@ -111,7 +111,7 @@ def _grammar(separator: bytes, quoting: Quoting) -> _Grammar:
 
 
 def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
-    """Fields of one record; a Fault where it is none."""
+    """Fields of one record, or the Fault that keeps the text from being a record."""
     grammar = _grammar(dialect.separator, dialect.quoting)
     fields: list[bytes] = []
     at = 0

@@ -60,8 +60,8 @@ def refuse_unused_key(reading: Reading, options: Label, inputs: Inputs) -> None:
         raise InputError(
             where,
             found=f"a column {unused[0]!r}, and no --key-column",
-            wanted="to know what the keys of the samples are",
-            remedy=f"Give --key-column {unused[0]}; or --format {inputs.format}, to take the numbers of rows for keys.",
+            wanted="an option that names the samples' keys",
+            remedy=f"Give --key-column {unused[0]}; or --format {inputs.format}, to use row numbers as keys.",
         )
 
 

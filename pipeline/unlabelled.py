@@ -61,7 +61,7 @@ def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Do
     what = "web addresses or names of files, not captions" if addresses else "the captions are"
     found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {_shown(captions)}"
     if (labelled == 0 or addresses) and not allowed:
-        raise UnlabelledError(place, found=found, wanted="captions in English that name things", remedy=REMEDY + insist)
+        raise UnlabelledError(place, found=found, wanted="English captions with nouns", remedy=REMEDY + insist)
     return f"{found}. {REMEDY}" if labelled + empty >= OF_ROWS else None
 
 
