@@ -24,7 +24,7 @@ from vocab.storage import filesystem_of, write_whole
 
 OWNER = "owner.json"
 STALE_SECONDS = 60.0
-"""after which an owner that has not renewed its claim is taken for dead"""
+"""seconds without renewal after which an owner counts as dead"""
 
 
 class Owner:

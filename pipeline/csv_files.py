@@ -44,7 +44,7 @@ class Dialect:
     columns: int
     """fields of every record"""
     lenient: bool = False
-    """whether quotes that fit no grammar belong to the text; of TSV, which most programs write without quoting"""
+    """whether quotes that fit no grammar belong to the text; only for TSV, which most programs write without quoting"""
     trusted: bool = False
     """whether the writer is known to quote, because the user says so or because it quoted what needs it"""
 
@@ -63,7 +63,7 @@ class Block(NamedTuple):
 
 
 class Enclosed(NamedTuple):
-    """Lines whose every quote begins or ends a field, so that no text of theirs holds one."""
+    """Lines whose every quote begins or ends a field: no field holds a quote."""
 
     lines: Offsets
     begins: Offsets
@@ -90,7 +90,7 @@ class _Grammar(NamedTuple):
     opened: re.Pattern[bytes]
     escape: re.Pattern[bytes]
     sign: bytes
-    """what an escape begins with"""
+    """first byte of an escape"""
 
 
 @cache

@@ -136,7 +136,7 @@ def java_is_dead(error: Exception) -> CatlipError | None:
 
 
 def explain(message: str) -> CatlipError | None:
-    """The error behind Spark's message; None if it tells no error of ours, no file, and no death that is known."""
+    """The error behind Spark's message; None if the message holds no error of ours, no file and no known failure."""
     if own := OWN_ERROR.search(message):
         return InputError(own["thing"], found=own["found"], wanted=own["wanted"], remedy=own["remedy"])
     if refused := SYSTEM_ERROR.search(message):

@@ -23,7 +23,7 @@ TEXT_FORMATS = ("tsv", "csv", "jsonl")
 KEY_COLUMNS = ("key", "__key__")
 """names that WebDataset and its tools give to the key of a sample"""
 FIRST_BYTES = 1 << 20
-"""in which the first record of a JSONL file is looked for"""
+"""bytes searched for the first record of a JSONL file"""
 
 
 def told(inputs: Inputs, reading: Reading) -> list[str]:

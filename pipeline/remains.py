@@ -1,4 +1,4 @@
-"""Leftovers of dead runs in an output directory, and their removal: no state of a directory is a dead end.
+"""Leftovers of dead runs in an output directory, and their removal: a job can go on or begin from every state.
 
     no manifest, _job/plan.json         a job that goes on
     no manifest, _job without a plan    a job that died before its plan, or an alignment: nothing is worth keeping

@@ -55,14 +55,14 @@ class Marks:
     broken: set[int] = field(default_factory=set)
     """lines whose record is not UTF-8"""
     is_utf8: bool = False
-    """whether the whole block is: then each of its lines is, which need not be looked at one by one"""
+    """whether the whole block is UTF-8: then each of its lines is, without another check"""
     enclosed: Enclosed | None = None
     """lines that are a record each whose quotes stand around fields alone"""
 
 
 @dataclass
 class Seen:
-    """Findings about a file so far: with both, no row of it can be told from its neighbours."""
+    """Findings about a file so far: if both are true, its rows cannot be told apart."""
 
     path: str
     stray: bool = False

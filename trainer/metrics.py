@@ -74,7 +74,7 @@ def report(
 
 
 def _check(scores: Float[Tensor, "images classes"], positives: Int64[Tensor, " positives"]) -> None:
-    """Raise InputError where no class has a positive image, or a score is NaN or infinite."""
+    """Raise InputError if no class has a positive image, or a score is NaN or infinite."""
     if not len(positives):
         raise InputError(
             "held-out tars",
