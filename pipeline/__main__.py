@@ -109,7 +109,7 @@ def run_label(options: Label) -> None:
 
 
 def what_was_rejected(out: str, manifest: Manifest) -> str:
-    """Rejects by reason, and the files that gave nothing or broke off: what a person should look at."""
+    """Rejects by reason, and the files that gave no row or broke off, as lines for people."""
     said = ""
     if manifest.rejected:
         from pipeline.tally import reasons_of
@@ -123,7 +123,7 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
     for files, what in (
         (
             [file for file in manifest.inputs if file.rows and file.rejected == file.rows],
-            "without one row that was kept",
+            "whose every row was rejected",
         ),
         ([file for file in manifest.inputs if file.unreadable], "not read to the end"),
     ):

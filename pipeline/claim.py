@@ -24,7 +24,7 @@ from vocab.storage import filesystem_of, write_whole
 
 OWNER = "owner.json"
 STALE_SECONDS = 60.0
-"""after which an owner that has not renewed its claim is taken for dead"""
+"""seconds without renewal after which an owner counts as dead"""
 
 
 class Owner:
@@ -50,7 +50,7 @@ class Owner:
         self.check()
 
     def renew(self) -> None:
-        """Say that the run is alive. Raises OutputExistsError if another one took over."""
+        """Renew the claim: the run is alive. Raises OutputExistsError if another one took over."""
         self.check()
         self._write()
 
@@ -64,8 +64,8 @@ class Owner:
         raise OutputExistsError(
             self._out,
             found="no claim any more" if text is None else f"the claim of another run ({other})",
-            wanted="this run's own",
-            remedy="Two runs were started on one directory. Let the other one finish; if there is none, give the same "
+            wanted="this run's own claim",
+            remedy="Two runs were started on one directory. Let the other run finish; if no other runs, give the same "
             "command again.",
         )
 

@@ -26,7 +26,7 @@ class Label:
     out: str
     """directory of the label shards; new or empty"""
     format: Format = "auto"
-    """how the captions are stored; auto tells by the files' names, and img2dataset's sidecars by what they hold"""
+    """how the captions are stored; auto: by the files' names; img2dataset's sidecars by their columns"""
     caption_columns: tuple[str, ...] = ()
     """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. A field inside
     of one: json.caption. In tars: the members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
@@ -51,7 +51,8 @@ class Label:
     strict: bool = False
     """fail at the first file that cannot be read, instead of naming it among the rejects"""
     allow_unlabelled: bool = False
-    """finish although no row got a label; by default that is an error, for the columns are likely others"""
+    """finish although no row got a label; by default that is an error: --caption-columns likely names
+    the wrong columns"""
     extend: bool = False
     """add the files that a finished label directory does not hold yet"""
     log: Path | None = None

@@ -27,7 +27,7 @@ ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 
 class Fault(Enum):
-    """Reasons for which a line is no record."""
+    """Reasons why a line is not a record."""
 
     OPEN = "a quoted field that the line does not close"
     BROKEN = "a quoted field over several lines, and text right behind its end"
@@ -44,7 +44,7 @@ class Dialect:
     columns: int
     """fields of every record"""
     lenient: bool = False
-    """whether quotes that fit no grammar belong to the text; of TSV, which most programs write without quoting"""
+    """whether quotes that fit no grammar belong to the text; only for TSV, which most programs write without quoting"""
     trusted: bool = False
     """whether the writer is known to quote, because the user says so or because it quoted what needs it"""
 
@@ -63,7 +63,7 @@ class Block(NamedTuple):
 
 
 class Enclosed(NamedTuple):
-    """Lines whose every quote begins or ends a field, so that no text of theirs holds one."""
+    """Lines whose every quote begins or ends a field: no field holds a quote."""
 
     lines: Offsets
     begins: Offsets
@@ -71,7 +71,7 @@ class Enclosed(NamedTuple):
     ends: Offsets
 
     def within(self, lines: range) -> Enclosed:
-        """Keep the lines of a range."""
+        """Keep only the lines of a range."""
         low, high = np.searchsorted(self.lines, [lines.start, lines.stop])
         return Enclosed(self.lines[low:high], self.begins[low:high], self.ends[low:high])
 
@@ -90,7 +90,7 @@ class _Grammar(NamedTuple):
     opened: re.Pattern[bytes]
     escape: re.Pattern[bytes]
     sign: bytes
-    """what an escape begins with"""
+    """first byte of an escape"""
 
 
 @cache
@@ -111,7 +111,7 @@ def _grammar(separator: bytes, quoting: Quoting) -> _Grammar:
 
 
 def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
-    """Fields of one record; a Fault where it is none."""
+    """Fields of one record, or the Fault that keeps the text from being a record."""
     grammar = _grammar(dialect.separator, dialect.quoting)
     fields: list[bytes] = []
     at = 0

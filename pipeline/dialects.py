@@ -72,15 +72,15 @@ class _Survey(NamedTuple):
     """Measures of how well a dialect fits some lines."""
 
     faults: int
-    """records that are none, or of another number of fields"""
+    """records with stray quotes, or with another number of fields than columns"""
     stray: int
-    """of them, those whose quotes fit no grammar, as where they are ordinary characters"""
+    """faults whose quotes fit no grammar, as when quotes are ordinary characters"""
     ordinary: int
-    """of these, those that are no part of a quoted field: separators part them and their neighbours as they should"""
+    """stray faults outside of quoted fields: these lines and their neighbours have the right number of separators"""
     quoted: int
     """records with a quoted field that fit"""
     escaped: int
-    """of them, those of one line that hold an escaped quote: hardly anything but a writer that quotes makes them"""
+    """quoted records of one line that hold an escaped quote: almost only a writer that quotes makes them"""
     swallowed: bool
     """whether a record goes on over a line's end only because the quote before it does not count as escaped"""
     needed: bool

@@ -37,7 +37,7 @@ CAUSE = re.compile(
 
 @dataclass(frozen=True)
 class Death:
-    """A way in which Spark fails that is nobody's input."""
+    """Failure of Spark that no input caused: memory, disk, network."""
 
     pattern: str
     """a regular expression of Spark's message"""
@@ -51,7 +51,7 @@ GOES_ON = "A label job goes on when the same command is given again."
 DEATHS = (
     Death(
         r"OutOfMemoryError|GC overhead limit|UNABLE_TO_ACQUIRE_MEMORY|Cannot allocate memory",
-        "Spark", "too little memory for its Java processes", "more",
+        "Spark", "too little memory for its Java processes", "more memory",
         f"Raise spark.driver.memory (local masters) or spark.executor.memory in spark-defaults.conf. {GOES_ON}",
     ),
     Death(
@@ -66,37 +66,37 @@ DEATHS = (
     ),
     Death(
         r"(?m)^\s*(?:[\w.]*\.)?(?:Arrow|_Array)?MemoryError\b|malloc of size \d+ failed",
-        "a Python worker", "too little memory", "more",
+        "a Python worker", "too little memory", "more memory",
         "Run fewer workers at once: --master 'local[2]', or fewer spark.executor.cores; or raise "
         f"spark.executor.memoryOverhead. {GOES_ON}",
     ),
     Death(
         r"Python worker exited unexpectedly|Python worker (?:was )?killed|PYTHON_WORKER_EXITED|Python worker .*crashed",
-        "a Python worker", "a process that was killed or crashed", "one that lives as long as its task",
+        "a Python worker", "a process that was killed or crashed", "a worker that runs until its task ends",
         "Most often memory ran out (`dmesg` tells): run fewer workers at once, --master 'local[2]' or fewer "
         f"spark.executor.cores, or raise spark.executor.memoryOverhead. {GOES_ON}",
     ),
     Death(
         r"ExecutorLostFailure|Executor heartbeat timed out|Remote RPC client disassociated|FetchFailed",
-        "Spark", "an executor that was lost more often than Spark tries", "executors that live as long as their tasks",
+        "Spark", "an executor lost more often than Spark retries", "executors that run until their tasks end",
         f"Most often memory ran out: raise spark.executor.memoryOverhead, and see the executor's log. {GOES_ON}",
     ),
     Death(
         r"masters are unresponsive|Could not parse Master URL|INVALID_MASTER|Failed to connect to master|"
         r"Failed to connect to /|SparkContext was shut down|Cannot call methods on a stopped SparkContext",
-        "--master", "a master that does not answer, or ended the job", "a running one",
+        "--master", "a master that does not answer, or ended the job", "a running master",
         f"Check the address and that its cluster runs. {GOES_ON}",
     ),
     Death(
         r"could not bind on a random free port|UnknownHostException|Service 'sparkDriver' failed|BindException",
-        "Spark", "no address of this machine to listen at", "one",
+        "Spark", "no address of this machine to listen at", "an address that Spark can bind to",
         "Set SPARK_LOCAL_IP=127.0.0.1 for a local master, or to this machine's address in the cluster's network.",
     ),
     Death(
         r"JAVA_GATEWAY_EXITED|Java gateway process exited",
-        "Spark", "a Java process that ended as it started", "one that runs",
-        "What it said stands above: a --master that Spark does not know, too little memory for spark.driver.memory, or "
-        "options that this Java does not know.",
+        "Spark", "a Java process that ended as it started", "a Java process that runs",
+        "Its output stands above. Likely causes: a --master that Spark does not know, too little memory for "
+        "spark.driver.memory, or options that this Java does not know.",
     ),
 )  # fmt: skip
 
@@ -129,14 +129,14 @@ def java_is_dead(error: Exception) -> CatlipError | None:
     return MissingRequirementError(
         "Spark",
         found="a Java process that is gone" + (f" (killed by signal {-status})" if status and status < 0 else ""),
-        wanted="one that lives as long as the job",
+        wanted="a Java process that runs until the job ends",
         remedy="Most often memory ran out (`dmesg` tells): give --master 'local[2]' or lower spark.driver.memory, or "
         f"take a machine with more. {GOES_ON}",
     )
 
 
 def explain(message: str) -> CatlipError | None:
-    """The error behind Spark's message; None if it tells no error of ours, no file, and no death that is known."""
+    """The error behind Spark's message; None if the message holds no error of ours, no file and no known failure."""
     if own := OWN_ERROR.search(message):
         return InputError(own["thing"], found=own["found"], wanted=own["wanted"], remedy=own["remedy"])
     if refused := SYSTEM_ERROR.search(message):

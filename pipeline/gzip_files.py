@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 RAW = 1 << 18
-"""compressed bytes read at once: small, for what follows a member is copied, and bgzip's are of 64 KiB"""
+"""compressed bytes read at once: few, for the bytes behind a member are copied, and bgzip's members have 64 KiB"""
 TEXT = 1 << 22
 """bytes of text decompressed at once, however well they were compressed"""
 GZIP = 16 + zlib.MAX_WBITS

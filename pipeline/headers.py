@@ -47,7 +47,7 @@ def _columns_of(header: bytes, reading: Reading, *, where: str) -> tuple[str, ..
         raise InputError(
             where,
             found="an empty first line",
-            wanted="names of columns in it",
+            wanted="column names in the first line",
             remedy="Remove that line, or leave out a file without rows; or name the columns with --columns.",
         )
     fields: list[bytes] | Fault = header.split(reading.separator)
@@ -57,8 +57,8 @@ def _columns_of(header: bytes, reading: Reading, *, where: str) -> tuple[str, ..
         raise InputError(
             where,
             found=f"a header with {fields.value}: {header[:200]!r}",
-            wanted="names of columns in one line that ends as the others do",
-            remedy="Mend the first line, or name the columns with --columns.",
+            wanted="column names in one line that ends as the other lines do",
+            remedy="Correct the first line, or name the columns with --columns.",
         )
     return tuple(name.decode("utf-8", "replace") for name in fields)
 
@@ -84,7 +84,7 @@ def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
 
 
 def _common_header(inputs: Inputs) -> bytes:
-    """The first line, which must be the same in every file: columns are found by its names.
+    """Read the header, which must be the same in every file.
 
     Files that cannot be read are left to their tasks, unless none can.
     """
@@ -117,7 +117,7 @@ def _shown(header: bytes) -> str:
 
 
 def _damage(path: str) -> OSError | None:
-    """What is wrong with a gzip file, found by reading all of it; of others nothing is known."""
+    """Read a gzip file and give its damage; None for an intact file, or one that is not gzip."""
     if not path.endswith(".gz"):
         return None
     filesystem, inner = filesystem_of(path)

@@ -23,7 +23,7 @@ TEXT_FORMATS = ("tsv", "csv", "jsonl")
 KEY_COLUMNS = ("key", "__key__")
 """names that WebDataset and its tools give to the key of a sample"""
 FIRST_BYTES = 1 << 20
-"""in which the first record of a JSONL file is looked for"""
+"""bytes searched for the first record of a JSONL file"""
 
 
 def told(inputs: Inputs, reading: Reading) -> list[str]:
@@ -60,8 +60,8 @@ def refuse_unused_key(reading: Reading, options: Label, inputs: Inputs) -> None:
         raise InputError(
             where,
             found=f"a column {unused[0]!r}, and no --key-column",
-            wanted="to know what the keys of the samples are",
-            remedy=f"Give --key-column {unused[0]}; or --format {inputs.format}, to take the numbers of rows for keys.",
+            wanted="an option that names the samples' keys",
+            remedy=f"Give --key-column {unused[0]}; or --format {inputs.format}, to use row numbers as keys.",
         )
 
 

@@ -135,10 +135,10 @@ def utf8_text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
 
 
 def no_text(head: bytes) -> tuple[str, str] | None:
-    """What a file holds instead of text in UTF-8, told from its first bytes, and the remedy."""
+    """Describe a file that is not UTF-8 by its first bytes, and give the remedy; None for UTF-8."""
     for mark, name in COMPRESSED.items():
         if head.startswith(mark):
-            return f"{name} bytes", "Decompress it; a name that ends in .gz says that it is read as gzip."
+            return f"{name} bytes", "Decompress it, or end its name in .gz if it is gzip."
     some = head[:SIGNS_TO_GUESS_BY]
     encodings = [name for mark, name in OTHER_ENCODINGS.items() if head.startswith(mark)]
     if encodings or some.count(0) * 3 > len(some):
@@ -169,7 +169,7 @@ def numbered_lines(stream: Readable, path: str, first: int) -> Iterator[tuple[in
 
 
 def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
-    """Blocks of whole lines that end with \\n, then what follows the last line end, and whether that is it."""
+    """Yield blocks of whole lines that end with \\n, then the rest, each with whether it is the rest."""
     rest: Sequence[bytes] = ()
     returns: bool | None = None
     while block := stream.read(BLOCK):

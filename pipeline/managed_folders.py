@@ -1,4 +1,4 @@
-"""Folders whose files alone do not say what they hold: tables with a log of their own, unfinished writes of Spark.
+"""Folders whose data files may hold rows that do not count: tables with a log, unfinished writes of Spark.
 
 In: what lies in and above the places of a job. Out: nothing, or an error.
 
@@ -36,7 +36,7 @@ LOOKED_INTO = ("metadata", "schema")
 
 
 def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
-    """Raise InputError for a file of a table that only its own log can be read by.
+    """Raise InputError for a file of a table whose log alone says which rows count.
 
     `around`: paths of all that lies beside and above the files, folders among it.
     """
@@ -49,8 +49,8 @@ def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
             raise InputError(
                 inside,
                 found=f"a file of a {what}, whose log lies in {root}",
-                wanted="files that hold the rows of the corpus and no others",
-                remedy="They may hold rows that were removed, replaced or not committed, as only the log can tell. "
+                wanted="files that hold only rows of the corpus",
+                remedy="The files may hold rows that were removed, replaced or never committed; only the log tells. "
                 f"Write the table as it stands to a folder of its own, spark.read.format({name!r}).load(TABLE)."
                 "write.parquet(FOLDER), and give that; or label the DataFrame in a Spark job of your own: "
                 "pipeline.labeling.with_synsets.",
@@ -68,13 +68,13 @@ def refuse_unfinished(files: Collection[str], around: Collection[str]) -> None:
             raise InputError(
                 root,
                 found=f"{marker} and no {proof}: an unfinished write of Spark",
-                wanted="a finished one",
+                wanted="a finished write",
                 remedy=f"Wait for that job or run it again; if all files are there, remove {marker}.",
             )
 
 
 def markers_above(filesystem: pafs.FileSystem, path: str, looked_at: set[str]) -> Iterator[str]:
-    """Paths of markers in the folders above a path, but for those that were looked at, which are added to."""
+    """Yield paths of markers in the folders above a path; skips folders in `looked_at`, and adds the others to it."""
     folder = path.rstrip("/").rpartition("/")[0]
     while folder and folder not in looked_at:
         looked_at.add(folder)

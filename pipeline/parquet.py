@@ -96,7 +96,7 @@ def check_columns(file: pq.ParquetFile, reading: Reading, path: str) -> None:
         raise InputError(
             path,
             found="img2dataset's columns key and status, and no --key-column",
-            wanted="img2dataset's sidecars in a job of their own, read as such",
+            wanted="img2dataset's sidecars in a job of their own, of format img2dataset",
             remedy="Leave --format out, or give --format img2dataset: then column key names the rows, and failed "
             "downloads are rejected. To name the rows by another column, give --key-column.",
         )

@@ -1,4 +1,4 @@
-"""Leftovers of dead runs in an output directory, and their removal: no state of a directory is a dead end.
+"""Leftovers of dead runs in an output directory, and their removal: a job can go on or begin from every state.
 
     no manifest, _job/plan.json         a job that goes on
     no manifest, _job without a plan    a job that died before its plan, or an alignment: nothing is worth keeping
@@ -41,9 +41,9 @@ def finished_manifest(out: str) -> Manifest | None:
 
 
 def refuse_used(out: str) -> None:
-    """Raise OutputExistsError if the place holds anything but what a run left that died before it had a plan.
+    """Raise OutputExistsError if the place holds anything but leftovers of a run that died before it had a plan.
 
-    What a run left that died after it had finished is removed first.
+    Leftovers of a run that died after it had finished are removed first.
     """
     if (manifest := finished_manifest(out)) is not None:
         with suppress(OutputExistsError):
@@ -56,7 +56,7 @@ def refuse_used(out: str) -> None:
 
 
 def settle(out: str, manifest: Manifest) -> None:
-    """Remove what is left beside a finished directory's files, unless it is of an extension that goes on.
+    """Remove leftovers beside a finished directory's files, unless an extension that can go on left them.
 
     Raises OutputExistsError if another run is at work in the directory.
     """
@@ -76,7 +76,7 @@ def remove_rest(out: str, manifest: Manifest | None) -> None:
 
 
 def remove_unnamed(out: str, manifest: Manifest | None) -> None:
-    """Remove what tries that died, and alignments, left beside the manifest's files."""
+    """Remove files of dead tries and of alignments beside the manifest's files."""
     filesystem, root = filesystem_of(out)
     # The staging folder last: it tells that the rest is not worth keeping.
     for name in _unnamed(out, () if manifest is None else [file.path for file in manifest.files]):

@@ -1,4 +1,4 @@
-"""One folder for all that a run and its Spark write on the side, and the end of those that dead runs left.
+"""One folder for the temporary files of a run and its Spark; removal of those that dead runs left.
 
 In: the system's folder for temporary files. Out: a folder in it, named by host and process, that goes with the run. A
 run that was killed cannot remove its own; the next one does, once neither the run nor a child of it is alive.

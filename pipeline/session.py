@@ -28,7 +28,7 @@ from vocab.errors import MissingRequirementError
 
 JAVA_VERSION = 17
 JAVA_END_SECONDS = 20.0
-"""that Java gets to end by itself"""
+"""seconds that Java gets to end by itself"""
 ROOMS_ZIP = "rooms.zip"
 
 

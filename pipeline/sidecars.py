@@ -1,4 +1,4 @@
-"""img2dataset's sidecars: a row for each URL, told by what they hold, for their names are everybody's.
+"""img2dataset's sidecars: a row for each URL; recognised by their columns, for any Parquet file has such a name.
 
 In: an open Parquet file, or names of columns. Out: whether img2dataset wrote them, and which rows have an image.
 
@@ -23,12 +23,12 @@ FAILED = "failed_to_"
 
 
 def has_sidecar_columns(names: Collection[str]) -> bool:
-    """Tell the columns that img2dataset adds to those of its input."""
+    """Tell whether the columns that img2dataset adds to its input are among the names."""
     return {KEY, STATUS, ERROR} <= set(names)
 
 
 def is_sidecar(file: pq.ParquetFile) -> bool:
-    """Tell a sidecar, also one written anew without some of its columns, by its columns and what `status` says."""
+    """Tell a sidecar, also one rewritten without some columns, by its columns and the values of `status`."""
     names = file.schema_arrow.names
     if has_sidecar_columns(names):
         return True
@@ -40,7 +40,7 @@ def is_sidecar(file: pq.ParquetFile) -> bool:
 
 
 def require_key_type(kind: pa.DataType, *, where: str) -> None:
-    """Raise InputError for keys that are no text any more."""
+    """Raise InputError for keys that are not text."""
     if not is_text(kind):
         raise InputError(
             f"{where}, column {KEY!r}",

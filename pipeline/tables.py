@@ -55,14 +55,14 @@ class Marks:
     broken: set[int] = field(default_factory=set)
     """lines whose record is not UTF-8"""
     is_utf8: bool = False
-    """whether the whole block is: then each of its lines is, which need not be looked at one by one"""
+    """whether the whole block is UTF-8: then each of its lines is, without another check"""
     enclosed: Enclosed | None = None
     """lines that are a record each whose quotes stand around fields alone"""
 
 
 @dataclass
 class Seen:
-    """Findings about a file so far: with both, no row of it can be told from its neighbours."""
+    """Findings about a file so far: if both are true, its rows cannot be told apart."""
 
     path: str
     stray: bool = False
@@ -178,9 +178,9 @@ def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> Inpu
     return InputError(
         _where(record, place),
         found=found,
-        wanted="quotes around whole fields, and those of a text doubled or behind backslashes throughout the file",
+        wanted="quotes around whole fields; quotes inside a field doubled, or behind backslashes, in the whole file",
         remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
-        "--quoting none; if they stand behind backslashes: --quoting backslash.",
+        "--quoting none; if a backslash stands before each quote in a field: --quoting backslash.",
     )
 
 
@@ -189,7 +189,7 @@ def _one_row_or_several(record: Record, place: tuple[Seen, int]) -> InputError:
         _where(record, place),
         found=f"a quote that closes {record.last - record.first} lines below, in a file that does not show "
         "whether its writer quotes: one row or several",
-        wanted="a file of which every row can be told",
+        wanted="a file whose rows are unambiguous",
         remedy="--quoting rfc4180 if a quoted field may hold line ends; --quoting none if quotes are ordinary "
         "characters and every line is a row.",
     )

@@ -27,8 +27,8 @@ from vocab.tars import Member
 TRUNCATED = "truncated_tar"
 REPEATED = "repeated_key"
 HOW_TO_REPEAT_NONE = (
-    "repeated_key: the members of a sample must be neighbours in their tar, and no other sample may have the same key; "
-    "tar --sort=name packs them so, in sorted order"
+    "repeated_key: members of a sample must be neighbours in their tar, and samples must have different keys; "
+    "tar --sort=name makes members neighbours"
 )
 # A text member larger than this is no caption; reading it could exhaust a worker's memory.
 MAX_MEMBER_BYTES = 16 << 20

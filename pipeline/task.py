@@ -164,9 +164,9 @@ def refuse_ended(out: str, plan: str) -> None:
     if f'"id": "{plan}"'.encode() not in head:
         raise OutputExistsError(
             out,
-            found="no job of this worker's any more",
-            wanted=f"plan {plan}",
-            remedy="Another run finished or replaced it; nothing is to be done.",
+            found="another plan, or none",
+            wanted=f"this worker's plan, {plan}",
+            remedy="None needed: another run finished or replaced this worker's job.",
         )
 
 
@@ -220,7 +220,7 @@ def _unreadable(piece: Piece, why: str) -> InputError:
 def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
     """shard, key, synsets, reason of a batch of `rows.ROWS`; synsets are null exactly where there is a reason."""
     reasons = batch.column("reason")
-    # Text formats have no null: a key of no letters is none.
+    # Text formats have no null: an empty key means a missing one.
     no_key = pc.equal(pc.fill_null(batch.column("key"), ""), "")
     if no_key.true_count:
         reasons = pc.if_else(no_key, pc.coalesce(reasons, pa.scalar("null_key")), reasons)

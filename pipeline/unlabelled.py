@@ -22,14 +22,14 @@ from vocab.manifest import InputFile
 from vocab.shown_text import shown
 
 FEW, OF_ROWS = 0.02, 100
-"""share of rows below which labels are next to none, and how many rows make such a share worth a note"""
+"""share of labelled rows that counts as next to none, and the least rows for a note about it"""
 FILES_READ, CAPTIONS_READ, CAPTIONS_SHOWN, LETTERS_SHOWN = 3, 50, 3, 80
 ADDRESS = re.compile(r"\s*(www\.|[a-z][a-z0-9+.-]*://)|\S*\.(jpe?g|png|webp|gif|bmp|tiff?)\s*$", re.IGNORECASE)
 REMEDY = "Check --format, --caption-columns and --columns."
 
 
 class UnlabelledError(InputError):
-    """A finished job labelled nothing that is worth keeping."""
+    """Error for a finished job whose labels are not worth keeping."""
 
 
 def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> str | None:
@@ -61,7 +61,7 @@ def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Do
     what = "web addresses or names of files, not captions" if addresses else "the captions are"
     found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {_shown(captions)}"
     if (labelled == 0 or addresses) and not allowed:
-        raise UnlabelledError(place, found=found, wanted="captions in English that name things", remedy=REMEDY + insist)
+        raise UnlabelledError(place, found=found, wanted="English captions with nouns", remedy=REMEDY + insist)
     return f"{found}. {REMEDY}" if labelled + empty >= OF_ROWS else None
 
 

@@ -36,7 +36,7 @@ ADDRESSES = [f"http://x.example/img/{i}.jpg?s=1" for i in range(100)]
             r"a\.tsv: found 0 of 2 rows with a label; web addresses.*: 'http://x.example/img/0.jpg.*--columns",
         ),
         (["www.x.org/b", "train/00017.JPG", "s3://b/c.png"], "3 rows with a label; web addresses or names of files"),
-        (["狗在沙发上", "一只猫", "дом"], "captions are: '狗在沙发上', '一只猫', 'дом'; wanted captions in English"),
+        (["狗在沙发上", "一只猫", "дом"], "captions are: '狗在沙发上', '一只猫', 'дом'; wanted English captions"),
         (["0", "\x1b[31m17"], r"captions are: '0', '\\x1b\[31m17'"),
         (["", " "], "2 rows with a label; the captions are: without a letter"),
         # On real web addresses one in some thousand gets a label.

@@ -182,7 +182,7 @@ def test_a_server_that_dies_whenever_it_is_needed_is_an_error(corpus: Corpus, mo
 
     monkeypatch.setattr(forkserver, "connect_to_new_process", dead)
     monkeypatch.setattr(loaders, "SERVER_WAITS", (0.0, 0.1))
-    with pytest.raises(MissingRequirementError, match="it died 2 times before it had started loader 0"):
+    with pytest.raises(MissingRequirementError, match="a process that died 2 times before it had started loader 0"):
         take(corpus.source(), 1, workers=1)
 
 

@@ -101,7 +101,7 @@ def dying(words: list[str], rank: int, end: str) -> None:
 @pytest.mark.parametrize(
     ("rank", "end", "status", "words"),
     [
-        (0, "killed", -signal.SIGKILL, "that it was killed"),
+        (0, "killed", -signal.SIGKILL, "a killed process"),
         (1, "memory", 2, "memory of rank 1: found "),
         (1, "interrupted", 130, "KeyboardInterrupt"),
     ],

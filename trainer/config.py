@@ -85,7 +85,7 @@ class DataConfig:
     """allow "pipe:COMMAND" in images: the command is run by a shell, with your rights"""
     max_pixels: int = 89_478_485
     """larger images are skipped as decompression bombs, before they are decoded; so are those whose decoder needs more
-    memory than 4 bytes for each of so many pixels (a WebP of a quarter of them)"""
+    memory than 4 bytes for each of this many pixels and than 384 times the file"""
     max_member_bytes: int = 64 << 20
     """larger tar members are skipped unread"""
     max_bad_share: float = 0.1

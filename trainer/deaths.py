@@ -43,7 +43,7 @@ def memory_error(error: BaseException, *, where: str) -> CatlipError | None:
         return None
     return MissingRequirementError(
         f"{'GPU memory' if on_device else 'memory'} of {where}",
-        found=_first_line(error) or "that the system gives no more",
+        found=_first_line(error) or "an allocation that failed",
         wanted="memory for its batches",
         remedy="Lower --batch-size (or raise --accumulate)"
         + (", or use --activation-checkpointing." if on_device else ", --workers or --prefetch, or raise `ulimit -v`."),
@@ -119,8 +119,8 @@ class Peers:
         return MissingRequirementError(
             f"rank {lost}" if lost is not None else "another rank",
             found=words,
-            wanted=f"{len(self.processes)} ranks that run",
-            remedy="Mend what ended it; the same command then goes on from the last checkpoint.",
+            wanted=f"all {len(self.processes)} ranks running",
+            remedy="Remove the cause; the same command then goes on from the last checkpoint.",
         )
 
     def _lost(self, rank: int) -> tuple[int | None, str]:
@@ -133,7 +133,7 @@ class Peers:
         own = self.processes[rank]
         for other, process in enumerate(self.processes):
             if process.is_gone(seen_from=own):
-                return other, "that it was killed (by signal 9 where the system had no memory left: see dmesg)"
+                return other, "a killed process (by signal 9 where the system had no memory left: see dmesg)"
         return None, ""
 
     def _leave(self, rank: int, words: str) -> None:

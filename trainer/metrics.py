@@ -74,12 +74,12 @@ def report(
 
 
 def _check(scores: Float[Tensor, "images classes"], positives: Int64[Tensor, " positives"]) -> None:
-    """Raise InputError where an average precision would be a number that says nothing."""
+    """Raise InputError if no class has a positive image, or a score is NaN or infinite."""
     if not len(positives):
         raise InputError(
             "held-out tars",
             found=f"{len(scores):,} images, none of them labelled with a class of the vocabulary",
-            wanted="at least one that is",
+            wanted="at least one labelled image",
             remedy="Check --eval-images and --eval-labels, or raise --holdout-shards or --eval-limit.",
         )
     bad = int((~scores.isfinite()).any(1).sum())

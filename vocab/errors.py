@@ -119,9 +119,11 @@ _MEMORY_REMEDY = (
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a command line. It ends with a message alone, and status 2, for an error raised on purpose, for what the
-    system refuses, and for memory that ran out; with status 130 when it is interrupted. Where nobody reads what it
-    prints any more, as after `| head`, it ends without a word, with the status of a program that SIGPIPE ends.
+    """Run a command line and exit.
+
+    Errors raised on purpose, errors of the operating system and memory that ran out end in one message and status 2;
+    Ctrl-C ends with status 130, and another signal with 128 + its number. If the reader of standard output is gone, as
+    after `| head`, the program ends without a message, with the status for SIGPIPE.
     """
     try:
         _flushed(main)
@@ -143,7 +145,7 @@ def run_cli(main: Callable[[], None]) -> None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """Describe what the system refused, where, and the remedy; None for an error of another kind."""
+    """Describe an error of the operating system or of memory: what, where, remedy; None for any other error."""
     if isinstance(error, OSError):
         refused = without_user(f"{error.filename}: {error.strerror}" if error.filename else str(error)).rstrip(".")
         if error.errno is None:
@@ -186,7 +188,7 @@ def _end(sentence: str) -> NoReturn:
 
 
 def _flushed(main: Callable[[], None]) -> None:
-    """Run, and write out what was printed, so that what is wrong with that is an error here."""
+    """Run, and flush standard output, so that a failed write raises here."""
     try:
         main()
     except SystemExit:
@@ -196,7 +198,7 @@ def _flushed(main: Callable[[], None]) -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more."""
+    """Tell whether standard output is a pipe without a reader."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

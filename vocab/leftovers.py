@@ -21,12 +21,12 @@ NAMES = frozenset(
 ) | {"system volume information", "recycler", "icon\r"}
 """without regard to case, as the systems that leave them have none"""
 EXTENSIONS = frozenset(name.partition(".")[2] for name in NAMES)
-"""of all NAMES: a name with another one is none of them"""
+"""extensions of all NAMES: a name with any other extension is not among them"""
 _OF_A_PROCESS = re.compile(r"paxheaders\.[0-9]+")
 
 
 def is_left_by_system(name: str) -> bool:
-    """Whether a name is one that systems give to their leftovers, hidden or not."""
+    """Tell whether systems give this name to their leftovers, hidden or not."""
     lower = name.lower()
     return lower in NAMES or _OF_A_PROCESS.fullmatch(lower) is not None
 

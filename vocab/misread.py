@@ -1,4 +1,4 @@
-"""UTF-8 that was read as another encoding, back to what it was: `The catâ€™s toy` -> `The cat’s toy`.
+"""Repair of UTF-8 that was read as another encoding: `The catâ€™s toy` -> `The cat’s toy`.
 
 In: a text. Out: the same text with each misread character put right, also where it was misread several times. A letter
 with an accent and a sign after it, as in “AMANHÔ, is what a misread character looks like too: what stands around such a
@@ -19,9 +19,9 @@ NO_CHARACTER = b"\x81\x8d\x8f\x90\x9d"
 BYTE_OF = {code: code for code in range(0x80, 0x100)} | {
     ord(bytes([byte]).decode("cp1252")): byte for byte in range(0x80, 0xA0) if byte not in NO_CHARACTER
 }
-"""what Windows-1252 or Latin-1, where 80 to 9F are controls, read a byte as -> the byte"""
+"""code point as which Windows-1252 or Latin-1 (80 to 9F are controls) read a byte -> the byte"""
 LATER = "".join(chr(code) for code, byte in BYTE_OF.items() if byte < 0xC0)
-"""what bytes after a character's first are read as"""
+"""characters as which a character's second and later bytes are read"""
 
 # Other encodings, by whole characters: the signs of typography, and the letters of Western Europe where no text holds
 # what they are read as.
@@ -45,7 +45,7 @@ CHARACTER_OF = {
 # The last byte of ”, which Windows-1252 leaves open, was dropped or replaced.
 CHARACTER_OF |= {"â€": "”", "â€\ufffd": "”"}
 LEFT_OF_SPACE = "Â"
-"""what stays of a no-break space where the space behind was made a plain one, or stripped"""
+"""rest of a misread no-break space whose second character became a plain space, or was stripped"""
 
 
 def _whole_characters() -> str:
@@ -67,7 +67,7 @@ MISREAD = re.compile(
 CLOSING = "”’“‘»…–—™®©°\u00a0"
 """signs that follow a letter without a space"""
 AFTER_SMALL_LETTER = CLOSING + "„‚«‹›¿¡·•€£¥¢§¶´¹²³ªº\u00adšžœŸŠŽŒ"
-"""what honest text holds after à to ï: signs, and letters"""
+"""signs and letters that follow à to ï in text that was not misread"""
 
 
 def mended(text: str) -> str:

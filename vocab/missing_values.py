@@ -1,8 +1,7 @@
-"""Captions that are no words but the text of a missing value: `nan`, `None`, `<NA>`.
+"""Captions that are the text of a missing value: `nan`, `None`, `<NA>`.
 
-A program that turns a missing value into text leaves its name: NaN of a table, None of Python, NULL of a database. A
-caption that is such a name as a whole says nothing of its image; inside a caption it is a word like any other, as in
-garlic nan bread.
+Programs write missing values as text: NaN of a table, None of Python, NULL of a database. A caption that is nothing but
+such a name says nothing of its image; as part of a caption the name is a word like any other, as in garlic nan bread.
 """
 
 from __future__ import annotations

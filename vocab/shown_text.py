@@ -1,7 +1,7 @@
-r"""Strangers' text as people are shown it: on a terminal, on pages, in errors and notes.
+r"""Strangers' text made safe to show on a terminal, on pages, in errors and notes.
 
-In: captions, keys, file names, names of classes, and messages that hold them. Out: the same text, in which whatever
-would be invisible, turn the direction of what follows, or command a terminal is written out.
+In: captions, keys, file names, names of classes, and messages that hold them. Out: the same text; characters that are
+invisible, turn the direction of the text after them, or command a terminal are written as escapes.
 
     "a\x1b[2Jb"           a\x1b[2Jb           control characters: ESC would clear the screen
     "gnp\u202eexe.jpg"    gnp\u202eexe.jpg    marks of direction: shown as gnpgpj.exe
@@ -28,9 +28,9 @@ _HIDDEN_IN_LINES = re.compile(f"[{_SIGNS}]|{_JOINERS}")
 
 
 def shown(text: str, *, longest: int | None = None, lines: bool = False) -> str:
-    """Text with all that is hidden in it written out, cut to `longest` characters of it.
+    """Write hidden characters as escapes, after cutting the text to `longest` characters.
 
-    Of several `lines`, which are laid out already, tabs and line ends stay.
+    `lines`: keep tabs and line ends, for text that is laid out already.
     """
     if text.isascii() and text.isprintable() and (longest is None or len(text) <= longest):
         return text
@@ -45,7 +45,7 @@ def in_html(text: str, *, longest: int | None = None) -> str:
 
 
 def tell(text: str, *, to: TextIO | None = None) -> None:
-    """Write lines for whoever waits at a terminal: `shown`, in what its encoding has. `to`: standard error if unset."""
+    """Write lines to a terminal: `shown`, and in its encoding. `to`: standard error if unset."""
     stream = sys.stderr if to is None else to
     encoding = stream.encoding or "utf-8"
     stream.write(shown(text, lines=True).encode(encoding, "backslashreplace").decode(encoding))

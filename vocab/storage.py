@@ -45,7 +45,7 @@ def local_path(place: str | Path, *, option: str = "--out") -> Path:
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened."""
     if re.search("[\ud800-\udfff]", str(place)):
-        raise InputError(place, found="a name that is not UTF-8", wanted="one that is", remedy="Rename it.")
+        raise InputError(place, found="a name that is not UTF-8", wanted="a UTF-8 name", remedy="Rename it.")
     if _URI.match(str(place)) is None:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
         return pafs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100 - resolve() would follow links
@@ -89,7 +89,7 @@ def entries_below(folder: str, *, enter: Callable[[str], bool]) -> Iterator[os.D
 
 
 def leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder, or a link to one; False for a link to itself, of which is_dir() raises."""
+    """Tell whether an entry is a folder, or a link to one; False for a link to itself, where is_dir() raises."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # noqa: PTH112 - beside os.scandir
 
 

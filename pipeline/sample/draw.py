@@ -38,7 +38,7 @@ from vocab.errors import OutputExistsError
 from vocab.storage import write_whole
 
 DRAWING = ".drawing.json"
-"""what is being drawn, until it is all there"""
+"""options of an unfinished drawing; removed when the drawing is complete"""
 # The share of links that are dead, about one in forty.
 DEAD_LINKS = 0.025
 ERRORS = ("HTTP Error 404: Not Found", "HTTP Error 403: Forbidden", "<urlopen error timed out>")

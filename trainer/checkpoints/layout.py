@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 METADATA = "__metadata__"
-"""entry of a header that is no tensor: texts by name"""
+"""name of the header's entry for metadata: texts by name, no tensor"""
 
 
 class Place(NamedTuple):

@@ -209,7 +209,7 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
 
 
 def _broken(place: str, index: TarIndex) -> InputError:
-    """The error for a tar that breaks off: an accuracy without the images behind the break would be another number."""
+    """The error for a tar that breaks off: without the images behind the break, accuracy would change."""
     where = f"inside sample {index.keys[-1]!r}" if index.keys[-1] else "between two members"
     after = f", after {len(index) - 1:,} samples" + (f", the last one {index.keys[-2]!r}" if len(index) > 1 else "")
     return InputError(

@@ -167,7 +167,7 @@ def check_bad_share(account: Counter[str], max_bad_share: float, *, example: str
 
 
 def last_bad(skipped: Sequence[Skipped]) -> str:
-    """The last sample of some that were left out, as `check_bad_share` gives an example."""
+    """The last left-out sample, as the example for `check_bad_share`."""
     if not skipped:
         return "see bad_samples.jsonl"
     last = skipped[-1]

@@ -91,9 +91,9 @@ class Crew:
                 continue
         raise MissingRequirementError(
             "server of loader processes",
-            found=f"it died {len(SERVER_WAITS)} times before it had started loader {worker}",
+            found=f"a process that died {len(SERVER_WAITS)} times before it had started loader {worker}",
             wanted="a server that starts loaders",
-            remedy="The system ends it where memory is short (see dmesg): lower --workers, or use --loaders threads.",
+            remedy="The system kills it when memory is short (see dmesg): lower --workers, or use --loaders threads.",
         )
 
     def _launch_process(self, worker: int) -> tuple[Connection, ForkServerProcess]:

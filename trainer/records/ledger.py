@@ -61,7 +61,7 @@ def _skipped(place: str, text: bytes) -> Skipped:
     except (ValueError, TypeError) as error:
         raise FormatError(
             place,
-            found=f"no bad sample ({error})",
+            found=f"a line that is not a bad sample ({error})",
             wanted='{"shard": ..., "key": ..., "reason": ...}',
             remedy="Remove the line: the sample is then missing from the results.",
         ) from error

@@ -95,7 +95,7 @@ def accuracies_of(places: Int64[Tensor, " images"], images: LabelledImages) -> M
 
 
 def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledImages) -> Measured:
-    """What scores on the CPU come to, of several classes an image; what is no number is last.
+    """Measures of scores on the CPU, with several classes an image; NaN ranks last.
 
     Raises InputError where no image shows a class: those that do may be the ones that could not be decoded.
     """
@@ -103,7 +103,7 @@ def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledIma
         raise InputError(
             "the test images",
             found=f"{len(images):,} that can be decoded, none of which shows a class",
-            wanted="at least one that does",
+            wanted="at least one image of a class",
             remedy="Look at the annotations, and at the images that could not be decoded.",
         )
     ranked = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf)

@@ -94,7 +94,7 @@ def _by_order(labels: Sequence[str], given: list[str], source: Path | None) -> t
             source,
             found=f"a list for classes whose labels are in the order {listed(labels)}, and by their numbers in "
             f"another, {listed(other)}",
-            wanted="names that belong to a class beyond doubt",
+            wanted="a list whose order is certain",
             remedy=MAPPING,
         )
     return names, _dealt("order", labels, names)
@@ -172,7 +172,7 @@ def _by_number(
             source,
             found=f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')} whose least "
             f"number is {min(numbers)}, and whose greatest is {max(numbers)}: {listed(labels)}",
-            wanted="a class of number 0, or numbers that end elsewhere: these may count from 0 or from 1",
+            wanted="numbers that show whether the list counts from 0 or from 1",
             remedy=MAPPING,
         )
     unused = sorted(set(range(len(given))) - set(numbers))

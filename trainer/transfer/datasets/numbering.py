@@ -79,7 +79,7 @@ def check_sides(train: LabelledImages, test: LabelledImages) -> None:
         raise InputError(
             "the test images",
             found=f"{counted(len(test), 'image')}, none of which shows a class",
-            wanted="at least one that does",
+            wanted="at least one image of a class",
             remedy="Look at the annotations: a mean average precision of no class says nothing.",
         )
     shared = _shared(train, test)
