@@ -28,7 +28,7 @@ TRUNCATED = "truncated_tar"
 REPEATED = "repeated_key"
 HOW_TO_REPEAT_NONE = (
     "repeated_key: members of a sample must be neighbours in their tar, and samples must have different keys; "
-    "tar --sort=name makes members neighbours"
+    "tar --sort=name packs members in sorted order"
 )
 # A text member larger than this is no caption; reading it could exhaust a worker's memory.
 MAX_MEMBER_BYTES = 16 << 20

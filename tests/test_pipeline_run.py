@@ -285,7 +285,7 @@ def test_members_that_are_no_neighbours_end_in_words_about_their_order(spark: An
     assert list(reasons(labels).values()).count("repeated_key") == len(
         {name.rpartition(".")[0] for name in names if not name.startswith("captions/")}
     )
-    assert "tar --sort=name makes members neighbours" in what_was_rejected(str(tmp_path / "labels"), manifest)
+    assert "tar --sort=name packs members in sorted order" in what_was_rejected(str(tmp_path / "labels"), manifest)
 
 
 def test_a_truncated_tar_is_named_and_fails_a_strict_job(spark: Any, tmp_path: Path) -> None:
