@@ -160,18 +160,6 @@ def kill_java(job: subprocess.Popen[str], out: Path) -> None:
     os.kill(next(pid for pid, args in children_of(job.pid).items() if "java" in args.split()[0]), signal.SIGKILL)
 
 
-def kill_workers(job: subprocess.Popen[str], out: Path) -> None:
-    """Kill each Python worker that appears, as a kernel out of memory would, until the job ends."""
-    wait_for(job, (out / "_job" / "plan.json").exists)
-    while job.poll() is None:
-        for pid in [pid for pid, args in children_of(job.pid).items() if "pyspark.daemon" in args][1:]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.05)
-
-
 def told(number: int) -> Callable[[subprocess.Popen[str], Path], None]:
     def tell(job: subprocess.Popen[str], out: Path) -> None:
         wait_for(job, (out / "_job" / "plan.json").exists)
@@ -190,12 +178,11 @@ def interrupt_start(job: subprocess.Popen[str], out: Path) -> None:
     ("kill", "status", "said"),
     [
         (kill_java, 2, r"error: Spark: found a Java process that is gone \(killed by signal 9\); .*"),
-        (kill_workers, 2, r"error: a Python worker: found a process that was killed or crashed; .*"),
         (told(signal.SIGTERM), 143, "stopped"),
         (told(signal.SIGINT), 130, "stopped"),
         (interrupt_start, 130, "stopped"),
     ],
-    ids=["java", "workers", "SIGTERM", "SIGINT", "SIGINT early"],
+    ids=["java", "SIGTERM", "SIGINT", "SIGINT early"],
 )
 def test_however_a_job_ends_it_says_so_in_a_line_and_leaves_no_temporary_file(
     tmp_path: Path, kill: Callable[[subprocess.Popen[str], Path], None], status: int, said: str
