@@ -76,7 +76,7 @@ VALUES = {
     "schedule='linear'": "found schedule='linear', which is no Literal['cosine', 'wsd']",
     "), loss=LossConfig(asymmetric_focus=(1.0, 2.0, 3.0)": "which is no tuple[float, float]",
     "), data=DataConfig(images='a.tar'": "found images='a.tar', which is no tuple[str, ...]",
-    "), data=DataConfig(cache='/tmp/cache'": "found cache='/tmp/cache', which is no pathlib.Path | None",
+    "), data=DataConfig(cache='/tmp/cache'": "found cache='/tmp/cache', which is no Path | None",
     "), run=5, model=ModelConfig(": "found run=5, which is no RunConfig",
     "peak_lr=1), data=DataConfig(cache=None, eval_labels='labels', source_weights=(1, 0.5)": "",
 }

@@ -6,6 +6,7 @@ command line does not, and neither do recipes and tasks files.
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -34,9 +35,10 @@ def is_of(value: object, hint: Any) -> bool:
 
 
 def name_of(hint: Any) -> str:
-    """A type as a message names it: "int", "Literal['auto', 'cpu']"."""
+    """Name of a type in a message: "int", "Literal['auto', 'cpu']", "Path | None"; the same on every Python."""
     name = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-    return name.removeprefix("typing.")
+    # Python 3.13 calls the module of paths pathlib._local.
+    return re.sub(r"\b(typing|pathlib(\._local)?)\.", "", name)
 
 
 def with_local_paths(config: Config, *, prefix: str = "--", nested: bool = True) -> Config:
