@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Death:
     remedy: str
 
 
+JAVA_END_SECONDS = 5.0
+"""seconds that a Java process which does not answer gets to end"""
 GOES_ON = "A label job goes on when the same command is given again."
 DEATHS = (
     Death(
@@ -108,23 +111,27 @@ def explained() -> Iterator[None]:
         yield
     except (PySparkException, Py4JError, ConnectionError, EOFError) as error:
         # A failed write reaches Python unconverted, as py4j's own exception.
-        explanation = explain(str(error)) or java_is_dead(error)
+        try:
+            explanation = explain(str(error)) or java_is_dead(error)
+        except (Py4JError, ConnectionError) as silent:
+            # The text of an exception of Java's is asked of Java, which may be gone by then.
+            explanation = java_is_dead(silent)
         if explanation is None:
             raise
         raise explanation from error
 
 
 def java_is_dead(error: Exception) -> CatlipError | None:
-    """The error for a Java process that is gone; None if it lives."""
+    """Make the error for a Java process that is gone or does not answer; None if neither is so."""
     if isinstance(error, (PySparkException, Py4JJavaError)):
         # Java itself sent these.
         return None
     process = getattr(SparkContext._gateway, "proc", None)
     try:
-        status = None if process is None else process.wait(timeout=5)
+        status = None if process is None else process.wait(timeout=JAVA_END_SECONDS)
     except subprocess.TimeoutExpired:
-        return None
-    if status is None and not isinstance(error, Py4JNetworkError):
+        status = None
+    if status is None and not isinstance(error, Py4JNetworkError) and not _raised_by_py4j(error):
         return None
     return MissingRequirementError(
         "Spark",
@@ -133,6 +140,12 @@ def java_is_dead(error: Exception) -> CatlipError | None:
         remedy="Most often memory ran out (`dmesg` tells): give --master 'local[2]' or lower spark.driver.memory, or "
         f"take a machine with more. {GOES_ON}",
     )
+
+
+def _raised_by_py4j(error: Exception) -> bool:
+    """Tell an error of the connection to Java from one of a bucket or another server."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(name.partition(".")[0] == "py4j" for name in frames)
 
 
 def explain(message: str) -> CatlipError | None:

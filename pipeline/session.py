@@ -51,16 +51,19 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     chosen = master or (None if submitted else "local[*]")
     is_local = (chosen or "").startswith("local")
     session = None
-    with explained(), scratch_folder() as folder:
+    with scratch_folder() as folder:
         try:
-            with used_by_children(folder), own_signals():
-                session = started(chosen, name=name)
-            # A task that fails on a local master ends the job, and the error says why; Java's pages would say it twice.
-            session.sparkContext.setLogLevel("OFF" if is_local else "ERROR")
-            if not submitted and not is_local:
-                # The executors have no checkout; spark-submit is given the same zip with --py-files.
-                session.sparkContext.addPyFile(str(zip_rooms(folder / ROOMS_ZIP)))
-            yield session
+            # Before Java is ended here: whether it had died first is asked of its process.
+            with explained():
+                with used_by_children(folder), own_signals():
+                    session = started(chosen, name=name)
+                # A task that fails on a local master ends the job, and the error says why; Java's pages would say it
+                # twice.
+                session.sparkContext.setLogLevel("OFF" if is_local else "ERROR")
+                if not submitted and not is_local:
+                    # The executors have no checkout; spark-submit is given the same zip with --py-files.
+                    session.sparkContext.addPyFile(str(zip_rooms(folder / ROOMS_ZIP)))
+                yield session
         finally:
             end_spark(session)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pytest
 
 pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
 
+from py4j.clientserver import ClientServer, JavaParameters, PythonParameters
 from py4j.protocol import Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
@@ -69,6 +71,43 @@ def test_a_java_process_that_does_not_answer_is_a_sentence(monkeypatch: pytest.M
     monkeypatch.setattr(SparkContext, "_gateway", None)
     with pytest.raises(MissingRequirementError, match=r"Spark: found a Java process that is gone"), explained():
         raise Py4JNetworkError("Answer from Java side is empty")
+
+
+class DeadJava(PySparkException):
+    """An exception whose text is asked of a Java process that is gone, as pyspark's own exceptions ask."""
+
+    def __str__(self) -> str:
+        refused_by_java()
+        return ""
+
+
+def refused_by_java() -> None:
+    """Let py4j itself meet a port where nobody listens."""
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        java = JavaParameters(port=unheard.getsockname()[1])
+        gateway = ClientServer(java_parameters=java, python_parameters=PythonParameters(port=0))
+        try:
+            gateway.jvm.System.nanoTime()
+        finally:
+            gateway.shutdown_callback_server()
+
+
+def fail_to_connect() -> None:
+    refused_by_java()
+
+
+def fail_to_tell() -> None:
+    raise DeadJava("")
+
+
+@pytest.mark.parametrize("fail", [fail_to_connect, fail_to_tell])
+def test_a_java_process_that_refuses_connections_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, fail: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(SparkContext, "_gateway", None)
+    with pytest.raises(MissingRequirementError, match=r"Spark: found a Java process that is gone"), explained():
+        fail()
 
 
 @pytest.mark.parametrize("error", [PySparkException("[UNRESOLVED_COLUMN] a"), ConnectionResetError(104, "of a bucket")])
@@ -160,6 +199,16 @@ def kill_java(job: subprocess.Popen[str], out: Path) -> None:
     os.kill(next(pid for pid, args in children_of(job.pid).items() if "java" in args.split()[0]), signal.SIGKILL)
 
 
+def kill_workers(job: subprocess.Popen[str], out: Path) -> None:
+    """Kill each Python worker that appears, as a kernel out of memory would, until the job ends."""
+    wait_for(job, (out / "_job" / "plan.json").exists)
+    while job.poll() is None:
+        for pid in [pid for pid, args in children_of(job.pid).items() if "pyspark.daemon" in args][1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
 def told(number: int) -> Callable[[subprocess.Popen[str], Path], None]:
     def tell(job: subprocess.Popen[str], out: Path) -> None:
         wait_for(job, (out / "_job" / "plan.json").exists)
@@ -178,11 +227,12 @@ def interrupt_start(job: subprocess.Popen[str], out: Path) -> None:
     ("kill", "status", "said"),
     [
         (kill_java, 2, r"error: Spark: found a Java process that is gone \(killed by signal 9\); .*"),
+        (kill_workers, 2, r"error: a Python worker: found a process that was killed or crashed; .*"),
         (told(signal.SIGTERM), 143, "stopped"),
         (told(signal.SIGINT), 130, "stopped"),
         (interrupt_start, 130, "stopped"),
     ],
-    ids=["java", "SIGTERM", "SIGINT", "SIGINT early"],
+    ids=["java", "workers", "SIGTERM", "SIGINT", "SIGINT early"],
 )
 def test_however_a_job_ends_it_says_so_in_a_line_and_leaves_no_temporary_file(
     tmp_path: Path, kill: Callable[[subprocess.Popen[str], Path], None], status: int, said: str
