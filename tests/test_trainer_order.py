@@ -50,13 +50,28 @@ def test_an_order_for_evaluation_is_as_it_lies() -> None:
 class Samples(list[int]):
     """A group of as many samples as its number says."""
 
+    closed = False
 
-def walk(sizes: list[int], *, team: int = 0, teams: int = 1, start: tuple[int, int] | None = None) -> Walk[Samples]:
+    def close(self) -> None:
+        self.closed = True
+
+
+def walk(
+    sizes: list[int],
+    *,
+    team: int = 0,
+    teams: int = 1,
+    start: tuple[int, int] | None = None,
+    opened: list[Samples] | None = None,
+) -> Walk[Samples]:
     """A walk over groups of these sizes, one tar each, again and again."""
     whole = order(len(sizes), size=1)
 
     def load(number: int) -> Samples:
-        return Samples([number * 1000 + place for place in range(sizes[number % len(sizes)])])
+        samples = Samples([number * 1000 + place for place in range(sizes[number % len(sizes)])])
+        if opened is not None:
+            opened.append(samples)
+        return samples
 
     return Walk(whole, load, team=team, teams=teams, start=start)
 
@@ -104,6 +119,21 @@ def test_every_group_is_entered_once(sizes: list[int], steps: list[int]) -> None
         seen |= {sample // 1000 for sample in taken(way.take(count))}
         entered.update(group[0] // 1000 for group in way.entered if group)
     assert entered == Counter(dict.fromkeys(seen, 1))
+
+
+@given(sizes=sizes, steps=st.lists(st.integers(1, 7), min_size=1, max_size=12))
+def test_a_walk_has_open_the_group_at_hand_and_those_whose_samples_it_gave_last(
+    sizes: list[int], steps: list[int]
+) -> None:
+    opened: list[Samples] = []
+    way = walk(sizes, opened=opened)
+    for count in steps:
+        given = [group for group, _, _ in way.take(count)]
+        still = [group for group in opened if not group.closed]
+        assert all(any(group is other for other in still) for group in given)
+        assert len(still) <= len(given) + 1
+    way.close()
+    assert all(group.closed for group in opened)
 
 
 def test_an_epoch_without_a_sample_is_an_error_and_no_endless_loop() -> None:

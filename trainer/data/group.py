@@ -40,7 +40,7 @@ class Tar:
 
 @dataclass
 class Group:
-    """Samples of a few tars in the order in which they are taken; its files are closed when it is dropped."""
+    """Samples of a few tars in the order in which they are taken, and its open files."""
 
     order: Order
     number: int
@@ -66,9 +66,6 @@ class Group:
         )
         shuffled = self.order.shuffle(self.number, shards=self.hashes[tar_of], indices=indices.astype(np.int64))
         self.tar_of, self.row_of = tar_of[shuffled], row_of[shuffled]
-        if len(self) == 0:
-            # Nothing is read of it, and of such groups there may be as many in a row as an epoch has.
-            self._close()
 
     def _rows(self, table: TarTable) -> Int64[np.ndarray, " rows"]:
         return np.flatnonzero(np.diff(table.class_ends)) if self.drop_unlabelled else np.arange(len(table.indices))
@@ -86,10 +83,8 @@ class Group:
     def __len__(self) -> int:
         return len(self.tar_of)
 
-    def __del__(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the files; what the tables say stays."""
         for file in self.files:
             file.close()
 

@@ -14,10 +14,10 @@ change between releases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt64
@@ -99,13 +99,24 @@ def choose_pools(
     return np.searchsorted(ends[:-1] / ends[-1], numbers[:, 0], side="right")
 
 
-GroupT = TypeVar("GroupT", bound=Sized)
+@runtime_checkable
+class Closable(Protocol):
+    """Samples that hold files open."""
+
+    def __len__(self) -> int: ...
+
+    def close(self) -> None:
+        """Close the files; more than once does no harm."""
+
+
+GroupT = TypeVar("GroupT", bound=Closable)
 
 
 class Walk(Generic[GroupT]):
     """One team's way along a pool: of several teams, team t walks groups t, t + teams, t + 2 teams, ...
 
-    `load` gives the samples of a group, which are counted by `len`.
+    `load` opens a group, whose samples are counted by `len`. The walk closes it: the samples that a `take` gave can be
+    read until the next one.
     """
 
     def __init__(
@@ -118,6 +129,7 @@ class Walk(Generic[GroupT]):
         self._teams = teams
         self.cursor: Cursor = start if start is not None else (team, 0)
         self._group: tuple[int, GroupT] | None = None
+        self._given: list[GroupT] = []
 
     @property
     def ended(self) -> bool:
@@ -129,13 +141,24 @@ class Walk(Generic[GroupT]):
 
         Raises InputError if a whole epoch holds no sample.
         """
+        self._close_given()
         self.entered = []
         return list(self._take(count))
 
     def close(self) -> None:
-        """Let go of the group at hand, and of its files with it."""
-        self._group = None
+        """Close the groups that are open."""
+        at_hand, self._group = self._group, None
+        if at_hand is not None:
+            at_hand[1].close()
+        self._close_given()
         self.entered = []
+
+    def _close_given(self) -> None:
+        """Close the groups of the last `take`, except the group at hand."""
+        for group in self._given:
+            if self._group is None or group is not self._group[1]:
+                group.close()
+        self._given = []
 
     def _take(self, count: int) -> Iterator[tuple[GroupT, int, int]]:
         empty = 0
@@ -146,6 +169,7 @@ class Walk(Generic[GroupT]):
                 self.entered.append(group)
             until = min(len(group), taken + count)
             if until > taken:
+                self._given.append(group)
                 yield group, taken, until
             count -= until - taken
             empty = 0 if len(group) else empty + 1
@@ -161,7 +185,9 @@ class Walk(Generic[GroupT]):
 
     def _at(self, number: int) -> GroupT:
         if self._group is None or self._group[0] != number:
-            # Where no sample of this step is of the old group, its files are closed before others are opened.
-            self._group = None
+            old, self._group = self._group, None
+            if old is not None and not any(group is old[1] for group in self._given):
+                # No sample of this step is in the old group: its files are closed before others are opened.
+                old[1].close()
             self._group = (number, self._load(number))
         return self._group[1]
