@@ -74,7 +74,11 @@ DEATHS = (
         f"spark.executor.memoryOverhead. {GOES_ON}",
     ),
     Death(
-        r"Python worker exited unexpectedly|Python worker (?:was )?killed|PYTHON_WORKER_EXITED|Python worker .*crashed",
+        r"Python worker exited unexpectedly|Python worker (?:was )?killed|PYTHON_WORKER_EXITED|Python worker .*crashed|"
+        # A worker that dies while Java shakes hands with it, sends it a task or reads its answer.
+        r"(?:(?:EOF|Socket|AsynchronousClose|ClosedChannel)Exception\b[^\n]*|(?:Connection reset|Broken pipe)[^\n]*)"
+        r"(?:\s+at (?:java|jdk|sun|scala|org\.apache\.spark\.security)[^\n]*)*"
+        r"\s+at org\.apache\.spark\.(?:sql\.execution|api)\.python\.",
         "a Python worker", "a process that was killed or crashed", "a worker that runs until its task ends",
         "Most often memory ran out (`dmesg` tells): run fewer workers at once, --master 'local[2]' or fewer "
         f"spark.executor.cores, or raise spark.executor.memoryOverhead. {GOES_ON}",
@@ -117,6 +121,9 @@ def explained() -> Iterator[None]:
             # The text of an exception of Java's is asked of Java, which may be gone by then.
             explanation = java_is_dead(silent)
         if explanation is None:
+            if isinstance(error, Py4JJavaError):
+                # Java, which holds the text, may be ended before the traceback is shown.
+                error.add_note(str(error))
             raise
         raise explanation from error
 

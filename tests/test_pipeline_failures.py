@@ -30,8 +30,20 @@ from vocab.errors import InputError, MissingRequirementError
 
 ROOT = Path(__file__).resolve().parent.parent
 
+READ_BY_SPARK = (
+    "java.io.EOFException\n\tat org.apache.parquet.bytes.BytesUtils.read(B.java:1)\n"
+    "\tat org.apache.spark.sql.execution.datasources.FileScanRDD.next(F.scala:1)\n"
+    "\tat org.apache.spark.sql.execution.python.MapInBatchExec.doExecute(M.scala:90)"
+)
 DEATHS = {
     "Job aborted: org.apache.spark.SparkException: Python worker exited unexpectedly (crashed).": "a Python worker",
+    "Lost task 0.0: java.io.EOFException\n\tat java.base/java.io.DataInputStream.readInt(D.java:386)\n"
+    "\tat org.apache.spark.security.SocketAuthHelper.readUtf8(SocketAuthHelper.scala:116)\n"
+    "\tat org.apache.spark.api.python.PythonWorkerFactory.createWorker$1(P.scala:220)": "a Python worker",
+    "java.net.SocketException: Broken pipe\n\tat java.base/sun.nio.ch.SocketDispatcher.write(S.java:62)\n"
+    "\tat org.apache.spark.api.python.BasePythonRunner$ReaderInputStream.read(PythonRunner.scala:9)": "a Python worker",
+    "java.io.IOException: Connection reset by peer\n\tat java.base/sun.nio.ch.IOUtil.read(IOUtil.java:1)\n"
+    "\tat org.apache.spark.sql.execution.python.PythonArrowOutput.read(PythonArrowOutput.scala:1)": "a Python worker",
     "Caused by: java.lang.OutOfMemoryError: Java heap space": "Spark",
     "java.lang.OutOfMemoryError: GC overhead limit exceeded": "Spark",
     "org.apache.spark.memory.SparkOutOfMemoryError: [UNABLE_TO_ACQUIRE_MEMORY] Unable to acquire 65536 bytes": "Spark",
@@ -110,7 +122,14 @@ def test_a_java_process_that_refuses_connections_is_a_sentence(
         fail()
 
 
-@pytest.mark.parametrize("error", [PySparkException("[UNRESOLVED_COLUMN] a"), ConnectionResetError(104, "of a bucket")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        PySparkException("[UNRESOLVED_COLUMN] a"),
+        PySparkException(READ_BY_SPARK),
+        ConnectionResetError(104, "of a bucket"),
+    ],
+)
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
     with pytest.raises(type(error)), explained():
         raise error
