@@ -30,6 +30,11 @@ OWN_ERROR = re.compile(
 )
 # A file system that refuses: "OSError: [Errno 28] No space left on device: '/data/labels/part-00000...'".
 SYSTEM_ERROR = re.compile(r"(?:OSError|PermissionError): \[Errno \d+\] (?P<what>[^:\n]+)(?:: '(?P<path>[^']+)')?")
+# A Python for the workers that is not there, or ends with words of its own before it works.
+NO_PYTHON = re.compile(
+    r"Cannot run program \"(?P<program>[^\"]+)\": error=\d+, (?P<why>[^\n]+)|"
+    r"Error from python worker:\s*\n(?P<said>(?:[^\n]*\n)*?)PYTHONPATH was:"
+)
 # The innermost Java causes worth repeating.
 CAUSE = re.compile(
     r"(?:java\.io\.(?:EOF|IO)Exception|java\.util\.zip\.\w+|java\.lang\.RuntimeException): (?P<cause>.+)"
@@ -75,6 +80,7 @@ DEATHS = (
     ),
     Death(
         r"Python worker exited unexpectedly|Python worker (?:was )?killed|PYTHON_WORKER_EXITED|Python worker .*crashed|"
+        r"EOFException occurred while reading the port number|"
         # A worker that dies while Java shakes hands with it, sends it a task or reads its answer.
         r"(?:(?:EOF|Socket|AsynchronousClose|ClosedChannel)Exception\b[^\n]*|(?:Connection reset|Broken pipe)[^\n]*)"
         r"(?:\s+at (?:java|jdk|sun|scala|org\.apache\.spark\.security)[^\n]*)*"
@@ -165,6 +171,14 @@ def explain(message: str) -> CatlipError | None:
             found=refused["what"].strip(),
             wanted="a place that can be read and written",
             remedy="Make room or give access, then give the same command: what is done is not done again.",
+        )
+    if unstarted := NO_PYTHON.search(message):
+        said = (unstarted["said"] or "").strip().rpartition("\n")[2].strip()
+        return MissingRequirementError(
+            "Python on a worker",
+            found=f"{unstarted['program']}: {unstarted['why']}" if unstarted["program"] else f"one that ends ({said})",
+            wanted="a Python with pyspark, numpy and pyarrow on every worker",
+            remedy=f"Name it with PYSPARK_PYTHON, or spark.pyspark.python in spark-defaults.conf. {GOES_ON}",
         )
     for death in DEATHS:
         if re.search(death.pattern, message):
