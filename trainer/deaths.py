@@ -29,6 +29,7 @@ LOST_PEER = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe")
 # What torch's allocators say where they raise no error of their own.
 NO_MEMORY = ("defaultcpuallocator", "cannot allocate memory", "can't allocate memory")
 LAST_WORDS = "last words"
+HEARD = "heard by"
 # The last words of a rank, or its end, are looked for so long.
 LOOK_SECONDS = 5.0
 MOST_WORDS = 400
@@ -113,6 +114,8 @@ class Peers:
             if words or time.monotonic() > deadline:
                 break
             time.sleep(0.02)
+        with suppress(RuntimeError):
+            self.store.set(f"{HEARD} {rank}", "")
         words = words or "a closed connection, and no word of the rank behind it"
         if lost is not None:
             self._leave(lost, words)
@@ -122,6 +125,19 @@ class Peers:
             wanted=f"all {len(self.processes)} ranks running",
             remedy="Remove the cause; the same command then goes on from the last checkpoint.",
         )
+
+    def linger(self, rank: int) -> None:
+        """Wait until every other rank has read the last words or has ended: the store goes with its host."""
+        deadline = time.monotonic() + LOOK_SECONDS
+        waited_for = [other for other in range(len(self.processes)) if other != rank]
+        with suppress(RuntimeError):
+            while waited_for and time.monotonic() < deadline:
+                time.sleep(0.02)
+                waited_for = [other for other in waited_for if not self._knows(other, rank)]
+
+    def _knows(self, other: int, rank: int) -> bool:
+        gone = self.processes[other].is_gone(seen_from=self.processes[rank])
+        return gone or self.store.check([f"{HEARD} {other}"])
 
     def _lost(self, rank: int) -> tuple[int | None, str]:
         """The rank that ended first as far as is known, and its last words."""

@@ -70,11 +70,13 @@ def join_processes(choice: str) -> Iterator[Place]:
         torch.cuda.set_device(device)
     place = Place(rank, world, device)
     peers: Peers | None = None
+    failed = False
     try:
         if world > 1:
             peers = _meet(place)
         yield place
     except (Exception, KeyboardInterrupt) as error:
+        failed = True
         if peers is not None and is_lost_peer(error):
             raise peers.explain(rank) from error
         short = memory_error(error, where=f"rank {rank}" if world > 1 else "this process")
@@ -86,6 +88,9 @@ def join_processes(choice: str) -> Iterator[Place]:
     finally:
         if peers is not None:
             dist.destroy_process_group()
+            # Without torchrun the main rank hosts the store. The others look into it when their connections are closed.
+            if failed and place.main:
+                peers.linger(rank)
 
 
 def _meet(place: Place) -> Peers:
