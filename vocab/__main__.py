@@ -17,8 +17,9 @@ import tyro
 
 from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
+from vocab.places import with_places
 from vocab.shown_text import tell
-from vocab.storage import local_path, write_whole
+from vocab.storage import write_whole
 
 DATA = Path(__file__).parent / "data"
 WORDNET = Path("/usr/share/wordnet")
@@ -96,7 +97,8 @@ def main() -> None:
     options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
         {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}, prog="python -m vocab", description=__doc__
     )
-    out = local_path(options.out)
+    options = with_places(options)
+    out = options.out
     if isinstance(options, Build):
         content = build(options)
     elif isinstance(options, FitTagger):
