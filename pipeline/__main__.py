@@ -95,8 +95,11 @@ def run_label(options: Label) -> None:
     """Run the job in a session of its own and say what came of it."""
     from pipeline.run import label_captions, look_before
     from pipeline.session import spark_session
+    from vocab.places import refuse_unwritable
 
     # Starting Spark takes longer than finding out that it cannot work.
+    for place in filter(None, (options.out, options.log)):
+        refuse_unwritable(place)
     look_before(options)
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)

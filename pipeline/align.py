@@ -33,6 +33,7 @@ from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.label_shards import COUNTS, REJECTS, LabelShards
 from vocab.label_writing import describe_file, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
+from vocab.places import refuse_unwritable
 from vocab.shown_text import tell
 from vocab.storage import filesystem_of, sha256_of
 
@@ -67,6 +68,7 @@ class Matches:
 def run_align(options: Align) -> None:
     """Align in a session of its own and say what matched."""
     # Starting Spark takes longer than finding out that it cannot work.
+    refuse_unwritable(options.out)
     refuse_used(options.out)
     labels = LabelShards.open(options.labels)
     inputs = list_image_files(options.images, options.id_column)
@@ -181,7 +183,8 @@ def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> No
 
 
 def write_count_table(rows: DataFrame, out: str) -> LabelFile:
-    """Count the synsets of the rows that have some: an image that was not downloaded counts no more, one that came twice counts twice."""
+    """Count the synsets of the rows: an image that was not downloaded counts no more, one that came twice counts twice.
+    """
     synsets = rows.select(F.explode("synsets").alias("synset"))
     write_counts(out, pa.table(synsets.groupBy("synset").agg(F.count("*").alias("captions")).toArrow()))
     return describe_file(out, COUNTS)

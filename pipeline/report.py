@@ -7,8 +7,6 @@ and its gaps at every threshold, the head with example captions, the tail, the n
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from pipeline.config import Report

@@ -1,6 +1,6 @@
 """Options that name a file or folder: which of them take URIs, and what is known of a place before any work.
 
-In: a dataclass of options, or a place. Out: options whose places are spelt in one way, the bytes of a file, or an error.
+In: a dataclass of options, or a place. Out: options with places spelt in one way, the bytes of a file, an error.
 
     str | Path    the type of an option that takes a local path or a URI; read, it is a Path if it is of this machine
     Path          the type of one that must be of this machine: a URI is refused
@@ -57,7 +57,7 @@ def places_in(config: object, *, prefix: str = "--", nested: bool = True) -> dic
 
 
 def place_of(place: Place, *, option: str = "--out") -> Place:
-    """A Path if the place is of this machine, file:///x among them, else the URI as text, without a slash at its end."""
+    """A Path for a place of this machine, file:///x among them; else the URI as text, without a slash at its end."""
     text = str(place)
     if is_uri(text) and not text.lower().startswith("file:"):
         # pathlib makes one slash of two.
@@ -123,8 +123,7 @@ def refuse_taken(place: Place, *, wanted: str = "a new name") -> None:
     if isinstance(place, Path):
         found = _found_locally(place)
     else:
-        filesystem, path = filesystem_of(place)
-        kind = filesystem.get_file_info(path).type
+        kind = _type_of(place, filesystem_of(place)[1])
         found = {pafs.FileType.NotFound: None, pafs.FileType.Directory: "a folder"}.get(kind, "a file")
     if found is not None:
         raise OutputExistsError(
@@ -139,9 +138,8 @@ def refuse_unwritable(place: Place) -> None:
     if isinstance(place, Path):
         _refuse_unwritable_folder(place)
         return
-    filesystem, path = filesystem_of(place)
-    bucket = path.partition("/")[0]
-    if bucket and filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+    bucket = filesystem_of(place)[1].partition("/")[0]
+    if bucket and _type_of(place, bucket) == pafs.FileType.NotFound:
         raise InputError(place, found=f"no bucket {bucket}", wanted="one that is there", remedy="Make it, or check it.")
 
 
@@ -150,6 +148,19 @@ def make_folder_of(place: Place) -> None:
     filesystem, path = filesystem_of(place)
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _type_of(place: str, path: str) -> pafs.FileType:
+    """Type of what is at a path inside the place's file system."""
+    try:
+        return filesystem_of(place)[0].get_file_info(path).type
+    except OSError as error:
+        raise InputError(
+            place,
+            found=f"a store that does not answer ({error})",
+            wanted="one that can be written",
+            remedy="Check the place, its credentials and the network.",
+        ) from error
 
 
 def _found_locally(place: Path) -> str | None:
@@ -163,7 +174,14 @@ def _found_locally(place: Path) -> str | None:
 
 
 def _refuse_unwritable_folder(place: Path) -> None:
-    above = next(folder for folder in place.absolute().parents if folder.is_symlink() or folder.exists())
+    try:
+        lineage = [place.absolute(), *place.absolute().parents]
+        above = next(path for path in lineage if path.is_symlink() or path.exists())
+        # A file that is there is written anew, in its folder.
+        above = above.parent if above == lineage[0] and above.is_file() else above
+    except OSError as error:
+        # A name that is too long, a folder that may not be looked into.
+        raise _unwritable(place, why(error), error) from error
     if not above.is_dir():
         kind = "a file" if above.is_file() else "no folder"
         raise InputError(above, found=kind, wanted=f"a folder for {place}", remedy="Choose another place.")

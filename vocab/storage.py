@@ -119,7 +119,7 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Split a URI into scheme and host or bucket, path without slashes around it, options: s3://bucket, a/b, ?region=eu-west-1."""
+    """Split a URI into its base, its path and the options of a store: s3://bucket, a/b, ?region=eu-west-1."""
     found = _URI.match(text)
     assert found is not None
     options = _OPTIONS.search(found["rest"])

@@ -30,7 +30,7 @@ _LEFT_OUT = re.compile(r".*\.(jsonl|html|lock|tmp)|tensorboard/.*|\..*")
 
 @contextmanager
 def local_folder(place: Place, *, step: int | None = None, result: bool = True) -> Iterator[Path]:
-    """A folder of this machine that holds a model: the place itself, or a copy of it, which lives as long as the process.
+    """A folder of this machine that holds a model: the place itself, or a copy that lives as long as the process.
 
     `step`: the checkpoint that is wanted, if one is; `result`: whether a finished run's result will do instead. Errors
     of the block name the place, not its copy. Raises InputError for a place in a store that is no folder.
