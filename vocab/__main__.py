@@ -17,7 +17,7 @@ import tyro
 
 from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
-from vocab.places import with_places
+from vocab.places import make_folder_of, refuse_unwritable, with_places
 from vocab.shown_text import tell
 from vocab.storage import write_whole
 
@@ -99,12 +99,14 @@ def main() -> None:
     )
     options = with_places(options)
     out = options.out
+    refuse_unwritable(out)
     if isinstance(options, Build):
         content = build(options)
     elif isinstance(options, FitTagger):
         content = fit_tagger(options)
     else:
         content = fit_senses(options)
+    make_folder_of(out)
     with write_whole(out) as file:
         file.write(content)
     tell(f"{out}: {len(content):,} bytes\n", to=sys.stdout)
