@@ -23,9 +23,9 @@ class Label:
     """Turn captions into label shards: one Spark job, no vocabulary, run once per corpus."""
 
     captions: tuple[str, ...]
-    """files, folders or globs with the captions; local paths or URIs that Spark reads"""
+    """files, folders or globs with the captions; local paths or URIs (docs/places.md)"""
     out: str
-    """directory of the label shards; new or empty"""
+    """directory of the label shards, new or empty; a local path or a URI"""
     format: Format = "auto"
     """how the captions are stored; auto: by the files' names; img2dataset's sidecars by their columns"""
     caption_columns: tuple[str, ...] = ()

@@ -39,7 +39,6 @@ from trainer.weights.export import export
 from vocab.errors import CatlipError, InputError, sentence_of
 from vocab.label_shards import LabelShards
 from vocab.label_writing import write_label_shards
-from vocab.vocabulary import Vocabulary
 
 TAKES, REFUSES = "takes URIs", "refuses URIs"
 DATA = dict.fromkeys(["images", "labels", "vocabulary", "eval-images", "eval-labels"], TAKES) | {"cache": REFUSES}
@@ -253,7 +252,12 @@ IMAGES = {
 }
 PROBED = {"probe-images": f"{S3}/task/train.tar", "probe-eval-images": f"{S3}/task/test.tar"}
 GIVEN: dict[str, dict[str, Any]] = {
-    "pipeline label": {"captions": f"{S3}/in", "shard-column": "set", "out": "s3://tars/made/labels/"},
+    "pipeline label": {
+        "captions": f"{S3}/in",
+        "shard-column": "set",
+        "key-column": "key",
+        "out": "s3://tars/made/labels/",
+    },
     "pipeline prune": {"labels": f"{S3}/labels", "min-count": "1", "out": "s3a://tars/made/v é%20 1.parquet"},
     "pipeline report": {
         "labels": "s3://tars/made/labels",
@@ -323,9 +327,13 @@ def test_what_takes_uris_works_on_an_object_store(
     if verb != "pipeline label" or not held("made/labels/"):
         run(verb, given, monkeypatch)
     assert not [path for path in tmp_path.rglob("*") if "s3" in path.name]
+    if verb == "pipeline label":
+        # Files that overlap were sorted over both.
+        assert LabelShards.open("s3://tars/made/labels").read_all()["key"].to_pylist() == ["k1", "k2", "k3", "k4"]
     if verb in MADE:
         place, names = MADE[verb]
         assert names <= set(held(place))
+        assert not [name for name in held(place) if name.startswith("_")], "leftovers"
 
 
 WRITTEN = [(verb, option) for verb, (_, places, _) in VERBS.items() for option in ("out", "log") if option in places]

@@ -159,7 +159,8 @@ def test_what_cannot_be_read_is_a_sentence_with_the_place(served: str) -> None:
         with pytest.raises((OSError, CatlipError)) as caught:
             read_whole(place)
         sentence = str(sentence_of(caught.value) or caught.value)
-        assert sentence.startswith(place) and said in sentence
+        assert sentence.startswith(place)
+        assert said in sentence
 
 
 def test_the_type_of_an_option_says_whether_it_takes_uris() -> None:
@@ -183,6 +184,7 @@ def test_a_place_that_is_taken_is_told_from_one_that_is_new(tmp_path: Path) -> N
     for place in (tmp_path / "new/deep", "s3://tars/taken/other", "s3://tars/new/deep"):
         refuse_taken(place)
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    refuse_unwritable("/dev/stderr")
 
 
 def test_the_name_of_a_place() -> None:

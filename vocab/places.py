@@ -177,8 +177,11 @@ def _refuse_unwritable_folder(place: Path) -> None:
     try:
         lineage = [place.absolute(), *place.absolute().parents]
         above = next(path for path in lineage if path.is_symlink() or path.exists())
-        # A file that is there is written anew, in its folder.
-        above = above.parent if above == lineage[0] and above.is_file() else above
+        if above == lineage[0] and not above.is_dir() and above.exists():
+            # A file that is there is written anew, in its folder; of a device or a pipe, /dev/stderr, nothing is known.
+            if not above.is_file():
+                return
+            above = above.parent
     except OSError as error:
         # A name that is too long, a folder that may not be looked into.
         raise _unwritable(place, why(error), error) from error

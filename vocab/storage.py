@@ -213,8 +213,15 @@ def _uploaded(filesystem: pafs.FileSystem, path: str) -> Iterator[BinaryIO]:
     with named(tempfile.gettempdir()), tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as held:
         yield cast(BinaryIO, held)
         held.seek(0)
-        with filesystem.open_output_stream(path) as stream:
+        # HDFS shows a file while it is written, and renames; a store does neither.
+        folder, _, name = path.rpartition("/")
+        target = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp" if filesystem.type_name == "hdfs" else path
+        with filesystem.open_output_stream(target) as stream:
             shutil.copyfileobj(held, stream, HASH_BLOCK)
+        if target != path:
+            if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+                filesystem.delete_file(path)
+            filesystem.move(target, path)
 
 
 def sha256_of(filesystem: pafs.FileSystem, path: str) -> str:

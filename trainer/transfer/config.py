@@ -193,7 +193,7 @@ class TransferConfig:
     model: Positional[Place]
     """run directory, or a folder that export or import wrote"""
     tasks: Place
-    """TOML file of the tasks: docs/transfer.md says what it holds"""
+    """TOML file of the tasks, local or not: docs/transfer.md says what it holds"""
     out: Path
     """folder of the results; naming that of a stopped suite goes on with what is not done"""
     features: Path | None = None
