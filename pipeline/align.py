@@ -183,7 +183,7 @@ def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> No
 
 
 def write_count_table(rows: DataFrame, out: str) -> LabelFile:
-    """Count the synsets of the rows: an image that was not downloaded counts no more, one that came twice counts twice."""
+    """Count the synsets: an image that was not downloaded counts no more, one that came twice counts twice."""
     synsets = rows.select(F.explode("synsets").alias("synset"))
     write_counts(out, pa.table(synsets.groupBy("synset").agg(F.count("*").alias("captions")).toArrow()))
     return describe_file(out, COUNTS)

@@ -178,7 +178,7 @@ def store() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the verbs read, and the same in the bucket "tars" below world/."""
+    """What the verbs read, and the same in the bucket "verbs" below world/."""
     root = tmp_path_factory.mktemp("world")
     corpus = make_corpus(root, tars=2, samples=9)
     assert pretrain(corpus.config(root / "run", steps=2, warmup_steps=1)) == 0
@@ -187,8 +187,8 @@ def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_task(root / "task/test.tar", 6)
     (root / "names.json").write_text(json.dumps({"0": "dog", "1": "cat", "2": "car"}))
     (root / "tasks.toml").write_text(
-        '[[task]]\nname = "squares"\ntest = "s3://tars/world/task/test.tar"\nmethods = ["zeroshot"]\n'
-        'class_names = "s3://tars/world/names.json"\n'
+        '[[task]]\nname = "squares"\ntest = "s3://verbs/world/task/test.tar"\nmethods = ["zeroshot"]\n'
+        'class_names = "s3://verbs/world/names.json"\n'
     )
     (root / "in").mkdir()
     # Keys that alternate between files: the parts overlap, and are sorted once more.
@@ -223,9 +223,11 @@ def upload(root: Path, below: str) -> None:
     import boto3
 
     client = boto3.client("s3")
+    # A bucket of its own: servers of one process hold the same ones.
+    client.create_bucket(Bucket="verbs")
     for path in root.rglob("*"):
         if path.is_file() and "cache" not in path.parts:
-            client.upload_file(str(path), "tars", f"{below}/{path.relative_to(root)}")
+            client.upload_file(str(path), "verbs", f"{below}/{path.relative_to(root)}")
     client.close()
 
 
@@ -234,12 +236,12 @@ def held(below: str) -> list[str]:
     import boto3
 
     client = boto3.client("s3")
-    found = client.list_objects_v2(Bucket="tars", Prefix=below).get("Contents", [])
+    found = client.list_objects_v2(Bucket="verbs", Prefix=below).get("Contents", [])
     client.close()
     return [entry["Key"].removeprefix(below) for entry in found]
 
 
-S3 = "s3://tars/world"
+S3 = "s3://verbs/world"
 SMALL = {"device": "cpu", "workers": "0", "batch": "4"}
 MODEL = {"model": f"{S3}/model", "task.test": f"{S3}/task/test.tar", "task.class-names": f"{S3}/names.json"}
 TRAIN = {"task.train": f"{S3}/task/train.tar"}
@@ -256,32 +258,32 @@ GIVEN: dict[str, dict[str, Any]] = {
         "captions": f"{S3}/in",
         "shard-column": "set",
         "key-column": "key",
-        "out": "s3://tars/made/labels/",
+        "out": "s3://verbs/made/labels/",
     },
-    "pipeline prune": {"labels": f"{S3}/labels", "min-count": "1", "out": "s3a://tars/made/v é%20 1.parquet"},
+    "pipeline prune": {"labels": f"{S3}/labels", "min-count": "1", "out": "s3a://verbs/made/v é%20 1.parquet"},
     "pipeline report": {
-        "labels": "s3://tars/made/labels",
+        "labels": "s3://verbs/made/labels",
         "captions": f"{S3}/in",
         "classes": f"{S3}/classes.txt",
-        "out": "s3://tars/made/report.html",
+        "out": "s3://verbs/made/report.html",
     },
-    "pipeline check": {"labels": f"{S3}/labels", "images": f"{S3}/images", "out": "s3://tars/made/check.json"},
+    "pipeline check": {"labels": f"{S3}/labels", "images": f"{S3}/images", "out": "s3://verbs/made/check.json"},
     "pipeline align": {
         "labels": f"{S3}/ids/",
         "images": f"{S3}/sidecars",
         "id-column": "uid",
-        "out": "s3://tars/made/aligned",
+        "out": "s3://verbs/made/aligned",
     },
-    "pipeline verify": {"captions": f"{S3}/in/a.tsv", "out": "s3://tars/made/verify.json"},
-    "trainer export": {"run": f"{S3}/run/", "out": "s3://tars/made/exported/"},
+    "pipeline verify": {"captions": f"{S3}/in/a.tsv", "out": "s3://verbs/made/verify.json"},
+    "trainer export": {"run": f"{S3}/run/", "out": "s3://verbs/made/exported/"},
     "trainer import": {
         "weights": f"{S3}/vit.pt",
         "vocabulary": f"{S3}/released.pkl",
         "classes": str(CLASSES),
-        "out": "s3://tars/made/imported",
+        "out": "s3://verbs/made/imported",
     },
-    "trainer zeroshot": {**MODEL, **TRAIN, **SMALL, "out": "s3://tars/made/zeroshot"},
-    "trainer probe": {**MODEL, **TRAIN, **SMALL, "out": "s3://tars/made/probe", "epochs": "1", "percent": "100"},
+    "trainer zeroshot": {**MODEL, **TRAIN, **SMALL, "out": "s3://verbs/made/zeroshot"},
+    "trainer probe": {**MODEL, **TRAIN, **SMALL, "out": "s3://verbs/made/probe", "epochs": "1", "percent": "100"},
     "trainer finetune": {**MODEL, **TRAIN, **SMALL, "out": "tuned", "epochs": "1"},
     "trainer transfer": {"model": f"{S3}/model", "tasks": f"{S3}/tasks.toml", **SMALL, "out": "suite"},
     "trainer feed": {**IMAGES, "batch-size": "4", "image-size": "16", "workers": "0", "seconds": "0.1"},
@@ -329,7 +331,7 @@ def test_what_takes_uris_works_on_an_object_store(
     assert not [path for path in tmp_path.rglob("*") if "s3" in path.name]
     if verb == "pipeline label":
         # Files that overlap were sorted over both.
-        assert LabelShards.open("s3://tars/made/labels").read_all()["key"].to_pylist() == ["k1", "k2", "k3", "k4"]
+        assert LabelShards.open("s3://verbs/made/labels").read_all()["key"].to_pylist() == ["k1", "k2", "k3", "k4"]
     if verb in MADE:
         place, names = MADE[verb]
         assert names <= set(held(place))

@@ -139,8 +139,12 @@ def test_files_of_a_web_server_are_read_and_nothing_is_written_there(served: str
     assert Vocabulary.load(f"{served}/my%20vocabulary.parquet").names == ["dog.n.01"]
     assert Vocabulary.load(f"{served}/my vocabulary.parquet?signature=x").rows == 3
     assert read_classes(f"{served}/é.txt").tolist() == [2084071]
-    with pytest.raises(InputError, match="no readable text file .*404"):
+    with pytest.raises(InputError, match=r"no readable text file .*404"):
         read_classes(f"{served}/gone.txt")
+    with pytest.raises(InputError) as caught:
+        read_classes(f"{served}/gone.txt?X-Amz-Signature=secret")
+    assert "gone.txt?...: found" in str(caught.value)
+    assert "secret" not in str(caught.value)
     for write in (refuse_taken, refuse_unwritable, lambda place: write_whole(place).__enter__()):
         with pytest.raises(InputError, match="found an address of a web server"):
             write(f"{served}/out")
