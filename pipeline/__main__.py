@@ -98,8 +98,9 @@ def run_label(options: Label) -> None:
     from vocab.places import refuse_unwritable
 
     # Starting Spark takes longer than finding out that it cannot work.
-    for place in filter(None, (options.out, options.log)):
-        refuse_unwritable(place)
+    refuse_unwritable(options.out)
+    if options.log is not None:
+        refuse_unwritable(options.log)
     look_before(options)
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)

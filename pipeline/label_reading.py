@@ -58,13 +58,15 @@ def _mapped(
     if not names:
         return spark.createDataFrame([], columns)
 
+    # The same file in the same task of every run: what Spark samples to cut ranges is the same then.
+    files = tuple(names)
+
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for name in batch.column(0).to_pylist():
-                yield from read_file(name)
+            for number in batch.column(0).to_pylist():
+                yield from read_file(files[number])
 
-    files = spark.createDataFrame([(name,) for name in names], "name string")
-    return files.repartition(min(len(names), MOST_TASKS)).mapInArrow(read, columns)
+    return spark.range(0, len(files), 1, min(len(files), MOST_TASKS)).mapInArrow(read, columns)
 
 
 def batches_of(folder: str, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
