@@ -95,8 +95,12 @@ def run_label(options: Label) -> None:
     """Run the job in a session of its own and say what came of it."""
     from pipeline.run import label_captions, look_before
     from pipeline.session import spark_session
+    from vocab.places import refuse_unwritable
 
     # Starting Spark takes longer than finding out that it cannot work.
+    refuse_unwritable(options.out)
+    if options.log is not None:
+        refuse_unwritable(options.log)
     look_before(options)
     with spark_session(options.master, name="catlip labels") as spark:
         manifest = label_captions(spark, options)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -23,15 +24,16 @@ from pipeline.failures import explained
 from pipeline.image_files import list_image_files
 from pipeline.image_ids import DDL, read_ids
 from pipeline.inputs import Inputs
-from pipeline.label_files import write_parts, write_rejects
+from pipeline.label_files import write_parts, write_rejects, write_staged
 from pipeline.label_join import join_by_id, labels_by_id, refuse_contradictions
-from pipeline.label_reading import escaped_glob
+from pipeline.label_reading import parquet_rows
 from pipeline.remains import STAGING, finished_manifest, refuse_used, remove_unnamed
 from pipeline.session import spark_session
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.label_shards import COUNTS, REJECTS, LabelShards
 from vocab.label_writing import describe_file, write_counts, write_manifest
 from vocab.manifest import MANIFEST, InputFile, LabelFile, Manifest
+from vocab.places import refuse_unwritable
 from vocab.shown_text import tell
 from vocab.storage import filesystem_of, sha256_of
 
@@ -66,6 +68,7 @@ class Matches:
 def run_align(options: Align) -> None:
     """Align in a session of its own and say what matched."""
     # Starting Spark takes longer than finding out that it cannot work.
+    refuse_unwritable(options.out)
     refuse_used(options.out)
     labels = LabelShards.open(options.labels)
     inputs = list_image_files(options.images, options.id_column)
@@ -87,15 +90,19 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
     with owned(out) as owner, explained(), removed_on_failure(out):
         refuse_meanwhile(out, None, None)
         remove_unnamed(out, None)
-        rows = stage(join_by_id(read_samples(spark, inputs, options.id_column), labels_by_id(spark, labels)), out)
-        refuse_contradictions(rows, labels.place)
-        account = account_of_files(rows, inputs)
-        matches = count_matches(rows, labels)
+        joined = join_by_id(read_samples(spark, inputs, options.id_column), labels_by_id(spark, labels))
+        # The join runs once; each look at its rows reads the columns that it needs.
+        staged = partial(parquet_rows, spark, f"{out}/{STAGING}", write_staged(joined, f"{out}/{STAGING}"))
+        refuse_contradictions(staged("id string, differ boolean"), labels.place)
+        account = account_of_files(staged("input string, synsets array<int>, reason string, total bigint"), inputs)
+        matches = count_matches(staged("id string, reason string, copies bigint"), labels)
         refuse_no_match(matches, labels, options)
 
-        kept, refused = rows.where("reason is null"), rows.where("reason is not null")
+        kept = staged("shard string, key string, synsets array<int>, reason string").where("reason is null")
+        refused = staged("shard string, key string, reason string").where("reason is not null")
+        counted = staged("synsets array<int>")
         files = write_parts(kept, out, files=max(1, math.ceil(matches.matched / options.rows_per_file)))
-        files += [*write_rejects(refused, out), write_count_table(kept, out)]
+        files += [*write_rejects(refused, out), write_count_table(counted, out)]
         manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
         check_written(manifest, out)
         owner.check()
@@ -121,12 +128,6 @@ def read_samples(spark: SparkSession, inputs: Inputs, id_column: str) -> DataFra
     files = [(file.path, inputs.shard_of(file.path)) for file in inputs.files]
     paths = spark.createDataFrame(files, "input string, shard string").repartition(min(len(files), MOST_TASKS))
     return paths.mapInArrow(read_ids(id_column), DDL)
-
-
-def stage(joined: DataFrame, out: str) -> DataFrame:
-    """Write the joined rows as they come, so that the join runs once, and read them back."""
-    joined.write.option("compression", "zstd").parquet(f"{out}/{STAGING}")
-    return joined.sparkSession.read.schema(joined.schema).parquet(f"{escaped_glob(out)}/{STAGING}")
 
 
 def account_of_files(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
@@ -181,9 +182,9 @@ def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> No
     )
 
 
-def write_count_table(kept: DataFrame, out: str) -> LabelFile:
-    """Count the aligned rows: an image that was not downloaded counts no more, one that came twice counts twice."""
-    synsets = kept.select(F.explode("synsets").alias("synset"))
+def write_count_table(rows: DataFrame, out: str) -> LabelFile:
+    """Count the synsets: an image that was not downloaded counts no more, one that came twice counts twice."""
+    synsets = rows.select(F.explode("synsets").alias("synset"))
     write_counts(out, pa.table(synsets.groupBy("synset").agg(F.count("*").alias("captions")).toArrow()))
     return describe_file(out, COUNTS)
 

@@ -9,7 +9,6 @@ import json
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -17,13 +16,14 @@ from pyspark.sql import functions as F
 from pipeline.config import Check
 from pipeline.failures import explained
 from pipeline.inputs import list_inputs
-from pipeline.label_reading import label_rows
+from pipeline.label_reading import shard_sizes
 from pipeline.session import spark_session
 from pipeline.tar_account import DDL, TarAccount, account_tars
 from pipeline.terminal import table
-from vocab.errors import InputError, MismatchError, OutputExistsError
+from vocab.errors import InputError, MismatchError
 from vocab.label_shards import LabelShards
 from vocab.manifest import MANIFEST
+from vocab.places import Place, make_folder_of, refuse_taken
 from vocab.shown_text import shown, tell
 from vocab.storage import filesystem_of, sha256_of, write_whole
 
@@ -67,7 +67,8 @@ class Report:
 
 def run_check(options: Check) -> None:
     """Compare in a session of its own, print the table, write the JSON file, and end in an error if they do not fit."""
-    refuse_existing(options.out)
+    if options.out is not None:
+        refuse_taken(options.out)
     # Starting Spark takes longer than finding out that it cannot work.
     tars = [file.path for file in list_inputs(options.images, "webdataset").files]
     labels = LabelShards.open(options.labels)
@@ -75,7 +76,7 @@ def run_check(options: Check) -> None:
         report = compare(spark, labels, tars)
     tell("\n".join(told(report, worst=options.worst)) + "\n", to=sys.stdout)
     if options.out is not None:
-        write_report(report, options)
+        write_report(report, options, options.out)
     refuse_misfit(report, max_missing=options.max_missing, max_surplus=options.max_surplus)
 
 
@@ -95,9 +96,8 @@ def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Report
 
 def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str]) -> tuple[int, int, tuple[str, ...]]:
     """How many shards of the labels are not among `shards`, how many rows they have, and the first of their names."""
-    rows = label_rows(spark, labels, "shard string")
     claimed = spark.createDataFrame([(shard,) for shard in sorted(shards)], "shard string")
-    absent = rows.groupBy("shard").agg(F.count("*").alias("rows")).join(claimed, "shard", "left_anti")
+    absent = shard_sizes(spark, labels).join(claimed, "shard", "left_anti")
     totals = absent.agg(F.count("*").alias("shards"), F.coalesce(F.sum("rows"), F.lit(0)).alias("rows")).collect()[0]
     first = absent.orderBy("shard").limit(SHOWN_SHARDS).collect() if totals["shards"] else []
     return totals["shards"], totals["rows"], tuple(row["shard"] for row in first)
@@ -189,11 +189,11 @@ def wanted_share(thing: str, most: float) -> str:
     return f"{thing} for each" if most == 0 else f"{thing} for all but {most:.2%}"
 
 
-def write_report(report: Report, options: Check) -> None:
+def write_report(report: Report, options: Check, out: Place) -> None:
     """Everything as JSON, the resolved options with it."""
     sums = ("samples", "labelled", "rejected", "missing", "surplus", "absent_rejects", "repeated", "truncated")
     content = {
-        "config": asdict(options) | {"out": str(options.out)},
+        "config": asdict(options) | {"out": str(out)},
         "totals": {name: report.total(name) for name in sums}
         | {"tars": len(report.tars), "labels": report.label_rows}
         | {"missing_share": report.missing_share, "surplus_share": report.surplus_share},
@@ -204,13 +204,6 @@ def write_report(report: Report, options: Check) -> None:
         },
         "tars": [asdict(tar) for tar in report.tars],
     }
-    with write_whole(str(options.out)) as file:
+    make_folder_of(out)
+    with write_whole(out) as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def refuse_existing(out: Path | None) -> None:
-    """Raise OutputExistsError if there is something where the report would be written."""
-    if out is not None and out.exists():
-        raise OutputExistsError(
-            out, found="something there", wanted="a new name", remedy="Choose another --out, or remove this one first."
-        )

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
-from vocab.storage import local_path
+from vocab.places import Place, places_in
+from vocab.storage import is_uri, local_path
 
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
 Quoting = Literal["rfc4180", "backslash", "none"]
@@ -22,9 +23,9 @@ class Label:
     """Turn captions into label shards: one Spark job, no vocabulary, run once per corpus."""
 
     captions: tuple[str, ...]
-    """files, folders or globs with the captions; local paths or URIs that Spark reads"""
+    """files, folders or globs with the captions; local paths or URIs (docs/places.md)"""
     out: str
-    """directory of the label shards; new or empty"""
+    """directory of the label shards, new or empty; a local path or a URI"""
     format: Format = "auto"
     """how the captions are stored; auto: by the files' names; img2dataset's sidecars by their columns"""
     caption_columns: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class Label:
         _require_positive("max_caption_bytes", self.max_caption_bytes)
         _require_positive("rows_per_file", self.rows_per_file)
         _require_positive("task_bytes", 1 if self.task_bytes is None else self.task_bytes)
-        _make_local(self, "log")
+        _spell_places(self)
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         _require_separator(self.separator)
@@ -91,7 +92,7 @@ class Prune:
 
     labels: tuple[str, ...]
     """label directories; the counts of several are added"""
-    out: Path | None = None
+    out: Place | None = None
     """vocabulary file to write, such as vocabulary.parquet. Without it nothing is written: a table of thresholds shows
     what there is to choose from"""
     min_count: int | None = None
@@ -102,7 +103,7 @@ class Prune:
     """read the label shards once, to tell how many rows the vocabulary leaves without a label"""
 
     def __post_init__(self) -> None:
-        _make_local(self, "out")
+        _spell_places(self)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Report:
 
     labels: str
     """label directory; a local path or a URI"""
-    out: Path
+    out: Place
     """page to write, such as report.html; a new name"""
     captions: tuple[str, ...] = ()
     """the labelled input files, or some of them, to show captions beside the synsets; labels hold none"""
@@ -119,13 +120,13 @@ class Report:
     """captions shown for a synset, at most"""
     min_count: int = 500
     """threshold (V_tau) at which the vocabulary is judged; the paper takes 500"""
-    classes: Path | None = None
+    classes: Place | None = None
     """file of wnids, one a line, such as ImageNet-1k's: how many of them the labels come near to"""
 
     def __post_init__(self) -> None:
         _require_positive("examples", self.examples)
         _require_positive("min_count", self.min_count)
-        _make_local(self, "out")
+        _spell_places(self)
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Check:
     corpus against the labels of all"""
     worst: int = 10
     """tars shown, those that fit worst"""
-    out: Path | None = None
+    out: Place | None = None
     """JSON file to write: the totals, and the account of every tar"""
     master: str | None = None
     """Spark master, as for label"""
@@ -170,7 +171,7 @@ class Check:
         _require_share("max_missing", self.max_missing)
         _require_share("max_surplus", self.max_surplus)
         _require_positive("worst", self.worst)
-        _make_local(self, "out")
+        _spell_places(self)
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ class Verify:
     """captions shown of those whose labels differ"""
     seed: int = 0
     """the same seed and files give the same sample"""
-    out: Path | None = None
+    out: Place | None = None
     """JSON file to write: everything shown"""
     format: Format = "auto"
     """how the captions are stored, as for label"""
@@ -230,7 +231,7 @@ class Verify:
     def __post_init__(self) -> None:
         _require_positive("sample", self.sample)
         _require_separator(self.separator)
-        _make_local(self, "out")
+        _spell_places(self)
         if self.examples < 0:
             raise InputError("--examples", found=str(self.examples), wanted="0 or more", remedy="0 shows none.")
         if self.labelers[0] == self.labelers[1]:
@@ -253,12 +254,14 @@ def _require_separator(separator: str | None) -> None:
         )
 
 
-def _make_local(options: object, name: str) -> None:
-    """Make a path of what may be a URI of a file. Raises InputError, naming the option, for a URI of anything else."""
-    place: Path | None = getattr(options, name)
-    if place is not None:
+def _spell_places(options: object) -> None:
+    """Spell the places in one way. Raises InputError, naming the option, for a URI in one that takes none."""
+    for name, value in places_in(options).items():
         # The dataclasses are frozen; this is a part of making one.
-        object.__setattr__(options, name, local_path(place, option=f"--{name}"))
+        object.__setattr__(options, name, value)
+    model = getattr(options, "spacy_model", "")
+    if is_uri(model):
+        object.__setattr__(options, "spacy_model", str(local_path(model, option="--spacy-model")))
 
 
 def _require_share(name: str, value: float) -> None:

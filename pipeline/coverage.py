@@ -10,7 +10,6 @@ nearest synset is, of those seen at all and of those in the vocabulary (figures 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.tally import Tally
 from vocab import wordnet
 from vocab.errors import CatlipError, InputError
+from vocab.places import Place, read_whole
 from vocab.taxonomy import path_similarity, rows_of
 
 SIMILARITIES = tuple(tenth / 10 for tenth in range(1, 11))
@@ -72,13 +72,13 @@ def found_at(similarities: NDArray[np.float32]) -> list[int]:
     return [int((similarities >= np.float32(least)).sum()) for least in SIMILARITIES]
 
 
-def read_classes(path: Path) -> NDArray[np.int32]:
+def read_classes(path: Place) -> NDArray[np.int32]:
     """Offsets of the wnids in a file, one a line; empty lines do not count.
 
     Raises InputError for a file that is not there or not such a list, and for a wnid that stands twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_whole(path).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _no_list(path, f"no readable text file ({error})") from error
     synsets: dict[int, int] = {}
@@ -97,7 +97,7 @@ def read_classes(path: Path) -> NDArray[np.int32]:
     return np.array(list(synsets), dtype=np.int32)
 
 
-def _no_list(path: Path, found: str) -> InputError:
+def _no_list(path: Place, found: str) -> InputError:
     return InputError(
         path,
         found=found,

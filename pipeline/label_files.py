@@ -5,8 +5,10 @@ In: a DataFrame of shard, key and one column more. Out: the files in the directo
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +20,7 @@ from vocab.errors import InputError
 from vocab.label_shards import REJECTS, REJECTS_SCHEMA, SCHEMA
 from vocab.label_writing import ROW_GROUP_ROWS, describe_file
 from vocab.manifest import LabelFile
-from vocab.storage import write_whole
+from vocab.storage import filesystem_of, write_whole
 
 DESCRIBED_DDL = "path string, rows bigint, first_shard string, last_shard string, bytes bigint, sha256 string"
 DESCRIBED = pa.schema(
@@ -53,6 +55,31 @@ def write_rejects(rows: DataFrame, out: str) -> list[LabelFile]:
     with write_whole(f"{out}/{REJECTS}") as file:
         pq.write_table(REJECTS_SCHEMA.empty_table(), file)
     return [describe_file(out, REJECTS)]
+
+
+def write_staged(rows: DataFrame, folder: str) -> list[str]:
+    """Write rows as they come, a file for each partition that has some; the names of those that count.
+
+    A task that is tried again writes a file of another name, and only that one is named.
+    """
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        first = next((batch for batch in batches if len(batch)), None)
+        if first is None:
+            return
+        context = TaskContext.get()
+        name = f"{context.partitionId() if context is not None else 0:05d}-{secrets.token_hex(4)}.parquet"
+        with (
+            write_whole(f"{folder}/{name}") as file,
+            pq.ParquetWriter(file, first.schema, compression="zstd") as writer,
+        ):
+            for group in row_groups(chain([first], batches), first.schema):
+                writer.write_table(group)
+        yield pa.RecordBatch.from_pydict({"name": pa.array([name], pa.string())})
+
+    filesystem, path = filesystem_of(folder)
+    filesystem.create_dir(path, recursive=True)
+    return sorted(rows.mapInArrow(write, "name string").toArrow()["name"].to_pylist())
 
 
 def described(files: DataFrame) -> list[LabelFile]:

@@ -1,31 +1,85 @@
-"""A finished label directory as Spark DataFrames.
+"""Files of a label directory as Spark DataFrames, read by Arrow, which opens what Spark lacks a Java library for.
 
-In: an open label directory. Out: its rows and its rejects, in the columns asked for.
+In: a place, and names of Parquet files in it. Out: their rows, in the columns asked for, a task for each file.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Iterator, Sequence
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
+from vocab.errors import FormatError
 from vocab.label_shards import REJECTS, LabelShards
+from vocab.storage import DAMAGED, filesystem_of
+
+BATCH_ROWS = 32_768
+# A task for each file up to here; beyond, Spark's own work for a task outweighs a file's.
+MOST_TASKS = 10_000
 
 
 def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFrame:
     """The rows of the part files. `columns`: as in "shard string, key string, synsets array<int>"."""
     parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
-    if not parts:
-        return spark.createDataFrame([], columns)
-    return spark.read.schema(columns).parquet(*(f"{escaped_glob(labels.place)}/{part}" for part in parts))
+    return parquet_rows(spark, labels.place, parts, columns)
 
 
 def reject_rows(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, key, reason."""
-    columns = "shard string, key string, reason string"
-    return spark.read.schema(columns).parquet(f"{escaped_glob(labels.place)}/{REJECTS}")
+    names = [file.path for file in labels.manifest.files if file.path.startswith(REJECTS.removesuffix(".parquet"))]
+    return parquet_rows(spark, labels.place, names, "shard string, key string, reason string")
 
 
-def escaped_glob(path: str) -> str:
-    """A path that Spark, which takes paths for globs, reads as it stands."""
-    return re.sub(r"([{}\[\]*?\\])", r"\\\1", path)
+def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns: str) -> DataFrame:
+    """The rows of Parquet files in a folder. `columns`: Spark's words for columns that each of them has."""
+    wanted = [column.split()[0] for column in columns.split(", ")]
+    return _mapped(spark, names, lambda name: batches_of(folder, name, wanted), columns)
+
+
+def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
+    """shard, rows: how many rows the labels have of each shard."""
+    parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
+    place, columns = labels.place, "shard string, rows bigint"
+
+    def sizes(name: str) -> Iterator[pa.RecordBatch]:
+        # The rows lie sorted by shard: a batch holds few.
+        for batch in batches_of(place, name, ["shard"]):
+            yield pa.RecordBatch.from_arrays(batch["shard"].value_counts().flatten(), names=["shard", "rows"])
+
+    return _mapped(spark, parts, sizes, columns).groupBy("shard").agg(F.sum("rows").alias("rows"))
+
+
+def _mapped(
+    spark: SparkSession, names: Sequence[str], read_file: Callable[[str], Iterator[pa.RecordBatch]], columns: str
+) -> DataFrame:
+    if not names:
+        return spark.createDataFrame([], columns)
+
+    # The same file in the same task of every run: what Spark samples to cut ranges is the same then.
+    files = tuple(names)
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                yield from read_file(files[number])
+
+    return spark.range(0, len(files), 1, min(len(files), MOST_TASKS)).mapInArrow(read, columns)
+
+
+def batches_of(folder: str, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of one file, a batch at a time. Raises FormatError for one that cannot be read."""
+    filesystem, root = filesystem_of(folder)
+    try:
+        with filesystem.open_input_file(f"{root}/{name}") as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(BATCH_ROWS, columns=columns):
+                yield batch.select(columns)
+    except DAMAGED as error:
+        raise FormatError(
+            f"{folder}/{name}",
+            found=f"a file that cannot be read ({error})",
+            wanted="the Parquet file that was written there",
+            remedy="Copy the directory again, or make the labels again.",
+        ) from error

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from pipeline.label_reading import parquet_rows
 from pipeline.runs import Run, RunWriter
 from pipeline.task import refuse_ended
 from vocab.label_shards import SCHEMA, check_file
@@ -53,8 +53,7 @@ def merged(spark: SparkSession, group: Sequence[Run], out: str, *, plan: str, ro
     check_files(spark, [run.file for run in group], out)
     rows = sum(run.file.rows for run in group)
     files = max(1, math.ceil(rows / rows_per_file))
-    # Arrow says s3: where Spark says s3a:.
-    frame = spark.read.parquet(*(f"{re.sub('^s3:', 's3a:', out)}/{run.file.path}" for run in group))
+    frame = parquet_rows(spark, out, [run.file.path for run in group], "shard string, key string, synsets array<int>")
     ordered = frame.repartitionByRange(files, "shard", "key").sortWithinPartitions("shard", "key")
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

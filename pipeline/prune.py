@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +18,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.config import Prune
-from vocab.errors import InputError, MismatchError, OutputExistsError
+from vocab.errors import InputError, MismatchError
 from vocab.label_shards import LabelShards
+from vocab.places import make_folder_of, refuse_taken
 from vocab.vocabulary import Vocabulary
 
 THRESHOLDS = tuple(10**power * digit for power in range(7) for digit in (1, 2, 5))
@@ -60,10 +60,7 @@ def choose(options: Prune) -> Pruned:
         raise InputError(
             "--out", found="nothing", wanted="a file to write", remedy="Name one: --out vocabulary.parquet"
         )
-    if Path(options.out).exists():
-        raise OutputExistsError(
-            options.out, found="a file", wanted="a new name", remedy="Choose another --out, or remove this one first."
-        )
+    refuse_taken(options.out)
     corpora = open_corpora(options.labels)
     vocabulary = Vocabulary.from_counts(
         merged_counts(corpora),
@@ -73,7 +70,7 @@ def choose(options: Prune) -> Pruned:
         sources=tuple(corpus.counts_sha256 for corpus in corpora),
     )
     unlabelled = count_unlabelled(corpora, vocabulary.synsets) if options.count_unlabelled else None
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(options.out)
     vocabulary.save(options.out)
     return Pruned(vocabulary, unlabelled)
 

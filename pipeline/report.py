@@ -7,8 +7,6 @@ and its gaps at every threshold, the head with example captions, the tail, the n
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from pipeline.config import Report
@@ -25,8 +23,8 @@ from pipeline.number_sections import (
 )
 from pipeline.synset_sections import HEAD, head_section, tail_samples, tail_section, treemap_section
 from pipeline.tally import Tally, tally_of
-from vocab.errors import InputError, OutputExistsError
 from vocab.label_shards import LabelShards
+from vocab.places import make_folder_of, refuse_taken
 from vocab.storage import write_whole
 
 
@@ -36,7 +34,7 @@ def report(options: Report) -> Tally:
     Raises OutputExistsError if the page exists, FormatError for a directory that is no finished label directory or
     does not hold what its manifest says, and for captions and classes what `label_again` and `read_classes` raise.
     """
-    refuse_used_name(options.out)
+    refuse_taken(options.out)
     classes = None if options.classes is None else read_classes(options.classes)
     labels = LabelShards.open(options.labels, checksums=False)
     # What does not fit together is better known before the part files are read.
@@ -58,21 +56,7 @@ def report(options: Report) -> Tally:
         tail_section(tally, samples, examples),
         coverage_section(coverage, options),
     ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder_of(options.out)
     with write_whole(options.out) as file:
         file.write(document(f"Labels in {labels.place}", "".join(body)).encode())
     return tally
-
-
-def refuse_used_name(out: Path) -> None:
-    """Raise OutputExistsError if there is something under the page's name, InputError if its folder is no folder."""
-    if out.exists() or out.is_symlink():
-        raise OutputExistsError(
-            out,
-            found="a folder" if out.is_dir() else "a file",
-            wanted="a new name",
-            remedy="Choose another --out, or remove this one first.",
-        )
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise InputError(above, found="a file", wanted="a folder for the page", remedy="Choose another --out.")

@@ -82,7 +82,6 @@ def started(master: str | None, *, name: str) -> SparkSession:
         .config("spark.sql.session.timeZone", "UTC")
         # A batch must be small enough that a few Python workers hold theirs, and large enough to encode words once.
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "32768")
-        .config("spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         .getOrCreate()
     )
 

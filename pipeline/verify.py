@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -19,8 +18,8 @@ from pipeline.config import Verify
 from pipeline.inputs import list_inputs
 from pipeline.terminal import table
 from vocab import wordnet
-from vocab.errors import OutputExistsError
 from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
+from vocab.places import Place, make_folder_of, refuse_taken
 from vocab.shown_text import shown, tell
 from vocab.storage import write_whole
 from vocab.wordnet import wnid_of
@@ -32,13 +31,8 @@ def run_verify(options: Verify) -> None:
     Raises OutputExistsError if that file exists, what `load_labeler` raises, and InputError for captions that cannot be
     read.
     """
-    if options.out is not None and options.out.exists():
-        raise OutputExistsError(
-            options.out,
-            found="something there",
-            wanted="a new name",
-            remedy="Choose another --out, or remove it first.",
-        )
+    if options.out is not None:
+        refuse_taken(options.out)
     labelers = [load(name, options) for name in options.labelers]
     inputs = list_inputs(options.captions, options.format)
     drawn = draw_captions(
@@ -119,7 +113,7 @@ def name_of(synset: int) -> str:
 
 
 def write_report(
-    out: Path, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
+    out: Place, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
 ) -> None:
     """Everything as JSON: the options, what labelers these were, what was drawn and what it gave."""
     sample = asdict(drawn)
@@ -139,5 +133,6 @@ def write_report(
             ],
         },
     }
+    make_folder_of(out)
     with write_whole(out) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())

@@ -166,7 +166,7 @@ def test_the_verb_prints_then_writes_then_fails(
     assert (content["totals"]["samples"], content["totals"]["labelled"]) == (2, 1)
     assert content["tars"][0]["tar"] == str(tmp_path / "in/0.tar")
     assert content["config"]["max_missing"] == 0.0
-    with pytest.raises(OutputExistsError, match=r"report\.json: found something there"):
+    with pytest.raises(OutputExistsError, match=r"report\.json: found a file"):
         run_check(options)
 
 

@@ -82,7 +82,7 @@ def test_a_uri_is_no_local_path(place: str) -> None:
             local_path(given, option="--log")
 
 
-@pytest.mark.parametrize("place", ["x", "./s3", "a:b", "/x/s3:/y", "~/x"])
+@pytest.mark.parametrize("place", ["x", "./s3", "a:b", "/x/s3:/y", "x/~/y", "~x"])
 def test_a_path_is_a_local_path(place: str) -> None:
     assert local_path(place) == Path(place)
 

@@ -10,12 +10,12 @@ import tyro
 from trainer.config import DataConfig, PretrainConfig
 from trainer.data.loader_server import start_loader_server
 from trainer.data.open_files import raise_limit
-from trainer.field_types import Config, with_local_paths
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import InputError, run_cli
+from vocab.places import Config, with_places
 from vocab.shown_text import tell
 from vocab.storage import local_path
 
@@ -113,13 +113,13 @@ def main() -> None:
 
 
 def read(kind: type[Config], verb: str, arguments: list[str], *, nested: bool = True) -> Config:
-    """A verb's configuration, its paths local. `nested`: as `with_local_paths` has it.
+    """A verb's configuration, its places spelt in one way. `nested`: as `with_places` has it.
 
-    Raises InputError for a URI in place of a path.
+    Raises InputError for a URI where only a path will do.
     """
     flat = () if nested else (tyro.conf.OmitArgPrefixes,)
     config = tyro.cli(kind, prog=f"python -m trainer {verb}", args=arguments, config=flat)
-    return with_local_paths(config, nested=nested)
+    return with_places(config, nested=nested)
 
 
 def start_loaders(data: DataConfig) -> None:
@@ -133,7 +133,7 @@ def read_config(arguments: list[str]) -> PretrainConfig:
     config: PretrainConfig = tyro.extras.overridable_config_cli(
         recipes(arguments), prog="python -m trainer pretrain", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
     )
-    return with_local_paths(config, nested=False)
+    return with_places(config, nested=False)
 
 
 def read_plan(arguments: list[str]) -> PlanConfig:
@@ -142,7 +142,7 @@ def read_plan(arguments: list[str]) -> PlanConfig:
     config: PlanConfig = tyro.extras.overridable_config_cli(
         planned, prog="python -m trainer plan", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
     )
-    return with_local_paths(config, nested=False)
+    return with_places(config, nested=False)
 
 
 def recipes(arguments: list[str]) -> dict[str, tuple[str, PretrainConfig]]:

@@ -22,6 +22,7 @@ from trainer.records import run_directory, run_lock
 from trainer.records.run_directory import Found
 from trainer.run import Run
 from trainer.step.training import Training, build_training
+from vocab.places import refuse_unwritable
 from vocab.shown_text import tell
 
 
@@ -33,6 +34,7 @@ def pretrain(config: PretrainConfig) -> int:
     """
     with join_processes(config.run.device) as place:
         check(config, world=place.world)
+        on_main(lambda: refuse_unwritable(config.run.out), place)
         set_up_torch(config, place)
         inputs = open_inputs(config.data, seed=config.run.seed, thorough=place.main)
         # Asked before the directory is locked: nothing is written to one that is no run.

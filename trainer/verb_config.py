@@ -6,12 +6,12 @@ In: the command line. Out: one dataclass for each of feed, plan, export and impo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
 from trainer.config import DataConfig, PretrainConfig
+from vocab.places import Place
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class FeedConfig:
 class ExportConfig:
     """Give a run's weights to others: a folder that timm and the Hugging Face Hub read."""
 
-    run: Positional[Path]
+    run: Positional[Place]
     """run directory, finished or with a checkpoint"""
-    out: Path
+    out: Place
     """folder to write; it must not exist"""
     checkpoint: int | None = None
     """step of the checkpoint to take; unset takes the finished run's weights, or else the newest checkpoint's"""
@@ -52,11 +52,11 @@ class ExportConfig:
 class ImportConfig:
     """Bring CatLIP weights that Apple released with CoreNet into the form in which runs are exported."""
 
-    weights: Positional[Path]
+    weights: Positional[Place]
     """the .pt file: vit_base.pt, vit_large.pt or vit_huge.pt"""
-    vocabulary: Path
+    vocabulary: Place
     """the .pkl file released beside it: synsets with their counts, the most frequent first"""
-    out: Path
+    out: Place
     """folder to write; it must not exist"""
     model: Literal["vit_base", "vit_large", "vit_huge"] | None = None
     """what the weights must be; unset reads it from their shapes"""

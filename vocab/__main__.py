@@ -17,8 +17,9 @@ import tyro
 
 from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
+from vocab.places import make_folder_of, refuse_unwritable, with_places
 from vocab.shown_text import tell
-from vocab.storage import local_path, write_whole
+from vocab.storage import write_whole
 
 DATA = Path(__file__).parent / "data"
 WORDNET = Path("/usr/share/wordnet")
@@ -96,13 +97,16 @@ def main() -> None:
     options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
         {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}, prog="python -m vocab", description=__doc__
     )
-    out = local_path(options.out)
+    options = with_places(options)
+    out = options.out
+    refuse_unwritable(out)
     if isinstance(options, Build):
         content = build(options)
     elif isinstance(options, FitTagger):
         content = fit_tagger(options)
     else:
         content = fit_senses(options)
+    make_folder_of(out)
     with write_whole(out) as file:
         file.write(content)
     tell(f"{out}: {len(content):,} bytes\n", to=sys.stdout)

@@ -8,8 +8,8 @@
     └── MissingRequirementError    a program, a package or a device that is not there
 
 Every one of them says four things: the thing, what was found, what was wanted, and the remedy. Logs are passed on, so
-the user and password of an address (`https://user:word@host/...`) are in none of them; and signs that would command a
-terminal are written out (`vocab/shown_text.py`).
+the user and password of an address (`https://user:word@host/...`) and what may sign it are in none of them; and signs
+that would command a terminal are written out (`vocab/shown_text.py`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ LONGEST_PART = 4_000
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
+# What follows an address of a web server may sign it.
+_QUERY = re.compile(r"(https?://[^\s?]+\?)\S*[^\s.,:;)'\"]", re.IGNORECASE)
+
+
 def without_user(text: str) -> str:
-    """A text without the users and passwords of the addresses in it."""
-    return _USER.sub("", text)
+    """A text without the users, the passwords and the web queries of the addresses in it."""
+    return _QUERY.sub(r"\1...", _USER.sub("", text))
 
 
 class CatlipError(Exception):

@@ -10,10 +10,13 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -21,39 +24,91 @@ import pyarrow.fs as pafs
 from vocab.errors import InputError
 
 HASH_BLOCK = 1 << 22
+HELD_BYTES = 64 << 20
+"""of a file on its way to an object store, what memory holds; a larger one waits in the folder for temporary files"""
 DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
 """raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
 # One slash is enough: pathlib makes s3:/bucket of s3://bucket.
-_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
+_URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):(?P<slashes>/+)(?P<rest>.*)", re.DOTALL)
+# Options of Arrow's stores, ?region=eu-west-1&..., also where the name of a file has been put behind them. Another
+# question mark is one of a name.
+_OPTIONS = re.compile(r"\?(?P<options>\w+=[^/?&]*(&\w+=[^/?&]*)*)(?=/|$)")
+_WEB = ("http", "https")
+# What users of an option that must be local can do about it, by the option's last word.
+_REMEDIES = {"out": "copy the result from there", "log": "copy it from there", "cache": "", "features": ""}
+
+
+def is_uri(place: str | Path) -> bool:
+    """Tell whether a place is written as a URI, file:/x among them."""
+    return _URI.match(str(place)) is not None
+
+
+def is_web(place: str | Path) -> bool:
+    """Tell whether a place is an address of a web server: one that gives whole files, and nothing else."""
+    found = _URI.match(str(place))
+    return found is not None and found["scheme"].lower() in _WEB
+
+
+def expanded(place: str) -> str:
+    """A local place with ~ or ~/ at its beginning as the home folder: shells leave it in --option=~/x."""
+    return os.path.expanduser(place) if place == "~" or place.startswith("~/") else place  # noqa: PTH111 - ~x stays
 
 
 def local_path(place: str | Path, *, option: str = "--out") -> Path:
     """Path of a place that must be local; file:///x is /x. Raises InputError, naming the option, for any other URI."""
     text = str(place)
-    if _URI.match(text) is None:
-        return Path(text)
-    if text.startswith("file:"):
-        return Path(filesystem_of(text)[1])
+    found = _URI.match(text)
+    if found is None:
+        return Path(expanded(text))
+    if found["scheme"].lower() == "file":
+        return Path(_path_of_file_uri(text))
+    todo = _REMEDIES.get(re.split(r"[.-]+|: ", option)[-1], "copy what it names there first")
     raise InputError(
         f"{option} {re.sub(':/+', '://', text, count=1)}",
         found="a URI",
         wanted="a path of this machine",
-        remedy="Give a local or mounted path, and copy the result from there.",
+        remedy="Give a local or mounted path" + (f", and {todo}." if todo else "."),
     )
 
 
+def _path_of_file_uri(text: str) -> str:
+    """The path that a URI of a file means: file:///a%20b, Hadoop's file:/a b, file://localhost/a%20b."""
+    found = re.match(r"file:(//(?P<host>[^/]*))?", text, re.IGNORECASE)
+    assert found is not None
+    if (found["host"] or "localhost").lower() != "localhost":
+        raise InputError(
+            text, found=f"the host {found['host']}", wanted="file:///PATH", remedy="Write three slashes, or the path."
+        )
+    return "/" + unquote(text[found.end() :]).lstrip("/")
+
+
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
-    """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened."""
-    if re.search("[\ud800-\udfff]", str(place)):
+    """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened.
+
+    A URI of a file is decoded (%20 is a space), the names of an object store are taken as they are written.
+    """
+    text = str(place)
+    if re.search("[\ud800-\udfff]", text):
         raise InputError(place, found="a name that is not UTF-8", wanted="a UTF-8 name", remedy="Rename it.")
-    if _URI.match(str(place)) is None:
+    found = _URI.match(text)
+    if found is None:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
-        return pafs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100 - resolve() would follow links
+        return pafs.LocalFileSystem(), os.path.abspath(expanded(text))  # noqa: PTH100 - resolve() would follow links
+    if found["scheme"].lower() == "file":
+        return pafs.LocalFileSystem(), os.path.normpath(_path_of_file_uri(text))
+    if is_web(text):
+        raise InputError(
+            place,
+            found="an address of a web server",
+            wanted="a local path, or a URI of s3, gs, hdfs or abfs",
+            remedy="Download it first: a web server lists nothing and takes nothing.",
+        )
+    base, inside, options = _split(text)
     try:
-        # Hadoop writes file:/tmp/x where the standard writes file:///tmp/x, and s3a: where Arrow reads s3:.
-        uri = re.sub(r"^s3[an]:", "s3:", re.sub(r"^file:/+", "file:///", str(place)))
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, OSError) as error:
+        # s3a: and s3n: where Arrow reads s3:; what a URI may not hold is encoded, for Arrow to decode it.
+        address = re.sub(r"^s3[an]:", "s3:", base) + "/" + quote(inside) + options
+        filesystem, path = pafs.FileSystem.from_uri(address)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InputError(
             place,
             found=f"a place that cannot be opened ({error})",
@@ -61,6 +116,18 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
             remedy="Check the scheme and the credentials of this environment.",
         ) from error
     return filesystem, path
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """Split a URI into its base, its path and the options of a store: s3://bucket, a/b, ?region=eu-west-1."""
+    found = _URI.match(text)
+    assert found is not None
+    options = _OPTIONS.search(found["rest"])
+    rest = found["rest"] if options is None else found["rest"].replace(options[0], "", 1)
+    # hdfs:///a is of the cluster that the environment names.
+    host, _, inside = ("", "", rest) if len(found["slashes"]) > 2 else rest.partition("/")
+    named = re.sub(r"/+", "/", inside).strip("/")
+    return f"{found['scheme'].lower()}://{host}", named, "" if options is None else options[0]
 
 
 # What a write may fail by, as against the reading and computing that go on around it.
@@ -142,13 +209,19 @@ def _renamed(target: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _uploaded(filesystem: pafs.FileSystem, path: str) -> Iterator[BinaryIO]:
-    stream = filesystem.open_output_stream(path)
-    try:
-        yield cast(BinaryIO, stream)
-    except BaseException:
-        stream.abort() if hasattr(stream, "abort") else filesystem.delete_file(path)
-        raise
-    stream.close()
+    """A file that is uploaded once it is complete: Arrow's streams cannot be given up, they close as they are."""
+    with named(tempfile.gettempdir()), tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as held:
+        yield cast(BinaryIO, held)
+        held.seek(0)
+        # HDFS shows a file while it is written, and renames; a store does neither.
+        folder, _, name = path.rpartition("/")
+        target = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp" if filesystem.type_name == "hdfs" else path
+        with filesystem.open_output_stream(target) as stream:
+            shutil.copyfileobj(held, stream, HASH_BLOCK)
+        if target != path:
+            if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+                filesystem.delete_file(path)
+            filesystem.move(target, path)
 
 
 def sha256_of(filesystem: pafs.FileSystem, path: str) -> str:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from vocab import wordnet
 from vocab.errors import CatlipError, FormatError, InputError
+from vocab.places import read_whole
 from vocab.sealing import digest_of
-from vocab.storage import DAMAGED, filesystem_of, write_whole
+from vocab.storage import DAMAGED, write_whole
 
 FORMAT_VERSION = 1
 SCHEMA = pa.schema(
@@ -163,9 +164,8 @@ class Vocabulary:
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
         """Read and check vocabulary.parquet. Raises FormatError if it is not one, is newer, or was altered."""
-        filesystem, inner = filesystem_of(path)
         try:
-            table = pq.read_table(inner, filesystem=filesystem, partitioning=None)
+            table = pq.read_table(pa.BufferReader(read_whole(path)), partitioning=None)
             header = _header(path, table)
         except FileNotFoundError as error:
             raise _unreadable(path, "no such file") from error

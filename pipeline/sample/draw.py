@@ -35,6 +35,7 @@ from pipeline.sample.shards import (
     write_stats,
 )
 from vocab.errors import OutputExistsError
+from vocab.places import refuse_unwritable
 from vocab.storage import write_whole
 
 DRAWING = ".drawing.json"
@@ -66,6 +67,7 @@ def draw_sample(config: SampleConfig) -> None:
     anything is written.
     """
     check(config)
+    refuse_unwritable(config.out)
     _claim_output(config)
     with tqdm(total=config.samples, unit=" samples", disable=None) as bar:
         for drawn in _draw_all(config):

@@ -30,7 +30,7 @@ from fsspec.registry import get_filesystem_class
 from trainer.data.braces import expand_braces
 from vocab.errors import InputError, MissingRequirementError
 from vocab.leftovers import is_left_out
-from vocab.storage import entries_below
+from vocab.storage import entries_below, expanded
 
 # Errors that no backend raises on purpose: ours, never a store's.
 PROGRAM_FAULTS = (TypeError, AttributeError, AssertionError)
@@ -74,9 +74,9 @@ def is_local(place: str) -> bool:
 
 
 def local_name(place: str) -> str:
-    """The path of a local place: file:///a%20b.tar -> /a b.tar; other names as they are."""
+    """The path of a local place: file:///a%20b.tar -> /a b.tar, ~/b.tar -> /home/me/b.tar; others as they are."""
     match = _FILE.match(place)
-    return place if match is None else unquote(place[match.end() :])
+    return expanded(place) if match is None else unquote(place[match.end() :])
 
 
 def label_path(place: str) -> str:

@@ -6,7 +6,6 @@ says whether another try may go better.
 
 from __future__ import annotations
 
-import base64
 import errno
 import os
 import select
@@ -19,11 +18,10 @@ from dataclasses import dataclass
 from http.client import HTTPException, InvalidURL
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import quote, unquote, urlsplit
-from urllib.request import Request, urlopen
 
 from trainer.data.tar_places import PIPE, PROGRAM_FAULTS, WEB, filesystem_at, refuse_pipe
 from vocab.errors import CatlipError, MissingRequirementError
+from vocab.web import open_web
 
 # An object store is asked for one block at a time, and answers in some tens of milliseconds: blocks must be large.
 STORE_BLOCK = 16 << 20
@@ -95,17 +93,7 @@ def _open_stored(place: str) -> tuple[Any, int | None]:
 
 
 def _open_web(place: str, timeout_s: float) -> tuple[Any, int | None]:
-    parts = urlsplit(place)
-    user, at, host = parts.netloc.rpartition("@")
-    # Names with spaces or accents, as people paste them; what is encoded already stays.
-    path, query = quote(parts.path, safe="/%:@!$&'()*+,;="), quote(parts.query, safe="/%:@!$&'()*+,;=?")
-    address = parts._replace(netloc=host, path=path, query=query, fragment="").geturl()
-    request = Request(address, headers={"Accept-Encoding": "identity"})
-    if at:
-        # Unredirected: the password is for this host alone.
-        token = base64.b64encode(unquote(user).encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {token}")
-    response = urlopen(request, timeout=timeout_s)
+    response = open_web(place, timeout_s)
     return response, response.length
 
 

@@ -28,6 +28,7 @@ from trainer.transfer.tuning_folder import Result, write_result
 from trainer.transfer.tuning_results import markdown, notes_at_start, numbers_of
 from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained, open_pretrained
+from vocab.places import refuse_unwritable
 from vocab.shown_text import tell
 
 
@@ -85,6 +86,7 @@ def finetune_records(config: FinetuneConfig, place: Place, *, task: str) -> list
 def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | None]:
     """As `finetune`, on a place; the status, and what results.json says, None on other ranks than the main one."""
     check(config, world=place.world)
+    on_main(lambda: refuse_unwritable(config.out), place)
     pretrained = open_pretrained(config.model, image_size=config.image_size)
     task = open_task(config.task)
     course = course_of(config, pretrained, task, place)

@@ -19,6 +19,7 @@ from trainer.transfer.records import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
 from vocab.errors import CatlipError
+from vocab.places import refuse_unwritable
 from vocab.shown_text import tell
 
 
@@ -43,6 +44,7 @@ def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
     CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine` and
     `check_images`; InputError if another suite is at work in the folder.
     """
+    on_main(lambda: refuse_unwritable(config.out), place)
     tasks, fingerprint = on_main(lambda: (read_tasks(config.tasks, verbs.options), verbs.fingerprint()), place)
     # Asked before the folder is locked: nothing is written to one that is no suite's.
     on_main(lambda: suite_folder.check_place(config.out), place)

@@ -68,7 +68,7 @@ def _of_toml(value: Any, hint: Any) -> Any:
     """TOML has no tuples and no paths, and 1 where people mean 1.0. What fits none of it stays as it is."""
     kinds = _kinds(hint)
     for kind in kinds:
-        if isinstance(value, str) and kind is Path:
+        if isinstance(value, str) and kind is Path and str not in kinds:
             return Path(value)
         if isinstance(value, list) and get_origin(kind) is tuple:
             return tuple(_of_toml(each, get_args(kind)[0]) for each in value)
@@ -88,7 +88,8 @@ def _wrong_part(value: Any, hint: Any) -> Any:
 
 
 def _wanted(wrong: Any, hint: Any) -> str:
-    kinds = _kinds(hint)
+    # A place may be a URI, and is a path to most.
+    kinds = [kind for kind in _kinds(hint) if kind is not str or Path not in _kinds(hint)]
     inside = [get_args(kind)[0] if get_origin(kind) is tuple else kind for kind in kinds]
     # Quotes around a number are the most frequent slip, and nothing in 'a whole number' tells of them.
     quoted = isinstance(wrong, str) and any(kind in BARE for kind in inside)

@@ -21,14 +21,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
-from trainer.field_types import with_local_paths
 from trainer.transfer.records import Method
 from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
+from vocab.places import Place, read_whole, with_places
 
 Section = Literal["probe", "zeroshot", "finetune"]
 Init = Literal["random", "transfer"]
@@ -52,7 +51,7 @@ class SuiteTask:
     train: str = ""
     """may be left out where nothing is trained"""
     kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
-    class_names: Path | None = None
+    class_names: Place | None = None
     csv_columns: tuple[str, str] = ("path", "label")
     max_bad_share: float = 0.1
     max_pixels: int = 89_478_485
@@ -81,7 +80,7 @@ Options = Mapping[Section, Mapping[str, Any]]
 """of each table of options, the fields that it may have with their types"""
 
 
-def read_tasks(path: Path, options: Options) -> tuple[SuiteTask, ...]:
+def read_tasks(path: Place, options: Options) -> tuple[SuiteTask, ...]:
     """The tasks of a file, in its order.
 
     Raises InputError that names the file, the task and the field, for anything that is not as it must be.
@@ -100,10 +99,9 @@ def read_tasks(path: Path, options: Options) -> tuple[SuiteTask, ...]:
     return tasks
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Place) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = read_whole(path, most=MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise InputError(path, found="more than 1 MiB", wanted=FORM, remedy="Name the file of the tasks.")
         return tomllib.loads(text.decode())
@@ -114,7 +112,7 @@ def _content(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _task(path: Path, place: int, table: Mapping[str, Any], options: Options) -> SuiteTask:
+def _task(path: Place, place: int, table: Mapping[str, Any], options: Options) -> SuiteTask:
     name = table.get("name", f"number {place}")
     if not _is_name(name):
         wanted = f"1 to {LONGEST_NAME} characters that can be shown, without / and \\, not beginning with a dot"
@@ -129,7 +127,7 @@ def _task(path: Path, place: int, table: Mapping[str, Any], options: Options) ->
         if not isinstance(given, dict):
             raise _refused(path, name, section, repr(given), f"a table [task.{section}]")
         values[section] = _values(path, name, given, options[section], inside=f"{section}.")
-    task = with_local_paths(SuiteTask(**values), prefix=f"{path}: task {name!r}: ")
+    task = with_places(SuiteTask(**values), prefix=f"{path}: task {name!r}: ")
     _check(path, task)
     return task
 
@@ -147,7 +145,7 @@ def _is_name(name: object) -> bool:
 
 
 def _values(
-    path: Path, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
+    path: Place, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
 ) -> dict[str, Any]:
     def refuse(name: str, found: str, wanted: str, near: str | None) -> InputError:
         return _refused(path, task, f"{inside}{name}", found, wanted, near=near)
@@ -155,7 +153,7 @@ def _values(
     return fields_of(table, hints, refuse)
 
 
-def _check(path: Path, task: SuiteTask) -> None:
+def _check(path: Place, task: SuiteTask) -> None:
     """What types cannot say."""
     for name in ("methods", "percents", "seeds", "inits"):
         values = getattr(task, name)
@@ -184,7 +182,7 @@ def _check(path: Path, task: SuiteTask) -> None:
         raise _refused(path, task.name, "train", "nothing", "the images to train on; zeroshot alone needs none")
 
 
-def _refused(path: Path, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
+def _refused(path: Place, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
     meant = f"Did you mean {near}? " if near is not None else ""
     return InputError(
         f"{path}: task {task!r}: {name}",

@@ -14,12 +14,14 @@ from torch import nn
 from trainer.model.vit import classifier_of
 from trainer.records.card import Subject, model_card
 from trainer.verb_config import ExportConfig
+from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CARD, Build, Preprocessing, fill, first_conv_of, new_folder
 from trainer.weights.onnx_file import FILE as ONNX_FILE
 from trainer.weights.onnx_file import require_onnx, write_onnx
 from trainer.weights.reading import Stored, images_at, read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError
+from vocab.places import name_of
 from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -32,9 +34,13 @@ def export(wanted: ExportConfig) -> str:
     """
     if wanted.onnx:
         require_onnx()
-    with new_folder(wanted.out) as work:
-        config = stored_config(wanted.run)
-        stored = read_weights(wanted.run, kind=wanted.weights, step=wanted.checkpoint)
+    finished = wanted.checkpoint is None and wanted.weights == "ema"
+    with (
+        new_folder(wanted.out) as work,
+        local_folder(wanted.run, step=wanted.checkpoint, result=finished) as run,
+    ):
+        config = stored_config(run)
+        stored = read_weights(run, kind=wanted.weights, step=wanted.checkpoint)
         vocabulary = vocabulary_of(stored)
         size, crop = config["data"]["image_size"], config["data"]["eval_crop"]
         model = model_of(config, stored, vocabulary, image_size=size)
@@ -53,7 +59,7 @@ def export(wanted: ExportConfig) -> str:
             model.set_submodule("head", nn.Identity())
         fill(work, tensors, build, vocabulary, classifier=not wanted.backbone)
         checked = write_onnx(model, work, image_size=size) if wanted.onnx else None
-        (work / CARD).write_text(_card(wanted, config, stored, vocabulary))
+        (work / CARD).write_text(_card(wanted, run, config, stored, vocabulary))
     told = f"{wanted.out}: {_origin(stored)}, {len(vocabulary):,} classes{' left out' if wanted.backbone else ''}"
     return told if checked is None else f"{told}\n{ONNX_FILE}: {checked}"
 
@@ -63,14 +69,14 @@ def _origin(stored: Stored) -> str:
     return f"{kind} at the end of the run" if stored.step is None else f"{kind} at step {stored.step:,}"
 
 
-def _card(wanted: ExportConfig, config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary) -> str:
+def _card(wanted: ExportConfig, run: Path, config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary) -> str:
     # A run's numbers are those of its result; a checkpoint's weights are others, unless they are that result.
-    results = results_of(wanted.run) if stored.step is None else None
+    results = results_of(run) if stored.step is None else None
     seen = results["images_seen"] if results is not None else None
     if stored.step is not None:
-        seen = images_at(wanted.run, stored.step)
+        seen = images_at(run, stored.step)
     subject = Subject(
-        title=wanted.out.name,
+        title=name_of(wanted.out),
         origin=_origin(stored),
         images_seen=seen,
         classifier=not wanted.backbone,

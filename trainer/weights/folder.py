@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -33,13 +34,15 @@ from trainer.checkpoints.sealed_tensors import is_altered, sealed_file
 from trainer.config import LossName
 from trainer.weights import conv_stem
 from vocab import wordnet
-from vocab.errors import FormatError, OutputExistsError
+from vocab.errors import FormatError
+from vocab.places import Place, place_of, refuse_taken
 from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.storage import local_path
+from vocab.storage import HASH_BLOCK, filesystem_of, named
 from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
+RESULTS = "results.json"
 LOSS = "pretraining_loss"
 """field of config.json that timm does not know: what a classifier's logits say"""
 
@@ -77,27 +80,34 @@ class Build:
     """that the classifier was pre-trained by; None for one that was not"""
 
 
-def check_new(out: Path) -> None:
-    """Raise OutputExistsError if there is something under the name of a folder that is to be written, InputError for a
-    URI.
+def check_new(out: Place) -> None:
+    """Raise OutputExistsError if there is something under the name of a folder that is to be written, InputError if
+    nothing can be written there.
     """
-    local_path(out)
-    if out.exists() or out.is_symlink():
-        raise OutputExistsError(
-            out,
-            found="a file" if out.is_file() else "a folder" if out.is_dir() else "something",
-            wanted="a new folder",
-            remedy="Choose another --out, or remove this one.",
-        )
+    refuse_taken(out, wanted="a new folder")
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Place) -> Iterator[Path]:
     """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
 
-    Raises OutputExistsError if there is something under the name.
+    In an object store, which cannot rename, the files are uploaded then, and last of them the one without which a
+    folder is no model and no result. Raises as `check_new`.
     """
     check_new(out)
+    out = place_of(out)
+    if isinstance(out, Path):
+        with _renamed(out) as work:
+            yield work
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        with named(tempfile.gettempdir()):
+            yield Path(folder)
+        _upload(Path(folder), out)
+
+
+@contextmanager
+def _renamed(out: Path) -> Iterator[Path]:
     work = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.tmp")
     work.mkdir(parents=True)
     try:
@@ -108,6 +118,23 @@ def new_folder(out: Path) -> Iterator[Path]:
         flush(work.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _upload(work: Path, out: str) -> None:
+    filesystem, root = filesystem_of(out)
+    paths = sorted((path for path in work.iterdir()), key=lambda path: (path.name in (CONFIG, RESULTS), path.name))
+    done: list[str] = []
+    try:
+        for path in paths:
+            done.append(f"{root}/{path.name}")
+            with path.open("rb") as file, filesystem.open_output_stream(done[-1]) as stream:
+                shutil.copyfileobj(file, stream, HASH_BLOCK)
+    except BaseException:
+        for name in reversed(done):
+            # The first failure is the one to be told.
+            with suppress(OSError):
+                filesystem.delete_file(name)
+        raise
 
 
 def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:

@@ -19,10 +19,12 @@ from trainer.config import LossName
 from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from trainer.model.vit import classifier_of, features, patch_of
+from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
 from trainer.weights.reading import read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
+from vocab.places import Place
 from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -64,7 +66,7 @@ class Pretrained:
 
 
 def open_pretrained(
-    place: Path, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
+    place: Place, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
 ) -> Pretrained:
     """The model of a run directory, or of an exported or imported folder.
 
@@ -72,9 +74,18 @@ def open_pretrained(
     two dimensions (bicubic, timm's resample_abs_pos_embed). `checkpoint`: step of a run's; unset, the finished run's
     weights or else the newest. `crop`: share of the shorter side that is seen in evaluation. Always the moving average.
 
+    A model in an object store is read from a copy, which each process fetches for itself (`fetching.py`).
+
     Raises FormatError or InputError for a place that holds no model or no vocabulary, MismatchError for two that do not
     belong together.
     """
+    with local_folder(place, step=checkpoint) as folder:
+        return _opened(folder, image_size, checkpoint, crop, source=str(place))
+
+
+def _opened(
+    place: Path, image_size: int | None, checkpoint: int | None, crop: float | None, *, source: str
+) -> Pretrained:
     if not place.is_dir():
         raise InputError(
             place,
@@ -96,7 +107,7 @@ def open_pretrained(
         vocabulary=vocabulary,
         preprocessing=Preprocessing(size, seen.mean, seen.std, crop or seen.crop),
         architecture=architecture,
-        source=str(place),
+        source=source,
         fingerprint=fingerprint_of(model, size),
         arguments={**arguments, "img_size": size},
         loss=loss,

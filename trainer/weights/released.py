@@ -5,6 +5,7 @@ In: a .pt file of CoreNet, the .pkl vocabulary released beside it. Out: the fold
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from trainer.weights.corenet import REMEDY, Converted, check_classes, convert
 from trainer.weights.folder import CARD, Build, Preprocessing, fill, load_model, new_folder
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab.errors import InputError, MismatchError
+from vocab.places import Place, name_of, read_whole
 from vocab.vocabulary import Vocabulary
 
 # Width and blocks (apple/corenet, modeling/models/classification/config/vit.py).
@@ -53,10 +55,11 @@ def import_released(wanted: ImportConfig) -> str:
     return f'{wanted.out}: {sizes}\ntrainer.weights.folder.load_model("{wanted.out}") loads it'
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Place) -> dict[str, Tensor]:
     """The weights of a .pt file, with no code run from it. Raises InputError for anything else than tensors by name."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = path if isinstance(path, Path) else io.BytesIO(read_whole(path))
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise _no_weights(path, f"no readable weights ({str(error).partition(chr(10))[0]})") from error
     if isinstance(content, Mapping):
@@ -70,7 +73,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
 
 
-def _no_weights(path: Path, found: str) -> InputError:
+def _no_weights(path: Place, found: str) -> InputError:
     return InputError(path, found=found, wanted="CoreNet's weights, as torch.save writes them", remedy=REMEDY)
 
 
@@ -107,8 +110,8 @@ def _card(wanted: ImportConfig, shape: Shape, vocabulary: Vocabulary) -> str:
     named = next((f"{name}, " for name, sizes in SIZES.items() if sizes == (shape.embed_dim, shape.depth)), "")
     return CARD_TEXT.format(
         front=front_matter(licence="other", tags=["catlip", "wordnet", "multi-label"], labelled=True),
-        title=plain(wanted.out.name),
-        file=plain(wanted.weights.name),
+        title=plain(name_of(wanted.out)),
+        file=plain(name_of(wanted.weights)),
         named=named,
         width=shape.embed_dim,
         depth=shape.depth,

@@ -19,7 +19,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from trainer.transfer.datasets.label_order import numbers_of, other_order, plain_words
 from trainer.transfer.datasets.name_files import Names
@@ -28,6 +27,7 @@ from trainer.transfer.words import counted, listed
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import MismatchError
+from vocab.places import Place
 
 MAPPING = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
 
@@ -40,7 +40,7 @@ class ClassNames:
     notes: tuple[str, ...]
 
 
-def names_of_classes(labels: Sequence[str], given: Names | None, *, source: Path | None) -> ClassNames:
+def names_of_classes(labels: Sequence[str], given: Names | None, *, source: Place | None) -> ClassNames:
     """A name for each of the labels. `given`: what the file `source` says.
 
     Raises MismatchError for a list of another length, in another order than the labels by their words or by what they
@@ -62,7 +62,7 @@ def _own_names(labels: Sequence[str]) -> ClassNames:
     return ClassNames(tuple(f"cls{label}" for label in labels), (note,))
 
 
-def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Path | None) -> tuple[list[str], list[str]]:
+def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Place | None) -> tuple[list[str], list[str]]:
     missing = [label for label in labels if label not in given]
     if missing:
         raise MismatchError(
@@ -77,7 +77,7 @@ def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Path | No
     return [given[label] for label in labels], notes
 
 
-def _by_order(labels: Sequence[str], given: list[str], source: Path | None) -> tuple[list[str], list[str]]:
+def _by_order(labels: Sequence[str], given: list[str], source: Place | None) -> tuple[list[str], list[str]]:
     same_length, numbers = len(given) == len(labels), numbers_of(labels)
     if same_length and _spelt_alike(labels, given):
         return _in_place(labels, given, source), []
@@ -100,7 +100,7 @@ def _by_order(labels: Sequence[str], given: list[str], source: Path | None) -> t
     return names, _dealt("order", labels, names)
 
 
-def _in_place(labels: Sequence[str], names: list[str], source: Path | None) -> list[str]:
+def _in_place(labels: Sequence[str], names: list[str], source: Place | None) -> list[str]:
     """The names. Raises MismatchError for one that is spelt like the label of another class than its own."""
     places = {plain_words(label): place for place, label in enumerate(labels)}
     for place, (label, name) in enumerate(zip(labels, names, strict=True)):
@@ -122,7 +122,7 @@ def _spelt_alike(labels: Sequence[str], names: Sequence[str]) -> bool:
     return alike * 2 > len(labels)
 
 
-def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Path | None) -> bool:
+def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Place | None) -> bool:
     """Tell whether most names mean what their labels mean, so that their order is beyond doubt.
 
     Labels and names may be spelt in two ways, wnids and words. A few of them may well mean another class's synset: of
@@ -164,7 +164,7 @@ def _synsets(names: Sequence[str]) -> list[list[int]]:
 
 
 def _by_number(
-    numbers: list[int], labels: Sequence[str], given: list[str], source: Path | None
+    numbers: list[int], labels: Sequence[str], given: list[str], source: Place | None
 ) -> tuple[list[str], list[str]]:
     """Names whose places in the list, from 0 on, are the numbers of the labels; and which of them have no class."""
     if min(numbers):
@@ -188,7 +188,7 @@ def _alike(labels: Sequence[str], names: Sequence[str]) -> list[str]:
     return [f"{len(own):,} classes are called {name!r}: {listed(own)}" for name, own in owners.items() if len(own) > 1]
 
 
-def _wrong_length(labels: Sequence[str], given: list[str], source: Path | None) -> MismatchError:
+def _wrong_length(labels: Sequence[str], given: list[str], source: Place | None) -> MismatchError:
     names = f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')}: {listed(labels)}"
     missing = len(labels) - len(given)
     if missing > 0:

@@ -145,7 +145,15 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
     _check(config)
     if not place:
         raise InputError("--task.train or --task.test", found="an empty place", wanted=FORMS, remedy="Name the images.")
-    match kind_of(place, config):
+    kind = kind_of(place, config)
+    if kind != "tars" and not all(map(is_local, place.split(BETWEEN))):
+        raise InputError(
+            place,
+            found=f"a URI of {kind}",
+            wanted="a path of this machine, or tars",
+            remedy="Copy it to this machine first: of what a store holds only tars are read.",
+        )
+    match kind:
         case "folders":
             return open_class_folders(local_name(place), max_bad_share=config.max_bad_share)
         case "csv":
@@ -153,11 +161,12 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
             return open_csv_table(table, columns=config.csv_columns, max_bad_share=config.max_bad_share)
         case "coco":
             annotations, between, folder = place.rpartition(BETWEEN)
+            folder = local_name(folder)
             if not between or not folder or not Path(folder).is_dir():
                 found = f"no image folder {folder!r}" if between else f"no {BETWEEN!r}"
                 remedy = "Name the folder of the images after two colons."
                 raise InputError(place, found=found, wanted="ANNOTATIONS.json::IMAGE_FOLDER", remedy=remedy)
-            return open_coco(Path(annotations), folder, max_bad_share=config.max_bad_share)
+            return open_coco(Path(local_name(annotations)), folder, max_bad_share=config.max_bad_share)
         case "tars":
             cache = TarCache(
                 default_cache(config.cache) / "tars",
