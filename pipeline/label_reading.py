@@ -9,7 +9,7 @@ import re
 
 from pyspark.sql import DataFrame, SparkSession
 
-from vocab.label_shards import REJECTS, LabelShards
+from vocab.label_shards import LabelShards
 
 
 def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFrame:
@@ -23,7 +23,7 @@ def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFr
 def reject_rows(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, key, reason."""
     columns = "shard string, key string, reason string"
-    return spark.read.schema(columns).parquet(f"{escaped_glob(labels.place)}/{REJECTS}")
+    return spark.read.schema(columns).parquet(f"{escaped_glob(labels.place)}/{labels.rejects_name}")
 
 
 def escaped_glob(path: str) -> str:
