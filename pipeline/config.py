@@ -37,7 +37,7 @@ class Label:
     shard_column: str | None = None
     """column of the shard's name. Default: the input file's stem"""
     same_key: SameKey = "refuse"
-    """several rows of one (shard, key): an error, or one row with the union of their synsets, as for COCO and Flickr30k,
+    """several rows of one (shard, key): an error, or one row with the union of their synsets, as for COCO, Flickr30k,
     where five rows hold the captions of an image. Samples of a tar that share a key are rejected either way"""
     columns: tuple[str, ...] = ()
     """names of the columns of a TSV or CSV file without a header line; without this the first line names them"""

@@ -82,11 +82,11 @@ class Extension:
     def told(self) -> str:
         """The numbers in words."""
         if not self.inputs.files:
-            return f"nothing new: the directory holds all {self.same:,} input files given; nothing is written"
+            return f"nothing new: the directory holds every input file given ({self.same:,}); nothing is written"
         again = len(self.replaced)
         return (
-            f"{len(self.inputs.files) - again:,} new input files, {again:,} changed ones to label again, {self.same:,} "
-            f"held already; {len(self.kept) - self.same:,} held files that were not given stay as they are"
+            f"input files new: {len(self.inputs.files) - again:,}; changed, to be labelled again: {again:,}; held "
+            f"already: {self.same:,}; held and not given, left as they are: {len(self.kept) - self.same:,}"
         )
 
 
@@ -175,9 +175,10 @@ def _refuse_same_names(inputs: Inputs, files: Sequence[InputFile]) -> None:
 def _same_name(shard: str, path: str, other: str) -> MismatchError:
     return MismatchError(
         path,
-        found=f"another file of the shard {shard!r}, as {other} is",
-        wanted="names of files that the held labels can tell apart",
-        remedy="Label all folders in one job into a new directory: their shards are then named by their paths.",
+        found=f"a second file for shard {shard!r}, which {other} has",
+        wanted="a shard of its own for each file",
+        remedy="Label all folders in one job into a new directory: shards of files with equal names are then named by "
+        "their paths. Or rename the new file.",
     )
 
 

@@ -220,6 +220,6 @@ def _twice(place: Place) -> InputError:
         f"sample {'/'.join(place)}",
         found="two rows with this (shard, key)",
         wanted="one row for each sample",
-        remedy="Give --same-key union where several rows are captions of one image: it gets the union of their labels. "
+        remedy="Give --same-key union where rows are several captions of one image: it gets the union of their labels. "
         "Else name a --key-column that is unique in each shard, or list no input twice.",
     )
