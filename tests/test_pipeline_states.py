@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -15,8 +16,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipeline import claim, counts, extension, finishing, job, ordering, remains, replacing, runs, task
+from pipeline import claim, counts, extension, finishing, job, ordering, planning, remains, replacing, runs, task
 from pipeline import run as story
 from pipeline.config import Label
 from pipeline.ordering import Rewritten
@@ -28,6 +31,7 @@ from vocab.label_shards import LabelShards
 from vocab.labelers import load_labeler
 from vocab.manifest import ACCOUNT, LabelFile
 
+DOG, CAT, SOFA = 2084071, 2121620, 4256520
 # Enough of a session for a story whose tasks run in this process.
 SPARK: Any = SimpleNamespace(
     sparkContext=SimpleNamespace(
@@ -426,3 +430,82 @@ def test_other_files_beside_a_dead_jobs_folder_are_refused(tmp_path: Path) -> No
         with pytest.raises(OutputExistsError, match="2 entries"):
             story.label_captions(SPARK, asked)
         assert (tmp_path / "out" / "mine.txt").exists()
+
+
+SYNSETS: dict[str | None, list[int]] = {
+    "a dog": [DOG], "a cat": [CAT], "cats on a sofa": [CAT, SOFA], "of the": [], "a dog and a cat": [DOG, CAT],
+}  # fmt: skip
+caption_rows = st.lists(
+    st.tuples(st.sampled_from("kml"), st.sampled_from("xy"), st.sampled_from([*SYNSETS, None])), max_size=9
+)
+
+
+def dictionary_of(files: dict[str, list[tuple[str, str, str | None]]], *, by_column: bool) -> tuple[Any, ...]:
+    """Joined rows, counts, rejects and the account of each file, as a plain dictionary makes them."""
+    union: dict[tuple[str, str], set[int]] = {}
+    account = {name: dict.fromkeys(ACCOUNT, 0) | {"rows": len(rows)} for name, rows in sorted(files.items())}
+    first: dict[tuple[str, str], str] = {}
+    for name, rows in sorted(files.items()):
+        for key, column, caption in rows:
+            place = (column if by_column else name, key)
+            if caption is None:
+                account[name]["rejected"] += 1
+            elif place in union:
+                account[name]["merged"] += 1
+                union[place] |= set(SYNSETS[caption])
+            else:
+                first[place], union[place] = name, set(SYNSETS[caption])
+    for place, name in first.items():
+        account[name]["labelled" if union[place] else "empty"] += 1
+    counts = Counter(synset for synsets in union.values() for synset in synsets)
+    joined = [{"shard": s, "key": k, "synsets": sorted(union[s, k])} for s, k in sorted(union)]
+    rejects = sorted((s if by_column else n, k) for n, rows in files.items() for k, s, c in rows if c is None)
+    return joined, sorted(counts.items()), rejects, account
+
+
+def found_in(out: Path) -> tuple[Any, ...]:
+    labels = LabelShards.open(out)
+    manifest = labels.manifest
+    account = {Path(file.path).stem: {name: getattr(file, name) for name in ACCOUNT} for file in manifest.inputs}
+    for name in ACCOUNT:
+        assert getattr(manifest, name) == sum(file[name] for file in account.values())
+    counts = [(row["synset"], row["captions"]) for row in labels.counts().to_pylist()]
+    rejects = sorted((row["shard"], row["key"]) for row in labels.rejects().to_pylist())
+    return labels.read_all().to_pylist(), counts, rejects, account
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    days=st.lists(st.dictionaries(st.sampled_from("abcd"), caption_rows, max_size=3), min_size=1, max_size=2),
+    by_column=st.booleans(),
+    task_bytes=st.sampled_from([1, 10**6]),
+)
+def test_rows_of_one_key_are_joined_as_a_dictionary_would_join_them(
+    tmp_path_factory: pytest.TempPathFactory,
+    days: list[dict[str, list[tuple[str, str, str | None]]]],
+    by_column: bool,
+    task_bytes: int,
+) -> None:
+    """In one file or many, in pieces of a file, in tasks, in buffers, and in what extends a finished directory."""
+    place = tmp_path_factory.mktemp("union")
+    (place / "in").mkdir()
+    asked = replace(
+        options(place / "in", place / "out", same_key="union", allow_unlabelled=True),
+        task_bytes=task_bytes, shard_column="s" if by_column else None, rows_per_file=3,
+    )  # fmt: skip
+    schema = pa.schema([(name, pa.string()) for name in ("uid", "s", "caption")])
+    files: dict[str, list[tuple[str, str, str | None]]] = {}
+    with living(Life(), store="disk"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "BUFFER_ROWS", 2)
+        patch.setattr(planning, "SPLIT_BYTES", 1)
+        patch.setattr(planning, "PIECE_ROWS", 2)
+        for day in days:
+            new = {name: rows for name, rows in day.items() if name not in files}
+            for name, rows in new.items():
+                columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []]
+                pq.write_table(pa.table(columns, schema=schema), place / "in" / f"{name}.parquet", row_group_size=2)
+            if not new:
+                continue
+            story.label_captions(SPARK, replace(asked, extend=bool(files)))
+            files |= new
+            assert found_in(place / "out") == dictionary_of(files, by_column=by_column)
