@@ -114,7 +114,8 @@ class Manifest:
         """Raise FormatError if the rows of an input file, or those of all, do not add up."""
         accounts: list[tuple[str, Manifest | InputFile]] = [(file.path, file) for file in self.inputs]
         for thing, account in [*accounts, ("totals", self)]:
-            if account.rows != account.labelled + account.empty + account.rejected + account.merged:
+            rows, *kinds = (getattr(account, name) for name in ACCOUNT)
+            if rows != sum(kinds) or min(kinds) < 0:
                 raise FormatError(
                     f"{place}, {thing}",
                     found=f"{account.rows:,} rows in, {account.labelled:,} labelled + {account.empty:,} empty + "
