@@ -50,8 +50,10 @@ def with_digests(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
     pieces = Counter(piece.path for task in plan.tasks for piece in task.pieces)
     digests: dict[str, list[str]] = {}
     for done in finished:
-        for path, digest in done.digests:
-            digests.setdefault(path, []).append(digest)
+        for piece in done.account:
+            # Markers of earlier releases have none, nor have corrections for joined rows.
+            if piece.digest:
+                digests.setdefault(piece.path, []).append(piece.digest)
     return tuple(
         replace(file, digest=digest_of_pieces(found)) if len(found) == pieces[file.path] else file
         for file in plan.inputs

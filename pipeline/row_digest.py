@@ -71,8 +71,8 @@ def _numbers(lengths: pa.Array) -> Any:
 
 
 def digest_of_pieces(digests: Iterable[str]) -> str:
-    """Digest of a file from those of its pieces: their sum, which knows no order."""
-    return f"{sum(int(digest, 16) for digest in digests) % (1 << 256):064x}"
+    """Digest of a file from those of its pieces: their sum, which knows no order; 32 hexadecimal digits."""
+    return f"{sum(int(digest, 16) for digest in digests) % (1 << 128):032x}"
 
 
 def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: Reading) -> dict[str, str]:

@@ -71,11 +71,10 @@ class Done:
     counts: LabelFile
     """a file of synset, captions inside JOB"""
     account: tuple[InputFile, ...]
-    """path, rows, labelled, empty, rejected, merged, unreadable; size and time are the listing's"""
+    """path, rows, labelled, empty, rejected, merged, unreadable, digest of each piece, and what joined rows change in
+    them; size and time are the listing's"""
     peak_mb: int
     """memory of the process that ran it, at its peak so far"""
-    digests: tuple[tuple[str, str], ...] = ()
-    """path and digest of every piece that could be read to its end"""
 
     @property
     def rows(self) -> int:
@@ -92,7 +91,6 @@ class Done:
             "counts": asdict(self.counts),
             "account": [asdict(file) for file in self.account],
             "peak_mb": self.peak_mb,
-            "digests": self.digests,
         }
         return to_sealed_json(content)
 
@@ -109,8 +107,6 @@ class Done:
                 counts=LabelFile(**content["counts"]),
                 account=tuple(InputFile(**file) for file in content["account"]),
                 peak_mb=content["peak_mb"],
-                # Earlier releases took none.
-                digests=tuple((path, digest) for path, digest in content.get("digests", ())),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(
@@ -152,7 +148,6 @@ def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
             counts=counts.write(directory, f"counts-{task.number:05d}"),
             account=tuple(account),
             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-            digests=tuple((file.path, file.digest) for file in account if file.digest),
         )
         refuse_ended(job.out, job.plan)
     with write_whole(f"{directory}/{marker_name(task.number)}") as file:

@@ -9,7 +9,7 @@ In: the JSON text. Out: a `Manifest`, and back.
      "files": [{"path": "part-00000.parquet", "rows": 422, "first_shard": "00000", "last_shard": "00000",
                 "bytes": 8123, "sha256": "..."}, ...],
      "totals": {"rows": 422, "labelled": 371, "empty": 51, "rejected": 0},
-     "digests": {"PATH OF AN INPUT": "..."},
+     "digests": ["9f86d081...", ...],
      "own_sha256": "..."}
 
 Inputs and totals have "merged" too where it is not 0 in all of them: releases that know no merged rows read the others.
@@ -101,7 +101,7 @@ class Manifest:
             "files": [asdict(file) for file in self.files],
             "totals": self._without_unknown({total: getattr(self, total) for total in ACCOUNT}),
         }
-        if digests := {file.path: file.digest for file in self.inputs if file.digest}:
+        if any(digests := [file.digest for file in self.inputs]):
             content["digests"] = digests
         return to_sealed_json(content, indent=1, ensure_ascii=False)
 
@@ -144,8 +144,10 @@ class Manifest:
                 wordnet=content["wordnet"],
                 config=content["config"],
                 inputs=tuple(
-                    InputFile(**file, digest=content.get("digests", {}).get(file["path"], ""))
-                    for file in content["inputs"]
+                    InputFile(**file, digest=digest)
+                    for file, digest in zip(
+                        content["inputs"], content.get("digests", [""] * len(content["inputs"])), strict=True
+                    )
                 ),
                 files=tuple(LabelFile(**file) for file in content["files"]),
                 **content["totals"],
