@@ -1,8 +1,8 @@
 """Digest of the rows that an input file was read as: whether a file whose time moved still says the same.
 
 In: batches of `rows.ROWS`, of the pieces of a file. Out: a digest of the file, the same however its rows are cut into
-batches, and whatever order its pieces are read in. Taken as rows are labelled, it costs no second pass, and of a tar
-not one byte of its images.
+batches, and in whatever order its pieces are read; files are cut into pieces in one way, whatever the cluster. Taken as
+rows are labelled, it costs no second pass, and of a tar not one byte of its images.
 """
 
 from __future__ import annotations

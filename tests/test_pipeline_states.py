@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +24,11 @@ from hypothesis import strategies as st
 
 from pipeline import claim, counts, extension, finishing, job, ordering, planning, remains, replacing, runs, task
 from pipeline import run as story
+from pipeline.captions import Piece
 from pipeline.config import Label
 from pipeline.ordering import Rewritten
+from pipeline.row_digest import RowDigest
+from pipeline.rows import batch_of
 from pipeline.runs import Run
 from pipeline.task import JOB, Done, Job, run_task
 from vocab import label_shards, label_writing, storage
@@ -509,3 +515,41 @@ def test_rows_of_one_key_are_joined_as_a_dictionary_would_join_them(
             story.label_captions(SPARK, replace(asked, extend=bool(files)))
             files |= new
             assert found_in(place / "out") == dictionary_of(files, by_column=by_column)
+
+
+def test_samples_of_a_tar_that_share_a_key_are_not_joined(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/0.tar", "w") as tar:
+        for name, text in (("a.txt", b"a dog"), ("b.txt", b"a cat"), ("a.txt", b"a cat"), ("c.txt", b"a sofa")):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    with living(Life(), store="disk"):
+        story.label_captions(SPARK, Label((str(tmp_path / "in"),), str(tmp_path / "out"), same_key="union"))
+    labels = LabelShards.open(tmp_path / "out")
+    assert labels.rejects().to_pylist() == [{"shard": "0", "key": "a", "reason": "repeated_key"}] * 2
+    assert (labels.manifest.labelled, labels.manifest.merged) == (2, 0)
+
+
+@given(
+    texts=st.lists(st.tuples(st.none() | st.text(max_size=3), st.lists(st.binary(max_size=3), max_size=3)), max_size=8),
+    cuts=st.lists(st.integers(0, 8), max_size=3),
+    change=st.integers(0, 7),
+)
+def test_a_digest_knows_rows_and_not_how_they_were_cut(
+    texts: list[tuple[str | None, list[bytes]]], cuts: list[int], change: int
+) -> None:
+    def digest_of(rows: list[tuple[str | None, list[bytes]]], edges: list[int]) -> str:
+        keys, captions = ([row[n] for row in rows] for n in (0, 1))
+        whole = batch_of(pa.array(keys, pa.string()), pa.array(captions, pa.list_(pa.binary())))
+        digest = RowDigest(Piece("a", "a"))
+        for start, stop in pairwise(sorted({0, len(rows), *(min(edge, len(rows)) for edge in edges)})):
+            digest.add(whole.slice(start, stop - start))
+        return digest.hexdigest()
+
+    assert digest_of(texts, cuts) == digest_of(texts, [])
+    if change < len(texts):
+        key, captions = texts[change]
+        for other in ((None if key == "" else "", captions), (key, [*captions, b""]), (key, [b"x", *captions])):
+            if other != texts[change]:
+                assert digest_of([*texts[:change], other, *texts[change + 1 :]], []) != digest_of(texts, [])
