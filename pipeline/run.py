@@ -10,7 +10,7 @@ up, files whose ranges overlap are merged, and the manifest makes it a label dir
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -52,7 +52,8 @@ POLL_SECONDS = 2.0
 def label_captions(spark: SparkSession, options: Label) -> Manifest:
     """Label every caption of the input, once.
 
-    Goes on with a job that was begun in the output directory by the same options on the same files. Raises
+    Goes on with a job that was begun in the output directory by the same options on the same files. Where a finished
+    directory is to be extended that holds every file already, nothing is written, and its manifest returned. Raises
     OutputExistsError if the directory holds anything else or another run is at work in it, MismatchError if a file, an
     option or the labeler changed since the job began, InputError for an input that cannot be read or whose every row
     was rejected, FormatError if the account of rows does not close, and what `load_labeler` raises.
@@ -66,9 +67,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     load = labeler_of(options)
     extension: Extension | None = None
     if base is not None:
-        inputs = replace(inputs, common_folder=base.config.get("common_folder"))
-        refuse_other_base(out, base, plan_of(options, inputs, load()))
-        extension = extension_of(inputs, base, options, partial(digests_again, spark, inputs, options))
+        extension = compared(base, inputs, options, partial(digests_again, spark, inputs, options))
         tell(f"labels  {extension.told()}\n")
         inputs = extension.inputs
         if not inputs.files and begun is None:
@@ -115,17 +114,23 @@ def look_before(options: Label) -> Manifest | None:
     if base is None and begun is None:
         refuse_used(out)
     inputs = list_inputs(options.captions, options.format)
-    load = labeler_of(options)
     if base is not None and begun is None:
-        inputs = replace(inputs, common_folder=base.config.get("common_folder"))
-        refuse_other_base(out, base, plan_of(options, inputs, load()))
-        extension = extension_of(inputs, base, options, None)
+        extension = compared(base, inputs, options, None)
         if not extension.inputs.files:
             tell(f"labels  {extension.told()}\n")
             return base
     reading_of(options, inputs)
-    load()
+    labeler_of(options)()
     return None
+
+
+def compared(
+    base: Manifest, inputs: Inputs, options: Label, digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None
+) -> Extension:
+    """The files against those of a finished directory, their shards named as there. Raises what its two steps raise."""
+    inputs = replace(inputs, common_folder=base.config.get("common_folder"))
+    refuse_other_base(options.out.rstrip("/"), base, plan_of(options, inputs, labeler_of(options)()))
+    return extension_of(inputs, base, options, digests)
 
 
 def put_in_order(
