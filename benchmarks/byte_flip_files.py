@@ -23,6 +23,7 @@ from pipeline.config import Label, Prune
 from pipeline.finishing import write_finished
 from pipeline.inputs import list_inputs
 from pipeline.job import begun_plan, finished_tasks, write_plan
+from pipeline.ordering import Rewritten
 from pipeline.planning import plan_tasks
 from pipeline.prune import merged_counts, open_corpora, prune, rows_of
 from pipeline.run import labeler_of, plan_of
@@ -119,7 +120,7 @@ def _label(root: Path) -> tuple[Path, Path, Job]:
         job = Job(str(out), reading_of(options, inputs), load, options.max_caption_bytes, 10**6, plan.id)
         done = [run_task(task, job) for task in plan.tasks]
         if out == finished:
-            write_finished(str(out), plan, done, [run for each in done for run in each.parts], base=None)
+            write_finished(str(out), plan, done, [Rewritten(each.parts) for each in done])
     return finished, begun, job
 
 
@@ -137,8 +138,7 @@ def _of_labels(labels: Path, begun: Path, job: Job, vocabulary: Path) -> Iterato
         found = finished_tasks(str(begun), plan.id)
         # A task whose marker is damaged is done again, under other names of files.
         done = [found.get(task.number) or run_task(task, job) for task in plan.tasks]
-        parts = [run for each in done for run in each.parts]
-        manifest = write_finished(str(begun), plan, done, parts, base=None)
+        manifest = write_finished(str(begun), plan, done, [Rewritten(each.parts) for each in done])
         return manifest.rows, manifest.labelled, manifest.empty, manifest.rejected, LabelShards.open(begun).read_all()
 
     part = next(labels.glob("part-*"))

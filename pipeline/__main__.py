@@ -101,12 +101,14 @@ def run_label(options: Label) -> None:
     refuse_unwritable(options.out)
     if options.log is not None:
         refuse_unwritable(options.log)
-    look_before(options)
-    with spark_session(options.master, name="catlip labels") as spark:
-        manifest = label_captions(spark, options)
+    manifest = look_before(options)
+    if manifest is None:
+        with spark_session(options.master, name="catlip labels") as spark:
+            manifest = label_captions(spark, options)
+    merged = f" + {manifest.merged:,} merged" if manifest.merged else ""
     tell(
         f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
-        f"{manifest.rejected:,} rejected\n",
+        f"{manifest.rejected:,} rejected{merged}\n",
         to=sys.stdout,
     )
     tell(what_was_rejected(options.out, manifest), to=sys.stdout)

@@ -38,6 +38,7 @@ from vocab.shown_text import tell
 from vocab.storage import filesystem_of, sha256_of
 
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
+"""no rows are merged here: every sample has its own"""
 # A task for each file up to here; beyond, Spark's own work for a task outweighs a sidecar's.
 MOST_TASKS = 10_000
 

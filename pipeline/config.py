@@ -16,6 +16,7 @@ from vocab.storage import is_uri, local_path
 
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
 Quoting = Literal["rfc4180", "backslash", "none"]
+SameKey = Literal["refuse", "union"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Label:
     stands. Default: img2dataset's "key"; elsewhere the row's number in its file, unless there is a column "key" """
     shard_column: str | None = None
     """column of the shard's name. Default: the input file's stem"""
+    same_key: SameKey = "refuse"
+    """several rows of one (shard, key): an error, or one row with the union of their synsets, as for COCO, Flickr30k,
+    where five rows hold the captions of an image. Samples of a tar that share a key are rejected either way"""
     columns: tuple[str, ...] = ()
     """names of the columns of a TSV or CSV file without a header line; without this the first line names them"""
     separator: str | None = None
@@ -55,7 +59,9 @@ class Label:
     """finish although no row got a label; by default that is an error: --caption-columns likely names
     the wrong columns"""
     extend: bool = False
-    """add the files that a finished label directory does not hold yet"""
+    """add the files that a finished label directory does not hold yet; those it holds need not be given again"""
+    replace_changed: bool = False
+    """with --extend: label files again that changed since, and only those, in place of their old rows"""
     log: Path | None = None
     """file to append a line of JSON to for every step of the job"""
     labeler: LabelerName = "catlip"
@@ -73,6 +79,13 @@ class Label:
         _require_positive("rows_per_file", self.rows_per_file)
         _require_positive("task_bytes", 1 if self.task_bytes is None else self.task_bytes)
         _spell_places(self)
+        if self.replace_changed and not self.extend:
+            raise InputError(
+                "--replace-changed",
+                found="given without --extend",
+                wanted="a finished label directory to extend",
+                remedy="Give --extend too, or leave it out.",
+            )
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         _require_separator(self.separator)

@@ -1,15 +1,18 @@
 """A finished label directory, and the input files that it does not hold yet.
 
-In: an output directory and the files that a job found. Out: the manifest that the job extends, and the new files alone.
+In: an output directory and the files that a job found. Out: the manifest that the job extends, and an `Extension`: the
+files that are new, those that changed, and those that stay.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipeline.config import Label
-from pipeline.inputs import Inputs
+from pipeline.inputs import SCHEME_PATTERN, Inputs
 from pipeline.job import Plan, begun_plan, refuse_other_plan
 from pipeline.remains import finished_manifest, settle
 from vocab.errors import InputError, MismatchError, OutputExistsError
@@ -56,34 +59,148 @@ def refuse_meanwhile(out: str, base: Manifest | None, begun: Plan | None) -> Non
         )
 
 
-def new_inputs(inputs: Inputs, base: Manifest | None) -> Inputs:
-    """The files that the finished directory does not hold. Raises MismatchError for one that changed since."""
-    if base is None:
-        return inputs
+@dataclass(frozen=True)
+class Extension:
+    """Files that were found, against those that a finished directory holds."""
+
+    base: Manifest
+    """of the finished directory"""
+    inputs: Inputs
+    """files to label: new ones, and changed ones that are to be labelled again"""
+    kept: tuple[InputFile, ...]
+    """held files whose rows stay, given again or not, with their times as they are now"""
+    replaced: tuple[InputFile, ...] = ()
+    """held files whose rows go, as they were"""
+    same: int = 0
+    """files given again that are held already"""
+
+    @property
+    def gone_shards(self) -> list[str]:
+        """Shards whose rows are labelled again."""
+        return [self.inputs.shard_of(file.path) for file in self.replaced]
+
+    def told(self) -> str:
+        """The numbers in words."""
+        if not self.inputs.files:
+            return f"nothing new: the directory holds every input file given ({self.same:,}); nothing is written"
+        again = len(self.replaced)
+        return (
+            f"input files new: {len(self.inputs.files) - again:,}; changed, to be labelled again: {again:,}; held "
+            f"already: {self.same:,}; held and not given, left as they are: {len(self.kept) - self.same:,}"
+        )
+
+
+def extension_of(
+    inputs: Inputs,
+    base: Manifest,
+    options: Label,
+    digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None,
+) -> Extension:
+    """What there is to label beside a finished directory.
+
+    `inputs`: their shards are named as those of the held files. A file is held if its path, size and time are; or if
+    its path or its shard's name, its size and the digest of its rows are. `digests` reads files again whose time or
+    folder alone moved; without it they are taken for new.
+
+    Raises MismatchError for a changed file without --replace-changed, and for a file whose shard would have the name of
+    another one's, InputError for --replace-changed where a column names the shards.
+    """
+    _refuse_outside(inputs)
     held = {file.path: file for file in base.inputs}
-    new: list[InputFile] = []
+    names = {} if options.shard_column else {inputs.shard_of(file.path): file for file in base.inputs}
+    alike = {file.path: held.get(file.path) or names.get(inputs.shard_of(file.path)) for file in inputs.files}
+    doubtful = {file: None for file in inputs.files if _is_doubtful(file, alike[file.path])}
+    again = digests(tuple(doubtful)) if doubtful and digests is not None else {}
+    label, replaced, same = list[InputFile](), list[InputFile](), dict[str, InputFile]()
     for file in inputs.files:
-        old = held.get(file.path)
-        if old is None:
-            new.append(file)
-        elif (old.size, old.modified) != (file.size, file.modified):
+        old = alike[file.path]
+        if old is None or (digests is None and file in doubtful):
+            label.append(file)
+        elif _state(old) == _state(file) or (old.digest and again.get(file.path) == old.digest):
+            # Another place of the same file is not remembered; a new time is, so that it is not read again.
+            same[old.path] = replace(old, modified=file.modified) if old.path == file.path else same.get(old.path, old)
+        elif old.path != file.path:
+            raise _same_name(inputs.shard_of(file.path), file.path, old.path)
+        elif not options.replace_changed:
+            raise _changed(old, file)
+        else:
+            label.append(file)
+            replaced.append(old)
+    if replaced and options.shard_column:
+        raise InputError(
+            "--replace-changed",
+            found=f"given with --shard-column, and {replaced[0].path} changed",
+            wanted="labels whose shards are their input files: of others nobody knows which rows came from which file",
+            remedy="Label the changed corpus into a new directory.",
+        )
+    if not options.shard_column:
+        _refuse_same_names(inputs, label)
+    gone = {file.path for file in replaced}
+    kept = tuple(same.get(file.path, file) for file in base.inputs if file.path not in gone)
+    return Extension(base, replace(inputs, files=tuple(label)), kept, tuple(replaced), len(same))
+
+
+def _state(file: InputFile) -> tuple[str, int, str]:
+    return file.path, file.size, file.modified
+
+
+def _is_doubtful(file: InputFile, old: InputFile | None) -> bool:
+    """Tell a file of which its content alone can say whether it is the held one."""
+    return old is not None and _state(old) != _state(file) and old.size == file.size and old.digest != ""
+
+
+def _refuse_outside(inputs: Inputs) -> None:
+    """Raise MismatchError for a file that cannot be named as the held ones are, by its path below a common folder."""
+    folder = inputs.common_folder
+    for file in inputs.files:
+        if folder is not None and not re.sub(SCHEME_PATTERN, "", file.path).startswith(folder):
             raise MismatchError(
                 file.path,
-                found=f"{file.size:,} bytes of {file.modified}",
-                wanted=f"{old.size:,} bytes of {old.modified}, as when it was labelled",
-                remedy="Label the changed corpus into a new directory.",
+                found="a file outside the folder that the held files' shards are named from",
+                wanted=f"files below {folder}",
+                remedy="Give the corpus by the path that it was labelled by, or label all of it into a new directory.",
             )
-    if not new:
-        raise InputError(
-            "--extend", found="no new input file", wanted="some", remedy="The directory holds all of them already."
-        )
-    return replace(inputs, files=tuple(new))
+
+
+def _refuse_same_names(inputs: Inputs, files: Sequence[InputFile]) -> None:
+    """Raise MismatchError for two files of one shard."""
+    named: dict[str, str] = {}
+    for file in files:
+        shard = inputs.shard_of(file.path)
+        if shard in named:
+            raise _same_name(shard, file.path, named[shard])
+        named[shard] = file.path
+
+
+def _same_name(shard: str, path: str, other: str) -> MismatchError:
+    return MismatchError(
+        path,
+        found=f"a second file for shard {shard!r}, which {other} has",
+        wanted="a shard of its own for each file",
+        remedy="Label all folders in one job into a new directory: shards of files with equal names are then named by "
+        "their paths. Or rename the new file.",
+    )
+
+
+def _changed(old: InputFile, file: InputFile) -> MismatchError:
+    if old.size != file.size:
+        found = f"{file.size:,} bytes of {file.modified}"
+    elif old.digest:
+        found = f"other content of the same size, of {file.modified}"
+    else:
+        found = f"the time {file.modified}; the labels hold no digest to tell whether the content is the same"
+    return MismatchError(
+        file.path,
+        found=found,
+        wanted=f"{old.size:,} bytes of {old.modified}, as when it was labelled",
+        remedy="Give --replace-changed with --extend to label changed files again, and only those.",
+    )
 
 
 def refuse_other_base(out: str, base: Manifest, plan: Plan) -> None:
-    """Raise MismatchError unless the directory was made by the same labeler and options."""
+    """Raise MismatchError unless the directory was made by the same labeler and options, its files' names apart."""
     as_plan = Plan(
-        config={name: base.config.get(name) for name in plan.config},
+        config={name: base.config[name] for name in plan.config if name in base.config},
         labeler=base.labeler,
         fingerprint=base.labeler_fingerprint,
         wordnet=base.wordnet,

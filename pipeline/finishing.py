@@ -1,70 +1,88 @@
 """What the tasks wrote to a finished label directory: counts and rejects in one file each, the account, the manifest.
 
-In: what every task did (`Done`), and the manifest that is extended, if one is. Out: the manifest, the moment it is
-written: before it, the directory is no label directory, or is the one it was. What it does not name, `pipeline.remains`
-removes.
+In: what every task did (`Done`), the part files, and the directory that is extended, if one is. Out: the manifest, the
+moment it is written: before it, the directory is no label directory, or is the one it was. Files that it does not name
+are removed by `pipeline.remains`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import starmap
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from pipeline.counts import add_counts
+from pipeline.extension import Extension
 from pipeline.job import Plan
-from pipeline.runs import Run
-from pipeline.task import JOB, Done, add_counts
+from pipeline.ordering import Rewritten
+from pipeline.row_digest import digest_of_pieces
+from pipeline.task import JOB, Done
 from vocab.errors import FormatError
 from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
 from vocab.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
-from vocab.manifest import InputFile, LabelFile, Manifest
+from vocab.manifest import ACCOUNT, InputFile, LabelFile, Manifest
 from vocab.storage import filesystem_of, write_whole
 
-ACCOUNT = ("rows", "labelled", "empty", "rejected")
 
-
-def account_of(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
+def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tuple[InputFile, ...]:
     """The input files with what became of their rows, added up over the pieces of each."""
-    totals = {file.path: file for file in plan.inputs}
-    for done in finished:
-        for piece in done.account:
-            file = totals[piece.path]
-            sums = {name: getattr(file, name) + getattr(piece, name) for name in ACCOUNT}
-            totals[piece.path] = replace(file, **sums, unreadable=file.unreadable or piece.unreadable)
+    totals = {file.path: file for file in inputs}
+    for change in changes:
+        file = totals[change.path]
+        sums = {name: getattr(file, name) + getattr(change, name) for name in ACCOUNT}
+        totals[change.path] = replace(file, **sums, unreadable=file.unreadable or change.unreadable)
     return tuple(totals.values())
 
 
+def account_of_tasks(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
+    """The plan's input files with what the tasks made of their rows."""
+    return account_of(plan.inputs, (change for done in finished for change in done.account))
+
+
+def with_digests(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
+    """The plan's input files, with a digest where every piece of a file has one."""
+    pieces = Counter(piece.path for task in plan.tasks for piece in task.pieces)
+    digests: dict[str, list[str]] = {}
+    for done in finished:
+        for piece in done.account:
+            # Markers of earlier releases have none, nor have corrections for joined rows.
+            if piece.digest:
+                digests.setdefault(piece.path, []).append(piece.digest)
+    return tuple(
+        replace(file, digest=digest_of_pieces(found)) if len(found) == pieces[file.path] else file
+        for file in plan.inputs
+        for found in [digests.get(file.path, [])]
+    )
+
+
 def write_finished(
-    out: str, plan: Plan, finished: Sequence[Done], parts: Sequence[Run], *, base: Manifest | None
+    out: str,
+    plan: Plan,
+    finished: Sequence[Done],
+    rewritten: Sequence[Rewritten],
+    *,
+    extension: Extension | None = None,
 ) -> Manifest:
-    """Write counts, rejects and the manifest. Raises FormatError if the account of rows does not close."""
-    account = account_of(plan, finished)
+    """Write counts, rejects and the manifest. Raises FormatError if the account of rows does not close.
+
+    `rewritten`: the part files in order, and what joined and removed rows change in account and counts.
+    """
+    base = None if extension is None else extension.base
     generation = 0 if base is None else int(base.config.get("extensions", 0)) + 1
-    old = {_kind(file.path): file for file in base.files} if base is not None else {}
-    counts_name, rejects_name = (_named(name, generation) for name in (COUNTS, REJECTS))
-
-    counts = [(f"{out}/{JOB}", done.counts) for done in finished] + ([(out, old[COUNTS])] if old else [])
-    write_counts(out, add_counts(starmap(read_table, counts)), name=counts_name)
-    rejects = [(f"{out}/{JOB}", run.file) for done in finished for run in done.rejects]
-    _write_rejects(out, rejects_name, ([(out, old[REJECTS])] if old else []) + rejects)
-
-    totals = {name: sum(getattr(file, name) for file in account) for name in ACCOUNT}
-    inputs = account
-    if base is not None:
-        totals = {name: totals[name] + getattr(base, name) for name in ACCOUNT}
-        inputs = tuple(sorted((*base.inputs, *account), key=lambda file: file.path))
-    files = (
-        *(run.file for run in parts), describe_file(out, counts_name), describe_file(out, rejects_name),
-    )  # fmt: skip
+    names = _write_counts_and_rejects(out, finished, rewritten, extension, generation)
+    inputs = _whole_account(plan, finished, rewritten, extension)
+    totals = {name: sum(getattr(file, name) for file in inputs) for name in ACCOUNT}
     manifest = Manifest(
         labeler=plan.labeler,
         labeler_fingerprint=plan.fingerprint,
         wordnet=plan.wordnet,
-        files=files,
+        files=(*(run.file for each in rewritten for run in each.runs), *(describe_file(out, name) for name in names)),
         inputs=inputs,
         config=plan.config | ({"extensions": generation} if generation else {}),
         **totals,
@@ -72,6 +90,40 @@ def write_finished(
     check_written(out, manifest)
     write_manifest(out, manifest)
     return manifest
+
+
+def _write_counts_and_rejects(
+    out: str, finished: Sequence[Done], rewritten: Sequence[Rewritten], extension: Extension | None, generation: int
+) -> list[str]:
+    """Write both, of the tasks and of the directory that is extended; their names."""
+    counts = [(f"{out}/{JOB}", file) for file in [done.counts for done in finished]]
+    counts += [(f"{out}/{JOB}", file) for each in rewritten for file in each.counts]
+    rejects = [(f"{out}/{JOB}", run.file) for done in finished for run in done.rejects]
+    gone: list[str] = []
+    if extension is not None:
+        old = {_kind(file.path): (out, file) for file in extension.base.files}
+        counts, rejects = [*counts, old[COUNTS]], [old[REJECTS], *rejects]
+        gone = extension.gone_shards
+    names = [_named(name, generation) for name in (COUNTS, REJECTS)]
+    added = add_counts(starmap(read_table, counts))
+    if (least := pc.min(added["captions"]).as_py() or 0) < 0:
+        raise _lost(f"{out}/{names[0]}", f"a synset in {least:,} rows", "0 or more")
+    write_counts(out, added.filter(pc.not_equal(added["captions"], 0)), name=names[0])
+    _write_rejects(out, names[1], rejects, gone=gone)
+    return names
+
+
+def _whole_account(
+    plan: Plan, finished: Sequence[Done], rewritten: Sequence[Rewritten], extension: Extension | None
+) -> tuple[InputFile, ...]:
+    """All input files of the directory with what became of their rows."""
+    shards = {piece.shard: piece.path for task in plan.tasks for piece in task.pieces}
+    changes = [change for done in finished for change in done.account]
+    changes += [
+        replace(change, path=shards.get(change.path, change.path)) for each in rewritten for change in each.account
+    ]
+    kept = () if extension is None else extension.kept
+    return account_of(sorted((*kept, *with_digests(plan, finished)), key=lambda file: file.path), changes)
 
 
 def check_written(out: str, manifest: Manifest) -> None:
@@ -100,15 +152,22 @@ def _lost(thing: str, found: str, wanted: str) -> FormatError:
     )
 
 
-def _write_rejects(out: str, name: str, files: Iterable[tuple[str, LabelFile]]) -> None:
-    """Write rejects, given as folders and files in them: one file after another, a row group at a time."""
+def _write_rejects(out: str, name: str, files: Iterable[tuple[str, LabelFile]], *, gone: Collection[str]) -> None:
+    """Write rejects, given as folders and files in them: one file after another, a row group at a time.
+
+    Rows of the shards `gone` are left out of the directory's own.
+    """
+    names = pa.array(sorted(gone), pa.string())
     with write_whole(f"{out}/{name}") as file, pq.ParquetWriter(file, REJECTS_SCHEMA, compression="zstd") as writer:
         for folder, described in files:
             filesystem, root = filesystem_of(folder)
             check_file(filesystem, root, described)
             with filesystem.open_input_file(f"{root}/{described.path}") as stream:
                 for batch in pq.ParquetFile(stream).iter_batches(ROW_GROUP_ROWS):
-                    writer.write_batch(batch.cast(REJECTS_SCHEMA))
+                    rows = batch.cast(REJECTS_SCHEMA)
+                    if gone and folder == out:
+                        rows = rows.filter(pc.invert(pc.is_in(rows["shard"], value_set=names)))
+                    writer.write_batch(rows)
 
 
 def _kind(name: str) -> str:

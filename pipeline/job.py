@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow.fs as pafs
 
+from pipeline.config import Label
 from pipeline.planning import Task
 from pipeline.task import JOB, PLAN, Done
 from vocab.errors import FormatError, MismatchError
@@ -28,6 +29,10 @@ from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import filesystem_of, write_whole
 
 PLAN_VERSION = 1
+# What the result does not depend on, or what the plan holds elsewhere.
+NOT_COMPARED = (
+    "captions", "out", "master", "extend", "replace_changed", "log", "strict", "task_bytes", "allow_unlabelled",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,13 @@ def _no_plan(place: str, found: str) -> FormatError:
     )
 
 
+def config_of(options: Label) -> dict[str, Any]:
+    """The options that the result depends on, as JSON holds them."""
+    config = {name: value for name, value in asdict(options).items() if name not in NOT_COMPARED}
+    held: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    return held
+
+
 def begun_plan(out: str) -> Plan | None:
     """The plan of the job that was begun in the directory; None if none was."""
     text = read_text(f"{out}/{JOB}/{PLAN}")
@@ -123,9 +135,11 @@ def _difference(thing: str, before: str, after: str) -> tuple[str, str, str] | N
 
 
 def _difference_of_config(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, str, str] | None:
+    # Earlier releases lack options that came later: they did what these do by default.
+    defaults = config_of(Label(("",), ""))
     for name in [*before, *after]:
         # Through JSON, which has no tuples.
-        old, new = (json.dumps(config.get(name), default=str) for config in (before, after))
+        old, new = (json.dumps(config.get(name, defaults.get(name)), default=str) for config in (before, after))
         if old != new:
             return f"option {name}", old, new
     return None

@@ -46,16 +46,19 @@ def labels_by_id(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """labelled_id, synsets and greatest (which differ if the id's rows do), rows_of_id, rejected (a reason).
 
     One row for each id. A row beats a reject of the same id: that another caption of it could not be read says nothing
-    of this one.
+    of this one. Labels made with --same-key union are of captions whose ids repeat by intent: rows of an id that stand
+    in several shards are joined too.
     """
+    joins = labels.manifest.config.get("same_key") == "union"
+    union = F.array_sort(F.array_distinct(F.flatten(F.collect_list("synsets"))))
     rows = label_rows(spark, labels, "key string, synsets array<int>")
     rejects = reject_rows(spark, labels)
     every = rows.select("key", "synsets", F.lit(None).cast("string").alias("reason")).unionByName(
         rejects.select("key", F.lit(None).cast("array<int>").alias("synsets"), "reason")
     )
     return every.groupBy(F.col("key").alias("labelled_id")).agg(
-        F.min("synsets").alias("synsets"),
-        F.max("synsets").alias("greatest"),
+        (union if joins else F.min("synsets")).alias("synsets"),
+        (union if joins else F.max("synsets")).alias("greatest"),
         F.count("synsets").alias("rows_of_id"),
         F.min("reason").alias("rejected"),
     )

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from vocab.errors import FormatError
-from vocab.label_shards import REJECTS, LabelShards
+from vocab.label_shards import LabelShards
 from vocab.storage import DAMAGED, filesystem_of
 
 BATCH_ROWS = 32_768
@@ -29,8 +29,7 @@ def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFr
 
 def reject_rows(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, key, reason."""
-    names = [file.path for file in labels.manifest.files if file.path.startswith(REJECTS.removesuffix(".parquet"))]
-    return parquet_rows(spark, labels.place, names, "shard string, key string, reason string")
+    return parquet_rows(spark, labels.place, [labels.rejects_name], "shard string, key string, reason string")
 
 
 def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns: str) -> DataFrame:

@@ -47,11 +47,23 @@ def summary(labels: LabelShards, tally: Tally, min_count: int) -> str:
 
 
 def account_section(manifest: Manifest, tally: Tally) -> str:
-    """Rows = labelled + empty + rejected, the reasons, and the files that lost most."""
+    """Rows = labelled + empty + rejected + merged, the reasons, and the files that lost most."""
     totals = [
         ("labelled", f"{manifest.labelled:,}", share(manifest.labelled, manifest.rows), "at least one synset"),
         ("empty", f"{manifest.empty:,}", share(manifest.empty, manifest.rows), "a caption without a known noun"),
         ("rejected", f"{manifest.rejected:,}", share(manifest.rejected, manifest.rows), "could not be labelled"),
+        *(
+            [
+                (
+                    "merged",
+                    f"{manifest.merged:,}",
+                    share(manifest.merged, manifest.rows),
+                    "joined to a row of the same key",
+                )
+            ]
+            if manifest.merged
+            else []
+        ),
         ("together", f"{manifest.rows:,}", share(manifest.rows, manifest.rows), "rows read"),
     ]
     reasons = [(reason, f"{n:,}", share(n, manifest.rows)) for reason, n in tally.reasons.items()]

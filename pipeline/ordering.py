@@ -1,7 +1,8 @@
 """Sorted files to files that are sorted over all of them: the merge of an external merge sort.
 
 In: runs, each sorted by itself. Out: runs whose ranges do not overlap, in order. Where the input is one file for each
-shard, in the order of its rows, nothing is read again; only runs that overlap are sorted once more, by Spark.
+shard, in the order of its rows, nothing is read again; only runs that overlap are sorted once more, by Spark. Runs that
+share a (shard, key) overlap, so here is also where rows of one key meet that tasks could not join.
 """
 
 from __future__ import annotations
@@ -9,18 +10,47 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from pipeline.counts import Counts
 from pipeline.label_reading import parquet_rows
 from pipeline.runs import Run, RunWriter
-from pipeline.task import refuse_ended
-from vocab.label_shards import SCHEMA, check_file
-from vocab.manifest import LabelFile
+from pipeline.same_keys import Joins
+from pipeline.task import JOB, Job, refuse_ended
+from vocab.label_shards import check_file
+from vocab.manifest import InputFile, LabelFile
 from vocab.storage import filesystem_of
 
 AFTER_ALL_KEYS = "\U0010ffff" * 8
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """Part files in place of others, and what that adds to the account and the counts."""
+
+    runs: tuple[Run, ...]
+    account: tuple[InputFile, ...] = ()
+    """for each file, or shard, whose rows changed: what to add; numbers may be negative"""
+    counts: tuple[LabelFile, ...] = ()
+    """files of synset, captions inside JOB, to be added"""
+
+    def to_json(self) -> str:
+        """Text that comes back from Spark."""
+        runs, account, counts = ([asdict(each) for each in some] for some in (self.runs, self.account, self.counts))
+        return json.dumps({"runs": runs, "account": account, "counts": counts})
+
+    @classmethod
+    def together(cls, texts: Sequence[str]) -> Rewritten:
+        """All that `to_json` gave, as one."""
+        parts = [json.loads(text) for text in texts]
+        return cls(
+            tuple(Run.from_json(run) for part in parts for run in part["runs"]),
+            tuple(InputFile(**file) for part in parts for file in part["account"]),
+            tuple(LabelFile(**file) for part in parts for file in part["counts"]),
+        )
 
 
 def in_order(runs: Sequence[Run]) -> list[list[Run]]:
@@ -42,30 +72,45 @@ def run_of_file(file: LabelFile) -> Run:
     return Run(file, (file.first_shard or "", ""), (file.last_shard or "", AFTER_ALL_KEYS))
 
 
-def merged(spark: SparkSession, group: Sequence[Run], out: str, *, plan: str, rows_per_file: int) -> list[Run]:
+def merged(spark: SparkSession, group: Sequence[Run], job: Job) -> Rewritten:
     """One group as runs that do not overlap.
 
-    `plan`: id of the job's plan; a worker that outlives the job leaves no file. Raises InputError for a (shard, key)
-    that stands in two of them, FormatError for a file that was altered.
+    A worker that outlives the job leaves no file. Raises InputError for a (shard, key) that stands in two of them,
+    unless such rows are to be joined, and FormatError for a file that was altered.
     """
     if len(group) == 1:
-        return list(group)
-    check_files(spark, [run.file for run in group], out)
+        return Rewritten(tuple(group))
+    check_files(spark, [run.file for run in group], job.out)
     rows = sum(run.file.rows for run in group)
-    files = max(1, math.ceil(rows / rows_per_file))
-    frame = parquet_rows(spark, out, [run.file.path for run in group], "shard string, key string, synsets array<int>")
+    files = max(1, math.ceil(rows / job.rows_per_file))
+    columns = ", ".join(f"{name} {'array<int>' if name == 'synsets' else 'string'}" for name in job.schema.names)
+    frame = parquet_rows(spark, job.out, [run.file.path for run in group], columns)
     ordered = frame.repartitionByRange(files, "shard", "key").sortWithinPartitions("shard", "key")
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        with RunWriter(out, "part-sorted", SCHEMA, rows_per_file=2 * rows_per_file) as writer:
-            for batch in batches:
-                writer.add(pa.Table.from_batches([batch]))
-            texts = [json.dumps(run.to_json()) for run in writer.close()]
-            refuse_ended(out, plan)
-        yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["run"])
+        text = write_sorted(batches, job).to_json()
+        yield pa.RecordBatch.from_arrays([pa.array([text], pa.string())], names=["written"])
 
-    found = [Run.from_json(json.loads(row["run"])) for row in ordered.mapInArrow(write, "run string").collect()]
-    return [run for part in in_order(found) for run in part]
+    texts = [row["written"] for row in ordered.mapInArrow(write, "written string").collect()]
+    written = Rewritten.together(texts)
+    return replace(written, runs=tuple(run for part in in_order(written.runs) for run in part))
+
+
+def write_sorted(batches: Iterator[pa.RecordBatch], job: Job) -> Rewritten:
+    """Write sorted rows, those of one (shard, key) joined if the job joins them."""
+    joins = Joins(Counts()) if job.same_key == "union" else None
+    rows_per_file = 2 * job.rows_per_file
+    with RunWriter(job.out, "part-sorted", job.schema, rows_per_file=rows_per_file, joins=joins) as writer:
+        for batch in batches:
+            writer.add(pa.Table.from_batches([batch]))
+        runs = tuple(writer.close())
+        if joins is None:
+            written = Rewritten(runs)
+        else:
+            counts = joins.counts.write(f"{job.out}/{JOB}", "counts-joined")
+            written = Rewritten(runs, joins.account({}), (counts,))
+        refuse_ended(job.out, job.plan)
+    return written
 
 
 def check_files(spark: SparkSession, files: Sequence[LabelFile], out: str) -> None:

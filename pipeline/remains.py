@@ -13,7 +13,7 @@ then on the rest is nobody's, in whatever order an object store removes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 import pyarrow.fs as pafs
@@ -24,7 +24,7 @@ from pipeline.task import JOB, PLAN
 from vocab.errors import OutputExistsError
 from vocab.label_shards import LabelShards
 from vocab.label_writing import refuse_used_directory
-from vocab.manifest import MANIFEST, Manifest
+from vocab.manifest import MANIFEST, InputFile, Manifest
 from vocab.storage import filesystem_of
 
 STAGING = "_staging"
@@ -85,9 +85,14 @@ def remove_unnamed(out: str, manifest: Manifest | None) -> None:
 
 def _is_left_over(out: str, manifest: Manifest) -> bool:
     plan = begun_plan(out)
-    if plan is not None and not {file.path for file in plan.inputs} <= {file.path for file in manifest.inputs}:
+    if plan is not None and not _states(plan.inputs) <= _states(manifest.inputs):
         return False
     return JOB in _entries(out) or bool(_unnamed(out, [file.path for file in manifest.files]))
+
+
+def _states(files: Iterable[InputFile]) -> set[tuple[str, int, str]]:
+    # A file that is labelled again is held by its path already, as it was before.
+    return {(file.path, file.size, file.modified) for file in files}
 
 
 def _unnamed(out: str, named: Collection[str]) -> list[str]:

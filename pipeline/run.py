@@ -10,10 +10,9 @@ up, files whose ranges overlap are merged, and the manifest makes it a label dir
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
@@ -23,17 +22,19 @@ from pyspark.sql import SparkSession
 from pipeline.captions import reading_of
 from pipeline.claim import Owner, owned, repeated
 from pipeline.config import Label
-from pipeline.extension import base_of, new_inputs, refuse_meanwhile, refuse_other_base
+from pipeline.extension import Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
-from pipeline.finishing import account_of, write_finished
+from pipeline.finishing import account_of_tasks, write_finished
 from pipeline.inputs import Inputs, list_inputs
-from pipeline.job import Markers, Plan, begun_plan, finished_tasks, refuse_other_plan, write_plan
+from pipeline.job import Markers, Plan, begun_plan, config_of, finished_tasks, refuse_other_plan, write_plan
 from pipeline.key_choice import told
 from pipeline.labels import LoadLabeler
-from pipeline.ordering import in_order, merged, run_of_file
+from pipeline.ordering import Rewritten, in_order, merged
 from pipeline.planning import Task, plan_tasks
 from pipeline.progress import Progress
 from pipeline.remains import refuse_used, remove_rest, remove_unnamed
+from pipeline.replacing import without_shards
+from pipeline.row_digest import digests_of
 from pipeline.rows import Reading
 from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
@@ -41,19 +42,18 @@ from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
 from vocab.labelers import CaptionLabeler, load_labeler
-from vocab.manifest import Manifest
+from vocab.manifest import InputFile, Manifest
 from vocab.shown_text import tell
 
 TASKS_PER_CORE_AND_WAVE = 16
 POLL_SECONDS = 2.0
-# What the result does not depend on, or what the plan holds elsewhere.
-NOT_COMPARED = ("captions", "out", "master", "extend", "log", "strict", "task_bytes", "allow_unlabelled")
 
 
 def label_captions(spark: SparkSession, options: Label) -> Manifest:
     """Label every caption of the input, once.
 
-    Goes on with a job that was begun in the output directory by the same options on the same files. Raises
+    Goes on with a job that was begun in the output directory by the same options on the same files. Where a finished
+    directory is to be extended that holds every file already, nothing is written, and its manifest returned. Raises
     OutputExistsError if the directory holds anything else or another run is at work in it, MismatchError if a file, an
     option or the labeler changed since the job began, InputError for an input that cannot be read or whose every row
     was rejected, FormatError if the account of rows does not close, and what `load_labeler` raises.
@@ -63,18 +63,26 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     begun = begun_plan(out)
     if begun is None and base is None:
         refuse_used(out)
-    inputs = new_inputs(list_inputs(options.captions, options.format), base)
+    inputs = list_inputs(options.captions, options.format)
     load = labeler_of(options)
-    reading = reading_of(options, inputs)
-    plan = plan_of(options, inputs, load())
+    extension: Extension | None = None
     if base is not None:
-        refuse_other_base(out, base, plan)
+        extension = compared(base, inputs, options, partial(digests_again, spark, inputs, options))
+        tell(f"labels  {extension.told()}\n")
+        inputs = extension.inputs
+        if not inputs.files and begun is None:
+            return base
+    plan = plan_of(options, inputs, load())
     if begun is not None:
         refuse_other_plan(out, begun, plan)
         plan = begun
-    else:
+    reading = reading_of(options, inputs)
+    if begun is None:
         plan = replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options))
-    job = Job(out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id, retries=retries_of(spark))
+    job = Job(
+        out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id,
+        retries=retries_of(spark), same_key=options.same_key,
+    )  # fmt: skip
 
     tell("".join(f"labels  {line}\n" for line in told(inputs, reading)))
     with owned(out) as owner, removed_on_failure(job, base):
@@ -85,31 +93,60 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
             owner.check()
         with explained():
             finished = run_tasks(spark, plan, job, owner, options)
-            account = account_of(plan, finished)
+            account = account_of_tasks(plan, finished)
             if note := require_labels(job, account, finished, allowed=options.allow_unlabelled):
                 tell(f"labels  {note}\n")
-            runs = [run for done in finished for run in done.parts]
-            runs += [run_of_file(file) for file in base.files if file.path.startswith("part-")] if base else []
-            describe(spark, "merge")
-            parts = [
-                part
-                for group in in_order(runs)
-                for part in merged(spark, group, out, plan=plan.id, rows_per_file=options.rows_per_file)
-            ]
+            rewritten = put_in_order(spark, finished, extension, job)
         owner.check()
-        manifest = write_finished(out, plan, finished, parts, base=base)
+        manifest = write_finished(out, plan, finished, rewritten, extension=extension)
         remove_rest(out, manifest)
     return manifest
 
 
-def look_before(options: Label) -> None:
-    """Raise what `label_captions` would raise before its first task, as far as it takes no Spark to find out."""
+def look_before(options: Label) -> Manifest | None:
+    """Raise what `label_captions` would raise before its first task, as far as it takes no Spark to find out.
+
+    Return the manifest of a finished directory that holds every file already, and say so.
+    """
     out = options.out.rstrip("/")
     base = base_of(out, options)
-    if base is None and begun_plan(out) is None:
+    begun = begun_plan(out)
+    if base is None and begun is None:
         refuse_used(out)
-    reading_of(options, list_inputs(options.captions, options.format))
+    inputs = list_inputs(options.captions, options.format)
+    if base is not None and begun is None:
+        extension = compared(base, inputs, options, None)
+        if not extension.inputs.files:
+            tell(f"labels  {extension.told()}\n")
+            return base
+    reading_of(options, inputs)
     labeler_of(options)()
+    return None
+
+
+def compared(
+    base: Manifest, inputs: Inputs, options: Label, digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None
+) -> Extension:
+    """The files against those of a finished directory, their shards named as there. Raises what its two steps raise."""
+    inputs = replace(inputs, common_folder=base.config.get("common_folder"))
+    refuse_other_base(options.out.rstrip("/"), base, plan_of(options, inputs, labeler_of(options)()))
+    return extension_of(inputs, base, options, digests)
+
+
+def put_in_order(
+    spark: SparkSession, finished: Sequence[Done], extension: Extension | None, job: Job
+) -> list[Rewritten]:
+    """Part files of the tasks and of the directory that is extended, none of which overlap; removed rows are gone."""
+    runs = [run for done in finished for run in done.parts]
+    removed: list[Rewritten] = []
+    if extension is not None:
+        describe(spark, "take out the rows of changed files")
+        files = [file for file in extension.base.files if file.path.startswith("part-")]
+        held = without_shards(spark, files, extension.gone_shards, job)
+        runs += held.runs
+        removed = [replace(held, runs=())]
+    describe(spark, "merge")
+    return removed + [merged(spark, group, job) for group in in_order(runs)]
 
 
 def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: Label) -> list[Done]:
@@ -173,6 +210,16 @@ def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: Reading, option
     return plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes, spans=spans)
 
 
+def digests_again(spark: SparkSession, inputs: Inputs, options: Label, files: Sequence[InputFile]) -> Mapping[str, str]:
+    """Digests of some of the files, read again as when they were labelled."""
+    some = replace(inputs, files=tuple(files))
+    reading = reading_of(options, some)
+    tasks = cut_into_tasks(spark, some, reading, options)
+    describe(spark, "read files again whose time or folder moved")
+    with explained():
+        return digests_of(spark, tasks, reading)
+
+
 def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> Plan:
     """What this command is to make of what it finds; its tasks are cut when the job begins."""
     return Plan(
@@ -188,13 +235,6 @@ def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> Plan:
 def labeler_of(options: Label) -> LoadLabeler:
     """How to load the labeler that the options name."""
     return partial(load_labeler, options.labeler, spacy_model=options.spacy_model, wordnet=options.wordnet)
-
-
-def config_of(options: Label) -> dict[str, object]:
-    """The options that the result depends on, as JSON holds them."""
-    config = {name: value for name, value in asdict(options).items() if name not in NOT_COMPARED}
-    held: dict[str, object] = json.loads(json.dumps(config, default=str))
-    return held
 
 
 def retries_of(spark: SparkSession) -> int:

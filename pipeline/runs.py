@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.same_keys import ORDER, Joins, repeats
 from vocab.errors import InputError
 from vocab.label_writing import ROW_GROUP_ROWS
 from vocab.manifest import LabelFile
@@ -27,7 +28,6 @@ from vocab.storage import filesystem_of, write_whole
 
 BUFFER_ROWS = 400_000
 """rows that are held to be sorted together"""
-ORDER = [("shard", "ascending"), ("key", "ascending")]
 
 Place = tuple[str, str]
 """shard and key"""
@@ -54,10 +54,22 @@ class Run:
 class RunWriter:
     """Writes runs. A context: an error inside leaves none of its files."""
 
-    def __init__(self, out: str, prefix: str, schema: pa.Schema, *, rows_per_file: int, unique: bool = True) -> None:
-        """`prefix`: what the files' names begin with; `unique`: whether a (shard, key) twice is an error."""
+    def __init__(
+        self,
+        out: str,
+        prefix: str,
+        schema: pa.Schema,
+        *,
+        rows_per_file: int,
+        unique: bool = True,
+        joins: Joins | None = None,
+    ) -> None:
+        """`prefix`: what the files' names begin with; `unique`: whether a (shard, key) twice is an error.
+
+        `joins`: joins the rows of one (shard, key), as far as they stand in one file.
+        """
         self._out, self._prefix, self._schema = out, prefix, schema
-        self._rows_per_file, self._unique = rows_per_file, unique
+        self._rows_per_file, self._unique, self._joins = rows_per_file, unique, joins
         self._held: list[pa.Table] = []
         self._runs: list[Run] = []
         self._open: _OpenRun | None = None
@@ -84,24 +96,32 @@ class RunWriter:
 
     def close(self) -> list[Run]:
         """Write what is left; the runs."""
-        self._flush()
+        self._flush(last=True)
         self._end_run()
         return self._runs
 
-    def _flush(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
         rows = pa.concat_tables([self._schema.empty_table(), *self._held]).combine_chunks()
         self._held = []
         if not len(rows):
             return
         if not is_sorted(rows):
             rows = rows.sort_by(ORDER)
-        if self._unique:
+        if self._joins is not None:
+            rows = self._joins.join(rows)
+            if not last:
+                # The next rows may be of the same key.
+                self._held, rows = [rows.slice(len(rows) - 1)], rows.slice(0, len(rows) - 1)
+                if not len(rows):
+                    return
+        elif self._unique:
             refuse_twice(rows)
         first = place(rows, 0)
         if self._open is not None:
-            if self._unique and first == self._open.last:
+            if self._unique and self._joins is None and first == self._open.last:
                 raise _twice(first)
-            if _order(first) < _order(self._open.last):
+            # A key of the file that is open goes to another one, for the merge to join.
+            if _order(first) < _order(self._open.last) or (self._joins is not None and first == self._open.last):
                 self._end_run()
         while len(rows):
             if self._open is None:
@@ -190,9 +210,7 @@ def is_sorted(rows: pa.Table) -> bool:
 
 def refuse_twice(rows: pa.Table) -> None:
     """Raise InputError if a (shard, key) of sorted rows equals the one above it."""
-    columns = [rows[name].combine_chunks() for name in ("shard", "key")]
-    same = pc.and_(*(pc.equal(column[1:], column[:-1]) for column in columns))
-    at = pc.index(same, True).as_py()
+    at = pc.index(repeats(rows), True).as_py()
     if at >= 0:
         raise _twice(place(rows, at))
 
@@ -202,6 +220,6 @@ def _twice(place: Place) -> InputError:
         f"sample {'/'.join(place)}",
         found="two rows with this (shard, key)",
         wanted="one row for each sample",
-        remedy="Several captions of one image go into one row, as a list of texts or in several columns: it gets the "
-        "union of their labels. Else name a --key-column that is unique in each shard, or list no input twice.",
+        remedy="Give --same-key union where rows are several captions of one image: it gets the union of their labels. "
+        "Else name a --key-column that is unique in each shard, or list no input twice.",
     )

@@ -8,26 +8,25 @@ names are of a try that died, and nobody's.
 from __future__ import annotations
 
 import resource
-import secrets
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from pipeline.captions import Piece, UnreadableFile, read_piece
+from pipeline.config import SameKey
+from pipeline.counts import Counts
 from pipeline.labels import LoadLabeler, label_lists
 from pipeline.planning import Task
+from pipeline.row_digest import RowDigest
 from pipeline.rows import Reading
 from pipeline.runs import Run, RunWriter
+from pipeline.same_keys import Joins
 from pipeline.tars import TRUNCATED
 from vocab.errors import FormatError, InputError, OutputExistsError
-from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, SCHEMA
-from vocab.label_writing import describe_file
+from vocab.label_shards import INPUT, REJECTS_SCHEMA, SCHEMA
 from vocab.manifest import InputFile, LabelFile
 from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import filesystem_of, write_whole
@@ -36,8 +35,6 @@ JOB, PLAN = "_job", "plan.json"
 PLAN_HEAD = 256
 """bytes at the beginning of a plan that hold its id"""
 UNREADABLE = "unreadable_file"
-ADDED_AT_ONCE = 32
-"""tables of counts that are held to be added up"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,13 @@ class Job:
     """which plan the tasks are of"""
     retries: int = 0
     """times that Spark runs a task again which failed"""
+    same_key: SameKey = "refuse"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the part files."""
+        # Elsewhere the shard tells the file.
+        return SCHEMA.append(INPUT) if self.same_key == "union" and self.reading.shard is not None else SCHEMA
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Done:
     counts: LabelFile
     """a file of synset, captions inside JOB"""
     account: tuple[InputFile, ...]
-    """path, rows, labelled, empty, rejected, unreadable; size and time are the listing's"""
+    """path, rows, labelled, empty, rejected, merged, unreadable, digest of each piece, and what joined rows change in
+    them; size and time are the listing's"""
     peak_mb: int
     """memory of the process that ran it, at its peak so far"""
 
@@ -121,21 +126,26 @@ def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
     pa.set_cpu_count(1)
     directory = f"{job.out}/{JOB}"
     counts = Counts()
+    joins = Joins(counts) if job.same_key == "union" else None
     account: list[InputFile] = []
+    name = f"part-{task.number:05d}"
     with (
-        RunWriter(job.out, f"part-{task.number:05d}", SCHEMA, rows_per_file=job.rows_per_file) as parts,
+        RunWriter(job.out, name, job.schema, rows_per_file=job.rows_per_file, joins=joins) as parts,
         RunWriter(
             directory, f"rejects-{task.number:05d}", REJECTS_SCHEMA, rows_per_file=sys.maxsize, unique=False
         ) as rejects,
     ):
         for piece in task.pieces:
             account.append(label_piece(piece, job, parts, rejects, counts, is_last=attempt >= job.retries))
+        runs = tuple(parts.close())
+        if joins is not None:
+            account += joins.account({piece.shard: piece.path for piece in task.pieces})
         done = Done(
             plan=job.plan,
             task=task.number,
-            parts=tuple(parts.close()),
+            parts=runs,
             rejects=tuple(rejects.close()),
-            counts=counts.write(directory, task.number),
+            counts=counts.write(directory, f"counts-{task.number:05d}"),
             account=tuple(account),
             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         )
@@ -176,16 +186,20 @@ def label_piece(
     """Label one piece; its account. A file that cannot be read, or not to its end, is one rejected row more."""
     labelled = empty = rejected = 0
     unreadable = ""
+    digest = RowDigest(piece)
     try:
         for batch in read_piece(piece, job.reading):
+            digest.add(batch)
             rows = label_batch(batch, piece.shard, job)
             good = rows.filter(pc.is_null(rows["reason"])).select(SCHEMA.names)
             bad = rows.filter(pc.is_valid(rows["reason"])).select(REJECTS_SCHEMA.names)
             lengths = pc.list_value_length(good["synsets"])
             without = pc.sum(pc.equal(lengths, 0)).as_py() or 0
             labelled, empty, rejected = labelled + len(good) - without, empty + without, rejected + len(bad)
+            counts.add(good["synsets"].combine_chunks())
+            if INPUT.name in job.schema.names:
+                good = good.append_column(INPUT, pa.repeat(piece.path, len(good)))
             parts.add(good)
-            counts.add(good["synsets"])
             if len(bad):
                 rejects.add(bad)
                 if pc.any(pc.equal(bad["reason"], TRUNCATED)).as_py():
@@ -205,6 +219,7 @@ def label_piece(
     return InputFile(
         path=piece.path, size=0, modified="", rows=labelled + empty + rejected,
         labelled=labelled, empty=empty, rejected=rejected, unreadable=unreadable,
+        digest="" if unreadable else digest.hexdigest(),
     )  # fmt: skip
 
 
@@ -244,39 +259,3 @@ def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
             "reason": reasons,
         }
     )
-
-
-class Counts:
-    """How many captions hold each synset, added up as batches pass by."""
-
-    def __init__(self) -> None:
-        self._held: list[pa.Table] = []
-
-    def add(self, synsets: pa.ChunkedArray) -> None:
-        """Take one batch's lists, whose synsets are unique, so that each row counts once for each."""
-        counted = pc.value_counts(synsets.combine_chunks().flatten())
-        self._held.append(pa.table([counted.field("values"), counted.field("counts")], schema=COUNTS_SCHEMA))
-        if len(self._held) >= ADDED_AT_ONCE:
-            self._held = [self.table()]
-
-    def table(self) -> pa.Table:
-        """synset, captions; sorted."""
-        return add_counts(self._held)
-
-    def write(self, directory: str, task: int) -> LabelFile:
-        """Write them to a file with a name of its own; the file."""
-        name = f"counts-{task:05d}-{secrets.token_hex(4)}.parquet"
-        with write_whole(f"{directory}/{name}") as file:
-            pq.write_table(self.table(), file, compression="zstd")
-        return describe_file(directory, name)
-
-
-def add_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """The sum of tables of synset, captions; sorted by synset. Only some are held at a time, however many there are."""
-    left = iter(tables)
-    total = COUNTS_SCHEMA.empty_table()
-    while some := list(islice(left, ADDED_AT_ONCE)):
-        every = pa.concat_tables([total, *some])
-        summed = every.group_by("synset").aggregate([("captions", "sum")]).rename_columns(COUNTS_SCHEMA.names)
-        total = summed.cast(COUNTS_SCHEMA)
-    return total.sort_by("synset")

@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,17 +26,17 @@ from pipeline.sample.draw import draw_sample
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.label_writing import write_label_shards
+from vocab.label_writing import write_label_shards, write_manifest
 from vocab.manifest import Manifest
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
 
 
 def write_labels(
-    place: Path, *rows: tuple[str, str, list[int]], rejects: tuple[tuple[str, str, str], ...] = ()
+    place: Path, *rows: tuple[str, str, list[int]], rejects: tuple[tuple[str, str, str], ...] = (), **config: str
 ) -> None:
     rejected = pa.table([list(c) for c in zip(*rejects, strict=True)] if rejects else [[], [], []], REJECTS_SCHEMA)
-    write_label_shards(place, label_table(*rows), labeler="mine", fingerprint="f" * 64, rejects=rejected)
+    write_label_shards(place, label_table(*rows), labeler="mine", fingerprint="f" * 64, rejects=rejected, config=config)
 
 
 def write_sidecar(place: Path, **columns: Any) -> None:
@@ -167,6 +168,20 @@ def test_an_id_twice_with_different_labels_is_refused(spark: Any, tmp_path: Path
     with pytest.raises(MismatchError, match="id 'u': found rows with different synsets"):
         run(spark, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_id_whose_captions_were_to_be_joined_gets_the_union_of_its_shards(spark: Any, tmp_path: Path) -> None:
+    given = (("m", "u", [CAT]), ("n", "u", [DOG, CAT]), ("o", "u", []), ("m", "v", []))
+    write_labels(tmp_path / "labels", *given, rejects=(("o", "v", "null_caption"),), same_key="union")
+    # As after an extension.
+    manifest = LabelShards.open(tmp_path / "labels").manifest
+    (tmp_path / "labels/rejects.parquet").rename(tmp_path / "labels/rejects-1.parquet")
+    renamed = [replace(file, path=file.path.replace("rejects", "rejects-1")) for file in manifest.files]
+    write_manifest(tmp_path / "labels", replace(manifest, files=tuple(renamed)))
+    write_sidecar(tmp_path / "in/00000.parquet", key=["k", "l", "m"], uid=["u", "v", "w"])
+    _, matches, labels = run(spark, tmp_path)
+    assert rows(labels) == [("00000", "k", [DOG, CAT]), ("00000", "l", [])]
+    assert (matches.used, matches.unused, matches.unmatched) == (4, 0, 1)
 
 
 def test_ids_out_of_the_json_members_of_tars(spark: Any, tmp_path: Path) -> None:

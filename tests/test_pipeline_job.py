@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,20 @@ from hypothesis import strategies as st
 from pipeline import run as story
 from pipeline.claim import Owner
 from pipeline.config import Label, Prune
+from pipeline.extension import Extension, extension_of
+from pipeline.inputs import Inputs, list_inputs
 from pipeline.job import begun_plan, finished_tasks
+from pipeline.ordering import Rewritten
 from pipeline.planning import Task, plan_tasks
 from pipeline.prune import prune
 from pipeline.rows import Reading
-from pipeline.run import label_captions
+from pipeline.run import label_captions, look_before
 from pipeline.spans import Range, count_starts, cut
 from pipeline.task import JOB, Done, Job, run_task
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards
 from vocab.labelers import load_labeler
-from vocab.manifest import Manifest
+from vocab.manifest import InputFile, Manifest
 from vocab.sealing import to_sealed_json
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
@@ -122,9 +126,9 @@ def test_tasks_of_another_plan_are_not_taken_for_this_ones(
 def test_no_row_is_shuffled_where_files_are_shards(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups: list[int] = []
 
-    def watched(spark: Any, group: list[Any], out: str, **others: Any) -> list[Any]:
+    def watched(spark: Any, group: list[Any], job: Job) -> Rewritten:
         groups.append(len(group))
-        return group
+        return Rewritten(tuple(group))
 
     monkeypatch.setattr(story, "merged", watched)
     manifest = label_captions(spark, options(write_corpus(tmp_path / "in"), tmp_path / "out"))
@@ -199,8 +203,9 @@ def test_a_finished_directory_is_extended_by_new_files_only(spark: Any, tmp_path
     first = label_captions(spark, options(corpus, out))
     with pytest.raises(OutputExistsError, match="--extend"):
         label_captions(spark, options(corpus, out))
-    with pytest.raises(InputError, match="no new input file"):
-        label_captions(spark, options(corpus, out, extend=True))
+    written = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert look_before(options(corpus, out, extend=True)) == label_captions(spark, options(corpus, out, extend=True))
+    assert written == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     shutil.copy(corpus / "00001.parquet", corpus / "00000a.parquet")
     shutil.copy(corpus / "00001.parquet", corpus / "90000.parquet")
     second = label_captions(spark, options(corpus, out, extend=True))
@@ -212,9 +217,97 @@ def test_a_finished_directory_is_extended_by_new_files_only(spark: Any, tmp_path
     assert rows(out) == rows(whole)
     assert LabelShards.open(out).counts() == LabelShards.open(whole).counts()
     assert len(LabelShards.open(out).rejects()) == 25
-    pq.write_table(pa.table({"caption": ["x"], "uid": ["y"]}), corpus / "00001.parquet")
-    with pytest.raises(MismatchError, match=r"00001\.parquet"):
+
+
+def test_a_new_day_alone_is_added_and_changed_files_are_labelled_again(spark: Any, tmp_path: Path) -> None:
+    corpus, out = tmp_path / "in", tmp_path / "out"
+    corpus.mkdir()
+    for day in ("1", "2", "3"):
+        write_corpus(corpus / f"dt={day}", files=2)
+    days = [str(corpus / f"dt={day}") for day in ("1", "2", "3")]
+    label_captions(spark, replace(options(corpus, out), captions=tuple(days[:2])))
+    asked = options(corpus / "dt=3", out, extend=True)
+    assert [Path(file.path).parent.name for file in label_captions(spark, asked).inputs][-2:] == ["dt=3"] * 2
+
+    os.utime(corpus / "dt=1/00000.parquet", (1, 1))
+    moved = label_captions(spark, options(corpus, out, extend=True))
+    assert moved == LabelShards.open(out).manifest
+
+    changed = {"caption": ["a dog", "a sofa", None], "uid": ["c", "b", "a"]}
+    pq.write_table(pa.table(changed), corpus / "dt=2/00001.parquet")
+    with pytest.raises(MismatchError, match=r"dt=2/00001\.parquet: found .*--replace-changed"):
         label_captions(spark, options(corpus, out, extend=True))
+    parts = {file.path for file in LabelShards.open(out).manifest.files}
+    (corpus / "dt=3/00000.parquet").unlink()
+    label_captions(spark, options(corpus, out, extend=True, replace_changed=True))
+    write_corpus(tmp_path / "again", files=2)
+    shutil.copy(tmp_path / "again/00000.parquet", corpus / "dt=3/00000.parquet")
+    whole = label_captions(spark, options(corpus, tmp_path / "whole"))
+    now = LabelShards.open(out)
+    assert rows(out) == rows(tmp_path / "whole")
+    assert now.counts() == LabelShards.open(tmp_path / "whole").counts()
+    order = [("shard", "ascending"), ("key", "ascending")]
+    assert now.rejects().sort_by(order) == LabelShards.open(tmp_path / "whole").rejects().sort_by(order)
+    assert [replace(file, modified="") for file in now.manifest.inputs] == [
+        replace(file, modified="") for file in whole.inputs
+    ]
+    assert {file.path for file in now.manifest.files} & parts, "what did not change is not written again"
+
+
+def held_file(path: str, **others: Any) -> InputFile:
+    return InputFile(path, **{"size": 9, "modified": "then", "digest": "d", **others})
+
+
+@pytest.mark.parametrize(
+    ("file", "options_", "common", "becomes"),
+    [
+        (held_file("/c/a.tsv"), {}, None, "same"),
+        (held_file("/c/a.tsv", modified="now"), {}, None, "same"),
+        (held_file("/c/a.tsv", modified="now", digest="e"), {}, None, "other content of the same size"),
+        (held_file("/c/a.tsv", size=8), {}, None, "8 bytes"),
+        (held_file("/c/a.tsv", size=8), {"replace_changed": True}, None, "replaced"),
+        (held_file("/c/a.tsv", modified="now", digest="e"), {"replace_changed": True}, None, "replaced"),
+        (held_file("/c/a.tsv", size=8), {"replace_changed": True, "shard_column": "s"}, None, "with --shard-column"),
+        (held_file("/c/old.tsv", modified="now"), {}, None, "hold no digest"),
+        (held_file("/c/old.tsv", modified="now"), {"replace_changed": True}, None, "replaced"),
+        (held_file("/elsewhere/a.tsv", modified="now"), {}, None, "same"),
+        (held_file("s3://b/c/a.tsv", modified="now"), {}, None, "same"),
+        (held_file("/elsewhere/a.tsv", modified="now", digest="e"), {}, None, "a second file for shard 'a'"),
+        (held_file("/c/dt=2/a.tsv", size=8), {"replace_changed": True}, None, "a second file for shard 'a'"),
+        (held_file("/c/dt=2/a.tsv", size=8), {"shard_column": "s"}, None, "new"),
+        (held_file("/c/dt=2/a.tsv", size=8), {}, "/c/", "new"),
+        (held_file("/d/dt=2/b.tsv", size=8), {}, "/c/", "outside the folder"),
+        (held_file("/c/b.tsv"), {}, None, "new"),
+    ],
+)
+def test_a_file_is_held_new_changed_or_refused(
+    file: InputFile, options_: dict[str, Any], common: str | None, becomes: str
+) -> None:
+    base = Manifest(
+        "catlip", "f", "3.0", (), 0, 0, 0, 0, inputs=(held_file("/c/a.tsv"), held_file("/c/old.tsv", digest=""))
+    )
+    asked = options(Path("/c"), Path("/out"), extend=True, **options_)
+    inputs = Inputs("tsv", (replace(file, digest=""),), common)
+
+    def found() -> Extension:
+        return extension_of(inputs, base, asked, lambda files: {each.path: file.digest for each in files})
+
+    if becomes not in ("same", "new", "replaced"):
+        with pytest.raises((MismatchError, InputError), match=becomes):
+            found()
+        return
+    extension = found()
+    assert (extension.same, len(extension.inputs.files), len(extension.replaced)) == {
+        "same": (1, 0, 0), "new": (0, 1, 0), "replaced": (0, 1, 1),
+    }[becomes]  # fmt: skip
+    assert len(extension.kept) == 2 - len(extension.replaced)
+
+
+def test_files_of_a_new_day_that_share_a_name_are_refused() -> None:
+    base = Manifest("catlip", "f", "3.0", (), 0, 0, 0, 0, inputs=(held_file("/c/a.tsv"),))
+    inputs = Inputs("tsv", (held_file("/d/1/b.tsv"), held_file("/d/2/b.tsv")), None)
+    with pytest.raises(MismatchError, match=r"a second file for shard 'b', which /d/1/b\.tsv has"):
+        extension_of(inputs, base, options(Path("/d"), Path("/out"), extend=True), None)
 
 
 def test_two_runs_on_one_directory_do_not_meet(spark: Any, tmp_path: Path) -> None:
@@ -307,8 +400,6 @@ def test_a_full_disk_ends_the_job_and_a_larger_one_goes_on(spark: Any, tmp_path:
 def test_large_files_are_cut_at_row_groups_and_small_ones_go_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.inputs import list_inputs
-
     (tmp_path / "in").mkdir()
     for name, count in (("big", 1000), ("a", 10), ("b", 10), ("c", 0)):
         table = pa.table({"caption": [f"a dog {i}" for i in range(count)]})

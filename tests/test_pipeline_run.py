@@ -14,13 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.__main__ import what_was_rejected
+from pipeline.check import compare
 from pipeline.config import Label, Prune
+from pipeline.number_sections import account_section
 from pipeline.prune import choose, preview, prune
 from pipeline.run import label_captions
+from pipeline.tally import tally_of
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import LabelShards
+from vocab.label_shards import SCHEMA, LabelShards
 from vocab.label_writing import write_label_shards
-from vocab.manifest import Manifest
+from vocab.manifest import ACCOUNT, Manifest
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, SOFA, MOUSE = 2084071, 2121620, 4256520, 2330245
@@ -335,10 +338,52 @@ def test_a_file_that_is_no_tar_is_named(spark: Any, tmp_path: Path) -> None:
 
 def test_one_sample_twice_is_refused(spark: Any, tmp_path: Path) -> None:
     pq.write_table(pa.table({"caption": ["dog", "cat"], "uid": ["x", "x"]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"sample a/x: found two rows with this \(shard, key\)"):
+    with pytest.raises(InputError, match=r"sample a/x: found two rows with this \(shard, key\).*--same-key union"):
         run(spark, tmp_path / "a.parquet", key_column="uid")
     with pytest.raises(FormatError, match=r"no manifest\.json"):
         LabelShards.open(tmp_path / "labels")
+
+
+def test_several_captions_of_an_image_in_several_rows_are_joined(spark: Any, tmp_path: Path) -> None:
+    """As COCO and Flickr30k give them; over files, tasks and an extension, and read by every verb that reads labels."""
+    for name, captions in (
+        ("a", ["of the", "a cat", None, "a mouse"]),
+        ("b", ["a dog", "a cat", "a sofa", ""]),
+        ("c", ["a dog and a cat", None, None, "of the"]),
+    ):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        table = {"caption": captions, "image": ["k", "l", "m", name], "s": ["00000"] * 3 + ["00001"]}
+        pq.write_table(pa.table(table), tmp_path / "in" / f"{name}.parquet")
+    asked = {"key_column": "image", "shard_column": "s", "same_key": "union", "task_bytes": 1}
+    run(spark, (tmp_path / "in/a.parquet", tmp_path / "in/c.parquet"), **asked)
+    manifest, labels = run(spark, tmp_path / "in/b.parquet", extend=True, **asked)
+    assert rows(labels) == [
+        ("00000", "k", [DOG, CAT]), ("00000", "l", [CAT]), ("00000", "m", [SOFA]),
+        ("00001", "a", [MOUSE]), ("00001", "b", []), ("00001", "c", []),
+    ]  # fmt: skip
+    # Of k, a.parquet's row comes first, and is labelled by those that joined it.
+    assert [[getattr(file, name) for name in ACCOUNT] for file in manifest.inputs] == [
+        [4, 3, 0, 1, 0], [4, 1, 1, 0, 2], [4, 0, 1, 2, 1],
+    ]  # fmt: skip
+    assert [getattr(manifest, name) for name in ACCOUNT] == [12, 4, 2, 3, 3]
+    tally = tally_of(labels)
+    assert dict(zip(tally.synsets.tolist(), tally.captions.tolist(), strict=True)) == {
+        DOG: 1,
+        CAT: 2,
+        SOFA: 1,
+        MOUSE: 1,
+    }
+    assert "joined to a row of the same key" in account_section(manifest, tally)
+    assert pq.read_schema(tmp_path / "in/labels" / manifest.files[0].path).names == [*SCHEMA.names, "input"]
+    assert len(prune(Prune((labels.place,), tmp_path / "v.parquet", min_count=2))) == 1
+    for shard, keys in (("00000", "klm"), ("00001", "abc")):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            for key in keys:
+                add_member(tar, f"{key}.jpg", b"x")
+    report = compare(spark, labels, [str(tmp_path / f"{shard}.tar") for shard in ("00000", "00001")])
+    assert [(tar.samples, tar.labelled, tar.rejected, tar.missing, tar.surplus) for tar in report.tars] == [
+        (3, 3, 0, 0, 0), (3, 3, 0, 0, 0),
+    ]  # fmt: skip
 
 
 def test_an_output_directory_that_holds_something_is_refused(spark: Any, tmp_path: Path) -> None:

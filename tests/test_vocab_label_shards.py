@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,20 @@ def test_rows_that_do_not_add_up_make_no_manifest() -> None:
 def test_a_manifest_comes_back_as_it_was(labels: Path) -> None:
     manifest = LabelShards.open(labels).manifest
     assert Manifest.from_json("x", manifest.to_json()) == manifest
+    file = InputFile("a.tsv", 1, "today", rows=3, labelled=1, merged=2, digest="f" * 64)
+    joined = replace(manifest, rows=manifest.rows + 2, merged=2, inputs=(file, InputFile("b.tsv", 1, "today")))
+    assert Manifest.from_json("x", joined.to_json()) == joined
+
+
+def test_a_manifest_without_merged_rows_has_the_fields_that_earlier_releases_know(labels: Path) -> None:
+    """Their account of rows, and of each input, is read with these names alone; other fields are skipped."""
+    file = InputFile("a.tsv", 1, "today", rows=1, labelled=1, digest="f" * 64)
+    content = json.loads(replace(LabelShards.open(labels).manifest, inputs=(file,)).to_json())
+    assert list(content["totals"]) == ["rows", "labelled", "empty", "rejected"]
+    assert list(content["inputs"][0]) == [
+        "path", "size", "modified", "rows", "labelled", "empty", "rejected", "unreadable",
+    ]  # fmt: skip
+    assert content["digests"] == ["f" * 64]
 
 
 @pytest.mark.parametrize(

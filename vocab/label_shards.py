@@ -3,7 +3,8 @@
 In and out: a `labels/` directory.
 
     manifest.json       what this is, what made it, what it was made from, its files and their checksums, its totals
-    part-*.parquet      shard: string, key: string, synsets: list<int32> (unique, ascending); sorted by (shard, key)
+    part-*.parquet      shard: string, key: string, synsets: list<int32> (unique, ascending); sorted by (shard, key);
+                        input: string, where rows of several input files may have been joined to one
     counts.parquet      synset: int32, captions: int64; for every synset seen
     rejects.parquet     shard: string, key: string, reason: string; every row that could not be labelled
 
@@ -35,6 +36,8 @@ COUNTS = "counts.parquet"
 REJECTS = "rejects.parquet"
 
 SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("synsets", pa.list_(pa.int32()))])
+INPUT = pa.field("input", pa.string())
+"""path of the input file in whose account the row stands; a column of part files that readers do without"""
 COUNTS_SCHEMA = pa.schema([("synset", pa.int32()), ("captions", pa.int64())])
 REJECTS_SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("reason", pa.string())])
 
@@ -105,6 +108,11 @@ class LabelShards:
     def rejects(self) -> pa.Table:
         """rejects.parquet: shard, key, reason."""
         return self._read(self._named(REJECTS))
+
+    @property
+    def rejects_name(self) -> str:
+        """Name of the file of rejects: rejects.parquet, or rejects-1.parquet after an extension."""
+        return self._named(REJECTS).path
 
     @cached_property
     def rows_sha256(self) -> str:

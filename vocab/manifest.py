@@ -9,7 +9,10 @@ In: the JSON text. Out: a `Manifest`, and back.
      "files": [{"path": "part-00000.parquet", "rows": 422, "first_shard": "00000", "last_shard": "00000",
                 "bytes": 8123, "sha256": "..."}, ...],
      "totals": {"rows": 422, "labelled": 371, "empty": 51, "rejected": 0},
+     "digests": ["9f86d081...", ...],
      "own_sha256": "..."}
+
+Inputs and totals have "merged" too where it is not 0 in all of them: releases that know no merged rows read the others.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from vocab.sealing import to_sealed_json, without_seal
 FORMAT = "catlip-label-shards"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+ACCOUNT = ("rows", "labelled", "empty", "rejected", "merged")
+"""the first is the sum of the others"""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,12 @@ class InputFile:
     labelled: int = 0
     empty: int = 0
     rejected: int = 0
+    merged: int = 0
+    """rows joined to another row of their (shard, key)"""
     unreadable: str = ""
     """why the file could not be read, or not to its end; "" where it was read whole"""
+    digest: str = ""
+    """of the rows that it was read as (`pipeline.row_digest`); "" where it is not known"""
 
 
 @dataclass(frozen=True)
@@ -66,13 +75,15 @@ class Manifest:
     wordnet: str
     files: tuple[LabelFile, ...]
     rows: int
-    """rows read = labelled + empty + rejected"""
+    """rows read = labelled + empty + rejected + merged"""
     labelled: int
     """rows with at least one synset"""
     empty: int
     """rows whose caption holds no noun"""
     rejected: int
     """rows that could not be labelled; they stand in rejects.parquet and in no part file"""
+    merged: int = 0
+    """rows joined to another row of their (shard, key)"""
     inputs: tuple[InputFile, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     """resolved options of the job"""
@@ -86,21 +97,29 @@ class Manifest:
             "labeler": {"name": self.labeler, "fingerprint": self.labeler_fingerprint},
             "wordnet": self.wordnet,
             "config": self.config,
-            "inputs": [asdict(file) for file in self.inputs],
+            "inputs": [self._without_unknown(asdict(file)) for file in self.inputs],
             "files": [asdict(file) for file in self.files],
-            "totals": {total: getattr(self, total) for total in ("rows", "labelled", "empty", "rejected")},
+            "totals": self._without_unknown({total: getattr(self, total) for total in ACCOUNT}),
         }
+        if any(digests := [file.digest for file in self.inputs]):
+            content["digests"] = digests
         return to_sealed_json(content, indent=1, ensure_ascii=False)
+
+    def _without_unknown(self, account: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what earlier releases would stumble over."""
+        left_out = {"digest"} if self.merged else {"digest", "merged"}
+        return {name: value for name, value in account.items() if name not in left_out}
 
     def _check_account(self, place: str) -> None:
         """Raise FormatError if the rows of an input file, or those of all, do not add up."""
         accounts: list[tuple[str, Manifest | InputFile]] = [(file.path, file) for file in self.inputs]
         for thing, account in [*accounts, ("totals", self)]:
-            if account.rows != account.labelled + account.empty + account.rejected:
+            rows, *kinds = (getattr(account, name) for name in ACCOUNT)
+            if rows != sum(kinds) or min(kinds) < 0:
                 raise FormatError(
                     f"{place}, {thing}",
                     found=f"{account.rows:,} rows in, {account.labelled:,} labelled + {account.empty:,} empty + "
-                    f"{account.rejected:,} rejected out",
+                    f"{account.rejected:,} rejected + {account.merged:,} merged out",
                     wanted="as many out as in",
                     remedy="Rows were lost or counted twice; do not use this output, and please report it.",
                 )
@@ -124,7 +143,12 @@ class Manifest:
                 labeler_fingerprint=content["labeler"]["fingerprint"],
                 wordnet=content["wordnet"],
                 config=content["config"],
-                inputs=tuple(InputFile(**file) for file in content["inputs"]),
+                inputs=tuple(
+                    InputFile(**file, digest=digest)
+                    for file, digest in zip(
+                        content["inputs"], content.get("digests", [""] * len(content["inputs"])), strict=True
+                    )
+                ),
                 files=tuple(LabelFile(**file) for file in content["files"]),
                 **content["totals"],
             )
