@@ -247,6 +247,9 @@ CHANGEABLE = (
     "run.gallery run.wandb"
 ).split()
 
+# So may these, which say where the data lies: data.json says what it is (`trainer/records/run_data.py`).
+PLACES = "data.images data.labels data.vocabulary data.eval_images data.eval_labels".split()
+
 
 def to_json(config: Any) -> str:
     """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
@@ -266,8 +269,7 @@ def differences(
 ) -> dict[str, tuple[object, object]]:
     """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
 
-    Secrets in places make no difference, for a signature is another one tomorrow, nor does the file's seal. Whether
-    the tars are the same is told by the data's own digest (`trainer/data/state.py`).
+    Secrets in places make no difference, for a signature is another one tomorrow, nor does the file's seal.
     """
     now = _flat(as_json(config))
     before = _flat(public(stored))  # of an older release, which wrote them down

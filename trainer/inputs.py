@@ -18,6 +18,7 @@ from trainer.data.source import Source
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import label_path, list_tars, without_secrets
 from trainer.data.tar_tables import TarTables
+from trainer.records.run_data import RunData, in_recorded_order
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
@@ -43,12 +44,14 @@ class Corpus:
     labels: str
 
 
-def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True) -> Inputs:
+def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True, recorded: RunData | None = None) -> Inputs:
     """Open and check everything.
 
-    `thorough`: read all labels once, and join the first tars; enough in one process of a run. Raises FormatError for
-    labels or a vocabulary that are not whole, MismatchError for labels of other images or a vocabulary of other labels,
-    InputError for tars that are not there or not enough.
+    `thorough`: read all labels once, and join the first tars; enough in one process of a run. `recorded`: what a run
+    that goes on was started with; its tars keep their order and stay held out or not, wherever they lie now.
+    Raises FormatError for labels or a vocabulary that are not whole, MismatchError for labels of other images, a
+    vocabulary of other labels or tars other than the recorded ones, InputError for tars that are not there or not
+    enough.
     """
     train, held_out = split_corpora(data)
     vocabulary = Vocabulary.load(data.vocabulary)
@@ -62,6 +65,8 @@ def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True) -> Inputs
     evaluated = replace(
         open_source(held_out, labels, vocabulary, data, seed=seed), train=False, pools=(), weights=(1.0,)
     )
+    if recorded is not None:
+        source, evaluated = in_recorded_order(source, evaluated, recorded)
     if thorough:
         for each in (source, evaluated):
             check_first_tars(each, data)
