@@ -351,6 +351,13 @@ def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: 
     assert "- train: 2 images could not be decoded: cat/" in page
     named = [json.loads(line) for line in (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()]
     assert sorted(Path(bad["key"]).name for bad in named) == ["0.png", "1.png"]
+    whole = (train / "dog" / "3.png").read_bytes()
+    (train / "dog" / "3.png").write_bytes(whole[:-30])
+    taking = replace(task, truncated_images="take")
+    assert finetune(config(model, taking, tmp_path / "taking", **RANDOM)) == 0
+    bad_train = sorted(bad["image"] for bad in results(tmp_path / "taking")["bad_train_images"])
+    assert bad_train == ["cat/0.png", "cat/1.png"]
+    assert max(line.get("truncated_samples", 0) for line in read_log(tmp_path / "taking" / "metrics.jsonl")) > 0
 
 
 def test_too_many_bad_images_end_the_run(model: Path, tmp_path: Path) -> None:

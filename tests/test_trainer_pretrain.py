@@ -26,6 +26,7 @@ from trainer.records.ledger import read_bad_samples
 from trainer.records.log import read_log
 from trainer.step.step import Step
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
+from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 
@@ -332,10 +333,20 @@ def test_bad_samples_that_end_a_run_are_written_down_once(tmp_path: Path, log_ev
 
 
 def test_bad_samples_of_a_run_are_written_down(tmp_path: Path) -> None:
-    corpus = make_corpus(tmp_path, tars=2, extra={"bad.png": b"no picture"})
+    corpus = make_corpus(tmp_path, tars=2, extra={"bad.png": b"no picture", "half.png": picture()[:-30]})
     pretrain(corpus.config(tmp_path / "run", steps=4))
-    assert read_bad_samples(tmp_path / "run") == [Skipped("00000", "bad", "not_an_image")]
-    assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 1
+    bad = [Skipped("00000", "bad", "not_an_image"), Skipped("00000", "half", "broken_image")]
+    assert sorted(read_bad_samples(tmp_path / "run"), key=lambda each: each.key) == bad
+    assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 2
+    pretrain(corpus.config(tmp_path / "taken", steps=4, truncated_images="take"))
+    assert read_bad_samples(tmp_path / "taken") == bad[:1]
+    assert read_log(tmp_path / "taken" / "metrics.jsonl")[-2]["truncated_samples"] >= 1
+    refused(MismatchError, "a run with data.truncated_images='take'", corpus.config(tmp_path / "taken", steps=4))
+    # A run of an earlier release did not say that it refuses them.
+    stored = from_sealed_json("", (tmp_path / "run" / "config.json").read_text())
+    del stored["data"]["truncated_images"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
 
 
 def test_a_held_out_tar_that_breaks_off_is_no_score_of_the_images_before_the_break(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def open_source(
         max_pixels=data.max_pixels,
         max_member_bytes=data.max_member_bytes,
         max_bad_share=data.max_bad_share,
+        take_truncated=data.truncated_images == "take",
     )
 
 

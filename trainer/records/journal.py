@@ -232,6 +232,7 @@ class Journal:
             "grad_norm": _mean(progress.norms),
             **speeds(shares, elapsed, self.peaks, self.place.device),
             "bad_samples": progress.totals.get("bad", 0),
+            "truncated_samples": progress.totals.get("truncated", 0),
             "unmatched_samples": progress.totals.get("unmatched", 0),
             "surplus_labels": progress.totals.get("surplus_labels", 0),
             "spikes": progress.spikes,

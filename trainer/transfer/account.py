@@ -160,6 +160,7 @@ class Account:
             "grad_norm": float(np.mean(progress.norms)),
             "images_per_second": round(rate, 1),
             "bad_samples": progress.totals.get("bad", 0),
+            "truncated_samples": progress.totals.get("truncated", 0),
         }
         self._log.write(progress.step, values)
         self._log.show(loss=f"{loss:.3f}", images_s=f"{rate:.0f}", bad=f"{values['bad_samples']}")

@@ -143,7 +143,9 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, place:
         size=plan.image_size,
         crop=pretrained.preprocessing.crop,
         batch=config.batch // place.world // config.accumulate,
-        decoding=Decoding(threads=config.workers, ahead=config.prefetch, max_pixels=config.task.max_pixels),
+        decoding=Decoding(
+            config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
+        ),
         bfloat16=in_bfloat16(settings, place),
     )
     fingerprint = tuning_folder.fingerprint_of(pretrained, train)
