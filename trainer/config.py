@@ -254,7 +254,7 @@ CHANGEABLE = (
 PLACES = "data.images data.labels data.vocabulary data.eval_images data.eval_labels".split()
 
 # Options that earlier releases did not have, whatever part of a configuration they are in: what those releases did.
-LATER = {"truncated_images": "refuse"}
+LATER = {"truncated_images": "refuse", "multi_label": False}
 
 
 def to_json(config: Any) -> str:

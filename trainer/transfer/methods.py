@@ -123,6 +123,7 @@ def task_config(task: SuiteTask, config: TransferConfig) -> TaskConfig:
         cache_gb=config.cache_gb,
         max_bad_share=task.max_bad_share,
         max_pixels=task.max_pixels,
+        multi_label=task.multi_label,
         truncated_images=task.truncated_images,
         allow_pipe=config.allow_pipe,
         csv_columns=task.csv_columns,
