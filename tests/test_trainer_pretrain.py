@@ -353,7 +353,7 @@ def test_a_held_out_tar_that_breaks_off_is_no_score_of_the_images_before_the_bre
     corpus = make_corpus(tmp_path, tars=2)
     held_out = corpus.images / "00001.tar"
     held_out.write_bytes(held_out.read_bytes()[: held_out.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"found 6 bad samples of 14 \(the last one 00001/.*: truncated_tar\)"):
+    with pytest.raises(InputError, match=r"found 6 bad samples of 14, for example 00001/.*: truncated_tar;"):
         pretrain(corpus.config(tmp_path / "run", steps=3))
 
 
