@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_corpus import make_corpus
+from tests.test_trainer_corpus import make_corpus, picture, write_tar
 from trainer.data.group import Tar
-from trainer.inputs import split_corpora, weights_of
+from trainer.inputs import open_inputs, split_corpora, weights_of
 from trainer.records.run_data import in_recorded_order, read_run_data, run_data_of
 from vocab.errors import FormatError, InputError, MismatchError
 
@@ -23,6 +23,23 @@ def test_a_tar_held_out_of_one_pattern_is_not_trained_on_through_another(tmp_pat
     train, held_out = split_corpora(replace(data, source_weights=()))
     assert [Path(tar).name for tar in train[0].tars] == ["00000.tar", "00001.tar", "00002.tar"]
     assert [Path(tar).name for tar in held_out[0].tars] == ["00003.tar"]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "message"),
+    [
+        ("00000/{}", r"\(key '00000/(\d+)' of the tar is '\1' in the labels\); .*tar -C FOLDER leaves a folder out"),
+        ("a/b/{}", r"\(key 'a/b/(\d+)' of the tar is '\1' in the labels\); .* label these tars themselves"),
+        ("0{}", r"\(key '0(\d+)' of the tar is '\1' in the labels\); "),
+        ("x{}", r"\(the first key of the tar is 'x(\d+)', and in the labels '\1'\); .* are of other images"),
+    ],
+)
+def test_keys_in_two_spellings_are_shown_side_by_side(tmp_path: Path, spelling: str, message: str) -> None:
+    corpus = make_corpus(tmp_path)
+    for tar in corpus.images.glob("*.tar"):
+        write_tar(tar, {f"{spelling.format(f'{tar.stem}{number:04d}')}.png": picture() for number in range(13)})
+    with pytest.raises(MismatchError, match=r"found no row for 26 of 26 samples of .*" + message):
+        open_inputs(corpus.config(tmp_path / "run").data, seed=0)
 
 
 def test_one_tar_cannot_be_split_however_many_are_held_out(tmp_path: Path) -> None:

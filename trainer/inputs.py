@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from trainer.config import DataConfig
 from trainer.data.cache_folder import default_cache
 from trainer.data.group import Tar
 from trainer.data.labels import check_matched, check_vocabulary, find_shards
-from trainer.data.source import Source
+from trainer.data.source import Source, path_of
 from trainer.data.tar_cache import TarCache
+from trainer.data.tar_index import index_tar
 from trainer.data.tar_places import label_path, list_tars, without_secrets
 from trainer.data.tar_tables import TarTables
 from trainer.records.run_data import RunData, in_recorded_order
@@ -164,13 +166,26 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
                 for tar in tars
                 if source.tars[tar].labels == labels
             }
-            check_matched(accounts, place=source.labels[labels].place, max_unmatched_share=data.max_unmatched_share)
+            check_matched(
+                accounts,
+                place=source.labels[labels].place,
+                max_unmatched_share=data.max_unmatched_share,
+                keys=partial(_keys, source, [tar for tar in tars if source.tars[tar].labels == labels]),
+            )
 
 
 def _account(source: Source, tar: int) -> dict[str, int]:
     file, table = source.open_tar(tar)
     file.close()
     return table.account
+
+
+def _keys(source: Source, tars: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Keys of the tar with the most samples without a row, and of its rows in the labels."""
+    named = source.tars[max(tars, key=lambda tar: _account(source, tar)["unmatched"])]
+    with source.cache.open(named.place) as file:
+        index = index_tar(path_of(file), max_member_bytes=source.max_member_bytes, place=without_secrets(named.place))
+    return index.keys, source.labels[named.labels].read_shard(named.shard)["key"].to_pylist()
 
 
 def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:
