@@ -72,6 +72,10 @@ def palette_with_alpha() -> Image.Image:
         pytest.param(encoded(grey16(), "PNG"), (128, 128, 128), id="16 bits"),
         pytest.param(encoded(Image.new("RGB", (8, 8), (9, 9, 9)), "WEBP", lossless=True), (9, 9, 9), id="webp"),
         pytest.param(encoded(Image.new("L", (8, 8), 50), "GIF", save_all=True), (50, 50, 50), id="gif"),
+        pytest.param(encoded(Image.new("RGB", (8, 8), (9, 90, 200)), "PPM"), (9, 90, 200), id="ppm"),
+        pytest.param(b"P5 2 2 65535\n" + b"\x80\x00" * 4, (128, 128, 128), id="pgm of 16 bits"),
+        pytest.param(encoded(Image.new("1", (8, 8), 0), "PPM"), (0, 0, 0), id="pbm"),
+        pytest.param(encoded(Image.new("RGB", (8, 8), (9, 90, 200)), "DIB"), (9, 90, 200), id="dib"),
     ],
 )
 def test_every_kind_of_image_becomes_opaque_rgb(content: bytes, colour: tuple[int, ...]) -> None:
@@ -305,6 +309,7 @@ def bomb(side: int) -> bytes:
         pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not_an_image", id="PostScript"),
         pytest.param(encoded(Image.new("RGB", (24, 20)), "PNG")[:20], "not_an_image", id="half a header"),
         pytest.param(encoded(Image.effect_noise((99, 99), 50), "JPEG")[:-300], "broken_image", id="cut JPEG"),
+        pytest.param(b"P3 1 1 255\n1 2 3\n", "not_an_image", id="PPM in figures"),
         pytest.param(bomb(900), "broken_image", id="PNG without data"),
         pytest.param(bomb(1_001), "decompression_bomb", id="more than our limit"),
         pytest.param(bomb(12_000), "decompression_bomb", id="more than PIL warns of"),

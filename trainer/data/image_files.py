@@ -27,7 +27,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, features
 
 # PostScript and the like run programs; these are what image tars hold.
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 if "avif" in features.modules and features.check("avif"):  # of Pillow 11.3 and later, as its wheels are built
     FORMATS += ("AVIF",)
 # What PIL's decoders raise on bytes that are not what they claim. MemoryError is none of them: of an image that is
@@ -126,6 +126,8 @@ def open_image(content: bytes, *, max_pixels: int) -> ImageFile.ImageFile:
     """An image whose header has been read. Raises BadImage: not_an_image, decompression_bomb."""
     with refusing("not_an_image"):
         image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if any(tile.codec_name == "ppm_plain" for tile in image.tile):
+        raise BadImage("not_an_image")  # numbers as text, which PIL reads in Python, some hundred times as slowly
     if image.width * image.height > max_pixels:
         raise BadImage("decompression_bomb")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
