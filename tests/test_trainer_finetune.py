@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -440,8 +441,34 @@ def test_a_run_does_not_go_on_with_other_images(model: Path, tmp_path: Path, mon
         with pytest.raises(PowerCutError):
             finetune(config(model, task, tmp_path / "run"))
     (train / "cat" / "new.png").write_bytes(picture((30, 200, 30)))
-    with pytest.raises(MismatchError, match="of other weights to begin with, or of other training images"):
+    with pytest.raises(MismatchError, match="of other weights to begin with, other images or other names of classes"):
         finetune(config(model, task, tmp_path / "run"))
+
+
+def test_a_run_goes_on_over_the_same_images_in_other_places(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = write_folders(tmp_path / "train", images=4), write_folders(tmp_path / "test", images=2)
+    task = TaskConfig(train=str(train), test=str(test))
+    assert finetune(config(model, task, tmp_path / "whole")) == 0
+    with monkeypatch.context() as patch:
+        cut_at(patch, 3)
+        with pytest.raises(PowerCutError):
+            finetune(config(model, task, tmp_path / "run"))
+    for place in (train, test, model):
+        shutil.copytree(place, tmp_path / "elsewhere" / place.name, copy_function=shutil.copyfile)
+    moved = TaskConfig(train=str(tmp_path / "elsewhere" / "train"), test=str(tmp_path / "elsewhere" / "test"))
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    assert finetune(config(tmp_path / "elsewhere" / model.name, moved, tmp_path / "run")) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    # Another picture of the same length, on either side, is noticed.
+    for side in ("test", "train"):
+        file = tmp_path / "elsewhere" / side / "cat" / "1.png"
+        content = file.read_bytes()
+        file.write_bytes(content[:-20] + bytes(20))
+        with pytest.raises(MismatchError, match="other images or other names of classes"):
+            finetune(config(model, moved, tmp_path / "other"))
+        file.write_bytes(content)
 
 
 def test_two_runs_cannot_write_to_one_directory(model: Path, task: TaskConfig, tmp_path: Path) -> None:

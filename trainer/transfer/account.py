@@ -46,6 +46,8 @@ class Course:
     viewing: Viewing
     """how test images are shown"""
     fingerprint: str
+    earlier: str
+    """the fingerprint as earlier releases took it, of files in their places"""
     """of the weights and images that it learns from"""
 
 
