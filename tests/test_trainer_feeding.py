@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ def test_the_last_line_is_json_and_the_others_are_for_people(corpus: Corpus) -> 
     assert "limited by: " in text
     assert "4,500 images/s need about" in text
     assert "  bad: 00000/bad: not_an_image" in text
+
+
+def test_too_many_bad_samples_are_named_where_no_run_writes_them_down(tmp_path: Path) -> None:
+    bad = {f"bad{number}.png": b"no picture" for number in range(9)}
+    corpus = make_corpus(tmp_path, extra=bad | {"bad9.txt": b"no image"})
+    message = (
+        r"found \d+ bad samples of \d+, for example (00000/bad\d: (not_an_image|no_image)(, |;)){3} wanted at most 0%"
+    )
+    with pytest.raises(InputError, match=message):
+        feed(replace(options(corpus, max_bad_share=0.0), seconds=60.0))
 
 
 def test_the_command_runs_with_loaders_and_without_a_vocabulary(corpus: Corpus) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -351,6 +352,13 @@ def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: 
     assert "- train: 2 images could not be decoded: cat/" in page
     named = [json.loads(line) for line in (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()]
     assert sorted(Path(bad["key"]).name for bad in named) == ["0.png", "1.png"]
+    whole = (train / "dog" / "3.png").read_bytes()
+    (train / "dog" / "3.png").write_bytes(whole[:-30])
+    taking = replace(task, truncated_images="take")
+    assert finetune(config(model, taking, tmp_path / "taking", **RANDOM)) == 0
+    bad_train = sorted(bad["image"] for bad in results(tmp_path / "taking")["bad_train_images"])
+    assert bad_train == ["cat/0.png", "cat/1.png"]
+    assert max(line.get("truncated_samples", 0) for line in read_log(tmp_path / "taking" / "metrics.jsonl")) > 0
 
 
 def test_too_many_bad_images_end_the_run(model: Path, tmp_path: Path) -> None:
@@ -433,8 +441,34 @@ def test_a_run_does_not_go_on_with_other_images(model: Path, tmp_path: Path, mon
         with pytest.raises(PowerCutError):
             finetune(config(model, task, tmp_path / "run"))
     (train / "cat" / "new.png").write_bytes(picture((30, 200, 30)))
-    with pytest.raises(MismatchError, match="of other weights to begin with, or of other training images"):
+    with pytest.raises(MismatchError, match="of other weights to begin with, other images or other names of classes"):
         finetune(config(model, task, tmp_path / "run"))
+
+
+def test_a_run_goes_on_over_the_same_images_in_other_places(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = write_folders(tmp_path / "train", images=4), write_folders(tmp_path / "test", images=2)
+    task = TaskConfig(train=str(train), test=str(test))
+    assert finetune(config(model, task, tmp_path / "whole")) == 0
+    with monkeypatch.context() as patch:
+        cut_at(patch, 3)
+        with pytest.raises(PowerCutError):
+            finetune(config(model, task, tmp_path / "run"))
+    for place in (train, test, model):
+        shutil.copytree(place, tmp_path / "elsewhere" / place.name, copy_function=shutil.copyfile)
+    moved = TaskConfig(train=str(tmp_path / "elsewhere" / "train"), test=str(tmp_path / "elsewhere" / "test"))
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    assert finetune(config(tmp_path / "elsewhere" / model.name, moved, tmp_path / "run")) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    # Another picture of the same length, on either side, is noticed.
+    for side in ("test", "train"):
+        file = tmp_path / "elsewhere" / side / "cat" / "1.png"
+        content = file.read_bytes()
+        file.write_bytes(content[:-20] + bytes(20))
+        with pytest.raises(MismatchError, match="other images or other names of classes"):
+            finetune(config(model, moved, tmp_path / "other"))
+        file.write_bytes(content)
 
 
 def test_two_runs_cannot_write_to_one_directory(model: Path, task: TaskConfig, tmp_path: Path) -> None:

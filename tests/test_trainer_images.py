@@ -72,6 +72,10 @@ def palette_with_alpha() -> Image.Image:
         pytest.param(encoded(grey16(), "PNG"), (128, 128, 128), id="16 bits"),
         pytest.param(encoded(Image.new("RGB", (8, 8), (9, 9, 9)), "WEBP", lossless=True), (9, 9, 9), id="webp"),
         pytest.param(encoded(Image.new("L", (8, 8), 50), "GIF", save_all=True), (50, 50, 50), id="gif"),
+        pytest.param(encoded(Image.new("RGB", (8, 8), (9, 90, 200)), "PPM"), (9, 90, 200), id="ppm"),
+        pytest.param(b"P5 2 2 65535\n" + b"\x80\x00" * 4, (128, 128, 128), id="pgm of 16 bits"),
+        pytest.param(encoded(Image.new("1", (8, 8), 0), "PPM"), (0, 0, 0), id="pbm"),
+        pytest.param(encoded(Image.new("RGB", (8, 8), (9, 90, 200)), "DIB"), (9, 90, 200), id="dib"),
     ],
 )
 def test_every_kind_of_image_becomes_opaque_rgb(content: bytes, colour: tuple[int, ...]) -> None:
@@ -305,6 +309,7 @@ def bomb(side: int) -> bytes:
         pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not_an_image", id="PostScript"),
         pytest.param(encoded(Image.new("RGB", (24, 20)), "PNG")[:20], "not_an_image", id="half a header"),
         pytest.param(encoded(Image.effect_noise((99, 99), 50), "JPEG")[:-300], "broken_image", id="cut JPEG"),
+        pytest.param(b"P3 1 1 255\n1 2 3\n", "not_an_image", id="PPM in figures"),
         pytest.param(bomb(900), "broken_image", id="PNG without data"),
         pytest.param(bomb(1_001), "decompression_bomb", id="more than our limit"),
         pytest.param(bomb(12_000), "decompression_bomb", id="more than PIL warns of"),
@@ -337,7 +342,10 @@ def cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int = PHOT
 
 def plainly_cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int = PHOTO_LIMIT) -> np.ndarray:
     """What crop_into must give: PIL from start to end."""
-    image = decode(content, max_pixels=max_pixels)
+    return plainly(decode(content, max_pixels=max_pixels), choose=choose, size=size)
+
+
+def plainly(image: Image.Image, *, size: int, choose: Choose = whole) -> np.ndarray:
     (left, top, width, height), _ = on_grid(choose(*image.size), *image.size, size=size)
     image = image.crop((left, top, left + width, top + height))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)).astype(int)
@@ -646,3 +654,50 @@ def test_a_damaged_file_is_refused_for_the_reason_that_the_plain_way_gives(
 )
 def test_random_bytes_give_a_reason(start: bytes, rest: bytes) -> None:
     assert outcome(cropped, start + rest) == outcome(plainly_cropped, start + rest)
+
+
+@pytest.mark.parametrize("cut", ["the last two bytes", "the last hundredth", "half"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(encoded(scenery(700, 500), "JPEG", quality=90), id="JPEG"),
+        pytest.param(encoded(scenery(700, 500), "JPEG", progressive=True), id="progressive JPEG"),
+        pytest.param(encoded(scenery(700, 500).convert("L"), "JPEG", restart_marker_rows=1), id="grey JPEG"),
+        pytest.param(encoded(scenery(700, 500).convert("CMYK"), "JPEG"), id="CMYK JPEG"),
+        pytest.param(encoded(scenery(700, 500), "PNG"), id="PNG"),
+        pytest.param(encoded(scenery(700, 500).convert("P"), "GIF", interlace=0), id="GIF"),
+        pytest.param(encoded(scenery(700, 500), "BMP"), id="BMP"),
+        pytest.param(encoded(scenery(700, 500), "TIFF"), id="TIFF"),
+    ],
+)
+def test_an_image_that_breaks_off_is_taken_as_far_as_it_goes_where_that_is_asked_for(content: bytes, cut: str) -> None:
+    kept = {"half": len(content) // 2, "the last hundredth": len(content) * 99 // 100}.get(cut, len(content) - 2)
+    broken, out, wanted = content[:kept], *np.full((2, 32, 32, 3), 99, np.uint8)
+    # A PNG and a GIF are whole without what ends them.
+    sound = outcome(cropped, broken) == "an image"
+    assert sound == (cut == "the last two bytes" and content[:3] in (b"\x89PN", b"GIF"))
+    assert crop_into(broken, out, choose=whole, max_pixels=LIMIT, take_truncated=True) == (not sound)
+    crop_into(content, wanted, choose=whole, max_pixels=LIMIT)
+    # A BMP lies upside down, and a progressive JPEG shows all of the picture, ever sharper.
+    rows = slice(20, 32) if content.startswith(b"BM") else slice(0, 12)
+    assert abs(out[rows].astype(int) - wanted[rows]).mean() < 4
+    image = decode(broken, max_pixels=LIMIT, take_truncated=True)
+    assert image.size == (700, 500)
+    assert abs(out - plainly(image, size=32)).max() <= 3
+    # Nothing of it stays behind, in this thread or in others.
+    assert outcome(cropped, broken) == ("an image" if sound else "broken_image")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (encoded(scenery(), "JPEG")[:100], "not_an_image"),
+        (encoded(scenery(), "PNG")[:30], "not_an_image"),
+        (encoded(scenery(), "WEBP")[:-9], "not_an_image"),
+        (b"no picture", "not_an_image"),
+        (bomb(1 << 14)[:-12], "decompression_bomb"),
+    ],
+)
+def test_what_breaks_off_too_early_is_no_image_however_it_is_taken(content: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        decode(content, max_pixels=LIMIT, take_truncated=True)

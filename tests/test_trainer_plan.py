@@ -61,6 +61,28 @@ def test_the_last_line_is_json_and_the_others_are_for_people() -> None:
     assert "at 50% of 989 TFLOP/s" in text
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "eva02_tiny_patch14_224",  # rotary position embeddings, in buffers
+        "vit_base_patch16_rope_reg1_gap_256",
+        "vit_small_patch16_dinov3",
+        "beit_base_patch16_224",  # of one size of images
+        "cait_xxs24_224",  # a class token that is handed to modules
+        "naflexvit_base_patch16_gap",
+    ],
+)
+def test_what_can_be_trained_can_be_planned(name: str) -> None:
+    found = reckon(options(model=ModelConfig(model=name, depth=2), image_size=112))
+    assert found.memory.image["activations"] > 0
+    assert found.flops > 0
+
+
+def test_a_model_of_one_size_is_not_planned_for_others() -> None:
+    with pytest.raises(InputError, match=r"--model: found beit_base_patch16_224 with .* which timm cannot build"):
+        reckon(options(model=ModelConfig(model="beit_base_patch16_224"), resolution="variable"))
+
+
 def test_steps_are_counted_in_the_sizes_and_shares_that_they_have() -> None:
     model = replace(SMALL, patch_keep=0.5, full_patches_share=0.1)
     scheduled = options(model=model, resolution="schedule", resolution_schedule="0:32,0.5:64")

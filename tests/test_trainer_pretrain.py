@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.forks import Forks, torchrun, trainer
-from tests.test_trainer_corpus import COLOURS, Corpus, command, losses, make_corpus, picture, same_weights
+from tests.test_trainer_corpus import COLOURS, Corpus, command, losses, make_corpus, picture, same_weights, write_tar
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Skipped
 from trainer.pretrain import pretrain
@@ -26,6 +26,7 @@ from trainer.records.ledger import read_bad_samples
 from trainer.records.log import read_log
 from trainer.step.step import Step
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
+from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 
@@ -45,7 +46,7 @@ def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_run_explains_itself(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == set(
-        "config.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints "
+        "config.json data.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints "
         "model.safetensors results.json page.html environment.json README.md".split()
     )
     results = json.loads((finished / "results.json").read_text())
@@ -109,6 +110,70 @@ def test_a_run_that_breaks_off_and_resumes_is_the_undisturbed_one_to_the_bit(
     pretrain(config)
     assert losses(tmp_path / "run") == losses(undisturbed)
     assert same_weights(tmp_path / "run", undisturbed)
+
+
+def moved(corpus: Corpus, root: Path) -> dict[str, Any]:
+    """Options for the same bytes in other places, where the tars are listed in another order."""
+    tars = sorted(corpus.images.glob("*.tar"))
+    for folder, tar in zip("dcba", tars, strict=True):
+        (root / folder).mkdir(parents=True)
+        shutil.copyfile(tar, root / folder / tar.name)
+    shutil.copytree(corpus.labels, root / "words")
+    shutil.copyfile(corpus.vocabulary, root / "classes.parquet")
+    names = tuple(str(root / folder / tar.name) for folder, tar in zip("dcba", tars, strict=True))
+    return {"images": names, "labels": str(root / "words"), "vocabulary": str(root / "classes.parquet")}
+
+
+def test_a_run_whose_data_moved_goes_on_to_the_same_bits(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "checkpoints" / "step-00000006")
+    options = moved(corpus, tmp_path / "elsewhere")
+    # What is held out is the same tar, though another one is the last of the list now.
+    assert pretrain(corpus.config(run, **options)) == 0
+    assert losses(run) == losses(finished)
+    assert same_weights(run, finished)
+    found = [json.loads((place / "results.json").read_text())["evaluation"] for place in (run, finished)]
+    assert found[0] == found[1]
+    # From here on the new places are the run's, and the old ones would do as well.
+    for again in (options, {}):
+        assert pretrain(corpus.config(run, **again)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("shorter", r"--images: found 1 tar with other content: \S+c/00001.tar \(20,480 bytes, before \d+,\d+\)"),
+        ("other bytes", r"--images: found 1 tar with other content: \S+c/00001.tar \(other bytes, though \d+"),
+        ("missing", r"--images: found no tar of 1 shard: 00001; wanted the tars that the run was started with"),
+        (
+            "labels",
+            r"--labels: found \S+words \(rows \w{12}\); wanted labels with the rows that .* started with, \w{12}",
+        ),
+        ("seed", r"found a run with run.seed=0; wanted run.seed=1"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_data(finished: Path, tmp_path: Path, change: str, message: str) -> None:
+    corpus = make_corpus(tmp_path / "corpus")
+    options = moved(corpus, tmp_path / "elsewhere")
+    tar = Path(options["images"][1])
+    match change:
+        case "shorter":
+            write_tar(tar, {"000010000.png": picture(), **{f"00001{n:04d}.png": picture() for n in range(1, 13)}})
+        case "other bytes":
+            content = bytearray(tar.read_bytes())
+            content[len(content) // 2] ^= 1
+            tar.write_bytes(content)
+        case "missing":
+            options["images"] = options["images"][::2] + options["images"][3:]
+        case "labels":
+            other = make_corpus(tmp_path / "other", samples=14)
+            options |= {"labels": str(tmp_path / "elsewhere" / "words"), "vocabulary": str(other.vocabulary)}
+            shutil.rmtree(options["labels"])
+            shutil.copytree(other.labels, options["labels"])
+        case "seed":
+            options["seed"] = 1
+    refused(MismatchError, message, corpus.config(finished, **options))
 
 
 def test_a_killed_process_resumes_to_the_same_losses(
@@ -268,17 +333,27 @@ def test_bad_samples_that_end_a_run_are_written_down_once(tmp_path: Path, log_ev
 
 
 def test_bad_samples_of_a_run_are_written_down(tmp_path: Path) -> None:
-    corpus = make_corpus(tmp_path, tars=2, extra={"bad.png": b"no picture"})
+    corpus = make_corpus(tmp_path, tars=2, extra={"bad.png": b"no picture", "half.png": picture()[:-30]})
     pretrain(corpus.config(tmp_path / "run", steps=4))
-    assert read_bad_samples(tmp_path / "run") == [Skipped("00000", "bad", "not_an_image")]
-    assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 1
+    bad = [Skipped("00000", "bad", "not_an_image"), Skipped("00000", "half", "broken_image")]
+    assert sorted(read_bad_samples(tmp_path / "run"), key=lambda each: each.key) == bad
+    assert read_log(tmp_path / "run" / "metrics.jsonl")[-2]["bad_samples"] >= 2
+    pretrain(corpus.config(tmp_path / "taken", steps=4, truncated_images="take"))
+    assert read_bad_samples(tmp_path / "taken") == bad[:1]
+    assert read_log(tmp_path / "taken" / "metrics.jsonl")[-2]["truncated_samples"] >= 1
+    refused(MismatchError, "a run with data.truncated_images='take'", corpus.config(tmp_path / "taken", steps=4))
+    # A run of an earlier release did not say that it refuses them.
+    stored = from_sealed_json("", (tmp_path / "run" / "config.json").read_text())
+    del stored["data"]["truncated_images"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
 
 
 def test_a_held_out_tar_that_breaks_off_is_no_score_of_the_images_before_the_break(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path, tars=2)
     held_out = corpus.images / "00001.tar"
     held_out.write_bytes(held_out.read_bytes()[: held_out.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"found 6 bad samples of 14 \(the last one 00001/.*: truncated_tar\)"):
+    with pytest.raises(InputError, match=r"found 6 bad samples of 14, for example 00001/.*: truncated_tar;"):
         pretrain(corpus.config(tmp_path / "run", steps=3))
 
 

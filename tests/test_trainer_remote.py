@@ -73,6 +73,13 @@ def test_a_run_over_an_object_store_is_the_run_over_local_files(
     held = sum(path.stat().st_size for path in (tmp_path / "cache" / "tars").rglob("*.tar*"))
     assert 0 < held <= limit * 1e9
 
+    # The local run goes on over the object store, and the other one over local files.
+    for out, places in (("local", ("s3://images/train/*.tar",)), ("remote", (str(corpus.images),))):
+        config = corpus.config(tmp_path / out, images=places, steps=8, cache=tmp_path / "cache")
+        forks.run(1, tmp_path / "log", trainer_with, store, command(config))
+    assert losses(tmp_path / "remote")[6:] == pytest.approx(losses(tmp_path / "local")[6:], rel=1e-4)
+    assert len(losses(tmp_path / "local")) == 8
+
 
 def test_a_bucket_without_the_tar_is_named(forks: Forks, corpus: Corpus, store: dict[str, str], tmp_path: Path) -> None:
     config = corpus.config(tmp_path / "run", images=("s3://images/gone/{00000..00003}.tar",), cache=tmp_path / "cache")

@@ -79,6 +79,10 @@ def test_each_fault_that_headers_show_is_named(tmp_path: Path) -> None:
         ("twice.jpg", b"x"),
         ("good.jpg", b"x"),
         ("twice.jpg", b"x"),
+        ("phone.HEIC", b"x"),
+        ("both.jxl", b"x"),
+        ("both.jpe", b"x"),
+        *((f"{kind}.{kind}", b"x") for kind in ("img", "ppm", "JFIF", "apng")),
     )
     assert faults(path) == [
         ("text", "no_image"),
@@ -87,6 +91,12 @@ def test_each_fault_that_headers_show_is_named(tmp_path: Path) -> None:
         ("twice", "repeated_key"),
         ("good", ""),
         ("twice", "repeated_key"),
+        ("phone", "unread_format"),
+        ("both", ""),
+        ("img", ""),
+        ("ppm", ""),
+        ("JFIF", ""),
+        ("apng", ""),
     ]
 
 

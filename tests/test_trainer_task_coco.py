@@ -11,6 +11,7 @@ import pytest
 from tests.test_trainer_corpus import picture
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.datasets import coco
+from trainer.transfer.datasets.class_names import names_of_classes
 from trainer.transfer.datasets.coco import open_coco
 from vocab.errors import InputError
 
@@ -75,6 +76,25 @@ def test_an_image_named_by_its_address_alone_lies_below_the_folder(tmp_path: Pat
     assert opened(tmp_path, of).names == ("b.png", "sub/a.png", "none.png")
 
 
+def test_a_class_of_lvis_is_named_by_its_synset(tmp_path: Path) -> None:
+    of = content()
+    synsets = {90: "toothbrush.n.01", 1: "person.n.01", 3: "hot_dog.n.99"}
+    of["categories"] = [{**each, "synset": synsets[each["id"]], "synonyms": ["x"]} for each in of["categories"]]
+    of["images"] = [
+        {"id": each["id"], "coco_url": f"http://host/{Path('images', each['file_name']).as_posix()}"}
+        for each in of["images"]
+        if "/" not in each["file_name"]
+    ]
+    images = opened(tmp_path, of)
+    assert images.names == ("b.png", "none.png")
+    assert images.labels == ("person", "hot dog", "toothbrush")
+    assert names_of_classes(images.labels, None, source=None, own=images.class_names).names == images.class_names
+    assert images.class_names == ("person.n.01", "hot_dog.n.99", "toothbrush.n.01")
+    assert images.notes == ("3 annotations left out, of 1 image that the file does not list: 4",)
+    # Images that were filtered alone: what is left of the file counts.
+    assert shown(images) == [[1], []]
+
+
 def changed(**lists: Any) -> dict[str, Any]:
     """The content with entries put before those of some lists."""
     return {name: lists.get(name, []) + entries for name, entries in content().items() if isinstance(entries, list)}
@@ -106,8 +126,8 @@ def changed(**lists: Any) -> dict[str, Any]:
         (changed(categories=[{"id": 3, "name": "cat"}]), r"id 3 for the second time in categories\[3\]"),
         (changed(categories=[{"id": 2, "name": "person"}]), "categories 1 and 2 of one name, 'person'"),
         (changed(categories=[{"id": 2, "name": " "}]), r"found ' ' as name of categories\[0\]"),
-        (changed(annotations=[{"image_id": 5, "category_id": 1}]), r"image_id of 1 annotations .*: 5 in annot"),
-        (changed(annotations=[{"image_id": 9, "category_id": 2}]), r"category_id of 1 annotations .*: 2 in"),
+        ({**content(), "annotations": [{"image_id": 5, "category_id": 1}]}, "all of 1 annotation of 1 image .* 5;"),
+        (changed(annotations=[{"image_id": 9, "category_id": 2}]), r"category_id of 1 annotation .*: 2 in"),
         (changed(annotations=[{"image_id": 9}]), r"found None as category_id of annotations\[0\]"),
         (changed(annotations=[{"image_id": 9, "category_id": float("nan")}]), "found nan as category_id"),
     ],

@@ -19,13 +19,14 @@ def opened(
     name: str = "t.csv",
     columns: tuple[str, str] = ("path", "label"),
     bad: float = 0.1,
+    multi_label: bool = False,
 ) -> LabelledImages:
     """A table beside images 0.png to 3.png and in/4.png."""
     (folder / "in").mkdir(exist_ok=True)
     for image in ("0.png", "1.png", "2.png", "3.png", "in/4.png"):
         (folder / image).write_bytes(picture())
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return open_csv_table(folder / name, columns=columns, max_bad_share=bad)
+    return open_csv_table(folder / name, columns=columns, multi_label=multi_label, max_bad_share=bad)
 
 
 def test_rows_are_images_in_their_order_and_classes_ascend_by_label(tmp_path: Path) -> None:
@@ -83,8 +84,22 @@ def test_what_a_table_must_not_say(tmp_path: Path, text: str | bytes, message: s
 
 
 def test_one_image_in_two_spellings_is_there_twice(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="for the second time, after line 2"):
-        opened(tmp_path, f"path,label\n0.png,a\n{tmp_path}/0.png,b\n")
+    text = f"path,label\n0.png,a\n{tmp_path}/0.png,b\n"
+    message = r"0.png' for the second time, as 'b', after line 2, as 'a'; .* several classes, give --task.multi-label"
+    with pytest.raises(InputError, match=message):
+        opened(tmp_path, text)
+    assert opened(tmp_path, text, multi_label=True).names == ("0.png",)
+
+
+def test_rows_of_an_image_are_joined_where_images_have_several_classes(tmp_path: Path) -> None:
+    text = "path,label\n0.png,dog\n1.png,\n2.png,cat\n0.png,cat\ngone.png,cow\n2.png,cat\n0.png,\n"
+    images = opened(tmp_path, text, multi_label=True, bad=0.3)
+    assert images.multi_label
+    assert (images.names, images.labels) == (("0.png", "1.png", "2.png"), ("cat", "cow", "dog"))
+    assert (images.offsets.tolist(), images.classes.tolist()) == ([0, 2, 2, 3], [0, 2, 0])
+    assert images.rows.tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="line 2: found '' as path"):
+        opened(tmp_path, "path,label\n,\n", multi_label=True)
 
 
 def test_missing_files_are_counted_and_bounded(tmp_path: Path) -> None:

@@ -59,16 +59,20 @@ def test_an_empty_class_keeps_its_number(tmp_path: Path) -> None:
 
 
 def test_hidden_files_are_not_seen_and_other_files_are_counted(tmp_path: Path) -> None:
-    root = folders(tmp_path, a=["0.png", "._0.png", "0.txt", "boxes/0.xml"], b=["0.png"])
+    root = folders(tmp_path, a=["0.png", "._0.png", "0.txt", "boxes/0.xml"], b=["0.png", "1.PPM", "2.jfif", "3.img"])
     folders(root / ".cache", a=["0.png"])
     (root / "README.md").write_text("classes")
     images = opened(root)
-    assert images.names == ("a/0.png", "b/0.png")
+    assert images.names == ("a/0.png", "b/0.png", "b/1.PPM", "b/2.jfif", "b/3.img")
     assert [(bad.key, bad.reason) for bad in images.skipped] == [
         ("a/0.txt", "other_file"),
         ("a/boxes/0.xml", "other_file"),
         ("README.md", "other_file"),
     ]
+    # An image by its name that nothing decodes is a bad one, and named.
+    folders(root, c=["4.heic", "5.JXL"])
+    with pytest.raises(InputError, match=r"2 unread_format.* for example c/4.heic, c/5.JXL"):
+        opened(root)
 
 
 LEFTOVERS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -188,6 +189,14 @@ def test_images_and_names_of_classes_have_a_fingerprint(root: Path, tmp_path: Pa
     config = config_of(root, tmp_path / "results")
     before = methods.check(task, config, HERE)
     assert methods.check(task, config, HERE) == before
+    # A copy, made at another time, is the same by its content.
+    shutil.copytree(tmp_path / "test", tmp_path / "copy", copy_function=shutil.copyfile)
+    moved = replace(task, test=f"{tmp_path}/copy")
+    again = methods.check(moved, config, HERE).split()
+    assert (again[0] == before.split()[0], again[1] == before.split()[1]) == (True, False)
+    changed = tmp_path / "copy" / "cat" / "1.png"
+    changed.write_bytes(changed.read_bytes()[:-20] + bytes(20))
+    assert not set(before.split()) & set(methods.check(moved, config, HERE).split())
     (tmp_path / "names.txt").write_text("car\ncat\nwolf\n")
     renamed = methods.check(task, config, HERE)
     write_folders(tmp_path / "test", {"cat": 5})

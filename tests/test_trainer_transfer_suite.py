@@ -213,7 +213,7 @@ def test_more_seeds_and_shares_are_measured_beside_those_that_there_are(tmp_path
 
 
 CHANGES: dict[str, tuple[Callable[[str], str], str]] = {
-    "images": (lambda text: text.replace("pets/test", "pets/val"), "results of 'pets' with test='pets/test'; wanted"),
+    "kind": (lambda text: text.replace('"pets/test"', '"pets/test"\nkind = "csv"'), "'pets' with kind='auto'; wanted"),
     "alpha": (lambda text: f"{text}\n".replace("seeds = [0, 1]", "seeds = [0, 1]\nalpha = 1"), "'pets' with alpha=0.5"),
     "option": (lambda text: text.replace("epochs = 3", "epochs = 4"), "finetune.epochs=3; wanted finetune.epochs=4"),
     "option left out": (lambda text: text.replace("epochs = 3", ""), "epochs=3; wanted finetune.epochs unset. Give"),

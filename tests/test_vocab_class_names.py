@@ -188,3 +188,17 @@ def test_a_lemma_with_signs_is_found_by_its_words() -> None:
 @pytest.mark.parametrize("name", ["bull\u2019s-eye", "bull\u00e2\u20ac\u2122s-eye", "bull\u00e2\u0080\u0099s eye"])
 def test_a_name_in_misread_letters_is_the_name_that_was_written(name: str) -> None:
     assert synsets_of_class_names([name]) == synsets_of_class_names(["bull's-eye"]) != [[]]
+
+
+@pytest.mark.parametrize(
+    ("name", "synset"),
+    [("dog.n.01", DOG), ("domestic_dog.n.01", DOG), ("Hot_Dog.n.01", 10187710), ("hot_dog.n.02", 7697537)],
+)
+def test_a_lemma_with_the_number_of_its_sense_is_that_synset(name: str, synset: int) -> None:
+    labels = Labels({})
+    assert synsets_of_class_names([name], label=labels) == [[synset]]
+    assert labels.asked == []
+
+
+def test_a_synset_that_wordnet_does_not_have_is_read_by_its_lemma() -> None:
+    assert synsets_of_class_names(["hot_dog.n.99"]) == synsets_of_class_names(["hot dog"])

@@ -86,6 +86,9 @@ class DataConfig:
     max_pixels: int = 89_478_485
     """larger images are skipped as decompression bombs, before they are decoded; so are those whose decoder needs more
     memory than 4 bytes for each of this many pixels and than 384 times the file"""
+    truncated_images: Literal["refuse", "take"] = "refuse"
+    """images that break off behind their header: bad samples; or taken as far as they go, and counted (JPEG, PNG, GIF,
+    BMP and uncompressed TIFF; of other formats nothing can be decoded)"""
     max_member_bytes: int = 64 << 20
     """larger tar members are skipped unread"""
     max_bad_share: float = 0.1
@@ -247,6 +250,12 @@ CHANGEABLE = (
     "run.gallery run.wandb"
 ).split()
 
+# So may these, which say where the data lies: data.json says what it is (`trainer/records/run_data.py`).
+PLACES = "data.images data.labels data.vocabulary data.eval_images data.eval_labels".split()
+
+# Options that earlier releases did not have, whatever part of a configuration they are in: what those releases did.
+LATER = {"truncated_images": "refuse", "multi_label": False}
+
 
 def to_json(config: Any) -> str:
     """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
@@ -266,11 +275,11 @@ def differences(
 ) -> dict[str, tuple[object, object]]:
     """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
 
-    Secrets in places make no difference, for a signature is another one tomorrow, nor does the file's seal. Whether
-    the tars are the same is told by the data's own digest (`trainer/data/state.py`).
+    Secrets in places make no difference, for a signature is another one tomorrow, nor does the file's seal.
     """
     now = _flat(as_json(config))
     before = _flat(public(stored))  # of an older release, which wrote them down
+    before = {name: LATER[name.rpartition(".")[2]] for name in now if name.rpartition(".")[2] in LATER} | before
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())

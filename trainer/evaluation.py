@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.feed import Feed, check_bad_share, last_bad
+from trainer.data.feed import Feed, check_bad_share, examples_of
 from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
@@ -92,7 +92,7 @@ def evaluate(
     for part in parts:
         account.update(part.account)
     skipped = [bad for part in parts for bad in part.skipped]
-    check_bad_share(account, source.max_bad_share, example=last_bad(skipped), fewest=1)
+    check_bad_share(account, source.max_bad_share, examples=examples_of(skipped), fewest=1)
     order = sorted(range(len(samples)), key=samples.__getitem__)[:limit]
     classes = [labelled for part in parts for labelled in part.classes]
     logits = torch.cat([part.logits for part in parts])[order]

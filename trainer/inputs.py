@@ -8,16 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from trainer.config import DataConfig
 from trainer.data.cache_folder import default_cache
 from trainer.data.group import Tar
 from trainer.data.labels import check_matched, check_vocabulary, find_shards
-from trainer.data.source import Source
+from trainer.data.source import Source, path_of
 from trainer.data.tar_cache import TarCache
+from trainer.data.tar_index import index_tar
 from trainer.data.tar_places import label_path, list_tars, without_secrets
 from trainer.data.tar_tables import TarTables
+from trainer.records.run_data import RunData, in_recorded_order
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
@@ -43,12 +46,14 @@ class Corpus:
     labels: str
 
 
-def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True) -> Inputs:
+def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True, recorded: RunData | None = None) -> Inputs:
     """Open and check everything.
 
-    `thorough`: read all labels once, and join the first tars; enough in one process of a run. Raises FormatError for
-    labels or a vocabulary that are not whole, MismatchError for labels of other images or a vocabulary of other labels,
-    InputError for tars that are not there or not enough.
+    `thorough`: read all labels once, and join the first tars; enough in one process of a run. `recorded`: what a run
+    that goes on was started with; its tars keep their order and stay held out or not, wherever they lie now.
+    Raises FormatError for labels or a vocabulary that are not whole, MismatchError for labels of other images, a
+    vocabulary of other labels or tars other than the recorded ones, InputError for tars that are not there or not
+    enough.
     """
     train, held_out = split_corpora(data)
     vocabulary = Vocabulary.load(data.vocabulary)
@@ -62,6 +67,8 @@ def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True) -> Inputs
     evaluated = replace(
         open_source(held_out, labels, vocabulary, data, seed=seed), train=False, pools=(), weights=(1.0,)
     )
+    if recorded is not None:
+        source, evaluated = in_recorded_order(source, evaluated, recorded)
     if thorough:
         for each in (source, evaluated):
             check_first_tars(each, data)
@@ -99,6 +106,7 @@ def open_source(
         max_pixels=data.max_pixels,
         max_member_bytes=data.max_member_bytes,
         max_bad_share=data.max_bad_share,
+        take_truncated=data.truncated_images == "take",
     )
 
 
@@ -158,13 +166,26 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
                 for tar in tars
                 if source.tars[tar].labels == labels
             }
-            check_matched(accounts, place=source.labels[labels].place, max_unmatched_share=data.max_unmatched_share)
+            check_matched(
+                accounts,
+                place=source.labels[labels].place,
+                max_unmatched_share=data.max_unmatched_share,
+                keys=partial(_keys, source, [tar for tar in tars if source.tars[tar].labels == labels]),
+            )
 
 
 def _account(source: Source, tar: int) -> dict[str, int]:
     file, table = source.open_tar(tar)
     file.close()
     return table.account
+
+
+def _keys(source: Source, tars: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Keys of the tar with the most samples without a row, and of its rows in the labels."""
+    named = source.tars[max(tars, key=lambda tar: _account(source, tar)["unmatched"])]
+    with source.cache.open(named.place) as file:
+        index = index_tar(path_of(file), max_member_bytes=source.max_member_bytes, place=without_secrets(named.place))
+    return index.keys, source.labels[named.labels].read_shard(named.shard)["key"].to_pylist()
 
 
 def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:

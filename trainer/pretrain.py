@@ -36,15 +36,15 @@ def pretrain(config: PretrainConfig) -> int:
         check(config, world=place.world)
         on_main(lambda: refuse_unwritable(config.run.out), place)
         set_up_torch(config, place)
-        inputs = open_inputs(config.data, seed=config.run.seed, thorough=place.main)
         # Asked before the directory is locked: nothing is written to one that is no run.
-        on_main(lambda: run_directory.stored_config(config.run.out), place)
+        recorded = on_main(lambda: run_directory.recorded_data(config.run.out), place)
+        inputs = open_inputs(config.data, seed=config.run.seed, thorough=place.main, recorded=recorded)
         with run_lock.held(config.run.out, place):
             return _pretrain(config, place, inputs)
 
 
 def _pretrain(config: PretrainConfig, place: Place, inputs: Inputs) -> int:
-    found = on_main(lambda: run_directory.examine(config, inputs.vocabulary), place)
+    found = on_main(lambda: run_directory.examine(config, inputs), place)
     training = build_training(config, inputs.vocabulary, place)
     feed = open_feed(config, inputs, training, place, found)
     run = Run(config, place, inputs, training, feed, nonce=on_main(lambda: secrets.token_hex(4), place))

@@ -83,7 +83,10 @@ class Run:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.stops.noted())
             if self.place.main:
-                run_directory.begin(self.config, self.inputs.vocabulary, self.place, step=self.progress.step)
+                assert found.data is not None
+                run_directory.begin(
+                    self.config, self.inputs.vocabulary, found.data, self.place, step=self.progress.step
+                )
             barrier(self.place)
             self.checkpoints = stack.enter_context(
                 Checkpoints(

@@ -2,7 +2,7 @@
 
 In: class names as the datasets write them. Out: for each name its synsets, as offsets in WordNet 3.0's data.noun.
 
-    n02084071                             ->  dog                a wnid is the synset itself
+    n02084071, dog.n.01                   ->  dog                a wnid, or WordNet's own name, is the synset itself
     tench, Tinca tinca                    ->  tench              the sense that most of the synonyms share
     hot_dog, hot-dog, HotDog, hot dogs    ->  hot dog            one noun, however it is written
     dogs                                  ->  dog                a plural is read as the labeler reads it
@@ -26,6 +26,7 @@ from vocab.errors import InputError
 from vocab.misread import mended
 
 WNID = re.compile(r"n[0-9]{8}")
+SYNSET_NAME = re.compile(r"(?P<lemma>[^,/]+)\.n\.(?P<sense>[0-9]{2,3})")
 CAPITAL_INSIDE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # Apostrophes join and other signs part, in names as in lemmas: bull's-eye, bulls eye.
 APOSTROPHES = "['’ʼ]"
@@ -39,7 +40,9 @@ def synsets_of_class_names(
 ) -> list[list[int]]:
     """Synsets of each class name, as offsets, unique and ascending; an empty list where there is none.
 
-    A wnid gives its synset. Any other name is read in the ways that `readings_of` lists, and the first that gives a
+    A wnid gives its synset, and so does a lemma with the number of its sense, as NLTK and LVIS name synsets; of one
+    that WordNet 3.0 does not have, such as LVIS's stop_sign.n.01, the lemma is the name. Any other name is read in the
+    ways that `readings_of` lists, and the first that gives a
     synset counts. A way to read a name is a list of synonyms:
 
     1. If any of them is a noun of WordNet as a whole, or a single word with a label, the class is one synset: the
@@ -55,16 +58,35 @@ def synsets_of_class_names(
         head = repr(names[:80])
         raise InputError("class names", found=f"the string {head}", wanted="a list", remedy=f"Write [{head}].")
     names = [mended(name.strip()) for name in names]
-    readings = [[] if WNID.fullmatch(name) else readings_of(name) for name in names]
+    named = [_synset_named(name) for name in names]
+    readings = [
+        readings_of(match["lemma"] if (match := SYNSET_NAME.fullmatch(name)) else name) if synset is None else []
+        for name, synset in zip(names, named, strict=True)
+    ]
     texts = list(dict.fromkeys(text for ways in readings for synonyms in ways for text in synonyms))
     senses, labels = senses_of(texts), _labels_of(texts, label)
     found: list[list[int]] = []
-    for name, ways in zip(names, readings, strict=True):
-        if WNID.fullmatch(name):
-            found.append([_known(name)])
+    for synset, ways in zip(named, readings, strict=True):
+        if synset is not None:
+            found.append([synset])
         else:
             found.append(next(filter(None, (_resolve(synonyms, senses, labels) for synonyms in ways)), []))
     return found
+
+
+def _synset_named(name: str) -> int | None:
+    """The synset of a wnid, or of a lemma's sense, counted from 1; None for any other name.
+
+    "n02084071", "dog.n.01" -> 2084071; "dog", "stop_sign.n.01" -> None
+    """
+    if WNID.fullmatch(name):
+        return _known(name)
+    match = SYNSET_NAME.fullmatch(name)
+    if match is None:
+        return None
+    text, sense = match["lemma"].replace("_", " ").lower(), int(match["sense"])
+    senses = senses_of([text]).get(text, [])
+    return senses[sense - 1] if 1 <= sense <= len(senses) else None
 
 
 def readings_of(name: str) -> list[list[str]]:

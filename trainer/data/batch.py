@@ -116,7 +116,8 @@ class Batch:
     ends: list[int]
     """`offsets`, on the host"""
     account: Counter[str] = field(default_factory=Counter)
-    """since the last batch: samples, bad, unmatched, unlabelled, surplus_labels"""
+    """since the last batch: samples, bad, unmatched, unlabelled, surplus_labels, truncated (taken as far as they
+    go)"""
     skipped: list[Skipped] = field(default_factory=list)
     """bad samples of the first epoch since the last batch; later epochs meet the same ones again"""
     meter: Meter = field(default_factory=Meter)

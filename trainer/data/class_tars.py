@@ -62,6 +62,7 @@ class ClassTars:
     """samples that headers or .cls show to be of no use"""
     eval_crop: float
     max_pixels: int
+    take_truncated: bool
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -92,6 +93,7 @@ def open_class_tars(
     cache: TarCache,
     eval_crop: float = 0.875,
     max_pixels: int = 89_478_485,
+    take_truncated: bool = False,
     max_member_bytes: int = 64 << 20,
     max_bad_share: float = 0.1,
 ) -> ClassTars:
@@ -120,6 +122,7 @@ def open_class_tars(
         skipped=tuple(bad for part in parts for bad in part.skipped),
         eval_crop=eval_crop,
         max_pixels=max_pixels,
+        take_truncated=take_truncated,
     )
     _check_bad_share(found, patterns, max_bad_share, option=f"{cache.prefix}max-bad-share")
     return found

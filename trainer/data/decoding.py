@@ -26,6 +26,8 @@ from trainer.data.labelled_images import ImageStore, Read
 T = TypeVar("T")
 # Images that a thread takes at once: fewer would show as overhead, more would leave threads idle at a batch's end.
 RUN = 8
+_Run = tuple[list[str | None], int]
+"""why there is no crop, by image; and how many crops are of files that break off"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Decoding:
     """groups of images that are decoded ahead"""
     max_pixels: int
     """larger images are refused before they are decoded"""
+    take_truncated: bool = False
+    """decode files that break off as far as they go"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Decoded(Generic[T]):
     """black where there are none; they stay as they are until the next are asked for"""
     reasons: list[str | None]
     """why an image is black; None for one that could be decoded"""
+    truncated: int = 0
+    """images of files that break off, which were decoded as far as they go"""
 
 
 def central_crops(
@@ -110,7 +116,7 @@ def decoded(
                 memory = torch.empty(len(one.rows), size, size, 3, dtype=torch.uint8, pin_memory=pin)
             outs, rows = memory.numpy(), one.rows.tolist()
             jobs = [
-                partial(_decode, rows[a:b], one.choosers[a:b], outs[a:b], read, how.max_pixels)
+                partial(_decode, rows[a:b], one.choosers[a:b], outs[a:b], read, how)
                 for a, b in ((start, min(start + RUN, len(rows))) for start in range(0, len(rows), RUN))
             ]
             return _Begun(one.subject, len(rows), memory, [pool.submit(job) if pool else job() for job in jobs])
@@ -127,12 +133,13 @@ class _Begun(Generic[T]):
     subject: T
     count: int
     memory: Tensor
-    runs: list[Future[list[str | None]] | list[str | None]]
+    runs: list[Future[_Run] | _Run]
 
     def end(self) -> Decoded[T]:
         """Wait for them."""
         runs = [run.result() if isinstance(run, Future) else run for run in self.runs]
-        return Decoded(self.subject, self.memory[: self.count], [reason for run in runs for reason in run])
+        reasons = [reason for each, _ in runs for reason in each]
+        return Decoded(self.subject, self.memory[: self.count], reasons, sum(truncated for _, truncated in runs))
 
 
 def _behind(begun: Iterator[_Begun[T]], ahead: int) -> Iterator[_Begun[T]]:
@@ -151,15 +158,18 @@ def _decode(
     choosers: Sequence[Choose],
     outs: UInt8[np.ndarray, "run size size 3"],
     read: Read,
-    max_pixels: int,
-) -> list[str | None]:
-    """Write some images' crops; why there is none, by image."""
+    how: Decoding,
+) -> _Run:
+    """Write some images' crops."""
     reasons: list[str | None] = []
+    truncated = 0
     for row, choose, out in zip(rows, choosers, outs, strict=True):
         try:
-            crop_into(read(row), out, choose=choose, max_pixels=max_pixels)
+            truncated += crop_into(
+                read(row), out, choose=choose, max_pixels=how.max_pixels, take_truncated=how.take_truncated
+            )
             reasons.append(None)
         except BadImage as bad:
             out[:] = 0
             reasons.append(str(bad))
-    return reasons
+    return reasons, truncated

@@ -30,6 +30,8 @@ from vocab.errors import InputError
 
 # A batch stays as it is until this many more have been asked for.
 HELD = 1
+# Bad samples that an error names.
+NAMED = 3
 # Of this many samples on, the share of bad ones says something.
 BAD_SHARE_FROM = 100
 
@@ -72,6 +74,8 @@ class Feed:
         tars = sum(min(order.group_size, len(order.hashes)) for order in source.orders)
         check_limit(tars * len(self._shares[0].own_teams) * (workers if loaders == "threads" else 1))
         self._account: Counter[str] = Counter()
+        self._bad: list[Skipped] = []
+        """the first few bad samples"""
         self._crew: Crew | None = None
 
     def __enter__(self) -> Feed:
@@ -92,7 +96,8 @@ class Feed:
             # Before the check, for whoever takes it writes down which samples were bad.
             yield batch
             self._account.update(batch.account)
-            check_bad_share(self._account, self.source.max_bad_share, example=last_bad(batch.skipped))
+            self._bad += batch.skipped[: NAMED - len(self._bad)]
+            check_bad_share(self._account, self.source.max_bad_share, examples=examples_of(self._bad))
 
     def _count(self, step: int) -> tuple[int, int]:
         """Images of this rank and their size at a step."""
@@ -153,22 +158,21 @@ class Feed:
             self.close()
 
 
-def check_bad_share(account: Counter[str], max_bad_share: float, *, example: str, fewest: int = BAD_SHARE_FROM) -> None:
+def check_bad_share(
+    account: Counter[str], max_bad_share: float, *, examples: str, fewest: int = BAD_SHARE_FROM
+) -> None:
     """Raise InputError if more than `max_bad_share` of the samples are bad, once there are `fewest` to tell by."""
     samples, bad = account["samples"], account["bad"]
     if samples >= fewest and bad > max_bad_share * samples:
         raise InputError(
             "images",
-            found=f"{bad:,} bad samples of {samples:,} ({example})",
+            found=f"{bad:,} bad samples of {samples:,}{examples}",
             wanted=f"at most {max_bad_share:.0%}",
-            remedy="Mend or leave out such tars (a run names them in bad_samples.jsonl, python -m pipeline check finds "
-            "them), or raise --max-bad-share.",
+            remedy="Mend or leave out such tars (python -m pipeline check finds them), or raise --max-bad-share.",
         )
 
 
-def last_bad(skipped: Sequence[Skipped]) -> str:
-    """The last left-out sample, as the example for `check_bad_share`."""
-    if not skipped:
-        return "see bad_samples.jsonl"
-    last = skipped[-1]
-    return f"the last one {last.shard}/{last.key}: {last.reason}"
+def examples_of(skipped: Sequence[Skipped]) -> str:
+    """The first few bad samples for `check_bad_share`: ", for example 00017/000170042: broken_image"; or nothing."""
+    named = ", ".join(f"{bad.shard}/{bad.key}: {bad.reason}" for bad in skipped[:NAMED])
+    return f", for example {named}" if named else ""

@@ -7,6 +7,7 @@ refused.
               canvases; TIFF a strip besides, which may be the whole image; a progressive JPEG all its coefficients.
               JPEGs are decoded at a fraction of their size where the crop is much larger than the model's input
     text      PIL refuses a PNG for large text; it is opened again without
+    broken    PIL refuses files that break off, unless a thread takes what there is of them (`TakingTruncated`)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, features
 
 # PostScript and the like run programs; these are what image tars hold.
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 if "avif" in features.modules and features.check("avif"):  # of Pillow 11.3 and later, as its wheels are built
     FORMATS += ("AVIF",)
 # What PIL's decoders raise on bytes that are not what they claim. MemoryError is none of them: of an image that is
@@ -84,6 +85,28 @@ class _Quiet:
                 self._saved.__exit__(None, None, None)
 
 
+class TakingTruncated(threading.local):
+    """Stands for PIL's LOAD_TRUNCATED_IMAGES, which is one for the whole process: holds for threads that are inside.
+
+    PIL then decodes files that break off as far as they go, and leaves the rest grey (JPEG), black or of the first
+    colour. It does so with JPEG, PNG, GIF, BMP and uncompressed TIFF.
+    """
+
+    inside = False
+
+    def __bool__(self) -> bool:
+        return self.inside
+
+    def __enter__(self) -> None:
+        # Through vars(), for it is typed as a bool, and asked for its truth alone.
+        vars(ImageFile)["LOAD_TRUNCATED_IMAGES"] = self
+        self.inside = True
+
+    def __exit__(self, *exception: object) -> None:
+        self.inside = False
+
+
+TAKING_TRUNCATED = TakingTruncated()
 # PIL warns of corrupt EXIF, odd palettes and large images; what matters of it becomes a reason.
 QUIET = _Quiet()
 
@@ -103,6 +126,8 @@ def open_image(content: bytes, *, max_pixels: int) -> ImageFile.ImageFile:
     """An image whose header has been read. Raises BadImage: not_an_image, decompression_bomb."""
     with refusing("not_an_image"):
         image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if any(tile.codec_name == "ppm_plain" for tile in image.tile):
+        raise BadImage("not_an_image")  # numbers as text, which PIL reads in Python, some hundred times as slowly
     if image.width * image.height > max_pixels:
         raise BadImage("decompression_bomb")
     if isinstance(image, TiffImagePlugin.TiffImageFile):

@@ -26,6 +26,7 @@ from trainer.data.crops import Box, on_grid
 from trainer.data.image_files import (
     BYTES_PER_PIXEL,
     QUIET,
+    TAKING_TRUNCATED,
     BadImage,
     load,
     open_image,
@@ -58,15 +59,17 @@ WHOLE_PIXELS = 1 << 23
 MOST_JPEG_BYTES = 7
 # More than any honest header has.
 MAX_SEGMENTS = 64
+# Why PIL may refuse a file that breaks off.
+MAYBE_TRUNCATED = ("not_an_image", "broken_image")
 
 
-def decode(content: bytes, *, max_pixels: int) -> Image.Image:
+def decode(content: bytes, *, max_pixels: int, take_truncated: bool = False) -> Image.Image:
     """RGB image of JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF bytes: upright (EXIF), opaque (on white), 8 bits a channel.
 
-    Animated files give their first frame. Raises BadImage: not_an_image, decompression_bomb, broken_image,
-    unknown_range.
+    Animated files give their first frame. `take_truncated`: decode a file that breaks off behind its header as far as
+    it goes (`TakingTruncated`). Raises BadImage: not_an_image, decompression_bomb, broken_image, unknown_range.
     """
-    return _with_or_without_text(content, partial(_decode, max_pixels=max_pixels))
+    return _tried(content, partial(_decode, max_pixels=max_pixels), take_truncated=take_truncated)[0]
 
 
 def _decode(content: bytes, *, max_pixels: int) -> Image.Image:
@@ -79,16 +82,27 @@ def _decode(content: bytes, *, max_pixels: int) -> Image.Image:
     return rgb if turn is None else rgb.transpose(turn)
 
 
-def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
-    """`work` on an image; where PIL refuses a PNG, on its pixels alone."""
+def _tried(content: bytes, work: Callable[[bytes], T], *, take_truncated: bool) -> tuple[T, bool]:
+    """`work` on an image, and whether it is of a file that breaks off, which is worked on where that is asked for."""
     with QUIET:
         try:
-            return work(content)
-        except BadImage:
-            bare = without_text(content)
-            if bare is None:
+            return _with_or_without_text(content, work), False
+        except BadImage as bad:
+            if not take_truncated or str(bad) not in MAYBE_TRUNCATED:
                 raise
-            return work(bare)
+        with TAKING_TRUNCATED:
+            return _with_or_without_text(content, work), True
+
+
+def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
+    """`work` on an image; where PIL refuses a PNG, on its pixels alone."""
+    try:
+        return work(content)
+    except BadImage:
+        bare = without_text(content)
+        if bare is None:
+            raise
+        return work(bare)
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
@@ -109,17 +123,19 @@ def _kept(name: str) -> UInt8[np.ndarray, " bytes"]:
     return memory
 
 
-def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int) -> None:
+def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int, take_truncated: bool = False) -> bool:
     """Write the box that `choose` picks of an image to `out`, scaled to its size: bilinear, antialiased.
 
-    `choose` gets the width and height that `decode` would give, and may be asked twice for one image. What is cut is
-    the box of `crops.on_grid`. The result equals a bilinear `resize` of PIL's crop of `decode(content)`, but that JPEGs
-    are decoded at 1/step of their size. Raises BadImage as `decode` does.
+    `choose` gets the width and height that `decode` would give, and may be asked three times for one image. What is cut
+    is the box of `crops.on_grid`. The result equals a bilinear `resize` of PIL's crop of `decode(content)`, but that
+    JPEGs are decoded at 1/step of their size. Returns whether the file breaks off. Raises BadImage as `decode` does.
     """
     if _jpeg_into(content, out, choose, max_pixels):
-        return
+        return False
     work = partial(_cropped, choose=choose, size=len(out), max_pixels=max_pixels)
-    _resize_into(_with_or_without_text(content, work), out)
+    pixels, truncated = _tried(content, work, take_truncated=take_truncated)
+    _resize_into(pixels, out)
+    return truncated
 
 
 def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:

@@ -48,6 +48,10 @@ class LabelledImages:
     """of the whole data set, whatever is selected of it: another one where bytes may be others"""
     skipped: tuple[Skipped, ...] = ()
     """samples that are of no use, found without decoding"""
+    class_names: tuple[str, ...] = ()
+    """names of the classes where the data set has others than `labels`, as LVIS has synsets"""
+    notes: tuple[str, ...] = ()
+    """what whoever reads results should know of how the data set was read"""
 
     def __len__(self) -> int:
         return len(self.rows)

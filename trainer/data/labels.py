@@ -6,7 +6,7 @@ and the account of what did not join.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -104,21 +104,31 @@ def check_vocabulary(labels: LabelShards, vocabulary: Vocabulary, *, allow_forei
     )
 
 
-def check_matched(accounts: Mapping[str, Mapping[str, int]], *, place: str, max_unmatched_share: float) -> None:
+Keys = Callable[[], tuple[Sequence[str], Sequence[str]]]
+"""keys of a tar, and of its rows in the labels"""
+
+
+def check_matched(
+    accounts: Mapping[str, Mapping[str, int]], *, place: str, max_unmatched_share: float, keys: Keys | None = None
+) -> None:
     """Raise MismatchError if more than `max_unmatched_share` of the samples have no row in the labels, or of the rows
     no sample: labels of another corpus whose shards and keys are called the same, or tars that were cut short.
 
     `accounts`: of each tar the numbers `samples`, `unmatched` and `surplus_labels`, as a `TarTable` has them. `place`:
-    of the labels.
+    of the labels. `keys`: asked of the first tar, for the message to show both spellings side by side.
     """
     samples = sum(account["samples"] for account in accounts.values())
     unmatched = sum(account["unmatched"] for account in accounts.values())
     if samples and unmatched / samples > max_unmatched_share:
+        spellings, same = _spellings(*keys()) if keys is not None else ("", False)
         raise MismatchError(
             place,
-            found=f"no row for {unmatched:,} of {samples:,} samples of {', '.join(accounts)}",
+            found=f"no row for {unmatched:,} of {samples:,} samples of {', '.join(accounts)}{spellings}",
             wanted=f"a row for at least {1 - max_unmatched_share:.0%} of them",
-            remedy="These labels are of other images: check --labels, or raise --max-unmatched-share.",
+            remedy="The keys are spelt in two ways: label these tars themselves (python -m pipeline label), or make "
+            "them with the labels' spelling of names (tar -C FOLDER leaves a folder out of them)."
+            if same
+            else "These labels are of other images: check --labels, or raise --max-unmatched-share.",
         )
     surplus = sum(account["surplus_labels"] for account in accounts.values())
     rows = surplus + samples - unmatched
@@ -130,6 +140,26 @@ def check_matched(accounts: Mapping[str, Mapping[str, int]], *, place: str, max_
             remedy="These labels are of other images, or the tars were cut short: python -m pipeline check compares "
             "them; or raise --max-unmatched-share.",
         )
+
+
+def _spellings(tar: Sequence[str], labels: Sequence[str]) -> tuple[str, bool]:
+    """A key of a tar beside one of its labels, for a message, and whether they are two spellings of one.
+
+    "00000/000000007" and "000000007" are, "7" and "000000007", "B.JPG" and "b": folders, extensions, zeros and
+    capitals do not tell keys apart here.
+    """
+    rows = {_bare(key): key for key in reversed(labels)}
+    known = set(labels)
+    ours = next((key for key in tar if key not in known and _bare(key) in rows), None)
+    if ours is not None:
+        return f" (key {ours!r} of the tar is {rows[_bare(ours)]!r} in the labels)", True
+    first = [repr(keys[0]) if keys else "none" for keys in (tar, labels)]
+    return f" (the first key of the tar is {first[0]}, and in the labels {first[1]})", False
+
+
+def _bare(key: str) -> str:
+    name = PurePosixPath(key).name
+    return (name.partition(".")[0] or name).lstrip("0").casefold()
 
 
 def _short(checksums: Sequence[str]) -> str:

@@ -252,8 +252,16 @@ class Reader:
             content = sample.group.read(sample.tar, sample.row)
             read = time.perf_counter()
             try:
-                crop_into(content, mine[sample.slot], choose=self._chooser(row), max_pixels=self.source.max_pixels)
+                truncated = crop_into(
+                    content,
+                    mine[sample.slot],
+                    choose=self._chooser(row),
+                    max_pixels=self.source.max_pixels,
+                    take_truncated=self.source.take_truncated,
+                )
                 present[sample.slot] = True
+                if truncated:
+                    part.account["truncated"] += 1
             except BadImage as bad:
                 part.account["bad"] += 1
                 if sample.group.epoch == 0:

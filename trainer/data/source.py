@@ -49,6 +49,8 @@ class Source:
     max_pixels: int = 89_478_485
     max_member_bytes: int = 64 << 20
     max_bad_share: float = 0.1
+    take_truncated: bool = False
+    """decode images that break off as far as they go"""
 
     @property
     def pool_tars(self) -> tuple[tuple[int, ...], ...]:

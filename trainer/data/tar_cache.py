@@ -77,6 +77,11 @@ class TarCache:
                 self._fetch(place, path, wait=True, tries=self.tries)
         return path
 
+    def copy_of(self, place: str) -> Path | None:
+        """The copy of a remote place, if there is one; nothing is downloaded."""
+        path = self._path_of(place)
+        return path if path.exists() else None
+
     def open(self, place: str) -> BinaryIO:
         """A tar, open for reading: stays whole in the reader's hands, whatever is evicted meanwhile.
 

@@ -23,10 +23,15 @@ from vocab.errors import InputError
 from vocab.tar_samples import samples
 from vocab.tars import Member
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif", "jpe", "avif")
-FAULTS = ("", "no_image", "empty_image", "image_too_large", "repeated_key", "truncated_tar")
+IMAGE_EXTENSIONS = (
+    *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif", "jpe", "avif"),
+    *("ppm", "pgm", "pbm", "pnm", "pjpeg", "pjp", "apng", "dib", "img"),
+)
+OTHER_IMAGE_EXTENSIONS = frozenset("heic heif hif jxl jp2 j2k jpf svg tga psd exr dng".split())
+"""images by their names, in formats that nothing here decodes"""
+FAULTS = ("", "no_image", "empty_image", "image_too_large", "repeated_key", "truncated_tar", "unread_format")
 """Why a sample cannot be used, as far as headers tell, by the code in `TarIndex.faults`; 0 is none"""
-NO_IMAGE, EMPTY_IMAGE, IMAGE_TOO_LARGE, REPEATED_KEY, TRUNCATED_TAR = range(1, len(FAULTS))
+NO_IMAGE, EMPTY_IMAGE, IMAGE_TOO_LARGE, REPEATED_KEY, TRUNCATED_TAR, UNREAD_FORMAT = range(1, len(FAULTS))
 
 _RANKS = {extension: rank for rank, extension in enumerate(IMAGE_EXTENSIONS)}
 _NO_RANK = len(IMAGE_EXTENSIONS)
@@ -63,6 +68,7 @@ def index_tar(path: Path, *, max_member_bytes: int, place: str = "") -> TarIndex
     keys: list[str] = []
     offsets: list[int] = []
     sizes: list[int] = []
+    unread: list[int] = []
     whole = True
     repeats: Set[str] = frozenset()
     with _readable(path, place) as stream:
@@ -71,12 +77,14 @@ def index_tar(path: Path, *, max_member_bytes: int, place: str = "") -> TarIndex
             for extension, member in members.items():
                 if (found := _RANKS.get(extension)) is not None and found < rank:
                     rank, (_, offset, size) = found, member
+            if offset < 0 and not OTHER_IMAGE_EXTENSIONS.isdisjoint(members):
+                unread.append(len(keys))
             keys.append(key)
             offsets.append(offset)
             sizes.append(size)
     index = TarIndex(keys, np.array(offsets, np.int64), np.array(sizes, np.int64), np.zeros(len(keys), np.uint8))
     repeated = [place for place, key in enumerate(keys) if key in repeats] if repeats else []
-    _find_faults(index, repeated, max_member_bytes)
+    _find_faults(index, unread, repeated, max_member_bytes)
     if not whole:
         index.faults[-1] = TRUNCATED_TAR
     return index
@@ -107,10 +115,11 @@ def _readable(path: Path, place: str) -> Iterator[BinaryIO]:
         raise no_readable_tar(place or path, error) from error
 
 
-def _find_faults(index: TarIndex, repeated: list[int], max_member_bytes: int) -> None:
+def _find_faults(index: TarIndex, unread: list[int], repeated: list[int], max_member_bytes: int) -> None:
     index.faults[index.sizes > max_member_bytes] = IMAGE_TOO_LARGE
     index.faults[index.sizes == 0] = EMPTY_IMAGE
     index.faults[index.offsets < 0] = NO_IMAGE
+    index.faults[unread] = UNREAD_FORMAT
     index.faults[repeated] = REPEATED_KEY
 
 

@@ -22,7 +22,7 @@ from vocab.storage import write_whole
 from vocab.vocabulary import Vocabulary
 
 # Goes up whenever the same tar and labels give another table.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 UNREADABLE_TAR = "unreadable_tar"
 ACCOUNT = ("samples", "bad", "unmatched", "surplus_labels", "unlabelled")
 SCHEMA = pa.schema(

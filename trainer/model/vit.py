@@ -66,10 +66,10 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     return model
 
 
-def on_meta(config: ModelConfig, *, classes: int, image_size: int) -> nn.Module:
-    """The model without weights, for images of any size: what to count work, parameters and memory of."""
+def on_meta(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = False) -> nn.Module:
+    """The model without weights, to count its work, parameters and memory. Arguments and errors as `architecture`."""
     with torch.device("meta"):
-        return architecture(config, classes=classes, image_size=image_size, one_size=False)
+        return architecture(config, classes=classes, image_size=image_size, one_size=one_size)
 
 
 def features(model: nn.Module, images: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch width"]:

@@ -36,6 +36,8 @@ class Features:
     """places of these images among those that were asked for, ascending"""
     faults: dict[int, str]
     """places of the others, ascending, and why"""
+    truncated: int = 0
+    """images of files that break off, which were decoded as far as they go"""
 
 
 def extract(
@@ -51,6 +53,7 @@ def extract(
     shares = [own[step * viewing.batch : (step + 1) * viewing.batch] for step in steps]
     values: Tensor | None = None
     faults: dict[int, str] = {}
+    truncated = 0
     with torch.no_grad(), torch.autocast(place.device.type, torch.bfloat16, enabled=viewing.bfloat16):
         for step, made in enumerate(central_crops(store, shares, viewing)):
             # A rank without images of a step has a black one: a model wants something to look at.
@@ -61,15 +64,17 @@ def extract(
             if whole is not None:
                 values = torch.empty(len(rows), whole.shape[1]) if values is None else values
                 values[first : first + at_once] = whole[: len(rows) - first].cpu()
+            truncated += made.truncated
             for number, reason in enumerate(made.reasons):
                 if reason is not None:
                     faults[first + number * place.world + place.rank] = reason
-    parts: list[dict[int, str]] = gather_on_main(faults, place)
+    parts: list[tuple[dict[int, str], int]] = gather_on_main((faults, truncated), place)
     if values is None:
         return None
-    found = dict(sorted((image, reason) for part in parts for image, reason in part.items()))
+    found = dict(sorted((image, reason) for part, _ in parts for image, reason in part.items()))
     decoded = np.setdiff1d(np.arange(len(rows)), np.array(list(found), np.int64))
-    return Features(values[torch.from_numpy(decoded)] if found else values, decoded, found)
+    sound = values[torch.from_numpy(decoded)] if found else values
+    return Features(sound, decoded, found, sum(count for _, count in parts))
 
 
 def _interleave(own: Float32[Tensor, "own width"], rows: int, place: Place) -> Float32[Tensor, "images width"] | None:

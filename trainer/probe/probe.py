@@ -74,6 +74,7 @@ def open_probe(data: DataConfig, run: RunConfig) -> tuple[ClassTars, ClassTars] 
             cache=cache,
             eval_crop=data.eval_crop,
             max_pixels=data.max_pixels,
+            take_truncated=data.truncated_images == "take",
             max_member_bytes=data.max_member_bytes,
             max_bad_share=data.max_bad_share,
         )
@@ -104,7 +105,8 @@ def probe(
     began = time.perf_counter()
 
     def features(tars: ClassTars) -> Features | None:
-        viewing = Viewing(size, tars.eval_crop, batch, Decoding(workers, 1, tars.max_pixels), bfloat16)
+        decoding = Decoding(workers, 1, tars.max_pixels, tars.take_truncated)
+        viewing = Viewing(size, tars.eval_crop, batch, decoding, bfloat16)
         return extract(embed, tars.store, np.arange(len(tars)), place, viewing)
 
     learnt, seen = features(train), features(test)

@@ -107,7 +107,7 @@ def _picture(
     pixels = next(members[name] for name in IMAGE_EXTENSIONS if name in members)
     return Picture(
         key=key,
-        jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=source.max_pixels)),
+        jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=source.max_pixels, take_truncated=source.take_truncated)),
         caption=_caption(tar, members),
         labelled=[names[label] for label in classes],
         predicted=[Guess(names[label], share, label in classes) for share, label in pairs],

@@ -24,6 +24,7 @@ from trainer.data.source import Source
 from trainer.distributed import Place, gather
 from trainer.optim.schedule import learning_rate
 from trainer.records.gallery import Picture, log_pictures
+from trainer.records.ledger import FILE as BAD_SAMPLES
 from trainer.records.ledger import Ledger
 from trainer.records.log import Log
 from trainer.records.speeds import Peaks, Share, speeds
@@ -179,7 +180,9 @@ class Journal:
             progress.losses, progress.norms = [], []
         if self._log is not None:
             progress.log_lines = self._log.lines
-        check_bad_share(totals, self.config.data.max_bad_share, example="see bad_samples.jsonl")
+        check_bad_share(
+            totals, self.config.data.max_bad_share, examples=f", which {self.config.run.out / BAD_SAMPLES} names"
+        )
 
     def spike(self, beat: Beat) -> None:
         """Write down a bad step, with the keys of its images; all ranks together."""
@@ -232,6 +235,7 @@ class Journal:
             "grad_norm": _mean(progress.norms),
             **speeds(shares, elapsed, self.peaks, self.place.device),
             "bad_samples": progress.totals.get("bad", 0),
+            "truncated_samples": progress.totals.get("truncated", 0),
             "unmatched_samples": progress.totals.get("unmatched", 0),
             "surplus_labels": progress.totals.get("surplus_labels", 0),
             "spikes": progress.spikes,

@@ -67,6 +67,7 @@ def account_table(results: Mapping[str, Any]) -> str:
     meanings = {
         "samples": "samples visited",
         "bad": "bad: no image, or one that cannot be used (bad_samples.jsonl)",
+        "truncated": "truncated: images that break off, taken as far as they go",
         "unmatched": "unmatched: no row in the labels",
         "unlabelled": "unlabelled: a caption without a noun of WordNet",
         "surplus_labels": "rows of the labels whose sample the tar lacks",

@@ -1,7 +1,8 @@
 """The run directory: what `--out` holds, whether this run may go on there, and its first files.
 
 run.lock                                             while it goes
-config.json  vocabulary.parquet  environment.json    written at the start
+config.json  data.json  vocabulary.parquet           written at the start
+environment.json
 metrics.jsonl  bad_samples.jsonl  tensorboard/       while it goes
 spikes.jsonl  rollback.json                          after steps that went wrong
 checkpoints/step-00001000/                           every so often
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoints.checkpoint import Checkpoint, folders_of, newest
-from trainer.config import PretrainConfig, differences, to_json
+from trainer.config import CHANGEABLE, PLACES, PretrainConfig, differences, to_json
 from trainer.distributed import Place
+from trainer.inputs import Inputs
 from trainer.records.environment import environment, record_start
 from trainer.records.log import FILE as LOG
+from trainer.records.run_data import RunData, read_run_data, run_data_of
 from trainer.records.run_lock import entries
 from vocab.errors import CatlipError, FormatError, MismatchError, OutputExistsError
 from vocab.sealing import from_sealed_json, to_sealed_json
@@ -39,23 +42,34 @@ class Found:
     """the checkpoint's, or what a rollback to it made of it"""
     faults: list[FormatError] = field(default_factory=list)
     """of newer checkpoints"""
+    data: RunData | None = None
+    """what a pre-training run reads"""
 
 
-def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
+def recorded_data(out: Path) -> RunData | None:
+    """The data of a run that has learnt something; None where there is no such run, or an earlier release began it.
+
+    Raises as `stored_config`, and FormatError for a data.json that cannot be read.
+    """
+    return read_run_data(out) if stored_config(out) is not None and _has_learnt(out) else None
+
+
+def examine(config: PretrainConfig, inputs: Inputs) -> Found:
     """What there is to go on from; nothing for a fresh start. Reads every byte of a checkpoint, writes nothing.
 
     A start that ended before the first line of its log and the first checkpoint gives way to another configuration,
     which stderr is told. Raises OutputExistsError if `out` holds something that is no run, MismatchError if it holds a
-    run of another configuration or vocabulary, FormatError if none of its checkpoints is whole.
+    run of another configuration, vocabulary or content of tars, FormatError if none of its checkpoints is whole.
     """
-    out = config.run.out
-    stored = stored_config(out)
-    if stored is None:
-        return Found()
-    _check_same(out, differences(stored, config))
+    out, vocabulary = config.run.out, inputs.vocabulary
+    stored, recorded = stored_config(out), recorded_data(out)
+    if stored is not None:
+        changeable = CHANGEABLE if recorded is None else (*CHANGEABLE, *PLACES)
+        _check_same(out, differences(stored, config, changeable=changeable))
+    data = run_data_of(inputs.train, inputs.held_out, known=recorded)
     found, faults = newest(out)
     if found is None:
-        return Found(faults=faults)
+        return Found(faults=faults, data=data)
     if found.fingerprint != vocabulary.fingerprint:
         raise MismatchError(
             found.path,
@@ -63,7 +77,7 @@ def examine(config: PretrainConfig, vocabulary: Vocabulary) -> Found:
             wanted=f"those of --vocabulary ({len(vocabulary):,} classes)",
             remedy=f"Resume with the vocabulary the run was started with ({out / 'vocabulary.parquet'}).",
         )
-    return Found(found, rollback_to(found, out) or found.state, faults)
+    return Found(found, rollback_to(found, out) or found.state, faults, data)
 
 
 def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
@@ -72,8 +86,7 @@ def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
         return
     before = ", ".join(f"{name}={stored!r}" for name, (stored, _) in differing.items())
     now = ", ".join(f"{name}={given!r}" for name, (_, given) in differing.items())
-    logged = (out / LOG).exists() and bool((out / LOG).read_bytes())
-    if folders_of(out) or logged:
+    if _has_learnt(out):
         raise MismatchError(
             out,
             found=f"a run with {before}",
@@ -85,12 +98,18 @@ def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
     tell(f"{out}: an earlier start learnt nothing; beginning anew with {now}, before {before}\n")
 
 
-def begin(config: PretrainConfig, vocabulary: Vocabulary, place: Place, *, step: int) -> None:
+def _has_learnt(out: Path) -> bool:
+    """Tell whether a run has a checkpoint or a line in its log."""
+    return bool(folders_of(out)) or ((out / LOG).exists() and bool((out / LOG).read_bytes()))
+
+
+def begin(config: PretrainConfig, vocabulary: Vocabulary, data: RunData, place: Place, *, step: int) -> None:
     """Make the directory and write down what the run is, and this start of it at a step. For the main process alone."""
     out = config.run.out
     out.mkdir(parents=True, exist_ok=True)
     with write_whole(out / CONFIG) as file:
         file.write(to_json(config).encode())
+    data.write(out)
     vocabulary.save(out / "vocabulary.parquet")
     record_start(out, environment(place, step=step))
 

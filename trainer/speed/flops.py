@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.model.per_image import seeds_of, set_patch_share
@@ -33,6 +34,8 @@ def forward_flops(model: nn.Module, *, size: int) -> int:
     """Operations of one image's forward pass, in the mode that the model is in."""
     meta = torch.device("meta")
     seeds_of(model).set(torch.zeros(1, dtype=torch.int64, device=meta))
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, size, size, device=meta))
+        # Detached: torch's counter follows gradients of weights that are handed to modules, as CaiT's class token is.
+        functional_call(model, weights, torch.empty(1, 3, size, size, device=meta))
     return int(counter.get_total_flops())

@@ -110,12 +110,16 @@ def saved_bytes(model: nn.Module, images: int, *, size: int, bfloat16: bool) -> 
         weights: dict[str, Tensor] = {
             f"model.{name}": nn.Parameter(torch.empty(parameter.shape)) for name, parameter in model.named_parameters()
         }
+        # Rotary position embeddings are buffers.
+        buffers = {
+            f"model.{name}": torch.empty(buffer.shape, dtype=buffer.dtype) for name, buffer in model.named_buffers()
+        }
         module = _Features(model)
         return count_saved(
             lambda: functional_call(
-                module, weights, (torch.empty(images, 3, size, size), torch.zeros(images, dtype=torch.int64))
+                module, weights | buffers, (torch.empty(images, 3, size, size), torch.zeros(images, dtype=torch.int64))
             ),
-            weights.values(),
+            (weights | buffers).values(),
             bfloat16=bfloat16,
         )
 

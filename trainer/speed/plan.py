@@ -79,7 +79,8 @@ def reckon(config: PlanConfig) -> Plan:
     run = config.pretrain
     rate, limit = gpu_of(config)
     classes = classes_of(config)
-    model = on_meta(run.model, classes=classes, image_size=run.data.image_size)
+    one_size = run.data.resolution == "fixed"
+    model = on_meta(run.model, classes=classes, image_size=run.data.image_size, one_size=one_size)
     taken = steps_of(run, model, world=config.gpus)
     kinds = sorted({(shape.size, share) for shape, share in taken})
     work = {(size, share): training_flops(model, size=size, share=share) for size, share in kinds}

@@ -29,4 +29,10 @@ class Work:
 
     @cached_property
     def _model(self) -> nn.Module:
-        return on_meta(self.config.model, classes=self.classes, image_size=self.config.data.image_size)
+        data = self.config.data
+        return on_meta(
+            self.config.model,
+            classes=self.classes,
+            image_size=data.image_size,
+            one_size=data.resolution == "fixed",
+        )

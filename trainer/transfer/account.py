@@ -46,6 +46,8 @@ class Course:
     viewing: Viewing
     """how test images are shown"""
     fingerprint: str
+    earlier: str
+    """the fingerprint as earlier releases took it, of files in their places"""
     """of the weights and images that it learns from"""
 
 
@@ -160,6 +162,7 @@ class Account:
             "grad_norm": float(np.mean(progress.norms)),
             "images_per_second": round(rate, 1),
             "bad_samples": progress.totals.get("bad", 0),
+            "truncated_samples": progress.totals.get("truncated", 0),
         }
         self._log.write(progress.step, values)
         self._log.show(loss=f"{loss:.3f}", images_s=f"{rate:.0f}", bad=f"{values['bad_samples']}")

@@ -154,6 +154,6 @@ def _batch(made: Decoded[_Drawn], images: LabelledImages, plan: Plan) -> Batch:
         indices=torch.from_numpy(drawn.images.astype(np.int32)),
         position=Position(drawn.step, drawn.step * plan.batch, {}),
         ends=own.offsets.tolist(),
-        account=Counter(samples=len(own), bad=len(bad)),
+        account=Counter(samples=len(own), bad=len(bad), truncated=made.truncated),
         skipped=[Skipped("", own.names[number], str(reasons[number])) for number in bad if drawn.epochs[number] == 0],
     )

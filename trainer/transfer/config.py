@@ -220,3 +220,5 @@ CHANGEABLE = frozenset(
     "out device compile activation_checkpointing threads workers prefetch log_every eval_every checkpoint_every "
     "keep_checkpoints task.cache task.cache_gb task.max_bad_share task.allow_pipe".split()
 )
+# So may these, which say where things lie: what they are is in the checkpoint's fingerprint.
+PLACES = frozenset("model task.train task.test task.class_names".split())

@@ -26,6 +26,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, on_main
 from trainer.probe.features import extract
 from trainer.transfer.feature_files import Stored, check_room, read, remove_abandoned, write
+from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained
 from vocab.shown_text import tell
 
@@ -63,6 +64,7 @@ def cached_features(
     cache: Path | None,
     bfloat16: bool,
     max_pixels: int,
+    take_truncated: bool = False,
 ) -> ImageFeatures | None:
     """What the pre-trained classifier reads of images; None on ranks other than the main one. All must call it.
 
@@ -71,7 +73,7 @@ def cached_features(
 
     Raises InputError for a store that was changed, and for a disk without room.
     """
-    seen, decoding = pretrained.preprocessing, Decoding(threads=workers, ahead=1, max_pixels=max_pixels)
+    seen, decoding = pretrained.preprocessing, Decoding(workers, 1, max_pixels, take_truncated)
     viewing = Viewing(seen.image_size, seen.crop, batch, decoding, bfloat16)
     key = key_of(pretrained, images, viewing)
     path = None if cache is None else cache / name_of(key)
@@ -95,7 +97,8 @@ def cached_features(
         found = extract(pretrained.embed, images.store, rows, place, viewing)
         if found is not None:
             faults = {int(rows[image]): reason for image, reason in found.faults.items()}
-            tell(f"features of {len(rows):,} images in {time.perf_counter() - began:.1f} s\n")
+            broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
+            tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
             stored = _together(stored, Stored(found.values, rows[found.decoded]))
             if path is not None and len(found.decoded):
                 write(path, stored, key)
@@ -112,7 +115,8 @@ def key_of(pretrained: Pretrained, images: LabelledImages, viewing: Viewing) -> 
             "architecture": [pretrained.architecture, dict(pretrained.arguments)],
             "model": pretrained.fingerprint,
             "images": images.fingerprint,
-            "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.decoding.max_pixels],
+            "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.decoding.max_pixels]
+            + ["truncated"] * viewing.decoding.take_truncated,
             "precision": "bfloat16" if viewing.bfloat16 else "float32",
         },
         sort_keys=True,

@@ -100,7 +100,7 @@ def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | No
 
 
 def _tune(course: Course, pretrained: Pretrained, task: Task, place: Place) -> tuple[int, dict[str, Any] | None]:
-    found = on_main(lambda: tuning_folder.examine(course.config, course.fingerprint), place)
+    found = on_main(lambda: tuning_folder.examine(course.config, course.fingerprint, earlier=course.earlier), place)
     several = course.train.multi_label
     start = start_of(
         course.config,
@@ -145,11 +145,14 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, place:
         size=plan.image_size,
         crop=pretrained.preprocessing.crop,
         batch=config.batch // place.world // config.accumulate,
-        decoding=Decoding(threads=config.workers, ahead=config.prefetch, max_pixels=config.task.max_pixels),
+        decoding=Decoding(
+            config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
+        ),
         bfloat16=in_bfloat16(settings, place),
     )
-    fingerprint = tuning_folder.fingerprint_of(pretrained, train)
-    return Course(whole, settings, plan, train, task.test, viewing, fingerprint)
+    fingerprint = on_main(lambda: tuning_folder.fingerprint_of(pretrained, train, task), place)
+    earlier = tuning_folder.earlier_fingerprint_of(pretrained, train)
+    return Course(whole, settings, plan, train, task.test, viewing, fingerprint, earlier)
 
 
 def _summary(config: FinetuneConfig, status: int, numbers: dict[str, Any] | None) -> str:

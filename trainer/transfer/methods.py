@@ -17,6 +17,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Place, join_processes
 from trainer.transfer import probe_check, recipe, zero_shot
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
+from trainer.transfer.datasets.contents import content_of
 from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
 from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.finetune import finetune_records
@@ -123,6 +124,8 @@ def task_config(task: SuiteTask, config: TransferConfig) -> TaskConfig:
         cache_gb=config.cache_gb,
         max_bad_share=task.max_bad_share,
         max_pixels=task.max_pixels,
+        multi_label=task.multi_label,
+        truncated_images=task.truncated_images,
         allow_pipe=config.allow_pipe,
         csv_columns=task.csv_columns,
     )
@@ -184,13 +187,16 @@ def finetune_config(part: Part, config: TransferConfig) -> FinetuneConfig:
 
 
 def _fingerprint(class_names: Sequence[str], *sides: LabelledImages) -> str:
-    """sha256 of the names and, of each side, of the files, of which of them are taken, and of the classes they show."""
+    """sha256 of the names and the content of each side, wherever it lies; and of the names and, of each side, of the
+    files in their places, of which of them are taken, and of the classes they show.
+    """
+    content = hashlib.sha256(json.dumps([class_names, content_of(*sides)]).encode())
     digest = hashlib.sha256(json.dumps([class_names, *(side.labels for side in sides)]).encode())
     for side in sides:
         digest.update(side.fingerprint.encode())
         for numbers in (side.rows, side.offsets, side.classes):
             digest.update(numbers.astype("<i8").tobytes())
-    return digest.hexdigest()
+    return f"{content.hexdigest()} {digest.hexdigest()}"
 
 
 def _init(part: Part) -> Init:

@@ -154,6 +154,7 @@ def _features(
         cache=_cache(config),
         bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and place.device.type == "cuda"),
         max_pixels=config.task.max_pixels,
+        take_truncated=config.task.take_truncated,
     )
 
 

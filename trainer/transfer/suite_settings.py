@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from trainer.config import LATER
 from trainer.records.secrets import public
 from trainer.transfer.records import NO_INIT, Key, Method
 from trainer.transfer.results_table import TRANSFER
@@ -22,6 +23,8 @@ from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 GRID = frozenset("name methods percents seeds inits".split())
 UNTRAINED: tuple[Method, ...] = ("zeroshot", "knn")
 """methods without an init"""
+# Where the images and names lie; their fingerprint says what they are.
+PLACES = frozenset("train test class_names".split())
 # Options of probe that are the classifier's alone, and those of the neighbours beside it.
 TRAINING = frozenset("preset learning_rates weight_decays epochs train_batch final_share label_smoothing".split())
 VOTES = frozenset("neighbours temperature".split())
@@ -40,9 +43,14 @@ def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key])
     `stored`: what the results `measured` of the task were made with. Options of methods that the task does not ask for
     are let be: they are compared when it asks for them again.
     """
-    before, now, keys = _flat(stored), _flat(settings_of(task)), list(measured)
+    before, now, keys = {**LATER, **_flat(stored)}, _flat(settings_of(task)), list(measured)
     for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name) and _is_used(name, task) and any(_bears(name, key) for key in keys):
+        if (
+            name not in PLACES
+            and before.get(name) != now.get(name)
+            and _is_used(name, task)
+            and any(_bears(name, key) for key in keys)
+        ):
             found, wanted = (f"{name}={side[name]!r}" if name in side else f"{name} unset" for side in (before, now))
             return found, wanted
     return None

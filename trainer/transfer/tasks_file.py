@@ -55,6 +55,8 @@ class SuiteTask:
     csv_columns: tuple[str, str] = ("path", "label")
     max_bad_share: float = 0.1
     max_pixels: int = 89_478_485
+    multi_label: bool = False
+    truncated_images: Literal["refuse", "take"] = "refuse"
     methods: tuple[Method, ...] = ("zeroshot", "knn", "probe")
     percents: tuple[float, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
     seeds: tuple[int, ...] = (0, 1, 2)

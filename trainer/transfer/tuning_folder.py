@@ -30,7 +30,9 @@ from trainer.records.environment import environment, record_start
 from trainer.records.run_directory import Found
 from trainer.records.run_lock import entries
 from trainer.records.secrets import without_secrets_in
-from trainer.transfer.config import CHANGEABLE, FinetuneConfig
+from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
+from trainer.transfer.datasets.contents import content_of
+from trainer.transfer.datasets.opening import Task
 from trainer.transfer.match_table import STEM, write_matches
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted
@@ -43,15 +45,21 @@ from vocab.storage import write_whole
 MODEL, RESULTS, TABLE = "model", "results.json", "results.md"
 
 
-def fingerprint_of(pretrained: Pretrained, train: LabelledImages) -> str:
-    """sha256 of what a run learns from: the weights that it begins with, and its images."""
+def fingerprint_of(pretrained: Pretrained, train: LabelledImages, task: Task) -> str:
+    """sha256 of what a run learns from, wherever it lies: weights to begin with, images, and names of classes."""
+    known = [pretrained.fingerprint, content_of(train, task.test), *task.class_names]
+    return hashlib.sha256("\0".join(known).encode()).hexdigest()
+
+
+def earlier_fingerprint_of(pretrained: Pretrained, train: LabelledImages) -> str:
+    """The fingerprint of runs that an earlier release started: files count by their time of change."""
     digest = hashlib.sha256(f"{pretrained.fingerprint} {train.fingerprint}".encode())
     for numbers in (train.rows, train.offsets, train.classes):
         digest.update(numbers.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
-def examine(config: FinetuneConfig, fingerprint: str) -> Found:
+def examine(config: FinetuneConfig, fingerprint: str, *, earlier: str) -> Found:
     """What there is to go on from; nothing for a fresh start. Reads every byte of a checkpoint, writes nothing.
 
     Raises OutputExistsError if `out` holds something that is no fine-tuning run, MismatchError if it holds one of
@@ -62,7 +70,9 @@ def examine(config: FinetuneConfig, fingerprint: str) -> Found:
     if stored is None:
         return Found()
     differing = differences(stored, config, changeable=CHANGEABLE)
-    if differing:
+    moved = {name for name in differing if name in PLACES}
+    if differing.keys() - moved:
+        differing = {name: values for name, values in differing.items() if name not in moved}
         raise MismatchError(
             out,
             found="a run with " + ", ".join(f"{name}={before!r}" for name, (before, _) in differing.items()),
@@ -72,11 +82,12 @@ def examine(config: FinetuneConfig, fingerprint: str) -> Found:
     found, faults = newest(out)
     if found is None:
         return Found(faults=faults)
-    if found.fingerprint != fingerprint:
+    if found.fingerprint not in ({fingerprint} if moved else {fingerprint, earlier}):
         raise MismatchError(
             found.path,
-            found="a checkpoint of other weights to begin with, or of other training images",
-            wanted=f"those of {config.model} and {without_secrets_in(config.task.train)} as they are now",
+            found="a checkpoint of other weights to begin with, other images or other names of classes",
+            wanted=f"those of {config.model}, {without_secrets_in(config.task.train)} and "
+            f"{without_secrets_in(config.task.test)} as they are now",
             remedy="Put them back as they were when the run was started, or choose another --out.",
         )
     return Found(found, found.state, faults)

@@ -129,6 +129,7 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
         cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
         bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and place.device.type == "cuda"),
         max_pixels=config.task.max_pixels,
+        take_truncated=config.task.take_truncated,
     )
     if features is None:
         return None

@@ -6,6 +6,7 @@ In: the folder. Out: `LabelledImages`, by class and then by path.
     train/n01443537/close/2.png            class 1; deeper folders change nothing
     train/n01484850/                       class 2 keeps its number without an image
     train/n01440764/boxes.txt              no image by its name: counted as other_file
+    train/n01440764/3.heic                 an image that nothing here decodes: unread_format
     train/.cache/, train/__MACOSX/         left by a system (`vocab/leftovers.py`), not seen at all
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
-from trainer.data.tar_index import IMAGE_EXTENSIONS
+from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS, UNREAD_FORMAT
 from trainer.transfer.datasets.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.words import counted
 from vocab.errors import InputError
@@ -45,8 +46,8 @@ def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
         images = [path for path in inside if _is_image(path)]
         paths += images
         classes += [number] * len(images)
-        skipped += [Skipped("", shown(path), OTHER_FILE) for path in inside if not _is_image(path)]
-    skipped += [Skipped("", shown(path), "no_class" if _is_image(path) else OTHER_FILE) for path in beside]
+        skipped += [Skipped("", shown(path), _no_image(path)) for path in inside if not _is_image(path)]
+    skipped += [Skipped("", shown(path), "no_class" if _is_image(path) else _no_image(path)) for path in beside]
     found = look_up(folder, paths)
     skipped += found.skipped
     check_bad_share(folder, len(found.kept), skipped, max_bad_share)
@@ -126,6 +127,11 @@ def _files(root: str, label: str) -> list[str]:
 
 def _is_image(path: str) -> bool:
     return path.lower().endswith(_ENDINGS)
+
+
+def _no_image(path: str) -> str:
+    """Reason of a file that cannot be taken for an image by its name."""
+    return FAULTS[UNREAD_FORMAT] if path.rpartition(".")[2].lower() in OTHER_IMAGE_EXTENSIONS else OTHER_FILE
 
 
 def _refused(path: str, found: str, wanted: str, remedy: str) -> InputError:

@@ -40,14 +40,16 @@ class ClassNames:
     notes: tuple[str, ...]
 
 
-def names_of_classes(labels: Sequence[str], given: Names | None, *, source: Place | None) -> ClassNames:
-    """A name for each of the labels. `given`: what the file `source` says.
+def names_of_classes(
+    labels: Sequence[str], given: Names | None, *, source: Place | None, own: tuple[str, ...] = ()
+) -> ClassNames:
+    """A name for each of the labels. `given`: what the file `source` says; `own`: what the data set says.
 
     Raises MismatchError for a list of another length, in another order than the labels by their words or by what they
     mean, or for numbers that could be places in it in two ways; and for a mapping that lacks a label.
     """
     if given is None:
-        return _own_names(labels)
+        return ClassNames(own, ()) if own else _own_names(labels)
     if isinstance(given, dict):
         names, notes = _by_label(labels, given, source)
     else:

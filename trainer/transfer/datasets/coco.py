@@ -8,7 +8,10 @@ In: an instances JSON and the folder of its images. Out: `LabelledImages`, in th
 
 Classes are the categories by ascending id, whatever gaps the ids have. A class is present in an image that has at least
 one annotation of it, crowds (iscrowd) included, as in multi-label classification on COCO usually; an image without
-annotations shows none of the classes, and counts as such. Boxes and masks are not read.
+annotations shows none of the classes, and counts as such. Boxes and masks are not read. Annotations of images that are
+not listed, as a file has whose images alone were filtered, are left out and counted, as pycocotools leaves them out.
+
+LVIS names an image by coco_url alone, and the synset of a category ("dog.n.01"), which is then the name of its class.
 
 The file is untrusted: what it says is checked before it is used, and no file_name leaves the folder.
 """
@@ -30,7 +33,8 @@ from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.datasets.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.datasets.numbering import in_order
-from trainer.transfer.words import listed
+from trainer.transfer.words import counted, listed
+from vocab.class_names import SYNSET_NAME
 from vocab.errors import InputError
 from vocab.shown_text import shown
 
@@ -49,14 +53,14 @@ def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> Labell
 
     Left out and named in `skipped`: what `files.look_up` refuses.
 
-    Raises InputError for a file that is not such JSON, an id or a file_name that is there twice, a reference to an
-    image or a category that is not there, a file_name that leaves the folder, and if more than `max_bad_share` of the
-    images are bad or none is left.
+    Raises InputError for a file that is not such JSON, an id or a file_name that is there twice, a reference to a
+    category that is not there, annotations none of which is of an image that is there, a file_name that leaves the
+    folder, and if more than `max_bad_share` of the images are bad or none is left.
     """
     content = _read(annotations)
     labels, numbers = _categories(annotations, content)
-    paths, places = _images(annotations, content)
-    images, classes = _positives(annotations, content, places, numbers)
+    paths, places = _images(annotations, content, folder)
+    images, classes, notes = _positives(annotations, content, places, numbers)
     found = look_up(folder, paths)
     check_bad_share(f"{annotations}::{folder}", len(found.kept), found.skipped, max_bad_share)
     everything = LabelledImages(
@@ -69,6 +73,8 @@ def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> Labell
         multi_label=True,
         fingerprint=fingerprint_of(found.store),
         skipped=found.skipped,
+        class_names=_synsets(content, labels),
+        notes=notes,
     )
     # The store has only those that are there.
     return replace(everything.select(found.kept), rows=np.arange(len(found.kept)))
@@ -121,14 +127,24 @@ def _categories(path: Path, content: Mapping[str, Any]) -> tuple[tuple[str, ...]
     return tuple(names[each] for each in ids), {each: number for number, each in enumerate(ids)}
 
 
-def _images(path: Path, content: Mapping[str, Any]) -> tuple[list[str], dict[Id, int]]:
+def _synsets(content: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the classes, by their synsets where the file has any; else none."""
+    synsets = {
+        str(entry["name"]).strip(): entry["synset"]
+        for entry in content["categories"]
+        if isinstance(entry.get("synset"), str) and SYNSET_NAME.fullmatch(entry["synset"])
+    }
+    return tuple(synsets.get(label, label) for label in labels) if synsets else ()
+
+
+def _images(path: Path, content: Mapping[str, Any], folder: str) -> tuple[list[str], dict[Id, int]]:
     """Path of each image in the folder, and its place by its id."""
     paths: dict[str, Id] = {}
     places: dict[Id, int] = {}
     for what, entry in _entries(path, content, "images"):
         identity = _new_id(path, what, entry, places)
         if "file_name" not in entry and "coco_url" in entry:
-            entry = {**entry, "file_name": _of_address(path, what, entry)}
+            entry = {**entry, "file_name": _of_address(path, what, entry, folder)}
         name = _text(path, what, entry, "file_name")
         plain = os.path.normpath(name)
         if plain.startswith(("/", "../")) or plain in (".", ".."):
@@ -140,35 +156,42 @@ def _images(path: Path, content: Mapping[str, Any]) -> tuple[list[str], dict[Id,
     return list(paths), places
 
 
-def _of_address(path: Path, what: str, entry: Mapping[str, Any]) -> str:
+def _of_address(path: Path, what: str, entry: Mapping[str, Any], folder: str) -> str:
     """Path of an image that LVIS names by its address alone: "http://images.cocodataset.org/val2017/9.jpg" is
-    "val2017/9.jpg", as COCO's archives unpack."""
-    return "/".join(urlsplit(_text(path, what, entry, "coco_url")).path.split("/")[-2:])
+    "val2017/9.jpg", as COCO's archives unpack; in a folder of the name val2017 it is "9.jpg"."""
+    *_, above, name = ["", *urlsplit(_text(path, what, entry, "coco_url")).path.split("/")]
+    return name if above == Path(folder).name else f"{above}/{name}"
 
 
 def _positives(
     path: Path, content: Mapping[str, Any], places: Mapping[Id, int], numbers: Mapping[Id, int]
-) -> tuple[Int64[np.ndarray, " positives"], Int64[np.ndarray, " positives"]]:
-    """(image, class) of everything that is shown, each once, ascending."""
+) -> tuple[Int64[np.ndarray, " positives"], Int64[np.ndarray, " positives"], tuple[str, ...]]:
+    """(image, class) of everything that is shown, each once, ascending; and a note on what is not of a listed image."""
     pairs: list[int] = []
-    strangers: dict[str, list[str]] = {"image_id": [], "category_id": []}
+    strangers: list[str] = []
+    unlisted: dict[Id, int] = {}
     for what, entry in _entries(path, content, "annotations"):
-        image, category = (_id(path, what, entry, name) for name in strangers)
-        if image in places and category in numbers:
+        image, category = (_id(path, what, entry, name) for name in ("image_id", "category_id"))
+        if category not in numbers:
+            strangers.append(f"{category!r} in {what}")
+        elif image in places:
             pairs.append(places[image] * len(numbers) + numbers[category])
-            continue
-        name, value = ("image_id", image) if image not in places else ("category_id", category)
-        strangers[name].append(f"{value!r} in {what}")
-    for name, bad in strangers.items():
-        if bad:
-            raise _refused(
-                path,
-                f"{name} of {len(bad):,} annotations that is not in the file: {listed(bad)}",
-                "references to images and categories of the same file",
-                "Download the file again, or leave these annotations out.",
-            )
+        else:
+            unlisted[image] = unlisted.get(image, 0) + 1
+    if strangers:
+        raise _refused(
+            path,
+            f"category_id of {counted(len(strangers), 'annotation')} that is not in the file: {listed(strangers)}",
+            "references to categories of the same file",
+            "Download the file again, or leave these annotations out.",
+        )
+    examples = f"of {counted(len(unlisted), 'image')} that the file does not list: {listed(list(map(repr, unlisted)))}"
+    if unlisted and not pairs:
+        found = f"all of {counted(sum(unlisted.values()), 'annotation')} {examples}"
+        raise _refused(path, found, "annotations of its images", "Look at the ids: image_id is the id of an image.")
+    left_out = f"{counted(sum(unlisted.values()), 'annotation')} left out, {examples}"
     flat = np.unique(np.array(pairs, np.int64))
-    return flat // len(numbers), flat % len(numbers)
+    return flat // len(numbers), flat % len(numbers), (left_out,) if unlisted else ()
 
 
 def _entries(path: Path, content: Mapping[str, Any], name: str) -> Rows:

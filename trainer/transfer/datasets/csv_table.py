@@ -1,10 +1,16 @@
-"""A table of paths and labels: one image a row.
+"""A table of paths and labels: one image a row, or one class of an image.
 
 In: a .csv, or a .tsv with tabs. Out: `LabelledImages`, in the order of the rows.
 
     path,label                        a header; which columns count is said by name, others are not looked at
     images/0001.jpg,golden retriever  relative to the table's folder, and below it
     /data/birds/17.png,crow           or absolute, wherever that is: the table is yours
+
+Where images have any number of classes, the rows of one image are joined, and a row without a label shows none:
+
+    images/0001.jpg,dog
+    images/0001.jpg,person
+    images/0002.jpg,
 
 Classes are numbered by their labels in ascending order; as numbers if every label is a whole number.
 """
@@ -14,6 +20,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,42 +36,58 @@ LONGEST_FIELD = 1 << 16
 """characters; the file system's longest path is 4,096"""
 
 
-def open_csv_table(table: Path, *, columns: tuple[str, str], max_bad_share: float) -> LabelledImages:
-    """The images of a table. `columns`: names of those with the path and with the label.
+def open_csv_table(
+    table: Path, *, columns: tuple[str, str], max_bad_share: float, multi_label: bool = False
+) -> LabelledImages:
+    """The images of a table. `columns`: names of those with the path and with the label. `multi_label`: join the rows
+    of an image, in the place of the first.
 
     Left out and named in `skipped`: what `files.look_up` refuses.
 
     Raises InputError, with the line, for a table without these columns, a row of another length than the header, an
-    empty path or label, a path that leaves the table's folder without being absolute, and one that is there twice;
-    and if more than `max_bad_share` of the images are bad or none is left.
+    empty path or label, a path that leaves the table's folder without being absolute, and, unless `multi_label`, one
+    that is there twice; and if more than `max_bad_share` of the images are bad or none is left.
     """
     root = os.path.abspath(table.parent)  # noqa: PTH100 - resolve() would follow links
     lines: dict[str, int] = {}
-    labels: list[str] = []
-    for line, path, label in _rows(table, columns):
+    labels: dict[str, set[str]] = {}
+    for line, path, label in _rows(table, columns, may_be_empty=multi_label):
         inside = _inside(table, line, path).removeprefix(f"{root}/")
-        if (other := lines.setdefault(inside, line)) != line:
-            raise _refused(table, line, f"{path!r} for the second time, after line {other}", "an image in one row")
-        labels.append(label)
+        if (other := lines.setdefault(inside, line)) != line and not multi_label:
+            raise _second(table, line, path, f"as {label!r}, after line {other}, as {labels[inside].pop()!r}")
+        labels.setdefault(inside, set()).update([label] if label else [])
     found = look_up(root, list(lines))
     check_bad_share(str(table), len(found.kept), found.skipped, max_bad_share)
-    ordered = in_order(set(labels))
+    ordered = in_order({label for each in labels.values() for label in each})
     numbers = {label: number for number, label in enumerate(ordered)}
-    return LabelledImages(
+    classes = [sorted(numbers[label] for label in each) for each in labels.values()]
+    everything = LabelledImages(
         store=found.store,
-        rows=np.arange(len(found.kept)),
-        names=tuple(map(shown, found.store.paths)),
-        offsets=np.arange(len(found.kept) + 1),
-        classes=np.array([numbers[label] for label in labels], np.int64)[found.kept],
+        rows=np.arange(len(lines)),
+        names=tuple(map(shown, lines)),
+        offsets=np.cumsum([0, *map(len, classes)]).astype(np.int64),
+        classes=np.array([number for each in classes for number in each], np.int64),
         labels=tuple(ordered),
-        multi_label=False,
+        multi_label=multi_label,
         fingerprint=fingerprint_of(found.store),
         skipped=found.skipped,
     )
+    # The store has only those that are there.
+    return replace(everything.select(found.kept), rows=np.arange(len(found.kept)))
 
 
-def _rows(table: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
-    """Line, path and label of each row."""
+def _second(table: Path, line: int, path: str, how: str) -> InputError:
+    """The error for an image with two rows where each has one class."""
+    return InputError(
+        f"{table}, line {line}",
+        found=f"{path!r} for the second time, {how}",
+        wanted="an image in one row",
+        remedy="Leave one of the rows out; or, where an image may show several classes, give --task.multi-label.",
+    )
+
+
+def _rows(table: Path, columns: tuple[str, str], *, may_be_empty: bool) -> Iterator[tuple[int, str, str]]:
+    """Line, path and label of each row. `may_be_empty`: the label."""
     csv.field_size_limit(LONGEST_FIELD)
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
     line = 0
@@ -81,8 +104,8 @@ def _rows(table: Path, columns: tuple[str, str]) -> Iterator[tuple[int, str, str
                     wanted = f"{len(header)}, as in the header; fields with a {delimiter!r} in quotes"
                     raise _refused(table, line, f"{len(row)} fields", wanted)
                 path, label = row[path_at].strip(), row[label_at].strip()
-                for name, field in zip(columns, (path, label), strict=True):
-                    if not field or NO_TEXT.search(field):
+                for name, field, wanted_text in zip(columns, (path, label), (True, not may_be_empty), strict=True):
+                    if (wanted_text and not field) or NO_TEXT.search(field):
                         wanted = f"a {name} in every row, without control characters"
                         raise _refused(table, line, f"{field!r:.80} as {name}", wanted)
                 yield line, path, label

@@ -70,7 +70,7 @@ def open_task(config: TaskConfig) -> Task:
             train = with_all_classes(train, len(given))
     test = renumbered(test, train.labels)
     check_sides(train, test)
-    named = names_of_classes(train.labels, given, source=config.class_names)
+    named = names_of_classes(train.labels, given, source=config.class_names, own=train.class_names)
     notes = (*notes_of("train", train), *notes_of("test", test), *named.notes)
     return Task(train, test, named.names, notes)
 
@@ -89,7 +89,8 @@ def open_images(place: str, config: TaskConfig) -> LabelledImages:
 
 def class_names_of(images: LabelledImages, config: TaskConfig) -> ClassNames:
     """The names of the classes of `open_images`. Raises MismatchError for names that are not those of the classes."""
-    return names_of_classes(images.labels, _given_names(config), source=config.class_names)
+    given = _given_names(config)
+    return names_of_classes(images.labels, given, source=config.class_names, own=images.class_names)
 
 
 def kind_of(place: str, config: TaskConfig) -> Kind:
@@ -143,6 +144,13 @@ def _is_tars(place: str, config: TaskConfig) -> bool:
 
 def _open(place: str, config: TaskConfig) -> LabelledImages:
     _check(config)
+    if config.multi_label and (kind := kind_of(place, config)) not in ("csv", "coco"):
+        raise InputError(
+            "--task.multi-label",
+            found=f"{place}, of kind {kind}, which has one class an image",
+            wanted="a .csv or .tsv, or ANNOTATIONS.json::IMAGE_FOLDER",
+            remedy="Leave it out, or write a table with a row for each image and class.",
+        )
     if not place:
         raise InputError("--task.train or --task.test", found="an empty place", wanted=FORMS, remedy="Name the images.")
     kind = kind_of(place, config)
@@ -158,7 +166,12 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
             return open_class_folders(local_name(place), max_bad_share=config.max_bad_share)
         case "csv":
             table = Path(local_name(place))
-            return open_csv_table(table, columns=config.csv_columns, max_bad_share=config.max_bad_share)
+            return open_csv_table(
+                table,
+                columns=config.csv_columns,
+                multi_label=config.multi_label,
+                max_bad_share=config.max_bad_share,
+            )
         case "coco":
             annotations, between, folder = place.rpartition(BETWEEN)
             folder = local_name(folder)
@@ -196,4 +209,4 @@ def notes_of(side: str, images: LabelledImages) -> list[str]:
     notes = [f"{side}: {missing}: {listed(empty)}"] if empty else []
     if images.skipped:
         notes.append(f"{side}: {left_out_note(images.skipped)}")
-    return notes
+    return notes + [f"{side}: {note}" for note in images.notes]

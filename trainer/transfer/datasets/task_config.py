@@ -35,7 +35,18 @@ class TaskConfig:
     """share of the images of either side that may be missing or broken"""
     max_pixels: int = 89_478_485
     """images with more pixels than this are refused before they are decoded; the default is PIL's"""
+    multi_label: bool = False
+    """the rows of a .csv are an image and one of its classes each, and an image may have several, or one row without a
+    label, which shows none; COCO's annotations are so without it"""
+    truncated_images: Literal["refuse", "take"] = "refuse"
+    """images that break off behind their header: left out; or taken as far as they go, and counted (JPEG, PNG, GIF, BMP
+    and uncompressed TIFF; of other formats nothing can be decoded)"""
     allow_pipe: bool = False
     """let `pipe:COMMAND` in place of tars run a shell command with your rights"""
     csv_columns: tuple[str, str] = ("path", "label")
     """names of the columns of a .csv with the path of an image and with its label"""
+
+    @property
+    def take_truncated(self) -> bool:
+        """Whether images that break off are taken."""
+        return self.truncated_images == "take"

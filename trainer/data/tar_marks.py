@@ -1,0 +1,68 @@
+"""Marks of tars: what tells one tar from another, wherever it lies, without reading or fetching all of it.
+
+In: the place of a tar, and what was known of it before. Out: its size and its mark, the sha256 of parts that lie evenly
+over it, or of all of a tar that is no longer than they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_places import PIPE, is_local, local_name
+from trainer.data.tar_streams import DownloadError, open_stream
+
+PARTS, PART_BYTES = 16, 1 << 16
+
+
+@dataclass(frozen=True)
+class TarMark:
+    """A tar by its content; None stands for what nobody can tell without fetching it."""
+
+    bytes: int | None = None
+    changed: int | None = None
+    """time of change (ns) of a local file"""
+    mark: str | None = None
+
+
+def marked(place: str, cache: TarCache, *, known: TarMark | None, moved: bool) -> TarMark:
+    """The mark of a tar. `known`: its mark before; `moved`: whether it lay in another place then.
+
+    A local file of the same size and time of change in the same place is not read again. A remote tar is marked by
+    its copy in the cache; of one that moved and has no copy the size alone is asked for.
+    """
+    if is_local(place):
+        path = Path(local_name(place))
+        try:
+            found = path.stat()
+            if known is not None and not moved and (known.bytes, known.changed) == (found.st_size, found.st_mtime_ns):
+                return known
+            return TarMark(found.st_size, found.st_mtime_ns, mark_of(path))
+        except OSError:
+            return TarMark()  # whoever opens it for its samples says what is wrong
+    if (copy := cache.copy_of(place)) is not None:
+        with suppress(FileNotFoundError):  # evicted meanwhile
+            return TarMark(copy.stat().st_size, mark=mark_of(copy))
+    if known is not None and not moved:
+        # What a place holds is taken never to change, as in the cache.
+        return replace(known, changed=None)
+    if known is not None and not place.startswith(PIPE):
+        with suppress(DownloadError), open_stream(place, allow_pipe=False, timeout_s=cache.timeout_s) as stream:
+            return TarMark(stream.size)
+    return TarMark()
+
+
+def mark_of(path: Path) -> str:
+    """sha256 of 16 parts of 64 KiB that lie evenly over a file, or of all of a file that is no longer than that."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        last = max(0, size - PART_BYTES)
+        for part in range(PARTS):
+            start = part * PART_BYTES if size <= PARTS * PART_BYTES else part * last // (PARTS - 1)
+            digest.update(os.pread(file.fileno(), PART_BYTES, start))
+    return digest.hexdigest()

@@ -1,0 +1,212 @@
+"""What a run reads, wherever it lies: its labels, and its tars in their order with their marks, as data.json has them.
+
+In: the sources of a run. Out: a `RunData`; sources over the same tars in other places, put into its order; or the
+MismatchError that says what is not the same.
+
+    {"version": 1, "held_out": {...}, "train": {
+       "labels": ["5f0c..."],     rows of each label directory (`LabelShards.rows_sha256`)
+       "pools": [[0, 1], [2]],    as `Source` has them
+       "tars": [{"shard": "00000", "labels": 0, "place": "/data/00000.tar",
+                 "mark": {"bytes": 10240, "changed": 1766..., "mark": "9e21..."}}, ...]}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainer.data.group import Tar
+from trainer.data.source import Source
+from trainer.data.tar_marks import TarMark, marked
+from trainer.records.secrets import without_secrets_in
+from trainer.transfer.words import counted, listed
+from vocab.errors import FormatError, MismatchError
+from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.storage import write_whole
+
+FILE, VERSION = "data.json", 1
+SIDES = ("train", "held_out")
+THREADS = 32
+REMEDY = "Name the images and labels that the run was started with, wherever they lie now, or choose another --out."
+
+Name = tuple[str, str]
+"""rows of the labels, and the shard: what a tar is called wherever it lies"""
+
+
+@dataclass(frozen=True)
+class RunTar:
+    """One tar of a run."""
+
+    shard: str
+    labels: int
+    place: str
+    """without secrets"""
+    mark: TarMark
+
+
+@dataclass(frozen=True)
+class Side:
+    """Tars to train on, or held out."""
+
+    labels: tuple[str, ...]
+    pools: tuple[tuple[int, ...], ...]
+    tars: tuple[RunTar, ...]
+
+    @property
+    def by_name(self) -> dict[Name, RunTar]:
+        """Each tar by its name, in order."""
+        return {(self.labels[tar.labels], tar.shard): tar for tar in self.tars}
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run reads."""
+
+    train: Side
+    held_out: Side
+
+    def write(self, out: Path) -> None:
+        """Write data.json."""
+        with write_whole(out / FILE) as file:
+            file.write(to_sealed_json({"version": VERSION, **asdict(self)}).encode())
+
+
+def read_run_data(out: Path) -> RunData | None:
+    """What data.json of a run directory says; None without one, as earlier releases left it.
+
+    Raises FormatError for a file that cannot be read, or of another version.
+    """
+    if not (out / FILE).exists():
+        return None
+    try:
+        content = from_sealed_json(out / FILE, (out / FILE).read_bytes())
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']!r}")
+        return RunData(**{name: _side_of(content[name]) for name in SIDES})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(
+            out / FILE,
+            found=f"no readable record of the run's data ({error!r})",
+            wanted=f"version {VERSION}, with {' and '.join(SIDES)}",
+            remedy="Remove it; the run then goes on with the very places it was started with.",
+        ) from error
+
+
+def _side_of(content: Mapping[str, Any]) -> Side:
+    tars = tuple(RunTar(**{**tar, "mark": TarMark(**tar["mark"])}) for tar in content["tars"])
+    side = Side(tuple(content["labels"]), tuple(map(tuple, content["pools"])), tars)
+    if not all(tar in range(len(tars)) for pool in side.pools for tar in pool):
+        raise ValueError("a pool of tars that are not there")
+    if not all(tar.labels in range(len(side.labels)) for tar in tars):
+        raise ValueError("a tar of labels that are not there")
+    return side
+
+
+def run_data_of(train: Source, held_out: Source, *, known: RunData | None) -> RunData:
+    """What a run reads now. `known`: what it read before, in the same order.
+
+    Raises MismatchError for tars whose content is not what it was.
+    """
+    if known is None:
+        return RunData(_side(train, None), _side(held_out, None))
+    now = RunData(_side(train, known.train), _side(held_out, known.held_out))
+    pairs = [pair for side in SIDES for pair in zip(getattr(known, side).tars, getattr(now, side).tars, strict=True)]
+    if different := [difference for before, after in pairs if (difference := _difference(before, after))]:
+        raise MismatchError(
+            "--images",
+            found=f"{counted(len(different), 'tar')} with other content: {listed(different)}",
+            wanted="the tars that the run has read so far",
+            remedy=REMEDY,
+        )
+    return now
+
+
+def _difference(before: RunTar, after: RunTar) -> str:
+    """How the content of a tar differs from what it was; nothing where it is the same, or nobody can tell."""
+    old, new = before.mark, after.mark
+    if None not in (old.bytes, new.bytes) and old.bytes != new.bytes:
+        return f"{after.place} ({new.bytes:,} bytes, before {old.bytes:,})"
+    if None not in (old.mark, new.mark) and old.mark != new.mark:
+        return f"{after.place} (other bytes, though {new.bytes:,} as before)"
+    return ""
+
+
+def _side(source: Source, known: Side | None) -> Side:
+    before = known.tars if known is not None else (None,) * len(source.tars)
+    with ThreadPoolExecutor(THREADS) as pool:
+        tars = tuple(pool.map(lambda tar, old: _run_tar(tar, source, old), source.tars, before))
+    return Side(tuple(labels.rows_sha256 for labels in source.labels), source.pools, tars)
+
+
+def _run_tar(tar: Tar, source: Source, known: RunTar | None) -> RunTar:
+    place = without_secrets_in(tar.place)
+    old = known.mark if known is not None else None
+    mark = marked(tar.place, source.cache, known=old, moved=known is not None and known.place != place)
+    if old is not None:  # what cannot be told any more was the same when it could
+        mark = replace(mark, bytes=mark.bytes or old.bytes, mark=mark.mark or old.mark)
+    return RunTar(tar.shard, tar.labels, place, mark)
+
+
+def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tuple[Source, Source]:
+    """The sources with their labels, tars and pools in the recorded order, in which places have no part.
+
+    Raises MismatchError for labels of other rows, a recorded shard without a tar, a tar that the run did not have, and
+    one in a pool of another weight.
+    """
+    sources, sides = (train, held_out), (recorded.train, recorded.held_out)
+    labels = {each.rows_sha256: each for source in sources for each in source.labels}
+    if missing := [rows for side in sides for rows in side.labels if rows not in labels]:
+        places = [f"{each.place} (rows {rows[:12]})" for rows, each in labels.items()]
+        wanted = f"labels with the rows that the run was started with, {listed([rows[:12] for rows in missing])}"
+        raise MismatchError("--labels", found=listed(places), wanted=wanted, remedy=REMEDY)
+    offered = [{(each.labels[tar.labels].rows_sha256, tar.shard): tar for tar in each.tars} for each in sources]
+    _check_pools(train, recorded.train)
+    found = [
+        {name: tars.pop(name) for name in side.by_name if name in tars}
+        for side, tars in zip(sides, offered, strict=True)
+    ]
+    # From the end of a list in another order, other tars were held out.
+    left = {**offered[0], **offered[1]}
+    for side, tars in zip(sides, found, strict=True):
+        tars |= {name: left.pop(name) for name in side.by_name if name not in tars and name in left}
+    _check_tars(
+        [name for side, tars in zip(sides, found, strict=True) for name in side.by_name if name not in tars], left
+    )
+    arranged = [
+        replace(
+            source,
+            labels=tuple(labels[rows] for rows in side.labels),
+            pools=side.pools,
+            tars=tuple(replace(tars[name], labels=tar.labels) for name, tar in side.by_name.items()),
+        )
+        for source, side, tars in zip(sources, sides, found, strict=True)
+    ]
+    return arranged[0], arranged[1]
+
+
+def _check_tars(missing: list[Name], surplus: Mapping[Name, Tar]) -> None:
+    """Raise MismatchError for recorded tars that are not there, and for others than the recorded ones."""
+    strangers = [without_secrets_in(tar.place) for tar in surplus.values()]
+    said = [f"no tar of {counted(len(missing), 'shard')}: {listed([shard for _, shard in missing])}"] if missing else []
+    said += [f"{counted(len(strangers), 'tar')} that it did not have: {listed(strangers)}"] if strangers else []
+    if said:
+        wanted = "the tars that the run was started with"
+        raise MismatchError("--images", found="; ".join(said), wanted=wanted, remedy=REMEDY)
+
+
+def _check_pools(source: Source, side: Side) -> None:
+    names = list(side.by_name)
+    pools = {names[tar]: number for number, pool in enumerate(side.pools) for tar in pool}
+    for number, pool in enumerate(source.pools):
+        for tar in (source.tars[tar] for tar in pool):
+            before = pools.get((source.labels[tar.labels].rows_sha256, tar.shard), number)
+            if before != number:
+                raise MismatchError(
+                    "--images",
+                    found=f"{without_secrets_in(tar.place)} in number {number + 1} of them",
+                    wanted=f"it in number {before + 1}, whose weight it has had so far",
+                    remedy="Name the images in the order in which the run was started.",
+                )
