@@ -28,6 +28,7 @@ from trainer.pretrain import pretrain
 from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model
+from trainer.weights.pretrained import open_pretrained
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
@@ -256,6 +257,17 @@ def test_a_vocabulary_of_another_size_is_refused(run: Path, tmp_path: Path) -> N
     Vocabulary(whole.synsets[:2], whole.captions[:2], rows=whole.rows, min_count=1).save(run / "vocabulary.parquet")
     with pytest.raises(MismatchError, match="found 2 classes, and weights with a classifier of 3 classes"):
         export(ExportConfig(run, tmp_path / "given"))
+
+
+@pytest.mark.parametrize("place", ["run", "export"])
+def test_a_vocabulary_of_other_classes_or_in_another_order_is_refused(place: str, run: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    export(ExportConfig(run, given))
+    file = {"run": run, "export": given}[place] / "vocabulary.parquet"
+    whole = Vocabulary.load(file)
+    Vocabulary(whole.synsets[::-1].copy(), whole.captions, rows=whole.rows, min_count=1).save(file)
+    with pytest.raises(MismatchError, match=r"in another order, than model\.safetensors was trained with"):
+        open_pretrained(file.parent)
 
 
 def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from trainer.model.vit import classifier_of, features, patch_of
 from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
-from trainer.weights.reading import read_weights
+from trainer.weights.reading import check_classes, read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.sealing import from_sealed_json
@@ -161,6 +161,7 @@ def _of_folder(place: Path) -> Parts:
             wanted=f"one of the {len(vocabulary):,} classes of {VOCABULARY}",
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
+    check_classes(place / WEIGHTS, vocabulary, remedy="Copy the folder again, whole, or export the run again.")
     loss = _loss_of(config.get(LOSS, "bce"), place)  # CatLIP's, as of a folder that an earlier version wrote
     return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
 
