@@ -41,6 +41,8 @@ from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
+REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
+"""raised by timm and torch for a configuration of which they can build no model"""
 LOSS = "pretraining_loss"
 """field of config.json that timm does not know: what a classifier's logits say"""
 
@@ -198,7 +200,7 @@ def load_model(folder: str | Path) -> nn.Module:
             model.load_state_dict(load_file(place / WEIGHTS))
         else:
             model = timm.create_model(f"local-dir:{place}", pretrained=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (*REFUSALS, OSError, SafetensorError) as error:
         raise FormatError(
             place,
             found=f"no model that can be loaded ({error})",

@@ -146,14 +146,14 @@ def _of_folder(place: Path) -> Parts:
         preprocessing = Preprocessing(
             int(seen["input_size"][-1]), float(seen["mean"][0]), float(seen["std"][0]), float(seen["crop_pct"])
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        classes = int(config["num_classes"])
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise FormatError(
             place / CONFIG,
             found=f"no preprocessing that can be read ({error!r})",
-            wanted="pretrained_cfg with input_size, mean, std and crop_pct",
+            wanted="num_classes, and pretrained_cfg with input_size, mean, std and crop_pct",
             remedy="Export the run again.",
         ) from error
-    classes = int(config["num_classes"])
     if classes != len(vocabulary):
         raise MismatchError(
             place / WEIGHTS,
