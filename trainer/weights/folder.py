@@ -36,7 +36,7 @@ from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError, OutputExistsError
 from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.storage import local_path
+from vocab.storage import local_path, named
 from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
@@ -104,7 +104,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     work = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.tmp")
     work.mkdir(parents=True)
     try:
-        yield work
+        with named(out):
+            yield work
         for path in [*work.iterdir(), work]:
             flush(path)
         work.rename(out)
