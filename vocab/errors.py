@@ -126,8 +126,9 @@ def run_cli(main: Callable[[], None]) -> None:
     """Run a command line and exit.
 
     Errors raised on purpose, errors of the operating system and memory that ran out end in one message and status 2;
-    Ctrl-C ends with status 130, SIGTERM and SIGHUP with 128 + their number, unfinished files removed. If the reader of standard output is gone, as
-    after `| head`, the program ends without a message, with the status for SIGPIPE.
+    Ctrl-C ends with status 130, SIGTERM and SIGHUP with 128 + their number, and unfinished files are removed. If the
+    reader of standard output is gone, as after `| head`, the program ends without a message, with the status for
+    SIGPIPE.
     """
     end_as_told()
     try:

@@ -23,6 +23,8 @@ from vocab.errors import InputError
 HASH_BLOCK = 1 << 22
 DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
 """raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
+BROKEN = (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError)
+"""raised by pyarrow for a damaged file of a stranger; memory that ran out is no damage"""
 # One slash is enough: pathlib makes s3:/bucket of s3://bucket.
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
 
