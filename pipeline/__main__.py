@@ -12,13 +12,11 @@ python -m pipeline sample    draw a data set to try everything on
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from vocab.errors import Terminated, run_cli
+from vocab.errors import run_cli
 from vocab.shown_text import shown, tell
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Command line of the room."""
-    end_as_told()
     # Here, so that a Ctrl-C while they load is one like any other.
     import tyro
 
@@ -78,17 +75,6 @@ def main() -> None:
         from pipeline.sample.draw import draw_sample
 
         draw_sample(options)
-
-
-def end_as_told() -> None:
-    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, its files removed; under nohup SIGHUP stays ignored."""
-
-    def end(number: int, _: FrameType | None) -> NoReturn:
-        raise Terminated(number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, end)
 
 
 def run_label(options: Label) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
@@ -21,7 +20,7 @@ from pipeline.config import Label, Quoting
 from pipeline.inputs import Inputs
 from pipeline.rows import Reading
 from vocab.errors import InputError
-from vocab.storage import filesystem_of
+from vocab.storage import BROKEN, filesystem_of
 
 Record = tuple[bytes, ...]
 """the captions of one row, as they are stored; none of a row that the labelling job rejects"""
@@ -119,7 +118,7 @@ def _count_groups(path: str) -> int:
     try:
         with filesystem.open_input_file(inner) as stream:
             count: int = pq.ParquetFile(stream).metadata.num_row_groups
-    except (pa.ArrowInvalid, OSError) as error:
+    except BROKEN as error:
         raise _unreadable(path, str(error)) from error
     return count
 

@@ -26,7 +26,7 @@ from pipeline.parquet import read_parquet
 from pipeline.rows import Reading
 from pipeline.tables import read_table
 from vocab.errors import InputError
-from vocab.storage import filesystem_of
+from vocab.storage import BROKEN, filesystem_of
 
 TEXT_FORMATS = ("tsv", "csv", "jsonl")
 
@@ -73,7 +73,7 @@ def read_piece(piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
     with filesystem.open_input_file(path) as file:
         try:
             yield from _read(file, piece, reading)
-        except (pa.ArrowInvalid, OSError, tarfile.ReadError) as error:
+        except (*BROKEN, tarfile.ReadError) as error:
             raise UnreadableFile(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 

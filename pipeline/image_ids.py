@@ -28,7 +28,7 @@ from pipeline.nested import value_at
 from pipeline.sidecars import KEY, STATUS, require_key_type, status_reasons
 from pipeline.tars import REPEATED, TRUNCATED
 from vocab.errors import InputError
-from vocab.storage import filesystem_of
+from vocab.storage import BROKEN, filesystem_of
 from vocab.tar_samples import Sample, samples
 
 SCHEMA = pa.schema(
@@ -80,7 +80,7 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
     try:
         with filesystem.open_input_file(inner) as stream:
             yield pq.ParquetFile(stream)
-    except (pa.ArrowInvalid, OSError) as error:
+    except BROKEN as error:
         raise InputError(
             path,
             found=f"a file that cannot be read ({error})",

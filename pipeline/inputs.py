@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -22,7 +21,7 @@ from pipeline.sidecars import is_sidecar
 from vocab.errors import InputError
 from vocab.leftovers import is_left_out
 from vocab.manifest import InputFile
-from vocab.storage import entries_below, filesystem_of
+from vocab.storage import BROKEN, entries_below, filesystem_of
 
 StoredFormat = Literal["parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
 
@@ -213,7 +212,7 @@ def _holds_sidecars(paths: Sequence[str]) -> bool:
         try:
             with filesystem.open_input_file(inner) as stream:
                 return is_sidecar(pq.ParquetFile(stream))
-        except (pa.ArrowInvalid, OSError):
+        except BROKEN:
             # For its task to name.
             continue
     return False

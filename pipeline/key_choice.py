@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Label
@@ -17,7 +16,7 @@ from pipeline.parquet import check_columns
 from pipeline.rows import Reading
 from pipeline.sidecars import ERROR, KEY, STATUS, SUCCESS, has_sidecar_columns
 from vocab.errors import InputError
-from vocab.storage import filesystem_of
+from vocab.storage import BROKEN, filesystem_of
 
 TEXT_FORMATS = ("tsv", "csv", "jsonl")
 KEY_COLUMNS = ("key", "__key__")
@@ -55,7 +54,8 @@ def refuse_unused_key(reading: Reading, options: Label, inputs: Inputs) -> None:
             remedy=f"Give those; or leave out rows whose {STATUS} is not {SUCCESS!r}, and give "
             f"--format {inputs.format} --key-column {KEY}.",
         )
-    unused = [name for name in KEY_COLUMNS if name in names]
+    # Warehouses write the names of columns in capitals.
+    unused = [name for name in names if name.strip().casefold() in KEY_COLUMNS]
     if unused and is_auto and options.key_column is None and inputs.format != "img2dataset":
         raise InputError(
             where,
@@ -86,6 +86,6 @@ def _names_of_fields(inputs: Inputs, reading: Reading) -> Sequence[str]:
                 check_columns(parquet, reading, file.path)
                 names: list[str] = parquet.schema_arrow.names
                 return names
-        except (pa.ArrowInvalid, OSError):
+        except BROKEN:
             continue
     return ()

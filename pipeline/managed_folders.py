@@ -11,6 +11,7 @@ In: what lies in and above the places of a job. Out: nothing, or an error.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 
@@ -38,13 +39,16 @@ LOOKED_INTO = ("metadata", "schema")
 def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
     """Raise InputError for a file of a table whose log alone says which rows count.
 
-    `around`: paths of all that lies beside and above the files, folders among it.
+    `around`: paths of all that lies beside and above the files, folders among it. Looks where links lead.
     """
     roots: dict[str, str] = {}
-    for path in filter(TABLE_HINT.search, around):
+    linked, looked_at = _linked(files), set[str]()
+    local = pafs.LocalFileSystem()
+    beyond = [marker for real in linked for marker in markers_above(local, real, looked_at)]
+    for path in filter(TABLE_HINT.search, [*around, *beyond]):
         roots |= {found[1]: name for name, marker in TABLES.items() if (found := re.fullmatch(marker, path))}
     for root, name in roots.items():
-        if inside := next((file for file in files if file.startswith(f"{root}/")), None):
+        if inside := next((file for file in (*files, *linked) if file.startswith(f"{root}/")), None):
             what = "stream of Spark" if name == "parquet" else f"table of {name.capitalize()}"
             raise InputError(
                 inside,
@@ -55,6 +59,21 @@ def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
                 "write.parquet(FOLDER), and give that; or label the DataFrame in a Spark job of your own: "
                 "pipeline.labeling.with_synsets.",
             )
+
+
+def _linked(files: Iterable[str]) -> list[str]:
+    """Places of local files that links lead to; a path of an object store or of HDFS is no link."""
+    folders: dict[str, str] = {}
+    found = []
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder) if file.startswith("/") else folder
+        # As a million files are looked at.
+        real = os.path.realpath(file) if os.path.islink(file) else f"{folders[folder]}/{name}"  # noqa: PTH114
+        if real != file:
+            found.append(real)
+    return found
 
 
 def refuse_unfinished(files: Collection[str], around: Collection[str]) -> None:

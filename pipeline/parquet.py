@@ -18,6 +18,7 @@ from pipeline.nested import element_type, first_step, stored_name, type_at, valu
 from pipeline.rows import BATCH_ROWS, Reading, batch_of, lists_of, rejected, require_columns, row_keys
 from pipeline.sidecars import KEY, STATUS, is_sidecar, require_key_type, status_reasons
 from vocab.errors import InputError
+from vocab.storage import BROKEN
 
 UNREADABLE = "unreadable_row_group"
 
@@ -35,7 +36,7 @@ def read_parquet(file: pq.ParquetFile, path: str, groups: Sequence[int], reading
             for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False):
                 yield _rows(batch, first, reading, path)
                 first += len(batch)
-        except (pa.ArrowInvalid, OSError):
+        except BROKEN:
             if reading.strict:
                 raise
             for start in range(first, end, BATCH_ROWS):

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.captions import Piece, Span
 from pipeline.inputs import Inputs
 from pipeline.parquet import split_groups
 from vocab.manifest import InputFile
-from vocab.storage import filesystem_of
+from vocab.storage import BROKEN, filesystem_of
 
 SPLIT_BYTES = 64 << 20
 """a larger Parquet file, or text file that is not compressed, is read by several tasks"""
@@ -102,7 +101,7 @@ def _pieces(file: InputFile, inputs: Inputs, spans: Sequence[Span]) -> list[tupl
     try:
         with filesystem.open_input_file(path) as stream:
             runs = split_groups(pq.ParquetFile(stream).metadata, PIECE_ROWS)
-    except (pa.ArrowInvalid, OSError):
+    except BROKEN:
         # The task that is to read it says what is wrong with it.
         return [(Piece(file.path, shard), file.size)]
     return [(Piece(file.path, shard, run), file.size // len(runs)) for run in runs]

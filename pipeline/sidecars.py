@@ -54,6 +54,8 @@ def status_reasons(status: pa.Array) -> pa.Array:
     """Reasons to reject the URLs that could not be downloaded: there is no image to train on."""
     if pa.types.is_dictionary(status.type):
         status = status.dictionary_decode()
+    if pa.types.is_nested(status.type):
+        status = pa.array(map(str, status.to_pylist()), pa.string())
     told = pc.fill_null(status.cast(pa.string()), "null")
     named = pc.binary_join_element_wise("status:", told, "")
     return pc.if_else(pc.not_equal(told, SUCCESS), named, pa.scalar(None, pa.string()))

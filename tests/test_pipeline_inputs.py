@@ -95,7 +95,13 @@ def test_files_that_alone_do_not_say_what_is_in_them_are_refused(
 ) -> None:
     table = touch(tmp_path / "table", marker, file)
     folder = str(Path(table, file).parent)
-    for place in (table, folder, f"{table}/{file}", f"{folder}/*.parquet", f"{tmp_path}/t*/**.parquet"):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "file.parquet").symlink_to(f"{table}/{file}")
+    (tmp_path / "linked").symlink_to(folder)
+    linked = () if what.startswith("_temporary") else (links, links / "file.parquet", tmp_path / "linked")
+    wild = (f"{folder}/*.parquet", f"{tmp_path}/t*/**.parquet")
+    for place in map(str, (table, folder, f"{table}/{file}", *wild, *linked)):
         with pytest.raises(InputError, match=what):
             list_inputs((place,), "auto")
     with pytest.raises(InputError, match=what):

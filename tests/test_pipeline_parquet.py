@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
+from pipeline.config import Label
+from pipeline.inputs import list_inputs
 from tests.test_pipeline_key_text import read
 from vocab.errors import InputError
 
@@ -110,3 +114,34 @@ def test_columns_are_found_by_name_in_whatever_order_and_type_a_file_has_them(tm
     pq.write_table(pa.table({"id": [9.0], "caption": pa.nulls(1)}), tmp_path / "c.parquet")
     rows = read(tmp_path, key_column="id")
     assert [(row["key"], row["captions"]) for row in rows] == [("7", [b"a dog"]), ("8", [b"a cat"]), ("9", [])]
+
+
+CATEGORIES = pa.array([f"dog {number}" for number in range(200)]).dictionary_encode()
+
+
+@pytest.mark.parametrize(
+    ("column", "before", "after", "reasons"),
+    [
+        # A category that is not in the dictionary, and a column whose name is no text.
+        (CATEGORIES, bytes(range(8, 64)), bytes([255] * 56), [("a", "unreadable_row_group")] * 200),
+        (["a dog"] * 2, b"other", b"\xffther", []),
+        (["a dog"] * 2, b"\x15", b"\x25", []),
+    ],
+)
+def test_damage_costs_a_file_its_own_rows_alone(
+    tmp_path: Path, column: pa.Array, before: bytes, after: bytes, reasons: list[tuple[str, str]]
+) -> None:
+    for name in "ab":
+        table = pa.table({"caption": column, "other": ["x"] * len(column)})
+        pq.write_table(table, tmp_path / f"{name}.parquet", compression="none", store_schema=before != b"other")
+    whole = (tmp_path / "a.parquet").read_bytes()
+    assert before in whole
+    (tmp_path / "a.parquet").write_bytes(whole.replace(before, after))
+    label = Label((str(tmp_path),), "")
+    inputs = list_inputs(label.captions, label.format)
+    reading, found = reading_of(label, inputs), []
+    for file in inputs.files:
+        with suppress(UnreadableFile):
+            for batch in read_piece(Piece(file.path, Path(file.path).stem), reading):
+                found += [(Path(file.path).stem, row["reason"]) for row in batch.to_pylist()]
+    assert found == [*reasons, *[("b", None)] * len(column)]

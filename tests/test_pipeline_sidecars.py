@@ -68,6 +68,8 @@ def test_sidecars_with_and_without_tars_in_folders_of_a_partition_are_read_alike
         (SIDECAR | {"key": [1, 0]}, SIDECAR, {}, r"a\.parquet, column 'key': found type int64.*leading zeros"),
         ({"caption": ["a"], "key": ["k"]}, SHORT, {}, r"found a column 'key'.*--key-column key.*--format parquet"),
         ({"caption": ["a"], "__key__": ["k"]}, SHORT, {}, "found a column '__key__'.*--key-column __key__"),
+        ({"caption": ["a"], "KEY": ["k"]}, SHORT, {}, "found a column 'KEY'.*--key-column KEY"),
+        ({"caption": ["a"], " Key": ["k"]}, SHORT, {}, "found a column ' Key'"),
         (SHORT | {"status": ["new", "old"]}, SHORT, {}, "found a column 'key'.*--key-column key"),
     ],
 )

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from trainer.__main__ import main
 from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
 from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
+from trainer.transfer import feature_files
 from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
-from trainer.weights.folder import load_model
+from trainer.weights.folder import load_model, new_folder
+from trainer.weights.pretrained import open_pretrained
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
@@ -85,12 +88,25 @@ def test_all_files_may_be_read_by_whom_the_umask_lets(finished: Path, tmp_path: 
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "given").iterdir()} == {0o640}
 
 
-def test_a_disk_that_takes_no_more_is_named_and_leaves_nothing(finished: Path, tmp_path: Path) -> None:
+def write_table(out: Path) -> None:
+    with new_folder(out) as work:
+        (work / "results.md").write_text("x" * 9000)
+
+
+def write_features(out: Path) -> None:
+    feature_files.write(out, feature_files.Stored(torch.zeros(99, 99), np.arange(99)), "key")
+
+
+@pytest.mark.parametrize("write", [export, write_table, write_features])
+def test_a_disk_that_takes_no_more_is_named_and_leaves_nothing(
+    write: Callable[[Any], object], finished: Path, tmp_path: Path
+) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    given = tmp_path / "given"
     try:
-        with pytest.raises(OSError, match=r"model\.safetensors") as error:
-            export(ExportConfig(finished, tmp_path / "given"))
+        with pytest.raises(OSError, match=r"model\.safetensors" if write is export else "given") as error:
+            write(ExportConfig(finished, given) if write is export else given)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert error.value.errno == errno.EFBIG
@@ -256,6 +272,17 @@ def test_a_vocabulary_of_another_size_is_refused(run: Path, tmp_path: Path) -> N
     Vocabulary(whole.synsets[:2], whole.captions[:2], rows=whole.rows, min_count=1).save(run / "vocabulary.parquet")
     with pytest.raises(MismatchError, match="found 2 classes, and weights with a classifier of 3 classes"):
         export(ExportConfig(run, tmp_path / "given"))
+
+
+@pytest.mark.parametrize("place", ["run", "export"])
+def test_a_vocabulary_of_other_classes_or_in_another_order_is_refused(place: str, run: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    export(ExportConfig(run, given))
+    file = {"run": run, "export": given}[place] / "vocabulary.parquet"
+    whole = Vocabulary.load(file)
+    Vocabulary(whole.synsets[::-1].copy(), whole.captions, rows=whole.rows, min_count=1).save(file)
+    with pytest.raises(MismatchError, match=r"in another order, than model\.safetensors was trained with"):
+        open_pretrained(file.parent)
 
 
 def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:

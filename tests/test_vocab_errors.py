@@ -94,9 +94,20 @@ def test_help_may_be_cut_short(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "status"), [("KeyboardInterrupt", 130), ("Terminated(15)", 143), ("Terminated(1)", 129)]
+    ("raised", "status"),
+    [
+        ("raise KeyboardInterrupt", 130),
+        ("os.kill(os.getpid(), signal.SIGINT)", 130),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143),
+        ("os.kill(os.getpid(), signal.SIGHUP)", 129),
+    ],
 )
-def test_a_program_that_is_told_to_end_says_so_with_the_signals_status(raised: str, status: int) -> None:
-    code = f"from vocab.errors import *\ndef main(): raise {raised}\nrun_cli(main)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_a_program_that_is_told_to_end_says_so_and_removes_what_it_had_begun(
+    raised: str, status: int, tmp_path: Path
+) -> None:
+    code = "import os, signal, sys\nfrom vocab.errors import run_cli\nfrom vocab.storage import write_whole\n"
+    code += f"def main():\n    with write_whole(sys.argv[1]): {raised}\nrun_cli(main)"
+    command = [sys.executable, "-c", code, str(tmp_path / "v")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert (done.returncode, done.stderr) == (status, "stopped\n")
+    assert not list(tmp_path.iterdir())

@@ -32,6 +32,21 @@ NAN_BREAD, DOG = 7684289, 2084071
         "NaT",
         "<NA>",
         "undefined",
+        '"NaN"',
+        "'nan'",
+        "['nan']",
+        "(nan)",
+        "NaN.",
+        "nan%",
+        "\u201cnan\u201d",
+        "\ufeffnan\u200b",
+        "\u00a0nan\x00",
+        "nan nan",
+        "nan, nan | NULL",
+        "None/None",
+        "<p>nan</p>",
+        "nan<br />",
+        "&quot;nan&quot;",
     ],
 )
 def test_a_caption_that_names_a_missing_value_has_no_label(caption: str) -> None:
@@ -47,7 +62,10 @@ def test_inside_of_a_caption_it_is_a_word(caption: str) -> None:
     assert labeler.load().label(pa.array([caption])).to_pylist() != [[]]
 
 
-@pytest.mark.parametrize("caption", ["", "-", "untitled", "no caption", "none of us", "a nan", "nan\u00a0x"])
+@pytest.mark.parametrize(
+    "caption",
+    ["", "-", "[]", "untitled", "no caption", "none of us", "a nan", "nan\u00a0x", "nan/dog", "nann", "<b></b>"],
+)
 def test_other_captions_are_not_taken_for_missing(caption: str) -> None:
     assert not is_missing(caption)
 
@@ -58,7 +76,10 @@ names = st.sampled_from(sorted(NAMES)).map(str.upper) | st.sampled_from(sorted(N
 @given(
     st.lists(
         st.one_of(
-            st.none(), names, st.text(max_size=3), st.tuples(names, st.text(" \tx\u212a", max_size=2)).map("".join)
+            st.none(),
+            names,
+            st.text(max_size=3),
+            st.tuples(names, st.text(" \t\v\0x\u212a\u00a0\u0131[.&;<>/\n", max_size=4)).map("".join),
         )
     )
 )

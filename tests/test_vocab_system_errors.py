@@ -136,6 +136,24 @@ def test_memory_that_ran_out_names_our_function() -> None:
     assert said.startswith("memory ran out in vocab/storage.py, sha256_of: Unable to allocate 9 GiB. Raise")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("unable to open file </a/v> in read-only mode: Permission denied (13)"),
+            "/a/v: Permission denied. Check the path",
+        ),
+        (
+            RuntimeError("unable to mmap 16 bytes from file </a/v>: Cannot allocate memory (12)"),
+            "/a/v: Cannot allocate",
+        ),
+        (OSError(errno.EMFILE, "Too many open files", b"/a/v"), "/a/v: Too many open files. Raise `ulimit -n`"),
+    ],
+)
+def test_files_that_libraries_could_not_open_are_named(error: Exception, said: str) -> None:
+    assert str(sentence_of(error)).startswith(said)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a fault of ours"), OSError("a library's own"), ValueError("x")])
 def test_other_errors_keep_their_traceback(error: Exception) -> None:
     assert sentence_of(error) is None

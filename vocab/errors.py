@@ -20,8 +20,10 @@ import re
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from vocab.shown_text import shown, tell
@@ -115,6 +117,8 @@ _PATH_REMEDY = "Check the path, and who may read and write there."
 _STORE = re.compile(r"AWS Error|google::cloud|curlCode|Azure")
 # Torch's errors of memory are RuntimeErrors, and this module cannot import it.
 _MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|can't start new thread", re.IGNORECASE)
+# As torch and safetensors say that the system refused a file: a RuntimeError without a number.
+_TENSOR_FILE = re.compile(r"file <(.*?)>.*?: ([^:]*) \((\d+)\)$", re.DOTALL)
 _ROOMS = ("vocab", "pipeline", "trainer")
 _MEMORY_REMEDY = (
     "Raise the limit of memory (`ulimit -v`, the container's, the batch system's), or ask for less at once: smaller "
@@ -126,9 +130,11 @@ def run_cli(main: Callable[[], None]) -> None:
     """Run a command line and exit.
 
     Errors raised on purpose, errors of the operating system and memory that ran out end in one message and status 2;
-    Ctrl-C ends with status 130, and another signal with 128 + its number. If the reader of standard output is gone, as
-    after `| head`, the program ends without a message, with the status for SIGPIPE.
+    Ctrl-C ends with status 130, SIGTERM and SIGHUP with 128 + their number, and unfinished files are removed. If the
+    reader of standard output is gone, as after `| head`, the program ends without a message, with the status for
+    SIGPIPE.
     """
+    end_as_told()
     try:
         _flushed(main)
     except CatlipError as error:
@@ -148,13 +154,27 @@ def run_cli(main: Callable[[], None]) -> None:
         sys.exit(128 + (error.number if isinstance(error, Terminated) else signal.SIGINT))
 
 
+def end_as_told() -> None:
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, its files removed; under nohup SIGHUP stays ignored."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        raise Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(number, end)
+
+
 def sentence_of(error: BaseException) -> str | None:
     """Describe an error of the operating system or of memory: what, where, remedy; None for any other error."""
     if isinstance(error, OSError):
-        refused = without_user(f"{error.filename}: {error.strerror}" if error.filename else str(error)).rstrip(".")
+        place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        refused = without_user(f"{place}: {error.strerror}" if place else str(error)).rstrip(".")
         if error.errno is None:
             return f"{refused}. Check the place, its credentials and the network." if _STORE.search(refused) else None
         return f"{refused}. {remedy_of(error)}"
+    if isinstance(error, RuntimeError) and (refused_file := _TENSOR_FILE.search(str(error))):
+        return sentence_of(OSError(int(refused_file[3]), refused_file[2], refused_file[1]))
     if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
         said = without_user(str(error)).strip().split("\n")[0][:200].rstrip(".")
         return f"memory ran out{_in_function(error)}" + (f": {said}" if said else "") + f". {_MEMORY_REMEDY}"

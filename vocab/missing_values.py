@@ -1,10 +1,13 @@
-"""Captions that are the text of a missing value: `nan`, `None`, `<NA>`.
+"""Captions that are the text of a missing value: `nan`, `None`, `<NA>`, "NaN", `nan, nan`.
 
-Programs write missing values as text: NaN of a table, None of Python, NULL of a database. A caption that is nothing but
-such a name says nothing of its image; as part of a caption the name is a word like any other, as in garlic nan bread.
+Programs write missing values as text: NaN of a table, None of Python, NULL of a database; others put quotes, brackets,
+punctuation or markup around it, and join several of them. A caption that is nothing but that says nothing of its image;
+as part of a caption the name is a word like any other, as in garlic nan bread.
 """
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +19,23 @@ NAMES = frozenset(
     "nan -nan nat none null nil na n/a n.a. #n/a #na <na> <nan> <none> <null> (null) [null] undefined \\n "
     "1.#ind -1.#ind 1.#qnan -1.#qnan".split()
 )
-SPACES = " \t\n\v\f\r"
-LONGEST = 2 * max(map(len, NAMES))
-"""bytes of a caption that may be one, with the spaces around"""
+# Spaces and signs of no width, quotes, brackets and punctuation around a name.
+_SIGN = (
+    "\x01-\x20\x7f\u00a0\u200b-\u200f\u2028\u2029\u202f\u2060\u3000\ufeff"
+    "\"'`\u00b4\u2018-\u201e\u00ab\u00bb()\\[\\]{}.,;:!?*_|~%=+\\-\u2013\u2014\u2026"
+)
+_AROUND = rf"(?:[\x00{_SIGN}]|</?[a-zA-Z]{{1,6}} ?/?>|&[a-zA-Z]{{2,6}};)"
+_NAME = "(?i:" + "|".join(re.escape(name) for name in sorted(NAMES)) + ")"
+# Read alike by Python and by Arrow's RE2.
+_MISSING = rf"^{_AROUND}*{_NAME}(?:(?:{_AROUND}|/)+{_NAME})*{_AROUND}*\z"
+_COMPILED = re.compile(_MISSING.replace(r"\z", r"\Z"), re.ASCII)
+LONGEST = 32
+"""bytes of a caption that may be one, with the signs around"""
 
 
 def is_missing(caption: str) -> bool:
-    """Tell whether the whole caption is the text of a missing value, in capitals or not."""
-    return len(caption.encode(errors="surrogatepass")) <= LONGEST and caption.strip(SPACES).lower() in NAMES
+    """Tell whether the whole caption is the text of missing values, in capitals or not."""
+    return len(caption.encode(errors="surrogatepass")) <= LONGEST and _COMPILED.match(caption) is not None
 
 
 def are_missing(captions: pa.StringArray) -> NDArray[np.bool_]:
@@ -31,8 +43,7 @@ def are_missing(captions: pa.StringArray) -> NDArray[np.bool_]:
     missing = np.zeros(len(captions), dtype=bool)
     short = np.flatnonzero(np.asarray(pc.fill_null(pc.binary_length(captions), LONGEST + 1)) <= LONGEST)
     if len(short):
-        names = pc.ascii_lower(pc.ascii_trim_whitespace(captions.take(pa.array(short))))
-        missing[short] = np.asarray(pc.is_in(names, value_set=pa.array(sorted(NAMES), names.type)))
+        missing[short] = np.asarray(pc.match_substring_regex(captions.take(pa.array(short)), _MISSING))
     return missing
 
 

@@ -28,6 +28,8 @@ HELD_BYTES = 64 << 20
 """of a file on its way to an object store, what memory holds; a larger one waits in the folder for temporary files"""
 DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
 """raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
+BROKEN = (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError)
+"""raised by pyarrow for a damaged file of a stranger; memory that ran out is no damage"""
 # One slash is enough: pathlib makes s3:/bucket of s3://bucket.
 _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):(?P<slashes>/+)(?P<rest>.*)", re.DOTALL)
 # Options of Arrow's stores, ?region=eu-west-1&..., also where the name of a file has been put behind them. Another

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors.torch import save as serialize
 from torch import Tensor
@@ -20,12 +21,18 @@ from trainer.checkpoints.disk import BLOCK
 from trainer.checkpoints.layout import METADATA, header_text
 
 SEAL = "sha256"
+VOCABULARY = "vocabulary"
+"""name in the metadata of a classifier's weights: the fingerprint of its classes"""
 LENGTH_BYTES = 8
 
 
-def sealed_file(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
-    """A file of weights as timm writes it, with a seal, in blocks to be written one after another."""
-    content = serialize({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+def sealed_file(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> list[bytes | memoryview]:
+    """A file of weights as timm writes it, with a seal, in blocks to be written one after another.
+
+    `about`: further metadata.
+    """
+    metadata = {"format": "pt", **(about or {})}
+    content = serialize({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
     start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     body = memoryview(content)[start:]
     return [sealed_header(content[:start], [body]), body]
@@ -47,15 +54,28 @@ def is_altered(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        if length > path.stat().st_size:
-            return False
-        try:
-            entries = json.loads(file.read(length))
-            seal = entries.get(METADATA, {}).get(SEAL)
-        except (ValueError, AttributeError, RecursionError):
-            return False
-        return seal is not None and seal != _digest(entries, iter(lambda: file.read(BLOCK), b""))
+        entries = _entries(file)
+        seal = None if entries is None else entries[METADATA].get(SEAL)
+        return seal is not None and seal != _digest(entries or {}, iter(lambda: file.read(BLOCK), b""))
+
+
+def metadata_of(path: Path) -> Mapping[str, Any]:
+    """Metadata of a safetensors file; empty for a file without a header that can be read."""
+    with path.open("rb") as file:
+        entries = _entries(file)
+    return {} if entries is None else dict(entries[METADATA])
+
+
+def _entries(file: BinaryIO) -> dict[str, Any] | None:
+    """Read the header of an open file, metadata among its entries; None where there is none that can be read."""
+    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if length > os.fstat(file.fileno()).st_size:
+        return None
+    try:
+        entries = json.loads(file.read(length))
+        return {**entries, METADATA: dict(entries.get(METADATA, {}))}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _digest(entries: Mapping[str, Any], body: Iterable[bytes | memoryview]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainer.checkpoints.sealed_tensors import sealed_file
+from trainer.checkpoints.sealed_tensors import VOCABULARY, sealed_file
 from trainer.config import PretrainConfig, as_json
 from trainer.records.card import Subject, model_card
 from vocab.sealing import to_sealed_json
@@ -24,7 +24,7 @@ def write_results(
     """Write everything that a finished run leaves; what to tell whoever waits for it."""
     out = config.run.out
     with write_whole(out / "model.safetensors") as file:
-        file.writelines(sealed_file(weights))
+        file.writelines(sealed_file(weights, {VOCABULARY: vocabulary.fingerprint}))
     with write_whole(out / "results.json") as file:
         file.write(to_sealed_json(results, indent=2).encode())
     with write_whole(out / "README.md") as file:

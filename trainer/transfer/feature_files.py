@@ -34,6 +34,7 @@ from trainer.checkpoints.sealed_tensors import is_altered, sealed_header
 from trainer.records.run_lock import NO_LOCKS
 from vocab.errors import InputError
 from vocab.shown_text import tell
+from vocab.storage import named
 
 KEY = "key"
 UNFINISHED = re.compile(r"\.features-[0-9a-f]{32}\.safetensors\.(?:(?P<host>[A-Za-z0-9-]+)\.)?[0-9a-f]{8}\.tmp")
@@ -80,7 +81,7 @@ def write(path: Path, stored: Stored, key: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         work = path.with_name(f".{path.name}.{_host()}.{secrets.token_hex(4)}.tmp")
-        with work.open("xb") as file:
+        with named(path), work.open("xb") as file:
             try:
                 _lock(file, wait=True)
                 # Another process may have taken it for a dead one's before it was locked.

@@ -30,6 +30,7 @@ from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush, write_file
+from trainer.checkpoints.sealed_tensors import VOCABULARY as VOCABULARY_OF
 from trainer.checkpoints.sealed_tensors import is_altered, sealed_file
 from trainer.config import LossName
 from trainer.weights import conv_stem
@@ -43,6 +44,8 @@ from vocab.vocabulary import Vocabulary
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
 RESULTS = "results.json"
+REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
+"""raised by timm and torch for a configuration of which they can build no model"""
 LOSS = "pretraining_loss"
 """field of config.json that timm does not know: what a classifier's logits say"""
 
@@ -111,7 +114,8 @@ def _renamed(out: Path) -> Iterator[Path]:
     work = out.absolute().with_name(f".{out.absolute().name}.{secrets.token_hex(4)}.tmp")
     work.mkdir(parents=True)
     try:
-        yield work
+        with named(out):
+            yield work
         for path in [*work.iterdir(), work]:
             flush(path)
         work.rename(out)
@@ -139,16 +143,16 @@ def _upload(work: Path, out: str) -> None:
 
 def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
     """Write everything but the card."""
-    write_weights(work, tensors)
+    write_weights(work, tensors, {VOCABULARY_OF: vocabulary.fingerprint} if classifier else None)
     (work / CONFIG).write_text(to_sealed_json(timm_config(build, vocabulary, classifier=classifier), indent=1))
     vocabulary.save(work / VOCABULARY)
     (work / LICENCE).write_bytes((files("vocab") / "data" / LICENCE).read_bytes())
 
 
-def write_weights(work: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write model.safetensors. Raises OSError, with its name, if the disk does not take it."""
+def write_weights(work: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
+    """Write model.safetensors, with further metadata. Raises OSError, with its name, if the disk does not take it."""
     # Not save_file: it makes a file that its owner alone can read, and has an error of its own for a full disk.
-    write_file(work / WEIGHTS, sealed_file(tensors))
+    write_file(work / WEIGHTS, sealed_file(tensors, about))
 
 
 def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
@@ -224,7 +228,7 @@ def load_model(folder: str | Path) -> nn.Module:
             model.load_state_dict(load_file(place / WEIGHTS))
         else:
             model = timm.create_model(f"local-dir:{place}", pretrained=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (*REFUSALS, OSError, SafetensorError) as error:
         raise FormatError(
             place,
             found=f"no model that can be loaded ({error})",

@@ -21,7 +21,7 @@ from trainer.model.per_image import install
 from trainer.model.vit import classifier_of, features, patch_of
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
-from trainer.weights.reading import read_weights
+from trainer.weights.reading import check_classes, read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.places import Place
@@ -157,14 +157,14 @@ def _of_folder(place: Path) -> Parts:
         preprocessing = Preprocessing(
             int(seen["input_size"][-1]), float(seen["mean"][0]), float(seen["std"][0]), float(seen["crop_pct"])
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        classes = int(config["num_classes"])
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise FormatError(
             place / CONFIG,
             found=f"no preprocessing that can be read ({error!r})",
-            wanted="pretrained_cfg with input_size, mean, std and crop_pct",
+            wanted="num_classes, and pretrained_cfg with input_size, mean, std and crop_pct",
             remedy="Export the run again.",
         ) from error
-    classes = int(config["num_classes"])
     if classes != len(vocabulary):
         raise MismatchError(
             place / WEIGHTS,
@@ -172,6 +172,7 @@ def _of_folder(place: Path) -> Parts:
             wanted=f"one of the {len(vocabulary):,} classes of {VOCABULARY}",
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
+    check_classes(place / WEIGHTS, vocabulary, remedy="Copy the folder again, whole, or export the run again.")
     loss = _loss_of(config.get(LOSS, "bce"), place)  # CatLIP's, as of a folder that an earlier version wrote
     return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
 

@@ -15,10 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.checkpoints.checkpoint import FOLDER, folder_name, open_checkpoint
-from trainer.checkpoints.sealed_tensors import is_altered
-from vocab.errors import FormatError, InputError
+from trainer.checkpoints.sealed_tensors import VOCABULARY, is_altered, metadata_of
+from vocab.errors import FormatError, InputError, MismatchError
+from vocab.vocabulary import Vocabulary
 
 Kind = Literal["ema", "model"]
+RESULT = "model.safetensors"
+"""of a finished run"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def read_weights(run: Path, *, kind: Kind, step: int | None) -> Stored:
     A finished run's result is its moving average, so that the weights of the step itself are always a checkpoint's.
     Raises InputError if the run has no such weights, FormatError if their file is not whole.
     """
-    result = run / "model.safetensors"
+    result = run / RESULT
     if step is None and kind == "ema" and result.is_file():
         return Stored(read_result(result), kind, None, run / "vocabulary.parquet")
     found = open_checkpoint(_checkpoint(run, step))
@@ -56,6 +59,18 @@ def read_result(path: Path) -> dict[str, Tensor]:
     if altered:
         raise _broken(path, "weights that do not match their checksum")
     return tensors
+
+
+def check_classes(weights: Path, vocabulary: Vocabulary, *, remedy: str) -> None:
+    """Raise MismatchError for classes that are not the ones the weights say; earlier releases' say none."""
+    if metadata_of(weights).get(VOCABULARY) not in (None, vocabulary.fingerprint):
+        raise MismatchError(
+            weights.with_name("vocabulary.parquet"),
+            found=f"{len(vocabulary):,} classes that are others, or in another order, than {weights.name} was "
+            "trained with",
+            wanted="the vocabulary of the weights beside it",
+            remedy=remedy,
+        )
 
 
 def images_at(run: Path, step: int) -> int | None:

@@ -14,13 +14,14 @@ from torch import nn
 
 from trainer.config import ModelConfig
 from trainer.model.vit import build_model
-from trainer.weights.reading import Stored
+from trainer.weights.reading import RESULT, Stored, check_classes
 from vocab.errors import FormatError, MismatchError
 from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 # Pixels to [-1, 1], as trainer/data/device_images.py.
 MEAN = STD = 0.5
+PUT_BACK = "Put the vocabulary back that the run was trained with; every checkpoint holds a copy."
 
 
 def stored_config(run: Path) -> dict[str, Any]:
@@ -68,8 +69,10 @@ def vocabulary_of(stored: Stored) -> Vocabulary:
             stored.vocabulary,
             found=f"{len(vocabulary):,} classes, and weights with {outputs}",
             wanted="as many classes as the classifier has",
-            remedy="Put the vocabulary back that the run was trained with; every checkpoint holds a copy.",
+            remedy=PUT_BACK,
         )
+    if stored.step is None:
+        check_classes(stored.vocabulary.with_name(RESULT), vocabulary, remedy=PUT_BACK)
     return vocabulary
 
 
