@@ -126,15 +126,10 @@ def extension_of(
         else:
             label.append(file)
             replaced.append(old)
-    if replaced and options.shard_column:
-        raise InputError(
-            "--replace-changed",
-            found=f"given with --shard-column, and {replaced[0].path} changed",
-            wanted="labels whose shards are their input files: of others nobody knows which rows came from which file",
-            remedy="Label the changed corpus into a new directory.",
-        )
-    if not options.shard_column:
-        _refuse_same_names(inputs, label)
+    if options.shard_column:
+        _refuse_replacing(replaced)
+    else:
+        _refuse_same_names(inputs, [*label, *(old for old in replaced if old.path in same)])
     gone = {file.path for file in replaced}
     kept = tuple(same.get(file.path, file) for file in base.inputs if file.path not in gone)
     return Extension(base, replace(inputs, files=tuple(label)), kept, tuple(replaced), len(same))
@@ -160,6 +155,17 @@ def _refuse_outside(inputs: Inputs) -> None:
                 wanted=f"files below {folder}",
                 remedy="Give the corpus by the path that it was labelled by, or label all of it into a new directory.",
             )
+
+
+def _refuse_replacing(changed: Sequence[InputFile]) -> None:
+    """Raise InputError for a changed file whose rows cannot be told from those of others."""
+    if changed:
+        raise InputError(
+            "--replace-changed",
+            found=f"given with --shard-column, and {changed[0].path} changed",
+            wanted="labels whose shards are their input files: otherwise a row's input file is not known",
+            remedy="Label the changed corpus into a new directory.",
+        )
 
 
 def _refuse_same_names(inputs: Inputs, files: Sequence[InputFile]) -> None:

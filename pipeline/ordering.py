@@ -2,7 +2,7 @@
 
 In: runs, each sorted by itself. Out: runs whose ranges do not overlap, in order. Where the input is one file for each
 shard, in the order of its rows, nothing is read again; only runs that overlap are sorted once more, by Spark. Runs that
-share a (shard, key) overlap, so here is also where rows of one key meet that tasks could not join.
+share a (shard, key) overlap, so rows of one key that different tasks read are joined here.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ AFTER_ALL_KEYS = "\U0010ffff" * 8
 
 @dataclass(frozen=True)
 class Rewritten:
-    """Part files in place of others, and what that adds to the account and the counts."""
+    """Part files in place of others, with corrections of the account and the counts."""
 
     runs: tuple[Run, ...]
     account: tuple[InputFile, ...] = ()
-    """for each file, or shard, whose rows changed: what to add; numbers may be negative"""
+    """numbers to add, some negative, for each input file whose rows were joined, by its path or its shard"""
     counts: tuple[LabelFile, ...] = ()
     """files of synset, captions inside JOB, to be added"""
 

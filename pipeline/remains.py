@@ -91,7 +91,7 @@ def _is_left_over(out: str, manifest: Manifest) -> bool:
 
 
 def _states(files: Iterable[InputFile]) -> set[tuple[str, int, str]]:
-    # A file that is labelled again is held by its path already, as it was before.
+    """Files as they were found; of one that is labelled again, the old manifest knows the path, but another state."""
     return {(file.path, file.size, file.modified) for file in files}
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import SparkSession
 
 from pipeline.captions import Piece, UnreadableFile, read_piece
 from pipeline.planning import Task
 from pipeline.rows import Reading
+
+if TYPE_CHECKING:
+    # Tasks take digests too, and need no Spark.
+    from pyspark.sql import SparkSession
 
 
 class RowDigest:

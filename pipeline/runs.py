@@ -120,7 +120,7 @@ class RunWriter:
         if self._open is not None:
             if self._unique and self._joins is None and first == self._open.last:
                 raise _twice(first)
-            # A key of the file that is open goes to another one, for the merge to join.
+            # Written rows are joined no more: a row of the last key begins another file, which the merge joins to this.
             if _order(first) < _order(self._open.last) or (self._joins is not None and first == self._open.last):
                 self._end_run()
         while len(rows):

@@ -51,11 +51,12 @@ class Job:
     retries: int = 0
     """times that Spark runs a task again which failed"""
     same_key: SameKey = "refuse"
+    """what becomes of several rows of one (shard, key)"""
 
     @property
     def schema(self) -> pa.Schema:
         """Columns of the part files."""
-        # Elsewhere the shard tells the file.
+        # Where no column names the shard, the shard identifies the input file.
         return SCHEMA.append(INPUT) if self.same_key == "union" and self.reading.shard is not None else SCHEMA
 
 
@@ -71,8 +72,8 @@ class Done:
     counts: LabelFile
     """a file of synset, captions inside JOB"""
     account: tuple[InputFile, ...]
-    """path, rows, labelled, empty, rejected, merged, unreadable, digest of each piece, and what joined rows change in
-    them; size and time are the listing's"""
+    """path, rows, labelled, empty, rejected, merged, unreadable and digest of each piece, and corrections for rows that
+    were joined; size and time are the listing's"""
     peak_mb: int
     """memory of the process that ran it, at its peak so far"""
 

@@ -379,7 +379,9 @@ def test_shuffled_metadata_aligned_with_other_shards_equals_labels_made_from_the
     assert rows(aligned) == rows(expected)
     assert rejects(aligned) == rejects(expected)
     assert aligned.counts_sha256 == expected.counts_sha256
-    assert (manifest.inputs, manifest.labeler_fingerprint) == (direct.inputs, direct.labeler_fingerprint)
+    assert manifest.labeler_fingerprint == direct.labeler_fingerprint
+    # Align reads no captions.
+    assert manifest.inputs == tuple(replace(file, digest="") for file in direct.inputs)
 
 
 def test_real_images_are_aligned_by_their_source(spark: Any, tmp_path: Path, real_data: Path) -> None:

@@ -301,6 +301,8 @@ def test_a_file_is_held_new_changed_or_refused(
         "same": (1, 0, 0), "new": (0, 1, 0), "replaced": (0, 1, 1),
     }[becomes]  # fmt: skip
     assert len(extension.kept) == 2 - len(extension.replaced)
+    # A time that moved is remembered, for the file not to be read again.
+    assert {each.path: each.modified for each in extension.kept}.get(file.path, file.modified) == file.modified
 
 
 def test_files_of_a_new_day_that_share_a_name_are_refused() -> None:
