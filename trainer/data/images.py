@@ -83,7 +83,7 @@ def _decode(content: bytes, *, max_pixels: int) -> Image.Image:
 
 
 def _tried(content: bytes, work: Callable[[bytes], T], *, take_truncated: bool) -> tuple[T, bool]:
-    """`work` on an image, and whether it is of a file that breaks off, which is worked on where that is asked for."""
+    """Do `work` on an image; a file that breaks off is worked on where that is asked for, and the result says so."""
     with QUIET:
         try:
             return _with_or_without_text(content, work), False
@@ -95,7 +95,7 @@ def _tried(content: bytes, work: Callable[[bytes], T], *, take_truncated: bool) 
 
 
 def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
-    """`work` on an image; where PIL refuses a PNG, on its pixels alone."""
+    """Do `work` on an image; where PIL refuses a PNG, on its pixels alone."""
     try:
         return work(content)
     except BadImage:

@@ -1,4 +1,4 @@
-"""What a run reads, wherever it lies: its labels, and its tars in their order with their marks, as data.json has them.
+"""Data of a run, wherever it lies: its labels, and its tars in their order with their marks, as data.json has them.
 
 In: the sources of a run. Out: a `RunData`; sources over the same tars in other places, put into its order; or the
 MismatchError that says what is not the same.
@@ -63,7 +63,7 @@ class Side:
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run reads."""
+    """Data of a run."""
 
     train: Side
     held_out: Side
@@ -75,7 +75,7 @@ class RunData:
 
 
 def read_run_data(out: Path) -> RunData | None:
-    """What data.json of a run directory says; None without one, as earlier releases left it.
+    """Read data.json of a run directory; None without one, as earlier releases left it.
 
     Raises FormatError for a file that cannot be read, or of another version.
     """
@@ -106,7 +106,7 @@ def _side_of(content: Mapping[str, Any]) -> Side:
 
 
 def run_data_of(train: Source, held_out: Source, *, known: RunData | None) -> RunData:
-    """What a run reads now. `known`: what it read before, in the same order.
+    """Describe the data of a run as it is now. `known`: as it was before, in the same order.
 
     Raises MismatchError for tars whose content is not what it was.
     """
@@ -125,7 +125,7 @@ def run_data_of(train: Source, held_out: Source, *, known: RunData | None) -> Ru
 
 
 def _difference(before: RunTar, after: RunTar) -> str:
-    """How the content of a tar differs from what it was; nothing where it is the same, or nobody can tell."""
+    """Tell how the content of a tar differs from before; "" where it is the same, or nobody can tell."""
     old, new = before.mark, after.mark
     if None not in (old.bytes, new.bytes) and old.bytes != new.bytes:
         return f"{after.place} ({new.bytes:,} bytes, before {old.bytes:,})"

@@ -43,7 +43,7 @@ class Found:
     faults: list[FormatError] = field(default_factory=list)
     """of newer checkpoints"""
     data: RunData | None = None
-    """what a pre-training run reads"""
+    """data of a pre-training run"""
 
 
 def recorded_data(out: Path) -> RunData | None:
@@ -55,7 +55,7 @@ def recorded_data(out: Path) -> RunData | None:
 
 
 def examine(config: PretrainConfig, inputs: Inputs) -> Found:
-    """What there is to go on from; nothing for a fresh start. Reads every byte of a checkpoint, writes nothing.
+    """Find the checkpoint to go on from; none for a fresh start. Reads every byte of a checkpoint, writes nothing.
 
     A start that ended before the first line of its log and the first checkpoint gives way to another configuration,
     which stderr is told. Raises OutputExistsError if `out` holds something that is no run, MismatchError if it holds a

@@ -142,6 +142,9 @@ def _batch(made: Decoded[_Drawn], images: LabelledImages, plan: Plan) -> Batch:
     bad = [number for number, reason in enumerate(reasons) if reason is not None]
     weights = torch.ones(len(own))
     weights[bad] = 0
+    account = Counter(samples=len(own), bad=len(bad))
+    if made.truncated:
+        account["truncated"] = made.truncated
     return Batch(
         images=made.pixels,
         offsets=torch.from_numpy(own.offsets),
@@ -154,6 +157,6 @@ def _batch(made: Decoded[_Drawn], images: LabelledImages, plan: Plan) -> Batch:
         indices=torch.from_numpy(drawn.images.astype(np.int32)),
         position=Position(drawn.step, drawn.step * plan.batch, {}),
         ends=own.offsets.tolist(),
-        account=Counter(samples=len(own), bad=len(bad), truncated=made.truncated),
+        account=account,
         skipped=[Skipped("", own.names[number], str(reasons[number])) for number in bad if drawn.epochs[number] == 0],
     )
