@@ -15,6 +15,7 @@ from dataclasses import fields, is_dataclass, replace
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
@@ -91,7 +92,10 @@ def read_whole(place: Place, *, most: int | None = None) -> bytes:
             return cast(bytes, stream.read(most))
     except (OSError, HTTPException) as error:
         # Neither Arrow nor urllib numbers all its errors.
-        code, said = getattr(error, "code", None), why(error)
+        code, said = None, why(error)
+        if isinstance(error, HTTPError):
+            code = error.code
+            error.close()
         if isinstance(error, FileNotFoundError) or code in (404, 410):
             number = errno.ENOENT
         elif code in (401, 403) or "ACCESS_DENIED" in said:
