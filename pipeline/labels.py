@@ -46,7 +46,7 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
         without = np.setdiff1d(rows[missing], present)
         reasons[without[reasons[without] == None]] = "missing_value"  # noqa: E711 - element by element
         rows = present
-    synsets = _union(load().label(texts), rows, len(captions))
+    synsets = union(load().label(texts), rows, len(captions))
     rejected = pa.array(reasons != None)  # noqa: E711 - element by element
     synsets = pc.if_else(rejected, pa.scalar(None, synsets.type), synsets)
     return pa.StructArray.from_arrays([synsets, pa.array(reasons, pa.string())], fields=list(RESULT_TYPE))
@@ -69,7 +69,7 @@ def _decodes(text: bytes) -> bool:
     return True
 
 
-def _union(lists: pa.ListArray, rows: NDArray[np.int64], length: int) -> pa.ListArray:
+def union(lists: pa.ListArray, rows: NDArray[np.int64], length: int) -> pa.ListArray:
     """Merge the lists of one row. `rows` [len(lists)] is ascending."""
     if (np.diff(rows) > 0).all():
         # One caption a row, as most corpora have it: nothing to merge.

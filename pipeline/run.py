@@ -193,6 +193,9 @@ def labeler_of(options: Label) -> LoadLabeler:
 def config_of(options: Label) -> dict[str, object]:
     """The options that the result depends on, as JSON holds them."""
     config = {name: value for name, value in asdict(options).items() if name not in NOT_COMPARED}
+    if not options.synset_columns:
+        # Jobs of earlier releases do not have it, and can be gone on with and extended.
+        del config["synset_columns"]
     held: dict[str, object] = json.loads(json.dumps(config, default=str))
     return held
 
