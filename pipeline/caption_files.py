@@ -9,7 +9,7 @@ The job itself reads every row; here a few rows of a few files are enough, on an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
 from pipeline.inputs import Inputs, list_inputs
 from pipeline.rows import Reading
+from pipeline.stored_formats import EXTENSIONS
 from vocab.errors import InputError, MismatchError
 from vocab.manifest import InputFile, Manifest
 
@@ -49,7 +50,7 @@ def sample_captions(manifest: Manifest, places: tuple[str, ...]) -> CaptionSampl
     the manifest does not name; a file is known by its name and size, for folders move.
     """
     config = manifest.config
-    inputs = list_inputs(places, config.get("format", "auto"))
+    inputs = _of_job(manifest, list_inputs(places, config.get("format", "auto")))
     refuse_others(manifest, inputs)
     reading = reading_of(options_of(manifest, places), inputs)
     longest = int(config.get("max_caption_bytes") or MAX_BYTES)
@@ -77,11 +78,19 @@ def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
         out="",
         format=config.get("format", "auto"),
         caption_columns=tuple(config.get("caption_columns") or ()),
+        synset_columns=tuple(config.get("synset_columns") or ()),
         columns=tuple(config.get("columns") or ()),
         separator=config.get("separator"),
         quoting=config.get("quoting"),
         key_column=config.get("key_column"),
     )
+
+
+def _of_job(manifest: Manifest, inputs: Inputs) -> Inputs:
+    """The files without those that only a named format takes, which a job that told the format by names passed over."""
+    known = {(_name(file), file.size) for file in manifest.inputs}
+    own = [f for f in inputs.files if (_name(f), f.size) in known or f.path.endswith(EXTENSIONS[inputs.format])]
+    return replace(inputs, files=tuple(own) or inputs.files)
 
 
 def refuse_others(manifest: Manifest, inputs: Inputs) -> None:

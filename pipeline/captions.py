@@ -16,19 +16,21 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipeline import tars
+from pipeline.caption_names import require_captions
+from pipeline.coco_captions import read_coco
 from pipeline.config import Label
 from pipeline.gzip_files import VerifiedGzip
-from pipeline.headers import table_reading
+from pipeline.gzip_tars import tar_stream
+from pipeline.headers import reading_of_table, table_reading
 from pipeline.inputs import Inputs
 from pipeline.key_choice import refuse_unused_key
 from pipeline.lines import BLOCK, Readable, no_text, read_jsonl
 from pipeline.parquet import read_parquet
 from pipeline.rows import Reading
+from pipeline.stored_formats import PARQUET
 from pipeline.tables import read_table
 from vocab.errors import InputError
 from vocab.storage import BROKEN, filesystem_of
-
-TEXT_FORMATS = ("tsv", "csv", "jsonl")
 
 
 class Span(NamedTuple):
@@ -78,18 +80,24 @@ def read_piece(piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
 
 
 def _read(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
-    if reading.format in ("parquet", "img2dataset"):
+    if reading.format in PARQUET:
         parquet = pq.ParquetFile(file)
         groups = range(parquet.metadata.num_row_groups) if piece.groups is None else piece.groups
         yield from read_parquet(parquet, piece.path, groups, reading)
     elif reading.format == "webdataset":
-        yield from tars.read_tar(file, reading.captions)
+        tar, damage = tar_stream(file)
+        yield from tars.read_tar(tar, reading)
+        if damage is not None:
+            raise damage
     else:
         yield from _read_text(file, piece, reading)
 
 
 def _read_text(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
     text: Readable = VerifiedGzip(file) if piece.path.endswith(".gz") else file
+    if reading.format == "coco":
+        yield from read_coco(text, reading)
+        return
     head = text_head(text)
     if (other := no_text(head)) is not None:
         found, remedy = other
@@ -99,7 +107,7 @@ def _read_text(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[
     if reading.format == "jsonl":
         yield from read_jsonl(stream, piece.path, first, reading)
     else:
-        yield from read_table(stream, piece.path, first, head, reading)
+        yield from read_table(stream, piece.path, first, head, reading_of_table(reading, head))
 
 
 def text_head(text: Readable) -> bytes:
@@ -140,14 +148,16 @@ class SpanStream:
 
 
 def reading_of(options: Label, inputs: Inputs) -> Reading:
-    """How the job's files are to be read, found out from the first of them and checked.
+    """The way to read the job's files, told by the options and some of the files, and checked.
 
-    Raises InputError for a column that is not there, or twice, and for text files of different headers.
+    Raises InputError for a column that no file has that is looked at, or that is there twice.
     """
     sidecars = inputs.format == "img2dataset"
+    usual = ("txt",) if inputs.format == "webdataset" else ("caption",)
     reading = Reading(
         format=inputs.format,
-        captions=options.caption_columns or (("txt",) if inputs.format == "webdataset" else ("caption",)),
+        captions=options.caption_columns or (() if options.synset_columns else usual),
+        synsets=options.synset_columns,
         key=options.key_column or ("key" if sidecars else None),
         shard=options.shard_column,
         strict=options.strict,
@@ -155,4 +165,5 @@ def reading_of(options: Label, inputs: Inputs) -> Reading:
     if inputs.format in ("tsv", "csv"):
         reading = table_reading(reading, options, inputs)
     refuse_unused_key(reading, options, inputs)
+    require_captions(reading, inputs)
     return reading

@@ -18,6 +18,7 @@ from pipeline.failures import explained
 from pipeline.inputs import list_inputs
 from pipeline.label_reading import shard_sizes
 from pipeline.session import spark_session
+from pipeline.stored_formats import refuse_compressed
 from pipeline.tar_account import DDL, TarAccount, account_tars
 from pipeline.terminal import table
 from vocab.errors import InputError, MismatchError
@@ -71,6 +72,7 @@ def run_check(options: Check) -> None:
         refuse_taken(options.out)
     # Starting Spark takes longer than finding out that it cannot work.
     tars = [file.path for file in list_inputs(options.images, "webdataset").files]
+    refuse_compressed(tars, gzip_is_read=False)
     labels = LabelShards.open(options.labels)
     with spark_session(options.master, name="catlip check") as spark:
         report = compare(spark, labels, tars)

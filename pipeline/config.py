@@ -14,7 +14,7 @@ from vocab.labelers import SPACY_MODEL, LabelerName
 from vocab.places import Place, places_in
 from vocab.storage import is_uri, local_path
 
-Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset"]
+Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
 Quoting = Literal["rfc4180", "backslash", "none"]
 SameKey = Literal["refuse", "union"]
 
@@ -24,14 +24,19 @@ class Label:
     """Turn captions into label shards: one Spark job, no vocabulary, run once per corpus."""
 
     captions: tuple[str, ...]
-    """files, folders or globs with the captions; local paths or URIs (docs/places.md)"""
+    """files, folders, globs (also of folders: dt=*/lang=en) or brace ranges with the captions; local paths or URIs
+    (docs/places.md)"""
     out: str
     """directory of the label shards, new or empty; a local path or a URI"""
     format: Format = "auto"
-    """how the captions are stored; auto: by the files' names; img2dataset's sidecars by their columns"""
+    """how the captions are stored; auto: by the files' names; img2dataset's sidecars by their columns; COCO's captions
+    by the content. A named format takes files of any extension"""
     caption_columns: tuple[str, ...] = ()
     """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. A field inside
     of one: json.caption. In tars: the members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
+    synset_columns: tuple[str, ...] = ()
+    """columns that name the row's synsets already: wnids (n02084071) or names (dog.n.01), as lists or as text with
+    spaces or commas between. A row gets them beside those of its captions; without --caption-columns, them alone"""
     key_column: str | None = None
     """column of the sample's key or uid: text, dates or whole numbers, 7.0 and 7 alike; in TSV and CSV the text as it
     stands. Default: img2dataset's "key"; elsewhere the row's number in its file, unless there is a column "key" """
@@ -90,7 +95,7 @@ class Label:
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         _require_separator(self.separator)
         given = [name for name in ("columns", "separator", "quoting") if getattr(self, name)]
-        if given and self.format in ("parquet", "jsonl", "webdataset", "img2dataset"):
+        if given and self.format in ("parquet", "jsonl", "webdataset", "img2dataset", "coco"):
             raise InputError(
                 f"--{given[0]}",
                 found=f"given for format {self.format}",

@@ -4,7 +4,7 @@ In: a `Reading` and the head of a file. Out: a `Dialect`.
 
     caption,id                  CSV quotes as RFC 4180 has it, unless backslashes before quotes explain more lines
     "a \"big\" dog",7
-    caption\tid                 TSV has ordinary quotes, unless quoting explains more lines
+    caption\tid  caption|id      TSV and text between bars have ordinary quotes, unless quoting explains more lines
     "a cat\non a table"\t7
 """
 
@@ -26,8 +26,10 @@ def dialect_of(head: bytes, reading: Reading) -> Dialect:
     dialect = Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns))
     if reading.quoting is not None:
         return replace(dialect, trusted=True)
+    # As TSV, text between bars is mostly written without quoting.
+    is_csv = reading.format == "csv" and reading.separator != b"|"
     if QUOTE not in head:
-        return replace(dialect, lenient=reading.format == "tsv")
+        return replace(dialect, lenient=not is_csv)
     if has_returns_alone(head):
         head = head.replace(b"\r", b"\n")
     # What the end of the head cuts off is no fault.
@@ -37,7 +39,7 @@ def dialect_of(head: bytes, reading: Reading) -> Dialect:
         escaped = replace(dialect, quoting="backslash")
         if (others := _survey(block, escaped)).faults < found.faults or found.swallowed:
             dialect, found = escaped, others
-    if reading.format == "csv":
+    if is_csv:
         return replace(dialect, trusted=found.needed)
     plain_faults = int(np.sum(_wrong_counts(block, dialect)))
     if found.faults < plain_faults or (found.needed and found.faults == plain_faults):

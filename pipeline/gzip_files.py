@@ -32,7 +32,7 @@ class VerifiedGzip:
     def __init__(self, file: BinaryIO) -> None:
         self._left, self._fault = verified_text(file)
         file.seek(0)
-        self._blocks = _inflated(file)
+        self._blocks = inflated(file)
         self._rest = b""
 
     def read(self, size: int = -1, /) -> bytes:
@@ -51,7 +51,7 @@ def verified_text(file: BinaryIO) -> tuple[int, DamagedGzipError | None]:
     """Bytes of text in the whole members before the first damage, and what the damage is."""
     verified = length = 0
     try:
-        for text, ends_member in _inflated(file):
+        for text, ends_member in inflated(file):
             length += len(text)
             if ends_member:
                 verified = length
@@ -60,7 +60,7 @@ def verified_text(file: BinaryIO) -> tuple[int, DamagedGzipError | None]:
     return verified, None
 
 
-def _inflated(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+def inflated(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
     """Pieces of text, and whether each ends a member, whose checksum and length zlib has compared.
 
     Zeros behind the last member are padding, as tapes and block devices need it.

@@ -1,10 +1,11 @@
 """Names of the columns of TSV and CSV files, out of the options and of the files' first lines.
 
-In: options and the files of a job. Out: a `Reading` that says what its text files' columns are called, and checked.
+In: options and the files of a job, or the head of one file. Out: a `Reading` with the columns of its text files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.config import Label
@@ -12,27 +13,86 @@ from pipeline.csv_files import Dialect, Fault, fields_of
 from pipeline.gzip_files import verified_text
 from pipeline.inputs import Inputs
 from pipeline.lines import first_line, no_text
-from pipeline.rows import Reading, require_columns
+from pipeline.lookahead import Faults, require_names, sampled
+from pipeline.rows import Reading, column_fault, own_reading
 from vocab.errors import InputError
+from vocab.manifest import InputFile
 from vocab.storage import filesystem_of
 
 HEADER_BYTES = 1 << 20
 
 
 def table_reading(reading: Reading, options: Label, inputs: Inputs) -> Reading:
-    """Complete a reading of TSV or CSV files.
+    """Complete a reading of TSV or CSV files; `columns` are those of the first file that has all that are needed.
 
-    Raises InputError for a column that is not there, or twice, and for files of different headers.
+    Raises InputError for a column that no file has that is looked at, or that is there twice, and where none can be
+    read.
     """
     reading = replace(
         reading, separator=separator_of(options, inputs), quoting=options.quoting, header=not options.columns
     )
-    where = inputs.files[0].path
-    columns = options.columns or _columns_of(_common_header(inputs), reading, where=where)
+    if options.columns:
+        for fault in _faults(options.columns, reading, where=inputs.files[0].path).values():
+            raise fault
+        return with_columns(reading, options.columns)
+    seen: list[tuple[str, ...]] = []
+
+    def look(file: InputFile) -> Faults | None:
+        header = _first_line(file.path)
+        if header is None:
+            return None
+        try:
+            columns = _columns_of(header, reading, where=file.path)
+            faults: Faults = _faults(columns, reading, where=file.path)
+        except InputError as error:
+            columns, faults = (), dict.fromkeys(reading.needed, error)
+        # What a damaged file begins with says nothing; whether one is damaged takes reading it all.
+        if faults and _damage(file.path) is not None:
+            return None
+        seen.append(columns)
+        return faults
+
+    if not require_names(inputs.files, look):
+        first = sampled(inputs.files)[0].path
+        raise InputError(
+            first,
+            found=f"a file that cannot be read ({_damage(first) or 'the disk or the network failed'})",
+            wanted="a whole file of the format that its name tells",
+            remedy="Download it again, or leave it out of --captions.",
+        )
+    return replace(reading, columns=seen[-1])
+
+
+def reading_of_table(reading: Reading, head: bytes) -> Reading:
+    """The reading of one file, whose own header, the first line of `head`, may have other columns or another order."""
+    if not reading.header:
+        return reading
+    try:
+        columns = _columns_of(first_line(head), reading, where="")
+    except InputError:
+        # Its rows are rejected like those of any file without the columns.
+        columns = ("",)
+    return with_columns(reading, columns)
+
+
+def with_columns(reading: Reading, columns: tuple[str, ...]) -> Reading:
+    """A reading of files with these columns, under the names that the files have."""
+    return replace(own_reading(reading, lambda name: _spelled(name, columns)), columns=columns)
+
+
+def _spelled(name: str, columns: Sequence[str]) -> str | None:
+    """The one column of that name, which may have spaces around it, as in `image| comment`; None for none or two."""
+    found = [column for column in columns if column == name] or [c for c in columns if c.strip() == name]
+    return found[0] if len(found) == 1 else None
+
+
+def _faults(columns: Sequence[str], reading: Reading, *, where: str) -> dict[str, InputError]:
+    """By column that the job needs: why the file lacks it. Raises InputError for columns that cannot be told apart."""
     _refuse_repeated(columns, where=where)
     _refuse_other_separator(columns, reading, where=where)
-    require_columns(columns, reading.needed, where=where)
-    return replace(reading, columns=columns)
+    missing = [name for name in reading.needed if _spelled(name, columns) is None]
+    faults = ((name, column_fault(columns, name, where=where)) for name in missing)
+    return {name: fault for name, fault in faults if fault is not None}
 
 
 def separator_of(options: Label, inputs: Inputs) -> bytes:
@@ -63,7 +123,7 @@ def _columns_of(header: bytes, reading: Reading, *, where: str) -> tuple[str, ..
     return tuple(name.decode("utf-8", "replace") for name in fields)
 
 
-def _refuse_other_separator(columns: tuple[str, ...], reading: Reading, *, where: str) -> None:
+def _refuse_other_separator(columns: Sequence[str], reading: Reading, *, where: str) -> None:
     """Raise InputError for a header in which another sign parts the columns that are needed."""
     others = [sign for sign in "\t,;|" if set(reading.needed) <= {name.strip('" ') for name in columns[0].split(sign)}]
     if len(columns) == 1 and others and columns[0] not in reading.needed:
@@ -75,45 +135,12 @@ def _refuse_other_separator(columns: tuple[str, ...], reading: Reading, *, where
         )
 
 
-def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
+def _refuse_repeated(columns: Sequence[str], *, where: str) -> None:
     repeated = [name for name in columns if columns.count(name) > 1]
     if repeated:
         raise InputError(
             where, found=f"two columns {repeated[0]!r}", wanted="different names", remedy="Name them with --columns."
         )
-
-
-def _common_header(inputs: Inputs) -> bytes:
-    """Read the header, which must be the same in every file.
-
-    Files that cannot be read are left to their tasks, unless none can.
-    """
-    held = [file for file in inputs.files if file.size] or inputs.files
-    headers = [(file.path, header) for file in held if (header := _first_line(file.path)) is not None]
-    if len({header for _, header in headers}) > 1:
-        # What a damaged file begins with says nothing; whether one is damaged takes reading it all.
-        headers = [(path, header) for path, header in headers if _damage(path) is None]
-    if not headers:
-        raise InputError(
-            held[0].path,
-            found=f"a file that cannot be read ({_damage(held[0].path) or 'the disk or the network failed'})",
-            wanted="a whole file of the format that its name tells",
-            remedy="Download it again, or leave it out of --captions.",
-        )
-    place, first = headers[0]
-    for path, header in headers:
-        if header != first:
-            raise InputError(
-                path,
-                found=f"header {_shown(header)}",
-                wanted=f"{_shown(first)}, as in {place}",
-                remedy="Label files of another header in a job of their own, or name the columns with --columns.",
-            )
-    return first
-
-
-def _shown(header: bytes) -> str:
-    return repr(header.decode("utf-8", "replace")[:200])
 
 
 def _damage(path: str) -> OSError | None:

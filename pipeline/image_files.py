@@ -9,6 +9,7 @@ import pyarrow.fs as pafs
 
 from pipeline.image_ids import JSON, check_sidecar
 from pipeline.inputs import Inputs, list_inputs
+from pipeline.stored_formats import refuse_compressed
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
 
@@ -20,7 +21,9 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
     follow tars, so a sidecar alone names no images, and a tar alone would be left without labels.
     """
     if id_column.startswith(JSON):
-        return list_inputs(places, "webdataset")
+        tars = list_inputs(places, "webdataset")
+        refuse_compressed([file.path for file in tars.files], gzip_is_read=False)
+        return tars
     sidecars = list_inputs(places, "img2dataset")
     # A mistyped column is better said now than by a job.
     check_sidecar(sidecars.files[0].path, id_column)

@@ -5,29 +5,28 @@ In: the input files, the options and how the files are to be read. Out: a line t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
+from pipeline.caption_names import first_records
 from pipeline.config import Label
 from pipeline.inputs import Inputs
-from pipeline.parquet import check_columns
 from pipeline.rows import Reading
 from pipeline.sidecars import ERROR, KEY, STATUS, SUCCESS, has_sidecar_columns
+from pipeline.stored_formats import PARQUET
 from vocab.errors import InputError
 from vocab.storage import BROKEN, filesystem_of
 
 TEXT_FORMATS = ("tsv", "csv", "jsonl")
 KEY_COLUMNS = ("key", "__key__")
 """names that WebDataset and its tools give to the key of a sample"""
-FIRST_BYTES = 1 << 20
-"""bytes searched for the first record of a JSONL file"""
 
 
 def told(inputs: Inputs, reading: Reading) -> list[str]:
     """Say how the files are read: format, keys, and which files are left out although they look like captions."""
-    keys = "keys: numbers of the rows" if inputs.format != "webdataset" else "keys: the samples' own"
+    own = {"webdataset": "the samples' own", "coco": "the images' names"}
+    keys = f"keys: {own.get(inputs.format, 'numbers of the rows')}"
     if reading.key is not None:
         keys = f"keys: column {reading.key!r}"
     failed = "; failed downloads are rejected" if inputs.format == "img2dataset" else ""
@@ -41,10 +40,9 @@ def told(inputs: Inputs, reading: Reading) -> list[str]:
 def refuse_unused_key(reading: Reading, options: Label, inputs: Inputs) -> None:
     """Raise InputError where row numbers would be keys although the input plainly has keys of its own.
 
-    A named --format says that they are wanted; but never of img2dataset's sidecars, which stand in no order. Also
-    raises InputError for a missing column of a Parquet file, before a cluster is started.
+    A named --format says that they are wanted; but never of img2dataset's sidecars, which stand in no order.
     """
-    names = reading.columns or _names_of_fields(inputs, reading)
+    names = reading.columns or _names_of_fields(inputs)
     where, is_auto = inputs.files[0].path, options.format == "auto"
     if inputs.format in TEXT_FORMATS and has_sidecar_columns(names) and (is_auto or options.key_column is None):
         raise InputError(
@@ -65,26 +63,21 @@ def refuse_unused_key(reading: Reading, options: Label, inputs: Inputs) -> None:
         )
 
 
-def _names_of_fields(inputs: Inputs, reading: Reading) -> Sequence[str]:
+def _names_of_fields(inputs: Inputs) -> Sequence[str]:
     """Columns of the first Parquet file that can be read, or fields of the first JSON record; none of a tar.
 
     A broken file is for its task to name.
     """
     if inputs.format == "jsonl":
-        filesystem, path = filesystem_of(inputs.files[0].path)
         try:
-            with filesystem.open_input_stream(path) as stream:
-                record = json.loads(stream.read(FIRST_BYTES).split(b"\n")[0])
-        except (ValueError, RecursionError, OSError):
+            return tuple(next(iter(first_records(inputs.files[0].path)), {}))
+        except OSError:
             return ()
-        return tuple(record) if isinstance(record, dict) else ()
-    for file in inputs.files if inputs.format in ("parquet", "img2dataset") else ():
+    for file in inputs.files if inputs.format in PARQUET else ():
         filesystem, path = filesystem_of(file.path)
         try:
             with filesystem.open_input_file(path) as stream:
-                parquet = pq.ParquetFile(stream)
-                check_columns(parquet, reading, file.path)
-                names: list[str] = parquet.schema_arrow.names
+                names: list[str] = pq.ParquetFile(stream).schema_arrow.names
                 return names
         except BROKEN:
             continue

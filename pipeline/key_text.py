@@ -4,11 +4,14 @@ In: an Arrow column, or a value of JSON. Out: its text, and what is no name.
 
     "k7"  b"k7"  7  7.0  decimal 7.00     k7  k7  7  7  7       a category is what it stands for
     date 2026-01-31                       2026-01-31
+    UUID                                  00000000-0000-0000-0000-000000000005
     null  NaN                             none
     7.5  1e300  true  a time  a list      refused: programs write them in several ways, or they name nothing
 """
 
 from __future__ import annotations
+
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -38,10 +41,15 @@ def is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in TEXT_TYPES)
 
 
+def is_uuid(kind: pa.DataType) -> bool:
+    """Tell Arrow's extension type of UUIDs, which older releases of pyarrow read as bytes."""
+    return bool(isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid")
+
+
 def require_name_type(kind: pa.DataType, *, where: str) -> None:
     """Raise InputError for a column that cannot name samples, such as times, lists and booleans."""
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not any(test(inner) for test in NAME_TYPES):
+    if not is_uuid(inner) and not any(test(inner) for test in NAME_TYPES):
         raise InputError(where, found=f"type {kind}", wanted=WANTED, remedy=REMEDY)
 
 
@@ -54,6 +62,9 @@ def texts_of(column: pa.Array, *, where: str) -> tuple[pa.Array, pa.Array]:
         column = column.dictionary_decode()
     nothing_broken = pa.repeat(pa.scalar(False), len(column))
     kind = column.type
+    if is_uuid(kind):
+        values = column.storage.to_pylist()
+        return pa.array([None if v is None else str(UUID(bytes=v)) for v in values], pa.string()), nothing_broken
     if pa.types.is_floating(kind):
         return _texts_of_floats(column, where), nothing_broken
     if pa.types.is_decimal(kind):

@@ -70,7 +70,7 @@ def _decodes(text: bytes) -> bool:
 
 
 def union_of(lists: pa.ListArray, rows: NDArray[np.int64], length: int) -> pa.ListArray:
-    """Union of the lists of each of `length` rows. `rows` [lists]: the row of each list, ascending."""
+    """Merge the lists of one row. `rows` [len(lists)] is ascending."""
     if (np.diff(rows) > 0).all():
         # One caption a row, as most corpora have it: nothing to merge.
         sizes = np.zeros(length, dtype=np.int64)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from pipeline.csv_files import Block, slices
 from pipeline.key_text import text_of
-from pipeline.nested import value_at
+from pipeline.nested import elements, value_at
 from pipeline.rows import BATCH_ROWS, Reading, batch_of
 from vocab.errors import InputError
 
@@ -47,9 +47,21 @@ class Records:
 
     numbers: list[int] = field(default_factory=list)
     captions: list[list[bytes]] = field(default_factory=list)
+    named: list[list[bytes]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     shards: list[str | None] = field(default_factory=list)
     reasons: list[str | None] = field(default_factory=list)
+
+    def batch(self, reading: Reading, *, has_keys: bool) -> pa.RecordBatch:
+        """Rows as `rows.ROWS` has them; without keys of their own they have their numbers as keys."""
+        numbered = pc.utf8_lpad(pa.array(self.numbers).cast(pa.string()), 9, "0")
+        return batch_of(
+            pa.array(self.keys, pa.string()) if has_keys else numbered,
+            pa.array(self.captions, pa.list_(pa.binary())),
+            named=pa.array(self.named, pa.list_(pa.binary())) if reading.synsets else None,
+            shards=pa.array(self.shards, pa.string()) if reading.shard else None,
+            reasons=pa.array(self.reasons, pa.string()),
+        )
 
 
 def read_jsonl(stream: Readable, path: str, first: int, reading: Reading) -> Iterator[pa.RecordBatch]:
@@ -58,48 +70,42 @@ def read_jsonl(stream: Readable, path: str, first: int, reading: Reading) -> Ite
         records = Records()
         for offset, line in enumerate(lines.to_pylist()):
             if line.strip():
-                _take_record(records, number + offset, line, reading)
+                fields, reason = record_of(line)
+                take_fields(records, number + offset, fields, reason, reading)
         if records.numbers:
-            numbered = pc.utf8_lpad(pa.array(records.numbers).cast(pa.string()), 9, "0")
-            yield batch_of(
-                pa.array(records.keys, pa.string()) if reading.key else numbered,
-                pa.array(records.captions, pa.list_(pa.binary())),
-                shards=pa.array(records.shards, pa.string()) if reading.shard else None,
-                reasons=pa.array(records.reasons, pa.string()),
-            )
+            yield records.batch(reading, has_keys=reading.key is not None)
 
 
-def _take_record(records: Records, number: int, line: bytes, reading: Reading) -> None:
-    record: Any = None
-    reason = None
+def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
+    """Fields of the record in a line, or none and the reason why."""
     if (text := decoded(line)) is None:
-        reason = "not_utf8"
-    else:
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError):
-            reason = "malformed_record"
-    if reason is None and not isinstance(record, dict):
-        reason = "malformed_record"
-    fields = record if reason is None else {}
+        return {}, "not_utf8"
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, "malformed_record"
+    return (record, None) if isinstance(record, dict) else ({}, "malformed_record")
+
+
+def take_fields(records: Records, number: int, fields: dict[str, Any], reason: str | None, reading: Reading) -> None:
+    """Add a row of these fields; `reason`: why it is rejected, if it is."""
     key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
     records.numbers.append(number)
     records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
+    if reading.synsets:
+        records.named.append([text for name in reading.synsets for text in caption_texts(value_at(fields, name))])
     records.keys.append(key if reason is None else "")
     records.shards.append(shard if reason is None else "")
     records.reasons.append(reason or no_key or no_shard)
 
 
 def caption_texts(value: object) -> list[bytes]:
-    """Captions in a field of a JSON record: a text, or the texts of a list."""
+    """Captions in a field of a JSON record: a text, or the texts of a list and of lists in it."""
     if isinstance(value, str):
         return [value.encode("utf-8", "surrogatepass")]
-    values = value if isinstance(value, list) else [value]
-    # A path through a list gives a list of what each element holds.
-    values = [text for held in values for text in (held if isinstance(held, list) else [held])]
     # A lone surrogate, which JSON can escape, is no UTF-8: the labeler's reader will say so.
-    return [text.encode("utf-8", "surrogatepass") for text in values if isinstance(text, str)]
+    return [text.encode("utf-8", "surrogatepass") for text in elements(value) if isinstance(text, str)]
 
 
 def decoded(line: bytes) -> str | None:

@@ -5,11 +5,14 @@ In: a path, and a schema, a batch or a JSON record. Out: the type or the values 
     {"json": {"caption": "a dog"}}                        json.caption     a dog
     {"sentences": [{"raw": "a dog"}, {"raw": "a cat"}]}   sentences.raw    a dog, a cat
     {"json.caption": "a dog"}                             json.caption     a dog: a name as it stands goes first
+    map {"en": "a dog", "de": "ein Hund"}                 alt.en           a dog
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+import json
+from collections.abc import Container, Iterator
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -32,13 +35,40 @@ def type_at(fields: pa.Schema | pa.StructType, path: str) -> pa.DataType | None:
     found = first_step(fields.names, path)
     if found is None or list(fields.names).count(found[0]) > 1:
         return None
-    name, rest = found
-    kind = fields.field(name).type
+    return _type_below(fields.field(found[0]).type, found[1])
+
+
+def _type_below(kind: pa.DataType, rest: str) -> pa.DataType | None:
     inner = element_type(kind)
+    if is_json(inner):
+        return pa.list_(pa.string())
     if not rest or pa.types.is_null(inner):
         return kind
-    below = type_at(inner, rest) if pa.types.is_struct(inner) else None
+    below: pa.DataType | None = None
+    if pa.types.is_struct(inner):
+        below = type_at(inner, rest)
+    elif has_named_items(inner):
+        below = _type_below(inner.item_type, map_step(inner, rest)[1])
     return below if below is None or inner is kind else pa.list_(below)
+
+
+def has_named_items(kind: pa.DataType) -> bool:
+    """Tell a map whose keys are texts."""
+    return bool(pa.types.is_map(kind) and any(map(kind.key_type.equals, (pa.string(), pa.large_string()))))
+
+
+def map_step(kind: pa.MapType, path: str) -> tuple[str, str]:
+    """Split a path into a key of the map and the rest: a key may hold dots where there is nothing below its item."""
+    item = element_type(kind.item_type)
+    if not (pa.types.is_struct(item) or pa.types.is_map(item) or is_json(item)):
+        return path, ""
+    key, _, rest = path.partition(".")
+    return key, rest
+
+
+def is_json(kind: pa.DataType) -> bool:
+    """Tell Arrow's extension type of JSON texts, which older releases of pyarrow read as text."""
+    return bool(isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json")
 
 
 def element_type(kind: pa.DataType) -> pa.DataType:
@@ -71,10 +101,26 @@ def values_at(batch: pa.RecordBatch, path: str) -> tuple[NDArray[np.int64], pa.A
     rows = np.arange(len(batch))
     while True:
         rows, values = unlisted(rows, values)
+        if is_json(values.type):
+            texts = pa.array([_texts_in(text, rest) for text in values.storage.to_pylist()], pa.list_(pa.string()))
+            return unlisted(rows, texts)
         if not rest or pa.types.is_null(values.type):
             return rows, values
-        name, rest = first_step(values.type.names, rest) or (rest, "")
-        values = pc.struct_field(values, [values.type.get_field_index(name)])
+        if pa.types.is_map(values.type):
+            name, rest = map_step(values.type, rest)
+            values = pc.map_lookup(values, pa.scalar(name, values.type.key_type), "first")
+        else:
+            name, rest = first_step(values.type.names, rest) or (rest, "")
+            values = pc.struct_field(values, [values.type.get_field_index(name)])
+
+
+def _texts_in(text: str | None, path: str) -> list[str]:
+    """Texts in a JSON text, or in a field of it; none of what is no JSON."""
+    try:
+        value = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [part for part in elements(value_at(value, path) if path else value) if isinstance(part, str)]
 
 
 def unlisted(rows: NDArray[np.int64], values: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
@@ -96,4 +142,25 @@ def value_at(record: object, path: str) -> object:
         return None
     name, rest = found
     value = record[name]
-    return [value_at(element, rest) for element in value] if isinstance(value, list) else value_at(value, rest)
+    if isinstance(value, list):
+        return [value_at(element, rest) for element in elements(value)]
+    return value_at(value, rest)
+
+
+def elements(value: object) -> Iterator[object]:
+    """Elements of lists in lists, however deep, in order; anything else is itself."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += reversed(value)
+        else:
+            yield value
+
+
+def has_at(record: object, path: str) -> bool:
+    """Tell whether a JSON record, or for a path through a list any of its elements, has a field, null or not."""
+    if isinstance(record, list):
+        return any(has_at(element, path) for element in elements(record))
+    found = first_step(record, path) if isinstance(record, dict) else None
+    return found is not None and (not found[1] or has_at(cast(dict[str, object], record)[found[0]], found[1]))

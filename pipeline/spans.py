@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from pipeline.captions import Span
 from pipeline.dialects import spans_lines
+from pipeline.headers import reading_of_table
 from pipeline.inputs import Inputs
 from pipeline.lines import BLOCK
 from pipeline.planning import SPLIT_BYTES
@@ -87,7 +88,8 @@ def lines_starting(place: Range, reading: Reading) -> tuple[int | None, int]:
     """
     filesystem, path = filesystem_of(place.path)
     with filesystem.open_input_file(path) as file:
-        if place.start == 0 and reading.format != "jsonl" and spans_lines(file.read(BLOCK), reading):
+        head = file.read(BLOCK) if place.start == 0 and reading.format != "jsonl" else b""
+        if head and spans_lines(head, reading_of_table(reading, head)):
             return None, QUOTED
         return count_starts(file, place.start, place.stop)
 

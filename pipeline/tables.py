@@ -35,7 +35,7 @@ from pipeline.csv_files import (
 )
 from pipeline.dialects import dialect_of, starts_with_header
 from pipeline.lines import BLOCK, Readable, decoded, is_utf8, split_lines, text_blocks, utf8_text, valid_utf8
-from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, row_keys
+from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, captionless, row_keys
 from pipeline.torn_records import closing_lines, torn_lines
 from vocab.errors import InputError
 
@@ -212,8 +212,11 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
     keep[[line - lines.start for line in marks.inside if line in lines]] = False
     if reading.format == "csv":
         keep &= block.ends[lines.start : lines.stop] > block.begins[lines.start : lines.stop]
+    count = int(np.sum(keep))
 
     def column(name: str) -> pa.BinaryArray:
+        if name not in reading.columns:
+            return pa.nulls(count, pa.binary())
         place = reading.columns.index(name)
         places, values = begins + place, parts.values
         if enclosed is not None:
@@ -227,13 +230,14 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
     valid = np.ones(len(texts), dtype=bool) if marks.is_utf8 else np.asarray(valid_utf8(texts)).copy()
     valid[[line - lines.start for line in marks.broken if line in lines]] = False
     malformed_rows, valid_rows = pa.array(malformed[keep]), pa.array(valid[keep])
-    count = int(np.sum(keep))
-    return batch_of(
+    batch = batch_of(
         utf8_text(column(reading.key), valid_rows) if reading.key else row_keys(number, count),
-        caption_lists([column(name) for name in reading.captions]),
+        caption_lists([column(name) for name in reading.captions], count),
+        named=caption_lists([column(name) for name in reading.synsets], count) if reading.synsets else None,
         shards=utf8_text(column(reading.shard), valid_rows) if reading.shard else None,
         reasons=pc.if_else(malformed_rows, MALFORMED, pc.if_else(valid_rows, pa.scalar(None, pa.string()), "not_utf8")),
     )
+    return batch if reading.texts else captionless(batch)
 
 
 def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

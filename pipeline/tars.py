@@ -19,12 +19,13 @@ import pyarrow.compute as pc
 
 from pipeline.lines import caption_texts
 from pipeline.nested import value_at
-from pipeline.rows import BATCH_ROWS, ROWS, batch_of
+from pipeline.rows import BATCH_ROWS, NO_CAPTION, ROWS, Reading, batch_of
 from vocab.errors import InputError
 from vocab.tar_samples import Sample, samples
 from vocab.tars import Member
 
 TRUNCATED = "truncated_tar"
+FIELD = "json."
 REPEATED = "repeated_key"
 HOW_TO_REPEAT_NONE = (
     "repeated_key: members of a sample must be neighbours in their tar, and samples must have different keys; "
@@ -41,6 +42,8 @@ class _Row:
     """Captions of one sample, or the reason why it has none."""
 
     captions: list[bytes] = field(default_factory=list)
+    named: list[bytes] = field(default_factory=list)
+    """texts that name synsets"""
     reason: str | None = None
 
 
@@ -54,8 +57,8 @@ class _Ending:
     """why it could not be read to its end"""
 
 
-def read_tar(stream: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Rows of one tar. `columns`: members' extensions, or json.FIELD.
+def read_tar(stream: BinaryIO, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Rows of one tar. Captions and synsets are in members of an extension, or of a json.FIELD.
 
     An archive that breaks off ends with a row of reason "truncated_tar". The last sample can make the first one a
     "repeated_key": rows are held until the archive ends, which is one pass over it where a look ahead would be two.
@@ -67,7 +70,7 @@ def read_tar(stream: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatc
     with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
         try:
             with pa.ipc.new_stream(held, ROWS) as writer:
-                for batch in _batches(stream, columns, ending):
+                for batch in _batches(stream, reading, ending):
                     writer.write_batch(batch)
             held.seek(0)
         except OSError as error:
@@ -83,7 +86,7 @@ def read_tar(stream: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatc
         raise ending.failure
 
 
-def _batches(stream: BinaryIO, columns: Sequence[str], ending: _Ending) -> Iterator[pa.RecordBatch]:
+def _batches(stream: BinaryIO, reading: Reading, ending: _Ending) -> Iterator[pa.RecordBatch]:
     """Rows of all samples as far as the tar can be read, those of repeated keys like the others."""
     found = samples(stream)
     while ending.failure is None:
@@ -93,10 +96,10 @@ def _batches(stream: BinaryIO, columns: Sequence[str], ending: _Ending) -> Itera
         try:
             for sample in islice(found, BATCH_ROWS):
                 ending.repeats = sample.repeats
-                row = _read(stream, sample, columns)
+                row = _read(stream, sample, reading)
                 keys.append(sample.key)
                 rows.append(row)
-                size += sum(map(len, row.captions))
+                size += sum(map(len, row.captions)) + sum(map(len, row.named))
                 if size > HELD_BYTES:
                     break
         except OSError as error:
@@ -104,8 +107,9 @@ def _batches(stream: BinaryIO, columns: Sequence[str], ending: _Ending) -> Itera
         if not rows:
             return
         captions = pa.array([row.captions for row in rows], pa.list_(pa.binary()))
+        named = pa.array([row.named for row in rows], pa.list_(pa.binary())) if reading.synsets else None
         reasons = pa.array([row.reason for row in rows], pa.string())
-        yield batch_of(pa.array(keys, pa.string()), captions, reasons=reasons)
+        yield batch_of(pa.array(keys, pa.string()), captions, named=named, reasons=reasons)
 
 
 def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
@@ -113,43 +117,47 @@ def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
     again = pc.is_in(batch["key"], value_set=pa.array(sorted(repeats), pa.string()))
     whole = pc.not_equal(pc.fill_null(reasons, ""), TRUNCATED)
     reasons = pc.if_else(pc.and_(again, whole), REPEATED, reasons)
-    return batch_of(batch["key"], batch["captions"], reasons=reasons)
+    return batch.set_column(ROWS.get_field_index("reason"), "reason", reasons)
 
 
-def _read(stream: BinaryIO, sample: Sample, columns: Sequence[str]) -> _Row:
-    """Read those members of a sample that hold captions."""
+def _read(stream: BinaryIO, sample: Sample, reading: Reading) -> _Row:
+    """Read those members of a sample that hold captions, or name synsets."""
     if not sample.whole:
         return _Row(reason=TRUNCATED)
     row = _Row()
     for extension, member in sample.members.items():
-        _take(stream, member, extension, columns, row)
+        content = _content(stream, member, extension, reading.texts, row)
+        if content is not None:
+            _take(content, extension, reading.captions, row.captions, row)
+            if reading.synsets:
+                _take(content, extension, reading.synsets, row.named, row)
     if "\ufffd" in sample.key and row.reason is None:
         row.reason = "not_utf8"
-    if not row.captions and row.reason is None:
-        row.reason = "no_caption"
+    if not row.captions and not row.named and row.reason is None:
+        row.reason = NO_CAPTION
     return row
 
 
-def _take(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], row: _Row) -> None:
-    """Read a member if it holds captions."""
-    fields = [column.removeprefix("json.") for column in columns if column.startswith("json.")]
-    if extension not in columns and not (extension == "json" and fields):
-        return
+def _content(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], row: _Row) -> bytes | None:
+    """Content of a member that one of the columns names, or a field of; None for any other, and one too large."""
+    if extension not in columns and (extension != "json" or not any(c.startswith(FIELD) for c in columns)):
+        return None
     if member.size > MAX_MEMBER_BYTES:
         row.reason = "caption_too_long"
-        return
+        return None
     stream.seek(member.offset)
-    content = stream.read(member.size)
+    return stream.read(member.size)
+
+
+def _take(content: bytes, extension: str, columns: Sequence[str], texts: list[bytes], row: _Row) -> None:
+    """Add the texts of a member that the columns name."""
     if extension in columns:
-        row.captions.append(content)
-    if extension == "json" and fields:
-        _take_fields(content, fields, row)
-
-
-def _take_fields(content: bytes, fields: Sequence[str], row: _Row) -> None:
+        texts.append(content)
+    if extension != "json" or not (fields := [name.removeprefix(FIELD) for name in columns if name.startswith(FIELD)]):
+        return
     try:
         record = json.loads(content)
     except (ValueError, RecursionError):
         row.reason = "malformed_record"
         return
-    row.captions += [text for name in fields for text in caption_texts(value_at(record, name))]
+    texts += [text for name in fields for text in caption_texts(value_at(record, name))]

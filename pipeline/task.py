@@ -19,6 +19,7 @@ from pipeline.captions import Piece, UnreadableFile, read_piece
 from pipeline.config import SameKey
 from pipeline.counts import Counts
 from pipeline.labels import LoadLabeler, label_lists
+from pipeline.named_synsets import named_synsets, with_named
 from pipeline.planning import Task
 from pipeline.row_digest import RowDigest
 from pipeline.rows import Reading
@@ -250,6 +251,8 @@ def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
         # What is rejected already need not be labelled: of web images, the third that could not be downloaded.
         captions = pc.if_else(pc.is_null(reasons), captions, pa.scalar([], captions.type))
     labels = label_lists(captions, job.max_caption_bytes, job.load)
+    if job.reading.synsets:
+        labels = with_named(labels, named_synsets(batch.column("named")), has_captions=bool(job.reading.captions))
     reasons = pc.coalesce(reasons, labels.field("reason"))
     synsets = pc.if_else(pc.is_null(reasons), labels.field("synsets"), pa.scalar(None, labels.field("synsets").type))
     return pa.table(

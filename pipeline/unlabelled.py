@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.captions import Piece, UnreadableFile, read_piece
 from pipeline.finishing import read_table
+from pipeline.named_synsets import UNKNOWN_SYNSET
 from pipeline.rows import Reading
 from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
 from pipeline.task import JOB, Done, Job
@@ -26,6 +27,12 @@ FEW, OF_ROWS = 0.02, 100
 FILES_READ, CAPTIONS_READ, CAPTIONS_SHOWN, LETTERS_SHOWN = 3, 50, 3, 80
 ADDRESS = re.compile(r"\s*(www\.|[a-z][a-z0-9+.-]*://)|\S*\.(jpe?g|png|webp|gif|bmp|tiff?)\s*$", re.IGNORECASE)
 REMEDY = "Check --format, --caption-columns and --columns."
+
+REMEDIES = {
+    REPEATED: f"Pack the tars again ({HOW_TO_REPEAT_NONE}).",
+    UNKNOWN_SYNSET: "Name nouns of WordNet 3.0, as n02084071 or dog.n.01, in --synset-columns.",
+}
+"""by the most frequent reason of the rejected rows"""
 
 
 class UnlabelledError(InputError):
@@ -54,7 +61,8 @@ def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Do
     if labelled + empty == 0 and not allowed:
         reasons = _most_frequent_reasons(job.out, finished)
         found = ", ".join(f"{count:,} rows {reason}" for reason, count in reasons) if rows else "no rows"
-        remedy = f"Pack the tars again ({HOW_TO_REPEAT_NONE})." if reasons[:1] and reasons[0][0] == REPEATED else REMEDY
+        most = reasons[0][0] if reasons else ""
+        remedy = REMEDIES.get(most, REMEDY)
         raise UnlabelledError(place, found=found, wanted="at least one row with a caption", remedy=remedy + insist)
     captions = list(islice(_first_captions(account, job.reading), CAPTIONS_READ))
     addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -118,7 +119,11 @@ def test_a_hostile_json_record_costs_its_own_row_alone(record: str, reason: str 
                 info.size = len(member)
                 tar.addfile(info, io.BytesIO(member))
         file.seek(0)
-        found = [row["reason"] for batch in tars.read_tar(file, ["json.caption"]) for row in rows_of(batch)]
+        found = [
+            row["reason"]
+            for batch in tars.read_tar(file, replace(READING, captions=("json.caption",)))
+            for row in rows_of(batch)
+        ]
     assert found == [None, "no_caption" if reason == "null_caption" else reason]
 
 

@@ -7,6 +7,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +38,9 @@ NAMED = {
     "binary_view": (pa.array([b"x", None]).cast(pa.binary_view()), ["x", None]),
     "nothing": (pa.nulls(2), [None, None]),
 }
+if hasattr(pa, "uuid"):
+    UUIDS = pa.array([UUID(int=5).bytes, None], pa.binary(16))
+    NAMED["UUID"] = (pa.ExtensionArray.from_storage(pa.uuid(), UUIDS), [str(UUID(int=5)), None])
 REFUSED = {
     "1.5 in a column of type double": pa.array([2, 1.5]),
     "inf in a column of type double": pa.array([float("inf"), 1]),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Label
 from pipeline.labeling import label_lists, with_synsets
+from pipeline.named_synsets import named_synsets, with_named
 from vocab import labeler
 from vocab.errors import InputError, MissingRequirementError
 from vocab.labelers import load_labeler
@@ -163,3 +164,64 @@ def test_a_labeler_that_is_not_there_is_named_before_the_job(spark: Any) -> None
 def test_an_option_of_another_labeler_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Label(captions=("a.tsv",), out="labels", **options)
+
+
+UNKNOWN = (
+    "dog",
+    "dog.n.99",
+    "dog.n.0",
+    "run.v.01",
+    "v01926311",
+    "n00000001",
+    "n2084071",
+    "207",
+    "n02084071 x",
+    "\udcff",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "synsets"),
+    [
+        ("n02084071", [DOG]),
+        (" n02084071\n", [DOG]),
+        ("dog.n.01", [DOG]),
+        ("Domestic_Dog.n.1", [DOG]),
+        ("cat.n.01, n02084071 dog.n.01", [DOG, CAT]),
+        ("['n02084071', \"cat.n.01\"]", [DOG, CAT]),
+        ("n02084071;n02121620|", [DOG, CAT]),
+        ("queen_anne's_lace.n.01 'hood.n.01", [8641944, 12937130]),
+        *((text, "null_synset") for text in ("", " ", "nan", "[]", "None")),
+        *((text, "unknown_synset") for text in UNKNOWN),
+    ],
+)
+def test_synsets_that_a_row_names_are_nouns_of_wordnet(text: str, synsets: list[int] | str) -> None:
+    rows = pa.array([[b"dog.n.01"], [text.encode("utf-8", "surrogateescape")], []], pa.list_(pa.binary()))
+    before, row, after = named_synsets(rows).to_pylist()
+    reason = synsets if isinstance(synsets, str) else None
+    assert row == {"synsets": None if reason else synsets, "reason": reason}
+    assert (before["synsets"], after["reason"]) == ([DOG], "null_synset")
+
+
+@pytest.mark.parametrize(
+    ("caption", "named", "result"),
+    [
+        ([b"a cat"], [b"dog.n.01"], [DOG, CAT]),
+        ([b"a dog"], [b"dog.n.01"], [DOG]),
+        ([b"nothing"], [b"dog.n.01"], [DOG]),
+        ([b"nothing"], [], []),
+        ([], [b"dog.n.01"], [DOG]),
+        ([b"nan"], [b"dog.n.01"], [DOG]),
+        ([b"a cat"], [b"x"], "unknown_synset"),
+        ([b"\xff"], [b"dog.n.01"], "not_utf8"),
+        ([], [], "null_caption"),
+    ],
+)
+def test_synsets_of_captions_and_named_ones_are_joined(
+    caption: list[bytes], named: list[bytes], result: list[int] | str
+) -> None:
+    captions, names = (pa.array([row, [b"cat.n.01"]], pa.list_(pa.binary())) for row in (caption, named))
+    joined = with_named(label_lists(captions, 100), named_synsets(names), has_captions=True)
+    reason = result if isinstance(result, str) else None
+    assert joined[0].as_py() == {"synsets": None if reason else result, "reason": reason}
+    assert named_synsets(names).equals(with_named(label_lists(captions, 100), named_synsets(names), has_captions=False))

@@ -18,6 +18,9 @@ from vocab.errors import InputError
 
 DOGS = [["a dog", "two dogs"], None]
 AB = [b"a", b"b"]
+TEXT = pa.string()
+MAP_OF_STRUCTS = pa.map_(TEXT, pa.struct({"t": TEXT}))
+MAPS = pa.list_(pa.map_(TEXT, TEXT))
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
 READ: dict[str, tuple[str, pa.Array, list[list[bytes]]]] = {
     "string_view": ("c", pa.array(["a dog", None]).cast(pa.string_view()), [[b"a dog"], []]),
@@ -36,7 +39,18 @@ READ: dict[str, tuple[str, pa.Array, list[list[bytes]]]] = {
     "a field of each in a list": ("c.raw", pa.array([[{"raw": "a"}, {"raw": None}, {"raw": "b"}], None]), [AB, []]),
     "a deep field": ("c.a.b", pa.array([{"a": {"b": ["x"]}}, {"a": None}]), [[b"x"], []]),
     "a field of nothing": ("c.text", pa.nulls(2), [[], []]),
+    "an item of a map": ("c.en", pa.array([[("de", "Hund"), ("en", "a")], []], pa.map_(TEXT, TEXT)), [[b"a"], []]),
+    "a key with a dot": ("c.a.b", pa.array([[("a.b", "x")], None], pa.map_(TEXT, TEXT)), [[b"x"], []]),
+    "items of maps in lists": ("c.en", pa.array([[[("en", "a")], [("en", "b")]], None], MAPS), [AB, []]),
+    "fields of a map": ("c.en.t", pa.array([[("en", {"t": "a"})], None], MAP_OF_STRUCTS), [[b"a"], []]),
+    "a category in a struct": ("c.t", pa.array([{"t": "a"}, {"t": None}], pa.struct({"t": CATEGORY})), [[b"a"], []]),
+    "categories in structs in lists": (
+        "c.t", pa.array([[{"t": "a"}, {"t": "b"}], None], pa.list_(pa.struct({"t": CATEGORY}))), [AB, []]
+    ),
 }  # fmt: skip
+if hasattr(pa, "json_"):
+    JSON_TEXTS = pa.array(['{"t": ["a", {"u": 1}, "b"]}', "{"], pa.string())
+    READ["JSON"] = ("c.t", pa.ExtensionArray.from_storage(pa.json_(pa.string()), JSON_TEXTS), [AB, []])
 
 
 @pytest.mark.parametrize("name", READ)
@@ -49,6 +63,12 @@ def test_captions_of_every_layout_are_read(tmp_path: Path, name: str) -> None:
 def test_a_column_whose_name_holds_a_dot_goes_before_a_field(tmp_path: Path) -> None:
     pq.write_table(pa.table({"c.text": ["a dog"], "c": [{"text": "a cat"}]}), tmp_path / "a.parquet")
     assert [row["captions"] for row in read(tmp_path, caption_columns=("c.text",))] == [[b"a dog"]]
+
+
+def test_lists_in_lists_are_read_alike_in_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"c": [[["a"]], "b"], "m": [[{"t": "a"}], [{"t": ["b", [1, null]]}]]}\n')
+    for path in ("c", "m.t"):
+        assert [row["captions"] for row in read(tmp_path, caption_columns=(path,))] == [AB]
 
 
 def test_fields_of_json_lines_are_named_as_those_of_parquet(tmp_path: Path) -> None:
@@ -94,17 +114,30 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, names: tuple[str, .
 
 
 @pytest.mark.parametrize(
-    ("later", "message"),
+    ("other", "rows"),
     [
-        ({"id": ["k"], "text": ["a cat"]}, r"b\.parquet: found columns id, text; wanted a column 'caption'"),
-        ({"caption": [1], "id": ["k"]}, r"b\.parquet, column 'caption': found type int64"),
-        ({"caption": ["a cat"], "id": [True]}, r"b\.parquet, column 'id': found type bool"),
+        ({"id": ["k"], "text": ["a cat"]}, [("k", "no_caption")]),
+        ({"n": [1, 2]}, [(None, "no_caption")] * 2),
+        # pandas writes a column of NaN alone as floats.
+        ({"caption": [float("nan")], "id": ["k"]}, [("k", "no_caption")]),
+        ({"caption": [{"en": "a cat"}], "id": ["k"]}, [("k", "no_caption")]),
+        ({"caption": ["a cat"]}, [(None, None)]),
     ],
 )
-def test_a_later_file_of_other_columns_is_named(tmp_path: Path, later: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize("name", ["0.parquet", "b.parquet"])
+def test_rows_of_a_file_without_the_columns_are_rejected(
+    tmp_path: Path, name: str, other: dict[str, Any], rows: list[tuple[str | None, str | None]]
+) -> None:
+    pq.write_table(pa.table({"caption": ["a dog"], "id": ["7"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table(other), tmp_path / name)
+    found = [(row["key"], row["reason"]) for row in read(tmp_path, key_column="id")]
+    assert found == ([*rows, ("7", None)] if name < "a" else [("7", None), *rows])
+
+
+def test_a_later_file_whose_keys_are_no_names_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"caption": ["a dog"], "id": ["k"]}), tmp_path / "a.parquet")
-    pq.write_table(pa.table(later), tmp_path / "b.parquet")
-    with pytest.raises(InputError, match=message):
+    pq.write_table(pa.table({"caption": ["a cat"], "id": [True]}), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=r"b\.parquet, column 'id': found type bool"):
         read(tmp_path, key_column="id")
 
 

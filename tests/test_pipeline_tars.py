@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import tars
+from pipeline import gzip_files, gzip_tars, tars
+from pipeline.captions import Piece, UnreadableFile, read_piece
+from pipeline.rows import Reading
 from pipeline.tars import read_tar
 from vocab.errors import InputError
 
@@ -24,10 +28,14 @@ def tar_of(*members: tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def reading(*captions: str, synsets: tuple[str, ...] = ()) -> Reading:
+    return Reading("webdataset", captions, None, None, synsets=synsets)
+
+
 def rows(stream: Any) -> list[tuple[str, list[bytes], str | None]]:
     return [
         (row["key"], row["captions"], row["reason"])
-        for batch in read_tar(stream, ("txt",))
+        for batch in read_tar(stream, reading("txt"))
         for row in batch.to_pylist()
     ]
 
@@ -51,7 +59,7 @@ def test_the_last_sample_rejects_the_first_of_its_key() -> None:
         )
     ]
     most = 2 if tars.HELD_BYTES > 1 else 1
-    assert max(len(batch) for batch in read_tar(io.BytesIO(content), ("txt",))) == most
+    assert max(len(batch) for batch in read_tar(io.BytesIO(content), reading("txt"))) == most
 
 
 class Failing(io.BytesIO):
@@ -72,7 +80,7 @@ def test_a_disk_that_fails_leaves_the_rows_before_it() -> None:
     content = tar_of(*((f"{number}.txt", bytes(20_000)) for number in range(5)))
     found = []
     with pytest.raises(OSError, match="Input/output error"):  # noqa: PT012
-        for batch in read_tar(Failing(content, 65_000), ("txt",)):
+        for batch in read_tar(Failing(content, 65_000), reading("txt")):
             found += batch["key"].to_pylist()
     assert found == ["0", "1", "2"]
 
@@ -90,5 +98,65 @@ def test_a_full_disk_of_temporary_files_is_not_taken_for_a_broken_tar(monkeypatc
 def test_a_path_leads_to_captions_inside_of_a_record() -> None:
     records = [b'{"a": {"b": "one"}}', b'{"a": [{"b": "two"}, {"b": ["three", 4]}], "a.c": "five"}', b'[{"a": "b"}]']
     content = tar_of(*((f"{number}.json", record) for number, record in enumerate(records)))
-    (batch,) = read_tar(io.BytesIO(content), ("json.a.b", "json.a.c"))
+    (batch,) = read_tar(io.BytesIO(content), reading("json.a.b", "json.a.c"))
     assert batch["captions"].to_pylist() == [[b"one"], [b"two", b"three", b"five"], []]
+
+
+def gzipped(*parts: bytes) -> bytes:
+    return b"".join(gzip.compress(part, mtime=0) for part in parts)
+
+
+MEMBERS = [(f"{number}.{end}", f"{number} {end}".encode() * 9000) for number in range(4) for end in ("jpg", "txt")]
+LONG = [("a.txt", b"a dog"), ("a.jpg", bytes(300_000)), ("b.json", b"{}"), ("b.txt", b"a cat")]
+
+
+@pytest.mark.parametrize("kept", [1 << 26, 1 << 12])
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzipped(tar_of(*MEMBERS)),
+        gzipped(tar_of(*MEMBERS[:3]), tar_of(*MEMBERS[3:])),
+        gzipped(*(tar_of(*LONG)[start : start + 65_536] for start in range(0, 400_000, 65_536))),
+        gzipped(tar_of(*LONG)) + bytes(1024),
+    ],
+)
+def test_a_compressed_tar_gives_the_rows_of_the_tar(content: bytes, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gzip_tars, "KEPT", kept)
+    monkeypatch.setattr(gzip_files, "TEXT", 1 << 12)
+    tar, damage = gzip_tars.tar_stream(io.BytesIO(content))
+    assert damage is None
+    assert rows(tar) == rows(io.BytesIO(gzip.decompress(content)))
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (gzipped(tar_of(*LONG))[:-4], []),
+        (flipped(gzipped(tar_of(*LONG)), -5), []),
+        (flipped(gzipped(tar_of(*MEMBERS)), 200), []),
+        (gzipped(tar_of(*LONG)) + b"junk", [("a", None), ("b", None)]),
+        (gzipped(tar_of(*LONG)) + gzipped(tar_of(*MEMBERS))[:-1], [("a", None), ("b", None)]),
+        (gzipped(tar_of(*LONG)[: 512 * 3]) + gzipped(tar_of(*LONG)[512 * 3 :])[:-1], [("a", "truncated_tar")]),
+    ],
+)
+def test_a_damaged_compressed_tar_gives_no_row_that_its_checksum_does_not_cover(
+    tmp_path: Path, content: bytes, found: list[tuple[str, str | None]]
+) -> None:
+    (tmp_path / "0.tar.gz").write_bytes(content)
+    taken = []
+    with pytest.raises(UnreadableFile, match="gzip"):  # noqa: PT012
+        for batch in read_piece(Piece(str(tmp_path / "0.tar.gz"), "0"), reading("txt")):
+            taken += [(row["key"], row["reason"]) for row in batch.to_pylist()]
+    assert taken == found
+
+
+def test_members_that_name_synsets_are_read_beside_captions() -> None:
+    content = tar_of(("a.cls", b"n02084071\n"), ("a.txt", b"a cat"), ("b.json", b'{"s": ["dog.n.01"]}'), ("c.jpg", b""))
+    (batch,) = read_tar(io.BytesIO(content), reading("txt", synsets=("cls", "json.s")))
+    assert batch["named"].to_pylist() == [[b"n02084071\n"], [b"dog.n.01"], []]
+    assert batch["captions"].to_pylist() == [[b"a cat"], [], []]
+    assert batch["reason"].to_pylist() == [None, None, "no_caption"]

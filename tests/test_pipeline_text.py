@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,14 @@ HEAD = b"caption,id\n"
 def test_a_record_keeps_its_fields_or_is_malformed(
     tmp_path: Path, name: str, content: bytes, rows: Read, malformed: int, kind: str
 ) -> None:
-    if kind == "tsv":
-        content, rows = content.replace(b",", b"\t"), {key: text.replace(",", "\t") for key, text in rows.items()}
-        if name == "quotes inside":  # In TSV they are ordinary characters.
-            rows |= {"k0": 'a 12" cat', "k1": 'a "tree" house', "k2": '"a dog" on a couch'}
+    if kind in ("tsv", "csv with |"):
+        if name == "quotes inside":  # Between tabs and bars they are ordinary characters.
+            rows = rows | {"k0": 'a 12" cat', "k1": 'a "tree" house', "k2": '"a dog" on a couch'}
             malformed = 0
         if name == "one return alone":  # It belongs to the caption.
             rows, malformed = rows | {"k0": "a dog\ra bird"}, 0
+    if kind == "tsv":
+        content, rows = content.replace(b",", b"\t"), {key: text.replace(",", "\t") for key, text in rows.items()}
         if name == "blank lines":  # They are rows, for lines are counted.
             malformed += 2
     options: dict[str, Any] = dict(KEYED)
@@ -407,3 +409,71 @@ def test_what_survives_a_mutilation_is_what_was_written(
         f"{row:09d}": bare(text) for row, (_, text) in enumerate(table)
     }  # fmt: skip
     assert {bare(key): bare(text) for key, text in rows.items()}.items() <= written.items()
+
+
+COCO = {
+    "images": [{"id": 9, "file_name": "0009.jpg"}, {"id": "10", "coco_url": "http://x.org/a/0%31.jpg?w=1"}, 5],
+    "annotations": [
+        {"id": 1, "image_id": 9, "caption": "a dog"},
+        {"id": 2, "image_id": 10, "caption": "a cat"},
+        {"id": 3, "image_id": 9, "caption": ["a", "b"]},
+        {"id": 4, "image_id": 77, "caption": "an orphan"},
+        7,
+    ],
+}
+KARPATHY = {"images": [{"cocoid": 9, "filename": "d/9.jpg", "sentences": [{"raw": "a"}, {"raw": "b"}]}]}
+HOSTILE = {
+    "images": [{"id": [], "file_name": 7}, {"id": 1, "file_name": "", "url": "http://[x/1.jpg"}, {"sentences": 5}],
+    "annotations": [
+        {"image_id": [], "caption": "a"},
+        {"caption": "b"},
+        {"image_id": 1, "caption": {}},
+        {"image_id": 1.0},
+    ],
+}
+BLIP = [{"image": "train/9.jpg", "caption": "a dog"}, None]
+LEFT_OUT = ["unlisted_image", "malformed_record"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "rows", "reasons"),
+    [
+        (COCO, {"key_column": "id"}, {"1": "a dog", "2": "a cat", "3": "a b"}, LEFT_OUT),
+        (COCO, {"caption_columns": ("caption", "file_name")}, {"0009": "a b 0009.jpg", "01": "a cat"}, LEFT_OUT),
+        (KARPATHY, {}, {"d/9": "a b"}, []),
+        (BLIP, {"format": "coco"}, {"train/9": "a dog"}, ["malformed_record"]),
+        (HOSTILE, {"format": "coco"}, {"1": ""}, ["unlisted_image"] * 2),
+        ({"images": [{"sentences": 5, "caption": "a", "image": "x.jpg"}]}, {"format": "coco"}, {"x": "a"}, []),
+    ],
+)
+def test_captions_of_coco_and_its_kin_have_the_keys_of_their_images(
+    tmp_path: Path, content: Any, options: dict[str, Any], rows: Read, reasons: list[str]
+) -> None:
+    for name, data in (("a.json", json.dumps(content)), ("b.json", json.dumps(content, indent=2))):
+        assert read(write(tmp_path, name, data.encode()), **options) == (rows, reasons)
+
+
+@pytest.mark.parametrize("content", [b'{"images": 1}', b"{", b"7", b'{"annotations": []}', b"[" * 100_000, b"\xff"])
+def test_a_file_that_is_no_coco_json_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(UnreadableFile, match="JSON"):
+        read(write(tmp_path, "a.json", content), format="coco")
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (b"image| comment_number| comment\n1.jpg| 0| a dog\n", {"separator": "|"}),
+        (
+            b'image|comment\n1.jpg|a dog\n2.jpg|a "big" cat\n3.jpg| 12" of snow\n4.jpg|"so" he said\n',
+            {"separator": "|"},
+        ),
+        (b'image|comment\n1.jpg|a dog\n2.jpg|"a ""big"" cat"\n3.jpg|"a | b"\n4.jpg|x\n', {"separator": "|"}),
+        (b"image,comment\n1.jpg,a dog\n", {}),
+        (b"image , comment \n1.jpg,a dog\n", {}),
+        (b"comment ;image\na dog;1.jpg\n", {"separator": ";"}),
+    ],
+)
+def test_names_in_a_header_may_have_spaces_around_them(tmp_path: Path, content: bytes, options: dict[str, Any]) -> None:
+    path = write(tmp_path, "results.csv", content)
+    rows, reasons = read(path, caption_columns=("comment",), key_column="image", **options)
+    assert (rows["1.jpg"].strip(), len(rows), reasons) == ("a dog", content.count(b".jpg"), [])

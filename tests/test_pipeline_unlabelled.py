@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline import caption_names, headers
 from pipeline.config import Label
-from pipeline.run import label_captions
+from pipeline.run import label_captions, look_before
+from tests.test_pipeline_key_text import read
 from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.manifest import Manifest
@@ -77,3 +84,87 @@ def test_next_to_nothing_is_noted(spark: Any, tmp_path: Path, capsys: pytest.Cap
     assert "labels  1 of 101 rows with a label; the captions are: 'a dog', '一只猫'. Check --format" in said
     assert "labels  1 tsv file; keys: numbers of the rows\n" in said
     assert "labels  left out as hidden, unfinished or of an ending that is not read: 1, such as " in said
+
+
+def files_of(kind: str, *captioned: bool) -> dict[str, bytes]:
+    """Files of a format, in order, with captions or with other columns."""
+    files: dict[str, bytes] = {}
+    for number, has_captions in enumerate(captioned):
+        name = "caption" if has_captions else "text"
+        buffer = io.BytesIO()
+        if kind == "parquet":
+            pq.write_table(pa.table({name: ["a dog"], "url": ["u"]}), buffer)
+        elif kind.startswith("tar"):
+            with tarfile.open(fileobj=buffer, mode="w:gz" if kind == "tar.gz" else "w") as tar:
+                for extension in ("jpg", "txt" if has_captions else "cls"):
+                    info = tarfile.TarInfo(f"a.{extension}")
+                    info.size = 5
+                    tar.addfile(info, io.BytesIO(b"a dog"))
+        else:
+            text = {"tsv": f"{name}\turl\na dog\tu\n", "csv": f"{name},url\na dog,u\n"}
+            text |= dict.fromkeys(("jsonl", "json"), f'{{"{name}": "a dog", "url": "u"}}\n')
+            buffer.write(text[kind].encode())
+        files[f"{number:03d}.{kind}"] = buffer.getvalue()
+    return files
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("parquet", "columns text, url; wanted a column 'caption'"),
+        ("tsv", "columns text, url; wanted a column 'caption'"),
+        ("csv", "columns text, url; wanted a column 'caption'"),
+        ("jsonl", "fields text, url; wanted captions in caption"),
+        ("json", "fields text, url; wanted captions in caption"),
+        ("tar", "members jpg, cls; wanted captions in txt"),
+        ("tar.gz", "members jpg, cls; wanted captions in txt"),
+    ],
+)
+def test_input_without_captions_of_the_names_is_refused_before_a_job_and_one_file_of_many_is_not(
+    tmp_path: Path, kind: str, found: str
+) -> None:
+    for name, content in files_of(kind, False, False).items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"000\.{kind}: found {found}"):
+        look_before(Label((str(tmp_path),), str(tmp_path / "labels")))
+    for name, content in files_of(kind, False, False, True).items():
+        (tmp_path / name).write_bytes(content)
+    look_before(Label((str(tmp_path),), str(tmp_path / "labels")))
+    captions = [(row["captions"], row["reason"]) for row in read(tmp_path)]
+    reason = None if "json" in kind else "no_caption"
+    assert captions == [([], reason), ([], reason), ([b"a dog"], None)]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tsv", "jsonl", "tar"])
+def test_of_many_files_only_some_are_looked_at(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in files_of(kind, False, *[True] * 99).items():
+        (tmp_path / name).write_bytes(content)
+    opened: list[str] = []
+    for module in (caption_names, headers):
+        real = module.filesystem_of
+        monkeypatch.setattr(module, "filesystem_of", lambda place, real=real: opened.append(place) or real(place))
+    look_before(Label((str(tmp_path),), str(tmp_path / "labels")))
+    assert len({Path(place).name for place in opened}) == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "names"),
+    [
+        ({"caption": None}, ()),
+        ({"meta": {"caption": "a dog"}}, ("meta.caption",)),
+        ({"sentences": [{}, {"raw": "a dog"}]}, ("sentences.raw",)),
+        ({"alt": "a dog"}, ("caption", "alt")),
+    ],
+)
+def test_a_field_that_any_record_has_is_enough(tmp_path: Path, record: dict[str, Any], names: tuple[str, ...]) -> None:
+    (tmp_path / "a.jsonl").write_text('{"url": 1}\n' * 1000 + json.dumps(record))
+    look_before(Label((str(tmp_path),), str(tmp_path / "labels"), caption_columns=names))
+    with pytest.raises(InputError, match=r"a\.jsonl: found fields url, .*wanted captions in other"):
+        look_before(Label((str(tmp_path),), str(tmp_path / "labels"), caption_columns=("other",)))
+
+
+def test_a_json_document_is_no_json_lines(tmp_path: Path) -> None:
+    for indent in (None, 1):
+        (tmp_path / "a.jsonl").write_text(json.dumps([{"caption": "a dog"}, {"caption": "a cat"}], indent=indent))
+        with pytest.raises(InputError, match=r"a\.jsonl: found one JSON document, not JSON lines.*jq -c"):
+            look_before(Label((str(tmp_path),), str(tmp_path / "labels")))

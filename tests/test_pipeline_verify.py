@@ -101,7 +101,7 @@ def test_of_many_row_groups_only_some_are_read(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.tsv", b"text\tb\nx\ty\n", r"a\.tsv: found columns text, b; wanted a column 'caption'"),
-        ("a.jsonl", b'{"text": "dog"}\n', r"a\.jsonl: found no caption in 1 rows"),
+        ("a.jsonl", b'{"caption": null}\n', r"a\.jsonl: found no caption in 1 rows"),
         ("a.parquet", b"<html>", r"a\.parquet: found a file that cannot be read"),
         ("a.tar", b"<html>" * 1000, r"a\.tar: found a file that cannot be read \(invalid header\)"),
         (

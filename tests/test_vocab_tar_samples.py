@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import shutil
 import subprocess
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.check import run_check
+from pipeline.config import Check
+from pipeline.image_files import list_image_files
+from pipeline.rows import Reading
 from pipeline.tar_account import account_tar
 from pipeline.tars import read_tar
 from tests.test_pipeline_check import write_labels
-from trainer.data.tar_index import FAULTS, index_tar
+from trainer.data.tar_index import FAULTS, NoTarError, index_tar
+from trainer.data.tar_places import list_tars
+from vocab.errors import InputError
 from vocab.label_shards import LabelShards
 from vocab.tar_samples import samples, split_name
 
@@ -164,13 +171,37 @@ def test_a_sparse_member_costs_its_own_sample_alone(tmp_path: Path, form: str) -
     ],
 )
 def test_a_compressed_tar_is_told_from_one_that_is_broken(first: bytes, form: str) -> None:
-    with pytest.raises(tarfile.ReadError, match=f"compressed tars are not read, and this is {form}: unpack it first"):
+    with pytest.raises(tarfile.ReadError, match=f"a tar compressed with {form}, which is not read: unpack it first"):
         keys(first + bytes(range(256)) * 8)
+
+
+READING = Reading("webdataset", ("txt",), None, None)
+
+
+REFUSING: dict[str, Callable[[str], object]] = {
+    "check": lambda tar: run_check(Check("labels", (tar,))),
+    "align": lambda tar: list_image_files((tar,), "json.uid"),
+    "train": lambda tar: list_tars([tar]),
+    "index": lambda tar: index_tar(Path(tar), max_member_bytes=1 << 20),
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [(verb, name) for verb in REFUSING for name in ("0.tar.gz", "0.tgz", "0.tar.bz2", "0.tar.zst")]
+    + [("index", "0.tar")],
+)
+def test_a_compressed_tar_is_refused_with_the_command_that_unpacks_it(tmp_path: Path, verb: str, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(tar_bytes("a.jpg")))
+    with pytest.raises(InputError, match=r"compressed with (gzip|bzip2|zstd).*(gzip|bzip2|zstd) -d") as caught:
+        REFUSING[verb](str(tmp_path / name))
+    # Bad samples are passed over, up to a share.
+    assert not isinstance(caught.value, NoTarError)
 
 
 def labelled(content: bytes) -> list[tuple[str, str]]:
     """Key and reason of each row that the job has, "" where it is labelled."""
-    rows = [row for batch in read_tar(io.BytesIO(content), ("txt",)) for row in batch.to_pylist()]
+    rows = [row for batch in read_tar(io.BytesIO(content), READING) for row in batch.to_pylist()]
     return [(row["key"], row["reason"] or "") for row in rows]
 
 

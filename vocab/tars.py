@@ -61,6 +61,10 @@ class Member(NamedTuple):
     """-1 for a sparse file (`tar -S`), whose bytes do not lie together"""
 
 
+class CompressedTarError(tarfile.ReadError):
+    """Error for a file that is a tar once it has been unpacked; its text gives the command."""
+
+
 class BrokenTar(Exception):  # noqa: N818 - caught by both rooms, never shown
     """The archive breaks off. `name` is the member it breaks in, "" where it breaks between two or inside a header."""
 
@@ -169,7 +173,7 @@ def _no_tar(stream: BinaryIO, error: Exception) -> tarfile.ReadError:
     first = stream.read(8)
     for magic, (form, command) in _PACKED.items():
         if first.startswith(magic):
-            return tarfile.ReadError(f"compressed tars are not read, and this is {form}: unpack it first, {command}")
+            return CompressedTarError(f"a tar compressed with {form}, which is not read: unpack it first, {command}")
     return error if isinstance(error, tarfile.ReadError) else tarfile.ReadError(str(error))
 
 

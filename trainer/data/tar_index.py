@@ -21,7 +21,7 @@ from jaxtyping import Int64, UInt8
 from trainer.data import open_files
 from vocab.errors import InputError
 from vocab.tar_samples import samples
-from vocab.tars import Member
+from vocab.tars import CompressedTarError, Member
 
 IMAGE_EXTENSIONS = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif", "jpe", "avif"),
@@ -124,8 +124,12 @@ def _find_faults(index: TarIndex, unread: list[int], repeated: list[int], max_me
 
 
 def no_readable_tar(place: str | Path, error: OSError | tarfile.ReadError) -> InputError:
-    """The error for a tar that is not there or cannot be read, or a NoTarError for a file that is none."""
-    kind = NoTarError if isinstance(error, tarfile.ReadError) else InputError
+    """The error for a tar that is not there or cannot be read, or a NoTarError for a file that is none.
+
+    A compressed tar is not damaged: what cannot be read of it is no bad sample, which training would pass over.
+    """
+    is_no_tar = isinstance(error, tarfile.ReadError) and not isinstance(error, CompressedTarError)
+    kind = NoTarError if is_no_tar else InputError
     return kind(
         place,
         found=f"no readable tar ({error})",

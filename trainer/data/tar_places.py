@@ -27,7 +27,8 @@ from urllib.parse import unquote
 import fsspec
 from fsspec.registry import get_filesystem_class
 
-from trainer.data.braces import expand_braces
+from vocab.braces import expand_braces
+from vocab.compressions import compression_of
 from vocab.errors import InputError, MissingRequirementError
 from vocab.leftovers import is_left_out
 from vocab.storage import entries_below, expanded
@@ -140,9 +141,11 @@ def _tars_of(name: str, *, allow_pipe: bool, prefix: str) -> Sequence[str]:
         if not allow_pipe:
             raise refuse_pipe(name, prefix=prefix)
         return (name,)
+    bare = name if is_local(name) else _without_query(name)
+    if (told := compression_of(bare)) is not None and not glob.has_magic(bare) and not os.path.isdir(bare):  # noqa: PTH112
+        raise _no_tar(name, f"a file compressed with {told[0]}", f"Unpack it first: {told[1]}.")
     if is_local(name):
         return _local_tars(local_name(name))
-    bare = _without_query(name)
     scheme = _scheme_of(name)
     if scheme in WEB:
         if not bare.endswith(".tar") or re.search(r"[*\[]", re.sub(r"^\w+://[^/]*", "", bare)):

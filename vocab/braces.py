@@ -1,4 +1,4 @@
-"""Braces in the names of tars, as shells expand them.
+"""Braces in the names of files, as shells expand them.
 
 In: "laion/{00000..00331}.tar". Out: laion/00000.tar, laion/00001.tar, ..., laion/00331.tar.
 """
@@ -66,7 +66,7 @@ def _expand(pattern: str, braces: re.Pattern[str]) -> Iterator[str]:
 
 
 def _choices(inside: str) -> tuple[Sequence[str | int], int]:
-    """What stands between braces as a range, which takes no memory, or a list; and the digits that a number has."""
+    """The choices between braces, as a range, which takes no memory, or a list; and the digits that a number has."""
     match = _RANGE.fullmatch(f"{{{inside}}}")
     if match is None:
         return inside.split(","), 0
@@ -81,6 +81,6 @@ def _too_many(pattern: str) -> InputError:
     return InputError(
         pattern,
         found=f"braces that give more than {MAX_NAMES:,} names",
-        wanted="names of tars",
+        wanted="names of files",
         remedy="Correct the range.",
     )
