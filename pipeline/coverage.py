@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.tally import Tally
 from vocab import wordnet
 from vocab.errors import CatlipError, InputError
-from vocab.places import Place, read_whole
+from vocab.places import Place, read_whole, why
 from vocab.taxonomy import path_similarity, rows_of
 
 SIMILARITIES = tuple(tenth / 10 for tenth in range(1, 11))
@@ -80,7 +80,7 @@ def read_classes(path: Place) -> NDArray[np.int32]:
     try:
         lines = read_whole(path).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise _no_list(path, f"no readable text file ({error})") from error
+        raise _no_list(path, f"no readable text file ({why(error)})") from error
     synsets: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():

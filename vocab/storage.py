@@ -24,7 +24,7 @@ import pyarrow.fs as pafs
 from vocab.errors import InputError
 
 HASH_BLOCK = 1 << 22
-HELD_BYTES = 64 << 20
+HELD_BYTES = 16 << 20
 """of a file on its way to an object store, what memory holds; a larger one waits in the folder for temporary files"""
 DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
 """raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
@@ -103,7 +103,7 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
             place,
             found="an address of a web server",
             wanted="a local path, or a URI of s3, gs, hdfs or abfs",
-            remedy="Download it first: a web server lists nothing and takes nothing.",
+            remedy="A web server lists nothing and takes nothing: download what is read there, write elsewhere.",
         )
     base, inside, options = _split(text)
     try:
