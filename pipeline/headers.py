@@ -5,6 +5,7 @@ In: options and the files of a job. Out: a `Reading` that says what its text fil
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from pipeline.config import Label
@@ -76,7 +77,7 @@ def _refuse_other_separator(columns: tuple[str, ...], reading: Reading, *, where
 
 
 def _refuse_repeated(columns: tuple[str, ...], *, where: str) -> None:
-    repeated = [name for name in columns if columns.count(name) > 1]
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
     if repeated:
         raise InputError(
             where, found=f"two columns {repeated[0]!r}", wanted="different names", remedy="Name them with --columns."
