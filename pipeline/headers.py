@@ -5,6 +5,7 @@ In: options and the files of a job, or the head of one file. Out: a `Reading` wi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -136,7 +137,7 @@ def _refuse_other_separator(columns: Sequence[str], reading: Reading, *, where: 
 
 
 def _refuse_repeated(columns: Sequence[str], *, where: str) -> None:
-    repeated = [name for name in columns if columns.count(name) > 1]
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
     if repeated:
         raise InputError(
             where, found=f"two columns {repeated[0]!r}", wanted="different names", remedy="Name them with --columns."

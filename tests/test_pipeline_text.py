@@ -247,6 +247,8 @@ def test_a_header_that_is_named_as_well_is_no_row(tmp_path: Path, first: str, ki
         ("a.tsv.gz", b"caption\na dog\n", r"cannot be read \(.*incorrect header"),
         ("a.csv", b"PK\x03\x04\x14", "found zip bytes; wanted text"),
         ("a.csv", b'"caption,id\na dog,7\n', "header with a quoted field"),
+        # Compared with one another, they would take hours.
+        pytest.param("a.csv", b"," * 1_000_000 + b"\n", "found two columns ''", id="a million columns"),
     ],
 )
 def test_a_header_of_another_kind_is_named_for_what_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
