@@ -82,8 +82,8 @@ VERBS = {
     "vocab fit-senses": Verb(vocab.__main__.FitSenses, dict.fromkeys(["semcor", "listed", "wordnet", "out"], REFUSES)),
 }
 NO_PLACES = frozenset(
-    "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule wandb "
-    "gpu licence task.csv-columns".split()
+    "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
+    "wandb gpu licence task.csv-columns".split()
 ) | {f"{verb} model" for verb in ("trainer pretrain", "trainer plan")} | {"pipeline explain captions"}  # fmt: skip
 POSITIONAL = ("run", "weights", "model")
 NEEDED = {
