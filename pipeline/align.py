@@ -22,7 +22,7 @@ from pipeline.config import Align
 from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
 from pipeline.image_files import list_image_files
-from pipeline.image_ids import DDL, read_ids
+from pipeline.image_ids import DDL, OWN_KEY, read_ids
 from pipeline.inputs import Inputs
 from pipeline.label_files import write_parts, write_rejects, write_staged
 from pipeline.label_join import join_by_id, labels_by_id, refuse_contradictions
@@ -91,7 +91,10 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
     with owned(out) as owner, explained(), removed_on_failure(out):
         refuse_meanwhile(out, None, None)
         remove_unnamed(out, None)
-        joined = join_by_id(read_samples(spark, inputs, options.id_column), labels_by_id(spark, labels))
+        joined = join_by_id(
+            read_samples(spark, inputs, options.id_column),
+            labels_by_id(spark, labels, of_files=options.id_column == OWN_KEY),
+        )
         # The join runs once; each look at its rows reads the columns that it needs.
         staged = partial(parquet_rows, spark, f"{out}/{STAGING}", write_staged(joined, f"{out}/{STAGING}"))
         refuse_contradictions(staged("id string, differ boolean"), labels.place)

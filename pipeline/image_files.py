@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow.fs as pafs
 
-from pipeline.image_ids import JSON, check_sidecar
+from pipeline.image_ids import check_sidecar, is_of_tars
 from pipeline.inputs import Inputs, list_inputs
 from pipeline.stored_formats import refuse_compressed
 from vocab.errors import InputError
@@ -15,12 +15,12 @@ from vocab.storage import filesystem_of
 
 
 def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
-    """Sidecars, or tars where the id is in their .json members.
+    """List sidecars, or tars where the tars hold the ids.
 
     Raises InputError for a place without such files, and where sidecars and tars do not go together one to one: labels
     follow tars, so a sidecar alone names no images, and a tar alone would be left without labels.
     """
-    if id_column.startswith(JSON):
+    if is_of_tars(id_column):
         tars = list_inputs(places, "webdataset")
         refuse_compressed([file.path for file in tars.files], gzip_is_read=False)
         return tars
@@ -46,7 +46,7 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
                     f"{folder}/{tar}",
                     found="no sidecar beside it",
                     wanted=f"{tar.removesuffix('.tar')}.parquet, as img2dataset writes it",
-                    remedy="Download it again, or take the ids from the tars themselves: --id-column json.FIELD.",
+                    remedy="Download it again, or take the ids from the tars themselves: --id-column json.FIELD or __key__.",
                 )
     return sidecars
 

@@ -1,4 +1,4 @@
-"""Which id each downloaded image has: out of img2dataset's sidecars, or of the .json members of tars.
+"""Ids of downloaded images: out of img2dataset's sidecars, of the .json members of tars, or the samples' own keys.
 
 In: paths of sidecars or tars, and what holds the id. Out: a row for every row of a sidecar, or sample of a tar:
 
@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
 )
 DDL = "input string, shard string, key string, id string, reason string, total bigint"
 JSON = "json."
+OWN_KEY = "__key__"
+"""the key of a tar's sample, as WebDataset calls it"""
 BATCH_ROWS = 16_384
 # A .json member larger than this is no record of one image.
 MAX_JSON_BYTES = 16 << 20
@@ -54,10 +56,15 @@ def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa
 
 def ids_of(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
     """The rows of one file. Raises InputError for one that cannot be read or lacks a column."""
-    if id_column.startswith(JSON):
-        yield from _ids_of_tar(path, shard, id_column.removeprefix(JSON))
+    if is_of_tars(id_column):
+        yield from _ids_of_tar(path, shard, id_column)
     else:
         yield from _ids_of_sidecar(path, shard, id_column)
+
+
+def is_of_tars(id_column: str) -> bool:
+    """Tell an id that tars hold from a column of sidecars."""
+    return id_column == OWN_KEY or id_column.startswith(JSON)
 
 
 def check_sidecar(path: str, id_column: str) -> None:
@@ -121,7 +128,7 @@ def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, 
     return _batch(path, shard, pc.fill_null(keys, ""), pc.if_else(pc.is_null(reason), ids, NO_TEXT), reason, total)
 
 
-def _ids_of_tar(path: str, shard: str, field: str) -> Iterator[pa.RecordBatch]:
+def _ids_of_tar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
     filesystem, inner = filesystem_of(path)
     rows: list[tuple[str, str | None, str | None]] = []
     repeats: Set[str] = frozenset()
@@ -129,7 +136,7 @@ def _ids_of_tar(path: str, shard: str, field: str) -> Iterator[pa.RecordBatch]:
         with filesystem.open_input_file(inner) as stream:
             for sample in samples(cast(BinaryIO, stream)):
                 repeats = sample.repeats
-                rows.append((sample.key, *_id_of_sample(cast(BinaryIO, stream), sample, field)))
+                rows.append((sample.key, *_id_of_sample(cast(BinaryIO, stream), sample, id_column)))
     except tarfile.ReadError as error:
         raise InputError(
             path, found=f"no tar ({error})", wanted="a WebDataset tar", remedy="Download it again, or leave it out."
@@ -147,12 +154,14 @@ def _ids_of_tar(path: str, shard: str, field: str) -> Iterator[pa.RecordBatch]:
         yield _batch(path, shard, keys, ids, reasons, len(rows))
 
 
-def _id_of_sample(stream: BinaryIO, sample: Sample, field: str) -> tuple[str | None, str | None]:
-    """The id in the sample's .json member, or the reason why there is none."""
+def _id_of_sample(stream: BinaryIO, sample: Sample, id_column: str) -> tuple[str | None, str | None]:
+    """Find the sample's id, or the reason why there is none."""
     if not sample.whole:
         return None, TRUNCATED
     if "\ufffd" in sample.key:
         return None, "not_utf8"
+    if id_column == OWN_KEY:
+        return sample.key, None
     member = sample.members.get("json")
     if member is None:
         return None, "null_id"
@@ -165,7 +174,7 @@ def _id_of_sample(stream: BinaryIO, sample: Sample, field: str) -> tuple[str | N
         return None, "malformed_record"
     if not isinstance(record, dict):
         return None, "malformed_record"
-    text, reason = text_of(value_at(record, field))
+    text, reason = text_of(value_at(record, id_column.removeprefix(JSON)))
     return text, "null_id" if text is None and reason is None else reason
 
 

@@ -54,6 +54,13 @@ def refuse_unused_key(reading: Reading, options: Label, inputs: Inputs) -> None:
         )
     # Warehouses write the names of columns in capitals.
     unused = [name for name in names if name.strip().casefold() in KEY_COLUMNS]
+    if options.same_key == "union" and reading.key is None and inputs.format in ("parquet", *TEXT_FORMATS):
+        raise InputError(
+            "--same-key union",
+            found="no --key-column: keys would be numbers of rows, which are of one row each",
+            wanted="a column that names each row's image",
+            remedy="Give --key-column, such as image or image_id.",
+        )
     if unused and is_auto and options.key_column is None and inputs.format != "img2dataset":
         raise InputError(
             where,

@@ -42,12 +42,13 @@ def join_by_id(samples: DataFrame, by_id: DataFrame) -> DataFrame:
     )
 
 
-def labels_by_id(spark: SparkSession, labels: LabelShards) -> DataFrame:
+def labels_by_id(spark: SparkSession, labels: LabelShards, *, of_files: bool = False) -> DataFrame:
     """labelled_id, synsets and greatest (which differ if the id's rows do), rows_of_id, rejected (a reason).
 
     One row for each id. A row beats a reject of the same id: that another caption of it could not be read says nothing
     of this one. Labels made with --same-key union are of captions whose ids repeat by intent: rows of an id that stand
-    in several shards are joined too.
+    in several shards are joined too. `of_files`: the labels' keys may be names of image files, which meet keys of tars:
+    both end at the first dot of the name.
     """
     joins = labels.manifest.config.get("same_key") == "union"
     union = F.array_sort(F.array_distinct(F.flatten(F.collect_list("synsets"))))
@@ -56,7 +57,8 @@ def labels_by_id(spark: SparkSession, labels: LabelShards) -> DataFrame:
     every = rows.select("key", "synsets", F.lit(None).cast("string").alias("reason")).unionByName(
         rejects.select("key", F.lit(None).cast("array<int>").alias("synsets"), "reason")
     )
-    return every.groupBy(F.col("key").alias("labelled_id")).agg(
+    key = F.regexp_replace("key", r"(^|/)([^/.]+)\.[^/]*$", "$1$2") if of_files else F.col("key")
+    return every.groupBy(key.alias("labelled_id")).agg(
         (union if joins else F.min("synsets")).alias("synsets"),
         (union if joins else F.max("synsets")).alias("greatest"),
         F.count("synsets").alias("rows_of_id"),

@@ -30,7 +30,10 @@ def summary(labels: LabelShards, tally: Tally, min_count: int) -> str:
     kept, without = (int(numbers([min_count])[0]) for numbers in (tally.sizes, tally.unlabelled))
     values = [
         (f"{manifest.rows:,}", "rows read"),
-        (share(manifest.labelled, manifest.rows), "of them with at least one synset"),
+        (
+            share(manifest.labelled, manifest.rows - manifest.merged),
+            "of them with at least one synset" if not manifest.merged else "of the keys with at least one synset",
+        ),
         (f"{tally.labels_per_row:.2f}", "synsets in a labelled or empty row, on average"),
         (f"{len(tally.synsets):,}", "different synsets"),
         (f"{kept:,}", f"synsets that at least {min_count:,} rows hold"),

@@ -213,6 +213,18 @@ def test_ids_out_of_the_json_members_of_tars(spark: Any, tmp_path: Path) -> None
     assert (matches.matched, matches.unusable) == (3, 7)
 
 
+@pytest.mark.parametrize("key", ["dir/1000", "dir/1000.jpg", "dir/1000.tar.JPG"])
+def test_labels_whose_keys_are_names_of_image_files_follow_the_samples_keys(
+    spark: Any, tmp_path: Path, key: str
+) -> None:
+    write_labels(tmp_path / "labels", ("flickr", key, [DOG]))
+    write_tar(tmp_path / "in/00000.tar", **{"dir/1000": {}, "dir/1001": {}})
+    _, matches, labels = run(spark, tmp_path, "__key__")
+    assert rows(labels) == [("00000", "dir/1000", [DOG])]
+    assert rejects(labels) == [("00000", "dir/1001", "no_label")]
+    assert (matches.matched, matches.unmatched) == (1, 1)
+
+
 def test_a_truncated_tar_keeps_its_whole_samples(spark: Any, tmp_path: Path) -> None:
     write_labels(tmp_path / "labels", ("m", "u", [DOG]))
     write_tar(tmp_path / "in/00000.tar", k0={"uid": "u"}, k1={"uid": "u"})
