@@ -46,7 +46,7 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
                     f"{folder}/{tar}",
                     found="no sidecar beside it",
                     wanted=f"{tar.removesuffix('.tar')}.parquet, as img2dataset writes it",
-                    remedy="Download it again, or take the ids from the tars themselves: --id-column json.FIELD or __key__.",
+                    remedy="Download it again, or take the ids from the tars: --id-column json.FIELD or __key__.",
                 )
     return sidecars
 
