@@ -170,12 +170,8 @@ def _refuse_replacing(changed: Sequence[InputFile]) -> None:
 
 def _refuse_same_names(inputs: Inputs, files: Sequence[InputFile]) -> None:
     """Raise MismatchError for two files of one shard."""
-    named: dict[str, str] = {}
-    for file in files:
-        shard = inputs.shard_of(file.path)
-        if shard in named:
-            raise _same_name(shard, file.path, named[shard])
-        named[shard] = file.path
+    if (same := inputs.of_one_shard(files)) is not None:
+        raise _same_name(inputs.shard_of(same[1]), same[1], same[0])
 
 
 def _same_name(shard: str, path: str, other: str) -> MismatchError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.fs as pafs
 
@@ -44,8 +45,8 @@ class Listing:
     """paths of everything below the place, hidden or not, and of markers above it"""
 
 
-def files_at(place: str, looked_at: set[str]) -> Listing:
-    """List a place.
+def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) -> Listing:
+    """List a place, `apart_from` what lies in a folder.
 
     `looked_at`: folders above other places, which need not be looked at again; those of this one are added.
 
@@ -60,7 +61,7 @@ def files_at(place: str, looked_at: set[str]) -> Listing:
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.NotFound:
         raise InputError(place, found="nothing there", wanted="a file, a folder or a glob", remedy="Check the path.")
-    infos = _infos_below(filesystem, path) if info.type == pafs.FileType.Directory else [info]
+    infos = _infos_below(filesystem, path, apart_from) if info.type == pafs.FileType.Directory else [info]
     matching = infos if signs is None else _matching(place, place[len(folder) :], path, infos)
     if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not is_left_out(i.path[len(path) :])]:
         raise InputError(
@@ -94,11 +95,15 @@ def _stands(place: str) -> bool:
     return not is_query and filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
-def _infos_below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
-    """List a folder and those below it. Arrow's own listing would follow links in a circle forty times."""
+def _infos_below(filesystem: pafs.FileSystem, folder: str, apart_from: str | None) -> list[pafs.FileInfo]:
+    """List a folder and those below it but one. Arrow's own listing would follow links in a circle forty times."""
+    selected: Any = pafs.FileSelector(folder, recursive=True)
     if isinstance(filesystem, pafs.LocalFileSystem):
-        return list(filesystem.get_file_info([entry.path for entry in entries_below(folder, enter=lambda _: True)]))
-    return list(filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)))
+        selected = [entry.path for entry in entries_below(folder, enter=lambda _: True)]
+    infos: list[pafs.FileInfo] = filesystem.get_file_info(selected)
+    if apart_from is None or (other := filesystem_of(apart_from))[0] != filesystem:
+        return infos
+    return [info for info in infos if not f"{info.path}/".startswith(f"{other[1].rstrip('/')}/")]
 
 
 def _matching(place: str, glob: str, folder: str, infos: Sequence[pafs.FileInfo]) -> list[pafs.FileInfo]:

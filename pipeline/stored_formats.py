@@ -3,7 +3,7 @@
 In: names. Out: which of them may hold captions of a format, and what their shards are called.
 
     part-0.json.gz  x.txt  part-00000        captions where the format is named and no file has an extension of its own
-    README.md  x.json.crc  x.jpg  _SUCCESS   never, unless named one by one
+    README.md  x.json.crc  x.log  _SUCCESS   never, unless named one by one
     x.tsv.part  x.TSV  x.jsonl.zst           perhaps captions, and not read: told
 """
 
@@ -48,7 +48,7 @@ UNFINISHED_PATTERN = r"\.(part|partial|tmp|temp|crdownload|download|inprogress|i
 UNREAD_PATTERN = r"\.((parquet|tsv|csv|jsonl|ndjson|tar)(\.(gz|bz2|xz|zst|zip))?|tgz|tbz2?|txz|tzst)$"
 NO_DATA = re.compile(
     r"(readme|licen[sc]e|notice|changelog|citation|authors|makefile|(md5|sha\d+|check)sums?)([^a-z].*)?"
-    r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|ya?ml|toml|crc|md5|sha\d+|sig|asc|idx|index|jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|mp4)",
+    r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|ya?ml|toml|crc|md5|sha\d+|sig|asc|idx|index|log|jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|mp4)",
     re.IGNORECASE,
 )
 """names of files that go with data, and are none that captions are read from"""
