@@ -53,7 +53,8 @@ def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) 
     Raises InputError where nothing is, where a name of braces is missing, and for a link that leads nowhere.
     """
     signs = None if _stands(place) else SIGNS.search(place)
-    folder = place if signs is None else place[: place.rfind("/", 0, signs.start()) + 1]
+    end = len(place) if signs is None else place.rfind("/", 0, signs.start()) + 1
+    folder = place[:end] if end or not place else "."
     filesystem, path = filesystem_of(folder)
     # "s3://bucket/in" is s3:// and bucket/in.
     bare = folder.rstrip("/") or folder
@@ -62,7 +63,7 @@ def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) 
     if info.type == pafs.FileType.NotFound:
         raise InputError(place, found="nothing there", wanted="a file, a folder or a glob", remedy="Check the path.")
     infos = _infos_below(filesystem, path, apart_from) if info.type == pafs.FileType.Directory else [info]
-    matching = infos if signs is None else _matching(place, place[len(folder) :], path, infos)
+    matching = infos if signs is None else _matching(place, place[end:], path, infos)
     if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not is_left_out(i.path[len(path) :])]:
         raise InputError(
             lost[0], found="a link that leads nowhere", wanted="a file or a folder", remedy="Mend or remove it."
