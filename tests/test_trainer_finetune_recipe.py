@@ -119,6 +119,6 @@ def test_what_may_be_changed_are_fields() -> None:
 
 def test_the_command_line_names_every_field() -> None:
     words = ["runs/b16", "--task.train", "train", "--task.test", "val", "--out", "out"]
-    assert tyro.cli(FinetuneConfig, args=words) == PLAIN
+    assert tyro.cli(FinetuneConfig, args=words) == replace(PLAIN, model="runs/b16")
     given = tyro.cli(FinetuneConfig, args=[*words, "--init", "transfer", "--image-size", "512", "--task.kind", "tars"])
     assert (given.init, given.image_size, given.task.kind) == ("transfer", 512, "tars")

@@ -140,7 +140,7 @@ def test_noise_gives_nothing_but_named_errors(
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "v.pkl").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(InputError, match="1,099,511,627,776 bytes"):
+    with pytest.raises(InputError, match=r"found more bytes than any vocabulary .*\(33,554,432\)"):
         read_vocabulary(tmp_path / "v.pkl", classes=1)
 
 

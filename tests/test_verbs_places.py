@@ -82,8 +82,8 @@ VERBS = {
     "vocab fit-senses": Verb(vocab.__main__.FitSenses, dict.fromkeys(["semcor", "listed", "wordnet", "out"], REFUSES)),
 }
 NO_PLACES = frozenset(
-    "caption-columns key-column shard-column columns separator master id-column resolution-schedule wandb gpu licence "
-    "task.csv-columns".split()
+    "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
+    "wandb gpu licence task.csv-columns".split()
 ) | {f"{verb} model" for verb in ("trainer pretrain", "trainer plan")} | {"pipeline explain captions"}  # fmt: skip
 POSITIONAL = ("run", "weights", "model")
 NEEDED = {
@@ -131,8 +131,6 @@ def run(verb: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> No
         for word in (f"--{option}", *(value if isinstance(value, list) else [value]))
     ]
     monkeypatch.setattr(sys, "argv", [room, name, *recipe, *first, *words])
-    # Handlers of signals are the test runner's own.
-    monkeypatch.setattr("pipeline.__main__.end_as_told", lambda: None)
     MAINS[room]()
 
 

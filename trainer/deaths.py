@@ -29,7 +29,7 @@ LOST_PEER = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe")
 # What torch's allocators say where they raise no error of their own.
 NO_MEMORY = ("defaultcpuallocator", "cannot allocate memory", "can't allocate memory")
 LAST_WORDS = "last words"
-HEARD = "heard by"
+LEFT = "left by"
 # The last words of a rank, or its end, are looked for so long.
 LOOK_SECONDS = 5.0
 MOST_WORDS = 400
@@ -114,8 +114,6 @@ class Peers:
             if words or time.monotonic() > deadline:
                 break
             time.sleep(0.02)
-        with suppress(RuntimeError):
-            self.store.set(f"{HEARD} {rank}", "")
         words = words or "a closed connection, and no word of the rank behind it"
         if lost is not None:
             self._leave(lost, words)
@@ -126,30 +124,38 @@ class Peers:
             remedy="Remove the cause; the same command then goes on from the last checkpoint.",
         )
 
+    def leave(self, rank: int) -> None:
+        """Say that this rank needs the store no longer."""
+        with suppress(RuntimeError):
+            self.store.set(f"{LEFT} {rank}", "")
+
     def linger(self, rank: int) -> None:
-        """Wait until every other rank has read the last words or has ended: the store goes with its host."""
+        """Wait until every other rank has left the store or has ended: the store goes with its host."""
         deadline = time.monotonic() + LOOK_SECONDS
         waited_for = [other for other in range(len(self.processes)) if other != rank]
         with suppress(RuntimeError):
             while waited_for and time.monotonic() < deadline:
                 time.sleep(0.02)
-                waited_for = [other for other in waited_for if not self._knows(other, rank)]
+                waited_for = [other for other in waited_for if not self._has_left(other, rank)]
 
-    def _knows(self, other: int, rank: int) -> bool:
+    def _has_left(self, other: int, rank: int) -> bool:
         gone = self.processes[other].is_gone(seen_from=self.processes[rank])
-        return gone or self.store.check([f"{HEARD} {other}"])
+        return gone or self.store.check([f"{LEFT} {other}"])
 
     def _lost(self, rank: int) -> tuple[int | None, str]:
         """The rank that ended first as far as is known, and its last words."""
-        # The store is gone if its host is, which torchrun is on one machine, and rank 0 without torchrun.
-        with suppress(RuntimeError):
+        words = "a killed process (by signal 9 where the system had no memory left: see dmesg)"
+        try:
             if self.store.check([LAST_WORDS]):
-                first, _, words = self.store.get(LAST_WORDS).decode().partition(" ")
-                return int(first), words
+                first, _, last = self.store.get(LAST_WORDS).decode().partition(" ")
+                return int(first), last
+        except RuntimeError:
+            # The store is gone if its host is, which torchrun is on one machine, and rank 0 without torchrun.
+            words = "a process that has ended or was killed (its output says why; after signal 9 see dmesg)"
         own = self.processes[rank]
         for other, process in enumerate(self.processes):
             if process.is_gone(seen_from=own):
-                return other, "a killed process (by signal 9 where the system had no memory left: see dmesg)"
+                return other, words
         return None, ""
 
     def _leave(self, rank: int, words: str) -> None:

@@ -87,6 +87,8 @@ def join_processes(choice: str) -> Iterator[Place]:
         raise
     finally:
         if peers is not None:
+            if not place.main:
+                peers.leave(rank)
             dist.destroy_process_group()
             # Without torchrun the main rank hosts the store. The others look into it when their connections are closed.
             if failed and place.main:

@@ -48,5 +48,5 @@ class TaskConfig:
 
     @property
     def take_truncated(self) -> bool:
-        """Whether images that break off are taken."""
+        """True if images that break off are taken."""
         return self.truncated_images == "take"
