@@ -44,7 +44,9 @@ class CaptionSample:
 
 
 def sample_captions(manifest: Manifest, places: tuple[str, ...], *, apart_from: str | None = None) -> CaptionSample:
-    """Read captions out of the input files that a label directory was made from, `apart_from` what lies in a folder.
+    """Read captions out of the input files that a label directory was made from.
+
+    Files in the folder `apart_from` are left out: labels may lie among their captions.
 
     Raises InputError for a place without files or a file that cannot be read so, and MismatchError for a file that
     the manifest does not name; a file is known by its name and size, for folders move.

@@ -77,7 +77,7 @@ class NoInputError(InputError):
 
 
 def inputs_of(options: Label) -> Inputs:
-    """Find the files of a job: those of its output directory, which may lie among them, are none.
+    """Find the input files of a job. Its own output directory, which may lie in their folder, is left out.
 
     Raises InputError for two files of one shard, unless a column names the shards, and what `list_inputs` raises.
     """
@@ -93,7 +93,7 @@ def inputs_of(options: Label) -> Inputs:
 
 
 def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> Inputs:
-    """Find the files, `apart_from` those in a folder.
+    """Find the files. Those in the folder `apart_from` are left out.
 
     A named format takes files of any name: a file that is a place itself, and of a folder or glob those that
     `of_format` chooses.
@@ -117,7 +117,7 @@ def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | N
     # Where a tar was unpacked and both were kept, they hold the same samples.
     packed = {f"{stem_of(path)}.tar" for path in taken} & set(taken) if stored == "webdataset" else set()
     taken = [path for path in taken if path in packed or f"{stem_of(path)}.tar" not in packed]
-    # A folder may be given by its path and by a file: URI.
+    # A file may be given twice: by its path, and by a file: URI.
     taken = sorted({bare[path] if path.startswith("file:") else path: path for path in reversed(taken)}.values())
     if not taken:
         raise NoInputError(

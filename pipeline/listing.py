@@ -46,7 +46,7 @@ class Listing:
 
 
 def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) -> Listing:
-    """List a place, `apart_from` what lies in a folder.
+    """List a place, without what lies in the folder `apart_from`.
 
     `looked_at`: folders above other places, which need not be looked at again; those of this one are added.
 
@@ -97,7 +97,10 @@ def _stands(place: str) -> bool:
 
 
 def _infos_below(filesystem: pafs.FileSystem, folder: str, apart_from: str | None) -> list[pafs.FileInfo]:
-    """List a folder and those below it but one. Arrow's own listing would follow links in a circle forty times."""
+    """List everything below a folder, without what lies in `apart_from`.
+
+    Links are followed here: Arrow's own listing would follow a circle of them forty times.
+    """
     selected: Any = pafs.FileSelector(folder, recursive=True)
     if isinstance(filesystem, pafs.LocalFileSystem):
         selected = [entry.path for entry in entries_below(folder, enter=lambda _: True)]

@@ -60,11 +60,12 @@ def stem_of(path: str) -> str:
 
 
 def of_format(paths: Sequence[str], stored: StoredFormat, *, by_extension: bool) -> tuple[list[str], list[str]]:
-    """Files of a place that are taken where the format is named, and those whose content must say it.
+    """Files of a place that are taken where the format is named, and those that are taken if their content fits.
 
-    Taken are files with the format's own extensions; beside them the content of a file with an extension of no format
-    must say it. Without any of its own, all files with an extension of no format are taken; without these, those of
-    another text format, for a binary format only where a glob ends in their extension (`by_extension`).
+    Files with the format's own extensions are taken, and beside them, if their content fits, files whose extension
+    belongs to no format. Where no file has an own extension, all files whose extension belongs to no format are taken.
+    Where there are none of these either, files of another text format are; for a binary format only if a glob ends in
+    their extension (`by_extension`).
     """
     usable = [path for path in paths if _may_hold(path.rpartition("/")[2])]
     own = [path for path in usable if _is_of(path, stored)]
