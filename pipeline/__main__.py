@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vocab.errors import run_cli
+from vocab.errors import InputError, run_cli
 from vocab.shown_text import shown, tell
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def run_label(options: Label) -> None:
     refuse_unwritable(options.out)
     if options.log is not None:
         refuse_unwritable(options.log)
+        if options.log.is_dir():
+            raise InputError(options.log, found="a folder", wanted="a file to append to", remedy="Name a file in it.")
     manifest = look_before(options)
     if manifest is None:
         with spark_session(options.master, name="catlip labels") as spark:

@@ -43,14 +43,16 @@ class CaptionSample:
     """input files given"""
 
 
-def sample_captions(manifest: Manifest, places: tuple[str, ...]) -> CaptionSample:
+def sample_captions(manifest: Manifest, places: tuple[str, ...], *, apart_from: str | None = None) -> CaptionSample:
     """Read captions out of the input files that a label directory was made from.
+
+    Files in the folder `apart_from` are left out: labels may lie among their captions.
 
     Raises InputError for a place without files or a file that cannot be read so, and MismatchError for a file that
     the manifest does not name; a file is known by its name and size, for folders move.
     """
     config = manifest.config
-    inputs = _of_job(manifest, list_inputs(places, config.get("format", "auto")))
+    inputs = _of_job(manifest, list_inputs(places, config.get("format", "auto"), apart_from=apart_from))
     refuse_others(manifest, inputs)
     reading = reading_of(options_of(manifest, places), inputs)
     longest = int(config.get("max_caption_bytes") or MAX_BYTES)

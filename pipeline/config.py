@@ -201,8 +201,8 @@ class Align:
     images: tuple[str, ...]
     """files, folders or globs: img2dataset's sidecars (00000.parquet beside 00000.tar), or tars for an id in json"""
     id_column: str
-    """the sidecars' column that holds the id; or json.FIELD, a field of the tars' .json members; or __key__, the keys of
-    the tars' samples, for labels whose keys are names of image files, with or without their extension (COCO, Flickr30k)"""
+    """the sidecars' column that holds the id; or json.FIELD, a field of the tars' .json members; or __key__, the
+    samples' keys: for labels whose keys are names of image files, with or without their extension (COCO, Flickr30k)"""
     out: str
     """directory of the aligned label shards; new or empty"""
     rows_per_file: int = 5_000_000

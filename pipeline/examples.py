@@ -40,14 +40,14 @@ class Examples:
     sample: CaptionSample
 
 
-def label_again(manifest: Manifest, places: tuple[str, ...]) -> LabelledSample:
+def label_again(manifest: Manifest, places: tuple[str, ...], *, apart_from: str | None = None) -> LabelledSample:
     """Label a bounded sample of the input files' captions as the labels' own job did.
 
     Raises MismatchError if this installation would label captions otherwise, or for files that are not the labels'
     own, and what `load_labeler` and `sample_captions` raise.
     """
     labeler = labeler_of(manifest)
-    sample = sample_captions(manifest, places)
+    sample = sample_captions(manifest, places, apart_from=apart_from)
     return LabelledSample(sample, labeler.label(pa.array(sample.texts, pa.string())))
 
 

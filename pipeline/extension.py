@@ -98,9 +98,9 @@ def extension_of(
 ) -> Extension:
     """What there is to label beside a finished directory.
 
-    `inputs`: their shards are named as those of the held files. A file is held if its path, size and time are; or if
-    its path or its shard's name, its size and the digest of its rows are. `digests` reads files again whose time or
-    folder alone moved; without it they are taken for new.
+    `inputs`: their shards are named as those of the held files. A file is held if the directory
+    holds one of the same path, size and time; or one of the same path or shard name, the same size, and the same digest
+    of rows. `digests` reads files again whose time or folder alone moved; without it they are taken for new.
 
     Raises MismatchError for a changed file without --replace-changed, and for a file whose shard would have the name of
     another one's, InputError for --replace-changed where a column names the shards.
@@ -140,7 +140,7 @@ def _state(file: InputFile) -> tuple[str, int, str]:
 
 
 def _is_doubtful(file: InputFile, old: InputFile | None) -> bool:
-    """Tell a file of which its content alone can say whether it is the held one."""
+    """Tell whether only the content of a file can say that it is the held one."""
     return old is not None and _state(old) != _state(file) and old.size == file.size and old.digest != ""
 
 
@@ -170,12 +170,8 @@ def _refuse_replacing(changed: Sequence[InputFile]) -> None:
 
 def _refuse_same_names(inputs: Inputs, files: Sequence[InputFile]) -> None:
     """Raise MismatchError for two files of one shard."""
-    named: dict[str, str] = {}
-    for file in files:
-        shard = inputs.shard_of(file.path)
-        if shard in named:
-            raise _same_name(shard, file.path, named[shard])
-        named[shard] = file.path
+    if (same := inputs.of_one_shard(files)) is not None:
+        raise _same_name(inputs.shard_of(same[1]), same[1], same[0])
 
 
 def _same_name(shard: str, path: str, other: str) -> MismatchError:

@@ -148,7 +148,7 @@ def _lost(thing: str, found: str, wanted: str) -> FormatError:
         thing,
         found=found,
         wanted=wanted,
-        remedy="Rows were lost or written twice; remove the directory and run again, and please report it.",
+        remedy="Rows were lost or written twice; label into a new directory, and please report it.",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow.fs as pafs
 
 from pipeline.image_ids import check_sidecar, is_of_tars
-from pipeline.inputs import Inputs, list_inputs
+from pipeline.inputs import Inputs, NoInputError, list_inputs
 from pipeline.stored_formats import refuse_compressed
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
@@ -24,7 +24,15 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
         tars = list_inputs(places, "webdataset")
         refuse_compressed([file.path for file in tars.files], gzip_is_read=False)
         return tars
-    sidecars = list_inputs(places, "img2dataset")
+    try:
+        sidecars = list_inputs(places, "img2dataset")
+    except NoInputError as error:
+        raise InputError(
+            error.thing,
+            found=error.found,
+            wanted=f"img2dataset's sidecars, whose column {id_column!r} holds the id",
+            remedy="Check --images; where the tars themselves hold the id, give --id-column json.FIELD.",
+        ) from error
     # A mistyped column is better said now than by a job.
     check_sidecar(sidecars.files[0].path, id_column)
     folders = {file.path.rpartition("/")[0] for file in sidecars.files}

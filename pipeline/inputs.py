@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
 from pipeline.beginnings import begins_as
-from pipeline.config import Format
+from pipeline.config import Format, Label
 from pipeline.json_files import told_json
 from pipeline.listing import Listing, files_at
 from pipeline.managed_folders import refuse_tables, refuse_unfinished
@@ -61,9 +61,39 @@ class Inputs:
         inside = bare[len(self.common_folder) :] if self.common_folder is not None else bare.rpartition("/")[2]
         return stem_of(inside)
 
+    def of_one_shard(self, files: Iterable[InputFile]) -> tuple[str, str] | None:
+        """The paths of two of some files that name the same shard; None if there are none."""
+        named: dict[str, str] = {}
+        for file in files:
+            shard = self.shard_of(file.path)
+            if shard in named:
+                return named[shard], file.path
+            named[shard] = file.path
+        return None
 
-def list_inputs(places: tuple[str, ...], format_: Format) -> Inputs:
-    """Find the files.
+
+class NoInputError(InputError):
+    """Error for places that hold files, but none of the named format."""
+
+
+def inputs_of(options: Label) -> Inputs:
+    """Find the input files of a job. Its own output directory, which may lie in their folder, is left out.
+
+    Raises InputError for two files of one shard, unless a column names the shards, and what `list_inputs` raises.
+    """
+    inputs = list_inputs(options.captions, options.format, apart_from=options.out)
+    if options.shard_column is None and (same := inputs.of_one_shard(inputs.files)) is not None:
+        raise InputError(
+            same[1],
+            found=f"a second file for shard {inputs.shard_of(same[1])!r}, which {same[0]} has",
+            wanted="a shard of its own for each file",
+            remedy="Leave one of them out if both hold the same captions; else rename one, or give --shard-column.",
+        )
+    return inputs
+
+
+def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> Inputs:
+    """Find the files. Those in the folder `apart_from` are left out.
 
     A named format takes files of any name: a file that is a place itself, and of a folder or glob those that
     `of_format` chooses.
@@ -72,7 +102,7 @@ def list_inputs(places: tuple[str, ...], format_: Format) -> Inputs:
     and for files of a table with a log of its own or of a Spark job that has not ended.
     """
     looked_at: set[str] = set()
-    listings = [files_at(place, looked_at) for place in places]
+    listings = [files_at(place, looked_at, apart_from=apart_from) for place in places]
     every = {file.path: file for listing in listings for file in listing.files}
     around = [path for listing in listings for path in listing.around]
     bare = {file.path: path for listing in listings for file, path in zip(listing.files, listing.bare, strict=True)}
@@ -87,8 +117,10 @@ def list_inputs(places: tuple[str, ...], format_: Format) -> Inputs:
     # Where a tar was unpacked and both were kept, they hold the same samples.
     packed = {f"{stem_of(path)}.tar" for path in taken} & set(taken) if stored == "webdataset" else set()
     taken = [path for path in taken if path in packed or f"{stem_of(path)}.tar" not in packed]
+    # A file may be given twice: by its path, and by a file: URI.
+    taken = sorted({bare[path] if path.startswith("file:") else path: path for path in reversed(taken)}.values())
     if not taken:
-        raise InputError(
+        raise NoInputError(
             ", ".join(places),
             found=f"no {' or '.join(EXTENSIONS[stored] or JSON)} file" if every else "no file",
             wanted=f"captions stored as {stored}",

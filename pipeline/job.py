@@ -90,7 +90,7 @@ def _no_plan(place: str, found: str) -> FormatError:
         place,
         found=found,
         wanted=f"the plan of a job, version {PLAN_VERSION}",
-        remedy="Go on with the release that began the job, or remove the directory and begin anew.",
+        remedy="Go on with the release that began the job, or begin anew in another directory.",
     )
 
 
@@ -126,7 +126,7 @@ def refuse_other_plan(out: str, begun: Plan, now: Plan) -> None:
             f"{out}: {thing}",
             found=after,
             wanted=f"{before}, as when the job began",
-            remedy="Give the command that began it, or remove the directory and begin anew.",
+            remedy="Give the options that it began with, or another directory as --out.",
         )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.fs as pafs
 
@@ -44,15 +45,16 @@ class Listing:
     """paths of everything below the place, hidden or not, and of markers above it"""
 
 
-def files_at(place: str, looked_at: set[str]) -> Listing:
-    """List a place.
+def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) -> Listing:
+    """List a place, without what lies in the folder `apart_from`.
 
     `looked_at`: folders above other places, which need not be looked at again; those of this one are added.
 
     Raises InputError where nothing is, where a name of braces is missing, and for a link that leads nowhere.
     """
     signs = None if _stands(place) else SIGNS.search(place)
-    folder = place if signs is None else place[: place.rfind("/", 0, signs.start()) + 1]
+    end = len(place) if signs is None else place.rfind("/", 0, signs.start()) + 1
+    folder = place[:end] if end or not place else "."
     filesystem, path = filesystem_of(folder)
     # "s3://bucket/in" is s3:// and bucket/in.
     bare = folder.rstrip("/") or folder
@@ -60,8 +62,8 @@ def files_at(place: str, looked_at: set[str]) -> Listing:
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.NotFound:
         raise InputError(place, found="nothing there", wanted="a file, a folder or a glob", remedy="Check the path.")
-    infos = _infos_below(filesystem, path) if info.type == pafs.FileType.Directory else [info]
-    matching = infos if signs is None else _matching(place, place[len(folder) :], path, infos)
+    infos = _infos_below(filesystem, path, apart_from) if info.type == pafs.FileType.Directory else [info]
+    matching = infos if signs is None else _matching(place, place[end:], path, infos)
     if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not is_left_out(i.path[len(path) :])]:
         raise InputError(
             lost[0], found="a link that leads nowhere", wanted="a file or a folder", remedy="Mend or remove it."
@@ -94,11 +96,18 @@ def _stands(place: str) -> bool:
     return not is_query and filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
-def _infos_below(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
-    """List a folder and those below it. Arrow's own listing would follow links in a circle forty times."""
+def _infos_below(filesystem: pafs.FileSystem, folder: str, apart_from: str | None) -> list[pafs.FileInfo]:
+    """List everything below a folder, without what lies in `apart_from`.
+
+    Links are followed here: Arrow's own listing would follow a circle of them forty times.
+    """
+    selected: Any = pafs.FileSelector(folder, recursive=True)
     if isinstance(filesystem, pafs.LocalFileSystem):
-        return list(filesystem.get_file_info([entry.path for entry in entries_below(folder, enter=lambda _: True)]))
-    return list(filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)))
+        selected = [entry.path for entry in entries_below(folder, enter=lambda _: True)]
+    infos: list[pafs.FileInfo] = filesystem.get_file_info(selected)
+    if apart_from is None or (other := filesystem_of(apart_from))[0] != filesystem:
+        return infos
+    return [info for info in infos if not f"{info.path}/".startswith(f"{other[1].rstrip('/')}/")]
 
 
 def _matching(place: str, glob: str, folder: str, infos: Sequence[pafs.FileInfo]) -> list[pafs.FileInfo]:

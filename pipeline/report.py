@@ -38,7 +38,9 @@ def report(options: Report) -> Tally:
     classes = None if options.classes is None else read_classes(options.classes)
     labels = LabelShards.open(options.labels, checksums=False)
     # What does not fit together is better known before the part files are read.
-    captions = label_again(labels.manifest, options.captions) if options.captions else None
+    captions = None
+    if options.captions:
+        captions = label_again(labels.manifest, options.captions, apart_from=options.labels)
     tally = tally_of(labels)
 
     samples = tail_samples(tally)

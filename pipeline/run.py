@@ -25,7 +25,7 @@ from pipeline.config import Label
 from pipeline.extension import Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of_tasks, write_finished
-from pipeline.inputs import Inputs, list_inputs
+from pipeline.inputs import Inputs, inputs_of
 from pipeline.job import Markers, Plan, begun_plan, config_of, finished_tasks, refuse_other_plan, write_plan
 from pipeline.key_choice import told
 from pipeline.labels import LoadLabeler
@@ -63,7 +63,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     begun = begun_plan(out)
     if begun is None and base is None:
         refuse_used(out)
-    inputs = list_inputs(options.captions, options.format)
+    inputs = inputs_of(options)
     load = labeler_of(options)
     extension: Extension | None = None
     if base is not None:
@@ -113,7 +113,7 @@ def look_before(options: Label) -> Manifest | None:
     begun = begun_plan(out)
     if base is None and begun is None:
         refuse_used(out)
-    inputs = list_inputs(options.captions, options.format)
+    inputs = inputs_of(options)
     if base is not None and begun is None:
         extension = compared(base, inputs, options, None)
         if not extension.inputs.files:

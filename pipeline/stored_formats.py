@@ -3,7 +3,7 @@
 In: names. Out: which of them may hold captions of a format, and what their shards are called.
 
     part-0.json.gz  x.txt  part-00000        captions where the format is named and no file has an extension of its own
-    README.md  x.json.crc  x.jpg  _SUCCESS   never, unless named one by one
+    README.md  x.json.crc  x.log  _SUCCESS   never, unless named one by one
     x.tsv.part  x.TSV  x.jsonl.zst           perhaps captions, and not read: told
 """
 
@@ -48,7 +48,7 @@ UNFINISHED_PATTERN = r"\.(part|partial|tmp|temp|crdownload|download|inprogress|i
 UNREAD_PATTERN = r"\.((parquet|tsv|csv|jsonl|ndjson|tar)(\.(gz|bz2|xz|zst|zip))?|tgz|tbz2?|txz|tzst)$"
 NO_DATA = re.compile(
     r"(readme|licen[sc]e|notice|changelog|citation|authors|makefile|(md5|sha\d+|check)sums?)([^a-z].*)?"
-    r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|ya?ml|toml|crc|md5|sha\d+|sig|asc|idx|index|jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|mp4)",
+    r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|ya?ml|toml|crc|md5|sha\d+|sig|asc|idx|index|log|jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|mp4)",
     re.IGNORECASE,
 )
 """names of files that go with data, and are none that captions are read from"""
@@ -60,11 +60,12 @@ def stem_of(path: str) -> str:
 
 
 def of_format(paths: Sequence[str], stored: StoredFormat, *, by_extension: bool) -> tuple[list[str], list[str]]:
-    """Files of a place that are taken where the format is named, and those whose content must say it.
+    """Files of a place that are taken where the format is named, and those that are taken if their content fits.
 
-    Taken are files with the format's own extensions; beside them the content of a file with an extension of no format
-    must say it. Without any of its own, all files with an extension of no format are taken; without these, those of
-    another text format, for a binary format only where a glob ends in their extension (`by_extension`).
+    Files with the format's own extensions are taken, and beside them, if their content fits, files whose extension
+    belongs to no format. Where no file has an own extension, all files whose extension belongs to no format are taken.
+    Where there are none of these either, files of another text format are; for a binary format only if a glob ends in
+    their extension (`by_extension`).
     """
     usable = [path for path in paths if _may_hold(path.rpartition("/")[2])]
     own = [path for path in usable if _is_of(path, stored)]

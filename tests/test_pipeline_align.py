@@ -314,6 +314,9 @@ def test_a_sidecar_and_its_tar_belong_together(tmp_path: Path) -> None:
     (tmp_path / "0.tar").unlink()
     with pytest.raises(InputError, match=r"0\.parquet: found no 0\.tar beside it"):
         list_image_files((str(tmp_path),), "uid")
+    write_tar(tmp_path / "tars/2.tar")
+    with pytest.raises(InputError, match=r"no \.parquet file; wanted .* column 'uid' .* --id-column json\.FIELD"):
+        list_image_files((str(tmp_path / "tars"),), "uid")
     (tmp_path / "void").mkdir()
     for id_column in ("uid", "json.uid"):
         with pytest.raises(InputError, match="found no file"):

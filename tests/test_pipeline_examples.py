@@ -106,7 +106,11 @@ def test_the_sample_holds_the_captions_that_the_job_labels(
 
 def test_a_caption_of_a_synset_holds_its_noun(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("caption\nthree dogs\na cat\nnothing of the kind\n")
-    labelled = label_again(manifest_of(tmp_path), (str(tmp_path),))
+    manifest = manifest_of(tmp_path)
+    # Labels may lie among their captions.
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/part-0.parquet").touch()
+    labelled = label_again(manifest, (str(tmp_path),), apart_from=str(tmp_path / "labels"))
     found = examples_of(labelled, np.array([DOG, CAT], dtype=np.int32), count=3)
     assert found.captions == {DOG: ["three dogs"], CAT: ["a cat"]}
     assert (found.sample.rows, found.sample.files, found.sample.listed) == (3, 1, 1)

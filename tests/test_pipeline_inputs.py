@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from pipeline import inputs as inputs_module
 from pipeline.beginnings import begins_as
-from pipeline.inputs import Inputs, list_inputs
+from pipeline.config import Label
+from pipeline.inputs import Inputs, inputs_of, list_inputs
 from tests.test_trainer_tar_places import s3_server
 from vocab.errors import InputError
 from vocab.storage import filesystem_of
@@ -61,9 +63,35 @@ def test_repeated_stems_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     assert [inputs.shard_of(f.path) for f in inputs.files] == ["coco/00000", "coco/00001", "emoji/00000"]
 
 
+@pytest.mark.parametrize(
+    ("names", "stored"),
+    [
+        (["a.tsv", "a.tsv.gz"], "auto"),
+        (["a.ndjson", "a.jsonl", "b.jsonl"], "jsonl"),
+        (["a.parquet", "a.pq"], "parquet"),
+        (["x/a.tgz", "x/a.tar.gz", "y/a.tar"], "auto"),
+    ],
+)
+def test_files_of_one_shard_are_refused_unless_a_column_names_it(tmp_path: Path, names: list[str], stored: Any) -> None:
+    asked = Label((touch(tmp_path, *names),), str(tmp_path / "out"), format=stored)
+    with pytest.raises(InputError, match=r"a\.\w+(\.gz)?: found a second file for shard '(x/)?a', which .*/a\."):
+        inputs_of(asked)
+    assert len(inputs_of(replace(asked, shard_column="s")).files) == len(names)
+
+
+def test_labels_among_the_captions_are_no_captions(tmp_path: Path) -> None:
+    folder = touch(tmp_path, "a.parquet", "labels/part-0.parquet", "labels/_job/counts.parquet", "labels2/b.parquet")
+    for place in (folder, f"{folder}/*", f"file://{folder}/**/*.parquet"):
+        for out in (f"{folder}/labels", f"file://{folder}/labels/"):
+            found = inputs_of(Label((place,), out)).files
+            assert [Path(file.path).name for file in found] == ["a.parquet", "b.parquet"]
+
+
 def test_globs_folders_and_files_may_overlap(tmp_path: Path) -> None:
     folder = touch(tmp_path, "a.tsv", "b/c.tsv", "b/d.txt")
-    inputs = list_inputs((folder, f"{folder}/*.tsv", f"{folder}/a.tsv", f"{folder}/b/[c].tsv"), "auto")
+    inputs = list_inputs(
+        (folder, f"{folder}/*.tsv", f"{folder}/a.tsv", f"{folder}/b/[c].tsv", f"file://{folder}"), "auto"
+    )
     assert [inputs.shard_of(f.path) for f in inputs.files] == ["a", "c"]
 
 
@@ -190,7 +218,17 @@ def parquet_bytes() -> bytes:
 def test_a_named_format_takes_files_of_any_extension(
     tmp_path: Path, stored: Any, content: bytes, names: list[str]
 ) -> None:
-    no_data = ["README.md", "LICENSE", "_SUCCESS", ".part-0.json.crc", "part-0.md5", "x.jpg", "y.part", "z.zst"]
+    no_data = [
+        "README.txt",
+        "run.log",
+        "LICENSE",
+        "_SUCCESS",
+        ".part-0.json.crc",
+        "part-0.md5",
+        "x.jpg",
+        "y.part",
+        "z.zst",
+    ]
     for name in no_data:
         touch(tmp_path, f"in/{name}")
     if stored == "webdataset":

@@ -117,6 +117,18 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
         list_inputs((f"{tmp_path}/in",), "webdataset")
 
 
+@pytest.mark.parametrize("name", ["1.tar.gz", "b/1.tgz", "b/2.tar.gz"])
+def test_a_tar_that_lies_there_compressed_alone_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    tars = touch(tmp_path / "0.tar")
+    touch(tmp_path / "0.tar.gz", tmp_path / "0.tgz", tmp_path / "b/_2.tgz")
+    assert list_tars([str(tmp_path)]) == list_tars([f"{tmp_path}/*"]) == tars
+    touch(tmp_path / name)
+    for place in ("", "**", "{b,.}/*", f"**/{Path(name).name}"):
+        with pytest.raises(InputError, match=rf"{name}: found a file compressed with gzip.*gzip -d.*\*\.tar"):
+            list_tars([f"{tmp_path}/{place}"])
+    assert list_tars([f"{tmp_path}/**/*.tar"]) == tars
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path: Path) -> None:
     tars = touch(tmp_path / "[0].tar")
     assert list_tars(tars) == tars

@@ -79,10 +79,12 @@ def test_a_part_file_that_breaks_while_it_streams_is_named(labels: Path) -> None
 
 
 def test_a_tar_finds_its_shard_by_stem_or_by_the_end_of_its_path(tmp_path: Path) -> None:
-    write(tmp_path / "labels", label_table(("emoji/00000", "a", []), ("coco/00000", "a", []), ("00007", "a", [])))
+    names = ("00007", "coco/00000", "dt=1/00007", "emoji/00000")
+    write(tmp_path / "labels", label_table(*((name, "a", []) for name in names)))
     shards = LabelShards.open(tmp_path / "labels")
     assert shards.find_shard("/data/images/emoji/00000.tar") == "emoji/00000"
     assert shards.find_shard("s3://bucket/00007.tar") == "00007"
+    assert shards.find_shard("s3://bucket/dt=1/00007.tar") == "dt=1/00007"
     assert shards.find_shard("/data/00000.tar") is None
 
 

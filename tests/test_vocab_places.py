@@ -126,7 +126,22 @@ def test_a_write_to_a_store_that_fails_leaves_what_was_there(size: int, monkeypa
         read_whole("s3://tars/never")
 
 
-@pytest.mark.parametrize("uri", ["ftp://h/x", "s3://", "s3:///x", "nope://h/x", "http://h/x", "file://other/x"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ftp://h/x",
+        "s3://",
+        "s3:",
+        "s3:b/x",
+        "GS:b",
+        "",
+        "s3:///x",
+        "nope://h/x",
+        "http:h/x",
+        "http://h/x",
+        "file://other/x",
+    ],
+)
 def test_a_uri_that_opens_nothing_is_refused(uri: str) -> None:
     with pytest.raises(InputError):
         filesystem_of(uri)

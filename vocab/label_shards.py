@@ -170,9 +170,9 @@ class LabelShards:
         return names
 
     def find_shard(self, tar_path: str) -> str | None:
-        """The shard that labels a tar: its stem, or the end of its path where stems repeat; None if there is none.
+        """The shard that labels a tar, the longest end of its path that the labels have; None if there is none.
 
-        "images/emoji/00000.tar" -> "00000" if the labels have that shard, else "emoji/00000" if they have that, ...
+        "images/emoji/00000.tar" -> "emoji/00000" if the labels have that shard, else "00000" if they have that.
         """
         return next((shard for shard in possible_shards(tar_path) if shard in self.shard_names()), None)
 
@@ -266,6 +266,9 @@ def check_file(filesystem: pafs.FileSystem, folder: str, file: LabelFile, *, che
 
 
 def possible_shards(tar_path: str) -> list[str]:
-    """What labels may call a tar, in the order in which they are asked: "00000", "emoji/00000", ...."""
+    """What labels may call a tar, in the order in which they are asked: ..., "emoji/00000", "00000".
+
+    The stem is the last: beside emoji/00000.tar there may be a 00000.tar in the folder above.
+    """
     parts = tar_path.removesuffix(".tar").split("/")
-    return ["/".join(parts[-count:]) for count in range(1, min(len(parts), MAX_SHARD_PARTS) + 1)]
+    return ["/".join(parts[-count:]) for count in range(min(len(parts), MAX_SHARD_PARTS), 0, -1)]

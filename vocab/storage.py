@@ -36,6 +36,7 @@ _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):(?P<slashes>/+)(?P<rest>
 # question mark is one of a name.
 _OPTIONS = re.compile(r"\?(?P<options>\w+=[^/?&]*(&\w+=[^/?&]*)*)(?=/|$)")
 _WEB = ("http", "https")
+_NO_PLACE = re.compile(r"$|(s3[an]?|gs|gcs|hdfs|abfss?|https?):(/*$|(?!/))", re.IGNORECASE)
 # What users of an option that must be local can do about it, by the option's last word.
 _REMEDIES = {"out": "copy the result from there", "log": "copy it from there", "cache": "", "features": ""}
 
@@ -59,6 +60,7 @@ def expanded(place: str) -> str:
 def local_path(place: str | Path, *, option: str = "--out") -> Path:
     """Path of a place that must be local; file:///x is /x. Raises InputError, naming the option, for any other URI."""
     text = str(place)
+    _refuse_no_place(text, named=f"{option} {text}")
     found = _URI.match(text)
     if found is None:
         return Path(expanded(text))
@@ -84,6 +86,17 @@ def _path_of_file_uri(text: str) -> str:
     return "/" + unquote(text[found.end() :]).lstrip("/")
 
 
+def _refuse_no_place(text: str, *, named: str) -> None:
+    """Raise InputError for a URI that lacks its slashes or its bucket, and for nothing: neither is a local name."""
+    if _NO_PLACE.match(text):
+        raise InputError(
+            named,
+            found="a URI without //, or without a bucket" if text else "no name",
+            wanted="a path, or a URI such as s3://bucket/folder",
+            remedy="Write it out; ./x: is a local name that looks like a URI.",
+        )
+
+
 def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened.
 
@@ -92,6 +105,7 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
     text = str(place)
     if re.search("[\ud800-\udfff]", text):
         raise InputError(place, found="a name that is not UTF-8", wanted="a UTF-8 name", remedy="Rename it.")
+    _refuse_no_place(text, named=text)
     found = _URI.match(text)
     if found is None:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.

@@ -4,7 +4,7 @@ In: what --images names. Out: the places of single tars as strings, sorted; loca
 
     images/                            a folder: every .tar below it, where links lead too; names that begin with
                                        "." or "_" and systems' leftovers (`vocab/leftovers.py`) are left out, as
-                                       `python -m pipeline label` leaves them out
+                                       `python -m pipeline label` leaves them out; 0.tar.gz without 0.tar is refused
     images/*.tar                       a glob, or braces as in {00000..00331}.tar
     s3://bucket/laion/{00..99}.tar     whatever fsspec knows: s3, gs, hdfs, ...; folders and globs are listed
     https://host/laion/{00..99}.tar    a web server: exact names only, for it cannot list
@@ -39,6 +39,8 @@ PIPE = "pipe:"
 WEB = ("http", "https")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# The labelling job reads tars compressed with gzip, so none is passed over here.
+_PACKED_OR_NOT = re.compile(r"\.(tar(\.gz)?|tgz)$")
 # file:/tmp/x, as Hadoop writes it, file:///tmp/x and file://localhost/tmp/x
 _FILE = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 
@@ -65,7 +67,7 @@ def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str 
             tars.update(named)
             found = found or bool(named)
         if not found:
-            raise _no_tar(pattern, "no tar", "Check this place. Compressed tars (.tar.gz) are not read: unpack them.")
+            raise _no_tar(pattern, "no tar")
     return sorted(tars)
 
 
@@ -154,7 +156,17 @@ def _tars_of(name: str, *, allow_pipe: bool, prefix: str) -> Sequence[str]:
         return (name,)
     _check_scheme(scheme or "file")
     exact = bare.endswith(".tar") and not glob.has_magic(bare)
-    return (name,) if exact else _listed_tars(name)
+    return (name,) if exact else _unpacked(_listed_tars(name))
+
+
+def _unpacked(found: Sequence[str]) -> Sequence[str]:
+    """The tars of a listing. Raises InputError for a compressed one that does not lie there unpacked too."""
+    tars = {name for name in found if name.endswith(".tar")}
+    for name in found:
+        if (told := compression_of(name)) is not None and _PACKED_OR_NOT.sub(".tar", name) not in tars:
+            remedy = f"Unpack it first: {told[1]}. Or leave it out: *.tar names the tars alone."
+            raise _no_tar(name, f"a file compressed with {told[0]}", remedy)
+    return [name for name in found if name in tars]
 
 
 def _local_tars(name: str) -> Sequence[str]:
@@ -167,17 +179,17 @@ def _local_tars(name: str) -> Sequence[str]:
     except (FileNotFoundError, NotADirectoryError) as error:
         if not glob.has_magic(name):
             raise _no_tar(name, "no such file") from error
-        return _matching_tars(name)
-    return _tars_below(str(path)) if stat.S_ISDIR(mode) else (str(path),)
+        return _unpacked(_matching_tars(name))
+    return _unpacked(_tars_below(str(path))) if stat.S_ISDIR(mode) else (str(path),)
 
 
 def _tars_below(folder: str) -> Sequence[str]:
-    """Tars in a folder and in those below it, linked ones too."""
+    """Tars in a folder and in those below it, linked and compressed ones too."""
     tars: list[str] = []
     try:
         for entry in entries_below(folder, enter=lambda name: not is_left_out(name)):
             _refuse_dangling(entry.path)
-            if entry.name.endswith(".tar") and entry.is_file():
+            if _PACKED_OR_NOT.search(entry.name) and entry.is_file():
                 tars.append(str(Path(entry.path)))
     except OSError as error:
         raise _no_tar(str(error.filename or folder), f"{error.strerror}") from error
@@ -185,7 +197,7 @@ def _tars_below(folder: str) -> Sequence[str]:
 
 
 def _matching_tars(pattern: str) -> Sequence[str]:
-    """Local tars that match a glob."""
+    """Local tars, compressed ones too, that match a glob."""
     base = _base_of(pattern)
     parts = Path(pattern).parts
     if "**" in parts:
@@ -193,7 +205,7 @@ def _matching_tars(pattern: str) -> Sequence[str]:
         return [tar for tar in _tars_below(base or os.curdir) if _matches(Path(tar).parts, parts)]
     tars = []
     for match in glob.glob(pattern):  # noqa: PTH207 - takes absolute patterns
-        if match.endswith(".tar") and not is_left_out(match.removeprefix(base)):
+        if _PACKED_OR_NOT.search(match) and not is_left_out(match.removeprefix(base)):
             _refuse_dangling(match)
             if os.path.isfile(match):  # noqa: PTH113
                 tars.append(str(Path(match)))
@@ -221,7 +233,7 @@ def _refuse_dangling(path: str) -> None:
 
 
 def _listed_tars(name: str) -> Sequence[str]:
-    """Tars of an object store that match a glob or lie below a folder."""
+    """Tars of an object store, compressed ones too, that match a glob or lie below a folder."""
     filesystem, path = filesystem_at(name.rstrip("/"))
     try:
         paths: list[str] = filesystem.glob(path) if glob.has_magic(path) else filesystem.find(path)
@@ -234,7 +246,7 @@ def _listed_tars(name: str) -> Sequence[str]:
     # Some file systems leave out the host that the name has; those that change the path itself must say what it is.
     prefix = name.rstrip("/").removesuffix(path) if name.rstrip("/").endswith(path) else None
     base = _base_of(path) if glob.has_magic(path) else path
-    tars = [found for found in paths if found.endswith(".tar") and not is_left_out(found.removeprefix(base))]
+    tars = [found for found in paths if _PACKED_OR_NOT.search(found) and not is_left_out(found.removeprefix(base))]
     return [filesystem.unstrip_protocol(found) if prefix is None else prefix + found for found in tars]
 
 
