@@ -180,7 +180,11 @@ def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, place: tuple[See
         if lines.stop > len(block.lines):
             is_held = not is_last and len(block.data) - block.begins[lines.start] < BLOCK
             return lines.start if is_held else len(block.lines)
-        if marks.inside.isdisjoint(lines) and marks.fields.keys().isdisjoint(lines) and not np.isin(lines, enclosed).any():
+        if (
+            marks.inside.isdisjoint(lines)
+            and marks.fields.keys().isdisjoint(lines)
+            and not np.isin(lines, enclosed).any()
+        ):
             if not (dialect.trusted and dialect.quoting == "none"):
                 raise _escaped_line_end(Record(lines[0], lines[-1], Fault.STRAY), dialect, place)
             marks.malformed.update(lines)

@@ -256,7 +256,32 @@ def test_quoted_tsv_is_unquoted_and_rows_of_several_lines_are_one(tmp_path: Path
     assert read(path, columns=columns) == ({f"{row:09d}": text for row, (text, _) in enumerate(table)}, [])
 
 
-@pytest.mark.parametrize("first", ["caption\tid", '"caption"\t"id"', " Caption \tID", "\ufeffcaption\tid\r"])
+@pytest.mark.parametrize(
+    ("columns", "first"),
+    [
+        ("caption,url", "url,caption"),
+        ("caption,url", '"URL","Caption"'),
+        ("caption,url", "\ufeffid,caption,url"),  # more columns than were named
+        ("caption,url", "TEXT,URL"),
+        ("text,id", "caption,image_url\r"),
+        ("caption", "url,caption"),
+    ],
+)
+def test_a_header_of_other_names_than_those_given_is_no_row(tmp_path: Path, columns: str, first: str) -> None:
+    path = write(tmp_path, "a.csv", f"{first}\na dog,k0\n".encode())
+    names = tuple(columns.split(","))
+    with pytest.raises(InputError, match=rf"a\.csv: found a first line that names .*order: {', '.join(names)}"):
+        read(path, columns=names, caption_columns=names[:1])
+
+
+@pytest.mark.parametrize("first", ["title,http://x.example/url", "a name,label", "caption,caption", "id,17"])
+def test_a_caption_that_is_the_usual_name_of_a_column_is_a_row(tmp_path: Path, first: str) -> None:
+    path = write(tmp_path, "a.csv", f"{first}\na dog,k0\n".encode())
+    rows, reasons = read(path, columns=("caption", "url"))
+    assert (len(rows), reasons) == (2, [])
+
+
+@pytest.mark.parametrize("first", ["caption\tid", '"caption"\t"id"', " Caption \tI_D", "\ufeffcaption\tid\r"])
 @pytest.mark.parametrize("kind", ["tsv", "csv"])
 def test_a_header_that_is_named_as_well_is_no_row(tmp_path: Path, first: str, kind: str) -> None:
     text = f"{first}\na dog\tk0\na cat\tk1\n"
@@ -283,6 +308,9 @@ def test_a_header_that_is_named_as_well_is_no_row(tmp_path: Path, first: str, ki
         ("a.csv", b"caption\tid\na dog\t7\n", "--separator '.t'"),
         ("a.csv", 'caption,id\na dog,"\n'.encode("utf-16"), "found text in UTF-16; wanted text in UTF-8.*iconv"),
         ("a.tsv", "caption\tid\n".encode("utf-16-le"), "found text in UTF-16; wanted text in UTF-8.*iconv"),
+        ("a.tsv", "caption\tid\n".encode("utf-32"), "found text in UTF-32; wanted text in UTF-8.*iconv -f UTF-32"),
+        ("a.tsv", "caption\tid\n".encode("utf-32-be"), "found text in UTF-32"),
+        ("a.tsv", "图像\tid\n".encode("utf-32-le"), "found text in UTF-32"),
         ("a.tsv", gzip.compress(b"caption\na dog\n", mtime=0), "found gzip bytes; wanted text"),
         ("a.tsv.gz", b"caption\na dog\n", r"cannot be read \(.*incorrect header"),
         ("a.csv", b"PK\x03\x04\x14", "found zip bytes; wanted text"),
