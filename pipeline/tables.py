@@ -209,7 +209,7 @@ def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> Inpu
 def _escaped_line_end(record: Record, dialect: Dialect, place: tuple[Seen, int]) -> InputError:
     return InputError(
         _where(record, place),
-        found=f"a backslash at the end of the line, and the rest of its fields {record.last - record.first} lines below",
+        found=f"a backslash at the end of the line, and its last field in line {place[1] + record.last + 1:,}",
         wanted="a record a line, or quotes around a field that holds a line end",
         remedy="Write the file anew with quotes, as with pandas: "
         f"read_csv(FILE, sep={dialect.separator.decode()!r}, quoting=3, escapechar='\\\\').to_csv(...). "
