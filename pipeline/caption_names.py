@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO, cast
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -31,7 +30,7 @@ from pipeline.stored_formats import PARQUET
 from pipeline.tars import FIELD, MAX_MEMBER_BYTES
 from vocab.errors import InputError
 from vocab.manifest import InputFile
-from vocab.storage import filesystem_of
+from vocab.storage import BROKEN, filesystem_of
 from vocab.tar_samples import Sample, samples
 
 BYTES_LOOKED_AT = 64 << 20
@@ -68,7 +67,7 @@ def _of_parquet(file: InputFile, reading: Reading) -> Faults | None:
             # An empty table without columns says nothing about others.
             schema = parquet.schema_arrow
             return column_faults(schema, reading, file.path) if schema.names else None
-    except (pa.ArrowInvalid, OSError):
+    except BROKEN:
         return None
 
 
