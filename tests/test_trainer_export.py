@@ -285,6 +285,23 @@ def test_a_vocabulary_of_other_classes_or_in_another_order_is_refused(place: str
         open_pretrained(file.parent)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_weights_and_a_configuration_of_two_folders_are_refused(finished: Path, tmp_path: Path, name: str) -> None:
+    folders = [tmp_path / "4", tmp_path / "6"]
+    for folder in folders:
+        export(ExportConfig(finished, folder, checkpoint=int(folder.name)))
+        open_pretrained(folder)
+    shutil.copy(folders[0] / name, folders[1] / name)
+    for read in (open_pretrained, load_model):
+        with pytest.raises(FormatError, match=r"config\.json was written with other weights than model\.safetensors"):
+            read(folders[1])
+    # Earlier releases did not name the weights, and people remove what they mean to change.
+    config = json.loads((folders[1] / "config.json").read_text())
+    del config["weights_sha256"], config["own_sha256"]
+    (folders[1] / "config.json").write_text(json.dumps(config))
+    open_pretrained(folders[1])
+
+
 def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     config["model"]["depth"] = 2
