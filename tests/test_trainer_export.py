@@ -31,6 +31,7 @@ from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model, new_folder
 from trainer.weights.pretrained import open_pretrained
+from trainer.weights.run_model import stored_config
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
@@ -308,6 +309,20 @@ def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None
     (run / "config.json").write_text(to_sealed_json(config))
     with pytest.raises(MismatchError, match=r"does not describe .*blocks\.1"):
         export(ExportConfig(run, tmp_path / "given"))
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_configuration_with_a_value_of_another_type_is_refused_in_one_sentence(run: Path, *, is_sealed: bool) -> None:
+    whole = json.loads((run / "config.json").read_text())
+    del whole["own_sha256"]
+    changed: list[Any] = [[], 7, {**whole, "model": 7}, {**whole, "data": []}, {**whole, "loss": {"loss": ["bce"]}}]
+    changed += [{**whole, "model": {**whole["model"], name: [[1.5]]}} for name in whole["model"]]
+    changed += [{**whole, "data": {**whole["data"], "eval_crop": value}} for value in ("x", None, {})]
+    for content in changed:
+        text = to_sealed_json(content) if is_sealed and isinstance(content, dict) else json.dumps(content)
+        (run / "config.json").write_text(text)
+        with pytest.raises(FormatError, match=r"config\.json: found no readable configuration"):
+            stored_config(run)
 
 
 def test_a_step_that_was_not_kept_is_refused_with_those_that_were(finished: Path, tmp_path: Path) -> None:
