@@ -55,7 +55,8 @@ def escaped_line_ends(block: Block, dialect: Dialect) -> list[range]:
 
     A range that goes beyond the block: the block's end leaves open whether its lines make one.
     """
-    if BACKSLASH + b"\n" not in block.data and BACKSLASH + b"\r\n" not in block.data:
+    # One byte is looked for in a tenth of the time.
+    if BACKSLASH not in block.data:
         return []
     data = np.frombuffer(block.data, dtype=np.uint8)
     is_escaped = (block.ends > block.begins) & (data[block.ends - 1] == ord(BACKSLASH))
