@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from pipeline.config import Label
 from pipeline.inputs import Inputs, list_inputs
 from pipeline.rows import Reading
 from pipeline.stored_formats import EXTENSIONS
-from vocab.errors import InputError, MismatchError
-from vocab.manifest import InputFile, Manifest
+from vocab.errors import FormatError, InputError, MismatchError
+from vocab.field_types import require_fields
+from vocab.manifest import MANIFEST, InputFile, Manifest
 
 MAX_FILES = 32
 MAX_ROWS = 100_000
@@ -51,11 +53,10 @@ def sample_captions(manifest: Manifest, places: tuple[str, ...], *, apart_from: 
     Raises InputError for a place without files or a file that cannot be read so, and MismatchError for a file that
     the manifest does not name; a file is known by its name and size, for folders move.
     """
-    config = manifest.config
-    inputs = _of_job(manifest, list_inputs(places, config.get("format", "auto"), apart_from=apart_from))
+    options = options_of(manifest, places)
+    inputs = _of_job(manifest, list_inputs(places, options.format, apart_from=apart_from))
     refuse_others(manifest, inputs)
-    reading = reading_of(options_of(manifest, places), inputs)
-    longest = int(config.get("max_caption_bytes") or MAX_BYTES)
+    reading = reading_of(options, inputs)
     spread = np.unique(np.linspace(0, len(inputs.files) - 1, MAX_FILES).round().astype(int)).tolist()
     texts: dict[str, None] = {}
     rows = size = files = 0
@@ -64,7 +65,7 @@ def sample_captions(manifest: Manifest, places: tuple[str, ...], *, apart_from: 
         for captions in islice(rows_of_file(inputs.files[place], reading), MAX_ROWS // len(spread)):
             rows += 1
             for text in captions:
-                if len(text) <= longest and (decoded := as_text(text)) is not None:
+                if len(text) <= options.max_caption_bytes and (decoded := as_text(text)) is not None:
                     size += len(text)
                     texts[decoded] = None
             if size > MAX_BYTES * files // len(spread):
@@ -73,19 +74,24 @@ def sample_captions(manifest: Manifest, places: tuple[str, ...], *, apart_from: 
 
 
 def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
-    """The options that the labels' own job was given, as far as they say how its input is read."""
-    config = manifest.config
-    return Label(
-        captions=places,
-        out="",
-        format=config.get("format", "auto"),
-        caption_columns=tuple(config.get("caption_columns") or ()),
-        synset_columns=tuple(config.get("synset_columns") or ()),
-        columns=tuple(config.get("columns") or ()),
-        separator=config.get("separator"),
-        quoting=config.get("quoting"),
-        key_column=config.get("key_column"),
-    )
+    """The options that the labels' own job was given, as far as they say how its input is read.
+
+    Raises FormatError for options of other types than a job has.
+    """
+    names = ("format", "caption_columns", "synset_columns", "columns", "separator", "quoting", "key_column")
+    stored = {name: manifest.config.get(name) for name in (*names, "max_caption_bytes")}
+    # JSON has lists for tuples.
+    given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in stored.items() if v is not None}
+    try:
+        require_fields(Label, given)
+    except ValueError as error:
+        raise FormatError(
+            MANIFEST,
+            found=f"a job whose option {error}",
+            wanted="the options of a job",
+            remedy="Make the labels again, or copy their directory again from where it is whole.",
+        ) from error
+    return Label(captions=places, out="", **given)
 
 
 def _of_job(manifest: Manifest, inputs: Inputs) -> Inputs:

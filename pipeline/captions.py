@@ -107,7 +107,7 @@ def _read_text(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[
     if reading.format == "jsonl":
         yield from read_jsonl(stream, piece.path, first, reading)
     else:
-        yield from read_table(stream, piece.path, first, head, reading_of_table(reading, head))
+        yield from read_table(stream, piece.path, first, head, reading_of_table(reading, head, where=piece.path))
 
 
 def text_head(text: Readable) -> bytes:

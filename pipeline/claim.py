@@ -132,7 +132,7 @@ def _content(text: str) -> dict[str, object]:
     """Content of a claim; empty if it is damaged, as a claim of nobody."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -144,7 +144,7 @@ def _other_at_work(text: str, run: str) -> str | None:
         host, pid, age = content["host"], int(str(content["pid"])), time.time() - float(str(content["time"]))
     except (ValueError, KeyError):
         return None
-    if content.get("run") == run or age > STALE_SECONDS:
+    if content.get("run") == run or age > STALE_SECONDS or not 0 < pid < 1 << 31:
         return None
     if host == socket.gethostname() and not is_alive(pid):
         return None

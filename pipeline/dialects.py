@@ -10,6 +10,7 @@ In: a `Reading` and the head of a file. Out: a `Dialect`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -61,13 +62,15 @@ def starts_with_header(head: bytes, reading: Reading) -> bool:
     if reading.header:
         return True
     fields = fields_of(first_line(head), Dialect(reading.separator, "rfc4180", len(reading.columns)))
-    return isinstance(fields, list) and [_plain_name(text) for text in fields] == [
-        _plain_name(name.encode()) for name in reading.columns
+    return isinstance(fields, list) and [plain_name(text) for text in fields] == [
+        plain_name(name.encode()) for name in reading.columns
     ]
 
 
-def _plain_name(name: bytes) -> str:
-    return name.decode("utf-8", "replace").strip().casefold()
+def plain_name(name: bytes) -> str:
+    """A column's name in small letters, without spaces and signs: "imageurl" for "Image_URL"."""
+    text = name.decode("utf-8", "replace")
+    return re.sub(r"[\W_]+", "", text).casefold() or text
 
 
 class _Survey(NamedTuple):

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from pipeline.config import Label
 from pipeline.csv_files import Dialect, Fault, fields_of
+from pipeline.dialects import plain_name
 from pipeline.gzip_files import verified_text
 from pipeline.inputs import Inputs
 from pipeline.lines import first_line, no_text
@@ -21,6 +22,13 @@ from vocab.manifest import InputFile
 from vocab.storage import filesystem_of
 
 HEADER_BYTES = 1 << 20
+USUAL_NAMES = frozenset(
+    "alt alttext caption captions comment commentnumber description file filename filepath hash height href id image "
+    "imageid imagename imagepath images imageurl img imgid imgurl key label labels lang language license link md5 name "
+    "originalheight originalwidth path pwatermark punsafe score sha256 shard similarity source split status text texts "
+    "title uid url urls width".split()
+)
+"""names of columns in files of captions, in small letters, without spaces and signs"""
 
 
 def table_reading(reading: Reading, options: Label, inputs: Inputs) -> Reading:
@@ -64,9 +72,13 @@ def table_reading(reading: Reading, options: Label, inputs: Inputs) -> Reading:
     return replace(reading, columns=seen[-1])
 
 
-def reading_of_table(reading: Reading, head: bytes) -> Reading:
-    """The reading of one file, whose own header, the first line of `head`, may have other columns or another order."""
+def reading_of_table(reading: Reading, head: bytes, *, where: str) -> Reading:
+    """The reading of one file, whose own header, the first line of `head`, may have other columns or another order.
+
+    Raises InputError for a header of other names than those that the options give.
+    """
     if not reading.header:
+        _refuse_other_header(first_line(head), reading, where=where)
         return reading
     try:
         columns = _columns_of(first_line(head), reading, where="")
@@ -122,6 +134,27 @@ def _columns_of(header: bytes, reading: Reading, *, where: str) -> tuple[str, ..
             remedy="Correct the first line, or name the columns with --columns.",
         )
     return tuple(name.decode("utf-8", "replace") for name in fields)
+
+
+def _refuse_other_header(line: bytes, reading: Reading, *, where: str) -> None:
+    """Raise InputError for a first line that plainly names columns, and not those that --columns gives, in its order.
+
+    One name by itself may be a caption, as "title" is.
+    """
+    fields = fields_of(line, Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns)))
+    if isinstance(fields, Fault) or len(fields) == 1:
+        return
+    found, given = [plain_name(name) for name in fields], [plain_name(name.encode()) for name in reading.columns]
+    is_header = set(found) <= USUAL_NAMES.union(given) or (len(given) > 1 and set(given) <= set(found))
+    if found == given or not is_header or len(set(found)) < len(found):
+        return
+    raise InputError(
+        where,
+        found=f"a first line that names the columns {b', '.join(fields).decode('utf-8', 'replace')[:200]}",
+        wanted=f"the columns of --columns in their order: {', '.join(reading.columns)}",
+        remedy="Leave out --columns: then the first line of each file names its columns. Or give --columns as that "
+        "line has them.",
+    )
 
 
 def _refuse_other_separator(columns: Sequence[str], reading: Reading, *, where: str) -> None:

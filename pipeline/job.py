@@ -24,6 +24,7 @@ from pipeline.config import Label
 from pipeline.planning import Task
 from pipeline.task import JOB, PLAN, Done
 from vocab.errors import FormatError, MismatchError
+from vocab.field_types import require_types
 from vocab.manifest import InputFile
 from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import filesystem_of, write_whole
@@ -72,7 +73,7 @@ class Plan:
             content = from_sealed_json(place, text)
             if content["version"] != PLAN_VERSION:
                 raise _no_plan(place, f"version {content['version']}")
-            return cls(
+            plan = cls(
                 config=content["config"],
                 labeler=content["labeler"],
                 fingerprint=content["fingerprint"],
@@ -81,6 +82,11 @@ class Plan:
                 tasks=tuple(map(Task.from_json, content["tasks"])),
                 id=content["id"],
             )
+            pieces = [piece for task in plan.tasks for piece in task.pieces]
+            spans = [piece.span for piece in pieces if piece.span is not None]
+            for part in (plan, *plan.inputs, *plan.tasks, *pieces, *spans):
+                require_types(part)
+            return plan
         except (ValueError, KeyError, TypeError) as error:
             raise _no_plan(place, f"unreadable content ({error!r})") from error
 

@@ -28,7 +28,10 @@ from vocab.errors import InputError
 BLOCK = 4 << 20
 LONGEST_LINE = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
+# The mark of UTF-32 begins with that of UTF-16.
+OTHER_ENCODINGS = {
+    b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+}  # fmt: skip
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 SIGNS_TO_GUESS_BY = 100
 
@@ -148,7 +151,9 @@ def no_text(head: bytes) -> tuple[str, str] | None:
     some = head[:SIGNS_TO_GUESS_BY]
     encodings = [name for mark, name in OTHER_ENCODINGS.items() if head.startswith(mark)]
     if encodings or some.count(0) * 3 > len(some):
-        encoding = encodings[0] if encodings else "UTF-16"
+        # Two bytes of each four are zero in UTF-32 whatever the letters, in this order or the other.
+        is_wide = any(not any(some[at::4] + some[at + 1 :: 4]) for at in (0, 2))
+        encoding = encodings[0] if encodings else "UTF-32" if is_wide else "UTF-16"
         return f"text in {encoding}", f"Write it anew: iconv -f {encoding} -t UTF-8."
     return None
 

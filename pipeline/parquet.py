@@ -1,7 +1,8 @@
 """Captions out of Parquet files, row group by row group; img2dataset's sidecars among them.
 
 In: an open file and the row groups wanted. Out: batches of `rows.ROWS`. A row group that cannot be read becomes as many
-rejected rows as the footer says it holds, so that the account still closes.
+rejected rows as the footer says it holds, so that the account still closes; where that is more than any writer makes,
+or less than was read, the file ends there.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ from vocab.errors import InputError
 from vocab.storage import BROKEN
 
 UNREADABLE = "unreadable_row_group"
+MOST_UNREADABLE = 1 << 24
+"""rows of unreadable row groups that a piece of a file may have: a damaged footer can claim billions"""
 
 
 def read_parquet(file: pq.ParquetFile, path: str, groups: Sequence[int], reading: Reading) -> Iterator[pa.RecordBatch]:
     """Rows of the row groups, in order; those of a file without the columns of captions are rejected.
 
     Raises InputError for keys that are no names, for a sidecar that is read as any other file, and what `texts_of`
-    raises.
+    raises. Raises OSError, or another of BROKEN, for a broken row group whose number of rows is broken as well.
     """
     refuse_keys(file, reading, path)
     schema = file.schema_arrow
@@ -46,6 +49,7 @@ def read_parquet(file: pq.ParquetFile, path: str, groups: Sequence[int], reading
     status = [STATUS] if reading.format == "img2dataset" and STATUS in schema.names else []
     # A batch without columns would not say how many rows it has.
     columns = list(dict.fromkeys([*(stored_name(schema, name) for name in needed), *status])) or schema.names[:1]
+    left = MOST_UNREADABLE
     for group in groups:
         first = sum(file.metadata.row_group(before).num_rows for before in range(group))
         end = first + file.metadata.row_group(group).num_rows
@@ -54,8 +58,11 @@ def read_parquet(file: pq.ParquetFile, path: str, groups: Sequence[int], reading
                 rows = _rows(batch, first, reading, path)
                 yield rows if reading.texts else captionless(rows)
                 first += len(batch)
+            if first != end:
+                raise OSError(f"row group {group} ends {abs(end - first):,} rows away from where the footer says")
         except BROKEN:
-            if reading.strict:
+            left -= end - first
+            if reading.strict or left < 0 or first > end:
                 raise
             for start in range(first, end, BATCH_ROWS):
                 keys = row_keys(start, min(BATCH_ROWS, end - start)).to_pylist()

@@ -89,7 +89,7 @@ def lines_starting(place: Range, reading: Reading) -> tuple[int | None, int]:
     filesystem, path = filesystem_of(place.path)
     with filesystem.open_input_file(path) as file:
         head = file.read(BLOCK) if place.start == 0 and reading.format != "jsonl" else b""
-        if head and spans_lines(head, reading_of_table(reading, head)):
+        if head and spans_lines(head, reading_of_table(reading, head, where=place.path)):
             return None, QUOTED
         return count_starts(file, place.start, place.stop)
 

@@ -6,8 +6,8 @@ In: an open stream of bytes, and the first bytes of its file. Out: batches of `r
     7,"a ""big"" dog"                                 CSV; pandas writes TSV so, too
 
 Every record has as many fields as the file has columns. Any other is rejected as `malformed_record`, and so is a header
-that stands between rows. Where quotes leave open which lines are one record, the job ends: every row behind them could
-get the labels of another.
+that stands between rows. Where quotes, or backslashes before line ends, leave open which lines are one record, the job
+ends: every row behind them could get the labels of another.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pipeline.csv_files import (
 from pipeline.dialects import dialect_of, starts_with_header
 from pipeline.lines import BLOCK, Readable, decoded, is_utf8, split_lines, text_blocks, utf8_text, valid_utf8
 from pipeline.rows import BATCH_ROWS, Reading, batch_of, caption_lists, captionless, row_keys
-from pipeline.torn_records import closing_lines, torn_lines
+from pipeline.torn_records import closing_lines, escaped_line_ends, torn_lines
 from vocab.errors import InputError
 
 MALFORMED = "malformed_record"
@@ -74,7 +74,7 @@ class Seen:
 def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Reading) -> Iterator[pa.RecordBatch]:
     """Rows of lines with separators. `first`: number of the first line, 0 where the stream begins with the file.
 
-    Raises InputError where the quotes do not say which lines are one record.
+    Raises InputError where the quotes, or backslashes before line ends, do not say which lines are one record.
     """
     dialect = dialect_of(head, reading)
     has_header = starts_with_header(head, reading)
@@ -84,6 +84,7 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
     for data, is_last in text_blocks(stream, path):
         block = split_lines(held + data)
         marks, end = _marked(block, seen, line, dialect, is_last=is_last)
+        end = min(end, _mark_escaped(marks, block, dialect, (seen, line), is_last=is_last))
         held = block.data[block.begins[end] :] if end < len(block.lines) else b""
         for start in range(0, end, BATCH_ROWS):
             rows = _rows(number, block, range(start + skip, min(start + BATCH_ROWS, end)), marks, reading, dialect)
@@ -169,6 +170,27 @@ def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, p
         marks.broken.add(first)
 
 
+def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, place: tuple[Seen, int], *, is_last: bool) -> int:
+    """Mark the lines of records whose line ends are escaped; also count the lines before one that the block cuts off.
+
+    Raises InputError for such a record, unless the user says that every line is a row.
+    """
+    enclosed = () if marks.enclosed is None else marks.enclosed.lines
+    for lines in escaped_line_ends(block, dialect):
+        if lines.stop > len(block.lines):
+            is_held = not is_last and len(block.data) - block.begins[lines.start] < BLOCK
+            return lines.start if is_held else len(block.lines)
+        if (
+            marks.inside.isdisjoint(lines)
+            and marks.fields.keys().isdisjoint(lines)
+            and not np.isin(lines, enclosed).any()
+        ):
+            if not (dialect.trusted and dialect.quoting == "none"):
+                raise _escaped_line_end(Record(lines[0], lines[-1], Fault.STRAY), dialect, place)
+            marks.malformed.update(lines)
+    return len(block.lines)
+
+
 def _where(record: Record, place: tuple[Seen, int]) -> str:
     seen, line = place
     return f"{seen.path}, line {line + record.first + 1:,}"
@@ -181,6 +203,17 @@ def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> Inpu
         wanted="quotes around whole fields; quotes inside a field doubled, or behind backslashes, in the whole file",
         remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
         "--quoting none; if a backslash stands before each quote in a field: --quoting backslash.",
+    )
+
+
+def _escaped_line_end(record: Record, dialect: Dialect, place: tuple[Seen, int]) -> InputError:
+    return InputError(
+        _where(record, place),
+        found=f"a backslash at the end of the line, and its last field in line {place[1] + record.last + 1:,}",
+        wanted="a record a line, or quotes around a field that holds a line end",
+        remedy="Write the file anew with quotes, as with pandas: "
+        f"read_csv(FILE, sep={dialect.separator.decode()!r}, quoting=3, escapechar='\\\\').to_csv(...). "
+        "To have every line taken for a row and the lines of such records rejected: --quoting none.",
     )
 
 

@@ -27,6 +27,7 @@ from pipeline.runs import Run, RunWriter
 from pipeline.same_keys import Joins
 from pipeline.tars import TRUNCATED
 from vocab.errors import FormatError, InputError, OutputExistsError
+from vocab.field_types import require_types
 from vocab.label_shards import INPUT, REJECTS_SCHEMA, SCHEMA
 from vocab.manifest import InputFile, LabelFile
 from vocab.sealing import from_sealed_json, to_sealed_json
@@ -101,7 +102,7 @@ class Done:
         """The inverse of `to_json`. Raises FormatError for anything else, found at `place`."""
         try:
             content = from_sealed_json(place, text)
-            return cls(
+            done = cls(
                 plan=content["plan"],
                 task=content["task"],
                 parts=tuple(map(Run.from_json, content["parts"])),
@@ -110,6 +111,10 @@ class Done:
                 account=tuple(InputFile(**file) for file in content["account"]),
                 peak_mb=content["peak_mb"],
             )
+            runs = (*done.parts, *done.rejects)
+            for part in (done, done.counts, *done.account, *runs, *(run.file for run in runs)):
+                require_types(part)
+            return done
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 place,

@@ -30,6 +30,8 @@ REMEDY = "Check --format, --caption-columns and --columns."
 
 REMEDIES = {
     REPEATED: f"Pack the tars again ({HOW_TO_REPEAT_NONE}).",
+    "null_key": "Name the column that holds the samples' keys in --key-column: the one given is empty.",
+    "null_shard": "Name the column that holds the shards' names in --shard-column: the one given is empty.",
     UNKNOWN_SYNSET: "Name nouns of WordNet 3.0, as n02084071 or dog.n.01, in --synset-columns.",
 }
 """by the most frequent reason of the rejected rows"""

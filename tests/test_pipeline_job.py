@@ -10,6 +10,8 @@ import random
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,25 +24,105 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline import run as story
+from pipeline.caption_files import options_of
+from pipeline.captions import Piece, Span
 from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.extension import Extension, extension_of
 from pipeline.inputs import Inputs, list_inputs
-from pipeline.job import begun_plan, finished_tasks
+from pipeline.job import Plan, begun_plan, finished_tasks
 from pipeline.ordering import Rewritten
 from pipeline.planning import Task, plan_tasks
 from pipeline.prune import prune
 from pipeline.rows import Reading
 from pipeline.run import label_captions, look_before
+from pipeline.runs import Run
 from pipeline.spans import Range, count_starts, cut
 from pipeline.task import JOB, Done, Job, run_task
-from vocab.errors import InputError, MismatchError, OutputExistsError
+from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.label_shards import LabelShards
 from vocab.labelers import load_labeler
-from vocab.manifest import InputFile, Manifest
-from vocab.sealing import to_sealed_json
+from vocab.manifest import InputFile, LabelFile, Manifest
+from vocab.sealing import to_sealed_json, without_seal
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
+FILE = LabelFile("part-0.parquet", 1, "s", "s", 9, "f" * 64)
+INPUT = InputFile("a.tsv", 1, "today", rows=1, labelled=1, digest="f" * 64)
+PIECES = (Piece("a.tsv", "a", span=Span(0, 9, 0)), Piece("b.parquet", "b", groups=(0, 1)))
+WRITTEN: dict[str, tuple[Callable[[str, str], object], str]] = {
+    "manifest.json": (
+        Manifest.from_json,
+        Manifest("catlip", "f", "3.0", (FILE,), 1, 1, 0, 0, inputs=(INPUT,), config={"format": "tsv"}).to_json(),
+    ),
+    "plan.json": (
+        Plan.from_json,
+        Plan({"format": "tsv"}, "catlip", "f", "3.0", (InputFile("a.tsv", 1, ""),), (Task(0, PIECES, 9),)).to_json(),
+    ),
+    "task-00000.json": (
+        Done.from_json,
+        Done("p", 0, (Run(FILE, ("s", "a"), ("s", "b")),), (), FILE, (INPUT,), 9).to_json(),
+    ),
+}
+"""by the name of a file that a job writes and reads: its reader, and a text"""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"columns": 7},
+        {"caption_columns": "caption"},
+        {"columns": [["a"]]},
+        {"quoting": []},
+        {"format": {}},
+        {"separator": 1},
+    ]
+    + [{"max_caption_bytes": value} for value in ("x", 1e400, True)],
+)
+def test_options_of_another_type_in_a_manifest_are_refused_in_one_sentence(config: dict[str, Any]) -> None:
+    manifest = Manifest("catlip", "f", "3.0", (), 0, 0, 0, 0, config=config)
+    with pytest.raises(FormatError, match=rf"manifest\.json: found a job whose option {next(iter(config))} is"):
+        options_of(manifest, ("a.tsv",))
+
+
+def places_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of all values in a JSON value."""
+    yield place
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in inside:
+        yield from places_in(each, (*place, name))
+
+
+def with_other(value: Any, place: tuple[Any, ...], other: Any) -> Any:
+    """A JSON value with another one in place of a part."""
+    if not place:
+        return other
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[place[0]] = with_other(value[place[0]], place[1:], other)
+    return changed
+
+
+DEEP = json.loads("[" * 900 + "]" * 900)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_json_of_a_job_with_a_value_of_another_type_is_refused_in_one_sentence(name: str) -> None:
+    read, text = WRITTEN[name]
+    whole = without_seal(name, json.loads(text))
+    assert read(name, text) == read(name, json.dumps(whole))
+    for place in set(places_in(whole)) - {("version",)}:
+        for other in (None, True, -1.5, 10**400, float("inf"), "x", [], {}, [[7]], {"a": 1}, DEEP):
+            changed = with_other(whole, place, other)
+            for body in (json.dumps(changed), to_sealed_json(changed) if isinstance(changed, dict) else "7"):
+                with suppress(FormatError):
+                    read(name, body)
+                    found = whole
+                    for step in place:
+                        found = found[step]
+                    free = "config" in place or isinstance(found, list | dict) or None in (found, other)
+                    assert free or type(found) is type(other), (place, other)
+    for body in ("[" * 100_000, '{"format":' * 50_000, "9" * 5_000, "\ufffd", ""):
+        with pytest.raises(FormatError, match=name):
+            read(name, body)
 
 
 def write_corpus(folder: Path, *, files: int = 6, rows: int = 20) -> Path:

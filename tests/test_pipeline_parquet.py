@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,40 @@ def test_damage_costs_a_file_its_own_rows_alone(
             for batch in read_piece(Piece(file.path, Path(file.path).stem), reading):
                 found += [(Path(file.path).stem, row["reason"]) for row in batch.to_pylist()]
     assert found == [*reasons, *[("b", None)] * len(column)]
+
+
+def varint(number: int) -> bytes:
+    """A number as Parquet's footer has it (Thrift's compact protocol)."""
+    number, out = number << 1, b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize(
+    ("claimed", "reasons"),
+    [
+        (4_000_000_000, None),
+        (2**40, None),
+        (200_000, ["unreadable_row_group"]),
+    ],
+)
+def test_a_row_group_that_claims_other_rows_than_it_has_costs_no_more_than_its_file(
+    tmp_path: Path, claimed: int, reasons: list[str] | None, *, is_damaged: bool
+) -> None:
+    path, rows = tmp_path / "a.parquet", 123_457
+    pq.write_table(pa.table({"caption": ["a dog"] * rows}), path, compression="none", use_dictionary=False)
+    whole = path.read_bytes()
+    size = int.from_bytes(whole[-8:-4], "little")
+    footer = whole[-8 - size : -8].replace(varint(rows), varint(claimed))
+    body = whole[:4] + b"\xff" * (len(whole) - size - 12) if is_damaged else whole[: -8 - size]
+    path.write_bytes(body + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    label = Label((str(path),), "")
+    reading, found = reading_of(label, list_inputs(label.captions, label.format)), Counter[str | None]()
+    with suppress(UnreadableFile) if reasons or is_damaged else pytest.raises(UnreadableFile, match="rows away"):
+        for batch in read_piece(Piece(str(path), "a"), reading):
+            found.update(batch.column("reason").to_pylist())
+    if reasons:
+        assert found == Counter({"unreadable_row_group": claimed - found[None], None: found[None]}) + Counter()
+    assert sum(found.values()) <= max(rows, 200_000)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
+import socket
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -400,6 +402,11 @@ def test_a_claim_that_is_gone_is_not_called_another_runs(tmp_path: Path) -> None
         ("", ""),
         ("owner.json", '{"run": "x", "host": "gone", "pid": 1, "time": 1}'),
         ("owner.json", "{"),
+        ("owner.json", "[" * 100_000),
+        *(
+            ("owner.json", json.dumps({"host": socket.gethostname(), "pid": pid, "time": 1e99}))
+            for pid in (1e30, 10**30, 0, -1)
+        ),
         (".plan.json.0a.tmp", "{"),
         ("task-00000.json", "{"),
     ],

@@ -190,6 +190,46 @@ def test_no_part_of_a_quoted_text_is_a_row_where_one_of_its_quotes_is_lost(
 
 
 @pytest.mark.parametrize(
+    ("head", "torn"),
+    [
+        ("caption,id", "a cat\\\non a table,k1\n"),  # pandas: QUOTE_NONE, escapechar
+        ("caption,id", "a\\, cat\\\n\\\non a table,k1\n"),
+        ("caption,id", 'a 12\\" cat\\\r\non a table,k1\r\n'),
+        ("id,caption", "k1,a cat\\\non a table\n"),
+        ("caption,url,id", "a\\,cat\\\non a\\,table\\\n,\\N,k1\n"),  # MySQL: INTO OUTFILE
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_no_part_of_a_text_is_a_row_where_its_line_end_is_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, torn: str, kind: str, blocks: int
+) -> None:
+    good = {"caption,id": "C:\\,k0\n", "id,caption": "k0,a\\\\\n", "caption,url,id": "a,b\\,k0\n"}[head]
+    content = f"{head}\n{good}{torn}{good.replace('k0', 'k2')}"
+    content = content.replace("\\,", "\0").replace(",", "\t").replace("\0", "\\\t") if kind == "tsv" else content
+    good_rows = content.count("\n") - 1 - torn.count("\n")
+    if blocks > 1:  # The first one ends behind the first backslash before a line end of the torn record.
+        cut = content.encode().index(b"\\\n" if b"\\\n" in torn.encode() else b"\\\r\n", len(f"{head}\n{good}")) + 3
+        monkeypatch.setattr("pipeline.lines.BLOCK", cut)
+        monkeypatch.setattr("pipeline.captions.BLOCK", cut)
+    path = write(tmp_path, f"a.{kind}", content.encode())
+    with pytest.raises(InputError, match=rf"a\.{kind}, line 3: found a backslash at the end.*--quoting none"):
+        read(path, **KEYED)
+    rows, reasons = read(path, quoting="none", **KEYED)
+    assert "k1" not in rows
+    assert len(rows) + len(reasons) == content.count("\n") - 1
+    assert len(rows) <= good_rows
+
+
+@pytest.mark.parametrize("content", ["a cat,C:\\\na dog,k1\n", "a cat\\\na, b,k1\n", "a cat\\\\\na dog,k1\n"])
+def test_a_backslash_at_the_end_of_a_line_that_no_record_goes_on_from_is_an_ordinary_character(
+    tmp_path: Path, content: str
+) -> None:
+    rows, reasons = read(write(tmp_path, "a.csv", HEAD + content.encode()), **KEYED)
+    assert len(rows) + len(reasons) == 2
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         ['"a ""big"" cat"\tk0', "a dog", 'on a table"\tk1', "a cow\tk2", "a ship\tk3"],
@@ -216,7 +256,32 @@ def test_quoted_tsv_is_unquoted_and_rows_of_several_lines_are_one(tmp_path: Path
     assert read(path, columns=columns) == ({f"{row:09d}": text for row, (text, _) in enumerate(table)}, [])
 
 
-@pytest.mark.parametrize("first", ["caption\tid", '"caption"\t"id"', " Caption \tID", "\ufeffcaption\tid\r"])
+@pytest.mark.parametrize(
+    ("columns", "first"),
+    [
+        ("caption,url", "url,caption"),
+        ("caption,url", '"URL","Caption"'),
+        ("caption,url", "\ufeffid,caption,url"),  # more columns than were named
+        ("caption,url", "TEXT,URL"),
+        ("text,id", "caption,image_url\r"),
+        ("caption", "url,caption"),
+    ],
+)
+def test_a_header_of_other_names_than_those_given_is_no_row(tmp_path: Path, columns: str, first: str) -> None:
+    path = write(tmp_path, "a.csv", f"{first}\na dog,k0\n".encode())
+    names = tuple(columns.split(","))
+    with pytest.raises(InputError, match=rf"a\.csv: found a first line that names .*order: {', '.join(names)}"):
+        read(path, columns=names, caption_columns=names[:1])
+
+
+@pytest.mark.parametrize("first", ["title,http://x.example/url", "a name,label", "caption,caption", "id,17"])
+def test_a_caption_that_is_the_usual_name_of_a_column_is_a_row(tmp_path: Path, first: str) -> None:
+    path = write(tmp_path, "a.csv", f"{first}\na dog,k0\n".encode())
+    rows, reasons = read(path, columns=("caption", "url"))
+    assert (len(rows), reasons) == (2, [])
+
+
+@pytest.mark.parametrize("first", ["caption\tid", '"caption"\t"id"', " Caption \tI_D", "\ufeffcaption\tid\r"])
 @pytest.mark.parametrize("kind", ["tsv", "csv"])
 def test_a_header_that_is_named_as_well_is_no_row(tmp_path: Path, first: str, kind: str) -> None:
     text = f"{first}\na dog\tk0\na cat\tk1\n"
@@ -243,6 +308,9 @@ def test_a_header_that_is_named_as_well_is_no_row(tmp_path: Path, first: str, ki
         ("a.csv", b"caption\tid\na dog\t7\n", "--separator '.t'"),
         ("a.csv", 'caption,id\na dog,"\n'.encode("utf-16"), "found text in UTF-16; wanted text in UTF-8.*iconv"),
         ("a.tsv", "caption\tid\n".encode("utf-16-le"), "found text in UTF-16; wanted text in UTF-8.*iconv"),
+        ("a.tsv", "caption\tid\n".encode("utf-32"), "found text in UTF-32; wanted text in UTF-8.*iconv -f UTF-32"),
+        ("a.tsv", "caption\tid\n".encode("utf-32-be"), "found text in UTF-32"),
+        ("a.tsv", "图像\tid\n".encode("utf-32-le"), "found text in UTF-32"),
         ("a.tsv", gzip.compress(b"caption\na dog\n", mtime=0), "found gzip bytes; wanted text"),
         ("a.tsv.gz", b"caption\na dog\n", r"cannot be read \(.*incorrect header"),
         ("a.csv", b"PK\x03\x04\x14", "found zip bytes; wanted text"),

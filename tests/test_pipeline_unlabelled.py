@@ -61,6 +61,15 @@ def test_a_job_that_labels_nothing_is_an_error_that_shows_captions(
     assert manifest.rows == len(captions) == manifest.labelled + manifest.empty
 
 
+def test_keys_that_are_all_empty_name_the_option_of_the_keys(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tsv").write_text("caption\tid\ta\na dog\t\t\na cat\t\t\n")
+    with pytest.raises(InputError, match=r"found 2 rows null_key; .*--key-column"):
+        run(spark, tmp_path, key_column="id")
+    with pytest.raises(InputError, match=r"found 2 rows null_shard; .*--shard-column"):
+        run(spark, tmp_path, shard_column="id")
+
+
 def test_an_extension_that_labels_nothing_leaves_the_directory_as_it_was(spark: Any, tmp_path: Path) -> None:
     write(tmp_path, "a.tsv", "a dog")
     run(spark, tmp_path, columns=("caption", "url"))

@@ -31,6 +31,7 @@ from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model, new_folder
 from trainer.weights.pretrained import open_pretrained
+from trainer.weights.run_model import stored_config
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
@@ -285,12 +286,43 @@ def test_a_vocabulary_of_other_classes_or_in_another_order_is_refused(place: str
         open_pretrained(file.parent)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_weights_and_a_configuration_of_two_folders_are_refused(finished: Path, tmp_path: Path, name: str) -> None:
+    folders = [tmp_path / "4", tmp_path / "6"]
+    for folder in folders:
+        export(ExportConfig(finished, folder, checkpoint=int(folder.name)))
+        open_pretrained(folder)
+    shutil.copy(folders[0] / name, folders[1] / name)
+    for read in (open_pretrained, load_model):
+        with pytest.raises(FormatError, match=r"config\.json was written with other weights than model\.safetensors"):
+            read(folders[1])
+    # Earlier releases did not name the weights, and people remove what they mean to change.
+    config = json.loads((folders[1] / "config.json").read_text())
+    del config["weights_sha256"], config["own_sha256"]
+    (folders[1] / "config.json").write_text(json.dumps(config))
+    open_pretrained(folders[1])
+
+
 def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     config["model"]["depth"] = 2
     (run / "config.json").write_text(to_sealed_json(config))
     with pytest.raises(MismatchError, match=r"does not describe .*blocks\.1"):
         export(ExportConfig(run, tmp_path / "given"))
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_configuration_with_a_value_of_another_type_is_refused_in_one_sentence(run: Path, *, is_sealed: bool) -> None:
+    whole = json.loads((run / "config.json").read_text())
+    del whole["own_sha256"]
+    changed: list[Any] = [[], 7, {**whole, "model": 7}, {**whole, "data": []}, {**whole, "loss": {"loss": ["bce"]}}]
+    changed += [{**whole, "model": {**whole["model"], name: [[1.5]]}} for name in whole["model"]]
+    changed += [{**whole, "data": {**whole["data"], "eval_crop": value}} for value in ("x", None, {})]
+    for content in changed:
+        text = to_sealed_json(content) if is_sealed and isinstance(content, dict) else json.dumps(content)
+        (run / "config.json").write_text(text)
+        with pytest.raises(FormatError, match=r"config\.json: found no readable configuration"):
+            stored_config(run)
 
 
 def test_a_step_that_was_not_kept_is_refused_with_those_that_were(finished: Path, tmp_path: Path) -> None:

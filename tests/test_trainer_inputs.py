@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from trainer.data.group import Tar
 from trainer.inputs import open_inputs, split_corpora, weights_of
 from trainer.records.run_data import in_recorded_order, read_run_data, run_data_of
 from vocab.errors import FormatError, InputError, MismatchError
+from vocab.sealing import sealed
 
 
 def test_a_tar_held_out_of_one_pattern_is_not_trained_on_through_another(tmp_path: Path) -> None:
@@ -80,6 +82,12 @@ def test_tars_keep_the_order_that_a_run_was_started_with(tmp_path: Path) -> None
     pools = run_data_of(weighted, held_out, known=None)
     with pytest.raises(MismatchError, match=r"00001.tar in number 1 of them; wanted it in number 2, whose weight"):
         in_recorded_order(replace(weighted, pools=((1,), (0,))), held_out, pools)
-    (tmp_path / "data.json").write_text("{}")
-    with pytest.raises(FormatError, match=r"no readable record of the run's data .*Remove it; the run then goes on"):
-        read_run_data(tmp_path)
+    whole_text = (tmp_path / "data.json").read_text()
+    body = json.loads(whole_text[: whole_text.rindex(', "own_sha256"')] + "}")
+    tar = body["train"]["tars"][0]
+    strange = [{**body, "train": {**body["train"], "tars": [{**tar, name: 1.5}]}} for name in tar]
+    for content in ({}, [], {**body, "train": 7}, {**body, "held_out": {**body["train"], "pools": [[True]]}}, *strange):
+        for text in (json.dumps(content), json.dumps(sealed(content) if isinstance(content, dict) else content)):
+            (tmp_path / "data.json").write_text(text)
+            with pytest.raises(FormatError, match=r"no readable record of the run's data .*Remove it; the run then"):
+                read_run_data(tmp_path)

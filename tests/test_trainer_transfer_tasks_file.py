@@ -176,6 +176,14 @@ HOSTILE: dict[str, tuple[str, str]] = {
     ),
     "a number as a name": ('[[task]]\nname = 7\ntest = "b"', "task 'number 2': name: found 7; wanted 1 to 100"),
     "no TOML": ("=", "tasks.toml: found no readable TOML (Invalid statement (at line 5, column 1))"),
+    "a key of very many parts": (".".join("a" * 100_000) + " = 1", "(line 5 has keys of more than 100 parts)"),
+    "the same in an inline table": (
+        'x = {s = "#\\"", ' + '."b"' * 50_000 + "'.",
+        "(line 5 has keys of more than 100 parts)",
+    ),
+    "a table of very many parts": ("[" + ".".join("a" * 101) + ".a]", "(line 5 has keys of more than 100 parts)"),
+    "a number of very many digits": ("seeds = [" + "9" * 100_000 + "]", "tasks.toml: found no readable TOML ("),
+    "tables in tables": ("x = " + "{a = " * 100_000, "tasks.toml: found no readable TOML ("),
     "brackets without end": ("seeds = " + "[" * 100_000, "tasks.toml: found no readable TOML ("),
 }
 

@@ -47,6 +47,14 @@ NAN_BREAD, DOG = 7684289, 2084071
         "<p>nan</p>",
         "nan<br />",
         "&quot;nan&quot;",
+        "np.nan",
+        "float('nan')",
+        "nan.jpg",
+        "[object Object]",
+        "[object Object],[object Object]",
+        "No caption",
+        "No description available.",
+        "Image not available",
     ],
 )
 def test_a_caption_that_names_a_missing_value_has_no_label(caption: str) -> None:
@@ -56,7 +64,10 @@ def test_a_caption_that_names_a_missing_value_has_no_label(caption: str) -> None
     assert plain.label(ours, ["a dog", caption]) == [[DOG], []]
 
 
-@pytest.mark.parametrize("caption", ["garlic nan bread", "nan, a dog", "<NAN> of a dog", "my nan"])
+@pytest.mark.parametrize(
+    "caption",
+    ["garlic nan bread", "nan, a dog", "<NAN> of a dog", "my nan", "a dog, no caption", "image not available in dog"],
+)
 def test_inside_of_a_caption_it_is_a_word(caption: str) -> None:
     assert not is_missing(caption)
     assert labeler.load().label(pa.array([caption])).to_pylist() != [[]]
@@ -64,7 +75,21 @@ def test_inside_of_a_caption_it_is_a_word(caption: str) -> None:
 
 @pytest.mark.parametrize(
     "caption",
-    ["", "-", "[]", "untitled", "no caption", "none of us", "a nan", "nan\u00a0x", "nan/dog", "nann", "<b></b>"],
+    [
+        "",
+        "-",
+        "[]",
+        "untitled",
+        "no caption here",
+        "none of us",
+        "object",
+        "nan2.jpg",
+        "a nan",
+        "nan\u00a0x",
+        "nan/dog",
+        "nann",
+        "<b></b>",
+    ],
 )
 def test_other_captions_are_not_taken_for_missing(caption: str) -> None:
     assert not is_missing(caption)

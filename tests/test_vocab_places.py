@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -204,6 +205,25 @@ def test_a_place_that_is_taken_is_told_from_one_that_is_new(tmp_path: Path) -> N
         refuse_taken(place)
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
     refuse_unwritable("/dev/stderr")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_of_the_same_name_is_removed_a_day_later(tmp_path: Path, kind: str) -> None:
+    names = [".v.parquet.0a1b2c3d.tmp", ".v.parquet.99999999.tmp"]
+    others = [".w.parquet.0a1b2c3d.tmp", ".v.parquet.0a1b2c3d", ".v.parquet.x.tmp", "v.parquet.0a1b2c3d.tmp"]
+    for name in [*names, *others]:
+        path = tmp_path / name
+        if kind == "folder":
+            path.mkdir()
+            (path / "part").write_text("")
+        else:
+            path.write_text("")
+        if name != names[1]:
+            os.utime(path, (0, 0))
+    (tmp_path / ".v.parquet.11111111.tmp").symlink_to(tmp_path / others[0])
+    refuse_taken(tmp_path / "v.parquet")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {names[1], ".v.parquet.11111111.tmp", *others}
 
 
 def test_the_name_of_a_place() -> None:

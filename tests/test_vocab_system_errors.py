@@ -147,6 +147,10 @@ def test_memory_that_ran_out_names_our_function() -> None:
             RuntimeError("unable to mmap 16 bytes from file </a/v>: Cannot allocate memory (12)"),
             "/a/v: Cannot allocate",
         ),
+        (
+            OSError("Cannot open for reading: path '/a/v' is a directory"),
+            "Cannot open for reading: path '/a/v' is a dir",
+        ),
         (OSError(errno.EMFILE, "Too many open files", b"/a/v"), "/a/v: Too many open files. Raise `ulimit -n`"),
     ],
 )

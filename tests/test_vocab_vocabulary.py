@@ -142,6 +142,9 @@ def test_another_parquet_file_is_refused(tmp_path: Path) -> None:
     [
         (b'"version": 1', b'"version": 2', "format version 2, written by a newer release"),
         (b'"rows"', b'"rowz"', "unreadable metadata"),
+        (b'"rows": ', b'"rows": Infinity, "x": ', "unreadable metadata"),
+        (b'"rows": ', b'"rows": "many", "x": ', "unreadable metadata"),
+        pytest.param(b'"rows": ', b'"rows": ' + b"[" * 100_000, "unreadable metadata", id="brackets"),
         (b'"fingerprint": "', b'"fingerprint": "0', "do not match the fingerprint"),
     ],
 )

@@ -115,6 +115,8 @@ _REMEDIES: tuple[tuple[tuple[int, ...], str], ...] = (
 _PATH_REMEDY = "Check the path, and who may read and write there."
 # Arrow's object stores give no number.
 _STORE = re.compile(r"AWS Error|google::cloud|curlCode|Azure")
+# As Arrow says that a folder has the name of a file that is to be read.
+_FOLDER = re.compile(r"path '.*' is a directory$")
 # Torch's errors of memory are RuntimeErrors, and this module cannot import it.
 _MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|can't start new thread", re.IGNORECASE)
 # As torch and safetensors say that the system refused a file: a RuntimeError without a number.
@@ -170,6 +172,8 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         refused = without_user(f"{place}: {error.strerror}" if place else str(error)).rstrip(".")
+        if error.errno is None and _FOLDER.search(refused):
+            return f"{refused}. A file is wanted there: move the folder away."
         if error.errno is None:
             return f"{refused}. Check the place, its credentials and the network." if _STORE.search(refused) else None
         return f"{refused}. {remedy_of(error)}"

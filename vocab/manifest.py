@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vocab.errors import FormatError
+from vocab.field_types import require_types
 from vocab.sealing import to_sealed_json, without_seal
 
 FORMAT = "catlip-label-shards"
@@ -152,11 +153,13 @@ class Manifest:
                 files=tuple(LabelFile(**file) for file in content["files"]),
                 **content["totals"],
             )
+            for part in (manifest, *manifest.inputs, *manifest.files):
+                require_types(part)
             manifest._check_account(place)
             for file in manifest.files:
                 if file.path != Path(file.path).name or not file.path.endswith(".parquet"):
                     raise _wrong(place, f"a file outside the directory: {file.path!r}")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _wrong(place, f"unreadable content ({error!r})") from error
         return manifest
 

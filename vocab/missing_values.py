@@ -1,8 +1,8 @@
-"""Captions that are the text of a missing value: `nan`, `None`, `<NA>`, "NaN", `nan, nan`.
+"""Captions that are the text of a missing value: `nan`, `None`, `<NA>`, "NaN", `nan, nan`, `[object Object]`.
 
 Programs write missing values as text: NaN of a table, None of Python, NULL of a database; others put quotes, brackets,
-punctuation or markup around it, and join several of them. A caption that is nothing but that says nothing of its image;
-as part of a caption the name is a word like any other, as in garlic nan bread.
+punctuation or markup around it, and join several of them; web pages say in words that they have none. A caption that
+is nothing else says nothing of its image; as part of a caption the name is a word like any other: garlic nan bread.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 # As pandas, NumPy, Python, JavaScript, R, Ruby, SQL, Hive and Excel write them, in small letters.
 NAMES = frozenset(
     "nan -nan nat none null nil na n/a n.a. #n/a #na <na> <nan> <none> <null> (null) [null] undefined \\n "
-    "1.#ind -1.#ind 1.#qnan -1.#qnan".split()
-)
+    "1.#ind -1.#ind 1.#qnan -1.#qnan np.nan numpy.nan pd.na pd.nat float('nan') nan.jpg none.jpg null.jpg "
+    "undefined.jpg".split()
+) | {
+    "object object", "no caption", "no caption available", "no description", "no description available",
+    "description not available", "image not available", "no image available", "image unavailable", "image not found",
+}  # fmt: skip
 # Spaces and signs of no width, quotes, brackets and punctuation around a name.
 _SIGN = (
     "\x01-\x20\x7f\u00a0\u200b-\u200f\u2028\u2029\u202f\u2060\u3000\ufeff"

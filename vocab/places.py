@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -29,6 +32,8 @@ Place = str | Path
 Config = TypeVar("Config")
 """a dataclass"""
 WEB_TIMEOUT_S = 60.0
+UNFINISHED_SECONDS = 24 * 3600.0
+"""seconds without a write after which a file on its way counts as left behind by a process that was killed"""
 
 
 def with_places(config: Config, *, prefix: str = "--", nested: bool = True) -> Config:
@@ -120,8 +125,9 @@ def why(error: Exception) -> str:
 def refuse_taken(place: Place, *, wanted: str = "a new name") -> None:
     """Find out before any work that a file or folder can be made at a place, as far as that can be known.
 
-    Raises OutputExistsError if there is something under its name, InputError if its folder, or a folder above that,
-    is a file or takes none, or its bucket is not there.
+    Removes what a killed process left of an earlier attempt to write it, a day after that was last written to. Raises
+    OutputExistsError if there is something under its name, InputError if its folder, or a folder above that, is a file
+    or takes none, or its bucket is not there.
     """
     place = place_of(place)
     if isinstance(place, Path):
@@ -134,6 +140,23 @@ def refuse_taken(place: Place, *, wanted: str = "a new name") -> None:
             place, found=found, wanted=wanted, remedy="Choose another --out, or remove this one first."
         )
     refuse_unwritable(place)
+    if isinstance(place, Path):
+        _remove_unfinished(place.absolute())
+
+
+def _remove_unfinished(place: Path) -> None:
+    unfinished = re.compile(re.escape(f".{place.name}.") + r"[0-9a-f]{8}\.tmp")
+    # Another process may remove it first, a folder of another user keeps it, and some folders cannot be listed.
+    with suppress(OSError):
+        for path in place.parent.iterdir():
+            if unfinished.fullmatch(path.name) is None or path.is_symlink():
+                continue
+            if time.time() - path.stat().st_mtime < UNFINISHED_SECONDS:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def refuse_unwritable(place: Place) -> None:

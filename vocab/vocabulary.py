@@ -221,7 +221,7 @@ def _header(path: str | Path, table: pa.Table) -> _Header:
             fingerprint=str(header["fingerprint"]),
             sources=tuple(str(source) for source in header["sources"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _unreadable(path, f"unreadable metadata ({error!r})") from error
 
 

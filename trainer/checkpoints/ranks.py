@@ -87,16 +87,16 @@ def _take(work: Path, rank: int) -> Word:
     path = work / _word(rank)
     try:
         body = from_sealed_json(path, path.read_bytes())
-    except ValueError as error:
+        files = {name: Written(**entry) for name, entry in body["files"].items()}
+        pieces = {
+            file: {name: Piece(*piece) for name, piece in tensors.items()} for file, tensors in body["pieces"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _incomplete(path, f"no readable word ({error})") from error
     path.unlink()
-    files = {name: Written(**entry) for name, entry in body["files"].items()}
     for name, written in files.items():
         if (size := (work / name).stat().st_size) != written.size:
             raise _incomplete(work / name, f"{size:,} bytes of {written.size:,} that rank {rank} wrote")
-    pieces = {
-        file: {name: Piece(*piece) for name, piece in tensors.items()} for file, tensors in body["pieces"].items()
-    }
     return Word(files, pieces)
 
 

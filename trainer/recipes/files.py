@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from trainer.field_types import is_of, name_of
 from vocab.errors import InputError
+from vocab.field_types import is_of, name_of
 
 PARTS = (PretrainConfig, DataConfig, ModelConfig, LossConfig, OptimConfig, RunConfig)
 FIELDS = {part.__name__: [option.name for option in dataclasses.fields(part)] for part in PARTS}

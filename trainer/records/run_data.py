@@ -24,6 +24,7 @@ from trainer.data.tar_marks import TarMark, marked
 from trainer.records.secrets import without_secrets_in
 from trainer.transfer.words import counted, listed
 from vocab.errors import FormatError, MismatchError
+from vocab.field_types import require_types
 from vocab.sealing import from_sealed_json, to_sealed_json
 from vocab.storage import write_whole
 
@@ -98,6 +99,8 @@ def read_run_data(out: Path) -> RunData | None:
 def _side_of(content: Mapping[str, Any]) -> Side:
     tars = tuple(RunTar(**{**tar, "mark": TarMark(**tar["mark"])}) for tar in content["tars"])
     side = Side(tuple(content["labels"]), tuple(map(tuple, content["pools"])), tars)
+    for part in (side, *tars, *(tar.mark for tar in tars)):
+        require_types(part)
     if not all(tar in range(len(tars)) for pool in side.pools for tar in pool):
         raise ValueError("a pool of tars that are not there")
     if not all(tar.labels in range(len(side.labels)) for tar in tars):

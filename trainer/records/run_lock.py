@@ -106,7 +106,7 @@ def _holder(path: Path) -> str:
     try:
         said = json.loads(path.read_bytes())
         return f"process {said['process']} on {said['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         # It has locked the file and not written yet, or has just ended.
         return "a process that has not said its name yet"
 

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
-from trainer.field_types import is_of, name_of
 from vocab.errors import FormatError
+from vocab.field_types import is_of, name_of
 from vocab.sealing import from_sealed_json
 
 Method = Literal["probe", "knn", "finetune", "zeroshot"]

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from trainer.field_types import is_of
 from vocab.errors import InputError
+from vocab.field_types import is_of
 
 SCALARS: Mapping[Any, str] = {
     int: "a whole number",

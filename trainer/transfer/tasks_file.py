@@ -18,7 +18,9 @@ In: a TOML file. Out: a `SuiteTask` for each of its tables, every field of them 
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -38,6 +40,9 @@ SECTIONS: Mapping[Section, tuple[Method, ...]] = MappingProxyType(
 LONGEST_NAME = 100
 SEEDS = 1 << 31
 MAX_BYTES = 1 << 20
+MOST_PARTS = 100
+"""parts of the dotted keys in a line, as a.b.c has three"""
+STRING_OR_COMMENT = re.compile(r""" "(?:[^"\\]|\\.)*+(?:"|$) | '[^']*+(?:'|$) | \#.* """, re.VERBOSE)
 FORM = "[[task]] tables with name, test, and train"
 
 
@@ -95,9 +100,9 @@ def read_tasks(path: Place, options: Options) -> tuple[SuiteTask, ...]:
         meant = "Did you mean task? " if any(near_to(name, ["task"]) for name in unknown) else ""
         raise InputError(path, found=found, wanted=FORM, remedy=f"{meant}docs/transfer.md has an example.")
     tasks = tuple(_task(path, place, table, options) for place, table in enumerate(tables, 1))
-    for place, task in enumerate(tasks):
-        if task.name in (earlier.name for earlier in tasks[:place]):
-            raise _refused(path, task.name, "name", "two tasks of this name", "another name for each task")
+    for name, count in Counter(task.name for task in tasks).items():
+        if count > 1:
+            raise _refused(path, name, "name", "two tasks of this name", "another name for each task")
     return tasks
 
 
@@ -106,12 +111,21 @@ def _content(path: Place) -> dict[str, Any]:
         text = read_whole(path, most=MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise InputError(path, found="more than 1 MiB", wanted=FORM, remedy="Name the file of the tasks.")
-        return tomllib.loads(text.decode())
+        content = text.decode()
+        _refuse_long_keys(content)
+        return tomllib.loads(content)
     except (OSError, ValueError, RecursionError) as error:
         # TOMLDecodeError and UnicodeDecodeError are ValueErrors; brackets in brackets end in a RecursionError.
         raise InputError(
             path, found=f"no readable TOML ({error})", wanted=FORM, remedy="docs/transfer.md has an example."
         ) from error
+
+
+def _refuse_long_keys(text: str) -> None:
+    """Raise ValueError for a key of many parts: tomllib takes time by the square of their number."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_PARTS and STRING_OR_COMMENT.sub("x", line).count(".") > MOST_PARTS:
+            raise ValueError(f"line {number} has keys of more than {MOST_PARTS} parts")
 
 
 def _task(path: Place, place: int, table: Mapping[str, Any], options: Options) -> SuiteTask:

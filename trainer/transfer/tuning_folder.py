@@ -36,7 +36,7 @@ from trainer.transfer.datasets.opening import Task
 from trainer.transfer.match_table import STEM, write_matches
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted
-from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_weights
+from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
 from vocab.sealing import from_sealed_json, to_sealed_json
@@ -134,8 +134,7 @@ def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
     fields = timm_fields(build, classes=len(result.class_names))
     fields["label_names"] = list(result.class_names)
     with _renewed(out / MODEL) as work:
-        write_weights(work, {name: tensor.detach().cpu() for name, tensor in result.weights.items()})
-        (work / CONFIG).write_text(to_sealed_json(fields, indent=1))
+        write_model(work, {name: tensor.detach().cpu() for name, tensor in result.weights.items()}, fields)
     with write_whole(out / TABLE) as file:
         file.write(result.page.encode())
     with write_whole(out / RESULTS) as file:

@@ -4,7 +4,8 @@ In: weights under timm's names, what timm needs to build their model, classes, a
 whole or not at all, and `load_model`, which reads one.
 
     model.safetensors      weights, classifier included unless it was left out
-    config.json            timm's fields: architecture, model_args, pretrained_cfg, label_names, label_descriptions
+    config.json            timm's fields: architecture, model_args, pretrained_cfg, label_names, label_descriptions;
+                           weights_sha256, the checksum that model.safetensors holds
     vocabulary.parquet     the classes, in the classifier's order (vocab/FORMAT.md)
     README.md              model card
     LICENSE.wordnet        licence of the class names
@@ -30,8 +31,8 @@ from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush, write_file
+from trainer.checkpoints.sealed_tensors import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.sealed_tensors import VOCABULARY as VOCABULARY_OF
-from trainer.checkpoints.sealed_tensors import is_altered, sealed_file
 from trainer.config import LossName
 from trainer.weights import conv_stem
 from vocab import wordnet
@@ -46,6 +47,8 @@ LICENCE = "LICENSE.wordnet"
 RESULTS = "results.json"
 REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 """raised by timm and torch for a configuration of which they can build no model"""
+WEIGHTS_SHA256 = "weights_sha256"
+"""field of config.json that timm does not know: the checksum in the metadata of the weights that it is written with"""
 LOSS = "pretraining_loss"
 """field of config.json that timm does not know: what a classifier's logits say"""
 
@@ -143,16 +146,23 @@ def _upload(work: Path, out: str) -> None:
 
 def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
     """Write everything but the card."""
-    write_weights(work, tensors, {VOCABULARY_OF: vocabulary.fingerprint} if classifier else None)
-    (work / CONFIG).write_text(to_sealed_json(timm_config(build, vocabulary, classifier=classifier), indent=1))
+    about = {VOCABULARY_OF: vocabulary.fingerprint} if classifier else None
+    write_model(work, tensors, timm_config(build, vocabulary, classifier=classifier), about)
     vocabulary.save(work / VOCABULARY)
     (work / LICENCE).write_bytes((files("vocab") / "data" / LICENCE).read_bytes())
 
 
-def write_weights(work: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
-    """Write model.safetensors, with further metadata. Raises OSError, with its name, if the disk does not take it."""
+def write_model(
+    work: Path, tensors: Mapping[str, Tensor], fields: Mapping[str, Any], about: Mapping[str, str] | None = None
+) -> None:
+    """Write model.safetensors, with further metadata `about`, and config.json, which names its checksum.
+
+    Raises OSError, with the file's name, if the disk does not take it.
+    """
     # Not save_file: it makes a file that its owner alone can read, and has an error of its own for a full disk.
     write_file(work / WEIGHTS, sealed_file(tensors, about))
+    named_weights = {**fields, WEIGHTS_SHA256: metadata_of(work / WEIGHTS)[SEAL]}
+    (work / CONFIG).write_text(to_sealed_json(named_weights, indent=1))
 
 
 def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
@@ -215,13 +225,15 @@ def load_model(folder: str | Path) -> nn.Module:
 
     What timm can build is built by it, as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released
     CatLIP models are built by `trainer/weights/conv_stem.py`. Raises FormatError for a folder that is neither, and for
-    one whose configuration or weights do not match their checksum, where they have one.
+    one whose configuration or weights do not match their checksum or each other, where they have one.
     """
     place = Path(folder)
     try:
         config = from_sealed_json(place / CONFIG, (place / CONFIG).read_bytes())
         if is_altered(place / WEIGHTS):
             raise ValueError(f"{WEIGHTS} does not match its checksum")
+        if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(place / WEIGHTS).get(SEAL):
+            raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
         if architecture == conv_stem.ARCHITECTURE:
             model: nn.Module = conv_stem.build(conv_stem.Shape(**arguments), classes=classes)

@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import nn
 
-from trainer.config import ModelConfig
+from trainer.config import LossConfig, ModelConfig
 from trainer.model.vit import build_model
 from trainer.weights.reading import RESULT, Stored, check_classes
 from vocab.errors import FormatError, MismatchError
+from vocab.field_types import require_fields
 from vocab.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -33,6 +34,8 @@ def stored_config(run: Path) -> dict[str, Any]:
         unknown = config["model"].keys() - known
         if unknown:
             raise _no_config(path, f"model options of a newer release ({', '.join(sorted(unknown))})")
+        require_fields(ModelConfig, config["model"])
+        require_fields(LossConfig, {"loss": config["loss"]["loss"]})
         # Earlier releases took the name of pre-trained weights, and trained random ones of its architecture.
         config["model"] |= {"model": str(config["model"]["model"]).partition(".")[0]}
         config["data"] |= {"image_size": int(config["data"]["image_size"])}

@@ -1,20 +1,24 @@
-"""Checks of a configuration: the types of its values.
+"""Checks of values that were read from a file: the types of a dataclass's fields.
 
 In: a value and the type that the field's dataclass gives it. Out: yes or no. Python takes any value for any field; the
-command line does not, and neither do recipes and tasks files.
+command line does not, and neither do recipes, tasks files and the JSON that a job writes.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def is_of(value: object, hint: Any) -> bool:
-    """Whether a value is of a type as fields of configurations have them."""
+    """Tell whether a value is of a type as fields of dataclasses have them; values in a dict may be any."""
     inside = get_args(hint)
+    if get_origin(hint) is dict:
+        return type(value) is dict
     if get_origin(hint) is Literal:
         return value in inside
     if get_origin(hint) in (Union, UnionType):
@@ -33,3 +37,22 @@ def name_of(hint: Any) -> str:
     name = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
     # Python 3.13 calls the module of paths pathlib._local.
     return re.sub(r"\b(typing|pathlib(\._local)?)\.", "", name)
+
+
+def require_types(made: object) -> None:
+    """Raise ValueError for a field of a dataclass, or of a NamedTuple, that holds another type than it declares."""
+    kind: Any = type(made)
+    require_fields(kind, {name: getattr(made, name) for name in _hints(kind)})
+
+
+def require_fields(kind: Any, values: Mapping[str, object]) -> None:
+    """Raise ValueError for a value of another type than the dataclass declares for the field of that name."""
+    hints = _hints(kind)
+    for name, value in values.items():
+        if not is_of(value, hints[name]):
+            raise ValueError(f"{name} is {str(value)[:80]!r}, where {name_of(hints[name])} is wanted")
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
