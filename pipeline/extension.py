@@ -59,6 +59,10 @@ def refuse_meanwhile(out: str, base: Manifest | None, begun: Plan | None) -> Non
         )
 
 
+OWN_SHARDS = "shards"
+"""field of the manifest's config: by path, shards with a folder in their name, since an earlier day has their stem"""
+
+
 @dataclass(frozen=True)
 class Extension:
     """Files that were found, against those that a finished directory holds."""
@@ -102,11 +106,14 @@ def extension_of(
     holds one of the same path, size and time; or one of the same path or shard name, the same size, and the same digest
     of rows. `digests` reads files again whose time or folder alone moved; without it they are taken for new.
 
-    Raises MismatchError for a changed file without --replace-changed, and for a file whose shard would have the name of
-    another one's, InputError for --replace-changed where a column names the shards.
+    A new file of another day whose shard's name a held one has is named by its folder too.
+
+    Raises MismatchError for a changed file without --replace-changed, and for any other file whose shard would have the
+    name of another one's, InputError for --replace-changed where a column names the shards.
     """
     _refuse_outside(inputs)
     held = {file.path: file for file in base.inputs}
+    own = dict(inputs.own_shards)
     names = {} if options.shard_column else {inputs.shard_of(file.path): file for file in base.inputs}
     alike = {file.path: held.get(file.path) or names.get(inputs.shard_of(file.path)) for file in inputs.files}
     doubtful = {file: None for file in inputs.files if _is_doubtful(file, alike[file.path])}
@@ -120,17 +127,19 @@ def extension_of(
             # Another place of the same file is not remembered; a new time is, so that it is not read again.
             same[old.path] = replace(old, modified=file.modified) if old.path == file.path else same.get(old.path, old)
         elif old.path != file.path:
-            raise _same_name(inputs.shard_of(file.path), file.path, old.path)
+            own[file.path] = _shard_of_another_day(inputs, file.path, old.path)
+            label.append(file)
         elif not options.replace_changed:
             raise _changed(old, file)
         else:
             label.append(file)
             replaced.append(old)
+    inputs = replace(inputs, own_shards=own)
+    gone = {file.path for file in replaced}
     if options.shard_column:
         _refuse_replacing(replaced)
     else:
-        _refuse_same_names(inputs, [*label, *(old for old in replaced if old.path in same)])
-    gone = {file.path for file in replaced}
+        _refuse_same_names(inputs, [*label, *(old for old in base.inputs if old.path not in gone or old.path in same)])
     kept = tuple(same.get(file.path, file) for file in base.inputs if file.path not in gone)
     return Extension(base, replace(inputs, files=tuple(label)), kept, tuple(replaced), len(same))
 
@@ -157,6 +166,28 @@ def _refuse_outside(inputs: Inputs) -> None:
             )
 
 
+def _shard_of_another_day(inputs: Inputs, path: str, other: str) -> str:
+    """Name the shard of a new file by the one folder that tells its path from a held file's: "dt=2/00000".
+
+    Raises MismatchError unless these folders are two days or partitions, such as dt=1 and dt=2 or 2024-01-01 and
+    2024-01-02: files of other folders may be the held ones in another place.
+    """
+    folders, others = path.split("/")[:-1], other.split("/")[:-1]
+    differing = [at for at, (own, held) in enumerate(zip(folders, others, strict=False)) if own != held]
+    if inputs.common_folder is not None or len(folders) != len(others) or len(differing) != 1:
+        raise _same_name(inputs.shard_of(path), path, other)
+    at = differing[0]
+    if _without_value(folders[at]) != _without_value(others[at]):
+        raise _same_name(inputs.shard_of(path), path, other)
+    return "/".join([*folders[at:], inputs.shard_of(path)])
+
+
+def _without_value(folder: str) -> str:
+    """A partition's name, or a folder's without its numbers: "lang=", "day#", "#-#-#"."""
+    name, equals, _ = folder.partition("=")
+    return name + equals if equals else re.sub(r"\d+", "#", folder)
+
+
 def _refuse_replacing(changed: Sequence[InputFile]) -> None:
     """Raise InputError for a changed file whose rows cannot be told from those of others."""
     if changed:
@@ -180,7 +211,7 @@ def _same_name(shard: str, path: str, other: str) -> MismatchError:
         found=f"a second file for shard {shard!r}, which {other} has",
         wanted="a shard of its own for each file",
         remedy="Label all folders in one job into a new directory: shards of files with equal names are then named by "
-        "their paths. Or rename the new file.",
+        "their paths. Or rename the new file, or lay it beside the held day's folder (dt=1, dt=2).",
     )
 
 

@@ -18,7 +18,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipeline.counts import add_counts
-from pipeline.extension import Extension
+from pipeline.extension import OWN_SHARDS, Extension
+from pipeline.inputs import Inputs
 from pipeline.job import Plan
 from pipeline.ordering import Rewritten
 from pipeline.row_digest import digest_of_pieces
@@ -84,12 +85,23 @@ def write_finished(
         wordnet=plan.wordnet,
         files=(*(run.file for each in rewritten for run in each.runs), *(describe_file(out, name) for name in names)),
         inputs=inputs,
-        config=plan.config | ({"extensions": generation} if generation else {}),
+        config=plan.config | _config_of_extension(plan, base, generation),
         **totals,
     )
     check_written(out, manifest)
     write_manifest(out, manifest)
     return manifest
+
+
+def _config_of_extension(plan: Plan, base: Manifest | None, generation: int) -> dict[str, object]:
+    """Which extension this was, and the shards that are not named as those of the first job."""
+    if base is None:
+        return {}
+    rule = Inputs(plan.config["format"], (), plan.config["common_folder"])
+    own = {piece.path: piece.shard for task in plan.tasks for piece in task.pieces}
+    new = {path: shard for path, shard in own.items() if shard != rule.shard_of(path)}
+    shards = base.config.get(OWN_SHARDS, {}) | new
+    return {"extensions": generation} | ({OWN_SHARDS: shards} if shards else {})
 
 
 def _write_counts_and_rejects(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
@@ -54,9 +54,13 @@ class Inputs:
     left_out: tuple[str, ...] = ()
     """files that might be taken for captions and are not read: hidden, named as unfinished, or with an ending that is
     near to one that is read"""
+    own_shards: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """by path: shards of files whose stem a file of an earlier day has"""
 
     def shard_of(self, path: str) -> str:
         """The shard of a file: "00017", or below the common folder "emoji/00017" where stems repeat."""
+        if path in self.own_shards:
+            return self.own_shards[path]
         bare = re.sub(SCHEME_PATTERN, "", path)
         inside = bare[len(self.common_folder) :] if self.common_folder is not None else bare.rpartition("/")[2]
         return stem_of(inside)

@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 from pipeline.captions import reading_of
 from pipeline.claim import Owner, owned, repeated
 from pipeline.config import Label
-from pipeline.extension import Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
+from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of_tasks, write_finished
 from pipeline.inputs import Inputs, inputs_of
@@ -128,7 +128,7 @@ def compared(
     base: Manifest, inputs: Inputs, options: Label, digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None
 ) -> Extension:
     """The files against those of a finished directory, their shards named as there. Raises what its two steps raise."""
-    inputs = replace(inputs, common_folder=base.config.get("common_folder"))
+    inputs = replace(inputs, common_folder=base.config.get("common_folder"), own_shards=base.config.get(OWN_SHARDS, {}))
     refuse_other_base(options.out.rstrip("/"), base, plan_of(options, inputs, labeler_of(options)()))
     return extension_of(inputs, base, options, digests)
 

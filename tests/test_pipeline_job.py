@@ -394,6 +394,32 @@ def test_files_of_a_new_day_that_share_a_name_are_refused() -> None:
         extension_of(inputs, base, options(Path("/d"), Path("/out"), extend=True), None)
 
 
+@pytest.mark.parametrize(
+    ("held", "new", "shard"),
+    [
+        ("/c/dt=1/en/a.tsv", "/c/dt=2/en/a.tsv", "dt=2/en/a"),
+        ("/c/2024-01-31/a.tsv", "/c/2024-02-01/a.tsv", "2024-02-01/a"),
+        ("s3://b/lang=en/a.tsv", "s3://b/lang=fr/a.tsv", "lang=fr/a"),
+        # These may be the held file in another place.
+        ("/c/dt=1/a.tsv", "/d/dt=2/a.tsv", None),
+        ("/c/dt=1/a.tsv", "/c/dt=1/en/a.tsv", None),
+        ("/c/a.tsv", "/d/a.tsv", None),
+    ],
+)
+def test_a_file_of_another_day_that_shares_a_name_is_named_by_its_folder_too(
+    held: str, new: str, shard: str | None
+) -> None:
+    base = Manifest("catlip", "f", "3.0", (), 0, 0, 0, 0, inputs=(held_file(held),))
+    inputs = Inputs("tsv", (held_file(new, size=8),), None)
+    asked = options(Path("/c"), Path("/out"), extend=True)
+    if shard is None:
+        with pytest.raises(MismatchError, match="a second file for shard 'a'"):
+            extension_of(inputs, base, asked, None)
+    else:
+        found = extension_of(inputs, base, asked, None)
+        assert [found.inputs.shard_of(path) for path in (new, held)] == [shard, "a"]
+
+
 def test_two_runs_on_one_directory_do_not_meet(spark: Any, tmp_path: Path) -> None:
     corpus, out = write_corpus(tmp_path / "in"), tmp_path / "out"
     (out / JOB).mkdir(parents=True)
