@@ -12,11 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pipeline.config import Label
-from pipeline.inputs import SCHEME_PATTERN, Inputs
+from pipeline.inputs import Inputs
 from pipeline.job import Plan, begun_plan, refuse_other_plan
 from pipeline.remains import finished_manifest, settle
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.manifest import InputFile, Manifest
+from vocab.storage import SCHEME_PATTERN
 
 
 def base_of(out: str, options: Label) -> Manifest | None:
@@ -100,11 +101,11 @@ def extension_of(
     options: Label,
     digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None,
 ) -> Extension:
-    """What there is to label beside a finished directory.
+    """Compare the files that were found with those that a finished directory holds.
 
-    `inputs`: their shards are named as those of the held files. A file is held if the directory
-    holds one of the same path, size and time; or one of the same path or shard name, the same size, and the same digest
-    of rows. `digests` reads files again whose time or folder alone moved; without it they are taken for new.
+    `inputs`: their shards are named as those of the held files. A file is held if the directory holds one of the same
+    path, size and time; or one of the same path or shard name, the same size, and the same digest of rows. `digests`
+    reads files again whose time or folder alone moved; without it they are taken for new.
 
     A new file of another day whose shard's name a held one has is named by its folder too.
 

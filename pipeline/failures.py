@@ -17,8 +17,8 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
-from pipeline.inputs import SCHEME_PATTERN
 from vocab.errors import CatlipError, InputError, MissingRequirementError
+from vocab.storage import SCHEME_PATTERN
 
 # FAILED_READ_FILE's text, and Parquet's own when only the footer was read.
 FILE_IN_MESSAGE = re.compile(

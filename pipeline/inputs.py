@@ -34,12 +34,10 @@ from pipeline.stored_formats import (
 )
 from vocab.errors import InputError
 from vocab.manifest import InputFile
-from vocab.storage import BROKEN, filesystem_of
+from vocab.storage import BROKEN, SCHEME_PATTERN, filesystem_of
 
 MAX_BEGINNINGS = 100
 """files of a place whose content is looked at to tell their format"""
-# "file:/a", "file:///a", "s3a://bucket/a" -> "/a", "/a", "/a"
-SCHEME_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?"
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Joins:
         return first.set_column(first.schema.get_field_index("synsets"), rows.schema.field("synsets"), union)
 
     def account(self, paths: Mapping[str, str]) -> tuple[InputFile, ...]:
-        """What to add to the account of each file. `paths`: of shards, where they tell the file."""
+        """Changes to add to the account of each file. `paths`: of shards, where they tell the file."""
         changes = []
         for owner in sorted({owner for owner, _ in self._moved}):
             labelled, empty, filled = (self._moved[owner, moved] for moved in ("labelled", "empty", "filled"))

@@ -342,7 +342,7 @@ def test_one_sample_twice_is_refused(spark: Any, tmp_path: Path) -> None:
 
 
 def test_several_captions_of_an_image_in_several_rows_are_joined(spark: Any, tmp_path: Path) -> None:
-    """As COCO and Flickr30k give them; over files, tasks and an extension, and read by every verb that reads labels."""
+    """Rows as COCO and Flickr30k have them, over files, tasks and an extension, read by each verb that reads labels."""
     for name, captions in (
         ("a", ["of the", "a cat", None, "a mouse"]),
         ("b", ["a dog", "a cat", "a sofa", ""]),

@@ -176,7 +176,7 @@ def store() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the verbs read, and the same in the bucket "verbs" below world/."""
+    """Inputs of the verbs, and the same in the bucket "verbs" below world/."""
     root = tmp_path_factory.mktemp("world")
     corpus = make_corpus(root, tars=2, samples=9)
     assert pretrain(corpus.config(root / "run", steps=2, warmup_steps=1)) == 0

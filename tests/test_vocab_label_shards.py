@@ -88,6 +88,26 @@ def test_a_tar_finds_its_shard_by_stem_or_by_the_end_of_its_path(tmp_path: Path)
     assert shards.find_shard("/data/00000.tar") is None
 
 
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        ({"common_folder": None, "shards": {"/in/dt=2/00007.tsv": "dt=2/00007"}}, "/in/dt=2/00007.tsv"),
+        ({"common_folder": "/in/"}, "/in/dt=2/00007.tsv.gz"),
+        ({"common_folder": "/in/"}, "s3://bucket/in/dt=2/00007.parquet"),
+    ],
+)
+def test_a_tar_whose_every_row_was_rejected_gets_no_other_shard_s_labels(
+    tmp_path: Path, config: dict[str, object], path: str
+) -> None:
+    write(tmp_path / "labels", label_table(("00007", "a", []), ("dt=1/00007", "a", [])))
+    shards = LabelShards.open(tmp_path / "labels")
+    rejected = InputFile(path, size=1, modified="", rows=1, rejected=1)
+    shards.manifest = replace(shards.manifest, config=config, inputs=(rejected,))
+    found = [shards.find_shard(f"/images/dt={day}/00007.tar") for day in (1, 2, 3)]
+    assert found == ["dt=1/00007", "dt=2/00007", "00007"]
+    assert len(shards.read_shard("dt=2/00007")) == 0
+
+
 @pytest.fixture
 def small_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Labels of three shards in row groups of two rows: a a | a b | b b | c."""

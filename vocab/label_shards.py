@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from vocab.errors import FormatError
 from vocab.label_footers import Footer, byte_order
 from vocab.manifest import MANIFEST, LabelFile, Manifest
-from vocab.storage import DAMAGED, filesystem_of, sha256_of
+from vocab.storage import DAMAGED, SCHEME_PATTERN, filesystem_of, sha256_of
 
 COUNTS = "counts.parquet"
 REJECTS = "rejects.parquet"
@@ -172,9 +172,23 @@ class LabelShards:
     def find_shard(self, tar_path: str) -> str | None:
         """The shard that labels a tar, the longest end of its path that the labels have; None if there is none.
 
-        "images/emoji/00000.tar" -> "emoji/00000" if the labels have that shard, else "00000" if they have that.
+        "images/emoji/00000.tar" -> "emoji/00000" if the labels have that shard, else "00000" if they have that. A shard
+        that is named by its path counts although all its rows were rejected: its tar must not get another one's labels.
         """
-        return next((shard for shard in possible_shards(tar_path) if shard in self.shard_names()), None)
+        held = self.shard_names()
+        return next((name for name in possible_shards(tar_path) if name in held or name in self._shards_by_path), None)
+
+    @cached_property
+    def _shards_by_path(self) -> frozenset[str]:
+        """Shards that the manifest names by paths of input files, with and without each ending of the file's name."""
+        config = self.manifest.config
+        names = set(config.get("shards", {}).values())
+        if (folder := config.get("common_folder")) and not config.get("shard_column"):
+            for file in self.manifest.inputs:
+                above, _, name = re.sub(SCHEME_PATTERN, "", file.path).removeprefix(folder).rpartition("/")
+                endings = name.split(".")
+                names.update(f"{above}/{'.'.join(endings[:end])}" for end in range(1, len(endings)) if above)
+        return frozenset(names)
 
     def read_all(self) -> pa.Table:
         """Every row of every part file; for tests and small corpora."""
@@ -266,7 +280,7 @@ def check_file(filesystem: pafs.FileSystem, folder: str, file: LabelFile, *, che
 
 
 def possible_shards(tar_path: str) -> list[str]:
-    """What labels may call a tar, in the order in which they are asked: ..., "emoji/00000", "00000".
+    """List the names that labels may give a tar, in the order in which they are asked: ..., "emoji/00000", "00000".
 
     The stem is the last: beside emoji/00000.tar there may be a 00000.tar in the folder above.
     """

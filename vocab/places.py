@@ -118,7 +118,7 @@ def _opened(place: str) -> Any:
 
 
 def why(error: Exception) -> str:
-    """What an error of reading says, without the path that a message names anyway."""
+    """Text of an error of reading, without the path that a message names anyway."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

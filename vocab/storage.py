@@ -30,6 +30,8 @@ DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
 """raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
 BROKEN = (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError)
 """raised by pyarrow for a damaged file of a stranger; memory that ran out is no damage"""
+# "file:/a", "file:///a", "s3a://bucket/a" -> "/a", "/a", "/a"
+SCHEME_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?"
 # One slash is enough: pathlib makes s3:/bucket of s3://bucket.
 _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):(?P<slashes>/+)(?P<rest>.*)", re.DOTALL)
 # Options of Arrow's stores, ?region=eu-west-1&..., also where the name of a file has been put behind them. Another
