@@ -91,19 +91,18 @@ def cases_of(tokens: Tokens, caption_of: NDArray[np.int64]) -> NDArray[np.uint8]
     in a title, and not where everything is typed in lower case.
     """
     numbers = tokens.shapes == Shape.NUMBER
-    letters = np.diff(tokens.starts) - _count(numbers, tokens.starts)
-    capitals = _count((tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER), tokens.starts)
+    captions = len(tokens.starts) - 1
+    letters = np.diff(tokens.starts) - _count(numbers, caption_of, captions)
+    capitals = _count((tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER), caption_of, captions)
     telling = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
     cases = CASE_OF.take(tokens.gaps * len(Shape) + tokens.shapes)
     cases[~telling.take(caption_of) & ~numbers] = Case.UNTOLD
     return cases
 
 
-def _count(mask: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _count(mask: NDArray[np.bool_], caption_of: NDArray[np.int64], captions: int) -> NDArray[np.int64]:
     """[captions] how many words of each caption are in the mask."""
-    sums = np.zeros(len(mask) + 1, dtype=np.int64)
-    np.cumsum(mask, out=sums[1:])
-    counts: NDArray[np.int64] = np.diff(sums.take(starts))
+    counts: NDArray[np.int64] = np.bincount(caption_of.take(np.flatnonzero(mask)), minlength=captions)
     return counts
 
 

@@ -100,12 +100,11 @@ class Labeler:
         foreign = np.flatnonzero(~self.is_english(context, accents))
         if not len(foreign):
             return context
-        begin, end = context.caption_places[foreign], context.caption_places[foreign + 1]
-        steps = np.zeros(len(context.rows) + 1, dtype=np.int8)
-        steps[begin] += 1
-        # One caption's end may be the next one's beginning.
-        np.subtract.at(steps, end, 1)
-        return replace(context, rows=np.where(np.cumsum(steps[:-1]) > 0, self.tagger.pad, context.rows))
+        begin, lengths = context.caption_places[foreign], np.diff(context.caption_places)[foreign]
+        ends = np.cumsum(lengths)
+        rows = context.rows.copy()
+        rows[np.arange(ends[-1]) + np.repeat(begin - ends + lengths, lengths)] = self.tagger.pad
+        return replace(context, rows=rows)
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[captions] whether the words' values, and the accents', come to zero or more."""

@@ -23,6 +23,8 @@ HALF_OF_CASE = np.zeros(CASES, dtype=np.int64)
 HALF_OF_CASE[Case.LOWER] = 1
 ODD_CASE = ~np.isin(np.arange(CASES), (*HALVES, Case.NONE))
 ODD_GAP = ~STRONG & (np.arange(GAPS) != Gap.SPACE)
+ODD_CASES, ODD_GAPS = (table.tobytes().ljust(256, b"\0") for table in (ODD_CASE, ODD_GAP))
+"""the same by byte, for `bytes.translate`"""
 ORDINARY_GAP = np.where(ODD_GAP, Gap.SPACE, np.arange(GAPS))
 
 # A profile here: the window's five columns, then the word's own as capitalised and as lower case, all told.
@@ -115,12 +117,17 @@ def _add(total: NDArray[np.int16], rows: NDArray[np.int64], scores: NDArray[np.i
 
 def _is_odd(context: Context) -> NDArray[np.bool_]:
     """[places] whether a gap on either side, or a case in the window of three, is not ordinary."""
-    odd_gap = ODD_GAP.take(context.gaps)
-    odd_case = ODD_CASE.take(context.cases)
+    odd_gap = _among(context.gaps, ODD_GAPS)
+    odd_case = _among(context.cases, ODD_CASES)
     odd: NDArray[np.bool_] = odd_gap | odd_case
     odd[:-1] |= odd_gap[1:] | odd_case[1:]
     odd[1:] |= odd_case[:-1]
     return odd
+
+
+def _among(values: NDArray[np.uint8], table: bytes) -> NDArray[np.bool_]:
+    """`table[value]` for every value, a third of the time that `take` needs: `take` makes an index of each byte."""
+    return np.frombuffer(values.tobytes().translate(table), dtype=bool)
 
 
 def build_scorer(tagger: Tagger) -> Scorer:
