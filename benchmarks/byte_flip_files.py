@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.captions import reading_of
 from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.finishing import write_finished
-from pipeline.inputs import list_inputs
 from pipeline.job import begun_plan, finished_tasks, write_plan
 from pipeline.ordering import Rewritten
 from pipeline.planning import plan_tasks
 from pipeline.prune import merged_counts, open_corpora, prune, rows_of
+from pipeline.reading.captions import reading_of
+from pipeline.reading.inputs import list_inputs
 from pipeline.run import labeler_of, plan_of
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
@@ -46,9 +46,9 @@ from trainer.weights.pretrained import open_pretrained
 from trainer.weights.reading import read_weights
 from trainer.weights.run_model import stored_config
 from vocab import packing, senses, tagger, wordnet
-from vocab.label_shards import LabelShards
 from vocab.packing import unpack
-from vocab.sealing import from_sealed_json
+from vocab.store.label_shards import LabelShards
+from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 TASKS = """

@@ -53,7 +53,7 @@ from benchmarks.clip_towers import BASE, SMALL, Architecture, require_open_clip
 from benchmarks.feed import say
 from benchmarks.feed_corpus import DATA
 from benchmarks.labels import machine
-from trainer.distributed import Place, join_processes
+from trainer.distributed import Rank, join_processes
 from vocab.errors import InputError, run_cli
 
 LARGE_BATCH = ("ratio_same_batch", "ratio_half_patches")
@@ -123,33 +123,33 @@ class ClipBenchmark:
         return found
 
 
-def measure(options: ClipBenchmark, place: Place) -> dict[str, Any]:
+def measure(options: ClipBenchmark, rank: Rank) -> dict[str, Any]:
     """Measure everything asked for; prints as it goes, returns the JSON object."""
     require_open_clip()
-    sizes = options.sizes(place.device)
+    sizes = options.sizes(rank.device)
     result: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu"
+        "device": torch.cuda.get_device_name(rank.device) if rank.device.type == "cuda" else "cpu"
     }
-    result |= dict.fromkeys(KEYS) | of_speed(sizes, place)
+    result |= dict.fromkeys(KEYS) | of_speed(sizes, rank)
     gc.collect()
-    result |= of_accuracy(options, sizes, place)
+    result |= of_accuracy(options, sizes, rank)
     return result | {
-        "processes": place.world,
+        "processes": rank.world,
         "quick": options.quick,
         "machine": f"{machine()}, {', '.join(f'{name} {version(name)}' for name in ('torch', 'timm'))}",
         "peers": {"open_clip_torch": version("open_clip_torch")},
     }
 
 
-def of_speed(sizes: Sizes, place: Place) -> dict[str, Any]:
+def of_speed(sizes: Sizes, rank: Rank) -> dict[str, Any]:
     """The three ratios of images/s; on a CPU by both clocks."""
-    cuda = place.device.type == "cuda"
+    cuda = rank.device.type == "cuda"
     parts = sizes.global_batch // sizes.batch
-    sides, found = build_sides(sizes.architecture, batch=sizes.batch, parts=parts, place=place)
+    sides, found = build_sides(sizes.architecture, batch=sizes.batch, parts=parts, rank=rank)
     first = by_turns(
         {"catlip": sides.catlip_small, "clip": sides.clip_small},
         rounds=sizes.rounds,
-        device=place.device,
+        device=rank.device,
         warm_up=3 if cuda else 1,
     )
     fit_clip(sides)
@@ -160,7 +160,7 @@ def of_speed(sizes: Sizes, place: Place) -> dict[str, Any]:
             "clip": sides.clip_large,
         },
         rounds=sizes.large_rounds,
-        device=place.device,
+        device=rank.device,
         # On a GPU shapes are compiled that no step has had yet.
         warm_up=1 if cuda else 0,
     )
@@ -178,16 +178,16 @@ def of_speed(sizes: Sizes, place: Place) -> dict[str, Any]:
         "batch": sizes.batch,
         "global_batch": sizes.global_batch,
         "parts": {"catlip": sides.parts, "clip": sides.clip_parts},
-        "small": summary(first, images=sizes.batch * place.world),
-        "large": summary(second, images=sizes.global_batch * place.world),
+        "small": summary(first, images=sizes.batch * rank.world),
+        "large": summary(second, images=sizes.global_batch * rank.world),
     }
 
 
-def of_accuracy(options: ClipBenchmark, sizes: Sizes, place: Place) -> dict[str, Any]:
+def of_accuracy(options: ClipBenchmark, sizes: Sizes, rank: Rank) -> dict[str, Any]:
     """The ratio of times to accuracy, or why there is none."""
     if options.skip_accuracy:
         return {"accuracy_left_out": "--skip-accuracy"}
-    if place.world > 1:
+    if rank.world > 1:
         return {"accuracy_left_out": "several processes"}
     if not has_pictures(options.data):
         return {"accuracy_left_out": f"no images/tiny_imagenet in {options.data}"}
@@ -199,7 +199,7 @@ def of_accuracy(options: ClipBenchmark, sizes: Sizes, place: Place) -> dict[str,
             f"{len(corpus.labels.vocabulary)} labels from their "
             f'captions, such as "{corpus.captions[0]}"'
         )
-        runs.append(outcome_of(race(corpus, SMALL, sizes.race, place, seed=seed)))
+        runs.append(outcome_of(race(corpus, SMALL, sizes.race, rank, seed=seed)))
         say(f"  both reach {runs[-1].target:.4f}: CLIP takes {runs[-1].ratio} times as long")
     ratios = [run.ratio for run in runs if run.ratio is not None]
     return {
@@ -217,9 +217,9 @@ def of_accuracy(options: ClipBenchmark, sizes: Sizes, place: Place) -> dict[str,
 def main() -> None:
     """Measure and print."""
     options = tyro.cli(ClipBenchmark)
-    with join_processes(options.device) as place:
-        result = measure(options, place)
-        if place.main:
+    with join_processes(options.device) as rank:
+        result = measure(options, rank)
+        if rank.is_main:
             say(json.dumps(result))
 
 

@@ -31,7 +31,7 @@ from benchmarks.clip_towers import Architecture, build_clip, require_same_towers
 from benchmarks.feed import say
 from trainer.config import OptimConfig
 from trainer.data.device_images import prepare
-from trainer.distributed import Place
+from trainer.distributed import Rank
 
 # One peak learning rate for both: CatLIP's own, twice open_clip's default.
 PEAK_LR = 1e-3
@@ -63,11 +63,11 @@ class Race:
     """pictures that a probe learns from, the first ones; it is measured on two thirds as many that nobody trains on"""
 
 
-def race(corpus: Corpus, architecture: Architecture, options: Race, place: Place, *, seed: int) -> dict[str, Curve]:
+def race(corpus: Corpus, architecture: Architecture, options: Race, rank: Rank, *, seed: int) -> dict[str, Curve]:
     """Train both sides from the seed. Raises MismatchError if their image towers are not the same."""
     tokens, known = tokens_of(corpus.captions, length=architecture.tokens)
     torch.manual_seed(seed)
-    clip = Clip(build_clip(architecture, vocabulary=known), place, compile=False)
+    clip = Clip(build_clip(architecture, vocabulary=known), rank, compile=False)
     optim = OptimConfig(
         steps=options.steps,
         warmup_steps=max(1, round(WARM_UP * options.steps)),
@@ -75,13 +75,13 @@ def race(corpus: Corpus, architecture: Architecture, options: Race, place: Place
         final_lr=PEAK_LR / 100,
         ema_momentum=EMA_MOMENTUM,
     )
-    catlip = Catlip(architecture, corpus.labels.vocabulary, place, compile=False, optim=optim, seed=seed)
+    catlip = Catlip(architecture, corpus.labels.vocabulary, rank, compile=False, optim=optim, seed=seed)
     require_same_towers(clip.trunk, catlip.model, image_size=architecture.image_size)
     spent = {"clip": Spent(), "catlip": Spent()}
     curves: dict[str, Curve] = {name: [] for name in spent}
 
     def look(step: int) -> None:
-        for name, accuracy in probes(corpus, clip, catlip, options, place).items():
+        for name, accuracy in probes(corpus, clip, catlip, options, rank).items():
             curves[name].append(Point(spent[name], accuracy))
         found = [
             f"{name} {curve[-1].accuracy:.4f} after {curve[-1].spent.wall:.1f} s" for name, curve in curves.items()
@@ -90,24 +90,24 @@ def race(corpus: Corpus, architecture: Architecture, options: Race, place: Place
 
     look(0)
     for step, pictures in enumerate(orders(len(corpus.train.images), options, seed=seed), start=1):
-        images = corpus.train.images[pictures].to(place.device)
+        images = corpus.train.images[pictures].to(rank.device)
         flips = torch.rand(len(pictures), generator=torch.Generator().manual_seed(step)) < 0.5
-        batch = batch_of(images.cpu(), flips, *corpus.labels.of(pictures), seeds=pictures).to(place.device)
-        texts = tokens[pictures].to(place.device)
-        flips = flips.to(place.device)
+        batch = batch_of(images.cpu(), flips, *corpus.labels.of(pictures), seeds=pictures).to(rank.device)
+        texts = tokens[pictures].to(rank.device)
+        flips = flips.to(rank.device)
         clip.set_learning_rate(PEAK_LR * cosine(step, options.steps))
         works: dict[str, Callable[[], object]] = {
             "clip": lambda images=images, flips=flips, texts=texts: clip.take(prepare(images, flips), texts),  # type: ignore[misc]
             "catlip": lambda batch=batch: catlip.take(batch),  # type: ignore[misc]
         }
         for name in works if step % 2 else reversed(list(works)):
-            spent[name] += timed(works[name], place.device)
+            spent[name] += timed(works[name], rank.device)
         if step % options.probe_every == 0:
             look(step)
     return curves
 
 
-def probes(corpus: Corpus, clip: Clip, catlip: Catlip, options: Race, place: Place) -> dict[str, float]:
+def probes(corpus: Corpus, clip: Clip, catlip: Catlip, options: Race, rank: Rank) -> dict[str, float]:
     """Accuracy of the probe on either side's features."""
     clip.model.eval()
     catlip.model.eval()
@@ -116,21 +116,21 @@ def probes(corpus: Corpus, clip: Clip, catlip: Catlip, options: Race, place: Pla
         return clip.embed(prepare(images, None))
 
     with catlip.averaged():
-        found = {"clip": probe(of_clip, corpus, options, place), "catlip": probe(catlip.embed, corpus, options, place)}
+        found = {"clip": probe(of_clip, corpus, options, rank), "catlip": probe(catlip.embed, corpus, options, rank)}
     clip.model.train()
     catlip.model.train()
     return found
 
 
-def probe(embed: Callable[[Bytes], Tensor], corpus: Corpus, options: Race, place: Place) -> float:
+def probe(embed: Callable[[Bytes], Tensor], corpus: Corpus, options: Race, rank: Rank) -> float:
     """Accuracy of the probe on one side's features."""
     _, classes = np.unique(np.concatenate([corpus.train.synsets, corpus.held_out.synsets]), return_inverse=True)
     known = torch.from_numpy(classes)
     some, others = options.probe_images, 2 * options.probe_images // 3
     return probe_accuracy(
-        features_of(embed, corpus.train.images[:some], place.device),
+        features_of(embed, corpus.train.images[:some], rank.device),
         known[: len(corpus.train.images)][:some],
-        held_out=features_of(embed, corpus.held_out.images[:others], place.device),
+        held_out=features_of(embed, corpus.held_out.images[:others], rank.device),
         held_out_classes=known[len(corpus.train.images) :][:others],
     )
 

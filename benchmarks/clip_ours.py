@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.clip_towers import Architecture
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.data.batch import Batch, Position
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.model.range_augment import DRAWS
 from trainer.step.step import Step
 from trainer.step.training import build_training
@@ -32,7 +32,7 @@ class Catlip:
         self,
         architecture: Architecture,
         vocabulary: Vocabulary,
-        place: Place,
+        rank: Rank,
         *,
         compile: bool,
         optim: OptimConfig | None = None,
@@ -45,8 +45,8 @@ class Catlip:
             optim=optim if optim is not None else OptimConfig(),
             run=RunConfig(seed=seed, compile=compile),
         )
-        self._training = build_training(self._config, vocabulary, place)
-        self._step = Step(self._config, self._training, place)
+        self._training = build_training(self._config, vocabulary, rank)
+        self._step = Step(self._config, self._training, rank)
         self._taken = 0
 
     @property

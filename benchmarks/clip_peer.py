@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.distributed import Place
+from trainer.distributed import Rank
 
 Images = Float32[Tensor, "batch 3 size size"]
 Tokens = Int64[Tensor, "batch tokens"]
@@ -33,13 +33,13 @@ NOT_DECAYED = ("bn", "ln", "bias", "logit_scale")
 class Clip:
     """CLIP's training."""
 
-    def __init__(self, model: nn.Module, place: Place, *, compile: bool, rate: float = 5e-4) -> None:
+    def __init__(self, model: nn.Module, rank: Rank, *, compile: bool, rate: float = 5e-4) -> None:
         from open_clip.loss import ClipLoss
 
-        self.model, self.place = model.to(place.device), place
-        several = place.world > 1
+        self.model, self.rank = model.to(rank.device), rank
+        several = rank.world > 1
         self.loss = ClipLoss(
-            local_loss=several, gather_with_grad=several, cache_labels=True, rank=place.rank, world_size=place.world
+            local_loss=several, gather_with_grad=several, cache_labels=True, rank=rank.index, world_size=rank.world
         )
         self.module: nn.Module = DistributedDataParallel(self.model) if several else self.model
         if compile:
@@ -96,8 +96,8 @@ class Clip:
         return found
 
     def _autocast(self) -> torch.autocast:
-        cuda = self.place.device.type == "cuda"
-        return torch.autocast(self.place.device.type, torch.bfloat16, enabled=cuda)
+        cuda = self.rank.device.type == "cuda"
+        return torch.autocast(self.rank.device.type, torch.bfloat16, enabled=cuda)
 
 
 def adamw(model: nn.Module, *, rate: float) -> torch.optim.AdamW:

@@ -18,7 +18,7 @@ from benchmarks.clip_towers import CLIP_VOCABULARY, Architecture, build_clip, re
 from benchmarks.feed import say
 from trainer.data.batch import Batch
 from trainer.data.device_images import prepare
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from vocab import wordnet
 from vocab.vocabulary import Vocabulary
 
@@ -61,24 +61,24 @@ class Sides:
         self.clip.take_parts([(self.images[:count], self.tokens[:count])] * self.clip_parts)
 
 
-def build_sides(architecture: Architecture, *, batch: int, parts: int, place: Place) -> tuple[Sides, dict[str, Any]]:
+def build_sides(architecture: Architecture, *, batch: int, parts: int, rank: Rank) -> tuple[Sides, dict[str, Any]]:
     """Both sides for steps of `batch` images and of `parts` times as many, and what an image takes of arithmetic.
 
     Raises MismatchError if their image towers are not the same.
     """
-    compiled = place.device.type == "cuda"
+    compiled = rank.device.type == "cuda"
     size = architecture.image_size
     vocabulary = made_up_vocabulary()
     torch.manual_seed(0)
-    clip = Clip(build_clip(architecture), place, compile=compiled)
-    catlip = Catlip(architecture, vocabulary, place, compile=compiled)
+    clip = Clip(build_clip(architecture), rank, compile=compiled)
+    catlip = Catlip(architecture, vocabulary, rank, compile=compiled)
     clip_tower, catlip_tower = require_same_towers(clip.trunk, catlip.model, image_size=size)
-    tokens = torch.randint(CLIP_VOCABULARY - 2, (batch, architecture.tokens), device=place.device)
+    tokens = torch.randint(CLIP_VOCABULARY - 2, (batch, architecture.tokens), device=rank.device)
     whole = {
         "clip": training_gflops(lambda images: clip.model(images, tokens[:1]), clip.model, size),
         "catlip": training_gflops(catlip.model, catlip.model, size),
     }
-    made_up = made_up_batch(parts * batch, size, seed=place.rank).to(place.device)
+    made_up = made_up_batch(parts * batch, size, seed=rank.index).to(rank.device)
     images = prepare(made_up.images[:batch], None)
     say(
         f"{architecture.model} at {size} pixels, GFLOP an image in training: tower {clip_tower:.4g} as CLIP computes "
@@ -99,7 +99,7 @@ def fit_clip(sides: Sides) -> None:
 
     Raises torch.OutOfMemoryError if a part of 16 images is still too large.
     """
-    while sides.clip.place.device.type == "cuda":
+    while sides.clip.rank.device.type == "cuda":
         try:
             sides.clip_large()
             return

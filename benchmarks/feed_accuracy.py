@@ -48,7 +48,7 @@ from benchmarks.labels import machine
 from trainer.data.device_images import prepare
 from vocab import wordnet
 from vocab.errors import InputError, run_cli
-from vocab.label_shards import SCHEMA
+from vocab.store.label_shards import SCHEMA
 from vocab.vocabulary import Vocabulary
 
 Pixels = Literal["fed", "plain"]

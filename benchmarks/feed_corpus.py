@@ -27,10 +27,10 @@ from PIL import Image
 
 from vocab import labeler, wordnet
 from vocab.errors import InputError
-from vocab.label_shards import SCHEMA, LabelShards
-from vocab.label_writing import write_label_shards
-from vocab.tar_samples import split_name
-from vocab.tars import BLOCK
+from vocab.store.label_shards import SCHEMA, LabelShards
+from vocab.store.label_writing import write_label_shards
+from vocab.store.tar_samples import split_name
+from vocab.store.tars import BLOCK
 from vocab.vocabulary import Vocabulary
 
 DATA = Path(os.environ.get("CATLIP_DATA", "../shared/data"))

@@ -35,7 +35,7 @@ from trainer.data.source import Source
 from trainer.data.state import from_state, to_state
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_tables import TarTables
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 MEGABYTE = 1 << 20

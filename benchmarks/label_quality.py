@@ -62,15 +62,16 @@ import tyro
 from numpy.typing import NDArray
 
 from benchmarks.label_sources import DATA, evenly, read_sources
-from vocab import labeler, plain, senses_fit, wordnet
+from vocab import labeler, plain, wordnet
 from vocab.cleaning import ADDRESS, FILE, HOST, clean
 from vocab.context import Context, context_of
 from vocab.errors import InputError, run_cli
+from vocab.fit import senses_fit
+from vocab.fit.semcor import read_semcor
+from vocab.fit.treebank import Aligned, GoldToken, align, read_treebank
 from vocab.labeler import Labeler
 from vocab.morphology import singular_forms
-from vocab.semcor import read_semcor
 from vocab.tagger import Tag, Tagger
-from vocab.treebank import Aligned, GoldToken, align, read_treebank
 
 Part = Literal["nouns", "labels", "imagenet", "semcor", "reference", "oracle", "sources"]
 Result = TypeVar("Result")

@@ -27,7 +27,7 @@ from pipeline.run import label_captions
 from pipeline.session import spark_session
 from vocab import labeler, wordnet
 from vocab.errors import run_cli
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 

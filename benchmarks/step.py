@@ -46,7 +46,7 @@ from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
-from trainer.distributed import Place, device_of
+from trainer.distributed import Rank, device_of
 from trainer.model.range_augment import DRAWS
 from trainer.speed.peak import measured_peak
 from trainer.speed.work import Work
@@ -94,20 +94,20 @@ class StepSpeed:
 
 def measure(options: StepSpeed) -> dict[str, Any]:
     """Measure; prints as it goes, returns the JSON object."""
-    place = Place(0, 1, device_of(options.device))
-    options, cuda = filled(options, place), place.device.type == "cuda"
+    rank = Rank(0, 1, device_of(options.device))
+    options, cuda = filled(options, rank), rank.device.type == "cuda"
     result: dict[str, Any] = dict.fromkeys(("images_per_second", "mfu", "fed_ratio", "head_memory_ratio"))
     if "step" in options.parts:
-        result |= measure_steps(options, place)
+        result |= measure_steps(options, rank)
     if "head" in options.parts:
         result |= head_memory(options.head_images, options.classes, width=768, device="cuda" if cuda else "cpu")
-    name = torch.cuda.get_device_name(place.device) if cuda else machine()
+    name = torch.cuda.get_device_name(rank.device) if cuda else machine()
     return result | {"device": name, "torch": torch.__version__, "options": shown(options)}
 
 
-def filled(options: StepSpeed, place: Place) -> StepSpeed:
+def filled(options: StepSpeed, rank: Rank) -> StepSpeed:
     """The options with what depends on the device."""
-    cuda = place.device.type == "cuda"
+    cuda = rank.device.type == "cuda"
     options = replace(
         options,
         batch=options.batch or (1024 if cuda else 8),
@@ -125,23 +125,23 @@ def shown(options: StepSpeed) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("model", "image_size", "classes", "batch", "steps", "compile")}
 
 
-def measure_steps(options: StepSpeed, place: Place) -> dict[str, Any]:
+def measure_steps(options: StepSpeed, rank: Rank) -> dict[str, Any]:
     """images_per_second, mfu and fed_ratio."""
     assert options.batch is not None
     config = recipe(options)
     vocabulary = wide_vocabulary(options.classes)
-    step = Step(config, build_training(config, vocabulary, place), place)
+    step = Step(config, build_training(config, vocabulary, rank), rank)
     resolution = FixedResolution(options.image_size, options.batch)
     step.warm_up(resolution)
     operations = Work(config, classes=options.classes).of(size=options.image_size, share=1.0)
     precision = torch.bfloat16 if step.bfloat16 else torch.float32
     steps = itertools.count(1)
     rates, peaks, ratios = [], [], []
-    with fed(options, vocabulary, place) as tars:
-        made = synthetic(options, place)
+    with fed(options, vocabulary, rank) as tars:
+        made = synthetic(options, rank)
         run_steps(step, made, steps, 2)
         for number in range(options.rounds):
-            peaks.append(measured_peak(place.device, precision))
+            peaks.append(measured_peak(rank.device, precision))
             rates.append(run_steps(step, made, steps, options.steps))
             line = f"round {number + 1}: {rates[-1]:,.1f} images/s of {peaks[-1] / operations:,.1f} at the peak"
             if tars is not None:
@@ -156,7 +156,7 @@ def measure_steps(options: StepSpeed, place: Place) -> dict[str, Any]:
         "fed_ratio": round(statistics.median(ratios), 3) if ratios else None,
         "gflop_per_image": round(operations / 1e9, 1),
         "peak_tflops": round(statistics.median(peaks) / 1e12, 2),
-        "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1) if place.device.type == "cuda" else None,
+        "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1) if rank.device.type == "cuda" else None,
     }
 
 
@@ -165,15 +165,15 @@ def run_steps(
 ) -> float:
     """Images a second over `count` steps after the `first` ones."""
     assert count is not None
-    pulse, images, began = Pulse(step.place.device), 0, 0.0
-    for place, batch in enumerate(itertools.islice(batches, first + count)):
-        if place == first:
+    pulse, images, began = Pulse(step.rank.device), 0, 0.0
+    for rank, batch in enumerate(itertools.islice(batches, first + count)):
+        if rank == first:
             list(pulse.listen(lag=0))
             began = time.perf_counter()
         number = next(numbers)
         pulse.send(number, step.take(batch, number=number))
         list(pulse.listen())
-        images += len(batch) * (place >= first)
+        images += len(batch) * (rank >= first)
     # The last beat is there when the last step is done.
     list(pulse.listen(lag=0))
     return images / (time.perf_counter() - began)
@@ -198,7 +198,7 @@ def wide_vocabulary(classes: int) -> Vocabulary:
     return Vocabulary(synsets, 10_000_000 // np.arange(1, classes + 1), rows=100_000_000, min_count=1)
 
 
-def synthetic(options: StepSpeed, place: Place) -> Iterator[Batch]:
+def synthetic(options: StepSpeed, rank: Rank) -> Iterator[Batch]:
     """One batch of random bytes on the device, again and again."""
     assert options.batch is not None
     count, size = options.batch, options.image_size
@@ -216,11 +216,11 @@ def synthetic(options: StepSpeed, place: Place) -> Iterator[Batch]:
         position=Position(0, 0, {}),
         ends=list(range(0, POSITIVES * count + 1, POSITIVES)),
     )
-    return itertools.repeat(batch.to(place.device))
+    return itertools.repeat(batch.to(rank.device))
 
 
 @contextmanager
-def fed(options: StepSpeed, vocabulary: Vocabulary, place: Place) -> Iterator[Iterator[Batch] | None]:
+def fed(options: StepSpeed, vocabulary: Vocabulary, rank: Rank) -> Iterator[Iterator[Batch] | None]:
     """Batches of tars of 256-pixel JPEGs; None if they are not asked for, or the photographs are not there."""
     assert options.batch is not None
     assert options.workers is not None
@@ -243,8 +243,8 @@ def fed(options: StepSpeed, vocabulary: Vocabulary, place: Place) -> Iterator[It
         )
         source = replace(our_source(corpus), vocabulary=vocabulary)
         resolution = FixedResolution(options.image_size, options.batch)
-        with Feed(source, resolution, workers=options.workers, pin_memory=place.device.type == "cuda") as feed:
-            yield on_device(feed, place.device)
+        with Feed(source, resolution, workers=options.workers, pin_memory=rank.device.type == "cuda") as feed:
+            yield on_device(feed, rank.device)
 
 
 def main() -> None:

@@ -53,12 +53,12 @@ from benchmarks.transfer_pretraining import RECIPE, Pretraining, data_of, label,
 from benchmarks.transfer_report import clip_differences, curves_json, gain_of, race_table, write_json
 from benchmarks.transfer_sides import Point
 from benchmarks.transfer_tasks import Shares, records_of
-from trainer.distributed import Place, join_processes
+from trainer.distributed import Rank, join_processes
 from trainer.recipes.files import read_recipe
 from trainer.transfer.records import Record
 from trainer.transfer.results_table import results_json, results_table
 from vocab.errors import InputError, OutputExistsError, run_cli
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
 
 Part = Literal["tasks", "finetune", "clip", "speed"]
 
@@ -129,7 +129,7 @@ class TransferBenchmark:
         return replace(usual, shares=replace(usual.shares, seeds=self.seeds or usual.shares.seeds))
 
 
-def measure(options: TransferBenchmark, place: Place) -> dict[str, Any]:
+def measure(options: TransferBenchmark, rank: Rank) -> dict[str, Any]:
     """Measure everything asked for; prints as it goes, returns the JSON object."""
     require_matplotlib()
     if "clip" not in options.skip:
@@ -138,19 +138,19 @@ def measure(options: TransferBenchmark, place: Place) -> dict[str, Any]:
         raise OutputExistsError(
             options.out, found="a folder", wanted="a new one", remedy="Choose another --out, or remove it."
         )
-    sizes = options.sizes(place.device)
+    sizes = options.sizes(rank.device)
     options.out.mkdir(parents=True)
-    corpus, made, pretraining = pretrained_corpus(options, sizes, place)
+    corpus, made, pretraining = pretrained_corpus(options, sizes, rank)
     result: dict[str, Any] = {}
     if "tasks" not in options.skip:
-        result |= of_tasks(options, sizes, corpus, made, place)
+        result |= of_tasks(options, sizes, corpus, made, rank)
     if "clip" not in options.skip:
-        result |= of_clip(options, sizes, corpus, made, place)
+        result |= of_clip(options, sizes, corpus, made, rank)
     if "speed" not in options.skip:
         speed = probe_grid.measure(quick=options.quick)
         result |= {"probe_speedup": speed["probe_speedup"], "probe_grid": speed}
     result |= {
-        "device": torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(rank.device) if rank.device.type == "cuda" else "cpu",
         "quick": options.quick,
         "pretraining": pretraining,
         "settings": asdict(sizes) | {"recipe": asdict(read_recipe(RECIPE)[1])},
@@ -163,7 +163,7 @@ def measure(options: TransferBenchmark, place: Place) -> dict[str, Any]:
 
 
 def pretrained_corpus(
-    options: TransferBenchmark, sizes: Sizes, place: Place
+    options: TransferBenchmark, sizes: Sizes, rank: Rank
 ) -> tuple[Corpus, Pretraining, dict[str, object]]:
     """Pictures, and the run that was trained on them; made here, or taken from --pretrained."""
     if options.pretrained is not None:
@@ -176,18 +176,16 @@ def pretrained_corpus(
     some = list(corpus.captions.values())[:3]
     say(f"{len(corpus.captions):,} captioned pictures of {sizes.seen} classes, such as {some}")
     made = label(corpus)
-    return corpus, made, pretrain(corpus, made, device=place.device.type, options=sizes.pretraining)
+    return corpus, made, pretrain(corpus, made, device=rank.device.type, options=sizes.pretraining)
 
 
-def of_tasks(
-    options: TransferBenchmark, sizes: Sizes, corpus: Corpus, made: Pretraining, place: Place
-) -> dict[str, Any]:
+def of_tasks(options: TransferBenchmark, sizes: Sizes, corpus: Corpus, made: Pretraining, rank: Rank) -> dict[str, Any]:
     """Probe, nearest neighbours, zero-shot and fine-tuning; their table and Figure 5."""
     records: list[Record] = []
     work = options.out / "tasks"
     work.mkdir()
     finetune = "finetune" not in options.skip
-    for some in records_of(made.run, (corpus.seen, corpus.unseen), sizes.shares, place, out=work, finetune=finetune):
+    for some in records_of(made.run, (corpus.seen, corpus.unseen), sizes.shares, rank, out=work, finetune=finetune):
         records += some
         for record in some:
             say(f"  {record.task} {record.method} {record.init} {record.percent:g} % {record.seed}: {record.value:.4f}")
@@ -207,16 +205,14 @@ def of_tasks(
     return found
 
 
-def of_clip(
-    options: TransferBenchmark, sizes: Sizes, corpus: Corpus, made: Pretraining, place: Place
-) -> dict[str, Any]:
+def of_clip(options: TransferBenchmark, sizes: Sizes, corpus: Corpus, made: Pretraining, rank: Rank) -> dict[str, Any]:
     """The races, a seed each; their table, curves.json and Figure 4."""
     recipe = replace(read_recipe(RECIPE)[1], data=data_of(corpus, made))
     size = recipe.data.image_size
     train, test = (read_pictures(tar, size=size) for tar in (corpus.seen.train, corpus.seen.test))
     runs: dict[int, dict[str, list[Point]]] = {}
     for seed in sizes.shares.seeds:
-        course = course_of(corpus, recipe, place, train=train, test=test, seed=seed)
+        course = course_of(corpus, recipe, rank, train=train, test=test, seed=seed)
         runs[seed] = race(course, sizes.race, seed=seed)
         write_json(options.out / "curves.json", curves_json(runs))
     with write_whole(options.out / "race.md") as file:
@@ -228,12 +224,12 @@ def of_clip(
 def main() -> None:
     """Measure and print."""
     options = tyro.cli(TransferBenchmark)
-    with join_processes(options.device) as place:
-        if place.world > 1:
+    with join_processes(options.device) as rank:
+        if rank.world > 1:
             raise InputError(
-                "benchmarks/transfer.py", found=f"{place.world} processes", wanted="one", remedy="Start it alone."
+                "benchmarks/transfer.py", found=f"{rank.world} processes", wanted="one", remedy="Start it alone."
             )
-        say(json.dumps(measure(options, place)))
+        say(json.dumps(measure(options, rank)))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from trainer.data.batch import Batch
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.inputs import open_inputs
 
 SIDES = ("catlip", "clip", "clip_same_time")
@@ -79,35 +79,33 @@ class Course:
     captions: Captions
     train: Pictures
     test: Pictures
-    place: Place
+    rank: Rank
 
     def batches(self, steps: int) -> Iterator[tuple[Batch, Int64[Tensor, "batch tokens"]]]:
         """Batches of the trainer's feed, decoded between the steps, with their captions' tokens."""
-        data, device = self.recipe.data, self.place.device
+        data, device = self.recipe.data, self.rank.device
         with Feed(self.source, FixedResolution(data.image_size, data.batch_size)) as feed:
             for _, batch in zip(range(steps), feed, strict=False):
                 yield batch.to(device), self.captions.of(batch, self.source).to(device)
 
     def sides(self, options: Race, *, short: int, seed: int) -> dict[str, Side]:
         """All sides at step 0. Raises MismatchError if their image towers are not the same."""
-        found = {
-            "catlip": build_catlip(self.recipe, self.source.vocabulary, self.place, steps=options.steps, seed=seed)
-        }
+        found = {"catlip": build_catlip(self.recipe, self.source.vocabulary, self.rank, steps=options.steps, seed=seed)}
         for name, steps in (("clip", options.steps), ("clip_same_time", short)):
             found[name] = build_clip_side(
-                self.recipe, self.place, known=self.captions.known, steps=steps, rate=options.clip_rate, seed=seed
+                self.recipe, self.rank, known=self.captions.known, steps=steps, rate=options.clip_rate, seed=seed
             )
             require_same_towers(found[name].trunk, found["catlip"].trunk, image_size=self.recipe.data.image_size)
         return found
 
 
 def course_of(
-    corpus: Corpus, recipe: PretrainConfig, place: Place, *, train: Pictures, test: Pictures, seed: int
+    corpus: Corpus, recipe: PretrainConfig, rank: Rank, *, train: Pictures, test: Pictures, seed: int
 ) -> Course:
     """The corpus in the order of the seed."""
     tokens, known = tokens_of(list(corpus.captions.values()), length=TEXT.tokens)
     captions = Captions(tokens, known, {sample: row for row, sample in enumerate(corpus.captions)})
-    return Course(recipe, open_inputs(recipe.data, seed=seed).train, captions, train, test, place)
+    return Course(recipe, open_inputs(recipe.data, seed=seed).train, captions, train, test, rank)
 
 
 def race(course: Course, options: Race, *, seed: int) -> dict[str, list[Point]]:
@@ -130,15 +128,15 @@ def race(course: Course, options: Race, *, seed: int) -> dict[str, list[Point]]:
         due = [side for side in sides.values() if side.due(turn, options.steps)]
         for side in due if turn % 2 else reversed(due):
             side.taken += 1
-            side.spent += step(side, batch, tokens, course.place)
+            side.spent += step(side, batch, tokens, course.rank)
         if turn in looks:
             look(turn)
     return {name: side.curve for name, side in sides.items()}
 
 
-def step(side: Side, batch: Batch, tokens: Tensor, place: Place) -> Spent:
+def step(side: Side, batch: Batch, tokens: Tensor, rank: Rank) -> Spent:
     """What one step of a side spends."""
-    return timed(lambda: side.take(batch, tokens, side.taken), place.device)
+    return timed(lambda: side.take(batch, tokens, side.taken), rank.device)
 
 
 def clip_share(course: Course, options: Race) -> float:
@@ -149,13 +147,13 @@ def clip_share(course: Course, options: Race) -> float:
         "catlip": lambda: sides["catlip"].take(batch, tokens, 1),
         "clip": lambda: sides["clip"].take(batch, tokens, 1),
     }
-    found = by_turns(works, rounds=CALIBRATION, device=course.place.device, warm_up=2)
+    found = by_turns(works, rounds=CALIBRATION, device=course.rank.device, warm_up=2)
     return min(1.0, ratio(found, "catlip", "clip"))
 
 
 def probe(side: Side, course: Course, options: Race) -> float:
     """Accuracy of the closed-form probe on a side's features."""
-    some, device = options.probe_images, course.place.device
+    some, device = options.probe_images, course.rank.device
     side.model.eval()
     with side.averaged():
         accuracy = probe_accuracy(

@@ -25,7 +25,7 @@ from benchmarks.clip_corpus import FOLDER
 from benchmarks.feed_corpus import read_samples, write_tar
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 
 # Decides which classes are held out, and nothing else: all runs have the same.
 HELD_OUT_SEED = 7

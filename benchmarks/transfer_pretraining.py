@@ -18,7 +18,7 @@ from benchmarks.transfer_corpus import Corpus, require_unseen
 from trainer.config import DataConfig
 from trainer.recipes.files import read_recipe
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Path(__file__).with_name("transfer_recipe.py")

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.transfer_sides import Point
 from trainer.transfer.records import Record
 from vocab.errors import InputError
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
 
 POINTS = 100
 # Curves of one run by the names of the sides.

@@ -26,7 +26,7 @@ from benchmarks.clip_towers import Architecture, Text, build_clip
 from trainer.config import OptimConfig, PretrainConfig
 from trainer.data.batch import Batch
 from trainer.data.device_images import prepare
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.optim.average import Average
 from trainer.optim.clip import clip as clip_gradient
 from trainer.optim.groups import ParameterGroup, is_decayed
@@ -72,23 +72,23 @@ class Side:
         return turn * self.steps // turns > (turn - 1) * self.steps // turns
 
 
-def build_catlip(recipe: PretrainConfig, vocabulary: Vocabulary, place: Place, *, steps: int, seed: int) -> Side:
+def build_catlip(recipe: PretrainConfig, vocabulary: Vocabulary, rank: Rank, *, steps: int, seed: int) -> Side:
     """CatLIP's side, its schedule that of the recipe in so many steps."""
     optim = planned(recipe.optim, steps)
-    catlip = Catlip(architecture_of(recipe), vocabulary, place, compile=False, optim=optim, seed=seed)
+    catlip = Catlip(architecture_of(recipe), vocabulary, rank, compile=False, optim=optim, seed=seed)
     model = catlip.model
     return Side(steps, lambda batch, _, __: catlip.take(batch), catlip.embed, model, model, catlip.averaged)
 
 
 def build_clip_side(
-    recipe: PretrainConfig, place: Place, *, known: int, steps: int, rate: float | None, seed: int
+    recipe: PretrainConfig, rank: Rank, *, known: int, steps: int, rate: float | None, seed: int
 ) -> Side:
     """CLIP's side. `known`: tokens that captions have; `rate`: peak learning rate, the recipe's without it."""
     optim = planned(recipe.optim, steps)
     if rate is not None:
         optim = replace(optim, peak_lr=rate, final_lr=rate * recipe.optim.final_lr / recipe.optim.peak_lr)
     torch.manual_seed(seed)
-    clip = Clip(build_clip(architecture_of(recipe), vocabulary=known), place, compile=False)
+    clip = Clip(build_clip(architecture_of(recipe), vocabulary=known), rank, compile=False)
     optimiser = Optimiser(clip_groups(clip.model, optim), optim)
     average = Average(clip.model, momentum=optim.ema_momentum)
 

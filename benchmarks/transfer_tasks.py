@@ -19,12 +19,12 @@ from typing import Literal
 
 from benchmarks.feed import say
 from benchmarks.transfer_corpus import TaskTars
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, ZeroShotConfig
-from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import probe_records
 from trainer.transfer.records import Record
+from trainer.transfer.tasks.task_config import TaskConfig
 from trainer.transfer.zero_shot import zero_shot_records
 
 Init = Literal["random", "transfer"]
@@ -47,9 +47,9 @@ class Shares:
     """peak; the paper's is for a model that has seen billions of images"""
 
 
-def device_of(place: Place) -> Literal["cpu", "cuda"]:
+def device_of(rank: Rank) -> Literal["cpu", "cuda"]:
     """As the verbs are told it."""
-    return "cuda" if place.device.type == "cuda" else "cpu"
+    return "cuda" if rank.device.type == "cuda" else "cpu"
 
 
 def task_config(task: TaskTars, cache: Path) -> TaskConfig:
@@ -60,7 +60,7 @@ def task_config(task: TaskTars, cache: Path) -> TaskConfig:
 
 
 def records_of(
-    run: Path, tasks: tuple[TaskTars, ...], shares: Shares, place: Place, *, out: Path, finetune: bool
+    run: Path, tasks: tuple[TaskTars, ...], shares: Shares, rank: Rank, *, out: Path, finetune: bool
 ) -> Iterator[list[Record]]:
     """Records of one verb after the other, so that what is done can be shown.
 
@@ -68,17 +68,17 @@ def records_of(
     """
     for task in tasks:
         say(f"zero-shot on {task.name} classes")
-        yield zero_shot(run, task, place, out=out)
+        yield zero_shot(run, task, rank, out=out)
         say(f"probe on {task.name} classes")
-        yield probed(run, task, shares, place, out=out)
+        yield probed(run, task, shares, rank, out=out)
     for init in INITS if finetune else ():
         for percent in shares.percents:
             for seed in shares.seeds:
                 say(f"fine-tuning on {percent:g} % of the {tasks[0].name} classes' images, {init} init, seed {seed}")
-                yield finetuned(run, tasks[0], shares, place, init=init, percent=percent, seed=seed, out=out)
+                yield finetuned(run, tasks[0], shares, rank, init=init, percent=percent, seed=seed, out=out)
 
 
-def probed(run: Path, task: TaskTars, shares: Shares, place: Place, *, out: Path) -> list[Record]:
+def probed(run: Path, task: TaskTars, shares: Shares, rank: Rank, *, out: Path) -> list[Record]:
     """Linear probe and nearest neighbours, all shares and seeds, both inits."""
     found: list[Record] = []
     for init in INITS:
@@ -92,26 +92,26 @@ def probed(run: Path, task: TaskTars, shares: Shares, place: Place, *, out: Path
             alpha=ALPHA[task.name],
             # Nothing of them depends on how a classifier begins: once is enough.
             neighbours=20 if init == "random" else 0,
-            device=device_of(place),
+            device=device_of(rank),
         )
-        found += probe_records(config, place, task=task.name)
+        found += probe_records(config, rank, task=task.name)
     return found
 
 
-def zero_shot(run: Path, task: TaskTars, place: Place, *, out: Path) -> list[Record]:
+def zero_shot(run: Path, task: TaskTars, rank: Rank, *, out: Path) -> list[Record]:
     """By each class's own synset; of unseen classes, which have none, by those near it."""
     config = ZeroShotConfig(
         model=run,
         task=task_config(task, out / "cache"),
         out=out / f"zeroshot-{task.name}",
         alpha=1.0 if task.name == "seen" else ALPHA[task.name],
-        device=device_of(place),
+        device=device_of(rank),
     )
-    return zero_shot_records(config, place, task=task.name)
+    return zero_shot_records(config, rank, task=task.name)
 
 
 def finetuned(
-    run: Path, task: TaskTars, shares: Shares, place: Place, *, init: Init, percent: float, seed: int, out: Path
+    run: Path, task: TaskTars, shares: Shares, rank: Rank, *, init: Init, percent: float, seed: int, out: Path
 ) -> list[Record]:
     """One fine-tuning."""
     config = FinetuneConfig(
@@ -126,9 +126,9 @@ def finetuned(
         batch=shares.finetune_batch,
         peak_lr=shares.finetune_rate,
         min_crop_area=0.35,
-        device=device_of(place),
+        device=device_of(rank),
         workers=1,
         eval_every=0,
         checkpoint_every=1_000_000,
     )
-    return finetune_records(config, place, task=task.name)
+    return finetune_records(config, rank, task=task.name)

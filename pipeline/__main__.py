@@ -17,11 +17,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vocab.errors import InputError, run_cli
-from vocab.shown_text import shown, tell
+from vocab.pages.text import shown, tell
 
 if TYPE_CHECKING:
     from pipeline.config import Label
-    from vocab.manifest import Manifest
+    from vocab.store.manifest import Manifest
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
     from pipeline.explain import explain
     from pipeline.prune import choose, preview
-    from pipeline.report import report
+    from pipeline.report.story import report
     from pipeline.sample.config import SampleConfig
 
     verbs: dict[str, Callable[..., Any]] = {
@@ -63,7 +63,7 @@ def main() -> None:
 
         run_check(options)
     elif isinstance(options, Align):
-        from pipeline.align import run_align
+        from pipeline.align.story import run_align
 
         run_align(options)
     elif isinstance(options, Verify):
@@ -81,7 +81,7 @@ def run_label(options: Label) -> None:
     """Run the job in a session of its own and say what came of it."""
     from pipeline.run import label_captions, look_before
     from pipeline.session import spark_session
-    from vocab.places import refuse_unwritable
+    from vocab.store.locations import refuse_unwritable
 
     # Starting Spark takes longer than finding out that it cannot work.
     refuse_unwritable(options.out)
@@ -106,9 +106,9 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
     """Rejects by reason, and the files that gave no row or broke off, as lines for people."""
     said = ""
     if manifest.rejected:
-        from pipeline.tally import reasons_of
-        from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
-        from vocab.label_shards import LabelShards
+        from pipeline.reading.tars import HOW_TO_REPEAT_NONE, REPEATED
+        from pipeline.report.tally import reasons_of
+        from vocab.store.label_shards import LabelShards
 
         reasons = reasons_of(LabelShards.open(out, checksums=False))
         said += "rejected: " + ", ".join(f"{count:,} {shown(reason)}" for reason, count in reasons.items()) + "\n"

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
-from pipeline.inputs import Inputs, list_inputs
-from pipeline.rows import Reading
-from pipeline.stored_formats import EXTENSIONS
+from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
+from pipeline.reading.inputs import Inputs, list_inputs
+from pipeline.reading.rows import Reading
+from pipeline.reading.stored_formats import EXTENSIONS
 from vocab.errors import FormatError, InputError, MismatchError
-from vocab.field_types import require_fields
-from vocab.manifest import MANIFEST, InputFile, Manifest
+from vocab.store.field_types import require_fields
+from vocab.store.manifest import MANIFEST, InputFile, Manifest
 
 MAX_FILES = 32
 MAX_ROWS = 100_000

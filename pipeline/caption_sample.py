@@ -15,12 +15,12 @@ from random import Random
 
 import pyarrow.parquet as pq
 
-from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label, Quoting
-from pipeline.inputs import Inputs
-from pipeline.rows import Reading
+from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
+from pipeline.reading.inputs import Inputs
+from pipeline.reading.rows import Reading
 from vocab.errors import InputError
-from vocab.storage import BROKEN, filesystem_of
+from vocab.store.files import BROKEN, filesystem_of
 
 Record = tuple[bytes, ...]
 """the captions of one row, as they are stored; none of a row that the labelling job rejects"""

@@ -15,18 +15,18 @@ from pyspark.sql import functions as F
 
 from pipeline.config import Check
 from pipeline.failures import explained
-from pipeline.inputs import list_inputs
 from pipeline.label_reading import shard_sizes
+from pipeline.reading.inputs import list_inputs
+from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.session import spark_session
-from pipeline.stored_formats import refuse_compressed
 from pipeline.tar_account import DDL, TarAccount, account_tars
 from pipeline.terminal import table
 from vocab.errors import InputError, MismatchError
-from vocab.label_shards import LabelShards
-from vocab.manifest import MANIFEST
-from vocab.places import Place, make_folder_of, refuse_taken
-from vocab.shown_text import shown, tell
-from vocab.storage import filesystem_of, sha256_of, write_whole
+from vocab.pages.text import shown, tell
+from vocab.store.files import filesystem_of, sha256_of, write_whole
+from vocab.store.label_shards import LabelShards
+from vocab.store.locations import Place, make_folder_of, refuse_taken
+from vocab.store.manifest import MANIFEST
 
 # A task for each tar up to here; beyond, Spark's own work for a task outweighs a tar's.
 MOST_TASKS = 10_000

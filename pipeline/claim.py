@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 from pipeline.job import read_text
 from pipeline.task import JOB, PLAN
 from vocab.errors import CatlipError, OutputExistsError
-from vocab.storage import filesystem_of, write_whole
+from vocab.store.files import filesystem_of, write_whole
 
 OWNER = "owner.json"
 STALE_SECONDS = 60.0

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
-from vocab.places import Place, places_in
-from vocab.storage import is_uri, local_path
+from vocab.store.files import is_uri, local_path
+from vocab.store.locations import Place, places_in
 
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
 Quoting = Literal["rfc4180", "backslash", "none"]

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vocab.label_shards import COUNTS_SCHEMA
-from vocab.label_writing import describe_file
-from vocab.manifest import LabelFile
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
+from vocab.store.label_shards import COUNTS_SCHEMA
+from vocab.store.label_writing import describe_file
+from vocab.store.manifest import LabelFile
 
 ADDED_AT_ONCE = 32
 """tables of counts that are held to be added up"""

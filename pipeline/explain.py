@@ -25,10 +25,10 @@ from vocab.cleaning import FOREIGN_LETTER
 from vocab.labeler import PHRASE_BONUS, Labeler
 from vocab.missing_values import is_missing
 from vocab.nouns import is_function_word, is_given_name, is_number_or_letter
+from vocab.pages.text import shown
 from vocab.plain import Noun, Reading, Scores, Sense
 from vocab.senses import PAIR
 from vocab.senses import SCALE as SENSE_SCALE
-from vocab.shown_text import shown
 from vocab.tagger import SCALE, Tag
 from vocab.wordnet import wnid_of
 

@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pipeline.config import Label
-from pipeline.inputs import Inputs
 from pipeline.job import Plan, begun_plan, refuse_other_plan
+from pipeline.reading.inputs import Inputs
 from pipeline.remains import finished_manifest, settle
 from vocab.errors import InputError, MismatchError, OutputExistsError
-from vocab.manifest import InputFile, Manifest
-from vocab.storage import SCHEME_PATTERN
+from vocab.store.files import SCHEME_PATTERN
+from vocab.store.manifest import InputFile, Manifest
 
 
 def base_of(out: str, options: Label) -> Manifest | None:

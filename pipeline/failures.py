@@ -18,7 +18,7 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from vocab.errors import CatlipError, InputError, MissingRequirementError
-from vocab.storage import SCHEME_PATTERN
+from vocab.store.files import SCHEME_PATTERN
 
 # FAILED_READ_FILE's text, and Parquet's own when only the footer was read.
 FILE_IN_MESSAGE = re.compile(

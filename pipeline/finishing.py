@@ -19,16 +19,16 @@ import pyarrow.parquet as pq
 
 from pipeline.counts import add_counts
 from pipeline.extension import OWN_SHARDS, Extension
-from pipeline.inputs import Inputs
 from pipeline.job import Plan
 from pipeline.ordering import Rewritten
-from pipeline.row_digest import digest_of_pieces
+from pipeline.reading.inputs import Inputs
+from pipeline.reading.row_digest import digest_of_pieces
 from pipeline.task import JOB, Done
 from vocab.errors import FormatError
-from vocab.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
-from vocab.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
-from vocab.manifest import ACCOUNT, InputFile, LabelFile, Manifest
-from vocab.storage import filesystem_of, write_whole
+from vocab.store.files import filesystem_of, write_whole
+from vocab.store.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
+from vocab.store.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
+from vocab.store.manifest import ACCOUNT, InputFile, LabelFile, Manifest
 
 
 def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tuple[InputFile, ...]:

@@ -24,10 +24,10 @@ from pipeline.config import Label
 from pipeline.planning import Task
 from pipeline.task import JOB, PLAN, Done
 from vocab.errors import FormatError, MismatchError
-from vocab.field_types import require_types
-from vocab.manifest import InputFile
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.storage import filesystem_of, write_whole
+from vocab.store.field_types import require_types
+from vocab.store.files import filesystem_of, write_whole
+from vocab.store.manifest import InputFile
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 PLAN_VERSION = 1
 # What the result does not depend on, or what the plan holds elsewhere.

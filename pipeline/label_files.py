@@ -17,10 +17,10 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 
 from vocab.errors import InputError
-from vocab.label_shards import REJECTS, REJECTS_SCHEMA, SCHEMA
-from vocab.label_writing import ROW_GROUP_ROWS, describe_file
-from vocab.manifest import LabelFile
-from vocab.storage import filesystem_of, write_whole
+from vocab.store.files import filesystem_of, write_whole
+from vocab.store.label_shards import REJECTS, REJECTS_SCHEMA, SCHEMA
+from vocab.store.label_writing import ROW_GROUP_ROWS, describe_file
+from vocab.store.manifest import LabelFile
 
 DESCRIBED_DDL = "path string, rows bigint, first_shard string, last_shard string, bytes bigint, sha256 string"
 DESCRIBED = pa.schema(

@@ -13,8 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from vocab.errors import FormatError
-from vocab.label_shards import LabelShards
-from vocab.storage import DAMAGED, filesystem_of
+from vocab.store.files import DAMAGED, filesystem_of
+from vocab.store.label_shards import LabelShards
 
 BATCH_ROWS = 32_768
 # A task for each file up to here; beyond, Spark's own work for a task outweighs a file's.

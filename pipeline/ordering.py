@@ -17,12 +17,12 @@ from pyspark.sql import SparkSession
 
 from pipeline.counts import Counts
 from pipeline.label_reading import parquet_rows
-from pipeline.runs import Run, RunWriter
 from pipeline.same_keys import Joins
+from pipeline.sorted_files import Run, RunWriter
 from pipeline.task import JOB, Job, refuse_ended
-from vocab.label_shards import check_file
-from vocab.manifest import InputFile, LabelFile
-from vocab.storage import filesystem_of
+from vocab.store.files import filesystem_of
+from vocab.store.label_shards import check_file
+from vocab.store.manifest import InputFile, LabelFile
 
 AFTER_ALL_KEYS = "\U0010ffff" * 8
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.captions import Piece, Span
-from pipeline.inputs import Inputs
-from pipeline.parquet import split_groups
-from vocab.manifest import InputFile
-from vocab.storage import BROKEN, filesystem_of
+from pipeline.reading.captions import Piece, Span
+from pipeline.reading.inputs import Inputs
+from pipeline.reading.parquet import split_groups
+from vocab.store.files import BROKEN, filesystem_of
+from vocab.store.manifest import InputFile
 
 SPLIT_BYTES = 64 << 20
 """a larger Parquet file, or text file that is not compressed, is read by several tasks"""
@@ -64,7 +64,7 @@ def plan_tasks(
 ) -> tuple[Task, ...]:
     """Tasks in the order of shards, of `task_bytes` each or as many as suit the number of cores.
 
-    Only the footers of large Parquet files are read; `spans` (`pipeline.spans`) says how large text files are cut.
+    Only the footers of large Parquet files are read; `spans` (`reading.spans`) says how large text files are cut.
     """
     pieces = sorted(
         (weighed for file in inputs.files for weighed in _pieces(file, inputs, spans.get(file.path, ()))),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.planning import Task
 from pipeline.task import Done
-from vocab.storage import named
+from vocab.store.files import named
 
 SHOWN_EVERY = 2.0
 

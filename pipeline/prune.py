@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import Prune
 from vocab.errors import InputError, MismatchError
-from vocab.label_shards import LabelShards
-from vocab.places import make_folder_of, refuse_taken
+from vocab.store.label_shards import LabelShards
+from vocab.store.locations import make_folder_of, refuse_taken
 from vocab.vocabulary import Vocabulary
 
 THRESHOLDS = tuple(10**power * digit for power in range(7) for digit in (1, 2, 5))

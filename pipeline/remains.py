@@ -22,10 +22,10 @@ from pipeline.claim import owned
 from pipeline.job import begun_plan
 from pipeline.task import JOB, PLAN
 from vocab.errors import OutputExistsError
-from vocab.label_shards import LabelShards
-from vocab.label_writing import refuse_used_directory
-from vocab.manifest import MANIFEST, InputFile, Manifest
-from vocab.storage import filesystem_of
+from vocab.store.files import filesystem_of
+from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import refuse_used_directory
+from vocab.store.manifest import MANIFEST, InputFile, Manifest
 
 STAGING = "_staging"
 # What jobs and alignments write beside their folders, and what it is called until it is whole.

@@ -16,13 +16,13 @@ from pyspark.sql import SparkSession
 
 from pipeline.counts import Counts
 from pipeline.ordering import Rewritten, run_of_file
-from pipeline.runs import RunWriter
+from pipeline.sorted_files import RunWriter
 from pipeline.task import JOB, Job, refuse_ended
-from vocab.label_footers import byte_order
-from vocab.label_shards import check_file
-from vocab.label_writing import ROW_GROUP_ROWS
-from vocab.manifest import LabelFile
-from vocab.storage import filesystem_of
+from vocab.store.files import filesystem_of
+from vocab.store.label_footers import byte_order
+from vocab.store.label_shards import check_file
+from vocab.store.label_writing import ROW_GROUP_ROWS
+from vocab.store.manifest import LabelFile
 
 
 def without_shards(spark: SparkSession, files: Sequence[LabelFile], shards: Collection[str], job: Job) -> Rewritten:

@@ -19,31 +19,31 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from pipeline.captions import reading_of
 from pipeline.claim import Owner, owned, repeated
 from pipeline.config import Label
 from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of_tasks, write_finished
-from pipeline.inputs import Inputs, inputs_of
 from pipeline.job import Markers, Plan, begun_plan, config_of, finished_tasks, refuse_other_plan, write_plan
-from pipeline.key_choice import told
 from pipeline.labels import LoadLabeler
 from pipeline.ordering import Rewritten, in_order, merged
 from pipeline.planning import Task, plan_tasks
 from pipeline.progress import Progress
+from pipeline.reading.captions import reading_of
+from pipeline.reading.inputs import Inputs, inputs_of
+from pipeline.reading.key_choice import told
+from pipeline.reading.row_digest import digests_of
+from pipeline.reading.rows import Reading
+from pipeline.reading.spans import spans_of
 from pipeline.remains import refuse_used, remove_rest, remove_unnamed
 from pipeline.replacing import without_shards
-from pipeline.row_digest import digests_of
-from pipeline.rows import Reading
-from pipeline.spans import spans_of
 from pipeline.task import Done, Job, run_task
 from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
 from vocab.labelers import CaptionLabeler, load_labeler
-from vocab.manifest import InputFile, Manifest
-from vocab.shown_text import tell
+from vocab.pages.text import tell
+from vocab.store.manifest import InputFile, Manifest
 
 TASKS_PER_CORE_AND_WAVE = 16
 POLL_SECONDS = 2.0

@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 
 from pipeline.counts import Counts
 from pipeline.labels import union_of
-from vocab.label_shards import INPUT
-from vocab.manifest import InputFile
+from vocab.store.label_shards import INPUT
+from vocab.store.manifest import InputFile
 
 ORDER = [("shard", "ascending"), ("key", "ascending")]
 

@@ -14,9 +14,9 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from vocab.label_shards import LabelShards, possible_shards
-from vocab.storage import filesystem_of
-from vocab.tar_samples import samples
+from vocab.store.files import filesystem_of
+from vocab.store.label_shards import LabelShards, possible_shards
+from vocab.store.tar_samples import samples
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
-from pipeline.captions import Piece, UnreadableFile, read_piece
 from pipeline.config import SameKey
 from pipeline.counts import Counts
 from pipeline.labels import LoadLabeler, label_lists
-from pipeline.named_synsets import named_synsets, with_named
 from pipeline.planning import Task
-from pipeline.row_digest import RowDigest
-from pipeline.rows import Reading
-from pipeline.runs import Run, RunWriter
+from pipeline.reading.captions import Piece, UnreadableFile, read_piece
+from pipeline.reading.named_synsets import named_synsets, with_named
+from pipeline.reading.row_digest import RowDigest
+from pipeline.reading.rows import Reading
+from pipeline.reading.tars import TRUNCATED
 from pipeline.same_keys import Joins
-from pipeline.tars import TRUNCATED
+from pipeline.sorted_files import Run, RunWriter
 from vocab.errors import FormatError, InputError, OutputExistsError
-from vocab.field_types import require_types
-from vocab.label_shards import INPUT, REJECTS_SCHEMA, SCHEMA
-from vocab.manifest import InputFile, LabelFile
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.storage import filesystem_of, write_whole
+from vocab.store.field_types import require_types
+from vocab.store.files import filesystem_of, write_whole
+from vocab.store.label_shards import INPUT, REJECTS_SCHEMA, SCHEMA
+from vocab.store.manifest import InputFile, LabelFile
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 JOB, PLAN = "_job", "plan.json"
 PLAN_HEAD = 256

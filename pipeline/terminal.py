@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vocab.shown_text import shown
+from vocab.pages.text import shown
 
 LONGEST_CELL = 240
 """characters of a key, a reason or a file's name"""

@@ -12,15 +12,15 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.captions import Piece, UnreadableFile, read_piece
 from pipeline.finishing import read_table
-from pipeline.named_synsets import UNKNOWN_SYNSET
-from pipeline.rows import Reading
-from pipeline.tars import HOW_TO_REPEAT_NONE, REPEATED
+from pipeline.reading.captions import Piece, UnreadableFile, read_piece
+from pipeline.reading.named_synsets import UNKNOWN_SYNSET
+from pipeline.reading.rows import Reading
+from pipeline.reading.tars import HOW_TO_REPEAT_NONE, REPEATED
 from pipeline.task import JOB, Done, Job
 from vocab.errors import InputError
-from vocab.manifest import InputFile
-from vocab.shown_text import shown
+from vocab.pages.text import shown
+from vocab.store.manifest import InputFile
 
 FEW, OF_ROWS = 0.02, 100
 """share of labelled rows that counts as next to none, and the least rows for a note about it"""

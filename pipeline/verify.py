@@ -15,13 +15,13 @@ import pyarrow as pa
 from pipeline.agreement import Agreement, Example, agreement
 from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Verify
-from pipeline.inputs import list_inputs
+from pipeline.reading.inputs import list_inputs
 from pipeline.terminal import table
 from vocab import wordnet
 from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
-from vocab.places import Place, make_folder_of, refuse_taken
-from vocab.shown_text import shown, tell
-from vocab.storage import write_whole
+from vocab.pages.text import shown, tell
+from vocab.store.files import write_whole
+from vocab.store.locations import Place, make_folder_of, refuse_taken
 from vocab.wordnet import wnid_of
 
 

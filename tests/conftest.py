@@ -60,6 +60,6 @@ def real_data() -> Path:
 
 def label_table(*rows: tuple[str, str, list[int]]) -> pa.Table:
     """Rows of (shard, key, synsets) in the format's types."""
-    from vocab.label_shards import SCHEMA
+    from vocab.store.label_shards import SCHEMA
 
     return pa.table([list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []], schema=SCHEMA)

@@ -19,7 +19,7 @@ from tests.test_trainer_corpus import Corpus
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.data.state import from_state, to_state
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
 
 CHECKPOINT_EVERY = 3
 

@@ -19,7 +19,7 @@ from benchmarks.clip_corpus import labels_of, read_corpus, tokens_of
 from benchmarks.clip_probe import probe_accuracy
 from benchmarks.clip_sides import made_up_batch
 from benchmarks.clip_towers import SMALL, Architecture, Text, build_clip, require_same_towers, training_gflops
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.model.class_token import spare_last_block
 from vocab.errors import InputError, MismatchError
 
@@ -28,7 +28,7 @@ RETRIEVER, GOOSE = 2099601, 1855672
 TINY = Architecture(
     "vit_tiny_patch16_224", 16, patch_size=8, embed_dim=16, depth=1, num_heads=2, text=Text(6, 16, 1, 2, embedding=8)
 )
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 
 
 def test_captions_name_the_synset_by_its_words_or_say_nothing() -> None:

@@ -33,8 +33,8 @@ from benchmarks.feed_corpus import (
 from benchmarks.feed_ours import RESUME, STOP, in_fresh_process, our_choice, our_feed, our_join, our_source
 from benchmarks.feed_peers import Choose, Crop, Decoders, Floats, open_clip_batches, plain_crop, timm_batches
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
-from vocab.label_writing import check_rows
+from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import check_rows
 from vocab.vocabulary import Vocabulary
 
 # webdataset leaves its tars to be closed by the garbage collector.

@@ -27,7 +27,7 @@ from benchmarks.label_sources import evenly, is_short, read_sources, read_tsv, t
 from benchmarks.labels import Seconds, batches_of, median_cpu, median_wall, rates, total_words
 from vocab import labeler, wordnet
 from vocab.errors import FormatError, InputError
-from vocab.treebank import GoldToken
+from vocab.fit.treebank import GoldToken
 
 
 def gold(*tokens: str) -> list[GoldToken]:

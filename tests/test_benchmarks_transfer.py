@@ -32,15 +32,15 @@ from benchmarks.transfer_pretraining import RECIPE, Pretraining, data_of, verb
 from benchmarks.transfer_sides import TEXT, Side, architecture_of, clip_groups, planned
 from tests.conftest import label_table
 from trainer.config import ModelConfig, PretrainConfig
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.optim.groups import groups_of
 from trainer.recipes.files import read_recipe
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 
 PEER = pytest.mark.skipif(importlib.util.find_spec("open_clip") is None, reason="open_clip_torch is not installed")
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 
 
 def drawn(colour: int, size: int = 64) -> bytes:
@@ -53,9 +53,9 @@ def drawn(colour: int, size: int = 64) -> bytes:
 def drawn_data(folder: Path, *, classes: int = 80, train: int = 4, test: int = 2) -> Path:
     """A folder like the real data's, of pictures that show a colour each."""
     wnids = [wordnet.wnid_of(synset) for synset in wordnet.load().synsets[20_000 : 20_000 + classes].tolist()]
-    place = folder / "images" / "tiny_imagenet"
-    place.mkdir(parents=True)
-    (place / "wnids.txt").write_text("\n".join(wnids))
+    pictures = folder / "images" / "tiny_imagenet"
+    pictures.mkdir(parents=True)
+    (pictures / "wnids.txt").write_text("\n".join(wnids))
     for part, count in (("train", train), ("val", test)):
         members: dict[str, bytes] = {}
         for number in range(count * classes):
@@ -65,7 +65,7 @@ def drawn_data(folder: Path, *, classes: int = 80, train: int = 4, test: int = 2
                 f"{number:09d}.cls": str(number % classes).encode(),
                 f"{number:09d}.json": json.dumps(about).encode(),
             }
-        write_tar(place / f"{part}-00000.tar", members)
+        write_tar(pictures / f"{part}-00000.tar", members)
     return folder
 
 
@@ -80,7 +80,7 @@ def made_up_labels(corpus: Corpus) -> Pretraining:
     """Labels of two classes by turns, where the Spark job would leave them."""
     made = Pretraining(corpus.folder)
     if not made.vocabulary.exists():
-        rows = [(shard, f"{shard}{place:04d}", [2084071 if place % 2 else 2121620]) for shard, place in corpus.captions]
+        rows = [(shard, f"{shard}{row:04d}", [2084071 if row % 2 else 2121620]) for shard, row in corpus.captions]
         write_labels(corpus.folder, label_table(*rows))
         test = [(tar.stem, key, [2084071]) for tar in corpus.test_tars for key in read_samples(tar)]
         write_labels(corpus.folder / "test", label_table(*test))
@@ -137,7 +137,7 @@ def test_a_corpus_is_read_as_it_was_written(corpus: Corpus) -> None:
     assert open_corpus(corpus.folder) == corpus
     tar = corpus.tars[1]
     captions = [sample["txt"].decode() for sample in read_samples(tar).values()]
-    assert captions == [corpus.captions["00001", place] for place in range(6)]
+    assert captions == [corpus.captions["00001", row] for row in range(6)]
 
 
 def test_captions_that_say_a_held_out_class_are_refused(corpus: Corpus, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from benchmarks.transfer_corpus import TaskTars
 from benchmarks.transfer_report import gain_of
 from benchmarks.transfer_tasks import Shares, records_of
 from tests.test_trainer_corpus import make_corpus, picture
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.transfer.results_table import results_table
 from vocab.errors import OutputExistsError
 
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 DOG, CAT, CAR = "n02084071", "n02121620", "n02958343"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 

@@ -16,18 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.align import Matches, align, run_align
+from pipeline.align.image_files import list_image_files
+from pipeline.align.image_ids import ids_of
+from pipeline.align.story import Matches, align, run_align
 from pipeline.config import Align, Label
-from pipeline.image_files import list_image_files
-from pipeline.image_ids import ids_of
 from pipeline.remains import refuse_used
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.label_writing import write_label_shards, write_manifest
-from vocab.manifest import Manifest
+from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.store.label_writing import write_label_shards, write_manifest
+from vocab.store.manifest import Manifest
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
 
@@ -116,7 +116,7 @@ def test_labels_follow_the_tars_and_every_row_is_accounted_for(spark: Any, tmp_p
 def test_the_verb_says_what_matched_and_the_manifest_whose_labels_these_are(
     spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.align.spark_session", lambda *_, **__: nullcontext(spark))
+    monkeypatch.setattr("pipeline.align.story.spark_session", lambda *_, **__: nullcontext(spark))
     write_labels(tmp_path / "labels", ("m", "u", [DOG]))
     write_sidecar(tmp_path / "in/00000.parquet", key=["k"], uid=["u"])
     run_align(Align(str(tmp_path / "labels"), (str(tmp_path / "in"),), "uid", str(tmp_path / "out")))

@@ -14,12 +14,12 @@ import pytest
 
 from pipeline.check import Report, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
-from pipeline.inputs import list_inputs
+from pipeline.reading.inputs import list_inputs
 from pipeline.terminal import table
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.label_writing import write_label_shards
+from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.store.label_writing import write_label_shards
 
 DOG, CAT = 2084071, 2121620
 

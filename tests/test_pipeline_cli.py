@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, label_table
-from vocab.label_writing import write_label_shards
+from vocab.store.label_writing import write_label_shards
 
 
 def cli(*arguments: object, room: str = "pipeline", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.config import Label
 from tests.conftest import ROOT
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 
 FILES, ROWS = 24, 15_000
 pyspark = pytest.importorskip("pyspark", reason="the pipeline extra is not installed")

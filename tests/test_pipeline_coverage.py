@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.coverage import AT_ONCE, coverage_of, found_at, nearest, read_classes
-from pipeline.tally import tally_of
+from pipeline.report.coverage import AT_ONCE, coverage_of, found_at, nearest, read_classes
+from pipeline.report.tally import tally_of
 from tests.conftest import label_table
 from tests.test_pipeline_tally import CAT, COUCH, DOG, write
 from vocab import wordnet

@@ -18,12 +18,12 @@ import pytest
 from pipeline import caption_files
 from pipeline.caption_files import sample_captions
 from pipeline.config import Label
-from pipeline.examples import choose, examples_of, label_again
-from pipeline.inputs import list_inputs
+from pipeline.reading.inputs import list_inputs
+from pipeline.report.examples import choose, examples_of, label_again
 from tests.test_pipeline_tally import CAT, DOG
 from vocab import labeler
 from vocab.errors import InputError, MismatchError
-from vocab.manifest import InputFile, Manifest
+from vocab.store.manifest import InputFile, Manifest
 
 
 def manifest_of(places: Path | None = None, **config: Any) -> Manifest:

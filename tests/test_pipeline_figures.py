@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.figures import Axis, bars, curves, linear_ticks, log_ticks, short, thinned
-from pipeline.treemap import Tile, squarify, treemap
+from pipeline.report.figures import Axis, bars, curves, linear_ticks, log_ticks, short, thinned
+from pipeline.report.treemap import Tile, squarify, treemap
 
 LOG = Axis("rank", log=True)
 

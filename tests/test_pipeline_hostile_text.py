@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.hostile_text import KINDS
-from pipeline import lines as jsonl
-from pipeline import tars
 from pipeline.explain import explain
 from pipeline.labels import label_lists
-from pipeline.rows import Reading
+from pipeline.reading import lines as jsonl
+from pipeline.reading import tars
+from pipeline.reading.rows import Reading
 from vocab import labeler, plain, spacy_labeler
 from vocab.cleaning import clean, clean_all
 

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import inputs as inputs_module
-from pipeline.beginnings import begins_as
 from pipeline.config import Label
-from pipeline.inputs import Inputs, inputs_of, list_inputs
+from pipeline.reading import inputs as inputs_module
+from pipeline.reading.beginnings import begins_as
+from pipeline.reading.inputs import Inputs, inputs_of, list_inputs
 from tests.test_trainer_tar_places import s3_server
 from vocab.errors import InputError
-from vocab.storage import filesystem_of
+from vocab.store.files import filesystem_of
 
 
 def touch(folder: Path, *names: str) -> str:

@@ -25,25 +25,25 @@ from hypothesis import strategies as st
 
 from pipeline import run as story
 from pipeline.caption_files import options_of
-from pipeline.captions import Piece, Span
 from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.extension import Extension, extension_of
-from pipeline.inputs import Inputs, list_inputs
 from pipeline.job import Plan, begun_plan, finished_tasks
 from pipeline.ordering import Rewritten
 from pipeline.planning import Task, plan_tasks
 from pipeline.prune import prune
-from pipeline.rows import Reading
+from pipeline.reading.captions import Piece, Span
+from pipeline.reading.inputs import Inputs, list_inputs
+from pipeline.reading.rows import Reading
+from pipeline.reading.spans import Range, count_starts, cut
 from pipeline.run import label_captions, look_before
-from pipeline.runs import Run
-from pipeline.spans import Range, count_starts, cut
+from pipeline.sorted_files import Run
 from pipeline.task import JOB, Done, Job, run_task
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import LabelShards
 from vocab.labelers import load_labeler
-from vocab.manifest import InputFile, LabelFile, Manifest
-from vocab.sealing import to_sealed_json, without_seal
+from vocab.store.label_shards import LabelShards
+from vocab.store.manifest import InputFile, LabelFile, Manifest
+from vocab.store.sealing import to_sealed_json, without_seal
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
 FILE = LabelFile("part-0.parquet", 1, "s", "s", 9, "f" * 64)
@@ -545,7 +545,7 @@ def test_a_large_text_file_is_cut_at_line_ends(spark: Any, tmp_path: Path, monke
     (tmp_path / "in" / "small.tsv").write_text("caption\tn\na sofa\t1\n")
     source = (str(tmp_path / "in"),)
     label_captions(spark, Label(source, str(tmp_path / "whole"), task_bytes=1))
-    monkeypatch.setattr("pipeline.spans.SPLIT_BYTES", 1_000)
+    monkeypatch.setattr("pipeline.reading.spans.SPLIT_BYTES", 1_000)
     label_captions(spark, Label(source, str(tmp_path / "cut"), task_bytes=1, log=tmp_path / "log.jsonl"))
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["tasks"] > 10
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")

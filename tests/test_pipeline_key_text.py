@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.captions import Piece, read_piece, reading_of
+from pipeline.align.image_ids import ids_of
 from pipeline.config import Label
-from pipeline.image_ids import ids_of
-from pipeline.inputs import list_inputs
+from pipeline.reading.captions import Piece, read_piece, reading_of
+from pipeline.reading.inputs import list_inputs
 from vocab.errors import InputError
 
 DAY = dt.date(2024, 1, 2)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
-from pipeline.inputs import list_inputs
+from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
+from pipeline.reading.inputs import list_inputs
 from tests.test_pipeline_key_text import read
 from vocab.errors import InputError
 

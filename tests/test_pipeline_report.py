@@ -12,17 +12,17 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import Report
-from pipeline.markup import document, plain
-from pipeline.report import report
+from pipeline.report.markup import document, plain
+from pipeline.report.story import report
 from tests.conftest import label_table
 from tests.test_pipeline_cli import cli
 from tests.test_pipeline_tally import CAT, COUCH, DOG, PERSON
 from tests.test_rooms import import_without
 from vocab import labeler
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
-from vocab.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.label_writing import write_label_shards, write_manifest
-from vocab.manifest import InputFile
+from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.store.label_writing import write_label_shards, write_manifest
+from vocab.store.manifest import InputFile
 
 EVIL = '<script>document.title="ran";console.error("ran")</script>'
 HOSTILE_CAPTIONS = (
@@ -279,7 +279,7 @@ def test_a_report_needs_no_spark(tmp_path: Path) -> None:
     labels, source = hostile_labels(tmp_path)
     result = import_without(
         {"pyspark", "py4j", "torch", "pandas", "PIL", "matplotlib"},
-        "from pathlib import Path; from pipeline.config import Report; from pipeline.report import report\n"
+        "from pathlib import Path; from pipeline.config import Report; from pipeline.report.story import report\n"
         f"report(Report({str(labels)!r}, Path({str(tmp_path / 'r.html')!r}), captions=({str(source)!r},)))\n"
         "print('ok')",
     )

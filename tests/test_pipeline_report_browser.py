@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Report
-from pipeline.markup import document
-from pipeline.report import report
+from pipeline.report.markup import document
+from pipeline.report.story import report
 from tests.test_pipeline_report import EVIL, HOSTILE_CAPTIONS, hostile_labels
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -16,14 +16,14 @@ import pytest
 from pipeline.__main__ import what_was_rejected
 from pipeline.check import compare
 from pipeline.config import Label, Prune
-from pipeline.number_sections import account_section
 from pipeline.prune import choose, preview, prune
+from pipeline.report.number_sections import account_section
+from pipeline.report.tally import tally_of
 from pipeline.run import label_captions
-from pipeline.tally import tally_of
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.label_shards import SCHEMA, LabelShards
-from vocab.label_writing import write_label_shards
-from vocab.manifest import ACCOUNT, Manifest
+from vocab.store.label_shards import SCHEMA, LabelShards
+from vocab.store.label_writing import write_label_shards
+from vocab.store.manifest import ACCOUNT, Manifest
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, SOFA, MOUSE = 2084071, 2121620, 4256520, 2330245

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs import list_inputs
+from pipeline.reading.inputs import list_inputs
 from tests.test_pipeline_key_text import read
 from vocab.errors import InputError
 

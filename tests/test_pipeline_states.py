@@ -24,20 +24,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import claim, counts, extension, finishing, job, ordering, planning, remains, replacing, runs, task
+from pipeline import claim, counts, extension, finishing, job, ordering, planning, remains, replacing, task
 from pipeline import run as story
-from pipeline.captions import Piece
+from pipeline import sorted_files as runs
 from pipeline.config import Label
 from pipeline.ordering import Rewritten
-from pipeline.row_digest import RowDigest
-from pipeline.rows import batch_of
-from pipeline.runs import Run
+from pipeline.reading.captions import Piece
+from pipeline.reading.row_digest import RowDigest
+from pipeline.reading.rows import batch_of
+from pipeline.sorted_files import Run
 from pipeline.task import JOB, Done, Job, run_task
-from vocab import label_shards, label_writing, storage
 from vocab.errors import InputError, OutputExistsError
-from vocab.label_shards import LabelShards
 from vocab.labelers import load_labeler
-from vocab.manifest import ACCOUNT, LabelFile
+from vocab.store import files as storage
+from vocab.store import label_shards, label_writing
+from vocab.store.label_shards import LabelShards
+from vocab.store.manifest import ACCOUNT, LabelFile
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
 # Enough of a session for a story whose tasks run in this process.

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.tally import best_ranks, tally_of
+from pipeline.report.tally import best_ranks, tally_of
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError
-from vocab.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, LabelShards
-from vocab.label_writing import describe_file, write_counts, write_label_shards, write_manifest
-from vocab.sealing import to_sealed_json
+from vocab.store.label_shards import COUNTS_SCHEMA, REJECTS_SCHEMA, LabelShards
+from vocab.store.label_writing import describe_file, write_counts, write_label_shards, write_manifest
+from vocab.store.sealing import to_sealed_json
 
 DOG, CAT, COUCH, PERSON = 2084071, 2121620, 4256520, 7846
 ROWS = label_table(

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import gzip_files, gzip_tars, tars
-from pipeline.captions import Piece, UnreadableFile, read_piece
-from pipeline.rows import Reading
-from pipeline.tars import read_tar
+from pipeline.reading import gzip_files, gzip_tars, tars
+from pipeline.reading.captions import Piece, UnreadableFile, read_piece
+from pipeline.reading.rows import Reading
+from pipeline.reading.tars import read_tar
 from vocab.errors import InputError
 
 

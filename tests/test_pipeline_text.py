@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.caption_sample import draw_captions
-from pipeline.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.config import Label
-from pipeline.csv_files import Dialect, enclosed_fields, fields_of
-from pipeline.inputs import list_inputs
-from pipeline.lines import split_lines
-from pipeline.spans import QUOTED, Range, lines_starting
+from pipeline.reading.captions import Piece, Span, UnreadableFile, read_piece, reading_of
+from pipeline.reading.csv_files import Dialect, enclosed_fields, fields_of
+from pipeline.reading.inputs import list_inputs
+from pipeline.reading.lines import split_lines
+from pipeline.reading.spans import QUOTED, Range, lines_starting
 from vocab.errors import InputError
 
 Read = dict[str, str]
@@ -210,8 +210,8 @@ def test_no_part_of_a_text_is_a_row_where_its_line_end_is_escaped(
     good_rows = content.count("\n") - 1 - torn.count("\n")
     if blocks > 1:  # The first one ends behind the first backslash before a line end of the torn record.
         cut = content.encode().index(b"\\\n" if b"\\\n" in torn.encode() else b"\\\r\n", len(f"{head}\n{good}")) + 3
-        monkeypatch.setattr("pipeline.lines.BLOCK", cut)
-        monkeypatch.setattr("pipeline.captions.BLOCK", cut)
+        monkeypatch.setattr("pipeline.reading.lines.BLOCK", cut)
+        monkeypatch.setattr("pipeline.reading.captions.BLOCK", cut)
     path = write(tmp_path, f"a.{kind}", content.encode())
     with pytest.raises(InputError, match=rf"a\.{kind}, line 3: found a backslash at the end.*--quoting none"):
         read(path, **KEYED)

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import caption_names, headers
 from pipeline.config import Label
+from pipeline.reading import caption_names, headers
 from pipeline.run import label_captions, look_before
 from tests.test_pipeline_key_text import read
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
-from vocab.manifest import Manifest
+from vocab.store.label_shards import LabelShards
+from vocab.store.manifest import Manifest
 
 
 def run(spark: Any, folder: Path, **options: Any) -> Manifest:

@@ -17,7 +17,7 @@ import pytest
 from pipeline.agreement import Example, agreement
 from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Format, Verify
-from pipeline.inputs import list_inputs
+from pipeline.reading.inputs import list_inputs
 from pipeline.verify import run_verify, told
 from vocab.errors import InputError, MissingRequirementError, OutputExistsError
 

@@ -24,9 +24,9 @@ from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import list_tars
 from trainer.data.tar_tables import TarTables
 from trainer.records.log import read_log
-from vocab.label_shards import LabelShards
-from vocab.label_writing import write_label_shards
-from vocab.tar_samples import split_name
+from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import write_label_shards
+from vocab.store.tar_samples import split_name
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, CAR = 2084071, 2121620, 2958343

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.records.environment import driver, environment, git, processor, read_starts, record_start, variables
 from trainer.records.secrets import public, without_secrets_in
 from vocab.errors import FormatError
 
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 
 
 def test_every_start_is_kept_in_order(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from trainer.weights.folder import load_model, new_folder
 from trainer.weights.pretrained import open_pretrained
 from trainer.weights.run_model import stored_config
 from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
-from vocab.sealing import to_sealed_json
+from vocab.store.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.arithmetic

@@ -29,7 +29,7 @@ from tests.test_trainer_corpus import picture
 from trainer.data.decoding import Decoding, Viewing
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read
-from trainer.distributed import Place, join_processes
+from trainer.distributed import Rank, join_processes
 from trainer.transfer.feature_cache import ImageFeatures, cached_features, key_of, places_of
 from trainer.transfer.feature_files import UNFINISHED
 from trainer.weights.folder import Preprocessing
@@ -37,7 +37,7 @@ from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 HOW: dict[str, Any] = {"batch": 4, "workers": 0, "bfloat16": False, "max_pixels": 1 << 20}
 
 
@@ -368,12 +368,12 @@ def rank_of_two(out: Path) -> None:
     torch.set_num_threads(1)
     store = shelf(11)
     store.pictures[3] = b""
-    with join_processes("cpu") as place:
+    with join_processes("cpu") as rank:
         found = []
         for images in (images_on(store).select(np.arange(5)), images_on(store)):
-            one = cached_features(pretrained(), images, place, cache=out / f"cache{place.rank}", **HOW)
+            one = cached_features(pretrained(), images, rank, cache=out / f"cache{rank.index}", **HOW)
             found.append(one and (one.values.numpy(), one.images.names, one.skipped))
-        (out / str(place.rank)).write_bytes(pickle.dumps(found))
+        (out / str(rank.index)).write_bytes(pickle.dumps(found))
 
 
 def test_two_ranks_give_what_one_gives_and_the_main_one_has_the_disk(forks: Forks, tmp_path: Path) -> None:

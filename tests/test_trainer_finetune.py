@@ -23,7 +23,7 @@ from tests.forks import Forks, trainer
 from tests.test_trainer_corpus import make_corpus, picture
 from tests.test_trainer_import import CLASSES, COUNTS, released
 from trainer.data.batch import Batch
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.records.log import read_log
 from trainer.records.run_lock import held
@@ -31,8 +31,8 @@ from trainer.step.step import Step
 from trainer.transfer import finetune as story
 from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.datasets.opening import Task, TaskConfig, open_task
 from trainer.transfer.finetune import finetune, finetune_records
+from trainer.transfer.tasks.opening import Task, TaskConfig, open_task
 from trainer.transfer.tuning_results import few_steps
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model
@@ -168,14 +168,14 @@ def test_a_run_of_few_steps_says_so(images: int, batch: int, said: str | None) -
 
 def test_the_model_s_folder_is_what_was_measured(model: Path, task: TaskConfig, tmp_path: Path) -> None:
     assert finetune(config(model, task, tmp_path / "run", image_size=32)) == 0
-    place = tmp_path / "run" / "model"
-    assert (place / "model.safetensors").stat().st_mode == (place / "config.json").stat().st_mode
-    fields = json.loads((place / "config.json").read_text())
+    folder = tmp_path / "run" / "model"
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+    fields = json.loads((folder / "config.json").read_text())
     assert fields["label_names"] == ["car", "cat", "dog"]
     assert fields["pretrained_cfg"]["input_size"] == [3, 32, 32]
     averaged = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "ema.safetensors")
     images = torch.rand(2, 3, 32, 32)
-    for loaded in (load_model(place), timm.create_model(f"local-dir:{place}", pretrained=True).eval()):
+    for loaded in (load_model(folder), timm.create_model(f"local-dir:{folder}", pretrained=True).eval()):
         assert all(torch.equal(tensor, averaged[name]) for name, tensor in loaded.state_dict().items())
         with torch.no_grad():
             assert loaded(images).shape == (2, 3)
@@ -455,8 +455,8 @@ def test_a_run_goes_on_over_the_same_images_in_other_places(
         cut_at(patch, 3)
         with pytest.raises(PowerCutError):
             finetune(config(model, task, tmp_path / "run"))
-    for place in (train, test, model):
-        shutil.copytree(place, tmp_path / "elsewhere" / place.name, copy_function=shutil.copyfile)
+    for folder in (train, test, model):
+        shutil.copytree(folder, tmp_path / "elsewhere" / folder.name, copy_function=shutil.copyfile)
     moved = TaskConfig(train=str(tmp_path / "elsewhere" / "train"), test=str(tmp_path / "elsewhere" / "test"))
     shutil.copytree(tmp_path / "run", tmp_path / "other")
     assert finetune(config(tmp_path / "elsewhere" / model.name, moved, tmp_path / "run")) == 0
@@ -472,7 +472,7 @@ def test_a_run_goes_on_over_the_same_images_in_other_places(
 
 
 def test_two_runs_cannot_write_to_one_directory(model: Path, task: TaskConfig, tmp_path: Path) -> None:
-    with held(tmp_path / "run", Place(0, 1, torch.device("cpu"))):
+    with held(tmp_path / "run", Rank(0, 1, torch.device("cpu"))):
         with pytest.raises(InputError, match=f"a run that is going on there: process {os.getpid()} on "):
             finetune(config(model, task, tmp_path / "run"))
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.lock"]
@@ -525,7 +525,7 @@ def test_activations_that_are_computed_again_change_nothing(model: Path, task: T
 
 def test_a_record_says_what_the_run_came_to(model: Path, task: TaskConfig, tmp_path: Path) -> None:
     options = config(model, task, tmp_path / "run", percent=50.0, seed=3)
-    (record,) = finetune_records(options, Place(0, 1, torch.device("cpu")), task="colours")
+    (record,) = finetune_records(options, Rank(0, 1, torch.device("cpu")), task="colours")
     found = results(tmp_path / "run")
     assert (record.task, record.method, record.init) == ("colours", "finetune", "random")
     assert (record.percent, record.seed, record.metric, record.images) == (50.0, 3, "top1", 9)
@@ -544,4 +544,4 @@ def test_a_record_of_a_run_that_was_stopped_is_none(
 
     monkeypatch.setattr(Step, "take", announced)
     with pytest.raises(SystemExit, match="143"):
-        finetune_records(config(model, task, tmp_path / "run"), Place(0, 1, torch.device("cpu")), task="colours")
+        finetune_records(config(model, task, tmp_path / "run"), Rank(0, 1, torch.device("cpu")), task="colours")

@@ -14,7 +14,7 @@ from trainer.data.group import Tar
 from trainer.inputs import open_inputs, split_corpora, weights_of
 from trainer.records.run_data import in_recorded_order, read_run_data, run_data_of
 from vocab.errors import FormatError, InputError, MismatchError
-from vocab.sealing import sealed
+from vocab.store.sealing import sealed
 
 
 def test_a_tar_held_out_of_one_pattern_is_not_trained_on_through_another(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.conftest import label_table
 from trainer.data.labels import TarLabels, check_matched, check_vocabulary, find_shards, join
 from vocab.errors import MismatchError
-from vocab.label_shards import LabelShards
-from vocab.label_writing import write_label_shards
+from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import write_label_shards
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, CAR = 2084071, 2121620, 2958343

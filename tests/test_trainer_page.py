@@ -21,7 +21,7 @@ from trainer.records.curves import LOSS, PACE, SCORES, _number, draw, log_ticks,
 from trainer.records.gallery import Guess, Picture, _caption, log_pictures, pictures
 from trainer.records.log import Log
 from trainer.records.page import _percent, page
-from vocab.tars import Member
+from vocab.store.tars import Member
 from vocab.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(np.array([DOG, CAT], np.int32), np.array([1200, 34]), rows=5000, min_count=30)

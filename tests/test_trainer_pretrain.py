@@ -26,7 +26,7 @@ from trainer.records.ledger import read_bad_samples
 from trainer.records.log import read_log
 from trainer.step.step import Step
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
-from vocab.sealing import from_sealed_json
+from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 

@@ -21,7 +21,7 @@ from trainer.weights.export import export
 from trainer.weights.pretrained import open_pretrained
 from trainer.weights.released import import_released
 from vocab.errors import FormatError, InputError, MismatchError
-from vocab.sealing import to_sealed_json
+from vocab.store.sealing import to_sealed_json
 
 PIXELS = torch.arange(2 * 16 * 16 * 3, dtype=torch.int64).remainder(251).to(torch.uint8).view(2, 16, 16, 3)
 

@@ -28,14 +28,14 @@ from trainer.data.decoding import Decoding, Viewing
 from trainer.data.device_images import prepare
 from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
-from trainer.distributed import Place, join_processes
+from trainer.distributed import Rank, join_processes
 from trainer.model.vit import features
 from trainer.probe import linear_probe
 from trainer.probe.features import Embed, Features, extract
 from trainer.probe.probe import open_probe, probe
 from vocab.errors import InputError, MismatchError
 
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 LOADING = {"size": 16, "batch": 4, "bfloat16": False}
 
 
@@ -165,16 +165,16 @@ class Embedder(nn.Module):
 
 def rank_of_two(train: ClassTars, test: ClassTars, out: Path) -> None:
     """Leave what a rank hears of a model whose weights are whole, then sharded."""
-    with join_processes("cpu") as place:
+    with join_processes("cpu") as rank:
         sharded = Embedder(model_of())
         for block in sharded.model.get_submodule("blocks").children():
             fully_shard(block)
         fully_shard(sharded)
         found = [
-            probe(embed, train, test, place, size=16, batch=4, bfloat16=False, seed=0)
+            probe(embed, train, test, rank, size=16, batch=4, bfloat16=False, seed=0)
             for embed in (embed_of(model_of()), sharded)
         ]
-        (out / str(place.rank)).write_bytes(pickle.dumps(found))
+        (out / str(rank.index)).write_bytes(pickle.dumps(found))
 
 
 def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(forks: Forks, tmp_path: Path) -> None:
@@ -284,10 +284,10 @@ def test_a_probe_needs_both_options_and_fitting_tars(tmp_path: Path) -> None:
 
 
 def test_real_images_are_told_apart_better_than_by_chance(real_data: Path, tmp_path: Path) -> None:
-    place = real_data / "images" / "tiny_imagenet" / "val-00000.tar"
-    if not place.exists():
-        pytest.skip(f"no {place}")
-    whole = open_class_tars([str(place)], cache=TarCache(tmp_path / "cache", max_bytes=1 << 30))
+    tar = real_data / "images" / "tiny_imagenet" / "val-00000.tar"
+    if not tar.exists():
+        pytest.skip(f"no {tar}")
+    whole = open_class_tars([str(tar)], cache=TarCache(tmp_path / "cache", max_bytes=1 << 30))
     # Forty classes of 25 images each, every fifth of them to measure on.
     few = np.flatnonzero(np.isin(whole.classes, whole.labels[:40]))
     sides = [part(whole, few[np.arange(len(few)) % 5 != 0]), part(whole, few[::5])]

@@ -17,16 +17,16 @@ import torch
 from tests.forks import Forks
 from tests.test_trainer_corpus import make_corpus, picture
 from trainer.__main__ import main
-from trainer.distributed import Place, join_processes
+from trainer.distributed import Rank, join_processes
 from trainer.pretrain import pretrain
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.datasets.opening import open_task
-from trainer.transfer.datasets.subsets import subset
-from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.probing import probe, probe_records
+from trainer.transfer.tasks.opening import open_task
+from trainer.transfer.tasks.subsets import subset
+from trainer.transfer.tasks.task_config import TaskConfig
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 COLOURS = {"car": 2, "cat": 1, "dog": 0}
 
 
@@ -288,9 +288,9 @@ def test_options_that_cannot_work_are_named(changes: dict[str, Any], match: str,
 
 def rank_of_two(config: ProbeConfig, out: Path) -> None:
     torch.set_num_threads(1)
-    with join_processes("cpu") as place:
-        found = probe_records(config, place, task="squares")
-        (out / str(place.rank)).write_bytes(pickle.dumps([(one.method, one.value) for one in found]))
+    with join_processes("cpu") as rank:
+        found = probe_records(config, rank, task="squares")
+        (out / str(rank.index)).write_bytes(pickle.dumps([(one.method, one.value) for one in found]))
 
 
 def test_two_ranks_reach_what_one_does(forks: Forks, run: Path, folders: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_same_global_batch_gives_the_same_curve(
     config = corpus.config(tmp_path / "run", **RANDOM, **options)
     forks.run(processes, tmp_path / "log", trainer, command(config))
     assert losses(tmp_path / "run") == pytest.approx(losses(alone), rel=1e-4)
-    one, other = (json.loads((place / "results.json").read_text()) for place in (alone, tmp_path / "run"))
+    one, other = (json.loads((rank / "results.json").read_text()) for rank in (alone, tmp_path / "run"))
     assert other["processes"] == processes
     assert other["training_account"] == one["training_account"]
     assert other["evaluation"]["macro"] == pytest.approx(one["evaluation"]["macro"], rel=1e-3)
@@ -84,7 +84,7 @@ def dying(words: list[str], rank: int, end: str) -> None:
     whole = Step.take
 
     def take(self: Step, batch: Any, **given: Any) -> Any:
-        if given["number"] == 3 and self.place.rank == rank:
+        if given["number"] == 3 and self.rank.index == rank:
             match end:
                 case "killed":
                     os.kill(os.getpid(), signal.SIGKILL)

@@ -14,12 +14,12 @@ import torch
 
 from tests.forks import Forks, trainer
 from tests.test_trainer_corpus import Corpus, command, losses, make_corpus
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.records.run_lock import held
 from vocab.errors import InputError
 
-ALONE = Place(0, 1, torch.device("cpu"))
+ALONE = Rank(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, NoTarError, TarIndex, index_tar, members_of
 from vocab.errors import InputError
-from vocab.tar_samples import samples
-from vocab.tars import Member
+from vocab.store.tar_samples import samples
+from vocab.store.tars import Member
 
 LIMIT = 1 << 20
 

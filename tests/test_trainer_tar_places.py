@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.inputs import list_inputs
+from pipeline.reading.inputs import list_inputs
 from tests.conftest import ROOT
 from tests.test_trainer_tar_streams import CONTENT, read
 from trainer.data.tar_places import is_local, label_path, list_tars, local_name, without_secrets

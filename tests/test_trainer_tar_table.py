@@ -17,8 +17,8 @@ from tests.test_trainer_tar_index import tar_of
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
 from trainer.data.tar_table import TarTable, make_table, read_table, write_table
 from vocab.errors import FormatError, InputError
-from vocab.label_shards import LabelShards
-from vocab.label_writing import write_label_shards
+from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import write_label_shards
 from vocab.vocabulary import Vocabulary
 
 DOG, CAT, CAR = 2084071, 2121620, 2958343

@@ -20,12 +20,12 @@ from trainer.data.decoding import Decoding
 from trainer.data.draws import draws
 from trainer.data.images import BadImage, crop_into
 from trainer.data.labelled_images import LabelledImages, Read
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.transfer.batches import Plan, batches
 from vocab.errors import InputError
 
 CPU = torch.device("cpu")
-ALONE = Place(0, 1, CPU)
+ALONE = Rank(0, 1, CPU)
 DECODING = Decoding(threads=0, ahead=0, max_pixels=1 << 20)
 
 
@@ -79,12 +79,12 @@ def images() -> LabelledImages:
 
 
 def made(
-    images: LabelledImages, plan: Plan, place: Place = ALONE, *, after: int = 0, decoding: Decoding = DECODING
+    images: LabelledImages, plan: Plan, rank: Rank = ALONE, *, after: int = 0, decoding: Decoding = DECODING
 ) -> list[Batch]:
     """All batches; their pixels copied, for their memory is used again."""
     return [
         Batch(**{**vars(batch), "images": batch.images.clone()})
-        for batch in batches(images, plan, place, after=after, decoding=decoding, pin=False)
+        for batch in batches(images, plan, rank, after=after, decoding=decoding, pin=False)
     ]
 
 
@@ -126,7 +126,7 @@ def test_batches_are_a_function_of_the_step(images: LabelledImages, decoding: De
 def test_ranks_have_the_pieces_of_a_batch_in_order(images: LabelledImages) -> None:
     whole = made(images, plan(10))
     for step in range(5):
-        parts = [made(images, plan(10), Place(rank, 2, CPU), after=step)[0] for rank in range(2)]
+        parts = [made(images, plan(10), Rank(index, 2, CPU), after=step)[0] for index in range(2)]
         for name in ("images", "classes", "weights", "flips", "seeds", "indices"):
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole[step], name))
 
@@ -136,22 +136,22 @@ def test_an_image_is_cut_alike_whatever_else_was_selected(images: LabelledImages
     some = images.select(np.array([7, 2]))
     other = plan(2, batch=2, epochs=1)
     (whole,), (few,) = made(images, one), made(some, other)
-    for place, image in enumerate(few.indices.tolist()):
+    for rank, image in enumerate(few.indices.tolist()):
         there = whole.indices.tolist().index((7, 2)[image])
-        assert torch.equal(few.images[place], whole.images[there])
-        assert few.seeds[place] == whole.seeds[there]
+        assert torch.equal(few.images[rank], whole.images[there])
+        assert few.seeds[rank] == whole.seeds[there]
 
 
 def test_pixels_are_those_of_the_image_s_own_box() -> None:
     contents = [noise(0), noise(1)]
     (batch,) = made(labelled([*contents]), plan(2, batch=2, epochs=1))
-    for place, image in enumerate(batch.indices.tolist()):
+    for rank, image in enumerate(batch.indices.tolist()):
         row = draws(seed=3, epoch=0, shards=np.zeros(1, np.uint64), indices=np.array([image]), count=24)[0]
         wanted = np.zeros((16, 16, 3), np.uint8)
         choose = partial(random_box, draws=row[:22], min_area=0.2)
         crop_into(contents[image], wanted, choose=choose, max_pixels=1 << 20)
-        assert np.array_equal(batch.images[place].numpy(), wanted)
-        assert bool(batch.flips[place]) == (row[22] >= 0.5)
+        assert np.array_equal(batch.images[rank].numpy(), wanted)
+        assert bool(batch.flips[rank]) == (row[22] >= 0.5)
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -162,7 +162,7 @@ def test_a_bad_image_weighs_nothing_is_counted_always_and_named_once(threads: in
         by_image = dict(zip(batch.indices.tolist(), batch.weights.tolist(), strict=True))
         assert by_image == {0: 1.0, 1: 0.0, 2: 0.0}
         assert batch.account == {"samples": 3, "bad": 2}
-        black = [place for place, image in enumerate(batch.indices.tolist()) if image > 0]
+        black = [rank for rank, image in enumerate(batch.indices.tolist()) if image > 0]
         assert not batch.images[black].any()
     assert sorted(found[0].skipped, key=lambda bad: bad.key) == [
         Skipped("", "image 1", "not_an_image"),

@@ -10,9 +10,9 @@ import pytest
 
 from tests.test_trainer_corpus import picture
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.datasets import coco
-from trainer.transfer.datasets.class_names import names_of_classes
-from trainer.transfer.datasets.coco import open_coco
+from trainer.transfer.tasks import coco
+from trainer.transfer.tasks.class_names import names_of_classes
+from trainer.transfer.tasks.coco import open_coco
 from vocab.errors import InputError
 
 

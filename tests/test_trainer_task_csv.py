@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_trainer_corpus import picture
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.datasets.csv_table import open_csv_table
+from trainer.transfer.tasks.csv_table import open_csv_table
 from vocab.errors import InputError
 
 

@@ -15,7 +15,7 @@ from tests.test_trainer_corpus import picture
 from trainer.data import tar_store
 from trainer.data.labelled_images import ImageStore, LabelledImages
 from trainer.data.tar_cache import TarCache
-from trainer.transfer.datasets.tars import open_tars, with_all_classes
+from trainer.transfer.tasks.tars import open_tars, with_all_classes
 from vocab.errors import InputError
 
 

@@ -15,7 +15,7 @@ import torch
 from tests.test_trainer_corpus import make_corpus
 from tests.test_trainer_probing import write_folders
 from trainer.__main__ import main
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.transfer import methods
 from trainer.transfer.config import TransferConfig
@@ -23,7 +23,7 @@ from trainer.transfer.records import read_records
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from vocab.errors import FormatError, InputError, MismatchError
 
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 
 TASKS = """
 [[task]]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.forks import Forks
-from trainer.distributed import Place, join_processes
+from trainer.distributed import Rank, join_processes
 from trainer.records.run_lock import held
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.records import Key, Record, read_records
@@ -22,7 +22,7 @@ from trainer.transfer.suite_settings import changed, settings_of, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 
-PLACE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 
 TWO_TASKS = """
 [[task]]
@@ -64,17 +64,17 @@ class Drawn:
     def _model(self) -> str:
         return self.fingerprint
 
-    def _check(self, task: SuiteTask, place: Place) -> str:
+    def _check(self, task: SuiteTask, rank: Rank) -> str:
         if task.name in self.fail:
             raise self.fail[task.name]
         return self.images.get(task.name, "cafe")
 
-    def _run(self, part: Part, place: Place) -> list[Record]:
+    def _run(self, part: Part, rank: Rank) -> list[Record]:
         call = f"{part.task.name} {part.verb} {part.init} {part.seed} {list(part.percents)}"
         if call == self.stop_before:
             raise KeyboardInterrupt
         self.calls.append(call)
-        if not place.main:
+        if not rank.is_main:
             return []
         # A probe finds neighbours beside it, asked for or not.
         more = [Key(part.task.name, "knn", "none", percent, part.seed) for percent in part.percents]
@@ -91,10 +91,10 @@ def config_of(folder: Path, text: str = TWO_TASKS) -> TransferConfig:
     return TransferConfig(model=Path("runs/b16"), tasks=folder / "tasks.toml", out=folder / "results")
 
 
-def measured(config: TransferConfig, drawn: Drawn | None = None, place: Place = PLACE) -> list[str]:
+def measured(config: TransferConfig, drawn: Drawn | None = None, rank: Rank = HERE) -> list[str]:
     """The calls of a suite that runs to its end."""
     drawn = drawn or Drawn()
-    run_suite(config, place, drawn.verbs())
+    run_suite(config, rank, drawn.verbs())
     return drawn.calls
 
 
@@ -165,18 +165,18 @@ def test_a_finished_suite_measures_nothing_anew(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in config.out.iterdir()} == before
 
 
-@pytest.mark.parametrize("place", range(len(CALLS)))
-def test_a_stopped_suite_goes_on_with_what_is_not_done(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize("call", range(len(CALLS)))
+def test_a_stopped_suite_goes_on_with_what_is_not_done(tmp_path: Path, call: int) -> None:
     whole = config_of(tmp_path)
     measured(whole)
     stopped = replace(whole, out=tmp_path / "stopped")
-    drawn = Drawn(stop_before=CALLS[place])
+    drawn = Drawn(stop_before=CALLS[call])
     with pytest.raises(KeyboardInterrupt):
-        run_suite(stopped, PLACE, drawn.verbs())
-    assert drawn.calls == CALLS[:place]
+        run_suite(stopped, HERE, drawn.verbs())
+    assert drawn.calls == CALLS[:call]
     # The table of a task appears once the task is done.
-    assert (stopped.out / "results.json").exists() == (place == 5)
-    assert measured(stopped) == CALLS[place:]
+    assert (stopped.out / "results.json").exists() == (call == 5)
+    assert measured(stopped) == CALLS[call:]
     for name in ("results.json", "results.md", "records.jsonl"):
         assert (stopped.out / name).read_bytes() == (whole.out / name).read_bytes()
 
@@ -231,7 +231,7 @@ def test_other_settings_are_no_suite_to_go_on_with(tmp_path: Path, change: Calla
 def test_settings_of_what_was_not_measured_may_change(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run_suite(config, PLACE, Drawn(stop_before=CALLS[5]).verbs())
+        run_suite(config, HERE, Drawn(stop_before=CALLS[5]).verbs())
     assert measured(config_of(tmp_path, TWO_TASKS.replace("epochs = 3", "epochs = 4"))) == CALLS[5:]
 
 
@@ -319,7 +319,7 @@ def test_another_model_is_no_suite_to_go_on_with(tmp_path: Path) -> None:
 def test_results_of_other_images_are_not_gone_on_with(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run_suite(config, PLACE, Drawn(stop_before=CALLS[2]).verbs())
+        run_suite(config, HERE, Drawn(stop_before=CALLS[2]).verbs())
     with pytest.raises(MismatchError, match="found results of 'pets' on other images, or on classes of other names"):
         measured(config, Drawn(images={"pets": "beef"}))
     # Nothing was measured on those of the other task.
@@ -330,7 +330,7 @@ def test_results_of_other_images_are_not_gone_on_with(tmp_path: Path) -> None:
 
 def test_two_suites_cannot_write_to_one_folder(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    with held(config.out, PLACE):
+    with held(config.out, HERE):
         with pytest.raises(InputError, match="found a run that is going on there: process"):
             measured(config)
         assert [path.name for path in config.out.iterdir()] == ["run.lock"]
@@ -342,7 +342,7 @@ def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) ->
     drawn = Drawn(fail={"places": bad})
     config = config_of(tmp_path)
     with pytest.raises(InputError, match=r"task 'places': the task's train: found no such file; wanted images"):
-        run_suite(config, PLACE, drawn.verbs())
+        run_suite(config, HERE, drawn.verbs())
     assert drawn.calls == []
     assert not config.out.exists()
 
@@ -360,15 +360,15 @@ def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) ->
 def test_errors_name_options_as_a_suite_has_them(tmp_path: Path, told: str, remedy: str) -> None:
     drawn = Drawn(fail={"places": InputError("s3://b", found="nothing", wanted="images", remedy=told)})
     with pytest.raises(InputError) as caught:
-        run_suite(config_of(tmp_path), PLACE, drawn.verbs())
+        run_suite(config_of(tmp_path), HERE, drawn.verbs())
     assert caught.value.remedy == remedy
 
 
 def test_notes_name_options_as_a_suite_has_them(tmp_path: Path) -> None:
     class Noted(Drawn):
-        def _run(self, part: Part, place: Place) -> list[Record]:
+        def _run(self, part: Part, rank: Rank) -> list[Record]:
             note = "the classes are numbers. --task.class-names gives names"
-            return [replace(found, extra={**found.extra, "notes": [note]}) for found in super()._run(part, place)]
+            return [replace(found, extra={**found.extra, "notes": [note]}) for found in super()._run(part, rank)]
 
     config = config_of(tmp_path)
     measured(config, Noted())
@@ -382,11 +382,11 @@ def test_checkpoints_go_once_the_result_is_on_the_disk(tmp_path: Path) -> None:
     folders = [config.out / "finetune" / name for name in ("places-transfer-10-0", "places-transfer-5-0")]
 
     class Tuned(Drawn):
-        def _run(self, part: Part, place: Place) -> list[Record]:
+        def _run(self, part: Part, rank: Rank) -> list[Record]:
             for folder in folders:
                 (folder / "model").mkdir(parents=True, exist_ok=True)
                 (folder / "checkpoints" / "step-00000003").mkdir(parents=True, exist_ok=True)
-            return super()._run(part, place)
+            return super()._run(part, rank)
 
     measured(config, Tuned())
     # The second has no result: it may be a run that was stopped.
@@ -402,11 +402,11 @@ def test_checkpoints_go_once_the_result_is_on_the_disk(tmp_path: Path) -> None:
 
 def rank_of_two(config: TransferConfig, out: Path) -> None:
     """A suite as torchrun starts it; what this rank was called for, and that an error ends it too."""
-    with join_processes("cpu") as place:
-        calls = measured(config, place=place)
-        (out / f"calls-{place.rank}").write_text("\n".join(calls))
+    with join_processes("cpu") as rank:
+        calls = measured(config, rank=rank)
+        (out / f"calls-{rank.index}").write_text("\n".join(calls))
         with pytest.raises((InputError, SystemExit)):
-            measured(replace(config, tasks=out / "absent.toml"), place=place)
+            measured(replace(config, tasks=out / "absent.toml"), rank=rank)
 
 
 def test_two_ranks_measure_together_and_one_writes(forks: Forks, tmp_path: Path) -> None:

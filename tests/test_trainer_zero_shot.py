@@ -17,11 +17,11 @@ from PIL import Image
 from tests.test_trainer_corpus import COLOURS, make_corpus, picture
 from tests.test_trainer_transfer_init import DOG, FISH, images_of, several_of, vocabulary_of
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.synset_scores import ClassRows
+from trainer.transfer.tasks.task_config import TaskConfig
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
 from trainer.transfer.zero_shot_results import evaluate, ranks_of
@@ -29,7 +29,7 @@ from trainer.transfer.zero_shot_tables import csv_table, markdown, no_choice, re
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError, MismatchError, OutputExistsError
 
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = Rank(0, 1, torch.device("cpu"))
 
 
 def classes_of(scorable: list[bool]) -> list[ClassRows]:
@@ -227,14 +227,14 @@ def test_accuracy_is_that_of_the_classifier_on_its_own_rows(ask: Ask, run: Path,
     pretrained = open_pretrained(run)
     labels = [pretrained.vocabulary.wnids.index(wnid) for wnid in ("n02958343", "n02084071", "n02121620")]
     right = []
-    for place, name in enumerate(["car, auto", "dog", "n02121620"]):
+    for rank, name in enumerate(["car, auto", "dog", "n02121620"]):
         with Image.open(squares / name / "0.png") as image:
             pixels = np.array(image.crop((2, 0, 22, 20)).resize((16, 16), Image.Resampling.BILINEAR))
         with torch.no_grad():
             logits = pretrained.classifier(pretrained.embed(torch.from_numpy(pixels)[None]))[0, labels]
         if prior == "remove":
             logits = logits - torch.from_numpy(pretrained.vocabulary.log_odds)[labels]
-        right += [int(logits.argmax()) == place] * 4
+        right += [int(logits.argmax()) == rank] * 4
     assert record.extra["correct"] == "".join("1" if each else "0" for each in [*right, False])
     assert (record.metric, record.value) == ("top1", pytest.approx(sum(right) / 13))
     assert record.extra["top1"] == pytest.approx(sum(right) / 12)

@@ -37,8 +37,8 @@ from trainer.transfer.tasks_file import read_tasks
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from trainer.weights.export import export
 from vocab.errors import CatlipError, InputError, sentence_of
-from vocab.label_shards import LabelShards
-from vocab.label_writing import write_label_shards
+from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import write_label_shards
 
 TAKES, REFUSES = "takes URIs", "refuses URIs"
 DATA = dict.fromkeys(["images", "labels", "vocabulary", "eval-images", "eval-labels"], TAKES) | {"cache": REFUSES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vocab.distribution import DIMENSIONS, word_vectors
+from vocab.fit.distribution import DIMENSIONS, word_vectors
 
 pytest.importorskip("scipy", reason="tables are fitted with SciPy, the extra `fit`")
 

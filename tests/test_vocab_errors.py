@@ -105,7 +105,7 @@ def test_help_may_be_cut_short(room: str) -> None:
 def test_a_program_that_is_told_to_end_says_so_and_removes_what_it_had_begun(
     raised: str, status: int, tmp_path: Path
 ) -> None:
-    code = "import os, signal, sys\nfrom vocab.errors import run_cli\nfrom vocab.storage import write_whole\n"
+    code = "import os, signal, sys\nfrom vocab.errors import run_cli\nfrom vocab.store.files import write_whole\n"
     code += f"def main():\n    with write_whole(sys.argv[1]): {raised}\nrun_cli(main)"
     command = [sys.executable, "-c", code, str(tmp_path / "v")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import label_table
-from vocab.label_footers import Footer, shard_range
+from vocab.store.label_footers import Footer, shard_range
 
 
 def footer_of(table: pa.Table, place: Path, **options: object) -> pq.FileMetaData:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import label_table
-from vocab import label_writing
 from vocab.errors import FormatError
-from vocab.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.label_writing import write_label_shards
-from vocab.manifest import FORMAT_VERSION, InputFile, Manifest
-from vocab.sealing import to_sealed_json
+from vocab.store import label_writing
+from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
+from vocab.store.label_writing import write_label_shards
+from vocab.store.manifest import FORMAT_VERSION, InputFile, Manifest
+from vocab.store.sealing import to_sealed_json
 
 ROWS = label_table(("00001", "b", [2084071]), ("00000", "a", []), ("00000", "c", [2084071, 2121620]))
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.conftest import label_table
 from tests.test_vocab_label_shards import ROWS, write
 from vocab.errors import InputError, OutputExistsError
-from vocab.label_shards import COUNTS, LabelShards
-from vocab.label_writing import describe_file, refuse_used_directory
+from vocab.store.label_shards import COUNTS, LabelShards
+from vocab.store.label_writing import describe_file, refuse_used_directory
 
 
 def test_the_directory_holds_exactly_what_the_format_names(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vocab import labeler, plain
-from vocab.inflection import ADJECTIVE, NOUN, VERB, inflected_forms, plural
+from vocab.fit.inflection import ADJECTIVE, NOUN, VERB, inflected_forms, plural
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.coverage import read_classes
+from pipeline.report.coverage import read_classes
 from tests.test_trainer_tar_places import s3_server
 from vocab.errors import CatlipError, InputError, OutputExistsError, sentence_of
-from vocab.places import Place, name_of, place_of, read_whole, refuse_taken, refuse_unwritable, suffix_of, with_places
-from vocab.storage import filesystem_of, write_whole
+from vocab.store.files import filesystem_of, write_whole
+from vocab.store.locations import (
+    Place,
+    name_of,
+    place_of,
+    read_whole,
+    refuse_taken,
+    refuse_unwritable,
+    suffix_of,
+    with_places,
+)
 from vocab.vocabulary import Vocabulary
 
 
@@ -110,7 +119,7 @@ def test_names_in_a_store_are_taken_as_they_are_written(name: str) -> None:
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("size", [3, 1 << 20])
 def test_a_write_to_a_store_that_fails_leaves_what_was_there(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vocab.storage.HELD_BYTES", 1 << 10)
+    monkeypatch.setattr("vocab.store.files.HELD_BYTES", 1 << 10)
     with write_whole("s3://tars/whole") as file:
         file.write(b"old")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vocab.regression import NO_ROW, Group, first_observations, indicators, probabilities, regress
+from vocab.fit.regression import NO_ROW, Group, first_observations, indicators, probabilities, regress
 
 pytest.importorskip("scipy", reason="tables are fitted with SciPy, the extra `fit`")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vocab.errors import FormatError
-from vocab.sealing import SEAL, from_sealed_json, sealed, to_sealed_json, whole_lines
+from vocab.store.sealing import SEAL, from_sealed_json, sealed, to_sealed_json, whole_lines
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vocab.errors import FormatError, InputError
-from vocab.semcor import SenseToken, Sentence, read_semcor
+from vocab.fit.semcor import SenseToken, Sentence, read_semcor
 
 LINES = (
     '{"doc": "br-a01", "tokens": [{"w": "primary_election", "pos": "NN", "lemma": "primary_election", "wnsn": "1"},'

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.__main__ import main as pipeline_main
-from pipeline.markup import document, plain, stranger
-from pipeline.markup import table as table_in_html
+from pipeline.report.markup import document, plain, stranger
+from pipeline.report.markup import table as table_in_html
 from pipeline.terminal import table
 from tests.test_trainer_page import html
 from trainer.__main__ import main as trainer_main
@@ -25,7 +25,7 @@ from trainer.records.card import plain as in_card
 from trainer.transfer.match_table import cell
 from trainer.transfer.words import listed
 from vocab.errors import InputError, run_cli
-from vocab.shown_text import in_html, shown, tell
+from vocab.pages.text import in_html, shown, tell
 
 ROOT = Path(__file__).parent.parent
 EVIL = "\x1b]0;PWNED\x07\x00\x9b2J\x7f\r\u202egnp\u2066\u200f\u200b\u2028\ufeff\U000e0041\ud800\udcff"

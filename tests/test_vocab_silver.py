@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vocab.semcor import SenseToken, Sentence
-from vocab.silver import silver_sentences
+from vocab.fit.semcor import SenseToken, Sentence
+from vocab.fit.silver import silver_sentences
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from vocab.errors import CatlipError, InputError, MismatchError
-from vocab.storage import filesystem_of, local_path, sha256_of, write_whole
+from vocab.store.files import filesystem_of, local_path, sha256_of, write_whole
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from vocab.errors import remedy_of, sentence_of
-from vocab.storage import named, sha256_of
+from vocab.store.files import named, sha256_of
 
 REPOSITORY = Path(__file__).parents[1]
 START = """
 import errno, resource, signal, sys
 from pathlib import Path
 from vocab.errors import run_cli
-from vocab.storage import named, write_whole
+from vocab.store.files import named, write_whole
 place = Path(sys.argv[1])
 """
 
@@ -133,7 +133,7 @@ def test_memory_that_ran_out_names_our_function() -> None:
     with pytest.raises(MemoryError) as caught:
         sha256_of(Small(), "a")
     said = str(sentence_of(caught.value))
-    assert said.startswith("memory ran out in vocab/storage.py, sha256_of: Unable to allocate 9 GiB. Raise")
+    assert said.startswith("memory ran out in vocab/store/files.py, sha256_of: Unable to allocate 9 GiB. Raise")
 
 
 @pytest.mark.parametrize(

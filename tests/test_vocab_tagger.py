@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from vocab import labeler, plain, tagger
+from vocab.fit.treebank import GoldToken
 from vocab.tagger import Tag
-from vocab.treebank import GoldToken
 
 
 def tags(caption: str) -> list[str]:
@@ -51,7 +51,7 @@ def gold(text: str) -> list[GoldToken]:
 
 def test_the_same_sentences_give_the_same_bytes() -> None:
     pytest.importorskip("scipy", reason="tables are fitted with SciPy, the extra `fit`")
-    from vocab.tagger_fit import fit_sentences
+    from vocab.fit.tagger_fit import fit_sentences
 
     sentences = [
         gold("The/DET dog/NOUN barks/VERB ./PUNCT"),

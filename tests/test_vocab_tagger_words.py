@@ -7,9 +7,9 @@ import collections
 import numpy as np
 import pytest
 
-from vocab.distribution import Vectors
-from vocab.inflection import NOUN, VERB, Readings
-from vocab.tagger_words import FOLDS, KnownWords, TaggedWords, class_name, fold_of_sentences
+from vocab.fit.distribution import Vectors
+from vocab.fit.inflection import NOUN, VERB, Readings
+from vocab.fit.tagger_words import FOLDS, KnownWords, TaggedWords, class_name, fold_of_sentences
 
 DUCK = Readings({NOUN, VERB})
 TAGGED = TaggedWords.count(

@@ -16,18 +16,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.align.image_files import list_image_files
 from pipeline.check import run_check
 from pipeline.config import Check
-from pipeline.image_files import list_image_files
-from pipeline.rows import Reading
+from pipeline.reading.rows import Reading
+from pipeline.reading.tars import read_tar
 from pipeline.tar_account import account_tar
-from pipeline.tars import read_tar
 from tests.test_pipeline_check import write_labels
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
 from trainer.data.tar_places import list_tars
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
-from vocab.tar_samples import samples, split_name
+from vocab.store.label_shards import LabelShards
+from vocab.store.tar_samples import samples, split_name
 
 END = bytes(1024)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vocab.tars import BLOCK, BrokenTar, Member, walk
+from vocab.store.tars import BLOCK, BrokenTar, Member, walk
 
 Walk = Callable[[BinaryIO], Iterator[Member]]
 

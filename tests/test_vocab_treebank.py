@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vocab.errors import FormatError, InputError
-from vocab.treebank import Aligned, GoldToken, align, read_treebank
+from vocab.fit.treebank import Aligned, GoldToken, align, read_treebank
 
 
 def line(number: str, form: str, lemma: str, upos: str, misc: str = "_") -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from vocab import wordnet
 from vocab.errors import FormatError, InputError
-from vocab.wordnet_files import base_forms, parse_index, parse_sense, parse_synset, read_wordnet
+from vocab.fit.wordnet_files import base_forms, parse_index, parse_sense, parse_synset, read_wordnet
 
 DATABASE = Path("/usr/share/wordnet")
 

@@ -15,9 +15,9 @@ from trainer.recipes.files import read_recipe
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.errors import InputError, run_cli
-from vocab.places import Config, with_places
-from vocab.shown_text import tell
-from vocab.storage import local_path
+from vocab.pages.text import tell
+from vocab.store.files import local_path
+from vocab.store.locations import Config, with_places
 
 USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
 

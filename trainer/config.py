@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.records.secrets import public
-from vocab.sealing import SEAL, to_sealed_json
+from vocab.store.sealing import SEAL, to_sealed_json
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Processes and devices: the same command on one CPU, one GPU, or several processes under torchrun.
 
-In: torchrun's environment, or none. Out: a `Place` for this process, and the few exchanges that the trainer needs.
+In: torchrun's environment, or none. Out: a `Rank` for this process, and the few exchanges that the trainer needs.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ STATUS_OF_ERRORS = 2
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """Where this process stands among the others, and what it computes on."""
 
-    rank: int
+    index: int
     world: int
     device: torch.device
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one process that writes."""
-        return self.rank == 0
+        return self.index == 0
 
 
 def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
@@ -59,97 +59,97 @@ def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
 
 
 @contextmanager
-def join_processes(choice: str) -> Iterator[Place]:
-    """This process's place; under torchrun as a member of the process group, which is left at the end.
+def join_processes(choice: str) -> Iterator[Rank]:
+    """This process's rank; under torchrun as a member of the process group, which is left at the end.
 
     Raises MissingRequirementError for memory that is refused inside, and on a rank that loses another one.
     """
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    index, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = device_of(choice, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    place = Place(rank, world, device)
+    rank = Rank(index, world, device)
     peers: Peers | None = None
     failed = False
     try:
         if world > 1:
-            peers = _meet(place)
-        yield place
+            peers = _meet(rank)
+        yield rank
     except (Exception, KeyboardInterrupt) as error:
         failed = True
         if peers is not None and is_lost_peer(error):
-            raise peers.explain(rank) from error
-        short = memory_error(error, where=f"rank {rank}" if world > 1 else "this process")
+            raise peers.explain(index) from error
+        short = memory_error(error, where=f"rank {index}" if world > 1 else "this process")
         if peers is not None:
-            peers.tell(rank, short or error)
+            peers.tell(index, short or error)
         if short is not None:
             raise short from error
         raise
     finally:
         if peers is not None:
-            if not place.main:
-                peers.leave(rank)
+            if not rank.is_main:
+                peers.leave(index)
             dist.destroy_process_group()
             # Without torchrun the main rank hosts the store. The others look into it when their connections are closed.
-            if failed and place.main:
-                peers.linger(rank)
+            if failed and rank.is_main:
+                peers.linger(index)
 
 
-def _meet(place: Place) -> Peers:
+def _meet(rank: Rank) -> Peers:
     """Enter the process group. Raises MissingRequirementError if it does not come together."""
     try:
         store, _, _ = next(rendezvous("env://"))
-        backend = "nccl" if place.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world)
-        return Peers(store, gather(Process.own(), place))
+        backend = "nccl" if rank.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank.index, world_size=rank.world)
+        return Peers(store, gather(Process.own(), rank))
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
-        raise no_group(error, world=place.world) from error
+        raise no_group(error, world=rank.world) from error
 
 
-def gather(value: Any, place: Place) -> list[Any]:
+def gather(value: Any, rank: Rank) -> list[Any]:
     """Every rank's value, in the order of ranks, on every rank."""
-    if place.world == 1:
+    if rank.world == 1:
         return [value]
-    values: list[Any] = [None] * place.world
+    values: list[Any] = [None] * rank.world
     dist.all_gather_object(values, value)
     return values
 
 
-def gather_on_main(value: Any, place: Place) -> list[Any]:
+def gather_on_main(value: Any, rank: Rank) -> list[Any]:
     """Every rank's value, in the order of ranks, on the main rank; nothing on the others."""
-    if place.world == 1:
+    if rank.world == 1:
         return [value]
-    values: list[Any] | None = [None] * place.world if place.main else None
+    values: list[Any] | None = [None] * rank.world if rank.is_main else None
     dist.gather_object(value, values)
     return values or []
 
 
-def on_main(work: Callable[[], T], place: Place) -> T:
+def on_main(work: Callable[[], T], rank: Rank) -> T:
     """What `work` gives, or the CatlipError it raises, on the main rank alone, for every rank."""
-    if place.world == 1:
+    if rank.world == 1:
         return work()
     outcome: list[Any] = [None]
-    if place.main:
+    if rank.is_main:
         try:
             outcome = [work()]
         except CatlipError as error:
             outcome = [error]
     dist.broadcast_object_list(outcome)
     if isinstance(outcome[0], CatlipError):
-        raise_alike(outcome[0], place)
+        raise_alike(outcome[0], rank)
     return cast(T, outcome[0])
 
 
-def raise_alike(error: CatlipError, place: Place) -> NoReturn:
+def raise_alike(error: CatlipError, rank: Rank) -> NoReturn:
     """End all ranks with an error that all of them have: one says it, the others end with the status of an error."""
-    if place.main:
+    if rank.is_main:
         raise error
     raise SystemExit(STATUS_OF_ERRORS) from error
 
 
-def barrier(place: Place) -> None:
+def barrier(rank: Rank) -> None:
     """Wait for all ranks."""
-    if place.world > 1:
+    if rank.world > 1:
         dist.barrier()

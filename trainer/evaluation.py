@@ -19,7 +19,7 @@ from trainer.data.feed import Feed, check_bad_share, examples_of
 from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
-from trainer.distributed import Place, gather_on_main
+from trainer.distributed import Rank, gather_on_main
 from trainer.metrics import Report, report
 from trainer.model.objective import Objective
 from vocab.errors import InputError
@@ -69,16 +69,16 @@ class _Part:
 
 
 def evaluate(
-    objective: Objective, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool
+    objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool
 ) -> Evaluation | None:
     """Score the first `limit` held-out images; None on ranks other than the main one.
 
     Raises InputError on the main rank if no image could be scored, if more are bad than the source allows, however few
     there are, and as `metrics.report`.
     """
-    part = _score(objective, source, place, loading=loading, limit=limit, bfloat16=bfloat16)
-    parts: list[_Part] = gather_on_main(part, place)
-    if not place.main:
+    part = _score(objective, source, rank, loading=loading, limit=limit, bfloat16=bfloat16)
+    parts: list[_Part] = gather_on_main(part, rank)
+    if not rank.is_main:
         return None
     samples = [sample for part in parts for sample in part.samples]
     if not samples:
@@ -113,25 +113,23 @@ def evaluate(
 
 
 @torch.no_grad()
-def _score(
-    objective: Objective, source: Source, place: Place, *, loading: Loading, limit: int, bfloat16: bool
-) -> _Part:
+def _score(objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool) -> _Part:
     part = _Part([], torch.empty(0), [], Counter(), [])
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
     was_training = objective.training
     objective.eval()
-    resolution = FixedResolution(loading.size, loading.batch * place.world)
+    resolution = FixedResolution(loading.size, loading.batch * rank.world)
     seen = 0
     with Feed(
-        source, resolution, rank=place.rank, world=place.world, workers=loading.workers, loaders=loading.loaders
+        source, resolution, rank=rank.index, world=rank.world, workers=loading.workers, loaders=loading.loaders
     ) as feed:
         for batch in feed:
             part.account.update(batch.account)
             part.skipped += batch.skipped
             scored = torch.nonzero(batch.weights > 0)[:, 0].tolist()
             # The whole batch also where a rank has no sample left: under FSDP2 all ranks compute together.
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
-                logits.append(objective.score(batch.images.to(place.device)).float().cpu()[scored])
+            with torch.autocast(rank.device.type, torch.bfloat16, enabled=bfloat16):
+                logits.append(objective.score(batch.images.to(rank.device)).float().cpu()[scored])
             part.samples += [batch.samples[image] for image in scored]
             part.classes += [batch.classes[batch.ends[image] : batch.ends[image + 1]].tolist() for image in scored]
             # All ranks stop after the same step, and nobody needs to ask the others.

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from trainer.config import PretrainConfig
-from trainer.distributed import Place, on_main
+from trainer.distributed import Rank, on_main
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
 from trainer.loss.losses import probabilities
@@ -26,7 +26,7 @@ class Evaluator:
     def __init__(
         self,
         config: PretrainConfig,
-        place: Place,
+        rank: Rank,
         inputs: Inputs,
         training: Training,
         journal: Journal,
@@ -34,7 +34,7 @@ class Evaluator:
         bfloat16: bool,
     ) -> None:
         """Opens what a probe is trained and measured on, and raises as `open_probe`."""
-        self.config, self.place, self.inputs = config, place, inputs
+        self.config, self.rank, self.inputs = config, rank, inputs
         self.training, self.journal, self.bfloat16 = training, journal, bfloat16
         self.class_tars = open_probe(config.data, config.run)
 
@@ -45,7 +45,7 @@ class Evaluator:
 
     def make_up(self) -> None:
         """Evaluate where an earlier start was stopped between a step and the evaluation that follows it."""
-        if self.is_due() and not on_main(self.journal.is_scored, self.place):
+        if self.is_due() and not on_main(self.journal.is_scored, self.rank):
             self.evaluate()
 
     def evaluate(self) -> dict[str, Any] | None:
@@ -54,12 +54,12 @@ class Evaluator:
         None on ranks other than the main one. Sharded weights are whole for no rank; what is counted of them is.
         """
         data, run, objective = self.config.data, self.config.run, self.training.objective
-        batch = max(1, data.batch_size // self.place.world // self.config.optim.accumulate)
+        batch = max(1, data.batch_size // self.rank.world // self.config.optim.accumulate)
         with self.training.average.swapped():
             result = evaluate(
                 objective,
                 self.inputs.held_out,
-                self.place,
+                self.rank,
                 loading=Loading(size=data.image_size, batch=batch, workers=run.eval_workers, loaders=data.loaders),
                 limit=run.eval_limit,
                 bfloat16=self.bfloat16,
@@ -91,7 +91,7 @@ class Evaluator:
             objective.embed,
             train,
             test,
-            self.place,
+            self.rank,
             size=config.data.image_size,
             batch=batch,
             bfloat16=self.bfloat16,
@@ -109,8 +109,8 @@ class Evaluator:
             "seconds": round(progress.seconds, 1),
             "parameters": sum(parameter.numel() for parameter in self.training.model.parameters()),
             "classes": len(self.inputs.vocabulary),
-            "device": str(self.place.device),
-            "processes": self.place.world,
+            "device": str(self.rank.device),
+            "processes": self.rank.world,
             "evaluation": asdict(result.report),
             "probe": probed.numbers() if probed is not None else None,
             "training_account": progress.totals,

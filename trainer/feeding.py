@@ -22,7 +22,7 @@ from trainer.data.source import Source
 from trainer.inputs import check_first_tars, open_source, split_corpora
 from trainer.verb_config import FeedConfig
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 # Bad samples that are named; all of them are counted.

@@ -22,7 +22,7 @@ from trainer.data.tar_places import label_path, list_tars, without_secrets
 from trainer.data.tar_tables import TarTables
 from trainer.records.run_data import RunData, in_recorded_order
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 # Tables of tars may take this share of --cache-gb, for some 50 bytes a sample, and so much in any case.

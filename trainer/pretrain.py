@@ -15,15 +15,15 @@ from trainer.config_check import check
 from trainer.data.feed import Feed
 from trainer.data.resolution import Resolution, resolution_of
 from trainer.data.state import from_state
-from trainer.distributed import Place, join_processes, on_main
+from trainer.distributed import Rank, join_processes, on_main
 from trainer.inputs import Inputs, open_inputs
 from trainer.model.vit import patch_of
 from trainer.records import run_directory, run_lock
 from trainer.records.run_directory import Found
 from trainer.run import Run
 from trainer.step.training import Training, build_training
-from vocab.places import refuse_unwritable
-from vocab.shown_text import tell
+from vocab.pages.text import tell
+from vocab.store.locations import refuse_unwritable
 
 
 def pretrain(config: PretrainConfig) -> int:
@@ -32,54 +32,54 @@ def pretrain(config: PretrainConfig) -> int:
     0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from. Raises a
     CatlipError before the first step for whatever can be known by then.
     """
-    with join_processes(config.run.device) as place:
-        check(config, world=place.world)
-        on_main(lambda: refuse_unwritable(config.run.out), place)
-        set_up_torch(config, place)
+    with join_processes(config.run.device) as rank:
+        check(config, world=rank.world)
+        on_main(lambda: refuse_unwritable(config.run.out), rank)
+        set_up_torch(config, rank)
         # Asked before the directory is locked: nothing is written to one that is no run.
-        recorded = on_main(lambda: run_directory.recorded_data(config.run.out), place)
-        inputs = open_inputs(config.data, seed=config.run.seed, thorough=place.main, recorded=recorded)
-        with run_lock.held(config.run.out, place):
-            return _pretrain(config, place, inputs)
+        recorded = on_main(lambda: run_directory.recorded_data(config.run.out), rank)
+        inputs = open_inputs(config.data, seed=config.run.seed, thorough=rank.is_main, recorded=recorded)
+        with run_lock.held(config.run.out, rank):
+            return _pretrain(config, rank, inputs)
 
 
-def _pretrain(config: PretrainConfig, place: Place, inputs: Inputs) -> int:
-    found = on_main(lambda: run_directory.examine(config, inputs), place)
-    training = build_training(config, inputs.vocabulary, place)
-    feed = open_feed(config, inputs, training, place, found)
-    run = Run(config, place, inputs, training, feed, nonce=on_main(lambda: secrets.token_hex(4), place))
+def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
+    found = on_main(lambda: run_directory.examine(config, inputs), rank)
+    training = build_training(config, inputs.vocabulary, rank)
+    feed = open_feed(config, inputs, training, rank, found)
+    run = Run(config, rank, inputs, training, feed, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(found):
         status = run.train()
         if status == 0:
             run.finish()
-    if place.main:
+    if rank.is_main:
         tell(f"{run.summary}\n")
     return status
 
 
-def set_up_torch(config: PretrainConfig, place: Place) -> None:
+def set_up_torch(config: PretrainConfig, rank: Rank) -> None:
     """Threads and precision of this process."""
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    if place.device.type == "cuda":
+    if rank.device.type == "cuda":
         # What is left in float32 (gradients' sums are not products): TensorFloat-32 where the chip has it.
         torch.set_float32_matmul_precision("high")
 
 
-def open_feed(config: PretrainConfig, inputs: Inputs, training: Training, place: Place, found: Found) -> Feed:
+def open_feed(config: PretrainConfig, inputs: Inputs, training: Training, rank: Rank, found: Found) -> Feed:
     """This rank's batches, from where the run stands."""
     data = config.data
     return Feed(
         inputs.train,
-        resolution_for(config, world=place.world, patch=patch_of(training.model)),
-        rank=place.rank,
-        world=place.world,
+        resolution_for(config, world=rank.world, patch=patch_of(training.model)),
+        rank=rank.index,
+        world=rank.world,
         teams=data.tar_teams,
         workers=data.workers,
         loaders=data.loaders,
         prefetch=data.prefetch,
         start=from_state(found.state["data"], inputs.train, teams=data.tar_teams) if found.state else None,
-        pin_memory=data.pin_memory and place.device.type == "cuda",
+        pin_memory=data.pin_memory and rank.device.type == "cuda",
     )
 
 

@@ -18,7 +18,7 @@ from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
 from trainer.data.state import to_state
-from trainer.distributed import Place, barrier, gather, on_main, raise_alike
+from trainer.distributed import Rank, barrier, gather, on_main, raise_alike
 from trainer.evaluator import Evaluator
 from trainer.inputs import Inputs
 from trainer.model.per_image import patch_share
@@ -34,7 +34,7 @@ from trainer.step.step import Step
 from trainer.step.training import Training
 from trainer.stops import Due, StopSignals
 from vocab.errors import InputError
-from vocab.shown_text import tell
+from vocab.pages.text import tell
 
 Verdict = Literal["go", "stop", "back"]
 # To the same checkpoint; then something else than a few samples is wrong.
@@ -49,24 +49,24 @@ class Run:
     """A run while it goes."""
 
     def __init__(
-        self, config: PretrainConfig, place: Place, inputs: Inputs, training: Training, feed: Feed, *, nonce: str
+        self, config: PretrainConfig, rank: Rank, inputs: Inputs, training: Training, feed: Feed, *, nonce: str
     ) -> None:
         """`nonce`: a word that all ranks of this start share, and no other start."""
-        self.config, self.place, self.inputs = config, place, inputs
+        self.config, self.rank, self.inputs = config, rank, inputs
         self.training, self.feed = training, feed
         self.progress = Progress()
         self.position: Position | None = None
         """where the data stands after the last step"""
-        self.stops = StopSignals(place)
+        self.stops = StopSignals(rank)
         self.summary = ""
-        self.step = Step(config, training, place)
-        self.pulse = Pulse(place.device)
+        self.step = Step(config, training, rank)
+        self.pulse = Pulse(rank.device)
         self.work = Work(config, classes=len(inputs.vocabulary))
-        self.journal = Journal(config, place, inputs.train, peaks_of(config, place.device, bfloat16=self.step.bfloat16))
+        self.journal = Journal(config, rank, inputs.train, peaks_of(config, rank.device, bfloat16=self.step.bfloat16))
         self.nonce = nonce
         if config.run.wandb is not None:
             check_wandb()
-        self.evaluator = Evaluator(config, place, inputs, training, self.journal, bfloat16=self.step.bfloat16)
+        self.evaluator = Evaluator(config, rank, inputs, training, self.journal, bfloat16=self.step.bfloat16)
         self.checkpoints: Checkpoints
 
     @contextlib.contextmanager
@@ -78,21 +78,19 @@ class Run:
         if self.progress.step < self.config.optim.steps:
             tensors = self.training.tensors()
             kept = run.keep_checkpoints + (self.config.optim.steps // run.keep_every if run.keep_every else 0)
-            on_main(lambda: check_space(run.out, tensors, kept), self.place)
-        barrier(self.place)  # nobody writes before everybody has looked
+            on_main(lambda: check_space(run.out, tensors, kept), self.rank)
+        barrier(self.rank)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.stops.noted())
-            if self.place.main:
+            if self.rank.is_main:
                 assert found.data is not None
-                run_directory.begin(
-                    self.config, self.inputs.vocabulary, found.data, self.place, step=self.progress.step
-                )
-            barrier(self.place)
+                run_directory.begin(self.config, self.inputs.vocabulary, found.data, self.rank, step=self.progress.step)
+            barrier(self.rank)
             self.checkpoints = stack.enter_context(
                 Checkpoints(
                     run.out,
-                    self.place.rank,
-                    self.place.world,
+                    self.rank.index,
+                    self.rank.world,
                     nonce=self.nonce,
                     keep=run.keep_checkpoints,
                     keep_every=run.keep_every,
@@ -110,7 +108,7 @@ class Run:
         self.step.warm_up(self.feed.resolution)
         self.evaluator.make_up()
         self.journal.restart_clock()
-        for batch in on_device(self.feed, self.place.device):
+        for batch in on_device(self.feed, self.rank.device):
             self._take(batch)
             due = self._due()
             match self._listen(wait=due.anything):
@@ -180,9 +178,9 @@ class Run:
         self.journal.spike(beat)
         policy = self.config.optim.on_spike
         if policy == "stop":
-            raise_alike(self._spike_error(beat), self.place)
+            raise_alike(self._spike_error(beat), self.rank)
         if policy == "skip" and self.progress.bad_in_a_row > MOST_SKIPPED:
-            raise_alike(self._standstill_error(beat), self.place)
+            raise_alike(self._standstill_error(beat), self.rank)
         return "back" if policy == "rollback" else "go"
 
     def _spike_error(self, beat: Beat) -> InputError:
@@ -208,15 +206,15 @@ class Run:
         self.pulse.forget()
         self.journal.report(line=False)
         self.checkpoints.wait()
-        barrier(self.place)
-        found = on_main(lambda: self._checkpoint_to_go_back_to(), self.place)
+        barrier(self.rank)
+        found = on_main(lambda: self._checkpoint_to_go_back_to(), self.rank)
         progress = Progress.of(found.state["progress"], step=found.step)
         now = self.progress
         progress.totals, progress.bad_lines, progress.spikes = now.totals, now.bad_lines, now.spikes
         progress.seconds, progress.rollbacks = now.seconds, now.rollbacks + 1
         progress.rolled_back = now.rolled_back + now.images - progress.images
         state = {**found.state, "data": self._data_state(), "progress": progress.state()}
-        if self.place.main:
+        if self.rank.is_main:
             run_directory.write_rollback(self.config.run.out, found, state)
             tell(f"\ngoing back to step {found.step}, past the samples of step {now.step}\n")
         self._restore(found, state)
@@ -249,7 +247,7 @@ class Run:
             "guard": self.training.guard.state(),
             "averaged": self.training.average.steps,
         }
-        files = {name: (self.config.run.out / name).read_bytes() for name in COPIED} if self.place.main else {}
+        files = {name: (self.config.run.out / name).read_bytes() for name in COPIED} if self.rank.is_main else {}
         self.checkpoints.save(
             self.progress.step,
             self.training.tensors(),
@@ -259,7 +257,7 @@ class Run:
         )
 
     def _data_state(self) -> dict[str, object]:
-        return to_state(gather(self.position, self.place), self.inputs.train, teams=self.config.data.tar_teams)
+        return to_state(gather(self.position, self.rank), self.inputs.train, teams=self.config.data.tar_teams)
 
     def _restore(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         restore(checkpoint, self.training.tensors())

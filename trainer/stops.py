@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from trainer.distributed import Place
+from trainer.distributed import Rank
 
 
 @dataclass
 class StopSignals:
     """SIGTERM and SIGINT as a wish that is noted, not an end: a run goes on to where it can leave a checkpoint."""
 
-    place: Place
+    rank: Rank
     _number: int | None = field(default=None, init=False)
 
     @property
@@ -40,7 +40,7 @@ class StopSignals:
         if number == signal.SIGINT and self.asked:
             raise KeyboardInterrupt
         self._number = number
-        if number == signal.SIGINT and self.place.main:
+        if number == signal.SIGINT and self.rank.is_main:
             sys.stderr.write("\nstopping with a checkpoint; again to stop at once\n")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from trainer.config import DataConfig, PretrainConfig
-from vocab.places import Place
+from vocab.store.locations import Place
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import tyro
 
 from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
-from vocab.places import make_folder_of, refuse_unwritable, with_places
-from vocab.shown_text import tell
-from vocab.storage import write_whole
+from vocab.pages.text import tell
+from vocab.store.files import write_whole
+from vocab.store.locations import make_folder_of, refuse_unwritable, with_places
 
 DATA = Path(__file__).parent / "data"
 WORDNET = Path("/usr/share/wordnet")
@@ -44,7 +44,7 @@ class FitTagger:
     treebank: Path
     """CoNLL-U file: en_ewt-ud-train.conllu of Universal Dependencies' English Web Treebank, plain or gzip"""
     semcor: Path | None = None
-    """SemCor's sentences as JSON lines, plain or gzip; see vocab/semcor.py. The package's tables were fitted with it"""
+    """SemCor's sentences as JSON lines, plain or gzip; see fit/semcor.py. The package's tables were fitted with it"""
     licence: str = "Universal Dependencies English Web Treebank, CC BY-SA 4.0"
     """the treebank's name and licence, kept in the file"""
     wordnet: Path = WORDNET
@@ -58,7 +58,7 @@ class FitSenses:
     """Fit the tables of senses; needs SciPy and half a minute."""
 
     semcor: Path
-    """SemCor's sentences as JSON lines, plain or gzip; see vocab/semcor.py"""
+    """SemCor's sentences as JSON lines, plain or gzip; see fit/semcor.py"""
     listed: Path
     """wnids of synsets that pictures are known to show, one a line: ImageNet-22k's"""
     licence: str = "SemCor 3.0 and WordNet 3.0, Princeton University; ImageNet-22k's list of synsets"
@@ -71,14 +71,14 @@ class FitSenses:
 
 def build(options: Build) -> bytes:
     """Parse and pack."""
-    from vocab.wordnet_files import read_wordnet
+    from vocab.fit.wordnet_files import read_wordnet
 
     return wordnet.pack(read_wordnet(options.wordnet))
 
 
 def fit_tagger(options: FitTagger) -> bytes:
     """Fit and pack."""
-    from vocab.tagger_fit import fit
+    from vocab.fit.tagger_fit import fit
 
     trained_on = options.licence if options.semcor is None else f"{options.licence}; {SEMCOR_LICENCE}"
     return tagger.pack(fit(options.treebank, options.wordnet, options.semcor), {"trained_on": trained_on})
@@ -86,7 +86,7 @@ def fit_tagger(options: FitTagger) -> bytes:
 
 def fit_senses(options: FitSenses) -> bytes:
     """Fit and pack."""
-    from vocab.senses_fit import fit
+    from vocab.fit.senses_fit import fit
 
     tables = fit(options.wordnet, options.semcor, options.listed, wordnet.load(), tagger.load())
     return senses.pack(tables, {"trained_on": options.licence})

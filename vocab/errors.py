@@ -9,7 +9,7 @@
 
 Every one of them says four things: the thing, what was found, what was wanted, and the remedy. Logs are passed on, so
 the user and password of an address (`https://user:word@host/...`) and what may sign it are in none of them; and signs
-that would command a terminal are written out (`vocab/shown_text.py`).
+that would command a terminal are written out (`vocab/pages/text.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from vocab.shown_text import shown, tell
+from vocab.pages.text import shown, tell
 
 LONGEST_PART = 4_000
 """characters of each of the four things that an error says"""
@@ -199,7 +199,7 @@ def remedy_of(error: OSError) -> str:
 
 
 def _in_function(error: BaseException) -> str:
-    """Our innermost function that the error passed through: " in pipeline/report.py, report"."""
+    """Our innermost function that the error passed through: " in pipeline/report/story.py, report"."""
     root, found, trace = Path(__file__).parent.parent, "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code

@@ -4,7 +4,7 @@ In: the nouns of a batch and the words around them. Out: a synset for each. Ever
 so that WordNet's counts decide where they are strong, and what pictures show where they are weak; to it the words
 around add their cues, each for one of about thirty kinds of thing (device, vertebrate, food, ...), so that a mouse
 beside a keyboard is a device. All scores are integers: sums come out the same in any order, on any machine.
-`vocab.senses_fit` fits the tables.
+`vocab.fit.senses_fit` fits the tables.
 """
 
 from __future__ import annotations

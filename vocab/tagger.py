@@ -8,7 +8,7 @@ machine.
 The score of a tag is a sum of one row for each feature. Everything that depends on one word alone (itself, its ending,
 what WordNet knows of it) was added up into that word's *profile* when the model was fitted; what remains is looked up
 by the *classes* of neighbouring words, of which there are a few hundred.
-`vocab.tagger_fit` fits the tables.
+`vocab.fit.tagger_fit` fits the tables.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from vocab import wordnet
 from vocab.errors import CatlipError, FormatError, InputError
-from vocab.places import read_whole
-from vocab.sealing import digest_of
-from vocab.storage import DAMAGED, write_whole
+from vocab.store.files import DAMAGED, write_whole
+from vocab.store.locations import read_whole
+from vocab.store.sealing import digest_of
 
 FORMAT_VERSION = 1
 SCHEMA = pa.schema(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from vocab.errors import InputError
-from vocab.storage import local_path
+from vocab.store.files import local_path
 
 MOST_PER_SHARD = 10_000
 

@@ -35,8 +35,8 @@ from pipeline.sample.shards import (
     write_stats,
 )
 from vocab.errors import OutputExistsError
-from vocab.places import refuse_unwritable
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
+from vocab.store.locations import refuse_unwritable
 
 DRAWING = ".drawing.json"
 """options of an unfinished drawing; removed when the drawing is complete"""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from trainer.checkpoints.disk import Written
 from trainer.checkpoints.pieces import DTYPES, rows_in
 from vocab.errors import FormatError
-from vocab.sealing import SEAL, digest_of, sealed
+from vocab.store.sealing import SEAL, digest_of, sealed
 
 FORMAT_VERSION = 2
 STATE = "state.json"

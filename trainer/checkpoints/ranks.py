@@ -21,7 +21,7 @@ from pathlib import Path
 from trainer.checkpoints.disk import Written, write_file
 from trainer.checkpoints.manifest import Piece
 from vocab.errors import FormatError
-from vocab.sealing import from_sealed_json, to_sealed_json
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 POLL_SECONDS = 0.05
 

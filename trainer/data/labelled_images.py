@@ -1,6 +1,6 @@
 """Images of a task with the classes that they show, wherever their bytes lie.
 
-In: what a reader of data sets found (`trainer/transfer/datasets/`). Out: `LabelledImages`, of which some can be
+In: what a reader of data sets found (`trainer/transfer/tasks/`). Out: `LabelledImages`, of which some can be
 selected, and whose bytes any thread may ask for.
 """
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int32, Int64
 
 from vocab.errors import MismatchError
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 

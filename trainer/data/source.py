@@ -20,7 +20,7 @@ from trainer.data.tar_places import without_secrets
 from trainer.data.tar_table import TarTable
 from trainer.data.tar_tables import TarTables
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 

@@ -2,7 +2,7 @@
 
 In: the path of a WebDataset tar. Out: a `TarIndex`, arrays with an entry for each sample; no member is read.
 
-Which members make a sample is decided in `vocab/tar_samples.py`.
+Which members make a sample is decided in `vocab/store/tar_samples.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from jaxtyping import Int64, UInt8
 
 from trainer.data import open_files
 from vocab.errors import InputError
-from vocab.tar_samples import samples
-from vocab.tars import CompressedTarError, Member
+from vocab.store.tar_samples import samples
+from vocab.store.tars import CompressedTarError, Member
 
 IMAGE_EXTENSIONS = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif", "jpe", "avif"),

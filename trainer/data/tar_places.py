@@ -3,7 +3,7 @@
 In: what --images names. Out: the places of single tars as strings, sorted; local ones are plain paths.
 
     images/                            a folder: every .tar below it, where links lead too; names that begin with
-                                       "." or "_" and systems' leftovers (`vocab/leftovers.py`) are left out, as
+                                       "." or "_" and systems' leftovers (`vocab/store/leftovers.py`) are left out, as
                                        `python -m pipeline label` leaves them out; 0.tar.gz without 0.tar is refused
     images/*.tar                       a glob, or braces as in {00000..00331}.tar
     s3://bucket/laion/{00..99}.tar     whatever fsspec knows: s3, gs, hdfs, ...; folders and globs are listed
@@ -27,11 +27,11 @@ from urllib.parse import unquote
 import fsspec
 from fsspec.registry import get_filesystem_class
 
-from vocab.braces import expand_braces
-from vocab.compressions import compression_of
 from vocab.errors import InputError, MissingRequirementError
-from vocab.leftovers import is_left_out
-from vocab.storage import entries_below, expanded
+from vocab.store.braces import expand_braces
+from vocab.store.compressions import compression_of
+from vocab.store.files import entries_below, expanded
+from vocab.store.leftovers import is_left_out
 
 # Errors that no backend raises on purpose: ours, never a store's.
 PROGRAM_FAULTS = (TypeError, AttributeError, AssertionError)

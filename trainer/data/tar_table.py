@@ -17,8 +17,8 @@ from jaxtyping import Bool, Int32, Int64
 
 from trainer.data.labels import join
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, NoTarError, index_tar
-from vocab.label_shards import LabelShards
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 # Goes up whenever the same tar and labels give another table.

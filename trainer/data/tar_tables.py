@@ -26,8 +26,8 @@ from trainer.data.tar_index import no_readable_tar
 from trainer.data.tar_places import without_secrets
 from trainer.data.tar_table import FORMAT_VERSION, TarTable, make_table, read_table, write_table
 from vocab.errors import InputError
-from vocab.label_shards import LabelShards
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
+from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 _SUFFIX = ".tar-table"

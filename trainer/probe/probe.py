@@ -19,7 +19,7 @@ from trainer.data.batch import Skipped
 from trainer.data.class_tars import ClassTars, check_classes, open_class_tars
 from trainer.data.decoding import Decoding, Viewing
 from trainer.data.tar_cache import TarCache
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.inputs import cache_folder
 from trainer.probe import linear_probe
 from trainer.probe.features import Embed, Features, extract
@@ -88,7 +88,7 @@ def probe(
     embed: Embed,
     train: ClassTars,
     test: ClassTars,
-    place: Place,
+    rank: Rank,
     *,
     size: int,
     batch: int,
@@ -107,7 +107,7 @@ def probe(
     def features(tars: ClassTars) -> Features | None:
         decoding = Decoding(workers, 1, tars.max_pixels, tars.take_truncated)
         viewing = Viewing(size, tars.eval_crop, batch, decoding, bfloat16)
-        return extract(embed, tars.store, np.arange(len(tars)), place, viewing)
+        return extract(embed, tars.store, np.arange(len(tars)), rank, viewing)
 
     learnt, seen = features(train), features(test)
     if learnt is None or seen is None:
@@ -116,11 +116,11 @@ def probe(
     labels = np.unique(learnt_classes)
     skipped = (*_skipped(train, learnt), *_skipped(test, seen))
     _check_enough(labels, len(seen_classes), skipped)
-    values, shown = learnt.values.to(place.device), seen.values.to(place.device)
+    values, shown = learnt.values.to(rank.device), seen.values.to(rank.device)
     classifier, decay = linear_probe.train(
-        values, targets(learnt_classes, labels).to(place.device), count=len(labels), seed=seed
+        values, targets(learnt_classes, labels).to(rank.device), count=len(labels), seed=seed
     )
-    reached = linear_probe.accuracy(classifier, shown, targets(seen_classes, labels).to(place.device))
+    reached = linear_probe.accuracy(classifier, shown, targets(seen_classes, labels).to(rank.device))
     return ProbeReport(
         top1=reached.top1,
         top5=reached.top5,

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from vocab.errors import InputError
-from vocab.field_types import is_of, name_of
+from vocab.store.field_types import is_of, name_of
 
 PARTS = (PretrainConfig, DataConfig, ModelConfig, LossConfig, OptimConfig, RunConfig)
 FIELDS = {part.__name__: [option.name for option in dataclasses.fields(part)] for part in PARTS}

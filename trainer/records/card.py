@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vocab.errors import InputError
-from vocab.shown_text import shown
+from vocab.pages.text import shown
 from vocab.vocabulary import Vocabulary
 
 SHOWN_CLASSES = 12

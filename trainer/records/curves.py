@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vocab.shown_text import in_html
+from vocab.pages.text import in_html
 
 Points = Sequence[tuple[int, float]]
 # A figure is a thousand pixels wide: more points than twice that only make the page heavy.

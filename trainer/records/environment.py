@@ -27,12 +27,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.records.secrets import without_secrets_in
 from vocab.errors import FormatError
-from vocab.sealing import sealed, without_seal
-from vocab.shown_text import tell
-from vocab.storage import write_whole
+from vocab.pages.text import tell
+from vocab.store.files import write_whole
+from vocab.store.sealing import sealed, without_seal
 
 FILE, DAMAGED = "environment.json", "environment.damaged.json"
 # Packages whose version can change a run's numbers or its speed.
@@ -48,7 +48,7 @@ SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|REDIS")
 GIT_SECONDS = 20.0
 
 
-def environment(place: Place, *, step: int) -> dict[str, Any]:
+def environment(rank: Rank, *, step: int) -> dict[str, Any]:
     """This start of a run, JSON values only; `step`: the steps taken before it. Nothing in it is a secret."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -57,8 +57,8 @@ def environment(place: Place, *, step: int) -> dict[str, Any]:
         "versions": versions(),
         "cuda": cuda(),
         "machine": machine(),
-        "processes": place.world,
-        "device": str(place.device),
+        "processes": rank.world,
+        "device": str(rank.device),
         "git": git(Path(__file__).resolve().parents[1]),
         "variables": variables(os.environ),
     }

@@ -22,7 +22,7 @@ from trainer.data.source import Source, path_of
 from trainer.data.tar_index import IMAGE_EXTENSIONS, members_of
 from trainer.evaluation import Evaluation
 from trainer.records.log import Log
-from vocab.tars import Member
+from vocab.store.tars import Member
 
 Probabilities = Callable[[Tensor], Tensor]
 """logits of an image [classes] -> what is shown as their probabilities: the sigmoid of each, or a softmax over all"""

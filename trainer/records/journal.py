@@ -21,7 +21,7 @@ from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Meter, Skipped
 from trainer.data.feed import check_bad_share
 from trainer.data.source import Source
-from trainer.distributed import Place, gather
+from trainer.distributed import Rank, gather
 from trainer.optim.schedule import learning_rate
 from trainer.records.gallery import Picture, log_pictures
 from trainer.records.ledger import FILE as BAD_SAMPLES
@@ -30,7 +30,7 @@ from trainer.records.log import Log
 from trainer.records.speeds import Peaks, Share, speeds
 from trainer.records.spikes import write_spike
 from trainer.step.pulse import Beat
-from vocab.shown_text import tell
+from vocab.pages.text import tell
 
 
 @dataclass
@@ -87,8 +87,8 @@ class _Window:
 class Journal:
     """The account of one run; every rank has one, the main rank's writes."""
 
-    def __init__(self, config: PretrainConfig, place: Place, source: Source, peaks: Peaks) -> None:
-        self.config, self.place, self.source, self.peaks = config, place, source, peaks
+    def __init__(self, config: PretrainConfig, rank: Rank, source: Source, peaks: Peaks) -> None:
+        self.config, self.rank, self.source, self.peaks = config, rank, source, peaks
         self.progress = Progress()
         self.ledger: Ledger | None = None
         self._log: Log | None = None
@@ -100,7 +100,7 @@ class Journal:
     def open(self, progress: Progress, faults: Iterable[object]) -> Iterator[None]:
         """Open the log and the ledger on the main rank, and say what was wrong with newer checkpoints."""
         self.progress = progress
-        if not self.place.main:
+        if not self.rank.is_main:
             yield
             return
         for fault in faults:
@@ -189,8 +189,8 @@ class Journal:
         self.progress.spikes += 1
         self.progress.bad_in_a_row += 1
         tars, indices = self._samples.pop(beat.step)
-        parts = gather((tars.numpy(), indices.numpy()), self.place)
-        if self.place.main:
+        parts = gather((tars.numpy(), indices.numpy()), self.rank)
+        if self.rank.is_main:
             policy = self.config.optim.on_spike
             write_spike(self.config.run.out, self.source, beat, parts, policy=policy)
             tell(
@@ -223,7 +223,7 @@ class Journal:
             account=window.account,
             skipped=window.skipped,
         )
-        return gather(own, self.place)
+        return gather(own, self.rank)
 
     def _write_line(self, shares: list[Share], elapsed: float) -> None:
         if self._log is None:
@@ -233,7 +233,7 @@ class Journal:
             "loss": _mean(progress.losses),
             "learning_rate": learning_rate(progress.step, self.config.optim),
             "grad_norm": _mean(progress.norms),
-            **speeds(shares, elapsed, self.peaks, self.place.device),
+            **speeds(shares, elapsed, self.peaks, self.rank.device),
             "bad_samples": progress.totals.get("bad", 0),
             "truncated_samples": progress.totals.get("truncated", 0),
             "unmatched_samples": progress.totals.get("unmatched", 0),

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from trainer.data.batch import Skipped
 from vocab.errors import FormatError
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.shown_text import tell
-from vocab.storage import named
+from vocab.pages.text import tell
+from vocab.store.files import named
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 FILE = "bad_samples.jsonl"
 TOTALS = ("samples", "bad", "unmatched", "unlabelled", "surplus_labels")

@@ -23,9 +23,9 @@ from trainer.data.images import decode
 from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
-from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
-from vocab.shown_text import shown, tell
-from vocab.storage import named, write_whole
+from vocab.pages.text import shown, tell
+from vocab.store.files import named, write_whole
+from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 
 FILE = "metrics.jsonl"
 # What names of scores begin with, of every evaluation.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainer.evaluation import Evaluation
-from vocab.shown_text import in_html
+from vocab.pages.text import in_html
 from vocab.vocabulary import Vocabulary
 
 LISTED_CLASSES = 10

@@ -13,8 +13,8 @@ from torch import Tensor
 from trainer.checkpoints.sealed_tensors import VOCABULARY, sealed_file
 from trainer.config import PretrainConfig, as_json
 from trainer.records.card import Subject, model_card
-from vocab.sealing import to_sealed_json
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
+from vocab.store.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 

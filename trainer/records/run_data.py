@@ -24,9 +24,9 @@ from trainer.data.tar_marks import TarMark, marked
 from trainer.records.secrets import without_secrets_in
 from trainer.transfer.words import counted, listed
 from vocab.errors import FormatError, MismatchError
-from vocab.field_types import require_types
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.storage import write_whole
+from vocab.store.field_types import require_types
+from vocab.store.files import write_whole
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 FILE, VERSION = "data.json", 1
 SIDES = ("train", "held_out")

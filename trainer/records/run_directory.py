@@ -18,16 +18,16 @@ from typing import Any
 
 from trainer.checkpoints.checkpoint import Checkpoint, folders_of, newest
 from trainer.config import CHANGEABLE, PLACES, PretrainConfig, differences, to_json
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.inputs import Inputs
 from trainer.records.environment import environment, record_start
 from trainer.records.log import FILE as LOG
 from trainer.records.run_data import RunData, read_run_data, run_data_of
 from trainer.records.run_lock import entries
 from vocab.errors import CatlipError, FormatError, MismatchError, OutputExistsError
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.shown_text import tell
-from vocab.storage import write_whole
+from vocab.pages.text import tell
+from vocab.store.files import write_whole
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 CONFIG, ROLLBACK = "config.json", "rollback.json"
@@ -103,7 +103,7 @@ def _has_learnt(out: Path) -> bool:
     return bool(folders_of(out)) or ((out / LOG).exists() and bool((out / LOG).read_bytes()))
 
 
-def begin(config: PretrainConfig, vocabulary: Vocabulary, data: RunData, place: Place, *, step: int) -> None:
+def begin(config: PretrainConfig, vocabulary: Vocabulary, data: RunData, rank: Rank, *, step: int) -> None:
     """Make the directory and write down what the run is, and this start of it at a step. For the main process alone."""
     out = config.run.out
     out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def begin(config: PretrainConfig, vocabulary: Vocabulary, data: RunData, place: 
         file.write(to_json(config).encode())
     data.write(out)
     vocabulary.save(out / "vocabulary.parquet")
-    record_start(out, environment(place, step=step))
+    record_start(out, environment(rank, step=step))
 
 
 def write_rollback(out: Path, found: Checkpoint, state: dict[str, Any]) -> None:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from trainer.distributed import Place, on_main
+from trainer.distributed import Rank, on_main
 from vocab.errors import InputError
-from vocab.shown_text import tell
+from vocab.pages.text import tell
 
 FILE = "run.lock"
 # What file systems without locks say: FUSE, Lustre mounted without flock, NFS without a lock service.
@@ -25,7 +25,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextmanager
-def held(out: Path, place: Place) -> Iterator[None]:
+def held(out: Path, rank: Rank) -> Iterator[None]:
     """Hold the directory; it is made if there is none, and removed again if nothing came into it.
 
     Raises InputError on every rank if another run holds it.
@@ -35,7 +35,7 @@ def held(out: Path, place: Place) -> Iterator[None]:
         def take() -> None:
             stack.enter_context(_locked(out))
 
-        on_main(take, place)
+        on_main(take, rank)
         yield
 
 

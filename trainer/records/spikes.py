@@ -19,7 +19,7 @@ from jaxtyping import Int32
 
 from trainer.data.source import Source
 from trainer.step.pulse import Beat
-from vocab.storage import named
+from vocab.store.files import named
 
 FILE = "spikes.jsonl"
 

@@ -23,9 +23,9 @@ from jaxtyping import UInt8
 
 from trainer.records.secrets import public
 from vocab.errors import FormatError, InputError, MissingRequirementError
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.shown_text import shown, tell
-from vocab.storage import write_whole
+from vocab.pages.text import shown, tell
+from vocab.store.files import write_whole
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 FILE = "wandb.json"
 

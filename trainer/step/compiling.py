@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from trainer.data.batch import Batch, Position
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.model.objective import Objective
 from trainer.model.range_augment import DRAWS
 from trainer.step.parallel import blocks_of, exchange
@@ -33,12 +33,12 @@ def compile_objective(objective: Objective) -> None:
     objective.pixels = torch.compile(objective.pixels, dynamic=False)  # type: ignore[method-assign]
 
 
-def warm_up(module: nn.Module, shapes: Iterable[tuple[int, int]], place: Place, *, bfloat16: bool) -> None:
+def warm_up(module: nn.Module, shapes: Iterable[tuple[int, int]], rank: Rank, *, bfloat16: bool) -> None:
     """One forward and backward pass of every (images, size); all ranks together. Leaves no gradient."""
     module.train()
     for images, size in shapes:
-        with exchange(module, last=True), torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
-            loss = module(_nothing(images, size).to(place.device), 0.0)
+        with exchange(module, last=True), torch.autocast(rank.device.type, torch.bfloat16, enabled=bfloat16):
+            loss = module(_nothing(images, size).to(rank.device), 0.0)
         loss.backward()
         module.zero_grad(set_to_none=True)
 

@@ -1,6 +1,6 @@
 """Several processes, one model: every one has all of it (DDP), or a share of its tensors (FSDP2).
 
-In: the objective and a `Place`. Out: the module that steps call. Exchanges happen with the last part of a step alone.
+In: the objective and a `Rank`. Out: the module that steps call. Exchanges happen with the last part of a step alone.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.model.objective import Objective
 
 Parallel = Literal["ddp", "fsdp"]
 
 
-def shard(objective: Objective, place: Place, *, bfloat16: bool) -> None:
+def shard(objective: Objective, rank: Rank, *, bfloat16: bool) -> None:
     """Give every process its rows of every tensor; before optimiser and average are made of them.
 
     Each block is gathered when it is needed, in the precision it computes in; everything else with the whole. Gradients
     are summed in float32.
     """
-    mesh = init_device_mesh(place.device.type, (place.world,))
+    mesh = init_device_mesh(rank.device.type, (rank.world,))
     # Inputs stay as they are: under autocast the residual stream is float32, as with DDP.
     precision = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -38,9 +38,9 @@ def shard(objective: Objective, place: Place, *, bfloat16: bool) -> None:
         register_fsdp_forward_method(objective, method)
 
 
-def replicate(objective: Objective, place: Place) -> nn.Module:
+def replicate(objective: Objective, rank: Rank) -> nn.Module:
     """The objective as steps call it."""
-    if place.world == 1 or isinstance(objective, FSDPModule):
+    if rank.world == 1 or isinstance(objective, FSDPModule):
         return objective
     # Batches lie on the device already: DDP has nothing to move, so it is told no device.
     return DistributedDataParallel(objective, gradient_as_bucket_view=True)

@@ -14,7 +14,7 @@ from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
 from trainer.data.loader_server import shielding
 from trainer.data.resolution import Resolution
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.model.per_image import patch_share, set_patch_share
 from trainer.optim.clip import clip
 from trainer.optim.schedule import learning_rate
@@ -26,24 +26,24 @@ from trainer.step.training import Training, in_bfloat16
 class Step:
     """How steps are taken."""
 
-    def __init__(self, config: PretrainConfig, training: Training, place: Place) -> None:
-        self.config, self.training, self.place = config, training, place
-        self.bfloat16 = in_bfloat16(config, place)
+    def __init__(self, config: PretrainConfig, training: Training, rank: Rank) -> None:
+        self.config, self.training, self.rank = config, training, rank
+        self.bfloat16 = in_bfloat16(config, rank)
         if config.run.compile:
             compile_objective(training.objective)
-        self.module = replicate(training.objective, place)
+        self.module = replicate(training.objective, rank)
 
     def warm_up(self, resolution: Resolution) -> None:
         """Have everything compiled that the steps of a resolution will call, if anything is; all ranks together."""
         config, model = self.config, self.training.model
         if not config.run.compile:
             return
-        parts = self.place.world * config.optim.accumulate
+        parts = self.rank.world * config.optim.accumulate
         shapes = [(shape.batch // parts, shape.size) for shape in resolution.shapes()]
         with shielding():  # or a stop would end the compilers, and the run in their errors
             for share in {config.model.patch_keep, 1.0}:
                 set_patch_share(model, share)
-                warm_up(self.module, shapes, self.place, bfloat16=self.bfloat16)
+                warm_up(self.module, shapes, self.rank, bfloat16=self.bfloat16)
 
     def take(self, batch: Batch, *, number: int, stop: bool = False) -> Float32[Tensor, " 4"]:
         """Take step `number`, counted from 1. Loss, gradient norm, whether it is bad, whether a rank is to `stop`.
@@ -63,11 +63,11 @@ class Step:
             losses.append(loss.detach())
         norm = clip(training.model, config.clip_norm)
         # A fill on the device, where a tensor made of a host's number would be a copy to wait for.
-        asked = torch.full((), float(stop), device=self.place.device)
+        asked = torch.full((), float(stop), device=self.rank.device)
         shared = torch.stack([torch.stack(losses).sum().float(), asked])
-        if self.place.world > 1:
+        if self.rank.world > 1:
             dist.all_reduce(shared)
-        loss, asked = shared[0] / self.place.world, shared[1]
+        loss, asked = shared[0] / self.rank.world, shared[1]
         bad = training.guard.judge(loss, norm)
         training.optimiser.step(skip=bad if config.on_spike == "skip" else None)
         training.optimiser.zero_grad()
@@ -75,6 +75,6 @@ class Step:
         return torch.stack([loss, norm, bad, asked])
 
     def _loss(self, batch: Batch, number: int) -> Tensor:
-        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.rank.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss: Tensor = self.module(batch, number / self.config.optim.steps)
         return loss

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import PretrainConfig
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.loss.losses import loss_of
 from trainer.model.objective import Objective
 from trainer.model.range_augment import RangeAugment
@@ -25,7 +25,7 @@ from vocab.vocabulary import Vocabulary
 
 @dataclass
 class Training:
-    """The state of a run beside its place in the data."""
+    """The state of a run beside its position in the data."""
 
     objective: Objective
     average: Average
@@ -49,8 +49,8 @@ class Training:
         return named
 
 
-def build_training(config: PretrainConfig, vocabulary: Vocabulary, place: Place) -> Training:
-    """Model, average and optimiser at step 0, on the place's device; sharded under FSDP2."""
+def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -> Training:
+    """Model, average and optimiser at step 0, on the rank's device; sharded under FSDP2."""
     torch.manual_seed(config.run.seed)
     one_size = config.data.resolution == "fixed"
     model = build_model(config.model, vocabulary, image_size=config.data.image_size, one_size=one_size)
@@ -62,18 +62,18 @@ def build_training(config: PretrainConfig, vocabulary: Vocabulary, place: Place)
         RangeAugment(start=start) if start != "off" else None,
         loss_of(config.loss, vocabulary),
         chunk=config.loss.head_chunk,
-    ).to(place.device)
-    if config.run.parallel == "fsdp" and place.world > 1:
-        shard(objective, place, bfloat16=in_bfloat16(config, place))
+    ).to(rank.device)
+    if config.run.parallel == "fsdp" and rank.world > 1:
+        shard(objective, rank, bfloat16=in_bfloat16(config, rank))
     return Training(
         objective,
         Average(model, momentum=config.optim.ema_momentum),
         optimiser_of(model, config.optim, augment=objective.augment),
-        Guard(place.device, factor=config.optim.spike_factor),
+        Guard(rank.device, factor=config.optim.spike_factor),
     )
 
 
-def in_bfloat16(config: PretrainConfig, place: Place) -> bool:
+def in_bfloat16(config: PretrainConfig, rank: Rank) -> bool:
     """Whether steps run under bfloat16 autocast."""
     precision = config.run.precision
-    return precision == "bfloat16" or (precision == "auto" and place.device.type == "cuda")
+    return precision == "bfloat16" or (precision == "auto" and rank.device.type == "cuda")

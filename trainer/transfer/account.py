@@ -19,7 +19,7 @@ from trainer.data.batch import Batch, Skipped
 from trainer.data.decoding import Viewing
 from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place, gather
+from trainer.distributed import Rank, gather
 from trainer.optim.schedule import learning_rate
 from trainer.records.journal import Progress
 from trainer.records.ledger import Ledger
@@ -29,7 +29,7 @@ from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.scoring import Scored
 from vocab.errors import InputError
-from vocab.shown_text import tell
+from vocab.pages.text import tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,8 @@ class _Window:
 class Account:
     """The account of one run; every rank has one, the main rank's writes."""
 
-    def __init__(self, course: Course, place: Place) -> None:
-        self.course, self.place = course, place
+    def __init__(self, course: Course, rank: Rank) -> None:
+        self.course, self.rank = course, rank
         self.progress = Progress()
         self._window = _Window()
         self._log: Log | None = None
@@ -74,7 +74,7 @@ class Account:
     def open(self, progress: Progress, faults: Iterable[object]) -> Iterator[None]:
         """Open the log and the ledger on the main rank, and say what was wrong with newer checkpoints."""
         self.progress = progress
-        if not self.place.main:
+        if not self.rank.is_main:
             yield
             return
         for fault in faults:
@@ -111,7 +111,7 @@ class Account:
         Raises InputError for too many bad images.
         """
         progress, now = self.progress, time.perf_counter()
-        elapsed, parts = now - self._window.started, gather((self._window.account, self._window.skipped), self.place)
+        elapsed, parts = now - self._window.started, gather((self._window.account, self._window.skipped), self.rank)
         totals, skipped = Counter(progress.totals), [bad for _, part in parts for bad in part]
         for account, _ in parts:
             totals.update(account)

@@ -27,7 +27,7 @@ from trainer.data.decoding import Decoded, Decoding, Wanted, decoded
 from trainer.data.draws import draws
 from trainer.data.images import Choose
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.model.range_augment import DRAWS
 
 # A stream of random numbers that must not be that of the crops, as in trainer/data/order.py.
@@ -67,10 +67,10 @@ class Plan:
         """Whole epochs that are over after a step."""
         return min(step * self.batch // self.images, self.epochs)
 
-    def at(self, step: int, place: Place) -> tuple[Int64[np.ndarray, " own"], Int64[np.ndarray, " own"]]:
+    def at(self, step: int, rank: Rank) -> tuple[Int64[np.ndarray, " own"], Int64[np.ndarray, " own"]]:
         """The images of a rank at a step, counted from 1, and the epoch of each."""
-        own = self.batch // place.world
-        first = (step - 1) * self.batch + place.rank * own
+        own = self.batch // rank.world
+        first = (step - 1) * self.batch + rank.index * own
         epochs, places = np.divmod(np.arange(first, first + own, dtype=np.int64), self.images)
         chosen = np.empty(own, np.int64)
         for epoch in np.unique(epochs).tolist():
@@ -90,7 +90,7 @@ def image_order(images: int, *, seed: int, epoch: int) -> Int64[np.ndarray, " im
 
 
 def batches(
-    images: LabelledImages, plan: Plan, place: Place, *, after: int, decoding: Decoding, pin: bool
+    images: LabelledImages, plan: Plan, rank: Rank, *, after: int, decoding: Decoding, pin: bool
 ) -> Generator[Batch, None, None]:
     """This rank's share of every batch after step `after`, to the last one. Close it to end its threads.
 
@@ -98,7 +98,7 @@ def batches(
     is asked for. An image that cannot be decoded is black and weighs nothing; those of the first epoch are named in
     `skipped`. `pin`: in page-locked memory. Raises InputError for a store that was changed.
     """
-    drawn = (_Drawn.at(step, images, plan, place) for step in range(after + 1, plan.steps + 1))
+    drawn = (_Drawn.at(step, images, plan, rank) for step in range(after + 1, plan.steps + 1))
     wanted = (Wanted(one, images.rows[one.images], one.choosers(plan)) for one in drawn)
     for made in decoded(images.store, wanted, size=plan.image_size, how=decoding, pin=pin):
         batch = _batch(made, images, plan)
@@ -115,8 +115,8 @@ class _Drawn:
     draws: Float64[np.ndarray, "own draws"]
 
     @classmethod
-    def at(cls, step: int, images: LabelledImages, plan: Plan, place: Place) -> _Drawn:
-        chosen, epochs = plan.at(step, place)
+    def at(cls, step: int, images: LabelledImages, plan: Plan, rank: Rank) -> _Drawn:
+        chosen, epochs = plan.at(step, rank)
         # By the number in the store: an image is cut alike whatever else was selected.
         rows = images.rows[chosen]
         shards = np.zeros(len(rows), np.uint64)

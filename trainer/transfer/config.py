@@ -11,8 +11,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from trainer.transfer.datasets.task_config import TaskConfig
-from vocab.places import Place
+from trainer.transfer.tasks.task_config import TaskConfig
+from vocab.store.locations import Place
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from torch import Tensor
 from trainer.data.batch import Skipped
 from trainer.data.decoding import Decoding, Viewing
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place, on_main
+from trainer.distributed import Rank, on_main
 from trainer.probe.features import extract
 from trainer.transfer.feature_files import Stored, check_room, read, remove_abandoned, write
 from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained
-from vocab.shown_text import tell
+from vocab.pages.text import tell
 
 FORMAT_VERSION = 1
 
@@ -57,7 +57,7 @@ class ImageFeatures:
 def cached_features(
     pretrained: Pretrained,
     images: LabelledImages,
-    place: Place,
+    rank: Rank,
     *,
     batch: int,
     workers: int,
@@ -69,7 +69,7 @@ def cached_features(
     """What the pre-trained classifier reads of images; None on ranks other than the main one. All must call it.
 
     `cache`: a folder, made where there is none; None computes all and keeps nothing. `batch`: images at a time on each
-    rank. `workers`: threads that decode. The model goes to the place's device if there is anything to compute.
+    rank. `workers`: threads that decode. The model goes to the rank's device if there is anything to compute.
 
     Raises InputError for a store that was changed, and for a disk without room.
     """
@@ -79,7 +79,7 @@ def cached_features(
     path = None if cache is None else cache / name_of(key)
     width = pretrained.classifier.in_features
     stored = Stored(torch.empty(0, width), np.empty(0, np.int64))
-    if path is not None and place.main:
+    if path is not None and rank.is_main:
         stored = read(path, key, width=width) or stored
 
     def missing() -> Int64[np.ndarray, " missing"]:
@@ -89,12 +89,12 @@ def cached_features(
             check_room(path, rows=len(stored.rows) + len(rows), width=width)
         return rows
 
-    rows = on_main(missing, place)
+    rows = on_main(missing, rank)
     faults: dict[int, str] = {}
     if len(rows):
         began = time.perf_counter()
-        pretrained.model.to(place.device)
-        found = extract(pretrained.embed, images.store, rows, place, viewing)
+        pretrained.model.to(rank.device)
+        found = extract(pretrained.embed, images.store, rows, rank, viewing)
         if found is not None:
             faults = {int(rows[image]): reason for image, reason in found.faults.items()}
             broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
@@ -102,7 +102,7 @@ def cached_features(
             stored = _together(stored, Stored(found.values, rows[found.decoded]))
             if path is not None and len(found.decoded):
                 write(path, stored, key)
-    return _of(stored, images, faults) if place.main else None
+    return _of(stored, images, faults) if rank.is_main else None
 
 
 def key_of(pretrained: Pretrained, images: LabelledImages, viewing: Viewing) -> str:

@@ -33,8 +33,8 @@ from trainer.checkpoints.layout import Place, header_of
 from trainer.checkpoints.sealed_tensors import is_altered, sealed_header
 from trainer.records.run_lock import NO_LOCKS
 from vocab.errors import InputError
-from vocab.shown_text import tell
-from vocab.storage import named
+from vocab.pages.text import tell
+from vocab.store.files import named
 
 KEY = "key"
 UNFINISHED = re.compile(r"\.features-[0-9a-f]{32}\.safetensors\.(?:(?P<host>[A-Za-z0-9-]+)\.)?[0-9a-f]{8}\.tmp")

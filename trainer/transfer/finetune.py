@@ -9,7 +9,7 @@ import secrets
 from typing import Any
 
 from trainer.data.decoding import Decoding, Viewing
-from trainer.distributed import Place, join_processes, on_main
+from trainer.distributed import Rank, join_processes, on_main
 from trainer.pretrain import set_up_torch
 from trainer.records import run_lock
 from trainer.step.training import in_bfloat16
@@ -17,19 +17,19 @@ from trainer.transfer import tuning_folder
 from trainer.transfer.account import Course
 from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.datasets.opening import Task, open_task
-from trainer.transfer.datasets.subsets import subset
 from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, core
 from trainer.transfer.records import NOTES, Record
 from trainer.transfer.start import build_tuning, start_of
+from trainer.transfer.tasks.opening import Task, open_task
+from trainer.transfer.tasks.subsets import subset
 from trainer.transfer.tuning import Tuning
 from trainer.transfer.tuning_folder import Result, write_result
 from trainer.transfer.tuning_results import markdown, notes_at_start, numbers_of
 from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained, open_pretrained
-from vocab.places import refuse_unwritable
-from vocab.shown_text import tell
+from vocab.pages.text import tell
+from vocab.store.locations import refuse_unwritable
 
 
 def finetune(config: FinetuneConfig) -> int:
@@ -38,19 +38,19 @@ def finetune(config: FinetuneConfig) -> int:
     0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from. Raises a
     CatlipError before the first step for whatever can be known by then.
     """
-    with join_processes(config.device) as place:
-        status, numbers = tune(config, place)
-        if place.main:
+    with join_processes(config.device) as rank:
+        status, numbers = tune(config, rank)
+        if rank.is_main:
             tell(f"{_summary(config, status, numbers)}\n")
         return status
 
 
-def finetune_records(config: FinetuneConfig, place: Place, *, task: str) -> list[Record]:
+def finetune_records(config: FinetuneConfig, rank: Rank, *, task: str) -> list[Record]:
     """Fine-tune as `finetune` does, and what it came to; nothing on ranks other than the main one. All must call it.
 
     `task`: what the table calls it. Ends the process with the status of a signal that stopped the run.
     """
-    status, numbers = tune(config, place)
+    status, numbers = tune(config, rank)
     if status:
         raise SystemExit(status)
     if numbers is None:
@@ -83,38 +83,38 @@ def finetune_records(config: FinetuneConfig, place: Place, *, task: str) -> list
     ]
 
 
-def tune(config: FinetuneConfig, place: Place) -> tuple[int, dict[str, Any] | None]:
-    """As `finetune`, on a place; the status, and what results.json says, None on other ranks than the main one."""
-    check(config, world=place.world)
-    on_main(lambda: refuse_unwritable(config.out), place)
+def tune(config: FinetuneConfig, rank: Rank) -> tuple[int, dict[str, Any] | None]:
+    """As `finetune`, on a rank; the status, and what results.json says, None on other ranks than the main one."""
+    check(config, world=rank.world)
+    on_main(lambda: refuse_unwritable(config.out), rank)
     pretrained = open_pretrained(config.model, image_size=config.image_size)
     task = open_task(config.task)
-    course = course_of(config, pretrained, task, place)
-    if place.main:
+    course = course_of(config, pretrained, task, rank)
+    if rank.is_main:
         tell("".join(f"{note}\n" for note in notes_at_start(course, task)))
-    set_up_torch(course.core, place)
+    set_up_torch(course.core, rank)
     # Asked before the directory is locked: nothing is written to one that is no run.
-    on_main(lambda: tuning_folder.stored_config(config.out), place)
-    with run_lock.held(config.out, place):
-        return _tune(course, pretrained, task, place)
+    on_main(lambda: tuning_folder.stored_config(config.out), rank)
+    with run_lock.held(config.out, rank):
+        return _tune(course, pretrained, task, rank)
 
 
-def _tune(course: Course, pretrained: Pretrained, task: Task, place: Place) -> tuple[int, dict[str, Any] | None]:
-    found = on_main(lambda: tuning_folder.examine(course.config, course.fingerprint, earlier=course.earlier), place)
+def _tune(course: Course, pretrained: Pretrained, task: Task, rank: Rank) -> tuple[int, dict[str, Any] | None]:
+    found = on_main(lambda: tuning_folder.examine(course.config, course.fingerprint, earlier=course.earlier), rank)
     several = course.train.multi_label
     start = start_of(
         course.config,
         pretrained,
         course.train,
         task.class_names,
-        place,
+        rank,
         viewing=course.viewing,
         resumed=found.checkpoint is not None,
     )
-    if place.main and start.matches:
+    if rank.is_main and start.matches:
         tell("".join(f"{line}\n" for line in summary(start.matches, alpha=course.config.alpha)))
-    training = build_tuning(course.config, course.core, pretrained, start, place, several=several)
-    tuning = Tuning(course, training, start.matches, place, nonce=on_main(lambda: secrets.token_hex(4), place))
+    training = build_tuning(course.config, course.core, pretrained, start, rank, several=several)
+    tuning = Tuning(course, training, start.matches, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with tuning.open(found):
         status = tuning.train()
         scored = tuning.evaluate() if status == 0 else None
@@ -127,7 +127,7 @@ def _tune(course: Course, pretrained: Pretrained, task: Task, place: Place) -> t
         return status, numbers
 
 
-def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, place: Place) -> Course:
+def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, rank: Rank) -> Course:
     """What the run does, its options complete. Raises InputError for a warm-up that never ends."""
     train = subset(task.train, percent=config.percent, seed=config.seed)
     plan = Plan(
@@ -144,13 +144,13 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, place:
     viewing = Viewing(
         size=plan.image_size,
         crop=pretrained.preprocessing.crop,
-        batch=config.batch // place.world // config.accumulate,
+        batch=config.batch // rank.world // config.accumulate,
         decoding=Decoding(
             config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
         ),
-        bfloat16=in_bfloat16(settings, place),
+        bfloat16=in_bfloat16(settings, rank),
     )
-    fingerprint = on_main(lambda: tuning_folder.fingerprint_of(pretrained, train, task), place)
+    fingerprint = on_main(lambda: tuning_folder.fingerprint_of(pretrained, train, task), rank)
     earlier = tuning_folder.earlier_fingerprint_of(pretrained, train)
     return Course(whole, settings, plan, train, task.test, viewing, fingerprint, earlier)
 

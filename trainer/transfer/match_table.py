@@ -20,7 +20,7 @@ from typing import Any
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted, listed
 from vocab import wordnet
-from vocab.shown_text import shown
+from vocab.pages.text import shown
 
 FORMAT_VERSION = 1
 STEM = "transfer_init"

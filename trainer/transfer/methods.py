@@ -14,18 +14,18 @@ from typing import Any, get_type_hints
 
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place, join_processes
+from trainer.distributed import Rank, join_processes
 from trainer.transfer import probe_check, recipe, zero_shot
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
-from trainer.transfer.datasets.contents import content_of
-from trainer.transfer.datasets.opening import class_names_of, open_images, open_task
-from trainer.transfer.datasets.task_config import TaskConfig
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import neighbour_records, probe_records
 from trainer.transfer.records import NO_INIT, Record
 from trainer.transfer.suite import Verbs, run_suite
 from trainer.transfer.suite_folder import finetune_folder
 from trainer.transfer.suite_plan import Part, parts_of
+from trainer.transfer.tasks.contents import content_of
+from trainer.transfer.tasks.opening import class_names_of, open_images, open_task
+from trainer.transfer.tasks.task_config import TaskConfig
 from trainer.transfer.tasks_file import Init, Options, SuiteTask
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError
@@ -48,11 +48,11 @@ def transfer(config: TransferConfig) -> None:
     verbs = Verbs(
         options=options(),
         fingerprint=lambda: model()[0],
-        check=lambda task, place: check(task, config, place, model()[1]),
-        run=lambda part, place: measure(part, config, place),
+        check=lambda task, rank: check(task, config, rank, model()[1]),
+        run=lambda part, rank: measure(part, config, rank),
     )
-    with join_processes(config.device) as place:
-        run_suite(config, place, verbs)
+    with join_processes(config.device) as rank:
+        run_suite(config, rank, verbs)
 
 
 def options() -> Options:
@@ -65,7 +65,7 @@ def options() -> Options:
     }
 
 
-def check(task: SuiteTask, config: TransferConfig, place: Place, vocabulary: Vocabulary | None = None) -> str:
+def check(task: SuiteTask, config: TransferConfig, rank: Rank, vocabulary: Vocabulary | None = None) -> str:
     """The fingerprint of a task's images and of its classes with their names, on which its results depend.
 
     Raises a CatlipError for images that cannot be opened, for options that cannot work, and for zero-shot where no
@@ -83,7 +83,7 @@ def check(task: SuiteTask, config: TransferConfig, place: Place, vocabulary: Voc
             case "probe":
                 probe_check.check(probe_config(part, config))
             case "finetune":
-                recipe.check(finetune_config(part, config), world=place.world)
+                recipe.check(finetune_config(part, config), world=rank.world)
             case "zeroshot":
                 zero_shot.check(zero_shot_config(part, config))
     images = task_config(task, config)
@@ -101,16 +101,16 @@ def check(task: SuiteTask, config: TransferConfig, place: Place, vocabulary: Voc
     return _fingerprint(names, *sides)
 
 
-def measure(part: Part, config: TransferConfig, place: Place) -> list[Record]:
+def measure(part: Part, config: TransferConfig, rank: Rank) -> list[Record]:
     """What a part is called for. All ranks must call it; the main one is given the records."""
     match part.verb:
         case "probe":
             measured = probe_records if part.classifier else neighbour_records
-            return measured(probe_config(part, config), place, task=part.task.name)
+            return measured(probe_config(part, config), rank, task=part.task.name)
         case "zeroshot":
-            return zero_shot.zero_shot_records(zero_shot_config(part, config), place, task=part.task.name)
+            return zero_shot.zero_shot_records(zero_shot_config(part, config), rank, task=part.task.name)
         case "finetune":
-            return finetune_records(finetune_config(part, config), place, task=part.task.name)
+            return finetune_records(finetune_config(part, config), rank, task=part.task.name)
 
 
 def task_config(task: SuiteTask, config: TransferConfig) -> TaskConfig:

@@ -18,17 +18,17 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.records.secrets import public
 from trainer.transfer import match_table
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.datasets.files import left_out, undecoded
-from trainer.transfer.datasets.opening import Task
 from trainer.transfer.feature_cache import ImageFeatures
 from trainer.transfer.measures import Measured
 from trainer.transfer.probe_choice import Choice
 from trainer.transfer.records import NO_INIT, NOTES, Key, Record
+from trainer.transfer.tasks.files import left_out, undecoded
+from trainer.transfer.tasks.opening import Task
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted, listed
 from trainer.weights.folder import new_folder
 from trainer.weights.pretrained import Pretrained
-from vocab.sealing import to_sealed_json
+from vocab.store.sealing import to_sealed_json
 
 FORMAT_VERSION = 1
 HEADINGS = {"top1": "top-1", "top5": "top-5", "map_macro": "mAP, macro", "map_micro": "mAP, micro"}

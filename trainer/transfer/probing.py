@@ -18,11 +18,8 @@ import numpy as np
 
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place, join_processes, on_main
+from trainer.distributed import Rank, join_processes, on_main
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.datasets.files import check_bad_share
-from trainer.transfer.datasets.opening import open_task
-from trainer.transfer.datasets.subsets import subset
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.head import Head, random_head
 from trainer.transfer.measures import Measured, measure
@@ -32,72 +29,75 @@ from trainer.transfer.probe_choice import choose, grid_of, scored
 from trainer.transfer.probe_grid import GridSchedule, check_numbers, train_grid
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
 from trainer.transfer.records import NO_INIT, Key, Record
+from trainer.transfer.tasks.files import check_bad_share
+from trainer.transfer.tasks.opening import open_task
+from trainer.transfer.tasks.subsets import subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.transfer.words import listed
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
-from vocab.shown_text import tell
+from vocab.pages.text import tell
 
 
 def probe(config: ProbeConfig) -> None:
     """Train, measure, and leave a folder. Raises a CatlipError for whatever cannot be, and leaves nothing then."""
     check(config)
-    with join_processes(config.device) as place:
-        on_main(lambda: check_new(config.out), place)
-        outcome = measure_all(config, place)
+    with join_processes(config.device) as rank:
+        on_main(lambda: check_new(config.out), rank)
+        outcome = measure_all(config, rank)
         if outcome is not None:
             write(outcome)
             tell("\n".join(summary(outcome)) + "\n")
 
 
-def probe_records(config: ProbeConfig, place: Place, *, task: str) -> list[Record]:
+def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     """What the table of results has of it; nothing on ranks other than the main one. All must call it.
 
     `task`: what the table calls it. `config.out` is not written to. Raises as `probe`.
     """
     check(config)
-    outcome = measure_all(config, place)
+    outcome = measure_all(config, rank)
     return [] if outcome is None else records_of(outcome, task=task)
 
 
-def neighbour_records(config: ProbeConfig, place: Place, *, task: str) -> list[Record]:
+def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     """As `probe_records`, of nearest neighbours alone: no classifier is trained."""
     check(config)
-    given = gather(config, place)
+    given = gather(config, rank)
     if given is None:
         return []
-    test, found = _on(given.test, place), []
+    test, found = _on(given.test, rank), []
     for percent, seed, part in given.parts:
         began, key = time.perf_counter(), Key(task, "knn", NO_INIT, percent, seed)
-        train = _on(given.train.of(part), place)
+        train = _on(given.train.of(part), rank)
         measured, images = _nearest(config, train, test), len(train.images)
         seconds = time.perf_counter() - began
         found.append(neighbour_record(given, key, measured, train=images, seconds=seconds))
     return found
 
 
-def measure_all(config: ProbeConfig, place: Place) -> Outcome | None:
+def measure_all(config: ProbeConfig, rank: Rank) -> Outcome | None:
     """A probe for each share and seed; None on ranks other than the main one, which only compute features."""
-    given = gather(config, place)
+    given = gather(config, rank)
     if given is None:
         return None
     matches: list[ClassMatch] = []
     if config.init == "transfer":
         matches = match_classes(given.task.class_names, given.pretrained.vocabulary, alpha=config.alpha)
-    test = _on(given.test, place)
+    test = _on(given.test, rank)
     probes: list[Probe] = []
     for percent, seed, part in given.parts:
         # All images have the same neighbours, whatever the seed.
         before = probes[-1].nearest if percent == 100 and seed != config.seeds[0] else None
-        train = _on(given.train.of(part), place)
+        train = _on(given.train.of(part), rank)
         probes.append(_probe(given, matches, train, test, percent=percent, seed=seed, nearest=before))
-        if place.main:
+        if rank.is_main:
             tell(f"{probes[-1].line()}\n")
     return Outcome(given, matches, probes)
 
 
-def gather(config: ProbeConfig, place: Place) -> Gathered | None:
+def gather(config: ProbeConfig, rank: Rank) -> Gathered | None:
     """The task, and the features of its images; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
@@ -107,8 +107,8 @@ def gather(config: ProbeConfig, place: Place) -> Gathered | None:
         for percent in config.percent
         for seed in config.seeds
     ]
-    train = _features(config, pretrained, _union(task.train, [part for _, _, part in parts]), place)
-    test = _features(config, pretrained, task.test, place)
+    train = _features(config, pretrained, _union(task.train, [part for _, _, part in parts]), rank)
+    test = _features(config, pretrained, task.test, rank)
     if train is None or test is None:
         return None
     for side, features in (("train", train), ("test", test)):
@@ -119,9 +119,9 @@ def gather(config: ProbeConfig, place: Place) -> Gathered | None:
     return Gathered(config, pretrained, task, parts, train, test, time.perf_counter() - began)
 
 
-def _on(features: ImageFeatures, place: Place) -> ImageFeatures:
-    """The same on the place's device."""
-    return replace(features, values=features.values.to(place.device))
+def _on(features: ImageFeatures, rank: Rank) -> ImageFeatures:
+    """The same on the rank's device."""
+    return replace(features, values=features.values.to(rank.device))
 
 
 def _union(images: LabelledImages, parts: list[LabelledImages]) -> LabelledImages:
@@ -142,17 +142,15 @@ def _check_any(part: LabelledImages, train: ImageFeatures, *, percent: float) ->
     )
 
 
-def _features(
-    config: ProbeConfig, pretrained: Pretrained, images: LabelledImages, place: Place
-) -> ImageFeatures | None:
+def _features(config: ProbeConfig, pretrained: Pretrained, images: LabelledImages, rank: Rank) -> ImageFeatures | None:
     return cached_features(
         pretrained,
         images,
-        place,
+        rank,
         batch=config.batch,
         workers=config.workers,
         cache=_cache(config),
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and place.device.type == "cuda"),
+        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )

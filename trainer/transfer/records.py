@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from vocab.errors import FormatError
-from vocab.field_types import is_of, name_of
-from vocab.sealing import from_sealed_json
+from vocab.store.field_types import is_of, name_of
+from vocab.store.sealing import from_sealed_json
 
 Method = Literal["probe", "knn", "finetune", "zeroshot"]
 

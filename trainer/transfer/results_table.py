@@ -21,7 +21,7 @@ from trainer.transfer.match_table import cell as text_in_cell
 from trainer.transfer.records import CORRECT, FORMAT, NOTES, VERSION, Key, Method, Record, as_json
 from trainer.transfer.words import counted
 from vocab.errors import MismatchError
-from vocab.shown_text import shown
+from vocab.pages.text import shown
 
 METHODS: tuple[Method, ...] = ("zeroshot", "knn", "probe", "finetune")
 """in the table's order: the more is trained, the later"""

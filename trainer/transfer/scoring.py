@@ -18,7 +18,7 @@ from torch import Tensor
 from trainer.data.batch import Skipped
 from trainer.data.decoding import Viewing, central_crops
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place, gather_on_main
+from trainer.distributed import Rank, gather_on_main
 from trainer.model.objective import Objective
 from trainer.transfer.measures import Measured, accuracies_of, places_of, precisions_of
 from vocab.errors import InputError
@@ -56,7 +56,7 @@ class Outputs:
     skipped: list[Skipped]
 
 
-def score(objective: Objective, images: LabelledImages, place: Place, *, viewing: Viewing) -> Scored | None:
+def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: Viewing) -> Scored | None:
     """Score the images with the objective's weights as they are; None on ranks other than the main one. All must call.
 
     Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
@@ -70,24 +70,24 @@ def score(objective: Objective, images: LabelledImages, place: Place, *, viewing
 
     was_training = objective.training
     objective.eval()
-    found = outputs(compute, images, place, viewing=viewing)
+    found = outputs(compute, images, rank, viewing=viewing)
     objective.train(was_training)
     return None if found is None else _scored(found, images)
 
 
-def outputs(compute: Compute, images: LabelledImages, place: Place, *, viewing: Viewing) -> Outputs | None:
+def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, viewing: Viewing) -> Outputs | None:
     """What `compute` makes of the central crops of images; None on ranks other than the main one. All must call it.
 
     Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
     """
-    own = np.array_split(np.arange(len(images)), place.world)[place.rank]
+    own = np.array_split(np.arange(len(images)), rank.world)[rank.index]
     values, kept, skipped = [], [], []
     groups = [own[start : start + viewing.batch] for start in range(0, len(own), viewing.batch)]
-    with torch.no_grad(), torch.autocast(place.device.type, torch.bfloat16, enabled=viewing.bfloat16):
+    with torch.no_grad(), torch.autocast(rank.device.type, torch.bfloat16, enabled=viewing.bfloat16):
         shown = central_crops(images.store, (images.rows[group] for group in groups), viewing)
         for group, made in zip(groups, shown, strict=True):
             sound = np.array([reason is None for reason in made.reasons])
-            result = compute(made.pixels.to(place.device), group).cpu()
+            result = compute(made.pixels.to(rank.device), group).cpu()
             values.append(result[torch.from_numpy(sound)])
             kept.append(group[sound])
             skipped += [
@@ -95,7 +95,7 @@ def outputs(compute: Compute, images: LabelledImages, place: Place, *, viewing: 
                 for image, reason in zip(group.tolist(), made.reasons, strict=True)
                 if reason is not None
             ]
-    parts = gather_on_main((values, kept, skipped), place)
+    parts = gather_on_main((values, kept, skipped), rank)
     if not parts:
         return None
     _check_any(images, parts)

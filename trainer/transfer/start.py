@@ -14,7 +14,7 @@ from torch import nn
 from trainer.config import PretrainConfig
 from trainer.data.decoding import Viewing
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place, on_main
+from trainer.distributed import Rank, on_main
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from trainer.model.objective import Objective
 from trainer.model.per_image import set_drop_path
@@ -50,12 +50,12 @@ def start_of(
     pretrained: Pretrained,
     images: LabelledImages,
     class_names: tuple[str, ...],
-    place: Place,
+    rank: Rank,
     *,
     viewing: Viewing,
     resumed: bool,
 ) -> Start:
-    """The classifier to begin with, the same on all ranks, which all must call. The model goes to the place's device.
+    """The classifier to begin with, the same on all ranks, which all must call. The model goes to the rank's device.
 
     Of a `resumed` run any will do, for its weights are those of the checkpoint. Raises InputError if none of the images
     that the classifier is scaled by can be decoded.
@@ -65,8 +65,8 @@ def start_of(
     if resumed or config.init == "random":
         return Start(random_head(count, width, seed=config.seed), matches)
     some = images.select(_some(len(images), seed=config.seed))
-    pretrained.model.to(place.device)
-    found = outputs(lambda pixels, _: pretrained.embed(pixels).float(), some, place, viewing=viewing)
+    pretrained.model.to(rank.device)
+    found = outputs(lambda pixels, _: pretrained.embed(pixels).float(), some, rank, viewing=viewing)
 
     def scaled() -> Start:
         assert found is not None
@@ -74,13 +74,13 @@ def start_of(
         head, _ = scale_head(head, found.values, some.select(found.images))
         return Start(head, matches)
 
-    return on_main(scaled, place)
+    return on_main(scaled, rank)
 
 
 def build_tuning(
-    config: FinetuneConfig, core: PretrainConfig, pretrained: Pretrained, start: Start, place: Place, *, several: bool
+    config: FinetuneConfig, core: PretrainConfig, pretrained: Pretrained, start: Start, rank: Rank, *, several: bool
 ) -> Training:
-    """Model, average and optimiser at step 0, on the place's device; the pre-trained model becomes the one that learns.
+    """Model, average and optimiser at step 0, on the rank's device; the pre-trained model becomes the one that learns.
 
     `several`: classes an image. Raises InputError for options that the model cannot have.
     """
@@ -101,12 +101,12 @@ def build_tuning(
         std=seen.std * WHITE,
         mix=Mixing(mixup=config.mixup, cutmix=config.cutmix) if mixed else None,
         keep_statistics=True,
-    ).to(place.device)
+    ).to(rank.device)
     return Training(
         objective,
         Average(model, momentum=core.optim.ema_momentum),
         optimiser_of(model, core.optim),
-        Guard(place.device, factor=core.optim.spike_factor),
+        Guard(rank.device, factor=core.optim.spike_factor),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
-from trainer.distributed import Place, barrier, on_main
+from trainer.distributed import Rank, barrier, on_main
 from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
@@ -19,8 +19,8 @@ from trainer.transfer.records import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
 from vocab.errors import CatlipError
-from vocab.places import refuse_unwritable
-from vocab.shown_text import tell
+from vocab.pages.text import tell
+from vocab.store.locations import refuse_unwritable
 
 
 @dataclass(frozen=True)
@@ -31,51 +31,51 @@ class Verbs:
     """what a task's tables of options may hold"""
     fingerprint: Callable[[], str]
     """of the model. Raises a CatlipError for one that cannot be used"""
-    check: Callable[[SuiteTask, Place], str]
+    check: Callable[[SuiteTask, Rank], str]
     """a fingerprint of a task's images and classes. Raises a CatlipError for a task that cannot be measured"""
-    run: Callable[[Part, Place], list[Record]]
+    run: Callable[[Part, Rank], list[Record]]
     """measures; all ranks call it, and the main one is given records"""
 
 
-def run_suite(config: TransferConfig, place: Place, verbs: Verbs) -> None:
+def run_suite(config: TransferConfig, rank: Rank, verbs: Verbs) -> None:
     """Measure what is not yet measured, task by task. All ranks must call it.
 
     Every task is opened before the first is measured. Raises InputError for a tasks file that is not as it must be, a
     CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine` and
     `check_images`; InputError if another suite is at work in the folder.
     """
-    on_main(lambda: refuse_unwritable(config.out), place)
-    tasks, fingerprint = on_main(lambda: (read_tasks(config.tasks, verbs.options), verbs.fingerprint()), place)
+    on_main(lambda: refuse_unwritable(config.out), rank)
+    tasks, fingerprint = on_main(lambda: (read_tasks(config.tasks, verbs.options), verbs.fingerprint()), rank)
     # Asked before the folder is locked: nothing is written to one that is no suite's.
-    on_main(lambda: suite_folder.check_place(config.out), place)
-    with run_lock.held(config.out, place):
-        _run(config, place, verbs, tasks, fingerprint)
+    on_main(lambda: suite_folder.check_place(config.out), rank)
+    with run_lock.held(config.out, rank):
+        _run(config, rank, verbs, tasks, fingerprint)
 
 
-def _run(config: TransferConfig, place: Place, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
-    if place.main:
+def _run(config: TransferConfig, rank: Rank, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
+    if rank.is_main:
         tell("".join(f"{_waiting(task)}\n" for task in tasks if task.waiting))
-    measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), place)
+    measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), rank)
     parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
-    images = on_main(lambda: _checked(tasks, verbs, place), place)
-    on_main(lambda: suite_folder.check_images(config.out, images, measured), place)
-    if place.main:
+    images = on_main(lambda: _checked(tasks, verbs, rank), rank)
+    on_main(lambda: suite_folder.check_images(config.out, images, measured), rank)
+    if rank.is_main:
         suite_folder.begin(config, tasks, fingerprint, images, measured)
         suite_folder.drop_checkpoints(config.out, measured.records)
     records = dict(measured.records)
     for task in tasks:
         for part in parts[task.name]:
             with _named(task):
-                found = verbs.run(part, place)
-            barrier(place)  # no rank waits for a checkpoint any more
-            if place.main:
+                found = verbs.run(part, rank)
+            barrier(rank)  # no rank waits for a checkpoint any more
+            if rank.is_main:
                 kept = _kept(part, found)
                 suite_folder.append(config.out, kept)
                 suite_folder.drop_checkpoints(config.out, part.wanted)
                 records |= {record.key: record for record in kept}
-        if place.main:
+        if rank.is_main:
             suite_folder.write_results(config, tasks, records)
-    if place.main:
+    if rank.is_main:
         tell(f"{config.out / suite_folder.TABLE} is the table\n")
 
 
@@ -85,12 +85,12 @@ def _waiting(task: SuiteTask) -> str:
     return f"task {task.name!r}: {tables} not used: the methods are {', '.join(task.methods)}"
 
 
-def _checked(tasks: Sequence[SuiteTask], verbs: Verbs, place: Place) -> dict[str, str]:
+def _checked(tasks: Sequence[SuiteTask], verbs: Verbs, rank: Rank) -> dict[str, str]:
     """The fingerprint of each task's images: an error in the last task should not wait for the first to be measured."""
     fingerprints = {}
     for task in tasks:
         with _named(task):
-            fingerprints[task.name] = verbs.check(task, place)
+            fingerprints[task.name] = verbs.check(task, rank)
     return fingerprints
 
 

@@ -31,9 +31,9 @@ from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
-from vocab.sealing import from_sealed_json, to_sealed_json, whole_lines
-from vocab.shown_text import tell
-from vocab.storage import named, write_whole
+from vocab.pages.text import tell
+from vocab.store.files import named, write_whole
+from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 
 CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
 FORMAT = "catlip-transfer-suite"

@@ -18,7 +18,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from vocab.errors import InputError
-from vocab.field_types import is_of
+from vocab.store.field_types import is_of
 
 SCALARS: Mapping[Any, str] = {
     int: "a whole number",

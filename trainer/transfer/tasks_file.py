@@ -29,7 +29,7 @@ from typing import Any, Literal, get_type_hints
 from trainer.transfer.records import Method
 from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
-from vocab.places import Place, read_whole, with_places
+from vocab.store.locations import Place, read_whole, with_places
 
 Section = Literal["probe", "zeroshot", "finetune"]
 Init = Literal["random", "transfer"]

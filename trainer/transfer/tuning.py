@@ -16,7 +16,7 @@ from trainer.checkpoints.writer import Checkpoints
 from trainer.data.batch import Batch
 from trainer.data.device_batches import on_device
 from trainer.data.resolution import FixedResolution
-from trainer.distributed import Place, barrier, on_main, raise_alike
+from trainer.distributed import Rank, barrier, on_main, raise_alike
 from trainer.records.journal import Progress
 from trainer.records.run_directory import Found
 from trainer.records.spikes import append_spike
@@ -37,18 +37,18 @@ class Tuning:
     """A run while it goes."""
 
     def __init__(
-        self, course: Course, training: Training, matches: list[ClassMatch], place: Place, *, nonce: str
+        self, course: Course, training: Training, matches: list[ClassMatch], rank: Rank, *, nonce: str
     ) -> None:
         """`matches`: what each class begins with, for Transfer Init.
 
         `nonce`: a word that all ranks of this start share, and no other start.
         """
-        self.course, self.training, self.matches, self.place, self.nonce = course, training, matches, place, nonce
+        self.course, self.training, self.matches, self.rank, self.nonce = course, training, matches, rank, nonce
         self.progress = Progress()
-        self.step = Step(course.core, training, place)
-        self.pulse = Pulse(place.device)
-        self.stops = StopSignals(place)
-        self.account = Account(course, place)
+        self.step = Step(course.core, training, rank)
+        self.pulse = Pulse(rank.device)
+        self.stops = StopSignals(rank)
+        self.account = Account(course, rank)
         self._checkpoints: Checkpoints
 
     @contextlib.contextmanager
@@ -61,15 +61,15 @@ class Tuning:
             self.training.guard.restore(found.state["guard"])
             self.progress = Progress.of(found.state["progress"], step=found.checkpoint.step)
         else:
-            on_main(lambda: check_space(out, self.training.tensors(), config.keep_checkpoints), self.place)
-        barrier(self.place)  # nobody writes before everybody has looked
+            on_main(lambda: check_space(out, self.training.tensors(), config.keep_checkpoints), self.rank)
+        barrier(self.rank)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.stops.noted())
-            if self.place.main:
-                tuning_folder.begin(config, self.place, self.matches, step=self.progress.step)
-            barrier(self.place)
+            if self.rank.is_main:
+                tuning_folder.begin(config, self.rank, self.matches, step=self.progress.step)
+            barrier(self.rank)
             self._checkpoints = stack.enter_context(
-                Checkpoints(out, self.place.rank, self.place.world, nonce=self.nonce, keep=config.keep_checkpoints)
+                Checkpoints(out, self.rank.index, self.rank.world, nonce=self.nonce, keep=config.keep_checkpoints)
             )
             stack.enter_context(self.account.open(self.progress, found.faults))
             yield
@@ -80,19 +80,19 @@ class Tuning:
         if self.progress.step >= plan.steps:
             return 0
         self.step.warm_up(FixedResolution(plan.image_size, plan.batch))
-        if self._evaluation_due() and not on_main(self.account.is_scored, self.place):
+        if self._evaluation_due() and not on_main(self.account.is_scored, self.rank):
             self.evaluate()  # the run was stopped between the epoch's last step and its evaluation
         self.account.restart_clock()
         made = batches(
             self.course.train,
             plan,
-            self.place,
+            self.rank,
             after=self.progress.step,
             decoding=self.course.viewing.decoding,
-            pin=self.place.device.type == "cuda",
+            pin=self.rank.device.type == "cuda",
         )
         with contextlib.closing(made):
-            for batch in on_device(made, self.place.device):
+            for batch in on_device(made, self.rank.device):
                 self._take(batch)
                 due = self._due()
                 if self._listen(wait=due.anything):
@@ -109,7 +109,7 @@ class Tuning:
     def evaluate(self) -> Scored | None:
         """Score the averaged weights on the test images, and log it; None on ranks other than the main one."""
         with self.training.average.swapped():
-            scored = score(self.training.objective, self.course.test, self.place, viewing=self.course.viewing)
+            scored = score(self.training.objective, self.course.test, self.rank, viewing=self.course.viewing)
         if scored is not None:
             self.account.scored(scored)
         self.account.restart_clock()
@@ -157,8 +157,8 @@ class Tuning:
         return stop
 
     def _end_at(self, beat: Beat) -> None:
-        images, _ = self.course.plan.at(beat.step, Place(0, 1, self.place.device))
-        if self.place.main:
+        images, _ = self.course.plan.at(beat.step, Rank(0, 1, self.rank.device))
+        if self.rank.is_main:
             names = [self.course.train.names[image] for image in images.tolist()]
             append_spike(self.course.config.out, beat, names, policy="stop")
         raise_alike(
@@ -168,7 +168,7 @@ class Tuning:
                 wanted="numbers",
                 remedy="Its images are in spikes.jsonl. Lower --peak-lr, or use --precision float32, in a new run.",
             ),
-            self.place,
+            self.rank,
         )
 
     def _stop(self, *, line: bool) -> int:
@@ -183,7 +183,7 @@ class Tuning:
             "guard": self.training.guard.state(),
             "averaged": self.training.average.steps,
         }
-        files = {CONFIG: (self.course.config.out / CONFIG).read_bytes()} if self.place.main else {}
+        files = {CONFIG: (self.course.config.out / CONFIG).read_bytes()} if self.rank.is_main else {}
         self._checkpoints.save(
             self.progress.step,
             self.training.tensors(),

@@ -24,23 +24,23 @@ from torch import Tensor
 from trainer.checkpoints.checkpoint import newest
 from trainer.config import differences, to_json
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place
+from trainer.distributed import Rank
 from trainer.model.vit import classifier_of
 from trainer.records.environment import environment, record_start
 from trainer.records.run_directory import Found
 from trainer.records.run_lock import entries
 from trainer.records.secrets import without_secrets_in
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
-from trainer.transfer.datasets.contents import content_of
-from trainer.transfer.datasets.opening import Task
 from trainer.transfer.match_table import STEM, write_matches
+from trainer.transfer.tasks.contents import content_of
+from trainer.transfer.tasks.opening import Task
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted
 from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.storage import write_whole
+from vocab.store.files import write_whole
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 MODEL, RESULTS, TABLE = "model", "results.json", "results.md"
 
@@ -93,7 +93,7 @@ def examine(config: FinetuneConfig, fingerprint: str, *, earlier: str) -> Found:
     return Found(found, found.state, faults)
 
 
-def begin(config: FinetuneConfig, place: Place, matches: list[ClassMatch], *, step: int) -> None:
+def begin(config: FinetuneConfig, rank: Rank, matches: list[ClassMatch], *, step: int) -> None:
     """Make the directory and write down what the run is, and this start of it. For the main process alone.
 
     `matches`: what each class begins with, for Transfer Init.
@@ -101,7 +101,7 @@ def begin(config: FinetuneConfig, place: Place, matches: list[ClassMatch], *, st
     config.out.mkdir(parents=True, exist_ok=True)
     with write_whole(config.out / CONFIG) as file:
         file.write(to_json(config).encode())
-    record_start(config.out, environment(place, step=step))
+    record_start(config.out, environment(rank, step=step))
     if matches:
         with _renewed(config.out / STEM) as work:
             write_matches(matches, work, alpha=config.alpha)

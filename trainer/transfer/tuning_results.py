@@ -16,11 +16,11 @@ from trainer.records.ledger import read_bad_samples
 from trainer.records.secrets import without_secrets_in
 from trainer.transfer.account import Course
 from trainer.transfer.batches import Plan
-from trainer.transfer.datasets.files import left_out, undecoded
-from trainer.transfer.datasets.opening import Task
 from trainer.transfer.match_table import cell, no_match
 from trainer.transfer.scoring import Scored
 from trainer.transfer.start import Start
+from trainer.transfer.tasks.files import left_out, undecoded
+from trainer.transfer.tasks.opening import Task
 from trainer.transfer.tuning import Tuning
 from trainer.transfer.words import counted, listed
 
@@ -75,8 +75,8 @@ def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict
         "images_seen": progress.images,
         "seconds": round(progress.seconds, 1),
         "parameters": sum(parameter.numel() for parameter in tuning.training.model.parameters()),
-        "device": str(tuning.place.device),
-        "processes": tuning.place.world,
+        "device": str(tuning.rank.device),
+        "processes": tuning.rank.world,
         "classes_without_training_images": _without_images(train, task),
         "notes": [
             *no_match(start.matches),

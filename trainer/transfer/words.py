@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vocab.shown_text import shown
+from vocab.pages.text import shown
 
 NAMED = 5
 """things that a line names at most"""

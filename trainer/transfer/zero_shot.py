@@ -19,22 +19,22 @@ from trainer.config import to_json
 from trainer.data.batch import Skipped
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Place, join_processes, on_main
+from trainer.distributed import Rank, join_processes, on_main
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.datasets.files import left_out, undecoded
-from trainer.transfer.datasets.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.records import NOTES, Record
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
+from trainer.transfer.tasks.files import left_out, undecoded
+from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError, MismatchError
-from vocab.sealing import to_sealed_json
-from vocab.shown_text import tell
+from vocab.pages.text import tell
+from vocab.store.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 
@@ -59,20 +59,20 @@ class Outcome:
 
 def zero_shot(config: ZeroShotConfig) -> None:
     """Measure, and leave a folder. Raises a CatlipError for whatever cannot be measured, and leaves nothing then."""
-    with join_processes(config.device) as place:
-        on_main(lambda: check_new(config.out), place)
-        outcome = measure(config, place)
+    with join_processes(config.device) as rank:
+        on_main(lambda: check_new(config.out), rank)
+        outcome = measure(config, rank)
         if outcome is not None:
             write(outcome)
             tell("\n".join(summary(outcome)) + "\n")
 
 
-def zero_shot_records(config: ZeroShotConfig, place: Place, *, task: str) -> list[Record]:
+def zero_shot_records(config: ZeroShotConfig, rank: Rank, *, task: str) -> list[Record]:
     """What the results table has of it; nothing on ranks other than the main one. All must call it.
 
     `task`: what the table calls it. `config.out` is not written to.
     """
-    outcome = measure(config, place)
+    outcome = measure(config, rank)
     if outcome is None:
         return []
     report, correct = outcome.result.report, outcome.result.correct
@@ -112,7 +112,7 @@ def check(config: ZeroShotConfig) -> None:
             raise InputError(f"--{option}", found=f"{value}", wanted=wanted, remedy=remedy)
 
 
-def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
+def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
     """Score the test images; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
     check(config)
@@ -123,11 +123,11 @@ def measure(config: ZeroShotConfig, place: Place) -> Outcome | None:
     features = cached_features(
         pretrained,
         images,
-        place,
+        rank,
         batch=config.batch,
         workers=config.workers,
         cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and place.device.type == "cuda"),
+        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )

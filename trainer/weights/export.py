@@ -21,8 +21,8 @@ from trainer.weights.onnx_file import require_onnx, write_onnx
 from trainer.weights.reading import Stored, images_at, read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError
-from vocab.places import name_of
-from vocab.sealing import from_sealed_json
+from vocab.store.locations import name_of
+from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 

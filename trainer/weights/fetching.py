@@ -19,8 +19,8 @@ import pyarrow.fs as pafs
 
 from trainer.checkpoints.checkpoint import FOLDER
 from vocab.errors import CatlipError, InputError
-from vocab.places import Place, place_of
-from vocab.storage import HASH_BLOCK, filesystem_of, named
+from vocab.store.files import HASH_BLOCK, filesystem_of, named
+from vocab.store.locations import Place, place_of
 
 WEIGHTS = "model.safetensors"
 _STEP = re.compile(rf"{FOLDER}/step-(\d{{8}})/.+")

@@ -37,9 +37,9 @@ from trainer.config import LossName
 from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError
-from vocab.places import Place, place_of, refuse_taken
-from vocab.sealing import from_sealed_json, to_sealed_json
-from vocab.storage import HASH_BLOCK, filesystem_of, named
+from vocab.store.files import HASH_BLOCK, filesystem_of, named
+from vocab.store.locations import Place, place_of, refuse_taken
+from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"

@@ -24,8 +24,8 @@ from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocess
 from trainer.weights.reading import check_classes, read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
-from vocab.places import Place
-from vocab.sealing import from_sealed_json
+from vocab.store.locations import Place
+from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 WHITE = 255

@@ -20,7 +20,7 @@ from trainer.weights.corenet import REMEDY, Converted, check_classes, convert
 from trainer.weights.folder import CARD, Build, Preprocessing, fill, load_model, new_folder
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab.errors import InputError, MismatchError
-from vocab.places import Place, name_of, read_whole
+from vocab.store.locations import Place, name_of, read_whole
 from vocab.vocabulary import Vocabulary
 
 # Width and blocks (apple/corenet, modeling/models/classification/config/vit.py).

@@ -16,8 +16,8 @@ from trainer.config import LossConfig, ModelConfig
 from trainer.model.vit import build_model
 from trainer.weights.reading import RESULT, Stored, check_classes
 from vocab.errors import FormatError, MismatchError
-from vocab.field_types import require_fields
-from vocab.sealing import from_sealed_json
+from vocab.store.field_types import require_fields
+from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 # Pixels to [-1, 1], as trainer/data/device_images.py.

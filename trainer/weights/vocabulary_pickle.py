@@ -22,7 +22,7 @@ import numpy as np
 
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
-from vocab.places import Place, read_whole
+from vocab.store.locations import Place, read_whole
 from vocab.vocabulary import Vocabulary
 
 # WordNet has 82,115 noun synsets; all of them are below 4 MB in any protocol.

@@ -1,0 +1,1 @@
+"""Label shards keyed by image tars."""

@@ -1,0 +1,185 @@
+"""Ids of downloaded images: out of img2dataset's sidecars, of the .json members of tars, or the samples' own keys.
+
+In: paths of sidecars or tars, and what holds the id. Out: a row for every row of a sidecar, or sample of a tar:
+
+    input string    the file, as it was listed
+    shard string    the tar's
+    key string      the sample's in it; "" where it is null
+    id string       null where there is a reason
+    reason string   why it gets no label whatever its id: status:..., null_key, null_id, not_utf8, malformed_record,
+                    truncated_tar, repeated_key
+    total bigint    rows of the whole file, so that whoever counts what became of them knows how many there were
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.reading.key_text import NO_TEXT, require_name_type, text_of, texts_of
+from pipeline.reading.nested import value_at
+from pipeline.reading.sidecars import KEY, STATUS, require_key_type, status_reasons
+from pipeline.reading.tars import REPEATED, TRUNCATED
+from vocab.errors import InputError
+from vocab.store.files import BROKEN, filesystem_of
+from vocab.store.tar_samples import Sample, samples
+
+SCHEMA = pa.schema(
+    [*((name, pa.string()) for name in ("input", "shard", "key", "id", "reason")), ("total", pa.int64())]
+)
+DDL = "input string, shard string, key string, id string, reason string, total bigint"
+JSON = "json."
+OWN_KEY = "__key__"
+"""the key of a tar's sample, as WebDataset calls it"""
+BATCH_ROWS = 16_384
+# A .json member larger than this is no record of one image.
+MAX_JSON_BYTES = 16 << 20
+
+
+def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """For `mapInArrow`: files in (columns "input", "shard"), the rows above out."""
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for file in batch.to_pylist():
+                yield from ids_of(file["input"], file["shard"], id_column)
+
+    return read
+
+
+def ids_of(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
+    """The rows of one file. Raises InputError for one that cannot be read or lacks a column."""
+    if is_of_tars(id_column):
+        yield from _ids_of_tar(path, shard, id_column)
+    else:
+        yield from _ids_of_sidecar(path, shard, id_column)
+
+
+def is_of_tars(id_column: str) -> bool:
+    """Tell an id that tars hold from a column of sidecars."""
+    return id_column == OWN_KEY or id_column.startswith(JSON)
+
+
+def check_sidecar(path: str, id_column: str) -> None:
+    """Raise InputError for a sidecar that cannot be read, or lacks a column: before a job, for the first of them."""
+    with _opened(path) as file:
+        _require(path, file.schema_arrow, id_column)
+
+
+def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
+    with _opened(path) as file:
+        _require(path, file.schema_arrow, id_column)
+        wanted = dict.fromkeys([KEY, id_column, *([STATUS] if STATUS in file.schema_arrow.names else [])])
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted)):
+            yield _sidecar_rows(path, shard, batch, id_column, file.metadata.num_rows)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    filesystem, inner = filesystem_of(path)
+    try:
+        with filesystem.open_input_file(inner) as stream:
+            yield pq.ParquetFile(stream)
+    except BROKEN as error:
+        raise InputError(
+            path,
+            found=f"a file that cannot be read ({error})",
+            wanted="img2dataset's sidecar, a Parquet file",
+            remedy="Download it again, or leave it and its tar out of --images.",
+        ) from error
+
+
+def _require(path: str, schema: pa.Schema, id_column: str) -> None:
+    for name in (KEY, id_column):
+        if name not in schema.names:
+            raise InputError(
+                path,
+                found=f"columns {', '.join(schema.names)}",
+                wanted=f"a column {name!r}",
+                remedy="Name the sidecars' column of the id with --id-column, or leave other files out of --images.",
+            )
+        if schema.names.count(name) > 1:
+            raise InputError(
+                path, found=f"two columns {name!r}", wanted="different names", remedy="Rename one of them."
+            )
+        require_name_type(schema.field(name).type, where=f"{path}, column {name!r}")
+    require_key_type(schema.field(KEY).type, where=path)
+
+
+def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, total: int) -> pa.RecordBatch:
+    """The rule of what is a sample, its first reason first: downloaded, with a key, with an id."""
+    (keys, broken_keys), (ids, broken_ids) = (
+        texts_of(batch[name], where=f"{path}, column {name!r}") for name in (KEY, id_column)
+    )
+    failed = status_reasons(batch[STATUS]) if STATUS in batch.schema.names else pa.nulls(len(batch), pa.string())
+    no_key, no_id = (pc.equal(pc.fill_null(names, ""), "") for names in (keys, ids))
+    reason = pc.case_when(
+        pc.make_struct(pc.is_valid(failed), broken_keys, no_key, broken_ids, no_id),
+        failed,
+        *("not_utf8", "null_key", "not_utf8", "null_id", NO_TEXT),
+    )
+    return _batch(path, shard, pc.fill_null(keys, ""), pc.if_else(pc.is_null(reason), ids, NO_TEXT), reason, total)
+
+
+def _ids_of_tar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
+    filesystem, inner = filesystem_of(path)
+    rows: list[tuple[str, str | None, str | None]] = []
+    repeats: Set[str] = frozenset()
+    try:
+        with filesystem.open_input_file(inner) as stream:
+            for sample in samples(cast(BinaryIO, stream)):
+                repeats = sample.repeats
+                rows.append((sample.key, *_id_of_sample(cast(BinaryIO, stream), sample, id_column)))
+    except tarfile.ReadError as error:
+        raise InputError(
+            path, found=f"no tar ({error})", wanted="a WebDataset tar", remedy="Download it again, or leave it out."
+        ) from error
+    if repeats:
+        rows = [
+            (key, None, REPEATED) if key in repeats and reason != TRUNCATED else (key, id_, reason)
+            for key, id_, reason in rows
+        ]
+    # Keys and ids of one tar are small, and its number of samples is known only at its end.
+    for start in range(0, len(rows), BATCH_ROWS):
+        keys, ids, reasons = (
+            pa.array(column, pa.string()) for column in zip(*rows[start : start + BATCH_ROWS], strict=True)
+        )
+        yield _batch(path, shard, keys, ids, reasons, len(rows))
+
+
+def _id_of_sample(stream: BinaryIO, sample: Sample, id_column: str) -> tuple[str | None, str | None]:
+    """Find the sample's id, or the reason why there is none."""
+    if not sample.whole:
+        return None, TRUNCATED
+    if "\ufffd" in sample.key:
+        return None, "not_utf8"
+    if id_column == OWN_KEY:
+        return sample.key, None
+    member = sample.members.get("json")
+    if member is None:
+        return None, "null_id"
+    if member.size > MAX_JSON_BYTES:
+        return None, "malformed_record"
+    stream.seek(member.offset)
+    try:
+        record = json.loads(stream.read(member.size))
+    except (ValueError, RecursionError):
+        return None, "malformed_record"
+    if not isinstance(record, dict):
+        return None, "malformed_record"
+    text, reason = text_of(value_at(record, id_column.removeprefix(JSON)))
+    return text, "null_id" if text is None and reason is None else reason
+
+
+def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Array, total: int) -> pa.RecordBatch:
+    same = [pa.array([text] * len(keys), pa.string()) for text in (path, shard)]
+    return pa.RecordBatch.from_arrays(
+        [*same, keys, ids, reasons, pa.array([total] * len(keys), pa.int64())], schema=SCHEMA
+    )

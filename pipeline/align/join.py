@@ -1,0 +1,82 @@
+"""The join of images and labels by id, a shuffle join on Spark.
+
+In: the rows of `pipeline.align.image_ids`, and a label directory whose keys are ids. Out: the same rows, none lost and
+none doubled, with
+
+    synsets array<int>    the id's; null exactly where there is a reason
+    reason string         the row's own, or that of the id's reject, or no_label
+    copies bigint         rows of the labels that have the id, 0 where there is no label
+    differ boolean        whether they have different synsets
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pipeline.label_reading import label_rows, reject_rows
+from vocab.errors import MismatchError
+from vocab.store.label_shards import LabelShards
+
+
+def join_by_id(samples: DataFrame, by_id: DataFrame) -> DataFrame:
+    """Give each sample what the labels have of its id. An id of several samples labels each of them."""
+    # All nulls would meet in one task. A row with a reason of its own keeps it, whatever its stand-in should meet.
+    stand_in = F.concat(F.lit("\0"), "shard", F.lit("\0"), "key")
+    joined = samples.withColumn("asked", F.coalesce("id", stand_in)).join(
+        by_id, F.col("asked") == F.col("labelled_id"), "left"
+    )
+    own = F.col("id").isNull()
+    matched = ~own & F.coalesce(F.col("rows_of_id") > 0, F.lit(False))
+    reason = F.when(own, F.col("reason")).when(~matched, F.coalesce("rejected", F.lit("no_label")))
+    return joined.select(
+        "input",
+        "shard",
+        "key",
+        "id",
+        F.when(matched, F.col("synsets")).alias("synsets"),
+        reason.alias("reason"),
+        F.when(matched, F.col("rows_of_id")).otherwise(0).alias("copies"),
+        (matched & (F.col("synsets") != F.col("greatest"))).alias("differ"),
+        "total",
+    )
+
+
+def labels_by_id(spark: SparkSession, labels: LabelShards, *, of_files: bool = False) -> DataFrame:
+    """labelled_id, synsets and greatest (which differ if the id's rows do), rows_of_id, rejected (a reason).
+
+    One row for each id. A row beats a reject of the same id: that another caption of it could not be read says nothing
+    of this one. Labels made with --same-key union are of captions whose ids repeat by intent: rows of an id that stand
+    in several shards are joined too. `of_files`: the labels' keys may be names of image files, which meet keys of tars:
+    both end at the first dot of the name.
+    """
+    joins = labels.manifest.config.get("same_key") == "union"
+    union = F.array_sort(F.array_distinct(F.flatten(F.collect_list("synsets"))))
+    rows = label_rows(spark, labels, "key string, synsets array<int>")
+    rejects = reject_rows(spark, labels)
+    every = rows.select("key", "synsets", F.lit(None).cast("string").alias("reason")).unionByName(
+        rejects.select("key", F.lit(None).cast("array<int>").alias("synsets"), "reason")
+    )
+    key = F.regexp_replace("key", r"(^|/)([^/.]+)\.[^/]*$", "$1$2") if of_files else F.col("key")
+    return every.groupBy(key.alias("labelled_id")).agg(
+        (union if joins else F.min("synsets")).alias("synsets"),
+        (union if joins else F.max("synsets")).alias("greatest"),
+        F.count("synsets").alias("rows_of_id"),
+        F.min("reason").alias("rejected"),
+    )
+
+
+def refuse_contradictions(joined: DataFrame, labels: str) -> None:
+    """Raise MismatchError for an id that a sample asks for and that has rows of different synsets.
+
+    Equal rows are one label written twice, and one is taken. Of different ones none is more right than another; their
+    union would be the label of no caption. Ids that nobody asks for do no harm.
+    """
+    wrong = joined.where("differ").agg(F.countDistinct("id").alias("ids"), F.min("id").alias("first")).collect()[0]
+    if wrong["ids"]:
+        raise MismatchError(
+            f"id {wrong['first']!r}",
+            found=f"rows with different synsets in {labels} (so have {wrong['ids']:,} ids in all)",
+            wanted="one row for each id, or equal ones",
+            remedy="Label the captions with a --key-column that is unique over all files, or leave repeated rows out.",
+        )

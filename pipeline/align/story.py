@@ -1,0 +1,244 @@
+"""Labels made by id, before the images were there, to labels of the images as they were downloaded: a story.
+
+In: a label directory whose keys are ids, and image tars that say which id each sample has. Out: a finished label
+directory whose shards and keys are the tars', and the account of what matched.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pipeline.align.image_files import list_image_files
+from pipeline.align.image_ids import DDL, OWN_KEY, read_ids
+from pipeline.align.join import join_by_id, labels_by_id, refuse_contradictions
+from pipeline.claim import owned
+from pipeline.config import Align
+from pipeline.extension import refuse_meanwhile
+from pipeline.failures import explained
+from pipeline.label_files import write_parts, write_rejects, write_staged
+from pipeline.label_reading import parquet_rows
+from pipeline.reading.inputs import Inputs
+from pipeline.remains import STAGING, finished_manifest, refuse_used, remove_unnamed
+from pipeline.session import spark_session
+from vocab.errors import FormatError, MismatchError, OutputExistsError
+from vocab.pages.text import tell
+from vocab.store.files import filesystem_of, sha256_of
+from vocab.store.label_shards import COUNTS, REJECTS, LabelShards
+from vocab.store.label_writing import describe_file, write_counts, write_manifest
+from vocab.store.locations import refuse_unwritable
+from vocab.store.manifest import MANIFEST, InputFile, LabelFile, Manifest
+
+ACCOUNT = ("rows", "labelled", "empty", "rejected")
+"""no rows are merged here: every sample has its own"""
+# A task for each file up to here; beyond, Spark's own work for a task outweighs a sidecar's.
+MOST_TASKS = 10_000
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What matched: samples = matched + unmatched + rejected + unusable; labels = used + unused."""
+
+    samples: int
+    matched: int
+    """have the label of their id"""
+    unmatched: int
+    """have an id that the labels lack: reason no_label"""
+    rejected: int
+    """have an id that was rejected when the captions were labelled, for the reason it got then"""
+    unusable: int
+    """have no usable id, key or image: null_id, null_key, status:..., not_utf8, malformed_record, truncated_tar,
+    repeated_key"""
+    used: int
+    """rows of the labels whose id a sample has"""
+    unused: int
+    repeated_ids: int
+    """of the ids used, those with several rows in the labels, all equal"""
+    shared_ids: int
+    """of the ids used, those that several samples have"""
+
+
+def run_align(options: Align) -> None:
+    """Align in a session of its own and say what matched."""
+    # Starting Spark takes longer than finding out that it cannot work.
+    refuse_unwritable(options.out)
+    refuse_used(options.out)
+    labels = LabelShards.open(options.labels)
+    inputs = list_image_files(options.images, options.id_column)
+    with spark_session(options.master, name="catlip align") as spark:
+        manifest, matches = align(spark, labels, inputs, options)
+    tell("\n".join(told(manifest, matches, options)) + "\n", to=sys.stdout)
+
+
+def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Align) -> tuple[Manifest, Matches]:
+    """Write the labels of the images' samples.
+
+    Raises OutputExistsError if the output directory holds anything, InputError for an image file that cannot be read
+    and a sample that stands twice, MismatchError if no id matches or one has two different labels, FormatError if the
+    account of rows does not close. Until the manifest is written, at the very end, the directory is no label directory.
+    An alignment that died begins anew.
+    """
+    out = options.out.rstrip("/")
+    refuse_used(out)
+    with owned(out) as owner, explained(), removed_on_failure(out):
+        refuse_meanwhile(out, None, None)
+        remove_unnamed(out, None)
+        joined = join_by_id(
+            read_samples(spark, inputs, options.id_column),
+            labels_by_id(spark, labels, of_files=options.id_column == OWN_KEY),
+        )
+        # The join runs once; each look at its rows reads the columns that it needs.
+        staged = partial(parquet_rows, spark, f"{out}/{STAGING}", write_staged(joined, f"{out}/{STAGING}"))
+        refuse_contradictions(staged("id string, differ boolean"), labels.place)
+        account = account_of_files(staged("input string, synsets array<int>, reason string, total bigint"), inputs)
+        matches = count_matches(staged("id string, reason string, copies bigint"), labels)
+        refuse_no_match(matches, labels, options)
+
+        kept = staged("shard string, key string, synsets array<int>, reason string").where("reason is null")
+        refused = staged("shard string, key string, reason string").where("reason is not null")
+        counted = staged("synsets array<int>")
+        files = write_parts(kept, out, files=max(1, math.ceil(matches.matched / options.rows_per_file)))
+        files += [*write_rejects(refused, out), write_count_table(counted, out)]
+        manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
+        check_written(manifest, out)
+        owner.check()
+        write_manifest(out, manifest)
+        remove_unnamed(out, manifest)
+    return manifest, matches
+
+
+@contextmanager
+def removed_on_failure(out: str) -> Iterator[None]:
+    """If the block fails, remove what it wrote, unless another run has the directory now."""
+    try:
+        yield
+    except OutputExistsError:
+        raise
+    except BaseException:
+        remove_unnamed(out, finished_manifest(out))
+        raise
+
+
+def read_samples(spark: SparkSession, inputs: Inputs, id_column: str) -> DataFrame:
+    """The rows of every image file, a task for each (`pipeline.align.image_ids`)."""
+    files = [(file.path, inputs.shard_of(file.path)) for file in inputs.files]
+    paths = spark.createDataFrame(files, "input string, shard string").repartition(min(len(files), MOST_TASKS))
+    return paths.mapInArrow(read_ids(id_column), DDL)
+
+
+def account_of_files(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
+    """The image files with what became of their rows. Raises FormatError unless the join kept each row once."""
+    counted = rows.groupBy("input").agg(
+        F.count("*").alias("rows"),
+        F.count_if(F.size("synsets") > 0).alias("labelled"),
+        F.count_if(F.size("synsets") == 0).alias("empty"),
+        F.count_if(F.col("reason").isNotNull()).alias("rejected"),
+        F.max("total").alias("total"),
+    )
+    found = {row["input"]: row.asDict() for row in counted.collect()}
+    for path, numbers in found.items():
+        if numbers["rows"] != numbers["total"]:
+            raise _lost(path, f"{numbers['rows']:,} rows after the join", f"the file's {numbers['total']:,}")
+    return tuple(
+        replace(file, **{name: found[file.path][name] for name in ACCOUNT}) if file.path in found else file
+        for file in inputs.files
+    )
+
+
+def count_matches(rows: DataFrame, labels: LabelShards) -> Matches:
+    """Count samples and labels by what matched. Counted from committed rows: a task that is tried again counts once."""
+    has_id, no_label = F.col("id").isNotNull(), F.col("reason") == "no_label"
+    samples = rows.agg(
+        F.count("*").alias("samples"),
+        F.count_if(F.col("reason").isNull()).alias("matched"),
+        F.count_if(has_id & no_label).alias("unmatched"),
+        F.count_if(has_id & F.col("reason").isNotNull() & ~no_label).alias("rejected"),
+        F.count_if(~has_id).alias("unusable"),
+    )
+    by_id = rows.where("copies > 0").groupBy("id").agg(F.max("copies").alias("copies"), F.count("*").alias("samples"))
+    ids = by_id.agg(
+        F.coalesce(F.sum("copies"), F.lit(0)).alias("used"),
+        F.count_if(F.col("copies") > 1).alias("repeated_ids"),
+        F.count_if(F.col("samples") > 1).alias("shared_ids"),
+    )
+    counted = samples.collect()[0].asDict() | ids.collect()[0].asDict()
+    return Matches(**counted, unused=labels.manifest.labelled + labels.manifest.empty - counted["used"])
+
+
+def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> None:
+    """Raise MismatchError if no sample has a label: the column or the labels must be others."""
+    if matches.matched:
+        return
+    raise MismatchError(
+        labels.place,
+        found=f"no label for any of {matches.samples:,} samples ({matches.unmatched:,} ids without a label, "
+        f"{matches.rejected:,} rejected, {matches.unusable:,} samples without a usable id)",
+        wanted=f"labels whose keys are the ids of {options.id_column!r}",
+        remedy="Check --id-column, and that the captions were labelled with that id as --key-column.",
+    )
+
+
+def write_count_table(rows: DataFrame, out: str) -> LabelFile:
+    """Count the synsets: an image that was not downloaded counts no more, one that came twice counts twice."""
+    synsets = rows.select(F.explode("synsets").alias("synset"))
+    write_counts(out, pa.table(synsets.groupBy("synset").agg(F.count("*").alias("captions")).toArrow()))
+    return describe_file(out, COUNTS)
+
+
+def manifest_of(
+    files: list[LabelFile], account: tuple[InputFile, ...], labels: LabelShards, config: dict[str, object]
+) -> Manifest:
+    """The manifest: what labelled the captions is taken over, the totals are those of the image files."""
+    totals = {name: sum(getattr(file, name) for file in account) for name in ACCOUNT}
+    return Manifest(
+        labeler=labels.manifest.labeler,
+        labeler_fingerprint=labels.manifest.labeler_fingerprint,
+        wordnet=labels.manifest.wordnet,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        inputs=account,
+        config=config,
+        **totals,
+    )
+
+
+def check_written(manifest: Manifest, out: str) -> None:
+    """Raise FormatError unless the files hold every row of the account."""
+    parts = sum(file.rows for file in manifest.files if file.path.startswith("part-"))
+    rejects = sum(file.rows for file in manifest.files if file.path == REJECTS)
+    written = manifest.labelled + manifest.empty
+    if (parts, rejects) != (written, manifest.rejected):
+        found = f"{parts:,} label rows and {rejects:,} rejects in the files"
+        raise _lost(out, found, f"{written:,} and {manifest.rejected:,}")
+
+
+def config_of(options: Align, labels: LabelShards, matches: Matches) -> dict[str, object]:
+    """The options, which labels these were, and what matched."""
+    filesystem, root = filesystem_of(labels.place)
+    source = {"manifest_sha256": sha256_of(filesystem, f"{root}/{MANIFEST}"), "config": labels.manifest.config}
+    return {"verb": "align"} | asdict(options) | {"source": source, "matches": asdict(matches)}
+
+
+def told(manifest: Manifest, matches: Matches, options: Align) -> list[str]:
+    """The account in lines."""
+    return [
+        f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
+        f"{manifest.rejected:,} rejected",
+        f"samples: {matches.matched:,} matched, {matches.unmatched:,} with an id that the labels lack, "
+        f"{matches.rejected:,} rejected when labelled, {matches.unusable:,} not downloaded or without a usable id",
+        f"labels: {matches.used:,} used, {matches.unused:,} without an image; "
+        f"{matches.repeated_ids:,} ids of several equal labels, {matches.shared_ids:,} ids of several samples",
+    ]
+
+
+def _lost(thing: str, found: str, wanted: str) -> FormatError:
+    return FormatError(
+        thing, found=found, wanted=wanted, remedy="Rows were lost or counted twice; run again, and please report it."
+    )

@@ -1,0 +1,231 @@
+r"""Lines of text files, and captions out of those with a JSON record a line.
+
+In: an open stream of bytes. Out: blocks of lines; of JSONL batches of `rows.ROWS`.
+
+    {"caption": ["dogs", "a cat"], "uid": "7"}        JSONL; a caption field holds a text or a list of texts
+
+Lines end with \n; a \r before it is dropped, one elsewhere belongs to the caption, unless \r is all that the file has.
+A byte order mark at the start of a line is dropped: concatenated files have them. Bytes need not be UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.reading.csv_files import Block, slices
+from pipeline.reading.key_text import text_of
+from pipeline.reading.nested import elements, value_at
+from pipeline.reading.rows import BATCH_ROWS, Reading, batch_of
+from vocab.errors import InputError
+
+BLOCK = 4 << 20
+LONGEST_LINE = 64 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# The mark of UTF-32 begins with that of UTF-16.
+OTHER_ENCODINGS = {
+    b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+}  # fmt: skip
+COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
+SIGNS_TO_GUESS_BY = 100
+
+
+class Readable(Protocol):
+    """A stream of bytes; open files are such."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+        ...
+
+
+@dataclass
+class Records:
+    """Columns of JSON records as they pass by."""
+
+    numbers: list[int] = field(default_factory=list)
+    captions: list[list[bytes]] = field(default_factory=list)
+    named: list[list[bytes]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    shards: list[str | None] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
+
+    def batch(self, reading: Reading, *, has_keys: bool) -> pa.RecordBatch:
+        """Rows as `rows.ROWS` has them; without keys of their own they have their numbers as keys."""
+        numbered = pc.utf8_lpad(pa.array(self.numbers).cast(pa.string()), 9, "0")
+        return batch_of(
+            pa.array(self.keys, pa.string()) if has_keys else numbered,
+            pa.array(self.captions, pa.list_(pa.binary())),
+            named=pa.array(self.named, pa.list_(pa.binary())) if reading.synsets else None,
+            shards=pa.array(self.shards, pa.string()) if reading.shard else None,
+            reasons=pa.array(self.reasons, pa.string()),
+        )
+
+
+def read_jsonl(stream: Readable, path: str, first: int, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Rows of JSON records. Blank lines are none; a row's number is that of its line."""
+    for number, lines in numbered_lines(stream, path, first):
+        records = Records()
+        for offset, line in enumerate(lines.to_pylist()):
+            if line.strip():
+                fields, reason = record_of(line)
+                take_fields(records, number + offset, fields, reason, reading)
+        if records.numbers:
+            yield records.batch(reading, has_keys=reading.key is not None)
+
+
+def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
+    """Fields of the record in a line, or none and the reason why."""
+    if (text := decoded(line)) is None:
+        return {}, "not_utf8"
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, "malformed_record"
+    return (record, None) if isinstance(record, dict) else ({}, "malformed_record")
+
+
+def take_fields(records: Records, number: int, fields: dict[str, Any], reason: str | None, reading: Reading) -> None:
+    """Add a row of these fields; `reason`: why it is rejected, if it is."""
+    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
+    shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
+    records.numbers.append(number)
+    records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
+    if reading.synsets:
+        records.named.append([text for name in reading.synsets for text in caption_texts(value_at(fields, name))])
+    records.keys.append(key if reason is None else "")
+    records.shards.append(shard if reason is None else "")
+    records.reasons.append(reason or no_key or no_shard)
+
+
+def caption_texts(value: object) -> list[bytes]:
+    """Captions in a field of a JSON record: a text, or the texts of a list and of lists in it."""
+    if isinstance(value, str):
+        return [value.encode("utf-8", "surrogatepass")]
+    # A lone surrogate, which JSON can escape, is no UTF-8: the labeler's reader will say so.
+    return [text.encode("utf-8", "surrogatepass") for text in elements(value) if isinstance(text, str)]
+
+
+def decoded(line: bytes) -> str | None:
+    """The text, None where it is not UTF-8."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def is_utf8(data: bytes) -> bool:
+    """Tell UTF-8, at once, and so of every line of it."""
+    offsets = np.array([0, len(data)], dtype=np.int32)
+    whole = pa.BinaryArray.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    return bool(valid_utf8(whole)[0].as_py())
+
+
+def valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
+    """[lines] whether each is UTF-8; one check of all unless it fails."""
+    try:
+        lines.cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([decoded(line) is not None for line in lines.to_pylist()])
+    return pa.array(np.ones(len(lines), dtype=bool))
+
+
+def utf8_text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
+    """The values as text; U+FFFD in place of bytes that are not UTF-8."""
+    if pc.all(valid).as_py() in (True, None):
+        # Parts of lines that have been looked at.
+        return values.view(pa.string())
+    return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
+
+
+def no_text(head: bytes) -> tuple[str, str] | None:
+    """Describe a file that is not UTF-8 by its first bytes, and give the remedy; None for UTF-8."""
+    for mark, name in COMPRESSED.items():
+        if head.startswith(mark):
+            return f"{name} bytes", "Decompress it, or end its name in .gz if it is gzip."
+    some = head[:SIGNS_TO_GUESS_BY]
+    encodings = [name for mark, name in OTHER_ENCODINGS.items() if head.startswith(mark)]
+    if encodings or some.count(0) * 3 > len(some):
+        # Two bytes of each four are zero in UTF-32 whatever the letters, in this order or the other.
+        is_wide = any(not any(some[at::4] + some[at + 1 :: 4]) for at in (0, 2))
+        encoding = encodings[0] if encodings else "UTF-32" if is_wide else "UTF-16"
+        return f"text in {encoding}", f"Write it anew: iconv -f {encoding} -t UTF-8."
+    return None
+
+
+def has_returns_alone(head: bytes) -> bool:
+    """Tell whether lines end with \\r, as old Macs wrote them."""
+    return b"\n" not in head and b"\r" in head
+
+
+def first_line(head: bytes) -> bytes:
+    """The first line, without its end."""
+    sign = b"\r" if has_returns_alone(head) else b"\n"
+    return head.split(sign, 1)[0].removeprefix(BYTE_ORDER_MARK).removesuffix(b"\r")
+
+
+def numbered_lines(stream: Readable, path: str, first: int) -> Iterator[tuple[int, pa.BinaryArray]]:
+    """Lines in arrays of at most BATCH_ROWS, each with the number of its first line."""
+    number = first
+    for data, _ in text_blocks(stream, path):
+        lines = split_lines(data).lines
+        for start in range(0, len(lines), BATCH_ROWS):
+            yield number, lines[start : start + BATCH_ROWS]
+            number += len(lines[start : start + BATCH_ROWS])
+
+
+def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
+    """Yield blocks of whole lines that end with \\n, then the rest, each with whether it is the rest."""
+    rest: Sequence[bytes] = ()
+    returns: bool | None = None
+    while block := stream.read(BLOCK):
+        if returns is None:
+            returns = has_returns_alone(block)
+        if returns:
+            block = _without_returns(block, path)
+        end = block.rfind(b"\n") + 1
+        if end:
+            # A view, which spares a copy.
+            yield b"".join([*rest, memoryview(block)[:end]]), False
+            rest = ()
+        rest = [*rest, block[end:]]
+        if sum(map(len, rest)) > LONGEST_LINE:
+            raise InputError(
+                path,
+                found=f"a line of more than {LONGEST_LINE >> 20} MiB",
+                wanted="one record a line",
+                remedy="Check --format; a file of another kind has no lines.",
+            )
+    yield b"".join(rest), True
+
+
+def _without_returns(block: bytes, path: str) -> bytes:
+    if b"\n" in block:
+        raise InputError(
+            path,
+            found="lines that end in \\r alone, and after some MiB a line that ends in \\n",
+            wanted="lines of one kind",
+            remedy="Write it anew, as with: tr '\\r' '\\n'",
+        )
+    return block.replace(b"\r", b"\n")
+
+
+def split_lines(data: bytes) -> Block:
+    """Lines of a block, without their ends and byte order marks at their starts, as slices of one buffer."""
+    signs = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(signs == ord("\n"))
+    begins = np.concatenate([[0], ends + 1])
+    if begins[-1] == len(signs):
+        begins = begins[:-1]
+    ends = np.append(ends, len(signs))[: len(begins)]
+    if len(begins):
+        ends = ends - ((ends > begins) & (signs[np.maximum(ends - 1, 0)] == ord("\r")))
+    for line in np.flatnonzero(signs[begins] == BYTE_ORDER_MARK[0]) if len(begins) else ():
+        if data.startswith(BYTE_ORDER_MARK, begins[line], ends[line]):
+            begins[line] += len(BYTE_ORDER_MARK)
+    return Block(data, begins, ends, slices(data, begins, ends))

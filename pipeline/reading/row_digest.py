@@ -1,0 +1,104 @@
+"""Digest of the rows that an input file was read as: whether a file whose time moved still says the same.
+
+In: batches of `rows.ROWS`, of the pieces of a file. Out: a digest of the file, the same however its rows are cut into
+batches, and in whatever order its pieces are read; files are cut into pieces in one way, whatever the cluster. Taken as
+rows are labelled, it costs no second pass, and of a tar not one byte of its images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.planning import Task
+from pipeline.reading.captions import Piece, UnreadableFile, read_piece
+from pipeline.reading.rows import Reading
+
+if TYPE_CHECKING:
+    # Tasks take digests too, and need no Spark.
+    from pyspark.sql import SparkSession
+
+
+class RowDigest:
+    """Digest of one piece, fed as batches pass by.
+
+    Every column has streams of its own, for lengths and for content, so that batches leave no mark.
+    """
+
+    def __init__(self, piece: Piece) -> None:
+        self._start = f"{piece.groups} {piece.span}"
+        self._streams: dict[str, Any] = {}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take one batch's rows."""
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            self._add(name, column)
+
+    def hexdigest(self) -> str:
+        """sha256 of the piece's place in its file and of its rows."""
+        whole = hashlib.sha256(self._start.encode())
+        for name in sorted(self._streams):
+            whole.update(name.encode() + self._streams[name].digest())
+        return whole.hexdigest()
+
+    def _add(self, name: str, column: pa.Array) -> None:
+        if pa.types.is_list(column.type):
+            self._update(f"{name} lists", _numbers(pc.list_value_length(column)))
+            self._add(f"{name} item", column.flatten())
+        elif pa.types.is_integer(column.type):
+            self._update(f"{name} nulls", np.asarray(column.is_null()))
+            self._update(f"{name} numbers", np.asarray(column.fill_null(0)).astype(np.int64))
+        else:
+            texts = column.cast(pa.binary())
+            self._update(f"{name} lengths", _numbers(pc.binary_length(texts)))
+            if texts.null_count:
+                texts = texts.drop_null()
+            if len(texts):
+                _, offsets, data = texts.buffers()
+                ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+                if ends[-1] > ends[0]:
+                    self._update(name, memoryview(data)[ends[0] : ends[-1]])
+
+    def _update(self, stream: str, content: Any) -> None:
+        self._streams.setdefault(stream, hashlib.sha256()).update(content)
+
+
+def _numbers(lengths: pa.Array) -> Any:
+    """Lengths, -1 where there is no value."""
+    return np.asarray(lengths.fill_null(-1)).astype(np.int32)
+
+
+def digest_of_pieces(digests: Iterable[str]) -> str:
+    """Digest of a file from those of its pieces: their sum, which knows no order; 32 hexadecimal digits."""
+    return f"{sum(int(digest, 16) for digest in digests) % (1 << 128):032x}"
+
+
+def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: Reading) -> dict[str, str]:
+    """Digests of the files that the tasks read; a file that cannot be read has none."""
+    pieces = [piece for task in tasks for piece in task.pieces]
+
+    def take(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            texts = [_digest_of(pieces[number], reading) for number in batch.column(0).to_pylist()]
+            yield pa.RecordBatch.from_arrays([batch.column(0), pa.array(texts, pa.string())], names=["id", "digest"])
+
+    rows = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(take, "id bigint, digest string").collect()
+    found: dict[str, list[str | None]] = {}
+    for row in rows:
+        found.setdefault(pieces[row["id"]].path, []).append(row["digest"])
+    return {path: digest_of_pieces(map(str, digests)) for path, digests in found.items() if None not in digests}
+
+
+def _digest_of(piece: Piece, reading: Reading) -> str | None:
+    digest = RowDigest(piece)
+    try:
+        for batch in read_piece(piece, reading):
+            digest.add(batch)
+    except UnreadableFile:
+        return None
+    return digest.hexdigest()

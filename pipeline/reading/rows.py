@@ -1,0 +1,167 @@
+"""Rows of captions as every reader of a stored format gives them, in Arrow batches.
+
+In: columns of one file. Out: batches of ROWS:
+
+    shard string             null where the file itself is the shard
+    key string               null where a key column has none: the row is rejected
+    captions list<binary>    the row's captions; bytes, because they may not be UTF-8
+    named list<binary>       texts that name synsets; null where the job reads none
+    reason string            why the row cannot be labelled, null where it can as far as reading goes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.config import Quoting
+from pipeline.reading.nested import unlisted
+from pipeline.reading.stored_formats import StoredFormat
+from vocab.errors import InputError
+
+BATCH_ROWS = 32_768
+"""rows that are read, and labelled, at once"""
+KEY_DIGITS = 9
+NO_CAPTION = "no_caption"
+ROWS = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("key", pa.string()),
+        ("captions", pa.list_(pa.binary())),
+        ("named", pa.list_(pa.binary())),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a job are to be read: what travels to every task."""
+
+    format: StoredFormat
+    captions: tuple[str, ...]
+    """columns, or extensions of a tar's members"""
+    key: str | None
+    """column; None where a row's number is its key"""
+    shard: str | None
+    """column; None where the file is the shard"""
+    synsets: tuple[str, ...] = ()
+    """columns, or extensions of a tar's members, that name synsets"""
+    columns: tuple[str, ...] = ()
+    """names of the columns of a text format, from the options or from the header"""
+    header: bool = False
+    """whether the first line of a text file names its columns"""
+    separator: bytes = b""
+    """between the fields of a text format"""
+    quoting: Quoting | None = None
+    """how a text format quotes; None where every file is to show it"""
+    strict: bool = False
+    """whether a file that cannot be read fails the job"""
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Columns that a row gets its synsets from, each once."""
+        return tuple(dict.fromkeys([*self.captions, *self.synsets]))
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that are read, each once."""
+        return tuple(dict.fromkeys([*self.texts, *filter(None, (self.key, self.shard))]))
+
+
+def column_fault(names: Sequence[str], name: str, *, where: str) -> InputError | None:
+    """The error for a column that is missing, which lists the columns there are, or is there twice; None for others."""
+    if name not in names:
+        return InputError(
+            where,
+            found=f"columns {', '.join(names)}",
+            wanted=f"a column {name!r}",
+            remedy="Name the columns with --caption-columns, --key-column and --shard-column; those of a text file "
+            "without a header line all of them, in order, with --columns.",
+        )
+    if names.count(name) > 1:
+        return InputError(
+            where,
+            found=f"two columns {name!r}",
+            wanted="different names",
+            remedy="Rename one of them in the file; in a text file, name the columns with --columns.",
+        )
+    return None
+
+
+def own_reading(reading: Reading, name_in_file: Callable[[str], str | None]) -> Reading:
+    """The reading of a file that may lack columns of the job. `name_in_file`: its name of a column, None for none.
+
+    A missing key or shard keeps its name: rows without one are rejected, as are all rows of a file without any `texts`.
+    """
+
+    def held(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(own for name in names if (own := name_in_file(name)) is not None)
+
+    key, shard = (name and (name_in_file(name) or name) for name in (reading.key, reading.shard))
+    return replace(reading, captions=held(reading.captions), synsets=held(reading.synsets), key=key, shard=shard)
+
+
+def captionless(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of a file without any of the columns that hold captions."""
+    return batch.set_column(ROWS.get_field_index("reason"), "reason", pc.coalesce(batch["reason"], NO_CAPTION))
+
+
+def row_keys(first: int, count: int) -> pa.StringArray:
+    """Numbers of `count` rows from `first` on as keys: nine digits at least, so that they sort as numbers do."""
+    numbers = pa.array(np.arange(first, first + count)).cast(pa.string())
+    return pc.utf8_lpad(numbers, KEY_DIGITS, "0")
+
+
+def caption_lists(columns: Sequence[pa.Array], length: int) -> pa.ListArray:
+    """list<binary>: the captions of several columns, each text or a list of texts, row by row, without nulls."""
+    return lists_of([unlisted(np.arange(length), column) for column in columns], length)
+
+
+def lists_of(parts: Sequence[tuple[NDArray[np.int64], pa.Array]], length: int) -> pa.ListArray:
+    """list<binary>: texts, given with the ascending numbers of their rows, row by row, without nulls."""
+    if not parts:
+        return pa.array([[]] * length, pa.list_(pa.binary()))
+    parts = [_without_nulls(rows, texts) for rows, texts in parts]
+    rows = np.concatenate([row for row, _ in parts])
+    texts = pa.concat_arrays([text for _, text in parts])
+    if len(parts) > 1:
+        order = np.argsort(rows, kind="stable")
+        rows, texts = rows[order], texts.take(pa.array(order))
+    offsets = np.zeros(length + 1, dtype=np.int32)
+    np.cumsum(np.bincount(rows, minlength=length), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), texts)
+
+
+def _without_nulls(rows: NDArray[np.int64], texts: pa.Array) -> tuple[NDArray[np.int64], pa.BinaryArray]:
+    texts = texts.cast(pa.binary())
+    if texts.null_count:
+        there = texts.is_valid()
+        rows, texts = rows[np.asarray(there)], texts.filter(there)
+    return rows, texts
+
+
+def batch_of(
+    keys: pa.Array,
+    captions: pa.ListArray,
+    *,
+    named: pa.ListArray | None = None,
+    shards: pa.Array | None = None,
+    reasons: pa.Array | None = None,
+) -> pa.RecordBatch:
+    """Columns as a batch of ROWS; what is left out is null."""
+    given = dict(zip(ROWS.names, (shards, keys, captions, named, reasons), strict=True))
+    columns = [pa.nulls(len(keys), ROWS.field(n).type) if c is None else c for n, c in given.items()]
+    return pa.RecordBatch.from_arrays(columns, schema=ROWS)
+
+
+def rejected(keys: Sequence[str], reason: str) -> pa.RecordBatch:
+    """Rows of which nothing but the key is known."""
+    captions = pa.array([[]] * len(keys), pa.list_(pa.binary()))
+    return batch_of(pa.array(keys, pa.string()), captions, reasons=pa.array([reason] * len(keys), pa.string()))

@@ -1,0 +1,120 @@
+"""Stored formats of captions, and what the names of files say about them.
+
+In: names. Out: which of them may hold captions of a format, and what their shards are called.
+
+    part-0.json.gz  x.txt  part-00000        captions where the format is named and no file has an extension of its own
+    README.md  x.json.crc  x.log  _SUCCESS   never, unless named one by one
+    x.tsv.part  x.TSV  x.jsonl.zst           perhaps captions, and not read: told
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from vocab.errors import InputError
+from vocab.store.compressions import compression_of
+
+StoredFormat = Literal["parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
+
+EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
+    "parquet": (".parquet",),
+    "tsv": (".tsv", ".tsv.gz"),
+    "csv": (".csv", ".csv.gz"),
+    "jsonl": (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"),
+    "webdataset": (".tar",),
+    "img2dataset": (".parquet",),
+    "coco": (),
+}
+"""extensions that tell a format; of .json the content must"""
+SPELLINGS: dict[StoredFormat, tuple[str, ...]] = {
+    "parquet": (".pq", ".parq", ".pqt"),
+    "img2dataset": (".pq", ".parq", ".pqt"),
+    "tsv": (".tab",),
+    "webdataset": (".tar.gz", ".tgz"),
+}
+"""other extensions of a format, known where it is named, and those of tars where there is no other format"""
+TARS = (*EXTENSIONS["webdataset"], *SPELLINGS["webdataset"])
+JSON = (".json", ".json.gz")
+GZIP = "gzip"
+PARQUET = ("parquet", "img2dataset")
+TEXT_FORMATS = ("tsv", "csv", "jsonl", "coco")
+TEXT_PATTERN = re.compile(r"\.(tsv|tab|csv|txt|jsonl|ndjson|json|log)(\.gz)?$", re.IGNORECASE)
+STEM_PATTERN = re.compile(r"\.(parquet|pq|parq|pqt|tsv|tab|csv|txt|jsonl|ndjson|json|tar|tgz)(\.gz)?$", re.IGNORECASE)
+# x.tsv.part, x.tar.crdownload, x.parquet._COPYING_, x.parquet.5e4d2f.tmp
+UNFINISHED_PATTERN = r"\.(part|partial|tmp|temp|crdownload|download|inprogress|incomplete|_COPYING_)$"
+# x.TSV, x.tar.bz2, x.jsonl.zst
+UNREAD_PATTERN = r"\.((parquet|tsv|csv|jsonl|ndjson|tar)(\.(gz|bz2|xz|zst|zip))?|tgz|tbz2?|txz|tzst)$"
+NO_DATA = re.compile(
+    r"(readme|licen[sc]e|notice|changelog|citation|authors|makefile|(md5|sha\d+|check)sums?)([^a-z].*)?"
+    r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|ya?ml|toml|crc|md5|sha\d+|sig|asc|idx|index|log|jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|mp4)",
+    re.IGNORECASE,
+)
+"""names of files that go with data, and are none that captions are read from"""
+
+
+def stem_of(path: str) -> str:
+    """A path without the extension of a stored format."""
+    return STEM_PATTERN.sub("", path)
+
+
+def of_format(paths: Sequence[str], stored: StoredFormat, *, by_extension: bool) -> tuple[list[str], list[str]]:
+    """Files of a place that are taken where the format is named, and those that are taken if their content fits.
+
+    Files with the format's own extensions are taken, and beside them, if their content fits, files whose extension
+    belongs to no format. Where no file has an own extension, all files whose extension belongs to no format are taken.
+    Where there are none of these either, files of another text format are; for a binary format only if a glob ends in
+    their extension (`by_extension`).
+    """
+    usable = [path for path in paths if _may_hold(path.rpartition("/")[2])]
+    own = [path for path in usable if _is_of(path, stored)]
+    others = [path for path in usable if is_of_another(path, stored)]
+    is_text = stored in TEXT_FORMATS
+    rest = sorted(set(usable) - set(own) - set(others))
+    unclear = [path for path in rest if is_text or TEXT_PATTERN.search(path) is None]
+    if own:
+        return own, unclear
+    return unclear or [path for path in others if TEXT_PATTERN.search(path) and (by_extension or is_text)], []
+
+
+def is_of_another(path: str, stored: StoredFormat) -> bool:
+    """Tell a path with an extension that tells another format, and not this one."""
+    return not _is_of(path, stored) and any(_is_of(path, other) for other in EXTENSIONS)
+
+
+def _is_of(path: str, stored: StoredFormat) -> bool:
+    """Tell a path with an extension of the format, in capitals too."""
+    return path.lower().endswith((*EXTENSIONS[stored], *SPELLINGS.get(stored, ())))
+
+
+def _may_hold(name: str) -> bool:
+    """Tell a name that a file of captions may have, whatever its extension."""
+    compression = compression_of(name)
+    if compression is not None and compression[0] != GZIP:
+        return False
+    return not (NO_DATA.fullmatch(name) or re.search(UNFINISHED_PATTERN, name, re.IGNORECASE))
+
+
+def is_told(name: str, *, left_out: bool) -> bool:
+    """Tell a file that looks like captions but is left out, unfinished by its name, or of an extension not read."""
+    known = tuple(ending for endings in EXTENSIONS.values() for ending in endings)
+    if name.endswith(known):
+        return left_out
+    if re.search(UNREAD_PATTERN, name, re.IGNORECASE):
+        return True
+    whole = re.sub(UNFINISHED_PATTERN, "", name)
+    return whole != name and (whole.endswith(known) or whole.rpartition(".")[0].endswith(known))
+
+
+def refuse_compressed(paths: Iterable[str], *, gzip_is_read: bool = True) -> None:
+    """Raise InputError for a file whose name says that it is compressed in a way that is not read."""
+    for path in paths:
+        told = compression_of(path.rpartition("/")[2])
+        if told is not None and not (gzip_is_read and told[0] == GZIP):
+            raise InputError(
+                path,
+                found=f"a file compressed with {told[0]}",
+                wanted="captions as they are, or compressed with gzip" if gzip_is_read else "a tar as it is",
+                remedy=f"Unpack it first: {told[1]}.",
+            )

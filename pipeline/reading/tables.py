@@ -1,0 +1,289 @@
+r"""Captions out of text with separators: TSV, CSV and their kin.
+
+In: an open stream of bytes, and the first bytes of its file. Out: batches of `rows.ROWS`.
+
+    a dog on a couch\thttps://example.org/1.jpg       TSV without quoting, as img2dataset, CC3M and LAION have it
+    7,"a ""big"" dog"                                 CSV; pandas writes TSV so, too
+
+Every record has as many fields as the file has columns. Any other is rejected as `malformed_record`, and so is a header
+that stands between rows. Where quotes, or backslashes before line ends, leave open which lines are one record, the job
+ends: every row behind them could get the labels of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.reading.csv_files import (
+    QUOTE,
+    Block,
+    Dialect,
+    Enclosed,
+    Fault,
+    Record,
+    enclosed_fields,
+    has_lone_returns,
+    is_of_lines,
+    quoted_lines,
+    records,
+    slices,
+)
+from pipeline.reading.dialects import dialect_of, starts_with_header
+from pipeline.reading.lines import BLOCK, Readable, decoded, is_utf8, split_lines, text_blocks, utf8_text, valid_utf8
+from pipeline.reading.rows import BATCH_ROWS, Reading, batch_of, caption_lists, captionless, row_keys
+from pipeline.reading.torn_records import closing_lines, escaped_line_ends, torn_lines
+from vocab.errors import InputError
+
+MALFORMED = "malformed_record"
+
+
+@dataclass
+class Marks:
+    """Findings about the lines of a block, made from its quotes."""
+
+    fields: dict[int, list[bytes]] = field(default_factory=dict)
+    """fields of the record that begins in a line, where separators alone would tell others"""
+    malformed: set[int] = field(default_factory=set)
+    """lines that are a malformed record each"""
+    inside: set[int] = field(default_factory=set)
+    """lines that go on with the record before"""
+    broken: set[int] = field(default_factory=set)
+    """lines whose record is not UTF-8"""
+    is_utf8: bool = False
+    """whether the whole block is UTF-8: then each of its lines is, without another check"""
+    enclosed: Enclosed | None = None
+    """lines that are a record each whose quotes stand around fields alone"""
+
+
+@dataclass
+class Seen:
+    """Findings about a file so far: if both are true, its rows cannot be told apart."""
+
+    path: str
+    stray: bool = False
+    """quotes that belong to the text, which a writer that quotes would have escaped"""
+    spanning: bool = False
+    """a quoted field with line ends in it"""
+
+
+def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Rows of lines with separators. `first`: number of the first line, 0 where the stream begins with the file.
+
+    Raises InputError where the quotes, or backslashes before line ends, do not say which lines are one record.
+    """
+    dialect = dialect_of(head, reading)
+    has_header = starts_with_header(head, reading)
+    number = first - has_header if first else 0
+    skip = has_header and first == 0
+    line, held, seen = first, b"", Seen(path)
+    for data, is_last in text_blocks(stream, path):
+        block = split_lines(held + data)
+        marks, end = _marked(block, seen, line, dialect, is_last=is_last)
+        end = min(end, _mark_escaped(marks, block, dialect, (seen, line), is_last=is_last))
+        held = block.data[block.begins[end] :] if end < len(block.lines) else b""
+        for start in range(0, end, BATCH_ROWS):
+            rows = _rows(number, block, range(start + skip, min(start + BATCH_ROWS, end)), marks, reading, dialect)
+            skip = False
+            number += len(rows)
+            if len(rows):
+                yield rows
+        line += end
+
+
+def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
+    """Mark the lines of a block by its quotes; also count them, without those of an open record at the end."""
+    marks = Marks(is_utf8=is_utf8(block.data))
+    if (QUOTE not in block.data) if dialect.lenient else dialect.quoting == "none":
+        return marks, len(block.lines)
+    grammar = replace(dialect, quoting="rfc4180") if dialect.quoting == "none" else dialect
+    lines = quoted_lines(block, dialect)
+    if dialect.lenient:
+        for unopened in reversed(closing_lines(block, dialect).tolist()):
+            _mark_torn(marks, unopened, -1, Fault.UNOPENED, block, dialect, (seen, line))
+    if len(lines) and dialect.quoting == "rfc4180" and not dialect.lenient and not has_lone_returns(block):
+        marks.enclosed = enclosed_fields(block, dialect)
+        lines = np.setdiff1d(lines, marks.enclosed.lines, assume_unique=True)
+    for record in records(block, lines, grammar):
+        if record.fields is Fault.OPEN and not is_last and len(block.data) - block.begins[record.first] < BLOCK:
+            return marks, record.first
+        if record.first == record.last and isinstance(record.fields, list) and len(record.fields) == dialect.columns:
+            if dialect.quoting != "none":
+                marks.fields[record.first] = record.fields
+            continue
+        (_mark_lenient if dialect.lenient else _mark_strict)(marks, record, block, dialect, (seen, line))
+    return marks, len(block.lines)
+
+
+def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
+    """Mark a record of text that may not be quoted at all: every line is a row unless that is in doubt."""
+    first, last, fields = record
+    if isinstance(fields, Fault):
+        # A quoted text whose end is missing would go on in the next line, which then is no row by itself.
+        _mark_torn(marks, first, 1, fields, block, dialect, place)
+    elif len(fields) == dialect.columns:
+        if dialect.quoting != "none":
+            raise _one_row_or_several(record, place)
+        if not is_of_lines(record, block, dialect):
+            marks.malformed.update(range(first, last + 1))
+
+
+def _mark_torn(
+    marks: Marks, line: int, step: int, fault: Fault, block: Block, dialect: Dialect, place: tuple[Seen, int]
+) -> None:
+    """Mark the lines of a record that may be torn. Raises InputError where quotes are not known to be ordinary."""
+    lines = range(0) if line in marks.malformed else torn_lines(block, line, step, dialect)
+    if lines and dialect.quoting != "none":
+        raise _unclear_quotes(Record(line, line, fault), fault.value, place)
+    marks.malformed.update(lines)
+
+
+def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
+    """Mark a record of quoted text: it may have several lines, and stray quotes cost their row where none has."""
+    first, last, fields = record
+    seen = place[0]
+    seen.stray |= fields is Fault.STRAY
+    seen.spanning |= first < last
+    if fields is Fault.STRAY and not seen.spanning:
+        marks.malformed.add(first)
+        return
+    if isinstance(fields, Fault) or (seen.stray and seen.spanning):
+        spanning = f"a field over several lines, and above it {Fault.STRAY.value}"
+        raise _unclear_quotes(record, fields.value if isinstance(fields, Fault) else spanning, place)
+    fits = len(fields) == dialect.columns
+    if (
+        first < last
+        and not dialect.trusted
+        and (not fits or (dialect.columns > 1 and is_of_lines(record, block, dialect)))
+    ):
+        raise _one_row_or_several(record, place)
+    marks.inside.update(range(first + 1, last + 1))
+    if not fits:
+        marks.malformed.add(first)
+        return
+    marks.fields[first] = fields
+    if first < last and decoded(block.text(first, last)) is None:
+        marks.broken.add(first)
+
+
+def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, place: tuple[Seen, int], *, is_last: bool) -> int:
+    """Mark the lines of records whose line ends are escaped; also count the lines before one that the block cuts off.
+
+    Raises InputError for such a record, unless the user says that every line is a row.
+    """
+    enclosed = () if marks.enclosed is None else marks.enclosed.lines
+    for lines in escaped_line_ends(block, dialect):
+        if lines.stop > len(block.lines):
+            is_held = not is_last and len(block.data) - block.begins[lines.start] < BLOCK
+            return lines.start if is_held else len(block.lines)
+        if (
+            marks.inside.isdisjoint(lines)
+            and marks.fields.keys().isdisjoint(lines)
+            and not np.isin(lines, enclosed).any()
+        ):
+            if not (dialect.trusted and dialect.quoting == "none"):
+                raise _escaped_line_end(Record(lines[0], lines[-1], Fault.STRAY), dialect, place)
+            marks.malformed.update(lines)
+    return len(block.lines)
+
+
+def _where(record: Record, place: tuple[Seen, int]) -> str:
+    seen, line = place
+    return f"{seen.path}, line {line + record.first + 1:,}"
+
+
+def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> InputError:
+    return InputError(
+        _where(record, place),
+        found=found,
+        wanted="quotes around whole fields; quotes inside a field doubled, or behind backslashes, in the whole file",
+        remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
+        "--quoting none; if a backslash stands before each quote in a field: --quoting backslash.",
+    )
+
+
+def _escaped_line_end(record: Record, dialect: Dialect, place: tuple[Seen, int]) -> InputError:
+    return InputError(
+        _where(record, place),
+        found=f"a backslash at the end of the line, and its last field in line {place[1] + record.last + 1:,}",
+        wanted="a record a line, or quotes around a field that holds a line end",
+        remedy="Write the file anew with quotes, as with pandas: "
+        f"read_csv(FILE, sep={dialect.separator.decode()!r}, quoting=3, escapechar='\\\\').to_csv(...). "
+        "To have every line taken for a row and the lines of such records rejected: --quoting none.",
+    )
+
+
+def _one_row_or_several(record: Record, place: tuple[Seen, int]) -> InputError:
+    return InputError(
+        _where(record, place),
+        found=f"a quote that closes {record.last - record.first} lines below, in a file that does not show "
+        "whether its writer quotes: one row or several",
+        wanted="a file whose rows are unambiguous",
+        remedy="--quoting rfc4180 if a quoted field may hold line ends; --quoting none if quotes are ordinary "
+        "characters and every line is a row.",
+    )
+
+
+def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Reading, dialect: Dialect) -> pa.RecordBatch:
+    """The rows that begin in some lines of a block."""
+    texts = block.lines[lines.start : lines.stop]
+    parts = pc.split_pattern(texts, dialect.separator)
+    begins, ends = np.asarray(parts.offsets[:-1]), np.asarray(parts.offsets[1:])
+    special = [line for line in marks.fields if line in lines]
+    inner = np.array([line - lines.start for line in special], dtype=np.int64)
+    enclosed = None if marks.enclosed is None else marks.enclosed.within(lines)
+    malformed = (ends - begins != dialect.columns) | np.asarray(pc.equal(texts, _header_line(reading)))
+    if enclosed is not None:
+        malformed[enclosed.lines - lines.start] = _are_headers(block, enclosed, reading)
+    malformed[inner] = [marks.fields[line] == [name.encode() for name in reading.columns] for line in special]
+    malformed[[line - lines.start for line in marks.malformed if line in lines]] = True
+    keep = np.ones(len(texts), dtype=bool)
+    keep[[line - lines.start for line in marks.inside if line in lines]] = False
+    if reading.format == "csv":
+        keep &= block.ends[lines.start : lines.stop] > block.begins[lines.start : lines.stop]
+    count = int(np.sum(keep))
+
+    def column(name: str) -> pa.BinaryArray:
+        if name not in reading.columns:
+            return pa.nulls(count, pa.binary())
+        place = reading.columns.index(name)
+        places, values = begins + place, parts.values
+        if enclosed is not None:
+            places[enclosed.lines - lines.start] = np.arange(len(enclosed.lines)) + len(values)
+            values = pa.concat_arrays([values, slices(block.data, enclosed.begins[:, place], enclosed.ends[:, place])])
+        if special:
+            places[inner] = np.arange(len(special)) + len(values)
+            values = pa.concat_arrays([values, pa.array([marks.fields[line][place] for line in special], pa.binary())])
+        return values.take(pa.array(places[keep], mask=malformed[keep]))
+
+    valid = np.ones(len(texts), dtype=bool) if marks.is_utf8 else np.asarray(valid_utf8(texts)).copy()
+    valid[[line - lines.start for line in marks.broken if line in lines]] = False
+    malformed_rows, valid_rows = pa.array(malformed[keep]), pa.array(valid[keep])
+    batch = batch_of(
+        utf8_text(column(reading.key), valid_rows) if reading.key else row_keys(number, count),
+        caption_lists([column(name) for name in reading.captions], count),
+        named=caption_lists([column(name) for name in reading.synsets], count) if reading.synsets else None,
+        shards=utf8_text(column(reading.shard), valid_rows) if reading.shard else None,
+        reasons=pc.if_else(malformed_rows, MALFORMED, pc.if_else(valid_rows, pa.scalar(None, pa.string()), "not_utf8")),
+    )
+    return batch if reading.texts else captionless(batch)
+
+
+def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """[lines] whether a line of enclosed fields holds the names of the columns."""
+    are = np.ones(len(enclosed.lines), dtype=bool)
+    for place, name in enumerate(reading.columns):
+        lengths = enclosed.ends[are, place] - enclosed.begins[are, place]
+        are[are] = lengths == len(name.encode())
+    for line in np.flatnonzero(are):
+        texts = [block.data[a:b] for a, b in zip(enclosed.begins[line], enclosed.ends[line], strict=True)]
+        are[line] = texts == [name.encode() for name in reading.columns]
+    return are
+
+
+def _header_line(reading: Reading) -> bytes:
+    return reading.separator.join(name.encode() for name in reading.columns)

@@ -1,0 +1,163 @@
+"""Captions out of WebDataset tars: headers and text members are read, images are skipped.
+
+In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/store/tar_samples.py`.
+
+    000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.reading.lines import caption_texts
+from pipeline.reading.nested import value_at
+from pipeline.reading.rows import BATCH_ROWS, NO_CAPTION, ROWS, Reading, batch_of
+from vocab.errors import InputError
+from vocab.store.tar_samples import Sample, samples
+from vocab.store.tars import Member
+
+TRUNCATED = "truncated_tar"
+FIELD = "json."
+REPEATED = "repeated_key"
+HOW_TO_REPEAT_NONE = (
+    "repeated_key: members of a sample must be neighbours in their tar, and samples must have different keys; "
+    "tar --sort=name packs members in sorted order"
+)
+# A text member larger than this is no caption; reading it could exhaust a worker's memory.
+MAX_MEMBER_BYTES = 16 << 20
+HELD_BYTES = 64 << 20
+"""captions of one tar that are held in memory, and of one batch; more of them go to a temporary file"""
+
+
+@dataclass
+class _Row:
+    """Captions of one sample, or the reason why it has none."""
+
+    captions: list[bytes] = field(default_factory=list)
+    named: list[bytes] = field(default_factory=list)
+    """texts that name synsets"""
+    reason: str | None = None
+
+
+@dataclass
+class _Ending:
+    """Facts about a tar that are known once it has been read."""
+
+    repeats: Set[str] = frozenset()
+    """keys of more than one sample"""
+    failure: OSError | None = None
+    """why it could not be read to its end"""
+
+
+def read_tar(stream: BinaryIO, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Rows of one tar. Captions and synsets are in members of an extension, or of a json.FIELD.
+
+    An archive that breaks off ends with a row of reason "truncated_tar". The last sample can make the first one a
+    "repeated_key": rows are held until the archive ends, which is one pass over it where a look ahead would be two.
+
+    Raises tarfile.ReadError for a file that is no tar from its first byte; OSError, after the rows before it, for one
+    that cannot be read on; InputError where the temporary file cannot be written.
+    """
+    ending = _Ending()
+    with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
+        try:
+            with pa.ipc.new_stream(held, ROWS) as writer:
+                for batch in _batches(stream, reading, ending):
+                    writer.write_batch(batch)
+            held.seek(0)
+        except OSError as error:
+            raise InputError(
+                tempfile.gettempdir(),
+                found=f"a disk that cannot be written ({error.strerror or error})",
+                wanted="room for the captions of one tar",
+                remedy="Make room there, or name another folder in TMPDIR.",
+            ) from error
+        for batch in pa.ipc.open_stream(held):
+            yield _with_repeats(batch, ending.repeats) if ending.repeats else batch
+    if ending.failure is not None:
+        raise ending.failure
+
+
+def _batches(stream: BinaryIO, reading: Reading, ending: _Ending) -> Iterator[pa.RecordBatch]:
+    """Rows of all samples as far as the tar can be read, those of repeated keys like the others."""
+    found = samples(stream)
+    while ending.failure is None:
+        keys: list[str] = []
+        rows: list[_Row] = []
+        size = 0
+        try:
+            for sample in islice(found, BATCH_ROWS):
+                ending.repeats = sample.repeats
+                row = _read(stream, sample, reading)
+                keys.append(sample.key)
+                rows.append(row)
+                size += sum(map(len, row.captions)) + sum(map(len, row.named))
+                if size > HELD_BYTES:
+                    break
+        except OSError as error:
+            ending.failure = error
+        if not rows:
+            return
+        captions = pa.array([row.captions for row in rows], pa.list_(pa.binary()))
+        named = pa.array([row.named for row in rows], pa.list_(pa.binary())) if reading.synsets else None
+        reasons = pa.array([row.reason for row in rows], pa.string())
+        yield batch_of(pa.array(keys, pa.string()), captions, named=named, reasons=reasons)
+
+
+def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
+    reasons = batch["reason"]
+    again = pc.is_in(batch["key"], value_set=pa.array(sorted(repeats), pa.string()))
+    whole = pc.not_equal(pc.fill_null(reasons, ""), TRUNCATED)
+    reasons = pc.if_else(pc.and_(again, whole), REPEATED, reasons)
+    return batch.set_column(ROWS.get_field_index("reason"), "reason", reasons)
+
+
+def _read(stream: BinaryIO, sample: Sample, reading: Reading) -> _Row:
+    """Read those members of a sample that hold captions, or name synsets."""
+    if not sample.whole:
+        return _Row(reason=TRUNCATED)
+    row = _Row()
+    for extension, member in sample.members.items():
+        content = _content(stream, member, extension, reading.texts, row)
+        if content is not None:
+            _take(content, extension, reading.captions, row.captions, row)
+            if reading.synsets:
+                _take(content, extension, reading.synsets, row.named, row)
+    if "\ufffd" in sample.key and row.reason is None:
+        row.reason = "not_utf8"
+    if not row.captions and not row.named and row.reason is None:
+        row.reason = NO_CAPTION
+    return row
+
+
+def _content(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], row: _Row) -> bytes | None:
+    """Content of a member that one of the columns names, or a field of; None for any other, and one too large."""
+    if extension not in columns and (extension != "json" or not any(c.startswith(FIELD) for c in columns)):
+        return None
+    if member.size > MAX_MEMBER_BYTES:
+        row.reason = "caption_too_long"
+        return None
+    stream.seek(member.offset)
+    return stream.read(member.size)
+
+
+def _take(content: bytes, extension: str, columns: Sequence[str], texts: list[bytes], row: _Row) -> None:
+    """Add the texts of a member that the columns name."""
+    if extension in columns:
+        texts.append(content)
+    if extension != "json" or not (fields := [name.removeprefix(FIELD) for name in columns if name.startswith(FIELD)]):
+        return
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError):
+        row.reason = "malformed_record"
+        return
+    texts += [text for name in fields for text in caption_texts(value_at(record, name))]

@@ -1,0 +1,158 @@
+"""What the labels of a corpus add up to, counted in one pass over the part files.
+
+In: a finished label directory. Out: a `Tally`: synsets by frequency, rows by how many synsets they hold, and rows by
+their most frequent synset, from which follows, for every threshold, how many rows are left without a label.
+"""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
+
+from vocab import wordnet
+from vocab.errors import FormatError
+from vocab.store.label_shards import LabelShards
+from vocab.taxonomy import rows_of
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Numbers of a label directory. S synsets were seen."""
+
+    synsets: NDArray[np.int32]
+    """[S] WordNet 3.0 noun offsets, most frequent first, equals by offset: a synset's place is its rank from 0"""
+    captions: NDArray[np.int64]
+    """[S] rows that hold the synset"""
+    rows_by_length: NDArray[np.int64]
+    """[longest list + 1] rows that hold so many synsets"""
+    rows_by_best: NDArray[np.int64]
+    """[S + 1] rows whose most frequent synset has this rank; the last are the rows without a synset"""
+    reasons: dict[str, int]
+    """rejected rows by reason, the most frequent first"""
+
+    @property
+    def rows(self) -> int:
+        """Rows in the part files: labelled + empty."""
+        return int(self.rows_by_length.sum())
+
+    @property
+    def labels(self) -> int:
+        """Synsets in all rows together."""
+        return int(self.captions.sum())
+
+    @property
+    def labels_per_row(self) -> float:
+        """Mean number of synsets of a row; 0 where there is no row."""
+        return self.labels / max(1, self.rows)
+
+    @cached_property
+    def _unlabelled_by_size(self) -> NDArray[np.int64]:
+        """[S + 1] rows without any of the k most frequent synsets."""
+        return self.rows - np.concatenate([[0], np.cumsum(self.rows_by_best[:-1])])
+
+    def sizes(self, thresholds: ArrayLike) -> NDArray[np.int64]:
+        """Synsets that at least so many rows hold, for each threshold: the size of the vocabulary at V_tau."""
+        smaller = np.searchsorted(self.captions[::-1], np.asarray(thresholds), side="left")
+        return len(self.captions) - smaller.astype(np.int64)
+
+    def unlabelled(self, thresholds: ArrayLike) -> NDArray[np.int64]:
+        """Rows that hold no synset of the vocabulary at each threshold; exact."""
+        return self._unlabelled_by_size[self.sizes(thresholds)]
+
+
+def tally_of(labels: LabelShards) -> Tally:
+    """Read the part files once, the lists alone; memory does not grow with the corpus.
+
+    Raises InputError for a synset that WordNet 3.0 does not have, and FormatError where the part files hold other rows
+    or synsets than the manifest and counts.parquet say.
+    """
+    counts = labels.counts()
+    synsets = counts["synset"].to_numpy().astype(np.int32)
+    captions = counts["captions"].to_numpy().astype(np.int64)
+    rows_of(wordnet.load(), synsets)
+    order = np.lexsort((synsets, -captions))
+    synsets, captions = synsets[order], captions[order]
+
+    # Rank + 1 by offset, 0 where counts.parquet lacks the synset. Sparse: the system backs only what is written.
+    place = np.zeros(int(synsets.max(initial=0)) + 1, dtype=np.int32)
+    place[synsets] = np.arange(1, len(synsets) + 1)
+    by_length = np.zeros(1, dtype=np.int64)
+    by_best = np.zeros(len(synsets) + 1, dtype=np.int64)
+    for lists in labels.synset_lists():
+        lengths = pc.list_value_length(lists).to_numpy()
+        ranks = _ranks(lists.flatten().to_numpy(), place, labels.place)
+        by_length = _added(by_length, np.bincount(lengths))
+        by_best += np.bincount(best_ranks(ranks, lengths, without=len(synsets)), minlength=len(synsets) + 1)
+    tally = Tally(synsets, captions, by_length, by_best, reasons_of(labels))
+    _require_account(labels, tally)
+    return tally
+
+
+def best_ranks(ranks: NDArray[np.int32], lengths: NDArray[np.int32], *, without: int) -> NDArray[np.int32]:
+    """Least rank of each list, `without` for an empty one. [rows]
+
+    The least rank is that of the largest count, and the largest count decides which thresholds leave the row a label.
+    `ranks` [sum of lengths] holds the lists one after another. Equals
+
+        [min(ranks[start:start + length], default=without) for start, length in ...]
+    """
+    best = np.full(len(lengths), without, dtype=np.int32)
+    some = np.flatnonzero(lengths)
+    if len(some):
+        # Empty lists take no ranks, so each of the others ends where the next of them starts.
+        starts = np.cumsum(lengths, dtype=np.int64)[some] - lengths[some]
+        best[some] = np.minimum.reduceat(ranks, starts)
+    return best
+
+
+def reasons_of(labels: LabelShards) -> dict[str, int]:
+    """Rejected rows by reason, the most frequent first, equals by name."""
+    found: collections.Counter[str] = collections.Counter()
+    for batch in labels.reasons():
+        for entry in pc.value_counts(pc.fill_null(batch.cast(pa.string()), "")).to_pylist():
+            found[entry["values"]] += entry["counts"]
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _ranks(synsets: NDArray[np.int32], place: NDArray[np.int32], where: str) -> NDArray[np.int32]:
+    """Rank of each synset. Raises FormatError for one that counts.parquet lacks."""
+    known = (synsets >= 0) & (synsets < len(place))
+    ranks = place[synsets] - 1 if known.all() else np.full(len(synsets), -1, dtype=np.int32)
+    if ranks.min(initial=0) < 0:
+        raise _disagreement(where, "synsets in the part files that counts.parquet lacks", "every synset counted")
+    return ranks
+
+
+def _added(total: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of two histograms of any length."""
+    longer, shorter = (total, more) if len(total) >= len(more) else (more, total)
+    result = longer.copy()
+    result[: len(shorter)] += shorter
+    return result
+
+
+def _require_account(labels: LabelShards, tally: Tally) -> None:
+    """Raise FormatError unless the part files, the counts, the rejects and the manifest tell of the same rows."""
+    manifest = labels.manifest
+    held = int((tally.rows_by_length * np.arange(len(tally.rows_by_length))).sum())
+    rejected = sum(tally.reasons.values())
+    if tally.captions.min(initial=1) < 1:
+        raise _disagreement(labels.place, "a synset that no row holds in counts.parquet", "only those that were seen")
+    for what, found, wanted in (
+        ("rows without a synset", int(tally.rows_by_length[0]), manifest.empty),
+        ("rows with a synset", int(tally.rows_by_length[1:].sum()), manifest.labelled),
+        ("rejected rows", rejected, manifest.rejected),
+        ("synsets in all rows", held, tally.labels),
+    ):
+        if found != wanted:
+            raise _disagreement(labels.place, f"{found:,} {what}", f"{wanted:,}, as its own account says")
+
+
+def _disagreement(where: str, found: str, wanted: str) -> FormatError:
+    return FormatError(where, found=found, wanted=wanted, remedy="Copy the directory again, or make the labels again.")

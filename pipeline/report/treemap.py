@@ -1,0 +1,104 @@
+"""A treemap as inline SVG: rectangles whose areas are numbers, as near to squares as they can be.
+
+In: tiles, the largest first. Out: the text of an <svg> element, and the rectangles themselves for those who draw
+otherwise. The layout is that of Bruls, Huizing and van Wijk, Squarified Treemaps (2000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.report.markup import plain
+
+GAP = 1.0
+"""left free on each side of a tile"""
+LETTER = 0.6
+"""mean width of a letter, in letter heights"""
+MAX_LETTERS, MIN_LETTERS = 26.0, 8.5
+"""sizes of a label; a tile without room for the least stays without one"""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One rectangle to draw."""
+
+    label: str
+    title: str
+    """shown where a pointer rests on it"""
+    size: float
+    """above 0"""
+    kind: str
+    """class of its colour in the style sheet"""
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Where a tile lies."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def squarify(sizes: Sequence[float], width: float, height: float) -> list[Rectangle]:
+    """A rectangle for each size, together filling `width` x `height`. `sizes` are above 0, the largest first.
+
+    A row of tiles is laid along the shorter side of what is left, and grows as long as its least square tile becomes
+    more square by it; then the next row begins.
+    """
+    areas = [size * width * height / sum(sizes) for size in sizes]
+    placed: list[Rectangle] = []
+    x = y = 0.0
+    while len(placed) < len(areas):
+        start, stop = len(placed), len(placed) + 1
+        side = min(width, height)
+        while stop < len(areas) and _worst(areas[start : stop + 1], side) <= _worst(areas[start:stop], side):
+            stop += 1
+        depth = sum(areas[start:stop]) / side
+        along = 0.0
+        for area in areas[start:stop]:
+            length = area / depth
+            if width >= height:
+                placed.append(Rectangle(x, y + along, depth, length))
+            else:
+                placed.append(Rectangle(x + along, y, length, depth))
+            along += length
+        if width >= height:
+            x, width = x + depth, width - depth
+        else:
+            y, height = y + depth, height - depth
+    return placed
+
+
+def _worst(areas: Sequence[float], side: float) -> float:
+    """Greatest ratio of a tile's longer to its shorter side in a row of these along `side`."""
+    depth = sum(areas) / side
+    return max(max(area / depth**2, depth**2 / area) for area in areas)
+
+
+def treemap(tiles: Sequence[Tile], *, width: int, height: int, title: str, name: str) -> str:
+    """The drawing; `name` is a further class of the <svg> element."""
+    drawn = "".join(
+        _drawn(tile, place) for tile, place in zip(tiles, squarify([t.size for t in tiles], width, height), strict=True)
+    )
+    return (
+        f'<svg class="treemap {name}" viewBox="0 0 {width} {height}" role="img" aria-label="{plain(title)}">'
+        f"{drawn}</svg>"
+    )
+
+
+def _drawn(tile: Tile, place: Rectangle) -> str:
+    width, height = max(0.0, place.width - 2 * GAP), max(0.0, place.height - 2 * GAP)
+    letters = min(MAX_LETTERS, (width - 8) / (LETTER * max(1, len(tile.label))), (height - 4) / 1.25)
+    text = ""
+    if letters >= MIN_LETTERS:
+        text = (
+            f'<text x="{place.x + place.width / 2:.1f}" y="{place.y + place.height / 2 + letters * 0.35:.1f}" '
+            f'font-size="{letters:.1f}" text-anchor="middle">{plain(tile.label)}</text>'
+        )
+    return (
+        f'<g class="tile {tile.kind}"><title>{plain(tile.title)}</title><rect x="{place.x + GAP:.1f}" '
+        f'y="{place.y + GAP:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3"/>{text}</g>'
+    )

@@ -1,0 +1,138 @@
+"""A folder with a folder of images for each class, as ImageNet is laid out.
+
+In: the folder. Out: `LabelledImages`, by class and then by path.
+
+    train/n01440764/n01440764_18.JPEG      class 0, the first of the folders in ascending order, as in torchvision
+    train/n01443537/close/2.png            class 1; deeper folders change nothing
+    train/n01484850/                       class 2 keeps its number without an image
+    train/n01440764/boxes.txt              no image by its name: counted as other_file
+    train/n01440764/3.heic                 an image that nothing here decodes: unread_format
+    train/.cache/, train/__MACOSX/         left by a system (`vocab/store/leftovers.py`), not seen at all
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from trainer.data.batch import Skipped
+from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS, UNREAD_FORMAT
+from trainer.transfer.tasks.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
+from trainer.transfer.words import counted
+from vocab.errors import InputError
+from vocab.pages.text import shown
+from vocab.store.files import leads_to_folder
+from vocab.store.leftovers import is_leftover
+
+_ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+
+
+def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
+    """The images of a folder of class folders. Links are followed.
+
+    Left out and named in `skipped`: images beside the class folders (no_class), and what `files.look_up` refuses.
+
+    Raises InputError for a folder that is not there or has no class folders, a class that is not UTF-8, a link to a
+    folder that it lies in, and if more than `max_bad_share` of the images are bad or none is left.
+    """
+    labels, beside = _classes(folder)
+    paths: list[str] = []
+    classes: list[int] = []
+    skipped: list[Skipped] = []
+    for number, label in enumerate(labels):
+        inside = _files(folder, label)
+        images = [path for path in inside if _is_image(path)]
+        paths += images
+        classes += [number] * len(images)
+        skipped += [Skipped("", shown(path), _no_image(path)) for path in inside if not _is_image(path)]
+    skipped += [Skipped("", shown(path), "no_class" if _is_image(path) else _no_image(path)) for path in beside]
+    found = look_up(folder, paths)
+    skipped += found.skipped
+    check_bad_share(folder, len(found.kept), skipped, max_bad_share)
+    return LabelledImages(
+        store=found.store,
+        rows=np.arange(len(found.kept)),
+        names=tuple(map(shown, found.store.paths)),
+        offsets=np.arange(len(found.kept) + 1),
+        classes=np.array(classes, np.int64)[found.kept],
+        labels=tuple(labels),
+        multi_label=False,
+        fingerprint=fingerprint_of(found.store),
+        skipped=tuple(skipped),
+    )
+
+
+def _classes(folder: str) -> tuple[list[str], list[str]]:
+    """Names of the class folders, and of the files beside them; both ascending."""
+    labels: list[str] = []
+    beside: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not is_leftover(entry.name):
+                    (labels if leads_to_folder(entry) else beside).append(entry.name)
+    except OSError as error:
+        raise InputError(
+            folder,
+            found=f"{error.strerror}",
+            wanted="a folder with a folder of images for each class",
+            remedy="Check the path.",
+        ) from error
+    if not labels:
+        raise InputError(
+            folder,
+            found=f"{counted(len(beside), 'file')} and no folder",
+            wanted="a folder of images for each class",
+            remedy="Images that lie side by side need a table of path and label: give a .csv (docs/transfer.md).",
+        )
+    for name in labels + beside:
+        path = os.path.join(folder, name)  # noqa: PTH118 - beside the names that os.scandir gives
+        # As a file it would be one image less, as a class folder a whole class.
+        if not os.path.exists(path):  # noqa: PTH110
+            raise _refused(path, "a link that leads nowhere", "a folder of images, or a file", "Mend or remove it.")
+    for label in labels:
+        if NO_TEXT.search(label):
+            path = os.path.join(folder, label)  # noqa: PTH118
+            found = "a class whose name is not UTF-8 or has control characters"
+            raise _refused(path, found, "a name that tables can hold", "Rename the folder.")
+    return sorted(labels), sorted(beside)
+
+
+def _files(root: str, label: str) -> list[str]:
+    """Paths in `root` of all files in a class's folder, ascending; leftovers left out."""
+    files: list[str] = []
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(label, ())]
+    while waiting:
+        inside, above = waiting.pop()
+        path = os.path.join(root, inside)  # noqa: PTH118 - a million of them are walked
+        found = os.stat(path)  # noqa: PTH116
+        own = (found.st_dev, found.st_ino)
+        if own in above:
+            raise _refused(path, "a link to a folder that it lies in", "folders that end", "Remove the link.")
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if is_leftover(entry.name):
+                    continue
+                if leads_to_folder(entry):
+                    waiting.append((f"{inside}/{entry.name}", (*above, own)))
+                elif entry.is_symlink() and not _is_image(entry.name) and not os.path.exists(entry.path):  # noqa: PTH110
+                    # An image is counted as missing; nobody knows how many a folder has.
+                    raise _refused(entry.path, "a link that leads nowhere", "a folder or a file", "Mend or remove it.")
+                else:
+                    files.append(f"{inside}/{entry.name}")
+    return sorted(files)
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(_ENDINGS)
+
+
+def _no_image(path: str) -> str:
+    """Reason of a file that cannot be taken for an image by its name."""
+    return FAULTS[UNREAD_FORMAT] if path.rpartition(".")[2].lower() in OTHER_IMAGE_EXTENSIONS else OTHER_FILE
+
+
+def _refused(path: str, found: str, wanted: str, remedy: str) -> InputError:
+    return InputError(path, found=found, wanted=wanted, remedy=remedy)

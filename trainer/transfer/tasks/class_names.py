@@ -1,0 +1,204 @@
+"""What the classes of a data set are called, where its labels do not say so.
+
+In: the labels, in the order of the classes, and a file of names (`name_files.py`) or none. Out: a name for each class,
+as words or as a wnid, for `vocab/class_names.py` to read; and what there is to say about them.
+
+    labels "n01440764", "n01443537" and no file          the labels are the names
+    labels "0", "1" and no file                          "cls0", "cls1": a number names no class, and "1" is a noun
+    labels "airfield", "hotel" and "runway", "inn"       by their order, for neither is in the place of another
+    labels "airfield", "hotel" and "hotel", "airfield"   refused: the list is in another order than the data
+    labels "n02084071", "n02121620" and "cat", "dog"     refused as well: more names mean another label than their own
+    labels "0", "1", "10" and a list of 11 names         by their numbers, names 0, 1 and 10
+    labels "class_0", "class_1", "class_10" and 11 names by their numbers as well
+    labels "0_x", "10_y", "1_z" and a list of 3 names    refused: the list may be in the order of numbers or of letters
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.transfer.tasks.label_order import numbers_of, other_order, plain_words
+from trainer.transfer.tasks.name_files import Names
+from trainer.transfer.tasks.numbering import is_number
+from trainer.transfer.words import counted, listed
+from vocab import wordnet
+from vocab.class_names import WNID, synsets_of_class_names
+from vocab.errors import MismatchError
+from vocab.store.locations import Place
+
+MAPPING = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """A name for each class, and what is to be said about them."""
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def names_of_classes(
+    labels: Sequence[str], given: Names | None, *, source: Place | None, own: tuple[str, ...] = ()
+) -> ClassNames:
+    """A name for each of the labels. `given`: what the file `source` says; `own`: what the data set says.
+
+    Raises MismatchError for a list of another length, in another order than the labels by their words or by what they
+    mean, or for numbers that could be places in it in two ways; and for a mapping that lacks a label.
+    """
+    if given is None:
+        return ClassNames(own, ()) if own else _own_names(labels)
+    if isinstance(given, dict):
+        names, notes = _by_label(labels, given, source)
+    else:
+        names, notes = _by_order(labels, given, source)
+    return ClassNames(tuple(names), (*notes, *_alike(labels, names)))
+
+
+def _own_names(labels: Sequence[str]) -> ClassNames:
+    if not all(map(is_number, labels)):
+        return ClassNames(tuple(labels), ())
+    note = "the classes are numbers and no names: nothing can be matched with WordNet. --task.class-names gives names"
+    return ClassNames(tuple(f"cls{label}" for label in labels), (note,))
+
+
+def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Place | None) -> tuple[list[str], list[str]]:
+    missing = [label for label in labels if label not in given]
+    if missing:
+        raise MismatchError(
+            source,
+            found=f"no name for {len(missing):,} of {len(labels):,} classes: {listed(missing)}",
+            wanted=f"every label of the data set, such as {labels[0]!r}",
+            remedy="Add them: a class that is not to have a name maps to its label.",
+        )
+    surplus = sorted(given.keys() - set(labels))
+    strange = counted(len(surplus), f"label of {source} is no class", f"labels of {source} are no classes")
+    notes = [f"{strange} of the data set: {listed(surplus)}"] if surplus else []
+    return [given[label] for label in labels], notes
+
+
+def _by_order(labels: Sequence[str], given: list[str], source: Place | None) -> tuple[list[str], list[str]]:
+    same_length, numbers = len(given) == len(labels), numbers_of(labels)
+    if same_length and _spelt_alike(labels, given):
+        return _in_place(labels, given, source), []
+    if numbers is not None and len(set(numbers)) == len(numbers) and max(numbers) == len(given) - 1:
+        names, notes = _by_number(numbers, labels, given, source)
+        return _in_place(labels, names, source), [*notes, *_dealt("number", labels, names)]
+    if not same_length:
+        raise _wrong_length(labels, given, source)
+    names = _in_place(labels, given, source)
+    if _mean_alike(labels, names, source):
+        return names, []
+    if (other := other_order(labels)) is not None:
+        raise MismatchError(
+            source,
+            found=f"a list for classes whose labels are in the order {listed(labels)}, and by their numbers in "
+            f"another, {listed(other)}",
+            wanted="a list whose order is certain",
+            remedy=MAPPING,
+        )
+    return names, _dealt("order", labels, names)
+
+
+def _in_place(labels: Sequence[str], names: list[str], source: Place | None) -> list[str]:
+    """The names. Raises MismatchError for one that is spelt like the label of another class than its own."""
+    places = {plain_words(label): place for place, label in enumerate(labels)}
+    for place, (label, name) in enumerate(zip(labels, names, strict=True)):
+        other = places.get(plain_words(name), place)
+        if other != place and plain_words(name) != plain_words(label):
+            raise MismatchError(
+                source,
+                found=f"{name!r} as name {place + 1}, where class {place + 1} of the data set is {label!r} and class "
+                f"{other + 1} is {labels[other]!r}",
+                wanted="names in the order of the data set's classes",
+                remedy=MAPPING,
+            )
+    return names
+
+
+def _spelt_alike(labels: Sequence[str], names: Sequence[str]) -> bool:
+    """Tell whether most names are spelt like the labels they stand for, so that their order is beyond doubt."""
+    alike = sum(plain_words(label) == plain_words(name) for label, name in zip(labels, names, strict=True))
+    return alike * 2 > len(labels)
+
+
+def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Place | None) -> bool:
+    """Tell whether most names mean what their labels mean, so that their order is beyond doubt.
+
+    Labels and names may be spelt in two ways, wnids and words. A few of them may well mean another class's synset: of
+    two classes called "crane" one does. Raises MismatchError where more names mean the label of another class than that
+    of their own.
+    """
+    synsets = _synsets([*labels, *given])
+    own, named = synsets[: len(labels)], synsets[len(labels) :]
+    places = {tuple(synset): place for place, synset in enumerate(own) if synset}
+    meant = [places.get(tuple(synset)) for synset in named]
+    right = sum(bool(synset) and synset == label for synset, label in zip(named, own, strict=True))
+    wrong = [place for place, other in enumerate(meant) if other is not None and named[place] != own[place]]
+    if len(wrong) > right:
+        other = meant[wrong[0]]
+        assert other is not None
+        raise MismatchError(
+            source,
+            found=f"{len(wrong):,} names that mean the label of another class, {right:,} that mean their own: "
+            f"{given[wrong[0]]!r} is name {wrong[0] + 1}, and class {other + 1} of the data set is {labels[other]!r}",
+            wanted="names in the order of the data set's classes",
+            remedy=MAPPING,
+        )
+    return right * 2 > len(labels)
+
+
+def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Note on how a list was given to labels with numbers in them; none for bare numbers, whose rule is documented."""
+    if all(map(is_number, labels)) or not any(re.search(r"\d", label) for label in labels):
+        return []
+    pairs = [f"{label} is {name!r}" for label, name in zip(labels, names, strict=True)]
+    return [f"names were given to classes by their {how}: {listed(pairs)}"]
+
+
+def _synsets(names: Sequence[str]) -> list[list[int]]:
+    """What names mean; nothing for a wnid that WordNet 3.0 does not have."""
+    known = set(wordnet.load().synsets.tolist())
+    strangers = {name for name in names if WNID.fullmatch(name) and wordnet.synset_of_wnid(name) not in known}
+    return synsets_of_class_names(["" if name in strangers else name for name in names])
+
+
+def _by_number(
+    numbers: list[int], labels: Sequence[str], given: list[str], source: Place | None
+) -> tuple[list[str], list[str]]:
+    """Names whose places in the list, from 0 on, are the numbers of the labels; and which of them have no class."""
+    if min(numbers):
+        raise MismatchError(
+            source,
+            found=f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')} whose least "
+            f"number is {min(numbers)}, and whose greatest is {max(numbers)}: {listed(labels)}",
+            wanted="numbers that show whether the list counts from 0 or from 1",
+            remedy=MAPPING,
+        )
+    unused = sorted(set(range(len(given))) - set(numbers))
+    idle = counted(len(unused), f"name of {source} has no class", f"names of {source} have no class")
+    notes = [f"{idle}: {listed([given[each] for each in unused])}"]
+    return [given[number] for number in numbers], notes if unused else []
+
+
+def _alike(labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    owners = defaultdict(list)
+    for label, name in zip(labels, names, strict=True):
+        owners[name].append(label)
+    return [f"{len(own):,} classes are called {name!r}: {listed(own)}" for name, own in owners.items() if len(own) > 1]
+
+
+def _wrong_length(labels: Sequence[str], given: list[str], source: Place | None) -> MismatchError:
+    names = f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')}: {listed(labels)}"
+    missing = len(labels) - len(given)
+    if missing > 0:
+        lacking = counted(missing, "name is missing", "names are missing")
+        remedy = "Add a line for each class that has none; a class that is not to have a name may have its label."
+    else:
+        lacking = counted(-missing, "name is too many", "names are too many")
+        remedy = f"Take out names of no class. {MAPPING} It may name more classes than there are."
+    return MismatchError(
+        source, found=f"{names}; {lacking}", wanted="a name for each class, in their order", remedy=remedy
+    )

@@ -1,0 +1,214 @@
+"""Images that are files: which of them are there, and their bytes.
+
+In: a folder and paths in it. Out: `FileStore`, an `ImageStore`, of those that can be images as far as the file system
+tells, and the others with the reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from trainer.data.batch import Skipped
+from trainer.data.images import BadImage
+from trainer.data.labelled_images import LabelledImages, Read
+from trainer.transfer.words import counted, listed
+from vocab.errors import InputError
+from vocab.pages.text import shown
+
+MAX_FILE_BYTES = 64 << 20
+"""as for the members of tars: more is no image that anyone wants decoded"""
+OTHER_FILE = "other_file"
+"""reason of a file that does not claim to be an image; such files are counted, and are no bad images"""
+EXAMPLES = 5
+NO_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+"""control characters and halves of characters, which no name in a table of results can hold; os.fsdecode gives the
+latter for bytes that are not UTF-8"""
+
+DEVICE, INODE, SIZE, CHANGED = range(4)
+# What says something about one file. Other errors, such as too many open files, say something about this process.
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+_UNREADABLE = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ESTALE}
+_WORD = (1 << 64) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class FileStore:
+    """Files below a folder, or anywhere where a path is absolute."""
+
+    root: str
+    paths: tuple[str, ...]
+    stats: UInt64[np.ndarray, "files 4"]
+    """device, inode, size and time of change (ns), as they were when the data set was opened"""
+    max_bytes: int = MAX_FILE_BYTES
+
+    def open(self) -> AbstractContextManager[Read]:
+        """Files are opened one by one, when they are read."""
+        return nullcontext(self.read)
+
+    def path(self, image: int) -> str:
+        """Where an image lies."""
+        return os.path.join(self.root, self.paths[image])  # noqa: PTH118 - a million of them are joined
+
+    def read(self, image: int) -> bytes:
+        """The bytes of a file. Raises BadImage (missing, unreadable, image_too_large), and InputError for one that has
+        been changed.
+        """
+        try:
+            # A path may have become a pipe, and opening that would wait for ever.
+            descriptor = os.open(self.path(image), os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise _bad(error) from error
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor is no path
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise BadImage("unreadable")
+            if found.st_size > self.max_bytes:
+                raise BadImage("image_too_large")
+            try:
+                content = file.read(self.max_bytes)
+            except OSError as error:
+                raise _bad(error) from error
+        wanted = self.stats[image]
+        if (found.st_size, found.st_mtime_ns & _WORD) != (int(wanted[SIZE]), int(wanted[CHANGED])):
+            raise InputError(
+                self.path(image),
+                found=f"a file of {found.st_size:,} bytes that was changed",
+                wanted=f"the file of {int(wanted[SIZE]):,} bytes that was there when the data set was opened",
+                remedy="Do not change images while they are read; start the same command again.",
+            )
+        return content
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the file system tells of some paths."""
+
+    store: FileStore
+    kept: Int64[np.ndarray, " files"]
+    """places of the store's files among the paths that were asked for"""
+    skipped: tuple[Skipped, ...]
+    """the others: missing, unreadable, empty_image, image_too_large"""
+
+
+def look_up(root: str, paths: Sequence[str], *, max_bytes: int = MAX_FILE_BYTES) -> Found:
+    """The files of some paths. Reads none of them."""
+    stats = np.zeros((len(paths), 4), np.uint64)
+    kept: list[int] = []
+    skipped: list[Skipped] = []
+    for place, path in enumerate(paths):
+        fault = _look(os.path.join(root, path), stats[place], max_bytes)  # noqa: PTH118 - a million of them are joined
+        if fault is None:
+            kept.append(place)
+        else:
+            skipped.append(Skipped("", shown(path), fault))
+    places = np.array(kept, np.int64)
+    store = FileStore(root, tuple(paths[place] for place in kept), stats[places], max_bytes)
+    return Found(store, places, tuple(skipped))
+
+
+def fingerprint_of(store: FileStore) -> str:
+    """sha256 of the files' paths in the folder, sizes and times of change, in their order."""
+    digest = hashlib.sha256("\0".join(store.paths).encode(errors="surrogateescape"))
+    digest.update(np.ascontiguousarray(store.stats[:, [SIZE, CHANGED]]).astype("<u8").tobytes())
+    return digest.hexdigest()
+
+
+def shared_files(one: FileStore, other: FileStore) -> list[str]:
+    """Paths in `one` of files that are in both, under whatever names links give them; sorted."""
+    identities = {(int(device), int(inode)): place for place, (device, inode) in enumerate(other.stats[:, :2].tolist())}
+    shared = []
+    for place, (device, inode) in enumerate(one.stats[:, :2].tolist()):
+        twin = identities.get((int(device), int(inode)))
+        # Some network file systems give several files one number.
+        if twin is not None and os.path.realpath(one.path(place)) == os.path.realpath(other.path(twin)):
+            shared.append(one.path(place))
+    return sorted(shared)
+
+
+def check_bad_share(what: str, images: int, skipped: Sequence[Skipped], max_bad_share: float) -> None:
+    """Raise InputError if no image is left or more than `max_bad_share` of them are bad; other files do not count."""
+    bad = _bad_images(skipped)
+    total = images + len(bad)
+    if images and len(bad) <= max_bad_share * total:
+        return
+    examples = ", ".join(map(name_of, (bad or skipped)[:EXAMPLES]))
+    raise InputError(
+        what,
+        found=f"{images:,} of {total:,} images that can be used"
+        + (f" ({account(skipped)}; for example {examples})" if skipped else ""),
+        wanted=f"at least one, and at most {max_bad_share:.0%} of no use",
+        remedy="Check the data set, or raise --task.max-bad-share.",
+    )
+
+
+def account(skipped: Sequence[Skipped]) -> str:
+    """How many samples were left out, by reason: "3 missing, 1 empty_image"."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in Counter(bad.reason for bad in skipped).most_common())
+
+
+def left_out_note(skipped: Sequence[Skipped]) -> str:
+    """What to tell of samples that were left out: "2 files or samples left out: 1 other_file, 1 empty_image (a/0.jpg)".
+
+    Other files are counted alone.
+    """
+    named = [name_of(each) for each in _bad_images(skipped)]
+    names = f" ({listed(named)})" if named else ""
+    return f"{counted(len(skipped), 'file or sample', 'files or samples')} left out: {account(skipped)}{names}"
+
+
+def undecoded(side: str, bad: Sequence[Skipped]) -> str:
+    """What to tell of images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
+    names = listed([f"{name_of(each)} ({each.reason})" for each in bad])
+    return f"{side}: {counted(len(bad), 'image')} could not be decoded: {names}"
+
+
+def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
+    """Every image that was left out before any was decoded, as results.json has them. Other files are none."""
+    return [
+        {"side": side, "image": name_of(bad), "reason": bad.reason}
+        for side, images in sides.items()
+        for bad in _bad_images(images.skipped)
+    ]
+
+
+def name_of(skipped: Skipped) -> str:
+    """What a sample is called, in its tar if it is of one."""
+    return "/".join(filter(None, (skipped.shard, skipped.key)))
+
+
+def _bad_images(skipped: Sequence[Skipped]) -> list[Skipped]:
+    return [sample for sample in skipped if sample.reason != OTHER_FILE]
+
+
+def _look(path: str, stats: UInt64[np.ndarray, "4"], max_bytes: int) -> str | None:
+    """Write what `FileStore.stats` has of a file; why it is no image."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a million of them are looked at
+    except OSError as error:
+        return str(_bad(error))
+    stats[:] = (found.st_dev & _WORD, found.st_ino & _WORD, found.st_size, found.st_mtime_ns & _WORD)
+    if not stat.S_ISREG(found.st_mode):
+        return "unreadable"
+    if found.st_size == 0:
+        return "empty_image"
+    return "image_too_large" if found.st_size > max_bytes else None
+
+
+def _bad(error: OSError) -> BadImage:
+    """What an image is counted as that the system does not give; raises errors that are not the image's."""
+    if error.errno in _MISSING:
+        return BadImage("missing")
+    if error.errno in _UNREADABLE:
+        return BadImage("unreadable")
+    raise error

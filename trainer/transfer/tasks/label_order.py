@@ -1,0 +1,94 @@
+"""Numbers in the labels of classes, and the orders that they may put them in.
+
+In: labels in the order of the data set. Out: their numbers, or the labels in another order that whoever wrote a list of
+names may have had in mind.
+
+    "class_0", "class_1", "class_10", "class_2"    numbers 0, 1, 10, 2
+    "0_cat", "10_ray", "1_dog"                     another order: "0_cat", "1_dog", "10_ray"
+    "c8", "c9", "c10", "ca"                        as hexadecimal numbers: "c8", "c9", "ca", "c10"
+    "class nine", "class one"                      as words: "class one", "class nine"
+    "airfield", "hotel"                            none
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from trainer.transfer.tasks.numbering import LONGEST_NUMBER
+
+WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+ROMAN = "- i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split()
+
+
+def numbers_of(labels: Sequence[str]) -> list[int] | None:
+    """The number of each label, where labels differ in nothing else: "class_0", "Class 10" -> 0, 10; else None."""
+    parts = list(map(_parts, labels))
+    if len({len(each) for each in parts}) != 1:
+        return None
+    alone = len(parts) == 1
+    differing = [at for at, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1 or (alone and at % 2)]
+    if len(differing) != 1 or not differing[0] % 2:
+        return None
+    numbers = [each[differing[0]] for each in parts]
+    return list(map(int, numbers)) if max(map(len, numbers)) <= LONGEST_NUMBER else None
+
+
+def other_order(labels: Sequence[str]) -> list[str] | None:
+    """The labels in another order that their numbers can be read to give; None where they give no other.
+
+    Labels that such a reading does not tell apart, "1" and "01", are in no order.
+    """
+    for keys in _orders(labels):
+        if any(not one < other for one, other in pairwise(keys)):
+            return [labels[place] for place in sorted(range(len(labels)), key=keys.__getitem__)]
+    return None
+
+
+def _orders(labels: Sequence[str]) -> Iterator[list[Any]]:
+    """Keys to sort labels by: hexadecimal numbers, numbers inside text, the one number of each, decimal numbers,
+    numbers in words.
+    """
+    before = re.split(r"\d", labels[0])[0]
+    hexadecimal = re.compile(re.escape(before) + "((?:0x)?[0-9a-f]+)", re.IGNORECASE)
+    found = [match[1] for match in map(hexadecimal.fullmatch, labels) if match is not None]
+    if len(found) == len(labels):
+        yield [int(each, 16) for each in found]
+        if len(set(map(len, labels))) == 1:
+            return
+    if list(labels) == sorted(labels):
+        split = [re.split(r"(\d+)", label) for label in labels]
+        yield [[_by_size(part) if at % 2 else (0, part) for at, part in enumerate(each)] for each in split]
+    parts = list(map(_parts, labels))
+    if all(len(each) > 1 for each in parts):
+        for at in (1, -2):
+            sizes = [_by_size(each[at]) for each in parts]
+            if len(set(sizes)) == len(sizes):
+                yield sizes
+    if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", label) for label in labels):
+        yield list(map(float, labels))
+    last = [plain_words(label).rpartition(" ")[2] for label in labels]
+    for written in (WORDS, ROMAN):
+        if len(set(last)) == len(last) and set(last) <= set(written):
+            yield [written.index(word) for word in last]
+
+
+def _by_size(digits: str) -> tuple[int, str]:
+    """Key that sorts as the number does, however long the number is."""
+    bare = digits.lstrip("0")
+    return len(bare), bare
+
+
+def _parts(label: str) -> list[str]:
+    """ "Class-07 b" -> ["class ", "07", " b"]: a number at every odd place."""
+    return re.split(r"(\d+)", plain_words(label))
+
+
+def plain_words(name: str) -> str:
+    """ "Hot_Dog" and "hot dog" are one."""
+    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

@@ -1,0 +1,1 @@
+"""Fitting of the labeler's tables; nothing that labels imports it."""

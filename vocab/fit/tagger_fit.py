@@ -1,0 +1,165 @@
+"""Fit the tagger's tables on a treebank.
+
+In: a CoNLL-U treebank, WordNet's database files, SemCor. Out: a `Tagger`. Every sentence is read twice, as it is
+written and in lower case, because captions come both ways. SemCor's tags count less, and only where they do not
+contradict what the treebank alone teaches; what is peculiar to its annotators is fitted apart, and dropped.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vocab import wordnet
+from vocab.context import CASES, GAPS
+from vocab.fit.distribution import word_vectors
+from vocab.fit.inflection import FILES, Readings, read_readings
+from vocab.fit.regression import Group, first_observations, probabilities, regress, require_scipy
+from vocab.fit.semcor import read_semcor
+from vocab.fit.silver import UNTAGGED, silver_sentences
+from vocab.fit.tagger_features import PROFILE_PLACES, Features, Text, features_of, word_features
+from vocab.fit.tagger_words import FOLDS, KnownWords, TaggedWords, fold_of_sentences
+from vocab.fit.treebank import GoldToken, read_treebank
+from vocab.fit.wordnet_files import read_lines
+from vocab.lexicon import spellings_of
+from vocab.tagger import SCALE, Tag, Tagger, pack_lanes
+
+TAG_OF_UPOS = {
+    "NOUN": Tag.NOUN, "PROPN": Tag.NOUN, "ADJ": Tag.ADJECTIVE, "VERB": Tag.VERB, "AUX": Tag.VERB,
+}  # fmt: skip
+CLASS_OF_UPOS = {
+    "NOUN": "noun", "PROPN": "name", "ADJ": "adjective", "VERB": "verb", "ADV": "adverb", "NUM": "number",
+    "DET": "closed", "PRON": "closed", "ADP": "closed", "CCONJ": "closed", "SCONJ": "closed", "PART": "closed",
+    "AUX": "closed", "INTJ": "other", "SYM": "other", "PUNCT": "other", "X": "other",
+}  # fmt: skip
+"""finer than the tags, because a number or an adverb is another neighbour than a preposition"""
+
+# Tuned on the development part of the treebank, and on a fifth of its training part.
+PENALTY = 1.5
+ITERATIONS = 80
+SILVER_WEIGHT = 0.2
+"""what a word of SemCor counts beside one of the treebank"""
+MIN_AGREEMENT = 0.05
+"""probability, by the treebank alone, from which a tag of SemCor is believed"""
+KNOWN_NOUN = SCALE
+"""what being nothing but a noun in WordNet adds: "geese, mice" is no greeting, as "yes, thanks" is in the treebank"""
+
+
+def fit(treebank: Path, wordnet_folder: Path, semcor: Path | None = None) -> Tagger:
+    """Fit on files. Raises InputError for a missing one, MissingRequirementError without SciPy."""
+    listed = spellings_of(wordnet.load()).parts
+    silver = silver_sentences(read_semcor(semcor)) if semcor is not None else []
+    texts = [*read_glosses(wordnet_folder), *(" ".join(token.form for token in sentence) for sentence in silver)]
+    gold = read_treebank(treebank)
+    return fit_sentences(gold, read_readings(wordnet_folder), listed.to_pylist(), silver=silver, texts=texts)
+
+
+def read_glosses(folder: Path) -> list[str]:
+    """The gloss of each synset of all parts of speech, definitions and examples."""
+    return [line.split(" | ", 1)[1] for name in FILES.values() for line in read_lines(folder, f"data.{name}")]
+
+
+def fit_sentences(
+    gold: Sequence[Sequence[GoldToken]],
+    readings: Mapping[str, Readings],
+    listed: Iterable[str],
+    *,
+    silver: Sequence[Sequence[GoldToken]] = (),
+    texts: Sequence[str] = (),
+) -> Tagger:
+    """Fit on sentences, on what a dictionary says of words, and on untagged texts beside the sentences.
+
+    Words in `listed` get rows of their own in any case. `silver` are `silver_sentences`.
+    """
+    require_scipy()
+    folds = fold_of_sentences(len(gold))
+    of_gold = [Text.read(gold, folds, case=case) for case in (str, str.lower)]
+    of_silver = [Text.read(silver, None, case=case) for case in (str, str.lower)] if silver else []
+    lower = of_gold[1]
+    known = KnownWords.build(
+        TaggedWords.count(lower.words, [CLASS_OF_UPOS[upos] for upos in lower.upos], lower.folds.tolist()),
+        readings,
+        listed,
+        collections.Counter(of_silver[1].words if of_silver else ()),
+        word_vectors([*texts, *lower.aligned.captions]),
+    )
+    features = features_of(known, [*of_gold, *of_silver])
+    upos = [upos for text in (*of_gold, *of_silver) for upos in text.upos]
+    targets = np.array([TAG_OF_UPOS.get(name, Tag.OTHER) for name in upos], dtype=np.int64)
+    told = np.array([name != UNTAGGED for name in upos])
+    groups = features.places | features.pairs
+    found = _weigh(list(groups.values()), targets, told, gold=sum(len(text.words) for text in of_gold))
+    return _tagger(known, features, dict(zip(groups, found, strict=True)))
+
+
+def _weigh(
+    groups: Sequence[Group], targets: NDArray[np.int64], told: NDArray[np.bool_], *, gold: int
+) -> list[NDArray[np.float64]]:
+    """[features, tags] weights of each group; the first `gold` words are the treebank's, the others SemCor's."""
+
+    def fitted(importance: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        count = len(importance)
+        # Half, because every sentence is there twice.
+        return regress(
+            first_observations(groups, count),
+            targets[:count],
+            importance / 2,
+            answers=len(Tag),
+            penalty=PENALTY,
+            iterations=ITERATIONS,
+        )
+
+    weights = fitted(np.ones(gold))
+    if gold == len(targets):
+        return weights
+    by_gold = probabilities(groups, weights)[np.arange(len(targets)), targets]
+    importance = np.where(told & (by_gold >= MIN_AGREEMENT), SILVER_WEIGHT, 0.0)
+    importance[:gold] = 1
+    return fitted(importance)
+
+
+def _tagger(known: KnownWords, features: Features, weights: Mapping[str, NDArray[np.float64]]) -> Tagger:
+    """Add up what depends on one word, spread the rest over dense tables."""
+    unique, profile_of = np.unique(_profiles(known, weights), axis=0, return_inverse=True)
+    classes = len(known.classes)
+    sides = classes + GAPS
+    shapes = {
+        "before": (sides, classes), "after": (classes, sides), "around": (sides, sides),
+        "gap_before": (GAPS, classes), "gap_after": (GAPS, classes), "gaps": (GAPS, GAPS),
+        "case": (CASES, classes), "cases": (CASES, CASES, CASES),
+    }  # fmt: skip
+    tables = {}
+    for name, shape in shapes.items():
+        table = np.zeros((int(np.prod(shape)), len(Tag)), dtype=np.int16)
+        table[features.pair_values[name]] = _scores(weights[name])
+        tables[name] = pack_lanes(table.reshape(*shape, len(Tag)))
+    return Tagger(
+        words=pa.array(known.words, pa.string()),
+        classes=known.classes,
+        profile_of=profile_of.reshape(-1).astype(np.int32),
+        class_of=known.class_of.astype(np.int32),
+        profiles=pack_lanes(unique.reshape(-1, len(PROFILE_PLACES), len(Tag))),
+        **tables,
+    )
+
+
+def _profiles(known: KnownWords, weights: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int16]:
+    """[W, places and tags] what each word adds to the scores."""
+    rows = np.arange(len(known.words))
+    folds = np.full(len(rows), FOLDS)
+    profiles = np.zeros((len(rows), len(PROFILE_PLACES), len(Tag)), dtype=np.int16)
+    for place, number in PROFILE_PLACES.items():
+        profiles[:, number] = _scores(word_features(known, place, rows, folds) @ weights[place])
+    profiles[known.known_nouns, PROFILE_PLACES["+0"], Tag.NOUN] += KNOWN_NOUN
+    return profiles.reshape(len(rows), -1)
+
+
+def _scores(log_odds: NDArray[np.float64]) -> NDArray[np.int16]:
+    """In units of 1 / SCALE."""
+    scores: NDArray[np.int16] = np.rint(log_odds * SCALE).astype(np.int16)
+    return scores

@@ -1,0 +1,1 @@
+"""Pages, charts and text that both programs show."""

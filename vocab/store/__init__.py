@@ -1,0 +1,1 @@
+"""Files and folders that both programs keep on disk."""

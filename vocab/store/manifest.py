@@ -1,0 +1,173 @@
+"""manifest.json: what a label directory is, what made it from what, and the account of every row.
+
+In: the JSON text. Out: a `Manifest`, and back.
+
+    {"format": "catlip-label-shards", "version": 1,
+     "labeler": {"name": "wordnet", "fingerprint": "..."}, "wordnet": "3.0", "config": {...},
+     "inputs": [{"path": "...", "size": 3287040, "modified": "2026-01-31T12:00:00+00:00",
+                 "rows": 422, "labelled": 371, "empty": 51, "rejected": 0}, ...],
+     "files": [{"path": "part-00000.parquet", "rows": 422, "first_shard": "00000", "last_shard": "00000",
+                "bytes": 8123, "sha256": "..."}, ...],
+     "totals": {"rows": 422, "labelled": 371, "empty": 51, "rejected": 0},
+     "digests": ["9f86d081...", ...],
+     "own_sha256": "..."}
+
+Inputs and totals have "merged" too where it is not 0 in all of them: releases that know no merged rows read the others.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vocab.errors import FormatError
+from vocab.store.field_types import require_types
+from vocab.store.sealing import to_sealed_json, without_seal
+
+FORMAT = "catlip-label-shards"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+ACCOUNT = ("rows", "labelled", "empty", "rejected", "merged")
+"""the first is the sum of the others"""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """One data file of the directory."""
+
+    path: str
+    """name inside the directory"""
+    rows: int
+    first_shard: str | None
+    """least shard in the file; None for counts.parquet and for a file without rows"""
+    last_shard: str | None
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file, and what became of its rows."""
+
+    path: str
+    size: int
+    modified: str
+    """modification time, ISO 8601, or an object store's etag"""
+    rows: int = 0
+    labelled: int = 0
+    empty: int = 0
+    rejected: int = 0
+    merged: int = 0
+    """rows joined to another row of their (shard, key)"""
+    unreadable: str = ""
+    """why the file could not be read, or not to its end; "" where it was read whole"""
+    digest: str = ""
+    """of the rows that it was read as (`pipeline.reading.row_digest`); "" where it is not known"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json."""
+
+    labeler: str
+    labeler_fingerprint: str
+    wordnet: str
+    files: tuple[LabelFile, ...]
+    rows: int
+    """rows read = labelled + empty + rejected + merged"""
+    labelled: int
+    """rows with at least one synset"""
+    empty: int
+    """rows whose caption holds no noun"""
+    rejected: int
+    """rows that could not be labelled; they stand in rejects.parquet and in no part file"""
+    merged: int = 0
+    """rows joined to another row of their (shard, key)"""
+    inputs: tuple[InputFile, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+    """resolved options of the job"""
+
+    def to_json(self) -> str:
+        """The text of manifest.json. Raises FormatError if the rows do not add up."""
+        self._check_account(MANIFEST)
+        content = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "labeler": {"name": self.labeler, "fingerprint": self.labeler_fingerprint},
+            "wordnet": self.wordnet,
+            "config": self.config,
+            "inputs": [self._without_unknown(asdict(file)) for file in self.inputs],
+            "files": [asdict(file) for file in self.files],
+            "totals": self._without_unknown({total: getattr(self, total) for total in ACCOUNT}),
+        }
+        if any(digests := [file.digest for file in self.inputs]):
+            content["digests"] = digests
+        return to_sealed_json(content, indent=1, ensure_ascii=False)
+
+    def _without_unknown(self, account: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what earlier releases would stumble over."""
+        left_out = {"digest"} if self.merged else {"digest", "merged"}
+        return {name: value for name, value in account.items() if name not in left_out}
+
+    def _check_account(self, place: str) -> None:
+        """Raise FormatError if the rows of an input file, or those of all, do not add up."""
+        accounts: list[tuple[str, Manifest | InputFile]] = [(file.path, file) for file in self.inputs]
+        for thing, account in [*accounts, ("totals", self)]:
+            rows, *kinds = (getattr(account, name) for name in ACCOUNT)
+            if rows != sum(kinds) or min(kinds) < 0:
+                raise FormatError(
+                    f"{place}, {thing}",
+                    found=f"{account.rows:,} rows in, {account.labelled:,} labelled + {account.empty:,} empty + "
+                    f"{account.rejected:,} rejected + {account.merged:,} merged out",
+                    wanted="as many out as in",
+                    remedy="Rows were lost or counted twice; do not use this output, and please report it.",
+                )
+
+    @classmethod
+    def from_json(cls, place: str, text: str) -> Manifest:
+        """Parse manifest.json.
+
+        Raises FormatError for anything else, for a newer version, and for one that does not match its own checksum or
+        whose rows do not add up.
+        """
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise _wrong(place, f"format {content['format']!r}")
+            if content["version"] > FORMAT_VERSION:
+                raise _wrong(place, f"format version {content['version']}, written by a newer release")
+            content = without_seal(place, content)
+            manifest = cls(
+                labeler=content["labeler"]["name"],
+                labeler_fingerprint=content["labeler"]["fingerprint"],
+                wordnet=content["wordnet"],
+                config=content["config"],
+                inputs=tuple(
+                    InputFile(**file, digest=digest)
+                    for file, digest in zip(
+                        content["inputs"], content.get("digests", [""] * len(content["inputs"])), strict=True
+                    )
+                ),
+                files=tuple(LabelFile(**file) for file in content["files"]),
+                **content["totals"],
+            )
+            for part in (manifest, *manifest.inputs, *manifest.files):
+                require_types(part)
+            manifest._check_account(place)
+            for file in manifest.files:
+                if file.path != Path(file.path).name or not file.path.endswith(".parquet"):
+                    raise _wrong(place, f"a file outside the directory: {file.path!r}")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _wrong(place, f"unreadable content ({error!r})") from error
+        return manifest
+
+
+def _wrong(place: str, found: str) -> FormatError:
+    return FormatError(
+        place,
+        found=found,
+        wanted=f"{FORMAT}, version {FORMAT_VERSION} or older",
+        remedy="Install a release that reads it, or make the labels again.",
+    )
