@@ -19,7 +19,7 @@ from pipeline.__main__ import main as pipeline_main
 from pipeline.report.markup import document, plain, stranger
 from pipeline.report.markup import table as table_in_html
 from pipeline.terminal import table
-from tests.test_trainer_page import html
+from tests.run_page import html
 from trainer.__main__ import main as trainer_main
 from trainer.records.card import plain as in_card
 from trainer.transfer.match_table import cell

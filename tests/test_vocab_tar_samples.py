@@ -22,7 +22,7 @@ from pipeline.config import Check
 from pipeline.reading.rows import Reading
 from pipeline.reading.tars import read_tar
 from pipeline.tar_account import account_tar
-from tests.test_pipeline_check import write_labels
+from tests.labels import write_labels
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
 from trainer.data.tar_places import list_tars
 from vocab.errors import InputError
