@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from trainer.data.decoding import Decoding, Viewing
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.pretrain import set_up_torch
 from trainer.records import run_lock
@@ -141,7 +141,7 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, rank: 
     )
     whole = complete(config, multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
     settings = core(whole, steps=plan.steps)
-    viewing = Viewing(
+    viewing = EvalTransform(
         size=plan.image_size,
         crop=pretrained.preprocessing.crop,
         batch=config.batch // rank.world // config.accumulate,
