@@ -229,12 +229,10 @@ def test_the_main_rank_names_those_that_failed_and_does_not_wait(tmp_path: Path)
 
 def test_rank_manifests_are_taken_in_the_order_of_ranks_and_leave_nothing(tmp_path: Path) -> None:
     left = {rank: manifest_of(tmp_path, rank) for rank in (3, 1, 2)}
-    threads = [
-        threading.Timer(0.02 * rank, write_rank_manifest, (tmp_path, rank, left[rank])) for rank in left
-    ]
+    threads = [threading.Timer(0.02 * rank, write_rank_manifest, (tmp_path, rank, left[rank])) for rank in left]
     for thread in threads:
         thread.start()
-    assert collect_rank_manifests(tmp_path, 4, given_up=lambda: False) == [manifests[1], manifests[2], manifests[3]]
+    assert collect_rank_manifests(tmp_path, 4, given_up=lambda: False) == [left[1], left[2], left[3]]
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors"] * 3
 
 
