@@ -19,7 +19,7 @@ from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, core
-from trainer.transfer.records import NOTES, Record
+from trainer.transfer.record import NOTES, Record
 from trainer.transfer.start import build_tuning, start_of
 from trainer.transfer.tasks.opening import Task, open_task
 from trainer.transfer.tasks.subsets import subset

@@ -38,7 +38,7 @@ from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError
 from vocab.store.files import HASH_BLOCK, filesystem_of, named
-from vocab.store.locations import Place, place_of, refuse_taken
+from vocab.store.locations import Location, location_of, refuse_taken
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -86,7 +86,7 @@ class ModelSpec:
     """that the classifier was pre-trained by; None for one that was not"""
 
 
-def check_new(out: Place) -> None:
+def check_new(out: Location) -> None:
     """Raise OutputExistsError if there is something under the name of a folder that is to be written, InputError if
     nothing can be written there.
     """
@@ -94,14 +94,14 @@ def check_new(out: Place) -> None:
 
 
 @contextmanager
-def new_folder(out: Place) -> Iterator[Path]:
+def new_folder(out: Location) -> Iterator[Path]:
     """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
 
     In an object store, which cannot rename, the files are uploaded then, and last of them the one without which a
     folder is no model and no result. Raises as `check_new`.
     """
     check_new(out)
-    out = place_of(out)
+    out = location_of(out)
     if isinstance(out, Path):
         with _renamed(out) as work:
             yield work

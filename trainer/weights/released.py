@@ -20,7 +20,7 @@ from trainer.weights.corenet import REMEDY, Converted, check_classes, convert
 from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, load_model, new_folder
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab.errors import InputError, MismatchError
-from vocab.store.locations import Place, name_of, read_whole
+from vocab.store.locations import Location, name_of, read_whole
 from vocab.vocabulary import Vocabulary
 
 # Width and blocks (apple/corenet, modeling/models/classification/config/vit.py).
@@ -55,7 +55,7 @@ def import_released(wanted: ImportConfig) -> str:
     return f'{wanted.out}: {sizes}\ntrainer.weights.folder.load_model("{wanted.out}") loads it'
 
 
-def read_tensors(path: Place) -> dict[str, Tensor]:
+def read_tensors(path: Location) -> dict[str, Tensor]:
     """The weights of a .pt file, with no code run from it. Raises InputError for anything else than tensors by name."""
     try:
         file = path if isinstance(path, Path) else io.BytesIO(read_whole(path))
@@ -73,7 +73,7 @@ def read_tensors(path: Place) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
 
 
-def _no_weights(path: Place, found: str) -> InputError:
+def _no_weights(path: Location, found: str) -> InputError:
     return InputError(path, found=found, wanted="CoreNet's weights, as torch.save writes them", remedy=REMEDY)
 
 
