@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
-from trainer.transfer.records import Method
+from trainer.transfer.record import Method
 from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
 from vocab.store.locations import Location, read_whole, with_locations

@@ -67,7 +67,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Build:
+class ModelSpec:
     """How to build the model that the weights belong to."""
 
     architecture: str
@@ -144,7 +144,9 @@ def _upload(work: Path, out: str) -> None:
         raise
 
 
-def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
+def fill(
+    work: Path, tensors: Mapping[str, Tensor], build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool
+) -> None:
     """Write everything but the card."""
     about = {VOCABULARY_OF: vocabulary.fingerprint} if classifier else None
     write_model(work, tensors, timm_config(build, vocabulary, classifier=classifier), about)
@@ -165,7 +167,7 @@ def write_model(
     (work / CONFIG).write_text(to_sealed_json(named_weights, indent=1))
 
 
-def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
+def timm_config(build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
     """config.json of a pre-trained model."""
     config = timm_fields(build, classes=len(vocabulary) if classifier else 0)
     if classifier:
@@ -176,7 +178,7 @@ def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> di
     return config
 
 
-def timm_fields(build: Build, *, classes: int) -> dict[str, Any]:
+def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
     """What timm needs to build a model, in the layout that it writes for the Hub (timm/models/_hub.py)."""
     seen = build.preprocessing
     return {
@@ -236,7 +238,7 @@ def load_model(folder: str | Path) -> nn.Module:
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
         if architecture == conv_stem.ARCHITECTURE:
-            model: nn.Module = conv_stem.build(conv_stem.Shape(**arguments), classes=classes)
+            model: nn.Module = conv_stem.build(conv_stem.ConvStemSizes(**arguments), classes=classes)
             model.load_state_dict(load_file(place / WEIGHTS))
         else:
             model = timm.create_model(f"local-dir:{place}", pretrained=True)
