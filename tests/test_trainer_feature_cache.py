@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from tests.forks import Forks
 from tests.labelled_images import HERE, Shelf, images_on, shelf
 from tests.pictures import picture
-from trainer.data.decoding import Decoding, Viewing
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import join_processes
 from trainer.transfer.feature_cache import ImageFeatures, cached_features, key_of, places_of
@@ -172,7 +172,7 @@ def test_a_file_that_is_broken_or_anothers_is_computed_again(
     store = shelf(3)
     wanted = features(images_on(store), tmp_path)
     (path,) = tmp_path.iterdir()
-    key = key_of(pretrained(), images_on(store), Viewing(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
+    key = key_of(pretrained(), images_on(store), EvalTransform(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
     kept = {name: tensor.clone() for name, tensor in load_file(path).items()}
     path.unlink()
     save_file(kept, path, {"key": key})

@@ -12,7 +12,7 @@ import torch
 from tests.batches import same, samples_of, stopped_after, take, together
 from tests.corpus import Corpus, make_corpus
 from trainer.data.batch import Batch
-from trainer.data.resolution import FixedResolution, Shape
+from trainer.data.resolution import FixedResolution, StepShape
 from trainer.data.state import from_state, to_state
 from vocab.errors import MismatchError
 
@@ -157,8 +157,8 @@ def test_steps_may_have_other_shapes(corpus: Corpus) -> None:
 class Changing:
     """24 pixels in every other step, 16 in those between."""
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         return self.shapes()[step % 2]
 
-    def shapes(self) -> tuple[Shape, ...]:
-        return Shape(24, 4), Shape(16, 6)
+    def shapes(self) -> tuple[StepShape, ...]:
+        return StepShape(24, 4), StepShape(16, 6)
