@@ -16,11 +16,11 @@ from typing import Any
 
 from trainer.config import to_json
 from trainer.data.labelled_images import LabelledImages
+from trainer.probe.cache import ImageFeatures
+from trainer.probe.choice import Choice
+from trainer.probe.measures import Measured
 from trainer.transfer import match_table
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.feature_cache import ImageFeatures
-from trainer.transfer.measures import Measured
-from trainer.transfer.probe_choice import Choice
 from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task

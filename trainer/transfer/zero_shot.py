@@ -3,7 +3,7 @@
 In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv and config.json.
 
     class names -> synsets -> rows of the pre-trained classifier      transfer_init.py, synset_scores.py
-    test images -> features                                           feature_cache.py
+    test images -> features                                           trainer/probe/cache.py
     features and rows -> scores -> accuracy                           synset_scores.py, zero_shot_results.py
 """
 
@@ -20,9 +20,9 @@ from trainer.data.batch import Skipped
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
+from trainer.probe.cache import ImageFeatures, cached_features
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import left_out, undecoded

@@ -25,9 +25,9 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.head import Head
-from trainer.transfer.measures import measure
-from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
+from trainer.probe.grid import GridSchedule, Setting, train_grid
+from trainer.probe.linear import Head
+from trainer.probe.measures import measure
 from trainer.transfer.words import counted
 
 # Half a decade apart, around what works: few images take few steps, which have to be large.
