@@ -63,7 +63,7 @@ def test_the_labels_work_from_a_zip_as_spark_ships_it(tmp_path: object) -> None:
 
     archive = Path(str(tmp_path)) / "rooms.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
-        for file in [*ROOT.glob("vocab/*.py"), *ROOT.glob("vocab/data/*"), *ROOT.glob("pipeline/*.py")]:
+        for file in [*ROOT.glob("vocab/**/*.py"), *ROOT.glob("vocab/data/*"), *ROOT.glob("pipeline/**/*.py")]:
             zipped.write(file, file.relative_to(ROOT))
     code = "import sys; sys.path.insert(0, sys.argv[1]); from vocab import labeler; import pyarrow as pa\n"
     code += "print(labeler.__file__, labeler.load().label(pa.array(['dogs'])).to_pylist())"
