@@ -21,14 +21,12 @@ from vocab.pages.tables import in_markdown, markdown_list, markdown_table
 from vocab.pages.text import counted, listed
 from vocab.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
-
 
 def as_json(
     result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows], vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """The content of results.json, but for what was asked for."""
-    entries = [
+) -> list[dict[str, Any]]:
+    """What scored each class and how well, as results.json has it."""
+    return [
         {
             "name": match.name,
             "synsets": match.synsets,
@@ -39,7 +37,6 @@ def as_json(
         }
         for match, rows, value in zip(matches, classes, result.by_class, strict=True)
     ]
-    return {"version": FORMAT_VERSION, **vars(result.report), "by_class": entries}
 
 
 def markdown(
