@@ -33,11 +33,10 @@ from trainer.transfer.tasks.files import check_bad_share
 from trainer.transfer.tasks.opening import open_task
 from trainer.transfer.tasks.subsets import subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
-from trainer.transfer.words import listed
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
-from vocab.pages.text import tell
+from vocab.pages.text import listed, tell
 
 
 def probe(config: ProbeConfig) -> None:

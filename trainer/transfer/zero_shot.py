@@ -28,12 +28,11 @@ from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_sc
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
-from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.vocabulary import Vocabulary
 
 
