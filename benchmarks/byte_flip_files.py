@@ -34,11 +34,12 @@ from trainer.__main__ import main as trainer
 from trainer.checkpoints.checkpoint import open_checkpoint
 from trainer.data.batch import Skipped
 from trainer.data.tar_table import make_table, read_table, write_table
+from trainer.probe import feature_files
 from trainer.records import run_directory
 from trainer.records.environment import read_starts
 from trainer.records.ledger import Ledger, read_bad_samples
 from trainer.records.log import read_log
-from trainer.transfer import feature_files, tuning_folder
+from trainer.transfer import tuning_folder
 from trainer.transfer.record import read_records
 from trainer.transfer.suite_folder import check_place, recorded
 from trainer.weights.export import results_of

@@ -20,8 +20,8 @@ from pipeline.reading.inputs import list_inputs
 from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.session import spark_session
 from pipeline.tar_account import DDL, TarAccount, account_tars
-from pipeline.terminal import table
 from vocab.errors import InputError, MismatchError
+from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
 from vocab.store.files import filesystem_of, sha256_of, write_whole
 from vocab.store.label_shards import LabelShards
@@ -123,7 +123,7 @@ def told(report: Report, *, worst: int) -> list[str]:
     else:
         rows = [[*(getattr(tar, name) for name in COLUMNS[:6]), *last_cells(tar)] for tar in bad[:worst]]
         which = f"the worst {worst:,} of {len(bad):,} tars" if len(bad) > worst else "tars"
-        lines += ["", f"{which} that do not fit ({LEGEND}):", *table([COLUMNS, *rows])]
+        lines += ["", f"{which} that do not fit ({LEGEND}):", *terminal_table([COLUMNS, *rows])]
     if report.first_absent:
         more = ", ..." if report.absent_shards > len(report.first_absent) else ""
         lines += ["", f"shards without a tar: {', '.join(map(shown, report.first_absent))}{more}"]

@@ -17,7 +17,7 @@ from trainer.model.per_image import seeds_of, set_drop_path
 from trainer.model.range_augment import DRAWS
 from trainer.model.vit import architecture
 from trainer.optim.groups import groups_of
-from trainer.transfer.head import Head
+from trainer.probe.linear import Head
 from trainer.transfer.start import loss_of_task, replace_classifier
 from trainer.weights import conv_stem
 from vocab.errors import InputError

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.labelled_images import images_of
-from trainer.transfer.measures import measure
+from trainer.probe.measures import measure
 from vocab.errors import InputError
 
 
