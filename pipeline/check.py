@@ -24,12 +24,12 @@ from pipeline.label_reading import shard_sizes
 from pipeline.reading.inputs import list_inputs
 from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.session import spark_session
-from pipeline.terminal import table
 from vocab.errors import InputError, MismatchError
+from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
 from vocab.store.files import filesystem_of, sha256_of, write_whole
 from vocab.store.label_shards import LabelShards, possible_shards
-from vocab.store.locations import Place, make_folder_of, refuse_taken
+from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.manifest import MANIFEST
 from vocab.store.tar_samples import samples
 
@@ -89,8 +89,8 @@ def run_check(options: Check) -> None:
 
 def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Comparison:
     """The account of every tar, a task for each, and of the labels that belong to none."""
-    filesystem, root = filesystem_of(labels.place)
-    account = account_tars(labels.place, sha256_of(filesystem, f"{root}/{MANIFEST}"))
+    filesystem, root = filesystem_of(labels.location)
+    account = account_tars(labels.location, sha256_of(filesystem, f"{root}/{MANIFEST}"))
     paths = spark.createDataFrame([(tar,) for tar in tars], "tar string").repartition(min(len(tars), MOST_TASKS))
     with explained():
         found = paths.mapInArrow(account, DDL).toArrow().to_pylist()
@@ -98,7 +98,7 @@ def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Compar
         shards = {tar.shard for tar in accounts if tar.shard is not None}
         count, rows, first = rows_without_tar(spark, labels, shards)
     label_rows = sum(file.rows for file in labels.manifest.files if file.path.startswith("part-"))
-    return Comparison(labels.place, accounts, count, rows, first, label_rows)
+    return Comparison(labels.location, accounts, count, rows, first, label_rows)
 
 
 def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str]) -> tuple[int, int, tuple[str, ...]]:
@@ -128,7 +128,7 @@ def told(report: Comparison, *, worst: int) -> list[str]:
     else:
         rows = [[*(getattr(tar, name) for name in COLUMNS[:6]), *last_cells(tar)] for tar in bad[:worst]]
         which = f"the worst {worst:,} of {len(bad):,} tars" if len(bad) > worst else "tars"
-        lines += ["", f"{which} that do not fit ({LEGEND}):", *table([COLUMNS, *rows])]
+        lines += ["", f"{which} that do not fit ({LEGEND}):", *terminal_table([COLUMNS, *rows])]
     if report.first_absent:
         more = ", ..." if report.absent_shards > len(report.first_absent) else ""
         lines += ["", f"shards without a tar: {', '.join(map(shown, report.first_absent))}{more}"]
@@ -196,7 +196,7 @@ def wanted_share(thing: str, most: float) -> str:
     return f"{thing} for each" if most == 0 else f"{thing} for all but {most:.2%}"
 
 
-def write_report(report: Comparison, options: Check, out: Place) -> None:
+def write_report(report: Comparison, options: Check, out: Location) -> None:
     """Everything as JSON, the resolved options with it."""
     sums = ("samples", "labelled", "rejected", "missing", "surplus", "absent_rejects", "repeated", "truncated")
     content = {

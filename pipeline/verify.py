@@ -17,12 +17,12 @@ import pyarrow as pa
 from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Verify
 from pipeline.reading.inputs import list_inputs
-from pipeline.terminal import table
 from vocab import wordnet
 from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
+from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
 from vocab.store.files import write_whole
-from vocab.store.locations import Place, make_folder_of, refuse_taken
+from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.wordnet import wnid_of
 
 
@@ -66,7 +66,7 @@ def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list
         f"{found.captions:,} captions of {drawn.rows:,} rows, drawn from {drawn.rows_read:,} that were read"
         + (f"; {drawn.unusable:,} more are not UTF-8 or too long" if drawn.unusable else ""),
         "",
-        *table(
+        *terminal_table(
             [
                 ("labels per caption", "captions without", "labels only it gives", "labeler"),
                 (f"{found.labels[0]:.2f}", found.without[0], found.only_first, first),
@@ -83,7 +83,7 @@ def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list
         lines += [
             "",
             f"{title} gives, most often:",
-            *(table([("captions", "wnid", "synset"), *rows]) if rows else ["-"]),
+            *(terminal_table([("captions", "wnid", "synset"), *rows]) if rows else ["-"]),
         ]
     if found.examples:
         lines += ["", "captions whose labels differ, for example:"]
@@ -114,7 +114,7 @@ def name_of(synset: int) -> str:
 
 
 def write_report(
-    out: Place, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
+    out: Location, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
 ) -> None:
     """Everything as JSON: the options, what labelers these were, what was drawn and what it gave."""
     sample = asdict(drawn)

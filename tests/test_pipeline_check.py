@@ -15,9 +15,9 @@ import pytest
 from pipeline.check import Comparison, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.reading.inputs import list_inputs
-from pipeline.terminal import table
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
+from vocab.pages.tables import terminal_table
 from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
 from vocab.store.label_writing import write_label_shards
 
@@ -197,7 +197,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_numbers_stand_below_each_other_beside_names_that_are_written_out() -> None:
-    assert table([("n", "name"), (12345, "x\r"), (1, "y")]) == ["     n  name", "12,345  x\\r", "     1  y"]
+    assert terminal_table([("n", "name"), (12345, "x\r"), (1, "y")]) == ["     n  name", "12,345  x\\r", "     1  y"]
 
 
 def test_labels_of_real_images_fit_them(spark: Any, tmp_path: Path, real_data: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from trainer.config import DataConfig, PretrainConfig
-from vocab.store.locations import Place
+from vocab.store.locations import Location
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class FeedConfig:
 class ExportConfig:
     """Give a run's weights to others: a folder that timm and the Hugging Face Hub read."""
 
-    run: Positional[Place]
+    run: Positional[Location]
     """run directory, finished or with a checkpoint"""
-    out: Place
+    out: Location
     """folder to write; it must not exist"""
     checkpoint: int | None = None
     """step of the checkpoint to take; unset takes the finished run's weights, or else the newest checkpoint's"""
@@ -52,11 +52,11 @@ class ExportConfig:
 class ImportConfig:
     """Bring CatLIP weights that Apple released with CoreNet into the form in which runs are exported."""
 
-    weights: Positional[Place]
+    weights: Positional[Location]
     """the .pt file: vit_base.pt, vit_large.pt or vit_huge.pt"""
-    vocabulary: Place
+    vocabulary: Location
     """the .pkl file released beside it: synsets with their counts, the most frequent first"""
-    out: Place
+    out: Location
     """folder to write; it must not exist"""
     model: Literal["vit_base", "vit_large", "vit_huge"] | None = None
     """what the weights must be; unset reads it from their shapes"""

@@ -12,18 +12,18 @@ from typing import Literal
 from tyro.conf import Positional
 
 from trainer.transfer.tasks.task_config import TaskConfig
-from vocab.store.locations import Place
+from vocab.store.locations import Location
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """Train linear classifiers on a frozen model's features of a task, and compare with its nearest neighbours."""
 
-    model: Positional[Place]
+    model: Positional[Location]
     """run directory, or a folder that export or import wrote"""
     task: TaskConfig
     """the task's images and classes"""
-    out: Place
+    out: Location
     """folder of the results; it must not exist"""
     init: Literal["random", "transfer"] = "random"
     """the classifier's first weights: random, or rows of the pre-trained one, by the classes' synsets"""
@@ -74,9 +74,9 @@ class ProbeConfig:
 class ZeroShotConfig:
     """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
 
-    model: Positional[Place]
+    model: Positional[Location]
     """run directory, or a folder that export or import wrote"""
-    out: Place
+    out: Location
     """folder of the results; it must not exist"""
     task: TaskConfig = field(default_factory=lambda: TaskConfig(train="", test=""))
     """the task's images and classes. Nothing is learnt: without `train`, the classes are those of `test`"""
@@ -108,7 +108,7 @@ class ZeroShotConfig:
 class FinetuneConfig:
     """Train a pre-trained model on a task, all of it. Defaults: the paper's recipe for ImageNet-1k."""
 
-    model: Positional[Place]
+    model: Positional[Location]
     """run directory, or a folder that export or import wrote"""
     task: TaskConfig
     """the task's images and classes"""
@@ -190,9 +190,9 @@ class FinetuneConfig:
 class TransferConfig:
     """Measure a pre-trained model on several tasks, and write one table of results."""
 
-    model: Positional[Place]
+    model: Positional[Location]
     """run directory, or a folder that export or import wrote"""
-    tasks: Place
+    tasks: Location
     """TOML file of the tasks, local or not: docs/transfer.md says what it holds"""
     out: Path
     """folder of the results; naming that of a stopped suite goes on with what is not done"""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vocab.store.locations import Place
+from vocab.store.locations import Location
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TaskConfig:
     """images to test on, in any of these forms"""
     kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
     """which of these forms both have; auto looks at names, and into folders"""
-    class_names: Place | None = None
+    class_names: Location | None = None
     """names of the classes, as wnids or in words, where the labels are neither: a .txt or .json list in the order of
     the classes, or a .json, .csv or .tsv of label and name"""
     cache: Path | None = None
