@@ -21,11 +21,11 @@ from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.finishing import write_finished
 from pipeline.job import begun_plan, finished_tasks, write_plan
-from pipeline.ordering import Rewritten
 from pipeline.planning import plan_tasks
 from pipeline.prune import merged_counts, open_corpora, prune, rows_of
 from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import list_inputs
+from pipeline.rewriting import Rewritten
 from pipeline.run import labeler_of, plan_of
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import Report, compare, refuse_misfit, run_check, told
+from pipeline.check import Comparison, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.reading.inputs import list_inputs
 from tests.labels import write_labels
@@ -32,12 +32,12 @@ def write_tar(path: Path, *names: str, size: int = 10) -> Path:
     return path
 
 
-def report_on(spark: Any, place: Path) -> Report:
+def report_on(spark: Any, place: Path) -> Comparison:
     tars = [file.path for file in list_inputs((str(place / "in"),), "webdataset").files]
     return compare(spark, LabelShards.open(place / "labels"), tars)
 
 
-def numbers(report: Report) -> dict[str, tuple[str | None, int, int, int, int, int]]:
+def numbers(report: Comparison) -> dict[str, tuple[str | None, int, int, int, int, int]]:
     return {
         Path(tar.tar).name: (tar.shard, tar.samples, tar.labelled, tar.rejected, tar.missing, tar.surplus)
         for tar in report.tars
