@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from pipeline.__main__ import main as pipeline_main
 from pipeline.report.markup import document, plain, stranger
 from pipeline.report.markup import table as table_in_html
+
+from pipeline.__main__ import main as pipeline_main
 from tests.run_page import html
 from trainer.__main__ import main as trainer_main
 from vocab.errors import InputError, run_cli
