@@ -15,8 +15,7 @@ from tests.test_trainer_corpus import Corpus, make_corpus
 from trainer.data.batch import Batch, Position
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution, Resolution, StepShape
-from trainer.data.source import Source
-from trainer.data.state import from_state, to_state
+from trainer.data.source import Source, from_state, to_state
 from vocab.errors import MismatchError
 
 SAMPLES = 4 * 13

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.conftest import label_table
 from tests.test_trainer_tar_index import tar_of
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
-from trainer.data.tar_table import TarTable, make_table, read_table, write_table
+from trainer.data.tar_tables import TarTable, make_table, read_table, write_table
 from vocab.errors import FormatError, InputError
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import write_label_shards
