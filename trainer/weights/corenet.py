@@ -28,8 +28,8 @@ name of their own, which timm refuses.
     classifier.weight [24320, 768]                          head.weight
     neural_augmentor.brightness._low []                     not taken: RangeAugment's ranges, for training alone
 
-From modeling/modules/flash_transformer.py and transformer.py, modeling/layers/. Queries, keys and values lie in qkv_proj
-one after the other and heads inside them, as in timm.
+From modeling/modules/flash_transformer.py and transformer.py, modeling/layers/. Queries, keys and values lie in
+qkv_proj one after the other and heads inside them, as in timm.
 """
 
 from __future__ import annotations
