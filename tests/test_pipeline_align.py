@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.align.image_files import list_image_files
-from pipeline.align.image_ids import ids_of
+from pipeline.align.image_ids import ids_of, list_image_files
 from pipeline.align.story import Matches, align, run_align
+from pipeline.claim import refuse_used
 from pipeline.config import Align, Label
-from pipeline.remains import refuse_used
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from tests.conftest import label_table

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.check import Report, compare, refuse_misfit, run_check, told
+from pipeline.check import Comparison, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.reading.inputs import list_inputs
-from pipeline.terminal import table
 from tests.conftest import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
+from vocab.pages.tables import terminal_table
 from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
 from vocab.store.label_writing import write_label_shards
 
@@ -41,12 +41,12 @@ def write_labels(
     write_label_shards(place, label_table(*rows), labeler="x", fingerprint="y", rejects=rejected)
 
 
-def report_on(spark: Any, place: Path) -> Report:
+def report_on(spark: Any, place: Path) -> Comparison:
     tars = [file.path for file in list_inputs((str(place / "in"),), "webdataset").files]
     return compare(spark, LabelShards.open(place / "labels"), tars)
 
 
-def numbers(report: Report) -> dict[str, tuple[str | None, int, int, int, int, int]]:
+def numbers(report: Comparison) -> dict[str, tuple[str | None, int, int, int, int, int]]:
     return {
         Path(tar.tar).name: (tar.shard, tar.samples, tar.labelled, tar.rejected, tar.missing, tar.surplus)
         for tar in report.tars
@@ -197,7 +197,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_numbers_stand_below_each_other_beside_names_that_are_written_out() -> None:
-    assert table([("n", "name"), (12345, "x\r"), (1, "y")]) == ["     n  name", "12,345  x\\r", "     1  y"]
+    assert terminal_table([("n", "name"), (12345, "x\r"), (1, "y")]) == ["     n  name", "12,345  x\\r", "     1  y"]
 
 
 def test_labels_of_real_images_fit_them(spark: Any, tmp_path: Path, real_data: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import Label
-from pipeline.reading import caption_names, headers
+from pipeline.reading import dialects, lookahead
 from pipeline.run import label_captions, look_before
 from tests.test_pipeline_key_text import read
 from vocab.errors import InputError
@@ -149,7 +149,7 @@ def test_of_many_files_only_some_are_looked_at(tmp_path: Path, kind: str, monkey
     for name, content in files_of(kind, False, *[True] * 99).items():
         (tmp_path / name).write_bytes(content)
     opened: list[str] = []
-    for module in (caption_names, headers):
+    for module in (dialects, lookahead):
         real = module.filesystem_of
         monkeypatch.setattr(module, "filesystem_of", lambda place, real=real: opened.append(place) or real(place))
     look_before(Label((str(tmp_path),), str(tmp_path / "labels")))

@@ -30,8 +30,8 @@ from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.distributed import Rank, join_processes
-from trainer.transfer.feature_cache import ImageFeatures, cached_features, key_of, places_of
-from trainer.transfer.feature_files import UNFINISHED
+from trainer.probe.cache import ImageFeatures, cached_features, key_of, places_of
+from trainer.probe.feature_files import UNFINISHED
 from trainer.weights.folder import Preprocessing
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from trainer.transfer.head import Head
 
 from trainer.config import ModelConfig, OptimConfig
 from trainer.data.batch import Batch, Position
@@ -17,7 +18,7 @@ from trainer.model.per_image import seeds_of, set_drop_path
 from trainer.model.range_augment import DRAWS
 from trainer.model.vit import architecture
 from trainer.optim.optimiser import groups_of
-from trainer.transfer.head import Head
+from trainer.probe.linear import Head
 from trainer.transfer.start import loss_of_task, replace_classifier
 from trainer.weights import corenet
 from vocab.errors import InputError

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.test_trainer_probe_grid import images_of
-from trainer.transfer.measures import measure
+from trainer.probe.measures import measure
 from vocab.errors import InputError
 
 

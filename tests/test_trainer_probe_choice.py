@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_trainer_probe_grid import data, images_of
-from trainer.transfer import probe_choice
-from trainer.transfer.head import Head, random_head
-from trainer.transfer.measures import measure
-from trainer.transfer.probe_choice import best_of, choose, folds_of, grid_of, loss_of, middle
-from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
+from trainer.probe import choice
+from trainer.probe.choice import best_of, choose, folds_of, grid_of, loss_of, middle
+from trainer.probe.grid import GridSchedule, Setting, train_grid
+from trainer.probe.linear import Head, random_head
+from trainer.probe.measures import measure
 
 
 def test_the_grid_has_every_pair_and_numbers_that_are_given_replace_the_presets() -> None:
@@ -100,7 +100,7 @@ def test_the_setting_that_learns_is_chosen(multi_label: bool) -> None:
 
 def test_folds_end_where_there_are_images_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     values, images = data(100, 4, 2, multi_label=True)
-    monkeypatch.setattr(probe_choice, "ENOUGH", 25)
+    monkeypatch.setattr(choice, "ENOUGH", 25)
     found = choose(
         values,
         images,

@@ -17,9 +17,9 @@ from tests.test_trainer_labelled_images import Nowhere
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages
 from trainer.optim.schedule import learning_rate
-from trainer.transfer import probe_grid
-from trainer.transfer.head import Head, random_head
-from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
+from trainer.probe import grid
+from trainer.probe.grid import GridSchedule, Setting, train_grid
+from trainer.probe.linear import Head, random_head
 from vocab.errors import InputError, MismatchError
 
 pytestmark = pytest.mark.arithmetic
@@ -66,7 +66,7 @@ def data(images: int, width: int, count: int, *, multi_label: bool, seed: int = 
 def plain(
     values: Tensor, images: LabelledImages, setting: Setting, schedule: GridSchedule, start: Head, *, seed: int
 ) -> Head:
-    """What `probe_grid` says that it equals."""
+    """What `grid` says that it equals."""
     dense = torch.zeros(len(values), len(images.labels), dtype=values.dtype)
     dense[np.repeat(np.arange(len(images)), np.diff(images.offsets)), images.classes] = 1
     head = nn.Linear(values.shape[1], len(images.labels)).to(values.dtype)
@@ -132,7 +132,7 @@ def test_settings_that_take_several_turns_are_the_same(monkeypatch: pytest.Monke
     values, shown = data(50, 8, 3, multi_label=False)
     schedule, start = GridSchedule(epochs=2, batch_size=16), random_head(3, 8, seed=1)
     at_once = train_grid(values, shown, grid=GRID, schedule=schedule, start=start, seed=0)
-    monkeypatch.setattr(probe_grid, "MOST_WEIGHTS", 2 * 24)
+    monkeypatch.setattr(grid, "MOST_WEIGHTS", 2 * 24)
     in_turns = train_grid(values, shown, grid=GRID, schedule=schedule, start=start, seed=0)
     for one, other in zip(at_once, in_turns, strict=True):
         torch.testing.assert_close(one.weight, other.weight)
@@ -155,7 +155,7 @@ def test_denormal_numbers_are_0_while_it_trains_and_only_there(monkeypatch: pyte
         products.append(float(torch.tensor(1e-30) * 1e-10))
 
     values, shown = data(5, 8, 3, multi_label=False)
-    monkeypatch.setattr(probe_grid, "_train", train)
+    monkeypatch.setattr(grid, "_train", train)
     train_grid(values, shown, grid=GRID, schedule=GridSchedule(), start=random_head(3, 8, seed=1), seed=0)
     train()
     assert products[0] == 0.0

@@ -14,7 +14,7 @@ from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.loss.losses import SoftmaxCrossEntropy
 from trainer.model.objective import Objective
-from trainer.transfer.measures import measure
+from trainer.probe.measures import measure
 from trainer.transfer.scoring import score
 from vocab.errors import InputError
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.test_trainer_labelled_images import Nowhere
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.head import Head
+from trainer.probe.linear import Head
 from trainer.transfer.scaling import fit_sigmoid, fit_softmax
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from vocab import wordnet

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_trainer_probe_grid import data, images_of
-from trainer.transfer import neighbours
-from trainer.transfer.neighbours import votes
+from trainer.probe import knn
+from trainer.probe.knn import votes
 
 
 def test_votes_are_weighed_by_similarity() -> None:
@@ -50,7 +50,7 @@ def test_some_at_a_time_are_what_all_at_once_are(
     best, nearest = similarity.topk(min(count, images))
     wanted = ((best / temperature).softmax(1)[:, :, None] * dense[nearest]).sum(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "QUERIES", at_once)
-        patch.setattr(neighbours, "CHUNK_ELEMENTS", 3 * at_once)
+        patch.setattr(knn, "QUERIES", at_once)
+        patch.setattr(knn, "CHUNK_ELEMENTS", 3 * at_once)
         found = torch.cat(list(votes(memory, shown, asked, neighbours=count, temperature=temperature)))
     torch.testing.assert_close(found.double(), wanted, atol=2e-3, rtol=1e-3)
