@@ -30,7 +30,7 @@ from benchmarks.transfer_pictures import in_turn
 from benchmarks.transfer_pictures import read_pictures as read_task
 from benchmarks.transfer_pretraining import RECIPE, Pretraining, data_of, verb
 from benchmarks.transfer_sides import TEXT, Side, architecture_of, clip_groups, planned
-from tests.conftest import label_table
+from tests.labels import label_table
 from trainer.config import ModelConfig, PretrainConfig
 from trainer.distributed import Rank
 from trainer.optim.optimiser import groups_of

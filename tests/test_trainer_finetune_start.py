@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from trainer.transfer.head import Head
 
 from trainer.config import ModelConfig, OptimConfig
 from trainer.data.batch import Batch, Position

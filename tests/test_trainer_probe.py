@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
 from tests.forks import Forks
-from tests.test_trainer_corpus import picture, write_tar
+from tests.pictures import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.crops import centre_box

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.test_trainer_corpus import Corpus, losses, make_corpus, same_weights
+from tests.corpus import Corpus, losses, make_corpus, same_weights
 from trainer import evaluator as evaluator_module
 from trainer import run as run_module
 from trainer.checkpoints import retention

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.test_trainer_corpus import Corpus, make_corpus
-from tests.test_trainer_feed import STEPS, same, samples_of, stopped_after, take, together
+from tests.batches import STEPS, same, samples_of, stopped_after, take, together
+from tests.corpus import Corpus, make_corpus
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import from_state, to_state

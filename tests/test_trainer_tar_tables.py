@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.forks import Forks
-from tests.test_trainer_tar_index import tar_of
-from tests.test_trainer_tar_table import CAT, DOG, LIMIT, Asked, asked_in, content_of, damaged, labels_of, vocabulary_of
+from tests.pictures import tar_of
+from tests.synsets import CAT, DOG, vocabulary_of
+from tests.tar_tables import LIMIT, Asked, asked_in, content_of, damaged, labels_of
 from trainer.data import tar_tables
 from trainer.data.tar_index import NoTarError
 from trainer.data.tar_tables import TarTable, TarTables, make_table

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_class_tars import classed
-from tests.test_trainer_corpus import picture
+from tests.pictures import classed, picture
 from trainer.data import labelled_images
 from trainer.data.labelled_images import ImageStore, LabelledImages
 from trainer.data.tar_cache import TarCache
