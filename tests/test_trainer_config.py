@@ -13,8 +13,7 @@ import pytest
 from tests.test_trainer_corpus import Corpus
 from trainer import config as config_module
 from trainer.__main__ import RECIPES, read_config
-from trainer.config import PretrainConfig, differences, to_json
-from trainer.config_check import check
+from trainer.config import PretrainConfig, check, differences, to_json
 from vocab.errors import InputError
 
 CORPUS = Corpus(Path("images"), Path("labels"), Path("vocabulary.parquet"))
@@ -34,18 +33,18 @@ def config(**changes: Any) -> PretrainConfig:
         ({"batch_size": 0}, r"--batch-size: found 0; wanted more than 0\. Choose a larger --batch-size"),
         ({"accumulate": 0}, r"--accumulate: found 0; wanted more than 0\. Choose a larger --accumulate"),
         ({"image_size": 0}, "--image-size: found 0"),
-        ({"min_crop_area": 1.5}, "--min-crop-area: found 1.5; wanted at most 1"),
+        ({"min_crop_area": 1.5}, "--min-crop-area: found 1.5; wanted more than 0, and at most 1"),
         ({"warmup_steps": 6}, "--warmup-steps: found 6 of 6 steps"),
         ({"holdout_shards": 0}, "--holdout-shards: found 0, and no --eval-images"),
         ({"workers": -1}, "--workers: found -1"),
-        ({"cache_gb": float("inf")}, "--cache-gb: found inf; wanted a number of GB"),
+        ({"cache_gb": float("inf")}, "--cache-gb: found inf; wanted more than 0, and finite"),
         ({"max_bad_share": float("nan")}, "--max-bad-share: found nan"),
         ({"embed_dim": 17}, "--embed-dim: found 17 for 2 heads"),
         ({"steps": 0}, "--steps: found 0"),
         ({"num_heads": 0}, "--num-heads: found 0; wanted more than 0"),
         ({"patch_size": 0}, "--patch-size: found 0; wanted more than 0"),
         ({"depth": 0}, "--depth: found 0; wanted more than 0"),
-        ({"weight_decay": float("inf")}, "--weight-decay: found inf; wanted a number"),
+        ({"weight_decay": float("inf")}, "--weight-decay: found inf; wanted 0 or more, and finite"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -13,9 +13,8 @@ import tyro
 
 import trainer.transfer.config as config_module
 from trainer.optim.schedule import learning_rate
-from trainer.transfer.config import CHANGEABLE, FinetuneConfig
+from trainer.transfer.config import CHANGEABLE, FinetuneConfig, TaskConfig
 from trainer.transfer.recipe import check, complete, core
-from trainer.transfer.tasks.opening import TaskConfig
 from vocab.errors import InputError
 
 PLAIN = FinetuneConfig(Path("runs/b16"), TaskConfig(train="train", test="val"), Path("out"))

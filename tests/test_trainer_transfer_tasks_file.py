@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
-from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
+from trainer.transfer.tasks_file import SectionFields, SuiteTask, read_tasks
 from vocab.errors import InputError
 
-OPTIONS: Options = {
+OPTIONS: SectionFields = {
     "probe": {"preset": Literal["grid", "paper"], "learning_rates": tuple[float, ...]},
     "zeroshot": {"alpha": float, "image_size": int | None},
     "finetune": {"epochs": int, "peak_lr": float | None, "flip": bool, "features": Path | None},

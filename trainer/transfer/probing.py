@@ -24,7 +24,6 @@ from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.head import Head, random_head
 from trainer.transfer.measures import Measured, measure
 from trainer.transfer.neighbours import votes
-from trainer.transfer.probe_check import check
 from trainer.transfer.probe_choice import choose, grid_of, scored
 from trainer.transfer.probe_grid import GridSchedule, check_numbers, train_grid
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
@@ -42,7 +41,6 @@ from vocab.pages.text import tell
 
 def probe(config: ProbeConfig) -> None:
     """Train, measure, and leave a folder. Raises a CatlipError for whatever cannot be, and leaves nothing then."""
-    check(config)
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure_all(config, rank)
@@ -56,14 +54,12 @@ def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]
 
     `task`: what the table calls it. `config.out` is not written to. Raises as `probe`.
     """
-    check(config)
     outcome = measure_all(config, rank)
     return [] if outcome is None else records_of(outcome, task=task)
 
 
 def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     """As `probe_records`, of nearest neighbours alone: no classifier is trained."""
-    check(config)
     given = gather(config, rank)
     if given is None:
         return []

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
+from trainer.transfer.config import TaskImages
 from trainer.transfer.records import Method
 from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
@@ -47,31 +48,24 @@ FORM = "[[task]] tables with name, test, and train"
 
 
 @dataclass(frozen=True)
-class SuiteTask:
-    """A task, and what is to be measured on it. Defaults of images are those of `TaskConfig`."""
+class SuiteTask(TaskImages):
+    """A task, and the measurements to make on it."""
 
     name: str
     """what the table calls it"""
     test: str
     train: str = ""
     """may be left out where nothing is trained"""
-    kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
-    class_names: Place | None = None
-    csv_columns: tuple[str, str] = ("path", "label")
-    max_bad_share: float = 0.1
-    max_pixels: int = 89_478_485
-    multi_label: bool = False
-    truncated_images: Literal["refuse", "take"] = "refuse"
     methods: tuple[Method, ...] = ("zeroshot", "knn", "probe")
     percents: tuple[float, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     inits: tuple[Init, ...] = ("random", "transfer")
     alpha: float = 0.5
     """of Transfer Init"""
-    probe: Mapping[str, Any] = field(default_factory=dict)
+    probe: dict[str, Any] = field(default_factory=dict)
     """further options of the verb, as its configuration has them"""
-    zeroshot: Mapping[str, Any] = field(default_factory=dict)
-    finetune: Mapping[str, Any] = field(default_factory=dict)
+    zeroshot: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] = field(default_factory=dict)
 
     @property
     def waiting(self) -> tuple[Section, ...]:
@@ -83,11 +77,11 @@ class SuiteTask:
         )
 
 
-Options = Mapping[Section, Mapping[str, Any]]
+SectionFields = Mapping[Section, Mapping[str, Any]]
 """of each table of options, the fields that it may have with their types"""
 
 
-def read_tasks(path: Place, options: Options) -> tuple[SuiteTask, ...]:
+def read_tasks(path: Place, options: SectionFields) -> tuple[SuiteTask, ...]:
     """The tasks of a file, in its order.
 
     Raises InputError that names the file, the task and the field, for anything that is not as it must be.
@@ -128,7 +122,7 @@ def _refuse_long_keys(text: str) -> None:
             raise ValueError(f"line {number} has keys of more than {MOST_PARTS} parts")
 
 
-def _task(path: Place, place: int, table: Mapping[str, Any], options: Options) -> SuiteTask:
+def _task(path: Place, place: int, table: Mapping[str, Any], options: SectionFields) -> SuiteTask:
     name = table.get("name", f"number {place}")
     if not _is_name(name):
         wanted = f"1 to {LONGEST_NAME} characters that can be shown, without / and \\, not beginning with a dot"
