@@ -39,7 +39,7 @@ from trainer.records.environment import read_starts
 from trainer.records.ledger import Ledger, read_bad_samples
 from trainer.records.log import read_log
 from trainer.transfer import feature_files, tuning_folder
-from trainer.transfer.records import read_records
+from trainer.transfer.record import read_records
 from trainer.transfer.suite_folder import check_place, recorded
 from trainer.weights.export import results_of
 from trainer.weights.pretrained import open_pretrained
@@ -196,7 +196,7 @@ def _of_folder(kind: str, folder: Path) -> Iterator[Flipped]:
 def _of_transfer(suite: Path, probed: Path, features: Path) -> Iterator[Flipped]:
     yield Flipped("suite: records.jsonl", suite / "records.jsonl", lambda: recorded(suite))
     yield Flipped("suite: config.json", suite / "config.json", lambda: check_place(suite))
-    yield Flipped("suite: results.json", suite / "results.json", lambda: read_records(suite / "results.json"))
+    yield Flipped("suite: results.json", suite / "results.json", lambda: read_records(suite))
     tuned = next((suite / "finetune").iterdir())
     yield Flipped("finetune: config.json", tuned / "config.json", lambda: tuning_folder.stored_config(tuned))
     for kind, folder in (("finetune", tuned), ("probe", probed)):

@@ -25,7 +25,7 @@ from vocab.errors import InputError, MismatchError
 from vocab.pages.text import shown, tell
 from vocab.store.files import filesystem_of, sha256_of, write_whole
 from vocab.store.label_shards import LabelShards
-from vocab.store.locations import Place, make_folder_of, refuse_taken
+from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.manifest import MANIFEST
 
 # A task for each tar up to here; beyond, Spark's own work for a task outweighs a tar's.
@@ -84,8 +84,8 @@ def run_check(options: Check) -> None:
 
 def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Report:
     """The account of every tar, a task for each, and of the labels that belong to none."""
-    filesystem, root = filesystem_of(labels.place)
-    account = account_tars(labels.place, sha256_of(filesystem, f"{root}/{MANIFEST}"))
+    filesystem, root = filesystem_of(labels.location)
+    account = account_tars(labels.location, sha256_of(filesystem, f"{root}/{MANIFEST}"))
     paths = spark.createDataFrame([(tar,) for tar in tars], "tar string").repartition(min(len(tars), MOST_TASKS))
     with explained():
         found = paths.mapInArrow(account, DDL).toArrow().to_pylist()
@@ -93,7 +93,7 @@ def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Report
         shards = {tar.shard for tar in accounts if tar.shard is not None}
         count, rows, first = rows_without_tar(spark, labels, shards)
     label_rows = sum(file.rows for file in labels.manifest.files if file.path.startswith("part-"))
-    return Report(labels.place, accounts, count, rows, first, label_rows)
+    return Report(labels.location, accounts, count, rows, first, label_rows)
 
 
 def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str]) -> tuple[int, int, tuple[str, ...]]:
@@ -191,7 +191,7 @@ def wanted_share(thing: str, most: float) -> str:
     return f"{thing} for each" if most == 0 else f"{thing} for all but {most:.2%}"
 
 
-def write_report(report: Report, options: Check, out: Place) -> None:
+def write_report(report: Report, options: Check, out: Location) -> None:
     """Everything as JSON, the resolved options with it."""
     sums = ("samples", "labelled", "rejected", "missing", "surplus", "absent_rejects", "repeated", "truncated")
     content = {

@@ -21,7 +21,7 @@ from vocab import wordnet
 from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
 from vocab.pages.text import shown, tell
 from vocab.store.files import write_whole
-from vocab.store.locations import Place, make_folder_of, refuse_taken
+from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.wordnet import wnid_of
 
 
@@ -113,7 +113,7 @@ def name_of(synset: int) -> str:
 
 
 def write_report(
-    out: Place, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
+    out: Location, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
 ) -> None:
     """Everything as JSON: the options, what labelers these were, what was drawn and what it gave."""
     sample = asdict(drawn)

@@ -372,7 +372,7 @@ def test_several_captions_of_an_image_in_several_rows_are_joined(spark: Any, tmp
     }
     assert "joined to a row of the same key" in account_section(manifest, tally)
     assert pq.read_schema(tmp_path / "in/labels" / manifest.files[0].path).names == [*SCHEMA.names, "input"]
-    assert len(prune(Prune((labels.place,), tmp_path / "v.parquet", min_count=2))) == 1
+    assert len(prune(Prune((labels.location,), tmp_path / "v.parquet", min_count=2))) == 1
     for shard, keys in (("00000", "klm"), ("00001", "abc")):
         with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
             for key in keys:

@@ -39,7 +39,7 @@ def write(directory: Path, rows: pa.Table = ROWS, *, reasons: tuple[str, ...] = 
 
 def rewrite_counts(labels: LabelShards, counts: dict[int, int]) -> LabelShards:
     """The same directory with other counts, and a manifest that agrees with the changed file."""
-    directory = Path(labels.place)
+    directory = Path(labels.location)
     write_counts(directory, pa.table([list(counts), list(counts.values())], schema=COUNTS_SCHEMA))
     files = tuple(describe_file(directory, file.path) for file in labels.manifest.files)
     write_manifest(directory, replace(labels.manifest, files=files))
@@ -150,5 +150,5 @@ def test_rows_without_any_part_file_are_missed(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "labels" / "manifest.json").read_text())
     manifest["files"] = [file for file in manifest["files"] if not file["path"].startswith("part-")]
     (tmp_path / "labels" / "manifest.json").write_text(to_sealed_json(manifest))
-    with pytest.raises(FormatError, match=f"{labels.place}: found 0 rows without a synset; wanted 1"):
+    with pytest.raises(FormatError, match=f"{labels.location}: found 0 rows without a synset; wanted 1"):
         tally_of(LabelShards.open(tmp_path / "labels"))

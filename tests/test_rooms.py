@@ -58,13 +58,11 @@ def test_a_training_node_needs_no_spark() -> None:
 
 
 def test_the_labels_work_from_a_zip_as_spark_ships_it(tmp_path: object) -> None:
-    import zipfile
     from pathlib import Path
 
-    archive = Path(str(tmp_path)) / "rooms.zip"
-    with zipfile.ZipFile(archive, "w") as zipped:
-        for file in [*ROOT.glob("vocab/*.py"), *ROOT.glob("vocab/data/*"), *ROOT.glob("pipeline/*.py")]:
-            zipped.write(file, file.relative_to(ROOT))
+    from pipeline.session import zip_rooms
+
+    archive = zip_rooms(Path(str(tmp_path)) / "rooms.zip")
     code = "import sys; sys.path.insert(0, sys.argv[1]); from vocab import labeler; import pyarrow as pa\n"
     code += "print(labeler.__file__, labeler.load().label(pa.array(['dogs'])).to_pylist())"
     result = subprocess.run(

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.forks import Forks
 from tests.test_trainer_corpus import picture
-from trainer.data.decoding import Decoding, Viewing
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.distributed import Rank, join_processes
@@ -213,7 +213,7 @@ def test_a_file_that_is_broken_or_anothers_is_computed_again(
     store = shelf(3)
     wanted = features(images_on(store), tmp_path)
     (path,) = tmp_path.iterdir()
-    key = key_of(pretrained(), images_on(store), Viewing(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
+    key = key_of(pretrained(), images_on(store), EvalTransform(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
     kept = {name: tensor.clone() for name, tensor in load_file(path).items()}
     path.unlink()
     save_file(kept, path, {"key": key})

@@ -14,7 +14,7 @@ import torch
 from tests.test_trainer_corpus import Corpus, make_corpus
 from trainer.data.batch import Batch, Position
 from trainer.data.feed import Feed
-from trainer.data.resolution import FixedResolution, Resolution, Shape
+from trainer.data.resolution import FixedResolution, Resolution, StepShape
 from trainer.data.source import Source
 from trainer.data.state import from_state, to_state
 from vocab.errors import MismatchError
@@ -199,8 +199,8 @@ def test_steps_may_have_other_shapes(corpus: Corpus) -> None:
 class Changing:
     """24 pixels in every other step, 16 in those between."""
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         return self.shapes()[step % 2]
 
-    def shapes(self) -> tuple[Shape, ...]:
-        return Shape(24, 4), Shape(16, 6)
+    def shapes(self) -> tuple[StepShape, ...]:
+        return StepShape(24, 4), StepShape(16, 6)

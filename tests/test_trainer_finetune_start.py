@@ -103,7 +103,7 @@ def test_pixels_are_normalised_as_the_weights_want_them() -> None:
 
 
 def test_batch_norms_keep_the_statistics_of_the_pre_training() -> None:
-    shape = conv_stem.Shape(img_size=32, stem_width=8, embed_dim=16, depth=2, num_heads=2, mlp_width=32)
+    shape = conv_stem.ConvStemSizes(img_size=32, stem_width=8, embed_dim=16, depth=2, num_heads=2, mlp_width=32)
     model = conv_stem.build(shape, classes=5)
     objective = Objective(model, None, SoftmaxCrossEntropy(), chunk=8, keep_statistics=True).train()
     before = {name: tensor.clone() for name, tensor in model.named_buffers()}

@@ -86,22 +86,30 @@ def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path:
         main()
     found = results(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "results.json", "results.md"]
-    assert (found["version"], found["model"], found["classes"], found["test_images"]) == (1, str(run), 3, 18)
-    records = found["records"]
-    assert [(one["percent"], one["seed"], one["images"]) for one in records] == [
+    assert (found["version"], found["verb"], found["model"]) == (2, "probe", str(run))
+    assert (found["data"]["classes"], found["data"]["test_images"]) == (3, 18)
+    records, nearest = ([one for one in found["records"] if one["method"] == name] for name in ("probe", "knn"))
+    assert [(one["percent"], one["seed"], one["extra"]["train_images"]) for one in records] == [
         (10, 0, 6),
         (10, 1, 6),
         (100, 0, 60),
         (100, 1, 60),
     ]
     for one in records:
-        assert (one["verb"], one["init"], one["metric"], one["value"]) == ("probe", "random", "top1", one["top1"])
-        assert one["knn_top1"] > 0.9
-        assert one["top1"] > 0.9
-        assert one["correct"].count("1") == round(18 * one["top1"])
-        assert one["classes_without_images"] == []
-    assert records[0]["setting"] == {"learning_rate": 1e-3, "weight_decay": 0.0}
-    assert records[2]["choice"] == "the best of 20 on 60 images that were held out, in 10 folds"
+        extra = one["extra"]
+        assert (one["init"], one["metric"], one["value"], one["images"]) == ("random", "top1", extra["top1"], 18)
+        assert extra["top1"] > 0.9
+        assert extra["correct"].count("1") == round(18 * extra["top1"])
+        assert extra["classes_without_images"] == []
+    assert [(one["percent"], one["seed"], one["init"]) for one in nearest] == [
+        (10, 0, "none"),
+        (10, 1, "none"),
+        (100, 0, "none"),
+        (100, 1, "none"),
+    ]
+    assert all(one["value"] > 0.9 for one in nearest)
+    assert (records[0]["extra"]["learning_rate"], records[0]["extra"]["weight_decay"]) == (1e-3, 0.0)
+    assert records[2]["extra"]["choice"] == "the best of 20 on 60 images that were held out, in 10 folds"
     assert (
         found["notes"].count(
             "10 % of the images: the setting is the middle one of 20, for 6 images are too few to hold out some"
@@ -127,10 +135,10 @@ def test_transfer_init_knows_the_classes_before_it_learns(run: Path, folders: Pa
     still: dict[str, Any] = {"learning_rates": (1e-9,), "weight_decays": (0.0,), "percent": (10.0,)}
     config = config_of(run, folders, tmp_path / "out", init="transfer", **still)
     probe(config)
-    (one,) = results(tmp_path / "out")["records"]
+    one, _ = results(tmp_path / "out")["records"]
     assert one["init"] == "transfer"
-    assert one["choice"] == "the only one"
-    assert one["top1"] > 0.9
+    assert one["extra"]["choice"] == "the only one"
+    assert one["value"] > 0.9
     table = json.loads((tmp_path / "out" / "transfer_init.json").read_text())
     assert [(match["name"], match["matches"]) for match in table["classes"]] == [
         ("car", [["n02958343", 1.0]]),
@@ -182,12 +190,12 @@ def test_several_classes_an_image_have_mean_average_precision(run: Path, folders
     )
     for init in ("random", "transfer"):
         probe(config_of(run, folders, tmp_path / init, task=task, epochs=20, init=init))
-        (one,) = results(tmp_path / init)["records"]
-        assert one["metric"] == "map_macro"
-        assert one["map_macro"] > 0.9
-        assert one["map_micro"] > 0.9
-        assert one["knn_map_macro"] > 0.9
-        assert one["correct"] is None
+        one, nearest = results(tmp_path / init)["records"]
+        assert one["metric"] == nearest["metric"] == "map_macro"
+        assert one["value"] == one["extra"]["map_macro"] > 0.9
+        assert one["extra"]["map_micro"] > 0.9
+        assert nearest["value"] > 0.9
+        assert "correct" not in one["extra"]
 
 
 def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
@@ -201,14 +209,14 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
     probe(config_of(run, tmp_path, tmp_path / "out", task=task, init="transfer"))
     found = results(tmp_path / "out")
     assert found["bad_images"] == [
-        {"image": "cat/0.png", "reason": "not_an_image"},
-        {"image": "dog/1.png", "reason": "not_an_image"},
+        {"side": "train", "image": "cat/0.png", "reason": "not_an_image"},
+        {"side": "test", "image": "dog/1.png", "reason": "not_an_image"},
     ]
     assert found["left_out"] == [{"side": "train", "image": "dog/empty.png", "reason": "empty_image"}]
-    assert found["test_images"] == 8
-    (one,) = found["records"]
-    assert one["images"] == 35
-    assert one["classes_without_images"] == ["zzyzx"]
+    assert found["data"]["test_images"] == 8
+    one, _ = found["records"]
+    assert (one["images"], one["extra"]["train_images"]) == (8, 35)
+    assert one["extra"]["classes_without_images"] == ["zzyzx"]
     notes = "\n".join(found["notes"])
     left_out = "train: 2 files or samples left out: 1 other_file, 1 empty_image (dog/empty.png)"
     assert left_out in notes

@@ -166,10 +166,13 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
         "classes.csv", "config.json", "results.json", "results.md",
     ]  # fmt: skip
     results = json.loads((config.out / "results.json").read_text())
-    assert (results["version"], results["classes"], results["scorable_classes"]) == (1, 4, 3)
-    assert (results["images"], results["scorable_images"], results["bad_images"]) == (13, 12, 1)
+    (record,) = results["records"]
+    numbers = record["extra"]
+    assert (results["version"], numbers["classes"], numbers["scorable_classes"]) == (2, 4, 3)
+    assert (numbers["images"], numbers["scorable_images"], numbers["bad_images"]) == (13, 12, 1)
+    assert (record["method"], record["metric"], record["value"]) == ("zeroshot", "top1", numbers["top1_all"])
     assert results["left_out"] == [{"side": "test", "image": "dog/empty.png", "reason": "empty_image"}]
-    assert results["bad_test_images"] == [{"image": "dog/broken.png", "reason": "not_an_image"}]
+    assert results["bad_images"] == [{"side": "test", "image": "dog/broken.png", "reason": "not_an_image"}]
     assert results["notes"] == [
         "test: 1 file or sample left out: 1 empty_image (dog/empty.png)",
         "test: 1 image could not be decoded: dog/broken.png (not_an_image)",
@@ -178,11 +181,11 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
     said = capsys.readouterr().err.splitlines()[-7:-1]
     assert said[0] == "3 of 4 classes can be scored"
     assert said[1:3] == [
-        f"top1 {results['top1']:.2%} over these, of 12 images",
-        f"top1 {results['top1_all']:.2%} over all 4 classes, of 13 images",
+        f"top1 {numbers['top1']:.2%} over these, of 12 images",
+        f"top1 {numbers['top1_all']:.2%} over all 4 classes, of 13 images",
     ]
     assert said[3:] == results["notes"]
-    named = {entry["name"]: entry for entry in results["by_class"]}
+    named = {entry["name"]: entry for entry in results["details"]["by_class"]}
     assert named["car, auto"]["rows"] == [["n02958343"]]
     assert (named["zzyzx"]["rows"], named["zzyzx"]["value"]) == ([], None)
     page = (config.out / "results.md").read_text()

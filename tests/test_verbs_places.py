@@ -313,7 +313,7 @@ def test_what_takes_uris_works_on_an_object_store(
         given = as_options(Corpus(world / "images", world / "labels", world / "vocabulary.parquet"), tmp_path) | given
     elif "trainer" in verb and any("cache" in option for option in VERBS[verb].places):
         given = given | {next(option for option in VERBS[verb].places if "cache" in option): str(tmp_path / "cache")}
-    for module in ("session", "check", "align"):
+    for module in ("session", "check", "align.story"):
         monkeypatch.setattr(f"pipeline.{module}.spark_session", lambda *_, **__: nullcontext(spark))
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         # Spark's workers get the environment of its Java process, which is older than the server.

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from trainer.config import DataConfig, PretrainConfig
 from trainer.options import Bounds, NotNegativeNumber, Options, Positive, PositiveNumber, PositiveShare, Seed
-from vocab.store.locations import Place
+from vocab.store.locations import Location
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class FeedConfig(Seed):
 class ExportConfig(Options):
     """Give a run's weights to others: a folder that timm and the Hugging Face Hub read."""
 
-    run: Positional[Place]
+    run: Positional[Location]
     """run directory, finished or with a checkpoint"""
-    out: Place
+    out: Location
     """folder to write; it must not exist"""
     checkpoint: int | None = None
     """step of the checkpoint to export; unset: the finished run's weights, or else the newest checkpoint's"""
@@ -48,11 +48,11 @@ class ExportConfig(Options):
 class ImportConfig(Options):
     """Bring CatLIP weights that Apple released with CoreNet into the form in which runs are exported."""
 
-    weights: Positional[Place]
+    weights: Positional[Location]
     """released .pt file: vit_base.pt, vit_large.pt or vit_huge.pt"""
-    vocabulary: Place
+    vocabulary: Location
     """released .pkl file of synsets with their counts, the most frequent first"""
-    out: Place
+    out: Location
     """folder to write; it must not exist"""
     model: Literal["vit_base", "vit_large", "vit_huge"] | None = None
     """architecture that the weights must have; unset: read from their shapes"""

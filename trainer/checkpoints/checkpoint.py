@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.checkpoints.disk import checksum_of
-from trainer.checkpoints.manifest import REMOVE, Manifest, broken, read_manifest
+from trainer.checkpoints.manifest import REMOVE, CheckpointManifest, broken, read_manifest
 from trainer.checkpoints.pieces import Tensors
 from trainer.checkpoints.reading import read_into, read_whole
 from vocab.errors import FormatError, MismatchError
@@ -37,7 +37,7 @@ class Checkpoint:
     """A checkpoint that is whole."""
 
     path: Path
-    manifest: Manifest
+    manifest: CheckpointManifest
 
     @property
     def step(self) -> int:

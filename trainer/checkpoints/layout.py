@@ -16,7 +16,7 @@ METADATA = "__metadata__"
 """name of the header's entry for metadata: texts by name, no tensor"""
 
 
-class Place(NamedTuple):
+class ByteRange(NamedTuple):
     """A tensor of a file."""
 
     dtype: str
@@ -27,7 +27,7 @@ class Place(NamedTuple):
     end: int
 
 
-def header_of(tensors: Mapping[str, Place], metadata: Mapping[str, str]) -> bytes:
+def header_of(tensors: Mapping[str, ByteRange], metadata: Mapping[str, str]) -> bytes:
     """The header of these tensors."""
     entries: dict[str, object] = {METADATA: dict(metadata)}
     for name, (dtype, shape, start, end) in tensors.items():

@@ -33,7 +33,7 @@ REMOVE = "Remove this checkpoint's folder; the run then continues from the one b
 T = TypeVar("T")
 
 
-class Piece(NamedTuple):
+class TensorPiece(NamedTuple):
     """Consecutive rows of a tensor in one file."""
 
     file: str
@@ -42,19 +42,19 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A tensor of a checkpoint."""
 
     dtype: str
     """as safetensors writes it"""
     shape: tuple[int, ...]
     """of the whole tensor"""
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TensorPiece, ...]
     """in the order of rows; all of them, none twice"""
 
 
 @dataclass(frozen=True)
-class Manifest:
+class CheckpointManifest:
     """What state.json says."""
 
     step: int
@@ -64,7 +64,7 @@ class Manifest:
     vocabulary: str
     """fingerprint"""
     files: dict[str, Written]
-    tensors: dict[str, dict[str, Stored]]
+    tensors: dict[str, dict[str, StoredTensor]]
 
     def to_json(self) -> bytes:
         """The bytes of state.json."""
@@ -82,7 +82,7 @@ class Manifest:
         return json.dumps(sealed(body), allow_nan=False).encode()
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> CheckpointManifest:
     """The manifest of a checkpoint's folder; no other file is looked at.
 
     Raises FormatError if there is none, if it is of another version, was altered, or says what no writer of ours says.
@@ -129,13 +129,13 @@ def _check_version(path: Path, version: object) -> None:
     )
 
 
-def _manifest_of(body: dict[str, Any]) -> Manifest:
+def _manifest_of(body: dict[str, Any]) -> CheckpointManifest:
     """Raises ValueError for what no writer of ours says."""
     files = {name: _written_of(name, _typed(entry, dict, name)) for name, entry in _field(body, "files", dict).items()}
     step = _field(body, "step", int)
     if step < 0:
         raise ValueError(f"step {step}")
-    return Manifest(
+    return CheckpointManifest(
         step=step,
         state=_field(body, "state", dict),
         torch=_field(body, "torch", str),
@@ -159,7 +159,7 @@ def _written_of(name: str, entry: dict[str, Any]) -> Written:
     return written
 
 
-def _stored_of(name: str, entry: dict[str, Any], files: dict[str, Written]) -> Stored:
+def _stored_of(name: str, entry: dict[str, Any], files: dict[str, Written]) -> StoredTensor:
     dtype, shape = _field(entry, "dtype", str), tuple(_field(entry, "shape", list))
     if dtype not in DTYPES or any(type(size) is not int or not 0 <= size < 1 << 48 for size in shape):
         raise ValueError(f"{name} of type {dtype[:20]!r} and shape {list(shape[:20])}")
@@ -167,14 +167,14 @@ def _stored_of(name: str, entry: dict[str, Any], files: dict[str, Written]) -> S
     for piece in _field(entry, "pieces", list):
         if not isinstance(piece, list) or [type(part) for part in piece] != [str, int, int]:
             raise ValueError(f"{name} with a piece that is not [file, first, number]")
-        made = Piece(*piece)
+        made = TensorPiece(*piece)
         if made.file not in files or made.first != end or made.number < 0:
             raise ValueError(f"{name} with a piece {made}, after {end} rows")
         pieces.append(made)
         end += made.number
     if end != rows_in(shape):
         raise ValueError(f"{name} with {end} of {rows_in(shape)} rows")
-    return Stored(dtype, shape, tuple(pieces))
+    return StoredTensor(dtype, shape, tuple(pieces))
 
 
 def _field(body: dict[str, Any], name: str, kind: type[T]) -> T:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trainer.checkpoints.manifest import Piece, Stored, broken
+from trainer.checkpoints.manifest import StoredTensor, TensorPiece, broken
 from trainer.checkpoints.pieces import DTYPES, Rows, Tensors, dtype_name, held_rows, local_part, rows_in
 from vocab.errors import MismatchError
 
@@ -29,7 +29,7 @@ class Pieces:
         self._files = files
         self._open: dict[str, Any] = {}
 
-    def copy_into(self, part: Tensor, name: str, stored: Stored, rows: Rows) -> None:
+    def copy_into(self, part: Tensor, name: str, stored: StoredTensor, rows: Rows) -> None:
         """Copy rows of a stored tensor into the part that holds just these.
 
         Raises FormatError for a file that is not what the manifest says.
@@ -45,13 +45,13 @@ class Pieces:
             read = file.get_slice(name)[start - piece.first : stop - piece.first]
             part[start - rows.first : stop - rows.first].copy_(read)
 
-    def check(self, tensors: Mapping[str, Stored]) -> None:
+    def check(self, tensors: Mapping[str, StoredTensor]) -> None:
         """Hold the headers of the files against the manifest. Raises FormatError where they differ."""
         for name, stored in tensors.items():
             for piece in stored.pieces:
                 self._checked(piece, name, stored)
 
-    def _checked(self, piece: Piece, name: str, stored: Stored) -> Any:
+    def _checked(self, piece: TensorPiece, name: str, stored: StoredTensor) -> Any:
         path = self.folder / piece.file
         try:
             if piece.file not in self._open:
@@ -74,7 +74,7 @@ def open_pieces(folder: Path) -> Iterator[Pieces]:
 
 
 @torch.no_grad()
-def read_into(folder: Path, stored: Mapping[str, Mapping[str, Stored]], live: Tensors) -> None:
+def read_into(folder: Path, stored: Mapping[str, Mapping[str, StoredTensor]], live: Tensors) -> None:
     """Copy stored tensors into live ones, in place: this rank's rows of those that are sharded.
 
     Raises MismatchError unless both have the same tensors of the same types and shapes, FormatError for a file that is
@@ -90,7 +90,7 @@ def read_into(folder: Path, stored: Mapping[str, Mapping[str, Stored]], live: Te
                 pieces.copy_into(local_part(tensor), name, stored[file][name], rows)
 
 
-def read_whole(folder: Path, stored: Mapping[str, Stored]) -> dict[str, Tensor]:
+def read_whole(folder: Path, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """Whole tensors on the CPU. Raises FormatError for a file that is not what the manifest says."""
     whole: dict[str, Tensor] = {}
     with open_pieces(folder) as pieces:
@@ -102,7 +102,7 @@ def read_whole(folder: Path, stored: Mapping[str, Stored]) -> dict[str, Tensor]:
     return whole
 
 
-def check_match(folder: Path, stored: Mapping[str, Mapping[str, Stored]], live: Tensors) -> None:
+def check_match(folder: Path, stored: Mapping[str, Mapping[str, StoredTensor]], live: Tensors) -> None:
     """Raise MismatchError unless stored and live tensors have the same names, types and shapes."""
     _check_names(folder, stored.keys(), live.keys(), "a map of tensors")
     for file, tensors in live.items():

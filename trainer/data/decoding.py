@@ -45,7 +45,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Viewing:
+class EvalTransform:
     """How images are shown to a model that does not learn from them."""
 
     size: int
@@ -85,7 +85,7 @@ class Decoded(Generic[T]):
 
 
 def central_crops(
-    store: ImageStore, groups: Iterable[Int64[np.ndarray, " _"]], viewing: Viewing
+    store: ImageStore, groups: Iterable[Int64[np.ndarray, " _"]], viewing: EvalTransform
 ) -> Iterator[Decoded[None]]:
     """The central crops of groups of a store's images, in order. Raises as `decoded`."""
 

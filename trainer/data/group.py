@@ -39,7 +39,7 @@ class Tar:
 
 
 @dataclass
-class Group:
+class TarGroup:
     """Samples of a few tars in the order in which they are taken, and its open files."""
 
     order: Order

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from trainer.data import open_files
-from trainer.data.group import Group, Tar
+from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Order
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import without_secrets
@@ -81,7 +81,7 @@ class Source:
         lines += [labels.counts_sha256 for labels in self.labels]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def open_group(self, pool: int, number: int, *, first: int = 0, teams: int = 1) -> Group:
+    def open_group(self, pool: int, number: int, *, first: int = 0, teams: int = 1) -> TarGroup:
         """The samples of a group, with its tars fetched and open; tar number `first` of it is asked for first.
 
         Loaders that start at different tars share the work of fetching and indexing them. The tars of the next group,
@@ -102,7 +102,7 @@ class Source:
         following = number + teams
         if self.train or following < order.groups:
             self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].place for tar in order.tars_of(following)])
-        return Group(
+        return TarGroup(
             order,
             number,
             numbers=tars,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from trainer.config import PretrainConfig
-from trainer.data.resolution import Shape
+from trainer.data.resolution import StepShape
 from trainer.model.per_image import patch_share
 from trainer.model.vit import on_meta, patch_of
 from trainer.pretrain import resolution_for
@@ -47,7 +47,7 @@ class Plan:
     hours: float
     memory: Memory
     """of a process in the step that needs most"""
-    heaviest: tuple[Shape, float]
+    heaviest: tuple[StepShape, float]
     """that step, and the share of the patches in it"""
     limit: float
     """memory of a GPU, bytes"""
@@ -130,7 +130,7 @@ def classes_of(config: PlanConfig) -> int:
     return len(Vocabulary.load(vocabulary)) if vocabulary else CATLIP_CLASSES
 
 
-def steps_of(run: PretrainConfig, model: nn.Module, *, world: int) -> Counter[tuple[Shape, float]]:
+def steps_of(run: PretrainConfig, model: nn.Module, *, world: int) -> Counter[tuple[StepShape, float]]:
     """How many steps of each shape and share of the patches the run takes: the very ones, for they are no chance."""
     resolution = resolution_for(run, world=world, patch=patch_of(model))
     steps = run.optim.steps

@@ -16,7 +16,7 @@ import numpy as np
 
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Skipped
-from trainer.data.decoding import Viewing
+from trainer.data.decoding import EvalTransform
 from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, gather
@@ -43,7 +43,7 @@ class Course:
     plan: Plan
     train: LabelledImages
     test: LabelledImages
-    viewing: Viewing
+    viewing: EvalTransform
     """how test images are shown"""
     fingerprint: str
     earlier: str

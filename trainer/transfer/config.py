@@ -32,7 +32,7 @@ from trainer.options import (
     Share,
     TrainCompute,
 )
-from vocab.store.locations import Place
+from vocab.store.locations import Location
 
 SeedNumber = Annotated[int, Bounds(0, 1 << 63, below_high=True)]
 BetaParameter = Annotated[float, Bounds()]
@@ -44,7 +44,7 @@ class TaskImages(Decode):
 
     kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
     """form of the images to train and test on; auto: by their names, and by what lies in their folders"""
-    class_names: Place | None = None
+    class_names: Location | None = None
     """names of the classes, as wnids or in words, where the labels are neither: a .txt or .json list in the order of
     the classes, or a .json, .csv or .tsv of label and name"""
     multi_label: bool = False
@@ -71,7 +71,7 @@ class TaskConfig(TaskImages, Cache):
 class ModelChoice(Options):
     """The pre-trained model."""
 
-    model: Positional[Place]
+    model: Positional[Location]
     """run directory, or a folder written by export or import"""
 
 
@@ -137,7 +137,7 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
 
     task: TaskConfig
     """images and classes of the task"""
-    out: Place
+    out: Location
     """folder of the results; it must not exist"""
     _: KW_ONLY
     epochs: Positive = 30
@@ -180,7 +180,7 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
 class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
     """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
 
-    out: Place
+    out: Location
     """folder of the results; it must not exist"""
     task: TaskConfig = field(default_factory=lambda: TaskConfig(train="", test=""))
     """images and classes of the task; without `train`, the classes are those of `test`"""
@@ -239,7 +239,7 @@ class FinetuneConfig(
 class TransferConfig(ModelChoice, FeatureOptions, Cache, Compute):
     """Measure a pre-trained model on several tasks, and write one table of results."""
 
-    tasks: Place
+    tasks: Location
     """TOML file of the tasks, a path or a URI; docs/transfer.md says what it holds"""
     out: Path
     """folder of the results; the folder of a stopped suite continues that suite"""

@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.decoding import Decoding, Viewing
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main
 from trainer.probe.features import extract
@@ -74,7 +74,7 @@ def cached_features(
     Raises InputError for a store that was changed, and for a disk without room.
     """
     seen, decoding = pretrained.preprocessing, Decoding(workers, 1, max_pixels, take_truncated)
-    viewing = Viewing(seen.image_size, seen.crop, batch, decoding, bfloat16)
+    viewing = EvalTransform(seen.image_size, seen.crop, batch, decoding, bfloat16)
     key = key_of(pretrained, images, viewing)
     path = None if cache is None else cache / name_of(key)
     width = pretrained.classifier.in_features
@@ -105,7 +105,7 @@ def cached_features(
     return _of(stored, images, faults) if rank.is_main else None
 
 
-def key_of(pretrained: Pretrained, images: LabelledImages, viewing: Viewing) -> str:
+def key_of(pretrained: Pretrained, images: LabelledImages, viewing: EvalTransform) -> str:
     """All that features depend on but for the images selected, as JSON."""
     seen = pretrained.preprocessing
     return json.dumps(

@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trainer.checkpoints.disk import flush
-from trainer.checkpoints.layout import Place, header_of
+from trainer.checkpoints.layout import ByteRange, header_of
 from trainer.checkpoints.sealed_tensors import is_altered, sealed_header
 from trainer.records.run_lock import NO_LOCKS
 from vocab.errors import InputError
@@ -134,12 +134,12 @@ def _write_tensors(file: BinaryIO, stored: Stored, key: str) -> None:
     That one writes to a name of its own first (`.tmpwTo4X2`), which after a kill nobody could tell from other files.
     """
     rows, values = stored.rows.astype("<i8", copy=False), stored.values.contiguous().numpy().astype("<f4", copy=False)
-    places = {
-        "rows": Place("I64", rows.shape, 0, rows.nbytes),
-        "values": Place("F32", values.shape, rows.nbytes, rows.nbytes + values.nbytes),
+    ranges = {
+        "rows": ByteRange("I64", rows.shape, 0, rows.nbytes),
+        "values": ByteRange("F32", values.shape, rows.nbytes, rows.nbytes + values.nbytes),
     }
     body = [array.data.cast("B") if array.size else b"" for array in (rows, values)]
-    file.write(sealed_header(header_of(places, {KEY: key}), body))
+    file.write(sealed_header(header_of(ranges, {KEY: key}), body))
     for part in body:
         file.write(part)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from trainer.data.decoding import Decoding, Viewing
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.pretrain import set_up_torch
 from trainer.records import run_lock
@@ -19,7 +19,7 @@ from trainer.transfer.batches import Plan
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, core
-from trainer.transfer.records import NOTES, Record
+from trainer.transfer.record import NOTES, Record
 from trainer.transfer.start import build_tuning, start_of
 from trainer.transfer.tasks.opening import Task, open_task
 from trainer.transfer.tasks.subsets import subset
@@ -141,7 +141,7 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, rank: 
     )
     whole = complete(config, multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
     settings = core(whole, steps=plan.steps)
-    viewing = Viewing(
+    viewing = EvalTransform(
         size=plan.image_size,
         crop=pretrained.preprocessing.crop,
         batch=config.batch // rank.world // config.accumulate,

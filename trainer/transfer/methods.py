@@ -29,7 +29,7 @@ from trainer.transfer.config import (
 )
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import neighbour_records, probe_records
-from trainer.transfer.records import NO_INIT, Record
+from trainer.transfer.record import NO_INIT, Record
 from trainer.transfer.suite import Verbs, run_suite
 from trainer.transfer.suite_folder import finetune_folder
 from trainer.transfer.suite_plan import Part, parts_of

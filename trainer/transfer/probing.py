@@ -27,7 +27,7 @@ from trainer.transfer.neighbours import votes
 from trainer.transfer.probe_choice import choose, grid_of, scored
 from trainer.transfer.probe_grid import GridSchedule, check_numbers, train_grid
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
-from trainer.transfer.records import NO_INIT, Key, Record
+from trainer.transfer.record import NO_INIT, Key, Record
 from trainer.transfer.tasks.files import check_bad_share
 from trainer.transfer.tasks.opening import open_task
 from trainer.transfer.tasks.subsets import subset

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from trainer.config import PretrainConfig
-from trainer.data.decoding import Viewing
+from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
@@ -52,7 +52,7 @@ def start_of(
     class_names: tuple[str, ...],
     rank: Rank,
     *,
-    viewing: Viewing,
+    viewing: EvalTransform,
     resumed: bool,
 ) -> Start:
     """The classifier to begin with, the same on all ranks, which all must call. The model goes to the rank's device.

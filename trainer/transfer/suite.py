@@ -15,7 +15,7 @@ from trainer.distributed import Rank, barrier, on_main
 from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import NOTES, Record
+from trainer.transfer.record import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks_file import SectionFields, SuiteTask, read_tasks
 from vocab.errors import CatlipError
@@ -74,7 +74,7 @@ def _run(config: TransferConfig, rank: Rank, verbs: Verbs, tasks: Sequence[Suite
                 suite_folder.drop_checkpoints(config.out, part.wanted)
                 records |= {record.key: record for record in kept}
         if rank.is_main:
-            suite_folder.write_results(config, tasks, records)
+            suite_folder.write_table(config, tasks, records)
     if rank.is_main:
         tell(f"{config.out / suite_folder.TABLE} is the table\n")
 

@@ -27,10 +27,10 @@ from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
 from trainer.transfer.config import TaskImages
-from trainer.transfer.records import Method
+from trainer.transfer.record import Method
 from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
-from vocab.store.locations import Place, read_whole, with_places
+from vocab.store.locations import Location, read_whole, with_locations
 
 Section = Literal["probe", "zeroshot", "finetune"]
 Init = Literal["random", "transfer"]
@@ -81,7 +81,7 @@ SectionFields = Mapping[Section, Mapping[str, Any]]
 """of each table of options, the fields that it may have with their types"""
 
 
-def read_tasks(path: Place, options: SectionFields) -> tuple[SuiteTask, ...]:
+def read_tasks(path: Location, options: SectionFields) -> tuple[SuiteTask, ...]:
     """The tasks of a file, in its order.
 
     Raises InputError that names the file, the task and the field, for anything that is not as it must be.
@@ -100,7 +100,7 @@ def read_tasks(path: Place, options: SectionFields) -> tuple[SuiteTask, ...]:
     return tasks
 
 
-def _content(path: Place) -> dict[str, Any]:
+def _content(path: Location) -> dict[str, Any]:
     try:
         text = read_whole(path, most=MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
@@ -122,7 +122,7 @@ def _refuse_long_keys(text: str) -> None:
             raise ValueError(f"line {number} has keys of more than {MOST_PARTS} parts")
 
 
-def _task(path: Place, place: int, table: Mapping[str, Any], options: SectionFields) -> SuiteTask:
+def _task(path: Location, place: int, table: Mapping[str, Any], options: SectionFields) -> SuiteTask:
     name = table.get("name", f"number {place}")
     if not _is_name(name):
         wanted = f"1 to {LONGEST_NAME} characters that can be shown, without / and \\, not beginning with a dot"
@@ -137,7 +137,7 @@ def _task(path: Place, place: int, table: Mapping[str, Any], options: SectionFie
         if not isinstance(given, dict):
             raise _refused(path, name, section, repr(given), f"a table [task.{section}]")
         values[section] = _values(path, name, given, options[section], inside=f"{section}.")
-    task = with_places(SuiteTask(**values), prefix=f"{path}: task {name!r}: ")
+    task = with_locations(SuiteTask(**values), prefix=f"{path}: task {name!r}: ")
     _check(path, task)
     return task
 
@@ -155,7 +155,7 @@ def _is_name(name: object) -> bool:
 
 
 def _values(
-    path: Place, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
+    path: Location, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
 ) -> dict[str, Any]:
     def refuse(name: str, found: str, wanted: str, near: str | None) -> InputError:
         return _refused(path, task, f"{inside}{name}", found, wanted, near=near)
@@ -163,7 +163,7 @@ def _values(
     return fields_of(table, hints, refuse)
 
 
-def _check(path: Place, task: SuiteTask) -> None:
+def _check(path: Location, task: SuiteTask) -> None:
     """What types cannot say."""
     for name in ("methods", "percents", "seeds", "inits"):
         values = getattr(task, name)
@@ -192,7 +192,7 @@ def _check(path: Place, task: SuiteTask) -> None:
         raise _refused(path, task.name, "train", "nothing", "the images to train on; zeroshot alone needs none")
 
 
-def _refused(path: Place, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
+def _refused(path: Location, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
     meant = f"Did you mean {near}? " if near is not None else ""
     return InputError(
         f"{path}: task {task!r}: {name}",

@@ -36,7 +36,7 @@ from trainer.transfer.tasks.contents import content_of
 from trainer.transfer.tasks.opening import Task
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.transfer.words import counted
-from trainer.weights.folder import CONFIG, Build, first_conv_of, new_folder, timm_fields, write_model
+from trainer.weights.folder import CONFIG, ModelSpec, first_conv_of, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
 from vocab.store.files import write_whole
@@ -123,7 +123,7 @@ class Result:
 def write_result(out: Path, pretrained: Pretrained, result: Result) -> None:
     """Write the model's folder, then the results; for the main process alone."""
     model = pretrained.model
-    build = Build(
+    build = ModelSpec(
         architecture=pretrained.architecture,
         arguments=pretrained.arguments,
         preprocessing=pretrained.preprocessing,

@@ -23,7 +23,7 @@ from trainer.distributed import Rank, join_processes, on_main
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
-from trainer.transfer.records import NOTES, Record
+from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
@@ -34,7 +34,6 @@ from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import tell
-from vocab.store.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 
@@ -75,27 +74,30 @@ def zero_shot_records(config: ZeroShotConfig, rank: Rank, *, task: str) -> list[
     outcome = measure(config, rank)
     if outcome is None:
         return []
-    report, correct = outcome.result.report, outcome.result.correct
+    return [record_of(outcome, task=task)]
+
+
+def record_of(outcome: Outcome, *, task: str) -> Record:
+    """The outcome as a record. `task`: what the table calls it."""
+    config, report, correct = outcome.config, outcome.result.report, outcome.result.correct
     metric, value = report.metric
     extra = {name: number for name, number in vars(report).items() if number is not None}
-    extra |= {"alpha": config.alpha, "hyponyms": config.hyponyms, "prior": outcome.config.prior}
+    extra |= {"alpha": config.alpha, "hyponyms": config.hyponyms, "prior": config.prior}
     extra[NOTES] = list(outcome.notes)
     if correct is not None:
-        extra["correct"] = "".join("1" if right else "0" for right in correct.tolist())
-    return [
-        Record(
-            task=task,
-            method="zeroshot",
-            init="none",
-            percent=0.0,
-            seed=0,
-            metric=metric,
-            value=value,
-            images=report.images,
-            seconds=outcome.seconds,
-            extra=extra,
-        )
-    ]
+        extra[CORRECT] = marks_of(correct)
+    return Record(
+        task=task,
+        method="zeroshot",
+        init=NO_INIT,
+        percent=0.0,
+        seed=0,
+        metric=metric,
+        value=value,
+        images=report.images,
+        seconds=outcome.seconds,
+        extra=extra,
+    )
 
 
 def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
@@ -170,18 +172,20 @@ def score(
 def write(outcome: Outcome) -> None:
     """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     classified = (outcome.result, outcome.matches, outcome.classes, outcome.pretrained.vocabulary)
-    content = {
-        "model": outcome.pretrained.source,
-        "fingerprint": outcome.pretrained.fingerprint,
-        "seconds": round(outcome.seconds, 3),
-        "notes": outcome.notes,
-        "left_out": outcome.left_out,
-        "bad_test_images": [{"image": bad.key, "reason": bad.reason} for bad in outcome.bad],
-        **zero_shot_tables.as_json(*classified),
-    }
     page = zero_shot_tables.markdown(*classified, title=title_of(outcome), notes=outcome.notes)
     with new_folder(outcome.config.out) as work:
-        (work / "results.json").write_text(to_sealed_json(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_results(
+            work,
+            [record_of(outcome, task=outcome.config.task.test)],
+            verb="zeroshot",
+            model=outcome.pretrained.source,
+            fingerprint=outcome.pretrained.fingerprint,
+            data={"test": outcome.config.task.test, "classes": outcome.result.report.classes},
+            notes=outcome.notes,
+            left_out=outcome.left_out,
+            bad_images=named_bad(test=outcome.bad),
+            details={"by_class": zero_shot_tables.as_json(*classified)},
+        )
         (work / "results.md").write_text(page, encoding="utf-8")
         (work / "classes.csv").write_text(zero_shot_tables.csv_table(*classified), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")

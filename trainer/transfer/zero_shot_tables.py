@@ -20,14 +20,12 @@ from trainer.transfer.words import counted, listed
 from trainer.transfer.zero_shot_results import ZeroShotResult
 from vocab.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
-
 
 def as_json(
     result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows], vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """The content of results.json, but for what was asked for."""
-    entries = [
+) -> list[dict[str, Any]]:
+    """What scored each class and how well, as results.json has it."""
+    return [
         {
             "name": match.name,
             "synsets": match.synsets,
@@ -38,7 +36,6 @@ def as_json(
         }
         for match, rows, value in zip(matches, classes, result.by_class, strict=True)
     ]
-    return {"version": FORMAT_VERSION, **vars(result.report), "by_class": entries}
 
 
 def markdown(

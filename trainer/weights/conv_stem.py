@@ -34,7 +34,7 @@ PATCH = 16
 
 
 @dataclass(frozen=True)
-class Shape:
+class ConvStemSizes:
     """The sizes of one of these models; `model_args` of its config.json."""
 
     img_size: int
@@ -47,7 +47,7 @@ class Shape:
     mlp_width: int
 
 
-def build(shape: Shape, *, classes: int) -> nn.Module:
+def build(shape: ConvStemSizes, *, classes: int) -> nn.Module:
     """The model with random weights; `classes` 0 leaves out the classifier."""
     stem = ConvStem(
         channels=(shape.stem_width, shape.stem_width, shape.embed_dim),

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.weights.conv_stem import PATCH, Shape
+from trainer.weights.conv_stem import PATCH, ConvStemSizes
 from vocab.errors import InputError, MismatchError
 
 # Every size that the released configurations have divides its width into heads of 64.
@@ -56,7 +56,7 @@ class Converted:
     """Weights under timm's names."""
 
     tensors: dict[str, Tensor]
-    shape: Shape
+    shape: ConvStemSizes
     classes: int
 
 
@@ -117,7 +117,7 @@ def _names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return names
 
 
-def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_size: int) -> tuple[Shape, int]:
+def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_size: int) -> tuple[ConvStemSizes, int]:
     """The model's sizes, read from a few tensors; all others are held to them."""
     stem = _leading(tensors, "patch_embed.backbone.0.conv.weight")
     width, classes = _leading(tensors, "norm.weight"), _leading(tensors, "head.weight")
@@ -155,7 +155,7 @@ def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_siz
             )
     if width % HEAD_WIDTH:
         raise InputError("weights", found=f"width {width}", wanted=f"a multiple of {HEAD_WIDTH}", remedy=REMEDY)
-    shape = Shape(
+    shape = ConvStemSizes(
         img_size=image_size,
         stem_width=stem,
         embed_dim=width,

@@ -38,7 +38,7 @@ from trainer.weights import conv_stem
 from vocab import wordnet
 from vocab.errors import FormatError
 from vocab.store.files import HASH_BLOCK, filesystem_of, named
-from vocab.store.locations import Place, place_of, refuse_taken
+from vocab.store.locations import Location, location_of, refuse_taken
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -67,7 +67,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Build:
+class ModelSpec:
     """How to build the model that the weights belong to."""
 
     architecture: str
@@ -86,7 +86,7 @@ class Build:
     """that the classifier was pre-trained by; None for one that was not"""
 
 
-def check_new(out: Place) -> None:
+def check_new(out: Location) -> None:
     """Raise OutputExistsError if there is something under the name of a folder that is to be written, InputError if
     nothing can be written there.
     """
@@ -94,14 +94,14 @@ def check_new(out: Place) -> None:
 
 
 @contextmanager
-def new_folder(out: Place) -> Iterator[Path]:
+def new_folder(out: Location) -> Iterator[Path]:
     """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
 
     In an object store, which cannot rename, the files are uploaded then, and last of them the one without which a
     folder is no model and no result. Raises as `check_new`.
     """
     check_new(out)
-    out = place_of(out)
+    out = location_of(out)
     if isinstance(out, Path):
         with _renamed(out) as work:
             yield work
@@ -144,7 +144,9 @@ def _upload(work: Path, out: str) -> None:
         raise
 
 
-def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
+def fill(
+    work: Path, tensors: Mapping[str, Tensor], build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool
+) -> None:
     """Write everything but the card."""
     about = {VOCABULARY_OF: vocabulary.fingerprint} if classifier else None
     write_model(work, tensors, timm_config(build, vocabulary, classifier=classifier), about)
@@ -165,7 +167,7 @@ def write_model(
     (work / CONFIG).write_text(to_sealed_json(named_weights, indent=1))
 
 
-def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
+def timm_config(build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
     """config.json of a pre-trained model."""
     config = timm_fields(build, classes=len(vocabulary) if classifier else 0)
     if classifier:
@@ -176,7 +178,7 @@ def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> di
     return config
 
 
-def timm_fields(build: Build, *, classes: int) -> dict[str, Any]:
+def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
     """What timm needs to build a model, in the layout that it writes for the Hub (timm/models/_hub.py)."""
     seen = build.preprocessing
     return {
@@ -236,7 +238,7 @@ def load_model(folder: str | Path) -> nn.Module:
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
         if architecture == conv_stem.ARCHITECTURE:
-            model: nn.Module = conv_stem.build(conv_stem.Shape(**arguments), classes=classes)
+            model: nn.Module = conv_stem.build(conv_stem.ConvStemSizes(**arguments), classes=classes)
             model.load_state_dict(load_file(place / WEIGHTS))
         else:
             model = timm.create_model(f"local-dir:{place}", pretrained=True)

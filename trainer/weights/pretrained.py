@@ -24,7 +24,7 @@ from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocess
 from trainer.weights.reading import check_classes, read_weights
 from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError, MismatchError
-from vocab.store.locations import Place
+from vocab.store.locations import Location
 from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -66,7 +66,7 @@ class Pretrained:
 
 
 def open_pretrained(
-    place: Place, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
+    place: Location, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
 ) -> Pretrained:
     """The model of a run directory, or of an exported or imported folder.
 

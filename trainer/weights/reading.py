@@ -25,7 +25,7 @@ RESULT = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeights:
     """Weights and their origin."""
 
     tensors: dict[str, Tensor]
@@ -36,7 +36,7 @@ class Stored:
     """vocabulary.parquet that belongs to them"""
 
 
-def read_weights(run: Path, *, kind: Kind, step: int | None) -> Stored:
+def read_weights(run: Path, *, kind: Kind, step: int | None) -> StoredWeights:
     """The weights of a finished run, or of the checkpoint `step`, or of the newest one if the run is not finished.
 
     A finished run's result is its moving average, so that the weights of the step itself are always a checkpoint's.
@@ -44,9 +44,9 @@ def read_weights(run: Path, *, kind: Kind, step: int | None) -> Stored:
     """
     result = run / RESULT
     if step is None and kind == "ema" and result.is_file():
-        return Stored(read_result(result), kind, None, run / "vocabulary.parquet")
+        return StoredWeights(read_result(result), kind, None, run / "vocabulary.parquet")
     found = open_checkpoint(_checkpoint(run, step))
-    return Stored(found.load(kind), kind, found.step, found.path / "vocabulary.parquet")
+    return StoredWeights(found.load(kind), kind, found.step, found.path / "vocabulary.parquet")
 
 
 def read_result(path: Path) -> dict[str, Tensor]:

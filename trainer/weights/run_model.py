@@ -14,7 +14,7 @@ from torch import nn
 
 from trainer.config import LossConfig, ModelConfig
 from trainer.model.vit import build_model
-from trainer.weights.reading import RESULT, Stored, check_classes
+from trainer.weights.reading import RESULT, StoredWeights, check_classes
 from vocab.errors import FormatError, MismatchError
 from vocab.store.field_types import require_fields
 from vocab.store.sealing import from_sealed_json
@@ -55,7 +55,7 @@ def _no_config(path: Path, found: str) -> FormatError:
     )
 
 
-def vocabulary_of(stored: Stored) -> Vocabulary:
+def vocabulary_of(stored: StoredWeights) -> Vocabulary:
     """The classes of the weights. Raises MismatchError unless the classifier has one output for each."""
     if not stored.vocabulary.is_file():
         raise FormatError(
@@ -91,7 +91,7 @@ def arguments_of(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any
     return given
 
 
-def model_of(config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
+def model_of(config: Mapping[str, Any], stored: StoredWeights, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
     """The run's model with its weights. Raises MismatchError if they are another model's."""
     options = ModelConfig(**config["model"])
     one_size = config["data"].get("resolution", "fixed") == "fixed"
