@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.test_trainer_corpus import Corpus
-from trainer import config as config_module
 from trainer.__main__ import RECIPES, read_config
 from trainer.config import PretrainConfig, check, differences, to_json
 from vocab.errors import InputError
@@ -76,15 +74,6 @@ def test_an_unknown_field_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match="2"):
         read_config(["sample", "--batch-sise", "32"])
     assert "--batch-size" in capsys.readouterr().err
-
-
-def test_every_field_is_documented() -> None:
-    assert config_module.__file__ is not None
-    for part in ast.parse(Path(config_module.__file__).read_text()).body:
-        if isinstance(part, ast.ClassDef) and part.name != "PretrainConfig":
-            for line, following in zip(part.body, [*part.body[1:], None], strict=True):
-                if isinstance(line, ast.AnnAssign):
-                    assert isinstance(following, ast.Expr), ast.unparse(line)
 
 
 def test_field_names_are_unique_over_all_parts() -> None:

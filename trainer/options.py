@@ -87,7 +87,7 @@ class Options:
     def require_each_once(self, name: str) -> None:
         """Raise InputError unless an option of several values has one, and none twice."""
         values = getattr(self, name)
-        shown = " ".join(f"{value:g}" for value in values)
+        shown = " ".join(f"{value}" for value in values)
         self.require(name, len(values) > 0, "none", "one or more values", remedy="Give at least one.")
         self.require(name, len(set(values)) == len(values), shown, "each value once", remedy="Remove the second one.")
 
