@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_trainer_corpus import Corpus
+from tests.corpus import Corpus
 from trainer.__main__ import RECIPES, read_config
 from trainer.config import PretrainConfig, check, differences, to_json
 from vocab.errors import InputError

@@ -20,7 +20,7 @@ SEE = "See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field."
 def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
     """Run a recipe, which must be trusted, and return its first docstring line and its CONFIG.
 
-    Raises InputError for a file that holds no recipe, for an unknown field, and for a value that its option cannot have.
+    Raises InputError for a file that holds no recipe, an unknown field, or a value that its option cannot have.
     """
     try:
         _refuse_unknown_fields(path, ast.parse(path.read_bytes(), str(path)))
@@ -43,7 +43,7 @@ def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
 
 
 def _refuse_unknown_fields(path: Path, recipe: ast.Module) -> None:
-    """Raise InputError for OptimConfig(stepz=7) before the recipe runs: Python's own message is another in each version."""
+    """Raise InputError for OptimConfig(stepz=7) before the recipe runs, for Python's own message varies."""
     for call in ast.walk(recipe):
         part = getattr(call.func, "id", getattr(call.func, "attr", "")) if isinstance(call, ast.Call) else ""
         for keyword in call.keywords if isinstance(call, ast.Call) and part in FIELDS else ():

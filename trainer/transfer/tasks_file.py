@@ -72,7 +72,7 @@ class SuiteTask(TaskImages):
     finetune: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise InputError, naming the field, for a value that is out of bounds, and for what a task cannot do without."""
+        """Raise InputError, naming the field, for a value out of bounds, and for missing images."""
         super().__post_init__()
         for name in ("methods", "percents", "seeds", "inits"):
             self.require_each_once(name)

@@ -31,8 +31,8 @@ from trainer.transfer.tasks.files import left_out_note
 from trainer.transfer.tasks.name_files import Names, read_name_file
 from trainer.transfer.tasks.numbering import check_sides, is_number, renumbered
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
-from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
+from vocab.pages.text import counted, listed
 from vocab.store.files import leads_to_folder
 from vocab.store.leftovers import is_leftover
 
