@@ -33,7 +33,7 @@ from pipeline.task import JOB, Job, run_task
 from trainer.__main__ import main as trainer
 from trainer.checkpoints.checkpoint import open_checkpoint
 from trainer.data.batch import Skipped
-from trainer.data.tar_table import make_table, read_table, write_table
+from trainer.data.tar_tables import make_table, read_table, write_table
 from trainer.probe import feature_files
 from trainer.records import run_directory
 from trainer.records.environment import read_starts
@@ -44,8 +44,7 @@ from trainer.transfer.record import read_records
 from trainer.transfer.suite_folder import check_place, recorded
 from trainer.weights.export import results_of
 from trainer.weights.pretrained import open_pretrained
-from trainer.weights.reading import read_weights
-from trainer.weights.run_model import stored_config
+from trainer.weights.run_model import read_weights, stored_config
 from vocab import packing, senses, tagger, wordnet
 from vocab.packing import unpack
 from vocab.store.label_shards import LabelShards

@@ -12,8 +12,7 @@ import torch
 from trainer.data.batch import Batch, Position
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution, Resolution
-from trainer.data.source import Source
-from trainer.data.state import from_state, to_state
+from trainer.data.source import Source, from_state, to_state
 
 STEPS = FixedResolution(16, 4)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.labels import label_table
 from tests.pictures import tar_of
 from tests.synsets import CAR, CAT, DOG, vocabulary_of
-from trainer.data.tar_table import TarTable, make_table
+from trainer.data.tar_tables import TarTable, make_table
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import write_label_shards
 from vocab.vocabulary import Vocabulary

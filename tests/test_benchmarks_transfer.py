@@ -33,7 +33,7 @@ from benchmarks.transfer_sides import TEXT, Side, architecture_of, clip_groups, 
 from tests.labels import label_table
 from trainer.config import ModelConfig, PretrainConfig
 from trainer.distributed import Rank
-from trainer.optim.groups import groups_of
+from trainer.optim.optimiser import groups_of
 from trainer.recipes.files import read_recipe
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError

@@ -13,7 +13,7 @@ from tests.batches import same, samples_of, stopped_after, take, together
 from tests.corpus import Corpus, make_corpus
 from trainer.data.batch import Batch
 from trainer.data.resolution import FixedResolution, StepShape
-from trainer.data.state import from_state, to_state
+from trainer.data.source import from_state, to_state
 from vocab.errors import MismatchError
 
 SAMPLES = 4 * 13

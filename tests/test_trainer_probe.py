@@ -25,7 +25,7 @@ from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.crops import centre_box
 from trainer.data.decoding import Decoding, EvalTransform
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank, join_processes

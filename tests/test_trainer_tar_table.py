@@ -14,7 +14,7 @@ from tests.pictures import tar_of
 from tests.synsets import CAR, CAT, DOG, vocabulary_of
 from tests.tar_tables import LIMIT, Asked, asked_in, content_of, damaged, labels_of
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
-from trainer.data.tar_table import TarTable, read_table, write_table
+from trainer.data.tar_tables import TarTable, read_table, write_table
 from vocab.errors import FormatError, InputError
 
 
