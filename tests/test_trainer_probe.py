@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
+from tests.corpus import make_corpus
 from tests.forks import Forks
-from tests.test_trainer_corpus import make_corpus, picture, write_tar
+from tests.pictures import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.crops import centre_box
 from trainer.data.decoding import Decoding, EvalTransform
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank, join_processes
@@ -30,10 +31,9 @@ from trainer.model.vit import features
 from trainer.pretrain import pretrain
 from trainer.probe.features import Embed, Outputs, extract
 from trainer.probe.probe import ProbeImages, open_probe, probe
-from trainer.transfer.config import ProbeConfig
+from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe_records
 from trainer.transfer.tasks.tars import open_tars
-from trainer.transfer.tasks.task_config import TaskConfig
 from vocab.errors import InputError, MismatchError
 
 HERE = Rank(0, 1, torch.device("cpu"))

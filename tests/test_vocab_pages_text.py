@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline.__main__ import main as pipeline_main
 from pipeline.report.markup import document, plain, stranger
 from pipeline.report.markup import table as table_in_html
-from tests.test_trainer_page import html
+from tests.run_page import html
 from trainer.__main__ import main as trainer_main
 from vocab.errors import InputError, run_cli
 from vocab.pages.tables import in_markdown, terminal_table
