@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.claim import is_alive
+from vocab.store.locks import has_ended, host
 
 PREFIX = "catlip-spark"
 
@@ -25,7 +24,7 @@ def scratch_folder() -> Iterator[Path]:
     """A folder of this process that goes with the block, however it ends."""
     parent = Path(tempfile.gettempdir())
     remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{_host()}.{os.getpid()}.", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{host()}.{os.getpid()}.", dir=parent))
     try:
         yield folder
     finally:
@@ -56,10 +55,10 @@ def used_by_children(folder: Path) -> Iterator[None]:
 
 def remove_abandoned(parent: Path) -> None:
     """Remove the folders of runs of this host whose process and children are gone."""
-    name = re.compile(rf"{PREFIX}\.{re.escape(_host())}\.(?P<pid>\d+)\.\w+")
+    name = re.compile(rf"{PREFIX}\.{re.escape(host())}\.(?P<pid>\d+)\.\w+")
     for folder in parent.iterdir():
         match = name.fullmatch(folder.name)
-        if match is not None and not is_alive(int(match["pid"])) and not _has_children(folder):
+        if match is not None and has_ended(int(match["pid"])) and not _has_children(folder):
             # Another user's folder stays.
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -75,7 +74,3 @@ def _has_children(folder: Path) -> bool:
             # Another user's process, or one that has just ended.
             continue
     return False
-
-
-def _host() -> str:
-    return re.sub(r"[^\w-]", "-", socket.gethostname())

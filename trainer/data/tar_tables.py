@@ -9,7 +9,6 @@ In: a tar, its labels, a vocabulary. Out: its `TarTable`, which all processes th
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from trainer.data.tar_table import FORMAT_VERSION, TarTable, make_table, read_ta
 from vocab.errors import InputError
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards
+from vocab.store.locks import lock
 from vocab.vocabulary import Vocabulary
 
 _SUFFIX = ".tar-table"
@@ -117,10 +117,11 @@ class TarTables:
             if not (self.folder / _MARKER).exists():
                 with write_whole(self.folder / _MARKER) as marker:
                     marker.write(_MARK)
-            lock = (self.folder / f"{name}.lock").open("ab")
-        with lock:
+            file = (self.folder / f"{name}.lock").open("ab")
+        with file:
             with self._named_refusals():
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Without locks each process makes the table, and the last one's stays.
+                lock(file, wait=True)
             yield
 
     def _remove_old(self, kept: Path) -> None:
