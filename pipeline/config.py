@@ -14,6 +14,7 @@ from vocab.labelers import SPACY_MODEL, LabelerName
 from vocab.store.files import is_uri, local_path
 from vocab.store.locations import Location, locations_in
 
+StoredFormat = Literal["parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
 Quoting = Literal["rfc4180", "backslash", "none"]
 SameKey = Literal["refuse", "union"]

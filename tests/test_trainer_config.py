@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_trainer_corpus import Corpus
+from tests.corpus import Corpus
 from trainer import config as config_module
 from trainer.__main__ import RECIPES, read_config
 from trainer.config import PretrainConfig, differences, to_json

@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.corpus import make_corpus
 from tests.forks import Forks, trainer
-from tests.test_trainer_corpus import make_corpus, picture
-from tests.test_trainer_import import CLASSES, COUNTS, released
+from tests.pictures import picture
+from tests.released_weights import CLASSES, COUNTS, released
 from trainer.data.batch import Batch
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain

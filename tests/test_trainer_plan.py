@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_trainer_model import vocabulary
+from tests.synsets import counted_vocabulary
 from trainer.__main__ import RECIPES, read_plan
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.model.vit import on_meta
@@ -143,7 +143,7 @@ def test_the_plans_of_the_documentation_fit(page: str) -> None:
 
 
 def test_a_vocabulary_gives_its_classes(tmp_path: Path) -> None:
-    vocabulary(5, 3).save(tmp_path / "vocabulary.parquet")
+    counted_vocabulary(5, 3).save(tmp_path / "vocabulary.parquet")
     told = replace(options(vocabulary=str(tmp_path / "vocabulary.parquet")), classes=None)
     assert reckon(told).classes == 2
     assert reckon(replace(options(), classes=None)).classes == 24_320

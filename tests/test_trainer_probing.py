@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
+from tests.corpus import make_corpus
 from tests.forks import Forks
-from tests.test_trainer_corpus import make_corpus, picture
+from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank, join_processes
 from trainer.pretrain import pretrain
@@ -27,7 +27,6 @@ from trainer.transfer.tasks.task_config import TaskConfig
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
 HERE = Rank(0, 1, torch.device("cpu"))
-COLOURS = {"car": 2, "cat": 1, "dog": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -45,18 +44,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("probing")
     assert pretrain(make_corpus(root / "corpus").config(root / "run")) == 0
     return root / "run"
-
-
-def write_folders(root: Path, counts: dict[str, int], *, seed: int = 0) -> Path:
-    """Squares in folders by what they are called; each colour of its own."""
-    generator = np.random.default_rng(seed)
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            colour = [int(value) for value in generator.integers(0, 60, 3)]
-            colour[COLOURS.get(name, 0)] += 120
-            (root / name / f"{number}.png").write_bytes(picture((colour[0], colour[1], colour[2])))
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +111,7 @@ def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path:
         "3 classes, 18 test images; 20 epochs, batches of 16; 20 nearest neighbours",
         "",
         "| share | seed | images | top-1 | neighbours' top-1 | learning rate | weight decay |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "|---|---|---|---|---|---|---|",
     ]
     assert page[6].startswith("| 10 % | 0 | 6 | ")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["percent"] == [10.0, 100.0]
@@ -224,7 +211,7 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
     assert f"- {left_out.replace('_', chr(92) + '_')}\n" in (tmp_path / "out" / "results.md").read_text()
     assert "train: 1 image could not be decoded: cat/0.png (not_an_image)" in notes
     assert "100 % of the images: 1 class has no training image: zzyzx" in notes
-    assert "| zzyzx |  | random |  | no synset |" in (tmp_path / "out" / "transfer_init.md").read_text()
+    assert "| zzyzx | | random | | no synset |" in (tmp_path / "out" / "transfer_init.md").read_text()
 
 
 def test_too_many_bad_images_are_an_error_and_leave_nothing(run: Path, folders: Path, tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.test_trainer_class_tars import classed
-from tests.test_trainer_corpus import picture
-from tests.test_trainer_task_folders import folders
+from tests.pictures import classed, folders, picture
 from trainer.transfer.tasks.opening import TaskConfig, class_names_of, kind_of, open_images, open_task
 from vocab.errors import InputError, MismatchError
 

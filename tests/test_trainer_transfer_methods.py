@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_trainer_corpus import make_corpus
-from tests.test_trainer_probing import write_folders
+from tests.corpus import make_corpus
+from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain

@@ -24,8 +24,8 @@ from trainer.data.cache_folder import CacheFolder
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_tables import TarTables
 from trainer.distributed import Rank
+from trainer.probe.feature_files import Stored, read, remove_abandoned, write
 from trainer.records.run_lock import held
-from trainer.transfer.feature_files import Stored, read, remove_abandoned, write
 from vocab.store.locks import ABANDONED_SECONDS, claimed, machine, remove_unclaimed
 
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)

@@ -18,14 +18,11 @@ from hypothesis import strategies as st
 from pipeline.__main__ import main as pipeline_main
 from pipeline.report.markup import document, plain, stranger
 from pipeline.report.markup import table as table_in_html
-from pipeline.terminal import table
-from tests.test_trainer_page import html
+from tests.run_page import html
 from trainer.__main__ import main as trainer_main
-from trainer.records.card import plain as in_card
-from trainer.transfer.match_table import cell
-from trainer.transfer.words import listed
 from vocab.errors import InputError, run_cli
-from vocab.pages.text import in_html, shown, tell
+from vocab.pages.tables import in_markdown, terminal_table
+from vocab.pages.text import counted, duration, in_html, listed, shown, tell
 
 ROOT = Path(__file__).parent.parent
 EVIL = "\x1b]0;PWNED\x07\x00\x9b2J\x7f\r\u202egnp\u2066\u200f\u200b\u2028\ufeff\U000e0041\ud800\udcff"
@@ -69,14 +66,35 @@ def test_long_text_is_cut() -> None:
     assert len(str(InputError("a" * 1_000_000, found="b", wanted="c", remedy="d"))) < 5_000
 
 
+def test_one_thing_is_not_called_several() -> None:
+    assert [counted(number, "image") for number in (0, 1, 1000)] == ["0 images", "1 image", "1,000 images"]
+    assert [counted(number, "class has none", "classes have none") for number in (1, 2)] == [
+        "1 class has none",
+        "2 classes have none",
+    ]
+
+
+def test_a_list_of_many_names_ends_with_how_many_more() -> None:
+    assert listed(list("abcde")) == "a, b, c, d, e"
+    assert listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def test_durations_read_as_people_say_them() -> None:
+    assert [duration(seconds) for seconds in (5.0, 245.0, 4320.0, 183_600.0)] == [
+        "0 min 5 s",
+        "4 min 5 s",
+        "1 h 12 min",
+        "2 d 3 h",
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     [
         str(InputError(EVIL, found=EVIL, wanted=EVIL, remedy=EVIL)),
         listed([EVIL]),
-        "".join(table([("n", "name"), (1, EVIL)])),
-        cell(EVIL),
-        in_card(EVIL),
+        "".join(terminal_table([("n", "name"), (1, EVIL)])),
+        in_markdown(EVIL),
         plain(EVIL),
         stranger(EVIL),
         table_in_html([EVIL], [[EVIL]], numbers=()),

@@ -17,17 +17,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline.align.image_files import list_image_files
-from pipeline.align.image_ids import DDL, OWN_KEY, read_ids
+from pipeline.align.image_ids import DDL, OWN_KEY, list_image_files, read_ids
 from pipeline.align.join import join_by_id, labels_by_id, refuse_contradictions
-from pipeline.claim import owned
+from pipeline.claim import STAGING, finished_manifest, owned, refuse_used, remove_unnamed
 from pipeline.config import Align
 from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
 from pipeline.label_files import write_parts, write_rejects, write_staged
 from pipeline.label_reading import parquet_rows
 from pipeline.reading.inputs import Inputs
-from pipeline.remains import STAGING, finished_manifest, refuse_used, remove_unnamed
 from pipeline.session import spark_session
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.pages.text import tell

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from trainer.checkpoints.disk import BLOCK
-from trainer.checkpoints.layout import ByteRange, header_of
 from trainer.checkpoints.pieces import Rows, Tensors, dtype_name, file_name, held_rows, is_sharded, local_part
+from trainer.checkpoints.safetensors_files import ByteRange, header_of
 from vocab.errors import InputError, MissingRequirementError
 
 PORTABLE = 1

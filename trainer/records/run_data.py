@@ -22,8 +22,8 @@ from trainer.data.group import Tar
 from trainer.data.source import Source
 from trainer.data.tar_marks import TarMark, marked
 from trainer.records.secrets import without_secrets_in
-from trainer.transfer.words import counted, listed
 from vocab.errors import FormatError, MismatchError
+from vocab.pages.text import counted, listed
 from vocab.store.field_types import require_types
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json

@@ -26,9 +26,8 @@ from trainer.transfer.tasks.subsets import subset
 from trainer.transfer.tuning import Tuning
 from trainer.transfer.tuning_folder import Result, write_result
 from trainer.transfer.tuning_results import markdown, notes_at_start, numbers_of
-from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained, open_pretrained
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.store.locations import refuse_unwritable
 
 

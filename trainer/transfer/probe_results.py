@@ -16,18 +16,19 @@ from typing import Any
 
 from trainer.config import to_json
 from trainer.data.labelled_images import LabelledImages
+from trainer.probe.cache import ImageFeatures
+from trainer.probe.choice import Choice
+from trainer.probe.measures import Measured
 from trainer.transfer import match_table
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.feature_cache import ImageFeatures
-from trainer.transfer.measures import Measured
-from trainer.transfer.probe_choice import Choice
 from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted, listed
 from trainer.weights.folder import new_folder
 from trainer.weights.pretrained import Pretrained
+from vocab.pages.tables import markdown_list, markdown_table
+from vocab.pages.text import counted, listed
 
 HEADINGS = {"top1": "top-1", "top5": "top-5", "map_macro": "mAP, macro", "map_micro": "mAP, micro"}
 
@@ -151,27 +152,23 @@ def markdown(outcome: Outcome) -> str:
     """The content of results.md."""
     given, config = outcome.given, outcome.given.config
     init = f"Transfer Init at path similarity >= {config.alpha:g}" if outcome.matches else "a random beginning"
-    lines = [
-        f"# Linear probe from {init}",
-        "",
+    setting = (
         f"{counted(len(given.task.class_names), 'class', 'classes')}, "
         f"{counted(len(given.test.images), 'test image')}; {counted(config.epochs, 'epoch')}, "
-        f"batches of {config.train_batch}" + (f"; {config.neighbours} nearest neighbours" if config.neighbours else ""),
-        "",
-    ]
+        f"batches of {config.train_batch}" + (f"; {config.neighbours} nearest neighbours" if config.neighbours else "")
+    )
     names = list(outcome.probes[0].measured.numbers())
     beside = list((outcome.probes[0].nearest or Measured()).numbers())[:1]
-    headings = ["share", "seed", "images", *(HEADINGS[name] for name in names)]
-    headings += [f"neighbours' {HEADINGS[name]}" for name in beside] + ["learning rate", "weight decay"]
-    lines += [f"| {' | '.join(headings)} |", f"| {' | '.join(['---'] * len(headings))} |"]
+    head = ["share", "seed", "images", *(HEADINGS[name] for name in names)]
+    head += [f"neighbours' {HEADINGS[name]}" for name in beside] + ["learning rate", "weight decay"]
+    rows = []
     for probe in outcome.probes:
         cells = [f"{probe.percent:g} %", f"{probe.seed}", f"{probe.images:,}"]
         cells += [f"{value:.2%}" for value in probe.measured.numbers().values()]
         cells += [f"{(probe.nearest or Measured()).numbers()[name]:.2%}" for name in beside]
-        cells += [f"{probe.choice.setting.learning_rate:g}", f"{probe.choice.setting.weight_decay:g}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {match_table.cell(note)}" for note in notes(outcome))]
-    return "\n".join(lines).rstrip() + "\n"
+        rows.append([*cells, f"{probe.choice.setting.learning_rate:g}", f"{probe.choice.setting.weight_decay:g}"])
+    parts = [f"# Linear probe from {init}", setting, markdown_table(head, rows), markdown_list(notes(outcome))]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def notes(outcome: Outcome) -> list[str]:

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trainer.transfer.intervals import LEVEL, Interval
-from trainer.transfer.match_table import cell as text_in_cell
 from trainer.transfer.record import NOTES, Cell, Record, RecordGroup, cells_of, differences_of
-from trainer.transfer.words import counted
-from vocab.pages.text import shown
+from vocab.pages.tables import Markdown, markdown_list, markdown_table
+from vocab.pages.text import counted
 
 POINTS = 100
 
@@ -28,7 +27,7 @@ def results_table(records: Sequence[Record]) -> str:
     parts = [_markdown(cells, signed=False), _explained(cells)]
     if differences:
         parts += ["Transfer Init minus random init, points, seed by seed:", _markdown(differences, signed=True)]
-    parts.append("\n".join(f"- {text_in_cell(note)}" for note in notes_on(records)))
+    parts.append(markdown_list(notes_on(records)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -68,19 +67,14 @@ def _markdown(cells: Sequence[Cell], *, signed: bool) -> str:
     percents = sorted({cell.percent for cell in cells})
     rows: dict[RecordGroup, Mapping[float, str]] = {}
     for cell in cells:
-        rows[cell.row] = {**rows.get(cell.row, {}), cell.percent: text_of(cell.interval, signed=signed)}
+        text = Markdown(text_of(cell.interval, signed=signed))
+        rows[cell.row] = {**rows.get(cell.row, {}), cell.percent: text}
     head = ["task", "method", "init", "metric", *(f"{percent:g} %" for percent in percents)]
     body = [
-        [row.task, row.method, row.init, row.metric, *(texts.get(percent, "") for percent in percents)]
+        [row.task, row.method, row.init, Markdown(row.metric), *(texts.get(percent, "") for percent in percents)]
         for row, texts in rows.items()
     ]
-    return "\n".join([_line(head), _line(["---"] * len(head), pad=""), *map(_line, body)])
-
-
-def _line(texts: Sequence[str], *, pad: str = " ") -> str:
-    # An empty cell is one space wide, as people write it.
-    cells = (f"{pad}{shown(text).replace('|', '&#124;')}{pad}" if text else " " for text in texts)
-    return f"|{'|'.join(cells)}|"
+    return markdown_table(head, body)
 
 
 def _explained(cells: Sequence[Cell]) -> str:

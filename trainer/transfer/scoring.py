@@ -20,7 +20,7 @@ from trainer.data.decoding import EvalTransform, central_crops
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, gather_on_main
 from trainer.model.objective import Objective
-from trainer.transfer.measures import Measured, accuracies_of, places_of, precisions_of
+from trainer.probe.measures import Measured, accuracies_of, places_of, precisions_of
 from vocab.errors import InputError
 
 # uint8 images on the device and their numbers on the host, to what is to be kept of each.

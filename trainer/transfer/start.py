@@ -21,10 +21,10 @@ from trainer.model.per_image import set_drop_path
 from trainer.model.vit import checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import optimiser_of
+from trainer.probe.linear import Head, random_head
 from trainer.step.guard import Guard
 from trainer.step.training import Training
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.head import Head, random_head
 from trainer.transfer.mixing import Mixing
 from trainer.transfer.scoring import outputs
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head

@@ -39,9 +39,8 @@ from trainer.transfer.results_table import results_table
 from trainer.transfer.suite_plan import keys_of
 from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
-from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 

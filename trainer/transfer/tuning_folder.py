@@ -35,10 +35,10 @@ from trainer.transfer.match_table import STEM, write_matches
 from trainer.transfer.tasks.contents import content_of
 from trainer.transfer.tasks.opening import Task
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted
 from trainer.weights.folder import CONFIG, ModelSpec, first_conv_of, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import MismatchError, OutputExistsError
+from vocab.pages.text import counted
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 

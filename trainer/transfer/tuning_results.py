@@ -16,13 +16,14 @@ from trainer.records.ledger import read_bad_samples
 from trainer.records.secrets import without_secrets_in
 from trainer.transfer.account import Course
 from trainer.transfer.batches import Plan
-from trainer.transfer.match_table import cell, no_match
+from trainer.transfer.match_table import no_match
 from trainer.transfer.scoring import Scored
 from trainer.transfer.start import Start
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task
 from trainer.transfer.tuning import Tuning
-from trainer.transfer.words import counted, listed
+from vocab.pages.tables import Markdown, markdown_list, markdown_table
+from vocab.pages.text import counted, listed
 
 FEW_STEPS = 100
 """steps below which a run hardly learns: the recipe's learning rates are made for thousands"""
@@ -99,10 +100,11 @@ def markdown(numbers: Mapping[str, Any]) -> str:
     rows = {
         name: value for name, value in numbers.items() if isinstance(value, int | float | str) and name != "correct"
     }
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else f"{value}" for name, value in rows.items()}
-    table = ["| | |", "|---|---|", *(f"| {name} | {cell(value)} |" for name, value in shown.items())]
-    notes = [f"- {cell(note)}" for note in numbers["notes"]]
-    return "\n".join(["# Fine-tuning", "", *table, *(["", *notes] if notes else [])]) + "\n"
+    cells = [
+        (Markdown(name), f"{value:.4g}" if isinstance(value, float) else f"{value}") for name, value in rows.items()
+    ]
+    parts = ["# Fine-tuning", markdown_table(("", ""), cells), markdown_list(numbers["notes"])]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _notes_on_bad(train: Sequence[Skipped], test: Sequence[Skipped]) -> list[str]:

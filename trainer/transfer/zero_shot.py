@@ -3,7 +3,7 @@
 In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv and config.json.
 
     class names -> synsets -> rows of the pre-trained classifier      transfer_init.py, synset_scores.py
-    test images -> features                                           feature_cache.py
+    test images -> features                                           trainer/probe/cache.py
     features and rows -> scores -> accuracy                           synset_scores.py, zero_shot_results.py
 """
 
@@ -20,20 +20,19 @@ from trainer.data.batch import Skipped
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
+from trainer.probe.cache import ImageFeatures, cached_features
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
-from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.vocabulary import Vocabulary
 
 

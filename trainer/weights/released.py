@@ -13,13 +13,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.records.card import classes, front_matter, plain
+from trainer.records.card import classes, front_matter
 from trainer.verb_config import ImportConfig
-from trainer.weights.conv_stem import ARCHITECTURE, FIRST_CONV, PATCH, ConvStemSizes
-from trainer.weights.corenet import REMEDY, Converted, check_classes, convert
+from trainer.weights.corenet import (
+    ARCHITECTURE,
+    FIRST_CONV,
+    PATCH,
+    REMEDY,
+    Converted,
+    ConvStemSizes,
+    check_classes,
+    convert,
+)
 from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, load_model, new_folder
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab.errors import InputError, MismatchError
+from vocab.pages.tables import in_markdown
 from vocab.store.locations import Location, name_of, read_whole
 from vocab.vocabulary import Vocabulary
 
@@ -110,8 +119,8 @@ def _card(wanted: ImportConfig, shape: ConvStemSizes, vocabulary: Vocabulary) ->
     named = next((f"{name}, " for name, sizes in SIZES.items() if sizes == (shape.embed_dim, shape.depth)), "")
     return CARD_TEXT.format(
         front=front_matter(licence="other", tags=["catlip", "wordnet", "multi-label"], labelled=True),
-        title=plain(name_of(wanted.out)),
-        file=plain(name_of(wanted.weights)),
+        title=in_markdown(name_of(wanted.out)),
+        file=in_markdown(name_of(wanted.weights)),
         named=named,
         width=shape.embed_dim,
         depth=shape.depth,

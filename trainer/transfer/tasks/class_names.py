@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from trainer.transfer.tasks.label_order import numbers_of, other_order, plain_words
 from trainer.transfer.tasks.name_files import Names
 from trainer.transfer.tasks.numbering import is_number
-from trainer.transfer.words import counted, listed
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import MismatchError
+from vocab.pages.text import counted, listed
 from vocab.store.locations import Location
 
 MAPPING = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'

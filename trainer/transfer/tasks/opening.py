@@ -32,8 +32,8 @@ from trainer.transfer.tasks.name_files import Names, read_name_file
 from trainer.transfer.tasks.numbering import check_sides, is_number, renumbered
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
 from trainer.transfer.tasks.task_config import TaskConfig as TaskConfig  # here for who opens tasks
-from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
+from vocab.pages.text import counted, listed
 from vocab.store.files import leads_to_folder
 from vocab.store.leftovers import is_leftover
 

@@ -1,8 +1,8 @@
-"""Sealed safetensors files: their metadata holds the sha256 of everything else in the file.
+"""Safetensors files: the header of a file, and a seal in its metadata, the sha256 of everything else in the file.
 
-In: tensors, or a file. Out: the bytes of a sealed file; whether a file was altered. A seal travels with its file, which
-timm, the Hugging Face Hub and the package safetensors read like any other; checkpoints need none, for their manifest
-has the checksums of their files.
+The package safetensors writes whole files that are in memory twice, or to names of its own; a file that is written from
+buffers, piece by piece, needs the header alone. The package reads both. A seal travels with its file; checkpoints need
+none, because their manifest has the checksums of their files.
 """
 
 from __future__ import annotations
@@ -12,13 +12,42 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from safetensors.torch import save as serialize
 from torch import Tensor
 
 from trainer.checkpoints.disk import BLOCK
-from trainer.checkpoints.layout import METADATA, header_text
+
+METADATA = "__metadata__"
+"""name of the header's entry for metadata: texts by name, no tensor"""
+
+
+class ByteRange(NamedTuple):
+    """A tensor of a file."""
+
+    dtype: str
+    """as the format writes it: F32, I64, ..."""
+    shape: Sequence[int]
+    start: int
+    """of its bytes, after the header"""
+    end: int
+
+
+def header_of(tensors: Mapping[str, ByteRange], metadata: Mapping[str, str]) -> bytes:
+    """The header of these tensors."""
+    entries: dict[str, object] = {METADATA: dict(metadata)}
+    for name, (dtype, shape, start, end) in tensors.items():
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    return header_text(entries)
+
+
+def header_text(entries: Mapping[str, object]) -> bytes:
+    """The length of a header in 8 bytes, and the header, padded to a multiple of 8."""
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
 
 SEAL = "sha256"
 VOCABULARY = "vocabulary"

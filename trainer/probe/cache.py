@@ -24,11 +24,10 @@ from trainer.data.batch import Skipped
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main
+from trainer.probe.feature_files import Stored, check_room, read, remove_abandoned, write
 from trainer.probe.features import extract
-from trainer.transfer.feature_files import Stored, check_room, read, remove_abandoned, write
-from trainer.transfer.words import counted
 from trainer.weights.pretrained import Pretrained
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 
 FORMAT_VERSION = 1
 

@@ -36,7 +36,7 @@ from torch.optim.adamw import adamw
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages
 from trainer.optim.schedule import learning_rate
-from trainer.transfer.head import Head
+from trainer.probe.linear import Head
 from vocab.errors import InputError, MismatchError
 
 BETAS = (0.9, 0.999)

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from pipeline.counts import Counts
+from pipeline.counts import Counts, Joins
 from pipeline.label_reading import parquet_rows
-from pipeline.same_keys import Joins
-from pipeline.sorted_files import Run, RunWriter
+from pipeline.sorted_files import SortedFile, SortedWriter
 from pipeline.task import JOB, Job, refuse_ended
 from vocab.store.files import filesystem_of
+from vocab.store.label_footers import byte_order
 from vocab.store.label_shards import check_file
+from vocab.store.label_writing import ROW_GROUP_ROWS
 from vocab.store.manifest import InputFile, LabelFile
 
 AFTER_ALL_KEYS = "\U0010ffff" * 8
@@ -31,7 +35,7 @@ AFTER_ALL_KEYS = "\U0010ffff" * 8
 class Rewritten:
     """Part files in place of others, with corrections of the account and the counts."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[SortedFile, ...]
     account: tuple[InputFile, ...] = ()
     """numbers to add, some negative, for each input file whose rows were joined, by its path or its shard"""
     counts: tuple[LabelFile, ...] = ()
@@ -47,15 +51,15 @@ class Rewritten:
         """All that `to_json` gave, as one."""
         parts = [json.loads(text) for text in texts]
         return cls(
-            tuple(Run.from_json(run) for part in parts for run in part["runs"]),
+            tuple(SortedFile.from_json(run) for part in parts for run in part["runs"]),
             tuple(InputFile(**file) for part in parts for file in part["account"]),
             tuple(LabelFile(**file) for part in parts for file in part["counts"]),
         )
 
 
-def in_order(runs: Sequence[Run]) -> list[list[Run]]:
+def in_order(runs: Sequence[SortedFile]) -> list[list[SortedFile]]:
     """Runs in groups: those of one group overlap, each group comes before the next."""
-    groups: list[list[Run]] = []
+    groups: list[list[SortedFile]] = []
     end: tuple[bytes, bytes] | None = None
     for run in sorted(runs, key=lambda run: (_bytes(run.first), _bytes(run.last))):
         if end is not None and _bytes(run.first) <= end:
@@ -67,12 +71,12 @@ def in_order(runs: Sequence[Run]) -> list[list[Run]]:
     return groups
 
 
-def run_of_file(file: LabelFile) -> Run:
+def run_of_file(file: LabelFile) -> SortedFile:
     """A part file of a finished directory, of which only the shards are known."""
-    return Run(file, (file.first_shard or "", ""), (file.last_shard or "", AFTER_ALL_KEYS))
+    return SortedFile(file, (file.first_shard or "", ""), (file.last_shard or "", AFTER_ALL_KEYS))
 
 
-def merged(spark: SparkSession, group: Sequence[Run], job: Job) -> Rewritten:
+def merged(spark: SparkSession, group: Sequence[SortedFile], job: Job) -> Rewritten:
     """One group as runs that do not overlap.
 
     A worker that outlives the job leaves no file. Raises InputError for a (shard, key) that stands in two of them,
@@ -100,7 +104,7 @@ def write_sorted(batches: Iterator[pa.RecordBatch], job: Job) -> Rewritten:
     """Write sorted rows, those of one (shard, key) joined if the job joins them."""
     joins = Joins(Counts()) if job.same_key == "union" else None
     rows_per_file = 2 * job.rows_per_file
-    with RunWriter(job.out, "part-sorted", job.schema, rows_per_file=rows_per_file, joins=joins) as writer:
+    with SortedWriter(job.out, "part-sorted", job.schema, rows_per_file=rows_per_file, joins=joins) as writer:
         for batch in batches:
             writer.add(pa.Table.from_batches([batch]))
         runs = tuple(writer.close())
@@ -129,3 +133,47 @@ def check_files(spark: SparkSession, files: Sequence[LabelFile], out: str) -> No
 
 def _bytes(place: tuple[str, str]) -> tuple[bytes, bytes]:
     return place[0].encode(), place[1].encode()
+
+
+def without_shards(spark: SparkSession, files: Sequence[LabelFile], shards: Collection[str], job: Job) -> Rewritten:
+    """Part files without the rows of some shards. Raises FormatError for a file that was altered."""
+    order = sorted(map(byte_order, shards))
+    touched = [file for file in files if _can_hold(file, order)]
+    kept = tuple(run_of_file(file) for file in files if file not in touched)
+    if not touched:
+        return Rewritten(kept)
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            texts = [strip(touched[number], shards, job).to_json() for number in batch.column(0).to_pylist()]
+            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["written"])
+
+    rows = spark.range(0, len(touched), 1, len(touched)).mapInArrow(write, "written string").collect()
+    written = Rewritten.together([row["written"] for row in rows])
+    return Rewritten(kept + written.runs, counts=written.counts)
+
+
+def strip(file: LabelFile, shards: Collection[str], job: Job) -> Rewritten:
+    """Write one part file without the rows of some shards, a row group at a time."""
+    filesystem, root = filesystem_of(job.out)
+    check_file(filesystem, root, file)
+    gone, names = Counts(), pa.array(sorted(shards), pa.string())
+    with (
+        filesystem.open_input_file(f"{root}/{file.path}") as stream,
+        SortedWriter(job.out, "part-kept", job.schema, rows_per_file=2 * job.rows_per_file) as writer,
+    ):
+        for batch in pq.ParquetFile(stream).iter_batches(ROW_GROUP_ROWS):
+            goes = pc.is_in(batch["shard"], value_set=names)
+            gone.add(batch.filter(goes)["synsets"], times=-1)
+            writer.add(pa.Table.from_batches([batch.filter(pc.invert(goes))]))
+        runs = tuple(writer.close())
+        counts = gone.write(f"{job.out}/{JOB}", "counts-gone")
+        refuse_ended(job.out, job.plan)
+    return Rewritten(runs, counts=(counts,))
+
+
+def _can_hold(file: LabelFile, order: Sequence[bytes]) -> bool:
+    if file.first_shard is None or file.last_shard is None:
+        return False
+    at = bisect_left(order, byte_order(file.first_shard))
+    return at < len(order) and order[at] <= byte_order(file.last_shard)

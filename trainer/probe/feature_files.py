@@ -27,8 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trainer.checkpoints.disk import flush
-from trainer.checkpoints.layout import ByteRange, header_of
-from trainer.checkpoints.sealed_tensors import is_altered, sealed_header
+from trainer.checkpoints.safetensors_files import ByteRange, header_of, is_altered, sealed_header
 from vocab.errors import InputError
 from vocab.pages.text import tell
 from vocab.store.files import named

@@ -25,10 +25,10 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.head import Head
-from trainer.transfer.measures import measure
-from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
-from trainer.transfer.words import counted
+from trainer.probe.grid import GridSchedule, Setting, train_grid
+from trainer.probe.linear import Head
+from trainer.probe.measures import measure
+from vocab.pages.text import counted
 
 # Half a decade apart, around what works: few images take few steps, which have to be large.
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)

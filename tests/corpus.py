@@ -1,21 +1,19 @@
-"""A corpus small enough to train on in a test: coloured squares, their labels, their vocabulary."""
+"""A corpus small enough to train on in a test: coloured squares, their labels, their vocabulary; and runs on it."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
-from tests.conftest import label_table
+from tests.labels import label_table
+from tests.pictures import picture, write_tar
+from tests.synsets import CAR, CAT, DOG
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.data.group import Tar
 from trainer.data.labels import find_shards
@@ -29,38 +27,19 @@ from vocab.store.label_writing import write_label_shards
 from vocab.store.tar_samples import split_name
 from vocab.vocabulary import Vocabulary
 
-DOG, CAT, CAR = 2084071, 2121620, 2958343
 COLOURS = {DOG: (200, 30, 30), CAT: (30, 200, 30), CAR: (30, 30, 200)}
-
-
-def picture(colour: tuple[int, int, int] = (200, 30, 30), *, size: tuple[int, int] = (24, 20)) -> bytes:
-    """A PNG of one colour."""
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    """A tar of the members, in their order."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where the parts of a corpus lie."""
+    """Locations of the parts of a corpus."""
 
     images: Path
     labels: Path
     vocabulary: Path
 
     def source(self, **changes: Any) -> Source:
-        """Its tars, shuffled by two."""
+        """Open its tars as a source that shuffles two at a time."""
         tars, labels = list_tars([str(self.images)]), LabelShards.open(self.labels)
         shards = find_shards(labels, tars)
         source = Source(
@@ -74,7 +53,7 @@ class Corpus:
         return replace(source, **changes)
 
     def config(self, out: Path, **changes: Any) -> PretrainConfig:
-        """A run of six steps on it; `changes` go by field name to whichever part has the field."""
+        """Configure a run of six steps; `changes` go by field name to the part that has the field."""
         parts: dict[str, Any] = {
             "data": DataConfig(
                 images=(str(self.images),),
@@ -115,9 +94,10 @@ def make_corpus(
     extra: Mapping[str, bytes] | None = None,
     extra_labelled: bool = True,
 ) -> Corpus:
-    """`tars` tars of `samples` squares each, red dogs, green cats and blue cars; `extra` members end the first tar.
+    """Write `tars` tars of `samples` squares each: red dogs, green cats and blue cars.
 
-    Every fifth sample has an empty label; extra samples are dogs, or have no row in the labels.
+    The `extra` members end the first tar; their samples are labelled dogs, or have no row in the labels. Every fifth
+    of the other samples has an empty label.
     """
     rows: list[tuple[str, str, list[int]]] = []
     for tar in range(tars):
@@ -133,7 +113,7 @@ def make_corpus(
 
 
 def label(root: Path, rows: list[tuple[str, str, list[int]]]) -> Corpus:
-    """Labels of (shard, key, synsets) and their vocabulary, beside the images of `root`."""
+    """Write labels of (shard, key, synsets) rows and their vocabulary beside the images in `root`."""
     manifest = write_label_shards(root / "labels", label_table(*rows), labeler="test", fingerprint="f" * 64)
     labels = LabelShards.open(root / "labels")
     vocabulary = Vocabulary.from_counts(
@@ -144,16 +124,18 @@ def label(root: Path, rows: list[tuple[str, str, list[int]]]) -> Corpus:
 
 
 def losses(run: Path) -> list[float]:
+    """Read the losses that a run logged."""
     return [line["loss"] for line in read_log(run / "metrics.jsonl") if "loss" in line]
 
 
 def same_weights(one: Path, other: Path) -> bool:
+    """Compare the weights that two runs ended with."""
     ours, theirs = (load_file(run / "model.safetensors") for run in (one, other))
     return all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
 
 
 def command(config: PretrainConfig) -> list[str]:
-    """The command line of a configuration."""
+    """Spell a configuration as a command line."""
     words = []
     for part in (config.data, config.model, config.loss, config.optim, config.run):
         for field in dataclasses.fields(part):
@@ -163,12 +145,3 @@ def command(config: PretrainConfig) -> list[str]:
             elif value not in (None, ()):
                 words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return ["pretrain", "sample", *words]
-
-
-def test_the_corpus_holds_what_it_says(tmp_path: Path) -> None:
-    corpus = make_corpus(tmp_path, tars=2, samples=5)
-    vocabulary = Vocabulary.load(corpus.vocabulary)
-    assert vocabulary.names == ["dog.n.01", "cat.n.01", "car.n.01"]
-    assert vocabulary.captions.tolist() == [4, 2, 2]
-    assert vocabulary.rows == 10
-    assert np.array_equal(corpus.source().labels[0].read_shard("00001")["key"], [f"00001{n:04d}" for n in range(5)])
