@@ -26,7 +26,6 @@ from trainer.probe.knn import votes
 from trainer.probe.linear import Head, random_head
 from trainer.probe.measures import Measured, measure
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.probe_check import check
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
 from trainer.transfer.record import NO_INIT, Key, Record
 from trainer.transfer.tasks.files import check_bad_share
@@ -41,7 +40,6 @@ from vocab.pages.text import listed, tell
 
 def probe(config: ProbeConfig) -> None:
     """Train, measure, and leave a folder. Raises a CatlipError for whatever cannot be, and leaves nothing then."""
-    check(config)
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure_all(config, rank)
@@ -55,14 +53,12 @@ def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]
 
     `task`: what the table calls it. `config.out` is not written to. Raises as `probe`.
     """
-    check(config)
     outcome = measure_all(config, rank)
     return [] if outcome is None else records_of(outcome, task=task)
 
 
 def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     """As `probe_records`, of nearest neighbours alone: no classifier is trained."""
-    check(config)
     given = gather(config, rank)
     if given is None:
         return []
