@@ -31,9 +31,9 @@ from trainer.records.run_lock import held
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
 from trainer.transfer.batches import Plan
-from trainer.transfer.config import FinetuneConfig
+from trainer.transfer.config import FinetuneConfig, TaskConfig
 from trainer.transfer.finetune import finetune, finetune_records
-from trainer.transfer.tasks.opening import Task, TaskConfig, open_task
+from trainer.transfer.tasks.opening import Task, open_task
 from trainer.transfer.tuning_results import few_steps
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model

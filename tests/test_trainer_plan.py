@@ -156,9 +156,8 @@ def test_a_vocabulary_gives_its_classes(tmp_path: Path) -> None:
     [
         ({"gpu": "abacus"}, "--gpu: found abacus; wanted a GPU of our table"),
         ({"gpus": 0}, "--gpus: found 0; wanted more than 0"),
-        ({"pretrain": PretrainConfig(model=ModelConfig(num_heads=0))}, "--num-heads: found 0; wanted more than 0"),
         ({"gpus": 3}, "--batch-size: found 1024; wanted a multiple of 3"),
-        ({"mfu": 1.5}, "--mfu: found 1.5; wanted a share, 0 to 1"),
+        ({"mfu": 1.5}, "--mfu: found 1.5; wanted more than 0, and at most 1"),
         ({"mfu": float("nan")}, "--mfu: found nan"),
         ({"classes": 0}, "--classes: found 0"),
         ({"gpu_memory": -1.0}, "--gpu-memory: found -1.0"),

@@ -19,11 +19,10 @@ from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank, join_processes
 from trainer.pretrain import pretrain
-from trainer.transfer.config import ProbeConfig
+from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe, probe_records
 from trainer.transfer.tasks.opening import open_task
 from trainer.transfer.tasks.subsets import subset
-from trainer.transfer.tasks.task_config import TaskConfig
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
 HERE = Rank(0, 1, torch.device("cpu"))
@@ -263,10 +262,10 @@ def test_results_are_not_written_over(run: Path, folders: Path, tmp_path: Path) 
     ("changes", "match"),
     [
         ({"percent": ()}, "--percent: found none"),
-        ({"percent": (0.0,)}, "--percent: found 0; wanted shares above 0"),
-        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each number once"),
+        ({"percent": (0.0,)}, "--percent: found 0.0; wanted more than 0, and at most 100"),
+        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each value once"),
         ({"seeds": (-1,)}, "--seeds: found -1"),
-        ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0"),
+        ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0.0"),
         ({"weight_decays": (-0.1,)}, "--weight-decays"),
         ({"alpha": 0.0}, "--alpha"),
         ({"epochs": 0}, "--epochs: found 0"),

@@ -12,9 +12,10 @@ import pytest
 from tests.pictures import classed, folders, picture
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import ImageStore, LabelledImages
+from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
 from trainer.transfer.tasks.files import FileStore, check_bad_share, look_up, shared_files
-from trainer.transfer.tasks.opening import TaskConfig, notes_of, open_images
+from trainer.transfer.tasks.opening import notes_of, open_images
 from vocab.errors import InputError
 
 

@@ -21,9 +21,8 @@ from tests.synsets import DOG, FISH, vocabulary_of
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
-from trainer.transfer.config import ZeroShotConfig
+from trainer.transfer.config import TaskConfig, ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows
-from trainer.transfer.tasks.task_config import TaskConfig
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
 from trainer.transfer.zero_shot_results import evaluate, ranks_of

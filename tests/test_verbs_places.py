@@ -111,7 +111,9 @@ MAINS = {"pipeline": pipeline.__main__.main, "trainer": trainer.__main__.main, "
 
 def options(kind: type, *, nested: bool, prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Each option that holds text, and whether it is a path alone."""
-    for name, hint in get_type_hints(kind, include_extras=True).items():
+    hints = get_type_hints(kind, include_extras=True)
+    for name in (field.name for field in dataclasses.fields(kind)):
+        hint = hints[name]
         option = f"{prefix}{name.replace('_', '-')}"
         hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
         if dataclasses.is_dataclass(hint):

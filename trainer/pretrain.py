@@ -10,8 +10,7 @@ import secrets
 
 import torch
 
-from trainer.config import PretrainConfig
-from trainer.config_check import check
+from trainer.config import PretrainConfig, check
 from trainer.data.feed import Feed
 from trainer.data.resolution import Resolution, resolution_of
 from trainer.data.source import from_state

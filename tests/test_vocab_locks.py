@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.claims import claimed, remove_unclaimed
+from vocab.store.locks import claimed, remove_unclaimed
 
 
 def test_a_claimed_file_is_refused_to_others_and_gone_at_the_end(tmp_path: Path) -> None:
