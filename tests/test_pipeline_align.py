@@ -23,7 +23,7 @@ from pipeline.claim import refuse_used
 from pipeline.config import Align, Label
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
-from tests.conftest import label_table
+from tests.labels import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
 from vocab.store.label_writing import write_label_shards, write_manifest

@@ -9,17 +9,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from pipeline.check import Comparison, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.reading.inputs import list_inputs
-from tests.conftest import label_table
+from tests.labels import write_labels
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.pages.tables import terminal_table
-from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.store.label_writing import write_label_shards
+from vocab.store.label_shards import LabelShards
 
 DOG, CAT = 2084071, 2121620
 
@@ -32,13 +30,6 @@ def write_tar(path: Path, *names: str, size: int = 10) -> Path:
             member.size = size
             tar.addfile(member, io.BytesIO(b"x" * size))
     return path
-
-
-def write_labels(
-    place: Path, *rows: tuple[str, str, list[int]], rejects: tuple[tuple[str, str, str], ...] = ()
-) -> None:
-    rejected = pa.table([list(c) for c in zip(*rejects, strict=True)] if rejects else [[], [], []], REJECTS_SCHEMA)
-    write_label_shards(place, label_table(*rows), labeler="x", fingerprint="y", rejects=rejected)
 
 
 def report_on(spark: Any, place: Path) -> Comparison:

@@ -9,20 +9,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-
-BLOCK = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
-sys.meta_path.insert(0, Block())
-"""
-
-
-def import_without(blocked: set[str], statement: str) -> subprocess.CompletedProcess[str]:
-    code = BLOCK.format(blocked=blocked) + statement
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+from tests.processes import import_without
 
 
 @pytest.mark.parametrize("package", ["vocab", "pipeline", "trainer"])
@@ -44,7 +31,7 @@ def test_the_import_contracts_hold() -> None:
 
 def test_an_executor_needs_numpy_pyarrow_and_spark_alone() -> None:
     result = import_without(
-        {"torch", "timm", "tyro", "PIL", "pandas", "tqdm"},
+        {"torch", "timm", "tyro", "PIL", "pandas", "tqdm", "jinja2", "markupsafe"},
         "import pipeline.labeling, pipeline.task, pipeline.run; from vocab import labeler\n"
         "import pyarrow as pa; print(labeler.load().label(pa.array(['dogs'])).to_pylist())",
     )

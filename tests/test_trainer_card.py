@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.test_trainer_corpus import CAR, CAT, DOG
+from tests.synsets import CAR, CAT, DOG
 from trainer.records.card import Subject, front_matter, model_card, source_name
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary

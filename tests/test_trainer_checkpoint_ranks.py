@@ -16,8 +16,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from trainer.checkpoints import writer
-from trainer.checkpoints.manifest import TensorPiece, read_manifest
-from trainer.checkpoints.ranks import RankManifest, write_rank_manifest
+from trainer.checkpoints.manifest import RankManifest, TensorPiece, read_manifest, write_rank_manifest
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError, InputError
 

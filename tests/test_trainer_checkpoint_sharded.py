@@ -24,18 +24,18 @@ from torch.distributed.tensor import DTensor
 
 from tests.forks import Forks
 from trainer.checkpoints import writer
-from trainer.checkpoints.checkpoint import newest, open_checkpoint, restore
+from trainer.checkpoints.checkpoint import Pieces, newest, open_checkpoint, read_whole, restore
 from trainer.checkpoints.disk import Written, write_file
-from trainer.checkpoints.manifest import StoredTensor, TensorPiece
-from trainer.checkpoints.pieces import Rows
-from trainer.checkpoints.ranks import (
+from trainer.checkpoints.manifest import (
     RankManifest,
+    StoredTensor,
+    TensorPiece,
     await_commit,
     collect_rank_manifests,
     leave_failure,
     write_rank_manifest,
 )
-from trainer.checkpoints.reading import Pieces, read_whole
+from trainer.checkpoints.pieces import Rows
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError
 

@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.corpus import make_corpus
 from tests.forks import Forks, trainer
-from tests.test_trainer_corpus import make_corpus, picture
-from tests.test_trainer_import import CLASSES, COUNTS, released
+from tests.pictures import picture
+from tests.released_weights import CLASSES, COUNTS, released
 from trainer.data.batch import Batch
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
@@ -30,9 +31,9 @@ from trainer.records.run_lock import held
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
 from trainer.transfer.batches import Plan
-from trainer.transfer.config import FinetuneConfig
+from trainer.transfer.config import FinetuneConfig, TaskConfig
 from trainer.transfer.finetune import finetune, finetune_records
-from trainer.transfer.tasks.opening import Task, TaskConfig, open_task
+from trainer.transfer.tasks.opening import Task, open_task
 from trainer.transfer.tuning_results import few_steps
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_trainer_probe_grid import data, images_of
+from tests.labelled_images import drawn_features, images_of
 from trainer.probe import knn
 from trainer.probe.knn import votes
 
@@ -41,8 +41,8 @@ def test_fewer_images_than_neighbours_all_vote() -> None:
 def test_some_at_a_time_are_what_all_at_once_are(
     images: int, queries: int, count: int, temperature: float, multi_label: bool, at_once: int
 ) -> None:
-    memory, shown = data(images, 5, 4, multi_label=multi_label)
-    asked, _ = data(queries, 5, 4, multi_label=False, seed=1)
+    memory, shown = drawn_features(images, 5, 4, multi_label=multi_label)
+    asked, _ = drawn_features(queries, 5, 4, multi_label=False, seed=1)
     dense = torch.zeros(images, 4, dtype=torch.float64)
     owners = torch.arange(images).repeat_interleave(torch.from_numpy(shown.offsets).diff())
     dense[owners, torch.from_numpy(shown.classes)] = 1

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_trainer_corpus import Corpus, make_corpus
-from tests.test_trainer_feed import STEPS, copied, same, take
+from tests.batches import STEPS, copied, same, take
+from tests.corpus import Corpus, make_corpus
 from trainer.data import loaders, open_files
 from trainer.data.batch import Batch
 from trainer.data.feed import Feed

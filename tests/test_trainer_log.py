@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.test_trainer_corpus import picture
+from tests.pictures import picture
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
 from trainer.records.ledger import Ledger

@@ -7,7 +7,7 @@ import io
 import json
 from pathlib import Path
 
-from tests.test_trainer_transfer_init import CHURCH, DOG, FISH, vocabulary_of
+from tests.synsets import CHURCH, DOG, FISH, vocabulary_of
 from trainer.transfer.match_table import as_json, csv_table, markdown, summary, write_matches
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 

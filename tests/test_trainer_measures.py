@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.test_trainer_probe_grid import images_of
+from tests.labelled_images import images_of
 from trainer.probe.measures import measure
 from vocab.errors import InputError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
 from trainer.model.vit import architecture, checkpoint_activations, features, on_meta

@@ -10,24 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
+from tests.corpus import make_corpus
 from tests.forks import Forks
-from tests.test_trainer_corpus import make_corpus, picture
+from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank, join_processes
 from trainer.pretrain import pretrain
-from trainer.transfer.config import ProbeConfig
+from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe, probe_records
 from trainer.transfer.tasks.opening import open_task
 from trainer.transfer.tasks.subsets import subset
-from trainer.transfer.tasks.task_config import TaskConfig
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
 HERE = Rank(0, 1, torch.device("cpu"))
-COLOURS = {"car": 2, "cat": 1, "dog": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -45,18 +43,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("probing")
     assert pretrain(make_corpus(root / "corpus").config(root / "run")) == 0
     return root / "run"
-
-
-def write_folders(root: Path, counts: dict[str, int], *, seed: int = 0) -> Path:
-    """Squares in folders by what they are called; each colour of its own."""
-    generator = np.random.default_rng(seed)
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            colour = [int(value) for value in generator.integers(0, 60, 3)]
-            colour[COLOURS.get(name, 0)] += 120
-            (root / name / f"{number}.png").write_bytes(picture((colour[0], colour[1], colour[2])))
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -276,10 +262,10 @@ def test_results_are_not_written_over(run: Path, folders: Path, tmp_path: Path) 
     ("changes", "match"),
     [
         ({"percent": ()}, "--percent: found none"),
-        ({"percent": (0.0,)}, "--percent: found 0; wanted shares above 0"),
-        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each number once"),
+        ({"percent": (0.0,)}, "--percent: found 0.0; wanted more than 0, and at most 100"),
+        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each value once"),
         ({"seeds": (-1,)}, "--seeds: found -1"),
-        ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0"),
+        ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0.0"),
         ({"weight_decays": (-0.1,)}, "--weight-decays"),
         ({"alpha": 0.0}, "--alpha"),
         ({"epochs": 0}, "--epochs: found 0"),

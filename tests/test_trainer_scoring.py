@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.test_trainer_feature_cache import HERE, Shelf, images_on, shelf
+from tests.labelled_images import HERE, Shelf, images_on, shelf
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.loss.losses import SoftmaxCrossEntropy

@@ -14,14 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_trainer_corpus import COLOURS, make_corpus, picture
-from tests.test_trainer_transfer_init import DOG, FISH, images_of, several_of, vocabulary_of
+from tests.corpus import COLOURS, make_corpus
+from tests.labelled_images import images_of
+from tests.pictures import picture
+from tests.synsets import DOG, FISH, vocabulary_of
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
-from trainer.transfer.config import ZeroShotConfig
+from trainer.transfer.config import TaskConfig, ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows
-from trainer.transfer.tasks.task_config import TaskConfig
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
 from trainer.transfer.zero_shot_results import evaluate, ranks_of
@@ -62,7 +63,9 @@ def test_a_class_without_images_is_no_error() -> None:
     assert result.by_class == (None, 0.0)
 
 
-@pytest.mark.parametrize("shown", [images_of([1, 1], 2), several_of([[1], []], 2), several_of([[], []], 2)])
+@pytest.mark.parametrize(
+    "shown", [images_of([1, 1], 2), images_of([[1], []], 2, multi_label=True), images_of([[], []], 2, multi_label=True)]
+)
 def test_images_that_show_no_class_that_can_be_scored_are_an_error(shown: LabelledImages) -> None:
     with pytest.raises(InputError, match=r"found 2 that show none of the 1 classes that can be scored"):
         evaluate(torch.ones(2, 1), classes_of([True, False]), shown, bad_images=0)
@@ -93,7 +96,9 @@ def test_equal_scores_go_by_the_order_of_the_classes() -> None:
 def test_several_classes_an_image_have_precisions_over_scorable_classes_and_over_all() -> None:
     # Class 0: the second of three images is right: 1/2. Class 2: the first: 1. Pairs: the first and the third: 5/6.
     scores = torch.tensor([[2.0, 1], [3, 4], [1, 0]])
-    result = evaluate(scores, classes_of([True, False, True]), several_of([[0, 1], [2], []], 3), bad_images=0)
+    result = evaluate(
+        scores, classes_of([True, False, True]), images_of([[0, 1], [2], []], 3, multi_label=True), bad_images=0
+    )
     report = result.report
     assert (report.map_macro, report.map_macro_all) == (0.75, 0.5)
     # One of three pairs is of class 1, and never found.
@@ -210,7 +215,7 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     vocabulary = vocabulary_of(DOG, FISH)
     matches = match_classes(["wolf", "vertebrate", "zzyzx"], vocabulary, alpha=0.3)
     classes = [ClassRows(((0,),)), ClassRows(((0, 1),)), ClassRows(())]
-    result = evaluate(torch.tensor([[1.0, 0]]), classes, several_of([[0]], 3), bad_images=0)
+    result = evaluate(torch.tensor([[1.0, 0]]), classes, images_of([[0]], 3, multi_label=True), bad_images=0)
     page = markdown(result, matches, classes, vocabulary, title="Zero-shot", notes=())
     assert "| images | 1 | 1 |\n" in page
     assert "| mean average precision, micro | 100.00% | 100.00% |\n\n| class |" in page

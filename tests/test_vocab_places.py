@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.report.coverage import read_classes
-from tests.test_trainer_tar_places import s3_server
+from tests.servers import s3_server
 from vocab.errors import CatlipError, InputError, OutputExistsError, sentence_of
 from vocab.store.files import filesystem_of, write_whole
 from vocab.store.locations import (

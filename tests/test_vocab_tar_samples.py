@@ -21,7 +21,7 @@ from pipeline.check import account_tar, run_check
 from pipeline.config import Check
 from pipeline.reading.rows import ReadOptions
 from pipeline.reading.tars import read_tar
-from tests.test_pipeline_check import write_labels
+from tests.labels import write_labels
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
 from trainer.data.tar_places import list_tars
 from vocab.errors import InputError

@@ -10,11 +10,10 @@ import secrets
 
 import torch
 
-from trainer.config import PretrainConfig
-from trainer.config_check import check
+from trainer.config import PretrainConfig, check
 from trainer.data.feed import Feed
 from trainer.data.resolution import Resolution, resolution_of
-from trainer.data.state import from_state
+from trainer.data.source import from_state
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.inputs import Inputs, open_inputs
 from trainer.model.vit import patch_of

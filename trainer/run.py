@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
-from trainer.checkpoints.space import check_space
+from trainer.checkpoints.retention import check_space
 from trainer.checkpoints.writer import Checkpoints
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
-from trainer.data.state import to_state
+from trainer.data.source import to_state
 from trainer.distributed import Rank, barrier, gather, on_main, raise_alike
 from trainer.evaluator import Evaluator
 from trainer.inputs import Inputs

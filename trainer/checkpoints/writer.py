@@ -22,15 +22,20 @@ import torch
 
 from trainer.checkpoints.checkpoint import FOLDER, folder_name
 from trainer.checkpoints.disk import Written, flush, write_file
-from trainer.checkpoints.manifest import FILE_NAME, STATE, CheckpointManifest, StoredTensor, TensorPiece, read_manifest
-from trainer.checkpoints.pieces import Tensors, dtype_name
-from trainer.checkpoints.ranks import (
+from trainer.checkpoints.manifest import (
+    FILE_NAME,
+    STATE,
+    CheckpointManifest,
     RankManifest,
+    StoredTensor,
+    TensorPiece,
     await_commit,
     collect_rank_manifests,
     leave_failure,
+    read_manifest,
     write_rank_manifest,
 )
+from trainer.checkpoints.pieces import Tensors, dtype_name
 from trainer.checkpoints.retention import clear_leftovers, hidden_name, prune, publish
 from trainer.checkpoints.snapshot import HostCopies, Snapshot
 from vocab.errors import CatlipError, FormatError, InputError, remedy_of

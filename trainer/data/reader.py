@@ -29,7 +29,7 @@ from trainer.data.order import Walk, choose_pools
 from trainer.data.resolution import StepShape
 from trainer.data.ring import Images
 from trainer.data.source import Source
-from trainer.data.tar_table import TarTable
+from trainer.data.tar_tables import TarTable
 from trainer.model.range_augment import DRAWS as AUGMENT_DRAWS
 
 # Random numbers of one sample: its box, whether it is mirrored, its seed, and what the device makes of it.

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainer.checkpoints.sealed_tensors import VOCABULARY, sealed_file
+from trainer.checkpoints.safetensors_files import VOCABULARY, sealed_file
 from trainer.config import PretrainConfig, as_json
 from trainer.records.card import Subject, model_card
 from vocab.store.files import write_whole

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from trainer.config import PretrainConfig
-from trainer.config_check import check_data, check_model
 from trainer.data.resolution import StepShape
 from trainer.model.per_image import patch_share
 from trainer.model.vit import on_meta, patch_of
@@ -69,8 +68,7 @@ class Plan:
 
 
 def plan(config: PlanConfig) -> list[str]:
-    """Reckon, and put it in lines; the last one is JSON. Raises InputError for an option that cannot work."""
-    _check(config)
+    """Compute the costs and put them in lines; the last one is JSON."""
     return report(reckon(config), config)
 
 
@@ -218,27 +216,3 @@ def _verdict(planned: Plan, config: PlanConfig) -> str:
         f"does not fit: {needed}, nor in any number of parts; try{other} --activation-checkpointing, more --gpus or a "
         "larger --gpu"
     )
-
-
-def _check(config: PlanConfig) -> None:
-    """Raise InputError for the first option that cannot work."""
-    run = config.pretrain
-    check_data(run.data)
-    check_model(run.model)
-    positive: dict[str, float | None] = {
-        "steps": run.optim.steps,
-        "accumulate": run.optim.accumulate,
-        "head-chunk": run.loss.head_chunk,
-        "gpus": config.gpus,
-        "gpu-memory": config.gpu_memory,
-        "peak-tflops": run.run.peak_tflops,
-        "mfu": config.mfu,
-        "classes": config.classes,
-    }
-    for name, number in positive.items():
-        if number is not None and not 0 < number < math.inf:
-            raise InputError(f"--{name}", found=f"{number}", wanted="more than 0", remedy=f"Choose a larger --{name}.")
-    if not config.mfu <= 1:
-        raise InputError("--mfu", found=f"{config.mfu}", wanted="a share, 0 to 1", remedy="Choose another --mfu.")
-    if config.price is not None and not 0 <= config.price < math.inf:
-        raise InputError("--price", found=f"{config.price}", wanted="0 or more", remedy="Say what an hour costs.")

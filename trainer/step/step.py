@@ -16,7 +16,7 @@ from trainer.data.loader_server import shielding
 from trainer.data.resolution import Resolution
 from trainer.distributed import Rank
 from trainer.model.per_image import patch_share, set_patch_share
-from trainer.optim.clip import clip
+from trainer.optim.optimiser import clip
 from trainer.optim.schedule import learning_rate
 from trainer.step.compiling import compile_objective, warm_up
 from trainer.step.parallel import exchange, replicate

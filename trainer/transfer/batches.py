@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import tee
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from jaxtyping import Float64, Int64
 
 from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.crops import BOX_DRAWS, Box, random_box
-from trainer.data.decoding import Decoded, Decoding, Wanted, decoded
+from trainer.data.decoding import Decoded, Decoding, decoded
 from trainer.data.draws import draws
 from trainer.data.images import Choose
 from trainer.data.labelled_images import LabelledImages
@@ -99,9 +100,12 @@ def batches(
     `skipped`. `pin`: in page-locked memory. Raises InputError for a store that was changed.
     """
     drawn = (_Drawn.at(step, images, plan, rank) for step in range(after + 1, plan.steps + 1))
-    wanted = (Wanted(one, images.rows[one.images], one.choosers(plan)) for one in drawn)
-    for made in decoded(images.store, wanted, size=plan.image_size, how=decoding, pin=pin):
-        batch = _batch(made, images, plan)
+    # Drawn ahead, as far as images are decoded ahead.
+    to_decode, to_batch = tee(drawn)
+    wanted = ((images.rows[one.images], one.choosers(plan)) for one in to_decode)
+    crops = decoded(images.store, wanted, size=plan.image_size, how=decoding, pin=pin)
+    for made, one in zip(crops, to_batch, strict=True):
+        batch = _batch(made, one, images, plan)
         yield batch.pin() if pin else batch
 
 
@@ -136,8 +140,8 @@ def _chooser(row: Float64[np.ndarray, "22"], min_area: float) -> Callable[[int, 
     return lambda width, height: random_box(width, height, row, min_area=min_area)
 
 
-def _batch(made: Decoded[_Drawn], images: LabelledImages, plan: Plan) -> Batch:
-    drawn, reasons = made.subject, made.reasons
+def _batch(made: Decoded, drawn: _Drawn, images: LabelledImages, plan: Plan) -> Batch:
+    reasons = made.reasons
     own = images.select(drawn.images)
     bad = [number for number, reason in enumerate(reasons) if reason is not None]
     weights = torch.ones(len(own))

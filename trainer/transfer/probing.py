@@ -20,13 +20,12 @@ from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
-from trainer.probe.choice import choose, grid_of, scored
-from trainer.probe.grid import GridSchedule, check_numbers, train_grid
+from trainer.probe.choice import grid_of, train_best
+from trainer.probe.grid import GridSchedule
 from trainer.probe.knn import votes
-from trainer.probe.linear import Head, random_head
+from trainer.probe.linear import Head, check_numbers, random_head
 from trainer.probe.measures import Measured, measure
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.probe_check import check
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
 from trainer.transfer.record import NO_INIT, Key, Record
 from trainer.transfer.tasks.files import check_bad_share
@@ -41,7 +40,6 @@ from vocab.pages.text import listed, tell
 
 def probe(config: ProbeConfig) -> None:
     """Train, measure, and leave a folder. Raises a CatlipError for whatever cannot be, and leaves nothing then."""
-    check(config)
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure_all(config, rank)
@@ -55,14 +53,12 @@ def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]
 
     `task`: what the table calls it. `config.out` is not written to. Raises as `probe`.
     """
-    check(config)
     outcome = measure_all(config, rank)
     return [] if outcome is None else records_of(outcome, task=task)
 
 
 def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     """As `probe_records`, of nearest neighbours alone: no classifier is trained."""
-    check(config)
     given = gather(config, rank)
     if given is None:
         return []
@@ -174,9 +170,8 @@ def _probe(
     schedule = GridSchedule(config.epochs, config.train_batch, config.final_share, config.label_smoothing)
     start = _start(given.pretrained, matches, train, seed=seed)
     grid = grid_of(config.preset, config.learning_rates, config.weight_decays)
-    choice = choose(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=seed)
-    (head,) = train_grid(train.values, train.images, grid=[choice.setting], schedule=schedule, start=start, seed=seed)
-    measured = measure(scored(head, test.values), test.images)
+    choice, head = train_best(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=seed)
+    measured = measure(head.logits_in_parts(test.values), test.images)
     trained = time.perf_counter()
     if nearest is None and config.neighbours:
         nearest = _nearest(config, train, test)

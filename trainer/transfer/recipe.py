@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 from trainer.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from trainer.config_check import check_training
+from trainer.options import Descent, Keeping, Seed, TrainCompute, values_of
 from trainer.transfer.config import FinetuneConfig
-from vocab.errors import InputError
 
 # CatLIP's recipes, as CoreNet has them: for ImageNet-1k and Places365, and for COCO with its several classes an image.
 PEAK_LR, PEAK_LR_SEVERAL = 3e-5, 1e-5
@@ -28,41 +26,14 @@ MEMORIES = 10.0
 def check(config: FinetuneConfig, *, world: int) -> None:
     """Raise InputError for the first option that cannot work on so many processes, whatever the task."""
     pairs = 2 if config.mixup > 0 or config.cutmix > 0 else 1
-    parts = max(1, world * config.accumulate * pairs)
-    _require(
-        config.accumulate > 0 and config.batch > 0 and config.batch % parts == 0,
+    parts = world * config.accumulate * pairs
+    config.require(
         "batch",
+        config.batch % parts == 0,
         f"{config.batch}",
         f"a multiple of {world} processes x {config.accumulate} parts{' x 2 images that are mixed' * (pairs > 1)}",
-        f"Choose {max(1, round(config.batch / parts)) * parts}, or another --accumulate.",
+        remedy=f"Choose {max(1, round(config.batch / parts)) * parts}, or another --accumulate.",
     )
-    for name, value in {
-        "epochs": config.epochs,
-        "percent": config.percent,
-        "prefetch": config.prefetch,
-        "min-crop-area": config.min_crop_area,
-        "image-size": config.image_size if config.image_size is not None else 1,
-        "peak-lr": config.peak_lr if config.peak_lr is not None else 1.0,
-    }.items():
-        _require(value > 0, name, f"{value}", "more than 0", f"Choose a larger --{name}.")
-    for name, value in {
-        "workers": config.workers,
-        "eval-every": config.eval_every,
-        "alpha": config.alpha,
-        "mixup": config.mixup,
-        "cutmix": config.cutmix,
-        "warmup-steps": config.warmup_steps,
-    }.items():
-        _require(value >= 0, name, f"{value}", "0 or more", f"Choose a larger --{name}.")
-    for name, value, most in (
-        ("percent", config.percent, 100.0),
-        ("min-crop-area", config.min_crop_area, 1.0),
-        ("alpha", config.alpha, 1.0),
-    ):
-        _require(value <= most, name, f"{value}", f"at most {most:g}", f"Choose a smaller --{name}.")
-    # Those that pre-training has as well. How long the run is, is not known yet: `complete` looks at the warm-up.
-    steps = config.warmup_steps + 1
-    check_training(core(complete(config, multi_label=False, image_size=16, steps=steps), steps=steps))
 
 
 def complete(config: FinetuneConfig, *, multi_label: bool, image_size: int, steps: int) -> FinetuneConfig:
@@ -70,12 +41,12 @@ def complete(config: FinetuneConfig, *, multi_label: bool, image_size: int, step
 
     `image_size`: of the pre-training. `steps`: of the run.
     """
-    _require(
+    config.require(
+        "warmup_steps",
         config.warmup_steps < steps,
-        "warmup-steps",
         f"{config.warmup_steps} of {steps} steps",
         "fewer than all steps",
-        "Lower --warmup-steps, or --batch.",
+        remedy="Lower --warmup-steps, or --batch.",
     )
     peak = config.peak_lr if config.peak_lr is not None else PEAK_LR_SEVERAL if multi_label else PEAK_LR
     smoothing = 0.0 if multi_label else LABEL_SMOOTHING
@@ -100,38 +71,16 @@ def core(config: FinetuneConfig, *, steps: int) -> PretrainConfig:
         model=ModelConfig(drop_path=config.drop_path),
         loss=LossConfig(label_smoothing=config.label_smoothing),
         optim=OptimConfig(
+            **values_of(config, Descent),
             steps=steps,
-            optimiser=config.optimiser,
-            warmup_steps=config.warmup_steps,
             start_lr=0.0,
             peak_lr=config.peak_lr,
             final_lr=config.final_lr,
-            beta2=config.beta2,
-            weight_decay=config.weight_decay,
-            layer_decay=config.layer_decay,
-            clip_norm=config.clip_norm,
-            accumulate=config.accumulate,
             ema_momentum=config.ema_momentum,
             # A few thousand steps from good weights: what goes wrong is a setting, and no batch to be left out. Losses
             # of few images jump, so that only one that is no number ends a run.
             on_spike="stop",
             spike_factor=math.inf,
         ),
-        run=RunConfig(
-            out=Path(config.out),
-            seed=config.seed,
-            device=config.device,
-            precision=config.precision,
-            compile=config.compile,
-            activation_checkpointing=config.activation_checkpointing,
-            threads=config.threads,
-            log_every=config.log_every,
-            checkpoint_every=config.checkpoint_every,
-            keep_checkpoints=config.keep_checkpoints,
-        ),
+        run=RunConfig(out=config.out, **values_of(config, TrainCompute, Seed, Keeping)),
     )
-
-
-def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:
-    if not holds:
-        raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)

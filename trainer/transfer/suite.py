@@ -17,7 +17,7 @@ from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.record import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
-from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
+from trainer.transfer.tasks_file import SectionFields, SuiteTask, read_tasks
 from vocab.errors import CatlipError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
@@ -27,7 +27,7 @@ from vocab.store.locations import refuse_unwritable
 class Verbs:
     """What carries out a suite; `methods.py` has the verbs of the trainer."""
 
-    options: Options
+    options: SectionFields
     """what a task's tables of options may hold"""
     fingerprint: Callable[[], str]
     """of the model. Raises a CatlipError for one that cannot be used"""
@@ -128,7 +128,7 @@ def _named(task: SuiteTask) -> Iterator[None]:
 
 
 def _as_in_suite(text: str) -> str:
-    """Options of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
+    """SectionFields of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
     max_bad_share of the task in the tasks file.
     """
     own = {field.name for field in fields(TransferConfig)}

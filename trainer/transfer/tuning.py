@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.checkpoints.checkpoint import restore
-from trainer.checkpoints.space import check_space
+from trainer.checkpoints.retention import check_space
 from trainer.checkpoints.writer import Checkpoints
 from trainer.data.batch import Batch
 from trainer.data.device_batches import on_device

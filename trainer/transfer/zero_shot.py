@@ -99,24 +99,9 @@ def record_of(outcome: Outcome, *, task: str) -> Record:
     )
 
 
-def check(config: ZeroShotConfig) -> None:
-    """Raise InputError for the first option that cannot work, whatever the task."""
-    for option, works, value, wanted in (
-        ("alpha", 0 < config.alpha <= 1, config.alpha, "a path similarity above 0, at most 1"),
-        ("batch", config.batch > 0, config.batch, "1 or more"),
-        ("workers", config.workers >= 0, config.workers, "0 or more"),
-        ("crop", config.crop is None or 0 < config.crop <= 1, config.crop, "a share above 0, at most 1"),
-        ("image-size", config.image_size is None or config.image_size > 0, config.image_size, "1 pixel or more"),
-    ):
-        if not works:
-            remedy = "python -m trainer zeroshot --help says what it means."
-            raise InputError(f"--{option}", found=f"{value}", wanted=wanted, remedy=remedy)
-
-
 def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
     """Score the test images; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
-    check(config)
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
     images, class_names, notes = _open(config)
     config = replace(config, prior=config.prior or ("keep" if images.multi_label else "remove"))

@@ -18,8 +18,17 @@ from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, first_conv_of, new_folder
 from trainer.weights.onnx_file import FILE as ONNX_FILE
 from trainer.weights.onnx_file import require_onnx, write_onnx
-from trainer.weights.reading import StoredWeights, images_at, read_weights
-from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
+from trainer.weights.run_model import (
+    MEAN,
+    STD,
+    StoredWeights,
+    arguments_of,
+    images_at,
+    model_of,
+    read_weights,
+    stored_config,
+    vocabulary_of,
+)
 from vocab.errors import FormatError
 from vocab.store.locations import name_of
 from vocab.store.sealing import from_sealed_json

@@ -31,10 +31,10 @@ from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush, write_file
-from trainer.checkpoints.sealed_tensors import SEAL, is_altered, metadata_of, sealed_file
-from trainer.checkpoints.sealed_tensors import VOCABULARY as VOCABULARY_OF
+from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
+from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
-from trainer.weights import conv_stem
+from trainer.weights import corenet
 from vocab import wordnet
 from vocab.errors import FormatError
 from vocab.store.files import HASH_BLOCK, filesystem_of, named
@@ -71,7 +71,7 @@ class ModelSpec:
     """How to build the model that the weights belong to."""
 
     architecture: str
-    """timm's name, or conv_stem.ARCHITECTURE"""
+    """timm's name, or corenet.ARCHITECTURE"""
     arguments: Mapping[str, Any]
     """of timm.create_model, beside the number of classes"""
     preprocessing: Preprocessing
@@ -206,9 +206,9 @@ def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
 
 def first_conv_of(model: nn.Module) -> str:
     """Name of the convolution that sees the image."""
-    # Without timm's word of it a model is one of conv_stem.py, or has the one convolution that all others have.
+    # Without timm's word of it a model is one of corenet.py, or has the one convolution that all others have.
     hybrid = isinstance(model.get_submodule("patch_embed"), HybridEmbed)
-    plain = conv_stem.FIRST_CONV if hybrid else "patch_embed.proj"
+    plain = corenet.FIRST_CONV if hybrid else "patch_embed.proj"
     return str(getattr(model, "pretrained_cfg", {}).get("first_conv") or plain)
 
 
@@ -226,7 +226,7 @@ def load_model(folder: str | Path) -> nn.Module:
     """The model of an exported or imported folder, in eval mode, on the CPU.
 
     What timm can build is built by it, as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released
-    CatLIP models are built by `trainer/weights/conv_stem.py`. Raises FormatError for a folder that is neither, and for
+    CatLIP models are built by `trainer/weights/corenet.py`. Raises FormatError for a folder that is neither, and for
     one whose configuration or weights do not match their checksum or each other, where they have one.
     """
     place = Path(folder)
@@ -237,8 +237,8 @@ def load_model(folder: str | Path) -> nn.Module:
         if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(place / WEIGHTS).get(SEAL):
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
-        if architecture == conv_stem.ARCHITECTURE:
-            model: nn.Module = conv_stem.build(conv_stem.ConvStemSizes(**arguments), classes=classes)
+        if architecture == corenet.ARCHITECTURE:
+            model: nn.Module = corenet.build_conv_stem(corenet.ConvStemSizes(**arguments), classes=classes)
             model.load_state_dict(load_file(place / WEIGHTS))
         else:
             model = timm.create_model(f"local-dir:{place}", pretrained=True)

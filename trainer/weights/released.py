@@ -15,8 +15,16 @@ from torch import Tensor
 
 from trainer.records.card import classes, front_matter
 from trainer.verb_config import ImportConfig
-from trainer.weights.conv_stem import ARCHITECTURE, FIRST_CONV, PATCH, ConvStemSizes
-from trainer.weights.corenet import REMEDY, Converted, check_classes, convert
+from trainer.weights.corenet import (
+    ARCHITECTURE,
+    FIRST_CONV,
+    PATCH,
+    REMEDY,
+    Converted,
+    ConvStemSizes,
+    check_classes,
+    convert,
+)
 from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, load_model, new_folder
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab.errors import InputError, MismatchError
