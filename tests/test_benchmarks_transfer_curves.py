@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainer.transfer.curves import Point, by_seed, read_curves
+from benchmarks.transfer_study.curves import Point, by_seed, read_curves
 from vocab.errors import FormatError
 
 ROW = {"epoch": 1, "seconds": 61.5, "images": 20000, "accuracy": 0.25, "seed": 3}

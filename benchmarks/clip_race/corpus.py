@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.clip_captions import captions_of
-from benchmarks.feed_corpus import read_samples
+from benchmarks.clip_race.captions import captions_of
+from benchmarks.feeding.corpus import read_samples
 from vocab import labeler, wordnet
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary

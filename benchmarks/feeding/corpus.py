@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,6 @@ from vocab.store.tar_samples import split_name
 from vocab.store.tars import BLOCK
 from vocab.vocabulary import Vocabulary
 
-DATA = Path(os.environ.get("CATLIP_DATA", "../shared/data"))
 FOLDERS = ("coco_ccby", "cc12m")
 
 Kind = Literal["native", "512", "256"]

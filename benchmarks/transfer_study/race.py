@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from jaxtyping import Int64
 from torch import Tensor
 
-from benchmarks.clip_clock import Spent, by_turns, ratio, timed
-from benchmarks.clip_corpus import tokens_of
-from benchmarks.clip_probe import features_of, probe_accuracy
-from benchmarks.clip_towers import require_same_towers
-from benchmarks.feed import say
-from benchmarks.transfer_corpus import Corpus
-from benchmarks.transfer_pictures import Pictures
-from benchmarks.transfer_sides import TEXT, Point, Side, build_catlip, build_clip_side
+from benchmarks.clip_race.corpus import tokens_of
+from benchmarks.clip_race.probe import features_of, probe_accuracy
+from benchmarks.clip_race.towers import require_same_towers
+from benchmarks.measuring.clock import Spent, by_turns, ratio, timed
+from benchmarks.measuring.setting import say
+from benchmarks.transfer_study.corpus import Corpus
+from benchmarks.transfer_study.pictures import Pictures
+from benchmarks.transfer_study.sides import TEXT, Point, Side, build_catlip, build_clip_side
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch
 from trainer.data.feed import Feed

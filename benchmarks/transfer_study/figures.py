@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.transfer_report import POINTS, Curves
+from benchmarks.transfer_study.report import POINTS, Curves
 from trainer.transfer.record import Record
 from vocab.errors import MissingRequirementError
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.transfer_sides import Point
+from benchmarks.transfer_study.sides import Point
 from trainer.transfer.record import Record
 from vocab.errors import InputError
 from vocab.store.files import write_whole

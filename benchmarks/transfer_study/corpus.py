@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.clip_captions import captions_of
-from benchmarks.clip_corpus import FOLDER
-from benchmarks.feed_corpus import read_samples, write_tar
+from benchmarks.clip_race.captions import captions_of
+from benchmarks.clip_race.corpus import FOLDER
+from benchmarks.feeding.corpus import read_samples, write_tar
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
 from vocab.store.label_shards import LabelShards

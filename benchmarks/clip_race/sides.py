@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.clip_ours import Catlip, batch_of
-from benchmarks.clip_peer import Clip, Images, Tokens
-from benchmarks.clip_towers import CLIP_VOCABULARY, Architecture, build_clip, require_same_towers, training_gflops
-from benchmarks.feed import say
+from benchmarks.clip_race.ours import Catlip, batch_of
+from benchmarks.clip_race.peer import Clip, Images, Tokens
+from benchmarks.clip_race.towers import CLIP_VOCABULARY, Architecture, build_clip, require_same_towers, training_gflops
+from benchmarks.measuring.setting import say
 from trainer.data.batch import Batch
 from trainer.data.device_batches import prepare
 from trainer.distributed import Rank

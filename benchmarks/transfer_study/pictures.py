@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from benchmarks.feed_corpus import read_samples
+from benchmarks.feeding.corpus import read_samples
 from trainer.data.crops import centre_box
 from trainer.data.images import crop_into
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.feed import say
+from benchmarks.measuring.setting import say
 
 Clock = Literal["wall", "processor"]
 

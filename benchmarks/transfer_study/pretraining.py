@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.feed import say
-from benchmarks.transfer_corpus import Corpus, require_unseen
+from benchmarks.measuring.setting import say
+from benchmarks.transfer_study.corpus import Corpus, require_unseen
 from trainer.config import DataConfig
 from trainer.recipes.files import read_recipe
 from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 
-ROOT = Path(__file__).resolve().parent.parent
-RECIPE = Path(__file__).with_name("transfer_recipe.py")
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = Path(__file__).with_name("recipe.py")
 # Captions that a class of the vocabulary stands in at least (V_tau).
 MIN_COUNT = 20
 

@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from benchmarks.feed_corpus import Corpus
-from benchmarks.feed_peers import Choose, Crop
+from benchmarks.feeding.corpus import Corpus
+from benchmarks.feeding.peers import Choose, Crop
 from trainer.data.crops import BOX_DRAWS, random_box
 from trainer.data.draws import draws
 from trainer.data.feed import Feed
@@ -44,15 +44,15 @@ import json, sys, time
 from pathlib import Path
 from trainer.data.loader_server import start_loader_server
 start_loader_server()  # as `python -m trainer` does, before it imports torch
-from benchmarks import feed_ours
+from benchmarks.feeding import ours
 ready = time.time()
 given = json.load(sys.stdin)
-corpus = feed_ours.Corpus(Path(given["folder"]), given["image_size"], given["batch_size"])
+corpus = ours.Corpus(Path(given["folder"]), given["image_size"], given["batch_size"])
 result = {call}
 print(json.dumps(result | {{"start": ready - given["started"]}}))
 """
-STOP = "feed_ours.stop_in_the_middle(corpus, marks=given['marks'], stop=given['stop'])"
-RESUME = "feed_ours.resume(corpus, state=given['state'], workers=given['workers'])"
+STOP = "ours.stop_in_the_middle(corpus, marks=given['marks'], stop=given['stop'])"
+RESUME = "ours.resume(corpus, state=given['state'], workers=given['workers'])"
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def in_fresh_process(call: str, corpus: Corpus, **given: Any) -> dict[str, Any]:
         | given
     )
     command = [sys.executable, "-c", CHILD.format(call=call)]
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     ended = subprocess.run(command, cwd=root, check=True, input=text, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return result

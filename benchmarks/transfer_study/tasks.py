@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.feed import say
-from benchmarks.transfer_corpus import TaskTars
+from benchmarks.measuring.setting import say
+from benchmarks.transfer_study.corpus import TaskTars
 from trainer.distributed import Rank
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig, ZeroShotConfig
 from trainer.transfer.finetune import finetune_records

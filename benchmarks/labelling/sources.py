@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +19,6 @@ import pyarrow.parquet as pq
 from vocab.errors import FormatError, InputError
 
 Item = TypeVar("Item")
-DATA = Path(os.environ.get("CATLIP_DATA", "../shared/data"))
 SHORT_WORDS = 30
 """captions of at most this many words are short ones: what a pair of image and caption usually has"""
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
-from benchmarks.clip_towers import Architecture
+from benchmarks.clip_race.towers import Architecture
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.data.batch import Batch, Position
 from trainer.distributed import Rank

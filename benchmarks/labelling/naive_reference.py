@@ -1,6 +1,6 @@
 """The released label rule written down naively, to check `vocab.reference` and to measure what the rule costs.
 
-    python -m benchmarks.naive_reference [--data DIR] [--captions 4000]
+    python -m benchmarks.labelling.naive_reference [--data DIR] [--captions 4000]
 
 In: captions/ and gold/ of the folder with real data (CATLIP_DATA). Out: how many captions `vocab.reference` labels
 otherwise, captions/s of it, of the naive loop, and of the naive loop with the released code's unused tagging, and one
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import shutil
 import sys
@@ -35,6 +34,7 @@ import tyro
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
+from benchmarks.measuring.setting import DATA
 from vocab.errors import run_cli
 
 DEBIAN_WORDNET = Path("/usr/share/wordnet")
@@ -44,7 +44,7 @@ DEBIAN_WORDNET = Path("/usr/share/wordnet")
 class NaiveReference:
     """Check `vocab.reference` against the naive loop, and time both."""
 
-    data: Path = Path(os.environ.get("CATLIP_DATA", "../shared/data"))
+    data: Path = DATA
     """folder with captions/ and gold/"""
     captions: int = 4_000
     """captions of each corpus to compare; 0 for all"""

@@ -4,7 +4,7 @@ In: a recipe. Out: a `Side`, which takes steps and can be probed.
 
 CLIP's model and loss are open_clip's. Order, crops, flips, optimiser, schedule, weight decay, clipping of the gradient
 and moving average are the recipe's, for both: what differs is what is learnt, and what that costs. With Muon the
-matrices of the text tower's blocks are Muon's as well. open_clip's own settings are in `clip_peer.py`, which
+matrices of the text tower's blocks are Muon's as well. open_clip's own settings are in `clip_race/peer.py`, which
 benchmarks/clip.py measures.
 """
 
@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from benchmarks.clip_clock import Spent
-from benchmarks.clip_ours import Catlip
-from benchmarks.clip_peer import Clip
-from benchmarks.clip_towers import Architecture, Text, build_clip
+from benchmarks.clip_race.ours import Catlip
+from benchmarks.clip_race.peer import Clip
+from benchmarks.clip_race.towers import Architecture, Text, build_clip
+from benchmarks.measuring.clock import Spent
 from trainer.config import OptimConfig, PretrainConfig
 from trainer.data.batch import Batch
 from trainer.data.device_batches import prepare

@@ -1,7 +1,7 @@
 """A small transformer on captioned Tiny ImageNet, for the transfer benchmark.
 
 Source    none: found by short trials on two CPU cores that other work shared, judged by processor seconds.
-Command   python benchmarks/transfer.py, which is: python -m trainer pretrain benchmarks/transfer_recipe.py
+Command   python benchmarks/transfer.py, which is: python -m trainer pretrain benchmarks/transfer_study/recipe.py
           --images captioned --eval-images captioned_test --labels labels --eval-labels labels_test ...
 Cost      6,000 steps of 64 images, 27 epochs of 14,000: about 28 minutes of two cores, at 230 images a second.
 Expect    linear probe 0.188 on 140 seen classes, 0.268 on 60 unseen ones, zero-shot 0.169 (BENCHMARKS.md). Untrained

@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from benchmarks.clip_clock import Clock, Spent, timed
-from benchmarks.clip_corpus import Corpus, tokens_of
-from benchmarks.clip_ours import Bytes, Catlip, batch_of
-from benchmarks.clip_peer import Clip
-from benchmarks.clip_probe import features_of, probe_accuracy
-from benchmarks.clip_towers import Architecture, build_clip, require_same_towers
-from benchmarks.feed import say
+from benchmarks.clip_race.corpus import Corpus, tokens_of
+from benchmarks.clip_race.ours import Bytes, Catlip, batch_of
+from benchmarks.clip_race.peer import Clip
+from benchmarks.clip_race.probe import features_of, probe_accuracy
+from benchmarks.clip_race.towers import Architecture, build_clip, require_same_towers
+from benchmarks.measuring.clock import Clock, Spent, timed
+from benchmarks.measuring.setting import say
 from trainer.config import OptimConfig
 from trainer.data.device_batches import prepare
 from trainer.distributed import Rank
