@@ -221,7 +221,7 @@ def _is_left_over(out: str, manifest: Manifest) -> bool:
 
 def _states(files: Iterable[InputFile]) -> set[tuple[str, int, str]]:
     """Files as they were found; of one that is labelled again, the old manifest knows the path, but another state."""
-    return {(file.path, file.size, file.modified) for file in files}
+    return {(file.public_path, file.size, file.modified) for file in files}
 
 
 def _unnamed(out: str, named: Collection[str]) -> list[str]:

@@ -23,6 +23,7 @@ from pipeline.reading.parquet import split_groups
 from pipeline.reading.rows import ReadOptions
 from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.manifest import InputFile
+from vocab.store.secrets import without_secrets
 
 if TYPE_CHECKING:
     # Tasks are read on executors, and need no Spark.
@@ -50,8 +51,8 @@ class Task:
     """bytes to read, about"""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        pieces = [[piece.path, piece.shard, piece.groups, piece.span] for piece in self.pieces]
+        """As JSON holds it, without the secrets of its locations."""
+        pieces = [[without_secrets(piece.path), piece.shard, piece.groups, piece.span] for piece in self.pieces]
         return {"number": self.number, "pieces": pieces, "weight": self.weight}
 
     @classmethod

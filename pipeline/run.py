@@ -24,7 +24,7 @@ from pipeline.config import Label
 from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of_tasks, write_finished
-from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, refuse_other_plan, write_plan
+from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, read_as, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
 from pipeline.planning import Task, plan_tasks, spans_of
 from pipeline.progress import JobProgress
@@ -73,7 +73,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     plan = plan_of(options, inputs, load())
     if begun is not None:
         refuse_other_plan(out, begun, plan)
-        plan = begun
+        plan = read_as(begun, plan.inputs)
     reading = reading_of(options, inputs)
     if begun is None:
         plan = replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options))

@@ -34,6 +34,7 @@ from pipeline.reading.stored_formats import (
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, SCHEME_PATTERN, filesystem_of
 from vocab.store.manifest import InputFile
+from vocab.store.secrets import without_secrets
 
 MAX_BEGINNINGS = 100
 """files of a place whose content is looked at to tell their format"""
@@ -52,12 +53,12 @@ class Inputs:
     """files that might be taken for captions and are not read: hidden, named as unfinished, or with an ending that is
     near to one that is read"""
     own_shards: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """by path: shards of files whose stem a file of an earlier day has"""
+    """by path without secrets: shards of files whose stem a file of an earlier day has"""
 
     def shard_of(self, path: str) -> str:
         """The shard of a file: "00017", or below the common folder "emoji/00017" where stems repeat."""
-        if path in self.own_shards:
-            return self.own_shards[path]
+        if self.own_shards and (own := self.own_shards.get(without_secrets(path))) is not None:
+            return own
         bare = re.sub(SCHEME_PATTERN, "", path)
         inside = bare[len(self.common_folder) :] if self.common_folder is not None else bare.rpartition("/")[2]
         return stem_of(inside)
