@@ -97,7 +97,7 @@ def main() -> None:
                 sys.exit(status)
         case ["transfer", *arguments]:
             suite = read(TransferConfig, "transfer", arguments)
-            from trainer.transfer.methods import transfer
+            from trainer.transfer.suite import transfer
 
             transfer(suite)
         case ["probe", *arguments]:
