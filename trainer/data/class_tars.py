@@ -186,10 +186,10 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
     with file:
         part = _Part(number, stamp_of(file), [], [], [], [], [])
         named = without_secrets(place)
-        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, place=named)
+        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, location=named)
         if len(index) and index.faults[-1] == TRUNCATED_TAR:
             raise _broken(place, index)
-        members = members_of(path_of(file), range(len(index)), place=named)
+        members = members_of(path_of(file), range(len(index)), location=named)
         for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):
             member = members[sample].get(EXTENSION)
             if fault:

@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes
 from trainer.options import Cache, Compute, Options, values_of
 from trainer.transfer import recipe, zero_shot

@@ -99,7 +99,7 @@ def _shared(train: LabelledImages, test: LabelledImages) -> list[str]:
     if isinstance(one, FileStore) and isinstance(other, FileStore):
         return shared_files(one, other)
     if isinstance(one, TarStore) and isinstance(other, TarStore):
-        return sorted(map(without_secrets, set(map(_whole, one.places)) & set(map(_whole, other.places))))
+        return sorted(map(without_secrets, set(map(_whole, one.locations)) & set(map(_whole, other.locations))))
     return []
 
 
