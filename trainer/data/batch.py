@@ -1,4 +1,4 @@
-"""A batch of a rank: uint8 images with sparse labels, the samples they come from, and the position of the data after them.
+"""A batch of a rank: uint8 images with sparse labels, their samples, and the position of the data after them.
 
 A batch is assembled from the parts that loaders made, in the order of the samples.
 """
@@ -153,7 +153,7 @@ class Batch:
             self,
             offsets=self.offsets[rows.start : rows.stop + 1] - begin,
             classes=self.classes[begin:end],
-            ends=[end_of - begin for end_of in self.ends[rows.start : rows.stop + 1]],
+            ends=[stop - begin for stop in self.ends[rows.start : rows.stop + 1]],
             **{name: getattr(self, name)[rows] for name in names},
         )
 
