@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trainer.data.tar_places import is_local, local_name, without_secrets
+from trainer.data.tar_places import is_local, local_name, shown_tar
 from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import CatlipError, InputError, remedy_of
 from vocab.store.locks import OWN, claimed, lock, remove_unclaimed
@@ -142,7 +142,7 @@ class TarCache:
                 except DownloadError as error:
                     if not error.passing or attempt == tries:
                         raise InputError(
-                            without_secrets(location),
+                            shown_tar(location),
                             found=f"no tar after {attempt} {'try' if attempt == 1 else 'tries'} ({error})",
                             wanted="a tar that can be downloaded",
                             remedy="Check the location, the network and the credentials of this environment.",
@@ -181,7 +181,7 @@ class TarCache:
     def _refuse_large(self, location: str, size: int) -> None:
         if size > self.max_bytes:
             raise InputError(
-                without_secrets(location),
+                shown_tar(location),
                 found=f"a tar of {size:,} bytes or more",
                 wanted=f"at most the cache's {self.max_bytes:,} bytes",
                 remedy=f"Let the cache in {self.folder} hold more: {self.prefix}cache-gb.",

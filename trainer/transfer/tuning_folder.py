@@ -29,7 +29,6 @@ from trainer.model.vit import classifier_of
 from trainer.records.environment import environment, record_start
 from trainer.records.run_directory import Found
 from trainer.records.run_lock import entries
-from trainer.records.secrets import without_secrets_in
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.match_table import STEM, write_matches
 from trainer.transfer.tasks.contents import content_of
@@ -41,6 +40,7 @@ from vocab.errors import MismatchError, OutputExistsError
 from vocab.pages.text import counted
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
+from vocab.store.secrets import without_secrets
 
 MODEL, RESULTS, TABLE = "model", "results.json", "results.md"
 
@@ -86,8 +86,8 @@ def examine(config: FinetuneConfig, fingerprint: str, *, earlier: str) -> Found:
         raise MismatchError(
             found.path,
             found="a checkpoint of other weights to begin with, other images or other names of classes",
-            wanted=f"those of {config.model}, {without_secrets_in(config.task.train)} and "
-            f"{without_secrets_in(config.task.test)} as they are now",
+            wanted=f"those of {config.model}, {without_secrets(config.task.train)} and "
+            f"{without_secrets(config.task.test)} as they are now",
             remedy="Put them back as they were when the run was started, or choose another --out.",
         )
     return Found(found, found.state, faults)

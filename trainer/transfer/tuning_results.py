@@ -13,7 +13,6 @@ import numpy as np
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.records.ledger import read_bad_samples
-from trainer.records.secrets import without_secrets_in
 from trainer.transfer.account import Course
 from trainer.transfer.batches import Plan
 from trainer.transfer.match_table import no_match
@@ -24,6 +23,7 @@ from trainer.transfer.tasks.opening import Task
 from trainer.transfer.tuning import Tuning
 from vocab.pages.tables import Markdown, markdown_list, markdown_table
 from vocab.pages.text import counted, listed
+from vocab.store.secrets import without_secrets
 
 FEW_STEPS = 100
 """steps below which a run hardly learns: the recipe's learning rates are made for thousands"""
@@ -59,8 +59,8 @@ def numbers_of(tuning: Tuning, scored: Scored, start: Start, task: Task) -> dict
     bad_train = read_bad_samples(config.out)
     numbers: dict[str, Any] = {
         "model": str(config.model),
-        "train": without_secrets_in(config.task.train),
-        "test": without_secrets_in(config.task.test),
+        "train": without_secrets(config.task.train),
+        "test": without_secrets(config.task.test),
         "init": config.init,
         "percent": config.percent,
         "seed": config.seed,
