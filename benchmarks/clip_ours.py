@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.clip_towers import Architecture
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.data.batch import Batch, Position
-from trainer.distributed import Rank
+from trainer.distributed import Rank, in_bfloat16
 from trainer.model.range_augment import DRAWS
 from trainer.step.step import Step
 from trainer.step.training import build_training
@@ -46,7 +46,14 @@ class Catlip:
             run=RunConfig(seed=seed, compile=compile),
         )
         self._training = build_training(self._config, vocabulary, rank)
-        self._step = Step(self._config, self._training, rank)
+        self._step = Step(
+            self._training,
+            rank,
+            self._config.optim,
+            model=self._config.model,
+            compiled=compile,
+            bfloat16=in_bfloat16(self._config.run.precision, rank.device),
+        )
         self._taken = 0
 
     @property
@@ -57,12 +64,8 @@ class Catlip:
     def take(self, batch: Batch, *, parts: int = 1, patch_keep: float = 1.0) -> Float[Tensor, " 4"]:
         """One optimisation step; its four numbers, not waited for. `parts` divides the number of images."""
         self._taken += 1
-        config = self._config
-        self._step.config = replace(
-            config,
-            model=replace(config.model, patch_keep=patch_keep),
-            optim=replace(config.optim, accumulate=parts),
-        )
+        self._step.model = replace(self._config.model, patch_keep=patch_keep)
+        self._step.optim = replace(self._config.optim, accumulate=parts)
         return self._step.take(batch, number=self._taken)
 
     def embed(self, images: Bytes) -> Float[Tensor, "batch width"]:

@@ -58,6 +58,20 @@ def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def set_up_torch(threads: int | None, rank: Rank) -> None:
+    """Set threads and precision of this process. `threads`: of the CPU; unset leaves torch's choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if rank.device.type == "cuda":
+        # Products that stay in float32 (gradients' sums are not products): TensorFloat-32 where the chip has it.
+        torch.set_float32_matmul_precision("high")
+
+
+def in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Tell whether a model computes under bfloat16 autocast; `precision` "auto" does on CUDA alone."""
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+
+
 @contextmanager
 def join_processes(choice: str) -> Iterator[Rank]:
     """This process's rank; under torchrun as a member of the process group, which is left at the end.

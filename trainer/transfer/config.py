@@ -162,6 +162,9 @@ class FinetuneConfig:
     runs so short that it would still hold what they began with"""
     accumulate: int = 1
     """parts in which a process takes its share of the batch, one backward pass each"""
+    on_spike: Literal["stop", "skip", "rollback"] = "stop"
+    """at a loss that is NaN or infinite: stop with the batch's names; do not take the step; or go back to the last
+    checkpoint and on with the batches that come after"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -184,6 +187,8 @@ class FinetuneConfig:
     """steps between checkpoints; the last step always has one"""
     keep_checkpoints: int = 1
     """newest checkpoints to keep"""
+    wandb: str | None = None
+    """project of Weights & Biases to log to as well; pip install '.[wandb]'"""
 
 
 @dataclass(frozen=True)
@@ -218,7 +223,7 @@ class TransferConfig:
 # A stopped run may go on with other values of these: none of them changes what is learnt.
 CHANGEABLE = frozenset(
     "out device compile activation_checkpointing threads workers prefetch log_every eval_every checkpoint_every "
-    "keep_checkpoints task.cache task.cache_gb task.max_bad_share task.allow_pipe".split()
+    "keep_checkpoints on_spike wandb task.cache task.cache_gb task.max_bad_share task.allow_pipe".split()
 )
 # So may these, which say where things lie: what they are is in the checkpoint's fingerprint.
 PLACES = frozenset("model task.train task.test task.class_names".split())

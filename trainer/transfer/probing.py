@@ -18,7 +18,7 @@ import numpy as np
 
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Rank, join_processes, on_main
+from trainer.distributed import Rank, in_bfloat16, join_processes, on_main
 from trainer.transfer.config import ProbeConfig
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
 from trainer.transfer.head import Head, random_head
@@ -150,7 +150,7 @@ def _features(config: ProbeConfig, pretrained: Pretrained, images: LabelledImage
         batch=config.batch,
         workers=config.workers,
         cache=_cache(config),
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
+        bfloat16=in_bfloat16(config.precision, rank.device),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )

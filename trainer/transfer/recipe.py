@@ -1,14 +1,9 @@
-"""A fine-tuning run's options: checked, completed where they depend on the task, and as the training core takes them.
-
-In: a `FinetuneConfig`. Out: an InputError that names an option, the options that were unset, a `PretrainConfig`, whose
-optimiser, model and run are what `trainer/step/` goes by.
-"""
+"""Options of a fine-tuning run: checked, completed where they depend on the task, and those of its optimiser."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 from trainer.config import LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.config_check import check_training
@@ -17,12 +12,12 @@ from vocab.errors import InputError
 
 # CatLIP's recipes, as CoreNet has them: for ImageNet-1k and Places365, and for COCO with its several classes an image.
 PEAK_LR, PEAK_LR_SEVERAL = 3e-5, 1e-5
-FALL = 10.0
-"""the peak's learning rate over the last step's"""
+PEAK_OVER_FINAL = 10.0
+"""learning rate at the peak over that of the last step"""
 LABEL_SMOOTHING = 0.1
 EMA_MOMENTUM = 0.0005
-MEMORIES = 10.0
-"""the moving average's memories that a run is to be long, so that e^-10 of its first weights is left"""
+EMA_MEMORIES = 10.0
+"""least length of a run in memories of its moving average (1 / momentum steps): e^-10 of the first weights is left"""
 
 
 def check(config: FinetuneConfig, *, world: int) -> None:
@@ -60,15 +55,30 @@ def check(config: FinetuneConfig, *, world: int) -> None:
         ("alpha", config.alpha, 1.0),
     ):
         _require(value <= most, name, f"{value}", f"at most {most:g}", f"Choose a smaller --{name}.")
-    # Those that pre-training has as well. How long the run is, is not known yet: `complete` looks at the warm-up.
+    # Options that pre-training has too. The length of the run is not known yet: `complete` looks at the warm-up.
     steps = config.warmup_steps + 1
-    check_training(core(complete(config, multi_label=False, image_size=16, steps=steps), steps=steps))
+    done = complete(config, multi_label=False, image_size=16, steps=steps)
+    assert done.label_smoothing is not None
+    check_training(
+        PretrainConfig(
+            model=ModelConfig(drop_path=done.drop_path),
+            loss=LossConfig(label_smoothing=done.label_smoothing),
+            optim=optim_of(done, steps=steps),
+            run=RunConfig(
+                seed=done.seed,
+                threads=done.threads,
+                log_every=done.log_every,
+                checkpoint_every=done.checkpoint_every,
+                keep_checkpoints=done.keep_checkpoints,
+            ),
+        )
+    )
 
 
 def complete(config: FinetuneConfig, *, multi_label: bool, image_size: int, steps: int) -> FinetuneConfig:
-    """The options with those filled in that depend on the task. Raises InputError for a warm-up that never ends.
+    """Fill in the options that depend on the task. Raises InputError for a warm-up that never ends.
 
-    `image_size`: of the pre-training. `steps`: of the run.
+    `image_size`: that of the pre-training. `steps`: those of the run.
     """
     _require(
         config.warmup_steps < steps,
@@ -79,56 +89,38 @@ def complete(config: FinetuneConfig, *, multi_label: bool, image_size: int, step
     )
     peak = config.peak_lr if config.peak_lr is not None else PEAK_LR_SEVERAL if multi_label else PEAK_LR
     smoothing = 0.0 if multi_label else LABEL_SMOOTHING
-    momentum = min(1.0, max(EMA_MOMENTUM, MEMORIES / steps))
+    momentum = min(1.0, max(EMA_MOMENTUM, EMA_MEMORIES / steps))
     return replace(
         config,
         image_size=config.image_size or image_size,
         peak_lr=peak,
-        final_lr=config.final_lr if config.final_lr is not None else peak / FALL,
+        final_lr=config.final_lr if config.final_lr is not None else peak / PEAK_OVER_FINAL,
         label_smoothing=config.label_smoothing if config.label_smoothing is not None else smoothing,
         ema_momentum=config.ema_momentum if config.ema_momentum is not None else momentum,
     )
 
 
-def core(config: FinetuneConfig, *, steps: int) -> PretrainConfig:
-    """A complete configuration as steps, optimiser and learning rate take it."""
+def optim_of(config: FinetuneConfig, *, steps: int) -> OptimConfig:
+    """Make the options of the optimiser and the learning rate from a complete configuration."""
     assert config.peak_lr is not None
     assert config.final_lr is not None
     assert config.ema_momentum is not None
-    assert config.label_smoothing is not None
-    return PretrainConfig(
-        model=ModelConfig(drop_path=config.drop_path),
-        loss=LossConfig(label_smoothing=config.label_smoothing),
-        optim=OptimConfig(
-            steps=steps,
-            optimiser=config.optimiser,
-            warmup_steps=config.warmup_steps,
-            start_lr=0.0,
-            peak_lr=config.peak_lr,
-            final_lr=config.final_lr,
-            beta2=config.beta2,
-            weight_decay=config.weight_decay,
-            layer_decay=config.layer_decay,
-            clip_norm=config.clip_norm,
-            accumulate=config.accumulate,
-            ema_momentum=config.ema_momentum,
-            # A few thousand steps from good weights: what goes wrong is a setting, and no batch to be left out. Losses
-            # of few images jump, so that only one that is no number ends a run.
-            on_spike="stop",
-            spike_factor=math.inf,
-        ),
-        run=RunConfig(
-            out=Path(config.out),
-            seed=config.seed,
-            device=config.device,
-            precision=config.precision,
-            compile=config.compile,
-            activation_checkpointing=config.activation_checkpointing,
-            threads=config.threads,
-            log_every=config.log_every,
-            checkpoint_every=config.checkpoint_every,
-            keep_checkpoints=config.keep_checkpoints,
-        ),
+    return OptimConfig(
+        steps=steps,
+        optimiser=config.optimiser,
+        warmup_steps=config.warmup_steps,
+        start_lr=0.0,
+        peak_lr=config.peak_lr,
+        final_lr=config.final_lr,
+        beta2=config.beta2,
+        weight_decay=config.weight_decay,
+        layer_decay=config.layer_decay,
+        clip_norm=config.clip_norm,
+        accumulate=config.accumulate,
+        ema_momentum=config.ema_momentum,
+        on_spike=config.on_spike,
+        # Losses of few images jump, so that a high one is no sign: NaN and infinity alone are bad.
+        spike_factor=math.inf,
     )
 
 

@@ -19,7 +19,7 @@ from trainer.config import to_json
 from trainer.data.batch import Skipped
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Rank, join_processes, on_main
+from trainer.distributed import Rank, in_bfloat16, join_processes, on_main
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.feature_cache import ImageFeatures, cached_features
@@ -127,7 +127,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
         batch=config.batch,
         workers=config.workers,
         cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
+        bfloat16=in_bfloat16(config.precision, rank.device),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )
