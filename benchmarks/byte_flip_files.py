@@ -21,11 +21,11 @@ from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.finishing import write_finished
 from pipeline.job import begun_plan, finished_tasks, write_plan
-from pipeline.ordering import Rewritten
 from pipeline.planning import plan_tasks
 from pipeline.prune import merged_counts, open_corpora, prune, rows_of
 from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import list_inputs
+from pipeline.rewriting import Rewritten
 from pipeline.run import labeler_of, plan_of
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
@@ -33,20 +33,19 @@ from pipeline.task import JOB, Job, run_task
 from trainer.__main__ import main as trainer
 from trainer.checkpoints.checkpoint import open_checkpoint
 from trainer.data.batch import Skipped
-from trainer.data.tar_table import make_table, read_table, write_table
+from trainer.data.tar_tables import make_table, read_table, write_table
 from trainer.pretrain import PRETRAINING
+from trainer.probe import feature_files
 from trainer.records import run_directory
 from trainer.records.environment import read_starts
 from trainer.records.ledger import Ledger, read_bad_samples
 from trainer.records.log import read_log
-from trainer.transfer import feature_files
 from trainer.transfer.finetune import FINETUNING
-from trainer.transfer.records import read_records
+from trainer.transfer.record import read_records
 from trainer.transfer.suite_folder import check_place, recorded
 from trainer.weights.export import results_of
 from trainer.weights.pretrained import open_pretrained
-from trainer.weights.reading import read_weights
-from trainer.weights.run_model import stored_config
+from trainer.weights.run_model import read_weights, stored_config
 from vocab import packing, senses, tagger, wordnet
 from vocab.packing import unpack
 from vocab.store.label_shards import LabelShards
@@ -200,7 +199,7 @@ def _of_folder(kind: str, folder: Path) -> Iterator[Flipped]:
 def _of_transfer(suite: Path, probed: Path, features: Path) -> Iterator[Flipped]:
     yield Flipped("suite: records.jsonl", suite / "records.jsonl", lambda: recorded(suite))
     yield Flipped("suite: config.json", suite / "config.json", lambda: check_place(suite))
-    yield Flipped("suite: results.json", suite / "results.json", lambda: read_records(suite / "results.json"))
+    yield Flipped("suite: results.json", suite / "results.json", lambda: read_records(suite))
     tuned = next((suite / "finetune").iterdir())
     yield Flipped(
         "finetune: config.json", tuned / "config.json", lambda: run_directory.stored_config(tuned, FINETUNING)

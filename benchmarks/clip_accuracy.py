@@ -30,7 +30,7 @@ from benchmarks.clip_probe import features_of, probe_accuracy
 from benchmarks.clip_towers import Architecture, build_clip, require_same_towers
 from benchmarks.feed import say
 from trainer.config import OptimConfig
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 from trainer.distributed import Rank
 
 # One peak learning rate for both: CatLIP's own, twice open_clip's default.

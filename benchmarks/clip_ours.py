@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.clip_towers import Architecture
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.data.batch import Batch, Position
-from trainer.distributed import Rank, in_bfloat16
+from trainer.distributed import Rank
 from trainer.model.range_augment import DRAWS
 from trainer.step.step import Step
 from trainer.step.training import build_training
@@ -52,7 +52,7 @@ class Catlip:
             self._config.optim,
             model=self._config.model,
             compiled=compile,
-            bfloat16=in_bfloat16(self._config.run.precision, rank.device),
+            bfloat16=self._config.run.is_bfloat16(rank.device.type),
         )
         self._taken = 0
 

@@ -17,7 +17,7 @@ from benchmarks.clip_peer import Clip, Images, Tokens
 from benchmarks.clip_towers import CLIP_VOCABULARY, Architecture, build_clip, require_same_towers, training_gflops
 from benchmarks.feed import say
 from trainer.data.batch import Batch
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 from trainer.distributed import Rank
 from vocab import wordnet
 from vocab.vocabulary import Vocabulary

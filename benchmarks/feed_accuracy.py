@@ -45,7 +45,7 @@ from benchmarks.feed_corpus import DATA, Corpus, read_samples, write_labels, wri
 from benchmarks.feed_ours import our_choice, our_feed, our_source
 from benchmarks.feed_peers import plain_crop
 from benchmarks.labels import machine
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 from vocab import wordnet
 from vocab.errors import InputError, run_cli
 from vocab.store.label_shards import SCHEMA

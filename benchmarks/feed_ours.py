@@ -31,8 +31,7 @@ from trainer.data.group import Tar
 from trainer.data.labels import find_shards, join
 from trainer.data.reader import SAMPLE_DRAWS
 from trainer.data.resolution import FixedResolution
-from trainer.data.source import Source
-from trainer.data.state import from_state, to_state
+from trainer.data.source import Source, from_state, to_state
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_tables import TarTables
 from vocab.store.label_shards import LabelShards

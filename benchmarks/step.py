@@ -46,7 +46,7 @@ from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
-from trainer.distributed import Rank, device_of, in_bfloat16
+from trainer.distributed import Rank, device_of
 from trainer.model.range_augment import DRAWS
 from trainer.model.vit import on_meta
 from trainer.speed.flops import training_flops
@@ -137,7 +137,7 @@ def measure_steps(options: StepSpeed, rank: Rank) -> dict[str, Any]:
         config.optim,
         model=config.model,
         compiled=config.run.compile,
-        bfloat16=in_bfloat16(config.run.precision, rank.device),
+        bfloat16=config.run.is_bfloat16(rank.device.type),
     )
     resolution = FixedResolution(options.image_size, options.batch)
     step.warm_up(resolution)

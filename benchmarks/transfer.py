@@ -55,8 +55,8 @@ from benchmarks.transfer_sides import Point
 from benchmarks.transfer_tasks import Shares, records_of
 from trainer.distributed import Rank, join_processes
 from trainer.recipes.files import read_recipe
-from trainer.transfer.records import Record
-from trainer.transfer.results_table import results_json, results_table
+from trainer.transfer.record import Record, write_results
+from trainer.transfer.results_table import results_table
 from vocab.errors import InputError, OutputExistsError, run_cli
 from vocab.store.files import write_whole
 
@@ -190,7 +190,7 @@ def of_tasks(options: TransferBenchmark, sizes: Sizes, corpus: Corpus, made: Pre
         for record in some:
             say(f"  {record.task} {record.method} {record.init} {record.percent:g} % {record.seed}: {record.value:.4f}")
         # Whole after every step: what is done is not lost.
-        write_json(options.out / "results.json", results_json(records, model=str(made.run)))
+        write_results(options.out, records, verb="transfer", model=str(made.run))
     with write_whole(options.out / "results.md") as file:
         file.write(results_table(records).encode())
     draw_shares(options.out / "figure5.png", records)

@@ -183,7 +183,7 @@ def require_unseen(labels: LabelShards, task: TaskTars) -> None:
     leaked = [wnid for wnid in task.wnids if wordnet.synset_of_wnid(wnid) in said]
     if leaked:
         raise MismatchError(
-            labels.place,
+            labels.location,
             found=f"{len(leaked)} held-out classes in captions: "
             + ", ".join(f"{wnid} in {said[wordnet.synset_of_wnid(wnid)]}" for wnid in leaked[:5]),
             wanted="captions that say none of them",

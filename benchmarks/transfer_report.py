@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.transfer_sides import Point
-from trainer.transfer.records import Record
+from trainer.transfer.record import Record
 from vocab.errors import InputError
 from vocab.store.files import write_whole
 

@@ -25,12 +25,11 @@ from benchmarks.clip_peer import Clip
 from benchmarks.clip_towers import Architecture, Text, build_clip
 from trainer.config import OptimConfig, PretrainConfig
 from trainer.data.batch import Batch
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 from trainer.distributed import Rank
 from trainer.optim.average import Average
-from trainer.optim.clip import clip as clip_gradient
-from trainer.optim.groups import ParameterGroup, is_decayed
-from trainer.optim.optimiser import Optimiser
+from trainer.optim.optimiser import Optimiser, ParameterGroup, is_decayed
+from trainer.optim.optimiser import clip as clip_gradient
 from trainer.optim.schedule import learning_rate
 from vocab.vocabulary import Vocabulary
 
@@ -111,7 +110,7 @@ def build_clip_side(
 
 
 def clip_groups(model: nn.Module, optim: OptimConfig) -> list[ParameterGroup]:
-    """open_clip's parameters in groups as `trainer.optim.groups.groups_of` makes them of a tower alone."""
+    """open_clip's parameters in groups as `trainer.optim.optimiser.groups_of` makes them of a tower alone."""
     groups: dict[ParameterGroup, ParameterGroup] = {}
     for name, parameter in model.named_parameters():
         decayed = is_decayed(name, parameter)

@@ -20,11 +20,10 @@ from typing import Literal
 from benchmarks.feed import say
 from benchmarks.transfer_corpus import TaskTars
 from trainer.distributed import Rank
-from trainer.transfer.config import FinetuneConfig, ProbeConfig, ZeroShotConfig
+from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig, ZeroShotConfig
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import probe_records
-from trainer.transfer.records import Record
-from trainer.transfer.tasks.task_config import TaskConfig
+from trainer.transfer.record import Record
 from trainer.transfer.zero_shot import zero_shot_records
 
 Init = Literal["random", "transfer"]

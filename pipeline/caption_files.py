@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.config import Label
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.reading.inputs import Inputs, list_inputs
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from pipeline.reading.stored_formats import EXTENSIONS
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.field_types import require_fields
@@ -122,7 +122,7 @@ def as_text(caption: bytes) -> str | None:
         return None
 
 
-def rows_of_file(file: InputFile, reading: Reading) -> Iterator[list[bytes]]:
+def rows_of_file(file: InputFile, reading: ReadOptions) -> Iterator[list[bytes]]:
     """The captions of each row that the job did not reject as it read it."""
     try:
         for batch in read_piece(Piece(file.path, ""), reading):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.config import Label, Quoting
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.reading.inputs import Inputs
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, filesystem_of
 
@@ -79,7 +79,7 @@ def draw_captions(
     return CaptionSample(captions, len(drawn), read, len(texts) - len(captions), len(inputs.files))
 
 
-def read_records(paths: Sequence[str], reading: Reading, chance: Random, *, rows: int) -> Iterator[Record]:
+def read_records(paths: Sequence[str], reading: ReadOptions, chance: Random, *, rows: int) -> Iterator[Record]:
     """Rows to draw from: enough of them, in an order of files that chance made."""
     if reading.format in ("parquet", "img2dataset"):
         groups = (list(records_of(piece, reading)) for piece in row_groups(paths, chance))
@@ -90,7 +90,7 @@ def read_records(paths: Sequence[str], reading: Reading, chance: Random, *, rows
     return itertools.islice(itertools.chain.from_iterable(records_of(file, reading) for file in files), TEXT_ROWS)
 
 
-def records_of(piece: Piece, reading: Reading) -> Iterator[Record]:
+def records_of(piece: Piece, reading: ReadOptions) -> Iterator[Record]:
     """Rows of one piece. Raises InputError for a file that cannot be read."""
     try:
         for batch in read_piece(piece, reading):

@@ -1,15 +1,20 @@
 """Labels against image tars: a story that ends in a table, and in an error where training would go wrong.
 
-In: a label directory and tars. Out: a `Report`: the account of every tar, and the labels whose shard has no tar.
+In: a label directory and tars. Out: a `Comparison`: the account of every tar, and the labels whose shard has no tar.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tarfile
 from collections import Counter
+from collections.abc import Callable, Iterator, Set
 from dataclasses import asdict, dataclass
+from functools import cache
+from typing import BinaryIO, cast
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -19,14 +24,14 @@ from pipeline.label_reading import shard_sizes
 from pipeline.reading.inputs import list_inputs
 from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.session import spark_session
-from pipeline.tar_account import DDL, TarAccount, account_tars
-from pipeline.terminal import table
 from vocab.errors import InputError, MismatchError
+from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
 from vocab.store.files import filesystem_of, sha256_of, write_whole
-from vocab.store.label_shards import LabelShards
-from vocab.store.locations import Place, make_folder_of, refuse_taken
+from vocab.store.label_shards import LabelShards, possible_shards
+from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.manifest import MANIFEST
+from vocab.store.tar_samples import samples
 
 # A task for each tar up to here; beyond, Spark's own work for a task outweighs a tar's.
 MOST_TASKS = 10_000
@@ -36,7 +41,7 @@ LEGEND = "missing: not in the labels; surplus: labels without a sample; repeated
 
 
 @dataclass(frozen=True)
-class Report:
+class Comparison:
     """What came of the comparison."""
 
     labels: str
@@ -82,10 +87,10 @@ def run_check(options: Check) -> None:
     refuse_misfit(report, max_missing=options.max_missing, max_surplus=options.max_surplus)
 
 
-def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Report:
+def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Comparison:
     """The account of every tar, a task for each, and of the labels that belong to none."""
-    filesystem, root = filesystem_of(labels.place)
-    account = account_tars(labels.place, sha256_of(filesystem, f"{root}/{MANIFEST}"))
+    filesystem, root = filesystem_of(labels.location)
+    account = account_tars(labels.location, sha256_of(filesystem, f"{root}/{MANIFEST}"))
     paths = spark.createDataFrame([(tar,) for tar in tars], "tar string").repartition(min(len(tars), MOST_TASKS))
     with explained():
         found = paths.mapInArrow(account, DDL).toArrow().to_pylist()
@@ -93,7 +98,7 @@ def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Report
         shards = {tar.shard for tar in accounts if tar.shard is not None}
         count, rows, first = rows_without_tar(spark, labels, shards)
     label_rows = sum(file.rows for file in labels.manifest.files if file.path.startswith("part-"))
-    return Report(labels.place, accounts, count, rows, first, label_rows)
+    return Comparison(labels.location, accounts, count, rows, first, label_rows)
 
 
 def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str]) -> tuple[int, int, tuple[str, ...]]:
@@ -105,7 +110,7 @@ def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str])
     return totals["shards"], totals["rows"], tuple(row["shard"] for row in first)
 
 
-def told(report: Report, *, worst: int) -> list[str]:
+def told(report: Comparison, *, worst: int) -> list[str]:
     """The report in lines: totals, the tars that fit worst, and labels without a tar."""
     lines = [
         f"{len(report.tars):,} tars, {report.total('samples'):,} samples: {report.total('labelled'):,} with a label, "
@@ -123,7 +128,7 @@ def told(report: Report, *, worst: int) -> list[str]:
     else:
         rows = [[*(getattr(tar, name) for name in COLUMNS[:6]), *last_cells(tar)] for tar in bad[:worst]]
         which = f"the worst {worst:,} of {len(bad):,} tars" if len(bad) > worst else "tars"
-        lines += ["", f"{which} that do not fit ({LEGEND}):", *table([COLUMNS, *rows])]
+        lines += ["", f"{which} that do not fit ({LEGEND}):", *terminal_table([COLUMNS, *rows])]
     if report.first_absent:
         more = ", ..." if report.absent_shards > len(report.first_absent) else ""
         lines += ["", f"shards without a tar: {', '.join(map(shown, report.first_absent))}{more}"]
@@ -148,7 +153,7 @@ def badness(tar: TarAccount) -> tuple[bool, int, str]:
     return tar.unreadable is None, -faults_of(tar), tar.tar
 
 
-def refuse_misfit(report: Report, *, max_missing: float, max_surplus: float) -> None:
+def refuse_misfit(report: Comparison, *, max_missing: float, max_surplus: float) -> None:
     """Raise an error where the trainer would stop, or the shares are exceeded.
 
     Truncated tars and repeated keys alone raise none: the trainer passes over such samples and says so.
@@ -191,7 +196,7 @@ def wanted_share(thing: str, most: float) -> str:
     return f"{thing} for each" if most == 0 else f"{thing} for all but {most:.2%}"
 
 
-def write_report(report: Report, options: Check, out: Place) -> None:
+def write_report(report: Comparison, options: Check, out: Location) -> None:
     """Everything as JSON, the resolved options with it."""
     sums = ("samples", "labelled", "rejected", "missing", "surplus", "absent_rejects", "repeated", "truncated")
     content = {
@@ -209,3 +214,99 @@ def write_report(report: Report, options: Check, out: Place) -> None:
     make_folder_of(out)
     with write_whole(out) as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class TarAccount:
+    """The account of one tar: samples = labelled + rejected + missing."""
+
+    tar: str
+    shard: str | None
+    """what the labels call it; None if they have neither a row nor a reject of it"""
+    samples: int = 0
+    """whole samples, each key once"""
+    labelled: int = 0
+    """samples with a row in the part files, of synsets or empty"""
+    rejected: int = 0
+    """samples in rejects.parquet: the labels know them, and why they have none"""
+    missing: int = 0
+    """samples that the labels do not know"""
+    surplus: int = 0
+    """rows in the part files whose sample the tar lacks"""
+    absent_rejects: int = 0
+    """rows in rejects.parquet whose sample the tar lacks, such as failed downloads"""
+    repeated: int = 0
+    """whole samples whose key the tar has twice or more: label rejects all of them, the trainer passes over them"""
+    truncated: bool = False
+    """whether the archive breaks off; the sample it breaks in is not counted"""
+    unreadable: str | None = None
+    """why it could not be read at all"""
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("tar", "shard")),
+        *((name, pa.int64()) for name in ("samples", "labelled", "rejected", "missing", "surplus")),
+        *((name, pa.int64()) for name in ("absent_rejects", "repeated")),
+        ("truncated", pa.bool_()),
+        ("unreadable", pa.string()),
+    ]
+)
+DDL = (
+    "tar string, shard string, samples bigint, labelled bigint, rejected bigint, missing bigint, surplus bigint, "
+    "absent_rejects bigint, repeated bigint, truncated boolean, unreadable string"
+)
+
+
+def account_tars(labels: str, manifest: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """For `mapInArrow`: paths of tars in (column "tar"), accounts out. `manifest`: checksum of the labels' manifest."""
+
+    def account(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rows = [asdict(account_tar(path, open_labels(labels, manifest))) for path in batch["tar"].to_pylist()]
+            yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+    return account
+
+
+@cache
+def open_labels(labels: str, manifest: str) -> LabelShards:
+    """The label directory, opened once per Python worker; `manifest` tells it from an earlier one of the same name."""
+    del manifest
+    # The driver has compared the checksums.
+    return LabelShards.open(labels, checksums=False)
+
+
+def account_tar(path: str, labels: LabelShards) -> TarAccount:
+    """Compare one tar with its labels. A tar that cannot be read is an account, not an error: there may be more."""
+    shard = labels.find_shard(path) or next((s for s in possible_shards(path) if len(labels.read_rejects(s))), None)
+    rows = set(labels.read_shard(shard)["key"].to_pylist()) if shard is not None else set()
+    rejects = set(labels.read_rejects(shard)["key"].to_pylist()) - rows if shard is not None else set()
+    every: list[str] = []
+    repeats: Set[str] = frozenset()
+    truncated, unreadable = False, None
+    try:
+        filesystem, inner = filesystem_of(path)
+        with filesystem.open_input_file(inner) as stream:
+            for sample in samples(cast(BinaryIO, stream)):
+                truncated, repeats = not sample.whole, sample.repeats
+                if sample.whole:
+                    every.append(sample.key)
+    except tarfile.ReadError as error:
+        unreadable = f"no tar ({error})"
+    except OSError as error:
+        unreadable = f"cannot be read ({error})"
+    keys = set(every)
+    return TarAccount(
+        tar=path,
+        shard=shard,
+        samples=len(keys),
+        labelled=len(keys & rows),
+        rejected=len(keys & rejects),
+        missing=len(keys - rows - rejects),
+        surplus=len(rows - keys),
+        absent_rejects=len(rejects - keys),
+        repeated=sum(key in repeats for key in every),
+        truncated=truncated,
+        unreadable=unreadable,
+    )

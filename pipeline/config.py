@@ -12,8 +12,9 @@ from typing import Literal, get_args
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
 from vocab.store.files import is_uri, local_path
-from vocab.store.locations import Place, places_in
+from vocab.store.locations import Location, locations_in
 
+StoredFormat = Literal["parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
 Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
 Quoting = Literal["rfc4180", "backslash", "none"]
 SameKey = Literal["refuse", "union"]
@@ -110,7 +111,7 @@ class Prune:
 
     labels: tuple[str, ...]
     """label directories; the counts of several are added"""
-    out: Place | None = None
+    out: Location | None = None
     """vocabulary file to write, such as vocabulary.parquet. Without it nothing is written: a table of thresholds shows
     what there is to choose from"""
     min_count: int | None = None
@@ -130,7 +131,7 @@ class Report:
 
     labels: str
     """label directory; a local path or a URI"""
-    out: Place
+    out: Location
     """page to write, such as report.html; a new name"""
     captions: tuple[str, ...] = ()
     """the labelled input files, or some of them, to show captions beside the synsets; labels hold none"""
@@ -138,7 +139,7 @@ class Report:
     """captions shown for a synset, at most"""
     min_count: int = 500
     """threshold (V_tau) at which the vocabulary is judged; the paper takes 500"""
-    classes: Place | None = None
+    classes: Location | None = None
     """file of wnids, one a line, such as ImageNet-1k's: how many of them the labels come near to"""
 
     def __post_init__(self) -> None:
@@ -180,7 +181,7 @@ class Check:
     corpus against the labels of all"""
     worst: int = 10
     """tars shown, those that fit worst"""
-    out: Place | None = None
+    out: Location | None = None
     """JSON file to write: the totals, and the account of every tar"""
     master: str | None = None
     """Spark master, as for label"""
@@ -228,7 +229,7 @@ class Verify:
     """captions shown of those whose labels differ"""
     seed: int = 0
     """the same seed and files give the same sample"""
-    out: Place | None = None
+    out: Location | None = None
     """JSON file to write: everything shown"""
     format: Format = "auto"
     """how the captions are stored, as for label"""
@@ -275,7 +276,7 @@ def _require_separator(separator: str | None) -> None:
 
 def _spell_places(options: object) -> None:
     """Spell the places in one way. Raises InputError, naming the option, for a URI in one that takes none."""
-    for name, value in places_in(options).items():
+    for name, value in locations_in(options).items():
         # The dataclasses are frozen; this is a part of making one.
         object.__setattr__(options, name, value)
     model = getattr(options, "spacy_model", "")

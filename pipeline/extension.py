@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from pipeline.claim import finished_manifest, settle
 from pipeline.config import Label
-from pipeline.job import Plan, begun_plan, refuse_other_plan
+from pipeline.job import JobPlan, begun_plan, refuse_other_plan
 from pipeline.reading.inputs import Inputs
-from pipeline.remains import finished_manifest, settle
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.store.files import SCHEME_PATTERN
 from vocab.store.manifest import InputFile, Manifest
@@ -49,7 +49,7 @@ def base_of(out: str, options: Label) -> Manifest | None:
     )
 
 
-def refuse_meanwhile(out: str, base: Manifest | None, begun: Plan | None) -> None:
+def refuse_meanwhile(out: str, base: Manifest | None, begun: JobPlan | None) -> None:
     """Raise OutputExistsError unless the directory is, now that it is claimed, what it was when it was looked at."""
     if (finished_manifest(out), begun_plan(out)) != (base, begun):
         raise OutputExistsError(
@@ -231,9 +231,9 @@ def _changed(old: InputFile, file: InputFile) -> MismatchError:
     )
 
 
-def refuse_other_base(out: str, base: Manifest, plan: Plan) -> None:
+def refuse_other_base(out: str, base: Manifest, plan: JobPlan) -> None:
     """Raise MismatchError unless the directory was made by the same labeler and options, its files' names apart."""
-    as_plan = Plan(
+    as_plan = JobPlan(
         config={name: base.config[name] for name in plan.config if name in base.config},
         labeler=base.labeler,
         fingerprint=base.labeler_fingerprint,

@@ -2,7 +2,7 @@
 
 In: what every task did (`Done`), the part files, and the directory that is extended, if one is. Out: the manifest, the
 moment it is written: before it, the directory is no label directory, or is the one it was. Files that it does not name
-are removed by `pipeline.remains`.
+are removed by `pipeline.claim`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from pipeline.counts import add_counts
 from pipeline.extension import OWN_SHARDS, Extension
-from pipeline.job import Plan
-from pipeline.ordering import Rewritten
+from pipeline.job import JobPlan
 from pipeline.reading.inputs import Inputs
 from pipeline.reading.row_digest import digest_of_pieces
+from pipeline.rewriting import Rewritten
 from pipeline.task import JOB, Done
 from vocab.errors import FormatError
 from vocab.store.files import filesystem_of, write_whole
@@ -41,12 +41,12 @@ def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tup
     return tuple(totals.values())
 
 
-def account_of_tasks(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
+def account_of_tasks(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
     """The plan's input files with what the tasks made of their rows."""
     return account_of(plan.inputs, (change for done in finished for change in done.account))
 
 
-def with_digests(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
+def with_digests(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
     """The plan's input files, with a digest where every piece of a file has one."""
     pieces = Counter(piece.path for task in plan.tasks for piece in task.pieces)
     digests: dict[str, list[str]] = {}
@@ -64,7 +64,7 @@ def with_digests(plan: Plan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
 
 def write_finished(
     out: str,
-    plan: Plan,
+    plan: JobPlan,
     finished: Sequence[Done],
     rewritten: Sequence[Rewritten],
     *,
@@ -93,7 +93,7 @@ def write_finished(
     return manifest
 
 
-def _config_of_extension(plan: Plan, base: Manifest | None, generation: int) -> dict[str, object]:
+def _config_of_extension(plan: JobPlan, base: Manifest | None, generation: int) -> dict[str, object]:
     """Which extension this was, and the shards that are not named as those of the first job."""
     if base is None:
         return {}
@@ -126,7 +126,7 @@ def _write_counts_and_rejects(
 
 
 def _whole_account(
-    plan: Plan, finished: Sequence[Done], rewritten: Sequence[Rewritten], extension: Extension | None
+    plan: JobPlan, finished: Sequence[Done], rewritten: Sequence[Rewritten], extension: Extension | None
 ) -> tuple[InputFile, ...]:
     """All input files of the directory with what became of their rows."""
     shards = {piece.shard: piece.path for task in plan.tasks for piece in task.pieces}

@@ -7,7 +7,7 @@
       counts-*.parquet  rejects-*.parquet     what tasks wrote beside their part files
 
 A run that finds a plan goes on where the last one stopped. The folder goes when the manifest is there; what is left of
-it if the run dies before that is judged in `pipeline.remains`.
+it if the run dies before that is judged in `pipeline.claim`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NOT_COMPARED = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """What a run is to make of what: equal plans give equal labels."""
 
     config: dict[str, Any]
@@ -67,7 +67,7 @@ class Plan:
         return to_sealed_json(content)
 
     @classmethod
-    def from_json(cls, place: str, text: str) -> Plan:
+    def from_json(cls, place: str, text: str) -> JobPlan:
         """The inverse of `to_json`. Raises FormatError for anything else."""
         try:
             content = from_sealed_json(place, text)
@@ -107,19 +107,19 @@ def config_of(options: Label) -> dict[str, Any]:
     return held
 
 
-def begun_plan(out: str) -> Plan | None:
+def begun_plan(out: str) -> JobPlan | None:
     """The plan of the job that was begun in the directory; None if none was."""
     text = read_text(f"{out}/{JOB}/{PLAN}")
-    return None if text is None else Plan.from_json(f"{out}/{JOB}/{PLAN}", text)
+    return None if text is None else JobPlan.from_json(f"{out}/{JOB}/{PLAN}", text)
 
 
-def write_plan(out: str, plan: Plan) -> None:
+def write_plan(out: str, plan: JobPlan) -> None:
     """Fix the plan."""
     with write_whole(f"{out}/{JOB}/{PLAN}") as file:
         file.write(plan.to_json().encode())
 
 
-def refuse_other_plan(out: str, begun: Plan, now: Plan) -> None:
+def refuse_other_plan(out: str, begun: JobPlan, now: JobPlan) -> None:
     """Raise MismatchError, naming the first difference, unless both plans are for the same result."""
     difference = (
         _difference_of_config(begun.config, now.config)

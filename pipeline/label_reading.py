@@ -24,12 +24,12 @@ MOST_TASKS = 10_000
 def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFrame:
     """The rows of the part files. `columns`: as in "shard string, key string, synsets array<int>"."""
     parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
-    return parquet_rows(spark, labels.place, parts, columns)
+    return parquet_rows(spark, labels.location, parts, columns)
 
 
 def reject_rows(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, key, reason."""
-    return parquet_rows(spark, labels.place, [labels.rejects_name], "shard string, key string, reason string")
+    return parquet_rows(spark, labels.location, [labels.rejects_name], "shard string, key string, reason string")
 
 
 def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns: str) -> DataFrame:
@@ -41,7 +41,7 @@ def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns
 def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, rows: how many rows the labels have of each shard."""
     parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
-    place, columns = labels.place, "shard string, rows bigint"
+    place, columns = labels.location, "shard string, rows bigint"
 
     def sizes(name: str) -> Iterator[pa.RecordBatch]:
         # The rows lie sorted by shard: a batch holds few.

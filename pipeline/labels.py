@@ -5,13 +5,16 @@ In: list<binary>, a list for each row. Out: struct<synsets, reason>, of which ex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vocab import wordnet
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.lexicon import sorted_unique
 from vocab.missing_values import are_missing
@@ -86,3 +89,87 @@ def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int32]:
     offsets = np.zeros(len(sizes) + 1, dtype=np.int32)
     np.cumsum(sizes, out=offsets[1:])
     return offsets
+
+
+NO_SYNSET, UNKNOWN_SYNSET = "null_synset", "unknown_synset"
+_BETWEEN = re.compile(r"[\s,;|]+")
+_AROUND = "[](){}'\""
+_WNID = re.compile(r"[nN]([0-9]{8})")
+_NAME = re.compile(r"(.+)\.n\.([0-9]{1,3})")
+
+
+def named_synsets(texts: pa.ListArray) -> pa.StructArray:
+    """Synsets that each row names, and the reason where it names none, or one that is no noun of WordNet 3.0.
+
+    `texts`: list<binary>, without nulls inside. Every different text is looked up once a batch.
+    """
+    encoded = texts.flatten().cast(pa.binary()).dictionary_encode()
+    found = [_synsets_in(text) for text in encoded.dictionary.to_pylist()]
+    rows = np.asarray(pc.list_parent_indices(texts), dtype=np.int64)
+    places = np.asarray(encoded.indices, dtype=np.int64)
+    reasons = np.full(len(texts), NO_SYNSET, dtype=object)
+    names_some = np.array([synsets is None or len(synsets) > 0 for synsets in found], dtype=bool)
+    is_unknown = np.array([synsets is None for synsets in found], dtype=bool)
+    reasons[rows[names_some[places]]] = None
+    reasons[rows[is_unknown[places]]] = UNKNOWN_SYNSET
+    lists = pa.array([synsets or () for synsets in found], pa.list_(pa.int32())).take(encoded.indices)
+    synsets = union_of(lists, rows, len(texts))
+    rejected = pa.array(reasons != None)  # noqa: E711 - element by element
+    synsets = pc.if_else(rejected, pa.scalar(None, synsets.type), synsets)
+    return pa.StructArray.from_arrays([synsets, pa.array(reasons, pa.string())], fields=list(RESULT_TYPE))
+
+
+def with_named(labels: pa.StructArray, named: pa.StructArray, *, has_captions: bool) -> pa.StructArray:
+    """Both results of a row as one: the union of its synsets, or the reason why it is rejected.
+
+    A row without a caption has the synsets that it names, and a row that names none those of its caption.
+    """
+    if not has_captions:
+        return named
+    own, others = labels.field("reason"), named.field("reason")
+    no_caption = pc.is_in(pc.fill_null(own, ""), value_set=pa.array(["null_caption", "missing_value"]))
+    reasons = pc.case_when(
+        pc.make_struct(pc.equal(pc.fill_null(others, ""), UNKNOWN_SYNSET), pc.and_(no_caption, pc.is_null(others))),
+        others,
+        pa.scalar(None, pa.string()),
+        own,
+    )
+    lists = [result.field("synsets").fill_null(pa.scalar([], pa.list_(pa.int32()))) for result in (labels, named)]
+    rows = np.concatenate([np.arange(len(labels), dtype=np.int64)] * 2)
+    order = np.argsort(rows, kind="stable")
+    synsets = union_of(pa.concat_arrays(lists).take(pa.array(order)), rows[order], len(labels))
+    synsets = pc.if_else(pc.is_valid(reasons), pa.scalar(None, synsets.type), synsets)
+    return pa.StructArray.from_arrays([synsets, reasons], fields=list(RESULT_TYPE))
+
+
+def _synsets_in(text: bytes) -> tuple[int, ...] | None:
+    """Synsets that a text names, each once, ascending; None if one is unknown."""
+    decoded = text.decode("utf-8", "replace")
+    if are_missing(pa.array([decoded]))[0]:
+        return ()
+    names = [part for part in _BETWEEN.split(decoded) if part.strip(_AROUND)]
+    # 'hood.n.01 is a name as it stands.
+    offsets = {synset_named(name) or synset_named(name.strip(_AROUND)) for name in names}
+    return None if None in offsets else tuple(sorted(offset for offset in offsets if offset is not None))
+
+
+def synset_named(name: str) -> int | None:
+    """Offset of the noun of a wnid or name; None if WordNet 3.0 has none."""
+    nouns = wordnet.load()
+    if (match := _WNID.fullmatch(name)) is not None:
+        offset = int(match[1])
+        row = int(np.searchsorted(nouns.synsets, offset))
+        return offset if row < len(nouns.synsets) and nouns.synsets[row] == offset else None
+    match = _NAME.fullmatch(name)
+    lemma = None if match is None else _lemmas().get(match[1].lower())
+    if match is None or lemma is None:
+        return None
+    senses: NDArray[np.int32] = nouns.sense_synsets[nouns.sense_starts[lemma] : nouns.sense_starts[lemma + 1]]
+    number = int(match[2])
+    return int(nouns.synsets[senses[number - 1]]) if 1 <= number <= len(senses) else None
+
+
+@cache
+def _lemmas() -> dict[str, int]:
+    """Lemmas to their rows."""
+    return {lemma: row for row, lemma in enumerate(wordnet.load().lemmas.to_pylist())}

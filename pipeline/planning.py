@@ -6,18 +6,27 @@ worth starting and small enough that all cores have some.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.reading.captions import Piece, Span
+from pipeline.reading.dialects import reading_of_table, spans_lines
 from pipeline.reading.inputs import Inputs
+from pipeline.reading.lines import BLOCK
 from pipeline.reading.parquet import split_groups
+from pipeline.reading.rows import ReadOptions
 from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.manifest import InputFile
+
+if TYPE_CHECKING:
+    # Tasks are read on executors, and need no Spark.
+    from pyspark.sql import SparkSession
 
 SPLIT_BYTES = 64 << 20
 """a larger Parquet file, or text file that is not compressed, is read by several tasks"""
@@ -105,3 +114,87 @@ def _pieces(file: InputFile, inputs: Inputs, spans: Sequence[Span]) -> list[tupl
         # The task that is to read it says what is wrong with it.
         return [(Piece(file.path, shard), file.size)]
     return [(Piece(file.path, shard, run), file.size // len(runs)) for run in runs]
+
+
+QUOTED = -1
+
+
+class Range(NamedTuple):
+    """Bytes of a file, cut anywhere."""
+
+    path: str
+    start: int
+    stop: int
+
+
+def spans_of(spark: SparkSession, inputs: Inputs, reading: ReadOptions) -> dict[str, tuple[Span, ...]]:
+    """The spans of every file that is worth cutting."""
+    if inputs.format not in ("tsv", "jsonl"):
+        return {}
+    ranges = [
+        Range(file.path, file.size * part // parts, file.size * (part + 1) // parts)
+        for file in inputs.files
+        if file.size > SPLIT_BYTES and not file.path.endswith(".gz")
+        for parts in [math.ceil(file.size / SPLIT_BYTES)]
+        for part in range(parts)
+    ]
+    if not ranges:
+        return {}
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            numbers = batch.column(0).to_pylist()
+            found = [lines_starting(ranges[number], reading) for number in numbers]
+            columns = [numbers, [first for first, _ in found], [lines for _, lines in found]]
+            yield pa.RecordBatch.from_arrays([pa.array(c, pa.int64()) for c in columns], ["part", "first", "lines"])
+
+    rows = spark.range(0, len(ranges), 1, len(ranges)).mapInArrow(count, "part long, first long, lines long").collect()
+    counted = {ranges[row["part"]]: (row["first"], row["lines"]) for row in rows}
+    uncut = {place.path for place, (_, lines) in counted.items() if lines == QUOTED}
+    return cut(
+        {place: counted[place] for place in ranges if place.path not in uncut},
+        {file.path: file.size for file in inputs.files},
+    )
+
+
+def cut(counted: Mapping[Range, tuple[int | None, int]], sizes: Mapping[str, int]) -> dict[str, tuple[Span, ...]]:
+    """Spans from where the first line of each range starts, and how many start in it; ranges in order."""
+    begins: dict[str, list[tuple[int, int]]] = {}
+    lines_before: dict[str, int] = {}
+    for place, (first, lines) in counted.items():
+        if first is not None:
+            begins.setdefault(place.path, []).append((first, lines_before.get(place.path, 0)))
+        lines_before[place.path] = lines_before.get(place.path, 0) + lines
+    return {
+        path: tuple(
+            Span(start, stop, number)
+            for (start, number), stop in zip(starts, [*(start for start, _ in starts[1:]), sizes[path]], strict=True)
+        )
+        for path, starts in begins.items()
+    }
+
+
+def lines_starting(place: Range, reading: ReadOptions) -> tuple[int | None, int]:
+    """Where the first line starts that starts in the range, None if none does, and how many do.
+
+    QUOTED instead of a number where the range begins a file whose rows may have several lines.
+    """
+    filesystem, path = filesystem_of(place.path)
+    with filesystem.open_input_file(path) as file:
+        head = file.read(BLOCK) if place.start == 0 and reading.format != "jsonl" else b""
+        if head and spans_lines(head, reading_of_table(reading, head, where=place.path)):
+            return None, QUOTED
+        return count_starts(file, place.start, place.stop)
+
+
+def count_starts(file: BinaryIO, start: int, stop: int) -> tuple[int | None, int]:
+    """`lines_starting` in an open file. A line starts at 0, and behind every line end."""
+    first, lines = (0, 1) if start == 0 else (None, 0)
+    at = max(0, start - 1)
+    file.seek(at)
+    while at < stop - 1 and (block := file.read(min(BLOCK, stop - 1 - at))):
+        lines += block.count(b"\n")
+        if first is None and (end := block.find(b"\n")) >= 0:
+            first = at + end + 1
+        at += len(block)
+    return first, lines

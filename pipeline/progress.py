@@ -20,7 +20,7 @@ from vocab.store.files import named
 SHOWN_EVERY = 2.0
 
 
-class Progress:
+class JobProgress:
     """Rows and bytes done, of all there is to do."""
 
     def __init__(self, tasks: Iterable[Task], *, log: Path | None) -> None:

@@ -126,12 +126,12 @@ def refuse_repeated(corpora: list[LabelShards]) -> None:
     for corpus in corpora:
         if corpus.counts_sha256 in seen:
             raise MismatchError(
-                corpus.place,
+                corpus.location,
                 found=f"the counts of {seen[corpus.counts_sha256]} once more",
                 wanted="each corpus once",
                 remedy="Leave one of the two out of --labels.",
             )
-        seen[corpus.counts_sha256] = corpus.place
+        seen[corpus.counts_sha256] = corpus.location
 
 
 def refuse_mixed_labelers(corpora: list[LabelShards]) -> None:
@@ -140,8 +140,8 @@ def refuse_mixed_labelers(corpora: list[LabelShards]) -> None:
     for corpus in corpora[1:]:
         if corpus.manifest.labeler_fingerprint != first.labeler_fingerprint:
             raise MismatchError(
-                corpus.place,
+                corpus.location,
                 found=f"labels by {corpus.manifest.labeler} {corpus.manifest.labeler_fingerprint[:12]}",
-                wanted=f"labels by {first.labeler} {first.labeler_fingerprint[:12]}, as in {corpora[0].place}",
+                wanted=f"labels by {first.labeler} {first.labeler_fingerprint[:12]}, as in {corpora[0].location}",
                 remedy="Label both corpora with the same release.",
             )

@@ -19,24 +19,21 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from pipeline.claim import Owner, owned, repeated
+from pipeline.claim import Owner, owned, refuse_used, remove_rest, remove_unnamed, repeated
 from pipeline.config import Label
 from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of_tasks, write_finished
-from pipeline.job import Markers, Plan, begun_plan, config_of, finished_tasks, refuse_other_plan, write_plan
+from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
-from pipeline.ordering import Rewritten, in_order, merged
-from pipeline.planning import Task, plan_tasks
-from pipeline.progress import Progress
+from pipeline.planning import Task, plan_tasks, spans_of
+from pipeline.progress import JobProgress
 from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import Inputs, inputs_of
-from pipeline.reading.key_choice import told
+from pipeline.reading.lookahead import told
 from pipeline.reading.row_digest import digests_of
-from pipeline.reading.rows import Reading
-from pipeline.reading.spans import spans_of
-from pipeline.remains import refuse_used, remove_rest, remove_unnamed
-from pipeline.replacing import without_shards
+from pipeline.reading.rows import ReadOptions
+from pipeline.rewriting import Rewritten, in_order, merged, without_shards
 from pipeline.task import Done, Job, run_task
 from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
@@ -149,11 +146,11 @@ def put_in_order(
     return removed + [merged(spark, group, job) for group in in_order(runs)]
 
 
-def run_tasks(spark: SparkSession, plan: Plan, job: Job, owner: Owner, options: Label) -> list[Done]:
+def run_tasks(spark: SparkSession, plan: JobPlan, job: Job, owner: Owner, options: Label) -> list[Done]:
     """Run the tasks that are not done, wave by wave; what every task did, in their order."""
     finished = finished_tasks(job.out, job.plan)
     pending = [task for task in plan.tasks if task.number not in finished]
-    progress = Progress(plan.tasks, log=options.log)
+    progress = JobProgress(plan.tasks, log=options.log)
     progress.found(finished.values())
     if finished:
         tell(f"labels  {len(finished):,} of {len(plan.tasks):,} tasks were done before; going on\n")
@@ -189,7 +186,7 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
 
 
 @contextmanager
-def watched(job: Job, progress: Progress) -> Iterator[None]:
+def watched(job: Job, progress: JobProgress) -> Iterator[None]:
     """Show how far the wave is while the block runs."""
     markers = Markers(job.out, job.plan)
 
@@ -202,7 +199,7 @@ def watched(job: Job, progress: Progress) -> Iterator[None]:
         yield
 
 
-def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: Reading, options: Label) -> tuple[Task, ...]:
+def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: ReadOptions, options: Label) -> tuple[Task, ...]:
     """The tasks of a job that begins."""
     describe(spark, "number the lines of large text files")
     spans = spans_of(spark, inputs, reading)
@@ -220,9 +217,9 @@ def digests_again(spark: SparkSession, inputs: Inputs, options: Label, files: Se
         return digests_of(spark, tasks, reading)
 
 
-def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> Plan:
+def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> JobPlan:
     """What this command is to make of what it finds; its tasks are cut when the job begins."""
-    return Plan(
+    return JobPlan(
         config=config_of(options) | {"format": inputs.format, "common_folder": inputs.common_folder},
         labeler=labeler.name,
         fingerprint=labeler.fingerprint,

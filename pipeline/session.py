@@ -10,8 +10,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -22,8 +24,8 @@ from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from pipeline.claim import is_alive
 from pipeline.failures import explained
-from pipeline.scratch import scratch_folder, used_by_children
 from vocab.errors import MissingRequirementError
 
 JAVA_VERSION = 17
@@ -157,3 +159,67 @@ def check_java() -> None:
         wanted=f"version {JAVA_VERSION} or newer",
         remedy="Spark needs it. On Debian or Ubuntu: apt-get install openjdk-17-jre-headless; or set JAVA_HOME.",
     )
+
+
+PREFIX = "catlip-spark"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of this process that goes with the block, however it ends."""
+    parent = Path(tempfile.gettempdir())
+    remove_abandoned(parent)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{_host()}.{os.getpid()}.", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def used_by_children(folder: Path) -> Iterator[None]:
+    """Let processes that start in the block write below the folder: Java, and the Python workers that it starts."""
+    changed = {
+        "TMPDIR": str(folder),
+        # Java does not look at TMPDIR. Options of the configuration come later, and win.
+        "SPARK_SUBMIT_OPTS": f'{os.environ.get("SPARK_SUBMIT_OPTS", "")} -Djava.io.tmpdir="{folder}"'.strip(),
+    }
+    before = {name: os.environ.get(name) for name in changed}
+    own, tempfile.tempdir = tempfile.tempdir, str(folder)
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = own
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders of runs of this host whose process and children are gone."""
+    name = re.compile(rf"{PREFIX}\.{re.escape(_host())}\.(?P<pid>\d+)\.\w+")
+    for folder in parent.iterdir():
+        match = name.fullmatch(folder.name)
+        if match is not None and not is_alive(int(match["pid"])) and not _has_children(folder):
+            # Another user's folder stays.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_children(folder: Path) -> bool:
+    """Tell whether a process lives that was started with the folder as its TMPDIR, where /proc tells."""
+    wanted = f"TMPDIR={folder}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if wanted in environment.read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            # Another user's process, or one that has just ended.
+            continue
+    return False
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "-", socket.gethostname())

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.same_keys import ORDER, Joins, repeats
+from pipeline.counts import ORDER, Joins, repeats
 from vocab.errors import InputError
 from vocab.store.files import filesystem_of, write_whole
 from vocab.store.label_writing import ROW_GROUP_ROWS
@@ -34,7 +34,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Run:
+class SortedFile:
     """One sorted file, and the places it begins and ends with."""
 
     file: LabelFile
@@ -46,12 +46,12 @@ class Run:
         return {"file": asdict(self.file), "first": list(self.first), "last": list(self.last)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Run:
+    def from_json(cls, content: dict[str, Any]) -> SortedFile:
         """The inverse of `to_json`."""
         return cls(LabelFile(**content["file"]), tuple(content["first"]), tuple(content["last"]))
 
 
-class RunWriter:
+class SortedWriter:
     """Writes runs. A context: an error inside leaves none of its files."""
 
     def __init__(
@@ -71,10 +71,10 @@ class RunWriter:
         self._out, self._prefix, self._schema = out, prefix, schema
         self._rows_per_file, self._unique, self._joins = rows_per_file, unique, joins
         self._held: list[pa.Table] = []
-        self._runs: list[Run] = []
-        self._open: _OpenRun | None = None
+        self._runs: list[SortedFile] = []
+        self._open: _OpenFile | None = None
 
-    def __enter__(self) -> RunWriter:
+    def __enter__(self) -> SortedWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -94,7 +94,7 @@ class RunWriter:
         if sum(map(len, self._held)) >= BUFFER_ROWS:
             self._flush()
 
-    def close(self) -> list[Run]:
+    def close(self) -> list[SortedFile]:
         """Write what is left; the runs."""
         self._flush(last=True)
         self._end_run()
@@ -126,7 +126,7 @@ class RunWriter:
         while len(rows):
             if self._open is None:
                 name = f"{self._prefix}-{len(self._runs):03d}-{secrets.token_hex(4)}.parquet"
-                self._open = _OpenRun(self._out, name, self._schema, place(rows, 0))
+                self._open = _OpenFile(self._out, name, self._schema, place(rows, 0))
             room = self._rows_per_file - self._open.rows
             self._open.write(rows.slice(0, room))
             rows = rows.slice(room)
@@ -139,7 +139,7 @@ class RunWriter:
             self._open = None
 
 
-class _OpenRun:
+class _OpenFile:
     """A file that is being written."""
 
     def __init__(self, out: str, name: str, schema: pa.Schema, first: Place) -> None:
@@ -154,14 +154,14 @@ class _OpenRun:
         self.rows += len(rows)
         self.last = place(rows, len(rows) - 1)
 
-    def finish(self) -> Run:
+    def finish(self) -> SortedFile:
         self._writer.close()
         self._stack.close()
         file = LabelFile(
             path=self._name, rows=self.rows, first_shard=self.first[0], last_shard=self.last[0],
             bytes=self._file.size, sha256=self._file.digest.hexdigest(),
         )  # fmt: skip
-        return Run(file, self.first, self.last)
+        return SortedFile(file, self.first, self.last)
 
     def abandon(self) -> None:
         # Leaving the context with an error removes the file; it raises that error again, or one of a full disk.

@@ -16,16 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from pipeline.config import SameKey
-from pipeline.counts import Counts
-from pipeline.labels import LoadLabeler, label_lists
+from pipeline.counts import Counts, Joins
+from pipeline.labels import LoadLabeler, label_lists, named_synsets, with_named
 from pipeline.planning import Task
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
-from pipeline.reading.named_synsets import named_synsets, with_named
 from pipeline.reading.row_digest import RowDigest
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from pipeline.reading.tars import TRUNCATED
-from pipeline.same_keys import Joins
-from pipeline.sorted_files import Run, RunWriter
+from pipeline.sorted_files import SortedFile, SortedWriter
 from vocab.errors import FormatError, InputError, OutputExistsError
 from vocab.store.field_types import require_types
 from vocab.store.files import filesystem_of, write_whole
@@ -44,7 +42,7 @@ class Job:
     """What all tasks share."""
 
     out: str
-    reading: Reading
+    reading: ReadOptions
     load: LoadLabeler
     max_caption_bytes: int
     rows_per_file: int
@@ -69,8 +67,8 @@ class Done:
     plan: str
     """the plan that the task is of: the same number means another task in another plan"""
     task: int
-    parts: tuple[Run, ...]
-    rejects: tuple[Run, ...]
+    parts: tuple[SortedFile, ...]
+    rejects: tuple[SortedFile, ...]
     counts: LabelFile
     """a file of synset, captions inside JOB"""
     account: tuple[InputFile, ...]
@@ -105,8 +103,8 @@ class Done:
             done = cls(
                 plan=content["plan"],
                 task=content["task"],
-                parts=tuple(map(Run.from_json, content["parts"])),
-                rejects=tuple(map(Run.from_json, content["rejects"])),
+                parts=tuple(map(SortedFile.from_json, content["parts"])),
+                rejects=tuple(map(SortedFile.from_json, content["rejects"])),
                 counts=LabelFile(**content["counts"]),
                 account=tuple(InputFile(**file) for file in content["account"]),
                 peak_mb=content["peak_mb"],
@@ -137,8 +135,8 @@ def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
     account: list[InputFile] = []
     name = f"part-{task.number:05d}"
     with (
-        RunWriter(job.out, name, job.schema, rows_per_file=job.rows_per_file, joins=joins) as parts,
-        RunWriter(
+        SortedWriter(job.out, name, job.schema, rows_per_file=job.rows_per_file, joins=joins) as parts,
+        SortedWriter(
             directory, f"rejects-{task.number:05d}", REJECTS_SCHEMA, rows_per_file=sys.maxsize, unique=False
         ) as rejects,
     ):
@@ -188,7 +186,7 @@ def refuse_ended(out: str, plan: str) -> None:
 
 
 def label_piece(
-    piece: Piece, job: Job, parts: RunWriter, rejects: RunWriter, counts: Counts, *, is_last: bool
+    piece: Piece, job: Job, parts: SortedWriter, rejects: SortedWriter, counts: Counts, *, is_last: bool
 ) -> InputFile:
     """Label one piece; its account. A file that cannot be read, or not to its end, is one rejected row more."""
     labelled = empty = rejected = 0

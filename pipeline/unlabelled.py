@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.finishing import read_table
+from pipeline.labels import UNKNOWN_SYNSET
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
-from pipeline.reading.named_synsets import UNKNOWN_SYNSET
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from pipeline.reading.tars import HOW_TO_REPEAT_NONE, REPEATED
 from pipeline.task import JOB, Done, Job
 from vocab.errors import InputError
@@ -80,7 +80,7 @@ def _shown(captions: Sequence[str]) -> str:
     return ", ".join(f"'{shown(caption, longest=LETTERS_SHOWN)}'" for caption in some) or "without a letter"
 
 
-def _first_captions(account: Sequence[InputFile], reading: Reading) -> Iterator[str]:
+def _first_captions(account: Sequence[InputFile], reading: ReadOptions) -> Iterator[str]:
     for file in [file for file in account if file.empty][:FILES_READ]:
         try:
             for batch in read_piece(Piece(file.path, ""), reading):

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
 
 import pyarrow as pa
 
-from pipeline.agreement import Agreement, Example, agreement
 from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Verify
 from pipeline.reading.inputs import list_inputs
-from pipeline.terminal import table
 from vocab import wordnet
 from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
+from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
 from vocab.store.files import write_whole
-from vocab.store.locations import Place, make_folder_of, refuse_taken
+from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.wordnet import wnid_of
 
 
@@ -65,7 +66,7 @@ def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list
         f"{found.captions:,} captions of {drawn.rows:,} rows, drawn from {drawn.rows_read:,} that were read"
         + (f"; {drawn.unusable:,} more are not UTF-8 or too long" if drawn.unusable else ""),
         "",
-        *table(
+        *terminal_table(
             [
                 ("labels per caption", "captions without", "labels only it gives", "labeler"),
                 (f"{found.labels[0]:.2f}", found.without[0], found.only_first, first),
@@ -82,7 +83,7 @@ def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list
         lines += [
             "",
             f"{title} gives, most often:",
-            *(table([("captions", "wnid", "synset"), *rows]) if rows else ["-"]),
+            *(terminal_table([("captions", "wnid", "synset"), *rows]) if rows else ["-"]),
         ]
     if found.examples:
         lines += ["", "captions whose labels differ, for example:"]
@@ -113,7 +114,7 @@ def name_of(synset: int) -> str:
 
 
 def write_report(
-    out: Place, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
+    out: Location, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
 ) -> None:
     """Everything as JSON: the options, what labelers these were, what was drawn and what it gave."""
     sample = asdict(drawn)
@@ -136,3 +137,83 @@ def write_report(
     make_folder_of(out)
     with write_whole(out) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+SHOWN_SYNSETS = 20
+
+
+@dataclass(frozen=True)
+class Example:
+    """One caption with its labels, as synset offsets."""
+
+    caption: str
+    both: tuple[int, ...]
+    only_first: tuple[int, ...]
+    only_second: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the comparison gave."""
+
+    captions: int
+    equal: int
+    """captions to which both give the same labels, none included"""
+    jaccard: float
+    """mean over captions of labels in common / labels of either; 1 where neither gives one"""
+    labels: tuple[float, float]
+    """labels per caption of each"""
+    without: tuple[int, int]
+    """captions to which each gives none"""
+    both: int
+    """labels that both give to the same caption, over all captions"""
+    only_first: int
+    only_second: int
+    lost: tuple[tuple[int, int], ...]
+    """synset, captions: what the first gives and the second does not, most often first"""
+    gained: tuple[tuple[int, int], ...]
+    """synset, captions: what the second gives and the first does not"""
+    examples: tuple[Example, ...]
+    """some of the captions on which they differ"""
+
+
+def agreement(
+    captions: Sequence[str], first: Sequence[list[int]], second: Sequence[list[int]], *, examples: int, seed: int
+) -> Agreement:
+    """Compare the labels of at least one caption. `first` and `second` [captions]: each without repetition."""
+    lost: Counter[int] = Counter()
+    gained: Counter[int] = Counter()
+    equal, jaccard, both, differing = 0, 0.0, 0, []
+    for place, (a, b) in enumerate(zip(map(set, first), map(set, second), strict=True)):
+        lost.update(a - b)
+        gained.update(b - a)
+        both += len(a & b)
+        jaccard += len(a & b) / len(a | b) if a | b else 1.0
+        if a == b:
+            equal += 1
+        else:
+            differing.append(place)
+    shown = sorted(Random(seed).sample(differing, min(examples, len(differing))))
+    return Agreement(
+        captions=len(captions),
+        equal=equal,
+        jaccard=jaccard / len(captions),
+        labels=(sum(map(len, first)) / len(captions), sum(map(len, second)) / len(captions)),
+        without=(sum(not labels for labels in first), sum(not labels for labels in second)),
+        both=both,
+        only_first=lost.total(),
+        only_second=gained.total(),
+        lost=most_frequent(lost),
+        gained=most_frequent(gained),
+        examples=tuple(example(captions[place], set(first[place]), set(second[place])) for place in shown),
+    )
+
+
+def most_frequent(counts: Counter[int]) -> tuple[tuple[int, int], ...]:
+    """Synsets by falling count, then by number, so that ties always come the same way."""
+    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_SYNSETS])
+
+
+def example(caption: str, first: set[int], second: set[int]) -> Example:
+    """One caption's labels, apart."""
+    return Example(caption, tuple(sorted(first & second)), tuple(sorted(first - second)), tuple(sorted(second - first)))

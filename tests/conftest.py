@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import settings
 
@@ -56,10 +55,3 @@ def real_data() -> Path:
     if not (place / "captions").is_dir():
         pytest.skip(f"no real data in {place}; set CATLIP_DATA")
     return place
-
-
-def label_table(*rows: tuple[str, str, list[int]]) -> pa.Table:
-    """Rows of (shard, key, synsets) in the format's types."""
-    from vocab.store.label_shards import SCHEMA
-
-    return pa.table([list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []], schema=SCHEMA)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from tests.test_trainer_corpus import Corpus
+from tests.corpus import Corpus
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
-from trainer.data.state import from_state, to_state
+from trainer.data.source import from_state, to_state
 from vocab.store.files import write_whole
 
 CHECKPOINT_EVERY = 3

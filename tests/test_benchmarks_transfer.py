@@ -30,10 +30,10 @@ from benchmarks.transfer_pictures import in_turn
 from benchmarks.transfer_pictures import read_pictures as read_task
 from benchmarks.transfer_pretraining import RECIPE, Pretraining, data_of, verb
 from benchmarks.transfer_sides import TEXT, Side, architecture_of, clip_groups, planned
-from tests.conftest import label_table
+from tests.labels import label_table
 from trainer.config import ModelConfig, PretrainConfig
 from trainer.distributed import Rank
-from trainer.optim.groups import groups_of
+from trainer.optim.optimiser import groups_of
 from trainer.recipes.files import read_recipe
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError

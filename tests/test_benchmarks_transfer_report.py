@@ -9,7 +9,7 @@ import pytest
 from benchmarks.clip_clock import Spent
 from benchmarks.transfer_report import clip_differences, curves_json, difference_of, gain_of, race_table
 from benchmarks.transfer_sides import Point
-from trainer.transfer.records import Record
+from trainer.transfer.record import Record
 from vocab.errors import InputError
 
 

@@ -12,7 +12,8 @@ from benchmarks.transfer import CPU, CUDA, QUICK, TransferBenchmark, measure
 from benchmarks.transfer_corpus import TaskTars
 from benchmarks.transfer_report import gain_of
 from benchmarks.transfer_tasks import Shares, records_of
-from tests.test_trainer_corpus import make_corpus, picture
+from tests.corpus import make_corpus
+from tests.pictures import picture
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.transfer.results_table import results_table

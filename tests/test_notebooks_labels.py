@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tests.labels import HOSTILE_NAME, hostile_labels, small_labels
 from tests.notebooks import holds_no_output, run_notebook
-from tests.test_pipeline_report import HOSTILE_NAME, hostile_labels, small_labels
 
 NOTEBOOK = ROOT / "notebooks" / "labels.ipynb"
 

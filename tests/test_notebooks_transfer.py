@@ -11,8 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.notebooks import holds_no_output, run_notebook
-from trainer.transfer.records import Method, Record
-from trainer.transfer.results_table import results_json
+from trainer.transfer.record import Method, Record, write_results
 
 NOTEBOOK = ROOT / "notebooks" / "transfer.ipynb"
 
@@ -29,7 +28,7 @@ def results(folder: Path, *methods: Method, gain: float) -> Path:
     ]
     records.append(Record("pets", "zeroshot", "none", 0.0, 0, "top1", 0.3, 50, 1.0, {}))
     folder.mkdir()
-    (folder / "results.json").write_text(json.dumps(results_json(records, model="runs/small")))
+    write_results(folder, records, verb="transfer", model="runs/small")
     return folder
 
 

@@ -16,14 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.align.image_files import list_image_files
-from pipeline.align.image_ids import ids_of
+from pipeline.align.image_ids import ids_of, list_image_files
 from pipeline.align.story import Matches, align, run_align
+from pipeline.claim import refuse_used
 from pipeline.config import Align, Label
-from pipeline.remains import refuse_used
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
-from tests.conftest import label_table
+from tests.labels import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
 from vocab.store.label_writing import write_label_shards, write_manifest

@@ -9,17 +9,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from pipeline.check import Report, compare, refuse_misfit, run_check, told
+from pipeline.check import Comparison, compare, refuse_misfit, run_check, told
 from pipeline.config import Check
 from pipeline.reading.inputs import list_inputs
-from pipeline.terminal import table
-from tests.conftest import label_table
+from tests.labels import write_labels
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
-from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.store.label_writing import write_label_shards
+from vocab.pages.tables import terminal_table
+from vocab.store.label_shards import LabelShards
 
 DOG, CAT = 2084071, 2121620
 
@@ -34,19 +32,12 @@ def write_tar(path: Path, *names: str, size: int = 10) -> Path:
     return path
 
 
-def write_labels(
-    place: Path, *rows: tuple[str, str, list[int]], rejects: tuple[tuple[str, str, str], ...] = ()
-) -> None:
-    rejected = pa.table([list(c) for c in zip(*rejects, strict=True)] if rejects else [[], [], []], REJECTS_SCHEMA)
-    write_label_shards(place, label_table(*rows), labeler="x", fingerprint="y", rejects=rejected)
-
-
-def report_on(spark: Any, place: Path) -> Report:
+def report_on(spark: Any, place: Path) -> Comparison:
     tars = [file.path for file in list_inputs((str(place / "in"),), "webdataset").files]
     return compare(spark, LabelShards.open(place / "labels"), tars)
 
 
-def numbers(report: Report) -> dict[str, tuple[str | None, int, int, int, int, int]]:
+def numbers(report: Comparison) -> dict[str, tuple[str | None, int, int, int, int, int]]:
     return {
         Path(tar.tar).name: (tar.shard, tar.samples, tar.labelled, tar.rejected, tar.missing, tar.surplus)
         for tar in report.tars
@@ -197,7 +188,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_numbers_stand_below_each_other_beside_names_that_are_written_out() -> None:
-    assert table([("n", "name"), (12345, "x\r"), (1, "y")]) == ["     n  name", "12,345  x\\r", "     1  y"]
+    assert terminal_table([("n", "name"), (12345, "x\r"), (1, "y")]) == ["     n  name", "12,345  x\\r", "     1  y"]
 
 
 def test_labels_of_real_images_fit_them(spark: Any, tmp_path: Path, real_data: Path) -> None:

@@ -9,19 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, label_table
+from tests.conftest import ROOT
+from tests.labels import label_table
+from tests.processes import cli
 from vocab.store.label_writing import write_label_shards
-
-
-def cli(*arguments: object, room: str = "pipeline", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", room, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | environment,
-        check=False,
-    )
 
 
 def test_help_lists_the_verbs() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.report.coverage import AT_ONCE, coverage_of, found_at, nearest, read_classes
 from pipeline.report.tally import tally_of
-from tests.conftest import label_table
-from tests.test_pipeline_tally import CAT, COUCH, DOG, write
+from tests.labels import label_table, write_five
+from tests.synsets import CAT, COUCH, DOG
 from vocab import wordnet
 from vocab.errors import InputError
 from vocab.taxonomy import path_similarity
@@ -20,7 +20,7 @@ ROWS = label_table(("0", "a", [DOG]), ("0", "b", [DOG]), ("0", "c", [COUCH]))
 
 
 def test_a_class_is_as_near_as_the_nearest_synset_of_the_corpus(tmp_path: Path) -> None:
-    tally = tally_of(write(tmp_path / "labels", ROWS, parts=1))
+    tally = tally_of(write_five(tmp_path / "labels", ROWS, parts=1))
     coverage = coverage_of(tally, np.array([DOG, CAT, COUCH], dtype=np.int32), min_count=2)
     assert coverage.captions.tolist() == [2, 0, 1]
     # dog and cat meet at carnivore, 2 + 2 steps; dog and couch at whole, 5 + 6 steps.
@@ -31,7 +31,7 @@ def test_a_class_is_as_near_as_the_nearest_synset_of_the_corpus(tmp_path: Path) 
 
 
 def test_a_corpus_without_synsets_is_near_to_nothing(tmp_path: Path) -> None:
-    tally = tally_of(write(tmp_path / "labels", label_table(("0", "a", [])), parts=1))
+    tally = tally_of(write_five(tmp_path / "labels", label_table(("0", "a", [])), parts=1))
     coverage = coverage_of(tally, np.array([DOG], dtype=np.int32), min_count=1)
     assert (coverage.captions.tolist(), coverage.nearest_seen.tolist()) == ([0], [0.0])
 
@@ -69,6 +69,6 @@ def test_a_missing_list_of_classes_is_named(tmp_path: Path) -> None:
 
 
 def test_a_class_of_another_wordnet_is_refused(tmp_path: Path) -> None:
-    tally = tally_of(write(tmp_path / "labels", ROWS, parts=1))
+    tally = tally_of(write_five(tmp_path / "labels", ROWS, parts=1))
     with pytest.raises(InputError, match="synset n00000012: found no such noun"):
         coverage_of(tally, np.array([12], dtype=np.int32), min_count=1)

@@ -20,7 +20,7 @@ from pipeline.caption_files import sample_captions
 from pipeline.config import Label
 from pipeline.reading.inputs import list_inputs
 from pipeline.report.examples import choose, examples_of, label_again
-from tests.test_pipeline_tally import CAT, DOG
+from tests.synsets import CAT, DOG
 from vocab import labeler
 from vocab.errors import InputError, MismatchError
 from vocab.store.manifest import InputFile, Manifest

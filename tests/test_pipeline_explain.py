@@ -7,8 +7,7 @@ import re
 import pytest
 
 from pipeline.explain import explain
-from tests.test_pipeline_cli import cli
-from tests.test_rooms import import_without
+from tests.processes import cli, import_without
 
 # Margins and scores are left open: they change whenever tables are fitted again.
 LINES = {

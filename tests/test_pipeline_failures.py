@@ -25,7 +25,7 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from pipeline.failures import explain, explained
-from pipeline.scratch import PREFIX, remove_abandoned, scratch_folder, used_by_children
+from pipeline.session import PREFIX, remove_abandoned, scratch_folder, used_by_children
 from vocab.errors import InputError, MissingRequirementError
 
 ROOT = Path(__file__).resolve().parent.parent

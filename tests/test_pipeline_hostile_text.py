@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from benchmarks.hostile_text import KINDS
 from pipeline.explain import explain
 from pipeline.labels import label_lists
-from pipeline.reading import lines as jsonl
+from pipeline.reading import json_captions as jsonl
 from pipeline.reading import tars
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from vocab import labeler, plain, spacy_labeler
 from vocab.cleaning import clean, clean_all
 
-READING = Reading("jsonl", ("caption",), None, None)
+READING = ReadOptions("jsonl", ("caption",), None, None)
 DIGITS = 5_000
 """more than the 4,300 that Python makes an int of"""
 LONG = {

@@ -16,9 +16,9 @@ import pytest
 
 from pipeline.config import Label
 from pipeline.reading import inputs as inputs_module
-from pipeline.reading.beginnings import begins_as
 from pipeline.reading.inputs import Inputs, inputs_of, list_inputs
-from tests.test_trainer_tar_places import s3_server
+from pipeline.reading.stored_formats import begins_as
+from tests.servers import s3_server
 from vocab.errors import InputError
 from vocab.store.files import filesystem_of
 

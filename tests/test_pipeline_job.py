@@ -28,16 +28,15 @@ from pipeline.caption_files import options_of
 from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.extension import Extension, extension_of
-from pipeline.job import Plan, begun_plan, finished_tasks
-from pipeline.ordering import Rewritten
-from pipeline.planning import Task, plan_tasks
+from pipeline.job import JobPlan, begun_plan, finished_tasks
+from pipeline.planning import Range, Task, count_starts, cut, plan_tasks
 from pipeline.prune import prune
 from pipeline.reading.captions import Piece, Span
 from pipeline.reading.inputs import Inputs, list_inputs
-from pipeline.reading.rows import Reading
-from pipeline.reading.spans import Range, count_starts, cut
+from pipeline.reading.rows import ReadOptions
+from pipeline.rewriting import Rewritten
 from pipeline.run import label_captions, look_before
-from pipeline.sorted_files import Run
+from pipeline.sorted_files import SortedFile
 from pipeline.task import JOB, Done, Job, run_task
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.labelers import load_labeler
@@ -55,12 +54,12 @@ WRITTEN: dict[str, tuple[Callable[[str, str], object], str]] = {
         Manifest("catlip", "f", "3.0", (FILE,), 1, 1, 0, 0, inputs=(INPUT,), config={"format": "tsv"}).to_json(),
     ),
     "plan.json": (
-        Plan.from_json,
-        Plan({"format": "tsv"}, "catlip", "f", "3.0", (InputFile("a.tsv", 1, ""),), (Task(0, PIECES, 9),)).to_json(),
+        JobPlan.from_json,
+        JobPlan({"format": "tsv"}, "catlip", "f", "3.0", (InputFile("a.tsv", 1, ""),), (Task(0, PIECES, 9),)).to_json(),
     ),
     "task-00000.json": (
         Done.from_json,
-        Done("p", 0, (Run(FILE, ("s", "a"), ("s", "b")),), (), FILE, (INPUT,), 9).to_json(),
+        Done("p", 0, (SortedFile(FILE, ("s", "a"), ("s", "b")),), (), FILE, (INPUT,), 9).to_json(),
     ),
 }
 """by the name of a file that a job writes and reads: its reader, and a text"""
@@ -545,7 +544,7 @@ def test_a_large_text_file_is_cut_at_line_ends(spark: Any, tmp_path: Path, monke
     (tmp_path / "in" / "small.tsv").write_text("caption\tn\na sofa\t1\n")
     source = (str(tmp_path / "in"),)
     label_captions(spark, Label(source, str(tmp_path / "whole"), task_bytes=1))
-    monkeypatch.setattr("pipeline.reading.spans.SPLIT_BYTES", 1_000)
+    monkeypatch.setattr("pipeline.planning.SPLIT_BYTES", 1_000)
     label_captions(spark, Label(source, str(tmp_path / "cut"), task_bytes=1, log=tmp_path / "log.jsonl"))
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["tasks"] > 10
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
@@ -587,7 +586,7 @@ def test_a_run_that_lost_its_claim_removes_nothing(tmp_path: Path) -> None:
     (out / JOB).mkdir(parents=True)
     (out / JOB / "plan.json").write_text("another run's")
     (out / "part-00000-000-0.parquet").write_text("another run's")
-    job = Job(str(out), Reading("parquet", ("caption",), None, None), load_labeler, 1, 1, "plan")
+    job = Job(str(out), ReadOptions("parquet", ("caption",), None, None), load_labeler, 1, 1, "plan")
     for error, stays in ((OutputExistsError, True), (InputError, False)):
         with pytest.raises(error), story.removed_on_failure(job, None):
             raise error("out", found="a", wanted="b", remedy="c")

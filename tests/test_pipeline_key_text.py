@@ -14,9 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.align.image_ids import ids_of
-from pipeline.config import Label
-from pipeline.reading.captions import Piece, read_piece, reading_of
-from pipeline.reading.inputs import list_inputs
+from tests.captions import read_captions
 from vocab.errors import InputError
 
 DAY = dt.date(2024, 1, 2)
@@ -57,13 +55,6 @@ REFUSED = {
 }
 
 
-def read(path: Path, **options: Any) -> list[dict[str, Any]]:
-    label = Label((str(path),), "", **options)
-    inputs = list_inputs(label.captions, label.format)
-    reading = reading_of(label, inputs)
-    return [row for file in inputs.files for b in read_piece(Piece(file.path, "s"), reading) for row in b.to_pylist()]
-
-
 @pytest.mark.parametrize("name", NAMED)
 def test_a_column_of_names_is_the_same_text_as_key_shard_and_id(tmp_path: Path, name: str) -> None:
     column, texts = NAMED[name]
@@ -71,7 +62,7 @@ def test_a_column_of_names_is_the_same_text_as_key_shard_and_id(tmp_path: Path, 
     pq.write_table(table, tmp_path / "a.parquet")
     for option in ("key", "shard"):
         options: dict[str, Any] = {f"{option}_column": "id", "format": "parquet"}
-        assert [row[option] for row in read(tmp_path, **options)] == texts
+        assert [row[option] for row in read_captions(tmp_path, **options)] == texts
     ids = [row["id"] for batch in ids_of(str(tmp_path / "a.parquet"), "a", "id") for row in batch.to_pylist()]
     assert ids == [text or None for text in texts]
 
@@ -82,7 +73,7 @@ def test_a_column_that_cannot_name_samples_is_refused_with_its_type(tmp_path: Pa
     pq.write_table(table, tmp_path / "a.parquet")
     for options in ({"key_column": "id"}, {"shard_column": "id", "key_column": "key"}):
         with pytest.raises(InputError, match=f"column 'id': found {found}.*Write the column as text"):
-            read(tmp_path, **options)
+            read_captions(tmp_path, **options)
     with pytest.raises(InputError, match=f"column 'id': found {found}"):
         list(ids_of(str(tmp_path / "a.parquet"), "a", "id"))
 
@@ -91,7 +82,7 @@ def test_numbers_of_json_are_the_same_keys_as_those_of_parquet(tmp_path: Path) -
     ids = ["10.0", "1e5", "98765432101", "0", '"007"', "null", "NaN", '""', "true", "1.5", "1e300", "[1]", '"\\ud800"']
     lines = (f'{{"caption": "a dog", "at": {{"id": {value}}}}}\n' for value in ids)
     (tmp_path / "a.jsonl").write_text("".join(lines))
-    rows = read(tmp_path, key_column="at.id")
+    rows = read_captions(tmp_path, key_column="at.id")
     assert [row["key"] for row in rows][:8] == ["10", "100000", "98765432101", "0", "007", None, None, None]
     assert [row["reason"] for row in rows] == [None] * 8 + ["malformed_record"] * 4 + ["not_utf8"]
 
@@ -102,4 +93,4 @@ def test_whole_numbers_are_the_same_keys_in_every_format(tmp_path: Path) -> None
     (tmp_path / "a.tsv").write_text("caption\tid\na dog\t9007199254740993\n")
     (tmp_path / "a.jsonl").write_text(json.dumps({"caption": "a dog", "id": 9007199254740993}) + "\n")
     for name in ("a.parquet", "a.csv", "a.tsv", "a.jsonl"):
-        assert [row["key"] for row in read(tmp_path / name, key_column="id")] == ["9007199254740993"]
+        assert [row["key"] for row in read_captions(tmp_path / name, key_column="id")] == ["9007199254740993"]

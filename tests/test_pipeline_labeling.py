@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Label
 from pipeline.labeling import label_lists, with_synsets
-from pipeline.reading.named_synsets import named_synsets, with_named
+from pipeline.labels import named_synsets, with_named
 from vocab import labeler
 from vocab.errors import InputError, MissingRequirementError
 from vocab.labelers import load_labeler

@@ -14,7 +14,7 @@ import pytest
 from pipeline.config import Label
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.reading.inputs import list_inputs
-from tests.test_pipeline_key_text import read
+from tests.captions import read_captions
 from vocab.errors import InputError
 
 DOGS = [["a dog", "two dogs"], None]
@@ -58,25 +58,25 @@ if hasattr(pa, "json_"):
 def test_captions_of_every_layout_are_read(tmp_path: Path, name: str) -> None:
     path, column, captions = READ[name]
     pq.write_table(pa.table({"other": ["x", "y"], "c": column}), tmp_path / "a.parquet")
-    assert [row["captions"] for row in read(tmp_path, caption_columns=(path,))] == captions
+    assert [row["captions"] for row in read_captions(tmp_path, caption_columns=(path,))] == captions
 
 
 def test_a_column_whose_name_holds_a_dot_goes_before_a_field(tmp_path: Path) -> None:
     pq.write_table(pa.table({"c.text": ["a dog"], "c": [{"text": "a cat"}]}), tmp_path / "a.parquet")
-    assert [row["captions"] for row in read(tmp_path, caption_columns=("c.text",))] == [[b"a dog"]]
+    assert [row["captions"] for row in read_captions(tmp_path, caption_columns=("c.text",))] == [[b"a dog"]]
 
 
 def test_lists_in_lists_are_read_alike_in_json_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"c": [[["a"]], "b"], "m": [[{"t": "a"}], [{"t": ["b", [1, null]]}]]}\n')
     for path in ("c", "m.t"):
-        assert [row["captions"] for row in read(tmp_path, caption_columns=(path,))] == [AB]
+        assert [row["captions"] for row in read_captions(tmp_path, caption_columns=(path,))] == [AB]
 
 
 def test_fields_of_json_lines_are_named_as_those_of_parquet(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
         '{"json": {"caption": "a dog"}, "s": [{"raw": "a"}, {"raw": ["b", 1]}, 2], "at": {"n": 9}}\n{"json": 3}\n[]\n'
     )
-    rows = read(tmp_path, caption_columns=("json.caption", "s.raw"), key_column="at.n")
+    rows = read_captions(tmp_path, caption_columns=("json.caption", "s.raw"), key_column="at.n")
     assert [(row["key"], row["captions"]) for row in rows] == [("9", [b"a dog", b"a", b"b"]), (None, []), ("", [])]
 
 
@@ -95,7 +95,7 @@ def test_fields_of_json_lines_are_named_as_those_of_parquet(tmp_path: Path) -> N
 def test_a_column_without_captions_is_refused(tmp_path: Path, path: str, column: pa.Array, message: str) -> None:
     pq.write_table(pa.table({"c": column}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match=rf"a\.parquet.*{message}"):
-        read(tmp_path, caption_columns=(path,))
+        read_captions(tmp_path, caption_columns=(path,))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, names: tuple[str, .
     columns = [pa.array([f"a dog {number}"]) for number in range(len(names))]
     pq.write_table(pa.Table.from_arrays(columns, names=list(names)), tmp_path / "a.parquet")
     with pytest.raises(InputError, match=rf"a\.parquet: found two columns '{names[-1]}'"):
-        read(tmp_path, **options)
+        read_captions(tmp_path, **options)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_rows_of_a_file_without_the_columns_are_rejected(
 ) -> None:
     pq.write_table(pa.table({"caption": ["a dog"], "id": ["7"]}), tmp_path / "a.parquet")
     pq.write_table(pa.table(other), tmp_path / name)
-    found = [(row["key"], row["reason"]) for row in read(tmp_path, key_column="id")]
+    found = [(row["key"], row["reason"]) for row in read_captions(tmp_path, key_column="id")]
     assert found == ([*rows, ("7", None)] if name < "a" else [("7", None), *rows])
 
 
@@ -139,14 +139,14 @@ def test_a_later_file_whose_keys_are_no_names_is_refused(tmp_path: Path) -> None
     pq.write_table(pa.table({"caption": ["a dog"], "id": ["k"]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"caption": ["a cat"], "id": [True]}), tmp_path / "b.parquet")
     with pytest.raises(InputError, match=r"b\.parquet, column 'id': found type bool"):
-        read(tmp_path, key_column="id")
+        read_captions(tmp_path, key_column="id")
 
 
 def test_columns_are_found_by_name_in_whatever_order_and_type_a_file_has_them(tmp_path: Path) -> None:
     pq.write_table(pa.table({"caption": ["a dog"], "id": ["7"]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"id": [8], "n": [1], "caption": [["a cat"]]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"id": [9.0], "caption": pa.nulls(1)}), tmp_path / "c.parquet")
-    rows = read(tmp_path, key_column="id")
+    rows = read_captions(tmp_path, key_column="id")
     assert [(row["key"], row["captions"]) for row in rows] == [("7", [b"a dog"]), ("8", [b"a cat"]), ("9", [])]
 
 

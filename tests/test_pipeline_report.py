@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from pipeline.config import Report
 from pipeline.report.markup import document, plain
 from pipeline.report.story import report
-from tests.conftest import label_table
-from tests.test_pipeline_cli import cli
-from tests.test_pipeline_tally import CAT, COUCH, DOG, PERSON
-from tests.test_rooms import import_without
-from vocab import labeler
+from tests.labels import HOSTILE_CAPTIONS, HOSTILE_NAME, HOSTILE_REASON, hostile_labels, label_table, small_labels
+from tests.processes import cli, import_without
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
-from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.store.label_writing import write_label_shards, write_manifest
-from vocab.store.manifest import InputFile
+from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import write_label_shards
 
-EVIL = '<script>document.title="ran";console.error("ran")</script>'
-HOSTILE_CAPTIONS = (
-    f"a dog {EVIL}",
-    "a dog </style></title></svg><img src=x onerror=alert(1)> on a couch",
-    "a dog \"quoted\" and 'quoted' & more",
-    "a dog gnp\u202egpj.exe \x00\x07\x1b[31m\x85",
-    "שלום the dog is on the couch in the house",
-)
-HOSTILE_NAME = f"/data/'\"></style>{EVIL}\u202egpj.tsv"
-HOSTILE_REASON = f"status:</table>{EVIL}"
 PUPPY = 1322604
-
-
-def hostile_labels(folder: Path, captions: tuple[str, ...] = HOSTILE_CAPTIONS) -> tuple[Path, Path]:
-    """A label directory of captions that attack the page, and their file."""
-    source = folder / "captions.jsonl"
-    source.write_text("".join(json.dumps({"caption": caption}) + "\n" for caption in captions), encoding="utf-8")
-    ours = labeler.load()
-    lists = ours.label(pa.array(captions, pa.string())).to_pylist()
-    rows = label_table(*(("captions", f"{number:09d}", synsets) for number, synsets in enumerate(lists)))
-    rejects = pa.table([["x"], ["0"], [HOSTILE_REASON]], schema=REJECTS_SCHEMA)
-    config = {"format": "jsonl"}
-    target = folder / "labels"
-    manifest = write_label_shards(
-        target, rows, labeler=ours.name, fingerprint=ours.fingerprint, rejects=rejects, config=config
-    )
-    empty = manifest.empty
-    inputs = (
-        InputFile(str(source), source.stat().st_size, "", len(lists), len(lists) - empty, empty, 0),
-        InputFile(HOSTILE_NAME, 1, "", 1, 0, 0, 1),
-    )
-    write_manifest(target, replace(manifest, inputs=inputs))
-    return target, source
-
-
-def small_labels(folder: Path) -> Path:
-    rows = label_table(
-        *(("0", f"{number:03d}", [PERSON] if number < 60 else [DOG, COUCH]) for number in range(90)),
-        ("1", "a", []),
-        ("1", "b", [CAT]),
-    )
-    write_label_shards(folder / "labels", rows, labeler="catlip", fingerprint="f" * 64)
-    return folder / "labels"
 
 
 def page_of(folder: Path, labels: Path, **options: object) -> str:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.config import Report
 from pipeline.report.markup import document
 from pipeline.report.story import report
-from tests.test_pipeline_report import EVIL, HOSTILE_CAPTIONS, hostile_labels
+from tests.labels import EVIL, HOSTILE_CAPTIONS, hostile_labels
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

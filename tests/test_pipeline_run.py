@@ -372,7 +372,7 @@ def test_several_captions_of_an_image_in_several_rows_are_joined(spark: Any, tmp
     }
     assert "joined to a row of the same key" in account_section(manifest, tally)
     assert pq.read_schema(tmp_path / "in/labels" / manifest.files[0].path).names == [*SCHEMA.names, "input"]
-    assert len(prune(Prune((labels.place,), tmp_path / "v.parquet", min_count=2))) == 1
+    assert len(prune(Prune((labels.location,), tmp_path / "v.parquet", min_count=2))) == 1
     for shard, keys in (("00000", "klm"), ("00001", "abc")):
         with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
             for key in keys:
@@ -401,7 +401,7 @@ def test_input_of_which_no_row_can_be_labelled_is_refused(spark: Any, tmp_path: 
 
 
 def test_counts_of_several_corpora_are_added_before_the_threshold(tmp_path: Path) -> None:
-    from tests.conftest import label_table
+    from tests.labels import label_table
 
     for name, fingerprint in (("a", "f"), ("b", "f"), ("c", "g")):
         table = label_table(("0", "k", [DOG]), ("0", "l", [CAT] if name == "b" else []))
@@ -417,7 +417,7 @@ def test_counts_of_several_corpora_are_added_before_the_threshold(tmp_path: Path
 
 
 def test_rows_that_a_vocabulary_leaves_without_a_label_are_counted(tmp_path: Path) -> None:
-    from tests.conftest import label_table
+    from tests.labels import label_table
 
     table = label_table(
         ("0", "a", [DOG, CAT]), ("0", "b", [DOG]), ("0", "c", [SOFA]), ("0", "d", []), ("1", "a", [CAT])

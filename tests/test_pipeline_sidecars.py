@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.reading.inputs import list_inputs
-from tests.test_pipeline_key_text import read
+from tests.captions import read_captions
 from vocab.errors import InputError
 
 SIDECAR: dict[str, Any] = {
@@ -48,14 +48,14 @@ def write(path: Path, columns: dict[str, Any]) -> Path:
 def test_a_sidecar_without_its_tar_is_told_by_its_columns(tmp_path: Path, columns: dict[str, Any], place: str) -> None:
     write(tmp_path / "in" / "all.parquet", columns)
     options = {"caption_columns": ("TEXT",)} if "TEXT" in columns else {}
-    assert [(row["key"], row["reason"]) for row in read(tmp_path / "in" / place, **options)] == ROWS
+    assert [(row["key"], row["reason"]) for row in read_captions(tmp_path / "in" / place, **options)] == ROWS
 
 
 def test_sidecars_with_and_without_tars_in_folders_of_a_partition_are_read_alike(tmp_path: Path) -> None:
     for name in ("day=1/00000.parquet", "day=2/00001.parquet"):
         write(tmp_path / "in" / name, SIDECAR)
     (tmp_path / "in/day=1/00000.tar").write_bytes(b"")
-    assert [(row["key"], row["reason"]) for row in read(tmp_path / "in")] == ROWS * 2
+    assert [(row["key"], row["reason"]) for row in read_captions(tmp_path / "in")] == ROWS * 2
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_row_numbers_are_no_keys_where_a_file_has_its_own(
     write(tmp_path / "a.parquet", first)
     write(tmp_path / "b.parquet", second)
     with pytest.raises(InputError, match=message):
-        read(tmp_path, **options)
+        read_captions(tmp_path, **options)
 
 
 def test_options_decide_against_the_columns(tmp_path: Path) -> None:
     write(tmp_path / "a/a.parquet", SIDECAR)
-    assert [row["key"] for row in read(tmp_path / "a", format="parquet", key_column="url")] == ["u1", "u0"]
-    assert [row["reason"] for row in read(tmp_path / "a", key_column="url")] == [reason for _, reason in ROWS]
+    assert [row["key"] for row in read_captions(tmp_path / "a", format="parquet", key_column="url")] == ["u1", "u0"]
+    assert [row["reason"] for row in read_captions(tmp_path / "a", key_column="url")] == [reason for _, reason in ROWS]
     write(tmp_path / "b/a.parquet", {"caption": ["a dog"], "key": ["k"]})
-    assert [row["key"] for row in read(tmp_path / "b", format="parquet")] == ["000000000"]
+    assert [row["key"] for row in read_captions(tmp_path / "b", format="parquet")] == ["000000000"]
 
 
 @pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl"])
@@ -97,8 +97,8 @@ def test_a_sidecar_written_anew_as_text_is_refused(tmp_path: Path, extension: st
     (tmp_path / f"a.{extension}").write_text("\n".join(texts if separator else [json.dumps(row)]) + "\n")
     for options in ({}, {"key_column": "key"}, {"format": extension}):
         with pytest.raises(InputError, match=f"img2dataset's columns.*--format {extension} --key-column key"):
-            read(tmp_path, **options)
-    assert [row["key"] for row in read(tmp_path, format=extension, key_column="key")] == ["000000000"]
+            read_captions(tmp_path, **options)
+    assert [row["key"] for row in read_captions(tmp_path, format=extension, key_column="key")] == ["000000000"]
 
 
 def test_a_tar_without_its_sidecar_is_named(tmp_path: Path) -> None:

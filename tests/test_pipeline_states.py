@@ -24,15 +24,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import claim, counts, extension, finishing, job, ordering, planning, remains, replacing, task
+from pipeline import claim, counts, extension, finishing, job, planning, rewriting, sorted_files, task
 from pipeline import run as story
-from pipeline import sorted_files as runs
 from pipeline.config import Label
-from pipeline.ordering import Rewritten
 from pipeline.reading.captions import Piece
 from pipeline.reading.row_digest import RowDigest
 from pipeline.reading.rows import batch_of
-from pipeline.sorted_files import Run
+from pipeline.rewriting import Rewritten
+from pipeline.sorted_files import SortedFile
 from pipeline.task import JOB, Done, Job, run_task
 from vocab.errors import InputError, OutputExistsError
 from vocab.labelers import load_labeler
@@ -175,17 +174,17 @@ def living(life: Life, *, store: str) -> Iterator[None]:
     def wave(spark: Any, tasks: Sequence[Any], job: Job) -> list[Done]:
         return [run_task(one, job) for one in tasks]
 
-    def merged(spark: Any, group: Sequence[Run], job: Job) -> Rewritten:
+    def merged(spark: Any, group: Sequence[SortedFile], job: Job) -> Rewritten:
         if len(group) == 1:
             return Rewritten(tuple(group))
         rows = pa.concat_tables([pq.read_table(f"{job.out}/{run.file.path}") for run in group])
         rows = rows.sort_by([("shard", "ascending"), ("key", "ascending")])
-        return ordering.write_sorted(iter(rows.to_batches()), job)
+        return rewriting.write_sorted(iter(rows.to_batches()), job)
 
     def without_shards(spark: Any, files: Sequence[LabelFile], shards: Sequence[str], job: Job) -> Rewritten:
         if not shards:
-            return Rewritten(tuple(map(ordering.run_of_file, files)))
-        return Rewritten.together([replacing.strip(file, shards, job).to_json() for file in files])
+            return Rewritten(tuple(map(rewriting.run_of_file, files)))
+        return Rewritten.together([rewriting.strip(file, shards, job).to_json() for file in files])
 
     disk = LocalDisk()
     disk.life = life
@@ -202,7 +201,7 @@ def living(life: Life, *, store: str) -> Iterator[None]:
         return opened(self, mode, *rest, **others)
 
     with pytest.MonkeyPatch.context() as patch:
-        modules = (claim, counts, extension, finishing, job, ordering, remains, replacing, runs, task)
+        modules = (claim, counts, extension, finishing, job, rewriting, sorted_files, task)
         for module in (*modules, label_shards, label_writing, storage):
             if hasattr(module, "filesystem_of"):
                 patch.setattr(module, "filesystem_of", lambda place: (filesystem, os.path.abspath(place)))  # noqa: PTH100
@@ -511,7 +510,7 @@ def test_rows_of_one_key_are_joined_as_a_dictionary_would_join_them(
     schema = pa.schema([(name, pa.string()) for name in ("uid", "s", "caption")])
     files: dict[str, list[tuple[str, str, str | None]]] = {}
     with living(Life(), store="disk"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "BUFFER_ROWS", 2)
+        patch.setattr(sorted_files, "BUFFER_ROWS", 2)
         patch.setattr(planning, "SPLIT_BYTES", 1)
         patch.setattr(planning, "PIECE_ROWS", 2)
         for day in days:

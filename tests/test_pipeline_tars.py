@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.reading import gzip_files, gzip_tars, tars
+from pipeline.reading import gzip_files, tars
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from pipeline.reading.tars import read_tar
 from vocab.errors import InputError
 
@@ -28,8 +28,8 @@ def tar_of(*members: tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def reading(*captions: str, synsets: tuple[str, ...] = ()) -> Reading:
-    return Reading("webdataset", captions, None, None, synsets=synsets)
+def reading(*captions: str, synsets: tuple[str, ...] = ()) -> ReadOptions:
+    return ReadOptions("webdataset", captions, None, None, synsets=synsets)
 
 
 def rows(stream: Any) -> list[tuple[str, list[bytes], str | None]]:
@@ -121,9 +121,9 @@ LONG = [("a.txt", b"a dog"), ("a.jpg", bytes(300_000)), ("b.json", b"{}"), ("b.t
     ],
 )
 def test_a_compressed_tar_gives_the_rows_of_the_tar(content: bytes, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gzip_tars, "KEPT", kept)
+    monkeypatch.setattr(gzip_files, "KEPT", kept)
     monkeypatch.setattr(gzip_files, "TEXT", 1 << 12)
-    tar, damage = gzip_tars.tar_stream(io.BytesIO(content))
+    tar, damage = gzip_files.tar_stream(io.BytesIO(content))
     assert damage is None
     assert rows(tar) == rows(io.BytesIO(gzip.decompress(content)))
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from pipeline.caption_sample import draw_captions
 from pipeline.config import Label
+from pipeline.planning import QUOTED, Range, lines_starting
 from pipeline.reading.captions import Piece, Span, UnreadableFile, read_piece, reading_of
 from pipeline.reading.csv_files import Dialect, enclosed_fields, fields_of
 from pipeline.reading.inputs import list_inputs
 from pipeline.reading.lines import split_lines
-from pipeline.reading.spans import QUOTED, Range, lines_starting
 from vocab.errors import InputError
 
 Read = dict[str, str]

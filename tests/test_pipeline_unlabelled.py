@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import Label
-from pipeline.reading import caption_names, headers
+from pipeline.reading import dialects, lookahead
 from pipeline.run import label_captions, look_before
-from tests.test_pipeline_key_text import read
+from tests.captions import read_captions
 from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 from vocab.store.manifest import Manifest
@@ -139,7 +139,7 @@ def test_input_without_captions_of_the_names_is_refused_before_a_job_and_one_fil
     for name, content in files_of(kind, False, False, True).items():
         (tmp_path / name).write_bytes(content)
     look_before(Label((str(tmp_path),), str(tmp_path / "labels")))
-    captions = [(row["captions"], row["reason"]) for row in read(tmp_path)]
+    captions = [(row["captions"], row["reason"]) for row in read_captions(tmp_path)]
     reason = None if "json" in kind else "no_caption"
     assert captions == [([], reason), ([], reason), ([b"a dog"], None)]
 
@@ -149,7 +149,7 @@ def test_of_many_files_only_some_are_looked_at(tmp_path: Path, kind: str, monkey
     for name, content in files_of(kind, False, *[True] * 99).items():
         (tmp_path / name).write_bytes(content)
     opened: list[str] = []
-    for module in (caption_names, headers):
+    for module in (dialects, lookahead):
         real = module.filesystem_of
         monkeypatch.setattr(module, "filesystem_of", lambda place, real=real: opened.append(place) or real(place))
     look_before(Label((str(tmp_path),), str(tmp_path / "labels")))

@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.agreement import Example, agreement
 from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Format, Verify
 from pipeline.reading.inputs import list_inputs
-from pipeline.verify import run_verify, told
+from pipeline.verify import Example, agreement, run_verify, told
 from vocab.errors import InputError, MissingRequirementError, OutputExistsError
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520

@@ -9,20 +9,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-
-BLOCK = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
-sys.meta_path.insert(0, Block())
-"""
-
-
-def import_without(blocked: set[str], statement: str) -> subprocess.CompletedProcess[str]:
-    code = BLOCK.format(blocked=blocked) + statement
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+from tests.processes import import_without
 
 
 @pytest.mark.parametrize("package", ["vocab", "pipeline", "trainer"])
@@ -58,13 +45,11 @@ def test_a_training_node_needs_no_spark() -> None:
 
 
 def test_the_labels_work_from_a_zip_as_spark_ships_it(tmp_path: object) -> None:
-    import zipfile
     from pathlib import Path
 
-    archive = Path(str(tmp_path)) / "rooms.zip"
-    with zipfile.ZipFile(archive, "w") as zipped:
-        for file in [*ROOT.glob("vocab/*.py"), *ROOT.glob("vocab/data/*"), *ROOT.glob("pipeline/*.py")]:
-            zipped.write(file, file.relative_to(ROOT))
+    from pipeline.session import zip_rooms
+
+    archive = zip_rooms(Path(str(tmp_path)) / "rooms.zip")
     code = "import sys; sys.path.insert(0, sys.argv[1]); from vocab import labeler; import pyarrow as pa\n"
     code += "print(labeler.__file__, labeler.load().label(pa.array(['dogs'])).to_pylist())"
     result = subprocess.run(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.test_trainer_corpus import CAR, CAT, DOG
-from trainer.records.card import Subject, front_matter, model_card, plain, source_name
+from tests.synsets import CAR, CAT, DOG
+from trainer.records.card import Subject, front_matter, model_card, source_name
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
@@ -71,21 +71,6 @@ def test_a_hostile_name_can_neither_end_the_front_matter_nor_mark_anything_up() 
     assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
     for mark in ("<script", "](", "https://", "www.", "`rm", "![", "me@"):
         assert re.search(r"(?<!\\)" + re.escape(mark), text) is None, mark
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("dog.n.01", "dog.n.01"),
-        ("a_b", r"a\_b"),
-        ("a\r\nb\u2028c\x1b[2J", r"a b c\\x1b\[2J"),
-        ("\\", "\\\\"),
-        ("WWW.x.org", r"WWW\.x.org"),
-        ("a|b", r"a\|b"),
-    ],
-)
-def test_plain_text_is_escaped(text: str, wanted: str) -> None:
-    assert plain(text) == wanted
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ PIECE = ["model.safetensors", 0, 3]
         (put(*WEIGHT, "shape", [3, 1 << 60]), "shape"),
         (put(*WEIGHT, "shape", [True, 4]), "shape"),
         (put(*WEIGHT, "pieces", []), "weight with 0 of 3 rows"),
-        (put(*WEIGHT, "pieces", [["other.safetensors", 0, 3]]), r"a piece Piece\(file='other.safetensors'"),
+        (put(*WEIGHT, "pieces", [["other.safetensors", 0, 3]]), r"a piece TensorPiece\(file='other.safetensors'"),
         (put(*WEIGHT, "pieces", [PIECE, PIECE]), "after 3 rows"),
         (put(*WEIGHT, "pieces", [["model.safetensors", 0, 2]]), "weight with 2 of 3 rows"),
         (put(*WEIGHT, "pieces", [["model.safetensors", 0, -3]]), "number=-3"),

@@ -16,8 +16,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from trainer.checkpoints import writer
-from trainer.checkpoints.manifest import Piece, read_manifest
-from trainer.checkpoints.ranks import Word, leave_word
+from trainer.checkpoints.manifest import RankManifest, TensorPiece, read_manifest, write_rank_manifest
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError, InputError
 
@@ -57,7 +56,7 @@ def names_in(folder: Path) -> list[str]:
 def test_the_main_rank_names_the_missing_and_removes_what_it_wrote(tmp_path: Path, alone: DeviceMesh) -> None:
     with opened(tmp_path, 0) as checkpoints:
         save(checkpoints, sharded(alone))
-        with pytest.raises(FormatError, match="found no word from ranks 1, 2"):
+        with pytest.raises(FormatError, match="found no manifest from ranks 1, 2"):
             checkpoints.wait()
     assert names_in(tmp_path / "checkpoints") == []
 
@@ -70,7 +69,7 @@ def test_the_main_rank_waits_no_longer_than_that_once_training_has_failed(
     started = time.monotonic()
     with pytest.raises(ZeroDivisionError) as caught:
         save_and_fail(tmp_path, alone)
-    assert "no word from ranks 1, 2" in caught.value.__notes__[0]
+    assert "no manifest from ranks 1, 2" in caught.value.__notes__[0]
     assert time.monotonic() - started < 100  # of the thousand that it would wait otherwise
 
 
@@ -89,8 +88,8 @@ def test_rows_that_no_rank_wrote_or_two_are_found_before_the_folder_gets_its_nam
     with opened(tmp_path, 0, timeout=60.0) as checkpoints:
         work.mkdir(parents=True)
         empty = writer.write_file(work / name, [])
-        leave_word(work, 1, Word({name: empty}, {"model": {"weight": Piece(name, first, 2)}}))
-        leave_word(work, 2, Word({}, {}))
+        write_rank_manifest(work, 1, RankManifest({name: empty}, {"model": {"weight": TensorPiece(name, first, 2)}}))
+        write_rank_manifest(work, 2, RankManifest({}, {}))
         save(checkpoints, sharded(alone))
         if not fits:
             with pytest.raises(FormatError, match="weight with a piece"):
@@ -100,15 +99,15 @@ def test_rows_that_no_rank_wrote_or_two_are_found_before_the_folder_gets_its_nam
     folder = tmp_path / "checkpoints" / "step-00000001"
     assert names_in(folder) == ["config.json", "model-00001-of-00003.safetensors", name, "state.json"]
     stored = read_manifest(folder).tensors["model"]
-    assert stored["weight"].pieces == (Piece("model-00001-of-00003.safetensors", 0, 2), Piece(name, 2, 2))
-    assert stored["step"].pieces == (Piece("model-00001-of-00003.safetensors", 0, 1),)
+    assert stored["weight"].pieces == (TensorPiece("model-00001-of-00003.safetensors", 0, 2), TensorPiece(name, 2, 2))
+    assert stored["step"].pieces == (TensorPiece("model-00001-of-00003.safetensors", 0, 1),)
 
 
 @pytest.mark.parametrize(("alone", "rank"), [(1, 1), (2, 2)], indirect=["alone"])
 def test_another_rank_leaves_its_rows_and_waits_for_the_main_one(tmp_path: Path, alone: DeviceMesh, rank: int) -> None:
     with opened(tmp_path, rank) as checkpoints:
         save(checkpoints, sharded(alone))
-        with pytest.raises(FormatError, match="found no word from the main rank"):
+        with pytest.raises(FormatError, match="found no answer from the main rank"):
             checkpoints.wait()
     name = f"model-{rank + 1:05d}-of-00003.safetensors"
     assert names_in(tmp_path / "checkpoints" / WORK) == [name, f"rank-{rank:05d}.json"]

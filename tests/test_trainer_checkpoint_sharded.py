@@ -24,12 +24,18 @@ from torch.distributed.tensor import DTensor
 
 from tests.forks import Forks
 from trainer.checkpoints import writer
-from trainer.checkpoints.checkpoint import newest, open_checkpoint, restore
+from trainer.checkpoints.checkpoint import Pieces, newest, open_checkpoint, read_whole, restore
 from trainer.checkpoints.disk import Written, write_file
-from trainer.checkpoints.manifest import Piece, Stored
+from trainer.checkpoints.manifest import (
+    RankManifest,
+    StoredTensor,
+    TensorPiece,
+    await_commit,
+    collect_rank_manifests,
+    leave_failure,
+    write_rank_manifest,
+)
 from trainer.checkpoints.pieces import Rows
-from trainer.checkpoints.ranks import Word, await_commit, leave_failure, leave_word, words_of_others
-from trainer.checkpoints.reading import Pieces, read_whole
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError
 
@@ -136,7 +142,7 @@ def place(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     group = forks.start(4, place / "log", work, place)
     group.until(lambda: group.statuses() != [None] * 4)
     assert group.statuses() == [None, None, -signal.SIGKILL, None], group.said()
-    # The others wait for the dead one's word until they are ended, as torchrun would end them.
+    # The others wait for the manifest of the dead one until they are ended, as torchrun would end them.
     group.kill()
     return place
 
@@ -187,9 +193,9 @@ def test_rows_cut_in_any_number_are_read_cut_in_any_other(
     whole, pieces, first = torch.randn(rows, 2), [], 0
     for rank, part in enumerate(whole.chunk(before)):
         save_file({"x": part.contiguous()}, folder / f"{rank}.safetensors")
-        pieces.append(Piece(f"{rank}.safetensors", first, len(part)))
+        pieces.append(TensorPiece(f"{rank}.safetensors", first, len(part)))
         first += len(part)
-    stored, first = Stored("F32", (rows, 2), tuple(pieces)), 0
+    stored, first = StoredTensor("F32", (rows, 2), tuple(pieces)), 0
     with ExitStack() as files:
         opened = Pieces(folder, files)
         for wanted in whole.chunk(after):
@@ -200,41 +206,41 @@ def test_rows_cut_in_any_number_are_read_cut_in_any_other(
     assert torch.equal(read_whole(folder, {"x": stored})["x"], whole)
 
 
-def word_of(work: Path, rank: int) -> Word:
+def manifest_of(work: Path, rank: int) -> RankManifest:
     name = f"model-{rank + 1:05d}-of-00004.safetensors"
     written = write_file(work / name, [b"x" * rank])
-    return Word({name: written}, {"model": {"weight": Piece(name, rank, 1)}})
+    return RankManifest({name: written}, {"model": {"weight": TensorPiece(name, rank, 1)}})
 
 
 def test_the_main_rank_names_those_that_say_nothing(tmp_path: Path) -> None:
-    leave_word(tmp_path, 2, word_of(tmp_path, 2))
+    write_rank_manifest(tmp_path, 2, manifest_of(tmp_path, 2))
     with pytest.raises(
-        FormatError, match=r"found no word from ranks 1, 3; wanted the files of all ranks, in one folder"
+        FormatError, match=r"found no manifest from ranks 1, 3; wanted the files of all ranks, in one folder"
     ):
-        words_of_others(tmp_path, 4, given_up=lambda: True)
+        collect_rank_manifests(tmp_path, 4, given_up=lambda: True)
 
 
 def test_the_main_rank_names_those_that_failed_and_does_not_wait(tmp_path: Path) -> None:
     leave_failure(tmp_path, 2)
     leave_failure(tmp_path / "gone", 2)
     with pytest.raises(FormatError, match="found files that rank 2 could not write"):
-        words_of_others(tmp_path, 4, given_up=lambda: False)
+        collect_rank_manifests(tmp_path, 4, given_up=lambda: False)
 
 
-def test_words_are_taken_in_the_order_of_ranks_and_leave_nothing(tmp_path: Path) -> None:
-    words = {rank: word_of(tmp_path, rank) for rank in (3, 1, 2)}
-    threads = [threading.Timer(0.02 * rank, leave_word, (tmp_path, rank, words[rank])) for rank in words]
+def test_rank_manifests_are_taken_in_the_order_of_ranks_and_leave_nothing(tmp_path: Path) -> None:
+    left = {rank: manifest_of(tmp_path, rank) for rank in (3, 1, 2)}
+    threads = [threading.Timer(0.02 * rank, write_rank_manifest, (tmp_path, rank, left[rank])) for rank in left]
     for thread in threads:
         thread.start()
-    assert words_of_others(tmp_path, 4, given_up=lambda: False) == [words[1], words[2], words[3]]
+    assert collect_rank_manifests(tmp_path, 4, given_up=lambda: False) == [left[1], left[2], left[3]]
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors"] * 3
 
 
-def test_a_file_that_was_cut_after_its_word_is_found_out(tmp_path: Path) -> None:
-    leave_word(tmp_path, 1, word_of(tmp_path, 1))
+def test_a_file_that_was_cut_after_its_manifest_is_found_out(tmp_path: Path) -> None:
+    write_rank_manifest(tmp_path, 1, manifest_of(tmp_path, 1))
     (tmp_path / "model-00002-of-00004.safetensors").write_bytes(b"")
     with pytest.raises(FormatError, match="found 0 bytes of 1 that rank 1 wrote"):
-        words_of_others(tmp_path, 2, given_up=lambda: False)
+        collect_rank_manifests(tmp_path, 2, given_up=lambda: False)
 
 
 def test_other_ranks_hear_whether_the_main_one_completed_it(tmp_path: Path) -> None:
@@ -242,7 +248,7 @@ def test_other_ranks_hear_whether_the_main_one_completed_it(tmp_path: Path) -> N
     with pytest.raises(FormatError, match="a checkpoint that the main rank gave up"):
         await_commit(work, folder, given_up=lambda: False)
     work.mkdir()
-    with pytest.raises(FormatError, match="no word from the main rank"):
+    with pytest.raises(FormatError, match="no answer from the main rank"):
         await_commit(work, folder, given_up=lambda: True)
     threading.Timer(0.1, work.rename, (folder,)).start()
     await_commit(work, folder, given_up=lambda: False)

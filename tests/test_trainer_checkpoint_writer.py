@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.checkpoints import space, writer
+from trainer.checkpoints import retention, writer
 from trainer.checkpoints.checkpoint import newest, restore
 from trainer.checkpoints.disk import Written, write_file
-from trainer.checkpoints.space import bytes_needed, check_space
+from trainer.checkpoints.retention import bytes_needed, check_space
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError, InputError
 
@@ -227,7 +227,7 @@ def test_a_disk_without_room_is_refused_before_the_first_step(small_disk: Path) 
 def test_room_that_is_used_already_counts_as_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = {"model": {"weight": torch.zeros(10, 10), "half": torch.zeros(8, dtype=torch.bfloat16)}, "ema": {}}
     assert bytes_needed(tensors) == 416
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9999, 9000, 999))  # type: ignore[attr-defined]
+    monkeypatch.setattr(retention.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9999, 9000, 999))  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="found a file system with 999 bytes free; wanted 1,248"):
         check_space(tmp_path, tensors, 2)
     with opened(tmp_path) as checkpoints:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_trainer_corpus import picture, write_tar
+from tests.pictures import classed, picture, write_tar
 from trainer.data.class_tars import ClassTars, check_classes, class_of, open_class_tars
 from trainer.data.tar_cache import TarCache
 from vocab.errors import InputError, MismatchError
@@ -18,14 +18,6 @@ from vocab.errors import InputError, MismatchError
 
 def opened(place: Path, **changes: Any) -> ClassTars:
     return open_class_tars([str(place)], cache=TarCache(place.parent / "cache", max_bytes=1 << 30), **changes)
-
-
-def classed(path: Path, labels: dict[str, bytes], **extra: bytes) -> Path:
-    """A tar of red squares with their .cls; `extra` members end it."""
-    members = {}
-    for key, label in labels.items():
-        members |= {f"{key}.png": picture(), f"{key}.cls": label}
-    return write_tar(path, members | {name.replace("__", "."): content for name, content in extra.items()})
 
 
 @pytest.mark.parametrize(

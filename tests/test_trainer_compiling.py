@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.corpus import Corpus, command, losses, make_corpus
 from tests.forks import Forks, trainer
-from tests.test_trainer_corpus import Corpus, command, losses, make_corpus
 from trainer.pretrain import pretrain
 
 # Everything random that the model has; 8, 16 or 24 pixels.

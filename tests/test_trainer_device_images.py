@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.data.device_images import prepare
+from trainer.data.device_batches import prepare
 
 pytestmark = pytest.mark.arithmetic
 

@@ -21,12 +21,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.test_trainer_corpus import CAT, DOG, make_corpus
+from tests.corpus import make_corpus
+from tests.synsets import CAT, DOG
 from trainer.__main__ import main
 from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
 from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
-from trainer.transfer import feature_files
+from trainer.probe import feature_files
 from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model, new_folder

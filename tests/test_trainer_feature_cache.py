@@ -11,9 +11,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,58 +23,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.forks import Forks
-from tests.test_trainer_corpus import picture
-from trainer.data.decoding import Decoding, Viewing
-from trainer.data.images import BadImage
-from trainer.data.labelled_images import LabelledImages, Read
-from trainer.distributed import Rank, join_processes
-from trainer.transfer.feature_cache import ImageFeatures, cached_features, key_of, places_of
-from trainer.transfer.feature_files import UNFINISHED
+from tests.labelled_images import HERE, Shelf, images_on, shelf
+from tests.pictures import picture
+from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import join_processes
+from trainer.probe.cache import ImageFeatures, cached_features, key_of, places_of
+from trainer.probe.feature_files import UNFINISHED
 from trainer.weights.folder import Preprocessing
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
-HERE = Rank(0, 1, torch.device("cpu"))
 HOW: dict[str, Any] = {"batch": 4, "workers": 0, "bfloat16": False, "max_pixels": 1 << 20}
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """Pictures by their number; those without content are missing."""
-
-    pictures: dict[int, bytes]
-    asked: list[int] = field(default_factory=list)
-    """numbers that were read"""
-
-    @contextmanager
-    def open(self) -> Iterator[Read]:
-        def read(image: int) -> bytes:
-            self.asked.append(image)
-            if not self.pictures[image]:
-                raise BadImage("missing")
-            return self.pictures[image]
-
-        yield read
-
-
-def shelf(count: int) -> Shelf:
-    """Squares of different greys."""
-    return Shelf({number: picture((7 * number, 7 * number, 90)) for number in range(count)})
-
-
-def images_on(store: Shelf) -> LabelledImages:
-    count = len(store.pictures)
-    return LabelledImages(
-        store=store,
-        rows=np.arange(count),
-        names=tuple(f"{number}.png" for number in range(count)),
-        offsets=np.arange(count + 1),
-        classes=np.arange(count) % 3,
-        labels=("red", "green", "blue"),
-        multi_label=False,
-        fingerprint="these",
-    )
 
 
 def pretrained(**changes: Any) -> Pretrained:
@@ -213,7 +172,7 @@ def test_a_file_that_is_broken_or_anothers_is_computed_again(
     store = shelf(3)
     wanted = features(images_on(store), tmp_path)
     (path,) = tmp_path.iterdir()
-    key = key_of(pretrained(), images_on(store), Viewing(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
+    key = key_of(pretrained(), images_on(store), EvalTransform(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
     kept = {name: tensor.clone() for name, tensor in load_file(path).items()}
     path.unlink()
     save_file(kept, path, {"key": key})

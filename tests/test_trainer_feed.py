@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.test_trainer_corpus import Corpus, make_corpus
-from trainer.data.batch import Batch, Position
-from trainer.data.feed import Feed
-from trainer.data.resolution import FixedResolution, Resolution, Shape
-from trainer.data.source import Source
-from trainer.data.state import from_state, to_state
+from tests.batches import same, samples_of, stopped_after, take, together
+from tests.corpus import Corpus, make_corpus
+from trainer.data.batch import Batch
+from trainer.data.resolution import FixedResolution, StepShape
+from trainer.data.source import from_state, to_state
 from vocab.errors import MismatchError
 
 SAMPLES = 4 * 13
-STEPS = FixedResolution(16, 4)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-def copied(batch: Batch) -> Batch:
-    """A batch that stays as it is when the feed goes on."""
-    return replace(batch, images=batch.images.clone())
-
-
-def take(source: Source, count: int | None = None, *, steps: Resolution = STEPS, **options: Any) -> list[Batch]:
-    with Feed(source, steps, **options) as feed:
-        return [copied(batch) for batch in itertools.islice(feed, count)]
-
-
-def samples_of(batches: list[Batch]) -> list[tuple[int, int]]:
-    return [sample for batch in batches for sample in batch.samples if sample[0] >= 0]
-
-
-def same(one: Batch, other: Batch) -> bool:
-    names = ("images", "offsets", "classes", "weights", "flips", "draws", "seeds", "tars", "indices")
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
-
-
-def together(parts: list[Batch]) -> list[Any]:
-    """What all ranks have of one step, image by image."""
-    return [
-        (
-            sample,
-            part.images[n].sum().item(),
-            bool(part.flips[n]),
-            part.classes[part.ends[n] : part.ends[n + 1]].tolist(),
-        )
-        for part in parts
-        for n, sample in enumerate(part.samples)
-    ]
-
-
-def stopped_after(batch: Batch, source: Source) -> Position:
-    """The position after a batch as a resumed run finds it."""
-    return from_state(json.loads(json.dumps(to_state([batch.position], source, teams=1))), source, teams=1)
 
 
 READERS: list[dict[str, Any]] = [
@@ -199,8 +157,8 @@ def test_steps_may_have_other_shapes(corpus: Corpus) -> None:
 class Changing:
     """24 pixels in every other step, 16 in those between."""
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         return self.shapes()[step % 2]
 
-    def shapes(self) -> tuple[Shape, ...]:
-        return Shape(24, 4), Shape(16, 6)
+    def shapes(self) -> tuple[StepShape, ...]:
+        return StepShape(24, 4), StepShape(16, 6)

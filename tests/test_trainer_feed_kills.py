@@ -13,8 +13,8 @@ import pytest
 
 from tests import feeding_process
 from tests.conftest import ROOT
+from tests.corpus import Corpus, make_corpus
 from tests.forks import Forks, torchrun
-from tests.test_trainer_corpus import Corpus, make_corpus
 
 BATCH, TARS, SAMPLES = 12, 8, 30
 EPOCH = TARS * SAMPLES // BATCH

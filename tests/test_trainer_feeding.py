@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_corpus import Corpus, make_corpus
+from tests.corpus import Corpus, make_corpus
 from trainer.config import DataConfig
 from trainer.data.batch import Meter
 from trainer.feeding import Speed, feed

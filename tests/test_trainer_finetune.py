@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.corpus import make_corpus
 from tests.forks import Forks, trainer
-from tests.test_trainer_corpus import make_corpus, picture
-from tests.test_trainer_import import CLASSES, COUNTS, released
+from tests.pictures import picture
+from tests.released_weights import CLASSES, COUNTS, released
 from trainer.data.batch import Batch
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
@@ -30,10 +31,10 @@ from trainer.records.run_lock import held
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
 from trainer.transfer.batches import EpochPlan
-from trainer.transfer.config import FinetuneConfig
+from trainer.transfer.config import FinetuneConfig, TaskConfig
 from trainer.transfer.finetune import finetune, finetune_records
 from trainer.transfer.finetune_results import few_steps
-from trainer.transfer.tasks.opening import Task, TaskConfig, open_task
+from trainer.transfer.tasks.opening import Task, open_task
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model
 from trainer.weights.released import import_released
@@ -98,8 +99,16 @@ def evaluated(run: Path) -> list[int]:
 
 
 def results(run: Path) -> dict[str, Any]:
+    """Everything that results.json says of its one record."""
     found: dict[str, Any] = json.loads((run / "results.json").read_text())
-    return found
+    (record,) = found["records"]
+    return {**found, **record, **record["extra"], **found["data"], **found["details"]}
+
+
+def bad_images(run: Path, side: str) -> list[tuple[str, str]]:
+    """Images of a side that did not decode, each with the reason."""
+    named = json.loads((run / "results.json").read_text())["bad_images"]
+    return sorted((bad["image"], bad["reason"]) for bad in named if bad["side"] == side)
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -284,7 +293,7 @@ def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: Task
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert two["processes"] == 2
-    names = ("correct", "top1", "images", "images_seen", "bad_train_images", "notes")
+    names = ("correct", "top1", "images", "images_seen", "bad_images", "notes")
     assert [two[name] for name in names] == [one[name] for name in names]
 
 
@@ -437,9 +446,9 @@ def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: 
     assert finetune(config(model, task, tmp_path / "run", **RANDOM)) == 0
     found = results(tmp_path / "run")
     assert (found["images"], found["bad_images"]) == (8, 1)
-    assert found["bad_test_images"] == [{"image": "cat/0.png", "reason": "not_an_image"}]
-    bad_train = sorted(found["bad_train_images"], key=lambda bad: str(bad["image"]))
-    assert bad_train == [{"image": f"cat/{number}.png", "reason": "not_an_image"} for number in (0, 1)]
+    assert bad_images(tmp_path / "run", "test") == [("cat/0.png", "not_an_image")]
+    both = [("cat/0.png", "not_an_image"), ("cat/1.png", "not_an_image")]
+    assert bad_images(tmp_path / "run", "train") == both
     assert found["left_out"] == [{"side": "train", "image": "dog/empty.png", "reason": "empty_image"}]
     notes = [
         "train: 1 file or sample left out: 1 empty_image (dog/empty.png)",
@@ -455,8 +464,7 @@ def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: 
     (train / "dog" / "3.png").write_bytes(whole[:-30])
     taking = replace(task, truncated_images="take")
     assert finetune(config(model, taking, tmp_path / "taking", **RANDOM)) == 0
-    bad_train = sorted(bad["image"] for bad in results(tmp_path / "taking")["bad_train_images"])
-    assert bad_train == ["cat/0.png", "cat/1.png"]
+    assert bad_images(tmp_path / "taking", "train") == both
     assert max(line.get("truncated_samples", 0) for line in read_log(tmp_path / "taking" / "metrics.jsonl")) > 0
 
 

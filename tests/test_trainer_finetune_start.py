@@ -16,10 +16,10 @@ from trainer.model.objective import Objective
 from trainer.model.per_image import seeds_of, set_drop_path
 from trainer.model.range_augment import DRAWS
 from trainer.model.vit import architecture
-from trainer.optim.groups import groups_of
-from trainer.transfer.head import Head
+from trainer.optim.optimiser import groups_of
+from trainer.probe.linear import Head
 from trainer.transfer.start import loss_of_task, replace_classifier
-from trainer.weights import conv_stem
+from trainer.weights import corenet
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
@@ -103,8 +103,8 @@ def test_pixels_are_normalised_as_the_weights_want_them() -> None:
 
 
 def test_batch_norms_keep_the_statistics_of_the_pre_training() -> None:
-    shape = conv_stem.Shape(img_size=32, stem_width=8, embed_dim=16, depth=2, num_heads=2, mlp_width=32)
-    model = conv_stem.build(shape, classes=5)
+    shape = corenet.ConvStemSizes(img_size=32, stem_width=8, embed_dim=16, depth=2, num_heads=2, mlp_width=32)
+    model = corenet.build_conv_stem(shape, classes=5)
     objective = Objective(model, None, SoftmaxCrossEntropy(), chunk=8, keep_statistics=True).train()
     before = {name: tensor.clone() for name, tensor in model.named_buffers()}
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.test_trainer_corpus import Corpus, label, make_corpus, picture, write_tar
-from tests.test_trainer_feed import samples_of, take
+from tests.batches import samples_of, take
+from tests.corpus import Corpus, label, make_corpus
+from tests.pictures import picture, write_tar
 from trainer.data.batch import Skipped
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_corpus import make_corpus, picture, write_tar
+from tests.corpus import make_corpus
+from tests.pictures import picture, write_tar
 from trainer.data.group import Tar
 from trainer.inputs import open_inputs, split_corpora, weights_of
 from trainer.records.run_data import in_recorded_order, read_run_data, run_data_of

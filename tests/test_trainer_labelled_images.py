@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.labelled_images import LabelledImages, Read
-
-
-class Nowhere:
-    """A store that nobody reads."""
-
-    def open(self) -> AbstractContextManager[Read]:
-        return nullcontext(lambda image: bytes([image]))
+from tests.labelled_images import Nowhere
+from trainer.data.labelled_images import LabelledImages
 
 
 def labelled(classes: list[list[int]]) -> LabelledImages:

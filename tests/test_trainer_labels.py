@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import label_table
+from tests.labels import label_table
 from trainer.data.labels import TarLabels, check_matched, check_vocabulary, find_shards, join
 from vocab.errors import MismatchError
 from vocab.store.label_shards import LabelShards

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_trainer_corpus import Corpus, make_corpus
-from tests.test_trainer_feed import STEPS, copied, same, take
+from tests.batches import STEPS, copied, same, take
+from tests.corpus import Corpus, make_corpus
 from trainer.data import loaders, open_files
 from trainer.data.batch import Batch
 from trainer.data.feed import Feed
 from trainer.data.loader_server import start_loader_server
 from trainer.data.loaders import Loaders
-from trainer.data.resolution import FixedResolution, Shape
+from trainer.data.resolution import FixedResolution, StepShape
 from vocab.errors import InputError, MissingRequirementError
 
 
@@ -39,8 +39,8 @@ def undisturbed(corpus: Corpus) -> list[Batch]:
 
 
 def loaders_of(feed: Feed) -> list[Any]:
-    assert feed._crew is not None
-    return feed._crew._runners
+    assert feed._pool is not None
+    return feed._pool._runners
 
 
 @pytest.mark.parametrize("deaths", [1, 3])
@@ -58,7 +58,7 @@ def test_a_killed_loader_is_replaced_and_nothing_changes(corpus: Corpus, undistu
 class Deadly(FixedResolution):
     """Has a step that no loader survives."""
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         if step == 2 and "loader" in multiprocessing.current_process().name:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().at(step)
@@ -75,16 +75,16 @@ def test_a_loader_killed_while_it_sends_is_a_dead_one(corpus: Corpus) -> None:
     with Feed(corpus.source(), STEPS, workers=1, loaders="threads") as feed:
         batches = iter(feed)
         next(batches)
-        crew = feed._crew
-        assert crew is not None
+        pool = feed._pool
+        assert pool is not None
         here, there = multiprocessing.Pipe()
-        link, crew._links[0] = crew._links[0], here
+        link, pool._links[0] = pool._links[0], here
         # The length of a message and its first bytes.
         os.write(there.fileno(), (1000).to_bytes(4, "big") + b"part")
         there.close()
-        assert not crew._receive(0)
+        assert not pool._receive(0)
         here.close()
-        crew._links[0] = link
+        pool._links[0] = link
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -204,7 +204,7 @@ class Greedy(FixedResolution):
         super().__init__(16, 4)
         self.kind = kind
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         if step == 2 and "loader" in multiprocessing.current_process().name + threading.current_thread().name:
             {"numpy": np.empty, "torch": torch.empty, "Python": bytearray}[self.kind](1 << 50)
         return super().at(step)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.test_trainer_corpus import picture
+from tests.pictures import picture
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
 from trainer.records.ledger import Ledger
 from trainer.records.log import Log, read_log
-from trainer.records.progress_line import ProgressLine, duration
+from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import check_wandb
 from vocab.errors import FormatError, InputError, MissingRequirementError
 
@@ -128,15 +128,6 @@ def test_a_log_file_gets_plain_lines_and_a_terminal_a_bar(capsys: pytest.Capture
     bar.show({"loss": "3.000"})
     bar.close()
     assert "\r" in capsys.readouterr().err
-
-
-def test_durations_read_as_people_say_them() -> None:
-    assert [duration(seconds) for seconds in (5.0, 245.0, 4320.0, 183_600.0)] == [
-        "0 min 5 s",
-        "4 min 5 s",
-        "1 h 12 min",
-        "2 d 3 h",
-    ]
 
 
 def board(run: Path) -> EventAccumulator:

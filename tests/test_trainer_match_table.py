@@ -7,8 +7,8 @@ import io
 import json
 from pathlib import Path
 
-from tests.test_trainer_transfer_init import CHURCH, DOG, FISH, vocabulary_of
-from trainer.transfer.match_table import as_json, cell, csv_table, listed, markdown, summary, write_matches
+from tests.synsets import CHURCH, DOG, FISH, vocabulary_of
+from trainer.transfer.match_table import as_json, csv_table, markdown, summary, write_matches
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 
 
@@ -20,13 +20,13 @@ def matches() -> list[ClassMatch]:
 def test_every_class_has_a_row_with_its_match_and_what_is_to_be_said() -> None:
     assert markdown(matches(), alpha=0.14).splitlines()[8:] == [
         "| class | synsets | starts from | similarity | remarks |",
-        "| --- | --- | --- | --- | --- |",
+        "|---|---|---|---|---|",
         "| dog | dog (n02084071) | dog (n02084071) | 1.00 | same synsets as domestic dog |",
         "| domestic dog | dog (n02084071) | dog (n02084071) | 1.00 | same synsets as dog |",
-        "| zzyzx |  | random |  | no synset |",
+        "| zzyzx | | random | | no synset |",
         "| tench | tench (n01440764) | fish (n02512053) | 0.14 | starts like goldfish |",
         "| goldfish | goldfish (n01443537) | fish (n02512053) | 0.14 | starts like tench |",
-        "| airplane | airplane (n02691156) | random |  | below alpha; nearest church (n03028079) at 0.08 |",
+        "| airplane | airplane (n02691156) | random | | below alpha; nearest church (n03028079) at 0.08 |",
     ]
 
 
@@ -48,15 +48,6 @@ def test_the_csv_has_a_row_for_every_class_whatever_its_name() -> None:
         "class": "dog", "synsets": "n02084071", "matches": "n02084071", "similarities": "1.0000",
         "nearest": "n02084071 1.0000", "reason": "", "shared_with": "", "starts_like": "",
     }  # fmt: skip
-
-
-def test_names_stay_inside_their_cells() -> None:
-    assert cell("a|b\n*c* <d> [e](f) `g` \\h_") == "a\\|b \\*c\\* \\<d> \\[e](f) \\`g\\` \\\\h\\_"
-
-
-def test_a_list_of_many_names_ends_with_how_many_more() -> None:
-    assert listed(list("abcde")) == "a, b, c, d, e"
-    assert listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
 def test_the_three_files_hold_the_same_classes(tmp_path: Path) -> None:

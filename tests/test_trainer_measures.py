@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.test_trainer_probe_grid import images_of
-from trainer.transfer.measures import measure
+from tests.labelled_images import images_of
+from trainer.probe.measures import measure
 from vocab.errors import InputError
 
 

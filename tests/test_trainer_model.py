@@ -6,40 +6,33 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
 
-from tests.test_trainer_corpus import CAR, CAT, DOG
+from tests.synsets import counted_vocabulary
 from trainer.config import ModelConfig
 from trainer.model.vit import architecture, build_model, checkpoint_activations, classifier_of, features, on_meta
 from vocab.errors import InputError
-from vocab.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.arithmetic
 
 TINY = ModelConfig(model="vit_tiny_patch16_224", patch_size=8, embed_dim=16, depth=1, num_heads=2)
 
 
-def vocabulary(*captions: int, rows: int = 100) -> Vocabulary:
-    synsets = np.array([DOG, CAT, CAR], dtype=np.int32)[: len(captions)]
-    return Vocabulary(synsets, np.array(captions, dtype=np.int64), rows=rows, min_count=1)
-
-
 def test_an_untrained_classifier_s_bias_is_the_log_odds_of_frequency() -> None:
-    model = build_model(TINY, vocabulary(50, 20, 1), image_size=16)
+    model = build_model(TINY, counted_vocabulary(50, 20, 1), image_size=16)
     bias = classifier_of(model, TINY.model).bias
     assert bias.tolist() == pytest.approx([0.0, math.log(20 / 80), math.log(1 / 99)])
 
 
 def test_a_class_in_every_caption_has_a_finite_bias() -> None:
-    bias = classifier_of(build_model(TINY, vocabulary(100, 1), image_size=16), TINY.model).bias
+    bias = classifier_of(build_model(TINY, counted_vocabulary(100, 1), image_size=16), TINY.model).bias
     assert bias.isfinite().all()
 
 
 def test_weights_keep_timm_s_names() -> None:
-    ours = build_model(TINY, vocabulary(5, 3), image_size=16).state_dict()
+    ours = build_model(TINY, counted_vocabulary(5, 3), image_size=16).state_dict()
     theirs = timm.create_model(
         TINY.model, img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=2
     ).state_dict()
@@ -79,7 +72,7 @@ def test_the_name_of_pretrained_weights_is_refused(name: str, built: Callable[..
 )
 def test_a_model_that_cannot_be_is_refused(config: ModelConfig, image_size: int, message: str) -> None:
     with pytest.raises(InputError, match=message.replace(".", r"\.")):
-        build_model(config, vocabulary(5), image_size=image_size)
+        build_model(config, counted_vocabulary(5), image_size=image_size)
 
 
 @pytest.mark.parametrize(

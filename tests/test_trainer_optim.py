@@ -21,9 +21,7 @@ from tests.forks import Forks
 from trainer.config import OptimConfig
 from trainer.model.range_augment import RangeAugment
 from trainer.optim.average import Average
-from trainer.optim.clip import clip
-from trainer.optim.groups import groups_of, lr_scale
-from trainer.optim.optimiser import Optimiser, optimiser_of
+from trainer.optim.optimiser import Optimiser, clip, groups_of, lr_scale, optimiser_of
 from trainer.optim.schedule import learning_rate
 from vocab.errors import InputError
 

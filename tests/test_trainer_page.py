@@ -8,65 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_trainer_corpus import CAT, DOG, make_corpus
-from trainer.evaluation import Evaluation
-from trainer.metrics import report
+from tests.corpus import make_corpus
+from tests.run_page import LINES, evaluation, html
 from trainer.records.curves import LOSS, PACE, SCORES, _number, draw, log_ticks, thinned, ticks
-from trainer.records.gallery import Guess, Picture, _caption, log_pictures, pictures
+from trainer.records.gallery import _caption, log_pictures, pictures
 from trainer.records.log import Log
-from trainer.records.page import _percent, page
+from trainer.records.page import _percent
 from vocab.store.tars import Member
-from vocab.vocabulary import Vocabulary
-
-VOCABULARY = Vocabulary(np.array([DOG, CAT], np.int32), np.array([1200, 34]), rows=5000, min_count=30)
-RESULTS = {
-    "parameters": 2_700_000,
-    "classes": 2,
-    "steps": 500,
-    "images_seen": 64_000,
-    "seconds": 200.0,
-    "device": "cpu",
-    "processes": 1,
-    "training_account": {"samples": 64_100, "bad": 100},
-    "evaluation_account": {"samples": 3},
-}
-
-
-def evaluation() -> Evaluation:
-    logits = torch.tensor([[2.0, -1.0], [-2.0, 0.5], [0.0, 0.0]])
-    offsets, positives = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1])
-    numbers, precision = report(logits, offsets, positives, torch.tensor([1200.0, 34.0]))
-    return Evaluation(numbers, precision, [(0, 0), (0, 1), (0, 2)], logits, offsets, positives, {}, [])
-
-
-LINES: list[dict[str, Any]] = [{"step": step, "loss": 9.0 / step} for step in range(1, 9)]
-
-
-def html(
-    caption: str = "a dog",
-    key: str = "00000/000000001",
-    lines: list[dict[str, Any]] = LINES,
-    total_steps: int = 500,
-) -> str:
-    shown = [
-        Picture(key, "AAAA", caption, ["dog.n.01"], [Guess("dog.n.01", 0.88, True), Guess("cat.n.01", 0.27, False)])
-    ]
-    return page(
-        title="sample",
-        lines=lines,
-        vocabulary=VOCABULARY,
-        result=evaluation(),
-        results=RESULTS,
-        shown=shown,
-        model="vit_tiny_patch16_224",
-        total_steps=total_steps,
-    )
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.corpus import COLOURS, Corpus, command, losses, make_corpus, same_weights
 from tests.forks import Forks, torchrun, trainer
-from tests.test_trainer_corpus import COLOURS, Corpus, command, losses, make_corpus, picture, same_weights, write_tar
+from tests.pictures import picture, write_tar
 from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Skipped
 from trainer.pretrain import pretrain

@@ -12,8 +12,8 @@ import timm
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
-from tests.test_trainer_corpus import make_corpus
-from tests.test_trainer_import import CLASSES, COUNTS, released
+from tests.corpus import make_corpus
+from tests.released_weights import CLASSES, COUNTS, released
 from trainer.model.class_token import ClassTokenBlock
 from trainer.pretrain import pretrain
 from trainer.verb_config import ExportConfig, ImportConfig

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
 from tests.forks import Forks
-from tests.test_trainer_corpus import picture, write_tar
+from tests.pictures import picture, write_tar
 from trainer.config import DataConfig, RunConfig
 from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.crops import centre_box
-from trainer.data.decoding import Decoding, Viewing
-from trainer.data.device_images import prepare
+from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.device_batches import prepare
 from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank, join_processes
@@ -80,7 +80,7 @@ def embed_of(model: nn.Module) -> Embed:
 
 
 def extracted(embed: Embed, tars: ClassTars, workers: int = 0) -> Features:
-    viewing = Viewing(16, tars.eval_crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
+    viewing = EvalTransform(16, tars.eval_crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
     found = extract(embed, tars.store, np.arange(len(tars)), HERE, viewing)
     assert found is not None
     return found

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_trainer_probe_grid import data, images_of
-from trainer.transfer import probe_choice
-from trainer.transfer.head import Head, random_head
-from trainer.transfer.measures import measure
-from trainer.transfer.probe_choice import best_of, choose, folds_of, grid_of, loss_of, middle
-from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
+from tests.labelled_images import drawn_features, images_of
+from trainer.probe import choice
+from trainer.probe.choice import best_of, choose, folds_of, grid_of, loss_of, middle
+from trainer.probe.grid import GridSchedule, Setting, train_grid
+from trainer.probe.linear import Head, random_head
+from trainer.probe.measures import measure
 
 
 def test_the_grid_has_every_pair_and_numbers_that_are_given_replace_the_presets() -> None:
@@ -67,7 +67,7 @@ def test_nothing_is_held_out_of_few_images_or_of_less_than_two_of_each_class() -
 
 
 def test_what_cannot_be_chosen_is_the_middle_and_said() -> None:
-    values, images = data(12, 4, 3, multi_label=False)
+    values, images = drawn_features(12, 4, 3, multi_label=False)
     choice = choose(
         values,
         images,
@@ -99,8 +99,8 @@ def test_the_setting_that_learns_is_chosen(multi_label: bool) -> None:
 
 
 def test_folds_end_where_there_are_images_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    values, images = data(100, 4, 2, multi_label=True)
-    monkeypatch.setattr(probe_choice, "ENOUGH", 25)
+    values, images = drawn_features(100, 4, 2, multi_label=True)
+    monkeypatch.setattr(choice, "ENOUGH", 25)
     found = choose(
         values,
         images,
@@ -149,11 +149,11 @@ def test_average_precisions_are_compared_by_class() -> None:
 
 
 def test_the_loss_is_torchs() -> None:
-    values, images = data(30, 4, 3, multi_label=False)
+    values, images = drawn_features(30, 4, 3, multi_label=False)
     head = random_head(3, 4, seed=0)
     wanted = torch.nn.functional.cross_entropy(head.logits(values), torch.from_numpy(images.classes))
     assert loss_of(head, values, images) == pytest.approx(float(wanted), rel=1e-5)
-    values, several = data(30, 4, 3, multi_label=True)
+    values, several = drawn_features(30, 4, 3, multi_label=True)
     dense = torch.zeros(30, 3)
     dense[np.repeat(np.arange(30), np.diff(several.offsets)), several.classes] = 1
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(head.logits(values), dense, reduction="sum") / 30

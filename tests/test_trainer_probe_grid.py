@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 import numpy as np
@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.test_trainer_labelled_images import Nowhere
+from tests.labelled_images import drawn_features, images_of
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages
 from trainer.optim.schedule import learning_rate
-from trainer.transfer import probe_grid
-from trainer.transfer.head import Head, random_head
-from trainer.transfer.probe_grid import GridSchedule, Setting, train_grid
+from trainer.probe import grid
+from trainer.probe.grid import GridSchedule, Setting, train_grid
+from trainer.probe.linear import Head, random_head
 from vocab.errors import InputError, MismatchError
 
 pytestmark = pytest.mark.arithmetic
@@ -36,37 +36,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def images_of(classes: Sequence[Sequence[int]], *, count: int, multi_label: bool = False) -> LabelledImages:
-    """Images that show these of `count` classes; nobody can read them."""
-    return LabelledImages(
-        store=Nowhere(),
-        rows=np.arange(len(classes)),
-        names=tuple(f"image {number}" for number in range(len(classes))),
-        offsets=np.cumsum([0, *map(len, classes)]),
-        classes=np.array([label for own in classes for label in own], np.int64),
-        labels=tuple(f"class {number}" for number in range(count)),
-        multi_label=multi_label,
-        fingerprint="",
-    )
-
-
-def data(images: int, width: int, count: int, *, multi_label: bool, seed: int = 0) -> tuple[Tensor, LabelledImages]:
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(images, width, generator=generator) * torch.linspace(0.1, 3, width)
-    if multi_label:
-        shown = [
-            torch.nonzero(row).flatten().tolist()
-            for row in torch.rand(images, count, generator=generator) < 1.5 / count
-        ]
-    else:
-        shown = torch.randint(count, (images, 1), generator=generator).tolist()
-    return values, images_of(shown, count=count, multi_label=multi_label)
-
-
 def plain(
     values: Tensor, images: LabelledImages, setting: Setting, schedule: GridSchedule, start: Head, *, seed: int
 ) -> Head:
-    """What `probe_grid` says that it equals."""
+    """What `grid` says that it equals."""
     dense = torch.zeros(len(values), len(images.labels), dtype=values.dtype)
     dense[np.repeat(np.arange(len(images)), np.diff(images.offsets)), images.classes] = 1
     head = nn.Linear(values.shape[1], len(images.labels)).to(values.dtype)
@@ -105,7 +78,7 @@ def plain(
 def test_each_setting_is_a_run_of_torch_with_the_same_batches(
     images: int, width: int, count: int, batch: int, smoothing: float, multi_label: bool
 ) -> None:
-    values, shown = data(images, width, count, multi_label=multi_label)
+    values, shown = drawn_features(images, width, count, multi_label=multi_label)
     schedule = GridSchedule(epochs=4, batch_size=batch, label_smoothing=smoothing)
     start = random_head(count, width, seed=1)
     # In float64 nothing but a mistake can make a difference; AdamW turns rounding into whole steps where a gradient is
@@ -119,7 +92,7 @@ def test_each_setting_is_a_run_of_torch_with_the_same_batches(
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_in_float32_only_rounding_differs(multi_label: bool) -> None:
-    values, shown = data(300, 40, 10, multi_label=multi_label)
+    values, shown = drawn_features(300, 40, 10, multi_label=multi_label)
     schedule, start = GridSchedule(epochs=5, batch_size=64), random_head(10, 40, seed=1)
     heads = train_grid(values, shown, grid=GRID, schedule=schedule, start=start, seed=3)
     for setting, head in zip(GRID, heads, strict=True):
@@ -129,17 +102,17 @@ def test_in_float32_only_rounding_differs(multi_label: bool) -> None:
 
 
 def test_settings_that_take_several_turns_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    values, shown = data(50, 8, 3, multi_label=False)
+    values, shown = drawn_features(50, 8, 3, multi_label=False)
     schedule, start = GridSchedule(epochs=2, batch_size=16), random_head(3, 8, seed=1)
     at_once = train_grid(values, shown, grid=GRID, schedule=schedule, start=start, seed=0)
-    monkeypatch.setattr(probe_grid, "MOST_WEIGHTS", 2 * 24)
+    monkeypatch.setattr(grid, "MOST_WEIGHTS", 2 * 24)
     in_turns = train_grid(values, shown, grid=GRID, schedule=schedule, start=start, seed=0)
     for one, other in zip(at_once, in_turns, strict=True):
         torch.testing.assert_close(one.weight, other.weight)
 
 
 def test_the_seed_alone_decides_the_batches() -> None:
-    values, shown = data(50, 8, 3, multi_label=False)
+    values, shown = drawn_features(50, 8, 3, multi_label=False)
     schedule, start = GridSchedule(epochs=2, batch_size=16), random_head(3, 8, seed=1)
     one, again, other = (
         train_grid(values, shown, grid=GRID[:1], schedule=schedule, start=start, seed=seed)[0] for seed in (0, 0, 1)
@@ -154,8 +127,8 @@ def test_denormal_numbers_are_0_while_it_trains_and_only_there(monkeypatch: pyte
     def train(*_: object) -> None:
         products.append(float(torch.tensor(1e-30) * 1e-10))
 
-    values, shown = data(5, 8, 3, multi_label=False)
-    monkeypatch.setattr(probe_grid, "_train", train)
+    values, shown = drawn_features(5, 8, 3, multi_label=False)
+    monkeypatch.setattr(grid, "_train", train)
     train_grid(values, shown, grid=GRID, schedule=GridSchedule(), start=random_head(3, 8, seed=1), seed=0)
     train()
     assert products[0] == 0.0
@@ -166,7 +139,7 @@ def test_an_interruption_does_not_wait_for_the_last_epoch(monkeypatch: pytest.Mo
     def result(_: object) -> None:
         raise KeyboardInterrupt
 
-    values, shown = data(5, 8, 3, multi_label=False)
+    values, shown = drawn_features(5, 8, 3, multi_label=False)
     monkeypatch.setattr(Future, "result", result)
     with pytest.raises(KeyboardInterrupt):
         train_grid(
@@ -191,7 +164,7 @@ def test_classes_that_are_told_apart_are_learnt_as_torch_does() -> None:
 
 
 def test_features_that_are_no_numbers_are_counted() -> None:
-    values, shown = data(50, 8, 3, multi_label=False)
+    values, shown = drawn_features(50, 8, 3, multi_label=False)
     values[3, 2], values[7] = torch.inf, torch.nan
     with pytest.raises(InputError, match=r"training images: found 2 of 50 images with values that are no finite"):
         train_grid(values, shown, grid=GRID, schedule=GridSchedule(), start=random_head(3, 8, seed=1), seed=0)
@@ -199,6 +172,6 @@ def test_features_that_are_no_numbers_are_counted() -> None:
 
 @pytest.mark.parametrize("start", [random_head(3, 9, seed=1), random_head(4, 8, seed=1)])
 def test_a_beginning_of_another_shape_is_refused(start: Head) -> None:
-    values, shown = data(5, 8, 3, multi_label=False)
+    values, shown = drawn_features(5, 8, 3, multi_label=False)
     with pytest.raises(MismatchError, match="a classifier's beginning"):
         train_grid(values, shown, grid=GRID, schedule=GridSchedule(), start=start, seed=0)

@@ -10,24 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
+from tests.corpus import make_corpus
 from tests.forks import Forks
-from tests.test_trainer_corpus import make_corpus, picture
+from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank, join_processes
 from trainer.pretrain import pretrain
-from trainer.transfer.config import ProbeConfig
+from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe, probe_records
 from trainer.transfer.tasks.opening import open_task
 from trainer.transfer.tasks.subsets import subset
-from trainer.transfer.tasks.task_config import TaskConfig
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
 HERE = Rank(0, 1, torch.device("cpu"))
-COLOURS = {"car": 2, "cat": 1, "dog": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -45,18 +43,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("probing")
     assert pretrain(make_corpus(root / "corpus").config(root / "run")) == 0
     return root / "run"
-
-
-def write_folders(root: Path, counts: dict[str, int], *, seed: int = 0) -> Path:
-    """Squares in folders by what they are called; each colour of its own."""
-    generator = np.random.default_rng(seed)
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            colour = [int(value) for value in generator.integers(0, 60, 3)]
-            colour[COLOURS.get(name, 0)] += 120
-            (root / name / f"{number}.png").write_bytes(picture((colour[0], colour[1], colour[2])))
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -87,22 +73,30 @@ def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path:
         main()
     found = results(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "results.json", "results.md"]
-    assert (found["version"], found["model"], found["classes"], found["test_images"]) == (1, str(run), 3, 18)
-    records = found["records"]
-    assert [(one["percent"], one["seed"], one["images"]) for one in records] == [
+    assert (found["version"], found["verb"], found["model"]) == (2, "probe", str(run))
+    assert (found["data"]["classes"], found["data"]["test_images"]) == (3, 18)
+    records, nearest = ([one for one in found["records"] if one["method"] == name] for name in ("probe", "knn"))
+    assert [(one["percent"], one["seed"], one["extra"]["train_images"]) for one in records] == [
         (10, 0, 6),
         (10, 1, 6),
         (100, 0, 60),
         (100, 1, 60),
     ]
     for one in records:
-        assert (one["verb"], one["init"], one["metric"], one["value"]) == ("probe", "random", "top1", one["top1"])
-        assert one["knn_top1"] > 0.9
-        assert one["top1"] > 0.9
-        assert one["correct"].count("1") == round(18 * one["top1"])
-        assert one["classes_without_images"] == []
-    assert records[0]["setting"] == {"learning_rate": 1e-3, "weight_decay": 0.0}
-    assert records[2]["choice"] == "the best of 20 on 60 images that were held out, in 10 folds"
+        extra = one["extra"]
+        assert (one["init"], one["metric"], one["value"], one["images"]) == ("random", "top1", extra["top1"], 18)
+        assert extra["top1"] > 0.9
+        assert extra["correct"].count("1") == round(18 * extra["top1"])
+        assert extra["classes_without_images"] == []
+    assert [(one["percent"], one["seed"], one["init"]) for one in nearest] == [
+        (10, 0, "none"),
+        (10, 1, "none"),
+        (100, 0, "none"),
+        (100, 1, "none"),
+    ]
+    assert all(one["value"] > 0.9 for one in nearest)
+    assert (records[0]["extra"]["learning_rate"], records[0]["extra"]["weight_decay"]) == (1e-3, 0.0)
+    assert records[2]["extra"]["choice"] == "the best of 20 on 60 images that were held out, in 10 folds"
     assert (
         found["notes"].count(
             "10 % of the images: the setting is the middle one of 20, for 6 images are too few to hold out some"
@@ -116,7 +110,7 @@ def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path:
         "3 classes, 18 test images; 20 epochs, batches of 16; 20 nearest neighbours",
         "",
         "| share | seed | images | top-1 | neighbours' top-1 | learning rate | weight decay |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "|---|---|---|---|---|---|---|",
     ]
     assert page[6].startswith("| 10 % | 0 | 6 | ")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["percent"] == [10.0, 100.0]
@@ -128,10 +122,10 @@ def test_transfer_init_knows_the_classes_before_it_learns(run: Path, folders: Pa
     still: dict[str, Any] = {"learning_rates": (1e-9,), "weight_decays": (0.0,), "percent": (10.0,)}
     config = config_of(run, folders, tmp_path / "out", init="transfer", **still)
     probe(config)
-    (one,) = results(tmp_path / "out")["records"]
+    one, _ = results(tmp_path / "out")["records"]
     assert one["init"] == "transfer"
-    assert one["choice"] == "the only one"
-    assert one["top1"] > 0.9
+    assert one["extra"]["choice"] == "the only one"
+    assert one["value"] > 0.9
     table = json.loads((tmp_path / "out" / "transfer_init.json").read_text())
     assert [(match["name"], match["matches"]) for match in table["classes"]] == [
         ("car", [["n02958343", 1.0]]),
@@ -183,12 +177,12 @@ def test_several_classes_an_image_have_mean_average_precision(run: Path, folders
     )
     for init in ("random", "transfer"):
         probe(config_of(run, folders, tmp_path / init, task=task, epochs=20, init=init))
-        (one,) = results(tmp_path / init)["records"]
-        assert one["metric"] == "map_macro"
-        assert one["map_macro"] > 0.9
-        assert one["map_micro"] > 0.9
-        assert one["knn_map_macro"] > 0.9
-        assert one["correct"] is None
+        one, nearest = results(tmp_path / init)["records"]
+        assert one["metric"] == nearest["metric"] == "map_macro"
+        assert one["value"] == one["extra"]["map_macro"] > 0.9
+        assert one["extra"]["map_micro"] > 0.9
+        assert nearest["value"] > 0.9
+        assert "correct" not in one["extra"]
 
 
 def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
@@ -202,21 +196,21 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
     probe(config_of(run, tmp_path, tmp_path / "out", task=task, init="transfer"))
     found = results(tmp_path / "out")
     assert found["bad_images"] == [
-        {"image": "cat/0.png", "reason": "not_an_image"},
-        {"image": "dog/1.png", "reason": "not_an_image"},
+        {"side": "train", "image": "cat/0.png", "reason": "not_an_image"},
+        {"side": "test", "image": "dog/1.png", "reason": "not_an_image"},
     ]
     assert found["left_out"] == [{"side": "train", "image": "dog/empty.png", "reason": "empty_image"}]
-    assert found["test_images"] == 8
-    (one,) = found["records"]
-    assert one["images"] == 35
-    assert one["classes_without_images"] == ["zzyzx"]
+    assert found["data"]["test_images"] == 8
+    one, _ = found["records"]
+    assert (one["images"], one["extra"]["train_images"]) == (8, 35)
+    assert one["extra"]["classes_without_images"] == ["zzyzx"]
     notes = "\n".join(found["notes"])
     left_out = "train: 2 files or samples left out: 1 other_file, 1 empty_image (dog/empty.png)"
     assert left_out in notes
     assert f"- {left_out.replace('_', chr(92) + '_')}\n" in (tmp_path / "out" / "results.md").read_text()
     assert "train: 1 image could not be decoded: cat/0.png (not_an_image)" in notes
     assert "100 % of the images: 1 class has no training image: zzyzx" in notes
-    assert "| zzyzx |  | random |  | no synset |" in (tmp_path / "out" / "transfer_init.md").read_text()
+    assert "| zzyzx | | random | | no synset |" in (tmp_path / "out" / "transfer_init.md").read_text()
 
 
 def test_too_many_bad_images_are_an_error_and_leave_nothing(run: Path, folders: Path, tmp_path: Path) -> None:
@@ -268,10 +262,10 @@ def test_results_are_not_written_over(run: Path, folders: Path, tmp_path: Path) 
     ("changes", "match"),
     [
         ({"percent": ()}, "--percent: found none"),
-        ({"percent": (0.0,)}, "--percent: found 0; wanted shares above 0"),
-        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each number once"),
+        ({"percent": (0.0,)}, "--percent: found 0.0; wanted more than 0, and at most 100"),
+        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each value once"),
         ({"seeds": (-1,)}, "--seeds: found -1"),
-        ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0"),
+        ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0.0"),
         ({"weight_decays": (-0.1,)}, "--weight-decays"),
         ({"alpha": 0.0}, "--alpha"),
         ({"epochs": 0}, "--epochs: found 0"),

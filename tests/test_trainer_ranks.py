@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.corpus import Corpus, command, losses, make_corpus
 from tests.forks import Forks, torchrun, trainer
-from tests.test_trainer_corpus import Corpus, command, losses, make_corpus
 from trainer.pretrain import pretrain
 
 # Everything random that the model has.

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.corpus import Corpus, command, losses, make_corpus
 from tests.forks import Forks, trainer
-from tests.test_trainer_corpus import Corpus, make_corpus
-from tests.test_trainer_pretrain import command, losses
 from trainer.pretrain import pretrain
 
 pytest.importorskip("moto", reason="moto is not installed")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trainer.data.resolution import (
     FixedResolution,
     ScheduledResolution,
-    Shape,
+    StepShape,
     VariableResolution,
     grain,
     parse_schedule,
@@ -36,8 +36,8 @@ OPTIONS: dict[str, Any] = {
 def test_a_fixed_resolution_is_the_same_in_every_step() -> None:
     resolution = resolution_of("fixed", **OPTIONS)
     assert resolution == FixedResolution(224, 64)
-    assert resolution.at(0) == resolution.at(99) == Shape(224, 64)
-    assert resolution.shapes() == (Shape(224, 64),)
+    assert resolution.at(0) == resolution.at(99) == StepShape(224, 64)
+    assert resolution.shapes() == (StepShape(224, 64),)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_a_fixed_resolution_is_the_same_in_every_step() -> None:
 )
 def test_a_schedule_changes_at_its_shares_of_training(step: int, size: int) -> None:
     resolution = resolution_of("schedule", **OPTIONS)
-    assert resolution.at(step) == Shape(size, 64)
-    assert resolution.shapes() == (Shape(112, 64), Shape(160, 64), Shape(224, 64))
+    assert resolution.at(step) == StepShape(size, 64)
+    assert resolution.shapes() == (StepShape(112, 64), StepShape(160, 64), StepShape(224, 64))
 
 
 def test_a_phase_shorter_than_a_step_is_passed_over() -> None:
@@ -67,19 +67,19 @@ def test_the_shapes_of_a_schedule_are_those_of_its_steps(steps: int, schedule: s
 def test_smaller_images_come_in_larger_batches() -> None:
     # batch x 224^2 / size^2, to the nearest multiple of 64.
     assert CATLIP.shapes() == (
-        Shape(128, 200_704),
-        Shape(144, 158_592),
-        Shape(160, 128_448),
-        Shape(176, 106_176),
-        Shape(192, 89_216),
-        Shape(208, 76_032),
-        Shape(224, 65_536),
-        Shape(240, 57_088),
-        Shape(256, 50_176),
-        Shape(272, 44_416),
-        Shape(288, 39_616),
-        Shape(304, 35_584),
-        Shape(320, 32_128),
+        StepShape(128, 200_704),
+        StepShape(144, 158_592),
+        StepShape(160, 128_448),
+        StepShape(176, 106_176),
+        StepShape(192, 89_216),
+        StepShape(208, 76_032),
+        StepShape(224, 65_536),
+        StepShape(240, 57_088),
+        StepShape(256, 50_176),
+        StepShape(272, 44_416),
+        StepShape(288, 39_616),
+        StepShape(304, 35_584),
+        StepShape(320, 32_128),
     )
 
 
@@ -128,8 +128,8 @@ def test_a_batch_is_the_nearest_multiple_and_not_nothing(
 def test_the_base_size_keeps_its_batch() -> None:
     resolution = resolution_of("variable", **OPTIONS)
     assert {shape.size: shape.batch for shape in resolution.shapes()}[224] == 64
-    assert resolution.shapes()[0] == Shape(128, 200)
-    assert resolution.shapes()[-1] == Shape(320, 32)
+    assert resolution.shapes()[0] == StepShape(128, 200)
+    assert resolution.shapes()[-1] == StepShape(320, 32)
 
 
 def test_a_schedule_is_read_from_its_text() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.test_trainer_corpus import Corpus, losses, make_corpus, same_weights
+from tests.corpus import Corpus, losses, make_corpus, same_weights
 from trainer import run as run_module
-from trainer.checkpoints import space
+from trainer.checkpoints import retention
 from trainer.data.batch import Batch
 from trainer.pretrain import pretrain
 from trainer.records import results as results_module
@@ -175,7 +175,7 @@ def test_a_full_disk_is_refused_at_a_resume_too(
 ) -> None:
     assert pretrain(corpus.config(tmp_path / "run", steps=4)) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(space.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9999, 9000, 999))  # type: ignore[attr-defined]
+        patch.setattr(retention.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(9999, 9000, 999))  # type: ignore[attr-defined]
         with pytest.raises(InputError, match=r"found a file system with 999 bytes free; wanted .* that are there"):
             pretrain(corpus.config(tmp_path / "run"))
         # A run without a step left writes no checkpoint, and may say its results again.

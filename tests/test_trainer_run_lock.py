@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.corpus import Corpus, command, losses, make_corpus
 from tests.forks import Forks, trainer
-from tests.test_trainer_corpus import Corpus, command, losses, make_corpus
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.records.run_lock import held

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.test_trainer_feature_cache import HERE, Shelf, images_on, shelf
-from trainer.data.decoding import Decoding, Viewing
+from tests.labelled_images import HERE, Shelf, images_on, shelf
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.loss.losses import SoftmaxCrossEntropy
 from trainer.model.objective import Objective
-from trainer.transfer.measures import measure
+from trainer.probe.measures import measure
 from trainer.transfer.scoring import score
 from vocab.errors import InputError
 
-VIEWING = Viewing(size=16, crop=0.9, batch=4, decoding=Decoding(0, 1, 1 << 20), bfloat16=False)
+VIEWING = EvalTransform(size=16, crop=0.9, batch=4, decoding=Decoding(0, 1, 1 << 20), bfloat16=False)
 
 
 class Telling(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from trainer.checkpoints.sealed_tensors import is_altered, sealed_file
-from trainer.weights.reading import read_result
+from trainer.checkpoints.safetensors_files import is_altered, sealed_file
+from trainer.weights.run_model import read_result
 from vocab.errors import FormatError
 
 TENSORS = {"head.weight": torch.arange(12.0).view(3, 4), "steps": torch.tensor(7), "none": torch.empty(0, 4)}

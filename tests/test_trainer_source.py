@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from tests.test_trainer_corpus import Corpus, make_corpus
-from tests.test_trainer_feed import STEPS, same, samples_of, stopped_after, take, together
+from tests.batches import STEPS, same, samples_of, stopped_after, take, together
+from tests.corpus import Corpus, make_corpus
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
-from trainer.data.state import from_state, to_state
+from trainer.data.source import from_state, to_state
 from trainer.data.tar_cache import TarCache
 from trainer.inputs import weights_of
 from vocab.errors import InputError

@@ -11,23 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_trainer_transfer_init import (
-    AIRPLANE,
-    ANIMAL,
-    CABIN,
-    CANINE,
-    DOG,
-    FISH,
-    POODLE,
-    classifier_of,
-    vocabulary_of,
-    wnid,
-)
+from tests.labelled_images import classifier_of
+from tests.synsets import AIRPLANE, ANIMAL, CABIN, CANINE, DOG, FISH, POODLE, vocabulary_of
 from trainer.config import LossName
 from trainer.transfer import synset_scores as scoring
 from trainer.transfer.synset_scores import ClassRows, any_of, prior_of, rows_of_classes, synset_scores
 from trainer.transfer.transfer_init import match_classes
 from vocab.vocabulary import Vocabulary
+from vocab.wordnet import wnid_of
 
 WORDS = vocabulary_of(DOG, POODLE, FISH, AIRPLANE, CABIN)
 
@@ -52,11 +43,11 @@ def test_a_lower_alpha_takes_the_row_of_a_near_synset() -> None:
 
 
 def test_hyponyms_make_a_class_without_a_row_one_that_can_be_scored() -> None:
-    assert rows([wnid(ANIMAL), "church"], hyponyms=True) == [((0, 1, 2),), ()]
+    assert rows([wnid_of(ANIMAL), "church"], hyponyms=True) == [((0, 1, 2),), ()]
 
 
 def test_what_lies_below_a_more_specific_class_is_that_classs_alone() -> None:
-    names = [wnid(ANIMAL), "dog", "poodle"]
+    names = [wnid_of(ANIMAL), "dog", "poodle"]
     assert rows(names, hyponyms=True) == [((2,),), ((0,),), ((1,),)]
     assert rows(names[:2], hyponyms=True) == [((2,),), ((0, 1),)]
     # An image with several classes shows the animal as well.

@@ -17,8 +17,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.forks import Forks
-from tests.test_trainer_tar_places import s3_server
-from tests.test_trainer_tar_streams import CONTENT, WebServer, web_server
+from tests.servers import CONTENT, WebServer, s3_server, web_server
 from trainer.data.cache_folder import MARKER
 from trainer.data.tar_cache import TarCache
 from vocab.errors import InputError

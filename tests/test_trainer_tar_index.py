@@ -11,22 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.pictures import tar_of
 from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, NoTarError, TarIndex, index_tar, members_of
 from vocab.errors import InputError
 from vocab.store.tar_samples import samples
 from vocab.store.tars import Member
 
 LIMIT = 1 << 20
-
-
-def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:
-    """A tar of members, in which a name may stand twice."""
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
 
 
 def index(path: Path) -> TarIndex:

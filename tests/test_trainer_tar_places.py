@@ -5,54 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.reading.inputs import list_inputs
 from tests.conftest import ROOT
-from tests.test_trainer_tar_streams import CONTENT, read
+from tests.servers import CONTENT, read_stream, s3_server
 from trainer.data.tar_places import is_local, label_path, list_tars, local_name, without_secrets
 from trainer.data.tar_streams import STORE_BLOCK, DownloadError
 from vocab.errors import InputError
-
-S3_FILES = {
-    "images/a/00000.tar": CONTENT,
-    "images/a/00001.tar": CONTENT * 16,
-    "images/a/00000.parquet": b"x",
-    "images/b/00000.tar": b"b",
-    "other/00000.tar": b"o",
-}
-
-
-@contextmanager
-def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An S3 server on the loopback, in this environment, with bucket "tars" of S3_FILES."""
-    pytest.importorskip("s3fs", reason="the remote extra is not installed")
-    server_of_moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    import boto3
-    import s3fs
-
-    server = server_of_moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    # An instance that fsspec kept would still ask the server of an earlier test.
-    s3fs.S3FileSystem.clear_instance_cache()
-    client = boto3.client("s3")
-    try:
-        client.create_bucket(Bucket="tars")
-        for key, content in S3_FILES.items():
-            client.put_object(Bucket="tars", Key=key, Body=content)
-        yield
-    finally:
-        client.close()
-        s3fs.S3FileSystem.clear_instance_cache()
-        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +189,7 @@ def test_an_object_store_without_such_tars_is_an_error(pattern: str) -> None:
 @pytest.mark.usefixtures("s3")
 def test_an_object_gives_length_and_bytes_in_blocks() -> None:
     assert len(CONTENT) * 16 > STORE_BLOCK
-    size, content = read("s3://tars/images/a/00001.tar")
+    size, content = read_stream("s3://tars/images/a/00001.tar")
     assert size == len(CONTENT) * 16
     assert content == CONTENT * 16
 
@@ -235,7 +197,7 @@ def test_an_object_gives_length_and_bytes_in_blocks() -> None:
 @pytest.mark.usefixtures("s3")
 def test_an_absent_object_is_not_tried_again() -> None:
     with pytest.raises(DownloadError) as caught:
-        read("s3://tars/images/a/00009.tar")
+        read_stream("s3://tars/images/a/00009.tar")
     assert not caught.value.passing
 
 

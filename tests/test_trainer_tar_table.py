@@ -3,93 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import label_table
-from tests.test_trainer_tar_index import tar_of
+from tests.pictures import tar_of
+from tests.synsets import CAR, CAT, DOG, vocabulary_of
+from tests.tar_tables import LIMIT, Asked, asked_in, content_of, damaged, labels_of
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
-from trainer.data.tar_table import TarTable, make_table, read_table, write_table
+from trainer.data.tar_tables import TarTable, read_table, write_table
 from vocab.errors import FormatError, InputError
-from vocab.store.label_shards import LabelShards
-from vocab.store.label_writing import write_label_shards
-from vocab.vocabulary import Vocabulary
-
-DOG, CAT, CAR = 2084071, 2121620, 2958343
-LIMIT = 100
-Row = tuple[str, str, list[int]]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a table is asked for with."""
-
-    path: Path
-    labels: LabelShards
-    vocabulary: Vocabulary
-    shard: str = "0"
-    max_member_bytes: int = LIMIT
-
-    def options(self, **changes: Any) -> dict[str, Any]:
-        names = ("shard", "labels", "vocabulary", "max_member_bytes")
-        return {name: getattr(self, name) for name in names} | changes
-
-    def make(self, **changes: Any) -> TarTable:
-        return make_table(changes.pop("path", self.path), **self.options(**changes))
-
-
-def labels_of(place: Path, rows: list[Row]) -> LabelShards:
-    write_label_shards(place, label_table(*rows), labeler="test", fingerprint="f" * 64)
-    return LabelShards.open(place)
-
-
-def vocabulary_of(*synsets: int) -> Vocabulary:
-    return Vocabulary(np.array(synsets, np.int32), np.ones(len(synsets), np.int64), rows=9, min_count=1)
-
-
-def asked_in(folder: Path) -> Asked:
-    """A tar of seven samples: two usable, one of them without a class, and others for each reason not to be."""
-    path = tar_of(
-        folder / "0.tar",
-        ("none.txt", b"no image"),
-        ("dogs.jpg", b"a dog and a cat"),
-        ("dogs.txt", b"caption"),
-        ("large.jpg", bytes(LIMIT + 1)),
-        ("stranger.jpg", b"not labelled"),
-        ("twice.jpg", b"once"),
-        ("cars.jpg", b"a car"),
-        ("twice.jpg", b"again"),
-    )
-    rows: list[Row] = [
-        ("0", "cars", [CAR]),
-        ("0", "dogs", [DOG, CAT]),
-        ("0", "gone", [DOG]),
-        ("0", "large", []),
-        ("1", "a", [DOG]),
-    ]
-    return Asked(path, labels_of(folder / "labels", rows), vocabulary_of(CAT, DOG))
 
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Asked:
     return asked_in(tmp_path)
-
-
-def content_of(table: TarTable) -> dict[str, Any]:
-    """Everything a table says, as plain values."""
-    arrays = ("indices", "offsets", "sizes", "class_ends", "classes", "empty")
-    return {
-        "keys": table.keys,
-        "faults": table.faults,
-        "account": table.account,
-        **{name: getattr(table, name).tolist() for name in arrays},
-    }
 
 
 def stored(table: TarTable, folder: Path) -> TarTable:
@@ -218,12 +149,3 @@ def test_a_damaged_file_holds_no_table(asked: Asked, tmp_path: Path, data: st.Da
     write_table(file, asked.make())
     file.write_bytes(damaged(file.read_bytes(), data))
     assert read_table(file) is None
-
-
-def damaged(content: bytes, data: st.DataObject) -> bytes:
-    """A file cut short, or with one bit changed."""
-    if data.draw(st.booleans()):
-        return content[: data.draw(st.integers(0, len(content) - 1))]
-    changed = bytearray(content)
-    changed[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    return bytes(changed)

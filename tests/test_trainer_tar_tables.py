@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO
 
 import pytest
@@ -18,13 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.forks import Forks
-from tests.test_trainer_tar_index import tar_of
-from tests.test_trainer_tar_table import CAT, DOG, LIMIT, Asked, asked_in, content_of, damaged, labels_of, vocabulary_of
-from trainer.data import tar_table, tar_tables
+from tests.pictures import tar_of
+from tests.synsets import CAT, DOG, vocabulary_of
+from tests.tar_tables import LIMIT, Asked, asked_in, content_of, damaged, labels_of
+from trainer.data import tar_tables
 from trainer.data.tar_index import NoTarError
-from trainer.data.tar_table import TarTable, make_table
-from trainer.data.tar_tables import TarTables
+from trainer.data.tar_tables import TarTable, TarTables, make_table
 from vocab.errors import FormatError, InputError
+from vocab.store.files import write_whole
 
 
 @pytest.fixture
@@ -136,13 +136,17 @@ def die_while_making(asked: Asked, folder: Path) -> None:
 
     @contextmanager
     def write(file: Path) -> Iterator[BinaryIO]:
+        if file.suffix != ".tar-table":
+            with write_whole(file) as stream:
+                yield stream
+            return
         with file.with_name(f".{file.name}.0123abcd.tmp").open("wb") as stream:
             stream.write(b"half a table")
             (folder.parent / "started").touch()
             time.sleep(60)
             yield stream
 
-    tar_table.write_whole = write
+    tar_tables.write_whole = write
     get(asked, TarTables(folder))
 
 
@@ -212,14 +216,16 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_option(asked: Asked, tmp
         get(asked, TarTables(tmp_path / "file" / "cache"))
 
 
-@pytest.mark.parametrize("writer", [tar_table, tar_tables])
+@pytest.mark.parametrize("unwritten", [tar_tables._MARKER, f"*{tar_tables._SUFFIX}"])
 def test_a_full_disk_is_named_with_its_option(
-    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: ModuleType
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unwritten: str
 ) -> None:
-    def full(_: Path) -> Any:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(file: Path) -> Any:
+        if file.match(unwritten):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_whole(file)
 
-    monkeypatch.setattr(writer, "write_whole", full)
+    monkeypatch.setattr(tar_tables, "write_whole", full)
     with pytest.raises(InputError, match=r"No space left on device.* room for 1,073,741,824 bytes.* --cache"):
         get(asked, TarTables(tmp_path / "cache"))
     assert files(tmp_path / "cache") == []

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_trainer_corpus import picture
+from tests.pictures import picture
 from trainer.data.batch import Batch, Skipped
 from trainer.data.crops import random_box
 from trainer.data.decoding import Decoding

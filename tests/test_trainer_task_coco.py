@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_trainer_corpus import picture
+from tests.pictures import picture
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.tasks import coco
 from trainer.transfer.tasks.class_names import names_of_classes

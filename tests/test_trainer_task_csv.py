@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_corpus import picture
+from tests.pictures import picture
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.tasks.csv_table import open_csv_table
 from vocab.errors import InputError

@@ -9,25 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_class_tars import classed
-from tests.test_trainer_corpus import picture
+from tests.pictures import classed, folders, picture
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import ImageStore, LabelledImages
+from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
 from trainer.transfer.tasks.files import FileStore, check_bad_share, look_up, shared_files
-from trainer.transfer.tasks.opening import TaskConfig, notes_of, open_images
+from trainer.transfer.tasks.opening import notes_of, open_images
 from vocab.errors import InputError
-
-
-def folders(root: Path, **classes: list[str]) -> Path:
-    """A folder of class folders with pictures of these names."""
-    for label, names in classes.items():
-        (root / label).mkdir(parents=True)
-        for name in names:
-            path = root / label / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture())
-    return root
 
 
 def opened(root: Path, max_bad_share: float = 0.1) -> LabelledImages:

@@ -10,10 +10,9 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.test_trainer_class_tars import classed
-from tests.test_trainer_corpus import picture
-from tests.test_trainer_task_folders import folders
-from trainer.transfer.tasks.opening import TaskConfig, class_names_of, kind_of, open_images, open_task
+from tests.pictures import classed, folders, picture
+from trainer.transfer.config import TaskConfig
+from trainer.transfer.tasks.opening import class_names_of, kind_of, open_images, open_task
 from vocab.errors import InputError, MismatchError
 
 
@@ -86,9 +85,9 @@ def test_both_sides_have_the_numbers_of_the_training_classes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_bad_share": math.nan}, "--task.max-bad-share: found nan; wanted a share, 0 to 1"),
+        ({"max_bad_share": math.nan}, "--task.max-bad-share: found nan; wanted 0 or more, and at most 1"),
         ({"max_bad_share": 2.0}, "--task.max-bad-share: found 2.0"),
-        ({"max_pixels": 0}, "--task.max-pixels: found 0; wanted 1 or more"),
+        ({"max_pixels": 0}, "--task.max-pixels: found 0; wanted more than 0"),
         ({"cache_gb": -1.0}, "--task.cache-gb: found -1.0"),
     ],
 )

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_trainer_class_tars import classed
-from tests.test_trainer_corpus import picture
-from trainer.data import tar_store
+from tests.pictures import classed, picture
+from trainer.data import labelled_images
 from trainer.data.labelled_images import ImageStore, LabelledImages
 from trainer.data.tar_cache import TarCache
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
@@ -62,7 +61,7 @@ def descriptors() -> int:
 
 
 def test_few_tars_stay_open_and_none_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_store, "MAX_OPEN", 2)
+    monkeypatch.setattr(labelled_images, "MAX_OPEN", 2)
     for number in range(5):
         classed(tmp_path / "t" / f"{number}.tar", {"0": b"0"})
     store = opened(tmp_path / "t").store
@@ -76,7 +75,7 @@ def test_few_tars_stay_open_and_none_after(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_threads_read_at_once_while_tars_are_closed_and_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_store, "MAX_OPEN", 1)
+    monkeypatch.setattr(labelled_images, "MAX_OPEN", 1)
     for number in range(4):
         classed(tmp_path / "t" / f"{number}.tar", {"0": b"0", "1": b"1"})
     store = opened(tmp_path / "t").store

@@ -9,56 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from tests.test_trainer_labelled_images import Nowhere
-from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.head import Head
+from tests.labelled_images import classifier_of, images_of
+from tests.synsets import AIRPLANE, CABIN, CANINE, CHURCH, DOG, DOMESTIC_ANIMAL, FISH, HOT_DOG, TENCH, vocabulary_of
+from trainer.probe.linear import Head
 from trainer.transfer.scaling import fit_sigmoid, fit_softmax
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
-from vocab.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.arithmetic
-
-ANIMAL, DOG, CANINE, DOMESTIC_ANIMAL, FISH, CHURCH, AIRPLANE, CABIN, HOT_DOG = (
-    15388, 2084071, 2083346, 1317541, 2512053, 3028079, 2691156, 2932227, 7697537,
-)  # fmt: skip
-POODLE, TENCH, GOLDFISH = 2113335, 1440764, 1443537
-
-
-def vocabulary_of(*synsets: int, rows: int = 1000) -> Vocabulary:
-    """The most frequent first, as they are given."""
-    captions = np.arange(len(synsets), 0, -1).astype(np.int64)
-    return Vocabulary(np.array(synsets, np.int32), captions, rows=rows, min_count=1)
-
-
-def images_of(classes: list[int], count: int) -> LabelledImages:
-    return several_of([[label] for label in classes], count, multi_label=False)
-
-
-def several_of(classes: list[list[int]], count: int, *, multi_label: bool = True) -> LabelledImages:
-    return LabelledImages(
-        store=Nowhere(),
-        rows=np.arange(len(classes)),
-        names=tuple(f"image {number}" for number in range(len(classes))),
-        offsets=np.cumsum([0, *map(len, classes)]),
-        classes=np.array([label for own in classes for label in own], np.int64),
-        labels=tuple(map(str, range(count))),
-        multi_label=multi_label,
-        fingerprint="",
-    )
-
-
-def classifier_of(weight: list[list[float]], bias: list[float]) -> nn.Linear:
-    linear = nn.Linear(len(weight[0]), len(weight))
-    with torch.no_grad():
-        linear.weight.copy_(torch.tensor(weight))
-        linear.bias.copy_(torch.tensor(bias))
-    return linear
-
-
-def wnid(synset: int) -> str:
-    return wordnet.wnid_of(synset)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +29,8 @@ def wnid(synset: int) -> str:
 )  # fmt: skip
 def test_a_class_takes_its_own_synsets_row_however_it_is_written(name: str, synset: int) -> None:
     (match,) = match_classes([name], vocabulary_of(CABIN, TENCH, DOG, HOT_DOG, CHURCH), alpha=1.0)
-    assert match == ClassMatch(name, (wnid(synset),), ((wnid(synset), 1.0),), None, (), ((wnid(synset), 1.0),), ())
+    wnid = wordnet.wnid_of(synset)
+    assert match == ClassMatch(name, (wnid,), ((wnid, 1.0),), None, (), ((wnid, 1.0),), ())
 
 
 def test_a_class_whose_synset_is_no_row_takes_the_nearest() -> None:
@@ -105,9 +65,9 @@ def test_a_name_without_a_synset_starts_at_random(name: str) -> None:
 
 def test_synsets_of_a_name_below_alpha_are_left_out() -> None:
     (both,) = match_classes(["/a/airplane_cabin"], vocabulary_of(AIRPLANE, CABIN), alpha=1.0)
-    assert {found for found, _ in both.matches} == {wnid(AIRPLANE), wnid(CABIN)}
+    assert {found for found, _ in both.matches} == {wordnet.wnid_of(AIRPLANE), wordnet.wnid_of(CABIN)}
     (one,) = match_classes(["/a/airplane_cabin"], vocabulary_of(AIRPLANE, DOG), alpha=1.0)
-    assert one.matches == ((wnid(AIRPLANE), 1.0),)
+    assert one.matches == ((wordnet.wnid_of(AIRPLANE), 1.0),)
     assert (len(one.synsets), len(one.nearest), one.reason) == (2, 2, None)
 
 
@@ -268,7 +228,7 @@ def test_several_classes_an_image_keep_their_rows_and_biases_but_for_scale_and_o
     features = torch.randn(400, 6, generator=generator)
     true = Head(torch.randn(4, 6, generator=generator), torch.tensor([-1.0, 0, -2, -1]))
     shown = torch.rand(400, 4, generator=generator) < true.logits(features).sigmoid()
-    images = several_of([row.nonzero()[:, 0].tolist() for row in shown], 4)
+    images = images_of([row.nonzero()[:, 0].tolist() for row in shown], 4, multi_label=True)
     # Pre-training thought all classes rarer by e^3, and was half as sure.
     given = Head(true.weight / 2, true.bias / 2 - 3)
     scaled, scale = scale_head(given, features, images)
@@ -280,7 +240,9 @@ def test_several_classes_an_image_keep_their_rows_and_biases_but_for_scale_and_o
 
 
 def test_images_that_show_nothing_are_images() -> None:
-    scaled, scale = scale_head(Head(torch.eye(2), torch.zeros(2)), torch.eye(2), several_of([[], []], 2))
+    scaled, scale = scale_head(
+        Head(torch.eye(2), torch.zeros(2)), torch.eye(2), images_of([[], []], 2, multi_label=True)
+    )
     assert scale == 0
     assert scaled.bias.tolist() == pytest.approx([math.log(1 / 5)] * 2)  # 1 of 6
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_trainer_corpus import make_corpus
-from tests.test_trainer_probing import write_folders
+from tests.corpus import make_corpus
+from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.transfer import methods
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import read_records
+from trainer.transfer.record import read_records
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from vocab.errors import FormatError, InputError, MismatchError
 
@@ -77,7 +77,7 @@ def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypat
     words = ["--tasks", f"{root}/tasks.toml", "--out", f"{out}", "--cache", f"{tmp_path}/cache", "--workers", "0"]
     monkeypatch.setattr(sys, "argv", ["trainer", "transfer", f"{root}/run", *words, "--device", "cpu"])
     main()
-    records = read_records(out / "results.json")
+    records = read_records(out)
     counts = {
         (task, method): sum((record.task, record.method) == (task, method) for record in records)
         for task, method in dict.fromkeys((record.task, record.method) for record in records)
@@ -103,7 +103,7 @@ def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypat
     (tmp_path / "cache" / "features").rename(tmp_path / "elsewhere")
     main()
     assert not (tmp_path / "cache" / "features").exists()
-    assert read_records(out / "results.json") == records
+    assert read_records(out) == records
 
 
 def test_nearest_neighbours_alone_train_no_probe(
@@ -118,8 +118,7 @@ def test_nearest_neighbours_alone_train_no_probe(
     capsys.readouterr()
     methods.transfer(replace(config, tasks=tmp_path / "alone.toml", out=tmp_path / "alone"))
     both, alone = (
-        [record for record in read_records(tmp_path / out / "results.json") if record.method == "knn"]
-        for out in ("both", "alone")
+        [record for record in read_records(tmp_path / out) if record.method == "knn"] for out in ("both", "alone")
     )
     assert [replace(record, seconds=0.0) for record in alone] == [replace(record, seconds=0.0) for record in both]
     assert "learning rate" not in capsys.readouterr().err
@@ -175,7 +174,7 @@ def test_transfer_init_that_finds_no_row_is_said_in_every_result(root: Path, tmp
         "[task.probe]\nepochs = 1\n[task.finetune]\nepochs = 1\nbatch = 8\n"
     )
     methods.transfer(replace(config_of(root, tmp_path / "results"), tasks=tmp_path / "tasks.toml"))
-    for record in read_records(tmp_path / "results" / "results.json"):
+    for record in read_records(tmp_path / "results"):
         said = any("Transfer Init found no pre-trained row, and 2 classes start at" in n for n in record.extra["notes"])
         assert said == (record.init == "transfer")
     assert "Transfer Init found no pre-trained row" in (tmp_path / "results" / "results.md").read_text()

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from trainer.transfer.records import Method, Record, as_json, of_json, read_records
-from trainer.transfer.results_table import cells_of, differences_of, results_json, results_table
+from trainer.transfer.record import (
+    Method,
+    Record,
+    as_json,
+    cells_of,
+    differences_of,
+    of_json,
+    read_records,
+    write_results,
+)
+from trainer.transfer.results_table import results_table
 from vocab.errors import FormatError, MismatchError
 
 
@@ -77,12 +86,13 @@ def test_a_table_without_records_has_no_rows() -> None:
 
 
 def test_a_bar_in_a_name_does_not_make_a_column() -> None:
-    assert "| a&#124;b | probe | random | top1 | 50.0 (1 seed) |" in results_table([record(0.5, task="a|b")])
+    assert "| a\\|b | probe | random | top1 | 50.0 (1 seed) |" in results_table([record(0.5, task="a|b")])
 
 
 def test_results_as_json_hold_records_and_cells(tmp_path: Path) -> None:
-    content = results_json(two_tasks(), model="runs/b16")
-    assert (content["format"], content["version"], content["model"]) == ("catlip-transfer-results", 1, "runs/b16")
+    write_results(tmp_path, two_tasks(), verb="transfer", model="runs/b16")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert (content["format"], content["version"], content["model"]) == ("catlip-results", 2, "runs/b16")
     assert content["table"][0] == {
         "task": "pets", "method": "zeroshot", "init": "none", "metric": "top1", "percent": 0.0, "value": 0.7,
         "spread": None, "low": 0.672, "high": 0.728, "over": "images", "seeds": [0], "images": 1000,
@@ -90,8 +100,7 @@ def test_results_as_json_hold_records_and_cells(tmp_path: Path) -> None:
     assert [(cell["init"], cell["percent"], cell["seeds"]) for cell in content["differences"]] == [
         ("transfer - random", 1.0, [0, 1, 2])
     ]
-    (tmp_path / "results.json").write_text(json.dumps(content))
-    assert read_records(tmp_path / "results.json") == two_tasks()
+    assert read_records(tmp_path) == two_tasks()
 
 
 def test_cells_are_in_one_order_whatever_the_order_of_seeds_and_shares() -> None:
@@ -146,11 +155,11 @@ def test_a_record_that_is_none_is_named(change: dict[str, Any], found: str) -> N
     [
         ("{", "no readable file"),
         ("[]", "something else"),
-        ('{"format": "catlip-transfer-results", "version": 2, "records": []}', "version 2; wanted version 1"),
-        ('{"format": "catlip-transfer-results", "version": 1, "records": [5]}', "found 5"),
+        ('{"format": "catlip-results", "version": 3, "records": []}', "version 3; wanted version 2"),
+        ('{"format": "catlip-results", "version": 2, "records": [5]}', "found 5"),
     ],
 )
 def test_a_file_that_holds_no_results_is_named(tmp_path: Path, text: str, found: str) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(FormatError, match=f"results.json: .*{found}"):
-        read_records(tmp_path / "results.json")
+        read_records(tmp_path)

@@ -15,7 +15,7 @@ from tests.forks import Forks
 from trainer.distributed import Rank, join_processes
 from trainer.records.run_lock import held
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import Key, Record, read_records
+from trainer.transfer.record import Key, Record, read_records
 from trainer.transfer.suite import Verbs, run_suite
 from trainer.transfer.suite_plan import Part, keys_of, parts_of
 from trainer.transfer.suite_settings import changed, settings_of, to_record
@@ -130,7 +130,7 @@ def test_it_measures_every_task_and_leaves_one_table(tmp_path: Path, capsys: pyt
         "results.md",
     }
     assert (config.out / "results.md").read_text().startswith(TABLE)
-    assert len(read_records(config.out / "results.json")) == 1 + 3 + 8 + 1
+    assert len(read_records(config.out)) == 1 + 3 + 8 + 1
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "pets: zeroshot, none init, 0 %, seed 0: top1 50.00%"
     assert said[-1] == f"{config.out / 'results.md'} is the table"
@@ -189,7 +189,7 @@ def test_a_line_that_a_kill_left_unfinished_is_measured_again(
     lines = (config.out / "records.jsonl").read_bytes()
     # Zero-shot and the first probe, and a part of a line of the second.
     whole = b"".join(lines.splitlines(keepends=True)[:5])
-    (config.out / "records.jsonl").write_bytes(whole + b'{"version": 1, "task": "pe')
+    (config.out / "records.jsonl").write_bytes(whole + b'{"version": 2, "task": "pe')
     assert measured(config) == ["pets probe random 1 [1.0, 100.0]", *CALLS[3:]]
     assert re.search(r"records\.jsonl lost \d results that results\.json has; measuring again", capsys.readouterr().err)
     assert sorted((config.out / "records.jsonl").read_bytes().splitlines()) == sorted(lines.splitlines())
@@ -433,7 +433,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "found"),
-    [("{", "no JSON"), ('{"version": 2}', "version 2; wanted version 1"), ('{"version": 1}', "a record with")],
+    [("{", "no JSON"), ('{"version": 1}', "version 1; wanted version 2"), ('{"version": 2}', "a record with")],
 )
 def test_a_broken_line_of_records_is_named(tmp_path: Path, line: str, found: str) -> None:
     config = config_of(tmp_path)

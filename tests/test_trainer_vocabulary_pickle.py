@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_trainer_corpus import CAR, CAT, DOG
-from tests.test_trainer_import import COUNTS, Code
+from tests.released_weights import COUNTS, Code
+from tests.synsets import CAR, CAT, DOG
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab import wordnet
 from vocab.errors import CatlipError, InputError, MismatchError

@@ -14,14 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_trainer_corpus import COLOURS, make_corpus, picture
-from tests.test_trainer_transfer_init import DOG, FISH, images_of, several_of, vocabulary_of
+from tests.corpus import COLOURS, make_corpus
+from tests.labelled_images import images_of
+from tests.pictures import picture
+from tests.synsets import DOG, FISH, vocabulary_of
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
-from trainer.transfer.config import ZeroShotConfig
+from trainer.transfer.config import TaskConfig, ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows
-from trainer.transfer.tasks.task_config import TaskConfig
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
 from trainer.transfer.zero_shot_results import evaluate, ranks_of
@@ -62,7 +63,9 @@ def test_a_class_without_images_is_no_error() -> None:
     assert result.by_class == (None, 0.0)
 
 
-@pytest.mark.parametrize("shown", [images_of([1, 1], 2), several_of([[1], []], 2), several_of([[], []], 2)])
+@pytest.mark.parametrize(
+    "shown", [images_of([1, 1], 2), images_of([[1], []], 2, multi_label=True), images_of([[], []], 2, multi_label=True)]
+)
 def test_images_that_show_no_class_that_can_be_scored_are_an_error(shown: LabelledImages) -> None:
     with pytest.raises(InputError, match=r"found 2 that show none of the 1 classes that can be scored"):
         evaluate(torch.ones(2, 1), classes_of([True, False]), shown, bad_images=0)
@@ -93,7 +96,9 @@ def test_equal_scores_go_by_the_order_of_the_classes() -> None:
 def test_several_classes_an_image_have_precisions_over_scorable_classes_and_over_all() -> None:
     # Class 0: the second of three images is right: 1/2. Class 2: the first: 1. Pairs: the first and the third: 5/6.
     scores = torch.tensor([[2.0, 1], [3, 4], [1, 0]])
-    result = evaluate(scores, classes_of([True, False, True]), several_of([[0, 1], [2], []], 3), bad_images=0)
+    result = evaluate(
+        scores, classes_of([True, False, True]), images_of([[0, 1], [2], []], 3, multi_label=True), bad_images=0
+    )
     report = result.report
     assert (report.map_macro, report.map_macro_all) == (0.75, 0.5)
     # One of three pairs is of class 1, and never found.
@@ -167,10 +172,13 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
         "classes.csv", "config.json", "results.json", "results.md",
     ]  # fmt: skip
     results = json.loads((config.out / "results.json").read_text())
-    assert (results["version"], results["classes"], results["scorable_classes"]) == (1, 4, 3)
-    assert (results["images"], results["scorable_images"], results["bad_images"]) == (13, 12, 1)
+    (record,) = results["records"]
+    numbers = record["extra"]
+    assert (results["version"], numbers["classes"], numbers["scorable_classes"]) == (2, 4, 3)
+    assert (numbers["images"], numbers["scorable_images"], numbers["bad_images"]) == (13, 12, 1)
+    assert (record["method"], record["metric"], record["value"]) == ("zeroshot", "top1", numbers["top1_all"])
     assert results["left_out"] == [{"side": "test", "image": "dog/empty.png", "reason": "empty_image"}]
-    assert results["bad_test_images"] == [{"image": "dog/broken.png", "reason": "not_an_image"}]
+    assert results["bad_images"] == [{"side": "test", "image": "dog/broken.png", "reason": "not_an_image"}]
     assert results["notes"] == [
         "test: 1 file or sample left out: 1 empty_image (dog/empty.png)",
         "test: 1 image could not be decoded: dog/broken.png (not_an_image)",
@@ -179,11 +187,11 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
     said = capsys.readouterr().err.splitlines()[-7:-1]
     assert said[0] == "3 of 4 classes can be scored"
     assert said[1:3] == [
-        f"top1 {results['top1']:.2%} over these, of 12 images",
-        f"top1 {results['top1_all']:.2%} over all 4 classes, of 13 images",
+        f"top1 {numbers['top1']:.2%} over these, of 12 images",
+        f"top1 {numbers['top1_all']:.2%} over all 4 classes, of 13 images",
     ]
     assert said[3:] == results["notes"]
-    named = {entry["name"]: entry for entry in results["by_class"]}
+    named = {entry["name"]: entry for entry in results["details"]["by_class"]}
     assert named["car, auto"]["rows"] == [["n02958343"]]
     assert (named["zzyzx"]["rows"], named["zzyzx"]["value"]) == ([], None)
     page = (config.out / "results.md").read_text()
@@ -193,7 +201,7 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
     assert "- 1 class has no synset by its name: zzyzx.\n" in page
     assert "| class | synsets | scored by | similarity | top-1 |\n" in page
     assert "| dog | dog (n02084071) | dog (n02084071) | 1.00 | " in page
-    assert "| zzyzx |  |  |  |  |\n" in page
+    assert "| zzyzx | | | | |\n" in page
     rows = list(csv.DictReader((config.out / "classes.csv").read_text().splitlines()))
     assert [row["class"] for row in rows] == ["car, auto", "dog", "n02121620", "zzyzx"]
     by = [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in rows]
@@ -207,12 +215,12 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     vocabulary = vocabulary_of(DOG, FISH)
     matches = match_classes(["wolf", "vertebrate", "zzyzx"], vocabulary, alpha=0.3)
     classes = [ClassRows(((0,),)), ClassRows(((0, 1),)), ClassRows(())]
-    result = evaluate(torch.tensor([[1.0, 0]]), classes, several_of([[0]], 3), bad_images=0)
+    result = evaluate(torch.tensor([[1.0, 0]]), classes, images_of([[0]], 3, multi_label=True), bad_images=0)
     page = markdown(result, matches, classes, vocabulary, title="Zero-shot", notes=())
     assert "| images | 1 | 1 |\n" in page
     assert "| mean average precision, micro | 100.00% | 100.00% |\n\n| class |" in page
     assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 100.00% |\n" in page
-    assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 |  |\n" in page
+    assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 | |\n" in page
     table = list(csv.DictReader(csv_table(result, matches, classes, vocabulary).splitlines()))
     assert [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in table] == [
         ("1", "n02084071", "0.3333", ""),

@@ -26,10 +26,12 @@ import trainer.__main__
 import vocab.__main__
 from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
 from pipeline.sample.config import SampleConfig
-from tests.conftest import label_table
-from tests.test_trainer_corpus import CAR, CAT, DOG, Corpus, command, make_corpus, write_tar
-from tests.test_trainer_import import CLASSES, COUNTS, released
-from tests.test_trainer_tar_places import s3_server
+from tests.corpus import Corpus, command, make_corpus
+from tests.labels import label_table
+from tests.pictures import write_tar
+from tests.released_weights import CLASSES, COUNTS, released
+from tests.servers import s3_server
+from tests.synsets import CAR, CAT, DOG
 from trainer.config import PretrainConfig
 from trainer.pretrain import pretrain
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
@@ -109,7 +111,9 @@ MAINS = {"pipeline": pipeline.__main__.main, "trainer": trainer.__main__.main, "
 
 def options(kind: type, *, nested: bool, prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Each option that holds text, and whether it is a path alone."""
-    for name, hint in get_type_hints(kind, include_extras=True).items():
+    hints = get_type_hints(kind, include_extras=True)
+    for name in (field.name for field in dataclasses.fields(kind)):
+        hint = hints[name]
         option = f"{prefix}{name.replace('_', '-')}"
         hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
         if dataclasses.is_dataclass(hint):
@@ -208,7 +212,8 @@ def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_task(path: Path, images: int) -> None:
-    from tests.test_trainer_corpus import COLOURS, picture
+    from tests.corpus import COLOURS
+    from tests.pictures import picture
 
     members: dict[str, bytes] = {}
     for number in range(images):
@@ -313,7 +318,7 @@ def test_what_takes_uris_works_on_an_object_store(
         given = as_options(Corpus(world / "images", world / "labels", world / "vocabulary.parquet"), tmp_path) | given
     elif "trainer" in verb and any("cache" in option for option in VERBS[verb].places):
         given = given | {next(option for option in VERBS[verb].places if "cache" in option): str(tmp_path / "cache")}
-    for module in ("session", "check", "align"):
+    for module in ("session", "check", "align.story"):
         monkeypatch.setattr(f"pipeline.{module}.spark_session", lambda *_, **__: nullcontext(spark))
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         # Spark's workers get the environment of its Java process, which is older than the server.

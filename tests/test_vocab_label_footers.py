@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import label_table
+from tests.labels import label_table
 from vocab.store.label_footers import Footer, shard_range
 
 

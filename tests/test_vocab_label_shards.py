@@ -13,25 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import label_table
+from tests.labels import THREE_ROWS, label_table, write_three
 from vocab.errors import FormatError
 from vocab.store import label_writing
-from vocab.store.label_shards import REJECTS_SCHEMA, LabelShards
-from vocab.store.label_writing import write_label_shards
+from vocab.store.label_shards import LabelShards
 from vocab.store.manifest import FORMAT_VERSION, InputFile, Manifest
 from vocab.store.sealing import to_sealed_json
-
-ROWS = label_table(("00001", "b", [2084071]), ("00000", "a", []), ("00000", "c", [2084071, 2121620]))
-
-
-def write(directory: Path, rows: pa.Table = ROWS, *, parts: int = 2) -> Manifest:
-    rejects = pa.table([["00001"], ["z"], ["null_caption"]], schema=REJECTS_SCHEMA)
-    return write_label_shards(directory, rows, labeler="wordnet", fingerprint="f" * 64, rejects=rejects, parts=parts)
 
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    write(tmp_path / "labels")
+    write_three(tmp_path / "labels")
     return tmp_path / "labels"
 
 
@@ -80,7 +72,7 @@ def test_a_part_file_that_breaks_while_it_streams_is_named(labels: Path) -> None
 
 def test_a_tar_finds_its_shard_by_stem_or_by_the_end_of_its_path(tmp_path: Path) -> None:
     names = ("00007", "coco/00000", "dt=1/00007", "emoji/00000")
-    write(tmp_path / "labels", label_table(*((name, "a", []) for name in names)))
+    write_three(tmp_path / "labels", label_table(*((name, "a", []) for name in names)))
     shards = LabelShards.open(tmp_path / "labels")
     assert shards.find_shard("/data/images/emoji/00000.tar") == "emoji/00000"
     assert shards.find_shard("s3://bucket/00007.tar") == "00007"
@@ -99,7 +91,7 @@ def test_a_tar_finds_its_shard_by_stem_or_by_the_end_of_its_path(tmp_path: Path)
 def test_a_tar_whose_every_row_was_rejected_gets_no_other_shard_s_labels(
     tmp_path: Path, config: dict[str, object], path: str
 ) -> None:
-    write(tmp_path / "labels", label_table(("00007", "a", []), ("dt=1/00007", "a", [])))
+    write_three(tmp_path / "labels", label_table(("00007", "a", []), ("dt=1/00007", "a", [])))
     shards = LabelShards.open(tmp_path / "labels")
     rejected = InputFile(path, size=1, modified="", rows=1, rejected=1)
     shards.manifest = replace(shards.manifest, config=config, inputs=(rejected,))
@@ -113,7 +105,7 @@ def small_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Labels of three shards in row groups of two rows: a a | a b | b b | c."""
     monkeypatch.setattr(label_writing, "ROW_GROUP_ROWS", 2)
     rows = [("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2"), ("b", "3"), ("c", "1")]
-    write(tmp_path / "small", label_table(*((shard, key, [int(key)]) for shard, key in rows)), parts=1)
+    write_three(tmp_path / "small", label_table(*((shard, key, [int(key)]) for shard, key in rows)), parts=1)
     return tmp_path / "small"
 
 
@@ -189,7 +181,7 @@ def test_a_part_file_without_keys_is_named(labels: Path) -> None:
 
 
 def test_other_rows_have_another_checksum(labels: Path, tmp_path: Path) -> None:
-    write(tmp_path / "other", ROWS.slice(1))
+    write_three(tmp_path / "other", THREE_ROWS.slice(1))
     shutil.copytree(labels, tmp_path / "copy")
     shards, other, copy = (LabelShards.open(place) for place in (labels, tmp_path / "other", tmp_path / "copy"))
     assert shards.rows_sha256 == copy.rows_sha256 != other.rows_sha256

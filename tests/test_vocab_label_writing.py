@@ -9,15 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import label_table
-from tests.test_vocab_label_shards import ROWS, write
+from tests.labels import THREE_ROWS, label_table, write_three
 from vocab.errors import InputError, OutputExistsError
 from vocab.store.label_shards import COUNTS, LabelShards
 from vocab.store.label_writing import describe_file, refuse_used_directory
 
 
 def test_the_directory_holds_exactly_what_the_format_names(tmp_path: Path) -> None:
-    write(tmp_path / "labels")
+    write_three(tmp_path / "labels")
     names = sorted(path.name for path in (tmp_path / "labels").iterdir())
     assert names == ["counts.parquet", "manifest.json", "part-00000.parquet", "part-00001.parquet", "rejects.parquet"]
 
@@ -33,7 +32,7 @@ def test_what_is_written_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: dict[tuple[str, str], list[int]], parts: int
 ) -> None:
     directory = tmp_path_factory.mktemp("format") / "labels"
-    write(directory, label_table(*((shard, key, ids) for (shard, key), ids in rows.items())), parts=parts)
+    write_three(directory, label_table(*((shard, key, ids) for (shard, key), ids in rows.items())), parts=parts)
     shards = LabelShards.open(directory)
     read = {
         (shard, row["key"]): row["synsets"]
@@ -46,17 +45,17 @@ def test_what_is_written_is_what_is_read(
 
 
 def test_the_same_rows_give_the_same_counts_file(tmp_path: Path) -> None:
-    write(tmp_path / "a", ROWS)
-    write(tmp_path / "b", ROWS.take([2, 0, 1]), parts=1)
+    write_three(tmp_path / "a", THREE_ROWS)
+    write_three(tmp_path / "b", THREE_ROWS.take([2, 0, 1]), parts=1)
     assert (tmp_path / "a" / COUNTS).read_bytes() == (tmp_path / "b" / COUNTS).read_bytes()
     assert LabelShards.open(tmp_path / "a").counts_sha256 == LabelShards.open(tmp_path / "b").counts_sha256
 
 
 def test_a_used_directory_is_refused(tmp_path: Path) -> None:
     labels = tmp_path / "labels"
-    write(labels)
+    write_three(labels)
     with pytest.raises(OutputExistsError, match="found a finished label directory"):
-        write(labels)
+        write_three(labels)
     (labels / "manifest.json").unlink()
     with pytest.raises(OutputExistsError, match="4 entries"):
         refuse_used_directory(labels)
@@ -66,7 +65,7 @@ def test_a_used_directory_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_directory_may_be_used(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
-    assert write(tmp_path / "labels").rows == 4
+    assert write_three(tmp_path / "labels").rows == 4
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_rows_that_the_format_does_not_allow_are_refused(
     tmp_path: Path, rows: list[tuple[str, str, list[int]]], fault: str
 ) -> None:
     with pytest.raises(InputError, match=fault):
-        write(tmp_path / "labels", label_table(*rows))
+        write_three(tmp_path / "labels", label_table(*rows))
     assert list(tmp_path.iterdir()) == []
 
 

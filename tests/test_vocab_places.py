@@ -15,18 +15,18 @@ import pyarrow as pa
 import pytest
 
 from pipeline.report.coverage import read_classes
-from tests.test_trainer_tar_places import s3_server
+from tests.servers import s3_server
 from vocab.errors import CatlipError, InputError, OutputExistsError, sentence_of
 from vocab.store.files import filesystem_of, write_whole
 from vocab.store.locations import (
-    Place,
+    Location,
+    location_of,
     name_of,
-    place_of,
     read_whole,
     refuse_taken,
     refuse_unwritable,
     suffix_of,
-    with_places,
+    with_locations,
 )
 from vocab.vocabulary import Vocabulary
 
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Options:
-    labels: Place
+    labels: Location
     out: Path | None = None
     name: str = "s3://no/place"
     part: Part = field(default_factory=Part)
@@ -89,7 +89,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 def test_a_local_place_is_its_path_however_it_is_spelt(spelt: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert filesystem_of(spelt)[1] == path
-    assert isinstance(place_of(spelt), Path)
+    assert isinstance(location_of(spelt), Path)
 
 
 @pytest.mark.usefixtures("store")
@@ -101,7 +101,7 @@ def test_a_place_in_a_store_is_one_however_it_is_spelt(spelt: str) -> None:
         assert filesystem_of(f"{scheme}://{spelt}")[1] == "tars/a"
     # pathlib takes one slash away
     assert filesystem_of(Path("s3://tars/a"))[1] == "tars/a"
-    assert place_of(Path("s3://tars/a/")) == "s3://tars/a"
+    assert location_of(Path("s3://tars/a/")) == "s3://tars/a"
 
 
 @pytest.mark.usefixtures("store")
@@ -194,12 +194,12 @@ def test_what_cannot_be_read_is_a_sentence_with_the_place(served: str) -> None:
 
 def test_the_type_of_an_option_says_whether_it_takes_uris() -> None:
     given = Options(labels="s3://b/labels/", part=Part(Path("~/cache")))
-    assert with_places(given) == Options("s3://b/labels", None, "s3://no/place", Part(Path("~/cache").expanduser()))
-    assert with_places(Options("file:///a%20b")).labels == Path("/a b")
+    assert with_locations(given) == Options("s3://b/labels", None, "s3://no/place", Part(Path("~/cache").expanduser()))
+    assert with_locations(Options("file:///a%20b")).labels == Path("/a b")
     with pytest.raises(InputError, match=r"^--out s3://b/x: found a URI.*copy the result from there"):
-        with_places(Options("l", out=Path("s3://b/x")))
+        with_locations(Options("l", out=Path("s3://b/x")))
     with pytest.raises(InputError, match=r"^--part\.cache gs://b/x: found a URI.*mounted path\.$"):
-        with_places(Options("l", part=Part(Path("gs://b/x"))))
+        with_locations(Options("l", part=Part(Path("gs://b/x"))))
 
 
 @pytest.mark.usefixtures("store")

@@ -16,13 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.align.image_files import list_image_files
-from pipeline.check import run_check
+from pipeline.align.image_ids import list_image_files
+from pipeline.check import account_tar, run_check
 from pipeline.config import Check
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from pipeline.reading.tars import read_tar
-from pipeline.tar_account import account_tar
-from tests.test_pipeline_check import write_labels
+from tests.labels import write_labels
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
 from trainer.data.tar_places import list_tars
 from vocab.errors import InputError
@@ -175,7 +174,7 @@ def test_a_compressed_tar_is_told_from_one_that_is_broken(first: bytes, form: st
         keys(first + bytes(range(256)) * 8)
 
 
-READING = Reading("webdataset", ("txt",), None, None)
+READING = ReadOptions("webdataset", ("txt",), None, None)
 
 
 REFUSING: dict[str, Callable[[str], object]] = {

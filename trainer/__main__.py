@@ -17,7 +17,7 @@ from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConf
 from vocab.errors import InputError, run_cli
 from vocab.pages.text import tell
 from vocab.store.files import local_path
-from vocab.store.locations import Config, with_places
+from vocab.store.locations import Config, with_locations
 
 USAGE = """usage: python -m trainer pretrain RECIPE [--field value ...]
 
@@ -113,13 +113,13 @@ def main() -> None:
 
 
 def read(kind: type[Config], verb: str, arguments: list[str], *, nested: bool = True) -> Config:
-    """A verb's configuration, its places spelt in one way. `nested`: as `with_places` has it.
+    """A verb's configuration, its places spelt in one way. `nested`: as `with_locations` has it.
 
     Raises InputError for a URI where only a path will do.
     """
     flat = () if nested else (tyro.conf.OmitArgPrefixes,)
     config = tyro.cli(kind, prog=f"python -m trainer {verb}", args=arguments, config=flat)
-    return with_places(config, nested=nested)
+    return with_locations(config, nested=nested)
 
 
 def start_loaders(data: DataConfig) -> None:
@@ -133,7 +133,7 @@ def read_config(arguments: list[str]) -> PretrainConfig:
     config: PretrainConfig = tyro.extras.overridable_config_cli(
         recipes(arguments), prog="python -m trainer pretrain", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
     )
-    return with_places(config, nested=False)
+    return with_locations(config, nested=False)
 
 
 def read_plan(arguments: list[str]) -> PlanConfig:
@@ -142,7 +142,7 @@ def read_plan(arguments: list[str]) -> PlanConfig:
     config: PlanConfig = tyro.extras.overridable_config_cli(
         planned, prog="python -m trainer plan", args=arguments, config=(tyro.conf.OmitArgPrefixes,)
     )
-    return with_places(config, nested=False)
+    return with_locations(config, nested=False)
 
 
 def recipes(arguments: list[str]) -> dict[str, tuple[str, PretrainConfig]]:

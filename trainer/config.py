@@ -1,4 +1,4 @@
-"""What a pre-training run is told: frozen dataclasses, a docstring under every field, which is also its --help.
+"""Options of a pre-training run, as frozen dataclasses whose field docstrings are the --help, and its config.json.
 
 In: a recipe (`trainer/recipes/`) and the command line. Out: one `PretrainConfig`, checked before any data is read,
 written as config.json into the run directory.
@@ -10,227 +10,232 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from trainer.options import (
+    BelowOne,
+    Bounds,
+    Cache,
+    Crops,
+    Decode,
+    Descent,
+    Keeping,
+    NotNegative,
+    NotNegativeNumber,
+    Options,
+    Positive,
+    PositiveNumber,
+    PositiveShare,
+    Seed,
+    Share,
+    Spikes,
+    Tracking,
+    TrainCompute,
+)
 from trainer.records.secrets import public
 from vocab.store.sealing import SEAL, to_sealed_json
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Cache, Decode, Crops):
     """Images, their labels, and how a batch is made of them."""
 
     images: tuple[str, ...] = ()
-    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar"; s3://, gs://,
-    http(s)://; "IMAGES::LABELS" names the labels of one of several data sets"""
+    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar", s3://, gs:// or
+    http(s):// addresses; "IMAGES::LABELS" also names the labels, where several data sets have their own"""
     labels: str = ""
     """label shards of these images, made by `python -m pipeline label`"""
     vocabulary: str = ""
     """vocabulary.parquet pruned from these labels, made by `python -m pipeline prune`"""
     source_weights: tuple[float, ...] = ()
-    """share of the samples that each of `images` gives, in any unit; without them every sample is seen equally often"""
+    """share of the samples that each entry of `images` gives, in any unit; unset: every sample is seen equally often"""
     eval_images: tuple[str, ...] = ()
-    """tars to evaluate on; without them the last `holdout-shards` tars of each of `images` are held out"""
+    """image tars to evaluate on; unset: the last `holdout-shards` tars of each entry of `images`"""
     eval_labels: str | None = None
-    """label shards of `eval-images`, if not the same as `labels`"""
-    holdout_shards: int = 1
-    """tars of each of `images`, from the end of the sorted list, kept out of training for evaluation"""
+    """label shards of `eval-images`; unset: the same as `labels`"""
+    holdout_shards: NotNegative = 1
+    """tars kept out of training for evaluation, from the end of each sorted entry of `images`"""
     allow_foreign_vocabulary: bool = False
     """accept a vocabulary that was not counted from these labels"""
-    image_size: int = 224
-    """side of the square the model sees, pixels"""
-    batch_size: int = 2048
+    image_size: Positive = 224
+    """side of the square image that the model sees, pixels"""
+    batch_size: Positive = 2048
     """images per optimisation step, over all processes"""
     resolution: Literal["fixed", "schedule", "variable"] = "fixed"
-    """image-size always; the sizes of `resolution-schedule`; or another size at every step, as in the paper, with as
-    many images as keep the pixels of a step about constant"""
+    """image size of a step: fixed: `image-size`; schedule: the sizes of `resolution-schedule`; variable: a random size
+    of `resolution-sizes`, with as many images as keep the pixels of a step about constant (the paper's way)"""
     resolution_schedule: str = "0:112,0.5:160,0.8:224"
-    """for the resolution schedule: from which share of training on which size"""
+    """with `--resolution schedule`: pairs of the share of training at which a size begins, and the size in pixels"""
     resolution_sizes: tuple[int, int, int] = (128, 320, 16)
-    """for the variable resolution: smallest size, largest size, step between sizes"""
-    min_crop_area: float = 0.08
-    """least share of the image's area in a random resized crop"""
-    flip: bool = True
-    """mirror half of the training images"""
+    """with `--resolution variable`: smallest size, largest size, and the step between sizes, pixels"""
     range_augment: Literal["off", "corenet", "narrow"] = "off"
-    """learn how strongly to change brightness and contrast and how much noise to add (RangeAugment), from the wide
-    ranges that the paper's code starts with, or from narrow ones, for runs of a few thousand steps"""
-    eval_crop: float = 0.875
+    """learn how strongly to change brightness, contrast and noise (RangeAugment); corenet: begin with the wide ranges
+    of the paper's code; narrow: begin with narrow ones, for runs of a few thousand steps"""
+    eval_crop: PositiveShare = 0.875
     """share of the shorter side that the centre crop of evaluation keeps"""
     unlabelled: Literal["keep", "drop", "weigh"] = "keep"
-    """samples with no class of the vocabulary: all negative, as in the paper; left out; or of less weight"""
-    unlabelled_weight: float = 0.1
-    """what a sample without a class counts for with `--unlabelled weigh`; others count for 1"""
-    max_unmatched_share: float = 0.5
-    """stop if more of the first shards' samples than this have no row in the labels, or more of their rows no sample"""
-    shuffle_shards: int = 16
+    """samples without a class of the vocabulary: keep them with all classes negative (the paper's way), drop them, or
+    weigh them by `unlabelled-weight`"""
+    unlabelled_weight: PositiveShare = 0.1
+    """with `--unlabelled weigh`: weight of a sample without a class; all other samples weigh 1"""
+    max_unmatched_share: Share = 0.5
+    """largest share of the first tars' samples without a row in the labels, and of their rows without a sample, before
+    the run stops"""
+    shuffle_shards: Positive = 16
     """tars whose samples are shuffled together"""
-    tar_teams: int = 1
-    """1: all processes share all tars, and a step's images are the same whatever their number. N: tars are dealt out to
-    N teams of processes, so that a machine fetches its own alone; the number of machines, where tars are remote"""
-    workers: int = 4
-    """loaders per process; 0 loads in the training process"""
+    tar_teams: Positive = 1
+    """teams of processes that the tars are dealt out to, so that each machine fetches only its own: the number of
+    machines, where tars are remote; 1: all processes share all tars, and a step has the same images on any number of
+    them"""
+    workers: NotNegative = 4
+    """loaders per process; 0: the training process loads its images itself"""
     loaders: Literal["processes", "threads"] = "processes"
-    """what a loader is"""
-    prefetch: int = 3
+    """kind of loaders"""
+    prefetch: Positive = 3
     """batches that are loaded ahead"""
     pin_memory: bool = True
     """lock the batches' memory, so that a GPU copies from it while it computes"""
-    cache: Path | None = None
-    """folder for what several processes of a machine share: copies of remote tars, tables of their samples; unset:
-    open-catlip in the user's cache folder"""
-    cache_gb: float = 200.0
-    """copies of remote tars are dropped, the longest unused first, above so many GB"""
-    allow_pipe: bool = False
-    """allow "pipe:COMMAND" in images: the command is run by a shell, with your rights"""
-    max_pixels: int = 89_478_485
-    """larger images are skipped as decompression bombs, before they are decoded; so are those whose decoder needs more
-    memory than 4 bytes for each of this many pixels and than 384 times the file"""
-    truncated_images: Literal["refuse", "take"] = "refuse"
-    """images that break off behind their header: bad samples; or taken as far as they go, and counted (JPEG, PNG, GIF,
-    BMP and uncompressed TIFF; of other formats nothing can be decoded)"""
-    max_member_bytes: int = 64 << 20
-    """larger tar members are skipped unread"""
-    max_bad_share: float = 0.1
-    """stop once more samples than this share are bad (after the first 100)"""
+    max_member_bytes: Positive = 64 << 20
+    """largest tar member that is read, bytes; larger ones are skipped"""
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The vision transformer, by timm's names. Unset sizes are the architecture's own."""
+class ModelConfig(Options):
+    """Vision transformer, by timm's names. Unset sizes are the architecture's own."""
 
     model: str = "vit_base_patch16_224"
     """timm architecture"""
-    patch_size: int | None = None
+    patch_size: Positive | None = None
     """side of a patch, pixels"""
-    embed_dim: int | None = None
-    """width"""
-    depth: int | None = None
+    embed_dim: Positive | None = None
+    """width of the tokens"""
+    depth: Positive | None = None
     """number of blocks"""
-    num_heads: int | None = None
-    """attention heads"""
+    num_heads: Positive | None = None
+    """number of attention heads"""
     global_pool: Literal["token", "avg", "map"] | None = None
-    """what the classifier reads: class token, average of the patches, or attention pooling"""
-    drop_path: float = 0.0
+    """input of the classifier: class token, average of the patches, or attention pooling"""
+    drop_path: BelowOne = 0.0
     """stochastic depth rate of the last block"""
-    patch_keep: float = 1.0
-    """share of the patches that a training step sees, others for every image and step; 0.25 to 1"""
-    full_patches_share: float = 0.1
-    """share of training, at its end, in which steps see all patches, whatever `patch-keep`"""
+    patch_keep: Annotated[float, Bounds(0.25, 1)] = 1.0
+    """share of the patches that a training step sees, drawn anew for every image and step, 0.25 to 1"""
+    full_patches_share: Share = 0.1
+    """share of training, at its end, in which steps see all patches whatever `patch-keep` says"""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that is out of bounds, and for a width that the heads do not divide."""
+        super().__post_init__()
+        if self.embed_dim is not None and self.num_heads is not None:
+            found = f"{self.embed_dim} for {self.num_heads} heads"
+            divides = self.embed_dim % self.num_heads == 0
+            change = "Change --embed-dim or --num-heads."
+            self.require("embed_dim", divides, found, "a multiple of the heads", remedy=change)
 
 
 LossName = Literal["bce", "softmax", "softmax-idf", "asymmetric"]
+Exponent = NotNegativeNumber
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """What the logits are told. Defaults: CatLIP's."""
+class LossConfig(Options):
+    """Loss options. Defaults: CatLIP's."""
 
     loss: LossName = "bce"
-    """binary cross entropy of every class, summed (CatLIP); softmax cross entropy over an image's classes, alike or
-    by inverse document frequency (SuperClass); asymmetric loss, which lets easy negatives count less (Ridnik et al.)"""
-    label_smoothing: float = 0.0
+    """bce: binary cross entropy of every class, summed (CatLIP); softmax: cross entropy over an image's classes;
+    softmax-idf: the same, weighted by inverse document frequency (SuperClass);
+    asymmetric: easy negatives count less (Ridnik et al.)"""
+    label_smoothing: BelowOne = 0.0
     """share of every target that is spread over all classes"""
-    asymmetric_focus: tuple[float, float] = (0.0, 4.0)
-    """for the asymmetric loss: focusing exponents of positives and of negatives"""
-    asymmetric_margin: float = 0.05
-    """for the asymmetric loss: probability below which a negative counts nothing"""
-    head_chunk: int = 1024
-    """images whose logits exist at a time, per process; the memory of the classifier's logits follows from it"""
+    asymmetric_focus: tuple[Exponent, Exponent] = (0.0, 4.0)
+    """with `--loss asymmetric`: focusing exponents of positives and of negatives"""
+    asymmetric_margin: BelowOne = 0.05
+    """with `--loss asymmetric`: probability below which a negative has no loss"""
+    head_chunk: Positive = 1024
+    """images of a process whose logits exist at the same time; the memory of the logits is proportional to it"""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that is out of bounds, and for smoothing where targets cannot be smooth."""
+        super().__post_init__()
+        # A target between 0 and 1 is neither focused on as a positive nor as a negative, and the paper has none.
+        self.require(
+            "label_smoothing",
+            self.loss != "asymmetric" or self.label_smoothing == 0,
+            f"{self.label_smoothing} with --loss asymmetric",
+            "0, for this loss has positives and negatives only",
+            remedy="Leave out --label-smoothing, or choose another --loss.",
+        )
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """Optimiser, learning rate, moving average. Defaults: CatLIP's ViT-B/16."""
+class OptimConfig(Descent, Spikes):
+    """Optimiser, learning rate, moving average. Defaults: CatLIP's for ViT-B/16."""
 
-    steps: int = 200_000
+    steps: Positive = 200_000
     """optimisation steps of the whole run"""
-    optimiser: Literal["adamw", "muon"] = "adamw"
-    """AdamW; or Muon for the matrices of the blocks and AdamW for everything else"""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """of the learning rate after warm-up: cosine; or stable and then decaying, in the last `decay-share`"""
-    decay_share: float = 0.2
-    """for wsd: share of the steps, at the end, in which the rate falls to `final-lr`"""
-    warmup_steps: int = 10_000
-    """steps of linear warm-up"""
-    start_lr: float = 1e-6
+    """learning rate after warm-up: cosine; or wsd: stable, then decaying in the last `decay-share` of the steps"""
+    decay_share: PositiveShare = 0.2
+    """with `--schedule wsd`: share of the steps, at the end, in which the learning rate falls to `final-lr`"""
+    start_lr: NotNegativeNumber = 1e-6
     """learning rate before the first step"""
-    peak_lr: float = 1e-3
+    peak_lr: PositiveNumber = 1e-3
     """learning rate after warm-up"""
-    final_lr: float = 1e-5
+    final_lr: NotNegativeNumber = 1e-5
     """learning rate at the last step"""
-    beta1: float = 0.9
+    beta1: BelowOne = 0.9
     """decay of AdamW's first moment"""
-    beta2: float = 0.999
-    """decay of AdamW's second moment"""
-    muon_momentum: float = 0.95
+    muon_momentum: BelowOne = 0.95
     """momentum of Muon"""
-    weight_decay: float = 0.2
-    """weight decay; none on norms, biases, position and class tokens"""
-    layer_decay: float = 1.0
-    """learning rate of a block over that of the block above it; 1 for pre-training, less for fine-tuning"""
-    clip_norm: float = 1.0
-    """largest norm of the gradient"""
-    accumulate: int = 1
-    """parts in which a process takes its share of the batch, one backward pass each"""
-    ema_momentum: float = 0.0005
-    """share of the new weights in the moving average that is evaluated and released"""
-    on_spike: Literal["stop", "skip", "rollback"] = "stop"
-    """at a loss that is no number, or a spike: stop with the batch's keys; do not take the step; or go back to the last
-    checkpoint and on with the batches that come after"""
-    spike_factor: float = 2.0
-    """a loss above this multiple of its running mean is a spike, if it is far above what the loss is used to as well"""
+    ema_momentum: PositiveShare = 0.0005
+    """share of the new weights in the moving average, which is evaluated and exported"""
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(TrainCompute, Seed, Keeping, Tracking):
     """Where and how the run happens, and what it writes."""
 
     out: Path = Path("runs/pretrain")
-    """run directory; naming the directory of a stopped run continues it"""
-    seed: int = 0
-    """decides initial weights, order, crops and flips"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on CUDA, float32 on the CPU"""
+    """run directory; the directory of a stopped run continues that run"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """with several processes: every one has the whole model (DDP), or a share of weights and optimiser (FSDP2), for
-    models that one GPU cannot hold"""
-    compile: bool = False
-    """torch.compile the model, for every resolution before the first step"""
-    activation_checkpointing: bool = False
-    """compute the blocks' activations again in the backward pass instead of keeping them"""
-    threads: int | None = None
-    """CPU threads of a process; unset leaves torch's choice"""
-    peak_tflops: float | None = None
-    """the device's stated peak in bfloat16 matrix products, TFLOP/s, if it is not in our table"""
-    log_every: int = 50
-    """steps between two lines of metrics.jsonl"""
-    eval_every: int = 0
-    """steps between evaluations; 0 evaluates at the end only"""
-    eval_limit: int = 20_000
-    """images to evaluate on at most, the first ones of the held-out tars"""
-    eval_workers: int = 2
-    """data loading processes per rank while evaluating"""
+    """with several processes: ddp: every process holds the whole model; fsdp: every process holds a share of the
+    weights and of the optimiser (FSDP2), for models that are too large for one GPU"""
+    eval_every: NotNegative = 0
+    """steps between evaluations; 0: evaluate at the end only"""
+    eval_limit: Positive = 20_000
+    """largest number of images to evaluate on, the first ones of the held-out tars"""
+    eval_workers: NotNegative = 2
+    """data loading processes per process while evaluating"""
     probe_images: tuple[str, ...] = ()
-    """tars with a .cls beside each image: train a linear probe on the averaged weights' features at each evaluation"""
+    """tars with a .cls beside each image, to train a linear probe on at each evaluation, on the averaged weights'
+    features"""
     probe_eval_images: tuple[str, ...] = ()
-    """tars with .cls that the probe is measured on"""
-    checkpoint_every: int = 1000
-    """steps between checkpoints; the last step always has one"""
-    keep_checkpoints: int = 2
-    """newest checkpoints to keep"""
-    keep_every: int = 0
-    """keep those of every so many steps too; 0 keeps the newest only"""
-    gallery: int = 24
+    """tars with a .cls beside each image, to measure that probe on"""
+    keep_every: NotNegative = 0
+    """steps between checkpoints that are kept beside the newest ones; 0: keep the newest only"""
+    gallery: NotNegative = 24
     """held-out pictures shown on page.html"""
-    wandb: str | None = None
-    """project of Weights & Biases to log to as well; pip install '.[wandb]'"""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that is out of bounds, and for checkpoints to keep that are never written."""
+        super().__post_init__()
+        self.require(
+            "keep_every",
+            self.keep_every % self.checkpoint_every == 0,
+            f"{self.keep_every}",
+            f"a multiple of --checkpoint-every {self.checkpoint_every}, or 0",
+            remedy="Only steps that have a checkpoint can be kept.",
+        )
+        self.require(
+            "probe_images",
+            bool(self.probe_images) == bool(self.probe_eval_images),
+            "only one of --probe-images and --probe-eval-images",
+            "images to train the probe on, and others to measure it on",
+            remedy="Give both, or none.",
+        )
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(Options):
     """Pre-train a vision transformer on synsets mined from captions."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -238,6 +243,47 @@ class PretrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for options that Muon does not have."""
+        super().__post_init__()
+        self.optim.require(
+            "optimiser",
+            self.optim.optimiser == "adamw" or (self.optim.on_spike != "skip" and self.run.parallel != "fsdp"),
+            f"muon with --on-spike {self.optim.on_spike} and --parallel {self.run.parallel}",
+            "stop or rollback, and ddp",
+            remedy="torch's Muon works on whole matrices, and cannot leave out a step.",
+        )
+
+
+def check(config: PretrainConfig, *, world: int) -> None:
+    """Raise InputError for an option that is missing, or does not go with others or with `world` processes."""
+    data, optim = config.data, config.optim
+    labelled = bool(data.labels) or (bool(data.images) and all("::" in images for images in data.images))
+    for name, is_given in [("images", bool(data.images)), ("labels", labelled), ("vocabulary", bool(data.vocabulary))]:
+        data.require(name, is_given, "nothing", "a path", remedy=f"Add: --{name} PATH.")
+    parts = world * optim.accumulate
+    data.require(
+        "batch_size",
+        data.batch_size % parts == 0,
+        f"{data.batch_size}",
+        f"a multiple of {world} processes x {optim.accumulate} parts",
+        remedy=f"Choose {max(1, round(data.batch_size / parts)) * parts}, or another --accumulate.",
+    )
+    optim.require(
+        "warmup_steps",
+        optim.warmup_steps < optim.steps,
+        f"{optim.warmup_steps} of {optim.steps} steps",
+        "fewer than all steps",
+        remedy="Lower --warmup-steps or raise --steps.",
+    )
+    data.require(
+        "holdout_shards",
+        bool(data.eval_images) or data.holdout_shards > 0,
+        "0, and no --eval-images",
+        "something to evaluate on",
+        remedy="Give one of the two.",
+    )
 
 
 # A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.

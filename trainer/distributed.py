@@ -67,11 +67,6 @@ def set_up_torch(threads: int | None, rank: Rank) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def in_bfloat16(precision: str, device: torch.device) -> bool:
-    """Tell whether a model computes under bfloat16 autocast; `precision` "auto" does on CUDA alone."""
-    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
-
-
 @contextmanager
 def join_processes(choice: str) -> Iterator[Rank]:
     """This process's rank; under torchrun as a member of the process group, which is left at the end.

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from trainer.config_check import check_data
 from trainer.data.batch import Meter, Skipped
 from trainer.data.feed import Feed
 from trainer.data.labels import check_vocabulary
@@ -80,9 +79,6 @@ def feed(config: FeedConfig) -> list[str]:
             wanted="one size to be measured",
             remedy="Leave it out, and measure the sizes one by one with --image-size.",
         )
-    if not config.seconds > 0:
-        raise InputError("--seconds", found=f"{config.seconds}", wanted="more than 0", remedy="Choose a longer time.")
-    check_data(config.data)
     source = open_training_source(config)
     return report(measure(source, config), config)
 

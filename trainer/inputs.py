@@ -168,7 +168,7 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
             }
             check_matched(
                 accounts,
-                place=source.labels[labels].place,
+                place=source.labels[labels].location,
                 max_unmatched_share=data.max_unmatched_share,
                 keys=partial(_keys, source, [tar for tar in tars if source.tars[tar].labels == labels]),
             )

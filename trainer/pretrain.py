@@ -12,14 +12,12 @@ import secrets
 
 import numpy as np
 
-from trainer.config import CHANGEABLE, PLACES, PretrainConfig
-from trainer.config_check import check
+from trainer.config import CHANGEABLE, PLACES, PretrainConfig, check
 from trainer.data.batch import Batch
 from trainer.data.feed import Feed, check_bad_share
 from trainer.data.resolution import Resolution, resolution_of
-from trainer.data.source import Source
-from trainer.data.state import from_state, to_state
-from trainer.distributed import Rank, in_bfloat16, join_processes, on_main, set_up_torch
+from trainer.data.source import Source, from_state, to_state
+from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.inputs import Inputs, open_inputs
 from trainer.job import Job, Numbers
 from trainer.model.vit import on_meta, patch_of
@@ -67,7 +65,7 @@ def pretrain(config: PretrainConfig) -> int:
 
 def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
     resume, data = on_main(lambda: find_start(config, inputs), rank)
-    bfloat16 = in_bfloat16(config.run.precision, rank.device)
+    bfloat16 = config.run.is_bfloat16(rank.device.type)
     training = build_training(config, inputs.vocabulary, rank)
     feed = open_feed(config, inputs.train, training, rank, resume)
     step = Step(training, rank, config.optim, model=config.model, compiled=config.run.compile, bfloat16=bfloat16)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
-from trainer.checkpoints.space import check_space
+from trainer.checkpoints.retention import check_space
 from trainer.checkpoints.writer import Checkpoints
 from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device

@@ -19,7 +19,7 @@ from vocab import senses, tagger, wordnet
 from vocab.errors import run_cli
 from vocab.pages.text import tell
 from vocab.store.files import write_whole
-from vocab.store.locations import make_folder_of, refuse_unwritable, with_places
+from vocab.store.locations import make_folder_of, refuse_unwritable, with_locations
 
 DATA = Path(__file__).parent / "data"
 WORDNET = Path("/usr/share/wordnet")
@@ -97,7 +97,7 @@ def main() -> None:
     options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
         {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}, prog="python -m vocab", description=__doc__
     )
-    options = with_places(options)
+    options = with_locations(options)
     out = options.out
     refuse_unwritable(out)
     if isinstance(options, Build):

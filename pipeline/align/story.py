@@ -17,17 +17,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline.align.image_files import list_image_files
-from pipeline.align.image_ids import DDL, OWN_KEY, read_ids
+from pipeline.align.image_ids import DDL, OWN_KEY, list_image_files, read_ids
 from pipeline.align.join import join_by_id, labels_by_id, refuse_contradictions
-from pipeline.claim import owned
+from pipeline.claim import STAGING, finished_manifest, owned, refuse_used, remove_unnamed
 from pipeline.config import Align
 from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
 from pipeline.label_files import write_parts, write_rejects, write_staged
 from pipeline.label_reading import parquet_rows
 from pipeline.reading.inputs import Inputs
-from pipeline.remains import STAGING, finished_manifest, refuse_used, remove_unnamed
 from pipeline.session import spark_session
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.pages.text import tell
@@ -97,7 +95,7 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
         )
         # The join runs once; each look at its rows reads the columns that it needs.
         staged = partial(parquet_rows, spark, f"{out}/{STAGING}", write_staged(joined, f"{out}/{STAGING}"))
-        refuse_contradictions(staged("id string, differ boolean"), labels.place)
+        refuse_contradictions(staged("id string, differ boolean"), labels.location)
         account = account_of_files(staged("input string, synsets array<int>, reason string, total bigint"), inputs)
         matches = count_matches(staged("id string, reason string, copies bigint"), labels)
         refuse_no_match(matches, labels, options)
@@ -178,7 +176,7 @@ def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> No
     if matches.matched:
         return
     raise MismatchError(
-        labels.place,
+        labels.location,
         found=f"no label for any of {matches.samples:,} samples ({matches.unmatched:,} ids without a label, "
         f"{matches.rejected:,} rejected, {matches.unusable:,} samples without a usable id)",
         wanted=f"labels whose keys are the ids of {options.id_column!r}",
@@ -221,7 +219,7 @@ def check_written(manifest: Manifest, out: str) -> None:
 
 def config_of(options: Align, labels: LabelShards, matches: Matches) -> dict[str, object]:
     """The options, which labels these were, and what matched."""
-    filesystem, root = filesystem_of(labels.place)
+    filesystem, root = filesystem_of(labels.location)
     source = {"manifest_sha256": sha256_of(filesystem, f"{root}/{MANIFEST}"), "config": labels.manifest.config}
     return {"verb": "align"} | asdict(options) | {"source": source, "matches": asdict(matches)}
 

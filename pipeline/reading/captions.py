@@ -17,16 +17,14 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Label
 from pipeline.reading import tars
-from pipeline.reading.caption_names import require_captions
-from pipeline.reading.coco_captions import read_coco
-from pipeline.reading.gzip_files import VerifiedGzip
-from pipeline.reading.gzip_tars import tar_stream
-from pipeline.reading.headers import reading_of_table, table_reading
+from pipeline.reading.dialects import reading_of_table, table_reading
+from pipeline.reading.gzip_files import VerifiedGzip, tar_stream
 from pipeline.reading.inputs import Inputs
-from pipeline.reading.key_choice import refuse_unused_key
-from pipeline.reading.lines import BLOCK, Readable, no_text, read_jsonl
+from pipeline.reading.json_captions import read_coco, read_jsonl
+from pipeline.reading.lines import BLOCK, Readable, no_text
+from pipeline.reading.lookahead import refuse_unused_key, require_captions
 from pipeline.reading.parquet import read_parquet
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 from pipeline.reading.stored_formats import PARQUET
 from pipeline.reading.tables import read_table
 from vocab.errors import InputError
@@ -61,7 +59,7 @@ class UnreadableFile(Exception):  # noqa: N818 - caught by the task, which knows
     """A file that breaks off, or is not of its format. Rows before the break were read."""
 
 
-def read_piece(piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
+def read_piece(piece: Piece, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Batches of `rows.ROWS`.
 
     Raises UnreadableFile where the file's content cannot be read, after the rows that could; InputError for a missing
@@ -79,7 +77,7 @@ def read_piece(piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
             raise UnreadableFile(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _read(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
+def _read(file: pa.NativeFile, piece: Piece, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     if reading.format in PARQUET:
         parquet = pq.ParquetFile(file)
         groups = range(parquet.metadata.num_row_groups) if piece.groups is None else piece.groups
@@ -93,7 +91,7 @@ def _read(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.Re
         yield from _read_text(file, piece, reading)
 
 
-def _read_text(file: pa.NativeFile, piece: Piece, reading: Reading) -> Iterator[pa.RecordBatch]:
+def _read_text(file: pa.NativeFile, piece: Piece, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     text: Readable = VerifiedGzip(file) if piece.path.endswith(".gz") else file
     if reading.format == "coco":
         yield from read_coco(text, reading)
@@ -147,14 +145,14 @@ class SpanStream:
         return block
 
 
-def reading_of(options: Label, inputs: Inputs) -> Reading:
+def reading_of(options: Label, inputs: Inputs) -> ReadOptions:
     """The way to read the job's files, told by the options and some of the files, and checked.
 
     Raises InputError for a column that no file has that is looked at, or that is there twice.
     """
     sidecars = inputs.format == "img2dataset"
     usual = ("txt",) if inputs.format == "webdataset" else ("caption",)
-    reading = Reading(
+    reading = ReadOptions(
         format=inputs.format,
         captions=options.caption_columns or (() if options.synset_columns else usual),
         synsets=options.synset_columns,

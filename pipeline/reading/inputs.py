@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
-from pipeline.config import Format, Label
-from pipeline.reading.beginnings import begins_as
-from pipeline.reading.json_files import told_json
+from pipeline.config import Format, Label, StoredFormat
 from pipeline.reading.listing import Listing, files_at
 from pipeline.reading.managed_folders import refuse_tables, refuse_unfinished
-from pipeline.reading.sidecars import is_sidecar
+from pipeline.reading.parquet import is_sidecar
 from pipeline.reading.stored_formats import (
     EXTENSIONS,
     JSON,
@@ -25,12 +23,13 @@ from pipeline.reading.stored_formats import (
     TARS,
     TEXT_FORMATS,
     TEXT_PATTERN,
-    StoredFormat,
+    begins_as,
     is_of_another,
     is_told,
     of_format,
     refuse_compressed,
     stem_of,
+    told_json,
 )
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, SCHEME_PATTERN, filesystem_of

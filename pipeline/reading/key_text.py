@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.reading.lines import decoded
 from vocab.errors import InputError
 
 NO_TEXT = pa.scalar(None, pa.string())
@@ -80,7 +81,7 @@ def texts_of(column: pa.Array, *, where: str) -> tuple[pa.Array, pa.Array]:
     try:
         texts = raw.cast(pa.string())
     except pa.ArrowInvalid:
-        texts = pa.array([_decoded(value) for value in raw.to_pylist()], pa.string())
+        texts = pa.array([None if value is None else decoded(value) for value in raw.to_pylist()], pa.string())
     return texts, pc.and_(pc.is_valid(raw), pc.is_null(texts))
 
 
@@ -136,10 +137,3 @@ def text_of(value: object) -> tuple[str | None, str | None]:
         # JSON can hold half of a surrogate pair, which no other text can.
         return None, "not_utf8"
     return str(value), None
-
-
-def _decoded(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None

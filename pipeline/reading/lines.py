@@ -1,8 +1,6 @@
-r"""Lines of text files, and captions out of those with a JSON record a line.
+r"""Lines of text files.
 
-In: an open stream of bytes. Out: blocks of lines; of JSONL batches of `rows.ROWS`.
-
-    {"caption": ["dogs", "a cat"], "uid": "7"}        JSONL; a caption field holds a text or a list of texts
+In: an open stream of bytes. Out: blocks of lines, and arrays of numbered lines.
 
 Lines end with \n; a \r before it is dropped, one elsewhere belongs to the caption, unless \r is all that the file has.
 A byte order mark at the start of a line is dropped: concatenated files have them. Bytes need not be UTF-8.
@@ -10,19 +8,15 @@ A byte order mark at the start of a line is dropped: concatenated files have the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.reading.csv_files import Block, slices
-from pipeline.reading.key_text import text_of
-from pipeline.reading.nested import elements, value_at
-from pipeline.reading.rows import BATCH_ROWS, Reading, batch_of
+from pipeline.reading.rows import BATCH_ROWS
 from vocab.errors import InputError
 
 BLOCK = 4 << 20
@@ -42,73 +36,6 @@ class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """At most `size` bytes, none at the end."""
         ...
-
-
-@dataclass
-class Records:
-    """Columns of JSON records as they pass by."""
-
-    numbers: list[int] = field(default_factory=list)
-    captions: list[list[bytes]] = field(default_factory=list)
-    named: list[list[bytes]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    shards: list[str | None] = field(default_factory=list)
-    reasons: list[str | None] = field(default_factory=list)
-
-    def batch(self, reading: Reading, *, has_keys: bool) -> pa.RecordBatch:
-        """Rows as `rows.ROWS` has them; without keys of their own they have their numbers as keys."""
-        numbered = pc.utf8_lpad(pa.array(self.numbers).cast(pa.string()), 9, "0")
-        return batch_of(
-            pa.array(self.keys, pa.string()) if has_keys else numbered,
-            pa.array(self.captions, pa.list_(pa.binary())),
-            named=pa.array(self.named, pa.list_(pa.binary())) if reading.synsets else None,
-            shards=pa.array(self.shards, pa.string()) if reading.shard else None,
-            reasons=pa.array(self.reasons, pa.string()),
-        )
-
-
-def read_jsonl(stream: Readable, path: str, first: int, reading: Reading) -> Iterator[pa.RecordBatch]:
-    """Rows of JSON records. Blank lines are none; a row's number is that of its line."""
-    for number, lines in numbered_lines(stream, path, first):
-        records = Records()
-        for offset, line in enumerate(lines.to_pylist()):
-            if line.strip():
-                fields, reason = record_of(line)
-                take_fields(records, number + offset, fields, reason, reading)
-        if records.numbers:
-            yield records.batch(reading, has_keys=reading.key is not None)
-
-
-def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
-    """Fields of the record in a line, or none and the reason why."""
-    if (text := decoded(line)) is None:
-        return {}, "not_utf8"
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}, "malformed_record"
-    return (record, None) if isinstance(record, dict) else ({}, "malformed_record")
-
-
-def take_fields(records: Records, number: int, fields: dict[str, Any], reason: str | None, reading: Reading) -> None:
-    """Add a row of these fields; `reason`: why it is rejected, if it is."""
-    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
-    shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
-    records.numbers.append(number)
-    records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
-    if reading.synsets:
-        records.named.append([text for name in reading.synsets for text in caption_texts(value_at(fields, name))])
-    records.keys.append(key if reason is None else "")
-    records.shards.append(shard if reason is None else "")
-    records.reasons.append(reason or no_key or no_shard)
-
-
-def caption_texts(value: object) -> list[bytes]:
-    """Captions in a field of a JSON record: a text, or the texts of a list and of lists in it."""
-    if isinstance(value, str):
-        return [value.encode("utf-8", "surrogatepass")]
-    # A lone surrogate, which JSON can escape, is no UTF-8: the labeler's reader will say so.
-    return [text.encode("utf-8", "surrogatepass") for text in elements(value) if isinstance(text, str)]
 
 
 def decoded(line: bytes) -> str | None:

@@ -8,12 +8,30 @@ object store. Files that lack the names while others have them are for their tas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, BinaryIO, cast
 
 import numpy as np
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
+from pipeline.config import Label
+from pipeline.reading.gzip_files import first_tar_bytes
+from pipeline.reading.inputs import Inputs
+from pipeline.reading.json_captions import record_of, records_of
+from pipeline.reading.lines import split_lines, text_blocks
+from pipeline.reading.nested import has_at
+from pipeline.reading.parquet import ERROR, KEY, STATUS, SUCCESS, column_faults, has_sidecar_columns, refuse_keys
+from pipeline.reading.rows import ReadOptions
+from pipeline.reading.stored_formats import HOW_TO_WRITE_LINES, ONE_DOCUMENT, PARQUET
+from pipeline.reading.tars import FIELD, MAX_MEMBER_BYTES
 from vocab.errors import InputError
+from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.manifest import InputFile
+from vocab.store.tar_samples import Sample, samples
 
 MAX_FILES = 32
 
@@ -43,3 +61,210 @@ def require_names(files: Sequence[InputFile], look: Callable[[InputFile], Faults
     for error in (missing or {}).values():
         raise error
     return missing is not None
+
+
+BYTES_LOOKED_AT = 64 << 20
+"""of text, in all"""
+SAMPLES_LOOKED_AT, REMOTE_SAMPLES_LOOKED_AT = 200_000, 2_000
+"""of tars, in all; in an object store each costs a request"""
+NAMES_SHOWN = 40
+ANY = ""
+"""name of what a file lacks where one of several names would be enough"""
+
+
+def require_captions(reading: ReadOptions, inputs: Inputs) -> None:
+    """Raise InputError where none of the files looked at holds captions, or synsets, under the names of the reading.
+
+    Raises what `refuse_keys` raises too.
+    """
+    if reading.format in PARQUET:
+        require_names(inputs.files, lambda file: _of_parquet(file, reading))
+    elif reading.format in ("jsonl", "coco"):
+        share = BYTES_LOOKED_AT // len(sampled(inputs.files))
+        require_names(inputs.files, lambda file: _of_records(file, reading, share))
+    elif reading.format == "webdataset":
+        is_local = isinstance(filesystem_of(inputs.files[0].path)[0], pafs.LocalFileSystem)
+        count = (SAMPLES_LOOKED_AT if is_local else REMOTE_SAMPLES_LOOKED_AT) // len(sampled(inputs.files))
+        require_names(inputs.files, lambda file: _of_tar(file, reading, count))
+
+
+def _of_parquet(file: InputFile, reading: ReadOptions) -> Faults | None:
+    filesystem, path = filesystem_of(file.path)
+    try:
+        with filesystem.open_input_file(path) as stream:
+            parquet = pq.ParquetFile(stream)
+            refuse_keys(parquet, reading, file.path)
+            # An empty table without columns says nothing about others.
+            schema = parquet.schema_arrow
+            return column_faults(schema, reading, file.path) if schema.names else None
+    except BROKEN:
+        return None
+
+
+def first_records(path: str, size: int = 1 << 20) -> Iterator[dict[str, Any]]:
+    """Records in about the first bytes of a JSONL file. Raises OSError for a file that cannot be read."""
+    filesystem, inner = filesystem_of(path)
+    with filesystem.open_input_stream(inner) as stream:
+        read = 0
+        for block, is_last in text_blocks(stream, path):
+            for line in split_lines(block).lines.to_pylist():
+                fields, reason = record_of(line)
+                if reason is None:
+                    yield fields
+            read += len(block)
+            if read >= size or is_last:
+                return
+
+
+def _of_records(file: InputFile, reading: ReadOptions, size: int) -> Faults | None:
+    """Look for any of the fields: a record may leave out those that are null."""
+    seen: dict[str, None] = {}
+    try:
+        for fields in first_records(file.path, size) if reading.format == "jsonl" else _of_coco(file.path):
+            if any(has_at(fields, name) for name in reading.texts):
+                return {}
+            seen.update(dict.fromkeys(fields))
+        if reading.format == "jsonl" and {"images", "annotations"} <= set(seen):
+            return {ANY: _document(file.path)}
+        if seen:
+            return {ANY: _lacking(file.path, "fields", seen, reading)}
+        return {ANY: _document(file.path)} if reading.format == "jsonl" and _is_document(file.path) else None
+    except OSError:
+        return None
+
+
+def _of_coco(path: str) -> Iterator[dict[str, Any]]:
+    filesystem, inner = filesystem_of(path)
+    with filesystem.open_input_stream(inner) as stream:
+        yield from (fields for fields, _ in records_of(stream))
+
+
+def _is_document(path: str) -> bool:
+    """Tell a file that begins as JSON does, though its lines are no records."""
+    filesystem, inner = filesystem_of(path)
+    with filesystem.open_input_stream(inner) as stream:
+        head: bytes = stream.read(1 << 10)
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"["))
+
+
+def _document(path: str) -> InputError:
+    return InputError(path, found=ONE_DOCUMENT, wanted="a JSON record in each line", remedy=HOW_TO_WRITE_LINES)
+
+
+def _of_tar(file: InputFile, reading: ReadOptions, count: int) -> Faults | None:
+    """Look for any of the members: a sample may lack some."""
+    filesystem, path = filesystem_of(file.path)
+    seen: dict[str, None] = {}
+    try:
+        with filesystem.open_input_file(path) as stream:
+            tar = first_tar_bytes(stream)
+            for sample in islice(samples(tar), count):
+                fields = _fields(tar, sample) if any(name.startswith(FIELD) for name in reading.texts) else {}
+                for name in reading.texts:
+                    if name in sample.members or (name.startswith(FIELD) and has_at(fields, name[len(FIELD) :])):
+                        return {}
+                seen.update(dict.fromkeys([*sample.members, *(f"{FIELD}{name}" for name in fields)]))
+    except (tarfile.ReadError, OSError):
+        return None
+    return {ANY: _lacking(file.path, "members", seen, reading)} if seen else None
+
+
+def _fields(tar: BinaryIO, sample: Sample) -> dict[str, Any]:
+    member = sample.members.get("json")
+    if member is None or member.size > MAX_MEMBER_BYTES:
+        return {}
+    tar.seek(member.offset)
+    try:
+        fields = json.loads(tar.read(member.size))
+    except (ValueError, RecursionError):
+        return {}
+    return cast(dict[str, Any], fields) if isinstance(fields, dict) else {}
+
+
+def _lacking(path: str, things: str, seen: dict[str, None], reading: ReadOptions) -> InputError:
+    more = f", and {len(seen) - NAMES_SHOWN:,} more" if len(seen) > NAMES_SHOWN else ""
+    remedy = "Name those that hold captions with --caption-columns, or synsets with --synset-columns."
+    if things == "members":
+        remedy += (
+            " A field inside of .json is json.FIELD. Where captions follow behind all images, pack the tar again, in "
+            "sorted order: tar --sort=name."
+        )
+    return InputError(
+        path,
+        found=f"{things} {', '.join(islice(seen, NAMES_SHOWN))}{more}",
+        wanted=f"{'captions' if reading.captions else 'synsets'} in {', '.join(reading.texts)}",
+        remedy=remedy,
+    )
+
+
+TEXT_FORMATS = ("tsv", "csv", "jsonl")
+KEY_COLUMNS = ("key", "__key__")
+"""names that WebDataset and its tools give to the key of a sample"""
+
+
+def told(inputs: Inputs, reading: ReadOptions) -> list[str]:
+    """Say how the files are read: format, keys, and which files are left out although they look like captions."""
+    own = {"webdataset": "the samples' own", "coco": "the images' names"}
+    keys = f"keys: {own.get(inputs.format, 'numbers of the rows')}"
+    if reading.key is not None:
+        keys = f"keys: column {reading.key!r}"
+    failed = "; failed downloads are rejected" if inputs.format == "img2dataset" else ""
+    lines = [f"{len(inputs.files):,} {inputs.format} {'file' if len(inputs.files) == 1 else 'files'}; {keys}{failed}"]
+    if inputs.left_out:
+        count, example = f"{len(inputs.left_out):,}", inputs.left_out[0]
+        lines.append(f"left out as hidden, unfinished or of an ending that is not read: {count}, such as {example}")
+    return lines
+
+
+def refuse_unused_key(reading: ReadOptions, options: Label, inputs: Inputs) -> None:
+    """Raise InputError where row numbers would be keys although the input plainly has keys of its own.
+
+    A named --format says that they are wanted; but never of img2dataset's sidecars, which stand in no order.
+    """
+    names = reading.columns or _names_of_fields(inputs)
+    where, is_auto = inputs.files[0].path, options.format == "auto"
+    if inputs.format in TEXT_FORMATS and has_sidecar_columns(names) and (is_auto or options.key_column is None):
+        raise InputError(
+            where,
+            found=f"img2dataset's columns {KEY}, {STATUS} and {ERROR} in a file of format {inputs.format}",
+            wanted="the Parquet sidecars themselves, whose failed downloads are rejected",
+            remedy=f"Give those; or leave out rows whose {STATUS} is not {SUCCESS!r}, and give "
+            f"--format {inputs.format} --key-column {KEY}.",
+        )
+    # Warehouses write the names of columns in capitals.
+    unused = [name for name in names if name.strip().casefold() in KEY_COLUMNS]
+    if options.same_key == "union" and reading.key is None and inputs.format in ("parquet", *TEXT_FORMATS):
+        raise InputError(
+            "--same-key union",
+            found="no --key-column: keys would be numbers of rows, which are of one row each",
+            wanted="a column that names each row's image",
+            remedy="Give --key-column, such as image or image_id.",
+        )
+    if unused and is_auto and options.key_column is None and inputs.format != "img2dataset":
+        raise InputError(
+            where,
+            found=f"a column {unused[0]!r}, and no --key-column",
+            wanted="an option that names the samples' keys",
+            remedy=f"Give --key-column {unused[0]}; or --format {inputs.format}, to use row numbers as keys.",
+        )
+
+
+def _names_of_fields(inputs: Inputs) -> Sequence[str]:
+    """Columns of the first Parquet file that can be read, or fields of the first JSON record; none of a tar.
+
+    A broken file is for its task to name.
+    """
+    if inputs.format == "jsonl":
+        try:
+            return tuple(next(iter(first_records(inputs.files[0].path)), {}))
+        except OSError:
+            return ()
+    for file in inputs.files if inputs.format in PARQUET else ():
+        filesystem, path = filesystem_of(file.path)
+        try:
+            with filesystem.open_input_file(path) as stream:
+                names: list[str] = pq.ParquetFile(stream).schema_arrow.names
+                return names
+        except BROKEN:
+            continue
+    return ()

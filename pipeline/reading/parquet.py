@@ -7,7 +7,7 @@ or less than was read, the file ends there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from pipeline.reading.key_text import is_text, require_name_type, texts_of
 from pipeline.reading.nested import element_type, first_step, stored_name, type_at, values_at
 from pipeline.reading.rows import (
     BATCH_ROWS,
-    Reading,
+    ReadOptions,
     batch_of,
     captionless,
     column_fault,
@@ -27,7 +27,6 @@ from pipeline.reading.rows import (
     rejected,
     row_keys,
 )
-from pipeline.reading.sidecars import KEY, STATUS, is_sidecar, require_key_type, status_reasons
 from vocab.errors import InputError
 from vocab.store.files import BROKEN
 
@@ -36,7 +35,9 @@ MOST_UNREADABLE = 1 << 24
 """rows of unreadable row groups that a piece of a file may have: a damaged footer can claim billions"""
 
 
-def read_parquet(file: pq.ParquetFile, path: str, groups: Sequence[int], reading: Reading) -> Iterator[pa.RecordBatch]:
+def read_parquet(
+    file: pq.ParquetFile, path: str, groups: Sequence[int], reading: ReadOptions
+) -> Iterator[pa.RecordBatch]:
     """Rows of the row groups, in order; those of a file without the columns of captions are rejected.
 
     Raises InputError for keys that are no names, for a sidecar that is read as any other file, and what `texts_of`
@@ -69,7 +70,7 @@ def read_parquet(file: pq.ParquetFile, path: str, groups: Sequence[int], reading
                 yield rejected(keys, UNREADABLE)
 
 
-def _rows(batch: pa.RecordBatch, first: int, reading: Reading, path: str) -> pa.RecordBatch:
+def _rows(batch: pa.RecordBatch, first: int, reading: ReadOptions, path: str) -> pa.RecordBatch:
     reasons = pa.nulls(len(batch), pa.string())
     if reading.format == "img2dataset" and STATUS in batch.schema.names:
         reasons = status_reasons(batch.column(STATUS))
@@ -100,7 +101,7 @@ def split_groups(metadata: pq.FileMetaData, rows: int) -> list[tuple[int, ...]]:
     return [tuple(run) for run in runs.values()]
 
 
-def column_faults(schema: pa.Schema, reading: Reading, path: str) -> dict[str, InputError]:
+def column_faults(schema: pa.Schema, reading: ReadOptions, path: str) -> dict[str, InputError]:
     """By column that the job needs: why the file lacks it."""
     faults: dict[str, InputError] = {}
     for name in reading.needed:
@@ -131,7 +132,7 @@ def _holds_texts(kind: pa.DataType) -> bool:
     return is_text(inner) or pa.types.is_null(inner)
 
 
-def refuse_keys(file: pq.ParquetFile, reading: Reading, path: str) -> None:
+def refuse_keys(file: pq.ParquetFile, reading: ReadOptions, path: str) -> None:
     """Raise InputError for a column of keys or shards that cannot name samples.
 
     A sidecar of img2dataset is refused where row numbers would be its keys: its rows do not stand in the order of keys.
@@ -150,3 +151,46 @@ def refuse_keys(file: pq.ParquetFile, reading: Reading, path: str) -> None:
             remedy="Leave --format out, or give --format img2dataset: then column key names the rows, and failed "
             "downloads are rejected. To name the rows by another column, give --key-column.",
         )
+
+
+KEY, STATUS, ERROR, SUCCESS = "key", "status", "error_message", "success"
+FAILED = "failed_to_"
+
+
+def has_sidecar_columns(names: Collection[str]) -> bool:
+    """Tell whether the columns that img2dataset adds to its input are among the names."""
+    return {KEY, STATUS, ERROR} <= set(names)
+
+
+def is_sidecar(file: pq.ParquetFile) -> bool:
+    """Tell a sidecar, also one rewritten without some columns, by its columns and the values of `status`."""
+    names = file.schema_arrow.names
+    if has_sidecar_columns(names):
+        return True
+    if names.count(KEY) != 1 or names.count(STATUS) != 1:
+        return False
+    first = next(file.iter_batches(1024, columns=[STATUS]), None)
+    said = set() if first is None else {str(status) for status in first.column(0).drop_null().to_pylist()}
+    return bool(said) and all(status == SUCCESS or status.startswith(FAILED) for status in said)
+
+
+def require_key_type(kind: pa.DataType, *, where: str) -> None:
+    """Raise InputError for keys that are not text."""
+    if not is_text(kind):
+        raise InputError(
+            f"{where}, column {KEY!r}",
+            found=f"type {kind}",
+            wanted="text, as img2dataset writes it",
+            remedy="Keys that became numbers lost the leading zeros that images have: give the sidecars themselves.",
+        )
+
+
+def status_reasons(status: pa.Array) -> pa.Array:
+    """Reasons to reject the URLs that could not be downloaded: there is no image to train on."""
+    if pa.types.is_dictionary(status.type):
+        status = status.dictionary_decode()
+    if pa.types.is_nested(status.type):
+        status = pa.array(map(str, status.to_pylist()), pa.string())
+    told = pc.fill_null(status.cast(pa.string()), "null")
+    named = pc.binary_join_element_wise("status:", told, "")
+    return pc.if_else(pc.not_equal(told, SUCCESS), named, pa.scalar(None, pa.string()))

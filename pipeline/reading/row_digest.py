@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.planning import Task
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
-from pipeline.reading.rows import Reading
+from pipeline.reading.rows import ReadOptions
 
 if TYPE_CHECKING:
     # Tasks take digests too, and need no Spark.
@@ -78,7 +78,7 @@ def digest_of_pieces(digests: Iterable[str]) -> str:
     return f"{sum(int(digest, 16) for digest in digests) % (1 << 128):032x}"
 
 
-def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: Reading) -> dict[str, str]:
+def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: ReadOptions) -> dict[str, str]:
     """Digests of the files that the tasks read; a file that cannot be read has none."""
     pieces = [piece for task in tasks for piece in task.pieces]
 
@@ -94,7 +94,7 @@ def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: Reading) -> 
     return {path: digest_of_pieces(map(str, digests)) for path, digests in found.items() if None not in digests}
 
 
-def _digest_of(piece: Piece, reading: Reading) -> str | None:
+def _digest_of(piece: Piece, reading: ReadOptions) -> str | None:
     digest = RowDigest(piece)
     try:
         for batch in read_piece(piece, reading):

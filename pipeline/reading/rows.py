@@ -20,9 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.config import Quoting
+from pipeline.config import Quoting, StoredFormat
 from pipeline.reading.nested import unlisted
-from pipeline.reading.stored_formats import StoredFormat
 from vocab.errors import InputError
 
 BATCH_ROWS = 32_768
@@ -41,7 +40,7 @@ ROWS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How the files of a job are to be read: what travels to every task."""
 
     format: StoredFormat
@@ -95,7 +94,7 @@ def column_fault(names: Sequence[str], name: str, *, where: str) -> InputError |
     return None
 
 
-def own_reading(reading: Reading, name_in_file: Callable[[str], str | None]) -> Reading:
+def own_reading(reading: ReadOptions, name_in_file: Callable[[str], str | None]) -> ReadOptions:
     """The reading of a file that may lack columns of the job. `name_in_file`: its name of a column, None for none.
 
     A missing key or shard keeps its name: rows without one are rejected, as are all rows of a file without any `texts`.

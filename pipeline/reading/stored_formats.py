@@ -9,14 +9,18 @@ In: names. Out: which of them may hold captions of a format, and what their shar
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import BinaryIO, Literal
 
+from pipeline.config import StoredFormat
+from pipeline.reading.gzip_files import MAGIC
+from pipeline.reading.json_captions import record_of
+from pipeline.reading.lines import first_line
 from vocab.errors import InputError
 from vocab.store.compressions import compression_of
-
-StoredFormat = Literal["parquet", "tsv", "csv", "jsonl", "webdataset", "img2dataset", "coco"]
+from vocab.store.files import filesystem_of
 
 EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
     "parquet": (".parquet",),
@@ -118,3 +122,95 @@ def refuse_compressed(paths: Iterable[str], *, gzip_is_read: bool = True) -> Non
                 wanted="captions as they are, or compressed with gzip" if gzip_is_read else "a tar as it is",
                 remedy=f"Unpack it first: {told[1]}.",
             )
+
+
+HEAD_BYTES = 1 << 16
+PARQUET_MAGIC, TAR_MAGIC = b"PAR1", b"ustar"
+TAR_MAGIC_AT = 257
+
+
+def begins_as(path: str, stored: StoredFormat, *, like: str) -> bool:
+    """Tell a file of the format; one of a table has the first line of the file that it is to be `like`."""
+    try:
+        head = _head(path, decompressed=stored != "webdataset")
+        if stored in PARQUET:
+            return head.startswith(PARQUET_MAGIC)
+        if stored == "webdataset":
+            return head.startswith(MAGIC) or head[TAR_MAGIC_AT:].startswith(TAR_MAGIC)
+        if stored == "jsonl":
+            return record_of(first_line(head))[1] is None
+        return stored in ("tsv", "csv") and first_line(head) == first_line(_head(like, decompressed=True))
+    except OSError:
+        return False
+
+
+def _head(path: str, *, decompressed: bool) -> bytes:
+    filesystem, inner = filesystem_of(path)
+    # "detect" decompresses .gz.
+    with filesystem.open_input_stream(inner, compression="detect" if decompressed else None) as stream:
+        head: bytes = stream.read(HEAD_BYTES)
+    return head
+
+
+JSON_HEAD_BYTES = 1 << 20
+LONGEST_MARK = 64
+ONE_DOCUMENT = "one JSON document, not JSON lines"
+HOW_TO_WRITE_LINES = (
+    "Write one record a line, as with: jq -c '.[]' x.json > x.jsonl. COCO's captions are read with --format coco."
+)
+_MARKS = (rb'"images"\s*:', rb'"(annotations|sentences)"\s*:', rb'"(caption|raw)"\s*:')
+
+
+def told_json(paths: Sequence[str]) -> tuple[Literal["jsonl", "coco"], list[str]]:
+    """Tell the format by the first file that can be read; of COCO's, the files that hold captions.
+
+    Raises InputError where the first file is a document of another kind and none holds COCO's captions.
+    """
+    kinds: dict[str, StoredFormat | None] = {}
+    for path in paths:
+        try:
+            kinds[path] = _kind_of(path)
+        except OSError:
+            # For its task to name.
+            continue
+        if kinds[path] == "jsonl" and "coco" not in kinds.values():
+            return "jsonl", list(paths)
+    if captions := [path for path, kind in kinds.items() if kind == "coco"]:
+        return "coco", captions
+    raise InputError(
+        next(iter(kinds), paths[0]),
+        found=ONE_DOCUMENT if kinds else "a file that cannot be read",
+        wanted="JSON lines, or COCO's images and annotations with captions",
+        remedy=HOW_TO_WRITE_LINES,
+    )
+
+
+def _kind_of(path: str) -> StoredFormat | None:
+    filesystem, inner = filesystem_of(path)
+    # Decompresses .gz.
+    with filesystem.open_input_stream(inner) as stream:
+        head = stream.read(JSON_HEAD_BYTES)
+        first = head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0]
+        try:
+            record = json.loads(first)
+        except (ValueError, RecursionError):
+            record = None
+        if first.startswith(b"{") and _holds_marks(head, stream):
+            return "coco"
+        return "jsonl" if isinstance(record, dict) and not {"images", "annotations"} <= set(record) else None
+
+
+def _holds_marks(head: bytes, rest: BinaryIO) -> bool:
+    """Tell a file that has all names that COCO's captions have, without parsing it: it may have a hundred megabytes.
+
+    JSON lines are read to the end of their head, unless they have images too.
+    """
+    wanted = list(_MARKS)
+    if re.search(_MARKS[0], head) is None and b"\n" in head:
+        return False
+    block = head
+    while wanted and block:
+        wanted = [mark for mark in wanted if re.search(mark, block) is None]
+        more = rest.read(JSON_HEAD_BYTES)
+        block = block[-LONGEST_MARK:] + more if more else b""
+    return not wanted

@@ -22,21 +22,23 @@ import pyarrow.compute as pc
 from pipeline.reading.csv_files import (
     QUOTE,
     Block,
+    CsvRecord,
     Dialect,
     Enclosed,
     Fault,
-    Record,
+    closing_lines,
     enclosed_fields,
+    escaped_line_ends,
     has_lone_returns,
     is_of_lines,
     quoted_lines,
     records,
     slices,
+    torn_lines,
 )
 from pipeline.reading.dialects import dialect_of, starts_with_header
 from pipeline.reading.lines import BLOCK, Readable, decoded, is_utf8, split_lines, text_blocks, utf8_text, valid_utf8
-from pipeline.reading.rows import BATCH_ROWS, Reading, batch_of, caption_lists, captionless, row_keys
-from pipeline.reading.torn_records import closing_lines, escaped_line_ends, torn_lines
+from pipeline.reading.rows import BATCH_ROWS, ReadOptions, batch_of, caption_lists, captionless, row_keys
 from vocab.errors import InputError
 
 MALFORMED = "malformed_record"
@@ -71,7 +73,7 @@ class Seen:
     """a quoted field with line ends in it"""
 
 
-def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Reading) -> Iterator[pa.RecordBatch]:
+def read_table(stream: Readable, path: str, first: int, head: bytes, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Rows of lines with separators. `first`: number of the first line, 0 where the stream begins with the file.
 
     Raises InputError where the quotes, or backslashes before line ends, do not say which lines are one record.
@@ -119,7 +121,7 @@ def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: b
     return marks, len(block.lines)
 
 
-def _mark_lenient(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
+def _mark_lenient(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
     """Mark a record of text that may not be quoted at all: every line is a row unless that is in doubt."""
     first, last, fields = record
     if isinstance(fields, Fault):
@@ -138,11 +140,11 @@ def _mark_torn(
     """Mark the lines of a record that may be torn. Raises InputError where quotes are not known to be ordinary."""
     lines = range(0) if line in marks.malformed else torn_lines(block, line, step, dialect)
     if lines and dialect.quoting != "none":
-        raise _unclear_quotes(Record(line, line, fault), fault.value, place)
+        raise _unclear_quotes(CsvRecord(line, line, fault), fault.value, place)
     marks.malformed.update(lines)
 
 
-def _mark_strict(marks: Marks, record: Record, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
+def _mark_strict(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
     """Mark a record of quoted text: it may have several lines, and stray quotes cost their row where none has."""
     first, last, fields = record
     seen = place[0]
@@ -186,17 +188,17 @@ def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, place: tuple[See
             and not np.isin(lines, enclosed).any()
         ):
             if not (dialect.trusted and dialect.quoting == "none"):
-                raise _escaped_line_end(Record(lines[0], lines[-1], Fault.STRAY), dialect, place)
+                raise _escaped_line_end(CsvRecord(lines[0], lines[-1], Fault.STRAY), dialect, place)
             marks.malformed.update(lines)
     return len(block.lines)
 
 
-def _where(record: Record, place: tuple[Seen, int]) -> str:
+def _where(record: CsvRecord, place: tuple[Seen, int]) -> str:
     seen, line = place
     return f"{seen.path}, line {line + record.first + 1:,}"
 
 
-def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> InputError:
+def _unclear_quotes(record: CsvRecord, found: str, place: tuple[Seen, int]) -> InputError:
     return InputError(
         _where(record, place),
         found=found,
@@ -206,7 +208,7 @@ def _unclear_quotes(record: Record, found: str, place: tuple[Seen, int]) -> Inpu
     )
 
 
-def _escaped_line_end(record: Record, dialect: Dialect, place: tuple[Seen, int]) -> InputError:
+def _escaped_line_end(record: CsvRecord, dialect: Dialect, place: tuple[Seen, int]) -> InputError:
     return InputError(
         _where(record, place),
         found=f"a backslash at the end of the line, and its last field in line {place[1] + record.last + 1:,}",
@@ -217,7 +219,7 @@ def _escaped_line_end(record: Record, dialect: Dialect, place: tuple[Seen, int])
     )
 
 
-def _one_row_or_several(record: Record, place: tuple[Seen, int]) -> InputError:
+def _one_row_or_several(record: CsvRecord, place: tuple[Seen, int]) -> InputError:
     return InputError(
         _where(record, place),
         found=f"a quote that closes {record.last - record.first} lines below, in a file that does not show "
@@ -228,7 +230,9 @@ def _one_row_or_several(record: Record, place: tuple[Seen, int]) -> InputError:
     )
 
 
-def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Reading, dialect: Dialect) -> pa.RecordBatch:
+def _rows(
+    number: int, block: Block, lines: range, marks: Marks, reading: ReadOptions, dialect: Dialect
+) -> pa.RecordBatch:
     """The rows that begin in some lines of a block."""
     texts = block.lines[lines.start : lines.stop]
     parts = pc.split_pattern(texts, dialect.separator)
@@ -273,7 +277,7 @@ def _rows(number: int, block: Block, lines: range, marks: Marks, reading: Readin
     return batch if reading.texts else captionless(batch)
 
 
-def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _are_headers(block: Block, enclosed: Enclosed, reading: ReadOptions) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """[lines] whether a line of enclosed fields holds the names of the columns."""
     are = np.ones(len(enclosed.lines), dtype=bool)
     for place, name in enumerate(reading.columns):
@@ -285,5 +289,5 @@ def _are_headers(block: Block, enclosed: Enclosed, reading: Reading) -> np.ndarr
     return are
 
 
-def _header_line(reading: Reading) -> bytes:
+def _header_line(reading: ReadOptions) -> bytes:
     return reading.separator.join(name.encode() for name in reading.columns)

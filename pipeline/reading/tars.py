@@ -17,9 +17,9 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.reading.lines import caption_texts
+from pipeline.reading.json_captions import caption_texts
 from pipeline.reading.nested import value_at
-from pipeline.reading.rows import BATCH_ROWS, NO_CAPTION, ROWS, Reading, batch_of
+from pipeline.reading.rows import BATCH_ROWS, NO_CAPTION, ROWS, ReadOptions, batch_of
 from vocab.errors import InputError
 from vocab.store.tar_samples import Sample, samples
 from vocab.store.tars import Member
@@ -57,7 +57,7 @@ class _Ending:
     """why it could not be read to its end"""
 
 
-def read_tar(stream: BinaryIO, reading: Reading) -> Iterator[pa.RecordBatch]:
+def read_tar(stream: BinaryIO, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Rows of one tar. Captions and synsets are in members of an extension, or of a json.FIELD.
 
     An archive that breaks off ends with a row of reason "truncated_tar". The last sample can make the first one a
@@ -86,7 +86,7 @@ def read_tar(stream: BinaryIO, reading: Reading) -> Iterator[pa.RecordBatch]:
         raise ending.failure
 
 
-def _batches(stream: BinaryIO, reading: Reading, ending: _Ending) -> Iterator[pa.RecordBatch]:
+def _batches(stream: BinaryIO, reading: ReadOptions, ending: _Ending) -> Iterator[pa.RecordBatch]:
     """Rows of all samples as far as the tar can be read, those of repeated keys like the others."""
     found = samples(stream)
     while ending.failure is None:
@@ -120,7 +120,7 @@ def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
     return batch.set_column(ROWS.get_field_index("reason"), "reason", reasons)
 
 
-def _read(stream: BinaryIO, sample: Sample, reading: Reading) -> _Row:
+def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> _Row:
     """Read those members of a sample that hold captions, or name synsets."""
     if not sample.whole:
         return _Row(reason=TRUNCATED)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.report.tally import Tally
 from vocab import wordnet
 from vocab.errors import CatlipError, InputError
-from vocab.store.locations import Place, read_whole, why
+from vocab.store.locations import Location, read_whole, why
 from vocab.taxonomy import path_similarity, rows_of
 
 SIMILARITIES = tuple(tenth / 10 for tenth in range(1, 11))
@@ -72,7 +72,7 @@ def found_at(similarities: NDArray[np.float32]) -> list[int]:
     return [int((similarities >= np.float32(least)).sum()) for least in SIMILARITIES]
 
 
-def read_classes(path: Place) -> NDArray[np.int32]:
+def read_classes(path: Location) -> NDArray[np.int32]:
     """Offsets of the wnids in a file, one a line; empty lines do not count.
 
     Raises InputError for a file that is not there or not such a list, and for a wnid that stands twice.
@@ -97,7 +97,7 @@ def read_classes(path: Place) -> NDArray[np.int32]:
     return np.array(list(synsets), dtype=np.int32)
 
 
-def _no_list(path: Place, found: str) -> InputError:
+def _no_list(path: Location, found: str) -> InputError:
     return InputError(
         path,
         found=found,

@@ -42,7 +42,7 @@ def summary(labels: LabelShards, tally: Tally, min_count: int) -> str:
     names = ("account", "lengths", "frequency", "thresholds", "treemap", "head", "tail", "coverage")
     links = "".join(f'<a href="#{name}">{name}</a>' for name in names)
     return (
-        f"<header><h1>Labels in {stranger(labels.place)}</h1><p class=soft>Nouns of WordNet "
+        f"<header><h1>Labels in {stranger(labels.location)}</h1><p class=soft>Nouns of WordNet "
         f"{stranger(manifest.wordnet)}, found by the labeler {stranger(manifest.labeler)} "
         f"{stranger(manifest.labeler_fingerprint[:12])} in {counted(len(manifest.inputs), 'input file')}.</p></header>"
         f"{cards(values)}<nav>{links}</nav>"

@@ -60,5 +60,5 @@ def report(options: Report) -> Tally:
     ]
     make_folder_of(options.out)
     with write_whole(options.out) as file:
-        file.write(document(f"Labels in {labels.place}", "".join(body)).encode())
+        file.write(document(f"Labels in {labels.location}", "".join(body)).encode())
     return tally

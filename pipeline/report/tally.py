@@ -86,7 +86,7 @@ def tally_of(labels: LabelShards) -> Tally:
     by_best = np.zeros(len(synsets) + 1, dtype=np.int64)
     for lists in labels.synset_lists():
         lengths = pc.list_value_length(lists).to_numpy()
-        ranks = _ranks(lists.flatten().to_numpy(), place, labels.place)
+        ranks = _ranks(lists.flatten().to_numpy(), place, labels.location)
         by_length = _added(by_length, np.bincount(lengths))
         by_best += np.bincount(best_ranks(ranks, lengths, without=len(synsets)), minlength=len(synsets) + 1)
     tally = Tally(synsets, captions, by_length, by_best, reasons_of(labels))
@@ -143,7 +143,9 @@ def _require_account(labels: LabelShards, tally: Tally) -> None:
     held = int((tally.rows_by_length * np.arange(len(tally.rows_by_length))).sum())
     rejected = sum(tally.reasons.values())
     if tally.captions.min(initial=1) < 1:
-        raise _disagreement(labels.place, "a synset that no row holds in counts.parquet", "only those that were seen")
+        raise _disagreement(
+            labels.location, "a synset that no row holds in counts.parquet", "only those that were seen"
+        )
     for what, found, wanted in (
         ("rows without a synset", int(tally.rows_by_length[0]), manifest.empty),
         ("rows with a synset", int(tally.rows_by_length[1:].sum()), manifest.labelled),
@@ -151,7 +153,7 @@ def _require_account(labels: LabelShards, tally: Tally) -> None:
         ("synsets in all rows", held, tally.labels),
     ):
         if found != wanted:
-            raise _disagreement(labels.place, f"{found:,} {what}", f"{wanted:,}, as its own account says")
+            raise _disagreement(labels.location, f"{found:,} {what}", f"{wanted:,}, as its own account says")
 
 
 def _disagreement(where: str, found: str, wanted: str) -> FormatError:

@@ -1,9 +1,7 @@
-"""Which checkpoints are kept, and what dead attempts leave behind.
+"""Retention: which checkpoints are kept, the leftovers of dead attempts, and the room that all of them need.
 
-In: a run directory. Out: the newest few and every so many, and nothing half written.
-
-    .step-00001000.4f1d.tmp    being written or being removed by the attempt of this nonce
-    .step-00001000.4f1d.old    one whose place another of the same step is about to take
+.step-00001000.4f1d.tmp    being written or being removed by the attempt with this nonce
+.step-00001000.4f1d.old    a checkpoint that is about to be replaced by another of the same step
 """
 
 from __future__ import annotations
@@ -14,7 +12,8 @@ from pathlib import Path
 
 from trainer.checkpoints.checkpoint import FOLDER, folders_of, open_checkpoint
 from trainer.checkpoints.disk import flush
-from vocab.errors import FormatError
+from trainer.checkpoints.pieces import Tensors
+from vocab.errors import FormatError, InputError
 
 _LEFTOVER = re.compile(r"\.(step-\d{8,15})\.([0-9A-Za-z]+)\.(tmp|old)")
 
@@ -84,3 +83,33 @@ def _looks_whole(folder: Path) -> bool:
     except FormatError:
         return False
     return True
+
+
+def bytes_needed(tensors: Tensors) -> int:
+    """Bytes of the tensors of one checkpoint, all ranks together.
+
+    The other files (vocabulary, configuration, state) take a few MB and are not in it.
+    """
+    return sum(tensor.numel() * tensor.element_size() for live in tensors.values() for tensor in live.values())
+
+
+def check_space(run: Path, tensors: Tensors, keep: int) -> None:
+    """Raise InputError if the run's file system has no room for `keep` checkpoints and the one being written.
+
+    Where checkpoints of every so many steps are kept too, count those in `keep`. Checkpoints that a resumed run has
+    already are room that it will use again.
+    """
+    one = bytes_needed(tensors)
+    there = list(folders_of(run).values())[-keep:]
+    used = sum(path.stat().st_size for folder in there for path in folder.rglob("*") if path.is_file())
+    needed = (keep + 1) * one - min(used, keep * one)
+    place = next(path for path in [run.absolute(), *run.absolute().parents] if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise InputError(
+            f"--out {run}",
+            found=f"a file system with {free:,} bytes free",
+            wanted=f"{needed:,}: {keep} checkpoints of {one:,} bytes and one being written"
+            + (f", less {min(used, keep * one):,} that are there" if used else ""),
+            remedy="Make room, keep fewer (--keep-checkpoints), or choose another --out.",
+        )

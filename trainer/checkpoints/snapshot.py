@@ -15,12 +15,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from trainer.checkpoints.disk import BLOCK
-from trainer.checkpoints.layout import Place, header_of
 from trainer.checkpoints.pieces import Rows, Tensors, dtype_name, file_name, held_rows, is_sharded, local_part
-from vocab.errors import InputError, MissingRequirementError
-
-PORTABLE = 1
-"""cudaHostRegisterPortable"""
+from trainer.checkpoints.safetensors_files import ByteRange, header_of
+from trainer.data.ring import page_lock
+from vocab.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -91,17 +89,17 @@ class HostCopies:
     def _copy(self, file: str, name: str, parts: dict[str, tuple[Tensor, Rows]]) -> HostFile:
         # Wide types first, so that each starts at a multiple of its width.
         order = sorted(parts, key=lambda tensor: (-parts[tensor][0].element_size(), tensor))
-        end, places = 0, {}
+        end, ranges = 0, {}
         for tensor in order:
             part = parts[tensor][0]
             start, end = end, end + part.numel() * part.element_size()
-            places[tensor] = Place(dtype_name(f"{file}/{tensor}", part), part.shape, start, end)
+            ranges[tensor] = ByteRange(dtype_name(f"{file}/{tensor}", part), part.shape, start, end)
         body = self._buffer(file, end, pinned=any(part.is_cuda for part, _ in parts.values()))
         for tensor, (part, _) in parts.items():
-            own = body[places[tensor].start : places[tensor].end]
+            own = body[ranges[tensor].start : ranges[tensor].end]
             own.view(part.dtype).view(part.shape).copy_(part, non_blocking=part.is_cuda)
         rows = {tensor: rows for tensor, (_, rows) in parts.items()}
-        return HostFile(file, name, header_of(places, {"format": "pt"}), body, rows)
+        return HostFile(file, name, header_of(ranges, {"format": "pt"}), body, rows)
 
     def _buffer(self, file: str, size: int, *, pinned: bool) -> Tensor:
         kept = self._buffers.get(file)
@@ -137,14 +135,11 @@ def pinned_bytes(size: int) -> Tensor:
     memory = torch.empty(size, dtype=torch.uint8)
     if size == 0:
         return memory
-    driver = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    code = int(driver.cudaHostRegister(memory.data_ptr(), size, PORTABLE))
-    if code:
-        raise MissingRequirementError(
-            "checkpoint buffers",
-            found=f"a driver that does not pin {size:,} bytes of host memory (CUDA error {code})",
-            wanted="one copy of the tensors in pinned memory",
-            remedy="Raise the limit of locked memory (ulimit -l) or the memory of this container.",
-        )
-    weakref.finalize(memory, driver.cudaHostUnregister, memory.data_ptr())
+    unlock = page_lock(
+        memory.data_ptr(),
+        size,
+        purpose="checkpoints",
+        remedy="Raise the limit of locked memory (ulimit -l) or the memory of this container.",
+    )
+    weakref.finalize(memory, unlock)
     return memory

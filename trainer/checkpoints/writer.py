@@ -22,9 +22,20 @@ import torch
 
 from trainer.checkpoints.checkpoint import FOLDER, folder_name
 from trainer.checkpoints.disk import Written, flush, write_file
-from trainer.checkpoints.manifest import FILE_NAME, STATE, Manifest, Piece, Stored, read_manifest
+from trainer.checkpoints.manifest import (
+    FILE_NAME,
+    STATE,
+    CheckpointManifest,
+    RankManifest,
+    StoredTensor,
+    TensorPiece,
+    await_commit,
+    collect_rank_manifests,
+    leave_failure,
+    read_manifest,
+    write_rank_manifest,
+)
 from trainer.checkpoints.pieces import Tensors, dtype_name
-from trainer.checkpoints.ranks import Word, await_commit, leave_failure, leave_word, words_of_others
 from trainer.checkpoints.retention import clear_leftovers, hidden_name, prune, publish
 from trainer.checkpoints.snapshot import HostCopies, Snapshot
 from vocab.errors import CatlipError, FormatError, InputError, remedy_of
@@ -39,7 +50,7 @@ class _Job:
 
     snapshot: Snapshot
     files: dict[str, bytes]
-    manifest: Manifest
+    manifest: CheckpointManifest
     """without files, and with tensors that have no pieces yet"""
     split: bool
     """whether other ranks write too"""
@@ -97,12 +108,12 @@ class Checkpoints:
         snapshot = self._copies.take(tensors)
         outline = {
             file: {
-                name: Stored(dtype_name(f"{file}/{name}", tensor), tuple(tensor.shape), ())
+                name: StoredTensor(dtype_name(f"{file}/{name}", tensor), tuple(tensor.shape), ())
                 for name, tensor in live.items()
             }
             for file, live in tensors.items()
         }
-        manifest = Manifest(step, _plain(state), torch.__version__, fingerprint, {}, outline)
+        manifest = CheckpointManifest(step, _plain(state), torch.__version__, fingerprint, {}, outline)
         _check_names(step, files, tensors)
         split = any(file.name != f"{file.file}.safetensors" for file in snapshot.files)
         if self.rank == 0 or split:
@@ -156,11 +167,11 @@ class Checkpoints:
         try:
             job.snapshot.wait()
             work.mkdir(parents=True, exist_ok=True)
-            word = _write_tensors(work, job.snapshot)
+            written = _write_tensors(work, job.snapshot)
             if self.rank == 0:
-                self._complete(work, folder, job, word)
+                self._complete(work, folder, job, written)
             else:
-                leave_word(work, self.rank, word)
+                write_rank_manifest(work, self.rank, written)
         except FormatError:
             self._abandon(work)
             raise
@@ -175,22 +186,22 @@ class Checkpoints:
         except OSError as error:
             raise _unremoved(folder.parent, error) from error
 
-    def _complete(self, work: Path, folder: Path, job: _Job, word: Word) -> None:
+    def _complete(self, work: Path, folder: Path, job: _Job, own: RankManifest) -> None:
         """The main rank's part: the other files, the state last, and the name."""
         files = {name: write_file(work / name, [content]) for name, content in job.files.items()}
-        words = [word]
+        by_rank = [own]
         if job.split:
-            words += words_of_others(work, self.world, given_up=self._patience())
+            by_rank += collect_rank_manifests(work, self.world, given_up=self._patience())
         written: dict[str, Written] = {}
-        for each in words:
+        for each in by_rank:
             written |= each.files
-        manifest = Manifest(
+        manifest = CheckpointManifest(
             step=job.manifest.step,
             state=job.manifest.state,
             torch=job.manifest.torch,
             vocabulary=job.manifest.vocabulary,
             files=written | files,
-            tensors=_joined(job.manifest.tensors, words),
+            tensors=_joined(job.manifest.tensors, by_rank),
         )
         write_file(work / STATE, [manifest.to_json()])
         read_manifest(work)  # rows that no rank wrote, or two, are found here and not by who resumes
@@ -208,24 +219,26 @@ class Checkpoints:
         return lambda: time.monotonic() > min(until, self._give_up_at)
 
 
-def _write_tensors(work: Path, snapshot: Snapshot) -> Word:
+def _write_tensors(work: Path, snapshot: Snapshot) -> RankManifest:
     files, pieces = {}, {}
     for file in snapshot.files:
         files[file.name] = write_file(work / file.name, file.blocks())
-        pieces[file.file] = {name: Piece(file.name, *rows) for name, rows in file.rows.items()}
-    return Word(files, pieces)
+        pieces[file.file] = {name: TensorPiece(file.name, *rows) for name, rows in file.rows.items()}
+    return RankManifest(files, pieces)
 
 
-def _joined(outline: dict[str, dict[str, Stored]], words: list[Word]) -> dict[str, dict[str, Stored]]:
+def _joined(
+    outline: dict[str, dict[str, StoredTensor]], by_rank: list[RankManifest]
+) -> dict[str, dict[str, StoredTensor]]:
     """Tensors with the pieces of all ranks, in the order of their rows."""
     return {
         file: {
-            name: Stored(
+            name: StoredTensor(
                 stored.dtype,
                 stored.shape,
                 tuple(
                     sorted(
-                        (word.pieces[file][name] for word in words if name in word.pieces.get(file, {})),
+                        (own.pieces[file][name] for own in by_rank if name in own.pieces.get(file, {})),
                         key=lambda piece: piece.first,
                     )
                 ),

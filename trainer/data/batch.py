@@ -66,7 +66,7 @@ class Meter:
 
 
 @dataclass
-class Part:
+class BatchPart:
     """What one loader gives to one batch: every `of`-th image of it, from number `first` on."""
 
     step: int
@@ -158,7 +158,7 @@ class Batch:
         )
 
 
-def assemble(images: UInt8[np.ndarray, "batch size size 3"], parts: Sequence[Part]) -> Batch:
+def assemble(images: UInt8[np.ndarray, "batch size size 3"], parts: Sequence[BatchPart]) -> Batch:
     """One batch of the parts of all loaders of a rank, whose pixels already lie in `images`."""
     count = len(images)
 

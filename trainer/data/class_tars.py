@@ -23,11 +23,11 @@ from jaxtyping import Int64
 
 from trainer.data import open_files
 from trainer.data.batch import Skipped
+from trainer.data.labelled_images import TarStore, stamp_of
 from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, TarIndex, index_tar, members_of
 from trainer.data.tar_places import list_tars, without_secrets
-from trainer.data.tar_store import TarStore, stamp_of
 from vocab.errors import InputError, MismatchError
 
 EXTENSION = "cls"

@@ -20,9 +20,9 @@ from dataclasses import replace
 import numpy as np
 
 from trainer.data.batch import Batch, Position, Skipped, assemble
-from trainer.data.loaders import Crew, Loaders
+from trainer.data.loaders import LoaderPool, Loaders
 from trainer.data.open_files import check_limit
-from trainer.data.reader import Reader, Share
+from trainer.data.reader import BatchReader, LoaderShare
 from trainer.data.resolution import Resolution
 from trainer.data.ring import Ring, bytes_of
 from trainer.data.source import Source
@@ -68,7 +68,7 @@ class Feed:
                 remedy="Start another number of processes; the teams of a run stay as they are.",
             )
         self.source, self.resolution = source, resolution
-        self._shares = [Share(rank, world, worker, max(1, workers), teams) for worker in range(max(1, workers))]
+        self._shares = [LoaderShare(rank, world, worker, max(1, workers), teams) for worker in range(max(1, workers))]
         self._workers, self._loaders, self._prefetch = workers, loaders, prefetch
         self._start, self._pin = start, pin_memory
         tars = sum(min(order.group_size, len(order.hashes)) for order in source.orders)
@@ -76,7 +76,7 @@ class Feed:
         self._account: Counter[str] = Counter()
         self._bad: list[Skipped] = []
         """the first few bad samples"""
-        self._crew: Crew | None = None
+        self._pool: LoaderPool | None = None
 
     def __enter__(self) -> Feed:
         return self
@@ -86,9 +86,9 @@ class Feed:
 
     def close(self) -> None:
         """End the loaders."""
-        if self._crew is not None:
-            self._crew.close()
-            self._crew = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self._inline() if self._workers == 0 else self._shared()
@@ -105,11 +105,11 @@ class Feed:
         return shape.batch // self._shares[0].world, shape.size
 
     def _inline(self) -> Iterator[Batch]:
-        reader = Reader(self.source, self.resolution.at, self._shares[0], start=self._start)
+        reader = BatchReader(self.source, self.resolution.at, self._shares[0], start=self._start)
         with contextlib.closing(reader):
             yield from self._filled(reader)
 
-    def _filled(self, reader: Reader) -> Iterator[Batch]:
+    def _filled(self, reader: BatchReader) -> Iterator[Batch]:
         while True:
             began = time.perf_counter()
             count, size = self._count(reader.step)
@@ -137,17 +137,17 @@ class Feed:
         if self._pin:
             ring.pin()
         processes = self._loaders == "processes"
-        crew = Crew(self.source, self.resolution.at, self._shares, ring, self._start, processes=processes)
-        self._crew = crew
+        pool = LoaderPool(self.source, self.resolution.at, self._shares, ring, self._start, processes=processes)
+        self._pool = pool
         try:
             self._make_tables()
             first = self._start.step if self._start is not None else 0
             for step in itertools.count(first):
                 if step - first > HELD:
-                    crew.release()
+                    pool.release()
                 began = time.perf_counter()
-                ready = crew.ready(step)
-                parts = crew.parts(step)
+                ready = pool.ready(step)
+                parts = pool.parts(step)
                 if any(part.ended for part in parts):
                     return
                 count, size = self._count(step)

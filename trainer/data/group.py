@@ -17,7 +17,7 @@ from jaxtyping import Int64, UInt64
 from trainer.data.draws import shard_hash
 from trainer.data.order import Order
 from trainer.data.tar_places import without_secrets
-from trainer.data.tar_table import TarTable
+from trainer.data.tar_tables import TarTable
 from vocab.errors import InputError
 
 
@@ -39,7 +39,7 @@ class Tar:
 
 
 @dataclass
-class Group:
+class TarGroup:
     """Samples of a few tars in the order in which they are taken, and its open files."""
 
     order: Order

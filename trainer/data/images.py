@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from trainer.data.colours import bands, to_rgb
-from trainer.data.crops import Box, on_grid
+from trainer.data.crops import TURNS, Box, on_grid, stored_edges, upright_pixels, upright_size
 from trainer.data.image_files import (
     BYTES_PER_PIXEL,
     QUIET,
@@ -34,7 +34,6 @@ from trainer.data.image_files import (
     refusing,
     without_text,
 )
-from trainer.data.orientation import TURNS, stored_edges, upright_pixels, upright_size
 
 __all__ = ["BadImage", "Choose", "Pixels", "crop_into", "decode"]
 

@@ -1,20 +1,27 @@
-"""Images of a task with the classes that they show, wherever their bytes lie.
+"""Images of a task with the classes that they show, and the store that their bytes are read from.
 
-In: what a reader of data sets found (`trainer/transfer/tasks/`). Out: `LabelledImages`, of which some can be
-selected, and whose bytes any thread may ask for.
+What a data set holds is read in `trainer/transfer/tasks/`. A store gives the bytes of an image to any thread; the store
+here reads members of tars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
 
+from trainer.data import open_files
 from trainer.data.batch import Skipped
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_places import is_local, without_secrets
+from vocab.errors import InputError
 
 Read = Callable[[int], bytes]
 """Number of an image in its store to its bytes; for any thread. Raises BadImage for an image that is no longer there,
@@ -79,3 +86,117 @@ class LabelledImages:
             offsets=offsets,
             classes=self.classes[places],
         )
+
+
+MAX_OPEN = 128
+"""tars that are held open at a time; a process may have 1,024 files open by default"""
+
+
+@dataclass(frozen=True, eq=False)
+class TarStore:
+    """Images in tars. Holds no handles: it can go to any process."""
+
+    places: tuple[str, ...]
+    """of the tars"""
+    stamps: Int64[np.ndarray, "tars 2"]
+    """bytes and time of change (ns) of each tar, as they were when its headers were read"""
+    tars: Int64[np.ndarray, " images"]
+    """number of each image's tar"""
+    offsets: Int64[np.ndarray, " images"]
+    """where the image begins in its tar"""
+    sizes: Int64[np.ndarray, " images"]
+    """bytes of the image"""
+    cache: TarCache
+
+    @contextmanager
+    def open(self) -> Iterator[Read]:
+        """Tars are opened when an image of theirs is first read, fetched where they are remote; those of the images
+        read last stay open. Reading raises InputError for a tar that is gone, was changed or has become shorter.
+        """
+        tars = _OpenTars(self)
+        try:
+            yield tars.read
+        finally:
+            tars.close()
+
+
+class _OpenTar:
+    """A tar that is closed when the last thread that reads it, and the list of open ones, have dropped it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+class _OpenTars:
+    """The tars that were read last, open."""
+
+    def __init__(self, store: TarStore) -> None:
+        self._store = store
+        self._open: OrderedDict[int, _OpenTar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, image: int) -> bytes:
+        """The bytes of an image."""
+        number = int(self._store.tars[image])
+        offset, size = int(self._store.offsets[image]), int(self._store.sizes[image])
+        tar = self._tar(number)
+        content = os.pread(tar.file.fileno(), size, offset)
+        if len(content) < size:
+            raise InputError(
+                without_secrets(self._store.places[number]),
+                found=f"{len(content):,} of {size:,} bytes of the image at byte {offset:,}",
+                wanted="the tar as it was when its headers were read",
+                remedy="Do not change image tars while they are read; start the same command again.",
+            )
+        return content
+
+    def close(self) -> None:
+        """Hold none open any longer."""
+        with self._lock:
+            self._open.clear()
+
+    def _tar(self, number: int) -> _OpenTar:
+        with self._lock:
+            if (tar := self._open.get(number)) is not None:
+                self._open.move_to_end(number)
+                return tar
+        # Unlocked, for a remote tar may take minutes to come and other threads have theirs. Two threads may open the
+        # same one; the second finds it there and drops its own.
+        opened = self._opened(number)
+        with self._lock:
+            tar = self._open.setdefault(number, opened)
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+        return tar
+
+    def _opened(self, number: int) -> _OpenTar:
+        place = self._store.places[number]
+        try:
+            tar = _OpenTar(self._store.cache.open(place))
+        except OSError as error:
+            raise InputError(
+                without_secrets(place),
+                found=f"{error.strerror}",
+                wanted="a tar that can be opened",
+                remedy=open_files.remedy_of(error, "Check it, and start the same command again."),
+            ) from error
+        size, changed = stamp_of(tar.file)
+        wanted = self._store.stamps[number].tolist()
+        # A copy of a remote tar may have been fetched anew; that changes its time alone.
+        if size != wanted[0] or (changed != wanted[1] and is_local(place)):
+            raise InputError(
+                without_secrets(place),
+                found=f"a tar of {size:,} bytes that was changed",
+                wanted=f"the tar of {wanted[0]:,} bytes whose headers were read",
+                remedy="Do not change image tars while they are read; start the same command again.",
+            )
+        return tar
+
+
+def stamp_of(file: BinaryIO) -> tuple[int, int]:
+    """Bytes and time of change (ns) of an open file."""
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns

@@ -76,14 +76,14 @@ def find_shards(labels: LabelShards, tars: Sequence[str]) -> dict[str, str]:
         if shard is None:
             raise MismatchError(
                 tar,
-                found=f"no shard of that name in {labels.place}",
+                found=f"no shard of that name in {labels.location}",
                 wanted=f"labels of shard {PurePosixPath(tar).stem!r}",
                 remedy="Label this tar's captions (python -m pipeline label), or leave the tar out of --images.",
             )
         if shard in owners:
             raise MismatchError(
                 tar,
-                found=f"shard {shard!r} of {labels.place}, which {owners[shard]} has as well",
+                found=f"shard {shard!r} of {labels.location}, which {owners[shard]} has as well",
                 wanted="one tar for each shard",
                 remedy="Label both folders in one job, so that their shards are told apart by path.",
             )
@@ -99,8 +99,9 @@ def check_vocabulary(labels: LabelShards, vocabulary: Vocabulary, *, allow_forei
     raise MismatchError(
         "vocabulary",
         found=f"one counted from other labels (counts {_short(vocabulary.sources)})",
-        wanted=f"one counted from {labels.place} (counts {_short([labels.counts_sha256])})",
-        remedy=f"Make one with: python -m pipeline prune --labels {labels.place}, or pass --allow-foreign-vocabulary.",
+        wanted=f"one counted from {labels.location} (counts {_short([labels.counts_sha256])})",
+        remedy=f"Make one with: python -m pipeline prune --labels {labels.location}, "
+        "or pass --allow-foreign-vocabulary.",
     )
 
 

@@ -27,10 +27,10 @@ from typing import Literal
 
 import torch
 
-from trainer.data.batch import Part, Position
+from trainer.data.batch import BatchPart, Position
 from trainer.data.loader_server import ignore_stops, loader_context, shielding
-from trainer.data.reader import Reader, Share
-from trainer.data.resolution import Shape
+from trainer.data.reader import BatchReader, LoaderShare
+from trainer.data.resolution import StepShape
 from trainer.data.ring import Ring
 from trainer.data.source import Source
 from trainer.deaths import memory_error
@@ -49,14 +49,14 @@ GO = b"go"
 PATIENCE_SECONDS = 1.0
 
 
-class Crew:
+class LoaderPool:
     """The loaders of a rank, and the parts they have sent."""
 
     def __init__(
         self,
         source: Source,
-        shape_at: Callable[[int], Shape],
-        shares: list[Share],
+        shape_at: Callable[[int], StepShape],
+        shares: list[LoaderShare],
         ring: Ring,
         start: Position | None,
         *,
@@ -66,7 +66,7 @@ class Crew:
         self._shares = shares
         self._processes = processes
         self._ring = ring
-        self._parts: dict[int, dict[int, Part]] = defaultdict(dict)
+        self._parts: dict[int, dict[int, BatchPart]] = defaultdict(dict)
         self._after: list[Position | None] = [start] * len(shares)
         self._errors: dict[int, CatlipError] = {}
         self._deaths = Counter[tuple[int, int]]()
@@ -149,7 +149,7 @@ class Crew:
                 break
         return next(count for count in itertools.count() if len(self._parts.get(step + count, {})) < len(self._links))
 
-    def parts(self, step: int) -> list[Part]:
+    def parts(self, step: int) -> list[BatchPart]:
         """All parts of a step, waited for. Raises what a loader raised, and InputError for one that keeps dying.
 
         Loaders are ahead: what one of them met is raised when its turn comes, after the batches that are whole.
@@ -221,11 +221,16 @@ def _serve_process(*arguments: object) -> None:
 
 
 def _serve(
-    link: Connection, source: Source, shape_at: Callable[[int], Shape], ring: Ring, share: Share, start: Position | None
+    link: Connection,
+    source: Source,
+    shape_at: Callable[[int], StepShape],
+    ring: Ring,
+    share: LoaderShare,
+    start: Position | None,
 ) -> None:
     """A loader: for every buffer that is free, one part of a batch, until the link is closed."""
     try:
-        with contextlib.closing(Reader(source, shape_at, share, start=start)) as reader:
+        with contextlib.closing(BatchReader(source, shape_at, share, start=start)) as reader:
             _fill_until_closed(link, reader, ring)
     except CatlipError as error:
         # The trainer may have met it first, and be gone.
@@ -241,7 +246,7 @@ def _serve(
             link.send(said)
 
 
-def _fill_until_closed(link: Connection, reader: Reader, ring: Ring) -> None:
+def _fill_until_closed(link: Connection, reader: BatchReader, ring: Ring) -> None:
     while True:
         began = time.perf_counter()
         link.recv_bytes()

@@ -1,7 +1,7 @@
 """One loader: finds out which samples of each step are its own, reads them, and writes their pixels into the batch.
 
-In: a source, the shape of every step, and which share of it is this loader's. Out: a `Part` of each step; the pixels
-are already where the batch lies.
+In: a source, the shape of every step, and which share of it is this loader's. Out: a `BatchPart` of each step; the
+pixels are already where the batch lies.
 
     step     samples of all teams, one after the other; each rank has an equal run of them, and of a rank's run loader w
              of m has samples w, w + m, w + 2 m, ...
@@ -20,16 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from trainer.data.batch import Meter, Part, Position, Skipped
+from trainer.data.batch import BatchPart, Meter, Position, Skipped
 from trainer.data.crops import BOX_DRAWS, centre_box, random_box
 from trainer.data.draws import draws
-from trainer.data.group import Group
+from trainer.data.group import TarGroup
 from trainer.data.images import BadImage, crop_into
 from trainer.data.order import Walk, choose_pools
-from trainer.data.resolution import Shape
+from trainer.data.resolution import StepShape
 from trainer.data.ring import Images
 from trainer.data.source import Source
-from trainer.data.tar_table import TarTable
+from trainer.data.tar_tables import TarTable
 from trainer.model.range_augment import DRAWS as AUGMENT_DRAWS
 
 # Random numbers of one sample: its box, whether it is mirrored, its seed, and what the device makes of it.
@@ -38,7 +38,7 @@ SAMPLE_DRAWS = AUGMENT + AUGMENT_DRAWS
 
 
 @dataclass(frozen=True)
-class Share:
+class LoaderShare:
     """Which loader this is."""
 
     rank: int = 0
@@ -72,7 +72,7 @@ class _Own:
 
     slot: int
     """its place among this loader's images"""
-    group: Group
+    group: TarGroup
     tar: int
     """place of its tar in the group"""
     row: int
@@ -84,11 +84,11 @@ class _Own:
         return self.group.tables[self.tar]
 
 
-class Reader:
+class BatchReader:
     """One loader, at some step."""
 
     def __init__(
-        self, source: Source, shape_at: Callable[[int], Shape], share: Share, *, start: Position | None = None
+        self, source: Source, shape_at: Callable[[int], StepShape], share: LoaderShare, *, start: Position | None = None
     ) -> None:
         self.source, self.shape_at, self.share = source, shape_at, share
         self.step = start.step if start is not None else 0
@@ -114,8 +114,8 @@ class Reader:
             for walk in walks:
                 walk.close()
 
-    def _opener(self, pool: int) -> Callable[[int], Group]:
-        def open_group(number: int) -> Group:
+    def _opener(self, pool: int) -> Callable[[int], TarGroup]:
+        def open_group(number: int) -> TarGroup:
             began = time.perf_counter()
             # Loaders begin at different tars of the group, so that each tar is indexed by one while the others go on.
             first = self.share.rank * self.share.workers + self.share.worker
@@ -125,7 +125,7 @@ class Reader:
 
         return open_group
 
-    def fill(self, images: Images) -> Part:
+    def fill(self, images: Images) -> BatchPart:
         """Write this loader's images of the next step into a rank's batch, and tell what they are.
 
         `images`: the whole batch of the rank; every `workers`-th of it is written.
@@ -149,7 +149,7 @@ class Reader:
         self.step += 1
         return part
 
-    def _advance(self, shape: Shape, account: Counter[str], skipped: list[Skipped]) -> list[_Own]:
+    def _advance(self, shape: StepShape, account: Counter[str], skipped: list[Skipped]) -> list[_Own]:
         """Walk over the step's samples; those that are this loader's."""
         per_team = shape.batch // self.share.teams
         numbers = self.share.own(shape.batch)
@@ -188,7 +188,7 @@ class Reader:
         count: int,
         account: Counter[str],
         skipped: list[Skipped],
-    ) -> Part:
+    ) -> BatchPart:
         """What is known of the samples before they are decoded."""
         slots = [sample.slot for sample in own]
         classes: list[Int64[np.ndarray, " positives"]] = [np.empty(0, np.int64)] * count
@@ -209,7 +209,7 @@ class Reader:
         account.update(samples=len(own), unlabelled=int(unlabelled.sum()))
         if self.source.train and self.source.flip:
             flips = by_slot[:, FLIP] >= 0.5
-        return Part(
+        return BatchPart(
             step=self.step,
             first=self.share.worker,
             of=self.share.workers,
@@ -241,7 +241,9 @@ class Reader:
             count=SAMPLE_DRAWS,
         )
 
-    def _decode(self, own: list[_Own], numbers: Float64[np.ndarray, "own draws"], mine: Images, part: Part) -> None:
+    def _decode(
+        self, own: list[_Own], numbers: Float64[np.ndarray, "own draws"], mine: Images, part: BatchPart
+    ) -> None:
         """Read and decode the samples; the bad ones become black, of no weight, counted and named."""
         meter = part.meter
         for sample in own:

@@ -1,6 +1,6 @@
 """Resolution: the image size and the number of images of every optimisation step.
 
-In: the options, and a step. Out: its `Shape`, the same on every rank and after every resume, for it depends on the
+In: the options, and a step. Out: its `StepShape`, the same on every rank and after every resume, for it depends on the
 options and the number of the step alone.
 """
 
@@ -25,7 +25,7 @@ Phases = tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True)
-class Shape:
+class StepShape:
     """What one step sees."""
 
     size: int
@@ -38,10 +38,10 @@ class Shape:
 class Resolution(Protocol):
     """The shape of every step. Sent to loader processes."""
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         """Shape of a step, counted from 0."""
 
-    def shapes(self) -> tuple[Shape, ...]:
+    def shapes(self) -> tuple[StepShape, ...]:
         """All shapes that occur."""
 
 
@@ -52,13 +52,13 @@ class FixedResolution:
     size: int
     batch: int
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         """Shape of a step, counted from 0."""
-        return Shape(self.size, self.batch)
+        return StepShape(self.size, self.batch)
 
-    def shapes(self) -> tuple[Shape, ...]:
+    def shapes(self) -> tuple[StepShape, ...]:
         """All shapes that occur, by size."""
-        return (Shape(self.size, self.batch),)
+        return (StepShape(self.size, self.batch),)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class ScheduledResolution:
     batch: int
     steps: int
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         """Shape of a step, counted from 0; the last phase goes on after the end."""
         started = [size for share, size in self.phases if step >= round(share * self.steps)]
-        return Shape(started[-1], self.batch)
+        return StepShape(started[-1], self.batch)
 
-    def shapes(self) -> tuple[Shape, ...]:
+    def shapes(self) -> tuple[StepShape, ...]:
         """All shapes that occur, by size."""
         starts = {round(share * self.steps) for share, _ in self.phases}
         return _by_size({self.at(step) for step in starts if step < self.steps})
@@ -101,19 +101,19 @@ class VariableResolution:
     """every batch is a multiple of this, and not less"""
     seed: int
 
-    def at(self, step: int) -> Shape:
+    def at(self, step: int) -> StepShape:
         """Shape of a step, counted from 0."""
         word = np.random.SeedSequence([self.seed, step], spawn_key=(SIZE_STREAM,)).generate_state(1)[0]
         return self._shape(self.sizes[int(word) * len(self.sizes) >> 32])
 
-    def shapes(self) -> tuple[Shape, ...]:
+    def shapes(self) -> tuple[StepShape, ...]:
         """All shapes that can occur, by size."""
         return _by_size({self._shape(size) for size in self.sizes})
 
-    def _shape(self, size: int) -> Shape:
+    def _shape(self, size: int) -> StepShape:
         # In whole numbers, halves upwards: no platform's rounding decides.
         pixels, unit = self.batch * self.base_size**2, self.multiple * size**2
-        return Shape(size, self.multiple * max(1, (2 * pixels + unit) // (2 * unit)))
+        return StepShape(size, self.multiple * max(1, (2 * pixels + unit) // (2 * unit)))
 
 
 def grain(batch_size: int) -> int:
@@ -241,5 +241,5 @@ def _require(holds: bool, option: str, *, found: str, wanted: str, remedy: str) 
         raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)
 
 
-def _by_size(shapes: set[Shape]) -> tuple[Shape, ...]:
+def _by_size(shapes: set[StepShape]) -> tuple[StepShape, ...]:
     return tuple(sorted(shapes, key=lambda shape: shape.size))

@@ -1,25 +1,31 @@
-"""What batches are made of: tars with their labels, in weighted pools, and what a sample becomes.
+"""A source: tars with their labels, in weighted pools, and the processing of a sample; and a position in it as JSON.
 
-In: places of tars, label shards, a vocabulary. Out: a `Source`, small enough to be sent to every loader, which opens
-the groups of its order.
+A source is small enough to be sent to every loader, which opens the groups of its order. The state of the data in a
+checkpoint:
+
+    {"step": 1200, "images": 1228800, "teams": 1, "digest": "9f...", "cursors": [[[3, 5120]]]}
+
+`cursors` holds, for each team and each pool, the current group and how many of its samples are taken. Nothing in it
+depends on how many processes or loaders read: a run may be resumed by other numbers of both, and sees the same samples.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from trainer.data import open_files
-from trainer.data.group import Group, Tar
-from trainer.data.order import Order
+from trainer.data.batch import Position
+from trainer.data.group import Tar, TarGroup
+from trainer.data.order import Cursor, Order
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import without_secrets
-from trainer.data.tar_table import TarTable
-from trainer.data.tar_tables import TarTables
-from vocab.errors import InputError
+from trainer.data.tar_tables import TarTable, TarTables
+from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
@@ -81,7 +87,7 @@ class Source:
         lines += [labels.counts_sha256 for labels in self.labels]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def open_group(self, pool: int, number: int, *, first: int = 0, teams: int = 1) -> Group:
+    def open_group(self, pool: int, number: int, *, first: int = 0, teams: int = 1) -> TarGroup:
         """The samples of a group, with its tars fetched and open; tar number `first` of it is asked for first.
 
         Loaders that start at different tars share the work of fetching and indexing them. The tars of the next group,
@@ -102,7 +108,7 @@ class Source:
         following = number + teams
         if self.train or following < order.groups:
             self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].place for tar in order.tars_of(following)])
-        return Group(
+        return TarGroup(
             order,
             number,
             numbers=tars,
@@ -151,3 +157,52 @@ def _unopened(place: str, error: OSError) -> InputError:
 def path_of(file: BinaryIO) -> Path:
     """A path that leads to an open file for as long as it is open, whatever the cache does with its name."""
     return Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def to_state(positions: Iterable[Position], source: Source, *, teams: int) -> dict[str, Any]:
+    """The state after a step, from the positions of all ranks after it."""
+    cursors: dict[int, tuple[Cursor, ...]] = {}
+    step = images = 0
+    for position in positions:
+        step, images = position.step, position.images
+        cursors |= position.cursors
+    return {
+        "step": step,
+        "images": images,
+        "teams": teams,
+        "digest": source.digest,
+        "cursors": [[list(cursor) for cursor in cursors[team]] for team in range(teams)],
+    }
+
+
+def from_state(state: Any, source: Source, *, teams: int) -> Position:
+    """Where to go on. Raises MismatchError for a state of other data, FormatError for one that is none."""
+    try:
+        found_teams, digest = int(state["teams"]), str(state["digest"])
+        cursors = {
+            team: tuple((int(group), int(taken)) for group, taken in pools)
+            for team, pools in enumerate(state["cursors"])
+        }
+        position = Position(int(state["step"]), int(state["images"]), cursors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            "checkpoint",
+            found=f"no position in the data ({error!r})",
+            wanted="step, images, teams, digest and cursors",
+            remedy="Start a new run in another --out: this checkpoint was written by another release.",
+        ) from error
+    if digest != source.digest:
+        raise MismatchError(
+            "checkpoint",
+            found="a run over other tars, labels, weights, or another seed",
+            wanted=f"the {len(source.tars):,} tars that --images names now",
+            remedy="Give the same --images, or start a new run in another --out.",
+        )
+    if found_teams != teams:
+        raise MismatchError(
+            "checkpoint",
+            found=f"{found_teams} teams",
+            wanted=f"the {teams} of --tar-teams",
+            remedy=f"Resume with --tar-teams {found_teams}: the order of the data is dealt out to them.",
+        )
+    return position

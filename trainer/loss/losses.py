@@ -6,7 +6,6 @@ what depends on all classes is computed as if an image had none, and corrected a
 
 from __future__ import annotations
 
-import math
 from typing import final
 
 import numpy as np
@@ -26,8 +25,7 @@ SLAB = 1 << 22
 
 
 def loss_of(config: LossConfig, vocabulary: Vocabulary) -> Loss:
-    """The loss that is asked for. Raises InputError for options that cannot work."""
-    check_loss(config)
+    """The loss that is asked for."""
     match config.loss:
         case "bce":
             return BinaryCrossEntropy(smoothing=config.label_smoothing)
@@ -49,25 +47,6 @@ def probabilities(logits: Float[Tensor, "*images classes"], config: LossConfig) 
 def is_softmax(loss: LossName) -> bool:
     """Whether logits say shares of an image's labels; else, of each class by itself, whether a caption names it."""
     return loss in ("softmax", "softmax-idf")
-
-
-def check_loss(config: LossConfig) -> None:
-    """Raise InputError for the first option that cannot work."""
-    smoothing, focus, margin = config.label_smoothing, config.asymmetric_focus, config.asymmetric_margin
-    smooth = "0 or more, and less than 1"
-    _require(0 <= smoothing < 1, "label-smoothing", f"{smoothing}", smooth, "Choose 0, or 0.1.")
-    # A target between 0 and 1 is neither focused on as a positive nor as a negative, and the paper has none.
-    _require(
-        config.loss != "asymmetric" or smoothing == 0,
-        "label-smoothing",
-        f"{smoothing} with --loss asymmetric",
-        "0, for this loss knows positives and negatives only",
-        "Leave out --label-smoothing, or choose another --loss.",
-    )
-    in_range = all(0 <= exponent < math.inf for exponent in focus)
-    _require(in_range, "asymmetric-focus", f"{focus}", "two finite exponents of 0 or more", "Choose 0 4.")
-    _require(0 <= margin < 1, "asymmetric-margin", f"{margin}", "a probability below 1", "Choose 0.05, or 0.")
-    _require(config.head_chunk > 0, "head-chunk", f"{config.head_chunk}", "1 image or more", "Choose 1024.")
 
 
 def inverse_document_frequency(vocabulary: Vocabulary) -> Float64[Tensor, " classes"]:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from trainer.data.batch import Batch
-from trainer.data.device_images import MEAN, STD, prepare
+from trainer.data.device_batches import MEAN, STD, prepare
 from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets

@@ -1,6 +1,6 @@
 """RangeAugment on the device: brightness, contrast and noise whose strength is learnt with the weights.
 
-In: images in [-1, 1] (`trainer/data/device_images.py`), random numbers and a seed for each of them. Out: altered
+In: images in [-1, 1] (`trainer/data/device_batches.py`), random numbers and a seed for each of them. Out: altered
 images, and the loss that holds the alteration near a similarity that falls from 40 to 20 dB over training.
 
 Mehta et al., "RangeAugment: Efficient Online Augmentation with Range Learning", arXiv 2212.10553. What the abstract

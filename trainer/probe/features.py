@@ -18,7 +18,7 @@ import torch.distributed as dist
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from trainer.data.decoding import Viewing, central_crops
+from trainer.data.decoding import EvalTransform, central_crops
 from trainer.data.labelled_images import ImageStore
 from trainer.distributed import Rank, gather_on_main
 
@@ -41,7 +41,7 @@ class Features:
 
 
 def extract(
-    embed: Embed, store: ImageStore, rows: Int64[np.ndarray, " images"], rank: Rank, viewing: Viewing
+    embed: Embed, store: ImageStore, rows: Int64[np.ndarray, " images"], rank: Rank, viewing: EvalTransform
 ) -> Features | None:
     """Features of some images of a store, at least one; None on ranks but the main one.
 

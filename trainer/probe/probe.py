@@ -17,7 +17,7 @@ from torch import Tensor
 from trainer.config import DataConfig, RunConfig
 from trainer.data.batch import Skipped
 from trainer.data.class_tars import ClassTars, check_classes, open_class_tars
-from trainer.data.decoding import Decoding, Viewing
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank
 from trainer.inputs import cache_folder
@@ -106,7 +106,7 @@ def probe(
 
     def features(tars: ClassTars) -> Features | None:
         decoding = Decoding(workers, 1, tars.max_pixels, tars.take_truncated)
-        viewing = Viewing(size, tars.eval_crop, batch, decoding, bfloat16)
+        viewing = EvalTransform(size, tars.eval_crop, batch, decoding, bfloat16)
         return extract(embed, tars.store, np.arange(len(tars)), rank, viewing)
 
     learnt, seen = features(train), features(test)

@@ -1,4 +1,4 @@
-"""Recipes of your own: a Python file whose CONFIG is a `PretrainConfig`, like those in this folder."""
+"""Recipes of your own: Python files whose CONFIG is a `PretrainConfig`, like those in this folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import difflib
 import runpy
 import traceback
 from pathlib import Path
-from typing import Any, get_type_hints
 
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from vocab.errors import InputError
-from vocab.store.field_types import is_of, name_of
 
 PARTS = (PretrainConfig, DataConfig, ModelConfig, LossConfig, OptimConfig, RunConfig)
 FIELDS = {part.__name__: [option.name for option in dataclasses.fields(part)] for part in PARTS}
@@ -20,10 +18,9 @@ SEE = "See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field."
 
 
 def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
-    """Run a recipe, which must be trusted; its first docstring line and its CONFIG.
+    """Run a recipe, which must be trusted, and return its first docstring line and its CONFIG.
 
-    Raises InputError for a file that holds no recipe, for an unknown field and for a value of another type than its
-    field's.
+    Raises InputError for a file that holds no recipe, an unknown field, or a value that its option cannot have.
     """
     try:
         _refuse_unknown_fields(path, ast.parse(path.read_bytes(), str(path)))
@@ -32,27 +29,21 @@ def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
         raise _no_recipe(path, f"no such file ({error.strerror})") from error
     except SyntaxError as error:
         raise _no_recipe(f"{path}, line {error.lineno}", error.msg) from error
+    except InputError as error:
+        where = _line_of(path, error)
+        raise InputError(
+            f"{where}: {error.thing}", found=error.found, wanted=error.wanted, remedy=error.remedy
+        ) from error
     except (TypeError, ValueError, NameError, ImportError, AttributeError) as error:
         raise _no_recipe(_line_of(path, error), str(error)) from error
     config = names.get("CONFIG")
     if not isinstance(config, PretrainConfig):
         raise _no_recipe(path, f"CONFIG of type {type(config).__name__}" if "CONFIG" in names else "no CONFIG")
-    _check_types(path, config)
     return str(names.get("__doc__") or path.name).partition("\n")[0], config
 
 
-def _check_types(path: Path, part: Any) -> None:
-    """Python takes any value for any field; the command line does not, and nor does a run."""
-    for name, hint in get_type_hints(type(part)).items():
-        value = getattr(part, name)
-        if dataclasses.is_dataclass(hint) and isinstance(value, hint):  # type: ignore[arg-type]
-            _check_types(path, value)
-        elif dataclasses.is_dataclass(hint) or not is_of(value, hint):
-            raise _no_recipe(path, f"{name}={value!r}, which is no {name_of(hint)}")
-
-
 def _refuse_unknown_fields(path: Path, recipe: ast.Module) -> None:
-    """Raise InputError for OptimConfig(stepz=7), before the recipe runs: Python's own words for it change."""
+    """Raise InputError for OptimConfig(stepz=7) before the recipe runs, for Python's own message varies."""
     for call in ast.walk(recipe):
         part = getattr(call.func, "id", getattr(call.func, "attr", "")) if isinstance(call, ast.Call) else ""
         for keyword in call.keywords if isinstance(call, ast.Call) and part in FIELDS else ():
@@ -65,7 +56,7 @@ def _refuse_unknown_fields(path: Path, recipe: ast.Module) -> None:
 
 
 def _remedy(part: str, field: str) -> str:
-    """The field that was probably meant, or the part of the configuration that it belongs to."""
+    """Sentence on the field that was probably meant, or on the part of the configuration that has it."""
     for other, names in FIELDS.items():
         if field in names:
             return f"{field} is a field of {other}."
@@ -74,7 +65,7 @@ def _remedy(part: str, field: str) -> str:
 
 
 def _line_of(path: Path, error: Exception) -> str:
-    """The file, and its line that ran last."""
+    """Name of the file, with the line that ran last."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}, line {lines[-1]}" if lines else str(path)
 

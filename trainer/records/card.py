@@ -3,7 +3,7 @@
 In: a run's stored configuration, its vocabulary, its results. Out: Markdown with the front matter that the Hugging Face
 Hub reads. There is nothing in it to follow: no links, no machine's paths, no addresses.
 
-Names in a configuration are strangers' text to whoever reads the card, so that everything passes through `plain`.
+Names in a configuration are strangers' text to whoever reads the card, so that everything passes through `in_markdown`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vocab.errors import InputError
-from vocab.pages.text import shown
+from vocab.pages.tables import in_markdown, markdown_table
 from vocab.vocabulary import Vocabulary
 
 SHOWN_CLASSES = 12
@@ -79,9 +79,9 @@ def model_card(
     model = str(_of(config, "model.model"))
     sections = [
         front_matter(licence=subject.licence, tags=["catlip", "wordnet", "multi-label"], labelled=subject.classifier),
-        f"# {plain(subject.title)}\n",
-        f"A {plain(model)} of timm, pre-trained to tell which WordNet synsets the captions of a picture name, as in "
-        f"CatLIP (arXiv 2404.15653). {_what(subject, vocabulary)}\n",
+        f"# {in_markdown(subject.title)}\n",
+        f"A {in_markdown(model)} of timm, pre-trained to tell which WordNet synsets the captions of a picture name, as "
+        f"in CatLIP (arXiv 2404.15653). {_what(subject, vocabulary)}\n",
         f"## Loading\n\n{loading}",
         f"## Numbers\n\n{_numbers(subject, results)}",
         f"## Training\n\n{_training(subject, config, results)}",
@@ -114,7 +114,7 @@ def front_matter(*, licence: str, tags: Sequence[str], labelled: bool) -> str:
 
 def classes(vocabulary: Vocabulary) -> str:
     """What the classes are, with the most frequent ones."""
-    names = ", ".join(map(plain, vocabulary.names[:SHOWN_CLASSES]))
+    names = ", ".join(map(in_markdown, vocabulary.names[:SHOWN_CLASSES]))
     counted = f"in at least {vocabulary.min_count:,} of {vocabulary.rows:,} captions"
     if not vocabulary.rows:
         counted = f"counted at least {vocabulary.min_count:,} times"
@@ -130,26 +130,12 @@ def licences(licence: str) -> str:
     weights = (
         'The weights: "other" above stands until whoever trained them says under what licence they are.'
         if licence == "other"
-        else f"The weights: {plain(licence)}, as their trainer says."
+        else f"The weights: {in_markdown(licence)}, as their trainer says."
     )
     return (
         f"{weights} Names, lemmas and offsets of the classes come from WordNet 3.0, Princeton University, under the\n"
         "WordNet licence; its text goes with them (LICENSE.wordnet).\n"
     )
-
-
-def plain(text: object) -> str:
-    """Text that Markdown and HTML leave as it is, on one line."""
-    line = shown(" ".join(str(text).split()))
-    # GitHub and the Hub make links of bare addresses, so that "www." and ":" are no more plain than "[".
-    escaped = re.sub(r"([\\`*_{}\[\]()#<>|~&!:@$])", r"\\\1", line)
-    return re.sub(r"(?i)\b(www)\.", r"\1\\.", escaped)
-
-
-def table(rows: Sequence[tuple[str, object]], *, head: tuple[str, str]) -> str:
-    """A table of two columns; the values are escaped, the names are ours."""
-    lines = [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {name} | {plain(value)} |" for name, value in rows)]
-    return "\n".join(lines) + "\n"
 
 
 def _what(subject: Subject, vocabulary: Vocabulary) -> str:
@@ -159,7 +145,7 @@ def _what(subject: Subject, vocabulary: Vocabulary) -> str:
         else "The classifier was left out: it gives features."
     )
     seen = f", which saw {subject.images_seen:,} images" if subject.images_seen is not None else ""
-    return f"{gives} These weights are the {plain(subject.origin)}{seen}."
+    return f"{gives} These weights are the {in_markdown(subject.origin)}{seen}."
 
 
 def _numbers(subject: Subject, results: Mapping[str, Any] | None) -> str:
@@ -178,7 +164,7 @@ def _numbers(subject: Subject, results: Mapping[str, Any] | None) -> str:
         ("classes with an image among them", f"{scored['classes']:,}"),
     ]
     note = "" if subject.classifier else "\nThey are those of the classifier that was left out here.\n"
-    return table(rows, head=("on held-out images, labelled by their captions", "")) + note
+    return markdown_table(("on held-out images, labelled by their captions", ""), rows) + f"\n{note}"
 
 
 def _training(subject: Subject, config: Mapping[str, Any], results: Mapping[str, Any] | None) -> str:
@@ -198,10 +184,10 @@ def _training(subject: Subject, config: Mapping[str, Any], results: Mapping[str,
     account = results.get("training_account") if results is not None else None
     accounts = [(ACCOUNT[name], f"{number:,}") for name, number in (account or {}).items() if name in ACCOUNT]
     kept = [(name, value) for name, value in rows if value is not None]
-    parts = [table(kept, head=("option", "value"))]
+    parts = [markdown_table(("option", "value"), kept)]
     if accounts:
-        parts.append(table(accounts, head=("samples, over all epochs", "")))
-    return "\n".join(parts)
+        parts.append(markdown_table(("samples, over all epochs", ""), accounts))
+    return "\n\n".join(parts) + "\n"
 
 
 def source_name(source: str) -> str:

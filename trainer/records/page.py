@@ -22,8 +22,7 @@ from trainer.records.log import FILE as LOG_FILE
 from trainer.records.log import read_log
 from trainer.records.page_style import STYLE
 from trainer.records.page_tables import account_table, class_table, vocabulary_table
-from trainer.records.progress_line import duration
-from vocab.pages.text import in_html
+from vocab.pages.text import duration, in_html
 from vocab.store.files import write_whole
 from vocab.vocabulary import Vocabulary
 

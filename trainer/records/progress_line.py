@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
+from vocab.pages.text import duration
+
 
 class ProgressLine:
     """How far a run is, for whoever watches it."""
@@ -64,13 +66,3 @@ class ProgressLine:
         if taken <= 0 or self._done >= self._steps:
             return ""
         return f", {duration((self._steps - self._done) * (time.monotonic() - self._began) / taken)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 2 d 3 h, 1 h 12 min, 4 min 5 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

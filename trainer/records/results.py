@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainer.checkpoints.sealed_tensors import VOCABULARY, sealed_file
+from trainer.checkpoints.safetensors_files import VOCABULARY, sealed_file
 from trainer.config import PretrainConfig, as_json
 from trainer.data.class_tars import ClassTars
 from trainer.distributed import Rank

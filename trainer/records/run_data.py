@@ -22,8 +22,8 @@ from trainer.data.group import Tar
 from trainer.data.source import Source
 from trainer.data.tar_marks import TarMark, marked
 from trainer.records.secrets import without_secrets_in
-from trainer.transfer.words import counted, listed
 from vocab.errors import FormatError, MismatchError
+from vocab.pages.text import counted, listed
 from vocab.store.field_types import require_types
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
@@ -162,7 +162,7 @@ def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tup
     sources, sides = (train, held_out), (recorded.train, recorded.held_out)
     labels = {each.rows_sha256: each for source in sources for each in source.labels}
     if missing := [rows for side in sides for rows in side.labels if rows not in labels]:
-        places = [f"{each.place} (rows {rows[:12]})" for rows, each in labels.items()]
+        places = [f"{each.location} (rows {rows[:12]})" for rows, each in labels.items()]
         wanted = f"labels with the rows that the run was started with, {listed([rows[:12] for rows in missing])}"
         raise MismatchError("--labels", found=listed(places), wanted=wanted, remedy=REMEDY)
     offered = [{(each.labels[tar.labels].rows_sha256, tar.shard): tar for tar in each.tars} for each in sources]

@@ -26,9 +26,8 @@ from trainer.distributed import Rank
 from trainer.records.environment import environment, record_start
 from trainer.records.log import FILE as LOG
 from trainer.records.run_lock import entries
-from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from trainer.config import PretrainConfig
-from trainer.config_check import check_data, check_model
-from trainer.data.resolution import Shape
+from trainer.data.resolution import StepShape
 from trainer.model.per_image import patch_share
 from trainer.model.vit import classifier_of, on_meta, patch_of
 from trainer.pretrain import resolution_for
@@ -48,7 +47,7 @@ class Costs:
     hours: float
     memory: Memory
     """of a process in the step that needs most"""
-    heaviest: tuple[Shape, float]
+    heaviest: tuple[StepShape, float]
     """that step, and the share of the patches in it"""
     limit: float
     """memory of a GPU, bytes"""
@@ -69,8 +68,7 @@ class Costs:
 
 
 def plan(config: PlanConfig) -> list[str]:
-    """Reckon, and put it in lines; the last one is JSON. Raises InputError for an option that cannot work."""
-    _check(config)
+    """Compute the costs and put them in lines; the last one is JSON."""
     return report(reckon(config), config)
 
 
@@ -142,7 +140,7 @@ def classes_of(config: PlanConfig) -> int:
     return len(Vocabulary.load(vocabulary)) if vocabulary else CATLIP_CLASSES
 
 
-def steps_of(run: PretrainConfig, model: nn.Module, *, world: int) -> Counter[tuple[Shape, float]]:
+def steps_of(run: PretrainConfig, model: nn.Module, *, world: int) -> Counter[tuple[StepShape, float]]:
     """How many steps of each shape and share of the patches the run takes: the very ones, for they are no chance."""
     resolution = resolution_for(run, world=world, patch=patch_of(model))
     steps = run.optim.steps
@@ -228,27 +226,3 @@ def _verdict(planned: Costs, config: PlanConfig) -> str:
         f"does not fit: {needed}, nor in any number of parts; try{other} --activation-checkpointing, more --gpus or a "
         "larger --gpu"
     )
-
-
-def _check(config: PlanConfig) -> None:
-    """Raise InputError for the first option that cannot work."""
-    run = config.pretrain
-    check_data(run.data)
-    check_model(run.model)
-    positive: dict[str, float | None] = {
-        "steps": run.optim.steps,
-        "accumulate": run.optim.accumulate,
-        "head-chunk": run.loss.head_chunk,
-        "gpus": config.gpus,
-        "gpu-memory": config.gpu_memory,
-        "peak-tflops": run.run.peak_tflops,
-        "mfu": config.mfu,
-        "classes": config.classes,
-    }
-    for name, number in positive.items():
-        if number is not None and not 0 < number < math.inf:
-            raise InputError(f"--{name}", found=f"{number}", wanted="more than 0", remedy=f"Choose a larger --{name}.")
-    if not config.mfu <= 1:
-        raise InputError("--mfu", found=f"{config.mfu}", wanted="a share, 0 to 1", remedy="Choose another --mfu.")
-    if config.price is not None and not 0 <= config.price < math.inf:
-        raise InputError("--price", found=f"{config.price}", wanted="0 or more", remedy="Say what an hour costs.")

@@ -24,7 +24,7 @@ from trainer.distributed import Rank
 from trainer.model.objective import Objective
 from trainer.model.per_image import patch_share, set_patch_share
 from trainer.model.range_augment import DRAWS
-from trainer.optim.clip import clip
+from trainer.optim.optimiser import clip
 from trainer.optim.schedule import learning_rate
 from trainer.step.parallel import blocks_of, exchange, replicate
 from trainer.step.training import Training

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import PretrainConfig
-from trainer.distributed import Rank, in_bfloat16
+from trainer.distributed import Rank
 from trainer.loss.losses import loss_of
 from trainer.model.objective import Objective
 from trainer.model.range_augment import RangeAugment
@@ -61,7 +61,7 @@ def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -
         chunk=config.loss.head_chunk,
     ).to(rank.device)
     if config.run.parallel == "fsdp" and rank.world > 1:
-        shard(objective, rank, bfloat16=in_bfloat16(config.run.precision, rank.device))
+        shard(objective, rank, bfloat16=config.run.is_bfloat16(rank.device.type))
     return Training(
         objective,
         Average(model, momentum=config.optim.ema_momentum),

@@ -25,7 +25,7 @@ from jaxtyping import Float64, Int64
 
 from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.crops import BOX_DRAWS, Box, random_box
-from trainer.data.decoding import Decoded, Decoding, Wanted, decoded
+from trainer.data.decoding import Decoded, Decoding, decoded
 from trainer.data.draws import draws
 from trainer.data.images import Choose
 from trainer.data.labelled_images import LabelledImages
@@ -102,10 +102,13 @@ def batches(
     `skipped`. `pin`: in page-locked memory. Raises InputError for a store that was changed.
     """
     drawn = (_Drawn.at(number, images, plan, rank) for number in itertools.count(after + 1))
-    wanted = (Wanted(one, images.rows[one.images], one.choosers(plan)) for one in drawn)
+    # Drawn ahead, as far as images are decoded ahead.
+    to_decode, to_batch = itertools.tee(drawn)
+    wanted = ((images.rows[one.images], one.choosers(plan)) for one in to_decode)
+    crops = decoded(images.store, wanted, size=plan.image_size, how=decoding, pin=pin)
     began = time.perf_counter()
-    for made in decoded(images.store, wanted, size=plan.image_size, how=decoding, pin=pin):
-        batch = replace(_batch(made, images, plan), waited=time.perf_counter() - began)
+    for made, one in zip(crops, to_batch, strict=True):
+        batch = replace(_batch(made, one, images, plan), waited=time.perf_counter() - began)
         yield batch.pin() if pin else batch
         began = time.perf_counter()
 
@@ -141,8 +144,8 @@ def _chooser(row: Float64[np.ndarray, "22"], min_area: float) -> Callable[[int, 
     return lambda width, height: random_box(width, height, row, min_area=min_area)
 
 
-def _batch(made: Decoded[_Drawn], images: LabelledImages, plan: EpochPlan) -> Batch:
-    drawn, reasons = made.subject, made.reasons
+def _batch(made: Decoded, drawn: _Drawn, images: LabelledImages, plan: EpochPlan) -> Batch:
+    reasons = made.reasons
     own = images.select(drawn.images)
     bad = [number for number, reason in enumerate(reasons) if reason is not None]
     weights = torch.ones(len(own))

@@ -1,229 +1,267 @@
-"""What the verbs of transfer are told: frozen dataclasses, a docstring under every field, which is also its --help.
+"""Options of the verbs that measure a pre-trained model, as frozen dataclasses whose field docstrings are the --help.
 
-In: the command line. Out: one dataclass for each verb, written as config.json beside its results.
+In: the command line. Out: one dataclass for each verb, written as config.json beside its results; `TaskConfig`, which
+all of them have, says where a task's images are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from trainer.transfer.tasks.task_config import TaskConfig
-from vocab.store.locations import Place
+from trainer.options import (
+    BelowOne,
+    Bounds,
+    Cache,
+    Compute,
+    Crops,
+    Decode,
+    Descent,
+    Keeping,
+    NotNegative,
+    NotNegativeNumber,
+    OnSpike,
+    Options,
+    Percent,
+    Positive,
+    PositiveNumber,
+    PositiveShare,
+    Seed,
+    Share,
+    Tracking,
+    TrainCompute,
+)
+from vocab.store.locations import Location
+
+SeedNumber = Annotated[int, Bounds(0, 1 << 63, below_high=True)]
+BetaParameter = Annotated[float, Bounds()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskImages(Decode):
+    """How the images of a task are read, and what their classes are called."""
+
+    kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
+    """form of the images to train and test on; auto: by their names, and by what lies in their folders"""
+    class_names: Location | None = None
+    """names of the classes, as wnids or in words, where the labels are neither: a .txt or .json list in the order of
+    the classes, or a .json, .csv or .tsv of label and name"""
+    multi_label: bool = False
+    """a .csv row names an image and one of its classes, and an image may have several rows, or one row without a label
+    if it shows none of the classes; COCO's annotations are always read so"""
+    csv_columns: tuple[str, str] = ("path", "label")
+    """names of the .csv columns that hold the path of an image and its label"""
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class TaskConfig(TaskImages, Cache):
+    """Images of a task, and what their classes are called."""
+
+    PREFIX = "--task."
+
+    train: str
+    """images to train on: a folder with one folder per class; tars with a .cls in each sample, named by a folder, a
+    glob, braces or URLs; a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
+    test: str
+    """images to test on, in any of the forms of `train`"""
+
+
+@dataclass(frozen=True)
+class ModelChoice(Options):
+    """The pre-trained model."""
+
+    model: Positional[Location]
+    """run directory, or a folder written by export or import"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSize(Options):
+    """Size of the images that the model sees."""
+
+    image_size: Positive | None = None
+    """side of the square image that the model sees, pixels; position embeddings are interpolated to another size than
+    the pre-training's; unset: the pre-training's"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View(InputSize):
+    """Part of an image that the model sees."""
+
+    crop: PositiveShare | None = None
+    """share of the shorter side that the central crop keeps; unset: the pre-training's"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeThreads(Options):
+    """Threads that decode images."""
+
+    workers: NotNegative = 8
+    """threads per process that decode images; 0: images are decoded between two batches"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(DecodeThreads):
+    """How a model's features are computed and kept."""
+
+    batch: Positive = 256
+    """images per process that pass through the model together"""
+    features: Path | None = None
+    """folder that keeps computed features for other settings, shares and verbs, 4 bytes per number; it may be deleted
+    at any time; unset: `features` in the folder of `cache`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferInit(Options):
+    """First weights of a new classifier."""
+
+    init: Literal["random", "transfer"] = "random"
+    """first weights of the new classifier: random, or the rows of the pre-trained classifier for the classes'
+    synsets"""
+    alpha: PositiveShare = 0.5
+    """with `--init transfer`: smallest path similarity between a class's synset and the synset whose row it takes; 1:
+    only the same synset; 0.5: also a synset one step above or below"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epochs(Options):
+    """Length of a training."""
+
+    epochs: Positive
+    """number of times that every training image is seen"""
+
+
+@dataclass(frozen=True)
+class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epochs):
     """Train linear classifiers on a frozen model's features of a task, and compare with its nearest neighbours."""
 
-    model: Positional[Place]
-    """run directory, or a folder that export or import wrote"""
     task: TaskConfig
-    """the task's images and classes"""
-    out: Place
+    """images and classes of the task"""
+    out: Location
     """folder of the results; it must not exist"""
-    init: Literal["random", "transfer"] = "random"
-    """the classifier's first weights: random, or rows of the pre-trained one, by the classes' synsets"""
-    alpha: float = 0.5
-    """for transfer: least path similarity of a class's synset and the one whose row it takes; 1 takes the same synset
-    alone, 0.5 one that is a step above or below as well"""
-    percent: tuple[float, ...] = (100.0,)
-    """shares of the training images, of each class, one after another; 1 % is among the 5 % of the same seed"""
-    seeds: tuple[int, ...] = (0,)
-    """each decides which images, their order, random weights, and what a setting is chosen on"""
+    _: KW_ONLY
+    epochs: Positive = 30
+    percent: tuple[Percent, ...] = (100.0,)
+    """shares of the training images of each class, in percent, measured one after another; the images of 1 % are among
+    the 5 % of the same seed"""
+    seeds: tuple[SeedNumber, ...] = (0,)
+    """seeds to measure; each draws the images of a share, their order, random weights, and the folds of
+    cross-validation"""
     preset: Literal["grid", "paper"] = "grid"
-    """grid: the best of several learning rates and weight decays, by cross-validation on the training images; paper:
-    CatLIP's learning rate, 3e-5, without weight decay"""
-    learning_rates: tuple[float, ...] = ()
-    """learning rates of the first step, to choose among; none given: the preset's"""
-    weight_decays: tuple[float, ...] = ()
-    """AdamW's weight decays, to choose among; none given: the preset's"""
-    epochs: int = 30
-    """times that every training image is seen"""
-    train_batch: int = 256
-    """images of an optimisation step"""
-    final_share: float = 1 / 30
-    """learning rate of the last step over that of the first, by a cosine; CatLIP's 1e-6 over 3e-5"""
-    label_smoothing: float = 0.0
-    """share of each target that is spread over all classes"""
-    neighbours: int = 20
-    """nearest neighbours that vote for an image's class; 0 leaves them out"""
-    temperature: float = 0.07
-    """of their votes, exp(cosine / temperature); as DINO has both numbers"""
-    image_size: int | None = None
-    """side of the square the model sees, pixels; unset: the pre-training's. Position embeddings are interpolated"""
-    crop: float | None = None
-    """share of the shorter side that the central crop keeps; unset: the pre-training's"""
-    batch: int = 256
-    """images at a time through the model, per process"""
-    workers: int = 8
-    """threads of a process that decode images; 0 decodes between batches"""
-    features: Path | None = None
-    """folder that keeps computed features for other settings, shares and verbs, 4 bytes a number; unset: `features` in
-    the folder of `task.cache`. It may be deleted at any time"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """of the model; auto: bfloat16 autocast on CUDA, float32 on the CPU. The probe itself is float32"""
+    """grid: the best of several learning rates and weight decays, by cross-validation on the training images;
+    paper: CatLIP's learning rate 3e-5, without weight decay"""
+    learning_rates: tuple[PositiveNumber, ...] = ()
+    """learning rates of the first step to choose among; unset: the preset's"""
+    weight_decays: tuple[NotNegativeNumber, ...] = ()
+    """weight decays of AdamW to choose among; unset: the preset's"""
+    train_batch: Positive = 256
+    """images per optimisation step of the classifier"""
+    final_share: Share = 1 / 30
+    """learning rate of the last step divided by that of the first, with a cosine between them; CatLIP's is 1e-6 /
+    3e-5"""
+    label_smoothing: BelowOne = 0.0
+    """share of every target that is spread over all classes"""
+    neighbours: NotNegative = 20
+    """nearest neighbours that vote for the class of an image; 0: no neighbours are looked up"""
+    temperature: PositiveNumber = 0.07
+    """temperature of the neighbours' votes, exp(cosine / temperature); both defaults are DINO's"""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that is out of bounds, and for a list that is empty or has a number twice."""
+        super().__post_init__()
+        for name in ("percent", "seeds"):
+            self.require_each_once(name)
+        for name in ("learning_rates", "weight_decays"):
+            if getattr(self, name):
+                self.require_each_once(name)
 
 
 @dataclass(frozen=True)
-class ZeroShotConfig:
+class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
     """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
 
-    model: Positional[Place]
-    """run directory, or a folder that export or import wrote"""
-    out: Place
+    out: Location
     """folder of the results; it must not exist"""
     task: TaskConfig = field(default_factory=lambda: TaskConfig(train="", test=""))
-    """the task's images and classes. Nothing is learnt: without `train`, the classes are those of `test`"""
-    alpha: float = 1.0
-    """least path similarity of a class's synset and the one whose row scores it; 1 takes the same synset alone"""
+    """images and classes of the task; without `train`, the classes are those of `test`"""
+    alpha: PositiveShare = 1.0
+    """smallest path similarity between a class's synset and the synset whose row scores it; 1: only the same synset"""
     hyponyms: Literal["none", "max", "any"] = "none"
-    """rows of all that lies below a class's synset score it too: by the largest, or by what they say together"""
+    """also score a class by the rows of all synsets below its own: none: no; max: by the largest logit; any: by the
+    probability that at least one of them is shown"""
     prior: Literal["keep", "remove"] | None = None
-    """take what each synset's frequency in the pre-training corpus says off what its row says; unset: remove them for
-    one class an image, where test sets are balanced, and keep them for several"""
-    image_size: int | None = None
-    """side of the square the model sees, pixels; unset: the pre-training's. Position embeddings are interpolated"""
-    crop: float | None = None
-    """share of the shorter side that the central crop keeps; unset: the pre-training's"""
-    batch: int = 256
-    """images at a time, per process"""
-    workers: int = 8
-    """threads of a process that decode images; 0 decodes between batches"""
-    features: Path | None = None
-    """folder that keeps computed features for other settings, shares and verbs, 4 bytes a number; unset: `features` in
-    the folder of `task.cache`. It may be deleted at any time"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on CUDA, float32 on the CPU"""
+    """keep, or remove, the share of a score that comes from the frequency of its synset in the pre-training corpus;
+    unset: remove for one class per image, where test sets are balanced, and keep for several"""
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(
+    ModelChoice,
+    Descent,
+    OnSpike,
+    Crops,
+    InputSize,
+    DecodeThreads,
+    TrainCompute,
+    TransferInit,
+    Epochs,
+    Seed,
+    Keeping,
+    Tracking,
+):
     """Train a pre-trained model on a task, all of it. Defaults: the paper's recipe for ImageNet-1k."""
 
-    model: Positional[Place]
-    """run directory, or a folder that export or import wrote"""
     task: TaskConfig
-    """the task's images and classes"""
+    """images and classes of the task"""
     out: Path
-    """directory of the results; naming that of a stopped run continues it"""
-    init: Literal["random", "transfer"] = "random"
-    """the new classifier's first weights: random, or rows of the pre-trained one, by the classes' synsets"""
-    alpha: float = 0.5
-    """for transfer: least path similarity of a class's synset and the one whose row it takes; 1 takes the same synset
-    alone, 0.5 one that is a step above or below as well"""
-    percent: float = 100.0
-    """share of the training images, of each class; 1 % is among the 5 % of the same seed"""
-    seed: int = 0
-    """decides which images, their order, crops and flips, and random weights"""
-    epochs: int = 10
-    """times that every training image is seen"""
-    batch: int = 512
+    """directory of the results; the directory of a stopped run continues that run"""
+    _: KW_ONLY
+    epochs: Positive = 10
+    warmup_steps: NotNegative = 0
+    weight_decay: NotNegativeNumber = 0.05
+    keep_checkpoints: Positive = 1
+    percent: Percent = 100.0
+    """share of the training images of each class, in percent; the images of 1 % are among the 5 % of the same seed"""
+    batch: Positive = 512
     """images per optimisation step, over all processes"""
-    image_size: int | None = None
-    """side of the square the model sees, pixels; unset: the pre-training's. Position embeddings are interpolated"""
-    min_crop_area: float = 0.08
-    """least share of the image's area in a random resized crop"""
-    flip: bool = True
-    """mirror half of the training images"""
-    mixup: float = 0.0
-    """parameter of the Beta distribution by which neighbours of a batch are blended; 0: they are not"""
-    cutmix: float = 0.0
-    """parameter of the Beta distribution by which boxes are exchanged between neighbours; with mixup, each has half"""
-    label_smoothing: float | None = None
-    """unset: 0.1, or 0 for several classes an image"""
-    drop_path: float = 0.0
+    mixup: BetaParameter = 0.0
+    """parameter of the Beta distribution by which neighbours in a batch are blended; 0: no blending"""
+    cutmix: BetaParameter = 0.0
+    """parameter of the Beta distribution by which neighbours in a batch exchange boxes; 0: no exchange; with mixup as
+    well, each has half of the batches"""
+    label_smoothing: BelowOne | None = None
+    """share of every target that is spread over all classes; unset: 0.1, or 0 for several classes per image"""
+    drop_path: BelowOne = 0.0
     """stochastic depth rate of the last block"""
-    optimiser: Literal["adamw", "muon"] = "adamw"
-    """AdamW; or Muon for the matrices of the blocks and AdamW for everything else"""
-    peak_lr: float | None = None
-    """learning rate after warm-up; unset: 3e-5, or 1e-5 for several classes an image"""
-    final_lr: float | None = None
-    """learning rate at the last step, by a cosine; unset: a tenth of the peak"""
-    warmup_steps: int = 0
-    """steps in which the learning rate rises from 0"""
-    weight_decay: float = 0.05
-    """weight decay; none on norms, biases, position and class tokens"""
-    layer_decay: float = 1.0
-    """learning rate of a block over that of the block above it"""
-    beta2: float = 0.999
-    """decay of AdamW's second moment"""
-    clip_norm: float = 1.0
-    """largest norm of the gradient"""
-    ema_momentum: float | None = None
-    """share of the new weights in the moving average that is evaluated; unset: the paper's 0.0005, or 10 / steps in
-    runs so short that it would still hold what they began with"""
-    accumulate: int = 1
-    """parts in which a process takes its share of the batch, one backward pass each"""
-    on_spike: Literal["stop", "skip", "rollback"] = "stop"
-    """at a loss that is NaN or infinite: stop with the batch's names; do not take the step; or go back to the last
-    checkpoint and on with the batches that come after"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on CUDA, float32 on the CPU"""
-    compile: bool = False
-    """torch.compile the model"""
-    activation_checkpointing: bool = False
-    """compute the blocks' activations again in the backward pass instead of keeping them"""
-    threads: int | None = None
-    """CPU threads of a process; unset leaves torch's choice"""
-    workers: int = 8
-    """threads of a process that decode images; 0 decodes between steps"""
-    prefetch: int = 2
+    peak_lr: PositiveNumber | None = None
+    """learning rate after warm-up; unset: 3e-5, or 1e-5 for several classes per image"""
+    final_lr: NotNegativeNumber | None = None
+    """learning rate at the last step, reached by a cosine; unset: a tenth of the peak"""
+    ema_momentum: PositiveShare | None = None
+    """share of the new weights in the moving average, which is evaluated; unset: the paper's 0.0005, or 10 / steps in
+    runs so short that the average would still hold their first weights"""
+    prefetch: Positive = 2
     """batches that are decoded ahead"""
-    log_every: int = 50
-    """steps between two lines of metrics.jsonl"""
-    eval_every: int = 1
-    """epochs between evaluations; 0 evaluates at the end only"""
-    checkpoint_every: int = 1000
-    """steps between checkpoints; the last step always has one"""
-    keep_checkpoints: int = 1
-    """newest checkpoints to keep"""
-    wandb: str | None = None
-    """project of Weights & Biases to log to as well; pip install '.[wandb]'"""
+    eval_every: NotNegative = 1
+    """epochs between evaluations; 0: evaluate at the end only"""
 
 
 @dataclass(frozen=True)
-class TransferConfig:
+class TransferConfig(ModelChoice, FeatureOptions, Cache, Compute):
     """Measure a pre-trained model on several tasks, and write one table of results."""
 
-    model: Positional[Place]
-    """run directory, or a folder that export or import wrote"""
-    tasks: Place
-    """TOML file of the tasks, local or not: docs/transfer.md says what it holds"""
+    tasks: Location
+    """TOML file of the tasks, a path or a URI; docs/transfer.md says what it holds"""
     out: Path
-    """folder of the results; naming that of a stopped suite goes on with what is not done"""
-    features: Path | None = None
-    """folder that keeps computed features for other suites and verbs; unset: `features` in the folder of `cache`. It
-    may be deleted at any time"""
-    batch: int = 256
-    """images at a time, per process, where features are computed"""
-    workers: int = 8
-    """threads of a process that decode images; 0 decodes between batches"""
-    cache: Path | None = None
-    """folder on a local disk for copies of remote tars; unset: open-catlip in the user's cache folder"""
-    cache_gb: float = 200.0
-    """what the copies of remote tars may take, GB (10^9 bytes)"""
-    allow_pipe: bool = False
-    """let `pipe:COMMAND` in place of tars run a shell command with your rights; a tasks file cannot"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on CUDA, float32 on the CPU"""
+    """folder of the results; the folder of a stopped suite continues that suite"""
 
 
 # A stopped run may go on with other values of these: none of them changes what is learnt.
 CHANGEABLE = frozenset(
     "out device compile activation_checkpointing threads workers prefetch log_every eval_every checkpoint_every "
-    "keep_checkpoints on_spike wandb task.cache task.cache_gb task.max_bad_share task.allow_pipe".split()
+    "keep_checkpoints on_spike peak_tflops wandb task.cache task.cache_gb task.max_bad_share task.allow_pipe".split()
 )
 # So may these, which say where things lie: what they are is in the checkpoint's fingerprint.
 PLACES = frozenset("model task.train task.test task.class_names".split())

@@ -12,15 +12,15 @@ import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.data.batch import Batch, Position, Skipped
-from trainer.data.decoding import Decoding, Viewing
+from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.resolution import FixedResolution
-from trainer.distributed import Rank, in_bfloat16, join_processes, on_main, set_up_torch
+from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.job import Job
 from trainer.model.vit import checkpoint_activations
 from trainer.records import run_lock
@@ -35,7 +35,7 @@ from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.finetune_results import FinetuneResults, notes_at_start, raise_for_bad_images
 from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, optim_of
-from trainer.transfer.records import NOTES, Record
+from trainer.transfer.record import Record
 from trainer.transfer.start import build_finetuning, start_of
 from trainer.transfer.tasks.contents import content_of
 from trainer.transfer.tasks.opening import Task, open_task
@@ -65,8 +65,8 @@ class Outcome:
 
     status: int
     """0, or 128 + the number of the signal that stopped the run"""
-    numbers: dict[str, Any] | None
-    """content of results.json; None for a stopped run, and on ranks other than the main one"""
+    record: Record | None
+    """result; None for a stopped run, and on ranks other than the main one"""
     summary: str
 
 
@@ -91,35 +91,7 @@ def finetune_records(config: FinetuneConfig, rank: Rank, *, task: str) -> list[R
     outcome = tune(config, rank)
     if outcome.status:
         raise SystemExit(outcome.status)
-    numbers = outcome.numbers
-    if numbers is None:
-        return []
-    shown = (
-        "top1",
-        "top5",
-        "map_macro",
-        "map_micro",
-        "bad_images",
-        "steps",
-        "images_seen",
-        "train_images",
-        "correct",
-        NOTES,
-    )
-    return [
-        Record(
-            task=task,
-            method="finetune",
-            init=config.init,
-            percent=config.percent,
-            seed=config.seed,
-            metric=numbers["metric"],
-            value=numbers["value"],
-            images=numbers["images"],
-            seconds=numbers["seconds"],
-            extra={name: numbers[name] for name in shown if name in numbers},
-        )
-    ]
+    return [replace(outcome.record, task=task)] if outcome.record is not None else []
 
 
 def tune(config: FinetuneConfig, rank: Rank) -> Outcome:
@@ -142,7 +114,7 @@ def _tune(config: FinetuneConfig, inputs: Inputs, rank: Rank) -> Outcome:
     fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
     resume = on_main(lambda: find_start(config, fingerprint), rank)
     pretrained, train, task = inputs.pretrained, inputs.train, inputs.task
-    viewing = viewing_of(config, pretrained, rank)
+    viewing = transform_of(config, pretrained, rank)
     resumed = resume.checkpoint is not None
     start = start_of(config, pretrained, train, task.class_names, rank, viewing=viewing, resumed=resumed)
     if rank.is_main and start.matches:
@@ -163,8 +135,7 @@ def _tune(config: FinetuneConfig, inputs: Inputs, rank: Rank) -> Outcome:
         evaluated, weights = run.evaluate(), run.last_average()
         if evaluated is None or weights is None:
             return Outcome(status, None, "")
-        numbers = results.numbers(evaluated, run.progress)
-        return Outcome(status, numbers, results.write(weights, numbers))
+        return Outcome(status, *results.write(weights, evaluated, run.progress))
 
 
 def open_inputs(config: FinetuneConfig) -> Inputs:
@@ -209,16 +180,16 @@ def find_start(config: FinetuneConfig, fingerprint: str) -> ResumePoint:
     return resume
 
 
-def viewing_of(config: FinetuneConfig, pretrained: Pretrained, rank: Rank) -> Viewing:
+def transform_of(config: FinetuneConfig, pretrained: Pretrained, rank: Rank) -> EvalTransform:
     """Decide how test images are shown to the model."""
-    return Viewing(
+    return EvalTransform(
         size=pretrained.preprocessing.image_size,
         crop=pretrained.preprocessing.crop,
         batch=config.batch // rank.world // config.accumulate,
         decoding=Decoding(
             config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
         ),
-        bfloat16=in_bfloat16(config.precision, rank.device),
+        bfloat16=config.is_bfloat16(rank.device.type),
     )
 
 
@@ -270,7 +241,7 @@ def job_of(
         batches=contextlib.closing(made),
         resolution=FixedResolution(plan.image_size, plan.batch),
         operations=operations,
-        peaks=peaks_of(None, rank.device, bfloat16=step.bfloat16),
+        peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
         data_state=data_state,
         sample_names=lambda _, images: [inputs.train.names[image] for image in images.tolist()],
         account={"bad_samples": "bad", "truncated_samples": "truncated"},

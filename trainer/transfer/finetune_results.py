@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.decoding import Viewing
+from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
@@ -31,19 +31,20 @@ from trainer.records.secrets import without_secrets_in
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.match_table import STEM, cell, no_match, write_matches
+from trainer.transfer.match_table import STEM, no_match, write_matches
+from trainer.transfer.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.scoring import Scored, score
 from trainer.transfer.start import Start
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task
-from trainer.transfer.words import counted, listed
-from trainer.weights.folder import Build, first_conv_of, new_folder, timm_fields, write_model
+from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
+from vocab.pages.tables import Markdown, markdown_list, markdown_table
+from vocab.pages.text import counted, listed
 from vocab.store.files import write_whole
-from vocab.store.sealing import to_sealed_json
 
-MODEL, RESULTS, TABLE = "model", "results.json", "results.md"
+MODEL, TABLE = "model", "results.md"
 FEW_STEPS = 100
 """steps below which a run hardly learns: the recipe's learning rates are made for thousands"""
 
@@ -62,7 +63,7 @@ class FinetuneResults:
     plan: EpochPlan
     start: Start
     training: Training
-    viewing: Viewing
+    viewing: EvalTransform
     """how test images are shown"""
 
     def is_due(self, step: int) -> bool:
@@ -99,74 +100,96 @@ class FinetuneResults:
             with _renewed(self.config.out / STEM) as work:
                 write_matches(self.start.matches, work, alpha=self.config.alpha)
 
-    def numbers(self, evaluated: Evaluated, progress: RunProgress) -> dict[str, Any]:
-        """Make the content of results.json."""
-        config, train, task, scored = self.config, self.train, self.task, evaluated.result
+    def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
+        """Make the record of a finished run."""
+        config, scored = self.config, evaluated.result
         metric, value = scored.measured.metric
-        bad_train = read_bad_samples(config.out)
-        numbers: dict[str, Any] = {
-            "model": str(config.model),
-            "train": without_secrets_in(config.task.train),
-            "test": without_secrets_in(config.task.test),
-            "init": config.init,
-            "percent": config.percent,
-            "seed": config.seed,
-            "metric": metric,
-            "value": value,
+        extra = {
             **scored.numbers(),
-            "classes": len(task.class_names),
-            "classes_of_test_images": scored.classes,
-            "train_images": len(train),
-            "epochs": config.epochs,
-            "epochs_seen": self.plan.epochs_seen(progress.step),
             "steps": progress.step,
             "images_seen": progress.images,
+            "epochs_seen": self.plan.epochs_seen(progress.step),
+            "train_images": len(self.train),
+            NOTES: [
+                *no_match(self.start.matches),
+                *notes_at_start(config, self.task, self.train, self.plan),
+                *_notes_on_bad(read_bad_samples(config.out), scored.skipped),
+            ],
+        }
+        if scored.measured.correct is not None:
+            extra[CORRECT] = marks_of(scored.measured.correct)
+        return Record(
+            task=" | ".join(without_secrets_in(images) for images in (config.task.train, config.task.test)),
+            method="finetune",
+            init=config.init,
+            percent=config.percent,
+            seed=config.seed,
+            metric=metric,
+            value=value,
+            images=scored.images,
+            seconds=round(progress.seconds, 1),
+            extra=extra,
+        )
+
+    def details(self, evaluated: Evaluated, progress: RunProgress) -> dict[str, Any]:
+        """Make the facts of results.json that only fine-tuning has."""
+        details: dict[str, Any] = {
+            "epochs": self.config.epochs,
             "images_rolled_back": progress.rolled_back,
             "spikes": progress.spikes,
-            "seconds": round(progress.seconds, 1),
             "parameters": sum(parameter.numel() for parameter in self.training.model.parameters()),
             "device": str(self.rank.device),
             "processes": self.rank.world,
-            "classes_without_training_images": _without_images(train, task),
-            "notes": [
-                *no_match(self.start.matches),
-                *notes_at_start(config, task, train, self.plan),
-                *_notes_on_bad(bad_train, scored.skipped),
-            ],
-            "left_out": left_out(train=task.train, test=task.test),
-            "bad_train_images": _named(bad_train),
-            "bad_test_images": _named(scored.skipped),
+            "classes_of_test_images": evaluated.result.classes,
+            "classes_without_training_images": _without_images(self.train, self.task),
         }
-        if config.init == "transfer":
+        if self.config.init == "transfer":
             unmatched = [match.name for match in self.start.matches if not match.matches]
-            numbers["classes_with_random_weights"] = unmatched
-        if (correct := scored.measured.correct) is not None:
-            numbers["correct"] = "".join("1" if right else "0" for right in correct.tolist())
-        return numbers
+            details["classes_with_random_weights"] = unmatched
+        return details
 
-    def write(self, weights: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> str:
-        """Write the model's folder, given the averaged weights, then the results; return a summary."""
-        out, names = self.config.out, list(self.task.class_names)
-        fields = timm_fields(build_of(self.pretrained), classes=len(names))
-        fields["label_names"] = names
+    def write(self, weights: Mapping[str, Tensor], evaluated: Evaluated, progress: RunProgress) -> tuple[Record, str]:
+        """Write the model's folder, given the averaged weights, then the results; return the record and a summary."""
+        out, task = self.config.out, self.task
+        record, details = self.record(evaluated, progress), self.details(evaluated, progress)
+        notes = record.extra[NOTES]
+        images = self.config.task
+        data = {
+            "train": without_secrets_in(images.train),
+            "test": without_secrets_in(images.test),
+            "classes": len(task.class_names),
+        }
+        fields = timm_fields(spec_of(self.pretrained), classes=len(task.class_names))
+        fields["label_names"] = list(task.class_names)
         with _renewed(out / MODEL) as work:
             write_model(work, {name: tensor.detach().cpu() for name, tensor in weights.items()}, fields)
         with write_whole(out / TABLE) as file:
-            file.write(markdown(numbers).encode())
-        with write_whole(out / RESULTS) as file:
-            file.write(to_sealed_json(numbers, indent=2).encode())
+            shown = {"model": str(self.config.model), **data, **vars(record), **record.extra, **details}
+            file.write(markdown(shown, notes).encode())
+        write_results(
+            out,
+            [record],
+            verb="finetune",
+            model=self.pretrained.source,
+            fingerprint=self.pretrained.fingerprint,
+            data=data,
+            notes=notes,
+            left_out=left_out(train=task.train, test=task.test),
+            bad_images=named_bad(train=read_bad_samples(out), test=evaluated.result.skipped),
+            details=details,
+        )
         # A run takes hours, and the notes of its start have left the screen.
-        return (
-            "".join(f"{note}\n" for note in numbers["notes"])
-            + f"{numbers['metric']} {numbers['value']:.2%} on {counted(numbers['images'], 'test image')}\n"
+        return record, (
+            "".join(f"{note}\n" for note in notes)
+            + f"{record.metric} {record.value:.2%} on {counted(record.images, 'test image')}\n"
             f"{out / MODEL} is the model, {out / TABLE} the results"
         )
 
 
-def build_of(pretrained: Pretrained) -> Build:
+def spec_of(pretrained: Pretrained) -> ModelSpec:
     """Describe the model for timm."""
     model = pretrained.model
-    return Build(
+    return ModelSpec(
         architecture=pretrained.architecture,
         arguments=pretrained.arguments,
         preprocessing=pretrained.preprocessing,
@@ -214,15 +237,15 @@ def few_steps(plan: EpochPlan) -> list[str]:
     ]
 
 
-def markdown(numbers: Mapping[str, Any]) -> str:
-    """Make results.md: the numbers and short texts of results.json, and the notes."""
-    rows = {
-        name: value for name, value in numbers.items() if isinstance(value, int | float | str) and name != "correct"
-    }
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else f"{value}" for name, value in rows.items()}
-    table = ["| | |", "|---|---|", *(f"| {name} | {cell(value)} |" for name, value in shown.items())]
-    notes = [f"- {cell(note)}" for note in numbers["notes"]]
-    return "\n".join(["# Fine-tuning", "", *table, *(["", *notes] if notes else [])]) + "\n"
+def markdown(results: Mapping[str, Any], notes: Sequence[str]) -> str:
+    """Make results.md: the numbers and short texts of the results, and the notes."""
+    rows = [
+        (Markdown(name), f"{value:.4g}" if isinstance(value, float) else f"{value}")
+        for name, value in results.items()
+        if isinstance(value, int | float | str) and name not in ("task", CORRECT)
+    ]
+    parts = ["# Fine-tuning", markdown_table(("", ""), rows), markdown_list(notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _renewed(folder: Path) -> AbstractContextManager[Path]:
@@ -234,10 +257,6 @@ def _renewed(folder: Path) -> AbstractContextManager[Path]:
 
 def _notes_on_bad(train: Sequence[Skipped], test: Sequence[Skipped]) -> list[str]:
     return [undecoded(side, bad) for side, bad in (("train", train), ("test", test)) if bad]
-
-
-def _named(bad: Sequence[Skipped]) -> list[dict[str, str]]:
-    return [{"image": each.key, "reason": each.reason} for each in bad]
 
 
 def _without_images(images: LabelledImages, task: Task) -> list[str]:

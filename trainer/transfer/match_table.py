@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted, listed
 from vocab import wordnet
-from vocab.pages.text import shown
+from vocab.pages.tables import markdown_list, markdown_table
+from vocab.pages.text import counted, listed
 
 FORMAT_VERSION = 1
 STEM = "transfer_init"
@@ -69,13 +69,8 @@ def no_match(matches: Sequence[ClassMatch]) -> list[str]:
 
 def markdown(matches: Sequence[ClassMatch], *, alpha: float) -> str:
     """Summary, and a row for every class."""
-    rows = [HEADER, ("---",) * len(HEADER), *map(_cells, matches)]
-    table = "\n".join(f"| {' | '.join(map(cell, row))} |" for row in rows)
-    return (
-        "# Transfer Init\n\n"
-        + "\n".join(f"- {cell(line)}" for line in summary(matches, alpha=alpha))
-        + f"\n\n{table}\n"
-    )
+    table = markdown_table(HEADER, map(_cells, matches))
+    return f"# Transfer Init\n\n{markdown_list(summary(matches, alpha=alpha))}\n\n{table}\n"
 
 
 def csv_table(matches: Sequence[ClassMatch]) -> str:
@@ -103,12 +98,6 @@ def spelt(wnid: str) -> str:
     nouns = wordnet.load()
     word = nouns.words_of(nouns.row_of(wordnet.synset_of_wnid(wnid)))[0]
     return f"{word.replace('_', ' ')} ({wnid})"
-
-
-def cell(text: str) -> str:
-    """A text that stays inside its cell, and that Markdown shows as it is."""
-    plain = shown(" ".join(text.split()))
-    return "".join(f"\\{sign}" if sign in "\\|<*_`[" else sign for sign in plain)
 
 
 def _cells(match: ClassMatch) -> tuple[str, ...]:

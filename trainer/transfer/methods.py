@@ -9,24 +9,33 @@ import functools
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from pathlib import Path
+from dataclasses import fields
 from typing import Any, get_type_hints
 
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes
-from trainer.transfer import probe_check, recipe, zero_shot
-from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
+from trainer.options import Cache, Compute, Options, values_of
+from trainer.transfer import recipe, zero_shot
+from trainer.transfer.config import (
+    DecodeThreads,
+    FeatureOptions,
+    FinetuneConfig,
+    ProbeConfig,
+    TaskConfig,
+    TaskImages,
+    TransferConfig,
+    ZeroShotConfig,
+)
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import neighbour_records, probe_records
-from trainer.transfer.records import NO_INIT, Record
+from trainer.transfer.record import NO_INIT, Record
 from trainer.transfer.suite import Verbs, run_suite
 from trainer.transfer.suite_folder import finetune_folder
 from trainer.transfer.suite_plan import Part, parts_of
 from trainer.transfer.tasks.contents import content_of
 from trainer.transfer.tasks.opening import class_names_of, open_images, open_task
-from trainer.transfer.tasks.task_config import TaskConfig
-from trainer.transfer.tasks_file import Init, Options, SuiteTask
+from trainer.transfer.tasks_file import Init, SectionFields, SuiteTask
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
@@ -55,7 +64,7 @@ def transfer(config: TransferConfig) -> None:
         run_suite(config, rank, verbs)
 
 
-def options() -> Options:
+def options() -> SectionFields:
     """The fields of each verb's configuration that a tasks file may set."""
     return {
         # Of one task Transfer Init has one alpha, so that probe and fine-tuning can be compared.
@@ -81,11 +90,11 @@ def check(task: SuiteTask, config: TransferConfig, rank: Rank, vocabulary: Vocab
     for part in parts_of(task, frozenset()):
         match part.verb:
             case "probe":
-                probe_check.check(probe_config(part, config))
+                probe_config(part, config)
             case "finetune":
                 recipe.check(finetune_config(part, config), world=rank.world)
             case "zeroshot":
-                zero_shot.check(zero_shot_config(part, config))
+                zero_shot_config(part, config)
     images = task_config(task, config)
     sides: tuple[LabelledImages, ...]
     if task.train:
@@ -115,20 +124,7 @@ def measure(part: Part, config: TransferConfig, rank: Rank) -> list[Record]:
 
 def task_config(task: SuiteTask, config: TransferConfig) -> TaskConfig:
     """The images of a task."""
-    return TaskConfig(
-        train=task.train,
-        test=task.test,
-        kind=task.kind,
-        class_names=task.class_names,
-        cache=config.cache,
-        cache_gb=config.cache_gb,
-        max_bad_share=task.max_bad_share,
-        max_pixels=task.max_pixels,
-        multi_label=task.multi_label,
-        truncated_images=task.truncated_images,
-        allow_pipe=config.allow_pipe,
-        csv_columns=task.csv_columns,
-    )
+    return TaskConfig(task.train, task.test, **values_of(task, TaskImages), **values_of(config, Cache))
 
 
 def probe_config(part: Part, config: TransferConfig) -> ProbeConfig:
@@ -144,11 +140,7 @@ def probe_config(part: Part, config: TransferConfig) -> ProbeConfig:
         alpha=part.task.alpha,
         percent=part.percents,
         seeds=(part.seed,),
-        batch=config.batch,
-        workers=config.workers,
-        features=_features(config),
-        device=config.device,
-        precision=config.precision,
+        **_computed(config),
         **asked,
     )
 
@@ -159,11 +151,7 @@ def zero_shot_config(part: Part, config: TransferConfig) -> ZeroShotConfig:
         model=config.model,
         task=task_config(part.task, config),
         out=config.out,
-        batch=config.batch,
-        workers=config.workers,
-        features=_features(config),
-        device=config.device,
-        precision=config.precision,
+        **_computed(config),
         **part.task.zeroshot,
     )
 
@@ -179,9 +167,7 @@ def finetune_config(part: Part, config: TransferConfig) -> FinetuneConfig:
         alpha=part.task.alpha,
         percent=key.percent,
         seed=part.seed,
-        workers=config.workers,
-        device=config.device,
-        precision=config.precision,
+        **values_of(config, DecodeThreads, Compute),
         **part.task.finetune,
     )
 
@@ -204,9 +190,13 @@ def _init(part: Part) -> Init:
     return part.init
 
 
-def _features(config: TransferConfig) -> Path:
-    return config.features if config.features is not None else default_cache(config.cache) / "features"
+def _computed(config: TransferConfig) -> dict[str, Any]:
+    """Options of how features are computed and kept, with the folder that all parts of the suite share."""
+    features = config.features if config.features is not None else default_cache(config.cache) / "features"
+    return values_of(config, FeatureOptions, Compute) | {"features": features}
 
 
-def _fields(verb: type, *, without: Collection[str]) -> dict[str, Any]:
-    return {name: hint for name, hint in get_type_hints(verb).items() if name not in OWN and name not in without}
+def _fields(verb: type[Options], *, without: Collection[str]) -> dict[str, Any]:
+    hints = get_type_hints(verb)
+    names = (field.name for field in fields(verb))
+    return {name: hints[name] for name in names if name not in OWN and name not in without}

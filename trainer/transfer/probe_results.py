@@ -2,7 +2,7 @@
 
 In: `Outcome`. Out: records for one table of several tasks, and the folder, which appears whole:
 
-    results.json        version, model, notes, and a record for each share and seed
+    results.json        model, notes, and a record for each share and seed (record.py)
     results.md          the same, to be read
     config.json         what was asked for
     transfer_init.*     with --init transfer: what every class began with (match_table.py)
@@ -11,26 +11,25 @@ In: `Outcome`. Out: records for one table of several tasks, and the folder, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainer.config import to_json
 from trainer.data.labelled_images import LabelledImages
-from trainer.records.secrets import public
+from trainer.probe.cache import ImageFeatures
+from trainer.probe.choice import Choice
+from trainer.probe.measures import Measured
 from trainer.transfer import match_table
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.feature_cache import ImageFeatures
-from trainer.transfer.measures import Measured
-from trainer.transfer.probe_choice import Choice
-from trainer.transfer.records import NO_INIT, NOTES, Key, Record
+from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted, listed
 from trainer.weights.folder import new_folder
 from trainer.weights.pretrained import Pretrained
-from vocab.store.sealing import to_sealed_json
+from vocab.pages.tables import markdown_list, markdown_table
+from vocab.pages.text import counted, listed
 
-FORMAT_VERSION = 1
 HEADINGS = {"top1": "top-1", "top5": "top-5", "map_macro": "mAP, macro", "map_micro": "mAP, micro"}
 
 
@@ -100,6 +99,7 @@ def records_of(outcome: Outcome, *, task: str) -> list[Record]:
             "weight_decay": setting.weight_decay,
             "choice": probe.choice.why,
             "preset": given.config.preset,
+            "classes_without_images": [given.task.class_names[number] for number in probe.without_images],
         } | ({"alpha": given.config.alpha} if outcome.matches else {})
         key = Key(task, "probe", given.config.init, probe.percent, probe.seed)
         about[NOTES] = [*match_table.no_match(outcome.matches), *_on_the_data(given)]
@@ -119,81 +119,56 @@ def neighbour_record(given: Gathered, key: Key, measured: Measured, *, train: in
 def write(outcome: Outcome) -> None:
     """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     with new_folder(outcome.given.config.out) as work:
-        content = to_sealed_json(as_json(outcome), indent=1, ensure_ascii=False)
-        (work / "results.json").write_text(content, encoding="utf-8")
+        _write_json(outcome, work)
         (work / "results.md").write_text(markdown(outcome), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.given.config), encoding="utf-8")
         if outcome.matches:
             match_table.write_matches(outcome.matches, work, alpha=outcome.given.config.alpha)
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    """The content of results.json."""
+def _write_json(outcome: Outcome, folder: Path) -> None:
     given = outcome.given
-    task = f"{given.config.task.train} | {given.config.task.test}"
-    content = {
-        "version": FORMAT_VERSION,
-        "model": given.pretrained.source,
-        "fingerprint": given.pretrained.fingerprint,
-        "train": given.config.task.train,
-        "test": given.config.task.test,
-        "classes": len(given.task.class_names),
-        "test_images": len(given.test.images),
-        "notes": notes(outcome),
-        "left_out": left_out(train=given.task.train, test=given.task.test),
-        "bad_images": [{"image": bad.key, "reason": bad.reason} for bad in (*given.train.skipped, *given.test.skipped)],
-        "seconds": round(given.seconds, 3),
-    }
-    records = [
-        {
-            "task": task,
-            "model": given.pretrained.source,
-            "verb": "probe",
-            "percent": probe.percent,
-            "seed": probe.seed,
-            "init": given.config.init,
-            "metric": probe.measured.metric[0],
-            "value": probe.measured.metric[1],
-            **probe.measured.numbers(),
-            **{f"knn_{name}": value for name, value in (probe.nearest or Measured()).numbers().items()},
-            "setting": vars(probe.choice.setting),
-            "choice": probe.choice.why,
-            "images": probe.images,
-            "classes_without_images": [given.task.class_names[number] for number in probe.without_images],
-            "correct": _correct(probe.measured),
-            "seconds": round(probe.seconds, 3),
-        }
-        for probe in outcome.probes
-    ]
-    result: dict[str, Any] = public({**content, "records": records})
-    return result
+    places = given.config.task
+    write_results(
+        folder,
+        records_of(outcome, task=f"{places.train} | {places.test}"),
+        verb="probe",
+        model=given.pretrained.source,
+        fingerprint=given.pretrained.fingerprint,
+        data={
+            "train": places.train,
+            "test": places.test,
+            "classes": len(given.task.class_names),
+            "test_images": len(given.test.images),
+        },
+        notes=notes(outcome),
+        left_out=left_out(train=given.task.train, test=given.task.test),
+        bad_images=named_bad(train=given.train.skipped, test=given.test.skipped),
+        details={"features_seconds": round(given.seconds, 3)},
+    )
 
 
 def markdown(outcome: Outcome) -> str:
     """The content of results.md."""
     given, config = outcome.given, outcome.given.config
     init = f"Transfer Init at path similarity >= {config.alpha:g}" if outcome.matches else "a random beginning"
-    lines = [
-        f"# Linear probe from {init}",
-        "",
+    setting = (
         f"{counted(len(given.task.class_names), 'class', 'classes')}, "
         f"{counted(len(given.test.images), 'test image')}; {counted(config.epochs, 'epoch')}, "
-        f"batches of {config.train_batch}" + (f"; {config.neighbours} nearest neighbours" if config.neighbours else ""),
-        "",
-    ]
+        f"batches of {config.train_batch}" + (f"; {config.neighbours} nearest neighbours" if config.neighbours else "")
+    )
     names = list(outcome.probes[0].measured.numbers())
     beside = list((outcome.probes[0].nearest or Measured()).numbers())[:1]
-    headings = ["share", "seed", "images", *(HEADINGS[name] for name in names)]
-    headings += [f"neighbours' {HEADINGS[name]}" for name in beside] + ["learning rate", "weight decay"]
-    lines += [f"| {' | '.join(headings)} |", f"| {' | '.join(['---'] * len(headings))} |"]
+    head = ["share", "seed", "images", *(HEADINGS[name] for name in names)]
+    head += [f"neighbours' {HEADINGS[name]}" for name in beside] + ["learning rate", "weight decay"]
+    rows = []
     for probe in outcome.probes:
         cells = [f"{probe.percent:g} %", f"{probe.seed}", f"{probe.images:,}"]
         cells += [f"{value:.2%}" for value in probe.measured.numbers().values()]
         cells += [f"{(probe.nearest or Measured()).numbers()[name]:.2%}" for name in beside]
-        cells += [f"{probe.choice.setting.learning_rate:g}", f"{probe.choice.setting.weight_decay:g}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {match_table.cell(note)}" for note in notes(outcome))]
-    return "\n".join(lines).rstrip() + "\n"
+        rows.append([*cells, f"{probe.choice.setting.learning_rate:g}", f"{probe.choice.setting.weight_decay:g}"])
+    parts = [f"# Linear probe from {init}", setting, markdown_table(head, rows), markdown_list(notes(outcome))]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def notes(outcome: Outcome) -> list[str]:
@@ -235,24 +210,20 @@ def _record(
     given: Gathered, key: Key, measured: Measured, about: dict[str, Any], *, train: int, seconds: float
 ) -> Record:
     metric, value = measured.metric
-    correct = _correct(measured)
-    extra = {
+    extra: dict[str, Any] = {
         **measured.numbers(),
         "train_images": train,
         "bad_images": len(given.test.skipped),
         NOTES: _on_the_data(given),
     }
     extra |= about
+    if measured.correct is not None:
+        extra[CORRECT] = marks_of(measured.correct)
     return Record(
         *key,
         metric=metric,
         value=value,
         images=len(given.test.images),
         seconds=seconds,
-        extra=extra | ({} if correct is None else {"correct": correct}),
+        extra=extra,
     )
-
-
-def _correct(measured: Measured) -> str | None:
-    """ "1" for each test image whose class came first and "0" for the others, in their order."""
-    return None if measured.correct is None else "".join("1" if right else "0" for right in measured.correct.tolist())

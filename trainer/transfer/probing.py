@@ -2,10 +2,10 @@
 
 In: a `ProbeConfig`. Out: a folder (`trainer/transfer/probe_results.py`).
 
-    images -> features, each computed once                                feature_cache.py
-    a share of the training images -> learning rate, weight decay         probe_choice.py
-    -> a linear classifier                                                probe_grid.py
-    features of the test images -> accuracy, also of their neighbours     measures.py, neighbours.py
+    images -> features, each computed once                                trainer/probe/cache.py
+    a share of the training images -> learning rate, weight decay         trainer/probe/choice.py
+    -> a linear classifier                                                trainer/probe/grid.py
+    features of the test images -> accuracy, also of their neighbours     measures.py, knn.py
 """
 
 from __future__ import annotations
@@ -18,31 +18,28 @@ import numpy as np
 
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Rank, in_bfloat16, join_processes, on_main
+from trainer.distributed import Rank, join_processes, on_main
+from trainer.probe.cache import ImageFeatures, cached_features
+from trainer.probe.choice import choose, grid_of, scored
+from trainer.probe.grid import GridSchedule, check_numbers, train_grid
+from trainer.probe.knn import votes
+from trainer.probe.linear import Head, random_head
+from trainer.probe.measures import Measured, measure
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.feature_cache import ImageFeatures, cached_features
-from trainer.transfer.head import Head, random_head
-from trainer.transfer.measures import Measured, measure
-from trainer.transfer.neighbours import votes
-from trainer.transfer.probe_check import check
-from trainer.transfer.probe_choice import choose, grid_of, scored
-from trainer.transfer.probe_grid import GridSchedule, check_numbers, train_grid
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
-from trainer.transfer.records import NO_INIT, Key, Record
+from trainer.transfer.record import NO_INIT, Key, Record
 from trainer.transfer.tasks.files import check_bad_share
 from trainer.transfer.tasks.opening import open_task
 from trainer.transfer.tasks.subsets import subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
-from trainer.transfer.words import listed
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
-from vocab.pages.text import tell
+from vocab.pages.text import listed, tell
 
 
 def probe(config: ProbeConfig) -> None:
     """Train, measure, and leave a folder. Raises a CatlipError for whatever cannot be, and leaves nothing then."""
-    check(config)
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure_all(config, rank)
@@ -56,14 +53,12 @@ def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]
 
     `task`: what the table calls it. `config.out` is not written to. Raises as `probe`.
     """
-    check(config)
     outcome = measure_all(config, rank)
     return [] if outcome is None else records_of(outcome, task=task)
 
 
 def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     """As `probe_records`, of nearest neighbours alone: no classifier is trained."""
-    check(config)
     given = gather(config, rank)
     if given is None:
         return []
@@ -150,7 +145,7 @@ def _features(config: ProbeConfig, pretrained: Pretrained, images: LabelledImage
         batch=config.batch,
         workers=config.workers,
         cache=_cache(config),
-        bfloat16=in_bfloat16(config.precision, rank.device),
+        bfloat16=config.is_bfloat16(rank.device.type),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )

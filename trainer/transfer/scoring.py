@@ -16,11 +16,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.decoding import Viewing, central_crops
+from trainer.data.decoding import EvalTransform, central_crops
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, gather_on_main
 from trainer.model.objective import Objective
-from trainer.transfer.measures import Measured, accuracies_of, places_of, precisions_of
+from trainer.probe.measures import Measured, accuracies_of, places_of, precisions_of
 from vocab.errors import InputError
 
 # uint8 images on the device and their numbers on the host, to what is to be kept of each.
@@ -56,7 +56,7 @@ class Outputs:
     skipped: list[Skipped]
 
 
-def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: Viewing) -> Scored | None:
+def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Scored | None:
     """Score the images with the objective's weights as they are; None on ranks other than the main one. All must call.
 
     Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
@@ -75,7 +75,7 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: 
     return None if found is None else _scored(found, images)
 
 
-def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, viewing: Viewing) -> Outputs | None:
+def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Outputs | None:
     """What `compute` makes of the central crops of images; None on ranks other than the main one. All must call it.
 
     Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.

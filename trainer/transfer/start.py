@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from trainer.config import OptimConfig
-from trainer.data.decoding import Viewing
+from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
@@ -21,10 +21,10 @@ from trainer.model.per_image import set_drop_path
 from trainer.model.vit import checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import optimiser_of
+from trainer.probe.linear import Head, random_head
 from trainer.step.metrics import Guard
 from trainer.step.training import Training
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.head import Head, random_head
 from trainer.transfer.mixing import Mixing
 from trainer.transfer.scoring import outputs
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
@@ -52,7 +52,7 @@ def start_of(
     class_names: tuple[str, ...],
     rank: Rank,
     *,
-    viewing: Viewing,
+    viewing: EvalTransform,
     resumed: bool,
 ) -> Start:
     """Make the first classifier, the same on all ranks, which all must call. The model goes to the rank's device.

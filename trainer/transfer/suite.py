@@ -15,9 +15,9 @@ from trainer.distributed import Rank, barrier, on_main
 from trainer.records import run_lock
 from trainer.transfer import suite_folder
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import NOTES, Record
+from trainer.transfer.record import NOTES, Record
 from trainer.transfer.suite_plan import Part, parts_of
-from trainer.transfer.tasks_file import Options, SuiteTask, read_tasks
+from trainer.transfer.tasks_file import SectionFields, SuiteTask, read_tasks
 from vocab.errors import CatlipError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
@@ -27,7 +27,7 @@ from vocab.store.locations import refuse_unwritable
 class Verbs:
     """What carries out a suite; `methods.py` has the verbs of the trainer."""
 
-    options: Options
+    options: SectionFields
     """what a task's tables of options may hold"""
     fingerprint: Callable[[], str]
     """of the model. Raises a CatlipError for one that cannot be used"""
@@ -74,7 +74,7 @@ def _run(config: TransferConfig, rank: Rank, verbs: Verbs, tasks: Sequence[Suite
                 suite_folder.drop_checkpoints(config.out, part.wanted)
                 records |= {record.key: record for record in kept}
         if rank.is_main:
-            suite_folder.write_results(config, tasks, records)
+            suite_folder.write_table(config, tasks, records)
     if rank.is_main:
         tell(f"{config.out / suite_folder.TABLE} is the table\n")
 
@@ -128,7 +128,7 @@ def _named(task: SuiteTask) -> Iterator[None]:
 
 
 def _as_in_suite(text: str) -> str:
-    """Options of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
+    """SectionFields of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
     max_bad_share of the task in the tasks file.
     """
     own = {field.name for field in fields(TransferConfig)}

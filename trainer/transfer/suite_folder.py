@@ -6,7 +6,7 @@
     results.json  results.md     the table, whole after each task
     finetune/TASK-INIT-SHARE-SEED/    what python -m trainer finetune leaves; without checkpoints once it is measured
 
-A line of records.jsonl: {"version": 1, "task": "imagenet", "method": "probe", ..., "own_sha256": "..."}, with the
+A line of records.jsonl: {"version": 2, "task": "imagenet", "method": "probe", ..., "own_sha256": "..."}, with the
 fields that records have in results.json.
 """
 
@@ -24,18 +24,27 @@ from trainer.checkpoints.disk import flush
 from trainer.records.run_lock import entries
 from trainer.records.secrets import public
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.records import VERSION, Key, Record, as_json, check_version, of_json, read_records
-from trainer.transfer.results_table import results_json, results_table
+from trainer.transfer.record import (
+    RESULTS,
+    VERSION,
+    Key,
+    Record,
+    as_json,
+    check_version,
+    of_json,
+    read_records,
+    write_results,
+)
+from trainer.transfer.results_table import results_table
 from trainer.transfer.suite_plan import keys_of
 from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
-from trainer.transfer.words import counted
 from vocab.errors import FormatError, MismatchError, OutputExistsError
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 
-CONFIG, RECORDS, RESULTS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.json", "results.md", "finetune"
+CONFIG, RECORDS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.md", "finetune"
 FORMAT = "catlip-transfer-suite"
 
 
@@ -155,14 +164,12 @@ def append(out: Path, records: Iterable[Record]) -> None:
         os.fsync(file.fileno())
 
 
-def write_results(config: TransferConfig, tasks: Sequence[SuiteTask], records: Mapping[Key, Record]) -> None:
+def write_table(config: TransferConfig, tasks: Sequence[SuiteTask], records: Mapping[Key, Record]) -> None:
     """The table of what the tasks file asks for, as far as it is measured."""
     shown = [records[key] for task in tasks for key in keys_of(task) if key in records]
-    content = results_json(shown, model=str(config.model))
-    page = f"# Results of {config.model}\n\n{results_table(shown)}"
-    for name, text in [(RESULTS, to_sealed_json(content, indent=1, ensure_ascii=False)), (TABLE, page)]:
-        with write_whole(config.out / name) as file:
-            file.write(text.encode())
+    write_results(config.out, shown, verb="transfer", model=str(config.model))
+    with write_whole(config.out / TABLE) as file:
+        file.write(f"# Results of {config.model}\n\n{results_table(shown)}".encode())
 
 
 def recorded(out: Path) -> list[Record]:
@@ -195,7 +202,7 @@ def _say_lost(out: Path, records: Mapping[Key, Record]) -> None:
     if not (out / RESULTS).exists():
         return
     try:
-        lost = sum(record.key not in records for record in read_records(out / RESULTS))
+        lost = sum(record.key not in records for record in read_records(out))
     except FormatError as error:
         # It is written anew after each task.
         tell(f"warning: {error}\n")

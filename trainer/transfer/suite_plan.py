@@ -14,7 +14,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.transfer.records import NO_INIT, Key
+from trainer.transfer.record import NO_INIT, Key
 from trainer.transfer.tasks_file import Init, Section, SuiteTask
 
 ALL = 100.0

@@ -15,8 +15,7 @@ from typing import Any
 
 from trainer.config import LATER
 from trainer.records.secrets import public
-from trainer.transfer.records import NO_INIT, Key, Method
-from trainer.transfer.results_table import TRANSFER
+from trainer.transfer.record import NO_INIT, TRANSFER, Key, Method
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 
 # What may be asked for anew of a task that was measured: more of the same, or less.

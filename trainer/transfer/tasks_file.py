@@ -22,14 +22,16 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from trainer.transfer.records import Method
+from trainer.options import Bounds, Percent, PositiveShare
+from trainer.transfer.config import TaskImages
+from trainer.transfer.record import Method
 from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
-from vocab.store.locations import Place, read_whole, with_places
+from vocab.store.locations import Location, read_whole, with_locations
 
 Section = Literal["probe", "zeroshot", "finetune"]
 Init = Literal["random", "transfer"]
@@ -47,31 +49,36 @@ FORM = "[[task]] tables with name, test, and train"
 
 
 @dataclass(frozen=True)
-class SuiteTask:
-    """A task, and what is to be measured on it. Defaults of images are those of `TaskConfig`."""
+class SuiteTask(TaskImages):
+    """A task, and the measurements to make on it."""
+
+    PREFIX = ""
 
     name: str
-    """what the table calls it"""
+    """name of the task in tables of results"""
     test: str
+    """images to test on"""
     train: str = ""
-    """may be left out where nothing is trained"""
-    kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
-    class_names: Place | None = None
-    csv_columns: tuple[str, str] = ("path", "label")
-    max_bad_share: float = 0.1
-    max_pixels: int = 89_478_485
-    multi_label: bool = False
-    truncated_images: Literal["refuse", "take"] = "refuse"
+    """images to train on; may be left out where nothing is trained"""
     methods: tuple[Method, ...] = ("zeroshot", "knn", "probe")
-    percents: tuple[float, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    percents: tuple[Percent, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
+    seeds: tuple[Annotated[int, Bounds(0, SEEDS, below_high=True)], ...] = (0, 1, 2)
     inits: tuple[Init, ...] = ("random", "transfer")
-    alpha: float = 0.5
-    """of Transfer Init"""
-    probe: Mapping[str, Any] = field(default_factory=dict)
+    alpha: PositiveShare = 0.5
+    """smallest path similarity for Transfer Init"""
+    probe: dict[str, Any] = field(default_factory=dict)
     """further options of the verb, as its configuration has them"""
-    zeroshot: Mapping[str, Any] = field(default_factory=dict)
-    finetune: Mapping[str, Any] = field(default_factory=dict)
+    zeroshot: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise InputError, naming the field, for a value out of bounds, and for missing images."""
+        super().__post_init__()
+        for name in ("methods", "percents", "seeds", "inits"):
+            self.require_each_once(name)
+        is_trained = set(self.methods) != {"zeroshot"}
+        wanted = "the images to train on; zeroshot alone needs none"
+        self.require("train", bool(self.train) or not is_trained, "nothing", wanted, remedy="Name them.")
 
     @property
     def waiting(self) -> tuple[Section, ...]:
@@ -83,11 +90,11 @@ class SuiteTask:
         )
 
 
-Options = Mapping[Section, Mapping[str, Any]]
+SectionFields = Mapping[Section, Mapping[str, Any]]
 """of each table of options, the fields that it may have with their types"""
 
 
-def read_tasks(path: Place, options: Options) -> tuple[SuiteTask, ...]:
+def read_tasks(path: Location, options: SectionFields) -> tuple[SuiteTask, ...]:
     """The tasks of a file, in its order.
 
     Raises InputError that names the file, the task and the field, for anything that is not as it must be.
@@ -106,7 +113,7 @@ def read_tasks(path: Place, options: Options) -> tuple[SuiteTask, ...]:
     return tasks
 
 
-def _content(path: Place) -> dict[str, Any]:
+def _content(path: Location) -> dict[str, Any]:
     try:
         text = read_whole(path, most=MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
@@ -128,12 +135,12 @@ def _refuse_long_keys(text: str) -> None:
             raise ValueError(f"line {number} has keys of more than {MOST_PARTS} parts")
 
 
-def _task(path: Place, place: int, table: Mapping[str, Any], options: Options) -> SuiteTask:
+def _task(path: Location, place: int, table: Mapping[str, Any], options: SectionFields) -> SuiteTask:
     name = table.get("name", f"number {place}")
     if not _is_name(name):
         wanted = f"1 to {LONGEST_NAME} characters that can be shown, without / and \\, not beginning with a dot"
         raise _refused(path, f"number {place}", "name", repr(name), wanted)
-    hints = get_type_hints(SuiteTask)
+    hints = {each.name: get_type_hints(SuiteTask)[each.name] for each in fields(SuiteTask)}
     sections = {section: table[section] for section in SECTIONS if section in table}
     values = _values(path, name, {field: table[field] for field in table if field not in sections}, hints)
     for needed in ("name", "test"):
@@ -143,9 +150,10 @@ def _task(path: Place, place: int, table: Mapping[str, Any], options: Options) -
         if not isinstance(given, dict):
             raise _refused(path, name, section, repr(given), f"a table [task.{section}]")
         values[section] = _values(path, name, given, options[section], inside=f"{section}.")
-    task = with_places(SuiteTask(**values), prefix=f"{path}: task {name!r}: ")
-    _check(path, task)
-    return task
+    try:
+        return with_locations(SuiteTask(**values), prefix="")
+    except InputError as error:
+        raise _refused(path, name, error.thing.replace("-", "_"), error.found, error.wanted) from error
 
 
 def _is_name(name: object) -> bool:
@@ -161,7 +169,7 @@ def _is_name(name: object) -> bool:
 
 
 def _values(
-    path: Place, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
+    path: Location, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
 ) -> dict[str, Any]:
     def refuse(name: str, found: str, wanted: str, near: str | None) -> InputError:
         return _refused(path, task, f"{inside}{name}", found, wanted, near=near)
@@ -169,36 +177,7 @@ def _values(
     return fields_of(table, hints, refuse)
 
 
-def _check(path: Place, task: SuiteTask) -> None:
-    """What types cannot say."""
-    for name in ("methods", "percents", "seeds", "inits"):
-        values = getattr(task, name)
-        if len(values) == 0 or len(set(values)) < len(values):
-            found = f"{list(values)}, which has one twice" if values else "an empty list"
-            raise _refused(path, task.name, name, found, "at least one, each once")
-    wanted = {
-        "percents": "numbers above 0, and at most 100",
-        "seeds": f"whole numbers from 0 to {SEEDS - 1:,}",
-        "alpha": "a path similarity: above 0, and at most 1",
-        "max_bad_share": "a share, 0 to 1",
-        "max_pixels": "more than 0",
-    }
-    holds = {
-        "percents": all(0 < percent <= 100 for percent in task.percents),
-        "seeds": all(0 <= seed < SEEDS for seed in task.seeds),
-        "alpha": 0 < task.alpha <= 1,
-        "max_bad_share": 0 <= task.max_bad_share <= 1,
-        "max_pixels": task.max_pixels > 0,
-    }
-    for name in wanted:
-        if not holds[name]:
-            value = getattr(task, name)
-            raise _refused(path, task.name, name, f"{list(value) if isinstance(value, tuple) else value}", wanted[name])
-    if not task.train and set(task.methods) != {"zeroshot"}:
-        raise _refused(path, task.name, "train", "nothing", "the images to train on; zeroshot alone needs none")
-
-
-def _refused(path: Place, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
+def _refused(path: Location, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
     meant = f"Did you mean {near}? " if near is not None else ""
     return InputError(
         f"{path}: task {task!r}: {name}",

@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.head import Head
+from trainer.probe.linear import Head
 from trainer.transfer.scaling import fit_sigmoid, fit_softmax
 from vocab import taxonomy, wordnet
 from vocab.class_names import WNID, synsets_of_class_names

@@ -3,7 +3,7 @@
 In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv and config.json.
 
     class names -> synsets -> rows of the pre-trained classifier      transfer_init.py, synset_scores.py
-    test images -> features                                           feature_cache.py
+    test images -> features                                           trainer/probe/cache.py
     features and rows -> scores -> accuracy                           synset_scores.py, zero_shot_results.py
 """
 
@@ -19,22 +19,20 @@ from trainer.config import to_json
 from trainer.data.batch import Skipped
 from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Rank, in_bfloat16, join_processes, on_main
+from trainer.distributed import Rank, join_processes, on_main
+from trainer.probe.cache import ImageFeatures, cached_features
 from trainer.transfer import zero_shot_tables
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.feature_cache import ImageFeatures, cached_features
-from trainer.transfer.records import NOTES, Record
+from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
-from trainer.transfer.words import counted
 from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import tell
-from vocab.store.sealing import to_sealed_json
+from vocab.pages.text import counted, tell
 from vocab.vocabulary import Vocabulary
 
 
@@ -75,47 +73,35 @@ def zero_shot_records(config: ZeroShotConfig, rank: Rank, *, task: str) -> list[
     outcome = measure(config, rank)
     if outcome is None:
         return []
-    report, correct = outcome.result.report, outcome.result.correct
+    return [record_of(outcome, task=task)]
+
+
+def record_of(outcome: Outcome, *, task: str) -> Record:
+    """The outcome as a record. `task`: what the table calls it."""
+    config, report, correct = outcome.config, outcome.result.report, outcome.result.correct
     metric, value = report.metric
     extra = {name: number for name, number in vars(report).items() if number is not None}
-    extra |= {"alpha": config.alpha, "hyponyms": config.hyponyms, "prior": outcome.config.prior}
+    extra |= {"alpha": config.alpha, "hyponyms": config.hyponyms, "prior": config.prior}
     extra[NOTES] = list(outcome.notes)
     if correct is not None:
-        extra["correct"] = "".join("1" if right else "0" for right in correct.tolist())
-    return [
-        Record(
-            task=task,
-            method="zeroshot",
-            init="none",
-            percent=0.0,
-            seed=0,
-            metric=metric,
-            value=value,
-            images=report.images,
-            seconds=outcome.seconds,
-            extra=extra,
-        )
-    ]
-
-
-def check(config: ZeroShotConfig) -> None:
-    """Raise InputError for the first option that cannot work, whatever the task."""
-    for option, works, value, wanted in (
-        ("alpha", 0 < config.alpha <= 1, config.alpha, "a path similarity above 0, at most 1"),
-        ("batch", config.batch > 0, config.batch, "1 or more"),
-        ("workers", config.workers >= 0, config.workers, "0 or more"),
-        ("crop", config.crop is None or 0 < config.crop <= 1, config.crop, "a share above 0, at most 1"),
-        ("image-size", config.image_size is None or config.image_size > 0, config.image_size, "1 pixel or more"),
-    ):
-        if not works:
-            remedy = "python -m trainer zeroshot --help says what it means."
-            raise InputError(f"--{option}", found=f"{value}", wanted=wanted, remedy=remedy)
+        extra[CORRECT] = marks_of(correct)
+    return Record(
+        task=task,
+        method="zeroshot",
+        init=NO_INIT,
+        percent=0.0,
+        seed=0,
+        metric=metric,
+        value=value,
+        images=report.images,
+        seconds=outcome.seconds,
+        extra=extra,
+    )
 
 
 def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
     """Score the test images; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
-    check(config)
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
     images, class_names, notes = _open(config)
     config = replace(config, prior=config.prior or ("keep" if images.multi_label else "remove"))
@@ -127,7 +113,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
         batch=config.batch,
         workers=config.workers,
         cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
-        bfloat16=in_bfloat16(config.precision, rank.device),
+        bfloat16=config.is_bfloat16(rank.device.type),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )
@@ -185,18 +171,20 @@ def score(
 def write(outcome: Outcome) -> None:
     """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     classified = (outcome.result, outcome.matches, outcome.classes, outcome.pretrained.vocabulary)
-    content = {
-        "model": outcome.pretrained.source,
-        "fingerprint": outcome.pretrained.fingerprint,
-        "seconds": round(outcome.seconds, 3),
-        "notes": outcome.notes,
-        "left_out": outcome.left_out,
-        "bad_test_images": [{"image": bad.key, "reason": bad.reason} for bad in outcome.bad],
-        **zero_shot_tables.as_json(*classified),
-    }
     page = zero_shot_tables.markdown(*classified, title=title_of(outcome), notes=outcome.notes)
     with new_folder(outcome.config.out) as work:
-        (work / "results.json").write_text(to_sealed_json(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_results(
+            work,
+            [record_of(outcome, task=outcome.config.task.test)],
+            verb="zeroshot",
+            model=outcome.pretrained.source,
+            fingerprint=outcome.pretrained.fingerprint,
+            data={"test": outcome.config.task.test, "classes": outcome.result.report.classes},
+            notes=outcome.notes,
+            left_out=outcome.left_out,
+            bad_images=named_bad(test=outcome.bad),
+            details={"by_class": zero_shot_tables.as_json(*classified)},
+        )
         (work / "results.md").write_text(page, encoding="utf-8")
         (work / "classes.csv").write_text(zero_shot_tables.csv_table(*classified), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")

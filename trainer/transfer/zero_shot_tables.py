@@ -13,21 +13,20 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.transfer.match_table import cell, spelt
+from trainer.transfer.match_table import spelt
 from trainer.transfer.synset_scores import ClassRows
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.transfer.words import counted, listed
 from trainer.transfer.zero_shot_results import ZeroShotResult
+from vocab.pages.tables import in_markdown, markdown_list, markdown_table
+from vocab.pages.text import counted, listed
 from vocab.vocabulary import Vocabulary
-
-FORMAT_VERSION = 1
 
 
 def as_json(
     result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows], vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """The content of results.json, but for what was asked for."""
-    entries = [
+) -> list[dict[str, Any]]:
+    """What scored each class and how well, as results.json has it."""
+    return [
         {
             "name": match.name,
             "synsets": match.synsets,
@@ -38,7 +37,6 @@ def as_json(
         }
         for match, rows, value in zip(matches, classes, result.by_class, strict=True)
     ]
-    return {"version": FORMAT_VERSION, **vars(result.report), "by_class": entries}
 
 
 def markdown(
@@ -53,12 +51,12 @@ def markdown(
     """The content of results.md. `notes`: what whoever reads the numbers should know."""
     report = result.report
     several = report.map_macro_all is not None
-    lines = [f"# {cell(title)}", ""]
-    lines += ["| | scorable classes | all classes |", "| --- | --- | --- |"]
-    lines += [f"| classes | {report.scorable_classes:,} | {report.classes:,} |"]
-    lines += [f"| images | {report.images if several else report.scorable_images:,} | {report.images:,} |"]
-    lines += [
-        f"| {name} | {_percent(one)} | {_percent(every)} |"
+    numbers = [
+        ("classes", f"{report.scorable_classes:,}", f"{report.classes:,}"),
+        ("images", f"{report.images if several else report.scorable_images:,}", f"{report.images:,}"),
+    ]
+    numbers += [
+        (name, _percent(one), _percent(every))
         for name, one, every in (
             ("top-1 accuracy", report.top1, report.top1_all),
             ("top-5 accuracy", report.top5, report.top5_all),
@@ -67,18 +65,27 @@ def markdown(
         )
         if one is not None or every is not None
     ]
-    lines += ["", *(f"- {cell(note)}" for note in notes)] if notes else []
     value = "average precision" if several else "top-1"
-    lines += ["", f"| class | synsets | scored by | similarity | {value} |", "| --- | --- | --- | --- | --- |"]
-    for match, rows, share in zip(matches, classes, result.by_class, strict=True):
-        below = _hyponyms(match, rows, vocabulary)
-        by = [spelt(wnid) for wnid, _ in match.matches]
-        if below:
-            by.append(f"{counted(len(below), 'hyponym')}: {listed(list(map(spelt, below)))}")
-        similarities = ", ".join(f"{similarity:.2f}" for _, similarity in match.matches)
-        cells = (match.name, ", ".join(map(spelt, match.synsets)), ", ".join(by), similarities, _percent(share))
-        lines.append(f"| {' | '.join(map(cell, cells))} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        _row(match, rows, share, vocabulary)
+        for match, rows, share in zip(matches, classes, result.by_class, strict=True)
+    ]
+    parts = [
+        f"# {in_markdown(title)}",
+        markdown_table(("", "scorable classes", "all classes"), numbers),
+        markdown_list(notes),
+        markdown_table(("class", "synsets", "scored by", "similarity", value), rows),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _row(match: ClassMatch, rows: ClassRows, share: float | None, vocabulary: Vocabulary) -> tuple[str, ...]:
+    below = _hyponyms(match, rows, vocabulary)
+    by = [spelt(wnid) for wnid, _ in match.matches]
+    if below:
+        by.append(f"{counted(len(below), 'hyponym')}: {listed(list(map(spelt, below)))}")
+    similarities = ", ".join(f"{similarity:.2f}" for _, similarity in match.matches)
+    return match.name, ", ".join(map(spelt, match.synsets)), ", ".join(by), similarities, _percent(share)
 
 
 def remarks(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list[str]:

@@ -1,7 +1,19 @@
-"""CoreNet's names of a vision transformer's weights, and timm's.
+"""CoreNet's vision transformer, as the released CatLIP weights have it: built with timm, its weights renamed to timm's.
 
-In: the tensors of a released CatLIP checkpoint. Out: the same tensors under timm's names, and the model's sizes.
+The model computes what CoreNet's `vit` computes (apple/corenet, modeling/models/classification/vit.py):
 
+    4x4 convolution, stride 4, padding 1, no bias; batch norm; GELU
+    2x2 convolution, stride 2, no bias; batch norm; GELU
+    2x2 convolution, stride 2
+    + position embeddings of the patches; a class token without one in front
+    pre-norm blocks; layer norm (eps 1e-6); classifier of the class token
+
+timm has this as vit_base_mci_224, for MobileCLIP, and only in this width. It differs in one number: no padding in the
+first convolution, where CoreNet's layers pad by int((4 - 1) / 2) = 1 (modeling/layers/conv_layer.py). So timm's model
+sees an image a pixel away from where these weights expect it, and gives other logits; that is why these models have a
+name of their own, which timm refuses.
+
+    CoreNet                                                 timm
     patch_emb.0.block.conv.weight [192, 3, 4, 4]            patch_embed.backbone.0.conv.weight
     patch_emb.0.block.norm.running_mean [192]               patch_embed.backbone.0.bn.running_mean
     pos_embed.pos_embed.pos_embed [1, 1, 196, 768]          pos_embed [1, 196, 768]
@@ -16,8 +28,8 @@ In: the tensors of a released CatLIP checkpoint. Out: the same tensors under tim
     classifier.weight [24320, 768]                          head.weight
     neural_augmentor.brightness._low []                     not taken: RangeAugment's ranges, for training alone
 
-From apple/corenet: modeling/models/classification/vit.py, modeling/modules/flash_transformer.py and transformer.py,
-modeling/layers/. Queries, keys and values lie in qkv_proj one after the other and heads inside them, as in timm.
+From modeling/modules/flash_transformer.py and transformer.py, modeling/layers/. Queries, keys and values lie in
+qkv_proj one after the other and heads inside them, as in timm.
 """
 
 from __future__ import annotations
@@ -26,14 +38,62 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from timm.layers.hybrid_embed import HybridEmbed
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import ConvStem
+from torch import Tensor, nn
 
-from trainer.weights.conv_stem import PATCH, Shape
 from vocab.errors import InputError, MismatchError
+
+ARCHITECTURE = "catlip_conv_stem_vit"
+FIRST_CONV = "patch_embed.backbone.0.conv"
+KERNELS = STRIDES = (4, 2, 2)
+PADDING = (1, 0, 0)
+PATCH = 16
+"""side of a patch, pixels: the product of the strides"""
+
+
+@dataclass(frozen=True)
+class ConvStemSizes:
+    """The sizes of one of these models; `model_args` of its config.json."""
+
+    img_size: int
+    """side of the image, pixels"""
+    stem_width: int
+    """channels of the first two convolutions"""
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_width: int
+
+
+def build_conv_stem(shape: ConvStemSizes, *, classes: int) -> nn.Module:
+    """The model with random weights; `classes` 0 leaves out the classifier."""
+    stem = ConvStem(
+        channels=(shape.stem_width, shape.stem_width, shape.embed_dim),
+        kernel_size=KERNELS,
+        stride=STRIDES,
+        padding=PADDING,
+        act_layer=nn.GELU,
+    )
+    model: nn.Module = VisionTransformer(
+        img_size=shape.img_size,
+        patch_size=1,
+        embed_dim=shape.embed_dim,
+        depth=shape.depth,
+        num_heads=shape.num_heads,
+        mlp_ratio=shape.mlp_width / shape.embed_dim,
+        num_classes=classes,
+        no_embed_class=True,
+        embed_layer=partial(HybridEmbed, backbone=stem, proj=False),
+    )
+    return model
+
 
 # Every size that the released configurations have divides its width into heads of 64.
 HEAD_WIDTH = 64
@@ -56,7 +116,7 @@ class Converted:
     """Weights under timm's names."""
 
     tensors: dict[str, Tensor]
-    shape: Shape
+    shape: ConvStemSizes
     classes: int
 
 
@@ -117,7 +177,7 @@ def _names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return names
 
 
-def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_size: int) -> tuple[Shape, int]:
+def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_size: int) -> tuple[ConvStemSizes, int]:
     """The model's sizes, read from a few tensors; all others are held to them."""
     stem = _leading(tensors, "patch_embed.backbone.0.conv.weight")
     width, classes = _leading(tensors, "norm.weight"), _leading(tensors, "head.weight")
@@ -155,7 +215,7 @@ def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_siz
             )
     if width % HEAD_WIDTH:
         raise InputError("weights", found=f"width {width}", wanted=f"a multiple of {HEAD_WIDTH}", remedy=REMEDY)
-    shape = Shape(
+    shape = ConvStemSizes(
         img_size=image_size,
         stem_width=stem,
         embed_dim=width,

@@ -15,11 +15,20 @@ from trainer.model.vit import classifier_of
 from trainer.records.card import Subject, model_card
 from trainer.verb_config import ExportConfig
 from trainer.weights.fetching import local_folder
-from trainer.weights.folder import CARD, Build, Preprocessing, fill, first_conv_of, new_folder
+from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, first_conv_of, new_folder
 from trainer.weights.onnx_file import FILE as ONNX_FILE
 from trainer.weights.onnx_file import require_onnx, write_onnx
-from trainer.weights.reading import Stored, images_at, read_weights
-from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
+from trainer.weights.run_model import (
+    MEAN,
+    STD,
+    StoredWeights,
+    arguments_of,
+    images_at,
+    model_of,
+    read_weights,
+    stored_config,
+    vocabulary_of,
+)
 from vocab.errors import FormatError
 from vocab.store.locations import name_of
 from vocab.store.sealing import from_sealed_json
@@ -44,7 +53,7 @@ def export(wanted: ExportConfig) -> str:
         vocabulary = vocabulary_of(stored)
         size, crop = config["data"]["image_size"], config["data"]["eval_crop"]
         model = model_of(config, stored, vocabulary, image_size=size)
-        build = Build(
+        build = ModelSpec(
             architecture=config["model"]["model"],
             arguments=arguments_of(config, image_size=size),
             preprocessing=Preprocessing(size, MEAN, STD, crop),
@@ -64,12 +73,14 @@ def export(wanted: ExportConfig) -> str:
     return told if checked is None else f"{told}\n{ONNX_FILE}: {checked}"
 
 
-def _origin(stored: Stored) -> str:
+def _origin(stored: StoredWeights) -> str:
     kind = "moving average" if stored.kind == "ema" else "weights"
     return f"{kind} at the end of the run" if stored.step is None else f"{kind} at step {stored.step:,}"
 
 
-def _card(wanted: ExportConfig, run: Path, config: Mapping[str, Any], stored: Stored, vocabulary: Vocabulary) -> str:
+def _card(
+    wanted: ExportConfig, run: Path, config: Mapping[str, Any], stored: StoredWeights, vocabulary: Vocabulary
+) -> str:
     # A run's numbers are those of its result; a checkpoint's weights are others, unless they are that result.
     results = results_of(run) if stored.step is None else None
     seen = results["images_seen"] if results is not None else None

@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 from trainer.checkpoints.checkpoint import FOLDER
 from vocab.errors import CatlipError, InputError
 from vocab.store.files import HASH_BLOCK, filesystem_of, named
-from vocab.store.locations import Place, place_of
+from vocab.store.locations import Location, location_of
 
 WEIGHTS = "model.safetensors"
 _STEP = re.compile(rf"{FOLDER}/step-(\d{{8}})/.+")
@@ -29,13 +29,13 @@ _LEFT_OUT = re.compile(r".*\.(jsonl|html|lock|tmp)|tensorboard/.*|\..*")
 
 
 @contextmanager
-def local_folder(place: Place, *, step: int | None = None, result: bool = True) -> Iterator[Path]:
+def local_folder(place: Location, *, step: int | None = None, result: bool = True) -> Iterator[Path]:
     """A folder of this machine that holds a model: the place itself, or a copy that lives as long as the process.
 
     `step`: the checkpoint that is wanted, if one is; `result`: whether a finished run's result will do instead. Errors
     of the block name the place, not its copy. Raises InputError for a place in a store that is no folder.
     """
-    place = place_of(place)
+    place = location_of(place)
     if isinstance(place, Path):
         yield place
         return

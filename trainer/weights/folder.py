@@ -31,14 +31,14 @@ from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
 from trainer.checkpoints.disk import flush, write_file
-from trainer.checkpoints.sealed_tensors import SEAL, is_altered, metadata_of, sealed_file
-from trainer.checkpoints.sealed_tensors import VOCABULARY as VOCABULARY_OF
+from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
+from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
-from trainer.weights import conv_stem
+from trainer.weights import corenet
 from vocab import wordnet
 from vocab.errors import FormatError
 from vocab.store.files import HASH_BLOCK, filesystem_of, named
-from vocab.store.locations import Place, place_of, refuse_taken
+from vocab.store.locations import Location, location_of, refuse_taken
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -67,11 +67,11 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Build:
+class ModelSpec:
     """How to build the model that the weights belong to."""
 
     architecture: str
-    """timm's name, or conv_stem.ARCHITECTURE"""
+    """timm's name, or corenet.ARCHITECTURE"""
     arguments: Mapping[str, Any]
     """of timm.create_model, beside the number of classes"""
     preprocessing: Preprocessing
@@ -86,7 +86,7 @@ class Build:
     """that the classifier was pre-trained by; None for one that was not"""
 
 
-def check_new(out: Place) -> None:
+def check_new(out: Location) -> None:
     """Raise OutputExistsError if there is something under the name of a folder that is to be written, InputError if
     nothing can be written there.
     """
@@ -94,14 +94,14 @@ def check_new(out: Place) -> None:
 
 
 @contextmanager
-def new_folder(out: Place) -> Iterator[Path]:
+def new_folder(out: Location) -> Iterator[Path]:
     """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
 
     In an object store, which cannot rename, the files are uploaded then, and last of them the one without which a
     folder is no model and no result. Raises as `check_new`.
     """
     check_new(out)
-    out = place_of(out)
+    out = location_of(out)
     if isinstance(out, Path):
         with _renamed(out) as work:
             yield work
@@ -144,7 +144,9 @@ def _upload(work: Path, out: str) -> None:
         raise
 
 
-def fill(work: Path, tensors: Mapping[str, Tensor], build: Build, vocabulary: Vocabulary, *, classifier: bool) -> None:
+def fill(
+    work: Path, tensors: Mapping[str, Tensor], build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool
+) -> None:
     """Write everything but the card."""
     about = {VOCABULARY_OF: vocabulary.fingerprint} if classifier else None
     write_model(work, tensors, timm_config(build, vocabulary, classifier=classifier), about)
@@ -165,7 +167,7 @@ def write_model(
     (work / CONFIG).write_text(to_sealed_json(named_weights, indent=1))
 
 
-def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
+def timm_config(build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool) -> dict[str, Any]:
     """config.json of a pre-trained model."""
     config = timm_fields(build, classes=len(vocabulary) if classifier else 0)
     if classifier:
@@ -176,7 +178,7 @@ def timm_config(build: Build, vocabulary: Vocabulary, *, classifier: bool) -> di
     return config
 
 
-def timm_fields(build: Build, *, classes: int) -> dict[str, Any]:
+def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
     """What timm needs to build a model, in the layout that it writes for the Hub (timm/models/_hub.py)."""
     seen = build.preprocessing
     return {
@@ -204,9 +206,9 @@ def timm_fields(build: Build, *, classes: int) -> dict[str, Any]:
 
 def first_conv_of(model: nn.Module) -> str:
     """Name of the convolution that sees the image."""
-    # Without timm's word of it a model is one of conv_stem.py, or has the one convolution that all others have.
+    # Without timm's word of it a model is one of corenet.py, or has the one convolution that all others have.
     hybrid = isinstance(model.get_submodule("patch_embed"), HybridEmbed)
-    plain = conv_stem.FIRST_CONV if hybrid else "patch_embed.proj"
+    plain = corenet.FIRST_CONV if hybrid else "patch_embed.proj"
     return str(getattr(model, "pretrained_cfg", {}).get("first_conv") or plain)
 
 
@@ -224,7 +226,7 @@ def load_model(folder: str | Path) -> nn.Module:
     """The model of an exported or imported folder, in eval mode, on the CPU.
 
     What timm can build is built by it, as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released
-    CatLIP models are built by `trainer/weights/conv_stem.py`. Raises FormatError for a folder that is neither, and for
+    CatLIP models are built by `trainer/weights/corenet.py`. Raises FormatError for a folder that is neither, and for
     one whose configuration or weights do not match their checksum or each other, where they have one.
     """
     place = Path(folder)
@@ -235,8 +237,8 @@ def load_model(folder: str | Path) -> nn.Module:
         if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(place / WEIGHTS).get(SEAL):
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
-        if architecture == conv_stem.ARCHITECTURE:
-            model: nn.Module = conv_stem.build(conv_stem.Shape(**arguments), classes=classes)
+        if architecture == corenet.ARCHITECTURE:
+            model: nn.Module = corenet.build_conv_stem(corenet.ConvStemSizes(**arguments), classes=classes)
             model.load_state_dict(load_file(place / WEIGHTS))
         else:
             model = timm.create_model(f"local-dir:{place}", pretrained=True)

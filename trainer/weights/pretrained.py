@@ -21,10 +21,18 @@ from trainer.model.per_image import install
 from trainer.model.vit import classifier_of, features, patch_of
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
-from trainer.weights.reading import check_classes, read_weights
-from trainer.weights.run_model import MEAN, STD, arguments_of, model_of, stored_config, vocabulary_of
+from trainer.weights.run_model import (
+    MEAN,
+    STD,
+    arguments_of,
+    check_classes,
+    model_of,
+    read_weights,
+    stored_config,
+    vocabulary_of,
+)
 from vocab.errors import FormatError, InputError, MismatchError
-from vocab.store.locations import Place
+from vocab.store.locations import Location
 from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
@@ -66,7 +74,7 @@ class Pretrained:
 
 
 def open_pretrained(
-    place: Place, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
+    place: Location, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
 ) -> Pretrained:
     """The model of a run directory, or of an exported or imported folder.
 

@@ -13,14 +13,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.records.card import classes, front_matter, plain
+from trainer.records.card import classes, front_matter
 from trainer.verb_config import ImportConfig
-from trainer.weights.conv_stem import ARCHITECTURE, FIRST_CONV, PATCH, Shape
-from trainer.weights.corenet import REMEDY, Converted, check_classes, convert
-from trainer.weights.folder import CARD, Build, Preprocessing, fill, load_model, new_folder
+from trainer.weights.corenet import (
+    ARCHITECTURE,
+    FIRST_CONV,
+    PATCH,
+    REMEDY,
+    Converted,
+    ConvStemSizes,
+    check_classes,
+    convert,
+)
+from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, load_model, new_folder
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab.errors import InputError, MismatchError
-from vocab.store.locations import Place, name_of, read_whole
+from vocab.pages.tables import in_markdown
+from vocab.store.locations import Location, name_of, read_whole
 from vocab.vocabulary import Vocabulary
 
 # Width and blocks (apple/corenet, modeling/models/classification/config/vit.py).
@@ -55,7 +64,7 @@ def import_released(wanted: ImportConfig) -> str:
     return f'{wanted.out}: {sizes}\ntrainer.weights.folder.load_model("{wanted.out}") loads it'
 
 
-def read_tensors(path: Place) -> dict[str, Tensor]:
+def read_tensors(path: Location) -> dict[str, Tensor]:
     """The weights of a .pt file, with no code run from it. Raises InputError for anything else than tensors by name."""
     try:
         file = path if isinstance(path, Path) else io.BytesIO(read_whole(path))
@@ -73,11 +82,11 @@ def read_tensors(path: Place) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
 
 
-def _no_weights(path: Place, found: str) -> InputError:
+def _no_weights(path: Location, found: str) -> InputError:
     return InputError(path, found=found, wanted="CoreNet's weights, as torch.save writes them", remedy=REMEDY)
 
 
-def _check_size(wanted: ImportConfig, shape: Shape) -> None:
+def _check_size(wanted: ImportConfig, shape: ConvStemSizes) -> None:
     found = (shape.embed_dim, shape.depth)
     if wanted.model is not None and found != SIZES[wanted.model]:
         width, depth = SIZES[wanted.model]
@@ -89,8 +98,8 @@ def _check_size(wanted: ImportConfig, shape: Shape) -> None:
         )
 
 
-def _build(converted: Converted) -> Build:
-    return Build(
+def _build(converted: Converted) -> ModelSpec:
+    return ModelSpec(
         architecture=ARCHITECTURE,
         arguments=vars(converted.shape),
         preprocessing=Preprocessing(converted.shape.img_size, MEAN, STD, CROP),
@@ -102,7 +111,7 @@ def _build(converted: Converted) -> Build:
     )
 
 
-def _card(wanted: ImportConfig, shape: Shape, vocabulary: Vocabulary) -> str:
+def _card(wanted: ImportConfig, shape: ConvStemSizes, vocabulary: Vocabulary) -> str:
     trained = shape.img_size == TRAINED_SIZE
     written = (
         "as released" if trained else f"interpolated from {TRAINED_SIZE} to {shape.img_size} pixels as CoreNet does"
@@ -110,8 +119,8 @@ def _card(wanted: ImportConfig, shape: Shape, vocabulary: Vocabulary) -> str:
     named = next((f"{name}, " for name, sizes in SIZES.items() if sizes == (shape.embed_dim, shape.depth)), "")
     return CARD_TEXT.format(
         front=front_matter(licence="other", tags=["catlip", "wordnet", "multi-label"], labelled=True),
-        title=plain(name_of(wanted.out)),
-        file=plain(name_of(wanted.weights)),
+        title=in_markdown(name_of(wanted.out)),
+        file=in_markdown(name_of(wanted.weights)),
         named=named,
         width=shape.embed_dim,
         depth=shape.depth,

@@ -22,7 +22,7 @@ import numpy as np
 
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
-from vocab.store.locations import Place, read_whole
+from vocab.store.locations import Location, read_whole
 from vocab.vocabulary import Vocabulary
 
 # WordNet has 82,115 noun synsets; all of them are below 4 MB in any protocol.
@@ -35,7 +35,7 @@ SCALARS = frozenset(
 )
 
 
-def read_vocabulary(path: Place, *, classes: int) -> Vocabulary:
+def read_vocabulary(path: Location, *, classes: int) -> Vocabulary:
     """The first `classes` synsets of the file, as a vocabulary in the same order.
 
     `rows` of it is 0: the file does not say how many captions were counted. Raises InputError for a file that is no
@@ -75,14 +75,14 @@ def read_vocabulary(path: Place, *, classes: int) -> Vocabulary:
     )
 
 
-def _content(path: Place) -> bytes:
+def _content(path: Location) -> bytes:
     content = read_whole(path, most=MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise _refused(path, f"more bytes than any vocabulary of WordNet's nouns has ({MAX_BYTES:,})")
     return content
 
 
-def _pairs(path: Place, content: bytes) -> Iterator[tuple[object, object]]:
+def _pairs(path: Location, content: bytes) -> Iterator[tuple[object, object]]:
     """Keys and values of the one dict that the pickle builds, in order.
 
     What any pickler writes for such a dict: an empty dict, then items in batches between MARK and SETITEMS, or single
@@ -116,14 +116,14 @@ def _pairs(path: Place, content: bytes) -> Iterator[tuple[object, object]]:
         raise _refused(path, f"{len(content) - 1 - end:,} bytes after the end of the pickle")
 
 
-def _offset(path: Place, key: object) -> int:
+def _offset(path: Location, key: object) -> int:
     """ "n5928118" -> 5928118."""
     if not isinstance(key, str) or re.fullmatch(r"n[0-9]{1,8}", key) is None:
         raise _refused(path, f"the key {_shown(key)}")
     return int(key[1:])
 
 
-def _count(path: Place, key: object, value: object) -> int:
+def _count(path: Location, key: object, value: object) -> int:
     if type(value) is not int or not 0 < value <= MAX_COUNT:
         raise _refused(path, f"{_shown(value)} as the count of {key}")
     return value
@@ -136,7 +136,7 @@ def _shown(value: object) -> str:
     return f"{type(value).__name__} {value!r:.60}"
 
 
-def _refused(path: Place, found: str) -> InputError:
+def _refused(path: Location, found: str) -> InputError:
     return InputError(
         path,
         found=found,

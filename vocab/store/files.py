@@ -1,4 +1,4 @@
-"""Places that hold files: a local folder, or a bucket named by a URI (s3://, gs://, hdfs://, abfs://).
+"""Locations that hold files: a local folder, or a bucket named by a URI (s3://, gs://, hdfs://, abfs://).
 
 In: a path or URI. Out: a pyarrow file system and the path inside it, and files that appear whole or not at all.
 """
@@ -38,31 +38,31 @@ _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):(?P<slashes>/+)(?P<rest>
 # question mark is one of a name.
 _OPTIONS = re.compile(r"\?(?P<options>\w+=[^/?&]*(&\w+=[^/?&]*)*)(?=/|$)")
 _WEB = ("http", "https")
-_NO_PLACE = re.compile(r"$|(s3[an]?|gs|gcs|hdfs|abfss?|https?):(/*$|(?!/))", re.IGNORECASE)
+_NO_LOCATION = re.compile(r"$|(s3[an]?|gs|gcs|hdfs|abfss?|https?):(/*$|(?!/))", re.IGNORECASE)
 # What users of an option that must be local can do about it, by the option's last word.
 _REMEDIES = {"out": "copy the result from there", "log": "copy it from there", "cache": "", "features": ""}
 
 
-def is_uri(place: str | Path) -> bool:
-    """Tell whether a place is written as a URI, file:/x among them."""
-    return _URI.match(str(place)) is not None
+def is_uri(location: str | Path) -> bool:
+    """Tell whether a location is written as a URI, file:/x among them."""
+    return _URI.match(str(location)) is not None
 
 
-def is_web(place: str | Path) -> bool:
-    """Tell whether a place is an address of a web server: one that gives whole files, and nothing else."""
-    found = _URI.match(str(place))
+def is_web(location: str | Path) -> bool:
+    """Tell whether a location is an address of a web server: one that gives whole files, and nothing else."""
+    found = _URI.match(str(location))
     return found is not None and found["scheme"].lower() in _WEB
 
 
-def expanded(place: str) -> str:
-    """A local place with ~ or ~/ at its beginning as the home folder: shells leave it in --option=~/x."""
-    return os.path.expanduser(place) if place == "~" or place.startswith("~/") else place  # noqa: PTH111 - ~x stays
+def expanded(location: str) -> str:
+    """A local location with ~ or ~/ at its beginning as the home folder: shells leave it in --option=~/x."""
+    return os.path.expanduser(location) if location == "~" or location.startswith("~/") else location  # noqa: PTH111 - ~x stays
 
 
-def local_path(place: str | Path, *, option: str = "--out") -> Path:
-    """Path of a place that must be local; file:///x is /x. Raises InputError, naming the option, for any other URI."""
-    text = str(place)
-    _refuse_no_place(text, named=f"{option} {text}")
+def local_path(location: str | Path, *, option: str = "--out") -> Path:
+    """Path of a location that must be local; file:///x is /x. Raises InputError, naming the option, for another URI."""
+    text = str(location)
+    _refuse_no_location(text, named=f"{option} {text}")
     found = _URI.match(text)
     if found is None:
         return Path(expanded(text))
@@ -88,9 +88,9 @@ def _path_of_file_uri(text: str) -> str:
     return "/" + unquote(text[found.end() :]).lstrip("/")
 
 
-def _refuse_no_place(text: str, *, named: str) -> None:
+def _refuse_no_location(text: str, *, named: str) -> None:
     """Raise InputError for a URI that lacks its slashes or its bucket, and for nothing: neither is a local name."""
-    if _NO_PLACE.match(text):
+    if _NO_LOCATION.match(text):
         raise InputError(
             named,
             found="a URI without //, or without a bucket" if text else "no name",
@@ -99,15 +99,15 @@ def _refuse_no_place(text: str, *, named: str) -> None:
         )
 
 
-def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
+def filesystem_of(location: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened.
 
     A URI of a file is decoded (%20 is a space), the names of an object store are taken as they are written.
     """
-    text = str(place)
+    text = str(location)
     if re.search("[\ud800-\udfff]", text):
-        raise InputError(place, found="a name that is not UTF-8", wanted="a UTF-8 name", remedy="Rename it.")
-    _refuse_no_place(text, named=text)
+        raise InputError(location, found="a name that is not UTF-8", wanted="a UTF-8 name", remedy="Rename it.")
+    _refuse_no_location(text, named=text)
     found = _URI.match(text)
     if found is None:
         # Hadoop drops ".." from the paths it reports; so must the paths they are compared with.
@@ -116,7 +116,7 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), os.path.normpath(_path_of_file_uri(text))
     if is_web(text):
         raise InputError(
-            place,
+            location,
             found="an address of a web server",
             wanted="a local path, or a URI of s3, gs, hdfs or abfs",
             remedy="A web server lists nothing and takes nothing: download what is read there, write elsewhere.",
@@ -128,8 +128,8 @@ def filesystem_of(place: str | Path) -> tuple[pafs.FileSystem, str]:
         filesystem, path = pafs.FileSystem.from_uri(address)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InputError(
-            place,
-            found=f"a place that cannot be opened ({error})",
+            location,
+            found=f"a location that cannot be opened ({error})",
             wanted="a local path, or a URI of s3, gs, hdfs or abfs",
             remedy="Check the scheme and the credentials of this environment.",
         ) from error
@@ -179,26 +179,26 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 
 @contextmanager
-def named(place: str | Path) -> Iterator[None]:
-    """Put the place into an error of a write in the block, since a system's error of a write names no file."""
+def named(location: str | Path) -> Iterator[None]:
+    """Put the location into an error of a write in the block, since a system's error of a write names no file."""
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno in _WRITE_ERRORS:
-            error.filename = str(place)
+            error.filename = str(location)
         raise
 
 
 @contextmanager
-def write_whole(place: str | Path) -> Iterator[BinaryIO]:
+def write_whole(location: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing that exists under its name only once it is complete.
 
     Local files are written beside the target, flushed to disk and renamed. Object stores show an object only when its
     upload is complete, so there the target itself is written. An exception leaves nothing under the name; an OSError
     of a write carries the name.
     """
-    filesystem, path = filesystem_of(place)
-    with named(place):
+    filesystem, path = filesystem_of(location)
+    with named(location):
         if isinstance(filesystem, pafs.LocalFileSystem):
             with _renamed(Path(path)) as file:
                 yield file
@@ -219,7 +219,7 @@ def _renamed(target: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(target)
-        # A place that refused the file may refuse to remove it too; the first refusal is the one to be told.
+        # A location that refused the file may refuse to remove it too; the first refusal is the one to be told.
         with suppress(OSError):
             temporary.unlink()
         raise

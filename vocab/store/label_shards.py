@@ -51,8 +51,8 @@ class LabelShards:
     The footers of its files are read once, when they are first needed; no file stays open. Pickled, it is without them.
     """
 
-    def __init__(self, place: str, filesystem: pafs.FileSystem, root: str, manifest: Manifest) -> None:
-        self.place = place
+    def __init__(self, location: str, filesystem: pafs.FileSystem, root: str, manifest: Manifest) -> None:
+        self.location = location
         self.manifest = manifest
         self._filesystem = filesystem
         self._root = root
@@ -73,19 +73,19 @@ class LabelShards:
         FormatError for a missing manifest or file, a changed byte, or a newer format version.
         """
         filesystem, root = filesystem_of(directory)
-        place = str(directory)
+        location = str(directory)
         try:
             with filesystem.open_input_stream(f"{root}/{MANIFEST}") as stream:
                 text = stream.read().decode("utf-8", "replace")
         except FileNotFoundError as error:
             raise FormatError(
-                place,
+                location,
                 found=f"no {MANIFEST}",
                 wanted="a finished label directory",
                 remedy="Make one with: python -m pipeline label. A job that was stopped leaves none: the same command "
                 "goes on with it.",
             ) from error
-        shards = cls(place, filesystem, root, Manifest.from_json(f"{place}/{MANIFEST}", text))
+        shards = cls(location, filesystem, root, Manifest.from_json(f"{location}/{MANIFEST}", text))
         for file in shards.manifest.files:
             shards._check(file, checksums=checksums)
         return shards
@@ -256,7 +256,7 @@ class LabelShards:
 
     def _unreadable(self, name: str, why: str) -> FormatError:
         return FormatError(
-            f"{self.place}/{name}",
+            f"{self.location}/{name}",
             found=f"a file that cannot be read ({why})",
             wanted="the Parquet file named in the manifest",
             remedy="Copy the directory again, or make the labels again.",

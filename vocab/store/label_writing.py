@@ -79,7 +79,7 @@ def write_label_shards(
 
 
 def refuse_used_directory(directory: str | Path) -> None:
-    """Raise OutputExistsError if the place for a label directory holds anything."""
+    """Raise OutputExistsError if the location for a label directory holds anything."""
     filesystem, root = filesystem_of(directory)
     if filesystem.get_file_info(root).type == pafs.FileType.File:
         held = "a file"
@@ -124,9 +124,9 @@ def _unordered(lists: Iterable[list[int]]) -> Iterable[list[int]]:
     return (synsets for synsets in lists if any(a >= b for a, b in itertools.pairwise(synsets)))
 
 
-def describe_file(place: str | Path, name: str) -> LabelFile:
+def describe_file(location: str | Path, name: str) -> LabelFile:
     """The manifest's entry for one data file, read back from where it was written."""
-    filesystem, path = filesystem_of(f"{place}/{name}")
+    filesystem, path = filesystem_of(f"{location}/{name}")
     with filesystem.open_input_file(path) as file:
         metadata = pq.ParquetFile(file).metadata
         first, last = shard_range(metadata)

@@ -1,6 +1,6 @@
-"""Options that name a file or folder: which of them take URIs, and what is known of a place before any work.
+"""Options that name a file or folder: which of them take URIs, and what is known of a location before any work.
 
-In: a dataclass of options, or a place. Out: options with places spelt in one way, the bytes of a file, an error.
+In: a dataclass of options, or a location. Out: options with locations spelt in one way, the bytes of a file, an error.
 
     str | Path    the type of an option that takes a local path or a URI; read, it is a Path if it is of this machine
     Path          the type of one that must be of this machine: a URI is refused
@@ -27,7 +27,7 @@ from vocab.errors import CatlipError, InputError, OutputExistsError, remedy_of
 from vocab.store.files import HASH_BLOCK, filesystem_of, is_uri, is_web, local_path
 from vocab.store.web import open_web
 
-Place = str | Path
+Location = str | Path
 """a local path or a URI"""
 Config = TypeVar("Config")
 """a dataclass"""
@@ -36,17 +36,17 @@ UNFINISHED_SECONDS = 24 * 3600.0
 """seconds without a write after which a file on its way counts as left behind by a process that was killed"""
 
 
-def with_places(config: Config, *, prefix: str = "--", nested: bool = True) -> Config:
-    """The configuration with its places as `place_of` spells them, those of parts of it too.
+def with_locations(config: Config, *, prefix: str = "--", nested: bool = True) -> Config:
+    """The configuration with its locations as `location_of` spells them, those of parts of it too.
 
     `prefix`: before the names of options. `nested`: options of a part are named after it, as --task.cache. Raises
     InputError, naming the option, for a URI in an option that takes none.
     """
-    return cast(Config, replace(cast(Any, config), **places_in(config, prefix=prefix, nested=nested)))
+    return cast(Config, replace(cast(Any, config), **locations_in(config, prefix=prefix, nested=nested)))
 
 
-def places_in(config: object, *, prefix: str = "--", nested: bool = True) -> dict[str, Any]:
-    """The fields of `with_places` that hold places or parts, by name."""
+def locations_in(config: object, *, prefix: str = "--", nested: bool = True) -> dict[str, Any]:
+    """The fields of `with_locations` that hold locations or parts, by name."""
     hints = get_type_hints(type(config), include_extras=True)
     found: dict[str, Any] = {}
     for each in fields(cast(Any, config)):
@@ -56,44 +56,44 @@ def places_in(config: object, *, prefix: str = "--", nested: bool = True) -> dic
         option = name.upper() if positional else f"{prefix}{name}"
         kinds = get_args(get_args(hint)[0] if positional else hint) or (hint,)
         if isinstance(value, str | Path) and Path in kinds:
-            found[each.name] = place_of(value, option=option) if str in kinds else local_path(value, option=option)
+            found[each.name] = location_of(value, option=option) if str in kinds else local_path(value, option=option)
         elif is_dataclass(value) and not isinstance(value, type):
-            found[each.name] = with_places(value, prefix=f"{prefix}{name}." if nested else prefix, nested=nested)
+            found[each.name] = with_locations(value, prefix=f"{prefix}{name}." if nested else prefix, nested=nested)
     return found
 
 
-def place_of(place: Place, *, option: str = "--out") -> Place:
-    """A Path for a place of this machine, file:///x among them; else the URI as text, without a slash at its end."""
-    text = str(place)
+def location_of(location: Location, *, option: str = "--out") -> Location:
+    """A Path for a location of this machine, file:///x among them; else the URI as text, without a slash at its end."""
+    text = str(location)
     if is_uri(text) and not text.lower().startswith("file:"):
         # pathlib makes one slash of two.
         return re.sub(r":/(?!/)", "://", text, count=1).rstrip("/")
     return local_path(text, option=option)
 
 
-def name_of(place: Place) -> str:
-    """The last part of a place: "NAME.json" of https://host/a/NAME.json?signature."""
-    text = str(place)
+def name_of(location: Location) -> str:
+    """The last part of a location: "NAME.json" of https://host/a/NAME.json?signature."""
+    text = str(location)
     return PurePosixPath(urlsplit(text).path if is_web(text) else text).name
 
 
-def suffix_of(place: Place) -> str:
-    """The ending of a place's name, in small letters: ".json"."""
-    return PurePosixPath(name_of(place)).suffix.lower()
+def suffix_of(location: Location) -> str:
+    """The ending of a location's name, in small letters: ".json"."""
+    return PurePosixPath(name_of(location)).suffix.lower()
 
 
-def read_whole(place: Place, *, most: int | None = None) -> bytes:
+def read_whole(location: Location, *, most: int | None = None) -> bytes:
     """The bytes of a file, local or not, a web server's too; no more than `most` of them.
 
-    Raises OSError with the place and a number, ENOENT where nothing is there, and InputError for a place that cannot be
-    opened.
+    Raises OSError with the location and a number, ENOENT where nothing is there, and InputError for a location that
+    cannot be opened.
     """
-    place = place_of(place, option="")
-    if isinstance(place, Path):
-        with place.open("rb") as file:
+    location = location_of(location, option="")
+    if isinstance(location, Path):
+        with location.open("rb") as file:
             return file.read(most)
     try:
-        with _opened(place) as stream:
+        with _opened(location) as stream:
             return cast(bytes, stream.read(most))
     except (OSError, HTTPException) as error:
         # Neither Arrow nor urllib numbers all its errors.
@@ -107,13 +107,13 @@ def read_whole(place: Place, *, most: int | None = None) -> bytes:
             number = errno.EACCES
         else:
             number = getattr(error, "errno", None) or errno.ECONNABORTED
-        raise OSError(number, said, place) from error
+        raise OSError(number, said, location) from error
 
 
-def _opened(place: str) -> Any:
-    if is_web(place):
-        return open_web(place, WEB_TIMEOUT_S)
-    filesystem, path = filesystem_of(place)
+def _opened(location: str) -> Any:
+    if is_web(location):
+        return open_web(location, WEB_TIMEOUT_S)
+    filesystem, path = filesystem_of(location)
     return filesystem.open_input_stream(path, buffer_size=HASH_BLOCK)
 
 
@@ -122,33 +122,33 @@ def why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def refuse_taken(place: Place, *, wanted: str = "a new name") -> None:
-    """Find out before any work that a file or folder can be made at a place, as far as that can be known.
+def refuse_taken(location: Location, *, wanted: str = "a new name") -> None:
+    """Find out before any work that a file or folder can be made at a location, as far as that can be known.
 
     Removes what a killed process left of an earlier attempt to write it, a day after that was last written to. Raises
     OutputExistsError if there is something under its name, InputError if its folder, or a folder above that, is a file
     or takes none, or its bucket is not there.
     """
-    place = place_of(place)
-    if isinstance(place, Path):
-        found = _found_locally(place)
+    location = location_of(location)
+    if isinstance(location, Path):
+        found = _found_locally(location)
     else:
-        kind = _type_of(place, filesystem_of(place)[1])
+        kind = _type_of(location, filesystem_of(location)[1])
         found = {pafs.FileType.NotFound: None, pafs.FileType.Directory: "a folder"}.get(kind, "a file")
     if found is not None:
         raise OutputExistsError(
-            place, found=found, wanted=wanted, remedy="Choose another --out, or remove this one first."
+            location, found=found, wanted=wanted, remedy="Choose another --out, or remove this one first."
         )
-    refuse_unwritable(place)
-    if isinstance(place, Path):
-        _remove_unfinished(place.absolute())
+    refuse_unwritable(location)
+    if isinstance(location, Path):
+        _remove_unfinished(location.absolute())
 
 
-def _remove_unfinished(place: Path) -> None:
-    unfinished = re.compile(re.escape(f".{place.name}.") + r"[0-9a-f]{8}\.tmp")
+def _remove_unfinished(location: Path) -> None:
+    unfinished = re.compile(re.escape(f".{location.name}.") + r"[0-9a-f]{8}\.tmp")
     # Another process may remove it first, a folder of another user keeps it, and some folders cannot be listed.
     with suppress(OSError):
-        for path in place.parent.iterdir():
+        for path in location.parent.iterdir():
             if unfinished.fullmatch(path.name) is None or path.is_symlink():
                 continue
             if time.time() - path.stat().st_mtime < UNFINISHED_SECONDS:
@@ -159,50 +159,52 @@ def _remove_unfinished(place: Path) -> None:
                 path.unlink()
 
 
-def refuse_unwritable(place: Place) -> None:
-    """Raise InputError if nothing can be written at a place, as far as that can be known."""
-    place = place_of(place)
-    if isinstance(place, Path):
-        _refuse_unwritable_folder(place)
+def refuse_unwritable(location: Location) -> None:
+    """Raise InputError if nothing can be written at a location, as far as that can be known."""
+    location = location_of(location)
+    if isinstance(location, Path):
+        _refuse_unwritable_folder(location)
         return
-    bucket = filesystem_of(place)[1].partition("/")[0]
-    if bucket and _type_of(place, bucket) == pafs.FileType.NotFound:
-        raise InputError(place, found=f"no bucket {bucket}", wanted="one that is there", remedy="Make it, or check it.")
+    bucket = filesystem_of(location)[1].partition("/")[0]
+    if bucket and _type_of(location, bucket) == pafs.FileType.NotFound:
+        raise InputError(
+            location, found=f"no bucket {bucket}", wanted="one that is there", remedy="Make it, or check it."
+        )
 
 
-def make_folder_of(place: Place) -> None:
+def make_folder_of(location: Location) -> None:
     """Make the folder that a file is to be written in; object stores have none."""
-    filesystem, path = filesystem_of(place)
+    filesystem, path = filesystem_of(location)
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
-def _type_of(place: str, path: str) -> pafs.FileType:
-    """Type of what is at a path inside the place's file system."""
+def _type_of(location: str, path: str) -> pafs.FileType:
+    """Type of what is at a path inside the location's file system."""
     try:
-        return filesystem_of(place)[0].get_file_info(path).type
+        return filesystem_of(location)[0].get_file_info(path).type
     except OSError as error:
         raise InputError(
-            place,
+            location,
             found=f"a store that does not answer ({error})",
             wanted="one that can be written",
-            remedy="Check the place, its credentials and the network.",
+            remedy="Check the location, its credentials and the network.",
         ) from error
 
 
-def _found_locally(place: Path) -> str | None:
+def _found_locally(location: Path) -> str | None:
     try:
-        if place.is_symlink() or place.exists():
-            return "a file" if place.is_file() else "a folder" if place.is_dir() else "something"
+        if location.is_symlink() or location.exists():
+            return "a file" if location.is_file() else "a folder" if location.is_dir() else "something"
     except OSError as error:
         # A name that is too long, a folder that may not be looked into.
-        raise _unwritable(place, why(error), error) from error
+        raise _unwritable(location, why(error), error) from error
     return None
 
 
-def _refuse_unwritable_folder(place: Path) -> None:
+def _refuse_unwritable_folder(location: Path) -> None:
     try:
-        lineage = [place.absolute(), *place.absolute().parents]
+        lineage = [location.absolute(), *location.absolute().parents]
         above = next(path for path in lineage if path.is_symlink() or path.exists())
         if above == lineage[0] and not above.is_dir() and above.exists():
             # A file that is there is written anew, in its folder; of a device or a pipe, /dev/stderr, nothing is known.
@@ -211,17 +213,17 @@ def _refuse_unwritable_folder(place: Path) -> None:
             above = above.parent
     except OSError as error:
         # A name that is too long, a folder that may not be looked into.
-        raise _unwritable(place, why(error), error) from error
+        raise _unwritable(location, why(error), error) from error
     if not above.is_dir():
         kind = "a file" if above.is_file() else "no folder"
-        raise InputError(above, found=kind, wanted=f"a folder for {place}", remedy="Choose another place.")
+        raise InputError(above, found=kind, wanted=f"a folder for {location}", remedy="Choose another location.")
     try:
         # Permissions alone do not tell: not of /proc, of a read-only mount, nor of root.
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
-        raise _unwritable(place, f"{above} takes no file: {why(error)}", error) from error
+        raise _unwritable(location, f"{above} takes no file: {why(error)}", error) from error
 
 
-def _unwritable(place: Path, found: str, error: OSError) -> CatlipError:
-    return InputError(place, found=found, wanted="a place that can be written", remedy=remedy_of(error))
+def _unwritable(location: Path, found: str, error: OSError) -> CatlipError:
+    return InputError(location, found=found, wanted="a location that can be written", remedy=remedy_of(error))

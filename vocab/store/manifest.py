@@ -111,14 +111,14 @@ class Manifest:
         left_out = {"digest"} if self.merged else {"digest", "merged"}
         return {name: value for name, value in account.items() if name not in left_out}
 
-    def _check_account(self, place: str) -> None:
+    def _check_account(self, location: str) -> None:
         """Raise FormatError if the rows of an input file, or those of all, do not add up."""
         accounts: list[tuple[str, Manifest | InputFile]] = [(file.path, file) for file in self.inputs]
         for thing, account in [*accounts, ("totals", self)]:
             rows, *kinds = (getattr(account, name) for name in ACCOUNT)
             if rows != sum(kinds) or min(kinds) < 0:
                 raise FormatError(
-                    f"{place}, {thing}",
+                    f"{location}, {thing}",
                     found=f"{account.rows:,} rows in, {account.labelled:,} labelled + {account.empty:,} empty + "
                     f"{account.rejected:,} rejected + {account.merged:,} merged out",
                     wanted="as many out as in",
@@ -126,7 +126,7 @@ class Manifest:
                 )
 
     @classmethod
-    def from_json(cls, place: str, text: str) -> Manifest:
+    def from_json(cls, location: str, text: str) -> Manifest:
         """Parse manifest.json.
 
         Raises FormatError for anything else, for a newer version, and for one that does not match its own checksum or
@@ -135,10 +135,10 @@ class Manifest:
         try:
             content = json.loads(text)
             if content["format"] != FORMAT:
-                raise _wrong(place, f"format {content['format']!r}")
+                raise _wrong(location, f"format {content['format']!r}")
             if content["version"] > FORMAT_VERSION:
-                raise _wrong(place, f"format version {content['version']}, written by a newer release")
-            content = without_seal(place, content)
+                raise _wrong(location, f"format version {content['version']}, written by a newer release")
+            content = without_seal(location, content)
             manifest = cls(
                 labeler=content["labeler"]["name"],
                 labeler_fingerprint=content["labeler"]["fingerprint"],
@@ -155,18 +155,18 @@ class Manifest:
             )
             for part in (manifest, *manifest.inputs, *manifest.files):
                 require_types(part)
-            manifest._check_account(place)
+            manifest._check_account(location)
             for file in manifest.files:
                 if file.path != Path(file.path).name or not file.path.endswith(".parquet"):
-                    raise _wrong(place, f"a file outside the directory: {file.path!r}")
+                    raise _wrong(location, f"a file outside the directory: {file.path!r}")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _wrong(place, f"unreadable content ({error!r})") from error
+            raise _wrong(location, f"unreadable content ({error!r})") from error
         return manifest
 
 
-def _wrong(place: str, found: str) -> FormatError:
+def _wrong(location: str, found: str) -> FormatError:
     return FormatError(
-        place,
+        location,
         found=found,
         wanted=f"{FORMAT}, version {FORMAT_VERSION} or older",
         remedy="Install a release that reads it, or make the labels again.",

@@ -40,29 +40,29 @@ def to_sealed_json(body: Mapping[str, Any], *, indent: int | None = None, ensure
     return json.dumps(sealed(body), indent=indent, ensure_ascii=ensure_ascii) + "\n"
 
 
-def from_sealed_json(place: object, text: str | bytes) -> Any:
+def from_sealed_json(location: object, text: str | bytes) -> Any:
     """The value of a text; of an object, the fields beside its seal.
 
     Raises ValueError for a text that is no JSON, and FormatError for an object that does not match its seal.
     """
     try:
-        return without_seal(place, json.loads(text))
+        return without_seal(location, json.loads(text))
     except RecursionError as error:
         raise ValueError("brackets in too many brackets") from error
 
 
-def whole_lines(place: object, content: bytes) -> list[bytes]:
+def whole_lines(location: object, content: bytes) -> list[bytes]:
     """The lines of a file to which sealed objects are appended, without a last one that a kill cut short.
 
     Raises FormatError for a last line that is whole but for its line end: no kill leaves that.
     """
     *whole, rest = content.split(b"\n")
     if LINE_END.fullmatch(rest[-len(b'"own_sha256": ""}.') - 64 :]):
-        raise _altered(f"{place}, line {len(whole) + 1}")
+        raise _altered(f"{location}, line {len(whole) + 1}")
     return whole
 
 
-def without_seal(place: object, value: Any) -> Any:
+def without_seal(location: object, value: Any) -> Any:
     """The fields of an object beside its seal. Raises FormatError where the two do not match."""
     if not isinstance(value, dict) or not value:
         return value
@@ -70,13 +70,13 @@ def without_seal(place: object, value: Any) -> Any:
     # A checksum at the end under another name is a seal whose own name was damaged.
     damaged_name = SEAL not in value and isinstance(last, str) and SHA256.fullmatch(last) is not None
     if damaged_name or (SEAL in value and value[SEAL] != digest_of(value)):
-        raise _altered(place)
+        raise _altered(location)
     return {name: each for name, each in value.items() if name != SEAL}
 
 
-def _altered(place: object) -> FormatError:
+def _altered(location: object) -> FormatError:
     return FormatError(
-        place,
+        location,
         found="content that does not match its checksum",
         wanted=f"the content whose sha256 is its {SEAL}",
         remedy=f"Copy it again from where it is whole; if it was changed on purpose, remove its field {SEAL}.",

@@ -20,9 +20,8 @@ from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS, UNREAD_FORMAT
 from trainer.transfer.tasks.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
-from trainer.transfer.words import counted
 from vocab.errors import InputError
-from vocab.pages.text import shown
+from vocab.pages.text import counted, shown
 from vocab.store.files import leads_to_folder
 from vocab.store.leftovers import is_leftover
 

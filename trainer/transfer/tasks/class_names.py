@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from trainer.transfer.tasks.label_order import numbers_of, other_order, plain_words
 from trainer.transfer.tasks.name_files import Names
 from trainer.transfer.tasks.numbering import is_number
-from trainer.transfer.words import counted, listed
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import MismatchError
-from vocab.store.locations import Place
+from vocab.pages.text import counted, listed
+from vocab.store.locations import Location
 
 MAPPING = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
 
@@ -41,7 +41,7 @@ class ClassNames:
 
 
 def names_of_classes(
-    labels: Sequence[str], given: Names | None, *, source: Place | None, own: tuple[str, ...] = ()
+    labels: Sequence[str], given: Names | None, *, source: Location | None, own: tuple[str, ...] = ()
 ) -> ClassNames:
     """A name for each of the labels. `given`: what the file `source` says; `own`: what the data set says.
 
@@ -64,7 +64,7 @@ def _own_names(labels: Sequence[str]) -> ClassNames:
     return ClassNames(tuple(f"cls{label}" for label in labels), (note,))
 
 
-def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Place | None) -> tuple[list[str], list[str]]:
+def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Location | None) -> tuple[list[str], list[str]]:
     missing = [label for label in labels if label not in given]
     if missing:
         raise MismatchError(
@@ -79,7 +79,7 @@ def _by_label(labels: Sequence[str], given: Mapping[str, str], source: Place | N
     return [given[label] for label in labels], notes
 
 
-def _by_order(labels: Sequence[str], given: list[str], source: Place | None) -> tuple[list[str], list[str]]:
+def _by_order(labels: Sequence[str], given: list[str], source: Location | None) -> tuple[list[str], list[str]]:
     same_length, numbers = len(given) == len(labels), numbers_of(labels)
     if same_length and _spelt_alike(labels, given):
         return _in_place(labels, given, source), []
@@ -102,7 +102,7 @@ def _by_order(labels: Sequence[str], given: list[str], source: Place | None) -> 
     return names, _dealt("order", labels, names)
 
 
-def _in_place(labels: Sequence[str], names: list[str], source: Place | None) -> list[str]:
+def _in_place(labels: Sequence[str], names: list[str], source: Location | None) -> list[str]:
     """The names. Raises MismatchError for one that is spelt like the label of another class than its own."""
     places = {plain_words(label): place for place, label in enumerate(labels)}
     for place, (label, name) in enumerate(zip(labels, names, strict=True)):
@@ -124,7 +124,7 @@ def _spelt_alike(labels: Sequence[str], names: Sequence[str]) -> bool:
     return alike * 2 > len(labels)
 
 
-def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Place | None) -> bool:
+def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Location | None) -> bool:
     """Tell whether most names mean what their labels mean, so that their order is beyond doubt.
 
     Labels and names may be spelt in two ways, wnids and words. A few of them may well mean another class's synset: of
@@ -166,7 +166,7 @@ def _synsets(names: Sequence[str]) -> list[list[int]]:
 
 
 def _by_number(
-    numbers: list[int], labels: Sequence[str], given: list[str], source: Place | None
+    numbers: list[int], labels: Sequence[str], given: list[str], source: Location | None
 ) -> tuple[list[str], list[str]]:
     """Names whose places in the list, from 0 on, are the numbers of the labels; and which of them have no class."""
     if min(numbers):
@@ -190,7 +190,7 @@ def _alike(labels: Sequence[str], names: Sequence[str]) -> list[str]:
     return [f"{len(own):,} classes are called {name!r}: {listed(own)}" for name, own in owners.items() if len(own) > 1]
 
 
-def _wrong_length(labels: Sequence[str], given: list[str], source: Place | None) -> MismatchError:
+def _wrong_length(labels: Sequence[str], given: list[str], source: Location | None) -> MismatchError:
     names = f"a list of {counted(len(given), 'name')} for {counted(len(labels), 'class', 'classes')}: {listed(labels)}"
     missing = len(labels) - len(given)
     if missing > 0:

@@ -33,10 +33,9 @@ from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.tasks.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.tasks.numbering import in_order
-from trainer.transfer.words import counted, listed
 from vocab.class_names import SYNSET_NAME
 from vocab.errors import InputError
-from vocab.pages.text import shown
+from vocab.pages.text import counted, listed, shown
 
 MAX_BYTES = 2 << 30
 """COCO's training annotations are 0.45 GB, LVIS's 1.1"""

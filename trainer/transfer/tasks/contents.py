@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.labelled_images import LabelledImages
+from trainer.data.labelled_images import LabelledImages, TarStore
 from trainer.data.tar_marks import mark_of
-from trainer.data.tar_store import TarStore
 from trainer.transfer.tasks.files import SIZE, FileStore
 
 MOST_FILES, THREADS = 1024, 16

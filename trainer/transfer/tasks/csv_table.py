@@ -28,9 +28,8 @@ import numpy as np
 from trainer.data.labelled_images import LabelledImages
 from trainer.transfer.tasks.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.tasks.numbering import in_order
-from trainer.transfer.words import listed
 from vocab.errors import InputError
-from vocab.pages.text import shown
+from vocab.pages.text import listed, shown
 
 LONGEST_FIELD = 1 << 16
 """characters; the file system's longest path is 4,096"""

@@ -22,9 +22,8 @@ from jaxtyping import Int64, UInt64
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read
-from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
-from vocab.pages.text import shown
+from vocab.pages.text import counted, listed, shown
 
 MAX_FILE_BYTES = 64 << 20
 """as for the members of tars: more is no image that anyone wants decoded"""

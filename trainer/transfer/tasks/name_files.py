@@ -22,7 +22,7 @@ from collections.abc import Iterable
 
 from trainer.transfer.tasks.files import NO_TEXT
 from vocab.errors import InputError
-from vocab.store.locations import Place, read_whole, suffix_of, why
+from vocab.store.locations import Location, read_whole, suffix_of, why
 
 MAX_BYTES = 64 << 20
 HEADER = ["label", "name"]
@@ -37,7 +37,7 @@ Names = list[str] | dict[str, str]
 """in the order of the classes, or by label"""
 
 
-def read_name_file(path: Place) -> Names:
+def read_name_file(path: Location) -> Names:
     """The names in a file. Raises InputError for another kind of file, and for one that is not as its kind is."""
     text = _text(path)
     match suffix_of(path):
@@ -51,7 +51,7 @@ def read_name_file(path: Place) -> Names:
             raise _refused(path, f"a file that ends in {suffix!r}", ".txt, .json, .csv or .tsv")
 
 
-def _text(path: Place) -> str:
+def _text(path: Location) -> str:
     try:
         content = read_whole(path, most=MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
@@ -63,7 +63,7 @@ def _text(path: Place) -> str:
         raise _refused(path, f"bytes that are not UTF-8 ({error.reason})", "UTF-8") from error
 
 
-def _lines(path: Place, text: str) -> list[str]:
+def _lines(path: Location, text: str) -> list[str]:
     lines = [line.strip() for line in text.rstrip().split("\n")]
     for form in _NUMBERED:
         found = [match for match in map(form.fullmatch, lines) if match is not None]
@@ -76,7 +76,7 @@ def _lines(path: Place, text: str) -> list[str]:
     return [_name(path, f"line {place}", line) for place, line in enumerate(lines, 1)]
 
 
-def _json(path: Place, text: str) -> Names:
+def _json(path: Location, text: str) -> Names:
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         return _by_label(path, pairs)
 
@@ -91,7 +91,7 @@ def _json(path: Place, text: str) -> Names:
     raise _refused(path, f"a {type(content).__name__}", "a list of names, or an object of labels and names")
 
 
-def _table(path: Place, text: str, delimiter: str) -> dict[str, str]:
+def _table(path: Location, text: str, delimiter: str) -> dict[str, str]:
     pairs: list[tuple[str, object]] = []
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -106,7 +106,7 @@ def _table(path: Place, text: str, delimiter: str) -> dict[str, str]:
     return {label: _name(path, f"label {label!r}", name) for label, name in _by_label(path, pairs).items()}
 
 
-def _by_label(path: Place, pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+def _by_label(path: Location, pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
     named: dict[str, object] = {}
     for written, name in pairs:
         label = written.strip()
@@ -116,7 +116,7 @@ def _by_label(path: Place, pairs: Iterable[tuple[str, object]]) -> dict[str, obj
     return named
 
 
-def _name(path: Place, what: str, value: object) -> str:
+def _name(path: Location, what: str, value: object) -> str:
     """A name, spaces made single; of a wnid and words the wnid."""
     text = value
     if isinstance(value, list) and len(value) == 2 and _WNID_FIRST.fullmatch(str(value[0])):
@@ -130,5 +130,5 @@ def _name(path: Place, what: str, value: object) -> str:
     return plain if match is None else match[1]
 
 
-def _refused(path: Place, found: str, wanted: str) -> InputError:
+def _refused(path: Location, found: str, wanted: str) -> InputError:
     return InputError(path, found=found, wanted=wanted, remedy="Correct --task.class-names, or leave it out.")

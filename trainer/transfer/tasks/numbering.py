@@ -12,12 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from trainer.data.class_tars import MAX_CLASSES
-from trainer.data.labelled_images import LabelledImages
+from trainer.data.labelled_images import LabelledImages, TarStore
 from trainer.data.tar_places import is_local, local_name, without_secrets
-from trainer.data.tar_store import TarStore
 from trainer.transfer.tasks.files import FileStore, shared_files
-from trainer.transfer.words import counted, listed
 from vocab.errors import InputError, MismatchError
+from vocab.pages.text import counted, listed
 
 LONGEST_NUMBER = 10
 """digits of a class's number"""

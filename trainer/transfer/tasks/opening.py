@@ -10,7 +10,6 @@ In: `TaskConfig`, what the command line says. Out: `Task`.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import PIPE, is_local, local_name
+from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
 from trainer.transfer.tasks.class_names import ClassNames, names_of_classes
 from trainer.transfer.tasks.coco import open_coco
@@ -31,9 +31,8 @@ from trainer.transfer.tasks.files import left_out_note
 from trainer.transfer.tasks.name_files import Names, read_name_file
 from trainer.transfer.tasks.numbering import check_sides, is_number, renumbered
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
-from trainer.transfer.tasks.task_config import TaskConfig as TaskConfig  # here for who opens tasks
-from trainer.transfer.words import counted, listed
 from vocab.errors import InputError
+from vocab.pages.text import counted, listed
 from vocab.store.files import leads_to_folder
 from vocab.store.leftovers import is_leftover
 
@@ -143,7 +142,6 @@ def _is_tars(place: str, config: TaskConfig) -> bool:
 
 
 def _open(place: str, config: TaskConfig) -> LabelledImages:
-    _check(config)
     if config.multi_label and (kind := kind_of(place, config)) not in ("csv", "coco"):
         raise InputError(
             "--task.multi-label",
@@ -188,17 +186,6 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 prefix="--task.",
             )
             return open_tars(place, cache=cache, max_bad_share=config.max_bad_share)
-
-
-def _check(config: TaskConfig) -> None:
-    """Raise InputError for the first option that cannot work, whatever the images."""
-    for option, works, value, wanted in (
-        ("max-bad-share", 0 <= config.max_bad_share <= 1, config.max_bad_share, "a share, 0 to 1"),
-        ("max-pixels", config.max_pixels > 0, config.max_pixels, "1 or more"),
-        ("cache-gb", 0 < config.cache_gb < math.inf, config.cache_gb, "a finite number above 0"),
-    ):
-        if not works:
-            raise InputError(f"--task.{option}", found=f"{value}", wanted=wanted, remedy="Leave it out, or correct it.")
 
 
 def notes_of(side: str, images: LabelledImages) -> list[str]:

@@ -1,0 +1,167 @@
+"""Captions in JSON: a record in each line (JSONL), COCO's documents, Karpathy's splits of them, and lists of records.
+
+In: an open stream. Out: batches of `rows.ROWS`: a row for each line, annotation, or image or record that holds its
+captions itself.
+
+    {"caption": ["dogs", "a cat"], "uid": "7"}           JSONL; a caption field holds a text or a list of texts
+    {"images": [{"id": 9, "file_name": "000000000009.jpg"}],
+     "annotations": [{"id": 1, "image_id": 9, "caption": "a dog"}]}                              key 000000000009
+    {"images": [{"cocoid": 9, "filename": "9.jpg", "sentences": [{"raw": "a dog"}]}]}            Karpathy's
+    [{"image": "train2014/9.jpg", "caption": "a dog"}]                                           BLIP's; key train2014/9
+
+A row of COCO has the fields of its annotation, then those of its image. Its key, unless a column is named, is the name
+of the image as a tar of these images would have it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.reading.key_text import text_of
+from pipeline.reading.lines import Readable, decoded, numbered_lines
+from pipeline.reading.nested import elements, value_at
+from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, batch_of
+from vocab.store.tar_samples import split_name
+
+UNLISTED = "unlisted_image"
+# Everything of a web address but its path; urlsplit refuses some.
+ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*|[?#].*$", re.DOTALL)
+FILE_NAMES, ADDRESSES = ("file_name", "filename", "image"), ("coco_url", "url")
+
+
+@dataclass
+class Records:
+    """Columns of JSON records as they pass by."""
+
+    numbers: list[int] = field(default_factory=list)
+    captions: list[list[bytes]] = field(default_factory=list)
+    named: list[list[bytes]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    shards: list[str | None] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
+
+    def batch(self, reading: ReadOptions, *, has_keys: bool) -> pa.RecordBatch:
+        """Rows as `rows.ROWS` has them; without keys of their own they have their numbers as keys."""
+        numbered = pc.utf8_lpad(pa.array(self.numbers).cast(pa.string()), KEY_DIGITS, "0")
+        return batch_of(
+            pa.array(self.keys, pa.string()) if has_keys else numbered,
+            pa.array(self.captions, pa.list_(pa.binary())),
+            named=pa.array(self.named, pa.list_(pa.binary())) if reading.synsets else None,
+            shards=pa.array(self.shards, pa.string()) if reading.shard else None,
+            reasons=pa.array(self.reasons, pa.string()),
+        )
+
+
+def read_jsonl(stream: Readable, path: str, first: int, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
+    """Rows of JSON records. Blank lines are none; a row's number is that of its line."""
+    for number, lines in numbered_lines(stream, path, first):
+        records = Records()
+        for offset, line in enumerate(lines.to_pylist()):
+            if line.strip():
+                fields, reason = record_of(line)
+                take_fields(records, number + offset, fields, reason, reading)
+        if records.numbers:
+            yield records.batch(reading, has_keys=reading.key is not None)
+
+
+def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
+    """Fields of the record in a line, or none and the reason why."""
+    if (text := decoded(line)) is None:
+        return {}, "not_utf8"
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, "malformed_record"
+    return (record, None) if isinstance(record, dict) else ({}, "malformed_record")
+
+
+def take_fields(
+    records: Records, number: int, fields: dict[str, Any], reason: str | None, reading: ReadOptions
+) -> None:
+    """Add a row of these fields; `reason`: why it is rejected, if it is."""
+    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
+    shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
+    records.numbers.append(number)
+    records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
+    if reading.synsets:
+        records.named.append([text for name in reading.synsets for text in caption_texts(value_at(fields, name))])
+    records.keys.append(key if reason is None else "")
+    records.shards.append(shard if reason is None else "")
+    records.reasons.append(reason or no_key or no_shard)
+
+
+def caption_texts(value: object) -> list[bytes]:
+    """Captions in a field of a JSON record: a text, or the texts of a list and of lists in it."""
+    if isinstance(value, str):
+        return [value.encode("utf-8", "surrogatepass")]
+    # A lone surrogate, which JSON can escape, is no UTF-8: the labeler's reader will say so.
+    return [text.encode("utf-8", "surrogatepass") for text in elements(value) if isinstance(text, str)]
+
+
+def read_coco(stream: Readable, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
+    """Rows of one file. Raises OSError for a file that is no such JSON."""
+    rows = records_of(stream)
+    while some := list(islice(rows, BATCH_ROWS)):
+        records = Records()
+        for number, (fields, reason) in enumerate(some):
+            take_fields(records, number, fields, reason, reading)
+            if reading.key is None:
+                records.keys[-1] = key_of(fields)
+        yield records.batch(reading, has_keys=True)
+
+
+def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Fields of each row, and the reason to reject it, None if there is none. Raises what `read_coco` raises."""
+    try:
+        content = json.loads(b"".join(iter(lambda: stream.read(1 << 22), b"")))
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"no JSON ({error})") from error
+    if isinstance(content, list):
+        yield from ((item, None) if isinstance(item, dict) else ({}, "malformed_record") for item in content)
+        return
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list):
+        raise OSError('JSON without a list "images", where COCO\'s captions are wanted')
+    listed = [image for image in images if isinstance(image, dict)]
+    annotations = content.get("annotations")
+    if not isinstance(annotations, list):
+        yield from ((_with_sentences(image), None) for image in listed)
+        return
+    by_id = {number: image for image in listed if (number := text_of(image.get("id"))[0]) is not None}
+    for annotation in annotations:
+        if not isinstance(annotation, dict):
+            yield {}, "malformed_record"
+            continue
+        image = by_id.get(text_of(annotation.get("image_id"))[0] or "")
+        yield {**(image or {}), **annotation}, UNLISTED if image is None else None
+
+
+def _with_sentences(image: dict[str, Any]) -> dict[str, Any]:
+    """Fields of an image that holds its captions, under COCO's names too."""
+    sentences = image.get("sentences")
+    raw = None
+    if isinstance(sentences, list):
+        raw = [sentence.get("raw") for sentence in sentences if isinstance(sentence, dict)]
+    named = {"image_id": image.get("cocoid", image.get("imgid")), "file_name": image.get("filename"), "caption": raw}
+    return {**{name: value for name, value in named.items() if value is not None}, **image}
+
+
+def key_of(fields: dict[str, Any]) -> str | None:
+    """The key that the row's image has in a tar of these images; without its name the number of the image."""
+    name = _first_text(fields, FILE_NAMES)
+    if name is None and (address := _first_text(fields, ADDRESSES)) is not None:
+        name = unquote(ADDRESS.sub("", address)).rpartition("/")[2]
+    return text_of(fields.get("image_id"))[0] if name is None else text_of(split_name(name)[0])[0]
+
+
+def _first_text(fields: dict[str, Any], names: Sequence[str]) -> str | None:
+    return next((value for name in names if isinstance(value := fields.get(name), str) and value), None)

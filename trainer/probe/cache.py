@@ -1,0 +1,162 @@
+"""Features of a task's images, each computed once: what is on the disk is read, the rest computed and put beside it.
+
+In: a `Pretrained` and `LabelledImages`. Out: `ImageFeatures` on the main rank. A file (`feature_files.py`) holds the
+features of one model on one data set, of as many of its images as anyone has asked for; a subset's are among them. What
+they depend on is its key, JSON, and its name a part of the key's sha256.
+
+Images that cannot be decoded are not in the file and are tried again: a file that was missing may have come back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from trainer.data.batch import Skipped
+from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Rank, on_main
+from trainer.probe.feature_files import Stored, check_room, read, remove_abandoned, write
+from trainer.probe.features import extract
+from trainer.weights.pretrained import Pretrained
+from vocab.pages.text import counted, tell
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """Features of the images that could be decoded."""
+
+    values: Float32[Tensor, "images width"]
+    """on the CPU; those that were read from the disk are read when they are used"""
+    images: LabelledImages
+    skipped: list[Skipped]
+    """the images that were asked for and could not be decoded"""
+
+    def of(self, images: LabelledImages) -> ImageFeatures:
+        """Those of some images of the same data set, without the ones that could not be decoded."""
+        places = places_of(images.rows, self.images.rows)
+        wanted = set(images.names) if self.skipped else set()
+        return ImageFeatures(
+            _at(self.values, places[places >= 0]),
+            images.select(np.flatnonzero(places >= 0)) if (places < 0).any() else images,
+            [bad for bad in self.skipped if bad.key in wanted],
+        )
+
+
+def cached_features(
+    pretrained: Pretrained,
+    images: LabelledImages,
+    rank: Rank,
+    *,
+    batch: int,
+    workers: int,
+    cache: Path | None,
+    bfloat16: bool,
+    max_pixels: int,
+    take_truncated: bool = False,
+) -> ImageFeatures | None:
+    """What the pre-trained classifier reads of images; None on ranks other than the main one. All must call it.
+
+    `cache`: a folder, made where there is none; None computes all and keeps nothing. `batch`: images at a time on each
+    rank. `workers`: threads that decode. The model goes to the rank's device if there is anything to compute.
+
+    Raises InputError for a store that was changed, and for a disk without room.
+    """
+    seen, decoding = pretrained.preprocessing, Decoding(workers, 1, max_pixels, take_truncated)
+    viewing = EvalTransform(seen.image_size, seen.crop, batch, decoding, bfloat16)
+    key = key_of(pretrained, images, viewing)
+    path = None if cache is None else cache / name_of(key)
+    width = pretrained.classifier.in_features
+    stored = Stored(torch.empty(0, width), np.empty(0, np.int64))
+    if path is not None and rank.is_main:
+        stored = read(path, key, width=width) or stored
+
+    def missing() -> Int64[np.ndarray, " missing"]:
+        rows = np.setdiff1d(images.rows, stored.rows)
+        if path is not None and len(rows):
+            remove_abandoned(path.parent)
+            check_room(path, rows=len(stored.rows) + len(rows), width=width)
+        return rows
+
+    rows = on_main(missing, rank)
+    faults: dict[int, str] = {}
+    if len(rows):
+        began = time.perf_counter()
+        pretrained.model.to(rank.device)
+        found = extract(pretrained.embed, images.store, rows, rank, viewing)
+        if found is not None:
+            faults = {int(rows[image]): reason for image, reason in found.faults.items()}
+            broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
+            tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
+            stored = _together(stored, Stored(found.values, rows[found.decoded]))
+            if path is not None and len(found.decoded):
+                write(path, stored, key)
+    return _of(stored, images, faults) if rank.is_main else None
+
+
+def key_of(pretrained: Pretrained, images: LabelledImages, viewing: EvalTransform) -> str:
+    """All that features depend on but for the images selected, as JSON."""
+    seen = pretrained.preprocessing
+    return json.dumps(
+        {
+            "version": FORMAT_VERSION,
+            # Weights do not say how many heads of attention they are for, nor how tokens are pooled.
+            "architecture": [pretrained.architecture, dict(pretrained.arguments)],
+            "model": pretrained.fingerprint,
+            "images": images.fingerprint,
+            "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.decoding.max_pixels]
+            + ["truncated"] * viewing.decoding.take_truncated,
+            "precision": "bfloat16" if viewing.bfloat16 else "float32",
+        },
+        sort_keys=True,
+    )
+
+
+def name_of(key: str) -> str:
+    """The file that holds features of this key."""
+    return f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+
+def places_of(rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " others"]) -> Int64[np.ndarray, " images"]:
+    """Where each row stands among others, of which no two are alike; -1 where it does not."""
+    order = np.argsort(among, kind="stable")
+    found = np.searchsorted(among, rows, sorter=order)
+    places = order[np.minimum(found, max(0, len(among) - 1))] if len(among) else np.zeros(len(rows), np.int64)
+    here = among[places] == rows if len(among) else np.zeros(len(rows), np.bool_)
+    result: Int64[np.ndarray, " images"] = np.where(here, places, -1)
+    return result
+
+
+def _of(stored: Stored, images: LabelledImages, faults: dict[int, str]) -> ImageFeatures:
+    places = places_of(images.rows, stored.rows)
+    here = places >= 0
+    skipped = [Skipped("", images.names[image], faults[int(images.rows[image])]) for image in np.flatnonzero(~here)]
+    # A data set that is whole is not copied.
+    own = images if here.all() else images.select(np.flatnonzero(here))
+    return ImageFeatures(_at(stored.values, places[here]), own, skipped)
+
+
+def _at(values: Float32[Tensor, "rows width"], places: Int64[np.ndarray, " some"]) -> Float32[Tensor, "some width"]:
+    """Some rows; without a copy if they are all, in order."""
+    if np.array_equal(places, np.arange(len(values))):
+        return values
+    return values[torch.from_numpy(places)]
+
+
+def _together(one: Stored, other: Stored) -> Stored:
+    """Both, ascending; they have no row in common."""
+    if not len(one.rows):
+        return other
+    rows = np.concatenate([one.rows, other.rows])
+    order = np.argsort(rows)
+    return Stored(torch.cat([one.values, other.values])[torch.from_numpy(order)], rows[order])

@@ -1,0 +1,170 @@
+"""Files of features: each of them whole or not there, and none left behind for good by a writer that was killed.
+
+In: features with the numbers of their images. Out: a file in a folder that other processes and hosts may use too.
+
+    features-9f2c....safetensors                  values   float32 [images, width]
+                                                  rows     int64 [images], numbers of the images, ascending
+                                                  "key"    metadata: what they depend on
+    .features-9f2c....safetensors.HOST.TOKEN.tmp  one on its way, locked by the process that writes it
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from trainer.checkpoints.disk import flush
+from trainer.checkpoints.safetensors_files import ByteRange, header_of, is_altered, sealed_header
+from trainer.records.run_lock import NO_LOCKS
+from vocab.errors import InputError
+from vocab.pages.text import tell
+from vocab.store.files import named
+
+KEY = "key"
+UNFINISHED = re.compile(r"\.features-[0-9a-f]{32}\.safetensors\.(?:(?P<host>[A-Za-z0-9-]+)\.)?[0-9a-f]{8}\.tmp")
+"""without a host: of an earlier release"""
+ABANDONED_SECONDS = 24 * 3600
+"""without a write; a file is written at one go, in minutes"""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The content of a file."""
+
+    values: Float32[Tensor, "rows width"]
+    rows: Int64[np.ndarray, " rows"]
+
+
+def read(path: Path, key: str, *, width: int) -> Stored | None:
+    """The content of a file; None if there is none, and after saying so if it is broken, altered or of another key.
+
+    The numbers are read once, for their checksum; they are then mapped into memory.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get(KEY)
+            values, rows = file.get_tensor("values"), file.get_tensor("rows")
+        altered = is_altered(path)
+    except (SafetensorError, OSError) as error:
+        _refuse(path, f"cannot be read ({error})")
+        return None
+    if altered or found != key:
+        _refuse(path, "does not match its checksum" if altered else "holds features of something else")
+        return None
+    sound = values.dtype == torch.float32 and rows.dtype == torch.int64 and values.shape == (rows.numel(), width)
+    if not sound or rows.ndim != 1 or not bool((rows.diff() > 0).all()):
+        _refuse(path, f"holds {values.dtype} {tuple(values.shape)} for images {tuple(rows.shape)}")
+        return None
+    return Stored(values, rows.numpy())
+
+
+def write(path: Path, stored: Stored, key: str) -> None:
+    """The file, whole or not at all. Of two processes that write it the last one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        work = path.with_name(f".{path.name}.{_host()}.{secrets.token_hex(4)}.tmp")
+        with named(path), work.open("xb") as file:
+            try:
+                _lock(file, wait=True)
+                # Another process may have taken it for a dead one's before it was locked.
+                if not work.exists():
+                    continue
+                _write_tensors(file, stored, key)
+                file.flush()
+                os.fsync(file.fileno())
+                work.replace(path)
+                flush(path.parent)
+                return
+            finally:
+                work.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder, and nothing that a living one writes.
+
+    The system frees a writer's lock when it dies, of which this host is sure: its own go at once. Other hosts' locks
+    may be unknown here, as on Lustre with `localflock`, and some file systems have none: such files go after a day
+    without a write.
+    """
+    for path in sorted(folder.glob(".features-*.tmp")):
+        match = UNFINISHED.fullmatch(path.name)
+        if match is None:
+            continue
+        # Its writer may just have finished it; another user's is theirs to remove.
+        with suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
+            if _is_abandoned(file, own=match["host"] == _host()):
+                path.unlink()
+
+
+def check_room(path: Path, *, rows: int, width: int) -> None:
+    """Raise InputError if there is no room for the features of so many images beside those that are there."""
+    needed = rows * (4 * width + 8)
+    place = next(above for above in path.absolute().parents if above.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise InputError(
+            f"--features {path.parent}",
+            found=f"a file system with {free:,} bytes free",
+            wanted=f"{needed:,}: {rows:,} images, {width:,} numbers each",
+            remedy="Make room, or choose another folder.",
+        )
+
+
+def _write_tensors(file: BinaryIO, stored: Stored, key: str) -> None:
+    """A safetensors file, as its `save_file` writes it.
+
+    That one writes to a name of its own first (`.tmpwTo4X2`), which after a kill nobody could tell from other files.
+    """
+    rows, values = stored.rows.astype("<i8", copy=False), stored.values.contiguous().numpy().astype("<f4", copy=False)
+    ranges = {
+        "rows": ByteRange("I64", rows.shape, 0, rows.nbytes),
+        "values": ByteRange("F32", values.shape, rows.nbytes, rows.nbytes + values.nbytes),
+    }
+    body = [array.data.cast("B") if array.size else b"" for array in (rows, values)]
+    file.write(sealed_header(header_of(ranges, {KEY: key}), body))
+    for part in body:
+        file.write(part)
+
+
+def _is_abandoned(file: BinaryIO, *, own: bool) -> bool:
+    try:
+        known = _lock(file, wait=False)
+    except BlockingIOError:
+        return False
+    return (known and own) or time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED_SECONDS
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    """Lock a file; whether its file system has locks. Raises BlockingIOError where another has it, unless to `wait`."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _host() -> str:
+    return re.sub("[^A-Za-z0-9]", "-", socket.gethostname())[:64] or "-"
+
+
+def _refuse(path: Path, why: str) -> None:
+    tell(f"{path} {why}; its features are computed again\n")

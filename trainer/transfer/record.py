@@ -1,0 +1,290 @@
+"""Results: records of what a method reached on a task, their cells over seeds, and results.json, which holds them.
+
+In: what a verb measured. Out: `Record`; `Cell`; results.json, version 2, which every verb writes and `read_records`
+reads. `train_images`, `notes` and so on depend on the method; so does `details`.
+
+    {"format": "catlip-results", "version": 2, "verb": "transfer", "model": "runs/b16", "fingerprint": "8c1f...",
+     "data": {}, "notes": [], "left_out": [], "bad_images": [{"side": "test", "image": "7.png", "reason": "missing"}],
+     "details": {},
+     "records": [{"task": "imagenet", "method": "probe", "init": "random", "percent": 1.0, "seed": 0, "metric": "top1",
+                  "value": 0.1618, "images": 50000, "seconds": 61.2, "extra": {"top5": 0.35}}, ...],
+     "table": [...], "differences": [...], "own_sha256": "..."}
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+import numpy as np
+from jaxtyping import Bool
+
+from trainer.data.batch import Skipped
+from trainer.records.secrets import public
+from trainer.transfer.intervals import Interval, over_images, over_seeds, paired
+from vocab.errors import FormatError, MismatchError
+from vocab.store.field_types import is_of, name_of
+from vocab.store.files import write_whole
+from vocab.store.sealing import from_sealed_json, to_sealed_json
+
+Method = Literal["probe", "knn", "finetune", "zeroshot"]
+Verb = Literal["probe", "zeroshot", "finetune", "transfer"]
+
+FORMAT, VERSION = "catlip-results", 2
+RESULTS = "results.json"
+METHODS: tuple[Method, ...] = ("zeroshot", "knn", "probe", "finetune")
+"""in the order of tables: from what trains nothing to what trains all weights"""
+NO_INIT: Literal["none"] = "none"
+"""init of a method that trains nothing"""
+RANDOM, TRANSFER = "random", "transfer"
+CORRECT = "correct"
+"""entry of `extra` with a "1" or a "0" for each test image: "1" if the model's first class is the image's"""
+NOTES = "notes"
+"""entry of `extra` with a list of sentences that a reader of the number should know"""
+
+
+class Key(NamedTuple):
+    """Identity of a record. No two records of a suite have one key."""
+
+    task: str
+    method: Method
+    init: str
+    percent: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """A measurement: of one method, from one init, on one share of the training images, by one seed."""
+
+    task: str
+    method: Literal["probe", "knn", "finetune", "zeroshot"]
+    init: str
+    """random or transfer; none where nothing is trained"""
+    percent: float
+    """percentage of the training images; 0 where none are used"""
+    seed: int
+    metric: str
+    """top1, or map_macro where an image shows any number of classes"""
+    value: float
+    """a share, 0 to 1"""
+    images: int
+    """number of test images that could be decoded"""
+    seconds: float
+    extra: Mapping[str, Any]
+    """other metrics and settings; `notes`; `correct`, "1" or "0" for each test image in order"""
+
+    @property
+    def key(self) -> Key:
+        """Identity of the record."""
+        return Key(self.task, self.method, self.init, self.percent, self.seed)
+
+
+@dataclass(frozen=True)
+class RecordGroup:
+    """Fields that the cells of one table row share."""
+
+    task: str
+    method: Method
+    init: str
+    """of a difference: the two inits that are compared"""
+    metric: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A result, or the difference of two, for one share of the training images."""
+
+    row: RecordGroup
+    percent: float
+    interval: Interval
+    seeds: tuple[int, ...]
+    images: int
+    """number of test images"""
+
+
+def write_results(
+    folder: Path,
+    records: Sequence[Record],
+    *,
+    verb: Verb,
+    model: str,
+    fingerprint: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    left_out: Sequence[Mapping[str, str]] = (),
+    bad_images: Sequence[Mapping[str, str]] = (),
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Write results.json into a folder that exists, whole or not at all, without secrets.
+
+    `fingerprint`: of the model. `data`: where the images lie and how many there are. `left_out`: images that no verb
+    tried to decode (`tasks.files.left_out`); `bad_images`: those that did not decode (`named_bad`). `details`: facts
+    that only this verb has. Raises MismatchError as `cells_of`.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "verb": verb,
+        "model": model,
+        "fingerprint": fingerprint,
+        "data": data or {},
+        "notes": notes,
+        "left_out": left_out,
+        "bad_images": bad_images,
+        "details": details or {},
+        "records": [as_json(record) for record in records],
+        "table": [_cell_json(cell) for cell in cells_of(records)],
+        "differences": [_cell_json(cell) for cell in differences_of(records)],
+    }
+    with write_whole(folder / RESULTS) as file:
+        file.write(to_sealed_json(public(content), indent=1, ensure_ascii=False).encode())
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Read the records of a folder's results.json, whichever verb wrote it.
+
+    Raises FormatError for a file of another format or version, or one that was altered.
+    """
+    path = folder / RESULTS
+    try:
+        content = from_sealed_json(path, path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _broken(path, f"no readable file ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("records"), list):
+        raise _broken(path, "something else")
+    check_version(content.get("version"), source=path)
+    return [of_json(value, source=path) for value in content["records"]]
+
+
+def named_bad(**sides: Iterable[Skipped]) -> list[dict[str, str]]:
+    """List images that did not decode, by side (train, test), as results.json has them."""
+    return [{"side": side, "image": bad.key, "reason": bad.reason} for side, images in sides.items() for bad in images]
+
+
+def marks_of(correct: Bool[np.ndarray, " images"]) -> str:
+    """Write "1" for each image whose class came first and "0" for the others, in their order."""
+    return "".join("1" if right else "0" for right in correct.tolist())
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """Convert a record to the object that files hold."""
+    return {**asdict(record), "extra": dict(record.extra)}
+
+
+def of_json(value: object, *, source: object) -> Record:
+    """Convert an object of the file `source` to a record. Raises FormatError for anything else."""
+    hints = get_type_hints(Record)
+    if not isinstance(value, dict) or value.keys() != hints.keys():
+        raise _broken(source, f"a record with {', '.join(map(str, value))}" if isinstance(value, dict) else repr(value))
+    for name, hint in hints.items():
+        sound = isinstance(value[name], dict) if name == "extra" else is_of(value[name], hint)
+        if not sound or (isinstance(value[name], float) and not math.isfinite(value[name])):
+            raise _broken(source, f"a record with {name}={value[name]!r}, which is no {name_of(hint)}")
+    return Record(**{**value, "percent": float(value["percent"])})
+
+
+def check_version(found: object, *, source: object) -> None:
+    """Raise FormatError for any version of the format but `VERSION`."""
+    if type(found) is not int or found != VERSION:
+        raise FormatError(
+            source,
+            found=f"version {found!r}",
+            wanted=f"version {VERSION}",
+            remedy="Read it with the release that wrote it.",
+        )
+
+
+def cells_of(records: Sequence[Record]) -> list[Cell]:
+    """Combine the seeds of each task, method, init and share; by task, in the order of the records, method and init.
+
+    Raises MismatchError for two records of one key, and for one method on one task that was measured by two metrics.
+    """
+    _check(records)
+    groups: dict[tuple[RecordGroup, float], list[Record]] = defaultdict(list)
+    for record in records:
+        row = RecordGroup(record.task, record.method, record.init, record.metric)
+        groups[row, record.percent].append(record)
+    tasks = list(dict.fromkeys(record.task for record in records))
+    order = sorted(
+        groups, key=lambda each: (tasks.index(each[0].task), METHODS.index(each[0].method), each[0].init, each[1])
+    )
+    return [_cell(row, percent, groups[row, percent]) for row, percent in order]
+
+
+def differences_of(records: Sequence[Record]) -> list[Cell]:
+    """Transfer Init minus random init wherever both were measured with a seed, paired by seed. Raises as `cells_of`."""
+    _check(records)
+    found: dict[tuple[RecordGroup, float], dict[str, dict[int, Record]]]
+    found = defaultdict(lambda: {RANDOM: {}, TRANSFER: {}})
+    for record in records:
+        if record.init in (RANDOM, TRANSFER):
+            row = RecordGroup(record.task, record.method, f"{TRANSFER} - {RANDOM}", record.metric)
+            found[row, record.percent][record.init][record.seed] = record
+    cells = []
+    for (row, percent), sides in found.items():
+        shared = tuple(sorted(sides[RANDOM].keys() & sides[TRANSFER].keys()))
+        if shared:
+            first, second = ({seed: side[seed].value for seed in shared} for side in (sides[RANDOM], sides[TRANSFER]))
+            cells.append(Cell(row, percent, paired(first, second), shared, sides[TRANSFER][shared[0]].images))
+    return cells
+
+
+def _cell(row: RecordGroup, percent: float, records: Sequence[Record]) -> Cell:
+    seeds = tuple(sorted(record.seed for record in records))
+    return Cell(row, percent, _interval(records), seeds, records[0].images)
+
+
+def _interval(records: Sequence[Record]) -> Interval:
+    """Interval over seeds; of one seed over the test images, where each is marked as right or wrong."""
+    first = records[0]
+    if len(records) > 1 or not first.extra.get(CORRECT):
+        return over_seeds([record.value for record in records])
+    interval = over_images(first.extra[CORRECT])
+    # Values may have been rounded, by less than one image counts.
+    if abs(interval.value - first.value) > 0.5 / len(first.extra[CORRECT]):
+        raise MismatchError(
+            f"{first.method} on {first.task!r}, {first.init} init, {first.percent:g} %, seed {first.seed}",
+            found=f"{first.metric} {first.value:g}, while {interval.value:g} of the images are marked right",
+            wanted=f"marks of the images that {first.metric} is of",
+            remedy="Measure again.",
+        )
+    return interval
+
+
+def _check(records: Sequence[Record]) -> None:
+    seen: set[Key] = set()
+    metrics: dict[tuple[str, Method], Record] = {}
+    for record in records:
+        first = metrics.setdefault((record.task, record.method), record)
+        if record.key in seen or first.metric != record.metric:
+            raise MismatchError(
+                f"{record.method} on {record.task!r}, {record.init} init, {record.percent:g} %, seed {record.seed}",
+                found="two records" if record.key in seen else f"the metric {record.metric} beside {first.metric}",
+                wanted="one record, by one metric",
+                remedy="Put results of several models, or of several settings, into tables of their own.",
+            )
+        seen.add(record.key)
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        **asdict(cell.row),
+        "percent": cell.percent,
+        **asdict(cell.interval),
+        "seeds": list(cell.seeds),
+        "images": cell.images,
+    }
+
+
+def _broken(source: object, found: str) -> FormatError:
+    return FormatError(
+        source,
+        found=found,
+        wanted="records of results, as `python -m trainer` writes them (probe, zeroshot, finetune, transfer)",
+        remedy="Copy the file again, or measure again into another --out.",
+    )
