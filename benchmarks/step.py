@@ -37,10 +37,10 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.feed_corpus import DATA, read_photographs, write_photographs
-from benchmarks.feed_ours import our_source
+from benchmarks.feeding.corpus import read_photographs, write_photographs
+from benchmarks.feeding.ours import our_source
 from benchmarks.head_memory import head_memory
-from benchmarks.labels import machine
+from benchmarks.measuring.setting import DATA, machine
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.data.batch import Batch, Position
 from trainer.data.device_batches import on_device

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainer.data.cache_folder import CACHED, PART, CacheFolder
-from trainer.data.claims import claimed
 from trainer.data.tar_places import is_local, local_name, without_secrets
 from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import CatlipError, InputError
+from vocab.store.locks import claimed
 
 LONGEST_WAIT_S = 60.0
 GROWTH = 64 << 20
@@ -140,7 +140,7 @@ class TarCache:
                     time.sleep(wait_s * random.uniform(0.5, 1.5))
                 else:
                     with self._home.lock():
-                        part.rename(path)
+                        Path(file.name).rename(path)
                     return
 
     def _download(self, place: str, file: BinaryIO) -> None:

@@ -11,7 +11,6 @@ that bounds itself; all processes that read the tar map it from there.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -37,6 +36,7 @@ from trainer.data.tar_places import without_secrets
 from vocab.errors import InputError
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards
+from vocab.store.locks import lock
 from vocab.vocabulary import Vocabulary
 
 # Goes up whenever the same tar and labels give another table.
@@ -286,10 +286,11 @@ class TarTables:
             if not (self.folder / _MARKER).exists():
                 with write_whole(self.folder / _MARKER) as marker:
                     marker.write(_MARK)
-            lock = (self.folder / f"{name}.lock").open("ab")
-        with lock:
+            file = (self.folder / f"{name}.lock").open("ab")
+        with file:
             with self._named_refusals():
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Without locks each process makes the table, and the last one's stays.
+                lock(file, wait=True)
             yield
 
     def _remove_old(self, kept: Path) -> None:

@@ -71,7 +71,7 @@ def start_of(
     def scaled() -> Start:
         assert found is not None
         head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=config.seed)
-        head, _ = scale_head(head, found.values, some.select(found.images))
+        head, _ = scale_head(head, found.values, some.select(found.decoded))
         return Start(head, matches)
 
     return on_main(scaled, rank)

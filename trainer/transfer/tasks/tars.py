@@ -10,6 +10,7 @@ Classes are those of the numbers in .cls that occur, ascending, and their labels
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from trainer.data.tar_cache import TarCache
 from trainer.data.tar_places import is_local, without_secrets
 
 
-def open_tars(pattern: str, *, cache: TarCache, max_bad_share: float) -> LabelledImages:
-    """The images of the tars that a pattern names, fetched where they are remote. Raises as `open_class_tars`."""
-    tars = open_class_tars([pattern], cache=cache, max_bad_share=max_bad_share)
+def open_tars(
+    patterns: Sequence[str], *, cache: TarCache, max_bad_share: float, max_member_bytes: int = 64 << 20
+) -> LabelledImages:
+    """Open the tars that the patterns name, fetched where they are remote. Raises as `open_class_tars`."""
+    tars = open_class_tars(patterns, cache=cache, max_bad_share=max_bad_share, max_member_bytes=max_member_bytes)
     shown = [without_secrets(place) for place in tars.places]
     bare = [Path(place).name for place in shown]
     # Two folders may have a 00000.tar each, and no two images may have one name.
