@@ -14,13 +14,12 @@ from torch import Tensor
 
 from trainer.checkpoints.safetensors_files import VOCABULARY, sealed_file
 from trainer.config import PretrainConfig, as_json
-from trainer.data.class_tars import ClassTars
 from trainer.distributed import Rank
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
 from trainer.job import Evaluated
 from trainer.loss.losses import probabilities
-from trainer.probe.probe import ProbeReport, probe
+from trainer.probe.probe import ProbeImages, ProbeReport, probe
 from trainer.records.card import Subject, model_card
 from trainer.records.gallery import Picture
 from trainer.records.journal import RunProgress
@@ -39,7 +38,7 @@ class Results:
     rank: Rank
     inputs: Inputs
     training: Training
-    class_tars: tuple[ClassTars, ClassTars] | None
+    probe_images: tuple[ProbeImages, ProbeImages] | None
     """images to train a probe on and to measure it on (`open_probe`)"""
     bfloat16: bool
 
@@ -130,9 +129,9 @@ class Results:
         return model_card(subject, as_json(self.config), self.inputs.vocabulary, numbers, loading=loading)
 
     def _probe(self, batch: int) -> ProbeReport | None:
-        if self.class_tars is None:
+        if self.probe_images is None:
             return None
-        train, test = self.class_tars
+        train, test = self.probe_images
         config, objective = self.config, self.training.objective.eval()
         return probe(
             objective.embed,
