@@ -25,7 +25,6 @@ from trainer.job import Job
 from trainer.model.vit import checkpoint_activations
 from trainer.records import run_lock
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
-from trainer.records.secrets import without_secrets_in
 from trainer.records.speeds import peaks_of
 from trainer.run import Run, stopped
 from trainer.speed.flops import ImageFlops, meta_copy
@@ -44,6 +43,7 @@ from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import MismatchError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
+from vocab.store.secrets import without_secrets
 
 FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "percent"}))
 
@@ -173,8 +173,8 @@ def find_start(config: FinetuneConfig, fingerprint: str) -> ResumePoint:
         raise MismatchError(
             resume.checkpoint.path,
             found="a checkpoint of other weights to begin with, other images or other names of classes",
-            wanted=f"those of {config.model}, {without_secrets_in(config.task.train)} and "
-            f"{without_secrets_in(config.task.test)} as they are now",
+            wanted=f"those of {config.model}, {without_secrets(config.task.train)} and "
+            f"{without_secrets(config.task.test)} as they are now",
             remedy="Put them back as they were when the run was started, or choose another --out.",
         )
     return resume

@@ -27,7 +27,6 @@ from trainer.records.gallery import Picture
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
-from trainer.records.secrets import without_secrets_in
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.config import FinetuneConfig
@@ -43,6 +42,7 @@ from vocab.errors import InputError
 from vocab.pages.tables import Markdown, markdown_list, markdown_table
 from vocab.pages.text import counted, listed
 from vocab.store.files import write_whole
+from vocab.store.secrets import without_secrets
 
 MODEL, TABLE = "model", "results.md"
 FEW_STEPS = 100
@@ -119,7 +119,7 @@ class FinetuneResults:
         if scored.measured.correct is not None:
             extra[CORRECT] = marks_of(scored.measured.correct)
         return Record(
-            task=" | ".join(without_secrets_in(images) for images in (config.task.train, config.task.test)),
+            task=" | ".join(without_secrets(images) for images in (config.task.train, config.task.test)),
             method="finetune",
             init=config.init,
             percent=config.percent,
@@ -155,8 +155,8 @@ class FinetuneResults:
         notes = record.extra[NOTES]
         images = self.config.task
         data = {
-            "train": without_secrets_in(images.train),
-            "test": without_secrets_in(images.test),
+            "train": without_secrets(images.train),
+            "test": without_secrets(images.test),
             "classes": len(task.class_names),
         }
         fields = timm_fields(spec_of(self.pretrained), classes=len(task.class_names))
@@ -164,7 +164,7 @@ class FinetuneResults:
         with _renewed(out / MODEL) as work:
             write_model(work, {name: tensor.detach().cpu() for name, tensor in weights.items()}, fields)
         with write_whole(out / TABLE) as file:
-            shown = {"model": str(self.config.model), **data, **vars(record), **record.extra, **details}
+            shown = {"model": self.pretrained.source, **data, **vars(record), **record.extra, **details}
             file.write(markdown(shown, notes).encode())
         write_results(
             out,
