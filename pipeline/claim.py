@@ -24,6 +24,7 @@ from vocab.errors import CatlipError, OutputExistsError
 from vocab.store.files import filesystem_of, write_whole
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import refuse_used_directory
+from vocab.store.locks import has_ended
 from vocab.store.manifest import MANIFEST, InputFile, Manifest
 
 OWNER = "owner.json"
@@ -150,20 +151,9 @@ def _other_at_work(text: str, run: str) -> str | None:
         return None
     if content.get("run") == run or age > STALE_SECONDS or not 0 < pid < 1 << 31:
         return None
-    if host == socket.gethostname() and not is_alive(pid):
+    if host == socket.gethostname() and has_ended(pid):
         return None
     return f"host {host}, process {pid}, {age:.0f} s ago"
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process of this host has the number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 STAGING = "_staging"

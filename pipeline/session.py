@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,9 @@ from py4j.protocol import Py4JError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from pipeline.claim import is_alive
 from pipeline.failures import explained
 from vocab.errors import MissingRequirementError
+from vocab.store.locks import has_ended, host
 
 JAVA_VERSION = 17
 JAVA_END_SECONDS = 20.0
@@ -169,7 +168,7 @@ def scratch_folder() -> Iterator[Path]:
     """A folder of this process that goes with the block, however it ends."""
     parent = Path(tempfile.gettempdir())
     remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{_host()}.{os.getpid()}.", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{host()}.{os.getpid()}.", dir=parent))
     try:
         yield folder
     finally:
@@ -200,10 +199,10 @@ def used_by_children(folder: Path) -> Iterator[None]:
 
 def remove_abandoned(parent: Path) -> None:
     """Remove the folders of runs of this host whose process and children are gone."""
-    name = re.compile(rf"{PREFIX}\.{re.escape(_host())}\.(?P<pid>\d+)\.\w+")
+    name = re.compile(rf"{PREFIX}\.{re.escape(host())}\.(?P<pid>\d+)\.\w+")
     for folder in parent.iterdir():
         match = name.fullmatch(folder.name)
-        if match is not None and not is_alive(int(match["pid"])) and not _has_children(folder):
+        if match is not None and has_ended(int(match["pid"])) and not _has_children(folder):
             # Another user's folder stays.
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -219,7 +218,3 @@ def _has_children(folder: Path) -> bool:
             # Another user's process, or one that has just ended.
             continue
     return False
-
-
-def _host() -> str:
-    return re.sub(r"[^\w-]", "-", socket.gethostname())

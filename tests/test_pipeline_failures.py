@@ -27,6 +27,7 @@ from pyspark.errors import PySparkException
 from pipeline.failures import explain, explained
 from pipeline.session import PREFIX, remove_abandoned, scratch_folder, used_by_children
 from vocab.errors import InputError, MissingRequirementError
+from vocab.store.locks import host
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -156,13 +157,13 @@ def test_a_scratch_folder_goes_with_its_run_and_is_the_childrens_too() -> None:
 
 
 def test_folders_of_dead_runs_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    host = re.sub(r"[^\w-]", "-", socket.gethostname())
+    here = host()
     dead = subprocess.Popen(["true"])
     dead.wait()
     names = {
-        "dead": f"{PREFIX}.{host}.{dead.pid}.aaaa",
-        "dead, with a child": f"{PREFIX}.{host}.{dead.pid}.bbbb",
-        "alive": f"{PREFIX}.{host}.{os.getpid()}.cccc",
+        "dead": f"{PREFIX}.{here}.{dead.pid}.aaaa",
+        "dead, with a child": f"{PREFIX}.{here}.{dead.pid}.bbbb",
+        "alive": f"{PREFIX}.{here}.{os.getpid()}.cccc",
         "of another host": f"{PREFIX}.another.{dead.pid}.dddd",
         "of Spark alone": "spark-0a1b",
     }

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Report
-from pipeline.report.markup import document
 from pipeline.report.story import report
 from tests.labels import EVIL, HOSTILE_CAPTIONS, hostile_labels
+from vocab.pages.page import render
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -66,7 +66,9 @@ def test_the_browser_s_console_is_heard(browser: str, tmp_path: Path) -> None:
 
 
 def test_a_script_that_slipped_through_would_not_run(browser: str, tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(document("still", EVIL + "<p onclick=x style='color:red'>"))
+    page = render("vocab/pages/base.html", title="still")
+    assert "</body>" in page
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{EVIL}<p onclick=x style='color:red'></body>"))
     opened = open_page(browser, tmp_path / "page.html", tmp_path / "profile")
     assert opened.title == "still"
     assert opened.console

@@ -183,7 +183,7 @@ def living(life: Life, *, store: str) -> Iterator[None]:
 
     def without_shards(spark: Any, files: Sequence[LabelFile], shards: Sequence[str], job: Job) -> Rewritten:
         if not shards:
-            return Rewritten(tuple(map(rewriting.run_of_file, files)))
+            return Rewritten(tuple(map(rewriting.sorted_file_of, files)))
         return Rewritten.together([rewriting.strip(file, shards, job).to_json() for file in files])
 
     disk = LocalDisk()
@@ -210,7 +210,7 @@ def living(life: Life, *, store: str) -> Iterator[None]:
         patch.setattr(story, "without_shards", without_shards)
         # A claim is renewed by the clock; the test is to count the same operations each time.
         patch.setattr(claim, "repeated", lambda *_, **__: nullcontext())
-        patch.setattr(claim, "is_alive", lambda pid: False)
+        patch.setattr(claim, "has_ended", lambda pid: True)
         # Hundreds of runs need neither the tables' checksum nor a disk that survives the machine.
         patch.setattr(type(load_labeler()), "fingerprint", "tables")
         patch.setattr(os, "fsync", lambda file: None)

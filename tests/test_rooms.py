@@ -31,7 +31,7 @@ def test_the_import_contracts_hold() -> None:
 
 def test_an_executor_needs_numpy_pyarrow_and_spark_alone() -> None:
     result = import_without(
-        {"torch", "timm", "tyro", "PIL", "pandas", "tqdm"},
+        {"torch", "timm", "tyro", "PIL", "pandas", "tqdm", "jinja2", "markupsafe"},
         "import pipeline.labeling, pipeline.task, pipeline.run; from vocab import labeler\n"
         "import pyarrow as pa; print(labeler.load().label(pa.array(['dogs'])).to_pylist())",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,16 +14,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
+from tests.corpus import make_corpus
 from tests.forks import Forks
 from tests.pictures import picture, write_tar
 from trainer.config import DataConfig, RunConfig
-from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.crops import centre_box
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.device_batches import prepare
@@ -30,9 +28,12 @@ from trainer.data.images import crop_into
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank, join_processes
 from trainer.model.vit import features
-from trainer.probe import linear_probe
-from trainer.probe.features import Embed, Features, extract
-from trainer.probe.probe import open_probe, probe
+from trainer.pretrain import pretrain
+from trainer.probe.features import Embed, Outputs, extract
+from trainer.probe.probe import ProbeImages, open_probe, probe
+from trainer.transfer.config import ProbeConfig, TaskConfig
+from trainer.transfer.probing import probe_records
+from trainer.transfer.tasks.tars import open_tars
 from vocab.errors import InputError, MismatchError
 
 HERE = Rank(0, 1, torch.device("cpu"))
@@ -71,17 +72,18 @@ def squares(root: Path, name: str, count: int, *, tars: int = 1, bad: int = 0) -
     return folder
 
 
-def opened(folder: Path) -> ClassTars:
-    return open_class_tars([str(folder)], cache=TarCache(folder.parent / "cache", max_bytes=1 << 30))
+def opened(place: Path, cache: Path | None = None) -> ProbeImages:
+    cached = TarCache(cache or place.parent / "cache", max_bytes=1 << 30)
+    return ProbeImages(open_tars([str(place)], cache=cached, max_bad_share=0.1), 0.875, 1 << 27, take_truncated=False)
 
 
 def embed_of(model: nn.Module) -> Embed:
     return lambda images: features(model.eval(), prepare(images, None))
 
 
-def extracted(embed: Embed, tars: ClassTars, workers: int = 0) -> Features:
-    viewing = EvalTransform(16, tars.eval_crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
-    found = extract(embed, tars.store, np.arange(len(tars)), HERE, viewing)
+def extracted(embed: Embed, tars: ProbeImages, workers: int = 0) -> Outputs:
+    viewing = EvalTransform(16, tars.crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
+    found = extract(embed, tars.images.store, tars.images.rows, HERE, viewing)
     assert found is not None
     return found
 
@@ -92,7 +94,7 @@ def test_features_are_what_the_classifier_reads(tmp_path: Path) -> None:
         tars = opened(squares(tmp_path, pool, 7, tars=2))
         found = extracted(embed_of(model), tars)
         pixels = np.zeros((7, 16, 16, 3), np.uint8)
-        with tars.store.open() as read:
+        with tars.images.store.open() as read:
             for image in range(7):
                 crop_into(read(image), pixels[image], choose=partial(centre_box, share=0.875), max_pixels=1 << 20)
         model.eval()
@@ -125,7 +127,8 @@ def test_colours_are_told_apart_by_a_random_model(tmp_path: Path) -> None:
     assert (found.top5, found.classes) == (None, 3)
     assert (found.train_images, found.test_images, found.bad_images) == (60, 29, 1)
     assert found.numbers().keys() == {
-        f"probe_{name}" for name in "top1 top5 classes train_images test_images bad_images weight_decay seconds".split()
+        f"probe_{name}"
+        for name in "top1 top5 classes train_images test_images bad_images learning_rate weight_decay seconds".split()
     }
     again = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
     assert again is not None
@@ -149,6 +152,20 @@ def test_a_model_that_is_no_number_gives_no_number(tmp_path: Path) -> None:
     assert np.isnan(found.top1)
 
 
+def test_the_probe_of_a_run_and_the_verb_give_one_number(tmp_path: Path) -> None:
+    train, test = squares(tmp_path, "train", 60), squares(tmp_path, "test", 31)
+    options: dict[str, Any] = {"probe_images": (str(train),), "probe_eval_images": (str(test),)}
+    assert pretrain(make_corpus(tmp_path / "corpus").config(tmp_path / "run", **options)) == 0
+    own = json.loads((tmp_path / "run" / "results.json").read_text())["probe"]
+    task = TaskConfig(str(train), str(test), cache=tmp_path / "cache")
+    config = ProbeConfig(tmp_path / "run", task, tmp_path / "out", neighbours=0, workers=0, device="cpu")
+    (record,) = probe_records(config, HERE, task="squares")
+    assert (record.metric, record.value) == ("top1", own["probe_top1"])
+    chosen = [record.extra[name] for name in ("learning_rate", "weight_decay", "train_images")]
+    assert chosen == [own[f"probe_{name}"] for name in ("learning_rate", "weight_decay", "train_images")]
+    assert record.images == own["probe_test_images"] == 31
+
+
 # --- several ranks ---
 
 
@@ -163,7 +180,7 @@ class Embedder(nn.Module):
         return embed_of(self.model)(images)
 
 
-def rank_of_two(train: ClassTars, test: ClassTars, out: Path) -> None:
+def rank_of_two(train: ProbeImages, test: ProbeImages, out: Path) -> None:
     """Leave what a rank hears of a model whose weights are whole, then sharded."""
     with join_processes("cpu") as rank:
         sharded = Embedder(model_of())
@@ -187,83 +204,6 @@ def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(forks
     assert [replace(found, seconds=0.0) for found in main] == [replace(alone, seconds=0.0)] * 2
 
 
-# --- the classifier ---
-
-
-def blobs(images: int, width: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Features of overlapping classes, of different scales."""
-    generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(count, width, generator=generator)
-    classes = torch.randint(count, (images,), generator=generator)
-    noise = torch.randn(images, width, generator=generator)
-    return (centres[classes] + noise) * torch.logspace(-3, 3, width) + 5, classes
-
-
-@settings(deadline=None, max_examples=20)
-@given(
-    images=st.integers(1, 12),
-    width=st.integers(1, 5),
-    count=st.integers(2, 6),
-    chunk=st.integers(1, 40),
-    decay=st.sampled_from([0.0, 0.3]),
-)
-def test_the_gradient_is_that_of_autograd(images: int, width: int, count: int, chunk: int, decay: float) -> None:
-    generator = torch.Generator().manual_seed(images)
-    rows = torch.randn(images, width, generator=generator)
-    classes = torch.randint(count, (images,), generator=generator)
-    parameters = torch.randn(width + 1, count, generator=generator, requires_grad=True)
-    naive = F.cross_entropy(rows @ parameters[:-1] + parameters[-1], classes)
-    naive = naive + decay / 2 * parameters[:-1].square().sum()
-    (wanted,) = torch.autograd.grad(naive, parameters)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_probe, "CHUNK_ELEMENTS", chunk)
-        loss, gradient = linear_probe.objective(parameters.detach(), rows, classes, decay=decay)
-    torch.testing.assert_close(loss, naive.detach())
-    torch.testing.assert_close(gradient, wanted, atol=1e-5, rtol=1e-4)
-
-
-def test_the_fit_is_the_optimum_whatever_the_scale_of_the_features() -> None:
-    values, classes = blobs(300, 6, 4, seed=1)
-    (model,) = linear_probe.fit(values, classes, count=4, decays=[1e-2])
-    rows = (values - model.mean) / model.deviation
-    parameters = torch.cat([model.weight, model.bias[None]])
-    loss, gradient = linear_probe.objective(parameters, rows, classes, decay=1e-2)
-    # Long gradient descent from elsewhere ends at the same loss.
-    slow = torch.zeros_like(parameters)
-    for _ in range(1000):
-        slow -= 0.5 * linear_probe.objective(slow, rows, classes, decay=1e-2)[1]
-    assert abs(float(loss - linear_probe.objective(slow, rows, classes, decay=1e-2)[0])) < 1e-5
-    assert gradient.abs().max() < 1e-3
-    torch.testing.assert_close(parameters, slow, atol=0.02, rtol=0.02)
-
-
-def test_a_feature_that_never_changes_does_no_harm() -> None:
-    values, classes = blobs(200, 4, 3, seed=2)
-    constant = torch.full((200, 1), 1234.5)
-    (with_it,) = linear_probe.fit(torch.cat([values, constant], 1), classes, count=3, decays=[1e-2])
-    (without,) = linear_probe.fit(values, classes, count=3, decays=[1e-2])
-    others = torch.cat([values, constant + 1], 1)
-    torch.testing.assert_close(with_it.logits(others), without.logits(values), atol=1e-3, rtol=1e-3)
-
-
-def test_noise_gets_a_strong_decay_and_clean_data_does_not_lose_to_it() -> None:
-    generator = torch.Generator().manual_seed(0)
-    noise, classes = torch.randn(200, 100, generator=generator), torch.randint(2, (200,), generator=generator)
-    noise[:, 0] += 2 * classes
-    _, strong = linear_probe.train(noise, classes, count=2, seed=0)
-    assert strong >= 1e-2
-    model, decay = linear_probe.train(noise, classes, count=2, seed=0, decays=[1e-3])
-    assert decay == 1e-3
-    assert linear_probe.accuracy(model, noise, classes).top1 == 1.0
-
-
-def test_accuracy_counts_the_first_and_the_first_five() -> None:
-    model = linear_probe.Linear(torch.eye(7), torch.zeros(7), torch.zeros(7), torch.ones(7))
-    features = torch.arange(7.0).flip(0).repeat(4, 1)
-    found = linear_probe.accuracy(model, features, torch.tensor([0, 4, 5, -1]))
-    assert (found.top1, found.top5) == (0.25, 0.5)
-
-
 # --- options ---
 
 
@@ -271,11 +211,12 @@ def test_a_probe_needs_both_options_and_fitting_tars(tmp_path: Path) -> None:
     data = DataConfig(cache=tmp_path / "cache")
     folder = str(squares(tmp_path, "train", 6))
     assert open_probe(data, RunConfig()) is None
-    with pytest.raises(InputError, match="--probe-eval-images: found nothing"):
-        open_probe(data, RunConfig(probe_images=(folder,)))
-    with pytest.raises(InputError, match="--probe-images: found nothing"):
-        open_probe(data, RunConfig(probe_eval_images=(folder,)))
-    with pytest.raises(MismatchError, match="both trained and measured on"):
+    for option in ("probe_images", "probe_eval_images"):
+        with pytest.raises(
+            InputError, match="--probe-images: found only one of --probe-images and --probe-eval-images"
+        ):
+            RunConfig(**{option: (folder,)})
+    with pytest.raises(MismatchError, match="both trained on and tested on"):
         open_probe(data, RunConfig(probe_images=(folder,), probe_eval_images=(folder,)))
     test = str(squares(tmp_path, "test", 3))
     found = open_probe(data, RunConfig(probe_images=(folder,), probe_eval_images=(test,)))
@@ -287,19 +228,13 @@ def test_real_images_are_told_apart_better_than_by_chance(real_data: Path, tmp_p
     tar = real_data / "images" / "tiny_imagenet" / "val-00000.tar"
     if not tar.exists():
         pytest.skip(f"no {tar}")
-    whole = open_class_tars([str(tar)], cache=TarCache(tmp_path / "cache", max_bytes=1 << 30))
+    whole = opened(tar, tmp_path / "cache")
     # Forty classes of 25 images each, every fifth of them to measure on.
-    few = np.flatnonzero(np.isin(whole.classes, whole.labels[:40]))
-    sides = [part(whole, few[np.arange(len(few)) % 5 != 0]), part(whole, few[::5])]
+    few = np.flatnonzero(whole.images.classes < 40)
+    sides = [replace(whole, images=whole.images.select(some)) for some in (few[np.arange(len(few)) % 5 != 0], few[::5])]
     found = probe(embed_of(model_of(img_size=64)), *sides, HERE, size=64, batch=50, bfloat16=False, seed=0)
     assert found is not None
     assert (found.train_images, found.test_images, found.classes) == (800, 200, 40)
     assert found.top1 > 0.05
     assert found.top5 is not None
     assert found.top5 > found.top1
-
-
-def part(whole: ClassTars, images: np.ndarray) -> ClassTars:
-    """Some images of tars."""
-    arrays = {name: getattr(whole, name)[images] for name in ("tars", "offsets", "sizes", "classes")}
-    return replace(whole, keys=tuple(whole.keys[image] for image in images), **arrays)

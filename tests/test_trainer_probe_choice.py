@@ -100,7 +100,7 @@ def test_the_setting_that_learns_is_chosen(multi_label: bool) -> None:
 
 def test_folds_end_where_there_are_images_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     values, images = drawn_features(100, 4, 2, multi_label=True)
-    monkeypatch.setattr(choice, "ENOUGH", 25)
+    monkeypatch.setattr(choice, "HELD_OUT_ENOUGH", 25)
     found = choose(
         values,
         images,

@@ -114,7 +114,7 @@ def test_nearest_neighbours_alone_train_no_probe(
     config = replace(config_of(root, tmp_path / "both"), tasks=tmp_path / "tasks.toml")
     methods.transfer(config)
     (tmp_path / "alone.toml").write_text(text.replace('["knn", "probe"]', '["zeroshot", "knn"]'))
-    monkeypatch.setattr("trainer.transfer.probing.train_grid", None)
+    monkeypatch.setattr("trainer.probe.choice.train_grid", None)
     capsys.readouterr()
     methods.transfer(replace(config, tasks=tmp_path / "alone.toml", out=tmp_path / "alone"))
     both, alone = (

@@ -16,13 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.__main__ import main as pipeline_main
-from pipeline.report.markup import document, plain, stranger
-from pipeline.report.markup import table as table_in_html
 from tests.run_page import html
 from trainer.__main__ import main as trainer_main
 from vocab.errors import InputError, run_cli
+from vocab.pages.page import brief, environment, render, stranger
 from vocab.pages.tables import in_markdown, terminal_table
-from vocab.pages.text import counted, duration, in_html, listed, shown, tell
+from vocab.pages.text import counted, duration, listed, shown, tell
 
 ROOT = Path(__file__).parent.parent
 EVIL = "\x1b]0;PWNED\x07\x00\x9b2J\x7f\r\u202egnp\u2066\u200f\u200b\u2028\ufeff\U000e0041\ud800\udcff"
@@ -55,7 +54,7 @@ def test_what_would_be_hidden_is_written_out(text: str, wanted: str) -> None:
 def test_no_text_keeps_a_hidden_sign_and_every_text_can_be_written(text: str) -> None:
     assert not hidden_in(shown(text))
     assert hidden_in(shown(text, lines=True)) <= {"\t", "\n"}
-    in_html(text).encode()
+    brief(text).encode()
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     tell(text, to=stream)
 
@@ -95,9 +94,9 @@ def test_durations_read_as_people_say_them() -> None:
         listed([EVIL]),
         "".join(terminal_table([("n", "name"), (1, EVIL)])),
         in_markdown(EVIL),
-        plain(EVIL),
+        brief(EVIL),
         stranger(EVIL),
-        table_in_html([EVIL], [[EVIL]], numbers=()),
+        environment().from_string('<p title="{{ text }}">{{ text }}').render(text=EVIL),
     ],
 )
 def test_no_part_of_a_message_a_table_or_a_page_hides_anything(text: str) -> None:
@@ -108,9 +107,9 @@ def test_no_part_of_a_message_a_table_or_a_page_hides_anything(text: str) -> Non
     "page",
     [
         html(EVIL, EVIL),
-        document(EVIL, table_in_html([EVIL], [[EVIL]], numbers=())),
+        render("vocab/pages/base.html", title=EVIL),
     ],
-    ids=["a run's page", "a report"],
+    ids=["a run's page", "an empty page"],
 )
 def test_no_page_hides_anything(page: str) -> None:
     assert hidden_in(page) <= {"\n"}

@@ -32,8 +32,8 @@ from trainer.options import (
     Tracking,
     TrainCompute,
 )
-from trainer.records.secrets import public
 from vocab.store.sealing import SEAL, to_sealed_json
+from vocab.store.secrets import public
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
 from vocab.errors import CatlipError, MissingRequirementError
+from vocab.store.locks import has_ended, machine
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -73,24 +72,17 @@ class Process:
     """Where a rank runs."""
 
     machine: str
-    """host, and the namespace of its process numbers"""
+    """host, and its process namespace: where the number counts"""
     number: int
 
     @staticmethod
     def own() -> Process:
         """This process."""
-        return Process(f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}", os.getpid())
+        return Process(machine(), os.getpid())
 
     def is_gone(self, *, seen_from: Process) -> bool:
         """Tell whether the rank has ended; False for a rank of another machine, which cannot be seen."""
-        if self.machine != seen_from.machine:
-            return False
-        try:
-            # The state stands behind the program's name, which may hold anything.
-            state = Path(f"/proc/{self.number}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        return state in ("Z", "X")
+        return self.machine == seen_from.machine and has_ended(self.number)
 
 
 @dataclass(frozen=True)

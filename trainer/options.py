@@ -209,12 +209,18 @@ class Descent(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spikes(Options):
-    """Losses that are NaN or much too large."""
+class OnSpike(Options):
+    """What follows a bad step."""
 
     on_spike: Literal["stop", "skip", "rollback"] = "stop"
     """answer to a loss that is NaN, infinite or a spike: stop and name the batch's samples; skip the step; or roll back
     to the last checkpoint and go on with the batches that follow"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spikes(OnSpike):
+    """Losses that are NaN or much too large."""
+
     spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
     """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; inf:
     only NaN and infinite losses count"""

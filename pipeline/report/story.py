@@ -1,4 +1,4 @@
-"""What a label directory holds, on one HTML page: the story of `python -m pipeline report`.
+"""Contents of a label directory on one HTML page: the story of `python -m pipeline report`.
 
 In: a finished label directory, and as far as they are given the input files and a list of classes. Out: one page that
 opens without a network and holds no script: the account of every row, synsets by frequency and by row, the vocabulary
@@ -10,19 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import Report
+from pipeline.report import sections
 from pipeline.report.coverage import coverage_of, read_classes
 from pipeline.report.examples import examples_of, label_again
-from pipeline.report.markup import document, side_by_side
-from pipeline.report.number_sections import (
-    account_section,
-    coverage_section,
-    frequency_section,
-    length_section,
-    summary,
-    threshold_section,
-)
-from pipeline.report.synset_sections import HEAD, head_section, tail_samples, tail_section, treemap_section
 from pipeline.report.tally import Tally, tally_of
+from vocab.pages.page import render
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards
 from vocab.store.locations import make_folder_of, refuse_taken
@@ -43,22 +35,30 @@ def report(options: Report) -> Tally:
         captions = label_again(labels.manifest, options.captions, apart_from=options.labels)
     tally = tally_of(labels)
 
-    samples = tail_samples(tally)
-    shown = np.concatenate([tally.synsets[:HEAD], *(tally.synsets[sample.places] for sample in samples)])
-    examples = None if captions is None else examples_of(captions, shown, count=options.examples)
+    samples = sections.tail_samples(tally)
+    listed = np.concatenate([tally.synsets[: sections.HEAD], *(tally.synsets[sample.ranks] for sample in samples)])
+    examples = None if captions is None else examples_of(captions, listed, count=options.examples)
     coverage = None if classes is None else coverage_of(tally, classes, min_count=options.min_count)
 
-    body = [
-        summary(labels, tally, options.min_count),
-        account_section(labels.manifest, tally),
-        side_by_side(length_section(tally), frequency_section(tally, options.min_count)),
-        threshold_section(tally, options.min_count),
-        treemap_section(tally),
-        head_section(tally, labels.manifest, examples),
-        tail_section(tally, samples, examples),
-        coverage_section(coverage, options),
-    ]
+    page = render(
+        "pipeline/report/report.html",
+        title=f"Labels in {labels.location}",
+        labels=labels,
+        manifest=labels.manifest,
+        min_count=options.min_count,
+        classes=options.classes,
+        examples=examples,
+        summary=sections.summary(labels, tally, options.min_count),
+        account=sections.account(labels.manifest, tally),
+        lengths=sections.lengths(tally),
+        frequency=sections.frequency(tally, options.min_count),
+        thresholds=sections.thresholds(tally, options.min_count),
+        areas=sections.areas(tally),
+        head=sections.head(tally, examples),
+        tail=sections.tail(tally, samples, examples),
+        nearness=sections.nearness(coverage),
+    )
     make_folder_of(options.out)
     with write_whole(options.out) as file:
-        file.write(document(f"Labels in {labels.location}", "".join(body)).encode())
+        file.write(page.encode())
     return tally

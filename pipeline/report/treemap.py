@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.report.markup import plain
+from markupsafe import Markup
+
+from vocab.pages.charts import harmless
 
 GAP = 1.0
 """left free on each side of a tile"""
@@ -78,13 +80,13 @@ def _worst(areas: Sequence[float], side: float) -> float:
     return max(max(area / depth**2, depth**2 / area) for area in areas)
 
 
-def treemap(tiles: Sequence[Tile], *, width: int, height: int, title: str, name: str) -> str:
-    """The drawing; `name` is a further class of the <svg> element."""
+def treemap(tiles: Sequence[Tile], *, width: int, height: int, title: str, name: str) -> Markup:
+    """Tiles laid out by `squarify`; `name` is a second class of the <svg> element."""
     drawn = "".join(
         _drawn(tile, place) for tile, place in zip(tiles, squarify([t.size for t in tiles], width, height), strict=True)
     )
-    return (
-        f'<svg class="treemap {name}" viewBox="0 0 {width} {height}" role="img" aria-label="{plain(title)}">'
+    return Markup(
+        f'<svg class="treemap {name}" viewBox="0 0 {width} {height}" role="img" aria-label="{harmless(title)}">'
         f"{drawn}</svg>"
     )
 
@@ -96,9 +98,9 @@ def _drawn(tile: Tile, place: Rectangle) -> str:
     if letters >= MIN_LETTERS:
         text = (
             f'<text x="{place.x + place.width / 2:.1f}" y="{place.y + place.height / 2 + letters * 0.35:.1f}" '
-            f'font-size="{letters:.1f}" text-anchor="middle">{plain(tile.label)}</text>'
+            f'font-size="{letters:.1f}" text-anchor="middle">{harmless(tile.label)}</text>'
         )
     return (
-        f'<g class="tile {tile.kind}"><title>{plain(tile.title)}</title><rect x="{place.x + GAP:.1f}" '
+        f'<g class="tile {tile.kind}"><title>{harmless(tile.title)}</title><rect x="{place.x + GAP:.1f}" '
         f'y="{place.y + GAP:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3"/>{text}</g>'
     )

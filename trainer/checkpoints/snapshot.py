@@ -17,10 +17,8 @@ from torch.distributed.tensor import DTensor
 from trainer.checkpoints.disk import BLOCK
 from trainer.checkpoints.pieces import Rows, Tensors, dtype_name, file_name, held_rows, is_sharded, local_part
 from trainer.checkpoints.safetensors_files import ByteRange, header_of
-from vocab.errors import InputError, MissingRequirementError
-
-PORTABLE = 1
-"""cudaHostRegisterPortable"""
+from trainer.data.ring import page_lock
+from vocab.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -137,14 +135,11 @@ def pinned_bytes(size: int) -> Tensor:
     memory = torch.empty(size, dtype=torch.uint8)
     if size == 0:
         return memory
-    driver = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    code = int(driver.cudaHostRegister(memory.data_ptr(), size, PORTABLE))
-    if code:
-        raise MissingRequirementError(
-            "checkpoint buffers",
-            found=f"a driver that does not pin {size:,} bytes of host memory (CUDA error {code})",
-            wanted="one copy of the tensors in pinned memory",
-            remedy="Raise the limit of locked memory (ulimit -l) or the memory of this container.",
-        )
-    weakref.finalize(memory, driver.cudaHostUnregister, memory.data_ptr())
+    unlock = page_lock(
+        memory.data_ptr(),
+        size,
+        purpose="checkpoints",
+        remedy="Raise the limit of locked memory (ulimit -l) or the memory of this container.",
+    )
+    weakref.finalize(memory, unlock)
     return memory

@@ -4,13 +4,12 @@ In: files that want room. Out: room, made by deleting leftovers of dead processe
 
     .catlip-tar-cache                    the marker, and the lock under which room is given
     00017-<hash of place>.tar.cached     a whole tar; its access time is when it was last asked for
-    00017-<hash of place>.tar.part       one on its way, claimed by the process that downloads it
+    00017-<hash of place>.tar.part       one on its way, claimed (`vocab/store/locks.py`) by who downloads it
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import random
 import re
@@ -21,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trainer.data.claims import remove_unclaimed
 from vocab.errors import InputError, remedy_of
+from vocab.store.locks import OWN, lock, remove_unclaimed
 
 MARKER = ".catlip-tar-cache"
 CACHED = ".tar.cached"
 PART = ".tar.part"
-OURS = re.compile(r"[A-Za-z0-9._-]*-[0-9a-f]{32}\.tar\.(cached|part)")
+OURS = re.compile(rf"[A-Za-z0-9._-]*-[0-9a-f]{{32}}\.tar\.(cached|({OWN}\.)?part)")
 
 ROOM_POLL_S = 0.2
 
@@ -84,7 +83,7 @@ class CacheFolder:
                 if OURS.fullmatch(entry.name) is None or not entry.is_file(follow_symlinks=False):
                     continue
                 try:
-                    if entry.name.endswith(PART) and remove_unclaimed(Path(entry.path)):
+                    if not entry.name.endswith(CACHED) and remove_unclaimed(Path(entry.path)):
                         continue
                     found = os.stat(entry.path)  # noqa: PTH116 - there may be many
                 except FileNotFoundError:
@@ -104,9 +103,12 @@ class CacheFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """While this is held nothing is admitted, renamed or evicted. Never wait for a tar in it."""
+        """Let nothing be admitted, renamed or evicted in the block. Never wait for a tar in it.
+
+        Where the file system has no locks, the folder may for a while hold more than `max_bytes`.
+        """
         with (self.path / MARKER).open("r+b") as marker:
-            fcntl.flock(marker, fcntl.LOCK_EX)
+            lock(marker, wait=True)
             yield
 
     @contextmanager

@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt64
 
 from trainer.data.draws import shard_hash
 from trainer.data.order import Order
-from trainer.data.tar_places import without_secrets
+from trainer.data.tar_places import shown_tar
 from trainer.data.tar_tables import TarTable
 from vocab.errors import InputError
 
@@ -95,7 +95,7 @@ class TarGroup:
         content = os.pread(self.files[tar].fileno(), size, offset)
         if len(content) < size:
             raise InputError(
-                without_secrets(self.tars[tar].place),
+                shown_tar(self.tars[tar].place),
                 found=f"{len(content)} of {size} bytes of sample {table.keys[row]!r}",
                 wanted="the tar as it was when its headers were read",
                 remedy="Do not change image tars while a run reads them; start the same command again.",

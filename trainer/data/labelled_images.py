@@ -20,7 +20,7 @@ from jaxtyping import Int64
 from trainer.data import open_files
 from trainer.data.batch import Skipped
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import is_local, without_secrets
+from trainer.data.tar_places import is_local, shown_tar
 from vocab.errors import InputError
 
 Read = Callable[[int], bytes]
@@ -146,7 +146,7 @@ class _OpenTars:
         content = os.pread(tar.file.fileno(), size, offset)
         if len(content) < size:
             raise InputError(
-                without_secrets(self._store.places[number]),
+                shown_tar(self._store.places[number]),
                 found=f"{len(content):,} of {size:,} bytes of the image at byte {offset:,}",
                 wanted="the tar as it was when its headers were read",
                 remedy="Do not change image tars while they are read; start the same command again.",
@@ -178,7 +178,7 @@ class _OpenTars:
             tar = _OpenTar(self._store.cache.open(place))
         except OSError as error:
             raise InputError(
-                without_secrets(place),
+                shown_tar(place),
                 found=f"{error.strerror}",
                 wanted="a tar that can be opened",
                 remedy=open_files.remedy_of(error, "Check it, and start the same command again."),
@@ -188,7 +188,7 @@ class _OpenTars:
         # A copy of a remote tar may have been fetched anew; that changes its time alone.
         if size != wanted[0] or (changed != wanted[1] and is_local(place)):
             raise InputError(
-                without_secrets(place),
+                shown_tar(place),
                 found=f"a tar of {size:,} bytes that was changed",
                 wanted=f"the tar of {wanted[0]:,} bytes whose headers were read",
                 remedy="Do not change image tars while they are read; start the same command again.",

@@ -1,7 +1,7 @@
-"""A ring of pixel buffers that a process and its loaders share: pixels are written where the device copies them from.
+"""A ring of pixel buffers that a process shares with its loaders; and the page-locking of memory for a GPU.
 
-In: how many bytes a batch can have. Out: arrays over the same memory in every process that holds the ring. The memory
-is anonymous (memfd), so it needs no room in /dev/shm and vanishes with its last process.
+Loaders write pixels where the device copies them from. The memory of the ring is anonymous (memfd), so that it needs no
+room in /dev/shm and vanishes with its last process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.reduction import DupFd
 from typing import Any
 
@@ -19,6 +20,8 @@ from jaxtyping import UInt8
 
 from vocab.errors import MissingRequirementError
 
+PORTABLE = 1
+"""cudaHostRegisterPortable"""
 Images = UInt8[np.ndarray, "images size size 3"]
 
 
@@ -29,7 +32,7 @@ class Ring:
         """Raises MissingRequirementError if the system has no memory for it."""
         self.slots = slots
         self.slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._pinned = 0
+        self._unlock: Callable[[], object] | None = None
         made = descriptor is None
         self._descriptor = os.memfd_create("batches") if descriptor is None else descriptor
         try:
@@ -55,27 +58,41 @@ class Ring:
         return self._bytes[begin : begin + count * size * size * 3].reshape(count, size, size, 3)
 
     def pin(self) -> None:
-        """Page-lock the memory, so that the GPU copies from it while it computes. Needs CUDA."""
-        address, size = self._bytes.ctypes.data, self.slots * self.slot_bytes
-        status = int(torch.cuda.cudart().cudaHostRegister(address, size, 0))  # type: ignore[no-untyped-call]
-        if status != 0:
-            raise MissingRequirementError(
-                "page-locked memory for batches",
-                found=f"CUDA error {status} for {size / 1e9:.1f} GB",
-                wanted="memory that may be locked",
-                remedy="Raise `ulimit -l`, lower --batch-size or --prefetch, or pass --no-pin-memory.",
-            )
-        self._pinned = address
+        """Page-lock the memory, so that the GPU copies from it while it computes. Raises as `page_lock`."""
+        self._unlock = page_lock(
+            self._bytes.ctypes.data,
+            self.slots * self.slot_bytes,
+            purpose="batches",
+            remedy="Raise `ulimit -l`, lower --batch-size or --prefetch, or pass --no-pin-memory.",
+        )
 
     def close(self) -> None:
-        """Give the memory back once no array looks at it any more."""
-        if self._pinned:
+        """Give the memory back once no array refers to it any more."""
+        if self._unlock is not None:
             torch.cuda.synchronize()  # a copy may be under way
-            torch.cuda.cudart().cudaHostUnregister(self._pinned)  # type: ignore[no-untyped-call]
-            self._pinned = 0
+            self._unlock()
+            self._unlock = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def page_lock(address: int, size: int, *, purpose: str, remedy: str) -> Callable[[], object]:
+    """Page-lock `size` bytes of this process, so that a GPU copies from and to them while it computes.
+
+    Returns the function that unlocks them. Needs CUDA. `purpose` and `remedy` are for the error. Raises
+    MissingRequirementError if the driver refuses.
+    """
+    driver = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    status = int(driver.cudaHostRegister(address, size, PORTABLE))
+    if status != 0:
+        raise MissingRequirementError(
+            f"page-locked memory for {purpose}",
+            found=f"CUDA error {status} for {size / 1e9:.1f} GB",
+            wanted="memory that may be page-locked",
+            remedy=remedy,
+        )
+    return partial(driver.cudaHostUnregister, address)
 
 
 def _reopen(slots: int, slot_bytes: int, descriptor: Any) -> Ring:

@@ -23,7 +23,7 @@ from trainer.data.batch import Position
 from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Cursor, Order
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import without_secrets
+from trainer.data.tar_places import shown_tar
 from trainer.data.tar_tables import TarTable, TarTables
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.label_shards import LabelShards
@@ -149,9 +149,7 @@ class Source:
 
 def _unopened(place: str, error: OSError) -> InputError:
     remedy = open_files.remedy_of(error, "Check --images; a run's tars must stay where they are.")
-    return InputError(
-        without_secrets(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy
-    )
+    return InputError(shown_tar(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy)
 
 
 def path_of(file: BinaryIO) -> Path:

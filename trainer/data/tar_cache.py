@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainer.data.cache_folder import CACHED, PART, CacheFolder
-from trainer.data.claims import claimed
-from trainer.data.tar_places import is_local, local_name, without_secrets
+from trainer.data.tar_places import is_local, local_name, shown_tar
 from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import CatlipError, InputError
+from vocab.store.locks import claimed
 
 LONGEST_WAIT_S = 60.0
 GROWTH = 64 << 20
@@ -131,7 +131,7 @@ class TarCache:
                 except DownloadError as error:
                     if not error.passing or attempt == tries:
                         raise InputError(
-                            without_secrets(place),
+                            shown_tar(place),
                             found=f"no tar after {attempt} {'try' if attempt == 1 else 'tries'} ({error})",
                             wanted="a tar that can be downloaded",
                             remedy="Check the place, the network and the credentials of this environment.",
@@ -140,7 +140,7 @@ class TarCache:
                     time.sleep(wait_s * random.uniform(0.5, 1.5))
                 else:
                     with self._home.lock():
-                        part.rename(path)
+                        Path(file.name).rename(path)
                     return
 
     def _download(self, place: str, file: BinaryIO) -> None:
@@ -170,7 +170,7 @@ class TarCache:
     def _refuse_large(self, place: str, size: int) -> None:
         if size > self.max_bytes:
             raise InputError(
-                without_secrets(place),
+                shown_tar(place),
                 found=f"a tar of {size:,} bytes or more",
                 wanted=f"at most the cache's {self.max_bytes:,} bytes",
                 remedy=f"Let the cache in {self.folder} hold more: {self.prefix}cache-gb.",

@@ -11,7 +11,6 @@ that bounds itself; all processes that read the tar map it from there.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -33,10 +32,11 @@ from jaxtyping import Bool, Int32, Int64
 from trainer.data import open_files
 from trainer.data.labels import join
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, NoTarError, index_tar, no_readable_tar
-from trainer.data.tar_places import without_secrets
+from trainer.data.tar_places import shown_tar
 from vocab.errors import InputError
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards
+from vocab.store.locks import lock
 from vocab.vocabulary import Vocabulary
 
 # Goes up whenever the same tar and labels give another table.
@@ -260,7 +260,7 @@ class TarTables:
                         labels=labels,
                         vocabulary=vocabulary,
                         max_member_bytes=max_member_bytes,
-                        place=without_secrets(place),
+                        place=shown_tar(place),
                     )
                     with self._named_refusals():
                         write_table(file, table)
@@ -286,10 +286,11 @@ class TarTables:
             if not (self.folder / _MARKER).exists():
                 with write_whole(self.folder / _MARKER) as marker:
                     marker.write(_MARK)
-            lock = (self.folder / f"{name}.lock").open("ab")
-        with lock:
+            file = (self.folder / f"{name}.lock").open("ab")
+        with file:
             with self._named_refusals():
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Without locks each process makes the table, and the last one's stays.
+                lock(file, wait=True)
             yield
 
     def _remove_old(self, kept: Path) -> None:
@@ -348,7 +349,7 @@ def _name_of(
     try:
         found = path.stat()
     except OSError as error:
-        raise no_readable_tar(without_secrets(place), error) from error
+        raise no_readable_tar(shown_tar(place), error) from error
     tar = [place, found.st_size, found.st_mtime_ns, shard, max_member_bytes]
     whole = [FORMAT_VERSION, *tar, labels.rows_sha256, vocabulary.fingerprint]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]

@@ -1,68 +1,80 @@
-"""Which learning rate and weight decay of a grid a probe takes: by stratified cross-validation on the training images.
+"""Choice of a probe's learning rate and weight decay, by stratified cross-validation on the training images.
 
-In: a preset, or the user's numbers; features of the training images. Out: a `Choice`, with which all of them are then
-trained on.
+In: a preset, or the user's numbers; features of the training images. Out: a `Choice`, and the classifier that was
+trained with it on all of them.
 
-The test images have no part in it. Images are held out in turn, a fold after the other, until there are ENOUGH: of few
-the most accurate setting is so by luck. A fold has the same share of every class (Kohavi 1995), at least an image of
-most: a classifier that saw fewer of the very classes that it is asked for expects the others, and settings that learn
-nothing look best. Among settings within one standard error of the most accurate one (the rule of Breiman et al.
-1984) the loss decides, which says more of each image. Where there are too few images to hold any out, such as one of
-each class, the grid's middle setting is taken.
+The test images have no part in the choice. Folds are held out in turn until they have HELD_OUT_ENOUGH images together:
+on few images the most accurate setting is the luckiest. Each fold has the same share of every class (Kohavi 1995) and
+at least one image of most classes; otherwise a classifier has seen fewer images of just the classes that it is tested
+on, and settings that learn nothing look best. Among settings within one standard error of the most accurate one (the
+rule of Breiman et al. 1984) the lowest loss wins, since a loss says more of each image. Where there are too few images
+to hold any out, such as one of each class, the grid's middle setting is taken.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.probe.grid import GridSchedule, Setting, train_grid
-from trainer.probe.linear import Head
+from trainer.probe.linear import Head, loss_of
 from trainer.probe.measures import measure
 from vocab.pages.text import counted
 
-# Half a decade apart, around what works: few images take few steps, which have to be large.
+# Half a decade apart, around the best rates: few images mean few steps, which have to be large.
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 DECAYS = (0.0, 0.1)
 # CatLIP's linear probe of ImageNet-1k.
 PAPER_RATE, PAPER_DECAY = 3e-5, 0.0
 MOST_FOLDS = 10
-ENOUGH = 1000
-"""images after which no further fold is held out: a standard error is then some 1 %, and ever more would take time"""
-FEWEST = 20
-"""images from which on some are held out"""
-ERRORS = 1.0
-"""standard errors of a difference that may be luck"""
+HELD_OUT_ENOUGH = 1000
+"""held-out images at which no further fold is tried: the standard error is then about 1 %"""
+FEWEST_TO_HOLD_OUT = 20
+"""training images below which none are held out"""
+STANDARD_ERRORS = 1.0
+"""a difference of at most so many standard errors may be luck"""
 ROUNDING = 1e-9
-# Logits that exist at a time.
-CHUNK_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting, and how it came about."""
+    """A setting, and why it was chosen."""
 
     setting: Setting
     why: str
     sure: bool = True
-    """whether it was chosen as was asked for; else `why` is to be told"""
+    """False if too few images allowed a choice by accuracy; `why` then belongs in the report"""
 
 
 def grid_of(preset: Literal["grid", "paper"], rates: Sequence[float], decays: Sequence[float]) -> tuple[Setting, ...]:
-    """The settings to choose among, by learning rate; numbers that are given take the place of the preset's."""
+    """List the settings to choose among, by learning rate; numbers that are given replace the preset's."""
     usual_rates, usual_decays = (RATES, DECAYS) if preset == "grid" else ((PAPER_RATE,), (PAPER_DECAY,))
     return tuple(
         Setting(rate, decay) for rate in sorted(rates or usual_rates) for decay in sorted(decays or usual_decays)
     )
+
+
+def train_best(
+    values: Float32[Tensor, "images width"],
+    images: LabelledImages,
+    *,
+    grid: Sequence[Setting],
+    schedule: GridSchedule,
+    start: Head,
+    seed: int,
+) -> tuple[Choice, Head]:
+    """Choose a setting (`choose`), and train a classifier with it on all images. Raises as `train_grid`."""
+    choice = choose(values, images, grid=grid, schedule=schedule, start=start, seed=seed)
+    (head,) = train_grid(values, images, grid=[choice.setting], schedule=schedule, start=start, seed=seed)
+    return choice, head
 
 
 def choose(
@@ -81,13 +93,13 @@ def choose(
     used = count = 0
     parts: list[list[Float64[np.ndarray, " parts"]]] = [[] for _ in grid]
     losses = [0.0] * len(grid)
-    while count < ENOUGH and (folds == used).any():
+    while count < HELD_OUT_ENOUGH and (folds == used).any():
         kept, seen = np.flatnonzero(folds != used), np.flatnonzero(folds == used)
         learnt, shown = (values[torch.from_numpy(some).to(values.device)] for some in (kept, seen))
         own = images.select(seen)
         heads = train_grid(learnt, images.select(kept), grid=grid, schedule=schedule, start=start, seed=seed)
         for number, head in enumerate(heads):
-            parts[number].append(measure(scored(head, shown), own).parts)
+            parts[number].append(measure(head.logits_in_parts(shown), own).parts)
             losses[number] += loss_of(head, shown, own) * len(seen)
         used, count = used + 1, count + len(seen)
     if not count:
@@ -100,7 +112,7 @@ def choose(
 
 def best_of(parts: Sequence[Float64[np.ndarray, " parts"]], losses: Sequence[float]) -> int:
     """The setting of the lowest loss, among those that are not worse than the one of the highest metric by more than
-    ERRORS standard errors of the mean difference; of equal ones the first.
+    STANDARD_ERRORS standard errors of the mean difference; of equal ones the first.
 
     `parts`: what each setting's metric is the mean of (`Measured.parts`): images, or classes where average precisions
     are measured. Settings are compared on the same ones, so that those on which all agree say nothing.
@@ -110,7 +122,7 @@ def best_of(parts: Sequence[Float64[np.ndarray, " parts"]], losses: Sequence[flo
     for number, own in enumerate(parts):
         behind = parts[first] - own
         # One image more is one standard error, but for rounding.
-        if len(behind) < 2 or behind.mean() <= ERRORS * behind.std(ddof=1) / math.sqrt(len(behind)) + ROUNDING:
+        if len(behind) < 2 or behind.mean() <= STANDARD_ERRORS * behind.std(ddof=1) / math.sqrt(len(behind)) + ROUNDING:
             alike.append(number)
     return min(alike, key=losses.__getitem__)
 
@@ -133,12 +145,12 @@ def folds_of(images: LabelledImages, *, seed: int) -> Int64[np.ndarray, " images
     more: of n images of a class it has n / folds, to the next lower or upper number, by chance. A class's only image is
     never held out. Images that show any number of classes are dealt to MOST_FOLDS folds all together.
 
-    Nothing is held out of fewer than FEWEST images, or of less than two images a class.
+    Nothing is held out of fewer than FEWEST_TO_HOLD_OUT images, or of less than two images a class.
     """
     strata = np.zeros(len(images), np.int64) if images.multi_label else images.one_class
     counts = np.bincount(strata)
     folds = min(MOST_FOLDS, len(images) // max(1, int((counts > 0).sum())))
-    if len(images) < FEWEST or folds < 2:
+    if len(images) < FEWEST_TO_HOLD_OUT or folds < 2:
         return np.full(len(images), -1)
     generator = np.random.default_rng(seed)
     luck = generator.random(len(images))
@@ -150,24 +162,3 @@ def folds_of(images: LabelledImages, *, seed: int) -> Int64[np.ndarray, " images
     shift = generator.random(len(counts))
     places = (rank + shift[strata]) / counts[strata] * folds
     return np.where(counts[strata] > 1, np.floor(places).astype(np.int64), -1)
-
-
-def scored(head: Head, values: Float32[Tensor, "images width"]) -> Iterator[Float32[Tensor, "some classes"]]:
-    """Logits of some images after others."""
-    rows = max(1, CHUNK_ELEMENTS // len(head.bias))
-    for first in range(0, len(values), rows):
-        yield head.logits(values[first : first + rows])
-
-
-def loss_of(head: Head, values: Float32[Tensor, "images width"], images: LabelledImages) -> float:
-    """Mean cross entropy, of one class an image or of each class by itself; infinite if it is no number."""
-    total, first = 0.0, 0
-    offsets, classes = torch.from_numpy(images.offsets), torch.from_numpy(images.classes)
-    for logits in scored(head, values):
-        ends = offsets[first : first + len(logits) + 1]
-        owners = torch.arange(len(logits)).repeat_interleave(ends.diff()).to(logits.device)
-        own = classes[int(ends[0]) : int(ends[-1])].to(logits.device)
-        losses = F.softplus(logits).sum() if images.multi_label else logits.logsumexp(1).sum()
-        total += float(losses - logits[owners, own].sum())
-        first += len(logits)
-    return total / len(images) if np.isfinite(total) else np.inf

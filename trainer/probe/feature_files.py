@@ -10,12 +10,10 @@ In: features with the numbers of their images. Out: a file in a folder that othe
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
 import shutil
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,16 +28,14 @@ from torch import Tensor
 
 from trainer.checkpoints.disk import flush
 from trainer.checkpoints.safetensors_files import ByteRange, header_of, is_altered, sealed_header
-from trainer.records.run_lock import NO_LOCKS
 from vocab.errors import InputError
 from vocab.pages.text import tell
 from vocab.store.files import named
+from vocab.store.locks import ABANDONED_SECONDS, host, lock
 
 KEY = "key"
 UNFINISHED = re.compile(r"\.features-[0-9a-f]{32}\.safetensors\.(?:(?P<host>[A-Za-z0-9-]+)\.)?[0-9a-f]{8}\.tmp")
 """without a host: of an earlier release"""
-ABANDONED_SECONDS = 24 * 3600
-"""without a write; a file is written at one go, in minutes"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +75,10 @@ def write(path: Path, stored: Stored, key: str) -> None:
     """The file, whole or not at all. Of two processes that write it the last one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        work = path.with_name(f".{path.name}.{_host()}.{secrets.token_hex(4)}.tmp")
+        work = path.with_name(f".{path.name}.{host()}.{secrets.token_hex(4)}.tmp")
         with named(path), work.open("xb") as file:
             try:
-                _lock(file, wait=True)
+                lock(file, wait=True)
                 # Another process may have taken it for a dead one's before it was locked.
                 if not work.exists():
                     continue
@@ -109,7 +105,7 @@ def remove_abandoned(folder: Path) -> None:
             continue
         # Its writer may just have finished it; another user's is theirs to remove.
         with suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
-            if _is_abandoned(file, own=match["host"] == _host()):
+            if _is_abandoned(file, own=match["host"] == host()):
                 path.unlink()
 
 
@@ -145,25 +141,10 @@ def _write_tensors(file: BinaryIO, stored: Stored, key: str) -> None:
 
 def _is_abandoned(file: BinaryIO, *, own: bool) -> bool:
     try:
-        known = _lock(file, wait=False)
+        known = lock(file, wait=False)
     except BlockingIOError:
         return False
     return (known and own) or time.time() - os.fstat(file.fileno()).st_mtime > ABANDONED_SECONDS
-
-
-def _lock(file: BinaryIO, *, wait: bool) -> bool:
-    """Lock a file; whether its file system has locks. Raises BlockingIOError where another has it, unless to `wait`."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        return False
-    return True
-
-
-def _host() -> str:
-    return re.sub("[^A-Za-z0-9]", "-", socket.gethostname())[:64] or "-"
 
 
 def _refuse(path: Path, why: str) -> None:

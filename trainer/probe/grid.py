@@ -36,8 +36,8 @@ from torch.optim.adamw import adamw
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages
 from trainer.optim.schedule import learning_rate
-from trainer.probe.linear import Head
-from vocab.errors import InputError, MismatchError
+from trainer.probe.linear import Head, check_numbers
+from vocab.errors import MismatchError
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -45,8 +45,6 @@ EPSILON = 1e-8
 ALIGNED = 16
 # Weights that are trained at once: with gradients and moments 16 bytes each. More settings take several turns.
 MOST_WEIGHTS = 1 << 27
-# Numbers that are looked at at a time.
-CHUNK_ELEMENTS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -102,20 +100,6 @@ def train_grid(
             return [head for part in parts for head in part.result()]
         finally:
             stop.set()  # for Ctrl-C, which comes to this thread
-
-
-def check_numbers(values: Float[Tensor, "images width"], what: str) -> None:
-    """Raise InputError for features that are no finite numbers, which says of how many images."""
-    rows = max(1, CHUNK_ELEMENTS // max(1, values.shape[1]))
-    parts = (values[first : first + rows] for first in range(0, len(values), rows))
-    bad = sum(int((~part.isfinite()).any(1).sum()) for part in parts)
-    if bad:
-        raise InputError(
-            f"the features of {what}",
-            found=f"{bad:,} of {len(values):,} images with values that are no finite numbers",
-            wanted="numbers",
-            remedy="Look at the model's run: its loss may have become no number. Or try --precision float32.",
-        )
 
 
 def _train(

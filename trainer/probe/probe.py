@@ -1,6 +1,7 @@
-"""The probe of a run: how well a linear classifier on the features of its weights tells the classes of other data.
+"""The probe of a run: how well a linear classifier on its frozen features tells the classes of other data.
 
 In: `--probe-images` and `--probe-eval-images`, tars with a .cls beside each image. Out: `ProbeReport` on the main rank.
+The classifier is the one of `python -m trainer probe` with its default options, so that both give the same number.
 """
 
 from __future__ import annotations
@@ -10,84 +11,87 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from trainer.config import DataConfig, RunConfig
-from trainer.data.batch import Skipped
-from trainer.data.class_tars import ClassTars, check_classes, open_class_tars
 from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank
 from trainer.inputs import cache_folder
-from trainer.probe import linear_probe
-from trainer.probe.features import Embed, Features, extract
+from trainer.probe.choice import grid_of, train_best
+from trainer.probe.features import Embed, Outputs, extract
+from trainer.probe.grid import GridSchedule
+from trainer.probe.linear import images_without_numbers, random_head
+from trainer.probe.measures import measure
+from trainer.transfer.tasks.numbering import check_sides, renumbered
+from trainer.transfer.tasks.tars import open_tars
 from vocab.errors import InputError
 
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What a linear classifier on frozen features reaches."""
+    """Accuracy of a linear classifier on frozen features."""
 
     top1: float
-    """share of the test images whose class it names first; nan if the model's features are no numbers"""
+    """share of the test images whose class comes first; NaN if the features are not finite"""
     top5: float | None
-    """share whose class is among its first five; None with five classes or fewer"""
+    """share whose class is among the first five; None with five classes or fewer"""
     classes: int
+    """number of classes with a training image"""
     train_images: int
     test_images: int
     bad_images: int
-    """of both sets, those that could not be used"""
-    weight_decay: float
-    """chosen on a tenth of the training images"""
+    """number of images of both sides that could not be used"""
+    learning_rate: float | None
+    """chosen on held-out training images; None if the features are not finite"""
+    weight_decay: float | None
+    """chosen beside the learning rate"""
     seconds: float
-    skipped: tuple[Skipped, ...] = ()
-    """images that could not be decoded"""
 
     def numbers(self) -> dict[str, float | int | None]:
-        """What the log gets, as probe_top1 and so on."""
-        return {f"probe_{name}": value for name, value in vars(self).items() if name != "skipped"}
+        """Entries of the log: probe_top1 and so on."""
+        return {f"probe_{name}": value for name, value in vars(self).items()}
 
 
-def open_probe(data: DataConfig, run: RunConfig) -> tuple[ClassTars, ClassTars] | None:
-    """The tars to train a probe on and to measure it on; None if none are asked for.
+@dataclass(frozen=True, eq=False)
+class ProbeImages:
+    """One side of the probe's images, and how a model is shown them."""
 
-    Every rank opens them, and raises the same errors: InputError if one of the two options is missing, and what
-    `open_class_tars` and `check_classes` raise.
+    images: LabelledImages
+    crop: float
+    """share of the shorter side that the central crop keeps"""
+    max_pixels: int
+    take_truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def open_probe(data: DataConfig, run: RunConfig) -> tuple[ProbeImages, ProbeImages] | None:
+    """Open the tars to train a probe on and to measure it on; None if none are asked for.
+
+    Every rank opens them, and raises the same errors, as `open_tars`, `renumbered` and `check_sides`.
     """
-    options = {"probe-images": run.probe_images, "probe-eval-images": run.probe_eval_images}
-    missing = [name for name, patterns in options.items() if not patterns]
-    if len(missing) == len(options):
+    if not run.probe_images:
         return None
-    if missing:
-        raise InputError(
-            f"--{missing[0]}",
-            found="nothing, beside the other of the two",
-            wanted="tars to train a probe on, and tars to measure it on",
-            remedy="Give both, or neither.",
-        )
     cache = TarCache(cache_folder(data) / "tars", max_bytes=int(data.cache_gb * 1e9), allow_pipe=data.allow_pipe)
     train, test = (
-        open_class_tars(
-            patterns,
-            cache=cache,
-            eval_crop=data.eval_crop,
-            max_pixels=data.max_pixels,
-            take_truncated=data.truncated_images == "take",
-            max_member_bytes=data.max_member_bytes,
-            max_bad_share=data.max_bad_share,
-        )
-        for patterns in options.values()
+        open_tars(patterns, cache=cache, max_bad_share=data.max_bad_share, max_member_bytes=data.max_member_bytes)
+        for patterns in (run.probe_images, run.probe_eval_images)
     )
-    check_classes(train, test)
-    return train, test
+    test = renumbered(test, train.labels)
+    check_sides(train, test)
+    take = data.truncated_images == "take"
+    return (
+        ProbeImages(train, data.eval_crop, data.max_pixels, take),
+        ProbeImages(test, data.eval_crop, data.max_pixels, take),
+    )
 
 
 def probe(
     embed: Embed,
-    train: ClassTars,
-    test: ClassTars,
+    train: ProbeImages,
+    test: ProbeImages,
     rank: Rank,
     *,
     size: int,
@@ -104,54 +108,46 @@ def probe(
     """
     began = time.perf_counter()
 
-    def features(tars: ClassTars) -> Features | None:
-        decoding = Decoding(workers, 1, tars.max_pixels, tars.take_truncated)
-        viewing = EvalTransform(size, tars.eval_crop, batch, decoding, bfloat16)
-        return extract(embed, tars.store, np.arange(len(tars)), rank, viewing)
+    def features(side: ProbeImages) -> Outputs | None:
+        decoding = Decoding(workers, 1, side.max_pixels, side.take_truncated)
+        transform = EvalTransform(size, side.crop, batch, decoding, bfloat16)
+        return extract(embed, side.images.store, side.images.rows, rank, transform)
 
     learnt, seen = features(train), features(test)
     if learnt is None or seen is None:
         return None
-    learnt_classes, seen_classes = train.classes[learnt.decoded], test.classes[seen.decoded]
-    labels = np.unique(learnt_classes)
-    skipped = (*_skipped(train, learnt), *_skipped(test, seen))
-    _check_enough(labels, len(seen_classes), skipped)
-    values, shown = learnt.values.to(rank.device), seen.values.to(rank.device)
-    classifier, decay = linear_probe.train(
-        values, targets(learnt_classes, labels).to(rank.device), count=len(labels), seed=seed
-    )
-    reached = linear_probe.accuracy(classifier, shown, targets(seen_classes, labels).to(rank.device))
+    learnt_images, seen_images = train.images.select(learnt.decoded), test.images.select(seen.decoded)
+    classes = int(np.count_nonzero(learnt_images.images_by_class))
+    reasons = Counter([*learnt.faults.values(), *seen.faults.values()])
+    _check_enough(classes, len(seen_images), reasons)
+    top1, top5, rate, decay = float("nan"), None, None, None
+    if not images_without_numbers(learnt.values) and not images_without_numbers(seen.values):
+        values, shown = learnt.values.to(rank.device), seen.values.to(rank.device)
+        start = random_head(len(learnt_images.labels), values.shape[1], seed=seed)
+        grid = grid_of("grid", (), ())
+        choice, head = train_best(values, learnt_images, grid=grid, schedule=GridSchedule(), start=start, seed=seed)
+        measured = measure(head.logits_in_parts(shown), seen_images)
+        top1, top5 = measured.metric[1], measured.top5
+        rate, decay = choice.setting.learning_rate, choice.setting.weight_decay
     return ProbeReport(
-        top1=reached.top1,
-        top5=reached.top5,
-        classes=len(labels),
-        train_images=len(learnt_classes),
-        test_images=len(seen_classes),
-        bad_images=len(train.skipped) + len(test.skipped) + len(skipped),
+        top1=top1,
+        top5=top5,
+        classes=classes,
+        train_images=len(learnt_images),
+        test_images=len(seen_images),
+        bad_images=len(train.images.skipped) + len(test.images.skipped) + reasons.total(),
+        learning_rate=rate,
         weight_decay=decay,
         seconds=time.perf_counter() - began,
-        skipped=skipped,
     )
 
 
-def targets(classes: Int64[np.ndarray, " images"], labels: Int64[np.ndarray, " labels"]) -> Int64[Tensor, " images"]:
-    """Each image's place among the labels that are trained on, ascending; -1 for a class that is not among them."""
-    places = np.searchsorted(labels, classes)
-    found = labels[np.minimum(places, len(labels) - 1)] == classes
-    return torch.from_numpy(np.where(found, places, -1))
-
-
-def _skipped(tars: ClassTars, features: Features) -> list[Skipped]:
-    return [Skipped(*tars.name(image), reason) for image, reason in features.faults.items()]
-
-
-def _check_enough(labels: Int64[np.ndarray, " labels"], test_images: int, skipped: tuple[Skipped, ...]) -> None:
-    if len(labels) >= 2 and test_images:
+def _check_enough(classes: int, test_images: int, reasons: Counter[str]) -> None:
+    if classes >= 2 and test_images:
         return
-    reasons = Counter(bad.reason for bad in skipped)
     raise InputError(
         "the probe's tars",
-        found=f"{len(labels)} classes to train on and {test_images:,} images to measure on, "
+        found=f"{classes} classes to train on and {test_images:,} images to measure on, "
         + (", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none of them bad"),
         wanted="images of two classes, and at least one to measure on",
         remedy="Look at the tars of --probe-images and --probe-eval-images.",

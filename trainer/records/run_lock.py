@@ -6,8 +6,6 @@ kernel drops the lock with the process, however that ends, so that a killed run 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -18,10 +16,9 @@ from pathlib import Path
 from trainer.distributed import Rank, on_main
 from vocab.errors import InputError
 from vocab.pages.text import tell
+from vocab.store.locks import is_named, lock
 
 FILE = "run.lock"
-# What file systems without locks say: FUSE, Lustre mounted without flock, NFS without a lock service.
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextmanager
@@ -75,7 +72,7 @@ def _open_locked(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(descriptor, path)
-            if _is_still(path, descriptor):
+            if is_named(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -85,7 +82,7 @@ def _open_locked(path: Path) -> int:
 
 def _lock(descriptor: int, path: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        has_locks = lock(descriptor, wait=False)
     except BlockingIOError as error:
         raise InputError(
             path.parent,
@@ -93,12 +90,10 @@ def _lock(descriptor: int, path: Path) -> None:
             wanted="a run directory that no other process writes to",
             remedy="Wait for that run or stop it; or choose another --out.",
         ) from error
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+    if not has_locks:
         tell(
-            f"warning: {path}: this file system has no locks ({error.strerror}): nothing keeps a second run from "
-            f"writing to {path.parent}.\n"
+            f"warning: {path}: this file system has no locks (flock): nothing keeps a second run from writing to "
+            f"{path.parent}.\n"
         )
 
 
@@ -109,11 +104,3 @@ def _holder(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         # It has locked the file and not written yet, or has just ended.
         return "a process that has not said its name yet"
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one of that name, and none that a run that ended has removed."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False

@@ -20,10 +20,10 @@ from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
-from trainer.probe.choice import choose, grid_of, scored
-from trainer.probe.grid import GridSchedule, check_numbers, train_grid
+from trainer.probe.choice import grid_of, train_best
+from trainer.probe.grid import GridSchedule
 from trainer.probe.knn import votes
-from trainer.probe.linear import Head, random_head
+from trainer.probe.linear import Head, check_numbers, random_head
 from trainer.probe.measures import Measured, measure
 from trainer.transfer.config import ProbeConfig
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
@@ -145,7 +145,7 @@ def _features(config: ProbeConfig, pretrained: Pretrained, images: LabelledImage
         batch=config.batch,
         workers=config.workers,
         cache=_cache(config),
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
+        bfloat16=config.is_bfloat16(rank.device.type),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )
@@ -170,9 +170,8 @@ def _probe(
     schedule = GridSchedule(config.epochs, config.train_batch, config.final_share, config.label_smoothing)
     start = _start(given.pretrained, matches, train, seed=seed)
     grid = grid_of(config.preset, config.learning_rates, config.weight_decays)
-    choice = choose(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=seed)
-    (head,) = train_grid(train.values, train.images, grid=[choice.setting], schedule=schedule, start=start, seed=seed)
-    measured = measure(scored(head, test.values), test.images)
+    choice, head = train_best(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=seed)
+    measured = measure(head.logits_in_parts(test.values), test.images)
     trained = time.perf_counter()
     if nearest is None and config.neighbours:
         nearest = _nearest(config, train, test)

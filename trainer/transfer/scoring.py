@@ -7,7 +7,6 @@ image counts once, however many ranks took part.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +15,13 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from trainer.data.batch import Skipped
-from trainer.data.decoding import EvalTransform, central_crops
+from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Rank, gather_on_main
+from trainer.distributed import Rank
 from trainer.model.objective import Objective
+from trainer.probe.features import Compute, Outputs, outputs_of
 from trainer.probe.measures import Measured, accuracies_of, places_of, precisions_of
 from vocab.errors import InputError
-
-# uint8 images on the device and their numbers on the host, to what is to be kept of each.
-Compute = Callable[[Tensor, Int64[np.ndarray, " batch"]], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +40,6 @@ class Scored:
         """Those that there are, by name."""
         counts = {"images": self.images, "classes": self.classes, "bad_images": len(self.skipped)}
         return counts | self.measured.numbers()
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """What was computed of images, in their order."""
-
-    values: Tensor
-    """of those that could be decoded, on the CPU"""
-    images: Int64[np.ndarray, " decoded"]
-    """their numbers"""
-    skipped: list[Skipped]
 
 
 def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Scored | None:
@@ -76,50 +62,25 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: 
 
 
 def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Outputs | None:
-    """What `compute` makes of the central crops of images; None on ranks other than the main one. All must call it.
+    """Compute outputs for images (`features.outputs_of`); None on ranks other than the main one. All must call it.
 
     Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
     """
-    own = np.array_split(np.arange(len(images)), rank.world)[rank.index]
-    values, kept, skipped = [], [], []
-    groups = [own[start : start + viewing.batch] for start in range(0, len(own), viewing.batch)]
-    with torch.no_grad(), torch.autocast(rank.device.type, torch.bfloat16, enabled=viewing.bfloat16):
-        shown = central_crops(images.store, (images.rows[group] for group in groups), viewing)
-        for group, made in zip(groups, shown, strict=True):
-            sound = np.array([reason is None for reason in made.reasons])
-            result = compute(made.pixels.to(rank.device), group).cpu()
-            values.append(result[torch.from_numpy(sound)])
-            kept.append(group[sound])
-            skipped += [
-                Skipped("", images.names[image], reason)
-                for image, reason in zip(group.tolist(), made.reasons, strict=True)
-                if reason is not None
-            ]
-    parts = gather_on_main((values, kept, skipped), rank)
-    if not parts:
-        return None
-    _check_any(images, parts)
-    return Outputs(
-        torch.cat([value for part in parts for value in part[0]]),
-        np.concatenate([group for part in parts for group in part[1]]),
-        [bad for part in parts for bad in part[2]],
-    )
+    found = outputs_of(compute, images.store, images.rows, rank, viewing) if len(images) else None
+    if rank.is_main and (found is None or not len(found.decoded)):
+        reasons = Counter(found.faults.values() if found is not None else ())
+        raise InputError(
+            "the task's images",
+            found=f"none of {len(images):,} that can be decoded "
+            f"({', '.join(f'{count:,} {reason}' for reason, count in reasons.items()) or 'there are none'})",
+            wanted="at least one",
+            remedy="Look at --task.train and --task.test.",
+        )
+    return found
 
 
 def _scored(found: Outputs, images: LabelledImages) -> Scored:
-    own = images.select(found.images)
+    own = images.select(found.decoded)
     measured = (precisions_of if images.multi_label else accuracies_of)(found.values, own)
-    return Scored(measured, len(own), int((own.images_by_class > 0).sum()), found.skipped)
-
-
-def _check_any(images: LabelledImages, parts: list[tuple[list[Tensor], list[np.ndarray], list[Skipped]]]) -> None:
-    if any(len(group) for part in parts for group in part[1]):
-        return
-    reasons = Counter(bad.reason for part in parts for bad in part[2])
-    raise InputError(
-        "the task's images",
-        found=f"none of {len(images):,} that can be decoded "
-        f"({', '.join(f'{count:,} {reason}' for reason, count in reasons.items()) or 'there are none'})",
-        wanted="at least one",
-        remedy="Look at --task.train and --task.test.",
-    )
+    skipped = [Skipped("", images.names[image], reason) for image, reason in found.faults.items()]
+    return Scored(measured, len(own), int((own.images_by_class > 0).sum()), skipped)

@@ -25,6 +25,7 @@ import pyarrow.fs as pafs
 
 from vocab.errors import CatlipError, InputError, OutputExistsError, remedy_of
 from vocab.store.files import HASH_BLOCK, filesystem_of, is_uri, is_web, local_path
+from vocab.store.locks import ABANDONED_SECONDS
 from vocab.store.web import open_web
 
 Location = str | Path
@@ -32,8 +33,6 @@ Location = str | Path
 Config = TypeVar("Config")
 """a dataclass"""
 WEB_TIMEOUT_S = 60.0
-UNFINISHED_SECONDS = 24 * 3600.0
-"""seconds without a write after which a file on its way counts as left behind by a process that was killed"""
 
 
 def with_locations(config: Config, *, prefix: str = "--", nested: bool = True) -> Config:
@@ -151,7 +150,7 @@ def _remove_unfinished(location: Path) -> None:
         for path in location.parent.iterdir():
             if unfinished.fullmatch(path.name) is None or path.is_symlink():
                 continue
-            if time.time() - path.stat().st_mtime < UNFINISHED_SECONDS:
+            if time.time() - path.stat().st_mtime < ABANDONED_SECONDS:
                 continue
             if path.is_dir():
                 shutil.rmtree(path)

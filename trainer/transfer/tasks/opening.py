@@ -185,7 +185,7 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 allow_pipe=config.allow_pipe,
                 prefix="--task.",
             )
-            return open_tars(place, cache=cache, max_bad_share=config.max_bad_share)
+            return open_tars([place], cache=cache, max_bad_share=config.max_bad_share)
 
 
 def notes_of(side: str, images: LabelledImages) -> list[str]:

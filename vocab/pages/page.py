@@ -1,0 +1,80 @@
+"""One self-contained HTML page from a template, harmless whatever the texts on it hold.
+
+In: a template of this repository and its values. Out: HTML that shows them and does nothing else. Strings are escaped
+and their hidden characters written out wherever a template puts them; only `Markup` passes as it is. The page forbids
+itself scripts, and everything from elsewhere, by a Content-Security-Policy; the policy allows the style sheet by its
+hash, so that no text can bring another.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vocab.pages.text import counted, shown
+
+ROOMS = Path(__file__).resolve().parents[2]
+"""where vocab/, pipeline/ and trainer/ lie, with their templates"""
+STYLE = Path(__file__).with_name("style.css")
+LONGEST_TEXT = 240
+"""characters of a caption, key, reason or path that `stranger` and `brief` show"""
+
+
+def render(template: str, **values: object) -> str:
+    """Page of a template such as "pipeline/report/report.html", which extends vocab/pages/base.html.
+
+    Raises jinja2's UndefinedError for a value that the template uses and `values` lacks.
+    """
+    style = STYLE.read_text(encoding="utf-8")
+    return environment().get_template(template).render(style=Markup(style), policy=policy_of(style), **values) + "\n"
+
+
+@functools.cache
+def environment() -> Environment:
+    """Settings and filters that all templates share."""
+    made = Environment(
+        loader=FileSystemLoader(ROOMS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_hidden,
+    )
+    made.filters |= {"stranger": stranger, "brief": brief, "number": _number}
+    made.globals |= {"counted": counted}
+    return made
+
+
+def policy_of(style: str) -> Markup:
+    """Content-Security-Policy that allows one style sheet and pictures inside the page."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return Markup(
+        "default-src 'none'; script-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src 'sha256-{digest}'"
+    )
+
+
+def stranger(text: str) -> Markup:
+    """Stranger's text inside a sentence of ours: `brief`, and its direction of writing stays its own."""
+    return Markup("<bdi>{}</bdi>").format(brief(text))
+
+
+def brief(text: str) -> Markup:
+    """Any text as the content of an element or of a quoted attribute, cut to `LONGEST_TEXT`.
+
+    "<b>" -> "&lt;b&gt;"    "gnp\\u202ejpg" -> "gnp\\\\u202ejpg"
+    """
+    return Markup.escape(shown(text, longest=LONGEST_TEXT))
+
+
+def _without_hidden(value: object) -> object:
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _number(value: float) -> str:
+    return f"{value:,}"
