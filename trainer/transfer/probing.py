@@ -145,7 +145,7 @@ def _features(config: ProbeConfig, pretrained: Pretrained, images: LabelledImage
         batch=config.batch,
         workers=config.workers,
         cache=_cache(config),
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
+        bfloat16=config.is_bfloat16(rank.device.type),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )

@@ -113,7 +113,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
         batch=config.batch,
         workers=config.workers,
         cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
+        bfloat16=config.is_bfloat16(rank.device.type),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )
