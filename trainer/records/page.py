@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from trainer.config import PretrainConfig
 from trainer.data.source import Source
 from trainer.evaluation import Evaluation
 from trainer.records.curves import LOSS, PACE, SCORES, draw
@@ -35,19 +34,21 @@ HALF = {"width": 560, "height": 260}
 
 def write_page(
     run: Path,
-    config: PretrainConfig,
     source: Source,
     result: Evaluation,
     results: Mapping[str, Any],
     *,
+    gallery: int,
+    model: str,
+    steps: int,
     probabilities: Probabilities = torch.sigmoid,
 ) -> list[Picture]:
     """Write page.html of a run as it stands, whole or not at all; the pictures on it.
 
-    `results`: what results.json holds, or would hold now; `steps` of it are those taken. `probabilities`: of logits,
-    as the run's loss has them.
+    `results`: what results.json holds, or would hold now; its `steps` are those taken. `gallery`: pictures to show.
+    `steps`: steps of the whole run. `probabilities`: makes probabilities of logits, as the run's loss has them.
     """
-    shown = pictures(source, result, count=config.run.gallery, predictions=PREDICTIONS, probabilities=probabilities)
+    shown = pictures(source, result, count=gallery, predictions=PREDICTIONS, probabilities=probabilities)
     content = page(
         title=run.name,
         lines=read_log(run / LOG_FILE),
@@ -55,8 +56,8 @@ def write_page(
         result=result,
         results=results,
         shown=shown,
-        model=config.model.model,
-        total_steps=config.optim.steps,
+        model=model,
+        total_steps=steps,
     )
     with write_whole(run / "page.html") as file:
         file.write(content.encode())

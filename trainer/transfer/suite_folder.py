@@ -22,7 +22,6 @@ from typing import Any
 from trainer.checkpoints.checkpoint import FOLDER
 from trainer.checkpoints.disk import flush
 from trainer.records.run_lock import entries
-from trainer.records.secrets import public
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.record import (
     RESULTS,
@@ -43,6 +42,7 @@ from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.pages.text import counted, tell
 from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
+from vocab.store.secrets import public
 
 CONFIG, RECORDS, TABLE = "config.json", "records.jsonl", "results.md"
 FORMAT = "catlip-transfer-suite"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from trainer.data.cache_folder import default_cache
+from trainer.data.tar_cache import default_cache
 from trainer.options import Cache, Compute, Options, values_of
 from trainer.transfer.config import (
     DecodeThreads,
