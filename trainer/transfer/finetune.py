@@ -36,9 +36,8 @@ from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, optim_of
 from trainer.transfer.record import Record
 from trainer.transfer.start import build_finetuning, start_of
-from trainer.transfer.tasks.contents import content_of
-from trainer.transfer.tasks.opening import Task, open_task
-from trainer.transfer.tasks.subsets import subset
+from trainer.transfer.tasks.files import content_of
+from trainer.transfer.tasks.opening import Task, open_task, subset
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import MismatchError
 from vocab.pages.text import tell

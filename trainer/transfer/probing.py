@@ -29,8 +29,7 @@ from trainer.transfer.config import ProbeConfig
 from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
 from trainer.transfer.record import NO_INIT, Key, Record
 from trainer.transfer.tasks.files import check_bad_share
-from trainer.transfer.tasks.opening import open_task
-from trainer.transfer.tasks.subsets import subset
+from trainer.transfer.tasks.opening import open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.folder import check_new
 from trainer.weights.pretrained import Pretrained, open_pretrained
