@@ -23,16 +23,16 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.model.vit import classifier_of
+from trainer.probe.measures import Scored, score
 from trainer.records.gallery import Picture
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
+from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.match_table import STEM, no_match, write_matches
 from trainer.transfer.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
-from trainer.transfer.scoring import Scored, score
 from trainer.transfer.start import Start
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task
@@ -111,7 +111,7 @@ class FinetuneResults:
             "epochs_seen": self.plan.epochs_seen(progress.step),
             "train_images": len(self.train),
             NOTES: [
-                *no_match(self.start.matches),
+                *no_match_note(self.start.matches),
                 *notes_at_start(config, self.task, self.train, self.plan),
                 *_notes_on_bad(read_bad_samples(config.out), scored.skipped),
             ],
