@@ -72,10 +72,12 @@ class Evaluator:
             numbers = self._numbers(result, probed)
             shown = write_page(
                 run.out,
-                self.config,
                 self.inputs.held_out,
                 result,
                 numbers,
+                model=self.config.model.model,
+                total_steps=self.config.optim.steps,
+                count=run.gallery,
                 probabilities=lambda logits: probabilities(logits, self.config.loss),
             )
             self.journal.show(shown)

@@ -23,7 +23,7 @@ from trainer.data.feed import check_bad_share
 from trainer.data.source import Source
 from trainer.distributed import Rank, gather
 from trainer.optim.schedule import learning_rate
-from trainer.records.gallery import Picture, log_pictures
+from trainer.records.gallery import GalleryImage, log_pictures
 from trainer.records.ledger import FILE as BAD_SAMPLES
 from trainer.records.ledger import Ledger
 from trainer.records.log import Log
@@ -207,7 +207,7 @@ class Journal:
         if self._log is not None:
             self._log.write_scores(self.progress.step, values)
 
-    def show(self, pictures: Sequence[Picture]) -> None:
+    def show(self, pictures: Sequence[GalleryImage]) -> None:
         """Log pictures, with what the model sees in them."""
         if self._log is not None:
             log_pictures(self._log, pictures, step=self.progress.step)
