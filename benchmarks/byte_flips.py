@@ -2,7 +2,7 @@
 
     python -m benchmarks.byte_flips [--flips 2000] [--seed 1]
 
-In: nothing; a small corpus is drawn and everything is made of it (`byte_flip_files.py`). Each flip changes one byte of
+In: nothing; `byte_flipping/files.py` draws a small corpus and makes everything of it. Each flip changes one byte of
 one file, files in turn, and the file's own reader is run. Out: counts of what came of it, by kind, and one JSON object:
 
     refused     a CatlipError that names the file, or the file is put aside and made anew
@@ -28,7 +28,7 @@ from typing import Literal, get_args
 
 import tyro
 
-from benchmarks.byte_flip_files import Flipped, make_files
+from benchmarks.byte_flipping.files import Flipped, make_files
 from vocab.errors import CatlipError, run_cli
 
 Outcome = Literal["refused", "harmless", "silent", "traceback"]

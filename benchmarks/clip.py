@@ -11,12 +11,12 @@ In: nothing but this checkout and open_clip; for the accuracy images/tiny_imagen
     ratio_same_batch        the same with a batch that neither can take at once: CatLIP adds up the gradients of its
                             parts, which is exact; CLIP passes every part twice (open_clip's --accum-freq)
     ratio_half_patches      as that, CatLIP with half of the patches, CLIP with all
-    ratio_time_to_accuracy  CLIP's seconds over CatLIP's to the same accuracy of a linear probe; see `clip_accuracy`
+    ratio_time_to_accuracy  CLIP's seconds over CatLIP's to the same accuracy of a probe (`clip_race/accuracy.py`)
 
 ViT-B/16 at 224 pixels with 24,320 classes against open_clip's ViT-B-16, images and captions made up; on a GPU in
 bfloat16 and compiled, both. The two take turns, the first of a round changing from round to round, and a ratio is the
 median over the rounds, by the wall clock; on a CPU _by_processor beside it is by the processor's clock, for machines
-that do other work. See `clip_peer` for CLIP's settings.
+that do other work. See `clip_race/peer.py` for CLIP's settings.
 
 A GPU's figures stand under the names above. Elsewhere a small batch stands in for the large one, and its figures stand
 under the same names with _cpu behind them. Under torchrun every process has its share, and the accuracy is left out.
@@ -45,14 +45,12 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from benchmarks.clip_accuracy import Outcome, Race, outcome_of, race
-from benchmarks.clip_clock import by_turns, ratio, summary
-from benchmarks.clip_corpus import has_pictures, read_corpus
-from benchmarks.clip_sides import build_sides, fit_clip
-from benchmarks.clip_towers import BASE, SMALL, Architecture, require_open_clip
-from benchmarks.feed import say
-from benchmarks.feed_corpus import DATA
-from benchmarks.labels import machine
+from benchmarks.clip_race.accuracy import Outcome, Race, outcome_of, race
+from benchmarks.clip_race.corpus import has_pictures, read_corpus
+from benchmarks.clip_race.sides import build_sides, fit_clip
+from benchmarks.clip_race.towers import BASE, SMALL, Architecture, require_open_clip
+from benchmarks.measuring.clock import by_turns, ratio, summary
+from benchmarks.measuring.setting import DATA, machine, say
 from trainer.distributed import Rank, join_processes
 from vocab.errors import InputError, run_cli
 

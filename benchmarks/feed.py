@@ -18,7 +18,7 @@ before each pass are not timed. A ratio is the median over the rounds of the pas
 
 Random resized crop of 0.08 to 1 of the image, to 224 pixels, and flips for ours and timm's; open_clip's own defaults
 take 0.9 to 1 and flip nothing. Peers resize with PIL's bicubic filter and give normalised floats; ours gives bytes,
-which the device normalises. See `feed_peers` for what stands in for what.
+which the device normalises. See `feeding/peers.py` for what stands in for what.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ import pyarrow as pa
 import torch
 import tyro
 
-from benchmarks.feed_corpus import (
-    DATA,
+from benchmarks.feeding.corpus import (
     KINDS,
     Corpus,
     Kind,
@@ -58,7 +57,7 @@ from benchmarks.feed_corpus import (
     write_photographs,
     write_small,
 )
-from benchmarks.feed_ours import (
+from benchmarks.feeding.ours import (
     RESUME,
     STOP,
     forget_tables,
@@ -68,8 +67,8 @@ from benchmarks.feed_ours import (
     our_join,
     our_source,
 )
-from benchmarks.feed_peers import Decoders, open_clip_batches, plain_crop, require_peers, timm_batches
-from benchmarks.labels import machine
+from benchmarks.feeding.peers import Decoders, open_clip_batches, plain_crop, require_peers, timm_batches
+from benchmarks.measuring.setting import DATA, machine, say
 from vocab.errors import run_cli
 
 Part = Literal["ratios", "join", "scaling", "resume", "pixels"]
@@ -388,12 +387,6 @@ def differences(folder: Path, photographs: Sequence[Photograph], *, image_size: 
         "pixel_difference": round(statistics.mean(found), 3),
         "pixel_difference_max": round(max(found), 3),
     }
-
-
-def say(line: str) -> None:
-    """One line of the report, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def main() -> None:

@@ -40,11 +40,10 @@ from jaxtyping import Bool, Int64, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.feed import say
-from benchmarks.feed_corpus import DATA, Corpus, read_samples, write_labels, write_tar
-from benchmarks.feed_ours import our_choice, our_feed, our_source
-from benchmarks.feed_peers import plain_crop
-from benchmarks.labels import machine
+from benchmarks.feeding.corpus import Corpus, read_samples, write_labels, write_tar
+from benchmarks.feeding.ours import our_choice, our_feed, our_source
+from benchmarks.feeding.peers import plain_crop
+from benchmarks.measuring.setting import DATA, machine, say
 from trainer.data.device_batches import prepare
 from vocab import wordnet
 from vocab.errors import InputError, run_cli

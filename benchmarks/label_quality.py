@@ -61,7 +61,8 @@ import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
 
-from benchmarks.label_sources import DATA, evenly, read_sources
+from benchmarks.labelling.sources import evenly, read_sources
+from benchmarks.measuring.setting import DATA
 from vocab import labeler, plain, wordnet
 from vocab.cleaning import ADDRESS, FILE, HOST, clean
 from vocab.context import Context, context_of
@@ -318,7 +319,7 @@ def measure_reference(sources: dict[str, list[str]], *, quick: bool) -> dict[str
 
 def count_reference_differences(captions: list[str]) -> int:
     """Captions that `vocab.reference` labels otherwise than the naive loop; in a process of its own."""
-    from benchmarks import naive_reference
+    from benchmarks.labelling import naive_reference
 
     with tempfile.TemporaryDirectory() as folder:
         return naive_reference.differences(captions, naive_reference.load_tools(Path(folder)))

@@ -33,7 +33,6 @@ if __name__ == "__main__":  # as a script or with -m: the project's modules are 
 import gc
 import importlib.util
 import json
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -45,14 +44,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import tyro
 
-from benchmarks.label_sources import DATA, evenly, is_short, read_sources, word_count
+from benchmarks.labelling.sources import evenly, is_short, read_sources, word_count
+from benchmarks.measuring.setting import DATA, machine
 from vocab import labeler
 from vocab.cleaning import clean_all
 from vocab.errors import run_cli
 from vocab.labeler import Labeler
 
 if TYPE_CHECKING:
-    from benchmarks.naive_reference import Tools
+    from benchmarks.labelling.naive_reference import Tools
     from vocab.reference import ReferenceLabeler
 
 # Builds all that is built lazily: unknown words, nouns of several words, names, accents, other languages, nothing.
@@ -213,7 +213,7 @@ def find_peer(folder: Path) -> Peer | None:
     if missing:
         sys.stdout.write(f"the released rule is not timed: no package {' and '.join(missing)}\n")
         return None
-    from benchmarks import naive_reference
+    from benchmarks.labelling import naive_reference
     from vocab import reference
 
     tools = naive_reference.load_tools(folder)
@@ -262,7 +262,7 @@ def of_short(ours: Labeler, peer: Peer | None, short: list[str], options: Labels
 
 def of_released(ours: Labeler, peer: Peer, short: list[str], options: Labels) -> dict[str, object]:
     """The ratio to the released code with its unused tagging, by the processor's clock, on one small sample."""
-    from benchmarks import naive_reference
+    from benchmarks.labelling import naive_reference
 
     treebank = options.data / "gold" / "en_ewt-train.conllu.gz"
     if not options.released_sample or not treebank.is_file():
@@ -300,15 +300,6 @@ def load_costs(runs: int) -> dict[str, object]:
         f"{found['memory_mb']} MiB at the peak; each time: {each} s\n"
     )
     return dict(found)
-
-
-def machine() -> str:
-    """The processor and the versions that matter: "AMD EPYC 7B13, 2 cores, Python 3.11.2, pyarrow 21.0.0"."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, pyarrow {pa.__version__}"
 
 
 def main() -> None:

@@ -46,9 +46,8 @@ import tyro
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.clip_clock import by_turns, ratio, summary
-from benchmarks.feed import say
-from benchmarks.labels import machine
+from benchmarks.measuring.clock import by_turns, ratio, summary
+from benchmarks.measuring.setting import machine, say
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.distributed import device_of

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import tyro
 
+from benchmarks.measuring.setting import DATA
 from pipeline.config import Label
 from pipeline.run import label_captions
 from pipeline.session import spark_session
@@ -35,7 +35,7 @@ from vocab.vocabulary import Vocabulary
 class RealCaptions:
     """Label real captions of six corpora through Spark."""
 
-    data: Path = Path(os.environ.get("CATLIP_DATA", "../shared/data"))
+    data: Path = DATA
     """folder with captions/"""
     runs: int = 3
     """timed runs; the median counts"""

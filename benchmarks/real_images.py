@@ -9,7 +9,6 @@ object whose peer is what class frequencies alone give on the same held-out pict
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks.measuring.setting import DATA
 from pipeline.config import Label, Prune
 from pipeline.prune import prune
 from pipeline.run import label_captions
@@ -28,7 +28,7 @@ from vocab.errors import run_cli
 class RealImages:
     """Label, prune and pre-train on emoji and photographs."""
 
-    data: Path = Path(os.environ.get("CATLIP_DATA", "../shared/data"))
+    data: Path = DATA
     """folder with images/"""
     out: Path = Path("out/real")
     """labels, vocabulary and run go here; must be new"""

@@ -31,7 +31,8 @@ import tyro
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 
-from benchmarks.label_sources import DATA, read_sources
+from benchmarks.labelling.sources import read_sources
+from benchmarks.measuring.setting import DATA
 from pipeline.config import Label, Prune
 from pipeline.prune import prune
 from pipeline.run import label_captions

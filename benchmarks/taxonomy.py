@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -30,6 +29,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from benchmarks.measuring.setting import DATA
 from vocab import class_names, taxonomy, wordnet
 from vocab.errors import run_cli
 
@@ -42,7 +42,7 @@ RUNS = 3
 class Taxonomy:
     """Speed of path similarity, and how many class names give synsets."""
 
-    data: Path = Path(os.environ.get("CATLIP_DATA", "../shared/data"))
+    data: Path = DATA
     """folder with lists/"""
     wordnet: Path = Path("/usr/share/wordnet")
     """WordNet 3.0's own files, for NLTK"""

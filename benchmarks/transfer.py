@@ -11,9 +11,9 @@ tars, labels, the run, tables, plots, curves.json, transfer.json; last, one JSON
                                  points of accuracy
     probe_speedup                a grid of ten learning rates at once over ten runs (benchmarks/probe_grid.py)
 
-Of the 200 classes 60 are held out of the pre-training (`transfer_corpus.py`). The others get captions, the captions get
-labels from Spark, and `python -m trainer pretrain` learns from those (`transfer_pretraining.py`); no class number is
-ever shown to it. Then the verbs of `trainer/transfer/` (`transfer_tasks.py`), and the race (`transfer_clip.py`).
+The parts lie in `transfer_study/`. 60 of the 200 classes are held out of the pre-training (`corpus.py`). The others get
+captions, the captions get labels from Spark, and `python -m trainer pretrain` learns from those (`pretraining.py`); it
+never sees a class number. Then come the verbs of `trainer/transfer/` (`tasks.py`), and the race (`race.py`).
 
 The pictures that the probes of the seen classes train on are those of the pre-training, which had captions and not
 classes of them; the test pictures are nobody's.
@@ -41,18 +41,16 @@ import torch
 import tyro
 
 from benchmarks import probe_grid
-from benchmarks.clip_towers import require_open_clip
-from benchmarks.feed import say
-from benchmarks.feed_corpus import DATA
-from benchmarks.labels import machine
-from benchmarks.transfer_clip import Race, course_of, race
-from benchmarks.transfer_corpus import Corpus, open_corpus, write_corpus
-from benchmarks.transfer_pictures import read_pictures
-from benchmarks.transfer_plots import draw_curves, draw_shares, require_matplotlib
-from benchmarks.transfer_pretraining import RECIPE, Pretraining, data_of, label, pretrain
-from benchmarks.transfer_report import clip_differences, curves_json, gain_of, race_table, write_json
-from benchmarks.transfer_sides import Point
-from benchmarks.transfer_tasks import Shares, records_of
+from benchmarks.clip_race.towers import require_open_clip
+from benchmarks.measuring.setting import DATA, machine, say
+from benchmarks.transfer_study.corpus import Corpus, open_corpus, write_corpus
+from benchmarks.transfer_study.figures import draw_curves, draw_shares, require_matplotlib
+from benchmarks.transfer_study.pictures import read_pictures
+from benchmarks.transfer_study.pretraining import RECIPE, Pretraining, data_of, label, pretrain
+from benchmarks.transfer_study.race import Race, course_of, race
+from benchmarks.transfer_study.report import clip_differences, curves_json, gain_of, race_table, write_json
+from benchmarks.transfer_study.sides import Point
+from benchmarks.transfer_study.tasks import Shares, records_of
 from trainer.distributed import Rank, join_processes
 from trainer.recipes.files import read_recipe
 from trainer.transfer.record import Record, write_results

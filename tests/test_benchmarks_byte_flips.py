@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.byte_flip_files import Flipped, make_files
+from benchmarks.byte_flipping.files import Flipped, make_files
 from benchmarks.byte_flips import WRONG, flip_files
 from vocab.errors import FormatError
 

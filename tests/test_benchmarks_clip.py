@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.clip import KEYS, ClipBenchmark, measure
-from benchmarks.clip_accuracy import Point, Race, cosine, orders, outcome_of
-from benchmarks.clip_captions import captions_of, plural
-from benchmarks.clip_clock import Spent, by_turns, ratio
-from benchmarks.clip_corpus import labels_of, read_corpus, tokens_of
-from benchmarks.clip_probe import probe_accuracy
-from benchmarks.clip_sides import made_up_batch
-from benchmarks.clip_towers import SMALL, Architecture, Text, build_clip, require_same_towers, training_gflops
+from benchmarks.clip_race.accuracy import Point, Race, cosine, orders, outcome_of
+from benchmarks.clip_race.captions import captions_of, plural
+from benchmarks.clip_race.corpus import labels_of, read_corpus, tokens_of
+from benchmarks.clip_race.probe import probe_accuracy
+from benchmarks.clip_race.sides import made_up_batch
+from benchmarks.clip_race.towers import SMALL, Architecture, Text, build_clip, require_same_towers, training_gflops
+from benchmarks.measuring.clock import Spent, by_turns, ratio
 from trainer.distributed import Rank
 from trainer.model.class_token import spare_last_block
 from vocab.errors import InputError, MismatchError
@@ -65,7 +65,7 @@ def test_tokens_are_numbered_without_gaps_and_the_end_stays_last() -> None:
 
 @PEER
 def test_clip_in_parts_has_the_gradient_of_the_whole_batch() -> None:
-    from benchmarks.clip_peer import Clip
+    from benchmarks.clip_race.peer import Clip
 
     images, tokens = torch.randn(6, 3, 16, 16), torch.randint(100, (6, 6))
     torch.manual_seed(0)
@@ -84,7 +84,7 @@ def test_clip_in_parts_has_the_gradient_of_the_whole_batch() -> None:
 
 @PEER
 def test_a_step_moves_clip_and_keeps_its_temperature_in_bounds() -> None:
-    from benchmarks.clip_peer import Clip
+    from benchmarks.clip_race.peer import Clip
 
     torch.manual_seed(0)
     clip = Clip(build_clip(TINY, vocabulary=100), HERE, compile=False)

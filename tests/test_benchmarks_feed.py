@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks import feed_accuracy
 from benchmarks.feed import KEYS, Feed, by_turns, measure, taken
-from benchmarks.feed_corpus import (
+from benchmarks.feeding.corpus import (
     Corpus,
     Photograph,
     encode,
@@ -30,8 +30,8 @@ from benchmarks.feed_corpus import (
     write_photographs,
     write_small,
 )
-from benchmarks.feed_ours import RESUME, STOP, in_fresh_process, our_choice, our_feed, our_join, our_source
-from benchmarks.feed_peers import Choose, Crop, Decoders, Floats, open_clip_batches, plain_crop, timm_batches
+from benchmarks.feeding.ours import RESUME, STOP, in_fresh_process, our_choice, our_feed, our_join, our_source
+from benchmarks.feeding.peers import Choose, Crop, Decoders, Floats, open_clip_batches, plain_crop, timm_batches
 from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import check_rows

@@ -23,7 +23,7 @@ from benchmarks.label_quality import (
     measure_nouns,
     random_texts,
 )
-from benchmarks.label_sources import evenly, is_short, read_sources, read_tsv, texts_in
+from benchmarks.labelling.sources import evenly, is_short, read_sources, read_tsv, texts_in
 from benchmarks.labels import Seconds, batches_of, median_cpu, median_wall, rates, total_words
 from vocab import labeler, wordnet
 from vocab.errors import FormatError, InputError

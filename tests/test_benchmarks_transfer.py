@@ -15,10 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.clip_clock import Spent
-from benchmarks.feed_corpus import read_samples, write_labels, write_tar
-from benchmarks.transfer_clip import Course, Race, course_of, race
-from benchmarks.transfer_corpus import (
+from benchmarks.feeding.corpus import read_samples, write_labels, write_tar
+from benchmarks.measuring.clock import Spent
+from benchmarks.transfer_study.corpus import (
     Corpus,
     open_corpus,
     read_pictures,
@@ -26,10 +25,11 @@ from benchmarks.transfer_corpus import (
     split_classes,
     write_corpus,
 )
-from benchmarks.transfer_pictures import in_turn
-from benchmarks.transfer_pictures import read_pictures as read_task
-from benchmarks.transfer_pretraining import RECIPE, Pretraining, data_of, verb
-from benchmarks.transfer_sides import TEXT, Side, architecture_of, clip_groups, planned
+from benchmarks.transfer_study.pictures import in_turn
+from benchmarks.transfer_study.pictures import read_pictures as read_task
+from benchmarks.transfer_study.pretraining import RECIPE, Pretraining, data_of, verb
+from benchmarks.transfer_study.race import Course, Race, course_of, race
+from benchmarks.transfer_study.sides import TEXT, Side, architecture_of, clip_groups, planned
 from tests.labels import label_table
 from trainer.config import ModelConfig, PretrainConfig
 from trainer.distributed import Rank
@@ -239,7 +239,7 @@ def test_both_sides_have_the_same_optimiser_for_what_both_have(corpus: Corpus) -
 
 @PEER
 def test_the_text_tower_has_a_share_of_the_arithmetic_as_the_base_one() -> None:
-    from benchmarks.clip_towers import build_clip, training_gflops
+    from benchmarks.clip_race.towers import build_clip, training_gflops
 
     architecture = architecture_of(read_recipe(RECIPE)[1])
     clip = build_clip(architecture)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clip_clock import Spent
-from benchmarks.transfer_report import clip_differences, curves_json, difference_of, gain_of, race_table
-from benchmarks.transfer_sides import Point
+from benchmarks.measuring.clock import Spent
+from benchmarks.transfer_study.report import clip_differences, curves_json, difference_of, gain_of, race_table
+from benchmarks.transfer_study.sides import Point
 from trainer.transfer.record import Record
 from vocab.errors import InputError
 
@@ -70,7 +70,7 @@ def test_curves_say_epoch_seconds_images_accuracy_and_seed() -> None:
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install '.[notebooks]'")
-    from benchmarks.transfer_plots import draw_curves, draw_shares
+    from benchmarks.transfer_study.figures import draw_curves, draw_shares
 
     draw_curves(tmp_path / "figure4.png", runs_of(catlip=0.2, clip=0.21, short=0.18))
     records = [
@@ -83,7 +83,7 @@ def test_figures_are_drawn(tmp_path: Path) -> None:
 
 def test_the_shares_that_were_measured_are_the_ticks_and_nothing_else_is() -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install '.[notebooks]'")
-    from benchmarks.transfer_plots import shares_figure
+    from benchmarks.transfer_study.figures import shares_figure
 
     shares = (1.0, 5.0, 10.0, 25.0, 100.0)
     records = [record(init, 0, 0.1, percent=share) for init in ("random", "transfer") for share in shares]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.feed_corpus import write_tar
+from benchmarks.feeding.corpus import write_tar
 from benchmarks.transfer import CPU, CUDA, QUICK, TransferBenchmark, measure
-from benchmarks.transfer_corpus import TaskTars
-from benchmarks.transfer_report import gain_of
-from benchmarks.transfer_tasks import Shares, records_of
+from benchmarks.transfer_study.corpus import TaskTars
+from benchmarks.transfer_study.report import gain_of
+from benchmarks.transfer_study.tasks import Shares, records_of
 from tests.corpus import make_corpus
 from tests.pictures import picture
 from trainer.distributed import Rank

@@ -12,7 +12,7 @@ import pytest
 from pipeline.reading.inputs import list_inputs
 from tests.conftest import ROOT
 from tests.servers import CONTENT, read_stream, s3_server
-from trainer.data.tar_places import is_local, label_path, list_tars, local_name, without_secrets
+from trainer.data.tar_places import is_local, label_path, list_tars, local_name, shown_tar
 from trainer.data.tar_streams import STORE_BLOCK, DownloadError
 from vocab.errors import InputError
 
@@ -237,8 +237,15 @@ def test_local_places_are_told_by_their_form() -> None:
 
 
 def test_messages_hide_passwords_and_signatures() -> None:
-    assert without_secrets("https://me:secret@host/0.tar?X-Amz-Signature=secret") == "https://host/0.tar?..."
-    assert without_secrets("s3://bucket/0.tar") == "s3://bucket/0.tar"
+    assert shown_tar("https://me:secret@host/0.tar?X-Amz-Signature=secret") == "https://host/0.tar?..."
+    assert shown_tar("s3://bucket/0.tar") == "s3://bucket/0.tar"
+
+
+def test_a_command_is_shown_by_its_tar_alone() -> None:
+    assert shown_tar("pipe:curl -u me:word 'https://h/x/00017.tar?sig=b.tar' | cat") == "pipe:... 00017.tar"
+    assert shown_tar("pipe:cat secret.zip") == "pipe:..."
+    with pytest.raises(InputError, match=r"^pipe:\.\.\. 00017\.tar: found a shell command"):
+        list_tars(["pipe:curl -u me:word https://h/x/00017.tar"])
     with pytest.raises(InputError) as caught:
         list_tars(["https://me:secret@host/folder/?token=secret"])
     assert "secret" not in str(caught.value)

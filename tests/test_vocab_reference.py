@@ -19,7 +19,7 @@ from vocab import reference, wordnet
 from vocab.errors import InputError, MissingRequirementError
 
 if TYPE_CHECKING:
-    from benchmarks.naive_reference import Tools
+    from benchmarks.labelling.naive_reference import Tools
 
 nltk = pytest.importorskip("nltk", reason="needs NLTK: pip install nltk ftfy")
 ftfy = pytest.importorskip("ftfy", reason="needs ftfy: pip install nltk ftfy")
@@ -166,7 +166,7 @@ captions = st.one_of(st.text(max_size=60), st.lists(words, max_size=12).map(" ".
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
-    from benchmarks import naive_reference
+    from benchmarks.labelling import naive_reference
 
     path = list(nltk.data.path)
     yield naive_reference.load_tools(tmp_path_factory.mktemp("nltk_data"))
@@ -177,14 +177,14 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(captions, max_size=8))
 def test_labels_are_those_of_the_naive_loop(tools: Tools, batch: list[str]) -> None:
-    from benchmarks import naive_reference
+    from benchmarks.labelling import naive_reference
 
     assert naive_reference.differences(batch, tools) == 0
 
 
 @needs_wordnet
 def test_the_unused_tagging_of_the_released_code_changes_no_label(tools: Tools, tmp_path: Path) -> None:
-    from benchmarks import naive_reference
+    from benchmarks.labelling import naive_reference
 
     treebank = tmp_path / "tiny.conllu"
     treebank.write_text("# text = Dogs bark\n1\tDogs\tdog\tNOUN\tNNS\n2\tbark\tbark\tVERB\tVBP\n\n")

@@ -32,6 +32,7 @@ from vocab.store.braces import expand_braces
 from vocab.store.compressions import compression_of
 from vocab.store.files import entries_below, expanded
 from vocab.store.leftovers import is_left_out
+from vocab.store.secrets import without_secrets
 
 # Errors that no backend raises on purpose: ours, never a store's.
 PROGRAM_FAULTS = (TypeError, AttributeError, AssertionError)
@@ -93,12 +94,9 @@ def label_path(place: str) -> str:
     Raises InputError for a command without such a word.
     """
     if place.startswith(PIPE):
-        words = re.split(r"[\s'\"|;<>()]+", place.removeprefix(PIPE))
-        paths = [label_path(re.sub(r"^-+[\w-]+=", "", word)) for word in words]
-        tars = [path for path in paths if path.endswith(".tar")]
-        if not tars:
+        if (tar := _tar_of_command(place)) is None:
             raise _no_tar(place, "a command without a word that ends in .tar", "Name the tar in the command.")
-        return tars[-1]
+        return tar
     scheme = _scheme_of(place)
     if is_local(place) or scheme is None:
         return local_name(place)
@@ -106,18 +104,16 @@ def label_path(place: str) -> str:
     return unquote(bare.rpartition("@")[2] if "@" in bare.split("/")[0] else bare) if scheme in WEB else bare
 
 
-def without_secrets(place: str) -> str:
-    """A place as messages show it: passwords and the query string of a web address, which may sign it, left out."""
-    if (scheme := _scheme_of(place)) not in WEB:
-        return place
-    bare = _without_query(place)
-    return f"{scheme}://" + re.sub(r"^[^/]*@", "", bare.partition("://")[2]) + ("?..." if bare != place else "")
+def shown_tar(place: str) -> str:
+    """The location of a tar as messages show it: without secrets, and of a command only the tar's name."""
+    tar = _tar_of_command(place) if place.startswith(PIPE) else None
+    return without_secrets(place) if tar is None else f"{PIPE}... {tar.rpartition('/')[2]}"
 
 
 def refuse_pipe(place: str, *, prefix: str = "--") -> InputError:
     """The error for a command where none is allowed. `prefix`: as `TarCache` has it."""
     return InputError(
-        place,
+        shown_tar(place),
         found="a shell command",
         wanted="the place of a tar",
         remedy=f"Pass {prefix}allow-pipe if you trust whoever wrote it: it runs with your rights.",
@@ -267,6 +263,12 @@ def _check_scheme(scheme: str) -> None:
         ) from error
 
 
+def _tar_of_command(place: str) -> str | None:
+    words = re.split(r"[\s'\"|;<>()]+", place.removeprefix(PIPE))
+    paths = [label_path(re.sub(r"^-+[\w-]+=", "", word)) for word in words]
+    return next((path for path in reversed(paths) if path.endswith(".tar")), None)
+
+
 def _scheme_of(place: str) -> str | None:
     match = None if place.startswith(PIPE) else _SCHEME.match(place)
     return match[1].lower() if match else None
@@ -278,4 +280,4 @@ def _without_query(place: str) -> str:
 
 
 def _no_tar(place: str, found: str, remedy: str = "Check this place, or leave it out.") -> InputError:
-    return InputError(without_secrets(place), found=found, wanted="a WebDataset tar", remedy=remedy)
+    return InputError(shown_tar(place), found=found, wanted="a WebDataset tar", remedy=remedy)

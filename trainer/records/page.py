@@ -84,17 +84,18 @@ def write_page(
     result: Evaluation,
     results: Mapping[str, Any],
     *,
+    gallery: int,
     model: str,
-    total_steps: int,
-    count: int,
+    steps: int,
     probabilities: Probabilities = torch.sigmoid,
 ) -> list[GalleryImage]:
     """Write page.html of a run as it stands, whole or not at all, and return the pictures on it.
 
-    `results`: the content of results.json, or what it would be now; its `steps` are those taken. `model`: name of the
-    architecture. `count`: pictures to show. `probabilities`: of logits, as the run's loss has them.
+    `results`: the content of results.json, or what it would be now; its `steps` are those taken. `gallery`: pictures
+    to show. `model`: name of the architecture. `steps`: steps of the whole run. `probabilities`: makes probabilities
+    of logits, as the run's loss has them.
     """
-    shown = pictures(source, result, count=count, predictions=PREDICTIONS, probabilities=probabilities)
+    shown = pictures(source, result, count=gallery, predictions=PREDICTIONS, probabilities=probabilities)
     content = page(
         title=run.name,
         lines=read_log(run / LOG_FILE),
@@ -103,7 +104,7 @@ def write_page(
         results=results,
         shown=shown,
         model=model,
-        total_steps=total_steps,
+        total_steps=steps,
     )
     with write_whole(run / "page.html") as file:
         file.write(content.encode())

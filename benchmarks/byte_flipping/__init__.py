@@ -1,0 +1,1 @@
+"""Parts of the benchmark that changes single bytes of files."""

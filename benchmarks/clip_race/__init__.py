@@ -1,0 +1,1 @@
+"""Parts of the benchmark that trains CatLIP beside CLIP."""

@@ -1,0 +1,1 @@
+"""Parts of the benchmarks of the feed: corpora, our side and its peers."""

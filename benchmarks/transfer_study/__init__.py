@@ -1,0 +1,1 @@
+"""Parts of the benchmark of a pre-training's worth on other tasks."""
