@@ -2,7 +2,7 @@
 
 The options that name images are resolved to locations of single tars, as sorted strings; a local one is a plain path.
 
-    images/                            a folder: every .tar below it, also behind links; names that begin with "." or "_"
+    images/                            a folder: every .tar below it, also behind links; names with "." or "_" in front
                                        and systems' leftovers (`vocab/store/leftovers.py`) are left out, as `python -m
                                        pipeline label` leaves them out; 0.tar.gz without 0.tar is refused
     images/*.tar                       a glob, or braces as in {00000..00331}.tar
