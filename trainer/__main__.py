@@ -92,7 +92,7 @@ def main() -> None:
 
             status = finetune(config)
         case TransferConfig() as config:
-            from trainer.transfer.methods import transfer
+            from trainer.transfer.suite import transfer
 
             transfer(config)
     if status:
