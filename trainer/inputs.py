@@ -17,7 +17,7 @@ from trainer.data.labels import check_matched, check_vocabulary, find_shards
 from trainer.data.source import Source, path_of
 from trainer.data.tar_cache import TarCache, default_cache
 from trainer.data.tar_index import index_tar
-from trainer.data.tar_places import label_path, list_tars, shown_tar
+from trainer.data.tar_locations import label_path, list_tars, shown_tar
 from trainer.data.tar_tables import TarTables
 from trainer.records.run_data import RunData, in_recorded_order
 from vocab.errors import InputError

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.labelled_images import LabelledImages, TarStore
-from trainer.data.tar_places import is_local, local_name, shown_tar
+from trainer.data.tar_locations import is_local, local_name, shown_tar
 from trainer.transfer.tasks.files import FileStore, shared_files
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, listed
