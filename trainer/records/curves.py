@@ -29,9 +29,9 @@ class Figure:
 
     title: str
     series: Mapping[str, str]
-    """what a line is called -> the name of its values in the log"""
+    """label of each line -> name of its values in the log"""
     axis: str
-    """what the numbers are, with their unit"""
+    """name of the plotted quantity, with its unit"""
     logarithmic: bool = False
     share: bool = False
     """the numbers lie between 0 and 1, which is written in percent"""

@@ -41,7 +41,7 @@ class Guess:
     name: str
     probability: float
     right: bool
-    """whether the caption names it too"""
+    """True if the caption names the class too"""
 
 
 @dataclass(frozen=True)

@@ -39,16 +39,16 @@ class Costs:
     flops_per_image: dict[tuple[int, float], int]
     """forward and backward, by image size and share of the patches"""
     flops: int
-    """of the run"""
+    """floating-point operations of the run"""
     images: int
     steps: int
     peak: float
-    """of one GPU, stated, operations per second"""
+    """stated peak of one GPU, operations per second"""
     hours: float
     memory: Memory
-    """of a process in the step that needs most"""
+    """memory of a process in the step that needs most"""
     heaviest: tuple[StepShape, float]
-    """that step, and the share of the patches in it"""
+    """shape of the step that needs most memory, and the share of the patches in it"""
     limit: float
     """memory of a GPU, bytes"""
     part: int
