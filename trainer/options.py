@@ -64,7 +64,7 @@ class Options:
     def __post_init__(self) -> None:
         """Raise InputError for the first option that is of another type than declared, or out of its bounds."""
         kind: Any = type(self)  # typed as Any, for mypy finds no hash in the type of a dataclass
-        for name, (hint, bounds) in _declared(kind).items():
+        for name, (hint, bounds) in declared(kind).items():
             value = getattr(self, name)
             if not is_of(value, hint):
                 wanted = f"a value of type {name_of(hint)}"
@@ -93,7 +93,7 @@ class Options:
 
 
 @cache
-def _declared(kind: type) -> dict[str, tuple[Any, Bounds | None]]:
+def declared(kind: type) -> dict[str, tuple[Any, Bounds | None]]:
     """Type and bounds of every field."""
     plain, extended = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     return {field.name: (plain[field.name], _bounds_in(extended[field.name])) for field in fields(kind)}

@@ -27,7 +27,7 @@ from trainer.data.labelled_images import TarStore, stamp_of
 from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, TarIndex, index_tar, members_of
-from trainer.data.tar_places import list_tars, shown_tar
+from trainer.data.tar_locations import list_tars, shown_tar
 from vocab.errors import InputError, MismatchError
 
 EXTENSION = "cls"
@@ -97,7 +97,7 @@ def open_class_tars(
     max_member_bytes: int = 64 << 20,
     max_bad_share: float = 0.1,
 ) -> ClassTars:
-    """The images of the tars that the patterns name (`trainer/data/tar_places.py`), fetched where they are remote.
+    """The images of the tars that the patterns name (`trainer/data/tar_locations.py`), fetched where they are remote.
 
     Samples that cannot be used are counted, and named in `skipped`: without an image or with one that headers show to
     be bad (`tar_index.FAULTS`), no_class, broken_class for a .cls that is no number of a class.
@@ -186,10 +186,10 @@ def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -
     with file:
         part = _Part(number, stamp_of(file), [], [], [], [], [])
         named = shown_tar(place)
-        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, place=named)
+        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, location=named)
         if len(index) and index.faults[-1] == TRUNCATED_TAR:
             raise _broken(place, index)
-        members = members_of(path_of(file), range(len(index)), place=named)
+        members = members_of(path_of(file), range(len(index)), location=named)
         for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):
             member = members[sample].get(EXTENSION)
             if fault:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
 from trainer.probe.choice import grid_of, train_best

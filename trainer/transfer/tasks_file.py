@@ -61,15 +61,21 @@ class SuiteTask(TaskImages):
     train: str = ""
     """images to train on; may be left out where nothing is trained"""
     methods: tuple[Method, ...] = ("zeroshot", "knn", "probe")
+    """methods to measure the model by"""
     percents: tuple[Percent, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
+    """shares of the training images of each class, in percent"""
     seeds: tuple[Annotated[int, Bounds(0, SEEDS, below_high=True)], ...] = (0, 1, 2)
+    """seeds to measure each share with"""
     inits: tuple[Init, ...] = ("random", "transfer")
+    """first weights of the classifiers that are trained"""
     alpha: PositiveShare = 0.5
     """smallest path similarity for Transfer Init"""
     probe: dict[str, Any] = field(default_factory=dict)
-    """further options of the verb, as its configuration has them"""
+    """further options of the verb probe, by their names in its configuration"""
     zeroshot: dict[str, Any] = field(default_factory=dict)
+    """further options of the verb zeroshot"""
     finetune: dict[str, Any] = field(default_factory=dict)
+    """further options of the verb finetune"""
 
     def __post_init__(self) -> None:
         """Raise InputError, naming the field, for a value out of bounds, and for missing images."""

@@ -17,8 +17,8 @@ import torch
 
 from trainer.config import to_json
 from trainer.data.batch import Skipped
-from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
 from trainer.transfer import zero_shot_tables
