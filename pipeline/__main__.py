@@ -110,13 +110,14 @@ def what_was_rejected(out: str, manifest: Manifest) -> str:
     """Rejects by reason, and the files that gave no row or broke off, as lines for people."""
     said = ""
     if manifest.rejected:
-        from pipeline.reading.tars import HOW_TO_REPEAT_NONE, REPEATED
+        from pipeline.reading.tars import HOW_TO_REPEAT_NONE
+        from pipeline.reject_reasons import REPEATED_KEY
         from pipeline.report.tally import reasons_of
         from vocab.store.label_shards import LabelShards
 
         reasons = reasons_of(LabelShards.open(out, checksums=False))
         said += "rejected: " + ", ".join(f"{count:,} {shown(reason)}" for reason, count in reasons.items()) + "\n"
-        if REPEATED in reasons:
+        if REPEATED_KEY in reasons:
             said += f"{HOW_TO_REPEAT_NONE}\n"
     for files, what in (
         (

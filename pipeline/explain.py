@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from pipeline.reject_reasons import MISSING_VALUE, NOT_UTF8
 from vocab import labeler, language, plain
 from vocab.cleaning import FOREIGN_LETTER
 from vocab.labeler import PHRASE_BONUS, Labeler
@@ -67,8 +68,8 @@ def account_of(ours: Labeler, caption: str) -> str:
 def why_rejected(caption: str) -> str | None:
     """Why the job rejects a row that has no other caption; None where it labels it."""
     if any("\ud800" <= character <= "\udfff" for character in caption):
-        return "not_utf8"
-    return "missing_value" if is_missing(caption) else None
+        return NOT_UTF8
+    return MISSING_VALUE if is_missing(caption) else None
 
 
 def why_language(ours: Labeler, reading: Reading) -> str:

@@ -83,7 +83,10 @@ def write_finished(
         labeler=plan.labeler,
         labeler_fingerprint=plan.fingerprint,
         wordnet=plan.wordnet,
-        files=(*(run.file for each in rewritten for run in each.runs), *(describe_file(out, name) for name in names)),
+        files=(
+            *(file.file for each in rewritten for file in each.files),
+            *(describe_file(out, name) for name in names),
+        ),
         inputs=inputs,
         config=plan.config | _config_of_extension(plan, base, generation),
         **totals,
@@ -110,7 +113,7 @@ def _write_counts_and_rejects(
     """Write both, of the tasks and of the directory that is extended; their names."""
     counts = [(f"{out}/{JOB}", file) for file in [done.counts for done in finished]]
     counts += [(f"{out}/{JOB}", file) for each in rewritten for file in each.counts]
-    rejects = [(f"{out}/{JOB}", run.file) for done in finished for run in done.rejects]
+    rejects = [(f"{out}/{JOB}", each.file) for done in finished for each in done.rejects]
     gone: list[str] = []
     if extension is not None:
         old = {_kind(file.path): (out, file) for file in extension.base.files}
@@ -121,7 +124,7 @@ def _write_counts_and_rejects(
     if (least := pc.min(added["captions"]).as_py() or 0) < 0:
         raise _lost(f"{out}/{names[0]}", f"a synset in {least:,} rows", "0 or more")
     write_counts(out, added.filter(pc.not_equal(added["captions"], 0)), name=names[0])
-    _write_rejects(out, names[1], rejects, gone=gone)
+    write_rejects(out, names[1], rejects, gone=gone)
     return names
 
 
@@ -164,10 +167,10 @@ def _lost(thing: str, found: str, wanted: str) -> FormatError:
     )
 
 
-def _write_rejects(out: str, name: str, files: Iterable[tuple[str, LabelFile]], *, gone: Collection[str]) -> None:
+def write_rejects(out: str, name: str, files: Iterable[tuple[str, LabelFile]], *, gone: Collection[str] = ()) -> None:
     """Write rejects, given as folders and files in them: one file after another, a row group at a time.
 
-    Rows of the shards `gone` are left out of the directory's own.
+    Rows of the shards `gone` are left out of the directory's own file.
     """
     names = pa.array(sorted(gone), pa.string())
     with write_whole(f"{out}/{name}") as file, pq.ParquetWriter(file, REJECTS_SCHEMA, compression="zstd") as writer:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.reading.lines import valid_utf8
+from pipeline.reject_reasons import CAPTION_TOO_LONG, MISSING_VALUE, NOT_UTF8, NULL_CAPTION, NULL_SYNSET, UNKNOWN_SYNSET
 from vocab import wordnet
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.lexicon import sorted_unique
@@ -35,11 +37,11 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
     texts = captions.flatten().cast(pa.binary())
     rows = pc.list_parent_indices(captions)
     too_long = pc.greater(pc.binary_length(texts), max_caption_bytes)
-    not_utf8 = pa.array(~_valid_utf8(texts), pa.bool_())
+    not_utf8 = pc.invert(valid_utf8(texts))
     reasons = np.full(len(captions), None, dtype=object)
-    reasons[np.asarray(pc.fill_null(pc.list_value_length(captions), 0)) == 0] = "null_caption"
-    reasons[np.asarray(rows.filter(too_long))] = "caption_too_long"
-    reasons[np.asarray(rows.filter(not_utf8))] = "not_utf8"
+    reasons[np.asarray(pc.fill_null(pc.list_value_length(captions), 0)) == 0] = NULL_CAPTION
+    reasons[np.asarray(rows.filter(too_long))] = CAPTION_TOO_LONG
+    reasons[np.asarray(rows.filter(not_utf8))] = NOT_UTF8
 
     usable = pc.invert(pc.or_(too_long, not_utf8))
     texts, rows = texts.filter(usable).cast(pa.string()), np.asarray(rows.filter(usable), dtype=np.int64)
@@ -47,29 +49,12 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
     if missing.any():
         texts, present = texts.filter(pa.array(~missing)), rows[~missing]
         without = np.setdiff1d(rows[missing], present)
-        reasons[without[reasons[without] == None]] = "missing_value"  # noqa: E711 - element by element
+        reasons[without[reasons[without] == None]] = MISSING_VALUE  # noqa: E711 - element by element
         rows = present
     synsets = union_of(load().label(texts), rows, len(captions))
     rejected = pa.array(reasons != None)  # noqa: E711 - element by element
     synsets = pc.if_else(rejected, pa.scalar(None, synsets.type), synsets)
     return pa.StructArray.from_arrays([synsets, pa.array(reasons, pa.string())], fields=list(RESULT_TYPE))
-
-
-def _valid_utf8(texts: pa.BinaryArray) -> NDArray[np.bool_]:
-    """[texts] whether each is UTF-8; one check of the whole batch unless it fails."""
-    try:
-        texts.cast(pa.string())
-    except pa.ArrowInvalid:
-        return np.array([_decodes(text) for text in texts.to_pylist()], dtype=bool)
-    return np.ones(len(texts), dtype=bool)
-
-
-def _decodes(text: bytes) -> bool:
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def union_of(lists: pa.ListArray, rows: NDArray[np.int64], length: int) -> pa.ListArray:
@@ -91,7 +76,6 @@ def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int32]:
     return offsets
 
 
-NO_SYNSET, UNKNOWN_SYNSET = "null_synset", "unknown_synset"
 _BETWEEN = re.compile(r"[\s,;|]+")
 _AROUND = "[](){}'\""
 _WNID = re.compile(r"[nN]([0-9]{8})")
@@ -107,7 +91,7 @@ def named_synsets(texts: pa.ListArray) -> pa.StructArray:
     found = [_synsets_in(text) for text in encoded.dictionary.to_pylist()]
     rows = np.asarray(pc.list_parent_indices(texts), dtype=np.int64)
     places = np.asarray(encoded.indices, dtype=np.int64)
-    reasons = np.full(len(texts), NO_SYNSET, dtype=object)
+    reasons = np.full(len(texts), NULL_SYNSET, dtype=object)
     names_some = np.array([synsets is None or len(synsets) > 0 for synsets in found], dtype=bool)
     is_unknown = np.array([synsets is None for synsets in found], dtype=bool)
     reasons[rows[names_some[places]]] = None
@@ -127,7 +111,7 @@ def with_named(labels: pa.StructArray, named: pa.StructArray, *, has_captions: b
     if not has_captions:
         return named
     own, others = labels.field("reason"), named.field("reason")
-    no_caption = pc.is_in(pc.fill_null(own, ""), value_set=pa.array(["null_caption", "missing_value"]))
+    no_caption = pc.is_in(pc.fill_null(own, ""), value_set=pa.array([NULL_CAPTION, MISSING_VALUE]))
     reasons = pc.case_when(
         pc.make_struct(pc.equal(pc.fill_null(others, ""), UNKNOWN_SYNSET), pc.and_(no_caption, pc.is_null(others))),
         others,

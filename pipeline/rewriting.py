@@ -1,8 +1,8 @@
-"""Sorted files to files that are sorted over all of them: the merge of an external merge sort.
+"""Part files of a job in place of others: overlapping ones merged, and rows of changed input files taken out.
 
-In: runs, each sorted by itself. Out: runs whose ranges do not overlap, in order. Where the input is one file for each
-shard, in the order of its rows, nothing is read again; only runs that overlap are sorted once more, by Spark. Runs that
-share a (shard, key) overlap, so rows of one key that different tasks read are joined here.
+In: sorted files, and the shards whose rows go. Out: `Rewritten`: files that do not overlap, and what joined and removed
+rows change in account and counts. Files that overlap no other are left as they are. A finished directory's own files
+stay until its next manifest is written.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pyspark.sql import SparkSession
 
 from pipeline.counts import Counts, Joins
 from pipeline.label_reading import parquet_rows
-from pipeline.sorted_files import SortedFile, SortedWriter
-from pipeline.task import JOB, Job, refuse_ended
+from pipeline.sorted_files import SortedFile, SortedWriter, overlapping, sort_on_spark
+from pipeline.task import JOB, REPEATED_KEY_REMEDY, Job, refuse_ended
 from vocab.store.files import filesystem_of
 from vocab.store.label_footers import byte_order
 from vocab.store.label_shards import check_file
@@ -35,84 +35,66 @@ AFTER_ALL_KEYS = "\U0010ffff" * 8
 class Rewritten:
     """Part files in place of others, with corrections of the account and the counts."""
 
-    runs: tuple[SortedFile, ...]
+    files: tuple[SortedFile, ...]
     account: tuple[InputFile, ...] = ()
     """numbers to add, some negative, for each input file whose rows were joined, by its path or its shard"""
     counts: tuple[LabelFile, ...] = ()
     """files of synset, captions inside JOB, to be added"""
 
     def to_json(self) -> str:
-        """Text that comes back from Spark."""
-        runs, account, counts = ([asdict(each) for each in some] for some in (self.runs, self.account, self.counts))
-        return json.dumps({"runs": runs, "account": account, "counts": counts})
+        """Text that a task sends back through Spark."""
+        files, account, counts = ([asdict(each) for each in some] for some in (self.files, self.account, self.counts))
+        return json.dumps({"files": files, "account": account, "counts": counts})
 
     @classmethod
     def together(cls, texts: Sequence[str]) -> Rewritten:
-        """All that `to_json` gave, as one."""
+        """Put the results of several tasks together; the inverse of their `to_json`."""
         parts = [json.loads(text) for text in texts]
         return cls(
-            tuple(SortedFile.from_json(run) for part in parts for run in part["runs"]),
+            tuple(SortedFile.from_json(file) for part in parts for file in part["files"]),
             tuple(InputFile(**file) for part in parts for file in part["account"]),
             tuple(LabelFile(**file) for part in parts for file in part["counts"]),
         )
 
 
-def in_order(runs: Sequence[SortedFile]) -> list[list[SortedFile]]:
-    """Runs in groups: those of one group overlap, each group comes before the next."""
-    groups: list[list[SortedFile]] = []
-    end: tuple[bytes, bytes] | None = None
-    for run in sorted(runs, key=lambda run: (_bytes(run.first), _bytes(run.last))):
-        if end is not None and _bytes(run.first) <= end:
-            groups[-1].append(run)
-            end = max(end, _bytes(run.last))
-        else:
-            groups.append([run])
-            end = _bytes(run.last)
-    return groups
-
-
-def run_of_file(file: LabelFile) -> SortedFile:
-    """A part file of a finished directory, of which only the shards are known."""
+def sorted_file_of(file: LabelFile) -> SortedFile:
+    """A part file of a finished directory, whose first and last shard are known but not their keys."""
     return SortedFile(file, (file.first_shard or "", ""), (file.last_shard or "", AFTER_ALL_KEYS))
 
 
 def merged(spark: SparkSession, group: Sequence[SortedFile], job: Job) -> Rewritten:
-    """One group as runs that do not overlap.
+    """Merge one group of overlapping files.
 
-    A worker that outlives the job leaves no file. Raises InputError for a (shard, key) that stands in two of them,
-    unless such rows are to be joined, and FormatError for a file that was altered.
+    A worker that outlives the job leaves no file. Raises InputError for a (shard, key) in two of the files, unless the
+    job joins such rows, and FormatError for a file that was altered.
     """
     if len(group) == 1:
         return Rewritten(tuple(group))
-    check_files(spark, [run.file for run in group], job.out)
-    rows = sum(run.file.rows for run in group)
-    files = max(1, math.ceil(rows / job.rows_per_file))
+    check_files(spark, [each.file for each in group], job.out)
+    rows = sum(each.file.rows for each in group)
     columns = ", ".join(f"{name} {'array<int>' if name == 'synsets' else 'string'}" for name in job.schema.names)
-    frame = parquet_rows(spark, job.out, [run.file.path for run in group], columns)
-    ordered = frame.repartitionByRange(files, "shard", "key").sortWithinPartitions("shard", "key")
+    frame = parquet_rows(spark, job.out, [each.file.path for each in group], columns)
 
-    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        text = write_sorted(batches, job).to_json()
-        yield pa.RecordBatch.from_arrays([pa.array([text], pa.string())], names=["written"])
+    def write(_: int, batches: Iterator[pa.RecordBatch]) -> str:
+        return write_sorted(batches, job).to_json()
 
-    texts = [row["written"] for row in ordered.mapInArrow(write, "written string").collect()]
-    written = Rewritten.together(texts)
-    return replace(written, runs=tuple(run for part in in_order(written.runs) for run in part))
+    written = Rewritten.together(sort_on_spark(frame, write, ranges=max(1, math.ceil(rows / job.rows_per_file))))
+    return replace(written, files=tuple(file for part in overlapping(written.files) for file in part))
 
 
 def write_sorted(batches: Iterator[pa.RecordBatch], job: Job) -> Rewritten:
-    """Write sorted rows, those of one (shard, key) joined if the job joins them."""
+    """Write sorted rows; rows of one (shard, key) are joined if the job joins them."""
     joins = Joins(Counts()) if job.same_key == "union" else None
     rows_per_file = 2 * job.rows_per_file
-    with SortedWriter(job.out, "part-sorted", job.schema, rows_per_file=rows_per_file, joins=joins) as writer:
-        for batch in batches:
-            writer.add(pa.Table.from_batches([batch]))
-        runs = tuple(writer.close())
+    with SortedWriter(
+        job.out, "part-sorted", job.schema, rows_per_file=rows_per_file, remedy=REPEATED_KEY_REMEDY, joins=joins
+    ) as writer:
+        files = tuple(writer.add_all(batches))
         if joins is None:
-            written = Rewritten(runs)
+            written = Rewritten(files)
         else:
             counts = joins.counts.write(f"{job.out}/{JOB}", "counts-joined")
-            written = Rewritten(runs, joins.account({}), (counts,))
+            written = Rewritten(files, joins.account({}), (counts,))
         refuse_ended(job.out, job.plan)
     return written
 
@@ -131,15 +113,11 @@ def check_files(spark: SparkSession, files: Sequence[LabelFile], out: str) -> No
     spark.range(0, len(described), 1, len(described)).mapInArrow(check, "id bigint").collect()
 
 
-def _bytes(place: tuple[str, str]) -> tuple[bytes, bytes]:
-    return place[0].encode(), place[1].encode()
-
-
 def without_shards(spark: SparkSession, files: Sequence[LabelFile], shards: Collection[str], job: Job) -> Rewritten:
-    """Part files without the rows of some shards. Raises FormatError for a file that was altered."""
+    """Take the rows of some shards out of part files. Raises FormatError for a file that was altered."""
     order = sorted(map(byte_order, shards))
     touched = [file for file in files if _can_hold(file, order)]
-    kept = tuple(run_of_file(file) for file in files if file not in touched)
+    kept = tuple(sorted_file_of(file) for file in files if file not in touched)
     if not touched:
         return Rewritten(kept)
 
@@ -150,7 +128,7 @@ def without_shards(spark: SparkSession, files: Sequence[LabelFile], shards: Coll
 
     rows = spark.range(0, len(touched), 1, len(touched)).mapInArrow(write, "written string").collect()
     written = Rewritten.together([row["written"] for row in rows])
-    return Rewritten(kept + written.runs, counts=written.counts)
+    return Rewritten(kept + written.files, counts=written.counts)
 
 
 def strip(file: LabelFile, shards: Collection[str], job: Job) -> Rewritten:
@@ -160,16 +138,18 @@ def strip(file: LabelFile, shards: Collection[str], job: Job) -> Rewritten:
     gone, names = Counts(), pa.array(sorted(shards), pa.string())
     with (
         filesystem.open_input_file(f"{root}/{file.path}") as stream,
-        SortedWriter(job.out, "part-kept", job.schema, rows_per_file=2 * job.rows_per_file) as writer,
+        SortedWriter(
+            job.out, "part-kept", job.schema, rows_per_file=2 * job.rows_per_file, remedy=REPEATED_KEY_REMEDY
+        ) as writer,
     ):
         for batch in pq.ParquetFile(stream).iter_batches(ROW_GROUP_ROWS):
             goes = pc.is_in(batch["shard"], value_set=names)
             gone.add(batch.filter(goes)["synsets"], times=-1)
             writer.add(pa.Table.from_batches([batch.filter(pc.invert(goes))]))
-        runs = tuple(writer.close())
+        files = tuple(writer.close())
         counts = gone.write(f"{job.out}/{JOB}", "counts-gone")
         refuse_ended(job.out, job.plan)
-    return Rewritten(runs, counts=(counts,))
+    return Rewritten(files, counts=(counts,))
 
 
 def _can_hold(file: LabelFile, order: Sequence[bytes]) -> bool:

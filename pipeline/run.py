@@ -33,7 +33,8 @@ from pipeline.reading.inputs import Inputs, inputs_of
 from pipeline.reading.lookahead import told
 from pipeline.reading.row_digest import digests_of
 from pipeline.reading.rows import ReadOptions
-from pipeline.rewriting import Rewritten, in_order, merged, without_shards
+from pipeline.rewriting import Rewritten, merged, without_shards
+from pipeline.sorted_files import overlapping
 from pipeline.task import Done, Job, run_task
 from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
@@ -134,16 +135,16 @@ def put_in_order(
     spark: SparkSession, finished: Sequence[Done], extension: Extension | None, job: Job
 ) -> list[Rewritten]:
     """Part files of the tasks and of the directory that is extended, none of which overlap; removed rows are gone."""
-    runs = [run for done in finished for run in done.parts]
+    parts = [part for done in finished for part in done.parts]
     removed: list[Rewritten] = []
     if extension is not None:
         describe(spark, "take out the rows of changed files")
         files = [file for file in extension.base.files if file.path.startswith("part-")]
         held = without_shards(spark, files, extension.gone_shards, job)
-        runs += held.runs
-        removed = [replace(held, runs=())]
+        parts += held.files
+        removed = [replace(held, files=())]
     describe(spark, "merge")
-    return removed + [merged(spark, group, job) for group in in_order(runs)]
+    return removed + [merged(spark, group, job) for group in overlapping(parts)]
 
 
 def run_tasks(spark: SparkSession, plan: JobPlan, job: Job, owner: Owner, options: Label) -> list[Done]:

@@ -22,7 +22,7 @@ from pipeline.planning import Task
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
 from pipeline.reading.row_digest import RowDigest
 from pipeline.reading.rows import ReadOptions
-from pipeline.reading.tars import TRUNCATED
+from pipeline.reject_reasons import NULL_KEY, NULL_SHARD, TRUNCATED_TAR, UNREADABLE_FILE
 from pipeline.sorted_files import SortedFile, SortedWriter
 from vocab.errors import FormatError, InputError, OutputExistsError
 from vocab.store.field_types import require_types
@@ -34,7 +34,10 @@ from vocab.store.sealing import from_sealed_json, to_sealed_json
 JOB, PLAN = "_job", "plan.json"
 PLAN_HEAD = 256
 """bytes at the beginning of a plan that hold its id"""
-UNREADABLE = "unreadable_file"
+REPEATED_KEY_REMEDY = (
+    "Give --same-key union where rows are several captions of one image: it gets the union of their labels. "
+    "Else name a --key-column that is unique in each shard, or list no input twice."
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class Done:
         content = {
             "plan": self.plan,
             "task": self.task,
-            "parts": [run.to_json() for run in self.parts],
-            "rejects": [run.to_json() for run in self.rejects],
+            "parts": [file.to_json() for file in self.parts],
+            "rejects": [file.to_json() for file in self.rejects],
             "counts": asdict(self.counts),
             "account": [asdict(file) for file in self.account],
             "peak_mb": self.peak_mb,
@@ -109,8 +112,8 @@ class Done:
                 account=tuple(InputFile(**file) for file in content["account"]),
                 peak_mb=content["peak_mb"],
             )
-            runs = (*done.parts, *done.rejects)
-            for part in (done, done.counts, *done.account, *runs, *(run.file for run in runs)):
+            files = (*done.parts, *done.rejects)
+            for part in (done, done.counts, *done.account, *files, *(each.file for each in files)):
                 require_types(part)
             return done
         except (ValueError, KeyError, TypeError) as error:
@@ -135,20 +138,20 @@ def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
     account: list[InputFile] = []
     name = f"part-{task.number:05d}"
     with (
-        SortedWriter(job.out, name, job.schema, rows_per_file=job.rows_per_file, joins=joins) as parts,
         SortedWriter(
-            directory, f"rejects-{task.number:05d}", REJECTS_SCHEMA, rows_per_file=sys.maxsize, unique=False
-        ) as rejects,
+            job.out, name, job.schema, rows_per_file=job.rows_per_file, remedy=REPEATED_KEY_REMEDY, joins=joins
+        ) as parts,
+        SortedWriter(directory, f"rejects-{task.number:05d}", REJECTS_SCHEMA, rows_per_file=sys.maxsize) as rejects,
     ):
         for piece in task.pieces:
             account.append(label_piece(piece, job, parts, rejects, counts, is_last=attempt >= job.retries))
-        runs = tuple(parts.close())
+        files = tuple(parts.close())
         if joins is not None:
             account += joins.account({piece.shard: piece.path for piece in task.pieces})
         done = Done(
             plan=job.plan,
             task=task.number,
-            parts=runs,
+            parts=files,
             rejects=tuple(rejects.close()),
             counts=counts.write(directory, f"counts-{task.number:05d}"),
             account=tuple(account),
@@ -207,7 +210,7 @@ def label_piece(
             parts.add(good)
             if len(bad):
                 rejects.add(bad)
-                if pc.any(pc.equal(bad["reason"], TRUNCATED)).as_py():
+                if pc.any(pc.equal(bad["reason"], TRUNCATED_TAR)).as_py():
                     # A tar that breaks off is read like any other, and its last sample says so.
                     unreadable = "the archive breaks off"
                     if job.reading.strict:
@@ -220,7 +223,7 @@ def label_piece(
             raise OSError(f"{piece.path}: {error}") from error
         unreadable = str(error)
         rejected += 1
-        rejects.add(pa.table([[piece.shard], [""], [UNREADABLE]], schema=REJECTS_SCHEMA))
+        rejects.add(pa.table([[piece.shard], [""], [UNREADABLE_FILE]], schema=REJECTS_SCHEMA))
     return InputFile(
         path=piece.path, size=0, modified="", rows=labelled + empty + rejected,
         labelled=labelled, empty=empty, rejected=rejected, unreadable=unreadable,
@@ -243,12 +246,12 @@ def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
     # Text formats have no null: an empty key means a missing one.
     no_key = pc.equal(pc.fill_null(batch.column("key"), ""), "")
     if no_key.true_count:
-        reasons = pc.if_else(no_key, pc.coalesce(reasons, pa.scalar("null_key")), reasons)
+        reasons = pc.if_else(no_key, pc.coalesce(reasons, pa.scalar(NULL_KEY)), reasons)
     shards = batch.column("shard")
     if job.reading.shard is not None:
         no_shard = pc.equal(pc.fill_null(shards, ""), "")
         if no_shard.true_count:
-            reasons = pc.if_else(no_shard, pc.coalesce(reasons, pa.scalar("null_shard")), reasons)
+            reasons = pc.if_else(no_shard, pc.coalesce(reasons, pa.scalar(NULL_SHARD)), reasons)
     captions = batch.column("captions")
     if reasons.null_count < len(reasons):
         # What is rejected already need not be labelled: of web images, the third that could not be downloaded.

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.finishing import read_table
-from pipeline.labels import UNKNOWN_SYNSET
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
 from pipeline.reading.rows import ReadOptions
-from pipeline.reading.tars import HOW_TO_REPEAT_NONE, REPEATED
+from pipeline.reading.tars import HOW_TO_REPEAT_NONE
+from pipeline.reject_reasons import NULL_KEY, NULL_SHARD, REPEATED_KEY, UNKNOWN_SYNSET
 from pipeline.task import JOB, Done, Job
 from vocab.errors import InputError
 from vocab.pages.text import shown
@@ -29,9 +29,9 @@ ADDRESS = re.compile(r"\s*(www\.|[a-z][a-z0-9+.-]*://)|\S*\.(jpe?g|png|webp|gif|
 REMEDY = "Check --format, --caption-columns and --columns."
 
 REMEDIES = {
-    REPEATED: f"Pack the tars again ({HOW_TO_REPEAT_NONE}).",
-    "null_key": "Name the column that holds the samples' keys in --key-column: the one given is empty.",
-    "null_shard": "Name the column that holds the shards' names in --shard-column: the one given is empty.",
+    REPEATED_KEY: f"Pack the tars again ({HOW_TO_REPEAT_NONE}).",
+    NULL_KEY: "Name the column that holds the samples' keys in --key-column: the one given is empty.",
+    NULL_SHARD: "Name the column that holds the shards' names in --shard-column: the one given is empty.",
     UNKNOWN_SYNSET: "Name nouns of WordNet 3.0, as n02084071 or dog.n.01, in --synset-columns.",
 }
 """by the most frequent reason of the rejected rows"""
@@ -92,7 +92,7 @@ def _first_captions(account: Sequence[InputFile], reading: ReadOptions) -> Itera
 
 
 def _most_frequent_reasons(out: str, finished: Iterable[Done]) -> list[tuple[str, int]]:
-    rejects = [read_table(f"{out}/{JOB}", run.file)["reason"] for done in finished for run in done.rejects]
+    rejects = [read_table(f"{out}/{JOB}", each.file)["reason"] for done in finished for each in done.rejects]
     counts = pc.value_counts(pa.chunked_array([c for column in rejects for c in column.chunks], pa.string()))
     named = sorted((-row["counts"], row["values"]) for row in counts.to_pylist())
     return [(reason, -count) for count, reason in named[:3]]

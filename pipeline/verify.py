@@ -45,9 +45,9 @@ def run_verify(options: Verify) -> None:
         rows=options.sample,
         seed=options.seed,
     )
-    captions = pa.array(drawn.captions, pa.string())
+    captions = pa.array(drawn.texts, pa.string())
     first, second = (labeler.label(captions).to_pylist() for labeler in labelers)
-    found = agreement(drawn.captions, first, second, examples=options.examples, seed=options.seed)
+    found = agreement(drawn.texts, first, second, examples=options.examples, seed=options.seed)
     tell("\n".join(told(drawn, found, options.labelers)) + "\n", to=sys.stdout)
     if options.out is not None:
         write_report(options.out, options, labelers, drawn, found)
@@ -117,8 +117,7 @@ def write_report(
     out: Location, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
 ) -> None:
     """Everything as JSON: the options, what labelers these were, what was drawn and what it gave."""
-    sample = asdict(drawn)
-    del sample["captions"]
+    sample = {"rows": drawn.rows, "rows_read": drawn.rows_read, "unusable": drawn.unusable, "files": drawn.listed}
     content = {
         "config": asdict(options)
         | {"out": str(out), "wordnet": None if options.wordnet is None else str(options.wordnet)},

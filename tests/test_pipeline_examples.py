@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import caption_files
-from pipeline.caption_files import sample_captions
+from pipeline import caption_sample
+from pipeline.caption_sample import sample_captions
 from pipeline.config import Label
 from pipeline.reading.inputs import list_inputs
 from pipeline.report.examples import choose, examples_of, label_again
@@ -126,13 +126,13 @@ def test_a_sample_is_bounded_in_files_rows_and_bytes(tmp_path: Path, monkeypatch
     for number in range(10):
         rows = "".join(f"caption {number} {row}\n" for row in range(100))
         (tmp_path / f"{number}.tsv").write_text("caption\n" + rows)
-    monkeypatch.setattr(caption_files, "MAX_FILES", 3)
-    monkeypatch.setattr(caption_files, "MAX_ROWS", 30)
+    monkeypatch.setattr(caption_sample, "MAX_FILES", 3)
+    monkeypatch.setattr(caption_sample, "MAX_ROWS", 30)
     sample = sample_captions(manifest_of(tmp_path), (str(tmp_path),))
     assert (sample.files, sample.listed, sample.rows) == (3, 10, 30)
     assert [text for text in sample.texts if text.endswith(" 0")] == ["caption 0 0", "caption 4 0", "caption 9 0"]
     # 22 bytes a file and 11 a caption: a file ends with the caption that exceeds its share of what was left free.
-    monkeypatch.setattr(caption_files, "MAX_BYTES", 66)
+    monkeypatch.setattr(caption_sample, "MAX_BYTES", 66)
     assert sample_captions(manifest_of(tmp_path), (str(tmp_path),)).rows == 7
 
 

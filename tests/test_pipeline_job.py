@@ -24,7 +24,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline import run as story
-from pipeline.caption_files import options_of
+from pipeline.caption_sample import options_of
 from pipeline.claim import Owner
 from pipeline.config import Label, Prune
 from pipeline.extension import Extension, extension_of

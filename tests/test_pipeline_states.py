@@ -183,7 +183,7 @@ def living(life: Life, *, store: str) -> Iterator[None]:
 
     def without_shards(spark: Any, files: Sequence[LabelFile], shards: Sequence[str], job: Job) -> Rewritten:
         if not shards:
-            return Rewritten(tuple(map(rewriting.run_of_file, files)))
+            return Rewritten(tuple(map(rewriting.sorted_file_of, files)))
         return Rewritten.together([rewriting.strip(file, shards, job).to_json() for file in files])
 
     disk = LocalDisk()

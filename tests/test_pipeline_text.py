@@ -335,7 +335,7 @@ def test_a_sample_is_read_as_the_job_reads(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", b"caption;id\na dog, big;7\n")
     inputs = list_inputs((str(path),), "auto")
     drawn = draw_captions(inputs, caption_columns=(), columns=(), rows=5, seed=0, separator=";")
-    assert drawn.captions == ["a dog, big"]
+    assert drawn.texts == ["a dog, big"]
 
 
 def member(first: int, count: int, kind: str) -> bytes:

@@ -39,25 +39,25 @@ def draw(
 def test_every_format_gives_its_captions(tmp_path: Path) -> None:
     table = {"TEXT": ["a", None, "b"], "more": [["c", None], None, []], "raw": [b"d", b"\xff", None]}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
-    assert sorted(draw(tmp_path / "a.parquet", names=("TEXT", "more")).captions) == ["a", "b", "c"]
+    assert sorted(draw(tmp_path / "a.parquet", names=("TEXT", "more")).texts) == ["a", "b", "c"]
     raw = draw(tmp_path / "a.parquet", names=("raw",))
-    assert (raw.captions, raw.unusable, raw.rows, raw.rows_read) == (["d"], 1, 3, 3)
+    assert (raw.texts, raw.unusable, raw.rows, raw.rows_read) == (["d"], 1, 3, 3)
 
     (tmp_path / "a.tsv").write_bytes(b"\xef\xbb\xbfcaption\turl\r\na dog\tx\r\n\tx\r\nb\rc\tx\r\n\xff\tx\r\n")
     tsv = draw(tmp_path / "a.tsv")
-    assert (sorted(tsv.captions), tsv.unusable, tsv.rows) == (["a dog", "b\rc"], 1, 4)
+    assert (sorted(tsv.texts), tsv.unusable, tsv.rows) == (["a dog", "b\rc"], 1, 4)
 
     (tmp_path / "b.tsv.gz").write_bytes(gzip.compress(b"x\tdog\ny\n"))
-    assert draw(tmp_path / "b.tsv.gz", columns=("url", "caption")).captions == ["dog"]
+    assert draw(tmp_path / "b.tsv.gz", columns=("url", "caption")).texts == ["dog"]
 
     (tmp_path / "a.csv").write_bytes(b'id,caption\n7,"a dog,\na ""cat"""\n8,\xff\n')
     table_csv = draw(tmp_path / "a.csv")
-    assert (table_csv.captions, table_csv.unusable) == (['a dog,\na "cat"'], 1)
+    assert (table_csv.texts, table_csv.unusable) == (['a dog,\na "cat"'], 1)
 
     lines = [b'{"caption": ["dogs", 3, "cat"]}', b"{broken", b"[1]", b"", b'{"caption": "\\ud800"}']
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
     jsonl = draw(tmp_path / "a.jsonl")
-    assert (sorted(jsonl.captions), jsonl.unusable, jsonl.rows) == (["cat", "dogs"], 1, 4)
+    assert (sorted(jsonl.texts), jsonl.unusable, jsonl.rows) == (["cat", "dogs"], 1, 4)
 
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         for name, content in (("1.jpg", b""), ("1.txt", b"a dog"), ("2.jpg", b"")):
@@ -65,20 +65,20 @@ def test_every_format_gives_its_captions(tmp_path: Path) -> None:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     samples = draw(tmp_path / "0.tar")
-    assert (samples.captions, samples.rows) == (["a dog"], 2)
+    assert (samples.texts, samples.rows) == (["a dog"], 2)
 
 
 def test_of_img2dataset_only_what_was_downloaded_counts(tmp_path: Path) -> None:
     sidecar = {"key": ["0", "1"], "caption": ["dog", "cat"], "status": ["success", "failed_to_download"]}
     pq.write_table(pa.table(sidecar), tmp_path / "00000.parquet")
     (tmp_path / "00000.tar").write_bytes(b"")
-    assert draw(tmp_path).captions == ["dog"]
+    assert draw(tmp_path).texts == ["dog"]
 
 
 def test_the_same_seed_gives_the_same_sample_and_every_row_the_same_chance(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("caption\n" + "\n".join(map(str, range(20))) + "\n")
-    drawn = [draw(tmp_path / "a.tsv", rows=5, seed=seed).captions for seed in range(400)]
-    assert draw(tmp_path / "a.tsv", rows=5, seed=7).captions == drawn[7]
+    drawn = [draw(tmp_path / "a.tsv", rows=5, seed=seed).texts for seed in range(400)]
+    assert draw(tmp_path / "a.tsv", rows=5, seed=7).texts == drawn[7]
     counts = Counter(caption for captions in drawn for caption in captions)
     assert len(counts) == 20
     # 100 each, with a deviation of 8.7; the seeds are fixed, so this never fails by chance.
@@ -90,10 +90,10 @@ def test_of_many_row_groups_only_some_are_read(tmp_path: Path) -> None:
         captions = [f"{name}{number}" for number in range(1000)]
         pq.write_table(pa.table({"caption": captions}), tmp_path / f"{name}.parquet", row_group_size=20)
     drawn = draw(tmp_path, rows=10)
-    assert (len(drawn.captions), drawn.rows_read) == (10, 40)
-    assert {caption[0] for caption in drawn.captions} == {"a", "b"}
+    assert (len(drawn.texts), drawn.rows_read) == (10, 40)
+    assert {caption[0] for caption in drawn.texts} == {"a", "b"}
     everything = draw(tmp_path, rows=5000)
-    assert (len(set(everything.captions)), everything.rows_read) == (2000, 2000)
+    assert (len(set(everything.texts)), everything.rows_read) == (2000, 2000)
 
 
 @pytest.mark.parametrize(

@@ -395,7 +395,7 @@ def test_tars_to_train_on_are_not_evaluated_on(corpus: Corpus, tmp_path: Path) -
 
 def test_an_output_that_is_no_run_is_left_alone(corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    refused(OutputExistsError, "found 1 entries and no readable config.json", corpus.config(tmp_path))
+    refused(OutputExistsError, "found 1 entry and no readable config.json", corpus.config(tmp_path))
 
 
 def test_a_run_of_another_configuration_is_left_alone(corpus: Corpus, finished: Path) -> None:

@@ -211,10 +211,11 @@ def test_a_probe_needs_both_options_and_fitting_tars(tmp_path: Path) -> None:
     data = DataConfig(cache=tmp_path / "cache")
     folder = str(squares(tmp_path, "train", 6))
     assert open_probe(data, RunConfig()) is None
-    with pytest.raises(InputError, match="--probe-eval-images: found nothing"):
-        open_probe(data, RunConfig(probe_images=(folder,)))
-    with pytest.raises(InputError, match="--probe-images: found nothing"):
-        open_probe(data, RunConfig(probe_eval_images=(folder,)))
+    for option in ("probe_images", "probe_eval_images"):
+        with pytest.raises(
+            InputError, match="--probe-images: found only one of --probe-images and --probe-eval-images"
+        ):
+            RunConfig(**{option: (folder,)})
     with pytest.raises(MismatchError, match="both trained on and tested on"):
         open_probe(data, RunConfig(probe_images=(folder,), probe_eval_images=(folder,)))
     test = str(squares(tmp_path, "test", 3))

@@ -32,8 +32,8 @@ from trainer.options import (
     Tracking,
     TrainCompute,
 )
-from trainer.records.secrets import public
 from vocab.store.sealing import SEAL, to_sealed_json
+from vocab.store.secrets import public
 
 
 @dataclass(frozen=True)
@@ -225,13 +225,6 @@ class RunConfig(TrainCompute, Seed, Keeping, Tracking):
             f"a multiple of --checkpoint-every {self.checkpoint_every}, or 0",
             remedy="Only steps that have a checkpoint can be kept.",
         )
-        self.require(
-            "probe_images",
-            bool(self.probe_images) == bool(self.probe_eval_images),
-            "only one of --probe-images and --probe-eval-images",
-            "images to train the probe on, and others to measure it on",
-            remedy="Give both, or none.",
-        )
 
 
 @dataclass(frozen=True)
@@ -258,7 +251,7 @@ class PretrainConfig(Options):
 
 def check(config: PretrainConfig, *, world: int) -> None:
     """Raise InputError for an option that is missing, or does not go with others or with `world` processes."""
-    data, optim = config.data, config.optim
+    data, optim, run = config.data, config.optim, config.run
     labelled = bool(data.labels) or (bool(data.images) and all("::" in images for images in data.images))
     for name, is_given in [("images", bool(data.images)), ("labels", labelled), ("vocabulary", bool(data.vocabulary))]:
         data.require(name, is_given, "nothing", "a path", remedy=f"Add: --{name} PATH.")
@@ -283,6 +276,13 @@ def check(config: PretrainConfig, *, world: int) -> None:
         "0, and no --eval-images",
         "something to evaluate on",
         remedy="Give one of the two.",
+    )
+    run.require(
+        "probe_images",
+        bool(run.probe_images) == bool(run.probe_eval_images),
+        "only one of --probe-images and --probe-eval-images",
+        "images to train the probe on, and others to measure it on",
+        remedy="Give both, or none.",
     )
 
 

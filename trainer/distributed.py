@@ -58,6 +58,15 @@ def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def set_up_torch(threads: int | None, rank: Rank) -> None:
+    """Set threads and precision of this process. `threads`: of the CPU; unset leaves torch's choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if rank.device.type == "cuda":
+        # Products that stay in float32 (gradients' sums are not products): TensorFloat-32 where the chip has it.
+        torch.set_float32_matmul_precision("high")
+
+
 @contextmanager
 def join_processes(choice: str) -> Iterator[Rank]:
     """This process's rank; under torchrun as a member of the process group, which is left at the end.

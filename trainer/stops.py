@@ -1,4 +1,4 @@
-"""How signals ask a run to stop, and what a step of it is followed by; of pre-training and fine-tuning alike."""
+"""Stop signals: a run notes them and goes on to where it can leave a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from trainer.distributed import Rank
 
 @dataclass
 class StopSignals:
-    """SIGTERM and SIGINT as a wish that is noted, not an end: a run goes on to where it can leave a checkpoint."""
+    """SIGTERM and SIGINT of one process, noted instead of obeyed."""
 
     rank: Rank
     _number: int | None = field(default=None, init=False)
 
     @property
     def asked(self) -> bool:
-        """Whether a signal came."""
+        """Tell whether a signal came."""
         return self._number is not None
 
     @property
     def status(self) -> int:
-        """What a process that was stopped ends with; another rank's signal counts as SIGTERM."""
+        """Exit status of a process that was stopped; another rank's signal counts as SIGTERM."""
         return 128 + (self._number or signal.SIGTERM)
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Note them until the end of the context. A second Ctrl-C raises KeyboardInterrupt."""
+        """Note signals until the end of the context. A second Ctrl-C raises KeyboardInterrupt."""
         with contextlib.ExitStack() as stack:
             for number in (signal.SIGTERM, signal.SIGINT):
                 stack.callback(signal.signal, number, signal.signal(number, self._note))
@@ -42,17 +42,3 @@ class StopSignals:
         self._number = number
         if number == signal.SIGINT and self.rank.is_main:
             sys.stderr.write("\nstopping with a checkpoint; again to stop at once\n")
-
-
-@dataclass(frozen=True)
-class Due:
-    """What a step is followed by."""
-
-    line: bool
-    checkpoint: bool
-    evaluation: bool
-
-    @property
-    def anything(self) -> bool:
-        """Whether it is more than the next step."""
-        return self.line or self.checkpoint or self.evaluation

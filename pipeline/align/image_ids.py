@@ -29,9 +29,10 @@ from pipeline.reading.key_text import NO_TEXT, require_name_type, text_of, texts
 from pipeline.reading.nested import value_at
 from pipeline.reading.parquet import KEY, STATUS, require_key_type, status_reasons
 from pipeline.reading.stored_formats import refuse_compressed
-from pipeline.reading.tars import REPEATED, TRUNCATED
+from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, NULL_ID, NULL_KEY, REPEATED_KEY, TRUNCATED_TAR
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, filesystem_of
+from vocab.store.leftovers import is_left_out
 from vocab.store.tar_samples import Sample, samples
 
 SCHEMA = pa.schema(
@@ -126,7 +127,7 @@ def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, 
     reason = pc.case_when(
         pc.make_struct(pc.is_valid(failed), broken_keys, no_key, broken_ids, no_id),
         failed,
-        *("not_utf8", "null_key", "not_utf8", "null_id", NO_TEXT),
+        *(NOT_UTF8, NULL_KEY, NOT_UTF8, NULL_ID, NO_TEXT),
     )
     return _batch(path, shard, pc.fill_null(keys, ""), pc.if_else(pc.is_null(reason), ids, NO_TEXT), reason, total)
 
@@ -146,7 +147,7 @@ def _ids_of_tar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatc
         ) from error
     if repeats:
         rows = [
-            (key, None, REPEATED) if key in repeats and reason != TRUNCATED else (key, id_, reason)
+            (key, None, REPEATED_KEY) if key in repeats and reason != TRUNCATED_TAR else (key, id_, reason)
             for key, id_, reason in rows
         ]
     # Keys and ids of one tar are small, and its number of samples is known only at its end.
@@ -160,25 +161,25 @@ def _ids_of_tar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatc
 def _id_of_sample(stream: BinaryIO, sample: Sample, id_column: str) -> tuple[str | None, str | None]:
     """Find the sample's id, or the reason why there is none."""
     if not sample.whole:
-        return None, TRUNCATED
+        return None, TRUNCATED_TAR
     if "\ufffd" in sample.key:
-        return None, "not_utf8"
+        return None, NOT_UTF8
     if id_column == OWN_KEY:
         return sample.key, None
     member = sample.members.get("json")
     if member is None:
-        return None, "null_id"
+        return None, NULL_ID
     if member.size > MAX_JSON_BYTES:
-        return None, "malformed_record"
+        return None, MALFORMED_RECORD
     stream.seek(member.offset)
     try:
         record = json.loads(stream.read(member.size))
     except (ValueError, RecursionError):
-        return None, "malformed_record"
+        return None, MALFORMED_RECORD
     if not isinstance(record, dict):
-        return None, "malformed_record"
+        return None, MALFORMED_RECORD
     text, reason = text_of(value_at(record, id_column.removeprefix(JSON)))
-    return text, "null_id" if text is None and reason is None else reason
+    return text, NULL_ID if text is None and reason is None else reason
 
 
 def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Array, total: int) -> pa.RecordBatch:
@@ -222,7 +223,7 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
                 remedy="Download the tar again, or leave this file out of --images.",
             )
     for folder in sorted(folders):
-        for tar in sorted(name for name in held[folder] if name.endswith(".tar") and name[0] not in "._"):
+        for tar in sorted(name for name in held[folder] if name.endswith(".tar") and not is_left_out(name)):
             if f"{tar.removesuffix('.tar')}.parquet" not in held[folder]:
                 raise InputError(
                     f"{folder}/{tar}",

@@ -11,12 +11,22 @@ none doubled, with
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
+from itertools import chain
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.label_reading import label_rows, reject_rows
+from pipeline.reject_reasons import NO_LABEL
 from vocab.errors import MismatchError
+from vocab.store.files import filesystem_of, write_whole
 from vocab.store.label_shards import LabelShards
+from vocab.store.label_writing import ROW_GROUP_ROWS
 
 
 def join_by_id(samples: DataFrame, by_id: DataFrame) -> DataFrame:
@@ -28,7 +38,7 @@ def join_by_id(samples: DataFrame, by_id: DataFrame) -> DataFrame:
     )
     own = F.col("id").isNull()
     matched = ~own & F.coalesce(F.col("rows_of_id") > 0, F.lit(False))
-    reason = F.when(own, F.col("reason")).when(~matched, F.coalesce("rejected", F.lit("no_label")))
+    reason = F.when(own, F.col("reason")).when(~matched, F.coalesce("rejected", F.lit(NO_LABEL)))
     return joined.select(
         "input",
         "shard",
@@ -80,3 +90,40 @@ def refuse_contradictions(joined: DataFrame, labels: str) -> None:
             wanted="one row for each id, or equal ones",
             remedy="Label the captions with a --key-column that is unique over all files, or leave repeated rows out.",
         )
+
+
+def write_staged(rows: DataFrame, folder: str) -> list[str]:
+    """Write rows as they come, a file for each partition that has some; the names of those that count.
+
+    A task that is tried again writes a file of another name, and only that one is named.
+    """
+
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        first = next((batch for batch in batches if len(batch)), None)
+        if first is None:
+            return
+        context = TaskContext.get()
+        name = f"{context.partitionId() if context is not None else 0:05d}-{secrets.token_hex(4)}.parquet"
+        with (
+            write_whole(f"{folder}/{name}") as file,
+            pq.ParquetWriter(file, first.schema, compression="zstd") as writer,
+        ):
+            for group in row_groups(chain([first], batches), first.schema):
+                writer.write_table(group)
+        yield pa.RecordBatch.from_pydict({"name": pa.array([name], pa.string())})
+
+    filesystem, path = filesystem_of(folder)
+    filesystem.create_dir(path, recursive=True)
+    return sorted(rows.mapInArrow(write, "name string").toArrow()["name"].to_pylist())
+
+
+def row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Batches put together to tables of about ROW_GROUP_ROWS, none of them empty."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= ROW_GROUP_ROWS:
+            yield pa.Table.from_batches(held).cast(schema)
+            held = []
+    if sum(map(len, held)):
+        yield pa.Table.from_batches(held).cast(schema)

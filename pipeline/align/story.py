@@ -6,9 +6,10 @@ directory whose shards and keys are the tars', and the account of what matched.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,25 +19,28 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.align.image_ids import DDL, OWN_KEY, list_image_files, read_ids
-from pipeline.align.join import join_by_id, labels_by_id, refuse_contradictions
+from pipeline.align.join import join_by_id, labels_by_id, refuse_contradictions, write_staged
 from pipeline.claim import STAGING, finished_manifest, owned, refuse_used, remove_unnamed
 from pipeline.config import Align
 from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
-from pipeline.label_files import write_parts, write_rejects, write_staged
+from pipeline.finishing import check_written, write_rejects
 from pipeline.label_reading import parquet_rows
 from pipeline.reading.inputs import Inputs
+from pipeline.reject_reasons import NO_LABEL
 from pipeline.session import spark_session
+from pipeline.sorted_files import SortedFile, SortedWriter, sort_on_spark
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.pages.text import tell
 from vocab.store.files import filesystem_of, sha256_of
-from vocab.store.label_shards import COUNTS, REJECTS, LabelShards
+from vocab.store.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, SCHEMA, LabelShards
 from vocab.store.label_writing import describe_file, write_counts, write_manifest
 from vocab.store.locations import refuse_unwritable
 from vocab.store.manifest import MANIFEST, InputFile, LabelFile, Manifest
 
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
 """no rows are merged here: every sample has its own"""
+REPEATED_KEY_REMEDY = "Repack the tar or its sidecar without the repeated key, or leave them out of --images."
 # A task for each file up to here; beyond, Spark's own work for a task outweighs a sidecar's.
 MOST_TASKS = 10_000
 
@@ -103,10 +107,10 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
         kept = staged("shard string, key string, synsets array<int>, reason string").where("reason is null")
         refused = staged("shard string, key string, reason string").where("reason is not null")
         counted = staged("synsets array<int>")
-        files = write_parts(kept, out, files=max(1, math.ceil(matches.matched / options.rows_per_file)))
-        files += [*write_rejects(refused, out), write_count_table(counted, out)]
+        parts = write_parts(kept, out, ranges=max(1, math.ceil(matches.matched / options.rows_per_file)))
+        files = [write_count_table(counted, out), *parts, write_reject_file(refused, out)]
         manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
-        check_written(manifest, out)
+        check_written(out, manifest)
         owner.check()
         write_manifest(out, manifest)
         remove_unnamed(out, manifest)
@@ -153,7 +157,7 @@ def account_of_files(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
 
 def count_matches(rows: DataFrame, labels: LabelShards) -> Matches:
     """Count samples and labels by what matched. Counted from committed rows: a task that is tried again counts once."""
-    has_id, no_label = F.col("id").isNotNull(), F.col("reason") == "no_label"
+    has_id, no_label = F.col("id").isNotNull(), F.col("reason") == NO_LABEL
     samples = rows.agg(
         F.count("*").alias("samples"),
         F.count_if(F.col("reason").isNull()).alias("matched"),
@@ -184,6 +188,44 @@ def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> No
     )
 
 
+def write_parts(rows: DataFrame, out: str, *, ranges: int) -> list[LabelFile]:
+    """Write shard, key, synsets to sorted part files, one for each range that holds rows.
+
+    Raises InputError, through Spark, for a (shard, key) of two rows.
+    """
+    return write_ranges(rows.select(*SCHEMA.names), out, "part", SCHEMA, ranges=ranges, remedy=REPEATED_KEY_REMEDY)
+
+
+def write_reject_file(rows: DataFrame, out: str) -> LabelFile:
+    """Write shard, key, reason to one sorted file, which exists even without rows."""
+    staging = f"{out}/{STAGING}"
+    columns = REJECTS_SCHEMA.names
+    written = write_ranges(rows.select(*columns), staging, "rejects", REJECTS_SCHEMA, order=columns)
+    write_rejects(out, REJECTS, [(staging, file) for file in written])
+    return describe_file(out, REJECTS)
+
+
+def write_ranges(
+    rows: DataFrame,
+    folder: str,
+    prefix: str,
+    schema: pa.Schema,
+    *,
+    ranges: int = 1,
+    order: Sequence[str] = ("shard", "key"),
+    remedy: str | None = None,
+) -> list[LabelFile]:
+    """Sort rows on Spark and write each range to a file, in order."""
+
+    def write(number: int, batches: Iterator[pa.RecordBatch]) -> str:
+        name = f"{prefix}-{number:05d}"
+        with SortedWriter(folder, name, schema, rows_per_file=sys.maxsize, remedy=remedy) as writer:
+            return json.dumps([file.to_json() for file in writer.add_all(batches)])
+
+    texts = sort_on_spark(rows, write, ranges=ranges, order=order)
+    return [SortedFile.from_json(file).file for text in texts for file in json.loads(text)]
+
+
 def write_count_table(rows: DataFrame, out: str) -> LabelFile:
     """Count the synsets: an image that was not downloaded counts no more, one that came twice counts twice."""
     synsets = rows.select(F.explode("synsets").alias("synset"))
@@ -200,21 +242,11 @@ def manifest_of(
         labeler=labels.manifest.labeler,
         labeler_fingerprint=labels.manifest.labeler_fingerprint,
         wordnet=labels.manifest.wordnet,
-        files=tuple(sorted(files, key=lambda file: file.path)),
+        files=tuple(files),
         inputs=account,
         config=config,
         **totals,
     )
-
-
-def check_written(manifest: Manifest, out: str) -> None:
-    """Raise FormatError unless the files hold every row of the account."""
-    parts = sum(file.rows for file in manifest.files if file.path.startswith("part-"))
-    rejects = sum(file.rows for file in manifest.files if file.path == REJECTS)
-    written = manifest.labelled + manifest.empty
-    if (parts, rejects) != (written, manifest.rejected):
-        found = f"{parts:,} label rows and {rejects:,} rejects in the files"
-        raise _lost(out, found, f"{written:,} and {manifest.rejected:,}")
 
 
 def config_of(options: Align, labels: LabelShards, matches: Matches) -> dict[str, object]:

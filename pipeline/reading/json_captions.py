@@ -30,9 +30,9 @@ from pipeline.reading.key_text import text_of
 from pipeline.reading.lines import Readable, decoded, numbered_lines
 from pipeline.reading.nested import elements, value_at
 from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, batch_of
+from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, UNLISTED_IMAGE
 from vocab.store.tar_samples import split_name
 
-UNLISTED = "unlisted_image"
 # Everything of a web address but its path; urlsplit refuses some.
 ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*|[?#].*$", re.DOTALL)
 FILE_NAMES, ADDRESSES = ("file_name", "filename", "image"), ("coco_url", "url")
@@ -76,12 +76,12 @@ def read_jsonl(stream: Readable, path: str, first: int, reading: ReadOptions) ->
 def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
     """Fields of the record in a line, or none and the reason why."""
     if (text := decoded(line)) is None:
-        return {}, "not_utf8"
+        return {}, NOT_UTF8
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
-        return {}, "malformed_record"
-    return (record, None) if isinstance(record, dict) else ({}, "malformed_record")
+        return {}, MALFORMED_RECORD
+    return (record, None) if isinstance(record, dict) else ({}, MALFORMED_RECORD)
 
 
 def take_fields(
@@ -126,7 +126,7 @@ def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:
     except (ValueError, RecursionError) as error:
         raise OSError(f"no JSON ({error})") from error
     if isinstance(content, list):
-        yield from ((item, None) if isinstance(item, dict) else ({}, "malformed_record") for item in content)
+        yield from ((item, None) if isinstance(item, dict) else ({}, MALFORMED_RECORD) for item in content)
         return
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
@@ -139,10 +139,10 @@ def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:
     by_id = {number: image for image in listed if (number := text_of(image.get("id"))[0]) is not None}
     for annotation in annotations:
         if not isinstance(annotation, dict):
-            yield {}, "malformed_record"
+            yield {}, MALFORMED_RECORD
             continue
         image = by_id.get(text_of(annotation.get("image_id"))[0] or "")
-        yield {**(image or {}), **annotation}, UNLISTED if image is None else None
+        yield {**(image or {}), **annotation}, UNLISTED_IMAGE if image is None else None
 
 
 def _with_sentences(image: dict[str, Any]) -> dict[str, Any]:

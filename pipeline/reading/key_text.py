@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.reading.lines import decoded
+from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8
 from vocab.errors import InputError
 
 NO_TEXT = pa.scalar(None, pa.string())
@@ -130,10 +131,10 @@ def text_of(value: object) -> tuple[str | None, str | None]:
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT_BELOW[64]:
         value = int(value)
     if not isinstance(value, (str, int)) or isinstance(value, bool):
-        return None, "malformed_record"
+        return None, MALFORMED_RECORD
     try:
         str(value).encode("utf-8")
     except UnicodeEncodeError:
         # JSON can hold half of a surrogate pair, which no other text can.
-        return None, "not_utf8"
+        return None, NOT_UTF8
     return str(value), None

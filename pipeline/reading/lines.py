@@ -58,7 +58,7 @@ def valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
     try:
         lines.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([decoded(line) is not None for line in lines.to_pylist()])
+        return pa.array([decoded(line) is not None for line in lines.to_pylist()], pa.bool_())
     return pa.array(np.ones(len(lines), dtype=bool))
 
 

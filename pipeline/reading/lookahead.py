@@ -41,8 +41,12 @@ Faults = Mapping[str, InputError]
 
 def sampled(files: Sequence[InputFile]) -> list[InputFile]:
     """Some files spread evenly over all, the first among them; those without a byte only if all are such."""
-    held = [file for file in files if file.size] or list(files)
-    return [held[place] for place in np.unique(np.linspace(0, len(held) - 1, MAX_FILES).round().astype(int))]
+    return spread([file for file in files if file.size] or files, MAX_FILES)
+
+
+def spread(files: Sequence[InputFile], most: int) -> list[InputFile]:
+    """At most so many files, evenly spread over all, the first and the last among them."""
+    return [files[at] for at in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int))]
 
 
 def require_names(files: Sequence[InputFile], look: Callable[[InputFile], Faults | None]) -> bool:

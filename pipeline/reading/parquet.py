@@ -27,10 +27,10 @@ from pipeline.reading.rows import (
     rejected,
     row_keys,
 )
+from pipeline.reject_reasons import FAILED_DOWNLOAD, NOT_UTF8, UNREADABLE_ROW_GROUP
 from vocab.errors import InputError
 from vocab.store.files import BROKEN
 
-UNREADABLE = "unreadable_row_group"
 MOST_UNREADABLE = 1 << 24
 """rows of unreadable row groups that a piece of a file may have: a damaged footer can claim billions"""
 
@@ -67,7 +67,7 @@ def read_parquet(
                 raise
             for start in range(first, end, BATCH_ROWS):
                 keys = row_keys(start, min(BATCH_ROWS, end - start)).to_pylist()
-                yield rejected(keys, UNREADABLE)
+                yield rejected(keys, UNREADABLE_ROW_GROUP)
 
 
 def _rows(batch: pa.RecordBatch, first: int, reading: ReadOptions, path: str) -> pa.RecordBatch:
@@ -81,7 +81,7 @@ def _rows(batch: pa.RecordBatch, first: int, reading: ReadOptions, path: str) ->
             _, column = values_at(batch, name)
         named[name], broken = texts_of(column, where=f"{path}, column {name!r}")
         if broken.true_count:
-            reasons = pc.if_else(pc.and_(pc.is_null(reasons), broken), "not_utf8", reasons)
+            reasons = pc.if_else(pc.and_(pc.is_null(reasons), broken), NOT_UTF8, reasons)
     synsets = lists_of([values_at(batch, name) for name in reading.synsets], len(batch)) if reading.synsets else None
     return batch_of(
         named[reading.key] if reading.key else row_keys(first, len(batch)),
@@ -192,5 +192,5 @@ def status_reasons(status: pa.Array) -> pa.Array:
     if pa.types.is_nested(status.type):
         status = pa.array(map(str, status.to_pylist()), pa.string())
     told = pc.fill_null(status.cast(pa.string()), "null")
-    named = pc.binary_join_element_wise("status:", told, "")
+    named = pc.binary_join_element_wise(FAILED_DOWNLOAD, told, "")
     return pc.if_else(pc.not_equal(told, SUCCESS), named, pa.scalar(None, pa.string()))

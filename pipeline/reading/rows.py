@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from pipeline.config import Quoting, StoredFormat
 from pipeline.reading.nested import unlisted
+from pipeline.reject_reasons import NO_CAPTION
 from vocab.errors import InputError
 
 BATCH_ROWS = 32_768
 """rows that are read, and labelled, at once"""
 KEY_DIGITS = 9
-NO_CAPTION = "no_caption"
 ROWS = pa.schema(
     [
         ("shard", pa.string()),

@@ -39,9 +39,8 @@ from pipeline.reading.csv_files import (
 from pipeline.reading.dialects import dialect_of, starts_with_header
 from pipeline.reading.lines import BLOCK, Readable, decoded, is_utf8, split_lines, text_blocks, utf8_text, valid_utf8
 from pipeline.reading.rows import BATCH_ROWS, ReadOptions, batch_of, caption_lists, captionless, row_keys
+from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8
 from vocab.errors import InputError
-
-MALFORMED = "malformed_record"
 
 
 @dataclass
@@ -272,7 +271,9 @@ def _rows(
         caption_lists([column(name) for name in reading.captions], count),
         named=caption_lists([column(name) for name in reading.synsets], count) if reading.synsets else None,
         shards=utf8_text(column(reading.shard), valid_rows) if reading.shard else None,
-        reasons=pc.if_else(malformed_rows, MALFORMED, pc.if_else(valid_rows, pa.scalar(None, pa.string()), "not_utf8")),
+        reasons=pc.if_else(
+            malformed_rows, MALFORMED_RECORD, pc.if_else(valid_rows, pa.scalar(None, pa.string()), NOT_UTF8)
+        ),
     )
     return batch if reading.texts else captionless(batch)
 

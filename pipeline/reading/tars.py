@@ -19,14 +19,20 @@ import pyarrow.compute as pc
 
 from pipeline.reading.json_captions import caption_texts
 from pipeline.reading.nested import value_at
-from pipeline.reading.rows import BATCH_ROWS, NO_CAPTION, ROWS, ReadOptions, batch_of
+from pipeline.reading.rows import BATCH_ROWS, ROWS, ReadOptions, batch_of
+from pipeline.reject_reasons import (
+    CAPTION_TOO_LONG,
+    MALFORMED_RECORD,
+    NO_CAPTION,
+    NOT_UTF8,
+    REPEATED_KEY,
+    TRUNCATED_TAR,
+)
 from vocab.errors import InputError
 from vocab.store.tar_samples import Sample, samples
 from vocab.store.tars import Member
 
-TRUNCATED = "truncated_tar"
 FIELD = "json."
-REPEATED = "repeated_key"
 HOW_TO_REPEAT_NONE = (
     "repeated_key: members of a sample must be neighbours in their tar, and samples must have different keys; "
     "tar --sort=name packs members in sorted order"
@@ -115,15 +121,15 @@ def _batches(stream: BinaryIO, reading: ReadOptions, ending: _Ending) -> Iterato
 def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
     reasons = batch["reason"]
     again = pc.is_in(batch["key"], value_set=pa.array(sorted(repeats), pa.string()))
-    whole = pc.not_equal(pc.fill_null(reasons, ""), TRUNCATED)
-    reasons = pc.if_else(pc.and_(again, whole), REPEATED, reasons)
+    whole = pc.not_equal(pc.fill_null(reasons, ""), TRUNCATED_TAR)
+    reasons = pc.if_else(pc.and_(again, whole), REPEATED_KEY, reasons)
     return batch.set_column(ROWS.get_field_index("reason"), "reason", reasons)
 
 
 def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> _Row:
     """Read those members of a sample that hold captions, or name synsets."""
     if not sample.whole:
-        return _Row(reason=TRUNCATED)
+        return _Row(reason=TRUNCATED_TAR)
     row = _Row()
     for extension, member in sample.members.items():
         content = _content(stream, member, extension, reading.texts, row)
@@ -132,7 +138,7 @@ def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> _Row:
             if reading.synsets:
                 _take(content, extension, reading.synsets, row.named, row)
     if "\ufffd" in sample.key and row.reason is None:
-        row.reason = "not_utf8"
+        row.reason = NOT_UTF8
     if not row.captions and not row.named and row.reason is None:
         row.reason = NO_CAPTION
     return row
@@ -143,7 +149,7 @@ def _content(stream: BinaryIO, member: Member, extension: str, columns: Sequence
     if extension not in columns and (extension != "json" or not any(c.startswith(FIELD) for c in columns)):
         return None
     if member.size > MAX_MEMBER_BYTES:
-        row.reason = "caption_too_long"
+        row.reason = CAPTION_TOO_LONG
         return None
     stream.seek(member.offset)
     return stream.read(member.size)
@@ -158,6 +164,6 @@ def _take(content: bytes, extension: str, columns: Sequence[str], texts: list[by
     try:
         record = json.loads(content)
     except (ValueError, RecursionError):
-        row.reason = "malformed_record"
+        row.reason = MALFORMED_RECORD
         return
     texts += [text for name in fields for text in caption_texts(value_at(record, name))]

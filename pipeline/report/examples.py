@@ -1,7 +1,7 @@
 """Captions beside the synsets they were labelled with.
 
 In: a label directory's manifest, its input files, and the synsets to show. Out: `Examples`. A label directory holds no
-captions; so a sample of them is read again (`caption_files`) and labelled again by the same labeler, which gives the
+captions; so a sample of them is read again (`caption_sample`) and labelled again by the same labeler, which gives the
 same labels.
 """
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.caption_files import CaptionSample, sample_captions
+from pipeline.caption_sample import CaptionSample, sample_captions
 from vocab.errors import MismatchError
 from vocab.labelers import SPACY_MODEL, CaptionLabeler, LabelerName, load_labeler
 from vocab.store.manifest import Manifest

@@ -70,24 +70,14 @@ class ProbeImages:
 def open_probe(data: DataConfig, run: RunConfig) -> tuple[ProbeImages, ProbeImages] | None:
     """Open the tars to train a probe on and to measure it on; None if none are asked for.
 
-    Every rank opens them, and raises the same errors: InputError if one of the two options is missing, and as
-    `open_tars`, `renumbered` and `check_sides`.
+    Every rank opens them, and raises the same errors, as `open_tars`, `renumbered` and `check_sides`.
     """
-    options = {"probe-images": run.probe_images, "probe-eval-images": run.probe_eval_images}
-    missing = [name for name, patterns in options.items() if not patterns]
-    if len(missing) == len(options):
+    if not run.probe_images:
         return None
-    if missing:
-        raise InputError(
-            f"--{missing[0]}",
-            found="nothing, beside the other of the two",
-            wanted="tars to train a probe on, and tars to measure it on",
-            remedy="Give both, or neither.",
-        )
     cache = TarCache(cache_folder(data) / "tars", max_bytes=int(data.cache_gb * 1e9), allow_pipe=data.allow_pipe)
     train, test = (
         open_tars(patterns, cache=cache, max_bad_share=data.max_bad_share, max_member_bytes=data.max_member_bytes)
-        for patterns in options.values()
+        for patterns in (run.probe_images, run.probe_eval_images)
     )
     test = renumbered(test, train.labels)
     check_sides(train, test)

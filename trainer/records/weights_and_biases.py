@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from trainer.records.secrets import public
 from vocab.errors import FormatError, InputError, MissingRequirementError
 from vocab.pages.text import shown, tell
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
+from vocab.store.secrets import public
 
 FILE = "wandb.json"
 

@@ -15,7 +15,7 @@ from torch import nn
 from trainer.config import PretrainConfig
 from trainer.data.resolution import StepShape
 from trainer.model.per_image import patch_share
-from trainer.model.vit import on_meta, patch_of
+from trainer.model.vit import classifier_of, on_meta, patch_of
 from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops
 from trainer.speed.memory import Memory, memory
@@ -31,7 +31,7 @@ MOST_PARTS = 4096
 
 
 @dataclass(frozen=True)
-class Plan:
+class Costs:
     """What a run will cost."""
 
     classes: int
@@ -72,7 +72,7 @@ def plan(config: PlanConfig) -> list[str]:
     return report(reckon(config), config)
 
 
-def reckon(config: PlanConfig) -> Plan:
+def reckon(config: PlanConfig) -> Costs:
     """What the run will cost. Raises InputError for a GPU that is not in the table, and as the run itself would."""
     run = config.pretrain
     rate, limit = gpu_of(config)
@@ -86,9 +86,19 @@ def reckon(config: PlanConfig) -> Plan:
     # Memory goes with work, for both go with the tokens; all but attention's square, which is small there.
     shape, share = max(taken, key=lambda step: step[0].batch * step[1] * step[0].size ** 2)
     needed = memory(
-        run, model, size=shape.size, share=share, world=config.gpus, bfloat16=run.run.precision != "float32"
+        model,
+        classifier_of(model, run.model.model),
+        size=shape.size,
+        share=share,
+        world=config.gpus,
+        parallel=run.run.parallel,
+        optimiser=run.optim.optimiser,
+        checkpointing=run.run.activation_checkpointing,
+        augmented=run.data.range_augment != "off",
+        head_chunk=run.loss.head_chunk,
+        bfloat16=run.run.precision != "float32",
     )
-    return Plan(
+    return Costs(
         classes=classes,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         flops_per_image=work,
@@ -150,7 +160,7 @@ def _parts_that_fit(config: PlanConfig, model: nn.Module, *, size: int, most: in
     return None
 
 
-def report(planned: Plan, config: PlanConfig) -> list[str]:
+def report(planned: Costs, config: PlanConfig) -> list[str]:
     """What was reckoned, for people and, on the last line, for programs."""
     shape, share = planned.heaviest
     total, most = planned.memory.total(planned.part), planned.memory.most_images(int(planned.limit))
@@ -205,7 +215,7 @@ def report(planned: Plan, config: PlanConfig) -> list[str]:
     return [*lines, json.dumps(numbers)]
 
 
-def _verdict(planned: Plan, config: PlanConfig) -> str:
+def _verdict(planned: Costs, config: PlanConfig) -> str:
     needed = f"{planned.memory.total(planned.part) / GIGA:.2f} GB of {planned.limit / GIGA:.0f} on each {config.gpu}"
     if planned.fits:
         return f"fits: {needed}"

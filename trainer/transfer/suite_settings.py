@@ -14,9 +14,9 @@ from dataclasses import asdict
 from typing import Any
 
 from trainer.config import LATER
-from trainer.records.secrets import public
 from trainer.transfer.record import NO_INIT, TRANSFER, Key, Method
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
+from vocab.store.secrets import public
 
 # What may be asked for anew of a task that was measured: more of the same, or less.
 GRID = frozenset("name methods percents seeds inits".split())

@@ -18,10 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import PIPE, is_local, local_name
+from trainer.data.tar_cache import TarCache, default_cache
+from trainer.data.tar_locations import PIPE, is_local, local_name
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
 from trainer.transfer.tasks.class_names import ClassNames, names_of_classes
