@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
-
 from pipeline.caption_files import CaptionSample
+
 from pipeline.config import Report
 from pipeline.report.coverage import coverage_of
 from pipeline.report.examples import Examples
