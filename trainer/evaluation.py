@@ -20,7 +20,7 @@ from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.distributed import Rank, gather_on_main
-from trainer.metrics import Report, report
+from trainer.metrics import MeanAveragePrecision, mean_average_precision
 from trainer.model.objective import Objective
 from vocab.errors import InputError
 
@@ -29,7 +29,7 @@ from vocab.errors import InputError
 class Evaluation:
     """Held-out images with their labels and logits."""
 
-    report: Report
+    report: MeanAveragePrecision
     class_precision: Float[Tensor, " classes"]
     """average precision of each class; NaN where no held-out image has it"""
     samples: list[tuple[int, int]]
@@ -74,7 +74,7 @@ def evaluate(
     """Score the first `limit` held-out images; None on ranks other than the main one.
 
     Raises InputError on the main rank if no image could be scored, or more are bad than the source allows (of however
-    few), and as `metrics.report`.
+    few), and as `mean_average_precision`.
     """
     part = _score(objective, source, rank, loading=loading, limit=limit, bfloat16=bfloat16)
     parts: list[_RankScores] = gather_on_main(part, rank)
@@ -99,7 +99,7 @@ def evaluate(
     positives = torch.tensor([label for image in order for label in classes[image]], dtype=torch.int64)
     offsets = torch.tensor([0, *(len(classes[image]) for image in order)], dtype=torch.int64).cumsum(0)
     frequency = torch.from_numpy(source.vocabulary.captions.astype(np.float64))
-    numbers, class_precision = report(logits, offsets, positives, frequency)
+    numbers, class_precision = mean_average_precision(logits, offsets, positives, frequency)
     return Evaluation(
         report=numbers,
         class_precision=class_precision,
