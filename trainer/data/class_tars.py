@@ -27,7 +27,7 @@ from trainer.data.labelled_images import TarStore, stamp_of
 from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, TarIndex, index_tar, members_of
-from trainer.data.tar_places import list_tars, shown_tar
+from trainer.data.tar_locations import list_tars, shown_tar
 from vocab.errors import InputError, MismatchError
 
 EXTENSION = "cls"
@@ -45,9 +45,9 @@ class ClassTars:
     """Images with a class each, in the order of tars and samples. Holds no handles: it can go to any process."""
 
     places: tuple[str, ...]
-    """of the tars, sorted"""
+    """locations of the tars, sorted"""
     stamps: Int64[np.ndarray, "tars 2"]
-    """of each tar as its headers were read: bytes, and time of change (ns)"""
+    """size (bytes) and time of change (ns) of each tar when its headers were read"""
     cache: TarCache
     tars: Int64[np.ndarray, " images"]
     """number of each image's tar"""
@@ -57,7 +57,7 @@ class ClassTars:
     sizes: Int64[np.ndarray, " images"]
     """bytes of the image"""
     classes: Int64[np.ndarray, " images"]
-    """what .cls says"""
+    """class of each image, from its .cls"""
     skipped: tuple[Skipped, ...]
     """samples that headers or .cls show to be of no use"""
     eval_crop: float
@@ -97,7 +97,7 @@ def open_class_tars(
     max_member_bytes: int = 64 << 20,
     max_bad_share: float = 0.1,
 ) -> ClassTars:
-    """The images of the tars that the patterns name (`trainer/data/tar_places.py`), fetched where they are remote.
+    """The images of the tars that the patterns name (`trainer/data/tar_locations.py`), fetched where they are remote.
 
     Samples that cannot be used are counted, and named in `skipped`: without an image or with one that headers show to
     be bad (`tar_index.FAULTS`), no_class, broken_class for a .cls that is no number of a class.

@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt64
 
 from trainer.data.draws import shard_hash
 from trainer.data.order import Order
-from trainer.data.tar_places import shown_tar
+from trainer.data.tar_locations import shown_tar
 from trainer.data.tar_tables import TarTable
 from vocab.errors import InputError
 

@@ -20,7 +20,7 @@ from jaxtyping import Int64
 from trainer.data import open_files
 from trainer.data.batch import Skipped
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import is_local, shown_tar
+from trainer.data.tar_locations import is_local, shown_tar
 from vocab.errors import InputError
 
 Read = Callable[[int], bytes]

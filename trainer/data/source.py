@@ -23,7 +23,7 @@ from trainer.data.batch import Position
 from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Cursor, Order
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import shown_tar
+from trainer.data.tar_locations import shown_tar
 from trainer.data.tar_tables import TarTable, TarTables
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.label_shards import LabelShards

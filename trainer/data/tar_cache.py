@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trainer.data.tar_places import is_local, local_name, shown_tar
+from trainer.data.tar_locations import is_local, local_name, shown_tar
 from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import CatlipError, InputError, remedy_of
 from vocab.store.locks import OWN, claimed, lock, remove_unclaimed
@@ -59,7 +59,7 @@ class TarCache:
     max_bytes: int
     """limit of the folder, downloads under way included; should hold some tars for each process that reads"""
     allow_pipe: bool = False
-    """allow locations that are shell commands (trainer/data/tar_places.py)"""
+    """allow locations that are shell commands (trainer/data/tar_locations.py)"""
     tries: int = 5
     first_wait_s: float = 1.0
     """wait before the second try; doubled for each further try up to a minute, and varied by half"""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import PIPE, is_local, local_name
+from trainer.data.tar_locations import PIPE, is_local, local_name
 from trainer.data.tar_streams import DownloadError, open_stream
 
 PARTS, PART_BYTES = 16, 1 << 16

@@ -18,7 +18,7 @@ from http.client import HTTPException, InvalidURL
 from typing import Any
 from urllib.error import HTTPError
 
-from trainer.data.tar_places import PIPE, PROGRAM_FAULTS, WEB, filesystem_at, refuse_pipe
+from trainer.data.tar_locations import PIPE, PROGRAM_FAULTS, WEB, filesystem_at, refuse_pipe
 from vocab.errors import CatlipError, MissingRequirementError
 from vocab.store.web import open_web
 

@@ -32,7 +32,7 @@ from jaxtyping import Bool, Int32, Int64
 from trainer.data import open_files
 from trainer.data.labels import join
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, NoTarError, index_tar, no_readable_tar
-from trainer.data.tar_places import shown_tar
+from trainer.data.tar_locations import shown_tar
 from vocab.errors import InputError
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards

@@ -38,7 +38,7 @@ RANDOM_SHARE = 0.1
 FIT_IMAGES, FIT_ELEMENTS = 20_000, 1 << 25
 """images, and logits, that one or two numbers are fitted on at most: more would not move them"""
 SCALE_BOUNDS = (0.0, 100.0)
-"""of a fitted scale: a negative one would invert what was learnt"""
+"""smallest and largest fitted scale; a scale below 0 would invert what was learnt"""
 NEWTON_STEPS = 100
 TOLERANCE = 1e-9
 CHUNK_ELEMENTS = 1 << 21

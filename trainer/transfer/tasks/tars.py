@@ -1,6 +1,6 @@
 """Tars with a .cls beside each image, as a task.
 
-In: patterns of tars (`trainer/data/tar_places.py`). Out: `LabelledImages`, in the order of tars and samples.
+In: patterns of tars (`trainer/data/tar_locations.py`). Out: `LabelledImages`, in the order of tars and samples.
 
     000000000.jpg  000000000.cls  000000000.json      "17\\n"; whatever else a sample has is not read
 
@@ -19,7 +19,7 @@ import numpy as np
 from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import is_local, shown_tar
+from trainer.data.tar_locations import is_local, shown_tar
 
 
 def open_tars(
