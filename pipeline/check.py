@@ -81,7 +81,7 @@ def run_check(options: Check) -> None:
     labels = LabelShards.open(options.labels)
     with spark_session(options.master, name="catlip check") as spark:
         report = compare(spark, labels, tars)
-    tell("\n".join(told(report, worst=options.worst)) + "\n", to=sys.stdout)
+    tell("\n".join(summary_lines(report, worst=options.worst)) + "\n", to=sys.stdout)
     if options.out is not None:
         write_report(report, options, options.out)
     refuse_misfit(report, max_missing=options.max_missing, max_surplus=options.max_surplus)
@@ -110,7 +110,7 @@ def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str])
     return totals["shards"], totals["rows"], tuple(row["shard"] for row in first)
 
 
-def told(report: Comparison, *, worst: int) -> list[str]:
+def summary_lines(report: Comparison, *, worst: int) -> list[str]:
     """The report in lines: totals, the tars that fit worst, and labels without a tar."""
     lines = [
         f"{len(report.tars):,} tars, {report.total('samples'):,} samples: {report.total('labelled'):,} with a label, "

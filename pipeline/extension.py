@@ -84,7 +84,7 @@ class Extension:
         """Shards whose rows are labelled again."""
         return [self.inputs.shard_of(file.path) for file in self.replaced]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The numbers in words."""
         if not self.inputs.files:
             return f"nothing new: the directory holds every input file given ({self.same:,}); nothing is written"

@@ -48,7 +48,7 @@ def run_verify(options: Verify) -> None:
     captions = pa.array(drawn.texts, pa.string())
     first, second = (labeler.label(captions).to_pylist() for labeler in labelers)
     found = agreement(drawn.texts, first, second, examples=options.examples, seed=options.seed)
-    tell("\n".join(told(drawn, found, options.labelers)) + "\n", to=sys.stdout)
+    tell("\n".join(summary_lines(drawn, found, options.labelers)) + "\n", to=sys.stdout)
     if options.out is not None:
         write_report(options.out, options, labelers, drawn, found)
 
@@ -58,7 +58,7 @@ def load(name: LabelerName, options: Verify) -> CaptionLabeler:
     return load_labeler(name, spacy_model=options.spacy_model, wordnet=options.wordnet, punkt=options.punkt)
 
 
-def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list[str]:
+def summary_lines(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list[str]:
     """The comparison in lines."""
     first, second = names
     labels = found.both + found.only_first + found.only_second

@@ -25,11 +25,11 @@ from pipeline.reading.stored_formats import (
     TEXT_PATTERN,
     begins_as,
     is_of_another,
-    is_told,
+    is_reported,
+    json_format_of,
     of_format,
     refuse_compressed,
     stem_of,
-    told_json,
 )
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, SCHEME_PATTERN, filesystem_of
@@ -109,7 +109,7 @@ def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | N
     bare = {file.path: path for listing in listings for file, path in zip(listing.files, listing.bare, strict=True)}
     refuse_unfinished(list(bare.values()), around)
     if format_ == "auto":
-        stored, taken = _told(places, sorted(every))
+        stored, taken = _format_by_names(places, sorted(every))
         passed_over = set(filter(TEXT_PATTERN.search, every)) if stored in TEXT_FORMATS else set()
     else:
         named = [_named(listing, format_) for listing in listings]
@@ -129,8 +129,8 @@ def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | N
         )
     if stored in PARQUET:
         refuse_tables([bare[path] for path in taken], around)
-    left_out = {path for listing in listings for path in listing.left_out if is_told(_name(path), left_out=True)}
-    left_out |= {path for path in every if is_told(_name(path), left_out=False)} | passed_over
+    left_out = {path for listing in listings for path in listing.left_out if is_reported(_name(path), left_out=True)}
+    left_out |= {path for path in every if is_reported(_name(path), left_out=False)} | passed_over
     files = tuple(every[path] for path in taken)
     return Inputs(stored, files, _common_folder(taken), tuple(sorted(left_out - set(taken))))
 
@@ -159,7 +159,7 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _told(places: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list[str]]:
+def _format_by_names(places: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list[str]]:
     """The format whose extension every data file has, and its files.
 
     Of Parquet files, whether they are img2dataset's sidecars: these are told by what they hold, or by tars of the same
@@ -180,7 +180,7 @@ def _told(places: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list
     if held <= {"webdataset"} and (tars := [path for path in paths if path.endswith(TARS)]):
         return "webdataset", tars
     if not held and (documents := [path for path in paths if path.endswith(JSON)]):
-        return told_json(documents)
+        return json_format_of(documents)
     if len(held) != 1:
         refuse_compressed([] if held else paths)
         raise InputError(

@@ -206,7 +206,7 @@ KEY_COLUMNS = ("key", "__key__")
 """names that WebDataset and its tools give to the key of a sample"""
 
 
-def told(inputs: Inputs, reading: ReadOptions) -> list[str]:
+def summary(inputs: Inputs, reading: ReadOptions) -> list[str]:
     """Say how the files are read: format, keys, and which files are left out although they look like captions."""
     own = {"webdataset": "the samples' own", "coco": "the images' names"}
     keys = f"keys: {own.get(inputs.format, 'numbers of the rows')}"
