@@ -34,6 +34,7 @@ def main() -> None:
     from pipeline.prune import choose, preview
     from pipeline.report.story import report
     from pipeline.sample.config import SampleConfig
+    from vocab.command_line import plain_help
 
     verbs: dict[str, Callable[..., Any]] = {
         "label": Label,
@@ -45,9 +46,12 @@ def main() -> None:
         "verify": Verify,
         "sample": SampleConfig,
     }
-    options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig = (
-        tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m pipeline", description=__doc__)
-    )
+    with plain_help():
+        options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig = (
+            tyro.extras.subcommand_cli_from_dict(
+                verbs, prog="python -m pipeline", description="Captions to label shards, at any scale."
+            )
+        )
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):

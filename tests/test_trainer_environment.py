@@ -13,7 +13,6 @@ import torch
 
 from trainer.distributed import Rank
 from trainer.records.environment import driver, environment, git, processor, read_starts, record_start, variables
-from trainer.records.secrets import public, without_secrets_in
 from vocab.errors import FormatError
 
 HERE = Rank(0, 1, torch.device("cpu"))
@@ -59,32 +58,6 @@ def test_the_command_line_is_written_down_without_its_secrets(monkeypatch: pytes
     assert found["variables"]["NCCL_DEBUG"] == "INFO"
     assert "abc-secret" not in json.dumps(found)
     assert os.uname().nodename not in json.dumps(found["machine"])
-
-
-@pytest.mark.parametrize(
-    ("word", "shown"),
-    [
-        ("--images=https://h/0.tar?sig=1", "--images=https://h/0.tar?..."),
-        ("https://h/0.tar?sig=1::https://me:word@h/labels", "https://h/0.tar?...::https://h/labels"),
-        ("https://me:word@[::1]:80/0.tar?sig=1", "https://[::1]:80/0.tar?..."),
-        ("s3://KEY:SECRET@bucket/{00..99}.tar", "s3://bucket/{00..99}.tar"),
-        ("--images=pipe:aws s3 cp s3://b/0.tar -", "--images=pipe:..."),
-        ("s3://bucket/a@b/0.tar", "s3://bucket/a@b/0.tar"),
-        ("/data/pipe:line/0.tar", "/data/pipe:line/0.tar"),
-        ("--peak-lr", "--peak-lr"),
-    ],
-)
-def test_passwords_signatures_and_commands_are_hidden_wherever_they_stand(word: str, shown: str) -> None:
-    assert without_secrets_in(word) == shown
-
-
-def test_a_configuration_is_hidden_at_any_depth() -> None:
-    given = {"data": {"images": ("https://u:p@h/0.tar",), "seed": 3, "flip": True}, "out": Path("runs/a"), "none": None}
-    assert public(given) == {
-        "data": {"images": ["https://h/0.tar"], "seed": 3, "flip": True},
-        "out": "runs/a",
-        "none": None,
-    }
 
 
 def test_variables_that_change_results_are_kept_and_no_tokens() -> None:

@@ -18,8 +18,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.forks import Forks
 from tests.servers import CONTENT, WebServer, s3_server, web_server
-from trainer.data.cache_folder import MARKER
-from trainer.data.tar_cache import TarCache
+from trainer.data.tar_cache import MARKER, TarCache
 from vocab.errors import InputError
 
 

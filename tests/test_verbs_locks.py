@@ -20,8 +20,7 @@ pytest.importorskip("torch", reason="the trainer extra is not installed")
 import torch
 
 from tests.test_trainer_tar_table import asked_in
-from trainer.data.cache_folder import CacheFolder
-from trainer.data.tar_cache import TarCache
+from trainer.data.tar_cache import CacheFolder, TarCache
 from trainer.data.tar_tables import TarTables
 from trainer.distributed import Rank
 from trainer.probe.feature_files import Stored, read, remove_abandoned, write

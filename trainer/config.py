@@ -32,8 +32,8 @@ from trainer.options import (
     Tracking,
     TrainCompute,
 )
-from trainer.records.secrets import public
 from vocab.store.sealing import SEAL, to_sealed_json
+from vocab.store.secrets import public
 
 
 @dataclass(frozen=True)
@@ -225,13 +225,6 @@ class RunConfig(TrainCompute, Seed, Keeping, Tracking):
             f"a multiple of --checkpoint-every {self.checkpoint_every}, or 0",
             remedy="Only steps that have a checkpoint can be kept.",
         )
-        self.require(
-            "probe_images",
-            bool(self.probe_images) == bool(self.probe_eval_images),
-            "only one of --probe-images and --probe-eval-images",
-            "images to train the probe on, and others to measure it on",
-            remedy="Give both, or none.",
-        )
 
 
 @dataclass(frozen=True)
@@ -258,7 +251,7 @@ class PretrainConfig(Options):
 
 def check(config: PretrainConfig, *, world: int) -> None:
     """Raise InputError for an option that is missing, or does not go with others or with `world` processes."""
-    data, optim = config.data, config.optim
+    data, optim, run = config.data, config.optim, config.run
     labelled = bool(data.labels) or (bool(data.images) and all("::" in images for images in data.images))
     for name, is_given in [("images", bool(data.images)), ("labels", labelled), ("vocabulary", bool(data.vocabulary))]:
         data.require(name, is_given, "nothing", "a path", remedy=f"Add: --{name} PATH.")
@@ -284,6 +277,13 @@ def check(config: PretrainConfig, *, world: int) -> None:
         "something to evaluate on",
         remedy="Give one of the two.",
     )
+    run.require(
+        "probe_images",
+        bool(run.probe_images) == bool(run.probe_eval_images),
+        "only one of --probe-images and --probe-eval-images",
+        "images to train the probe on, and others to measure it on",
+        remedy="Give both, or none.",
+    )
 
 
 # A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.
@@ -298,9 +298,6 @@ CHANGEABLE = (
 
 # So may these, which say where the data lies: data.json says what it is (`trainer/records/run_data.py`).
 PLACES = "data.images data.labels data.vocabulary data.eval_images data.eval_labels".split()
-
-# Options that earlier releases did not have, whatever part of a configuration they are in: what those releases did.
-LATER = {"truncated_images": "refuse", "multi_label": False}
 
 
 def to_json(config: Any) -> str:
@@ -325,7 +322,6 @@ def differences(
     """
     now = _flat(as_json(config))
     before = _flat(public(stored))  # of an older release, which wrote them down
-    before = {name: LATER[name.rpartition(".")[2]] for name in now if name.rpartition(".")[2] in LATER} | before
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())

@@ -64,7 +64,7 @@ class Options:
     def __post_init__(self) -> None:
         """Raise InputError for the first option that is of another type than declared, or out of its bounds."""
         kind: Any = type(self)  # typed as Any, for mypy finds no hash in the type of a dataclass
-        for name, (hint, bounds) in _declared(kind).items():
+        for name, (hint, bounds) in declared(kind).items():
             value = getattr(self, name)
             if not is_of(value, hint):
                 wanted = f"a value of type {name_of(hint)}"
@@ -93,7 +93,7 @@ class Options:
 
 
 @cache
-def _declared(kind: type) -> dict[str, tuple[Any, Bounds | None]]:
+def declared(kind: type) -> dict[str, tuple[Any, Bounds | None]]:
     """Type and bounds of every field."""
     plain, extended = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     return {field.name: (plain[field.name], _bounds_in(extended[field.name])) for field in fields(kind)}
@@ -209,12 +209,18 @@ class Descent(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spikes(Options):
-    """Losses that are NaN or much too large."""
+class OnSpike(Options):
+    """What follows a bad step."""
 
     on_spike: Literal["stop", "skip", "rollback"] = "stop"
     """answer to a loss that is NaN, infinite or a spike: stop and name the batch's samples; skip the step; or roll back
     to the last checkpoint and go on with the batches that follow"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spikes(OnSpike):
+    """Losses that are NaN or much too large."""
+
     spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
     """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; inf:
     only NaN and infinite losses count"""

@@ -8,8 +8,7 @@
     └── MissingRequirementError    a program, a package or a device that is not there
 
 Every one of them says four things: the thing, what was found, what was wanted, and the remedy. Logs are passed on, so
-the user and password of an address (`https://user:word@host/...`) and what may sign it are in none of them; and signs
-that would command a terminal are written out (`vocab/pages/text.py`).
+no message holds a secret (`vocab/store/secrets.py`) or a character that commands a terminal (`vocab/pages/text.py`).
 """
 
 from __future__ import annotations
@@ -27,19 +26,10 @@ from types import FrameType
 from typing import NoReturn
 
 from vocab.pages.text import shown, tell
+from vocab.store.secrets import without_secrets
 
 LONGEST_PART = 4_000
 """characters of each of the four things that an error says"""
-_USER = re.compile(r"(?<=://)[^/\s]*@")
-
-
-# What follows an address of a web server may sign it.
-_QUERY = re.compile(r"(https?://[^\s?]+\?)\S*[^\s.,:;)'\"]", re.IGNORECASE)
-
-
-def without_user(text: str) -> str:
-    """A text without the users, the passwords and the web queries of the addresses in it."""
-    return _QUERY.sub(r"\1...", _USER.sub("", text))
 
 
 class CatlipError(Exception):
@@ -48,7 +38,7 @@ class CatlipError(Exception):
     def __init__(self, thing: object, *, found: str, wanted: str, remedy: str) -> None:
         # Keys, captions and names of files are in them: a stranger's text.
         self.thing, self.found, self.wanted, self.remedy = (
-            shown(without_user(str(part)), longest=LONGEST_PART) for part in (thing, found, wanted, remedy)
+            shown(without_secrets(str(part)), longest=LONGEST_PART) for part in (thing, found, wanted, remedy)
         )
         super().__init__(f"{self.thing}: found {self.found}; wanted {self.wanted}. {self.remedy}")
 
@@ -171,7 +161,7 @@ def sentence_of(error: BaseException) -> str | None:
     """Describe an error of the operating system or of memory: what, where, remedy; None for any other error."""
     if isinstance(error, OSError):
         place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-        refused = without_user(f"{place}: {error.strerror}" if place else str(error)).rstrip(".")
+        refused = without_secrets(f"{place}: {error.strerror}" if place else str(error)).rstrip(".")
         if error.errno is None and _FOLDER.search(refused):
             return f"{refused}. A file is wanted there: move the folder away."
         if error.errno is None:
@@ -180,7 +170,7 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and (refused_file := _TENSOR_FILE.search(str(error))):
         return sentence_of(OSError(int(refused_file[3]), refused_file[2], refused_file[1]))
     if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
-        said = without_user(str(error)).strip().split("\n")[0][:200].rstrip(".")
+        said = without_secrets(str(error)).strip().split("\n")[0][:200].rstrip(".")
         return f"memory ran out{_in_function(error)}" + (f": {said}" if said else "") + f". {_MEMORY_REMEDY}"
     return None
 

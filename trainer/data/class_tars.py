@@ -27,7 +27,7 @@ from trainer.data.labelled_images import TarStore, stamp_of
 from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, TarIndex, index_tar, members_of
-from trainer.data.tar_places import list_tars, without_secrets
+from trainer.data.tar_locations import list_tars, shown_tar
 from vocab.errors import InputError, MismatchError
 
 EXTENSION = "cls"
@@ -45,9 +45,9 @@ class ClassTars:
     """Images with a class each, in the order of tars and samples. Holds no handles: it can go to any process."""
 
     places: tuple[str, ...]
-    """of the tars, sorted"""
+    """locations of the tars, sorted"""
     stamps: Int64[np.ndarray, "tars 2"]
-    """of each tar as its headers were read: bytes, and time of change (ns)"""
+    """size (bytes) and time of change (ns) of each tar when its headers were read"""
     cache: TarCache
     tars: Int64[np.ndarray, " images"]
     """number of each image's tar"""
@@ -57,7 +57,7 @@ class ClassTars:
     sizes: Int64[np.ndarray, " images"]
     """bytes of the image"""
     classes: Int64[np.ndarray, " images"]
-    """what .cls says"""
+    """class of each image, from its .cls"""
     skipped: tuple[Skipped, ...]
     """samples that headers or .cls show to be of no use"""
     eval_crop: float
@@ -84,7 +84,7 @@ class ClassTars:
 
     def name(self, image: int) -> tuple[str, str]:
         """The tar and the key of an image, as messages show them."""
-        return without_secrets(self.places[self.tars[image]]), self.keys[image]
+        return shown_tar(self.places[self.tars[image]]), self.keys[image]
 
 
 def open_class_tars(
@@ -97,7 +97,7 @@ def open_class_tars(
     max_member_bytes: int = 64 << 20,
     max_bad_share: float = 0.1,
 ) -> ClassTars:
-    """The images of the tars that the patterns name (`trainer/data/tar_places.py`), fetched where they are remote.
+    """The images of the tars that the patterns name (`trainer/data/tar_locations.py`), fetched where they are remote.
 
     Samples that cannot be used are counted, and named in `skipped`: without an image or with one that headers show to
     be bad (`tar_index.FAULTS`), no_class, broken_class for a .cls that is no number of a class.
@@ -152,7 +152,7 @@ def check_classes(train: ClassTars, test: ClassTars) -> None:
     shared = set(train.places) & set(test.places)
     if shared:
         raise MismatchError(
-            without_secrets(min(shared)),
+            shown_tar(min(shared)),
             found="a tar that the probe is both trained and measured on",
             wanted="tars on one side alone",
             remedy="Leave it out of one of --probe-images and --probe-eval-images.",
@@ -173,23 +173,23 @@ class _Part:
 
 
 def _read_tar(number: int, place: str, cache: TarCache, max_member_bytes: int) -> _Part:
-    shard = Path(without_secrets(place)).name
+    shard = Path(shown_tar(place)).name
     try:
         file = cache.open(place)
     except OSError as error:
         raise InputError(
-            without_secrets(place),
+            shown_tar(place),
             found=f"{error.strerror}",
             wanted="a tar that can be opened",
             remedy=open_files.remedy_of(error, "Check it."),
         ) from error
     with file:
         part = _Part(number, stamp_of(file), [], [], [], [], [])
-        named = without_secrets(place)
-        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, place=named)
+        named = shown_tar(place)
+        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, location=named)
         if len(index) and index.faults[-1] == TRUNCATED_TAR:
             raise _broken(place, index)
-        members = members_of(path_of(file), range(len(index)), place=named)
+        members = members_of(path_of(file), range(len(index)), location=named)
         for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):
             member = members[sample].get(EXTENSION)
             if fault:
@@ -216,7 +216,7 @@ def _broken(place: str, index: TarIndex) -> InputError:
     where = f"inside sample {index.keys[-1]!r}" if index.keys[-1] else "between two members"
     after = f", after {len(index) - 1:,} samples" + (f", the last one {index.keys[-2]!r}" if len(index) > 1 else "")
     return InputError(
-        without_secrets(place),
+        shown_tar(place),
         found=f"an archive that breaks off {where}{after}",
         wanted="a whole tar: nobody can tell how many images are lost behind the break",
         remedy="Download or pack it again, or leave this tar out.",
@@ -239,7 +239,7 @@ def _check_bad_share(found: ClassTars, patterns: Sequence[str], max_bad_share: f
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.account.most_common())
     examples = ", ".join(f"{bad.shard}/{bad.key}" for bad in found.skipped[:NAMED])
     raise InputError(
-        " ".join(map(without_secrets, patterns)),
+        " ".join(map(shown_tar, patterns)),
         found=f"{len(found):,} of {samples:,} samples with an image and a class"
         + (f" ({reasons}; for example {examples})" if samples else ""),
         wanted=f"at least one, and at most {max_bad_share:.0%} of no use",

@@ -1,4 +1,4 @@
-"""environment.json: on what, from which code and with which versions a run was started, once for every start.
+"""environment.json: machine, code and versions of every start of a run.
 
 In: this process, its machine and the checkout. Out: a list with an entry for the first start and each resumption.
 
@@ -28,11 +28,11 @@ import torch
 import torch.distributed as dist
 
 from trainer.distributed import Rank
-from trainer.records.secrets import without_secrets_in
 from vocab.errors import FormatError
 from vocab.pages.text import tell
 from vocab.store.files import write_whole
 from vocab.store.sealing import sealed, without_seal
+from vocab.store.secrets import without_secrets
 
 FILE, DAMAGED = "environment.json", "environment.damaged.json"
 # Packages whose version can change a run's numbers or its speed.
@@ -53,7 +53,7 @@ def environment(rank: Rank, *, step: int) -> dict[str, Any]:
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": step,
-        "command": [without_secrets_in(word) for word in sys.argv[1:]],
+        "command": [without_secrets(word) for word in sys.argv[1:]],
         "versions": versions(),
         "cuda": cuda(),
         "machine": machine(),
@@ -196,9 +196,9 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def variables(given: Mapping[str, str]) -> dict[str, str]:
-    """Those of the environment variables that change results; none whose name speaks of a secret."""
+    """Pick the environment variables that change results; none whose name suggests a secret."""
     return {
-        name: without_secrets_in(value)
+        name: without_secrets(value)
         for name, value in sorted(given.items())
         if VARIABLES.fullmatch(name) and not SECRET.search(name)
     }

@@ -23,6 +23,7 @@ from trainer.options import (
     Keeping,
     NotNegative,
     NotNegativeNumber,
+    OnSpike,
     Options,
     Percent,
     Positive,
@@ -30,6 +31,7 @@ from trainer.options import (
     PositiveShare,
     Seed,
     Share,
+    Tracking,
     TrainCompute,
 )
 from vocab.store.locations import Location
@@ -196,7 +198,18 @@ class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
 
 @dataclass(frozen=True)
 class FinetuneConfig(
-    ModelChoice, Descent, Crops, InputSize, DecodeThreads, TrainCompute, TransferInit, Epochs, Seed, Keeping
+    ModelChoice,
+    Descent,
+    OnSpike,
+    Crops,
+    InputSize,
+    DecodeThreads,
+    TrainCompute,
+    TransferInit,
+    Epochs,
+    Seed,
+    Keeping,
+    Tracking,
 ):
     """Train a pre-trained model on a task, all of it. Defaults: the paper's recipe for ImageNet-1k."""
 
@@ -248,7 +261,7 @@ class TransferConfig(ModelChoice, FeatureOptions, Cache, Compute):
 # A stopped run may go on with other values of these: none of them changes what is learnt.
 CHANGEABLE = frozenset(
     "out device compile activation_checkpointing threads workers prefetch log_every eval_every checkpoint_every "
-    "keep_checkpoints task.cache task.cache_gb task.max_bad_share task.allow_pipe".split()
+    "keep_checkpoints on_spike peak_tflops wandb task.cache task.cache_gb task.max_bad_share task.allow_pipe".split()
 )
 # So may these, which say where things lie: what they are is in the checkpoint's fingerprint.
 PLACES = frozenset("model task.train task.test task.class_names".split())

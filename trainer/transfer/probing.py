@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
 from trainer.probe.choice import grid_of, train_best
@@ -145,7 +145,7 @@ def _features(config: ProbeConfig, pretrained: Pretrained, images: LabelledImage
         batch=config.batch,
         workers=config.workers,
         cache=_cache(config),
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
+        bfloat16=config.is_bfloat16(rank.device.type),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )

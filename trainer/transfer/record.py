@@ -24,12 +24,12 @@ import numpy as np
 from jaxtyping import Bool
 
 from trainer.data.batch import Skipped
-from trainer.records.secrets import public
 from trainer.transfer.intervals import Interval, over_images, over_seeds, paired
 from vocab.errors import FormatError, MismatchError
 from vocab.store.field_types import is_of, name_of
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
+from vocab.store.secrets import public
 
 Method = Literal["probe", "knn", "finetune", "zeroshot"]
 Verb = Literal["probe", "zeroshot", "finetune", "transfer"]
@@ -91,7 +91,7 @@ class RecordGroup:
     task: str
     method: Method
     init: str
-    """of a difference: the two inits that are compared"""
+    """init of the records; for a difference, the two inits that are compared"""
     metric: str
 
 

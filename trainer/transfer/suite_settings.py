@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainer.config import LATER
-from trainer.records.secrets import public
 from trainer.transfer.record import NO_INIT, TRANSFER, Key, Method
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
+from vocab.store.secrets import public
 
 # What may be asked for anew of a task that was measured: more of the same, or less.
 GRID = frozenset("name methods percents seeds inits".split())
@@ -42,7 +41,7 @@ def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key])
     `stored`: what the results `measured` of the task were made with. Options of methods that the task does not ask for
     are let be: they are compared when it asks for them again.
     """
-    before, now, keys = {**LATER, **_flat(stored)}, _flat(settings_of(task)), list(measured)
+    before, now, keys = _flat(stored), _flat(settings_of(task)), list(measured)
     for name in sorted(before.keys() | now.keys()):
         if (
             name not in PLACES

@@ -17,8 +17,8 @@ import torch
 
 from trainer.config import to_json
 from trainer.data.batch import Skipped
-from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
 from trainer.transfer import zero_shot_tables
@@ -47,11 +47,11 @@ class Outcome:
     classes: list[ClassRows]
     result: ZeroShotResult
     notes: tuple[str, ...]
-    """what whoever reads the numbers should know: on the data, and which classes cannot be scored"""
+    """notes for readers of the numbers: on the data, and on classes that cannot be scored"""
     left_out: list[dict[str, str]]
     """test images that were of no use before any was decoded"""
     bad: list[Skipped]
-    """those that could not be decoded"""
+    """images that could not be decoded"""
     seconds: float
 
 
@@ -113,7 +113,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
         batch=config.batch,
         workers=config.workers,
         cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
-        bfloat16=config.precision == "bfloat16" or (config.precision == "auto" and rank.device.type == "cuda"),
+        bfloat16=config.is_bfloat16(rank.device.type),
         max_pixels=config.task.max_pixels,
         take_truncated=config.task.take_truncated,
     )

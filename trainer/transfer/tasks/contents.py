@@ -36,7 +36,7 @@ def content_of(*sides: LabelledImages) -> str:
         elif isinstance(side.store, TarStore):
             for numbers in (side.store.tars, side.store.offsets, side.store.sizes, side.store.stamps[:, 0]):
                 digest.update(np.ascontiguousarray(numbers).astype("<i8").tobytes())
-            paths = [side.store.cache.local_path(place) for place in side.store.places]
+            paths = [side.store.cache.local_path(place) for place in side.store.locations]
         with ThreadPoolExecutor(THREADS) as pool:
             digest.update("\0".join(pool.map(_mark, paths)).encode())
         digest.update("\0".join(side.labels).encode())

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.labelled_images import LabelledImages, TarStore
-from trainer.data.tar_places import is_local, local_name, without_secrets
+from trainer.data.tar_locations import is_local, local_name, shown_tar
 from trainer.transfer.tasks.files import FileStore, shared_files
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, listed
@@ -99,7 +99,7 @@ def _shared(train: LabelledImages, test: LabelledImages) -> list[str]:
     if isinstance(one, FileStore) and isinstance(other, FileStore):
         return shared_files(one, other)
     if isinstance(one, TarStore) and isinstance(other, TarStore):
-        return sorted(map(without_secrets, set(map(_whole, one.places)) & set(map(_whole, other.places))))
+        return sorted(map(shown_tar, set(map(_whole, one.locations)) & set(map(_whole, other.locations))))
     return []
 
 

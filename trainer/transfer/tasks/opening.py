@@ -18,10 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from trainer.data.cache_folder import default_cache
 from trainer.data.labelled_images import LabelledImages
-from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import PIPE, is_local, local_name
+from trainer.data.tar_cache import TarCache, default_cache
+from trainer.data.tar_locations import PIPE, is_local, local_name
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
 from trainer.transfer.tasks.class_names import ClassNames, names_of_classes
@@ -48,9 +47,9 @@ class Task:
     train: LabelledImages
     test: LabelledImages
     class_names: tuple[str, ...]
-    """of each class by its number, in words or as a wnid"""
+    """name of each class by its number, in words or as a wnid"""
     notes: tuple[str, ...] = ()
-    """what whoever reads results should know of the data: classes without images, images left out"""
+    """notes on the data for readers of results: classes without images, images left out"""
 
 
 def open_task(config: TaskConfig) -> Task:

@@ -1,6 +1,6 @@
 """Tars with a .cls beside each image, as a task.
 
-In: patterns of tars (`trainer/data/tar_places.py`). Out: `LabelledImages`, in the order of tars and samples.
+In: patterns of tars (`trainer/data/tar_locations.py`). Out: `LabelledImages`, in the order of tars and samples.
 
     000000000.jpg  000000000.cls  000000000.json      "17\\n"; whatever else a sample has is not read
 
@@ -19,7 +19,7 @@ import numpy as np
 from trainer.data.class_tars import ClassTars, open_class_tars
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import is_local, without_secrets
+from trainer.data.tar_locations import is_local, shown_tar
 
 
 def open_tars(
@@ -27,7 +27,7 @@ def open_tars(
 ) -> LabelledImages:
     """Open the tars that the patterns name, fetched where they are remote. Raises as `open_class_tars`."""
     tars = open_class_tars(patterns, cache=cache, max_bad_share=max_bad_share, max_member_bytes=max_member_bytes)
-    shown = [without_secrets(place) for place in tars.places]
+    shown = [shown_tar(place) for place in tars.places]
     bare = [Path(place).name for place in shown]
     # Two folders may have a 00000.tar each, and no two images may have one name.
     shards = bare if len(set(bare)) == len(bare) else shown
@@ -58,7 +58,7 @@ def _fingerprint(tars: ClassTars) -> str:
     """
     digest = hashlib.sha256()
     for place, (size, changed) in zip(tars.places, tars.stamps.tolist(), strict=True):
-        line = without_secrets(place)
+        line = shown_tar(place)
         if is_local(place):
             line += f"\t{size}\t{changed}"
         digest.update(f"{line}\n".encode(errors="surrogateescape"))

@@ -12,7 +12,7 @@ import pytest
 from pipeline.reading.inputs import list_inputs
 from tests.conftest import ROOT
 from tests.servers import CONTENT, read_stream, s3_server
-from trainer.data.tar_places import is_local, label_path, list_tars, local_name, without_secrets
+from trainer.data.tar_locations import is_local, label_path, list_tars, local_name, shown_tar
 from trainer.data.tar_streams import STORE_BLOCK, DownloadError
 from vocab.errors import InputError
 
@@ -135,7 +135,7 @@ def test_a_web_server_lists_nothing(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
-        ("nonsense://bucket/0.tar", "a scheme that nobody here knows"),
+        ("nonsense://bucket/0.tar", "a scheme that fsspec does not know"),
         ("file://folder/0.tar", "a host in a file's URI"),
         ("s3://bucket/{0..999999999}.tar", "more than 10,000,000 names"),
     ],
@@ -148,7 +148,7 @@ def test_what_cannot_be_a_place_is_an_error(pattern: str, found: str) -> None:
 def test_a_missing_backend_is_named_with_its_remedy() -> None:
     code = (
         "import sys; sys.modules['s3fs'] = None\n"
-        "from trainer.data.tar_places import list_tars; from vocab.errors import MissingRequirementError\n"
+        "from trainer.data.tar_locations import list_tars; from vocab.errors import MissingRequirementError\n"
         "try: list_tars(['s3://bucket/0.tar'])\n"
         "except MissingRequirementError as error: print(error)"
     )
@@ -237,8 +237,15 @@ def test_local_places_are_told_by_their_form() -> None:
 
 
 def test_messages_hide_passwords_and_signatures() -> None:
-    assert without_secrets("https://me:secret@host/0.tar?X-Amz-Signature=secret") == "https://host/0.tar?..."
-    assert without_secrets("s3://bucket/0.tar") == "s3://bucket/0.tar"
+    assert shown_tar("https://me:secret@host/0.tar?X-Amz-Signature=secret") == "https://host/0.tar?..."
+    assert shown_tar("s3://bucket/0.tar") == "s3://bucket/0.tar"
+
+
+def test_a_command_is_shown_by_its_tar_alone() -> None:
+    assert shown_tar("pipe:curl -u me:word 'https://h/x/00017.tar?sig=b.tar' | cat") == "pipe:... 00017.tar"
+    assert shown_tar("pipe:cat secret.zip") == "pipe:..."
+    with pytest.raises(InputError, match=r"^pipe:\.\.\. 00017\.tar: found a shell command"):
+        list_tars(["pipe:curl -u me:word https://h/x/00017.tar"])
     with pytest.raises(InputError) as caught:
         list_tars(["https://me:secret@host/folder/?token=secret"])
     assert "secret" not in str(caught.value)
