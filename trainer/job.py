@@ -18,7 +18,7 @@ from jaxtyping import Int32
 from trainer.config import OptimConfig
 from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.resolution import Resolution
-from trainer.records.gallery import Picture
+from trainer.records.gallery import GalleryImage
 from trainer.records.speeds import Peaks
 
 Numbers = Int32[np.ndarray, " batch"]
@@ -82,10 +82,10 @@ class Job:
     write_start: Callable[[], None]
     """write the verb's own files at the start, beside config.json; main rank"""
     evaluation_due: Callable[[int], bool]
-    """whether an evaluation follows a step"""
+    """tells whether an evaluation follows a step"""
     evaluate: Callable[[int], Evaluated | None]
     """score the weights as they are after a step; None on ranks other than the main one"""
-    show: Callable[[Evaluated, Any], Sequence[Picture]]
+    show: Callable[[Evaluated, Any], Sequence[GalleryImage]]
     """write the page of an evaluation, given how far the run is (`RunProgress`); pictures for the log; main rank"""
 
     @property

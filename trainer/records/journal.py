@@ -21,7 +21,7 @@ from trainer.data.batch import Batch, Meter, Skipped
 from trainer.distributed import Rank, gather
 from trainer.job import Evaluated, Job
 from trainer.optim.schedule import learning_rate
-from trainer.records.gallery import Picture, log_pictures
+from trainer.records.gallery import GalleryImage, log_pictures
 from trainer.records.ledger import Ledger, append_spike
 from trainer.records.log import Log
 from trainer.records.run_directory import ResumePoint
@@ -230,7 +230,7 @@ class Journal:
             if evaluated.shown:
                 self._log.show(**evaluated.shown)
 
-    def log_pictures(self, pictures: Sequence[Picture]) -> None:
+    def log_pictures(self, pictures: Sequence[GalleryImage]) -> None:
         """Log pictures, with what the model sees in them."""
         if self._log is not None:
             log_pictures(self._log, pictures, step=self.progress.step)

@@ -1,4 +1,4 @@
-"""What a pre-training run shows and leaves: scores and a page at each evaluation, weights and results at the end.
+"""Results of a pre-training run: scores and a page at each evaluation, weights and a card at the end.
 
 In: the averaged weights, held-out images, a probe's images. Out: numbers in the log and page.html; at the end
 model.safetensors (timm's names), results.json and README.md, each written whole.
@@ -21,7 +21,7 @@ from trainer.job import Evaluated
 from trainer.loss.losses import probabilities
 from trainer.probe.probe import ProbeImages, ProbeReport, probe
 from trainer.records.card import Subject, model_card
-from trainer.records.gallery import Picture
+from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.log import SCORE
 from trainer.records.page import write_page
@@ -68,7 +68,7 @@ class Results:
         scores = {f"{SCORE}{name}": value for name, value in asdict(result.report).items()}
         return Evaluated(scores | (probed.numbers() if probed is not None else {}), (result, probed))
 
-    def show(self, evaluated: Evaluated, progress: RunProgress) -> list[Picture]:
+    def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
         """Write page.html; return the pictures on it."""
         config, (result, _) = self.config, evaluated.result
         return write_page(

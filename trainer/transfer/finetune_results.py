@@ -1,4 +1,4 @@
-"""What a fine-tuning run shows and leaves: scores and a page at each evaluation, the model and results at the end.
+"""Results of a fine-tuning run: scores and a page at each evaluation, the model and its record at the end.
 
 In: the averaged weights, a task's test images. Out: numbers in the log and page.html; at the end model/, a folder that
 timm loads, results.json and results.md.
@@ -23,7 +23,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.model.vit import classifier_of
-from trainer.records.gallery import Picture
+from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
@@ -86,7 +86,7 @@ class FinetuneResults:
             shown={"epoch": f"{epoch:g}", name: f"{value:.2%}"},
         )
 
-    def show(self, evaluated: Evaluated, progress: RunProgress) -> list[Picture]:
+    def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
         """Write page.html. Raises InputError if too many of the test images are bad."""
         scored: Scored = evaluated.result
         totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
