@@ -1,7 +1,7 @@
-"""Evaluation: scores of the held-out images, and what they are worth.
+"""Evaluation of a model on held-out images: their logits, and the average precision of every class.
 
 In: an objective and a source of held-out tars. Out: `Evaluation` on the main rank, in the order of tars and samples,
-however many ranks and workers took part.
+whatever the number of ranks and workers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Evaluation:
 
     report: MeanAveragePrecision
     class_precision: Float[Tensor, " classes"]
-    """average precision of each class; nan where no held-out image has it"""
+    """average precision of each class; NaN where no held-out image has it"""
     samples: list[tuple[int, int]]
     """(tar, index in the tar) of each image"""
     logits: Float[Tensor, "images classes"]
@@ -41,14 +41,14 @@ class Evaluation:
     skipped: list[Skipped]
 
     def classes_of(self, image: int) -> list[int]:
-        """Classes that image number `image` is labelled with."""
+        """Return the classes that image number `image` is labelled with."""
         labelled: list[int] = self.positives[self.offsets[image] : self.offsets[image + 1]].tolist()
         return labelled
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How held-out images are loaded."""
+    """Options of loading held-out images."""
 
     size: int
     batch: int
@@ -58,8 +58,8 @@ class Loading:
 
 
 @dataclass
-class _Part:
-    """What one rank saw."""
+class _RankScores:
+    """Images that one rank scored."""
 
     samples: list[tuple[int, int]]
     logits: Tensor
@@ -73,11 +73,11 @@ def evaluate(
 ) -> Evaluation | None:
     """Score the first `limit` held-out images; None on ranks other than the main one.
 
-    Raises InputError on the main rank if no image could be scored, if more are bad than the source allows, however few
-    there are, and as `mean_average_precision`.
+    Raises InputError on the main rank if no image could be scored, or more are bad than the source allows (of however
+    few), and as `mean_average_precision`.
     """
     part = _score(objective, source, rank, loading=loading, limit=limit, bfloat16=bfloat16)
-    parts: list[_Part] = gather_on_main(part, rank)
+    parts: list[_RankScores] = gather_on_main(part, rank)
     if not rank.is_main:
         return None
     samples = [sample for part in parts for sample in part.samples]
@@ -113,8 +113,10 @@ def evaluate(
 
 
 @torch.no_grad()
-def _score(objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool) -> _Part:
-    part = _Part([], torch.empty(0), [], Counter(), [])
+def _score(
+    objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool
+) -> _RankScores:
+    part = _RankScores([], torch.empty(0), [], Counter(), [])
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
     was_training = objective.training
     objective.eval()

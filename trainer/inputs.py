@@ -1,4 +1,4 @@
-"""What a run reads: training and held-out tars, their labels, the vocabulary; found to fit before any step is taken.
+"""Inputs of a run: training and held-out tars, their labels, the vocabulary, checked to fit before the first step.
 
 In: a `DataConfig`. Out: `Inputs`, a source to train on and one to evaluate on.
 """
@@ -24,8 +24,10 @@ from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
-# Tables of tars may take this share of --cache-gb, for some 50 bytes a sample, and so much in any case.
-TABLE_SHARE, MIN_TABLE_BYTES = 0.05, 1 << 30
+TABLE_SHARE = 0.05
+"""share of --cache-gb that tables of tars may take, at some 50 bytes a sample"""
+MIN_TABLE_BYTES = 1 << 30
+"""bytes that they may take in any case"""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Job:
     write_start: Callable[[], None]
     """write the verb's own files at the start, beside config.json; main rank"""
     evaluation_due: Callable[[int], bool]
-    """whether an evaluation follows a step"""
+    """tells whether an evaluation follows a step"""
     evaluate: Callable[[int], Evaluated | None]
     """score the weights as they are after a step; None on ranks other than the main one"""
     show: Callable[[Evaluated, Any], Sequence[GalleryImage]]

@@ -7,8 +7,9 @@ All ranks take the same decisions, because step metrics (`step/metrics.py`) are 
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -26,7 +27,6 @@ from trainer.records.run_directory import ResumePoint
 from trainer.records.weights_and_biases import check_wandb
 from trainer.step.metrics import MOST_STEPS_AHEAD, DeferredMetrics, StepMetrics
 from trainer.step.step import Step
-from trainer.stops import StopSignals
 from vocab.errors import InputError
 from vocab.pages.text import tell
 
@@ -49,6 +49,39 @@ class AfterStep:
     def anything(self) -> bool:
         """Tell whether anything is due before the next step."""
         return self.line or self.checkpoint or self.evaluation
+
+
+@dataclass
+class StopSignals:
+    """SIGTERM and SIGINT of one process, noted instead of obeyed."""
+
+    rank: Rank
+    _number: int | None = field(default=None, init=False)
+
+    @property
+    def asked(self) -> bool:
+        """Tell whether a signal came."""
+        return self._number is not None
+
+    @property
+    def status(self) -> int:
+        """Exit status of a process that was stopped; another rank's signal counts as SIGTERM."""
+        return 128 + (self._number or signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note signals until the end of the context. A second Ctrl-C raises KeyboardInterrupt."""
+        with contextlib.ExitStack() as stack:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                stack.callback(signal.signal, number, signal.signal(number, self._note))
+            yield
+
+    def _note(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT and self.asked:
+            raise KeyboardInterrupt
+        self._number = number
+        if number == signal.SIGINT and self.rank.is_main:
+            tell("\nstopping with a checkpoint; again to stop at once\n")
 
 
 class Run:

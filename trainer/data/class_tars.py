@@ -45,9 +45,9 @@ class ClassTars:
     """Images with a class each, in the order of tars and samples. Holds no handles: it can go to any process."""
 
     places: tuple[str, ...]
-    """of the tars, sorted"""
+    """locations of the tars, sorted"""
     stamps: Int64[np.ndarray, "tars 2"]
-    """of each tar as its headers were read: bytes, and time of change (ns)"""
+    """size (bytes) and time of change (ns) of each tar when its headers were read"""
     cache: TarCache
     tars: Int64[np.ndarray, " images"]
     """number of each image's tar"""
@@ -57,7 +57,7 @@ class ClassTars:
     sizes: Int64[np.ndarray, " images"]
     """bytes of the image"""
     classes: Int64[np.ndarray, " images"]
-    """what .cls says"""
+    """class of each image, from its .cls"""
     skipped: tuple[Skipped, ...]
     """samples that headers or .cls show to be of no use"""
     eval_crop: float

@@ -1,4 +1,4 @@
-"""What a pre-training run shows and leaves: scores and a page at each evaluation, weights and results at the end.
+"""Results of a pre-training run: scores and a page at each evaluation, weights and a card at the end.
 
 In: the averaged weights, held-out images, a probe's images. Out: numbers in the log and page.html; at the end
 model.safetensors (timm's names), results.json and README.md, each written whole.

@@ -49,7 +49,7 @@ FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "p
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
+class FinetuneInputs:
     """All that a run starts from."""
 
     pretrained: Pretrained
@@ -60,7 +60,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinetuneOutcome:
     """How a run ended."""
 
     status: int
@@ -94,7 +94,7 @@ def finetune_records(config: FinetuneConfig, rank: Rank, *, task: str) -> list[R
     return [replace(outcome.record, task=task)] if outcome.record is not None else []
 
 
-def tune(config: FinetuneConfig, rank: Rank) -> Outcome:
+def tune(config: FinetuneConfig, rank: Rank) -> FinetuneOutcome:
     """Fine-tune as `finetune` does, on one rank; all must call it."""
     check(config, world=rank.world)
     on_main(lambda: refuse_unwritable(config.out), rank)
@@ -110,7 +110,7 @@ def tune(config: FinetuneConfig, rank: Rank) -> Outcome:
         return _tune(config, inputs, rank)
 
 
-def _tune(config: FinetuneConfig, inputs: Inputs, rank: Rank) -> Outcome:
+def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> FinetuneOutcome:
     fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
     resume = on_main(lambda: find_start(config, fingerprint), rank)
     pretrained, train, task = inputs.pretrained, inputs.train, inputs.task
@@ -131,14 +131,14 @@ def _tune(config: FinetuneConfig, inputs: Inputs, rank: Rank) -> Outcome:
     with run.open(resume):
         status = run.train()
         if status:
-            return Outcome(status, None, stopped(run))
+            return FinetuneOutcome(status, None, stopped(run))
         evaluated, weights = run.evaluate(), run.last_average()
         if evaluated is None or weights is None:
-            return Outcome(status, None, "")
-        return Outcome(status, *results.write(weights, evaluated, run.progress))
+            return FinetuneOutcome(status, None, "")
+        return FinetuneOutcome(status, *results.write(weights, evaluated, run.progress))
 
 
-def open_inputs(config: FinetuneConfig) -> Inputs:
+def open_inputs(config: FinetuneConfig) -> FinetuneInputs:
     """Open the model and the task's images, and plan the epochs."""
     pretrained = open_pretrained(config.model, image_size=config.image_size)
     task = open_task(config.task)
@@ -152,10 +152,10 @@ def open_inputs(config: FinetuneConfig) -> Inputs:
         min_crop_area=config.min_crop_area,
         flip=config.flip,
     )
-    return Inputs(pretrained, task, train, plan)
+    return FinetuneInputs(pretrained, task, train, plan)
 
 
-def fingerprint_of(inputs: Inputs) -> str:
+def fingerprint_of(inputs: FinetuneInputs) -> str:
     """Take the sha256 of what a run learns from, wherever it lies: first weights, images, and names of classes."""
     names = inputs.task.class_names
     known = [inputs.pretrained.fingerprint, content_of(inputs.train, inputs.task.test), *names]
@@ -195,7 +195,7 @@ def transform_of(config: FinetuneConfig, pretrained: Pretrained, rank: Rank) -> 
 
 def job_of(
     config: FinetuneConfig,
-    inputs: Inputs,
+    inputs: FinetuneInputs,
     resume: ResumePoint,
     step: Step,
     results: FinetuneResults,

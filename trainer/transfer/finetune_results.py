@@ -1,4 +1,4 @@
-"""What a fine-tuning run shows and leaves: scores and a page at each evaluation, the model and results at the end.
+"""Results of a fine-tuning run: scores and a page at each evaluation, the model and its record at the end.
 
 In: the averaged weights, a task's test images. Out: numbers in the log and page.html; at the end model/, a folder that
 timm loads, results.json and results.md.
