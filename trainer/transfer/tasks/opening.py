@@ -19,9 +19,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from trainer.data.class_tars import MAX_CLASSES
 from trainer.data.draws import draws, shard_hash
-from trainer.data.labelled_images import LabelledImages, TarStore
+from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
 from trainer.data.tar_cache import TarCache, default_cache
 from trainer.data.tar_locations import PIPE, is_local, local_name, shown_tar
 from trainer.transfer.config import TaskConfig
