@@ -299,9 +299,6 @@ CHANGEABLE = (
 # So may these, which say where the data lies: data.json says what it is (`trainer/records/run_data.py`).
 PLACES = "data.images data.labels data.vocabulary data.eval_images data.eval_labels".split()
 
-# Options that earlier releases did not have, whatever part of a configuration they are in: what those releases did.
-LATER = {"truncated_images": "refuse", "multi_label": False}
-
 
 def to_json(config: Any) -> str:
     """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
@@ -325,7 +322,6 @@ def differences(
     """
     now = _flat(as_json(config))
     before = _flat(public(stored))  # of an older release, which wrote them down
-    before = {name: LATER[name.rpartition(".")[2]] for name in now if name.rpartition(".")[2] in LATER} | before
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())

@@ -37,7 +37,7 @@ class Measured:
     map_micro: float | None = None
     """average precision of all pairs of an image and a class, as one ranking"""
     correct: Bool[np.ndarray, " images"] | None = None
-    """whether each image's class came first, of one class an image"""
+    """True for each image whose class came first; None where images have several classes"""
     precisions: Float64[np.ndarray, " shown"] | None = None
     """average precision of each class that an image shows, of several"""
 

@@ -45,7 +45,7 @@ class Probe:
     nearest: Measured | None
     """the nearest neighbours, where they were asked for"""
     images: int
-    """that it was trained on"""
+    """number of images that the probe was trained on"""
     without_images: tuple[int, ...]
     """numbers of the classes that none of these shows"""
     seconds: float
@@ -73,7 +73,7 @@ class Gathered:
     parts: list[tuple[float, int, LabelledImages]]
     """share, seed, and the training images that these take"""
     train: ImageFeatures
-    """of all training images that any part has and that could be decoded"""
+    """features of all training images that any part has and that could be decoded"""
     test: ImageFeatures
     seconds: float
     """until all features were there"""
@@ -85,7 +85,7 @@ class Outcome:
 
     given: Gathered
     matches: list[ClassMatch]
-    """of each class, for Transfer Init"""
+    """match of each class, for Transfer Init"""
     probes: list[Probe]
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 BOUNDS = (0.0, 100.0)
-"""of a scale: below 0 it would turn what was learnt round"""
+"""smallest and largest scale; a scale below 0 would invert what was learnt"""
 STEPS = 100
 TOLERANCE = 1e-9
 # Logits in float64 at a time.

@@ -30,9 +30,9 @@ class Scored:
 
     measured: Measured
     images: int
-    """that could be decoded"""
+    """number of images that could be decoded"""
     classes: int
-    """that at least one of them shows"""
+    """number of classes that at least one of the images shows"""
     skipped: list[Skipped]
     """images that could not be decoded"""
 

@@ -47,11 +47,11 @@ class Outcome:
     classes: list[ClassRows]
     result: ZeroShotResult
     notes: tuple[str, ...]
-    """what whoever reads the numbers should know: on the data, and which classes cannot be scored"""
+    """notes for readers of the numbers: on the data, and on classes that cannot be scored"""
     left_out: list[dict[str, str]]
     """test images that were of no use before any was decoded"""
     bad: list[Skipped]
-    """those that could not be decoded"""
+    """images that could not be decoded"""
     seconds: float
 
 

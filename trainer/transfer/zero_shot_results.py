@@ -26,14 +26,14 @@ class ZeroShotReport:
     """Shares of images, or mean average precisions where an image shows any number of classes."""
 
     images: int
-    """that could be decoded"""
+    """number of images that could be decoded"""
     bad_images: int
     classes: int
     scorable_classes: int
     """with a row of their own or, where that is asked for, of a hyponym"""
     scorable_images: int
-    """that show such a class. Accuracies are of these; average precisions of all, for where a class is not shown it
-    should not come first either"""
+    """number of images that show a class that can be scored. Accuracies are over these images; average precisions are
+    over all, for a class should not come first where it is not shown either"""
     top1: float | None = None
     """share of the scorable images whose class comes first among the scorable classes; None of a single such class"""
     top5: float | None = None
@@ -67,7 +67,7 @@ class ZeroShotResult:
     by_class: tuple[float | None, ...]
     """top-1 accuracy or average precision of each class; None of one without images, or that cannot be scored"""
     correct: Bool[np.ndarray, " images"] | None
-    """whether each image's class comes first, of one class an image"""
+    """True for each image whose class comes first; None where images have several classes"""
 
 
 def evaluate(

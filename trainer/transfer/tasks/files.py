@@ -26,7 +26,7 @@ from vocab.errors import InputError
 from vocab.pages.text import counted, listed, shown
 
 MAX_FILE_BYTES = 64 << 20
-"""as for the members of tars: more is no image that anyone wants decoded"""
+"""largest image file that is read, bytes, the same as for members of tars"""
 OTHER_FILE = "other_file"
 """reason of a file that does not claim to be an image; such files are counted, and are no bad images"""
 EXAMPLES = 5

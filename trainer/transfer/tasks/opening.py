@@ -47,9 +47,9 @@ class Task:
     train: LabelledImages
     test: LabelledImages
     class_names: tuple[str, ...]
-    """of each class by its number, in words or as a wnid"""
+    """name of each class by its number, in words or as a wnid"""
     notes: tuple[str, ...] = ()
-    """what whoever reads results should know of the data: classes without images, images left out"""
+    """notes on the data for readers of results: classes without images, images left out"""
 
 
 def open_task(config: TaskConfig) -> Task:
