@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Command line of the room."""
-    # Here, so that a Ctrl-C while they load is one like any other.
+    # Imported here, so that a Ctrl-C while they load is handled like any other.
     import tyro
 
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
@@ -82,12 +82,12 @@ def main() -> None:
 
 
 def run_label(options: Label) -> None:
-    """Run the job in a session of its own and say what came of it."""
+    """Run the job in a session of its own and report the result."""
     from pipeline.run import label_captions, look_before
     from pipeline.session import spark_session
     from vocab.store.locations import refuse_unwritable
 
-    # Starting Spark takes longer than finding out that it cannot work.
+    # Spark takes long to start; check first what needs no Spark.
     refuse_unwritable(options.out)
     if options.log is not None:
         refuse_unwritable(options.log)
@@ -107,7 +107,7 @@ def run_label(options: Label) -> None:
 
 
 def what_was_rejected(out: str, manifest: Manifest) -> str:
-    """Rejects by reason, and the files that gave no row or broke off, as lines for people."""
+    """Lines about rejects by reason, and about files that gave no row or were not read to the end."""
     said = ""
     if manifest.rejected:
         from pipeline.reading.tars import HOW_TO_REPEAT_NONE
