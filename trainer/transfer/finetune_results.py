@@ -28,6 +28,7 @@ from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
+from trainer.records.page import write_finetune_page
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import STEM, no_match_note, write_matches
@@ -87,12 +88,27 @@ class FinetuneResults:
         )
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
-        """Write page.html. Raises InputError if too many of the test images are bad."""
+        """Write page.html; no pictures for the log. Raises InputError if too many of the test images are bad."""
         scored: Scored = evaluated.result
         totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
         most = self.config.task.max_bad_share
         raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
+        write_finetune_page(
+            self.config.out,
+            results={**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
+            model=self.pretrained.source,
+            classes=len(self.task.class_names),
+            total_steps=self.plan.steps,
+            seconds=progress.seconds,
+        )
         return []
+
+    def _notes(self, scored: Scored) -> list[str]:
+        return [
+            *no_match_note(self.start.matches),
+            *notes_at_start(self.config, self.task, self.train, self.plan),
+            *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
+        ]
 
     def write_start(self) -> None:
         """Write what every class begins with, for Transfer Init."""
@@ -110,11 +126,7 @@ class FinetuneResults:
             "images_seen": progress.images,
             "epochs_seen": self.plan.epochs_seen(progress.step),
             "train_images": len(self.train),
-            NOTES: [
-                *no_match_note(self.start.matches),
-                *notes_at_start(config, self.task, self.train, self.plan),
-                *_notes_on_bad(read_bad_samples(config.out), scored.skipped),
-            ],
+            NOTES: self._notes(scored),
         }
         if scored.measured.correct is not None:
             extra[CORRECT] = marks_of(scored.measured.correct)
