@@ -48,9 +48,10 @@ from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, device_of
 from trainer.model.range_augment import DRAWS
+from trainer.model.vit import on_meta
+from trainer.speed.flops import training_flops
 from trainer.speed.peak import measured_peak
-from trainer.speed.work import Work
-from trainer.step.pulse import Pulse
+from trainer.step.metrics import DeferredMetrics
 from trainer.step.step import Step
 from trainer.step.training import build_training
 from vocab.errors import run_cli
@@ -130,10 +131,18 @@ def measure_steps(options: StepSpeed, rank: Rank) -> dict[str, Any]:
     assert options.batch is not None
     config = recipe(options)
     vocabulary = wide_vocabulary(options.classes)
-    step = Step(config, build_training(config, vocabulary, rank), rank)
+    step = Step(
+        build_training(config, vocabulary, rank),
+        rank,
+        config.optim,
+        model=config.model,
+        compiled=config.run.compile,
+        bfloat16=config.run.is_bfloat16(rank.device.type),
+    )
     resolution = FixedResolution(options.image_size, options.batch)
     step.warm_up(resolution)
-    operations = Work(config, classes=options.classes).of(size=options.image_size, share=1.0)
+    model = on_meta(config.model, classes=options.classes, image_size=options.image_size, one_size=True)
+    operations = training_flops(model, size=options.image_size)
     precision = torch.bfloat16 if step.bfloat16 else torch.float32
     steps = itertools.count(1)
     rates, peaks, ratios = [], [], []
@@ -165,17 +174,17 @@ def run_steps(
 ) -> float:
     """Images a second over `count` steps after the `first` ones."""
     assert count is not None
-    pulse, images, began = Pulse(step.rank.device), 0, 0.0
+    metrics, images, began = DeferredMetrics(step.rank.device), 0, 0.0
     for rank, batch in enumerate(itertools.islice(batches, first + count)):
         if rank == first:
-            list(pulse.listen(lag=0))
+            list(metrics.read(lag=0))
             began = time.perf_counter()
         number = next(numbers)
-        pulse.send(number, step.take(batch, number=number))
-        list(pulse.listen())
+        metrics.push(number, step.take(batch, number=number))
+        list(metrics.read())
         images += len(batch) * (rank >= first)
-    # The last beat is there when the last step is done.
-    list(pulse.listen(lag=0))
+    # The last metrics are there when the last step is done.
+    list(metrics.read(lag=0))
     return images / (time.perf_counter() - began)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Command line of the room."""
-    # Here, so that a Ctrl-C while they load is one like any other.
+    # Imported here, so that a Ctrl-C while they load is handled like any other.
     import tyro
 
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
@@ -34,6 +34,7 @@ def main() -> None:
     from pipeline.prune import choose, preview
     from pipeline.report.story import report
     from pipeline.sample.config import SampleConfig
+    from vocab.command_line import plain_help
 
     verbs: dict[str, Callable[..., Any]] = {
         "label": Label,
@@ -45,9 +46,12 @@ def main() -> None:
         "verify": Verify,
         "sample": SampleConfig,
     }
-    options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig = (
-        tyro.extras.subcommand_cli_from_dict(verbs, prog="python -m pipeline", description=__doc__)
-    )
+    with plain_help():
+        options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig = (
+            tyro.extras.subcommand_cli_from_dict(
+                verbs, prog="python -m pipeline", description="Captions to label shards, at any scale."
+            )
+        )
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):
@@ -78,12 +82,12 @@ def main() -> None:
 
 
 def run_label(options: Label) -> None:
-    """Run the job in a session of its own and say what came of it."""
+    """Run the job in a session of its own and report the result."""
     from pipeline.run import label_captions, look_before
     from pipeline.session import spark_session
     from vocab.store.locations import refuse_unwritable
 
-    # Starting Spark takes longer than finding out that it cannot work.
+    # Spark takes long to start; check first what needs no Spark.
     refuse_unwritable(options.out)
     if options.log is not None:
         refuse_unwritable(options.log)
@@ -103,7 +107,7 @@ def run_label(options: Label) -> None:
 
 
 def what_was_rejected(out: str, manifest: Manifest) -> str:
-    """Rejects by reason, and the files that gave no row or broke off, as lines for people."""
+    """Lines about rejects by reason, and about files that gave no row or were not read to the end."""
     said = ""
     if manifest.rejected:
         from pipeline.reading.tars import HOW_TO_REPEAT_NONE

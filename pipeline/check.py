@@ -1,6 +1,8 @@
-"""Labels against image tars: a story that ends in a table, and in an error where training would go wrong.
+"""Comparison of labels with image tars: the story of `python -m pipeline check`.
 
-In: a label directory and tars. Out: a `Comparison`: the account of every tar, and the labels whose shard has no tar.
+In: a label directory and tars. Out: a `Comparison`: the account of every tar, and the labels whose shard has no tar; a
+table of it; and an error if training on them would go wrong. Of a tar only the headers are read, and of the labels only
+the row groups that can hold its shard.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from vocab.store.manifest import MANIFEST
 from vocab.store.secrets import public, without_secrets
 from vocab.store.tar_samples import samples
 
-# A task for each tar up to here; beyond, Spark's own work for a task outweighs a tar's.
 MOST_TASKS = 10_000
+"""tasks at most: beyond, Spark's own work for a task outweighs the reading of a tar"""
 SHOWN_SHARDS = 10
 COLUMNS = ("samples", "labelled", "rejected", "missing", "surplus", "repeated", "truncated", "tar")
 LEGEND = "missing: not in the labels; surplus: labels without a sample; repeated: samples whose key the tar has twice"
@@ -43,7 +45,7 @@ LEGEND = "missing: not in the labels; surplus: labels without a sample; repeated
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of the comparison."""
+    """Accounts of all tars, and labels that belong to none."""
 
     labels: str
     tars: tuple[TarAccount, ...]
@@ -51,9 +53,9 @@ class Comparison:
     absent_shards: int
     """shards of the labels that have no tar"""
     absent_rows: int
-    """their rows"""
+    """rows of these shards"""
     first_absent: tuple[str, ...]
-    """the first of them by name"""
+    """names of the first of these shards"""
     label_rows: int
     """rows in the labels' part files"""
 
@@ -73,23 +75,23 @@ class Comparison:
 
 
 def run_check(options: Check) -> None:
-    """Compare in a session of its own, print the table, write the JSON file, and end in an error if they do not fit."""
+    """Compare in a session of its own, print the table, write the JSON file, and raise an error if they do not fit."""
     if options.out is not None:
         refuse_taken(options.out)
-    # Starting Spark takes longer than finding out that it cannot work.
+    # Spark takes long to start; check first what needs no Spark.
     tars = [file.path for file in list_inputs(options.images, "webdataset").files]
     refuse_compressed(tars, gzip_is_read=False)
     labels = LabelShards.open(options.labels)
     with spark_session(options.master, name="catlip check") as spark:
         report = compare(spark, labels, tars)
-    tell("\n".join(told(report, worst=options.worst)) + "\n", to=sys.stdout)
+    tell("\n".join(summary_lines(report, worst=options.worst)) + "\n", to=sys.stdout)
     if options.out is not None:
         write_report(report, options, options.out)
     refuse_misfit(report, max_missing=options.max_missing, max_surplus=options.max_surplus)
 
 
 def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Comparison:
-    """The account of every tar, a task for each, and of the labels that belong to none."""
+    """Account for every tar, in a task for each, and for the labels that belong to none."""
     filesystem, root = filesystem_of(labels.location)
     account = account_tars(labels.location, sha256_of(filesystem, f"{root}/{MANIFEST}"))
     paths = spark.createDataFrame([(tar,) for tar in tars], "tar string").repartition(min(len(tars), MOST_TASKS))
@@ -103,7 +105,7 @@ def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Compar
 
 
 def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str]) -> tuple[int, int, tuple[str, ...]]:
-    """How many shards of the labels are not among `shards`, how many rows they have, and the first of their names."""
+    """Number of the labels' shards that are not among `shards`, number of their rows, and the first of their names."""
     claimed = spark.createDataFrame([(shard,) for shard in sorted(shards)], "shard string")
     absent = shard_sizes(spark, labels).join(claimed, "shard", "left_anti")
     totals = absent.agg(F.count("*").alias("shards"), F.coalesce(F.sum("rows"), F.lit(0)).alias("rows")).collect()[0]
@@ -111,8 +113,8 @@ def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str])
     return totals["shards"], totals["rows"], tuple(row["shard"] for row in first)
 
 
-def told(report: Comparison, *, worst: int) -> list[str]:
-    """The report in lines: totals, the tars that fit worst, and labels without a tar."""
+def summary_lines(report: Comparison, *, worst: int) -> list[str]:
+    """The comparison as lines of text: totals, the tars that fit worst, labels without a tar."""
     lines = [
         f"{len(report.tars):,} tars, {report.total('samples'):,} samples: {report.total('labelled'):,} with a label, "
         f"{report.total('rejected'):,} rejected when labelled, {report.total('missing'):,} missing from the labels "
@@ -137,7 +139,7 @@ def told(report: Comparison, *, worst: int) -> list[str]:
 
 
 def last_cells(tar: TarAccount) -> tuple[str, str]:
-    """The columns truncated and tar, with what else is to be said about it."""
+    """The columns truncated and tar, the latter with a note if one is needed."""
     note = "no shard of its name in the labels" if tar.shard is None else None
     if reason := tar.unreadable or note:
         return "yes" if tar.truncated else "", f"{tar.tar}: {reason}"
@@ -145,19 +147,19 @@ def last_cells(tar: TarAccount) -> tuple[str, str]:
 
 
 def faults_of(tar: TarAccount) -> int:
-    """How many samples or labels of a tar do not fit, and whether it is damaged."""
+    """Number of a tar's samples and labels that do not fit, plus one for each kind of damage."""
     return tar.missing + tar.surplus + tar.repeated + tar.truncated + (tar.unreadable is not None)
 
 
 def badness(tar: TarAccount) -> tuple[bool, int, str]:
-    """Sorts the worst first: unreadable, then by faults, then by name."""
+    """Sort key that puts the worst first: unreadable tars, then those of most faults, then by name."""
     return tar.unreadable is None, -faults_of(tar), tar.tar
 
 
 def refuse_misfit(report: Comparison, *, max_missing: float, max_surplus: float) -> None:
-    """Raise an error where the trainer would stop, or the shares are exceeded.
+    """Raise an error if the trainer would stop, or if a share is exceeded.
 
-    Truncated tars and repeated keys alone raise none: the trainer passes over such samples and says so.
+    Truncated tars and repeated keys alone raise none: the trainer passes over such samples and reports them.
     """
     if unreadable := [tar for tar in report.tars if tar.unreadable is not None]:
         others = f", and {len(unreadable) - 1:,} more such files" if len(unreadable) > 1 else ""
@@ -193,12 +195,12 @@ def refuse_misfit(report: Comparison, *, max_missing: float, max_surplus: float)
 
 
 def wanted_share(thing: str, most: float) -> str:
-    """What an error asks for."""
+    """The `wanted` of an error about a share."""
     return f"{thing} for each" if most == 0 else f"{thing} for all but {most:.2%}"
 
 
 def write_report(report: Comparison, options: Check, out: Location) -> None:
-    """Everything as JSON, the resolved options with it."""
+    """Write everything as JSON, with the resolved options."""
     sums = ("samples", "labelled", "rejected", "missing", "surplus", "absent_rejects", "repeated", "truncated")
     content = {
         "config": public(asdict(options)),
@@ -223,23 +225,23 @@ class TarAccount:
 
     tar: str
     shard: str | None
-    """what the labels call it; None if they have neither a row nor a reject of it"""
+    """its name in the labels; None if they have neither a row nor a reject of it"""
     samples: int = 0
     """whole samples, each key once"""
     labelled: int = 0
     """samples with a row in the part files, of synsets or empty"""
     rejected: int = 0
-    """samples in rejects.parquet: the labels know them, and why they have none"""
+    """samples in rejects.parquet, with the reason why they have no label"""
     missing: int = 0
-    """samples that the labels do not know"""
+    """samples in neither"""
     surplus: int = 0
     """rows in the part files whose sample the tar lacks"""
     absent_rejects: int = 0
     """rows in rejects.parquet whose sample the tar lacks, such as failed downloads"""
     repeated: int = 0
-    """whole samples whose key the tar has twice or more: label rejects all of them, the trainer passes over them"""
+    """whole samples whose key the tar has twice or more: label rejects all of them, and the trainer passes over them"""
     truncated: bool = False
-    """whether the archive breaks off; the sample it breaks in is not counted"""
+    """true if the archive breaks off; the sample in which it does is not counted"""
     unreadable: str | None = None
     """why it could not be read at all"""
 
@@ -272,14 +274,14 @@ def account_tars(labels: str, manifest: str) -> Callable[[Iterator[pa.RecordBatc
 
 @cache
 def open_labels(labels: str, manifest: str) -> LabelShards:
-    """The label directory, opened once per Python worker; `manifest` tells it from an earlier one of the same name."""
+    """The label directory, opened once per Python worker; `manifest` tells it from an older one of the same name."""
     del manifest
     # The driver has compared the checksums.
     return LabelShards.open(labels, checksums=False)
 
 
 def account_tar(path: str, labels: LabelShards) -> TarAccount:
-    """Compare one tar with its labels. A tar that cannot be read is an account, not an error: there may be more."""
+    """Compare one tar with its labels. A tar that cannot be read gives an account, not an error: there may be more."""
     shard = labels.find_shard(path) or next((s for s in possible_shards(path) if len(labels.read_rejects(s))), None)
     rows = set(labels.read_shard(shard)["key"].to_pylist()) if shard is not None else set()
     rejects = set(labels.read_rejects(shard)["key"].to_pylist()) - rows if shard is not None else set()

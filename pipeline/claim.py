@@ -1,7 +1,15 @@
-"""A run's claim on an output directory: one run at a time, told by _job/owner.json.
+"""An output directory in the hands of one run: its claim, and removal of what dead runs left there.
 
-In: an output directory. Out: a claim that is renewed while a block runs, and ends with it. A claim that was not renewed
-for a minute, or whose process is gone from this host, is free to be taken over.
+A claim, _job/owner.json, is renewed while the run is at work. One that was not renewed for a minute, or whose process
+is gone from this host, may be taken over. A job can go on or begin from every state that a dead run leaves:
+
+    no manifest, _job/plan.json         a job that goes on
+    no manifest, _job without a plan    a job that died before its plan, or an alignment: nothing is worth keeping
+    manifest, _job/plan.json            an extension that goes on; if the manifest holds its input files, one that ended
+    manifest, _job without a plan       a finished job: nothing is worth keeping
+    files that the manifest lacks       from attempts that died, or from workers that outlived a finished job
+
+A job's plan is removed first. From then on its other files are worth nothing, in whatever order they are removed.
 """
 
 from __future__ import annotations
@@ -40,7 +48,7 @@ class Owner:
         self._out, self._run = out, run
 
     def claim(self) -> None:
-        """Take the directory. Raises OutputExistsError if another run is at work in it."""
+        """Claim the directory. Raises OutputExistsError if another run is at work in it."""
         text = read_text(self._place)
         if text is not None and (other := _other_at_work(text, self._run)):
             raise OutputExistsError(
@@ -55,7 +63,7 @@ class Owner:
         self.check()
 
     def renew(self) -> None:
-        """Renew the claim: the run is alive. Raises OutputExistsError if another one took over."""
+        """Renew the claim of a run that is alive. Raises OutputExistsError if another run has taken over."""
         self.check()
         self._write()
 
@@ -75,7 +83,7 @@ class Owner:
         )
 
     def release(self) -> None:
-        """End the claim, and remove the job's folder unless a plan in it waits to go on."""
+        """End the claim, and remove the job's folder unless it holds a plan to go on with."""
         if _content(read_text(self._place) or "{}").get("run") != self._run:
             return
         filesystem, root = filesystem_of(self._out)
@@ -84,7 +92,7 @@ class Owner:
             return
         filesystem.delete_dir(f"{root}/{JOB}")
         if not filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
-            # A mounted folder stays.
+            # A mounted folder cannot be removed.
             with suppress(OSError):
                 filesystem.delete_dir(root)
 
@@ -96,7 +104,7 @@ class Owner:
 
 @contextmanager
 def owned(out: str) -> Iterator[Owner]:
-    """A claim that is renewed while the block runs and ends with it, however it ends."""
+    """Claim the directory while the block runs: the claim is renewed, and ends with the block."""
     owner = Owner(out, secrets.token_hex(8))
     owner.claim()
     try:
@@ -108,9 +116,9 @@ def owned(out: str) -> Iterator[Owner]:
 
 @contextmanager
 def repeated(action: Callable[[], None], *, seconds: float) -> Iterator[None]:
-    """Do something every few seconds, beside the block, until the block ends or an error of ours ends it.
+    """Repeat an action every few seconds while the block runs, until an error of ours ends it.
 
-    A file system that fails is tried again.
+    After an error of the file system, the action is tried again.
     """
     ended = threading.Event()
 
@@ -121,7 +129,7 @@ def repeated(action: Callable[[], None], *, seconds: float) -> Iterator[None]:
             except OSError:
                 continue
             except CatlipError:
-                # A lost claim; the story checks it before every step that would harm another run.
+                # The claim is lost. The story checks it before every step that would harm another run.
                 return
 
     thread = threading.Thread(target=repeat, daemon=True)
@@ -134,7 +142,7 @@ def repeated(action: Callable[[], None], *, seconds: float) -> Iterator[None]:
 
 
 def _content(text: str) -> dict[str, object]:
-    """Content of a claim; empty if it is damaged, as a claim of nobody."""
+    """Content of a claim; empty for a damaged one, which nobody holds."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -143,7 +151,7 @@ def _content(text: str) -> dict[str, object]:
 
 
 def _other_at_work(text: str, run: str) -> str | None:
-    """Another run that is alive, described; None if the claim is this run's, too old, or of a process that is gone."""
+    """Describe another run that is alive; None if the claim is this run's, too old, or its process is gone."""
     content = _content(text)
     try:
         host, pid, age = content["host"], int(str(content["pid"])), time.time() - float(str(content["time"]))
@@ -157,12 +165,12 @@ def _other_at_work(text: str, run: str) -> str | None:
 
 
 STAGING = "_staging"
-# What jobs and alignments write beside their folders, and what it is called until it is whole.
+# Names of files that jobs and alignments write beside their folders, and of the same while they are written.
 OURS = re.compile(r"part-.+\.parquet|(counts|rejects)(-\d+)?\.parquet|\.(part-|counts|rejects|manifest\.json).*\.tmp")
 
 
 def finished_manifest(out: str) -> Manifest | None:
-    """The manifest of a finished directory; None if there is none."""
+    """The manifest of a finished directory, or None."""
     filesystem, root = filesystem_of(out)
     if filesystem.get_file_info(f"{root}/{MANIFEST}").type != pafs.FileType.File:
         return None
@@ -170,9 +178,9 @@ def finished_manifest(out: str) -> Manifest | None:
 
 
 def refuse_used(out: str) -> None:
-    """Raise OutputExistsError if the place holds anything but leftovers of a run that died before it had a plan.
+    """Raise OutputExistsError if the directory holds anything but leftovers of a run that died before it had a plan.
 
-    Leftovers of a run that died after it had finished are removed first.
+    Leftovers of a run that died after it had written its manifest are removed first.
     """
     if (manifest := finished_manifest(out)) is not None:
         with suppress(OutputExistsError):
@@ -185,7 +193,7 @@ def refuse_used(out: str) -> None:
 
 
 def settle(out: str, manifest: Manifest) -> None:
-    """Remove leftovers beside a finished directory's files, unless an extension that can go on left them.
+    """Remove leftovers beside a finished directory's files, unless they are of an extension that can go on.
 
     Raises OutputExistsError if another run is at work in the directory.
     """
@@ -197,7 +205,7 @@ def settle(out: str, manifest: Manifest) -> None:
 
 
 def remove_rest(out: str, manifest: Manifest | None) -> None:
-    """Remove the job's plan and all files but those of the manifest; the job's folder goes with the claim in it."""
+    """Remove the job's plan and all files that the manifest does not name. The claim's end removes the job's folder."""
     filesystem, root = filesystem_of(out)
     if _has_plan(out):
         filesystem.delete_file(f"{root}/{JOB}/{PLAN}")
@@ -205,9 +213,9 @@ def remove_rest(out: str, manifest: Manifest | None) -> None:
 
 
 def remove_unnamed(out: str, manifest: Manifest | None) -> None:
-    """Remove files of dead tries and of alignments beside the manifest's files."""
+    """Remove files of dead attempts and of alignments that the manifest does not name."""
     filesystem, root = filesystem_of(out)
-    # The staging folder last: it tells that the rest is not worth keeping.
+    # The staging folder goes last: while it is there, the rest is known to be leftovers.
     for name in _unnamed(out, () if manifest is None else [file.path for file in manifest.files]):
         (filesystem.delete_dir if name == STAGING else filesystem.delete_file)(f"{root}/{name}")
 
@@ -220,7 +228,7 @@ def _is_left_over(out: str, manifest: Manifest) -> bool:
 
 
 def _states(files: Iterable[InputFile]) -> set[tuple[str, int, str]]:
-    """Files as they were found; of one that is labelled again, the old manifest knows the path, but another state."""
+    """Files as they were found. The old manifest has a file that is labelled again in another state."""
     return {(file.public_path, file.size, file.modified) for file in files}
 
 

@@ -1,6 +1,6 @@
-"""Options of the pipeline's verbs: one frozen dataclass each, a docstring under every field as its help.
+"""Options of the pipeline's verbs: one frozen dataclass each; the docstring under a field is its help.
 
-In: nothing. Out: a dataclass for each verb but `sample`, whose options live with it.
+The options of `sample` are in `pipeline/sample/config.py`.
 """
 
 from __future__ import annotations
@@ -30,53 +30,54 @@ class Label:
     out: str
     """directory of the label shards, new or empty; a local path or a URI"""
     format: Format = "auto"
-    """how the captions are stored; auto: by the files' names; img2dataset's sidecars by their columns; COCO's captions
-    by the content. A named format takes files of any extension"""
+    """how the captions are stored. auto tells by the files' names; img2dataset's sidecars by their columns; COCO's
+    captions by their content. A named format takes files of any extension"""
     caption_columns: tuple[str, ...] = ()
-    """columns that hold captions, as text or as lists of texts; a row gets the union of their synsets. A field inside
-    of one: json.caption. In tars: the members' extensions, or json.FIELD. Default: "caption"; in tars "txt" """
+    """columns that hold captions, as text or lists of texts; a row gets the union of their synsets. json.caption is a
+    field inside a column. In tars: extensions of members, or json.FIELD. Default: "caption"; in tars "txt" """
     synset_columns: tuple[str, ...] = ()
-    """columns that name the row's synsets already: wnids (n02084071) or names (dog.n.01), as lists or as text with
-    spaces or commas between. A row gets them beside those of its captions; without --caption-columns, them alone"""
+    """columns that name synsets: wnids (n02084071) or names (dog.n.01), as lists, or as text with spaces or commas
+    between them. A row gets these and the synsets of its captions; without --caption-columns, only these"""
     key_column: str | None = None
-    """column of the sample's key or uid: text, dates or whole numbers, 7.0 and 7 alike; in TSV and CSV the text as it
-    stands. Default: img2dataset's "key"; elsewhere the row's number in its file, unless there is a column "key" """
+    """column of the sample's key or uid: text, dates or whole numbers (7.0 equals 7); in TSV and CSV the text as it is.
+    Default: img2dataset's "key"; elsewhere the row's number in its file, unless there is a column "key" """
     shard_column: str | None = None
-    """column of the shard's name. Default: the input file's stem"""
+    """column that names the shard. Default: the input file's stem"""
     same_key: SameKey = "refuse"
-    """several rows of one (shard, key): an error, or one row with the union of their synsets, as for COCO, Flickr30k,
-    where five rows hold the captions of an image. Samples of a tar that share a key are rejected either way"""
+    """how to treat several rows of one (shard, key): refuse them, or join them to one row with the union of their
+    synsets, as for COCO and Flickr30k, which have five rows for each image. Samples of a tar that share a key are
+    rejected either way"""
     columns: tuple[str, ...] = ()
-    """names of the columns of a TSV or CSV file without a header line; without this the first line names them"""
+    """names of the columns of a TSV or CSV file without a header line. Default: the first line names them"""
     separator: str | None = None
-    """sign between the columns of a TSV or CSV file, such as ";" or "|". Default: a tab or a comma, by its name"""
+    """separator of the columns of a TSV or CSV file, such as ";" or "|". Default: tab for TSV, comma for CSV"""
     quoting: Quoting | None = None
-    """how a TSV or CSV file quotes: as RFC 4180, with a quote doubled in a text; with a backslash before it; or not at
-    all, so that every line is a row. Default: as each file shows"""
+    """how a TSV or CSV file quotes. rfc4180: a quote inside a text is doubled; backslash: one stands before it; none:
+    quotes are ordinary characters, and every line is a row. Default: told from the beginning of each file"""
     max_caption_bytes: int = 65_536
-    """longer captions are rejected, not labelled"""
+    """bytes of the longest caption that is labelled; longer ones are rejected"""
     rows_per_file: int = 5_000_000
-    """rows of one part file, about"""
+    """approximate number of rows in a part file"""
     task_bytes: int | None = None
-    """bytes of captions that one task reads, about. Default: as many as give every core some tasks, 8 to 256 MiB"""
+    """approximate bytes of captions that one task reads. Default: 8 to 256 MiB, so that every core gets some tasks"""
     strict: bool = False
-    """fail at the first file that cannot be read, instead of naming it among the rejects"""
+    """fail at the first file that cannot be read, instead of listing it among the rejects"""
     allow_unlabelled: bool = False
-    """finish although no row got a label; by default that is an error: --caption-columns likely names
-    the wrong columns"""
+    """finish even if no row got a label. By default that is an error: most often --caption-columns names the wrong
+    columns"""
     extend: bool = False
-    """add the files that a finished label directory does not hold yet; those it holds need not be given again"""
+    """add new files to a finished label directory; files that it holds already need not be given again"""
     replace_changed: bool = False
-    """with --extend: label files again that changed since, and only those, in place of their old rows"""
+    """with --extend: label changed files anew, and only those; their new rows replace the old"""
     log: Path | None = None
-    """file to append a line of JSON to for every step of the job"""
+    """log file; each step of the job appends a line of JSON"""
     labeler: LabelerName = "catlip"
-    """catlip is ours; spacy takes its parts of speech from a spaCy pipeline; reference is the rule of CatLIP's released
-    code. Both need packages of their own, on every worker, and are many times slower"""
+    """catlip is the project's own; spacy takes parts of speech from a spaCy pipeline; reference is the rule of CatLIP's
+    released code. The last two need packages of their own on every worker, and are many times slower"""
     spacy_model: str = SPACY_MODEL
-    """for labeler spacy: the pipeline's package, or its folder"""
+    """for --labeler spacy: the pipeline's package, or its folder"""
     wordnet: Path | None = None
-    """for labeler reference: folder of WordNet 3.0's database files. Default: what NLTK's downloader installed"""
+    """for --labeler reference: folder of WordNet 3.0's database files. Default: as NLTK's downloader installed it"""
     master: str | None = None
     """Spark master: local[*], spark://HOST:PORT, yarn, k8s://... Default: spark-submit's, else local[*]"""
 
@@ -107,19 +108,19 @@ class Label:
 
 @dataclass(frozen=True)
 class Prune:
-    """Choose a vocabulary from the counts of one or more label directories: seconds, whatever the corpus."""
+    """Choose a vocabulary from the counts of one or more label directories: takes seconds for any corpus."""
 
     labels: tuple[str, ...]
     """label directories; the counts of several are added"""
     out: Location | None = None
-    """vocabulary file to write, such as vocabulary.parquet. Without it nothing is written: a table of thresholds shows
-    what there is to choose from"""
+    """vocabulary file to write, such as vocabulary.parquet. Without it nothing is written, and a table shows the size
+    of the vocabulary at each threshold"""
     min_count: int | None = None
-    """keep synsets that at least this many captions hold (V_tau; the paper takes 500)"""
+    """keep synsets in at least this many captions (V_tau; 500 in the paper)"""
     top_k: int | None = None
-    """or keep this many of the most frequent"""
+    """or keep this many of the most frequent synsets"""
     count_unlabelled: bool = False
-    """read the label shards once, to tell how many rows the vocabulary leaves without a label"""
+    """also count the rows that the vocabulary leaves without a label: one pass over the label shards"""
 
     def __post_init__(self) -> None:
         _spell_places(self)
@@ -127,20 +128,20 @@ class Prune:
 
 @dataclass(frozen=True)
 class Report:
-    """Show what a finished label directory holds, on one HTML page that needs no network. Seconds, and no Spark."""
+    """Show a finished label directory on one HTML page that needs no network. Takes seconds, and no Spark."""
 
     labels: str
     """label directory; a local path or a URI"""
     out: Location
-    """page to write, such as report.html; a new name"""
+    """page to write, such as report.html; must not exist yet"""
     captions: tuple[str, ...] = ()
-    """the labelled input files, or some of them, to show captions beside the synsets; labels hold none"""
+    """the labelled input files, or some of them: label directories hold no captions to show beside the synsets"""
     examples: int = 3
-    """captions shown for a synset, at most"""
+    """most captions shown for a synset"""
     min_count: int = 500
-    """threshold (V_tau) at which the vocabulary is judged; the paper takes 500"""
+    """threshold (V_tau) at which the page judges the vocabulary; 500 in the paper"""
     classes: Location | None = None
-    """file of wnids, one a line, such as ImageNet-1k's: how many of them the labels come near to"""
+    """file of wnids, one a line, such as ImageNet-1k's: the page shows how many of them the labels come near to"""
 
     def __post_init__(self) -> None:
         _require_positive("examples", self.examples)
@@ -150,7 +151,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Explain:
-    """Say what becomes of captions, and why: words, parts of speech, senses. Takes seconds, and no Spark."""
+    """Explain the labels of captions: words, parts of speech, senses. Takes seconds, and no Spark."""
 
     captions: tuple[str, ...]
     """captions, each in quotes"""
@@ -167,22 +168,22 @@ class Explain:
 
 @dataclass(frozen=True)
 class Check:
-    """Compare labels with image tars: which samples have no label, which labels no sample. Reads tar headers alone."""
+    """Compare labels with image tars: samples without a label, labels without a sample. Reads tar headers alone."""
 
     labels: str
     """label directory"""
     images: tuple[str, ...]
     """files, folders or globs with the image tars"""
     max_missing: float = 0.0
-    """share of the samples that may have neither a label nor a reject. By default none: labels made from these images
-    account for every sample, and labels made from others are better noticed here than after a day of training"""
+    """share of the samples that may be missing from labels and rejects. Default: none. Labels of these images account
+    for every sample, and labels of other images are better noticed here than after a day of training"""
     max_surplus: float = 0.0
-    """share of the labels that may have no sample. By default none, for the same reason; pass 1 to check some tars of a
-    corpus against the labels of all"""
+    """share of the labels that may lack a sample. Default: none, for the same reason. 1 checks some tars of a corpus
+    against the labels of all"""
     worst: int = 10
-    """tars shown, those that fit worst"""
+    """number of tars shown: those that fit their labels worst"""
     out: Location | None = None
-    """JSON file to write: the totals, and the account of every tar"""
+    """JSON file to write, with the totals and the account of every tar"""
     master: str | None = None
     """Spark master, as for label"""
 
@@ -195,19 +196,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Align:
-    """Make labels whose keys are ids follow the tars of images downloaded later, joined by id."""
+    """Give labels whose keys are ids the shards and keys of image tars that were downloaded later, joined by id."""
 
     labels: str
     """label directory whose keys are the ids (python -m pipeline label --key-column uid)"""
     images: tuple[str, ...]
-    """files, folders or globs: img2dataset's sidecars (00000.parquet beside 00000.tar), or tars for an id in json"""
+    """files, folders or globs: img2dataset's sidecars (00000.parquet beside 00000.tar), or tars that hold the ids"""
     id_column: str
-    """the sidecars' column that holds the id; or json.FIELD, a field of the tars' .json members; or __key__, the
-    samples' keys: for labels whose keys are names of image files, with or without their extension (COCO, Flickr30k)"""
+    """column of the sidecars that holds the id; or json.FIELD, a field of the tars' .json members; or __key__, the
+    samples' own keys, for labels keyed by names of image files, with or without extension (COCO, Flickr30k)"""
     out: str
-    """directory of the aligned label shards; new or empty"""
+    """directory of the aligned label shards, new or empty"""
     rows_per_file: int = 5_000_000
-    """rows of one part file, about"""
+    """approximate number of rows in a part file"""
     master: str | None = None
     """Spark master, as for label"""
 
@@ -217,36 +218,36 @@ class Align:
 
 @dataclass(frozen=True)
 class Verify:
-    """Compare two labelers on a sample of your own captions: how often they agree, and where not. Needs no Spark."""
+    """Compare two labelers on a sample of your own captions: where they agree, and where not. Needs no Spark."""
 
     captions: tuple[str, ...]
     """files, folders or globs with the captions, in any format that label reads"""
     labelers: tuple[LabelerName, LabelerName] = ("catlip", "reference")
-    """the two: what the second gives beyond the first is gained, what it lacks is lost"""
+    """the two labelers: labels that only the second gives are gained, labels that only the first gives are lost"""
     sample: int = 10_000
     """rows to draw"""
     examples: int = 20
-    """captions shown of those whose labels differ"""
+    """number of captions shown whose labels differ"""
     seed: int = 0
-    """the same seed and files give the same sample"""
+    """seed of the sample: the same seed and files give the same sample"""
     out: Location | None = None
-    """JSON file to write: everything shown"""
+    """JSON file to write, with everything shown"""
     format: Format = "auto"
     """how the captions are stored, as for label"""
     caption_columns: tuple[str, ...] = ()
-    """columns that hold captions, as for label; each text counts as a caption of its own"""
+    """columns that hold captions, as for label; here each text is a caption of its own"""
     columns: tuple[str, ...] = ()
     """names of the columns of a TSV or CSV file without a header line"""
     separator: str | None = None
-    """sign between the columns of a TSV or CSV file, as for label"""
+    """separator of the columns of a TSV or CSV file, as for label"""
     quoting: Quoting | None = None
     """how a TSV or CSV file quotes, as for label"""
     spacy_model: str = SPACY_MODEL
-    """for labeler spacy: the pipeline's package, or its folder"""
+    """for --labeler spacy: the pipeline's package, or its folder"""
     wordnet: Path | None = None
-    """for labeler reference: folder of WordNet 3.0's database files"""
+    """for --labeler reference: folder of WordNet 3.0's database files"""
     punkt: Literal["installed", "untrained"] = "installed"
-    """for labeler reference: where sentences end, by NLTK's trained model, or without training, which needs no data"""
+    """for --labeler reference: NLTK's model of sentence ends, as installed, or untrained, which needs no data"""
 
     def __post_init__(self) -> None:
         _require_positive("sample", self.sample)
@@ -269,15 +270,15 @@ def _require_separator(separator: str | None) -> None:
         raise InputError(
             "--separator",
             found=repr(separator),
-            wanted="one ASCII sign that is no quote, no backslash and no line end",
+            wanted="one ASCII character that is not a quote, a backslash or a line end",
             remedy="Give one such as ',' ';' '|' or '\\t'.",
         )
 
 
 def _spell_places(options: object) -> None:
-    """Spell the places in one way. Raises InputError, naming the option, for a URI in one that takes none."""
+    """Write all locations in one form. Raises InputError, naming the option, for a URI in one that takes none."""
     for name, value in locations_in(options).items():
-        # The dataclasses are frozen; this is a part of making one.
+        # The dataclass is frozen; this is part of its construction.
         object.__setattr__(options, name, value)
     model = getattr(options, "spacy_model", "")
     if is_uri(model):

@@ -1,6 +1,17 @@
-"""How many rows hold each synset, added up from parts: of batches in a task, of tasks in a job.
+"""Counts of rows by synset, and the joining of several caption rows of one (shard, key), which corrects them.
 
-In: lists of synsets. Out: tables of synset, captions. Rows that go or are joined to others are taken away again.
+Counts are added up over the batches of a task and the tasks of a job; rows that are removed or joined are subtracted.
+
+With --same-key union, rows sorted by (shard, key) become one row for each (shard, key), with the union of their
+synsets. The row of the input file whose path sorts first stays in the account, as labelled or empty by the union; each
+other row becomes merged. So the result does not depend on where rows meet: in a task, in the merge of sorted files, or
+when a finished directory is extended. Rows of several files meet only where a column names the shard: then each row
+carries its file in a column `input`. Elsewhere the shard tells the file.
+
+    shard  key  synsets  input              shard  key  synsets  input        labelled  empty  merged
+    x      k    [2, 3]   b.tsv        ->    x      k    [1,2,3]  a.tsv   a.tsv       1     -1
+    x      k    []       a.tsv                                           b.tsv      -2             +2
+    x      k    [1]      b.tsv
 """
 
 from __future__ import annotations
@@ -22,17 +33,17 @@ from vocab.store.label_writing import describe_file
 from vocab.store.manifest import InputFile, LabelFile
 
 ADDED_AT_ONCE = 32
-"""tables of counts that are held to be added up"""
+"""tables of counts held in memory before they are added up"""
 
 
 class Counts:
-    """How many rows hold each synset, added up as batches pass by."""
+    """Number of rows that hold each synset, added up batch by batch."""
 
     def __init__(self) -> None:
         self._held: list[pa.Table] = []
 
     def add(self, lists: pa.ListArray, *, times: int = 1) -> None:
-        """Count lists, whose synsets are unique, so that each row counts once for each; `times` -1 takes rows away."""
+        """Count each row once for each of its synsets, which are unique; `times` -1 subtracts rows."""
         counted = pc.value_counts(lists.flatten())
         captions = pc.multiply(counted.field("counts"), times)
         self._held.append(pa.table([counted.field("values"), captions], schema=COUNTS_SCHEMA))
@@ -44,7 +55,7 @@ class Counts:
         return add_counts(self._held)
 
     def write(self, directory: str, name: str) -> LabelFile:
-        """Write them to a file whose name begins with `name` and is used by nobody else; the file."""
+        """Write the counts to a file of a new name that begins with `name`; return the file."""
         name = f"{name}-{secrets.token_hex(4)}.parquet"
         with write_whole(f"{directory}/{name}") as file:
             pq.write_table(self.table(), file, compression="zstd")
@@ -52,7 +63,7 @@ class Counts:
 
 
 def add_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """The sum of tables of synset, captions; sorted by synset. Only some are held at a time, however many there are."""
+    """Sum of tables of synset, captions; sorted by synset. Only ADDED_AT_ONCE of them are held at a time."""
     left = iter(tables)
     total = COUNTS_SCHEMA.empty_table()
     while some := list(islice(left, ADDED_AT_ONCE)):
@@ -66,15 +77,15 @@ ORDER = [("shard", "ascending"), ("key", "ascending")]
 
 
 class Joins:
-    """Joins rows, and remembers what that changes."""
+    """Joins rows, and keeps the corrections of counts and account."""
 
     def __init__(self, counts: Counts) -> None:
-        """`counts`: counts that hold every row, or none yet; synsets shared by joined rows are taken away from them."""
+        """`counts`: hold every row, or none yet; synsets that joined rows share are subtracted from them."""
         self.counts = counts
         self._moved: Counter[tuple[str, str]] = Counter()
 
     def join(self, rows: pa.Table) -> pa.Table:
-        """One row for each (shard, key) of sorted rows."""
+        """Join sorted rows to one row for each (shard, key)."""
         again = np.concatenate([[False], np.asarray(repeats(rows))])
         if not again.any():
             return rows
@@ -99,7 +110,7 @@ class Joins:
         return first.set_column(first.schema.get_field_index("synsets"), rows.schema.field("synsets"), union)
 
     def account(self, paths: Mapping[str, str]) -> tuple[InputFile, ...]:
-        """Changes to add to the account of each file. `paths`: of shards, where they tell the file."""
+        """Changes to add to the account of each file. `paths`: files by shard, where the shard tells the file."""
         changes = []
         for owner in sorted({owner for owner, _ in self._moved}):
             labelled, empty, filled = (self._moved[owner, moved] for moved in ("labelled", "empty", "filled"))
@@ -113,6 +124,6 @@ class Joins:
 
 
 def repeats(rows: pa.Table) -> pa.BooleanArray:
-    """[rows - 1] whether each of sorted rows but the first has the (shard, key) of the one above it."""
+    """Mask [rows - 1]: true for each of the sorted rows, but the first, whose (shard, key) is that of the row above."""
     shard, key = (rows[name].combine_chunks() for name in ("shard", "key"))
     return pc.and_(pc.equal(shard[1:], shard[:-1]), pc.equal(key[1:], key[:-1]))

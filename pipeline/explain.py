@@ -1,6 +1,6 @@
-"""What becomes of a caption, and why: the labeler's every step for people to read.
+"""Explanation of a caption's labels: every step of the labeler, for people to read.
 
-In: captions. Out: text, a table for each caption:
+In: captions. Out: text, with a table for each caption:
 
     a golden retriever saw
     cleaned   a golden retriever saw
@@ -35,19 +35,19 @@ from vocab.wordnet import wnid_of
 
 HEADER = ("word", "tag", "form", "what becomes of it")
 MAX_RIVALS = 4
-"""senses shown beside the one that won"""
+"""senses shown beside the chosen one"""
 
 
 def explain(captions: Iterable[str]) -> str:
-    """The account of each caption, an empty line between two."""
+    """Explain each caption; an empty line stands between two."""
     ours = labeler.load()
-    # What stands for a letter of another script is a control character.
+    # The labeler has a control character in place of a letter of another script.
     accounts = "\n".join(account_of(ours, caption) for caption in captions).replace(FOREIGN_LETTER, "?")
     return shown(accounts, lines=True)
 
 
 def account_of(ours: Labeler, caption: str) -> str:
-    """One caption's account."""
+    """Explain one caption."""
     if reason := why_rejected(caption):
         return f"{caption.encode(errors='replace').decode()}\nrejected  {reason}\n"
     reading = plain.read(ours, caption)
@@ -66,14 +66,14 @@ def account_of(ours: Labeler, caption: str) -> str:
 
 
 def why_rejected(caption: str) -> str | None:
-    """Why the job rejects a row that has no other caption; None where it labels it."""
+    """Reason why the job rejects a row with this caption alone, or None."""
     if any("\ud800" <= character <= "\udfff" for character in caption):
         return NOT_UTF8
     return MISSING_VALUE if is_missing(caption) else None
 
 
 def why_language(ours: Labeler, reading: Reading) -> str:
-    """Whether the caption is taken for English, and the words that counted."""
+    """Verdict on the caption's language, with the words that counted."""
     counted = [(word.text, plain.word_value(ours, word)) for word in reading.words]
     values = [f"{text} {value:+d}" for text, value in counted if value]
     if reading.accents:
@@ -89,7 +89,7 @@ def labels_of(ours: Labeler, reading: Reading) -> str:
 
 
 def rows_of(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
-    """A row of the table for each word."""
+    """Rows of the table, one for each word."""
     noun_at = {place: noun for noun in reading.nouns for place in noun.places}
     rows: list[tuple[str, ...]] = []
     for place, word in enumerate(reading.words):

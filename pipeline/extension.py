@@ -1,7 +1,7 @@
-"""A finished label directory, and the input files that it does not hold yet.
+"""Extension of a finished label directory by input files that it does not hold yet.
 
-In: an output directory and the files that a job found. Out: the manifest that the job extends, and an `Extension`: the
-files that are new, those that changed, and those that stay.
+In: an output directory and the files that a job found. Out: the manifest that the job extends, and an `Extension`:
+which files are new, which have changed, and which stay.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from vocab.store.manifest import InputFile, Manifest
 
 
 def base_of(out: str, options: Label) -> Manifest | None:
-    """The manifest of the finished directory that is to be extended; None for a new one.
+    """The manifest of the finished directory to extend, or None for a new directory.
 
-    What a run that died left in a finished directory is removed. Raises OutputExistsError for a finished directory
-    without --extend, or if another run is at work in it, InputError for --extend without a finished directory.
+    Leftovers of dead runs in a finished directory are removed. Raises OutputExistsError for a finished directory
+    without --extend, or if another run is at work in it, and InputError for --extend without a finished directory.
     """
     manifest = finished_manifest(out)
     if manifest is None:
@@ -50,7 +50,7 @@ def base_of(out: str, options: Label) -> Manifest | None:
 
 
 def refuse_meanwhile(out: str, base: Manifest | None, begun: JobPlan | None) -> None:
-    """Raise OutputExistsError unless the directory is, now that it is claimed, what it was when it was looked at."""
+    """Raise OutputExistsError if the directory has changed between the first look at it and its claim."""
     if (finished_manifest(out), begun_plan(out)) != (base, begun):
         raise OutputExistsError(
             out,
@@ -61,21 +61,22 @@ def refuse_meanwhile(out: str, base: Manifest | None, begun: JobPlan | None) -> 
 
 
 OWN_SHARDS = "shards"
-"""field of the manifest's config: by path, shards with a folder in their name, since an earlier day has their stem"""
+"""field of the manifest's config: shards, by path, that have a folder in their name because an earlier day has their
+stem"""
 
 
 @dataclass(frozen=True)
 class Extension:
-    """Files that were found, against those that a finished directory holds."""
+    """Comparison of the files that were found with those that a finished directory holds."""
 
     base: Manifest
-    """of the finished directory"""
+    """manifest of the finished directory"""
     inputs: Inputs
-    """files to label: new ones, and changed ones that are to be labelled again"""
+    """files to label: new ones, and changed ones to be labelled again"""
     kept: tuple[InputFile, ...]
-    """held files whose rows stay, given again or not, with their times as they are now"""
+    """held files whose rows stay, given again or not, with their present times"""
     replaced: tuple[InputFile, ...] = ()
-    """held files whose rows go, as they were"""
+    """held files whose rows go, in their old state"""
     same: int = 0
     """files given again that are held already"""
 
@@ -84,8 +85,8 @@ class Extension:
         """Shards whose rows are labelled again."""
         return [self.inputs.shard_of(file.path) for file in self.replaced]
 
-    def told(self) -> str:
-        """The numbers in words."""
+    def summary(self) -> str:
+        """One line with the numbers of files."""
         if not self.inputs.files:
             return f"nothing new: the directory holds every input file given ({self.same:,}); nothing is written"
         again = len(self.replaced)
@@ -103,14 +104,14 @@ def extension_of(
 ) -> Extension:
     """Compare the files that were found with those that a finished directory holds.
 
-    `inputs`: their shards are named as those of the held files. A file is held if the directory holds one of the same
-    path, size and time; or one of the same path or shard name, the same size, and the same digest of rows. `digests`
-    reads files again whose time or folder alone moved; without it they are taken for new.
+    `inputs` names shards as the directory does. A file is held if the directory has one of the same path, size and
+    time; or one of the same path or shard, the same size, and the same digest of rows. `digests` reads files again of
+    which only the time or the folder differs; without it, such files count as new.
 
-    A new file of another day whose shard's name a held one has is named by its folder too.
+    A new file of another day gets its folder into its shard's name if a held file has that name already.
 
     Raises MismatchError for a changed file without --replace-changed, and for any other file whose shard would have the
-    name of another one's, InputError for --replace-changed where a column names the shards.
+    name of another shard; InputError for --replace-changed where a column names the shards.
     """
     _refuse_outside(inputs)
     held = {file.public_path: file for file in base.inputs}
@@ -125,7 +126,7 @@ def extension_of(
         if old is None or (digests is None and file in doubtful):
             label.append(file)
         elif _state(old) == _state(file) or (old.digest and again.get(file.path) == old.digest):
-            # Another place of the same file is not remembered; a new time is, so that it is not read again.
+            # A new time of the file is remembered, so that it is not read again; a new folder is not.
             is_there = old.public_path == file.public_path
             same[old.path] = replace(old, modified=file.modified) if is_there else same.get(old.path, old)
         elif old.public_path != file.public_path:
@@ -151,12 +152,12 @@ def _state(file: InputFile) -> tuple[str, int, str]:
 
 
 def _is_doubtful(file: InputFile, old: InputFile | None) -> bool:
-    """Tell whether only the content of a file can say that it is the held one."""
+    """Tell whether only the content of a file can show that it is the held one."""
     return old is not None and _state(old) != _state(file) and old.size == file.size and old.digest != ""
 
 
 def _refuse_outside(inputs: Inputs) -> None:
-    """Raise MismatchError for a file that cannot be named as the held ones are, by its path below a common folder."""
+    """Raise MismatchError for a file outside the common folder that the held files' shards are named from."""
     folder = inputs.common_folder
     for file in inputs.files:
         if folder is not None and not re.sub(SCHEME_PATTERN, "", file.path).startswith(folder):
@@ -169,10 +170,10 @@ def _refuse_outside(inputs: Inputs) -> None:
 
 
 def _shard_of_another_day(inputs: Inputs, path: str, other: str) -> str:
-    """Name the shard of a new file by the one folder that tells its path from a held file's: "dt=2/00000".
+    """Name the shard of a new file with the one folder in which its path differs from a held file's: "dt=2/00000".
 
-    Raises MismatchError unless these folders are two days or partitions, such as dt=1 and dt=2 or 2024-01-01 and
-    2024-01-02: files of other folders may be the held ones in another place.
+    Raises MismatchError unless the two folders are days or partitions, such as dt=1 and dt=2 or 2024-01-01 and
+    2024-01-02: a file in any other folder may be the held one, moved.
     """
     folders, others = path.split("/")[:-1], other.split("/")[:-1]
     differing = [at for at, (own, held) in enumerate(zip(folders, others, strict=False)) if own != held]
@@ -185,13 +186,13 @@ def _shard_of_another_day(inputs: Inputs, path: str, other: str) -> str:
 
 
 def _without_value(folder: str) -> str:
-    """A partition's name, or a folder's without its numbers: "lang=", "day#", "#-#-#"."""
+    """Name of a partition, or of a folder without its numbers: "lang=", "day#", "#-#-#"."""
     name, equals, _ = folder.partition("=")
     return name + equals if equals else re.sub(r"\d+", "#", folder)
 
 
 def _refuse_replacing(changed: Sequence[InputFile]) -> None:
-    """Raise InputError for a changed file whose rows cannot be told from those of others."""
+    """Raise InputError for a changed file whose rows cannot be told from other files' rows."""
     if changed:
         raise InputError(
             "--replace-changed",
@@ -202,7 +203,7 @@ def _refuse_replacing(changed: Sequence[InputFile]) -> None:
 
 
 def _refuse_same_names(inputs: Inputs, files: Sequence[InputFile]) -> None:
-    """Raise MismatchError for two files of one shard."""
+    """Raise MismatchError for two files of the same shard."""
     if (same := inputs.of_one_shard(files)) is not None:
         raise _same_name(inputs.shard_of(same[1]), same[1], same[0])
 
@@ -233,7 +234,7 @@ def _changed(old: InputFile, file: InputFile) -> MismatchError:
 
 
 def refuse_other_base(out: str, base: Manifest, plan: JobPlan) -> None:
-    """Raise MismatchError unless the directory was made by the same labeler and options, its files' names apart."""
+    """Raise MismatchError unless the same labeler and options made the directory, apart from its files' names."""
     as_plan = JobPlan(
         config={name: base.config[name] for name in plan.config if name in base.config},
         labeler=base.labeler,

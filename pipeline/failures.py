@@ -1,7 +1,7 @@
-"""Spark's failures in words that say what to do.
+"""Spark's failures as errors that say what to do.
 
-In: an exception of Spark's, with a page of Java and Python frames. Out: an error of ours that names the file, or
-what died and why.
+In: an exception of Spark's, with a page of Java and Python frames. Out: an error of ours that names the file, or what
+failed and why.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ FILE_IN_MESSAGE = re.compile(
 OWN_ERROR = re.compile(
     r"vocab\.errors\.\w+: (?P<thing>.+?): found (?P<found>.+?); wanted (?P<wanted>.+?)\. (?P<remedy>.+)"
 )
-# A file system that refuses: "OSError: [Errno 28] No space left on device: '/data/labels/part-00000...'".
+# An error of the file system: "OSError: [Errno 28] No space left on device: '/data/labels/part-00000...'".
 SYSTEM_ERROR = re.compile(r"(?:OSError|PermissionError): \[Errno \d+\] (?P<what>[^:\n]+)(?:: '(?P<path>[^']+)')?")
-# A Python for the workers that is not there, or ends with words of its own before it works.
+# A missing Python for the workers, or one that ends with a message before it works.
 NO_PYTHON = re.compile(
     r"Cannot run program \"(?P<program>[^\"]+)\": error=\d+, (?P<why>[^\n]+)|"
     r"Error from python worker:\s*\n(?P<said>(?:[^\n]*\n)*?)PYTHONPATH was:"
 )
-# The innermost Java causes worth repeating.
+# The innermost causes in Java that are worth repeating.
 CAUSE = re.compile(
     r"(?:java\.io\.(?:EOF|IO)Exception|java\.util\.zip\.\w+|java\.lang\.RuntimeException): (?P<cause>.+)"
 )
@@ -43,7 +43,7 @@ CAUSE = re.compile(
 
 @dataclass(frozen=True)
 class Death:
-    """Failure of Spark that no input caused: memory, disk, network."""
+    """A failure of Spark that no input caused: memory, disk, network."""
 
     pattern: str
     """a regular expression of Spark's message"""
@@ -54,7 +54,7 @@ class Death:
 
 
 JAVA_END_SECONDS = 5.0
-"""seconds that a Java process which does not answer gets to end"""
+"""seconds for a Java process that does not answer to end"""
 GOES_ON = "A label job goes on when the same command is given again."
 DEATHS = (
     Death(
@@ -116,28 +116,28 @@ DEATHS = (
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise an error of ours in place of a failure of Spark whose cause is known; let every other one through."""
+    """Raise an error of ours in place of a failure of Spark whose cause is known; let every other failure through."""
     try:
         yield
     except (PySparkException, Py4JError, ConnectionError, EOFError) as error:
-        # A failed write reaches Python unconverted, as py4j's own exception.
+        # A failed write reaches Python as py4j's own exception.
         try:
             explanation = explain(str(error)) or java_is_dead(error)
         except (Py4JError, ConnectionError) as silent:
-            # The text of an exception of Java's is asked of Java, which may be gone by then.
+            # The text of a Java exception comes from Java, which may be gone by now.
             explanation = java_is_dead(silent)
         if explanation is None:
             if isinstance(error, Py4JJavaError):
-                # Java, which holds the text, may be ended before the traceback is shown.
+                # Java, which holds the text, may have ended before the traceback is shown.
                 error.add_note(str(error))
             raise
         raise explanation from error
 
 
 def java_is_dead(error: Exception) -> CatlipError | None:
-    """Make the error for a Java process that is gone or does not answer; None if neither is so."""
+    """The error for a Java process that is gone or does not answer; None if it works."""
     if isinstance(error, (PySparkException, Py4JJavaError)):
-        # Java itself sent these.
+        # Java sent these, so it works.
         return None
     process = getattr(SparkContext._gateway, "proc", None)
     try:
@@ -156,21 +156,21 @@ def java_is_dead(error: Exception) -> CatlipError | None:
 
 
 def _raised_by_py4j(error: Exception) -> bool:
-    """Tell an error of the connection to Java from one of a bucket or another server."""
+    """Tell an error of the connection to Java from an error of a bucket or another server."""
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(name.partition(".")[0] == "py4j" for name in frames)
 
 
 def explain(message: str) -> CatlipError | None:
-    """The error behind Spark's message; None if the message holds no error of ours, no file and no known failure."""
+    """The error behind Spark's message; None if the message has no error of ours, no file and no known failure."""
     if own := OWN_ERROR.search(message):
         return InputError(own["thing"], found=own["found"], wanted=own["wanted"], remedy=own["remedy"])
     if refused := SYSTEM_ERROR.search(message):
         return InputError(
             refused["path"] or "the output directory",
             found=refused["what"].strip(),
-            wanted="a place that can be read and written",
-            remedy="Make room or give access, then give the same command: what is done is not done again.",
+            wanted="a location that can be read and written",
+            remedy="Make room or give access, then give the same command again: it goes on where it stopped.",
         )
     if unstarted := NO_PYTHON.search(message):
         said = (unstarted["said"] or "").strip().rpartition("\n")[2].strip()

@@ -1,8 +1,8 @@
-"""What the tasks wrote to a finished label directory: counts and rejects in one file each, the account, the manifest.
+"""Last steps of a job: counts and rejects in one file each, the account of rows, the manifest.
 
-In: what every task did (`Done`), the part files, and the directory that is extended, if one is. Out: the manifest, the
-moment it is written: before it, the directory is no label directory, or is the one it was. Files that it does not name
-are removed by `pipeline.claim`.
+In: the record of every task (`Done`), the part files, and the directory that is extended, if any. Out: a finished label
+directory, from the moment its manifest is written; until then it is none, or the old one. `pipeline.claim` removes
+files that the manifest does not name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vocab.store.secrets import without_secrets
 
 
 def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tuple[InputFile, ...]:
-    """The input files with what became of their rows, added up over the pieces of each."""
+    """The input files with their accounts, each added up over the file's pieces."""
     totals = {file.public_path: file for file in inputs}
     for change in changes:
         path = change.public_path
@@ -44,7 +44,7 @@ def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tup
 
 
 def account_of_tasks(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
-    """The plan's input files with what the tasks made of their rows."""
+    """The plan's input files with the accounts of the tasks."""
     return account_of(plan.inputs, (change for done in finished for change in done.account))
 
 
@@ -54,7 +54,7 @@ def with_digests(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ..
     digests: dict[str, list[str]] = {}
     for done in finished:
         for piece in done.account:
-            # Markers of earlier releases have none, nor have corrections for joined rows.
+            # Corrections for joined rows have no digest.
             if piece.digest:
                 digests.setdefault(piece.path, []).append(piece.digest)
     return tuple(
@@ -74,7 +74,7 @@ def write_finished(
 ) -> Manifest:
     """Write counts, rejects and the manifest. Raises FormatError if the account of rows does not close.
 
-    `rewritten`: the part files in order, and what joined and removed rows change in account and counts.
+    `rewritten`: the part files in order, with corrections of account and counts for joined and removed rows.
     """
     base = None if extension is None else extension.base
     generation = 0 if base is None else int(base.config.get("extensions", 0)) + 1
@@ -99,7 +99,7 @@ def write_finished(
 
 
 def _config_of_extension(plan: JobPlan, base: Manifest | None, generation: int) -> dict[str, object]:
-    """Which extension this was, and the shards that are not named as those of the first job."""
+    """Number of this extension, and the shards that are named in another way than in the first job."""
     if base is None:
         return {}
     rule = Inputs(plan.config["format"], (), plan.config["common_folder"])
@@ -112,7 +112,7 @@ def _config_of_extension(plan: JobPlan, base: Manifest | None, generation: int) 
 def _write_counts_and_rejects(
     out: str, finished: Sequence[Done], rewritten: Sequence[Rewritten], extension: Extension | None, generation: int
 ) -> list[str]:
-    """Write both, of the tasks and of the directory that is extended; their names."""
+    """Write both for the tasks and the directory that is extended; return the files' names."""
     counts = [(f"{out}/{JOB}", file) for file in [done.counts for done in finished]]
     counts += [(f"{out}/{JOB}", file) for each in rewritten for file in each.counts]
     rejects = [(f"{out}/{JOB}", each.file) for done in finished for each in done.rejects]
@@ -133,7 +133,7 @@ def _write_counts_and_rejects(
 def _whole_account(
     plan: JobPlan, finished: Sequence[Done], rewritten: Sequence[Rewritten], extension: Extension | None
 ) -> tuple[InputFile, ...]:
-    """All input files of the directory with what became of their rows."""
+    """All input files of the directory with their accounts."""
     shards = {piece.shard: piece.path for task in plan.tasks for piece in task.pieces}
     changes = [change for done in finished for change in done.account]
     changes += [
@@ -144,7 +144,7 @@ def _whole_account(
 
 
 def check_written(out: str, manifest: Manifest) -> None:
-    """Raise FormatError unless the files are there and hold every row that was labelled or rejected."""
+    """Raise FormatError unless the files exist and hold every row that was labelled or rejected."""
     filesystem, root = filesystem_of(out)
     for file in manifest.files:
         info = filesystem.get_file_info(f"{root}/{file.path}")
@@ -165,7 +165,7 @@ def _lost(thing: str, found: str, wanted: str) -> FormatError:
         thing,
         found=found,
         wanted=wanted,
-        remedy="Rows were lost or written twice; label into a new directory, and please report it.",
+        remedy="Rows were lost or written twice; write to a new directory, and please report it.",
     )
 
 
@@ -188,7 +188,7 @@ def write_rejects(out: str, name: str, files: Iterable[tuple[str, LabelFile]], *
 
 
 def _kind(name: str) -> str:
-    """The name without the number of the extension: counts-2.parquet -> counts.parquet."""
+    """Name without the number of the extension: counts-2.parquet -> counts.parquet."""
     for kind in (COUNTS, REJECTS):
         if name.startswith(kind.removesuffix(".parquet")):
             return kind
@@ -200,7 +200,7 @@ def _named(name: str, generation: int) -> str:
 
 
 def read_table(folder: str, file: LabelFile) -> pa.Table:
-    """Read a Parquet file that the job wrote. Raises FormatError if its bytes are not those that were written."""
+    """Read a Parquet file that the job wrote. Raises FormatError if its bytes have changed since."""
     filesystem, root = filesystem_of(folder)
     check_file(filesystem, root, file)
     return pq.read_table(f"{root}/{file.path}", filesystem=filesystem, partitioning=None)

@@ -1,13 +1,13 @@
-"""The job's own folder inside the output directory: what is to be done, and what is done already.
+"""The job's own folder inside the output directory: its plan, and the tasks that are done.
 
     labels/_job/
-      plan.json            the options, the labeler, the input files as they were, the tasks; written once
+      plan.json            options, labeler, input files as they were found, tasks; written once
       owner.json           the run that is at work (`pipeline.claim`)
       task-00012.json      task 12 is done, and wrote these files (`task.Done`)
-      counts-*.parquet  rejects-*.parquet     what tasks wrote beside their part files
+      counts-*.parquet  rejects-*.parquet     files of tasks beside their part files
 
-A run that finds a plan goes on where the last one stopped. The folder goes when the manifest is there; what is left of
-it if the run dies before that is judged in `pipeline.claim`.
+A run that finds a plan goes on where the last one stopped. The folder is removed once the manifest is written;
+`pipeline.claim` deals with the remains of a run that died before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.store.secrets import public
 
 PLAN_VERSION = 1
-# What the result does not depend on, or what the plan holds elsewhere.
+# Options that do not change the result, or that the plan holds in other fields.
 NOT_COMPARED = (
     "captions", "out", "master", "extend", "replace_changed", "log", "strict", "task_bytes", "allow_unlabelled",
 )  # fmt: skip
@@ -39,24 +39,24 @@ NOT_COMPARED = (
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What a run is to make of what: equal plans give equal labels."""
+    """The work of a job: equal plans give equal labels."""
 
     config: dict[str, Any]
-    """the options that the result depends on"""
+    """options that the result depends on"""
     labeler: str
     fingerprint: str
     wordnet: str
     inputs: tuple[InputFile, ...]
     tasks: tuple[Task, ...]
-    """not compared: how the work is cut depends on the cluster that began it"""
+    """not compared: the cut of the work depends on the cluster that began it"""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
-    """not compared: tells the tasks of this plan from those of another"""
+    """not compared: distinguishes the tasks of this plan from those of another"""
 
     def to_json(self) -> str:
         """The text of plan.json."""
         content = {
             "version": PLAN_VERSION,
-            # Tasks read the beginning alone (`task.refuse_ended`).
+            # First, because tasks read only the beginning (`task.refuse_ended`).
             "id": self.id,
             "config": public(self.config),
             "labeler": self.labeler,
@@ -121,19 +121,19 @@ def config_of(options: Label) -> dict[str, Any]:
 
 
 def begun_plan(out: str) -> JobPlan | None:
-    """The plan of the job that was begun in the directory; None if none was."""
+    """The plan of a job that was begun in the directory, or None."""
     text = read_text(f"{out}/{JOB}/{PLAN}")
     return None if text is None else JobPlan.from_json(f"{out}/{JOB}/{PLAN}", text)
 
 
 def write_plan(out: str, plan: JobPlan) -> None:
-    """Fix the plan."""
+    """Write the plan to its file."""
     with write_whole(f"{out}/{JOB}/{PLAN}") as file:
         file.write(plan.to_json().encode())
 
 
 def refuse_other_plan(out: str, begun: JobPlan, now: JobPlan) -> None:
-    """Raise MismatchError, naming the first difference, unless both plans are for the same result."""
+    """Raise MismatchError, naming the first difference, unless both plans give the same result."""
     difference = (
         _difference_of_config(begun.config, now.config)
         or _difference(f"labeler {now.labeler}", f"tables {begun.fingerprint[:12]}", f"tables {now.fingerprint[:12]}")
@@ -154,7 +154,7 @@ def _difference(thing: str, before: str, after: str) -> tuple[str, str, str] | N
 
 
 def _difference_of_config(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, str, str] | None:
-    # Earlier releases lack options that came later: they did what these do by default.
+    # A plan of an earlier release lacks options that came later: it did what these do by default.
     defaults = config_of(Label(("",), ""))
     for name in [*before, *after]:
         # Through JSON, which has no tuples.
@@ -181,19 +181,19 @@ def _state(file: InputFile) -> str:
 
 
 def finished_tasks(out: str, plan: str) -> dict[int, Done]:
-    """The plan's tasks that are done, by their markers."""
+    """Records of the plan's finished tasks, from their markers, by number of the task."""
     return {done.task: done for done in Markers(out, plan).new()}
 
 
 class Markers:
-    """The markers of a plan's tasks, each read once."""
+    """Completion markers of a plan's tasks, each read once."""
 
     def __init__(self, out: str, plan: str) -> None:
         self._directory, self._plan = f"{out}/{JOB}", plan
         self._seen: set[str] = set()
 
     def new(self) -> list[Done]:
-        """Those that came since the last call."""
+        """Records of tasks that finished since the last call."""
         filesystem, root = filesystem_of(self._directory)
         infos = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
         names = {info.base_name for info in infos if info.base_name.startswith("task-")} - self._seen
@@ -204,7 +204,7 @@ class Markers:
 
 
 def _done(place: str, text: str) -> Done | None:
-    """Content of a marker; None if it is damaged: then its task is done again."""
+    """Content of a marker; None for a damaged one, whose task is then run again."""
     try:
         return Done.from_json(place, text)
     except FormatError:
@@ -212,7 +212,7 @@ def _done(place: str, text: str) -> Done | None:
 
 
 def read_text(place: str) -> str | None:
-    """Text of a file; None if there is none."""
+    """Text of a file, or None if there is no such file."""
     filesystem, path = filesystem_of(place)
     try:
         with filesystem.open_input_stream(path) as stream:

@@ -1,6 +1,6 @@
-"""Files of a label directory as Spark DataFrames, read by Arrow, which opens what Spark lacks a Java library for.
+"""Files of a label directory as Spark DataFrames.
 
-In: a place, and names of Parquet files in it. Out: their rows, in the columns asked for, a task for each file.
+Arrow reads them, a task for each file: it opens object stores for which Spark would need further Java libraries.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vocab.store.files import DAMAGED, filesystem_of
 from vocab.store.label_shards import LabelShards
 
 BATCH_ROWS = 32_768
-# A task for each file up to here; beyond, Spark's own work for a task outweighs a file's.
 MOST_TASKS = 10_000
+"""tasks at most: beyond, Spark's own work for a task outweighs the reading of a file"""
 
 
 def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFrame:
@@ -33,18 +33,18 @@ def reject_rows(spark: SparkSession, labels: LabelShards) -> DataFrame:
 
 
 def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns: str) -> DataFrame:
-    """The rows of Parquet files in a folder. `columns`: Spark's words for columns that each of them has."""
+    """The rows of Parquet files in a folder. `columns`: their columns, in Spark's DDL."""
     wanted = [column.split()[0] for column in columns.split(", ")]
     return _mapped(spark, names, lambda name: batches_of(folder, name, wanted), columns)
 
 
 def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
-    """shard, rows: how many rows the labels have of each shard."""
+    """shard, rows: the number of label rows of each shard."""
     parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
     place, columns = labels.location, "shard string, rows bigint"
 
     def sizes(name: str) -> Iterator[pa.RecordBatch]:
-        # The rows lie sorted by shard: a batch holds few.
+        # The rows are sorted by shard: a batch holds few shards.
         for batch in batches_of(place, name, ["shard"]):
             yield pa.RecordBatch.from_arrays(batch["shard"].value_counts().flatten(), names=["shard", "rows"])
 
@@ -57,7 +57,7 @@ def _mapped(
     if not names:
         return spark.createDataFrame([], columns)
 
-    # The same file in the same task of every run: what Spark samples to cut ranges is the same then.
+    # Each file is read by the same task in every run, so that Spark samples the same rows to cut ranges.
     files = tuple(names)
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -69,7 +69,7 @@ def _mapped(
 
 
 def batches_of(folder: str, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of one file, a batch at a time. Raises FormatError for one that cannot be read."""
+    """The rows of one file, a batch at a time. Raises FormatError for a file that cannot be read."""
     filesystem, root = filesystem_of(folder)
     try:
         with filesystem.open_input_file(f"{root}/{name}") as stream:

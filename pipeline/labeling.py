@@ -1,9 +1,7 @@
-"""Captions to synsets as a Spark column: the library call.
+"""Captions to synsets as a Spark column, for Spark jobs of your own.
 
-In: a DataFrame with captions. Out: the same DataFrame with a column `synsets: array<int>`.
-
-    from pipeline.labeling import with_synsets
-    labelled = with_synsets(frame, captions=("title", "alt_text"))
+from pipeline.labeling import with_synsets
+labelled = with_synsets(frame, captions=("title", "alt_text"))
 """
 
 from __future__ import annotations
@@ -37,9 +35,9 @@ def with_synsets(
 ) -> DataFrame:
     """Add `synsets: array<int>`: WordNet 3.0 offsets, unique and ascending, the union over the named columns.
 
-    A caption column holds text or a list of texts. Rows that cannot be labelled get null: no caption, none but the text
-    of missing values (`vocab.missing_values`), one that is not UTF-8, or one longer than `max_caption_bytes`.
-    `labeler`, `spacy_model` and `wordnet` are those of `load_labeler`.
+    A caption column holds text or a list of texts. A row gets null if it has no caption, or only the text of missing
+    values (`vocab.missing_values`), or one that is not UTF-8 or longer than `max_caption_bytes`. `labeler`,
+    `spacy_model` and `wordnet` are arguments of `load_labeler`.
 
     Raises InputError for a column that is not there or holds no text, and what `load_labeler` raises.
     """
@@ -47,13 +45,13 @@ def with_synsets(
     require_columns(frame, captions, where="DataFrame", remedy=COLUMN_REMEDY)
     texts = caption_list(frame, captions, remedy=COLUMN_REMEDY)
     load = partial(load_labeler, labeler, spacy_model=spacy_model, wordnet=wordnet)
-    # What a worker cannot load is better known before the job than in the middle of it.
+    # An error of loading is better raised here than in the middle of the job.
     load()
     return frame.withColumn("synsets", label(texts, max_caption_bytes, load)["synsets"])
 
 
 def refuse_no_names(captions: object) -> None:
-    """Raise InputError for anything but a tuple or list of names: a string would be taken for one-letter names."""
+    """Raise InputError for anything but a tuple or list of names: a string would be read as one-letter names."""
     if not (isinstance(captions, (tuple, list)) and captions and all(isinstance(name, str) for name in captions)):
         raise InputError(
             "captions",
@@ -64,9 +62,9 @@ def refuse_no_names(captions: object) -> None:
 
 
 def label(captions: Column, max_caption_bytes: int, load: LoadLabeler = load_labeler) -> Column:
-    """array<binary> -> struct<synsets, reason>; exactly one of the two is null."""
+    """Label a column: array<binary> -> struct<synsets, reason>; exactly one of the two is null."""
 
-    # PySpark's own stubs know only the call with a function type, which PySpark itself advises against.
+    # PySpark's stubs have only the call with a function type, which PySpark itself advises against.
     @arrow_udf(RESULT_DDL)  # type: ignore[call-overload, untyped-decorator, unused-ignore]
     def label_batch(batch: pa.Array) -> pa.Array:
         return label_lists(batch, max_caption_bytes, load)
@@ -76,7 +74,7 @@ def label(captions: Column, max_caption_bytes: int, load: LoadLabeler = load_lab
 
 
 def caption_list(frame: DataFrame, columns: tuple[str, ...], *, remedy: str = COLUMN_REMEDY) -> Column:
-    """The captions of several columns, each text or a list of texts, as one array<binary> without nulls."""
+    """Captions of several columns, each text or a list of texts, as one array<binary> without nulls."""
     arrays: list[Column] = []
     for name in columns:
         kind = frame.schema[name].dataType
@@ -95,7 +93,7 @@ def caption_list(frame: DataFrame, columns: tuple[str, ...], *, remedy: str = CO
 
 
 def require_columns(frame: DataFrame, names: tuple[str, ...], *, where: str, remedy: str = COLUMN_REMEDY) -> None:
-    """Raise InputError, listing the columns there are, if one of `names` is missing."""
+    """Raise InputError, which lists the columns, if one of `names` is missing."""
     for name in names:
         if name not in frame.columns:
             raise InputError(

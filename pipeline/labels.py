@@ -1,6 +1,12 @@
-"""Captions of rows to synsets of rows, in Arrow, without Spark: the union over a row's captions, or why there is none.
+"""Rows of captions to rows of synsets, in Arrow, without Spark; also synsets that rows name themselves.
 
-In: list<binary>, a list for each row. Out: struct<synsets, reason>, of which exactly one is null in each row.
+In: list<binary>, a list for each row. Out: struct<synsets, reason>: the union over the row's texts, or the reason why
+there is none; exactly one of the two is null in each row. Names of synsets are checked against WordNet 3.0:
+
+    n02084071               dog.n.01 by its offset, as ImageNet names classes
+    dog.n.01  Dog.n.1       by word and number of the sense, as NLTK names it; any word of the synset
+    n02084071, n02121620    several in one text, between spaces, commas, semicolons or bars; brackets and quotes around
+    ["n02084071"]           them do not count
 """
 
 from __future__ import annotations
@@ -24,15 +30,14 @@ from vocab.missing_values import are_missing
 RESULT_TYPE = pa.struct([("synsets", pa.list_(pa.int32())), ("reason", pa.string())])
 
 LoadLabeler = Callable[[], CaptionLabeler]
-"""`load_labeler` with its arguments: what travels to the workers, each of which loads a labeler of its own, once"""
+"""`load_labeler` with its arguments: travels to the workers, each of which loads its own labeler once"""
 
 
 def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabeler = load_labeler) -> pa.StructArray:
-    """Union of the labels of each row's captions, and the reason where there is none.
+    """Union of the labels of each row's captions, or the reason why there is none.
 
-    `captions`: list<binary>, without nulls inside. The text of a missing value counts as no caption; a row with nothing
-    else has the reason "missing_value". The labeler is built once per Python worker and reused by later
-    batches and tasks.
+    `captions`: list<binary>, without nulls inside. The text of a missing value is not a caption; a row with nothing
+    else has the reason "missing_value". Later batches and tasks of the same Python worker use the same labeler.
     """
     texts = captions.flatten().cast(pa.binary())
     rows = pc.list_parent_indices(captions)
@@ -58,9 +63,9 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
 
 
 def union_of(lists: pa.ListArray, rows: NDArray[np.int64], length: int) -> pa.ListArray:
-    """Merge the lists of one row. `rows` [len(lists)] is ascending."""
+    """Merge the lists of each row to one. `rows` [len(lists)]: row of each list, ascending."""
     if (np.diff(rows) > 0).all():
-        # One caption a row, as most corpora have it: nothing to merge.
+        # One caption a row, as in most corpora: nothing to merge.
         sizes = np.zeros(length, dtype=np.int64)
         sizes[rows] = np.asarray(pc.list_value_length(lists))
         return pa.ListArray.from_arrays(pa.array(_offsets(sizes)), lists.flatten())
@@ -83,9 +88,9 @@ _NAME = re.compile(r"(.+)\.n\.([0-9]{1,3})")
 
 
 def named_synsets(texts: pa.ListArray) -> pa.StructArray:
-    """Synsets that each row names, and the reason where it names none, or one that is no noun of WordNet 3.0.
+    """Synsets that each row names, or the reason: it names none, or one that is not a noun of WordNet 3.0.
 
-    `texts`: list<binary>, without nulls inside. Every different text is looked up once a batch.
+    `texts`: list<binary>, without nulls inside. Each different text is looked up once a batch.
     """
     encoded = texts.flatten().cast(pa.binary()).dictionary_encode()
     found = [_synsets_in(text) for text in encoded.dictionary.to_pylist()]
@@ -104,9 +109,9 @@ def named_synsets(texts: pa.ListArray) -> pa.StructArray:
 
 
 def with_named(labels: pa.StructArray, named: pa.StructArray, *, has_captions: bool) -> pa.StructArray:
-    """Both results of a row as one: the union of its synsets, or the reason why it is rejected.
+    """Put both results of a row together: the union of its synsets, or the reason to reject it.
 
-    A row without a caption has the synsets that it names, and a row that names none those of its caption.
+    A row without a caption gets only the synsets that it names; a row that names none, only those of its caption.
     """
     if not has_captions:
         return named
@@ -127,7 +132,7 @@ def with_named(labels: pa.StructArray, named: pa.StructArray, *, has_captions: b
 
 
 def _synsets_in(text: bytes) -> tuple[int, ...] | None:
-    """Synsets that a text names, each once, ascending; None if one is unknown."""
+    """Synsets that a text names, each once, ascending; None if one of them is unknown."""
     decoded = text.decode("utf-8", "replace")
     if are_missing(pa.array([decoded]))[0]:
         return ()
@@ -138,7 +143,7 @@ def _synsets_in(text: bytes) -> tuple[int, ...] | None:
 
 
 def synset_named(name: str) -> int | None:
-    """Offset of the noun of a wnid or name; None if WordNet 3.0 has none."""
+    """Offset of the noun that a wnid or name stands for; None if WordNet 3.0 has no such noun."""
     nouns = wordnet.load()
     if (match := _WNID.fullmatch(name)) is not None:
         offset = int(match[1])
@@ -155,5 +160,5 @@ def synset_named(name: str) -> int | None:
 
 @cache
 def _lemmas() -> dict[str, int]:
-    """Lemmas to their rows."""
+    """Row of each lemma."""
     return {lemma: row for row, lemma in enumerate(wordnet.load().lemmas.to_pylist())}

@@ -1,7 +1,11 @@
-"""Input files to tasks: who reads what, fixed before anything is read.
+"""Input files to tasks, fixed before any caption is read.
 
-In: the listed files. Out: `Task`s, each a run of neighbouring pieces in the order of their shards, large enough to be
-worth starting and small enough that all cores have some.
+In: the listed files. Out: `Task`s, each of neighbouring pieces in the order of their shards, large enough to be worth
+starting and small enough to keep all cores busy.
+
+Large text files that are not compressed are cut at line ends, so that several tasks read one. A cut is a `Span`: bytes
+of whole lines, and the number of the first line, which keys are made of. Numbering the lines takes a pass over the
+bytes, on Spark, that only looks for line ends. Text with quotes is not cut: a line end inside quotes ends no row.
 """
 
 from __future__ import annotations
@@ -26,32 +30,34 @@ from vocab.store.manifest import InputFile
 from vocab.store.secrets import without_secrets
 
 if TYPE_CHECKING:
-    # Tasks are read on executors, and need no Spark.
+    # Executors load this module too, and need no Spark.
     from pyspark.sql import SparkSession
 
 SPLIT_BYTES = 64 << 20
-"""a larger Parquet file, or text file that is not compressed, is read by several tasks"""
+"""size above which a Parquet file, or a text file that is not compressed, is read by several tasks"""
 PIECE_ROWS = 1_000_000
+"""approximate rows in a piece of a large Parquet file"""
 LEAST_WEIGHT, MOST_WEIGHT = 8 << 20, 256 << 20
-"""of a task, in bytes of captions or thereabouts"""
+"""bounds of a task's weight: roughly its bytes of captions"""
 TASKS_PER_CORE = 4
 TAR_SHARE = 500
-"""of a tar, this part or less is text; the rest is skipped"""
+"""a tar weighs its size divided by this: at most so small a part of it is text, and the rest is skipped"""
 GZIP_RATIO = 3
+"""bytes of text in a byte of gzip, roughly"""
 NO_SPANS: Mapping[str, Sequence[Span]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one Spark task labels."""
+    """Pieces that one Spark task labels."""
 
     number: int
     pieces: tuple[Piece, ...]
     weight: int
-    """bytes to read, about"""
+    """approximate bytes to read"""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON holds it, without the secrets of its locations."""
+        """Fields of the task's JSON, without the secrets of its locations."""
         pieces = [[without_secrets(piece.path), piece.shard, piece.groups, piece.span] for piece in self.pieces]
         return {"number": self.number, "pieces": pieces, "weight": self.weight}
 
@@ -72,9 +78,9 @@ def plan_tasks(
     task_bytes: int | None = None,
     spans: Mapping[str, Sequence[Span]] = MappingProxyType({}),
 ) -> tuple[Task, ...]:
-    """Tasks in the order of shards, of `task_bytes` each or as many as suit the number of cores.
+    """Cut the input into tasks in the order of shards, of `task_bytes` each or as many as suit the number of cores.
 
-    Only the footers of large Parquet files are read; `spans` (`reading.spans`) says how large text files are cut.
+    Only the footers of large Parquet files are read. `spans`: cuts of large text files (`spans_of`).
     """
     pieces = sorted(
         (weighed for file in inputs.files for weighed in _pieces(file, inputs, spans.get(file.path, ()))),
@@ -112,7 +118,7 @@ def _pieces(file: InputFile, inputs: Inputs, spans: Sequence[Span]) -> list[tupl
         with filesystem.open_input_file(path) as stream:
             runs = split_groups(pq.ParquetFile(stream).metadata, PIECE_ROWS)
     except BROKEN:
-        # The task that is to read it says what is wrong with it.
+        # The task that reads the file reports what is wrong with it.
         return [(Piece(file.path, shard), file.size)]
     return [(Piece(file.path, shard, run), file.size // len(runs)) for run in runs]
 
@@ -129,7 +135,7 @@ class Range(NamedTuple):
 
 
 def spans_of(spark: SparkSession, inputs: Inputs, reading: ReadOptions) -> dict[str, tuple[Span, ...]]:
-    """The spans of every file that is worth cutting."""
+    """Spans of every file that is worth cutting, by path."""
     if inputs.format not in ("tsv", "jsonl"):
         return {}
     ranges = [
@@ -159,7 +165,7 @@ def spans_of(spark: SparkSession, inputs: Inputs, reading: ReadOptions) -> dict[
 
 
 def cut(counted: Mapping[Range, tuple[int | None, int]], sizes: Mapping[str, int]) -> dict[str, tuple[Span, ...]]:
-    """Spans from where the first line of each range starts, and how many start in it; ranges in order."""
+    """Spans, from where the first line of each range starts and how many lines start in it; ranges in order."""
     begins: dict[str, list[tuple[int, int]]] = {}
     lines_before: dict[str, int] = {}
     for place, (first, lines) in counted.items():
@@ -176,9 +182,9 @@ def cut(counted: Mapping[Range, tuple[int | None, int]], sizes: Mapping[str, int
 
 
 def lines_starting(place: Range, reading: ReadOptions) -> tuple[int | None, int]:
-    """Where the first line starts that starts in the range, None if none does, and how many do.
+    """Start of the first line that starts in the range, or None, and the number of lines that start in it.
 
-    QUOTED instead of a number where the range begins a file whose rows may have several lines.
+    The number is QUOTED if the range begins a file whose rows may have several lines.
     """
     filesystem, path = filesystem_of(place.path)
     with filesystem.open_input_file(path) as file:
@@ -189,7 +195,7 @@ def lines_starting(place: Range, reading: ReadOptions) -> tuple[int | None, int]
 
 
 def count_starts(file: BinaryIO, start: int, stop: int) -> tuple[int | None, int]:
-    """`lines_starting` in an open file. A line starts at 0, and behind every line end."""
+    """`lines_starting` in an open file. A line starts at byte 0, and after every line end."""
     first, lines = (0, 1) if start == 0 else (None, 0)
     at = max(0, start - 1)
     file.seek(at)

@@ -1,8 +1,6 @@
-"""How far the job is: a line on the terminal, and a line of JSON in the log for every step.
+"""Progress of the job: a line on the terminal, and a line of JSON in the log for every step.
 
-In: the tasks that are done, as they come. Out: text; nothing of the job depends on it.
-
-    labels  wave 2 of 5  37 %  12,345,678 rows  211,000 rows/s  12 min left
+labels  wave 2 of 5  37 %  12,345,678 rows  211,000 rows/s  12 min left
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ SHOWN_EVERY = 2.0
 
 
 class JobProgress:
-    """Rows and bytes done, of all there is to do."""
+    """Rows and bytes that are done, as a share of the whole job."""
 
     def __init__(self, tasks: Iterable[Task], *, log: Path | None) -> None:
         self._weights = {task.number: task.weight for task in tasks}
@@ -34,13 +32,13 @@ class JobProgress:
         self.wave = ""
 
     def found(self, finished: Iterable[Done]) -> None:
-        """Tasks that earlier runs had finished: they count as done, but not for the speed."""
+        """Take tasks that earlier runs finished: they count as done, but not for the speed."""
         for done in finished:
             self._done[done.task] = done.rows
             self._found.add(done.task)
 
     def note(self, event: str, **fields: object) -> None:
-        """One line of the log, if there is one."""
+        """Append a line to the log, if there is one."""
         if self._log is not None:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with named(self._log), self._log.open("a", encoding="utf-8") as file:
@@ -53,7 +51,7 @@ class JobProgress:
             self.note("task", task=done.task, rows=done.rows, peak_mb=done.peak_mb, parts=len(done.parts))
 
     def show(self, *, always: bool = False) -> None:
-        """Write the line, every few seconds, over the one before it on a terminal."""
+        """Write the line every few seconds; on a terminal, over the previous one."""
         now = time.monotonic()
         if not always and now - self._shown < SHOWN_EVERY:
             return
@@ -64,7 +62,7 @@ class JobProgress:
             sys.stderr.flush()
 
     def line(self, seconds: float) -> str:
-        """Share of the work, rows, rows/s of this run, and the time that is left at its speed."""
+        """Share of the work, rows, rows/s of this run, and the time left at that speed."""
         share = sum(self._weights.get(task, 0) for task in self._done) / self._total
         found = sum(self._weights.get(task, 0) for task in self._found) / self._total
         own_rows = sum(rows for task, rows in self._done.items() if task not in self._found)

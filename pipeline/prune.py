@@ -1,4 +1,4 @@
-"""Counts to a vocabulary, at any threshold, without reading a caption again.
+"""Counts to a vocabulary at any threshold, without reading a caption again.
 
 In: the counts of one or more label directories. Out: vocabulary.parquet; or a table of thresholds to choose from:
 
@@ -28,11 +28,11 @@ THRESHOLDS = tuple(10**power * digit for power in range(7) for digit in (1, 2, 5
 
 @dataclass(frozen=True)
 class Pruned:
-    """A vocabulary, and what it is to the corpora."""
+    """A vocabulary, and how well it covers the corpora."""
 
     vocabulary: Vocabulary
     unlabelled: int | None
-    """rows that hold none of its synsets; None where that was not asked for"""
+    """rows that hold none of its synsets; None if they were not counted"""
 
     def __str__(self) -> str:
         """ "1,193 classes seen in at least 500 of 66,309 captions, 2.71 labels per caption, 1.3 % without one"."""
@@ -46,16 +46,16 @@ class Pruned:
 
 
 def prune(options: Prune) -> Vocabulary:
-    """Choose the classes and write them. The counts of several corpora are added before the threshold applies.
+    """Choose the classes and write the vocabulary. Counts of several corpora are added before the threshold applies.
 
-    Raises InputError without a place to write to, or if no synset passes, OutputExistsError if the output file exists,
-    and MismatchError if the directories were labelled by different labelers.
+    Raises InputError if no output file is named or no synset passes, OutputExistsError if the output file exists, and
+    MismatchError if different labelers made the directories.
     """
     return choose(options).vocabulary
 
 
 def choose(options: Prune) -> Pruned:
-    """`prune`, with what the vocabulary is to the corpora."""
+    """`prune`, which also tells how well the vocabulary covers the corpora."""
     if options.out is None:
         raise InputError(
             "--out", found="nothing", wanted="a file to write", remedy="Name one: --out vocabulary.parquet"
@@ -76,7 +76,7 @@ def choose(options: Prune) -> Pruned:
 
 
 def preview(labels: tuple[str, ...]) -> str:
-    """Classes and labels per caption at thresholds from 1 to that of the most frequent synset."""
+    """Table of classes and labels per caption at thresholds from 1 to the count of the most frequent synset."""
     corpora = open_corpora(labels)
     captions = np.sort(np.asarray(merged_counts(corpora)["captions"]))[::-1]
     lines = [f"{'V_tau':>9} {'classes':>9} {'labels per caption':>19}"]
@@ -88,7 +88,7 @@ def preview(labels: tuple[str, ...]) -> str:
 
 
 def open_corpora(places: tuple[str, ...]) -> list[LabelShards]:
-    """The label directories. Raises MismatchError for different labelers, or for one corpus twice."""
+    """Open the label directories. Raises MismatchError for different labelers, or for a corpus that comes twice."""
     corpora = [LabelShards.open(place, checksums=False) for place in places]
     refuse_mixed_labelers(corpora)
     refuse_repeated(corpora)
@@ -107,7 +107,7 @@ def rows_of(corpora: Sequence[LabelShards]) -> int:
 
 
 def count_unlabelled(corpora: Sequence[LabelShards], synsets: NDArray[np.int32]) -> int:
-    """Rows that hold none of the synsets: one pass over the label shards, a batch at a time."""
+    """Count rows that hold none of the synsets, in one pass over the label shards."""
     known = np.zeros(int(synsets.max(initial=0)) + 1, dtype=bool)
     known[synsets] = True
     without = 0
@@ -121,7 +121,7 @@ def count_unlabelled(corpora: Sequence[LabelShards], synsets: NDArray[np.int32])
 
 
 def refuse_repeated(corpora: list[LabelShards]) -> None:
-    """Raise MismatchError if one corpus stands twice: its captions would count twice."""
+    """Raise MismatchError if a corpus comes twice: its captions would count twice."""
     seen: dict[str, str] = {}
     for corpus in corpora:
         if corpus.counts_sha256 in seen:
@@ -135,7 +135,7 @@ def refuse_repeated(corpora: list[LabelShards]) -> None:
 
 
 def refuse_mixed_labelers(corpora: list[LabelShards]) -> None:
-    """Raise MismatchError unless one labeler made all the labels: counts of different rules do not add up."""
+    """Raise MismatchError unless one labeler made all labels: counts by different rules cannot be added."""
     first = corpora[0].manifest
     for corpus in corpora[1:]:
         if corpus.manifest.labeler_fingerprint != first.labeler_fingerprint:

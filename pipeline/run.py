@@ -2,10 +2,10 @@
 
 In: `Label` options and a Spark session. Out: a finished label directory (vocab/FORMAT.md), and its manifest.
 
-The input files are listed once and cut into tasks. Each task reads some files, labels their captions and writes sorted
-part files of its own, then a small file that says so; Spark hands the tasks out, in waves, and runs those again whose
-executor died. A run that is given again goes on with the tasks that are not done. When all are, their counts are added
-up, files whose ranges overlap are merged, and the manifest makes it a label directory.
+The input files are listed once and cut into tasks. Each task reads some files, labels their captions, writes sorted
+part files of its own, and last a small file that marks it as done. Spark runs the tasks in waves, and repeats those
+whose executor died. The same command given again goes on with the tasks that are not done. When all are done, their
+counts are added up, part files whose ranges overlap are merged, and the manifest makes the folder a label directory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipeline.planning import Task, plan_tasks, spans_of
 from pipeline.progress import JobProgress
 from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import Inputs, inputs_of
-from pipeline.reading.lookahead import told
+from pipeline.reading.lookahead import summary
 from pipeline.reading.row_digest import digests_of
 from pipeline.reading.rows import ReadOptions
 from pipeline.rewriting import Rewritten, merged, without_shards
@@ -50,39 +50,27 @@ POLL_SECONDS = 2.0
 def label_captions(spark: SparkSession, options: Label) -> Manifest:
     """Label every caption of the input, once.
 
-    Goes on with a job that was begun in the output directory by the same options on the same files. Where a finished
-    directory is to be extended that holds every file already, nothing is written, and its manifest returned. Raises
-    OutputExistsError if the directory holds anything else or another run is at work in it, MismatchError if a file, an
-    option or the labeler changed since the job began, InputError for an input that cannot be read or whose every row
-    was rejected, FormatError if the account of rows does not close, and what `load_labeler` raises.
+    Goes on with a job that the same options began on the same files in the output directory. If a finished directory is
+    to be extended that holds every file already, nothing is written, and its manifest is returned.
+
+    Raises OutputExistsError if the directory holds anything else or another run is at work in it; MismatchError if a
+    file, an option or the labeler has changed since the job began; InputError for input that cannot be read, or whose
+    every row was rejected; FormatError if the account of rows does not close; and what `load_labeler` raises.
     """
     out = options.out.rstrip("/")
-    base = base_of(out, options)
-    begun = begun_plan(out)
-    if begun is None and base is None:
-        refuse_used(out)
+    base, begun = state_of(out, options)
     inputs = inputs_of(options)
-    load = labeler_of(options)
     extension: Extension | None = None
     if base is not None:
         extension = compared(base, inputs, options, partial(digests_again, spark, inputs, options))
-        tell(f"labels  {extension.told()}\n")
+        tell(f"labels  {extension.summary()}\n")
         inputs = extension.inputs
         if not inputs.files and begun is None:
             return base
-    plan = plan_of(options, inputs, load())
-    if begun is not None:
-        refuse_other_plan(out, begun, plan)
-        plan = read_as(begun, plan.inputs)
-    reading = reading_of(options, inputs)
-    if begun is None:
-        plan = replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options))
-    job = Job(
-        out, reading, load, options.max_caption_bytes, options.rows_per_file, plan.id,
-        retries=retries_of(spark), same_key=options.same_key,
-    )  # fmt: skip
+    plan, reading = plan_and_reading(spark, options, inputs, begun)
+    job = job_of(spark, options, plan, reading)
+    tell("".join(f"labels  {line}\n" for line in summary(inputs, reading)))
 
-    tell("".join(f"labels  {line}\n" for line in told(inputs, reading)))
     with owned(out) as owner, removed_on_failure(job, base):
         refuse_meanwhile(out, base, begun)
         if begun is None:
@@ -102,53 +90,133 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
 
 
 def look_before(options: Label) -> Manifest | None:
-    """Raise what `label_captions` would raise before its first task, as far as it takes no Spark to find out.
+    """Raise what `label_captions` would raise before its first task, as far as this is known without Spark.
 
     Return the manifest of a finished directory that holds every file already, and say so.
     """
     out = options.out.rstrip("/")
-    base = base_of(out, options)
-    begun = begun_plan(out)
-    if base is None and begun is None:
-        refuse_used(out)
+    base, begun = state_of(out, options)
     inputs = inputs_of(options)
     if base is not None and begun is None:
         extension = compared(base, inputs, options, None)
         if not extension.inputs.files:
-            tell(f"labels  {extension.told()}\n")
+            tell(f"labels  {extension.summary()}\n")
             return base
     reading_of(options, inputs)
     labeler_of(options)()
     return None
 
 
+def state_of(out: str, options: Label) -> tuple[Manifest | None, JobPlan | None]:
+    """Manifest of the finished directory to extend, and plan of the job to go on with; None for one that is not there.
+
+    Raises what `base_of` raises, and OutputExistsError for a directory that holds anything else.
+    """
+    base = base_of(out, options)
+    begun = begun_plan(out)
+    if begun is None and base is None:
+        refuse_used(out)
+    return base, begun
+
+
 def compared(
     base: Manifest, inputs: Inputs, options: Label, digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None
 ) -> Extension:
-    """The files against those of a finished directory, their shards named as there. Raises what its two steps raise."""
+    """Compare the files with those of a finished directory, and name their shards as there.
+
+    Raises what `refuse_other_base` and `extension_of` raise.
+    """
     inputs = replace(inputs, common_folder=base.config.get("common_folder"), own_shards=base.config.get(OWN_SHARDS, {}))
     refuse_other_base(options.out.rstrip("/"), base, plan_of(options, inputs, labeler_of(options)()))
     return extension_of(inputs, base, options, digests)
 
 
-def put_in_order(
-    spark: SparkSession, finished: Sequence[Done], extension: Extension | None, job: Job
-) -> list[Rewritten]:
-    """Part files of the tasks and of the directory that is extended, none of which overlap; removed rows are gone."""
-    parts = [part for done in finished for part in done.parts]
-    removed: list[Rewritten] = []
-    if extension is not None:
-        describe(spark, "take out the rows of changed files")
-        files = [file for file in extension.base.files if file.path.startswith("part-")]
-        held = without_shards(spark, files, extension.gone_shards, job)
-        parts += held.files
-        removed = [replace(held, files=())]
-    describe(spark, "merge")
-    return removed + [merged(spark, group, job) for group in overlapping(parts)]
+def digests_again(spark: SparkSession, inputs: Inputs, options: Label, files: Sequence[InputFile]) -> Mapping[str, str]:
+    """Read some of the files again, as when they were labelled, and take the digests of their rows."""
+    some = replace(inputs, files=tuple(files))
+    reading = reading_of(options, some)
+    tasks = cut_into_tasks(spark, some, reading, options)
+    describe(spark, "read files again whose time or folder moved")
+    with explained():
+        return digests_of(spark, tasks, reading)
+
+
+def plan_and_reading(
+    spark: SparkSession, options: Label, inputs: Inputs, begun: JobPlan | None
+) -> tuple[JobPlan, ReadOptions]:
+    """The plan of a new job, or the begun one with the given locations, and how its files are read.
+
+    Raises MismatchError if the options, the labeler or the files are not those of the plan that was begun.
+    """
+    plan = plan_of(options, inputs, labeler_of(options)())
+    if begun is not None:
+        refuse_other_plan(options.out.rstrip("/"), begun, plan)
+        return read_as(begun, inputs.files), reading_of(options, inputs)
+    reading = reading_of(options, inputs)
+    return replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options)), reading
+
+
+def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> JobPlan:
+    """The plan of these options and files, still without tasks."""
+    return JobPlan(
+        config=config_of(options) | {"format": inputs.format, "common_folder": inputs.common_folder},
+        labeler=labeler.name,
+        fingerprint=labeler.fingerprint,
+        wordnet=wordnet.load().version,
+        inputs=inputs.files,
+        tasks=(),
+    )
+
+
+def labeler_of(options: Label) -> LoadLabeler:
+    """A function that loads the labeler that the options name."""
+    return partial(load_labeler, options.labeler, spacy_model=options.spacy_model, wordnet=options.wordnet)
+
+
+def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: ReadOptions, options: Label) -> tuple[Task, ...]:
+    """The tasks of a new job."""
+    describe(spark, "number the lines of large text files")
+    spans = spans_of(spark, inputs, reading)
+    cores = spark.sparkContext.defaultParallelism
+    return plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes, spans=spans)
+
+
+def job_of(spark: SparkSession, options: Label, plan: JobPlan, reading: ReadOptions) -> Job:
+    """The part of the job that travels to every task."""
+    return Job(
+        options.out.rstrip("/"), reading, labeler_of(options), options.max_caption_bytes, options.rows_per_file,
+        plan.id, retries=retries_of(spark), same_key=options.same_key,
+    )  # fmt: skip
+
+
+def retries_of(spark: SparkSession) -> int:
+    """How often Spark runs a failed task again: never on a local master."""
+    conf = spark.sparkContext.getConf()
+    if str(conf.get("spark.master")).startswith("local"):
+        return 0
+    return int(conf.get("spark.task.maxFailures") or 4) - 1
+
+
+@contextmanager
+def removed_on_failure(job: Job, base: Manifest | None) -> Iterator[None]:
+    """If an error of ours ends the block before it has work worth keeping, leave room for the corrected command.
+
+    Tasks that labelled something are kept, unless the job is refused for what it labelled; so are the files of `base`.
+    """
+    try:
+        yield
+    except OutputExistsError:
+        # Another run has the directory now: nothing in it is this run's to remove.
+        raise
+    except CatlipError as error:
+        kept = any(done.parts for done in finished_tasks(job.out, job.plan).values())
+        if not kept or isinstance(error, UnlabelledError):
+            remove_rest(job.out, base)
+        raise
 
 
 def run_tasks(spark: SparkSession, plan: JobPlan, job: Job, owner: Owner, options: Label) -> list[Done]:
-    """Run the tasks that are not done, wave by wave; what every task did, in their order."""
+    """Run the tasks that are not done, wave by wave; return the record of every task, in order."""
     finished = finished_tasks(job.out, job.plan)
     pending = [task for task in plan.tasks if task.number not in finished]
     progress = JobProgress(plan.tasks, log=options.log)
@@ -172,7 +240,10 @@ def run_tasks(spark: SparkSession, plan: JobPlan, job: Job, owner: Owner, option
 
 
 def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
-    """One Spark job: a partition for each task. A task whose executor dies is run again, under other file names."""
+    """Run a wave as one Spark job, a partition for each task.
+
+    Spark runs a task whose executor died again; it writes files of other names.
+    """
     tasks = tuple(wave)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -188,7 +259,7 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
 
 @contextmanager
 def watched(job: Job, progress: JobProgress) -> Iterator[None]:
-    """Show how far the wave is while the block runs."""
+    """Show the progress of the wave while the block runs."""
     markers = Markers(job.out, job.plan)
 
     def show() -> None:
@@ -200,67 +271,25 @@ def watched(job: Job, progress: JobProgress) -> Iterator[None]:
         yield
 
 
-def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: ReadOptions, options: Label) -> tuple[Task, ...]:
-    """The tasks of a job that begins."""
-    describe(spark, "number the lines of large text files")
-    spans = spans_of(spark, inputs, reading)
-    cores = spark.sparkContext.defaultParallelism
-    return plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes, spans=spans)
+def put_in_order(
+    spark: SparkSession, finished: Sequence[Done], extension: Extension | None, job: Job
+) -> list[Rewritten]:
+    """Merge part files that overlap, of the tasks and of the directory that is extended.
 
-
-def digests_again(spark: SparkSession, inputs: Inputs, options: Label, files: Sequence[InputFile]) -> Mapping[str, str]:
-    """Digests of some of the files, read again as when they were labelled."""
-    some = replace(inputs, files=tuple(files))
-    reading = reading_of(options, some)
-    tasks = cut_into_tasks(spark, some, reading, options)
-    describe(spark, "read files again whose time or folder moved")
-    with explained():
-        return digests_of(spark, tasks, reading)
-
-
-def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> JobPlan:
-    """What this command is to make of what it finds; its tasks are cut when the job begins."""
-    return JobPlan(
-        config=config_of(options) | {"format": inputs.format, "common_folder": inputs.common_folder},
-        labeler=labeler.name,
-        fingerprint=labeler.fingerprint,
-        wordnet=wordnet.load().version,
-        inputs=inputs.files,
-        tasks=(),
-    )
-
-
-def labeler_of(options: Label) -> LoadLabeler:
-    """How to load the labeler that the options name."""
-    return partial(load_labeler, options.labeler, spacy_model=options.spacy_model, wordnet=options.wordnet)
-
-
-def retries_of(spark: SparkSession) -> int:
-    """Times that Spark runs a task again which failed: never on a local master."""
-    conf = spark.sparkContext.getConf()
-    if str(conf.get("spark.master")).startswith("local"):
-        return 0
-    return int(conf.get("spark.task.maxFailures") or 4) - 1
-
-
-def describe(spark: SparkSession, what: str) -> None:
-    """What Spark's own pages call the jobs that follow."""
-    spark.sparkContext.setJobDescription(what)
-
-
-@contextmanager
-def removed_on_failure(job: Job, base: Manifest | None) -> Iterator[None]:
-    """If the block fails by an error of ours before it has work worth keeping, leave room for the corrected command.
-
-    Kept are tasks that labelled something, unless the finished job is refused for what it labelled, and `base`.
+    Rows of changed input files are taken out of the directory's own part files.
     """
-    try:
-        yield
-    except OutputExistsError:
-        # Another run has the directory now: nothing in it is this run's to remove.
-        raise
-    except CatlipError as error:
-        kept = any(done.parts for done in finished_tasks(job.out, job.plan).values())
-        if not kept or isinstance(error, UnlabelledError):
-            remove_rest(job.out, base)
-        raise
+    parts = [part for done in finished for part in done.parts]
+    removed: list[Rewritten] = []
+    if extension is not None:
+        describe(spark, "take out the rows of changed files")
+        files = [file for file in extension.base.files if file.path.startswith("part-")]
+        held = without_shards(spark, files, extension.gone_shards, job)
+        parts += held.files
+        removed = [replace(held, files=())]
+    describe(spark, "merge")
+    return removed + [merged(spark, group, job) for group in overlapping(parts)]
+
+
+def describe(spark: SparkSession, jobs: str) -> None:
+    """Name the jobs that follow on Spark's own pages."""
+    spark.sparkContext.setJobDescription(jobs)

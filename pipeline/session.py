@@ -1,6 +1,8 @@
-"""The Spark session: made in `main`, with the settings this job needs and no others.
+"""The Spark session, with the settings that this room needs, and one folder for its temporary files.
 
-In: a master, or none. Out: a session. Checks for Java first: Spark's own message about it does not say what to do.
+Java is checked first, because Spark's own message about it does not say what to do. The folder is named by host and
+process, and is removed with the run. A run that was killed cannot remove its own; the next run does, once neither the
+killed run nor a child of it is alive.
 """
 
 from __future__ import annotations
@@ -29,22 +31,22 @@ from vocab.store.locks import has_ended, host
 
 JAVA_VERSION = 17
 JAVA_END_SECONDS = 20.0
-"""seconds that Java gets to end by itself"""
+"""seconds for Java to end by itself"""
 ROOMS_ZIP = "rooms.zip"
 
 
 @contextmanager
 def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
-    """A session that ends with the block, and its Java process with it.
+    """A session that ends with the block, together with its Java process.
 
-    Under spark-submit its options win; otherwise `master`, or local[*]. Raises MissingRequirementError where Java is
-    missing or older than 17, and what `failures.explained` makes of Spark's own deaths.
+    Under spark-submit, its options apply; otherwise `master`, or local[*]. Raises MissingRequirementError if Java is
+    missing or older than 17, and what `failures.explained` raises for failures of Spark.
     """
     check_java()
-    # Workers must run this interpreter, not whatever python3 comes first on the path.
+    # Workers must run this interpreter, not the first python3 on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # A connection that breaks off is told by the error it ends in, not by py4j's tracebacks before it, some of which
-    # come from the root logger.
+    # The error at the end reports a connection that breaks off; py4j's tracebacks before it, some of them from the root
+    # logger, do not help.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(_is_not_of_py4j)
     # spark-submit has started the JVM already, with a master of its own.
@@ -54,15 +56,14 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     session = None
     with scratch_folder() as folder:
         try:
-            # Before Java is ended here: whether it had died first is asked of its process.
+            # Inside `finally`: to know whether Java died first, its process must not have been ended here.
             with explained():
                 with used_by_children(folder), own_signals():
                     session = started(chosen, name=name)
-                # A task that fails on a local master ends the job, and the error says why; Java's pages would say it
-                # twice.
+                # On a local master, a failed task ends the job with an error that says why; Java's log would repeat it.
                 session.sparkContext.setLogLevel("OFF" if is_local else "ERROR")
                 if not submitted and not is_local:
-                    # The executors have no checkout; spark-submit is given the same zip with --py-files.
+                    # The executors have no checkout. Users of spark-submit give the same zip with --py-files.
                     session.sparkContext.addPyFile(str(zip_rooms(folder / ROOMS_ZIP)))
                 yield session
         finally:
@@ -70,7 +71,7 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
 
 
 def started(master: str | None, *, name: str) -> SparkSession:
-    """A session with the settings that this job needs."""
+    """Start a session with the settings that this room needs."""
     builder = SparkSession.builder.appName(name)
     if master is not None:
         builder = builder.master(master)
@@ -78,10 +79,10 @@ def started(master: str | None, *, name: str) -> SparkSession:
         builder = builder.config("spark.driver.memory", "4g").config("spark.driver.bindAddress", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1")
     return (
-        # The job shows how far it is itself.
+        # The job shows its own progress.
         builder.config("spark.ui.showConsoleProgress", "false")
         .config("spark.sql.session.timeZone", "UTC")
-        # A batch must be small enough that a few Python workers hold theirs, and large enough to encode words once.
+        # Batches small enough for several Python workers to hold, and large enough to encode each word only once.
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "32768")
         .getOrCreate()
     )
@@ -93,7 +94,7 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Put Ctrl-C back as it was before the block: pyspark's handler outlives its session, and then fails."""
+    """Restore the handler of Ctrl-C after the block: pyspark's handler outlives its session, and then fails."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -105,7 +106,7 @@ def own_signals() -> Iterator[None]:
 
 
 def end_spark(session: SparkSession | None) -> None:
-    """Stop the session if there is one, and end the Java process that this one started: it removes its files."""
+    """Stop the session, if there is one, and end the Java process that this one started, which removes its files."""
     if session is not None:
         # A session whose Java is gone cannot be stopped.
         with suppress(Py4JError, OSError):
@@ -113,19 +114,19 @@ def end_spark(session: SparkSession | None) -> None:
     process = getattr(SparkContext._gateway, "proc", None)
     if process is None:
         return
-    # Java ends when its input does.
+    # Java ends when its standard input is closed.
     process.stdin.close()
     try:
         process.wait(timeout=JAVA_END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # The next session of this process starts another one.
+    # The next session of this process starts another Java.
     SparkContext._gateway = SparkContext._jvm = None
 
 
 def zip_rooms(target: Path) -> Path:
-    """Write what executors need of this checkout, vocab/ and pipeline/, to a zip: equal files give equal bytes."""
+    """Write vocab/ and pipeline/, which executors need, to a zip: equal files give equal bytes."""
     root = Path(__file__).resolve().parent.parent
     files = sorted(
         path
@@ -142,7 +143,7 @@ def zip_rooms(target: Path) -> Path:
 
 
 def check_java() -> None:
-    """Raise MissingRequirementError unless `java` is there and new enough."""
+    """Raise MissingRequirementError unless `java` is installed and new enough."""
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     found = "none"
@@ -165,7 +166,7 @@ PREFIX = "catlip-spark"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder of this process that goes with the block, however it ends."""
+    """A folder of this process, removed at the end of the block."""
     parent = Path(tempfile.gettempdir())
     remove_abandoned(parent)
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{host()}.{os.getpid()}.", dir=parent))
@@ -180,7 +181,7 @@ def used_by_children(folder: Path) -> Iterator[None]:
     """Let processes that start in the block write below the folder: Java, and the Python workers that it starts."""
     changed = {
         "TMPDIR": str(folder),
-        # Java does not look at TMPDIR. Options of the configuration come later, and win.
+        # Java ignores TMPDIR. Options from the configuration come after these, and override them.
         "SPARK_SUBMIT_OPTS": f'{os.environ.get("SPARK_SUBMIT_OPTS", "")} -Djava.io.tmpdir="{folder}"'.strip(),
     }
     before = {name: os.environ.get(name) for name in changed}
@@ -198,17 +199,17 @@ def used_by_children(folder: Path) -> Iterator[None]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders of runs of this host whose process and children are gone."""
+    """Remove the folders of this host's runs whose process and children are gone."""
     name = re.compile(rf"{PREFIX}\.{re.escape(host())}\.(?P<pid>\d+)\.\w+")
     for folder in parent.iterdir():
         match = name.fullmatch(folder.name)
         if match is not None and has_ended(int(match["pid"])) and not _has_children(folder):
-            # Another user's folder stays.
+            # Another user's folder cannot be removed.
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_children(folder: Path) -> bool:
-    """Tell whether a process lives that was started with the folder as its TMPDIR, where /proc tells."""
+    """Tell, from /proc, whether a process is alive that was started with the folder as its TMPDIR."""
     wanted = f"TMPDIR={folder}".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
         try:

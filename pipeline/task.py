@@ -1,8 +1,7 @@
-"""One task of the job: pieces of input files to finished label files. Runs on an executor, needs no Spark.
+"""One task of the job: pieces of input files to finished label files. Runs on an executor, and needs no Spark.
 
-In: a `Task`, and the `Job` that all tasks share. Out: its files in the output directory, under names that no other try
-of the same task uses, and a `Done` that names them. Whoever holds the `Done` believes it; files that no `Done` in use
-names are of a try that died, and nobody's.
+In: a `Task`, and the `Job` that all tasks share. Out: files in the output directory, under names that no other attempt
+at the task uses, and a `Done` that names them. Files that no `Done` names are left from attempts that died.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ REPEATED_KEY_REMEDY = (
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks share."""
+    """Settings that all tasks of a job share."""
 
     out: str
     reading: ReadOptions
@@ -51,35 +50,35 @@ class Job:
     max_caption_bytes: int
     rows_per_file: int
     plan: str
-    """which plan the tasks are of"""
+    """id of the plan that the tasks belong to"""
     retries: int = 0
-    """times that Spark runs a task again which failed"""
+    """how often Spark runs a failed task again"""
     same_key: SameKey = "refuse"
-    """what becomes of several rows of one (shard, key)"""
+    """treatment of several rows of one (shard, key)"""
 
     @property
     def schema(self) -> pa.Schema:
         """Columns of the part files."""
-        # Where no column names the shard, the shard identifies the input file.
+        # Where no column names the shard, the shard tells the input file.
         return SCHEMA.append(INPUT) if self.same_key == "union" and self.reading.shard is not None else SCHEMA
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a finished task wrote, and what became of each file's rows."""
+    """Record of a finished task: its files, and the account of each input file's rows."""
 
     plan: str
-    """the plan that the task is of: the same number means another task in another plan"""
+    """id of the task's plan: in another plan, the same number is another task"""
     task: int
     parts: tuple[SortedFile, ...]
     rejects: tuple[SortedFile, ...]
     counts: LabelFile
     """a file of synset, captions inside JOB"""
     account: tuple[InputFile, ...]
-    """path, rows, labelled, empty, rejected, merged, unreadable and digest of each piece, and corrections for rows that
-    were joined; size and time are the listing's"""
+    """path, rows, labelled, empty, rejected, merged, unreadable and digest of each piece, and corrections for joined
+    rows; size and time are not filled in: the listing has them"""
     peak_mb: int
-    """memory of the process that ran it, at its peak so far"""
+    """peak memory, so far, of the process that ran the task"""
 
     @property
     def rows(self) -> int:
@@ -87,7 +86,7 @@ class Done:
         return sum(file.rows for file in self.account)
 
     def to_json(self) -> str:
-        """As the marker file has it."""
+        """Text of the marker file."""
         content = {
             "plan": self.plan,
             "task": self.task,
@@ -101,7 +100,7 @@ class Done:
 
     @classmethod
     def from_json(cls, place: str, text: str) -> Done:
-        """The inverse of `to_json`. Raises FormatError for anything else, found at `place`."""
+        """The inverse of `to_json`. Raises FormatError, which names `place`, for any other text."""
         try:
             content = from_sealed_json(place, text)
             done = cls(
@@ -127,10 +126,10 @@ class Done:
 
 
 def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
-    """Label the task's pieces, write its files, then its marker; `attempt`: times that it was tried before.
+    """Label the task's pieces, write its files, then its marker. `attempt`: number of earlier attempts.
 
-    Raises InputError for what stops the whole job, OSError for a remote file that another try may be able to read, and
-    OutputExistsError if the job ended meanwhile; no error leaves a part file.
+    Raises InputError for a fault that stops the whole job, OSError for a remote file that another attempt may be able
+    to read, and OutputExistsError if the job has ended meanwhile. No error leaves a part file.
     """
     pa.set_cpu_count(1)
     directory = f"{job.out}/{JOB}"
@@ -170,9 +169,9 @@ def marker_name(task: int) -> str:
 
 
 def refuse_ended(out: str, plan: str) -> None:
-    """Raise OutputExistsError unless the plan is still the directory's: a worker may outlive the run that sent it.
+    """Raise OutputExistsError unless the directory still has this plan.
 
-    A next run may have finished the job, or begun another one, while such a worker was writing.
+    A worker may outlive the run that sent it: another run may have finished the job meanwhile, or begun another one.
     """
     filesystem, path = filesystem_of(f"{out}/{JOB}/{PLAN}")
     try:
@@ -192,7 +191,7 @@ def refuse_ended(out: str, plan: str) -> None:
 def label_piece(
     piece: Piece, job: Job, parts: SortedWriter, rejects: SortedWriter, counts: Counts, *, is_last: bool
 ) -> InputFile:
-    """Label one piece; its account. A file that cannot be read, or not to its end, is one rejected row more."""
+    """Label one piece and return its account. A file that cannot be read to its end adds one rejected row."""
     labelled = empty = rejected = 0
     unreadable = ""
     digest = RowDigest(piece)
@@ -212,7 +211,7 @@ def label_piece(
             if len(bad):
                 rejects.add(bad)
                 if pc.any(pc.equal(bad["reason"], TRUNCATED_TAR)).as_py():
-                    # A tar that breaks off is read like any other, and its last sample says so.
+                    # A tar that breaks off is read like any other; its last sample has this reason.
                     unreadable = "the archive breaks off"
                     if job.reading.strict:
                         raise _unreadable(piece, unreadable)
@@ -220,7 +219,7 @@ def label_piece(
         if job.reading.strict:
             raise _unreadable(piece, str(error)) from error
         if not is_last and not isinstance(filesystem_of(piece.path)[0], pafs.LocalFileSystem):
-            # Networks fail and recover; a file is given up for broken when no try can read it.
+            # Networks fail and recover: a remote file counts as broken once the last attempt has failed.
             raise OSError(f"{piece.path}: {error}") from error
         unreadable = str(error)
         rejected += 1
@@ -242,7 +241,7 @@ def _unreadable(piece: Piece, why: str) -> InputError:
 
 
 def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
-    """shard, key, synsets, reason of a batch of `rows.ROWS`; synsets are null exactly where there is a reason."""
+    """Label a batch of `rows.ROWS`: shard, key, synsets, reason; synsets are null exactly where there is a reason."""
     reasons = batch.column("reason")
     # Text formats have no null: an empty key means a missing one.
     no_key = pc.equal(pc.fill_null(batch.column("key"), ""), "")
@@ -255,7 +254,7 @@ def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
             reasons = pc.if_else(no_shard, pc.coalesce(reasons, pa.scalar(NULL_SHARD)), reasons)
     captions = batch.column("captions")
     if reasons.null_count < len(reasons):
-        # What is rejected already need not be labelled: of web images, the third that could not be downloaded.
+        # Rows rejected so far need no labels: of web images, a third could not be downloaded.
         captions = pc.if_else(pc.is_null(reasons), captions, pa.scalar([], captions.type))
     labels = label_lists(captions, job.max_caption_bytes, job.load)
     if job.reading.synsets:

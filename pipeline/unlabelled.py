@@ -1,6 +1,6 @@
-"""Jobs that label nothing, or next to nothing: the options or the input are likely wrong.
+"""Jobs that label nothing, or next to nothing: most likely the options or the input are wrong.
 
-In: the account of the input files, and how they were read. Out: nothing, a note, or an error that shows captions.
+In: the account of the input files, and how they were read. Out: None, a note, or an error that shows captions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vocab.pages.text import shown
 from vocab.store.manifest import InputFile
 
 FEW, OF_ROWS = 0.02, 100
-"""share of labelled rows that counts as next to none, and the least rows for a note about it"""
+"""share of labelled rows that counts as next to none, and least number of rows for a note about it"""
 FILES_READ, CAPTIONS_READ, CAPTIONS_SHOWN, LETTERS_SHOWN = 3, 50, 3, 80
 ADDRESS = re.compile(r"\s*(www\.|[a-z][a-z0-9+.-]*://)|\S*\.(jpe?g|png|webp|gif|bmp|tiff?)\s*$", re.IGNORECASE)
 REMEDY = "Check --format, --caption-columns and --columns."
@@ -34,18 +34,18 @@ REMEDIES = {
     NULL_SHARD: "Name the column that holds the shards' names in --shard-column: the one given is empty.",
     UNKNOWN_SYNSET: "Name nouns of WordNet 3.0, as n02084071 or dog.n.01, in --synset-columns.",
 }
-"""by the most frequent reason of the rejected rows"""
+"""remedies by the most frequent reason of the rejected rows"""
 
 
 class UnlabelledError(InputError):
-    """Error for a finished job whose labels are not worth keeping."""
+    """Raised for a finished job whose labels are not worth keeping."""
 
 
 def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> str | None:
-    """Give a note where next to no row got a label.
+    """Return a note if next to no row got a label.
 
-    Raises UnlabelledError if no file could be read and, unless it is `allowed`, if no row got one, or next to none
-    while the captions are web addresses.
+    Raises UnlabelledError if no file could be read; and, unless `allowed`, if no row got a label, or next to none did
+    and the captions are web addresses.
     """
     rows, labelled, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty"))
     if labelled > FEW * (labelled + empty):
@@ -87,7 +87,7 @@ def _first_captions(account: Sequence[InputFile], reading: ReadOptions) -> Itera
                 for captions in batch.column("captions").to_pylist():
                     yield from (text for caption in captions if (text := caption.decode("utf-8", "replace")).strip())
         except (UnreadableFile, InputError):
-            # The rows before it were enough to find no label in.
+            # Captions before the error are enough to show.
             continue
 
 

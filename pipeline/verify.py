@@ -1,6 +1,6 @@
-"""Two labelers side by side on captions of your own: a story that ends in a page of text.
+"""Comparison of two labelers on your own captions: the story of `python -m pipeline verify`.
 
-In: captions and the names of two labelers. Out: how far they agree, what the one gives and the other not, examples.
+In: captions and the names of two labelers. Out: how far they agree, labels that only one of them gives, examples.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from vocab.wordnet import wnid_of
 
 
 def run_verify(options: Verify) -> None:
-    """Compare, print, and write the JSON file where one is asked for.
+    """Compare, print, and write the JSON file if one is wanted.
 
-    Raises OutputExistsError if that file exists, what `load_labeler` raises, and InputError for captions that cannot be
-    read.
+    Raises OutputExistsError if that file exists, InputError for captions that cannot be read, and what `load_labeler`
+    raises.
     """
     if options.out is not None:
         refuse_taken(options.out)
@@ -49,7 +49,7 @@ def run_verify(options: Verify) -> None:
     captions = pa.array(drawn.texts, pa.string())
     first, second = (labeler.label(captions).to_pylist() for labeler in labelers)
     found = agreement(drawn.texts, first, second, examples=options.examples, seed=options.seed)
-    tell("\n".join(told(drawn, found, options.labelers)) + "\n", to=sys.stdout)
+    tell("\n".join(summary_lines(drawn, found, options.labelers)) + "\n", to=sys.stdout)
     if options.out is not None:
         write_report(options.out, options, labelers, drawn, found)
 
@@ -59,8 +59,8 @@ def load(name: LabelerName, options: Verify) -> CaptionLabeler:
     return load_labeler(name, spacy_model=options.spacy_model, wordnet=options.wordnet, punkt=options.punkt)
 
 
-def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list[str]:
-    """The comparison in lines."""
+def summary_lines(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list[str]:
+    """The comparison as lines of text."""
     first, second = names
     labels = found.both + found.only_first + found.only_second
     lines = [
@@ -94,7 +94,7 @@ def told(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list
 
 
 def example_lines(example: Example, names: tuple[str, str]) -> list[str]:
-    """One caption and its labels; what strangers wrote is made harmless."""
+    """One caption and its labels; the stranger's text is made harmless."""
     parts = (
         ("both", example.both),
         (f"only {names[0]}", example.only_first),
@@ -117,7 +117,7 @@ def name_of(synset: int) -> str:
 def write_report(
     out: Location, options: Verify, labelers: Iterable[CaptionLabeler], drawn: CaptionSample, found: Agreement
 ) -> None:
-    """Everything as JSON: the options, what labelers these were, what was drawn and what it gave."""
+    """Write everything as JSON: the options, the labelers, the sample and the comparison."""
     sample = {"rows": drawn.rows, "rows_read": drawn.rows_read, "unusable": drawn.unusable, "files": drawn.listed}
     content = {
         "config": public(asdict(options)),
@@ -139,6 +139,7 @@ def write_report(
 
 
 SHOWN_SYNSETS = 20
+"""synsets shown of those that only one labeler gives"""
 
 
 @dataclass(frozen=True)
@@ -153,25 +154,25 @@ class Example:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the comparison gave."""
+    """Result of the comparison."""
 
     captions: int
     equal: int
-    """captions to which both give the same labels, none included"""
+    """captions to which both give the same labels, or both none"""
     jaccard: float
-    """mean over captions of labels in common / labels of either; 1 where neither gives one"""
+    """mean over captions of labels in common / labels of either; 1 for a caption without any"""
     labels: tuple[float, float]
-    """labels per caption of each"""
+    """labels per caption, of the first and of the second"""
     without: tuple[int, int]
-    """captions to which each gives none"""
+    """captions without a label, of the first and of the second"""
     both: int
     """labels that both give to the same caption, over all captions"""
     only_first: int
     only_second: int
     lost: tuple[tuple[int, int], ...]
-    """synset, captions: what the first gives and the second does not, most often first"""
+    """synset, captions: labels that only the first gives, most frequent first"""
     gained: tuple[tuple[int, int], ...]
-    """synset, captions: what the second gives and the first does not"""
+    """synset, captions: labels that only the second gives, most frequent first"""
     examples: tuple[Example, ...]
     """some of the captions on which they differ"""
 
@@ -179,7 +180,7 @@ class Agreement:
 def agreement(
     captions: Sequence[str], first: Sequence[list[int]], second: Sequence[list[int]], *, examples: int, seed: int
 ) -> Agreement:
-    """Compare the labels of at least one caption. `first` and `second` [captions]: each without repetition."""
+    """Compare the labels of at least one caption. `first` and `second` [captions]: unique synsets of each caption."""
     lost: Counter[int] = Counter()
     gained: Counter[int] = Counter()
     equal, jaccard, both, differing = 0, 0.0, 0, []
@@ -209,10 +210,10 @@ def agreement(
 
 
 def most_frequent(counts: Counter[int]) -> tuple[tuple[int, int], ...]:
-    """Synsets by falling count, then by number, so that ties always come the same way."""
+    """Synsets by falling count; those of equal count by number, so that the order is always the same."""
     return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_SYNSETS])
 
 
 def example(caption: str, first: set[int], second: set[int]) -> Example:
-    """One caption's labels, apart."""
+    """One caption's labels: of both, of the first alone, of the second alone."""
     return Example(caption, tuple(sorted(first & second)), tuple(sorted(first - second)), tuple(sorted(second - first)))

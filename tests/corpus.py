@@ -19,7 +19,7 @@ from trainer.data.group import Tar
 from trainer.data.labels import find_shards
 from trainer.data.source import Source
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import list_tars
+from trainer.data.tar_locations import list_tars
 from trainer.data.tar_tables import TarTables
 from trainer.records.log import read_log
 from vocab.store.label_shards import LabelShards

@@ -9,8 +9,8 @@ import torch
 
 from tests.synsets import CAT, DOG
 from trainer.evaluation import Evaluation
-from trainer.metrics import report
-from trainer.records.gallery import Guess, Picture
+from trainer.metrics import mean_average_precision
+from trainer.records.gallery import GalleryImage, Guess
 from trainer.records.page import page
 from vocab.vocabulary import Vocabulary
 
@@ -32,7 +32,7 @@ LINES: list[dict[str, Any]] = [{"step": step, "loss": 9.0 / step} for step in ra
 def evaluation() -> Evaluation:
     logits = torch.tensor([[2.0, -1.0], [-2.0, 0.5], [0.0, 0.0]])
     offsets, positives = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1])
-    numbers, precision = report(logits, offsets, positives, torch.tensor([1200.0, 34.0]))
+    numbers, precision = mean_average_precision(logits, offsets, positives, torch.tensor([1200.0, 34.0]))
     return Evaluation(numbers, precision, [(0, 0), (0, 1), (0, 2)], logits, offsets, positives, {}, [])
 
 
@@ -41,18 +41,22 @@ def html(
     key: str = "00000/000000001",
     lines: list[dict[str, Any]] = LINES,
     total_steps: int = 500,
+    *,
+    vocabulary: Vocabulary = VOCABULARY,
+    title: str = "sample",
+    model: str = "vit_tiny_patch16_224",
+    device: str = "cpu",
 ) -> str:
     """Render the page of a run that shows one picture."""
-    shown = [
-        Picture(key, "AAAA", caption, ["dog.n.01"], [Guess("dog.n.01", 0.88, True), Guess("cat.n.01", 0.27, False)])
-    ]
+    dog, cat = vocabulary.names
+    image = GalleryImage(key, "AAAA", caption, [dog], [Guess(dog, 0.88, right=True), Guess(cat, 0.27, right=False)])
     return page(
-        title="sample",
+        title=title,
         lines=lines,
-        vocabulary=VOCABULARY,
+        vocabulary=vocabulary,
         result=evaluation(),
-        results=RESULTS,
-        shown=shown,
-        model="vit_tiny_patch16_224",
+        results=RESULTS | {"device": device},
+        shown=[image],
+        model=model,
         total_steps=total_steps,
     )

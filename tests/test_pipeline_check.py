@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.check import Comparison, compare, refuse_misfit, run_check, told
+from pipeline.check import Comparison, compare, refuse_misfit, run_check, summary_lines
 from pipeline.config import Check
 from pipeline.reading.inputs import list_inputs
 from tests.labels import write_labels
@@ -57,7 +57,7 @@ def test_each_tar_has_its_account(spark: Any, tmp_path: Path) -> None:
     assert report.tars[0].absent_rejects == 1
     assert (report.absent_shards, report.absent_rows, report.first_absent) == (2, 2, ("7", "8"))
     assert (report.missing_share, report.surplus_share) == (1 / 5, 3 / 6)
-    assert told(report, worst=1) == [
+    assert summary_lines(report, worst=1) == [
         "2 tars, 5 samples: 3 with a label, 1 rejected when labelled, 1 missing from the labels (20.00%)",
         f"{tmp_path}/labels: 6 labels, 1 without a sample in their tar, 2 in 2 shards without a tar (50.00% together)",
         "rejected rows without a sample, such as failed downloads: 1; that is no fault",
@@ -89,7 +89,7 @@ def test_a_tar_whose_every_sample_was_rejected_is_known(spark: Any, tmp_path: Pa
     report = report_on(spark, tmp_path)
     assert numbers(report)["0.tar"] == ("0", 1, 0, 1, 0, 0)
     refuse_misfit(report, max_missing=0, max_surplus=0)
-    assert told(report, worst=1)[-1] == "every tar fits its labels"
+    assert summary_lines(report, worst=1)[-1] == "every tar fits its labels"
 
 
 def test_damaged_tars_are_all_found_in_one_run(spark: Any, tmp_path: Path) -> None:

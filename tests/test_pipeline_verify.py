@@ -17,7 +17,7 @@ import pytest
 from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Format, Verify
 from pipeline.reading.inputs import list_inputs
-from pipeline.verify import Example, agreement, run_verify, told
+from pipeline.verify import Example, agreement, run_verify, summary_lines
 from vocab.errors import InputError, MissingRequirementError, OutputExistsError
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
@@ -135,7 +135,7 @@ def test_agreement_counts_what_is_equal_lost_and_gained() -> None:
 
 def test_what_is_printed_names_synsets_and_disarms_captions() -> None:
     found = agreement(["a \x1b[31mdog\n"], [[DOG]], [[CAT, SOFA]], examples=5, seed=0)
-    lines = told(CaptionSample(["a"], rows=1, rows_read=9, unusable=2), found, ("catlip", "reference"))
+    lines = summary_lines(CaptionSample(["a"], rows=1, rows_read=9, unusable=2), found, ("catlip", "reference"))
     assert lines == [
         "1 captions of 1 rows, drawn from 9 that were read; 2 more are not UTF-8 or too long",
         "",

@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 
 from tests.corpus import Corpus
-from trainer.__main__ import RECIPES, read_config
+from trainer.__main__ import RECIPES, read
 from trainer.config import PretrainConfig, check, differences, to_json
 from vocab.errors import InputError
 
 CORPUS = Corpus(Path("images"), Path("labels"), Path("vocabulary.parquet"))
+
+
+def read_config(words: list[str]) -> PretrainConfig:
+    """Options of `python -m trainer pretrain`."""
+    found = read(["pretrain", *words])
+    assert isinstance(found, PretrainConfig)
+    return found
 
 
 def config(**changes: Any) -> PretrainConfig:

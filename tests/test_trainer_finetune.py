@@ -30,11 +30,11 @@ from trainer.records.log import read_log
 from trainer.records.run_lock import held
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
-from trainer.transfer.batches import Plan
+from trainer.transfer.batches import EpochPlan
 from trainer.transfer.config import FinetuneConfig, TaskConfig
 from trainer.transfer.finetune import finetune, finetune_records
+from trainer.transfer.finetune_results import few_steps
 from trainer.transfer.tasks.opening import Task, open_task
-from trainer.transfer.tuning_results import few_steps
 from trainer.verb_config import ImportConfig
 from trainer.weights.folder import load_model
 from trainer.weights.released import import_released
@@ -99,8 +99,16 @@ def evaluated(run: Path) -> list[int]:
 
 
 def results(run: Path) -> dict[str, Any]:
+    """Everything that results.json says of its one record."""
     found: dict[str, Any] = json.loads((run / "results.json").read_text())
-    return found
+    (record,) = found["records"]
+    return {**found, **record, **record["extra"], **found["data"], **found["details"]}
+
+
+def bad_images(run: Path, side: str) -> list[tuple[str, str]]:
+    """Images of a side that did not decode, each with the reason."""
+    named = json.loads((run / "results.json").read_text())["bad_images"]
+    return sorted((bad["image"], bad["reason"]) for bad in named if bad["side"] == side)
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -163,7 +171,7 @@ def test_a_batch_too_large_for_the_images_is_said_before_and_after(
     ],
 )
 def test_a_run_of_few_steps_says_so(images: int, batch: int, said: str | None) -> None:
-    plan = Plan(images=images, batch=batch, epochs=10, seed=0, image_size=16, min_crop_area=1.0, flip=False)
+    plan = EpochPlan(images=images, batch=batch, epochs=10, seed=0, image_size=16, min_crop_area=1.0, flip=False)
     assert few_steps(plan) == ([] if said is None else [f"{said}a smaller batch takes more steps"])
 
 
@@ -285,7 +293,7 @@ def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: Task
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert two["processes"] == 2
-    names = ("correct", "top1", "images", "images_seen", "bad_train_images", "notes")
+    names = ("correct", "top1", "images", "images_seen", "bad_images", "notes")
     assert [two[name] for name in names] == [one[name] for name in names]
 
 
@@ -324,12 +332,142 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_its_images(
         return whole(self, batch, number) * (math.nan if number == 3 else 1.0)
 
     monkeypatch.setattr(Step, "_loss", broken)
-    with pytest.raises(InputError, match=r"step 3: found a loss of nan .*Lower --peak-lr"):
+    with pytest.raises(
+        InputError, match=r"step 3: found a loss of nan .*--on-spike skip or rollback .*lower --peak-lr"
+    ):
         finetune(config(model, task, tmp_path / "run"))
-    (spike,) = [json.loads(line) for line in (tmp_path / "run" / "spikes.jsonl").read_text().splitlines()]
+    (spike,) = spikes(tmp_path / "run")
     assert (spike["step"], spike["loss"], len(set(spike["samples"]))) == (3, None, 8)
     assert all(Path(sample).suffix == ".png" for sample in spike["samples"])
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Batches, counted from 1, whose loss is NaN."""
+    batches: set[int] = set()
+    whole = Step._loss
+
+    def loss(self: Step, batch: Batch, number: int) -> Tensor:
+        return whole(self, batch, number) * (math.nan if batch.position.step in batches else 1.0)
+
+    monkeypatch.setattr(Step, "_loss", loss)
+    return batches
+
+
+def spikes(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "spikes.jsonl").read_text().splitlines()]
+
+
+def test_a_skipped_step_changes_nothing(model: Path, task: TaskConfig, tmp_path: Path, broken: set[int]) -> None:
+    # The last step: whatever it would do is in the weights.
+    broken.add(6)
+    assert finetune(config(model, task, tmp_path / "run", on_spike="skip", ema_momentum=1.0)) == 0
+    broken.clear()
+    options: dict[str, Any] = {"ema_momentum": 1.0, "checkpoint_every": 5, "keep_checkpoints": 2}
+    assert finetune(config(model, task, tmp_path / "whole", **options)) == 0
+    five, run = (
+        load_file(tmp_path / name / "checkpoints" / step / "model.safetensors")
+        for name, step in (("whole", "step-00000005"), ("run", "step-00000006"))
+    )
+    assert all(torch.equal(five[name], run[name]) for name in five)
+    assert [(spike["step"], spike["loss"], spike["policy"]) for spike in spikes(tmp_path / "run")] == [
+        (6, None, "skip")
+    ]
+    assert results(tmp_path / "run")["spikes"] == 1
+
+
+def test_a_rollback_goes_on_after_the_bad_batch(
+    model: Path, task: TaskConfig, tmp_path: Path, broken: set[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken.add(5)
+    assert finetune(config(model, task, tmp_path / "run", on_spike="rollback", workers=2)) == 0
+    assert "going back to step 4, past the samples of step 5" in capsys.readouterr().err
+    found = results(tmp_path / "run")
+    assert (found["steps"], found["images_seen"], found["images_rolled_back"], found["spikes"]) == (6, 48, 8, 1)
+    lines = [line for line in read_log(tmp_path / "run" / "metrics.jsonl") if "loss" in line]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
+    (spike,) = spikes(tmp_path / "run")
+    assert (spike["step"], spike["policy"], len(set(spike["samples"]))) == (5, "rollback", 8)
+
+
+def test_a_run_killed_after_a_rollback_does_not_meet_the_bad_batch_again(
+    model: Path, task: TaskConfig, tmp_path: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken.add(5)
+    options: dict[str, Any] = {"on_spike": "rollback", "checkpoint_every": 4}
+    assert finetune(config(model, task, tmp_path / "whole", **options)) == 0
+    whole = Step.take
+
+    def cut(self: Step, batch: Batch, **given: Any) -> Tensor:
+        if batch.position.step == 7:
+            raise PowerCutError
+        return whole(self, batch, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "take", cut)
+        with pytest.raises(PowerCutError):
+            finetune(config(model, task, tmp_path / "run", **options))
+    assert finetune(config(model, task, tmp_path / "run", **options)) == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert same_weights(tmp_path / "run", tmp_path / "whole")
+    assert len(spikes(tmp_path / "run")) == 1
+
+
+def test_the_log_says_how_fast_a_run_is_and_what_it_waits_for(
+    model: Path, task: TaskConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(config(model, task, tmp_path / "run")) == 0
+    lines = [line for line in read_log(tmp_path / "run" / "metrics.jsonl") if "loss" in line]
+    assert all(0 < line["data_wait_share"] < 1 for line in lines)
+    assert all(line["mfu"] is None and line["mfu_measured"] > 0 and line["tflops_per_device"] > 0 for line in lines)
+    # Numbers of loader processes, which fine-tuning does not have.
+    assert not {"batches_ready", "loaders_idle_share"} & lines[0].keys()
+    assert capsys.readouterr().err.count(" of_measured_peak=") == 6
+
+
+def test_the_page_shows_the_course_of_a_run(model: Path, task: TaskConfig, tmp_path: Path) -> None:
+    out = tmp_path / "<b>run"
+    assert finetune(config(model, task, out)) == 0
+    page = " ".join((out / "page.html").read_text().split())
+    for title in ("Loss", "Test images", "Learning rate", "Norm of the gradient", "Speed"):
+        assert page.count(f"<b>{title}</b>") == 1
+    assert "6 steps over 48 images" in page
+    assert "fine-tuned on 24 images of 3 classes" in page
+    assert f"<b class=number>{results(out)['top1']:.1%}</b><span>top-1 accuracy</span>" in page
+    assert "batch 8 is large for 24 training images" in page
+    # A directory's name is a stranger's text too, and nothing on the page can fetch anything.
+    assert "&lt;b&gt;run" in page
+    assert "<b>run" not in page
+    assert "default-src 'none'" in page
+
+
+def test_a_run_is_logged_to_weights_and_biases(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
+    assert finetune(config(model, task, tmp_path / "run", wandb="catlip")) == 0
+    wandb.teardown()
+    kept = json.loads((tmp_path / "run" / "wandb.json").read_text())
+    assert kept["project"] == "catlip"
+    (logged,) = (tmp_path / "run" / "wandb").glob(f"offline-run-*{kept['id']}/*.wandb")
+    assert all(name in logged.read_bytes() for name in (b"data_wait_share", b"eval_top1"))
+
+
+def test_a_resumed_run_says_from_which_checkpoint_it_goes_on(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        cut_at(patch, 4)
+        with pytest.raises(PowerCutError):
+            finetune(config(model, task, tmp_path / "run"))
+    assert "going on from" not in capsys.readouterr().err
+    assert finetune(config(model, task, tmp_path / "run")) == 0
+    assert f"going on from {tmp_path / 'run' / 'checkpoints' / 'step-00000002'}\n" in capsys.readouterr().err
 
 
 def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: Path) -> None:
@@ -339,9 +477,9 @@ def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: 
     assert finetune(config(model, task, tmp_path / "run", **RANDOM)) == 0
     found = results(tmp_path / "run")
     assert (found["images"], found["bad_images"]) == (8, 1)
-    assert found["bad_test_images"] == [{"image": "cat/0.png", "reason": "not_an_image"}]
-    bad_train = sorted(found["bad_train_images"], key=lambda bad: str(bad["image"]))
-    assert bad_train == [{"image": f"cat/{number}.png", "reason": "not_an_image"} for number in (0, 1)]
+    assert bad_images(tmp_path / "run", "test") == [("cat/0.png", "not_an_image")]
+    both = [("cat/0.png", "not_an_image"), ("cat/1.png", "not_an_image")]
+    assert bad_images(tmp_path / "run", "train") == both
     assert found["left_out"] == [{"side": "train", "image": "dog/empty.png", "reason": "empty_image"}]
     notes = [
         "train: 1 file or sample left out: 1 empty_image (dog/empty.png)",
@@ -357,8 +495,7 @@ def test_bad_images_are_named_and_left_out_of_the_scores(model: Path, tmp_path: 
     (train / "dog" / "3.png").write_bytes(whole[:-30])
     taking = replace(task, truncated_images="take")
     assert finetune(config(model, taking, tmp_path / "taking", **RANDOM)) == 0
-    bad_train = sorted(bad["image"] for bad in results(tmp_path / "taking")["bad_train_images"])
-    assert bad_train == ["cat/0.png", "cat/1.png"]
+    assert bad_images(tmp_path / "taking", "train") == both
     assert max(line.get("truncated_samples", 0) for line in read_log(tmp_path / "taking" / "metrics.jsonl")) > 0
 
 
@@ -427,11 +564,22 @@ def test_a_run_goes_on_with_its_own_options_alone(
     model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
 ) -> None:
     with monkeypatch.context() as patch:
-        cut_at(patch, 1)
+        cut_at(patch, 2)
         with pytest.raises(PowerCutError):
             finetune(config(model, task, tmp_path / "run"))
     with pytest.raises(MismatchError, match=next(iter(changed))):
         finetune(config(model, task, tmp_path / "run", **changed))
+
+
+def test_a_start_that_learnt_nothing_gives_way_to_other_options(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        cut_at(patch, 1)
+        with pytest.raises(PowerCutError):
+            finetune(config(model, task, tmp_path / "run"))
+    assert finetune(config(model, task, tmp_path / "run", seed=1)) == 0
+    assert "an earlier start learnt nothing; beginning anew with seed=1, before seed=0\n" in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_on_with_other_images(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

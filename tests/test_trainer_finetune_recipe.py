@@ -12,7 +12,7 @@ import tyro
 
 from trainer.optim.schedule import learning_rate
 from trainer.transfer.config import CHANGEABLE, FinetuneConfig, TaskConfig
-from trainer.transfer.recipe import check, complete, core
+from trainer.transfer.recipe import check, complete, optim_of
 from vocab.errors import InputError
 
 PLAIN = FinetuneConfig(Path("runs/b16"), TaskConfig(train="train", test="val"), Path("out"))
@@ -24,7 +24,7 @@ def test_the_defaults_are_the_paper_s_recipe_for_imagenet() -> None:
     done = complete(PLAIN, multi_label=False, image_size=224, steps=STEPS)
     assert (done.epochs, done.batch, done.weight_decay, done.label_smoothing) == (10, 512, 0.05, 0.1)
     assert (done.optimiser, done.image_size, done.ema_momentum) == ("adamw", 224, 0.0005)
-    settings = core(done, steps=STEPS).optim
+    settings = optim_of(done, steps=STEPS)
     rates = [learning_rate(step, settings) for step in (1, STEPS // 2, STEPS)]
     assert rates == pytest.approx([3e-5, 1.65e-5, 3e-6], rel=1e-3)
 

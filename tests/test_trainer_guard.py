@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.step.guard import WARM, Guard
+from trainer.step.metrics import WARM_STEPS, Guard
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def test_what_is_no_number_is_bad_from_the_first_step(loss: float, norm: float) 
 
 def test_a_loss_above_twice_its_running_mean_is_a_spike() -> None:
     guard = Guard(CPU, factor=2.0)
-    assert [judge(guard, 10.0) for _ in range(WARM)] == [0.0] * WARM
+    assert [judge(guard, 10.0) for _ in range(WARM_STEPS)] == [0.0] * WARM_STEPS
     assert judge(guard, 19.9) == 0.0
     assert judge(guard, 21.0) == 1.0
 
@@ -44,7 +44,7 @@ def test_the_first_losses_have_no_mean_to_be_above() -> None:
 
 def test_bad_losses_do_not_move_the_mean() -> None:
     guard = Guard(CPU, factor=2.0)
-    for _ in range(WARM):
+    for _ in range(WARM_STEPS):
         judge(guard, 10.0)
     before = guard.state()
     for loss in (math.nan, 1000.0, math.inf):
@@ -63,6 +63,6 @@ def test_a_restored_guard_judges_as_the_one_that_was_saved() -> None:
 
 def test_an_infinite_factor_looks_for_numbers_alone() -> None:
     guard = Guard(CPU, factor=math.inf)
-    for _ in range(WARM):
+    for _ in range(WARM_STEPS):
         judge(guard, 1.0)
     assert judge(guard, 1e30) == 0.0

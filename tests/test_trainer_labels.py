@@ -142,9 +142,9 @@ def test_labels_of_other_images_are_refused() -> None:
     with pytest.raises(
         MismatchError, match=r"labels: found no row for 3 of 4 samples of images/0\.tar, images/1\.tar; wanted .* 50%"
     ):
-        check_matched(accounts, place="labels", max_unmatched_share=0.5)
-    check_matched(accounts, place="labels", max_unmatched_share=0.75)
-    check_matched({}, place="labels", max_unmatched_share=0.0)
+        check_matched(accounts, location="labels", max_unmatched_share=0.5)
+    check_matched(accounts, location="labels", max_unmatched_share=0.75)
+    check_matched({}, location="labels", max_unmatched_share=0.0)
 
 
 def test_rows_without_their_samples_are_refused() -> None:
@@ -153,5 +153,5 @@ def test_rows_without_their_samples_are_refused() -> None:
     with pytest.raises(
         MismatchError, match=r"labels: found 6 of 8 rows without a sample in images/0\.tar; .*python -m pipeline check"
     ):
-        check_matched(accounts, place="labels", max_unmatched_share=0.5)
-    check_matched(accounts, place="labels", max_unmatched_share=0.75)
+        check_matched(accounts, location="labels", max_unmatched_share=0.5)
+    check_matched(accounts, location="labels", max_unmatched_share=0.75)

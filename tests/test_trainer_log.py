@@ -15,8 +15,7 @@ from tests.pictures import picture
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
 from trainer.records.ledger import Ledger
-from trainer.records.log import Log, read_log
-from trainer.records.progress_line import ProgressLine
+from trainer.records.log import Log, ProgressLine, read_log
 from trainer.records.weights_and_biases import check_wandb
 from vocab.errors import FormatError, InputError, MissingRequirementError
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
+from trainer.config import ModelConfig
 from trainer.data.device_batches import prepare
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
-from trainer.model.vit import architecture, checkpoint_activations, features, on_meta
-from trainer.speed.memory import RESERVED, activations, augment_bytes, count_saved, memory
+from trainer.model.vit import architecture, checkpoint_activations, classifier_of, features, on_meta
+from trainer.speed.memory import RESERVED, Memory, activations, augment_bytes, count_saved, memory
 
 SMALL = ModelConfig(model="vit_tiny_patch16_224", patch_size=8, embed_dim=32, depth=3, num_heads=2)
-CONFIG = PretrainConfig(
-    data=DataConfig(image_size=32), model=SMALL, loss=LossConfig(head_chunk=100), run=RunConfig(parallel="ddp")
-)
+
+
+def step_memory(model: nn.Module, *, world: int = 1, **options: Any) -> Memory:
+    """Memory of a step on images of 32 pixels, of whose logits 100 exist at a time."""
+    return memory(model, classifier_of(model, SMALL.model), size=32, share=1.0, world=world, head_chunk=100, **options)
 
 
 def really_saved(config: ModelConfig, count: int, *, bfloat16: bool, checkpointing: bool) -> int:
@@ -68,7 +72,7 @@ def test_what_augmentation_keeps_is_what_torch_saves() -> None:
 def test_a_process_keeps_four_numbers_a_weight_and_its_average() -> None:
     model = on_meta(SMALL, classes=10, image_size=32)
     count = sum(weight.numel() for weight in model.parameters())
-    fixed = memory(CONFIG, model, size=32, share=1.0, world=1).fixed
+    fixed = step_memory(model).fixed
     assert {name: fixed[name] for name in ("weights", "gradients", "optimiser", "average", "exchange")} == {
         "weights": 4 * count,
         "gradients": 4 * count,
@@ -83,9 +87,8 @@ def test_a_process_keeps_four_numbers_a_weight_and_its_average() -> None:
 
 def test_fsdp_divides_what_belongs_to_weights_by_the_processes() -> None:
     model = on_meta(SMALL, classes=10, image_size=32)
-    sharded = replace(CONFIG, run=RunConfig(parallel="fsdp"))
-    alone = memory(CONFIG, model, size=32, share=1.0, world=4).fixed
-    among = memory(sharded, model, size=32, share=1.0, world=4).fixed
+    alone = step_memory(model, world=4).fixed
+    among = step_memory(model, world=4, parallel="fsdp").fixed
     for name in ("weights", "gradients", "optimiser", "average"):
         assert among[name] == alone[name] // 4
     block = sum(weight.numel() for weight in model.get_submodule("blocks.0").parameters())
@@ -96,15 +99,14 @@ def test_fsdp_divides_what_belongs_to_weights_by_the_processes() -> None:
 
 def test_muon_keeps_one_moment_of_the_blocks_matrices() -> None:
     model = on_meta(SMALL, classes=10, image_size=32)
-    muon = replace(CONFIG, optim=OptimConfig(optimiser="muon"))
-    adamw = memory(CONFIG, model, size=32, share=1.0, world=1).fixed
-    fixed = memory(muon, model, size=32, share=1.0, world=1).fixed
+    adamw = step_memory(model).fixed
+    fixed = step_memory(model, optimiser="muon").fixed
     assert adamw["optimiser"] - fixed["optimiser"] == 4 * 3 * 12 * 32**2
     assert (adamw["optimiser's work"], fixed["optimiser's work"]) == (0, 4 * 2 * 4 * 32**2)
 
 
 def test_most_images_are_those_that_fit() -> None:
-    found = memory(CONFIG, on_meta(SMALL, classes=10, image_size=32), size=32, share=1.0, world=1)
+    found = step_memory(on_meta(SMALL, classes=10, image_size=32))
     most = found.most_images(3_000_000_000)
     assert found.total(most) <= 3_000_000_000 < found.total(most + 1)
     assert found.most_images(RESERVED) == 0

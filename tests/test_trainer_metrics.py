@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trainer import metrics
-from trainer.metrics import average_precision, micro_average_precision, report
+from trainer.metrics import average_precision, mean_average_precision, micro_average_precision
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
@@ -98,7 +98,7 @@ def test_the_report_splits_the_vocabulary_into_thirds_and_has_the_frequency_base
         [False, False, False, False, False, False],
     ]
     perfect = torch.tensor(truth).float()
-    found, classes = report(perfect, *sparse(truth), torch.tensor([30.0, 10.0, 9.0, 8.0, 2.0, 1.0]))
+    found, classes = mean_average_precision(perfect, *sparse(truth), torch.tensor([30.0, 10.0, 9.0, 8.0, 2.0, 1.0]))
     assert (found.images, found.classes, found.macro, found.micro) == (4, 4, 1.0, 1.0)
     assert (found.head, found.torso, found.tail) == (1.0, 1.0, None)
     assert found.baseline_macro == pytest.approx((3 / 4 + 1 / 4 + 1 / 4 + 1 / 4) / 4)
@@ -119,4 +119,4 @@ def test_an_evaluation_that_would_say_nothing_is_an_error(score: float, positive
     offsets = torch.tensor([0, len(positives), len(positives)])
     scores = torch.tensor([[0.5, score], [0.5, 0.5]])
     with pytest.raises(InputError, match=message):
-        report(scores, offsets, torch.tensor(positives, dtype=torch.int64), torch.ones(2))
+        mean_average_precision(scores, offsets, torch.tensor(positives, dtype=torch.int64), torch.ones(2))

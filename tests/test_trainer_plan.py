@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.synsets import counted_vocabulary
-from trainer.__main__ import RECIPES, read_plan
+from trainer.__main__ import RECIPES, read
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.model.vit import on_meta
 from trainer.speed.flops import training_flops
@@ -23,6 +23,13 @@ from trainer.verb_config import PlanConfig
 from vocab.errors import CatlipError, InputError
 
 SMALL = ModelConfig(model="vit_tiny_patch16_224", patch_size=16, embed_dim=64, depth=2, num_heads=2)
+
+
+def read_plan(words: list[str]) -> PlanConfig:
+    """Options of `python -m trainer plan`."""
+    found = read(["plan", *words])
+    assert isinstance(found, PlanConfig)
+    return found
 
 
 def options(*, model: ModelConfig = SMALL, steps: int = 100, run: RunConfig | None = None, **data: Any) -> PlanConfig:

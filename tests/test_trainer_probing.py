@@ -21,8 +21,7 @@ from trainer.distributed import Rank, join_processes
 from trainer.pretrain import pretrain
 from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe, probe_records
-from trainer.transfer.tasks.opening import open_task
-from trainer.transfer.tasks.subsets import subset
+from trainer.transfer.tasks.opening import open_task, subset
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
 HERE = Rank(0, 1, torch.device("cpu"))
@@ -263,7 +262,7 @@ def test_results_are_not_written_over(run: Path, folders: Path, tmp_path: Path) 
     [
         ({"percent": ()}, "--percent: found none"),
         ({"percent": (0.0,)}, "--percent: found 0.0; wanted more than 0, and at most 100"),
-        ({"percent": (1.0, 1.0)}, "--percent: found 1 1; wanted each value once"),
+        ({"percent": (1.0, 1.0)}, "--percent: found 1.0 1.0; wanted each value once"),
         ({"seeds": (-1,)}, "--seeds: found -1"),
         ({"learning_rates": (0.1, 0.0)}, "--learning-rates: found 0.1 0.0"),
         ({"weight_decays": (-0.1,)}, "--weight-decays"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trainer.__main__ import RECIPES, read_config, read_plan
+from trainer.__main__ import RECIPES, read
+from trainer.config import PretrainConfig
 from trainer.recipes.files import read_recipe
+from trainer.verb_config import PlanConfig
 from vocab.errors import InputError
 
 RECIPE = '''"""A run of mine.
@@ -32,9 +33,12 @@ def recipe(tmp_path: Path) -> Path:
 
 def test_a_file_is_a_recipe_whose_fields_the_command_line_overrides(recipe: Path) -> None:
     assert read_recipe(recipe)[0] == "A run of mine."
-    config = read_config([str(recipe), "--warmup-steps", "3"])
+    config = read(["pretrain", str(recipe), "--warmup-steps", "3"])
+    assert isinstance(config, PretrainConfig)
     assert (config.optim.steps, config.optim.warmup_steps) == (7, 3)
-    assert read_plan([str(recipe), "--gpus", "2"]).pretrain.optim.steps == 7
+    planned = read(["plan", str(recipe), "--gpus", "2"])
+    assert isinstance(planned, PlanConfig)
+    assert planned.pretrain.optim.steps == 7
 
 
 @pytest.mark.parametrize(
@@ -113,10 +117,10 @@ def test_a_field_that_there_is_not_and_a_value_that_its_field_cannot_have_are_na
         ("recipes/mine", "A recipe of your own is a file whose name ends in .py."),
     ],
 )
-@pytest.mark.parametrize("read", [read_config, read_plan])
-def test_a_recipe_that_there_is_not_is_one_error(name: str, remedy: str, read: Callable[[list[str]], object]) -> None:
+@pytest.mark.parametrize("verb", ["pretrain", "plan"])
+def test_a_recipe_that_there_is_not_is_one_error(name: str, remedy: str, verb: str) -> None:
     with pytest.raises(InputError) as error:
-        read([name, "--steps", "5"])
+        read([verb, name, "--steps", "5"])
     assert str(error.value) == (
         f"recipe {name}: found none of that name; wanted sample, vit-b16-cc3m, vit-b16-datacomp, vit-l16-datacomp, "
         f"vit-h16-datacomp. {remedy}"

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from tests.corpus import Corpus, losses, make_corpus, same_weights
-from trainer import evaluator as evaluator_module
 from trainer import run as run_module
 from trainer.checkpoints import retention
 from trainer.data.batch import Batch
 from trainer.pretrain import pretrain
+from trainer.records import results as results_module
 from trainer.records.log import read_log
 from trainer.step.step import Step
 from vocab.errors import InputError
@@ -274,13 +274,13 @@ def test_what_was_evaluated_is_in_the_log_once(corpus: Corpus, tmp_path: Path, m
             pretrain(config)
     assert evaluated(tmp_path / "run") == [3]
     times: list[int] = []
-    count = evaluator_module.evaluate
+    count = results_module.evaluate
 
     def counted(*given: Any, **named: Any) -> Any:
         times.append(1)
         return count(*given, **named)
 
-    monkeypatch.setattr(evaluator_module, "evaluate", counted)
+    monkeypatch.setattr(results_module, "evaluate", counted)
     assert pretrain(config) == 0
     # That of the end alone: the log has those of step 3.
     assert (evaluated(tmp_path / "run"), len(times)) == ([3, 6], 1)

@@ -56,7 +56,7 @@ def test_a_team_fetches_ahead_what_it_reads_next(corpus: Corpus, monkeypatch: py
     source = corpus.source(shuffle_shards=1)
     # Each batch of the team is one tar.
     seen = samples_of(take(source, 3, steps=FixedResolution(16, 26), rank=1, world=2, teams=2))
-    read = [source.tars[seen[place][0]].place for place in (0, 13, 26)]
+    read = [source.tars[seen[place][0]].location for place in (0, 13, 26)]
     assert ahead[:2] == read[1:]
 
 

@@ -18,8 +18,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.forks import Forks
 from tests.servers import CONTENT, WebServer, s3_server, web_server
-from trainer.data.cache_folder import MARKER
-from trainer.data.tar_cache import TarCache
+from trainer.data.tar_cache import MARKER, TarCache
 from vocab.errors import InputError
 
 
@@ -57,7 +56,7 @@ def test_a_local_tar_stays_where_it_is(tmp_path: Path) -> None:
     cache = cache_in(tmp_path / "cache")
     assert cache.local_path("images/0.tar") == Path("images/0.tar")
     assert cache.local_path("file:///images/a%20b.tar") == Path("/images/a b.tar")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match="found No such file or directory; wanted a tar that can be opened"):
         cache.open(str(tmp_path / "0.tar"))
 
 

@@ -33,9 +33,9 @@ def asked(tmp_path: Path) -> Asked:
 
 
 def get(asked: Asked, tables: TarTables, **changes: Any) -> TarTable:
-    """The table from a folder; `changes`: to what it is asked for with, or the place."""
-    place = changes.pop("place", "images/0.tar")
-    return tables.get(changes.pop("path", asked.path), place=place, **asked.options(**changes))
+    """The table from a folder; `changes`: to what it is asked for with, or the location."""
+    location = changes.pop("location", "images/0.tar")
+    return tables.get(changes.pop("path", asked.path), location=location, **asked.options(**changes))
 
 
 def files(folder: Path) -> list[Path]:
@@ -83,7 +83,7 @@ def test_whatever_a_table_depends_on_gives_another_one(asked: Asked, tmp_path: P
     os.utime(asked.path, ns=(1, 1))
     changes: list[dict[str, Any]] = [
         {},
-        {"place": "s3://bucket/0.tar"},
+        {"location": "s3://bucket/0.tar"},
         {"shard": "1"},
         {"vocabulary": vocabulary_of(DOG, CAT)},
         {"labels": other_labels},
@@ -91,7 +91,7 @@ def test_whatever_a_table_depends_on_gives_another_one(asked: Asked, tmp_path: P
     ]
     for count, change in enumerate(changes, 1):
         assert content_of(get(asked, TarTables(folder), **change)) == content_of(
-            asked.make(**{name: value for name, value in change.items() if name != "place"})
+            asked.make(**{name: value for name, value in change.items() if name != "location"})
         )
         assert len(files(folder)) == count
     os.utime(asked.path, ns=(1, 2))
@@ -167,7 +167,7 @@ def test_a_maker_that_is_killed_keeps_no_one_waiting(forks: Forks, asked: Asked,
     # What it left is removed once nobody can still be writing it.
     (left,) = folder.glob(".*.tar-table.*.tmp")
     os.utime(left, (0, 0))
-    get(asked, TarTables(folder), place="another")
+    get(asked, TarTables(folder), location="another")
     assert not left.exists()
 
 
@@ -179,15 +179,15 @@ def test_the_tables_least_recently_used_are_removed_and_nothing_else(asked: Aske
         file.write_bytes(bytes(100_000))
     sizes, by_place = [], {}
     for place in "abc":
-        get(asked, TarTables(folder), place=place)
+        get(asked, TarTables(folder), location=place)
         (by_place[place],) = set(files(folder)) - set(foreign) - set(by_place.values())
         sizes.append(by_place[place].stat().st_size)
         os.utime(by_place[place], (len(sizes), len(sizes)))
     # "a" is used again, "b" is then the oldest.
-    get(asked, TarTables(folder), place="a")
-    get(asked, TarTables(folder, max_bytes=int(3.5 * sizes[0])), place="d")
+    get(asked, TarTables(folder), location="a")
+    get(asked, TarTables(folder, max_bytes=int(3.5 * sizes[0])), location="d")
     assert [by_place[place].exists() for place in "abc"] == [True, False, True]
-    get(asked, TarTables(folder, max_bytes=1), place="e")
+    get(asked, TarTables(folder, max_bytes=1), location="e")
     assert len(set(files(folder)) - set(foreign)) == 1
     assert all(file.exists() for file in foreign)
     assert (folder / "tar-tables.txt").exists()
@@ -195,11 +195,11 @@ def test_the_tables_least_recently_used_are_removed_and_nothing_else(asked: Aske
 
 def test_what_one_process_holds_open_is_bounded(asked: Asked, tmp_path: Path) -> None:
     tables = TarTables(tmp_path / "cache", max_held_samples=6)
-    first, second = (get(asked, tables, place=place) for place in "ab")
-    assert get(asked, tables, place="a") is first
-    get(asked, tables, place="c")
-    assert get(asked, tables, place="a") is first
-    assert get(asked, tables, place="b") is not second
+    first, second = (get(asked, tables, location=place) for place in "ab")
+    assert get(asked, tables, location="a") is first
+    get(asked, tables, location="c")
+    assert get(asked, tables, location="a") is first
+    assert get(asked, tables, location="b") is not second
 
 
 def test_pickled_tables_leave_what_they_hold_behind(asked: Asked, tmp_path: Path) -> None:

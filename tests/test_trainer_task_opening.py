@@ -137,7 +137,7 @@ def test_errors_about_tars_name_the_options_of_a_task(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 broken_class.* or raise --task\.max-bad-share\.$"):
         open_task(config(tmp_path, train, test))
     with pytest.raises(
-        InputError, match=r"found no such file; wanted a WebDataset tar\. Check this place, or leave it out"
+        InputError, match=r"found no such file; wanted a WebDataset tar\. Check this location, or leave it out"
     ):
         open_task(config(tmp_path, tmp_path / "gone.tar", test))
     with pytest.raises(InputError, match=r"Pass --task\.allow-pipe if you trust"):

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
 from tests.forks import Forks
 from trainer.distributed import Rank, join_processes
 from trainer.records.run_lock import held
+from trainer.transfer import suite
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.record import Key, Record, read_records
-from trainer.transfer.suite import Verbs, run_suite
-from trainer.transfer.suite_plan import Part, keys_of, parts_of
+from trainer.transfer.suite import SuiteModel, run_suite
+from trainer.transfer.suite_plan import VerbCall, calls_of, keys_of
 from trainer.transfer.suite_settings import changed, settings_of, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
+from vocab.vocabulary import Vocabulary
 
 HERE = Rank(0, 1, torch.device("cpu"))
+COUNTS = pa.table({"synset": pa.array([2084071], pa.int32()), "captions": pa.array([3], pa.int64())})
+VOCABULARY = Vocabulary.from_counts(COUNTS, rows=3, min_count=1)
 
 TWO_TASKS = """
 [[task]]
@@ -56,20 +62,29 @@ class Drawn:
     fingerprint: str = "f00d"
     images: dict[str, str] = field(default_factory=dict)
 
-    def verbs(self) -> Verbs:
-        """As a suite takes them."""
-        options: dict[str, object] = {"epochs": int, "hyponyms": str}
-        return Verbs({"probe": options, "zeroshot": options, "finetune": options}, self._model, self._check, self._run)
+    @contextmanager
+    def verbs(self) -> Iterator[None]:
+        """Put them in the place of the trainer's verbs."""
+        known: dict[str, object] = {"epochs": int, "hyponyms": str}
+        options = {"probe": known, "zeroshot": known, "finetune": known}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(suite, "options", lambda: options)
+            patch.setattr(suite, "open_model", lambda config: SuiteModel(self.fingerprint, VOCABULARY))
+            patch.setattr(suite, "check", lambda task, config, rank, vocabulary: self._check(task, rank))
+            patch.setattr(suite, "measure", lambda call, config, rank: self._run(call, rank))
+            yield
 
-    def _model(self) -> str:
-        return self.fingerprint
+    def run(self, config: TransferConfig, rank: Rank = HERE) -> None:
+        """Run a suite of them."""
+        with self.verbs():
+            run_suite(config, rank)
 
     def _check(self, task: SuiteTask, rank: Rank) -> str:
         if task.name in self.fail:
             raise self.fail[task.name]
         return self.images.get(task.name, "cafe")
 
-    def _run(self, part: Part, rank: Rank) -> list[Record]:
+    def _run(self, part: VerbCall, rank: Rank) -> list[Record]:
         call = f"{part.task.name} {part.verb} {part.init} {part.seed} {list(part.percents)}"
         if call == self.stop_before:
             raise KeyboardInterrupt
@@ -94,7 +109,7 @@ def config_of(folder: Path, text: str = TWO_TASKS) -> TransferConfig:
 def measured(config: TransferConfig, drawn: Drawn | None = None, rank: Rank = HERE) -> list[str]:
     """The calls of a suite that runs to its end."""
     drawn = drawn or Drawn()
-    run_suite(config, rank, drawn.verbs())
+    drawn.run(config, rank)
     return drawn.calls
 
 
@@ -148,12 +163,12 @@ def test_neighbours_are_looked_up_once(tmp_path: Path) -> None:
     task = SuiteTask(name="a", test="a", train="b", percents=(1.0, 100.0), seeds=(5, 6))
     keys = [key for key in keys_of(task) if key.method == "knn"]
     assert keys == [Key("a", "knn", "none", 1.0, 5), Key("a", "knn", "none", 100.0, 5), Key("a", "knn", "none", 1.0, 6)]
-    alone = parts_of(replace(task, methods=("knn",)), frozenset())
+    alone = calls_of(replace(task, methods=("knn",)), frozenset())
     assert [(part.init, part.seed, part.percents, part.neighbours) for part in alone] == [
         ("random", 5, (1.0, 100.0), True),
         ("random", 6, (1.0,), True),
     ]
-    probes = parts_of(replace(task, methods=("probe",)), frozenset())
+    probes = calls_of(replace(task, methods=("probe",)), frozenset())
     assert [part.neighbours for part in probes] == [False] * 4
 
 
@@ -172,7 +187,7 @@ def test_a_stopped_suite_goes_on_with_what_is_not_done(tmp_path: Path, call: int
     stopped = replace(whole, out=tmp_path / "stopped")
     drawn = Drawn(stop_before=CALLS[call])
     with pytest.raises(KeyboardInterrupt):
-        run_suite(stopped, HERE, drawn.verbs())
+        drawn.run(stopped)
     assert drawn.calls == CALLS[:call]
     # The table of a task appears once the task is done.
     assert (stopped.out / "results.json").exists() == (call == 5)
@@ -231,7 +246,7 @@ def test_other_settings_are_no_suite_to_go_on_with(tmp_path: Path, change: Calla
 def test_settings_of_what_was_not_measured_may_change(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run_suite(config, HERE, Drawn(stop_before=CALLS[5]).verbs())
+        Drawn(stop_before=CALLS[5]).run(config)
     assert measured(config_of(tmp_path, TWO_TASKS.replace("epochs = 3", "epochs = 4"))) == CALLS[5:]
 
 
@@ -319,7 +334,7 @@ def test_another_model_is_no_suite_to_go_on_with(tmp_path: Path) -> None:
 def test_results_of_other_images_are_not_gone_on_with(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run_suite(config, HERE, Drawn(stop_before=CALLS[2]).verbs())
+        Drawn(stop_before=CALLS[2]).run(config)
     with pytest.raises(MismatchError, match="found results of 'pets' on other images, or on classes of other names"):
         measured(config, Drawn(images={"pets": "beef"}))
     # Nothing was measured on those of the other task.
@@ -342,7 +357,7 @@ def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) ->
     drawn = Drawn(fail={"places": bad})
     config = config_of(tmp_path)
     with pytest.raises(InputError, match=r"task 'places': the task's train: found no such file; wanted images"):
-        run_suite(config, HERE, drawn.verbs())
+        drawn.run(config)
     assert drawn.calls == []
     assert not config.out.exists()
 
@@ -360,13 +375,13 @@ def test_every_task_is_looked_at_before_the_first_is_measured(tmp_path: Path) ->
 def test_errors_name_options_as_a_suite_has_them(tmp_path: Path, told: str, remedy: str) -> None:
     drawn = Drawn(fail={"places": InputError("s3://b", found="nothing", wanted="images", remedy=told)})
     with pytest.raises(InputError) as caught:
-        run_suite(config_of(tmp_path), HERE, drawn.verbs())
+        drawn.run(config_of(tmp_path))
     assert caught.value.remedy == remedy
 
 
 def test_notes_name_options_as_a_suite_has_them(tmp_path: Path) -> None:
     class Noted(Drawn):
-        def _run(self, part: Part, rank: Rank) -> list[Record]:
+        def _run(self, part: VerbCall, rank: Rank) -> list[Record]:
             note = "the classes are numbers. --task.class-names gives names"
             return [replace(found, extra={**found.extra, "notes": [note]}) for found in super()._run(part, rank)]
 
@@ -382,7 +397,7 @@ def test_checkpoints_go_once_the_result_is_on_the_disk(tmp_path: Path) -> None:
     folders = [config.out / "finetune" / name for name in ("places-transfer-10-0", "places-transfer-5-0")]
 
     class Tuned(Drawn):
-        def _run(self, part: Part, rank: Rank) -> list[Record]:
+        def _run(self, part: VerbCall, rank: Rank) -> list[Record]:
             for folder in folders:
                 (folder / "model").mkdir(parents=True, exist_ok=True)
                 (folder / "checkpoints" / "step-00000003").mkdir(parents=True, exist_ok=True)

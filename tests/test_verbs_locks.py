@@ -20,8 +20,7 @@ pytest.importorskip("torch", reason="the trainer extra is not installed")
 import torch
 
 from tests.test_trainer_tar_table import asked_in
-from trainer.data.cache_folder import CacheFolder
-from trainer.data.tar_cache import TarCache
+from trainer.data.tar_cache import CacheFolder, TarCache
 from trainer.data.tar_tables import TarTables
 from trainer.distributed import Rank
 from trainer.probe.feature_files import Stored, read, remove_abandoned, write
@@ -82,7 +81,7 @@ def tar_cache(folder: Path) -> None:
 def tables_of_tars(folder: Path) -> None:
     asked = asked_in(folder)
     first, second = (
-        TarTables(folder / "tables").get(asked.path, place="images/0.tar", **asked.options()) for _ in range(2)
+        TarTables(folder / "tables").get(asked.path, location="images/0.tar", **asked.options()) for _ in range(2)
     )
     assert len(first) == len(second) > 0
     assert len(list((folder / "tables").glob("*.tar-table"))) == 1

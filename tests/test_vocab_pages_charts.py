@@ -17,7 +17,9 @@ from vocab.pages.charts import (
     line_chart,
     log_spaced,
     log_ticks,
+    thinned,
     ticks,
+    written_out,
 )
 
 LOG = Axis("rank", log=True)
@@ -107,6 +109,28 @@ def test_linear_ticks_are_few_and_inside(low: float, span: float) -> None:
     found = ticks(low, low + span)
     assert 2 <= len(found) <= 8
     assert all(low - span * 1e-3 <= tick <= low + span * 1.001 for tick in found)
+
+
+def test_axes_have_round_numbers() -> None:
+    assert ticks(0.0, 0.39) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert ticks(50.0, 11_950.0) == [2000.0, 4000.0, 6000.0, 8000.0, 10_000.0]
+    assert ticks(3300.0, 4610.0) == [3400.0, 3600.0, 3800.0, 4000.0, 4200.0, 4400.0, 4600.0]
+    assert log_ticks(6.18, 18.9) == [8.0, 10.0, 12.0, 14.0, 16.0, 18.0]
+    assert log_ticks(0.347, 3.12) == [0.5, 1.0, 2.0]
+    assert log_ticks(0.002, 300.0) == pytest.approx([0.01, 0.1, 1.0, 10.0, 100.0])
+    assert [written_out(value) for value in (0.0, 0.5, 12.34, 4610.0, 64_000.0, 7.5e-4, 1e-3, 3e9, -2.0)] == [
+        *("0", "0.5", "12.3", "4,610", "64,000", "7.5e-4", "1e-3", "3e9", "-2"),
+    ]
+
+
+def test_a_long_log_is_thinned_and_keeps_its_spikes() -> None:
+    points = [(step, 1.0 + step % 7 / 10) for step in range(20_000)]
+    points[12_345] = (12_345, 99.0)
+    thin = thinned(points)
+    assert len(thin) <= 960
+    assert (12_345, 99.0) in thin
+    assert [step for step, _ in thin] == sorted(step for step, _ in thin)
+    assert thinned(points[:500]) == points[:500]
 
 
 def test_large_numbers_are_written_short() -> None:

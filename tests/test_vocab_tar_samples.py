@@ -23,7 +23,7 @@ from pipeline.reading.rows import ReadOptions
 from pipeline.reading.tars import read_tar
 from tests.labels import write_labels
 from trainer.data.tar_index import FAULTS, NoTarError, index_tar
-from trainer.data.tar_places import list_tars
+from trainer.data.tar_locations import list_tars
 from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 from vocab.store.tar_samples import samples, split_name

@@ -1,8 +1,8 @@
-"""Deaths: a sentence for what ends a rank from outside of this program, on that rank and on all the others.
+"""Deaths: one sentence about what ended a rank from outside of this program, on that rank and on all the others.
 
-In: an error of torch, of the system or of memory. Out: a CatlipError. Torch tells the ranks that live only that a
-connection was closed, in a page for each; a rank that still can leaves its last words in the store of the process
-group, and one that was killed is missed among the processes of its machine.
+In: an error of torch, of the system or of memory. Out: a CatlipError. Torch tells the surviving ranks only that a
+connection was closed, in a page of text each. So a rank that still can leaves its last words in the store of the
+process group, and a rank that was killed is found missing among the processes of its machine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_WORDS = 400
 
 
 def memory_error(error: BaseException, *, where: str) -> CatlipError | None:
-    """An error that memory was refused, in words; None for any other. `where`: what ran short of it."""
+    """Put an error that memory was refused into words; None for any other. `where`: the process that ran short."""
     on_device = isinstance(error, torch.OutOfMemoryError)
     no_memory = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
     refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
@@ -58,7 +58,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 def no_group(error: BaseException, *, world: int) -> CatlipError:
-    """An error for ranks that do not come together."""
+    """Make the error for ranks that do not come together."""
     return MissingRequirementError(
         "process group",
         found=_first_line(error),
@@ -69,7 +69,7 @@ def no_group(error: BaseException, *, world: int) -> CatlipError:
 
 @dataclass(frozen=True)
 class Process:
-    """Where a rank runs."""
+    """Process of a rank."""
 
     machine: str
     """host, and its process namespace: where the number counts"""
@@ -91,15 +91,15 @@ class Peers:
 
     store: Store
     processes: list[Process]
-    """the place of each rank"""
+    """machine and number of each rank's process"""
 
     def tell(self, rank: int, error: BaseException) -> None:
-        """Leave this rank's last words, unless another rank's stand there already."""
+        """Leave this rank's last words, unless those of another rank are there already."""
         words = str(error) if isinstance(error, CatlipError) else f"{type(error).__name__} {_first_line(error)}".strip()
         self._leave(rank, words)
 
     def explain(self, rank: int) -> CatlipError:
-        """An error for a rank that has lost a peer: which one, and what ended it."""
+        """Make the error for a rank that has lost a peer: which one, and what ended it."""
         deadline = time.monotonic() + LOOK_SECONDS
         while True:
             lost, words = self._lost(rank)
@@ -135,7 +135,7 @@ class Peers:
         return gone or self.store.check([f"{LEFT} {other}"])
 
     def _lost(self, rank: int) -> tuple[int | None, str]:
-        """The rank that ended first as far as is known, and its last words."""
+        """Find the rank that ended first, as far as is known, and its last words."""
         words = "a killed process (by signal 9 where the system had no memory left: see dmesg)"
         try:
             if self.store.check([LAST_WORDS]):

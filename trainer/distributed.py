@@ -19,13 +19,13 @@ from trainer.deaths import Peers, Process, is_lost_peer, memory_error, no_group
 from vocab.errors import CatlipError, MissingRequirementError
 
 T = TypeVar("T")
-# As `vocab.errors.run_cli` ends.
 STATUS_OF_ERRORS = 2
+"""exit status of `vocab.errors.run_cli`"""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Where this process stands among the others, and what it computes on."""
+    """Number and device of this process among all processes of a run."""
 
     index: int
     world: int
@@ -33,12 +33,12 @@ class Rank:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one process that writes."""
+        """Tell whether this is the one process that writes."""
         return self.index == 0
 
 
 def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
-    """The device of a process. Raises MissingRequirementError for CUDA where there is none."""
+    """Choose the device of a process. Raises MissingRequirementError for CUDA where there is none."""
     if choice == "cuda" and not torch.cuda.is_available():
         raise MissingRequirementError(
             "--device cuda",
@@ -58,9 +58,18 @@ def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def set_up_torch(threads: int | None, rank: Rank) -> None:
+    """Set threads and precision of this process. `threads`: of the CPU; unset leaves torch's choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if rank.device.type == "cuda":
+        # Products that stay in float32 (gradients' sums are not products): TensorFloat-32 where the chip has it.
+        torch.set_float32_matmul_precision("high")
+
+
 @contextmanager
 def join_processes(choice: str) -> Iterator[Rank]:
-    """This process's rank; under torchrun as a member of the process group, which is left at the end.
+    """Yield this process's rank; under torchrun as a member of the process group, which is left at the end.
 
     Raises MissingRequirementError for memory that is refused inside, and on a rank that loses another one.
     """
@@ -109,7 +118,7 @@ def _meet(rank: Rank) -> Peers:
 
 
 def gather(value: Any, rank: Rank) -> list[Any]:
-    """Every rank's value, in the order of ranks, on every rank."""
+    """Collect every rank's value, in the order of ranks, on every rank."""
     if rank.world == 1:
         return [value]
     values: list[Any] = [None] * rank.world
@@ -118,7 +127,7 @@ def gather(value: Any, rank: Rank) -> list[Any]:
 
 
 def gather_on_main(value: Any, rank: Rank) -> list[Any]:
-    """Every rank's value, in the order of ranks, on the main rank; nothing on the others."""
+    """Collect every rank's value, in the order of ranks, on the main rank; nothing on the others."""
     if rank.world == 1:
         return [value]
     values: list[Any] | None = [None] * rank.world if rank.is_main else None
@@ -127,7 +136,7 @@ def gather_on_main(value: Any, rank: Rank) -> list[Any]:
 
 
 def on_main(work: Callable[[], T], rank: Rank) -> T:
-    """What `work` gives, or the CatlipError it raises, on the main rank alone, for every rank."""
+    """Do `work` on the main rank alone; every rank returns its result, or raises its CatlipError."""
     if rank.world == 1:
         return work()
     outcome: list[Any] = [None]
@@ -143,7 +152,7 @@ def on_main(work: Callable[[], T], rank: Rank) -> T:
 
 
 def raise_alike(error: CatlipError, rank: Rank) -> NoReturn:
-    """End all ranks with an error that all of them have: one says it, the others end with the status of an error."""
+    """End all ranks with an error that all of them have: the main rank raises it, the others exit with its status."""
     if rank.is_main:
         raise error
     raise SystemExit(STATUS_OF_ERRORS) from error

@@ -1,7 +1,7 @@
-"""Evaluation: scores of the held-out images, and what they are worth.
+"""Evaluation of a model on held-out images: their logits, and the average precision of every class.
 
 In: an objective and a source of held-out tars. Out: `Evaluation` on the main rank, in the order of tars and samples,
-however many ranks and workers took part.
+whatever the number of ranks and workers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.distributed import Rank, gather_on_main
-from trainer.metrics import Report, report
+from trainer.metrics import MeanAveragePrecision, mean_average_precision
 from trainer.model.objective import Objective
 from vocab.errors import InputError
 
@@ -29,9 +29,9 @@ from vocab.errors import InputError
 class Evaluation:
     """Held-out images with their labels and logits."""
 
-    report: Report
+    report: MeanAveragePrecision
     class_precision: Float[Tensor, " classes"]
-    """average precision of each class; nan where no held-out image has it"""
+    """average precision of each class; NaN where no held-out image has it"""
     samples: list[tuple[int, int]]
     """(tar, index in the tar) of each image"""
     logits: Float[Tensor, "images classes"]
@@ -41,14 +41,14 @@ class Evaluation:
     skipped: list[Skipped]
 
     def classes_of(self, image: int) -> list[int]:
-        """Classes that image number `image` is labelled with."""
+        """Return the classes that image number `image` is labelled with."""
         labelled: list[int] = self.positives[self.offsets[image] : self.offsets[image + 1]].tolist()
         return labelled
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How held-out images are loaded."""
+    """Options of loading held-out images."""
 
     size: int
     batch: int
@@ -58,8 +58,8 @@ class Loading:
 
 
 @dataclass
-class _Part:
-    """What one rank saw."""
+class _RankScores:
+    """Images that one rank scored."""
 
     samples: list[tuple[int, int]]
     logits: Tensor
@@ -73,11 +73,11 @@ def evaluate(
 ) -> Evaluation | None:
     """Score the first `limit` held-out images; None on ranks other than the main one.
 
-    Raises InputError on the main rank if no image could be scored, if more are bad than the source allows, however few
-    there are, and as `metrics.report`.
+    Raises InputError on the main rank if no image could be scored, or more are bad than the source allows (of however
+    few), and as `mean_average_precision`.
     """
     part = _score(objective, source, rank, loading=loading, limit=limit, bfloat16=bfloat16)
-    parts: list[_Part] = gather_on_main(part, rank)
+    parts: list[_RankScores] = gather_on_main(part, rank)
     if not rank.is_main:
         return None
     samples = [sample for part in parts for sample in part.samples]
@@ -99,7 +99,7 @@ def evaluate(
     positives = torch.tensor([label for image in order for label in classes[image]], dtype=torch.int64)
     offsets = torch.tensor([0, *(len(classes[image]) for image in order)], dtype=torch.int64).cumsum(0)
     frequency = torch.from_numpy(source.vocabulary.captions.astype(np.float64))
-    numbers, class_precision = report(logits, offsets, positives, frequency)
+    numbers, class_precision = mean_average_precision(logits, offsets, positives, frequency)
     return Evaluation(
         report=numbers,
         class_precision=class_precision,
@@ -113,8 +113,10 @@ def evaluate(
 
 
 @torch.no_grad()
-def _score(objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool) -> _Part:
-    part = _Part([], torch.empty(0), [], Counter(), [])
+def _score(
+    objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool
+) -> _RankScores:
+    part = _RankScores([], torch.empty(0), [], Counter(), [])
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
     was_training = objective.training
     objective.eval()

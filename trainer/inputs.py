@@ -1,4 +1,4 @@
-"""What a run reads: training and held-out tars, their labels, the vocabulary; found to fit before any step is taken.
+"""Inputs of a run: training and held-out tars, their labels, the vocabulary, checked to fit before the first step.
 
 In: a `DataConfig`. Out: `Inputs`, a source to train on and one to evaluate on.
 """
@@ -12,21 +12,22 @@ from functools import partial
 from pathlib import Path
 
 from trainer.config import DataConfig
-from trainer.data.cache_folder import default_cache
 from trainer.data.group import Tar
 from trainer.data.labels import check_matched, check_vocabulary, find_shards
 from trainer.data.source import Source, path_of
-from trainer.data.tar_cache import TarCache
+from trainer.data.tar_cache import TarCache, default_cache
 from trainer.data.tar_index import index_tar
-from trainer.data.tar_places import label_path, list_tars, shown_tar
+from trainer.data.tar_locations import label_path, list_tars, shown_tar
 from trainer.data.tar_tables import TarTables
 from trainer.records.run_data import RunData, in_recorded_order
 from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
-# Tables of tars may take this share of --cache-gb, for some 50 bytes a sample, and so much in any case.
-TABLE_SHARE, MIN_TABLE_BYTES = 0.05, 1 << 30
+TABLE_SHARE = 0.05
+"""share of --cache-gb that tables of tars may take, at some 50 bytes a sample"""
+MIN_TABLE_BYTES = 1 << 30
+"""bytes that they may take in any case"""
 
 
 @dataclass(frozen=True)
@@ -159,16 +160,16 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
     """Raise MismatchError if most samples of the first tars have no row in their labels, or most rows no sample."""
     for pool, order in enumerate(source.orders):
         tars = [source.pool_tars[pool][tar] for tar in order.tars_of(0)]
-        source.cache.fetch_ahead([source.tars[tar].place for tar in tars])
+        source.cache.fetch_ahead([source.tars[tar].location for tar in tars])
         for labels in {source.tars[tar].labels for tar in tars}:
             accounts = {
-                shown_tar(source.tars[tar].place): _account(source, tar)
+                shown_tar(source.tars[tar].location): _account(source, tar)
                 for tar in tars
                 if source.tars[tar].labels == labels
             }
             check_matched(
                 accounts,
-                place=source.labels[labels].location,
+                location=source.labels[labels].location,
                 max_unmatched_share=data.max_unmatched_share,
                 keys=partial(_keys, source, [tar for tar in tars if source.tars[tar].labels == labels]),
             )
@@ -183,8 +184,8 @@ def _account(source: Source, tar: int) -> dict[str, int]:
 def _keys(source: Source, tars: Sequence[int]) -> tuple[list[str], list[str]]:
     """Keys of the tar with the most samples without a row, and of its rows in the labels."""
     named = source.tars[max(tars, key=lambda tar: _account(source, tar)["unmatched"])]
-    with source.cache.open(named.place) as file:
-        index = index_tar(path_of(file), max_member_bytes=source.max_member_bytes, place=shown_tar(named.place))
+    with source.cache.open(named.location) as file:
+        index = index_tar(path_of(file), max_member_bytes=source.max_member_bytes, location=shown_tar(named.location))
     return index.keys, source.labels[named.labels].read_shard(named.shard)["key"].to_pylist()
 
 
@@ -223,10 +224,10 @@ def _refuse_shared_shards(tars: Sequence[Tar], places: Sequence[str]) -> None:
     """Raise InputError if two tars have the same labels: their samples would be told apart by nothing."""
     owners: dict[tuple[int, str], str] = {}
     for tar in tars:
-        other = owners.setdefault((tar.labels, tar.shard), tar.place)
-        if other != tar.place:
+        other = owners.setdefault((tar.labels, tar.shard), tar.location)
+        if other != tar.location:
             raise InputError(
-                shown_tar(tar.place),
+                shown_tar(tar.location),
                 found=f"shard {tar.shard!r} of {places[tar.labels]}, which {shown_tar(other)} has as well",
                 wanted="one tar for each shard",
                 remedy="Name each tar in one of --images alone.",

@@ -1,6 +1,6 @@
 """Mean average precision over the vocabulary: overall, by frequency third, and what frequencies alone would give.
 
-In: scores of held-out images and their sparse labels. Out: `Report`. Ties count as in scikit-learn's
+In: scores of held-out images and their sparse labels. Out: `MeanAveragePrecision`. Ties count as in scikit-learn's
 average_precision_score: scores that are equal are one threshold.
 
     average precision = sum over thresholds of (recall there - recall before) * precision there
@@ -23,7 +23,7 @@ CHUNK_ELEMENTS = 1 << 25
 
 
 @dataclass(frozen=True)
-class Report:
+class MeanAveragePrecision:
     """Mean average precision of one evaluation. Macro: mean over classes with a positive; micro: over all pairs."""
 
     images: int
@@ -40,13 +40,13 @@ class Report:
     baseline_micro: float
 
 
-def report(
+def mean_average_precision(
     scores: Float[Tensor, "images classes"],
     offsets: Int64[Tensor, " images_plus_1"],
     positives: Int64[Tensor, " positives"],
     frequency: Float[Tensor, " classes"],
-) -> tuple[Report, Float[Tensor, " classes"]]:
-    """The report, and the average precision of each class (nan without positives).
+) -> tuple[MeanAveragePrecision, Float[Tensor, " classes"]]:
+    """Means over classes and pairs, and the average precision of each class (NaN without positives).
 
     `frequency` orders the classes for the baseline: captions of each class in the training corpus. Raises InputError
     for images none of which shows a class, and for scores that are no finite numbers.
@@ -58,7 +58,7 @@ def report(
     third = (scores.shape[1] + 2) // 3
     parts = [_mean(average[place * third : (place + 1) * third]) for place in range(3)]
     return (
-        Report(
+        MeanAveragePrecision(
             images=len(scores),
             classes=int(present.sum()),
             macro=float(average[present].mean()),

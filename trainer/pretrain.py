@@ -1,6 +1,8 @@
 """Pre-training, from top to bottom: images and the nouns of their captions in, a vision transformer out.
 
 In: a `PretrainConfig`. Out: a run directory (`trainer/records/run_directory.py`); its page.html shows what was learnt.
+
+The loop is `Run.train` (`trainer/run.py`), one optimisation step `Step.take` (`trainer/step/step.py`).
 """
 
 from __future__ import annotations
@@ -8,68 +10,116 @@ from __future__ import annotations
 import math
 import secrets
 
-import torch
+import numpy as np
 
-from trainer.config import PretrainConfig, check
-from trainer.data.feed import Feed
+from trainer.config import CHANGEABLE, PLACES, PretrainConfig, check
+from trainer.data.batch import Batch
+from trainer.data.feed import Feed, check_bad_share
 from trainer.data.resolution import Resolution, resolution_of
-from trainer.data.source import from_state
-from trainer.distributed import Rank, join_processes, on_main
+from trainer.data.source import Source, from_state, to_state
+from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.inputs import Inputs, open_inputs
-from trainer.model.vit import patch_of
-from trainer.records import run_directory, run_lock
-from trainer.records.run_directory import Found
-from trainer.run import Run
+from trainer.job import Job, Numbers
+from trainer.model.vit import on_meta, patch_of
+from trainer.probe.probe import open_probe
+from trainer.records import run_lock
+from trainer.records.ledger import FILE as BAD_SAMPLES
+from trainer.records.results import Results
+from trainer.records.run_data import RunData, read_run_data, run_data_of
+from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, has_learnt, stored_config
+from trainer.records.speeds import peaks_of
+from trainer.run import Run, stopped
+from trainer.speed.flops import ImageFlops
+from trainer.step.step import Step
 from trainer.step.training import Training, build_training
+from vocab.errors import MismatchError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
+
+PRETRAINING = RunKind("a run", frozenset({"data", "model", "optim", "run"}))
+# Names in the log of what loaders count.
+ACCOUNT = {
+    "bad_samples": "bad",
+    "truncated_samples": "truncated",
+    "unmatched_samples": "unmatched",
+    "surplus_labels": "surplus_labels",
+}
 
 
 def pretrain(config: PretrainConfig) -> int:
     """Train, evaluate, and leave a run directory; continue the run if `config.run.out` already holds it.
 
-    0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from. Raises a
-    CatlipError before the first step for whatever can be known by then.
+    Return 0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from.
+    Raises a CatlipError before the first step for whatever can be known by then.
     """
     with join_processes(config.run.device) as rank:
         check(config, world=rank.world)
         on_main(lambda: refuse_unwritable(config.run.out), rank)
-        set_up_torch(config, rank)
-        # Asked before the directory is locked: nothing is written to one that is no run.
-        recorded = on_main(lambda: run_directory.recorded_data(config.run.out), rank)
+        set_up_torch(config.run.threads, rank)
+        # Before the directory is locked: no lock file in a directory that is not a run.
+        recorded = on_main(lambda: recorded_data(config), rank)
         inputs = open_inputs(config.data, seed=config.run.seed, thorough=rank.is_main, recorded=recorded)
         with run_lock.held(config.run.out, rank):
             return _pretrain(config, rank, inputs)
 
 
 def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
-    found = on_main(lambda: run_directory.examine(config, inputs), rank)
+    resume, data = on_main(lambda: find_start(config, inputs), rank)
+    bfloat16 = config.run.is_bfloat16(rank.device.type)
     training = build_training(config, inputs.vocabulary, rank)
-    feed = open_feed(config, inputs, training, rank, found)
-    run = Run(config, rank, inputs, training, feed, nonce=on_main(lambda: secrets.token_hex(4), rank))
-    with run.open(found):
+    feed = open_feed(config, inputs.train, training, rank, resume)
+    step = Step(training, rank, config.optim, model=config.model, compiled=config.run.compile, bfloat16=bfloat16)
+    results = Results(config, rank, inputs, training, open_probe(config.data, config.run), bfloat16)
+    job = job_of(config, inputs, data, feed, step, results)
+    run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
+    with run.open(resume):
         status = run.train()
+        summary = stopped(run)
         if status == 0:
-            run.finish()
+            evaluated = run.evaluate()
+            weights = run.last_average()
+            if evaluated is not None and weights is not None:
+                summary = results.write(weights, results.numbers(evaluated, run.progress))
     if rank.is_main:
-        tell(f"{run.summary}\n")
+        tell(f"{summary}\n")
     return status
 
 
-def set_up_torch(config: PretrainConfig, rank: Rank) -> None:
-    """Threads and precision of this process."""
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
-    if rank.device.type == "cuda":
-        # What is left in float32 (gradients' sums are not products): TensorFloat-32 where the chip has it.
-        torch.set_float32_matmul_precision("high")
+def recorded_data(config: PretrainConfig) -> RunData | None:
+    """Read the data of a run that has learnt something; None where there is none.
+
+    Raises as `stored_config`, and FormatError for a data.json that cannot be read.
+    """
+    out = config.run.out
+    return read_run_data(out) if stored_config(out, PRETRAINING) is not None and has_learnt(out) else None
 
 
-def open_feed(config: PretrainConfig, inputs: Inputs, training: Training, rank: Rank, found: Found) -> Feed:
-    """This rank's batches, from where the run stands."""
+def find_start(config: PretrainConfig, inputs: Inputs) -> tuple[ResumePoint, RunData]:
+    """Find where an earlier start left off, and describe the data as it is now. Writes nothing.
+
+    Raises as `find_resume_point`, and MismatchError for another vocabulary or tars of other content.
+    """
+    recorded = recorded_data(config)
+    # data.json says what the data is, so that it may lie elsewhere now.
+    changeable = CHANGEABLE if recorded is None else (*CHANGEABLE, *PLACES)
+    resume = find_resume_point(config.run.out, config, PRETRAINING, changeable=changeable)
+    data = run_data_of(inputs.train, inputs.held_out, known=recorded)
+    found, vocabulary = resume.checkpoint, inputs.vocabulary
+    if found is not None and found.fingerprint != vocabulary.fingerprint:
+        raise MismatchError(
+            found.path,
+            found=f"the classes of another vocabulary ({len(found.vocabulary):,} classes)",
+            wanted=f"those of --vocabulary ({len(vocabulary):,} classes)",
+            remedy=f"Resume with the vocabulary the run was started with ({config.run.out / 'vocabulary.parquet'}).",
+        )
+    return resume, data
+
+
+def open_feed(config: PretrainConfig, source: Source, training: Training, rank: Rank, resume: ResumePoint) -> Feed:
+    """Open this rank's batches, from where the run stands."""
     data = config.data
     return Feed(
-        inputs.train,
+        source,
         resolution_for(config, world=rank.world, patch=patch_of(training.model)),
         rank=rank.index,
         world=rank.world,
@@ -77,13 +127,13 @@ def open_feed(config: PretrainConfig, inputs: Inputs, training: Training, rank: 
         workers=data.workers,
         loaders=data.loaders,
         prefetch=data.prefetch,
-        start=from_state(found.state["data"], inputs.train, teams=data.tar_teams) if found.state else None,
+        start=from_state(resume.state["data"], source, teams=data.tar_teams) if resume.state else None,
         pin_memory=data.pin_memory and rank.device.type == "cuda",
     )
 
 
 def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolution:
-    """The shape of every step: the same on all ranks, and divisible among them."""
+    """Choose the shape of every step: the same on all ranks, and divisible among them."""
     data = config.data
     return resolution_of(
         data.resolution,
@@ -96,3 +146,59 @@ def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolut
         seed=config.run.seed,
         patch=patch,
     )
+
+
+def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:
+    """Put together what the run is told."""
+    run, vocabulary, source, device = config.run, inputs.vocabulary, inputs.train, step.rank.device
+    one_size = config.data.resolution == "fixed"
+    flops = ImageFlops(
+        lambda: on_meta(config.model, classes=len(vocabulary), image_size=config.data.image_size, one_size=one_size)
+    )
+
+    def operations(number: int, batch: Batch) -> int:
+        return len(batch) * flops.of(size=batch.images.shape[1], share=step.patch_share(number))
+
+    def write_start() -> None:
+        data.write(run.out)
+        vocabulary.save(run.out / "vocabulary.parquet")
+
+    return Job(
+        verb="pretrain",
+        config=config,
+        out=run.out,
+        optim=config.optim,
+        log_every=run.log_every,
+        checkpoint_every=run.checkpoint_every,
+        keep_checkpoints=run.keep_checkpoints,
+        keep_every=run.keep_every,
+        wandb=run.wandb,
+        fingerprint=vocabulary.fingerprint,
+        copied=("config.json", "vocabulary.parquet"),
+        batches=feed,
+        resolution=feed.resolution,
+        operations=operations,
+        peaks=peaks_of(run.peak_tflops, device, bfloat16=step.bfloat16),
+        data_state=lambda positions: to_state(positions, source, teams=config.data.tar_teams),
+        sample_names=lambda tars, indices: names_of(source, tars, indices),
+        account=ACCOUNT,
+        check_account=lambda totals, skipped, last: check_bad_share(
+            totals, config.data.max_bad_share, examples=f", which {run.out / BAD_SAMPLES} names"
+        ),
+        write_start=write_start,
+        evaluation_due=results.is_due,
+        evaluate=lambda step: results.evaluate(),
+        show=results.show,
+    )
+
+
+def names_of(source: Source, tars: Numbers, indices: Numbers) -> list[str]:
+    """Look up shard/key of each image."""
+    found = [""] * len(tars)
+    for tar in np.unique(tars).tolist():
+        file, table = source.open_tar(tar)
+        file.close()
+        keys = dict(zip(table.indices.tolist(), table.keys, strict=True))
+        for image in np.flatnonzero(tars == tar).tolist():
+            found[image] = f"{source.tars[tar].shard}/{keys[int(indices[image])]}"
+    return found

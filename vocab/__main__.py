@@ -10,12 +10,15 @@ In this order: each reads what the one before it wrote.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from vocab import senses, tagger, wordnet
+from vocab.command_line import plain_help
 from vocab.errors import run_cli
 from vocab.pages.text import tell
 from vocab.store.files import write_whole
@@ -94,9 +97,13 @@ def fit_senses(options: FitSenses) -> bytes:
 
 def main() -> None:
     """Command line of the room."""
-    options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
-        {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}, prog="python -m vocab", description=__doc__
-    )
+    verbs: dict[str, Callable[..., Any]] = {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}
+    with plain_help():
+        options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
+            verbs,
+            prog="python -m vocab",
+            description="Make the tables in vocab/data, verb after verb; nothing of this is needed to use them.",
+        )
     options = with_locations(options)
     out = options.out
     refuse_unwritable(out)

@@ -34,12 +34,13 @@ from trainer.__main__ import main as trainer
 from trainer.checkpoints.checkpoint import open_checkpoint
 from trainer.data.batch import Skipped
 from trainer.data.tar_tables import make_table, read_table, write_table
+from trainer.pretrain import PRETRAINING
 from trainer.probe import feature_files
 from trainer.records import run_directory
 from trainer.records.environment import read_starts
 from trainer.records.ledger import Ledger, read_bad_samples
 from trainer.records.log import read_log
-from trainer.transfer import tuning_folder
+from trainer.transfer.finetune import FINETUNING
 from trainer.transfer.record import read_records
 from trainer.transfer.suite_folder import check_place, recorded
 from trainer.weights.export import results_of
@@ -169,7 +170,9 @@ def _of_run(run: Path) -> Iterator[Flipped]:
     result = run / "model.safetensors"
     yield Flipped("run: model", result, lambda: _bytes(read_weights(run, kind="ema", step=None).tensors))
     config = run / "config.json"
-    yield Flipped("run: config.json", config, lambda: (run_directory.stored_config(run), stored_config(run)))
+    yield Flipped(
+        "run: config.json", config, lambda: (run_directory.stored_config(run, PRETRAINING), stored_config(run))
+    )
     yield Flipped("run: results.json", run / "results.json", lambda: results_of(run))
     yield Flipped("run: rollback.json", run / "rollback.json", lambda: run_directory.rollback_to(checkpoint, run))
     yield from _of_account("run", run)
@@ -198,7 +201,9 @@ def _of_transfer(suite: Path, probed: Path, features: Path) -> Iterator[Flipped]
     yield Flipped("suite: config.json", suite / "config.json", lambda: check_place(suite))
     yield Flipped("suite: results.json", suite / "results.json", lambda: read_records(suite))
     tuned = next((suite / "finetune").iterdir())
-    yield Flipped("finetune: config.json", tuned / "config.json", lambda: tuning_folder.stored_config(tuned))
+    yield Flipped(
+        "finetune: config.json", tuned / "config.json", lambda: run_directory.stored_config(tuned, FINETUNING)
+    )
     for kind, folder in (("finetune", tuned), ("probe", probed)):
         yield Flipped(f"{kind}: results.json", folder / "results.json", partial(_json, folder / "results.json"))
     yield from _of_account("finetune", tuned)

@@ -46,7 +46,14 @@ class Catlip:
             run=RunConfig(seed=seed, compile=compile),
         )
         self._training = build_training(self._config, vocabulary, rank)
-        self._step = Step(self._config, self._training, rank)
+        self._step = Step(
+            self._training,
+            rank,
+            self._config.optim,
+            model=self._config.model,
+            compiled=compile,
+            bfloat16=self._config.run.is_bfloat16(rank.device.type),
+        )
         self._taken = 0
 
     @property
@@ -57,12 +64,8 @@ class Catlip:
     def take(self, batch: Batch, *, parts: int = 1, patch_keep: float = 1.0) -> Float[Tensor, " 4"]:
         """One optimisation step; its four numbers, not waited for. `parts` divides the number of images."""
         self._taken += 1
-        config = self._config
-        self._step.config = replace(
-            config,
-            model=replace(config.model, patch_keep=patch_keep),
-            optim=replace(config.optim, accumulate=parts),
-        )
+        self._step.model = replace(self._config.model, patch_keep=patch_keep)
+        self._step.optim = replace(self._config.optim, accumulate=parts)
         return self._step.take(batch, number=self._taken)
 
     def embed(self, images: Bytes) -> Float[Tensor, "batch width"]:

@@ -77,7 +77,7 @@ def run_align(options: Align) -> None:
     inputs = list_image_files(options.images, options.id_column)
     with spark_session(options.master, name="catlip align") as spark:
         manifest, matches = align(spark, labels, inputs, options)
-    tell("\n".join(told(manifest, matches, options)) + "\n", to=sys.stdout)
+    tell("\n".join(summary_lines(manifest, matches, options)) + "\n", to=sys.stdout)
 
 
 def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Align) -> tuple[Manifest, Matches]:
@@ -257,7 +257,7 @@ def config_of(options: Align, labels: LabelShards, matches: Matches) -> dict[str
     return {"verb": "align"} | asdict(options) | {"source": source, "matches": asdict(matches)}
 
 
-def told(manifest: Manifest, matches: Matches, options: Align) -> list[str]:
+def summary_lines(manifest: Manifest, matches: Matches, options: Align) -> list[str]:
     """The account in lines."""
     return [
         f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "

@@ -1,7 +1,7 @@
 """Captions of any stored format as batches of rows.
 
-In: a `Piece` of an input file, and how to read it. Out: batches of `rows.ROWS`, a row for every row of the input, none
-dropped; after them, where the file cannot be read to its end, an `Unreadable`.
+In: a `Piece` of an input file, and how to read it. Out: batches of `rows.ROWS`, one row for every row of the input;
+after them `UnreadableFile`, if the file cannot be read to its end.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Span(NamedTuple):
     """Whole lines of a text file."""
 
     start: int
-    """byte of the first"""
+    """first byte of the first line"""
     stop: int
-    """byte behind the last"""
+    """byte after the last line"""
     number: int
-    """of the first line in its file, from 0"""
+    """number of the first line in its file, from 0"""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """An input file, or a part of one: what is read in one go."""
+    """An input file, or a part of one, that a task reads."""
 
     path: str
     shard: str
-    """of rows that name none themselves"""
+    """shard of rows that do not name one"""
     groups: tuple[int, ...] | None = None
     """row groups of a Parquet file; None for all of any file"""
     span: Span | None = None
@@ -56,14 +56,14 @@ class Piece:
 
 
 class UnreadableFile(Exception):  # noqa: N818 - caught by the task, which knows what it means for the job
-    """A file that breaks off, or is not of its format. Rows before the break were read."""
+    """Raised for a file that breaks off, or is not of its format. Rows before the break were read."""
 
 
 def read_piece(piece: Piece, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """Batches of `rows.ROWS`.
+    """Read batches of `rows.ROWS`.
 
-    Raises UnreadableFile where the file's content cannot be read, after the rows that could; InputError for a missing
-    column; and what the file system raises for a file that cannot be opened.
+    Raises UnreadableFile where the content cannot be read, after the rows before it; InputError for a missing column;
+    and what the file system raises for a file that cannot be opened.
     """
     filesystem, path = filesystem_of(piece.path)
     if filesystem.get_file_info(path).type != pafs.FileType.File:
@@ -109,20 +109,20 @@ def _read_text(file: pa.NativeFile, piece: Piece, reading: ReadOptions) -> Itera
 
 
 def text_head(text: Readable) -> bytes:
-    """The first bytes of a text file, which show its dialect: BLOCK of them, or all; of a damaged file maybe fewer."""
+    """First bytes of a text file, which show its dialect: BLOCK of them, or all; fewer if the file is damaged."""
     blocks: list[bytes] = []
     try:
         while sum(map(len, blocks)) < BLOCK and (block := text.read(BLOCK - sum(map(len, blocks)))):
             blocks.append(block)
     except OSError:
-        # Reading on raises it again, after the rows of what was read.
+        # Further reading raises it again, after the rows of what was read.
         if not blocks:
             raise
     return b"".join(blocks)
 
 
 class Rejoined:
-    """A stream whose first bytes have been read already."""
+    """A stream whose first bytes were read before."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head, self._rest = head, rest
@@ -133,7 +133,7 @@ class Rejoined:
 
 
 class SpanStream:
-    """A part of a file as a stream of its own."""
+    """A part of a file as a stream."""
 
     def __init__(self, file: pa.NativeFile, span: Span) -> None:
         self._file, self._left = file, span.stop - span.start
@@ -146,9 +146,9 @@ class SpanStream:
 
 
 def reading_of(options: Label, inputs: Inputs) -> ReadOptions:
-    """The way to read the job's files, told by the options and some of the files, and checked.
+    """How to read the job's files, from the options and a look at some of the files.
 
-    Raises InputError for a column that no file has that is looked at, or that is there twice.
+    Raises InputError for a column that none of these files has, or that one has twice.
     """
     sidecars = inputs.format == "img2dataset"
     usual = ("txt",) if inputs.format == "webdataset" else ("caption",)

@@ -1,10 +1,17 @@
 r"""Records of text with separators and quotes, read strictly: RFC 4180, or backslashes as Spark writes them.
 
-In: the lines of a block that hold a quote. Out: the fields of their records, and which records cannot be read.
+In: the lines of a block that hold a quote. Out: the fields of their records, and which records cannot be read; also
+lines that may be one record although no quotes enclose them, because a quote was lost or a line end is escaped.
 
     7,"a dog,\na ""cat"" "         RFC 4180: a quote in a field is doubled; separators and line ends stand in quotes
     7,"a dog,\na \"cat\" "         the same with backslashes
     7,a 12" cat                    neither: quotes that belong to the text, and a malformed record
+
+    a cat               two columns; the first line has one: its text may go on in the second, which then
+    on a table"\tk1     is no caption of k1
+
+    a cat\              MySQL, Hadoop and csv.QUOTE_NONE with an escapechar write a line end in a field so
+    on a table\tk1
 """
 
 from __future__ import annotations
@@ -37,20 +44,20 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Dialect:
-    """The way in which the fields of a file are told apart."""
+    """How the fields of a file are separated and quoted."""
 
     separator: bytes
     quoting: Quoting
     columns: int
-    """fields of every record"""
+    """number of fields in every record"""
     lenient: bool = False
-    """whether quotes that fit no grammar belong to the text; only for TSV, which most programs write without quoting"""
+    """quotes that fit no grammar belong to the text; only for TSV, which most programs write without quoting"""
     trusted: bool = False
-    """whether the writer is known to quote, because the user says so or because it quoted what needs it"""
+    """the writer is known to quote, because the user says so or because it quoted text that needs quotes"""
 
 
 class Block(NamedTuple):
-    """Whole lines, without their ends, as places in one buffer."""
+    """Whole lines, without their ends, as byte ranges of one buffer."""
 
     data: bytes
     begins: Offsets
@@ -63,11 +70,11 @@ class Block(NamedTuple):
 
 
 class Enclosed(NamedTuple):
-    """Lines whose every quote begins or ends a field: no field holds a quote."""
+    """Lines whose every quote begins or ends a field, so that no field holds a quote."""
 
     lines: Offsets
     begins: Offsets
-    """[lines, columns] of the texts, without the quotes around them"""
+    """[lines, columns] first byte of each text, without the quote before it"""
     ends: Offsets
 
     def within(self, lines: range) -> Enclosed:
@@ -81,7 +88,7 @@ class CsvRecord(NamedTuple):
 
     first: int
     last: int
-    """lines of the block, the last one included"""
+    """last of the record's lines in the block"""
     fields: list[bytes] | Fault
 
 
@@ -111,7 +118,7 @@ def _grammar(separator: bytes, quoting: Quoting) -> _Grammar:
 
 
 def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
-    """Fields of one record, or the Fault that keeps the text from being a record."""
+    """Fields of one record, or the Fault for which the text is not a record."""
     grammar = _grammar(dialect.separator, dialect.quoting)
     fields: list[bytes] = []
     at = 0
@@ -136,7 +143,7 @@ def fields_of(text: bytes, dialect: Dialect) -> list[bytes] | Fault:
 def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
     """Lines that cannot be split at separators alone.
 
-    They hold a quote; in lenient text a quote that begins a field. In CSV also a carriage return that ends no line.
+    They hold a quote, or in lenient text a quote that begins a field; in CSV, also a carriage return that ends no line.
     """
     lone_returns = not dialect.lenient and b"\r" in block.data and block.data.count(b"\r") > block.data.count(b"\r\n")
     if QUOTE not in block.data and not lone_returns:
@@ -181,8 +188,8 @@ def enclosed_fields(block: Block, dialect: Dialect) -> Enclosed:
 
 
 def slices(data: bytes, begins: Offsets, ends: Offsets) -> pa.BinaryArray:
-    """Parts of a buffer, in its order, as an array."""
-    # With the gaps between them: every second is wanted.
+    """Byte ranges of a buffer, in ascending order, as an array."""
+    # An array of the ranges and the gaps between them, of which every second element is taken.
     edges = np.column_stack([begins, ends]).ravel()
     offsets = np.append(edges, edges[-1:] if len(edges) else [0]).astype(np.int32)
     pieces = pa.BinaryArray.from_buffers(pa.binary(), len(edges), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
@@ -190,7 +197,7 @@ def slices(data: bytes, begins: Offsets, ends: Offsets) -> pa.BinaryArray:
 
 
 def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[CsvRecord]:
-    """Yield the records that begin in the lines given, in order. OPEN: no line of the block closes a field."""
+    """Yield the records that begin in the lines, in order. Fault.OPEN: no line of the block closes a field."""
     taken = -1
     begins, ends = block.begins[lines].tolist(), block.ends[lines].tolist()
     for first, begin, end in zip(lines.tolist(), begins, ends, strict=True):
@@ -207,7 +214,7 @@ def records(block: Block, lines: Offsets, dialect: Dialect) -> Iterator[CsvRecor
 
 
 def _closing_line(block: Block, first: int, dialect: Dialect) -> int | None:
-    """The line whose quotes close what line `first` leaves open: up to there, their number is even."""
+    """The line that closes the quote that line `first` leaves open: up to its end, the number of quotes is even."""
     is_open = True
     for line in range(first + 1, len(block.lines)):
         text = block.text(line, line)
@@ -221,7 +228,7 @@ def _closing_line(block: Block, first: int, dialect: Dialect) -> int | None:
 
 
 def is_of_lines(record: CsvRecord, block: Block, dialect: Dialect) -> bool:
-    """Tell whether every line of a record would be a whole row by itself if quotes were ordinary signs."""
+    """Tell whether each line of a record would be a row by itself if quotes were ordinary characters."""
     return all(
         block.text(line, line).count(dialect.separator) + 1 == dialect.columns
         for line in range(record.first, record.last + 1)
@@ -232,7 +239,7 @@ BACKSLASH = b"\\"
 
 
 def closing_lines(block: Block, dialect: Dialect) -> Offsets:
-    """Lines in which a quote ends a field that none begins."""
+    """Lines in which a quote ends a field that no quote begins."""
     data, sign = np.frombuffer(block.data, dtype=np.uint8), ord(dialect.separator)
     quotes = np.flatnonzero(data == ord(QUOTE))
     quotes = quotes[np.isin(data[(quotes + 1) % len(data)], [sign, *b"\r\n"]) | (quotes + 1 == len(data))]
@@ -245,9 +252,9 @@ def closing_lines(block: Block, dialect: Dialect) -> Offsets:
 
 
 def torn_lines(block: Block, line: int, step: int, dialect: Dialect) -> range:
-    """A line and those before it (step -1) or behind it (1) that may be parts of one record, torn at its line ends.
+    """The line, and lines before it (step -1) or after it (step 1), that may be one record torn at its line ends.
 
-    Empty where the line has all its separators and no line with fewer stands beside it.
+    Empty if the line has all its separators and no line with fewer is next to it.
     """
     if dialect.columns == 1:
         return range(0)
@@ -264,11 +271,11 @@ def torn_lines(block: Block, line: int, step: int, dialect: Dialect) -> range:
 
 
 def escaped_line_ends(block: Block, dialect: Dialect) -> list[range]:
-    """Neighbouring lines whose ends stand behind a backslash, and the line behind them, where they make one record.
+    """Neighbouring lines that end in a backslash, and the line after them, if they make one record.
 
-    A range that goes beyond the block: the block's end leaves open whether its lines make one.
+    A range that goes beyond the block may or may not be a record: the block ends too early to tell.
     """
-    # One byte is looked for in a tenth of the time.
+    # Looking for one byte first takes a tenth of the time.
     if BACKSLASH not in block.data:
         return []
     data = np.frombuffer(block.data, dtype=np.uint8)
@@ -281,12 +288,12 @@ def escaped_line_ends(block: Block, dialect: Dialect) -> list[range]:
 
 
 def _ends_escaped(text: bytes) -> bool:
-    """Tell whether the last backslash is no escaped one itself."""
+    """Tell whether the last backslash is not itself escaped."""
     return (len(text) - len(text.rstrip(BACKSLASH))) % 2 == 1
 
 
 def _is_one_record(block: Block, lines: range, dialect: Dialect) -> bool:
-    """Tell whether the lines have the fields of one record together, and some line by itself has not."""
+    """Tell whether the lines together have the fields of one record, and some line by itself has not."""
 
     def fits(first: int, last: int) -> bool:
         return ESCAPED.sub(b"", block.text(first, last)).count(dialect.separator) + 1 == dialect.columns

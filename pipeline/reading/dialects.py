@@ -1,10 +1,11 @@
-r"""Which separators, quotes and escapes a text table has, told from the options and from its first bytes.
+r"""Separators, quotes and column names of TSV and CSV files, from the options and the first bytes of the files.
 
-In: a `ReadOptions` and the head of a file. Out: a `Dialect`.
+In: the options and files of a job, or a `ReadOptions` and the head of one file. Out: a `ReadOptions` with the columns
+of the text files, and a `Dialect`.
 
-    caption,id                  CSV quotes as RFC 4180 has it, unless backslashes before quotes explain more lines
+    caption,id                  CSV is read as RFC 4180 quotes, unless backslashes before quotes explain more lines
     "a \"big\" dog",7
-    caption\tid  caption|id      TSV and text between bars have ordinary quotes, unless quoting explains more lines
+    caption\tid  caption|id      quotes in TSV and in text between bars are ordinary, unless quoting explains more lines
     "a cat\non a table"\t7
 """
 
@@ -36,13 +37,13 @@ def dialect_of(head: bytes, reading: ReadOptions) -> Dialect:
     dialect = Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns))
     if reading.quoting is not None:
         return replace(dialect, trusted=True)
-    # As TSV, text between bars is mostly written without quoting.
+    # Like TSV, text between bars is mostly written without quoting.
     is_csv = reading.format == "csv" and reading.separator != b"|"
     if QUOTE not in head:
         return replace(dialect, lenient=not is_csv)
     if has_returns_alone(head):
         head = head.replace(b"\r", b"\n")
-    # What the end of the head cuts off is no fault.
+    # A line that the end of the head cuts off is not a fault.
     block = split_lines(head if len(head) < BLOCK else head[: head.rfind(b"\n") + 1])
     found = _survey(block, dialect)
     if b'\\"' in head and (found.faults or found.swallowed):
@@ -67,7 +68,7 @@ def spans_lines(head: bytes, reading: ReadOptions) -> bool:
 
 
 def starts_with_header(head: bytes, reading: ReadOptions) -> bool:
-    """Tell whether the first line names the columns, though their names may be given as well."""
+    """Tell whether the first line names the columns, even if the options name them too."""
     if reading.header:
         return True
     fields = fields_of(first_line(head), Dialect(reading.separator, "rfc4180", len(reading.columns)))
@@ -77,7 +78,7 @@ def starts_with_header(head: bytes, reading: ReadOptions) -> bool:
 
 
 def plain_name(name: bytes) -> str:
-    """A column's name in small letters, without spaces and signs: "imageurl" for "Image_URL"."""
+    """A column's name in lower case, without spaces and punctuation: "imageurl" for "Image_URL"."""
     text = name.decode("utf-8", "replace")
     return re.sub(r"[\W_]+", "", text).casefold() or text
 
@@ -86,19 +87,19 @@ class _Survey(NamedTuple):
     """Measures of how well a dialect fits some lines."""
 
     faults: int
-    """records with stray quotes, or with another number of fields than columns"""
+    """records with stray quotes, or with a number of fields other than that of the columns"""
     stray: int
     """faults whose quotes fit no grammar, as when quotes are ordinary characters"""
     ordinary: int
-    """stray faults outside of quoted fields: these lines and their neighbours have the right number of separators"""
+    """stray faults outside quoted fields: these lines and their neighbours have the right number of separators"""
     quoted: int
     """records with a quoted field that fit"""
     escaped: int
-    """quoted records of one line that hold an escaped quote: almost only a writer that quotes makes them"""
+    """quoted records of one line that hold an escaped quote: hardly any writer but one that quotes makes them"""
     swallowed: bool
-    """whether a record goes on over a line's end only because the quote before it does not count as escaped"""
+    """a record goes on over a line's end only because the quote before it does not count as escaped"""
     needed: bool
-    """whether a field shows that its writer quotes: its content needs the quotes around it"""
+    """a field shows that its writer quotes: its content needs the quotes around it"""
 
 
 def _survey(block: Block, dialect: Dialect) -> _Survey:
@@ -112,7 +113,7 @@ def _survey(block: Block, dialect: Dialect) -> _Survey:
         if isinstance(record.fields, Fault):
             stray += record.fields is not Fault.OPEN
             ordinary += record.fields is not Fault.OPEN and not torn[record.first]
-            # An open field is no fault where the head may have cut it off.
+            # An open field is not a fault if the head may have cut it off.
             opened += record.fields is Fault.OPEN and len(block.data) < BLOCK // 2
             continue
         if len(record.fields) != dialect.columns:
@@ -136,7 +137,7 @@ def _ends_behind_backslash(line: bytes, dialect: Dialect) -> bool:
 
 
 def _wrong_counts(block: Block, dialect: Dialect) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """[lines] whether separators part a line into another number of fields than there are columns; blank ones never."""
+    """Mask [lines]: lines, but no blank ones, whose number of fields between separators is not that of the columns."""
     counts = np.diff(np.asarray(pc.split_pattern(block.lines, dialect.separator).offsets))
     wrong: np.ndarray[tuple[int], np.dtype[np.bool_]] = (counts != dialect.columns) & (block.ends > block.begins)
     return wrong
@@ -149,14 +150,13 @@ USUAL_NAMES = frozenset(
     "originalheight originalwidth path pwatermark punsafe score sha256 shard similarity source split status text texts "
     "title uid url urls width".split()
 )
-"""names of columns in files of captions, in small letters, without spaces and signs"""
+"""usual names of columns in files of captions, as `plain_name` spells them"""
 
 
 def table_reading(reading: ReadOptions, options: Label, inputs: Inputs) -> ReadOptions:
-    """Complete a reading of TSV or CSV files; `columns` are those of the first file that has all that are needed.
+    """Complete the options of TSV or CSV files; `columns` are those of the first file that has all that are needed.
 
-    Raises InputError for a column that no file has that is looked at, or that is there twice, and where none can be
-    read.
+    Raises InputError if none of the files looked at has a column, if one has it twice, or if none can be read.
     """
     reading = replace(
         reading, separator=separator_of(options, inputs), quoting=options.quoting, header=not options.columns
@@ -176,7 +176,7 @@ def table_reading(reading: ReadOptions, options: Label, inputs: Inputs) -> ReadO
             faults: Faults = _faults(columns, reading, where=file.path)
         except InputError as error:
             columns, faults = (), dict.fromkeys(reading.needed, error)
-        # What a damaged file begins with says nothing; whether one is damaged takes reading it all.
+        # The beginning of a damaged file means nothing. To find damage takes reading all of it.
         if faults and _damage(file.path) is not None:
             return None
         seen.append(columns)
@@ -194,9 +194,9 @@ def table_reading(reading: ReadOptions, options: Label, inputs: Inputs) -> ReadO
 
 
 def reading_of_table(reading: ReadOptions, head: bytes, *, where: str) -> ReadOptions:
-    """The reading of one file, whose own header, the first line of `head`, may have other columns or another order.
+    """Options for one file, whose header, the first line of `head`, may have other columns or another order.
 
-    Raises InputError for a header of other names than those that the options give.
+    Raises InputError for a header with names other than those in the options.
     """
     if not reading.header:
         _refuse_other_header(first_line(head), reading, where=where)
@@ -204,24 +204,24 @@ def reading_of_table(reading: ReadOptions, head: bytes, *, where: str) -> ReadOp
     try:
         columns = _columns_of(first_line(head), reading, where="")
     except InputError:
-        # Its rows are rejected like those of any file without the columns.
+        # The file's rows are rejected, like those of any file without the columns.
         columns = ("",)
     return with_columns(reading, columns)
 
 
 def with_columns(reading: ReadOptions, columns: tuple[str, ...]) -> ReadOptions:
-    """A reading of files with these columns, under the names that the files have."""
+    """Options for files with these columns, with the names as the files spell them."""
     return replace(own_reading(reading, lambda name: _spelled(name, columns)), columns=columns)
 
 
 def _spelled(name: str, columns: Sequence[str]) -> str | None:
-    """The one column of that name, which may have spaces around it, as in `image| comment`; None for none or two."""
+    """The one column of this name, maybe between spaces, as in `image| comment`; None if there is none, or two."""
     found = [column for column in columns if column == name] or [c for c in columns if c.strip() == name]
     return found[0] if len(found) == 1 else None
 
 
 def _faults(columns: Sequence[str], reading: ReadOptions, *, where: str) -> dict[str, InputError]:
-    """By column that the job needs: why the file lacks it. Raises InputError for columns that cannot be told apart."""
+    """Errors by column that the file lacks. Raises InputError for columns that cannot be told apart."""
     _refuse_repeated(columns, where=where)
     _refuse_other_separator(columns, reading, where=where)
     missing = [name for name in reading.needed if _spelled(name, columns) is None]
@@ -230,13 +230,13 @@ def _faults(columns: Sequence[str], reading: ReadOptions, *, where: str) -> dict
 
 
 def separator_of(options: Label, inputs: Inputs) -> bytes:
-    """The byte between two fields; \\t may be spelled out."""
+    """The byte between two fields. In --separator, a tab may be written as \\t."""
     named = {"tsv": "\t", "csv": ","}[inputs.format] if options.separator is None else options.separator
     return named.replace("\\t", "\t").encode()
 
 
 def _columns_of(header: bytes, reading: ReadOptions, *, where: str) -> tuple[str, ...]:
-    """Names in the header line. TSV has them in quotes where its writer quotes every field."""
+    """Names in the header line. In TSV they are quoted if the writer quotes every field."""
     if not header:
         raise InputError(
             where,
@@ -258,9 +258,9 @@ def _columns_of(header: bytes, reading: ReadOptions, *, where: str) -> tuple[str
 
 
 def _refuse_other_header(line: bytes, reading: ReadOptions, *, where: str) -> None:
-    """Raise InputError for a first line that plainly names columns, and not those that --columns gives, in its order.
+    """Raise InputError for a first line that plainly names columns, but not those of --columns in their order.
 
-    One name by itself may be a caption, as "title" is.
+    A single name, such as "title", may be a caption.
     """
     fields = fields_of(line, Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns)))
     if isinstance(fields, Fault) or len(fields) == 1:
@@ -279,7 +279,7 @@ def _refuse_other_header(line: bytes, reading: ReadOptions, *, where: str) -> No
 
 
 def _refuse_other_separator(columns: Sequence[str], reading: ReadOptions, *, where: str) -> None:
-    """Raise InputError for a header in which another sign parts the columns that are needed."""
+    """Raise InputError for a header in which another separator stands between the columns that are needed."""
     others = [sign for sign in "\t,;|" if set(reading.needed) <= {name.strip('" ') for name in columns[0].split(sign)}]
     if len(columns) == 1 and others and columns[0] not in reading.needed:
         raise InputError(
@@ -299,7 +299,7 @@ def _refuse_repeated(columns: Sequence[str], *, where: str) -> None:
 
 
 def _damage(path: str) -> OSError | None:
-    """Read a gzip file and give its damage; None for an intact file, or one that is not gzip."""
+    """Read a gzip file to find its damage; None for an intact file, or one that is not gzip."""
     if not path.endswith(".gz"):
         return None
     filesystem, inner = filesystem_of(path)
@@ -308,7 +308,7 @@ def _damage(path: str) -> OSError | None:
 
 
 def _first_line(path: str) -> bytes | None:
-    """Read the first line; None where the file cannot be read, which is for the task that reads it to say."""
+    """Read the first line; None if the file cannot be read, which its task will report."""
     filesystem, inner = filesystem_of(path)
     head = b""
     try:

@@ -1,9 +1,13 @@
-"""Text of gzip files, of which nothing is used before its checksum has been compared.
+"""Gzip files as streams, of which nothing is used before its checksum has been compared; tars at any offset.
 
-In: an open .gz file, of one member or of many (pigz, bgzip, `cat a.gz b.gz`). Out: a stream of its text.
+In: an open file, of one gzip member or many (pigz, bgzip, `cat a.gz b.gz`); a tar may also be uncompressed. Out: a
+stream of the text, or of the tar.
 
-zlib goes on after a damaged byte with wrong text and notices it at the end of the member, where the checksum stands. So
-the file is decompressed twice: once to find how much text lies in whole members, and once to read that much.
+After a damaged byte, zlib goes on with wrong text, and notices only at the end of the member, where the checksum is. So
+a file is decompressed twice: once to find how much of it lies in whole members, and once to read that much.
+
+A tar is read almost in order: a sample's text once its last header has been seen. The bytes inflated last are kept for
+the way back; to go back farther means to inflate from the start.
 """
 
 from __future__ import annotations
@@ -16,20 +20,20 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 RAW = 1 << 18
-"""compressed bytes read at once: few, for the bytes behind a member are copied, and bgzip's members have 64 KiB"""
+"""compressed bytes read at once: few, because the bytes after a member are copied, and bgzip's members have 64 KiB"""
 TEXT = 1 << 22
 """bytes of text decompressed at once, however well they were compressed"""
 GZIP = 16 + zlib.MAX_WBITS
 
 
 class DamagedGzipError(OSError):
-    """A gzip file that breaks off, does not match its checksum, or goes on as something else."""
+    """Raised for a gzip file that breaks off, does not match its checksum, or goes on as something else."""
 
 
 class VerifiedGzip:
-    """Text of the members up to the first that is damaged; behind it, `read` raises DamagedGzipError.
+    """Text of the members before the first damaged one; then `read` raises DamagedGzipError.
 
-    A member is a whole: where its checksum does not match, none of its text can be trusted.
+    If a member's checksum does not match, none of its text can be trusted.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -39,7 +43,7 @@ class VerifiedGzip:
         self._rest = b""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, none at the end of a whole file."""
+        """Read at most `size` bytes; none at the end of an intact file."""
         if not self._rest and self._left:
             self._rest = next(text for text, _ in self._blocks if text)[: self._left]
             self._left -= len(self._rest)
@@ -51,7 +55,7 @@ class VerifiedGzip:
 
 
 def verified_text(file: BinaryIO) -> tuple[int, DamagedGzipError | None]:
-    """Bytes of text in the whole members before the first damage, and what the damage is."""
+    """Number of bytes of text in whole members before the first damage, and the damage."""
     verified = length = 0
     try:
         for text, ends_member in inflated(file):
@@ -64,9 +68,9 @@ def verified_text(file: BinaryIO) -> tuple[int, DamagedGzipError | None]:
 
 
 def inflated(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Pieces of text, and whether each ends a member, whose checksum and length zlib has compared.
+    """Blocks of text, each with whether it ends a member, whose checksum and length zlib has compared then.
 
-    Zeros behind the last member are padding, as tapes and block devices need it.
+    Zeros after the last member are padding, which tapes and block devices need.
     """
     raw = file.read(RAW)
     members = 0
@@ -95,12 +99,13 @@ MAGIC = b"\x1f\x8b"
 KEPT = 64 << 20
 """bytes of the tar that are kept for the way back"""
 LOOKED_AT = 16 << 20
+"""bytes of a compressed tar that are looked at before a job"""
 
 
 def tar_stream(file: BinaryIO) -> tuple[BinaryIO, DamagedGzipError | None]:
-    """The file itself, or the tar inside of gzip as far as it matches its checksums, and the damage behind that.
+    """The file itself, or the tar inside gzip as far as its checksums match, and the damage after that.
 
-    Raises DamagedGzipError where not even the first gzip member is whole.
+    Raises DamagedGzipError if not even the first gzip member is whole.
     """
     if not _is_gzip(file):
         return file, None
@@ -111,7 +116,7 @@ def tar_stream(file: BinaryIO) -> tuple[BinaryIO, DamagedGzipError | None]:
 
 
 def first_tar_bytes(file: BinaryIO) -> BinaryIO:
-    """The file itself, or the first bytes of the tar inside of gzip, whose checksum nobody has compared yet."""
+    """The file itself, or the first bytes of the tar inside gzip, before any checksum is compared."""
     if not _is_gzip(file):
         return file
     head = io.BytesIO()
@@ -132,7 +137,7 @@ def _rewound(file: BinaryIO) -> BinaryIO:
 
 
 class _GzipTar(io.RawIOBase):
-    """The first `size` bytes inside of a gzip file, of which all are known to match their checksums."""
+    """The first `size` bytes inside a gzip file, all of which are known to match their checksums."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__()

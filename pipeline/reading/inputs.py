@@ -1,4 +1,4 @@
-"""Which files hold the captions, how they are stored, and what their shards are called.
+"""Input files of a job: their paths, their format, and the names of their shards.
 
 In: paths, folders and globs. Out: an `Inputs`, frozen at the start of a job.
 """
@@ -25,11 +25,11 @@ from pipeline.reading.stored_formats import (
     TEXT_PATTERN,
     begins_as,
     is_of_another,
-    is_told,
+    is_reported,
+    json_format_of,
     of_format,
     refuse_compressed,
     stem_of,
-    told_json,
 )
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, SCHEME_PATTERN, filesystem_of
@@ -37,7 +37,7 @@ from vocab.store.manifest import InputFile
 from vocab.store.secrets import without_secrets
 
 MAX_BEGINNINGS = 100
-"""files of a place whose content is looked at to tell their format"""
+"""most files of a place whose content is read to tell their format"""
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,16 @@ class Inputs:
     files: tuple[InputFile, ...]
     """sorted by path"""
     common_folder: str | None
-    """without scheme, with a slash at its end; None where every stem is unique and names the shard by itself"""
+    """folder that shards are named from, without scheme, with a slash at its end; None if all stems differ: then a stem
+    names the shard"""
     left_out: tuple[str, ...] = ()
-    """files that might be taken for captions and are not read: hidden, named as unfinished, or with an ending that is
-    near to one that is read"""
+    """files that look like captions but are not read: hidden, unfinished by their name, or with an extension similar to
+    one that is read"""
     own_shards: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """by path without secrets: shards of files whose stem a file of an earlier day has"""
+    """shards, by path without secrets, of files whose stem a file of an earlier day has"""
 
     def shard_of(self, path: str) -> str:
-        """The shard of a file: "00017", or below the common folder "emoji/00017" where stems repeat."""
+        """The shard of a file: "00017", or "emoji/00017" below the common folder if stems repeat."""
         if self.own_shards and (own := self.own_shards.get(without_secrets(path))) is not None:
             return own
         bare = re.sub(SCHEME_PATTERN, "", path)
@@ -64,7 +65,7 @@ class Inputs:
         return stem_of(inside)
 
     def of_one_shard(self, files: Iterable[InputFile]) -> tuple[str, str] | None:
-        """The paths of two of some files that name the same shard; None if there are none."""
+        """The paths of two of the files that have the same shard, or None."""
         named: dict[str, str] = {}
         for file in files:
             shard = self.shard_of(file.path)
@@ -75,11 +76,11 @@ class Inputs:
 
 
 class NoInputError(InputError):
-    """Error for places that hold files, but none of the named format."""
+    """Raised for places that hold files, but none of the named format."""
 
 
 def inputs_of(options: Label) -> Inputs:
-    """Find the input files of a job. Its own output directory, which may lie in their folder, is left out.
+    """Find the input files of a job, without its own output directory, which may lie in their folder.
 
     Raises InputError for two files of one shard, unless a column names the shards, and what `list_inputs` raises.
     """
@@ -95,13 +96,13 @@ def inputs_of(options: Label) -> Inputs:
 
 
 def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> Inputs:
-    """Find the files. Those in the folder `apart_from` are left out.
+    """Find the files, without those in the folder `apart_from`.
 
-    A named format takes files of any name: a file that is a place itself, and of a folder or glob those that
-    `of_format` chooses.
+    A named format takes a file given by itself whatever its name, and of a folder or glob the files that `of_format`
+    chooses.
 
-    Raises InputError if a place holds none, if the format cannot be told, for files compressed with anything but gzip,
-    and for files of a table with a log of its own or of a Spark job that has not ended.
+    Raises InputError if a place holds no file, if the format cannot be told, for files compressed with anything but
+    gzip, and for files of a table with a log of its own or of a Spark job that has not ended.
     """
     looked_at: set[str] = set()
     listings = [files_at(place, looked_at, apart_from=apart_from) for place in places]
@@ -110,16 +111,16 @@ def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | N
     bare = {file.path: path for listing in listings for file, path in zip(listing.files, listing.bare, strict=True)}
     refuse_unfinished(list(bare.values()), around)
     if format_ == "auto":
-        stored, taken = _told(places, sorted(every))
+        stored, taken = _format_by_names(places, sorted(every))
         passed_over = set(filter(TEXT_PATTERN.search, every)) if stored in TEXT_FORMATS else set()
     else:
         named = [_named(listing, format_) for listing in listings]
         stored, taken = format_, sorted({path for paths, _ in named for path in paths})
         passed_over = {path for _, paths in named for path in paths}
-    # Where a tar was unpacked and both were kept, they hold the same samples.
+    # A tar beside its compressed copy holds the same samples.
     packed = {f"{stem_of(path)}.tar" for path in taken} & set(taken) if stored == "webdataset" else set()
     taken = [path for path in taken if path in packed or f"{stem_of(path)}.tar" not in packed]
-    # A file may be given twice: by its path, and by a file: URI.
+    # A file may come twice: by its path, and by a file: URI.
     taken = sorted({bare[path] if path.startswith("file:") else path: path for path in reversed(taken)}.values())
     if not taken:
         raise NoInputError(
@@ -130,14 +131,14 @@ def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | N
         )
     if stored in PARQUET:
         refuse_tables([bare[path] for path in taken], around)
-    left_out = {path for listing in listings for path in listing.left_out if is_told(_name(path), left_out=True)}
-    left_out |= {path for path in every if is_told(_name(path), left_out=False)} | passed_over
+    left_out = {path for listing in listings for path in listing.left_out if is_reported(_name(path), left_out=True)}
+    left_out |= {path for path in every if is_reported(_name(path), left_out=False)} | passed_over
     files = tuple(every[path] for path in taken)
     return Inputs(stored, files, _common_folder(taken), tuple(sorted(left_out - set(taken))))
 
 
 def _common_folder(paths: Sequence[str]) -> str | None:
-    """The folder that shards are named from where two files have the same stem; None where all stems differ."""
+    """The folder that shards are named from if two files have the same stem; None if all stems differ."""
     bare = [re.sub(SCHEME_PATTERN, "", path) for path in paths]
     if len({stem_of(_name(path)) for path in bare}) == len(bare):
         return None
@@ -145,7 +146,7 @@ def _common_folder(paths: Sequence[str]) -> str | None:
 
 
 def _named(listing: Listing, stored: StoredFormat) -> tuple[list[str], list[str]]:
-    """Paths of a place's files that are taken where the format is named, and of those that may be of it and are not."""
+    """Paths of a place's files that are taken for a named format, and of files left out that may be of this format."""
     paths = [file.path for file in listing.files]
     taken, unclear = of_format(paths, stored, by_extension=listing.by_extension)
     if listing.is_file and (TEXT_PATTERN.search(paths[0]) or not is_of_another(paths[0], stored)):
@@ -160,11 +161,11 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _told(places: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list[str]]:
-    """The format whose extension every data file has, and its files.
+def _format_by_names(places: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list[str]]:
+    """The format whose extension all data files have, and its files.
 
-    Of Parquet files, whether they are img2dataset's sidecars: these are told by what they hold, or by tars of the same
-    names beside them. Of .json files alone, whether they hold lines or COCO's captions.
+    Parquet files are img2dataset's sidecars if their content shows it, or if tars of the same names are beside them.
+    Files that are all called .json hold JSON lines or COCO's captions, as their content shows.
     """
     held = {stored for path in paths for stored, endings in EXTENSIONS.items() if path.endswith(endings)}
     parquet = [path for path in paths if path.endswith(".parquet")]
@@ -181,7 +182,7 @@ def _told(places: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list
     if held <= {"webdataset"} and (tars := [path for path in paths if path.endswith(TARS)]):
         return "webdataset", tars
     if not held and (documents := [path for path in paths if path.endswith(JSON)]):
-        return told_json(documents)
+        return json_format_of(documents)
     if len(held) != 1:
         refuse_compressed([] if held else paths)
         raise InputError(
@@ -204,13 +205,13 @@ def _lone_tars(tars: Sequence[str]) -> InputError:
 
 
 def _holds_sidecars(paths: Sequence[str]) -> bool:
-    """Tell by the first file that can be read; each task looks at its own again."""
+    """Tell sidecars by the first file that can be read; each task checks its own files again."""
     for path in paths:
         filesystem, inner = filesystem_of(path)
         try:
             with filesystem.open_input_file(inner) as stream:
                 return is_sidecar(pq.ParquetFile(stream))
         except BROKEN:
-            # For its task to name.
+            # Its task will report the error.
             continue
     return False

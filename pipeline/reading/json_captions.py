@@ -33,14 +33,14 @@ from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, batch_of
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, UNLISTED_IMAGE
 from vocab.store.tar_samples import split_name
 
-# Everything of a web address but its path; urlsplit refuses some.
+# All of a web address but its path. urlsplit refuses some addresses.
 ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*|[?#].*$", re.DOTALL)
 FILE_NAMES, ADDRESSES = ("file_name", "filename", "image"), ("coco_url", "url")
 
 
 @dataclass
 class Records:
-    """Columns of JSON records as they pass by."""
+    """Columns of JSON records, filled record by record."""
 
     numbers: list[int] = field(default_factory=list)
     captions: list[list[bytes]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Records:
     reasons: list[str | None] = field(default_factory=list)
 
     def batch(self, reading: ReadOptions, *, has_keys: bool) -> pa.RecordBatch:
-        """Rows as `rows.ROWS` has them; without keys of their own they have their numbers as keys."""
+        """Rows as in `rows.ROWS`; without keys of their own, the rows' numbers are the keys."""
         numbered = pc.utf8_lpad(pa.array(self.numbers).cast(pa.string()), KEY_DIGITS, "0")
         return batch_of(
             pa.array(self.keys, pa.string()) if has_keys else numbered,
@@ -62,7 +62,7 @@ class Records:
 
 
 def read_jsonl(stream: Readable, path: str, first: int, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """Rows of JSON records. Blank lines are none; a row's number is that of its line."""
+    """Rows of JSON records. Blank lines are not rows; a row's number is that of its line."""
     for number, lines in numbered_lines(stream, path, first):
         records = Records()
         for offset, line in enumerate(lines.to_pylist()):
@@ -74,7 +74,7 @@ def read_jsonl(stream: Readable, path: str, first: int, reading: ReadOptions) ->
 
 
 def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
-    """Fields of the record in a line, or none and the reason why."""
+    """Fields of the record in a line, or no fields and the reason."""
     if (text := decoded(line)) is None:
         return {}, NOT_UTF8
     try:
@@ -87,7 +87,7 @@ def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
 def take_fields(
     records: Records, number: int, fields: dict[str, Any], reason: str | None, reading: ReadOptions
 ) -> None:
-    """Add a row of these fields; `reason`: why it is rejected, if it is."""
+    """Add a row of these fields; `reason`: reason to reject it, or None."""
     key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
     records.numbers.append(number)
@@ -100,15 +100,15 @@ def take_fields(
 
 
 def caption_texts(value: object) -> list[bytes]:
-    """Captions in a field of a JSON record: a text, or the texts of a list and of lists in it."""
+    """Captions in a field of a JSON record: a text, or the texts of a list, however deep."""
     if isinstance(value, str):
         return [value.encode("utf-8", "surrogatepass")]
-    # A lone surrogate, which JSON can escape, is no UTF-8: the labeler's reader will say so.
+    # A lone surrogate, which JSON can escape, is not UTF-8: `labels.label_lists` rejects it.
     return [text.encode("utf-8", "surrogatepass") for text in elements(value) if isinstance(text, str)]
 
 
 def read_coco(stream: Readable, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """Rows of one file. Raises OSError for a file that is no such JSON."""
+    """Rows of one COCO file. Raises OSError for a file that is not such JSON."""
     rows = records_of(stream)
     while some := list(islice(rows, BATCH_ROWS)):
         records = Records()
@@ -120,7 +120,7 @@ def read_coco(stream: Readable, reading: ReadOptions) -> Iterator[pa.RecordBatch
 
 
 def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """Fields of each row, and the reason to reject it, None if there is none. Raises what `read_coco` raises."""
+    """Fields of each row, and the reason to reject it, or None. Raises what `read_coco` raises."""
     try:
         content = json.loads(b"".join(iter(lambda: stream.read(1 << 22), b"")))
     except (ValueError, RecursionError) as error:
@@ -146,7 +146,7 @@ def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:
 
 
 def _with_sentences(image: dict[str, Any]) -> dict[str, Any]:
-    """Fields of an image that holds its captions, under COCO's names too."""
+    """Fields of an image that holds its own captions, also under COCO's names."""
     sentences = image.get("sentences")
     raw = None
     if isinstance(sentences, list):
@@ -156,7 +156,7 @@ def _with_sentences(image: dict[str, Any]) -> dict[str, Any]:
 
 
 def key_of(fields: dict[str, Any]) -> str | None:
-    """The key that the row's image has in a tar of these images; without its name the number of the image."""
+    """Key of the row's image in a tar of these images: from its name, else its number."""
     name = _first_text(fields, FILE_NAMES)
     if name is None and (address := _first_text(fields, ADDRESSES)) is not None:
         name = unquote(ADDRESS.sub("", address)).rpartition("/")[2]

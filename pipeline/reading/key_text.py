@@ -1,12 +1,12 @@
 """Keys, shards and ids as text: one rule for all columns and records that name samples.
 
-In: an Arrow column, or a value of JSON. Out: its text, and what is no name.
+In: an Arrow column, or a value of JSON. Out: its text, and the values that cannot be names.
 
-    "k7"  b"k7"  7  7.0  decimal 7.00     k7  k7  7  7  7       a category is what it stands for
+    "k7"  b"k7"  7  7.0  decimal 7.00     k7  k7  7  7  7       a category is read as its value
     date 2026-01-31                       2026-01-31
     UUID                                  00000000-0000-0000-0000-000000000005
-    null  NaN                             none
-    7.5  1e300  true  a time  a list      refused: programs write them in several ways, or they name nothing
+    null  NaN                             no text
+    7.5  1e300  true  a time  a list      refused: programs write them in several ways, or they cannot be names
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ NAME_TYPES = (
 )  # fmt: skip
 # 12, 12.00, and 0E-10, as a zero of ten places is written.
 WHOLE = r"^(?:(-?\d+)(?:\.0*)?|-?(0)E-\d+)$"
-# Numbers at which floats of 2, 4 and 8 bytes begin to leave out whole numbers.
+# Floats of 2, 4 and 8 bytes hold all whole numbers below these.
 EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 WANTED = "text or whole numbers"
 REMEDY = "Write the column as text, the same everywhere these samples are named, or name another column."
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Tell text and bytes of any layout from other types; a category is what it stands for."""
+    """Tell text and bytes of any layout from other types; a category counts as its value."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return any(test(kind) for test in TEXT_TYPES)
 
@@ -56,9 +56,9 @@ def require_name_type(kind: pa.DataType, *, where: str) -> None:
 
 
 def texts_of(column: pa.Array, *, where: str) -> tuple[pa.Array, pa.Array]:
-    """A column as string, null where it has none, and [rows] whether bytes that are not UTF-8 are the cause.
+    """A column as string, and a mask [rows] of values that are null there because they are not UTF-8.
 
-    Raises InputError for fractions, and for floats so large that they may be another number, rounded.
+    Raises InputError for fractions, and for floats so large that they may be rounded.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -77,7 +77,7 @@ def texts_of(column: pa.Array, *, where: str) -> tuple[pa.Array, pa.Array]:
         return column.cast(pa.string()), nothing_broken
     if _is_ascii(column):
         return column, nothing_broken
-    # Parquet readers take the bytes of a text column on trust.
+    # Parquet readers do not check the bytes of a text column.
     raw = column.cast(pa.binary())
     try:
         texts = raw.cast(pa.string())
@@ -87,7 +87,7 @@ def texts_of(column: pa.Array, *, where: str) -> tuple[pa.Array, pa.Array]:
 
 
 def _is_ascii(column: pa.Array) -> bool:
-    """Tell a column of type string that holds ASCII alone by its bytes, which is faster than value by value."""
+    """Tell a column of type string that holds only ASCII, by its buffer, which is faster than value by value."""
     if not pa.types.is_string(column.type) or not len(column):
         return False
     _, offsets, data = column.buffers()
@@ -123,7 +123,7 @@ def _refuse_inexact(column: pa.Array, exact: pa.Array, where: str) -> None:
 
 
 def text_of(value: object) -> tuple[str | None, str | None]:
-    """A value of JSON as text, None where it has none, and the reason why it is no name."""
+    """Text of a JSON value, or None; and the reason why it cannot be a name, or None."""
     if isinstance(value, str) and value and value.isascii():
         return value, None
     if value is None or value == "" or value != value:
@@ -135,6 +135,6 @@ def text_of(value: object) -> tuple[str | None, str | None]:
     try:
         str(value).encode("utf-8")
     except UnicodeEncodeError:
-        # JSON can hold half of a surrogate pair, which no other text can.
+        # JSON, unlike other text, can hold half of a surrogate pair.
         return None, NOT_UTF8
     return str(value), None

@@ -31,15 +31,15 @@ SIGNS_TO_GUESS_BY = 100
 
 
 class Readable(Protocol):
-    """A stream of bytes; open files are such."""
+    """A stream of bytes, such as an open file."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, none at the end."""
+        """Read at most `size` bytes; none at the end."""
         ...
 
 
 def decoded(line: bytes) -> str | None:
-    """The text, None where it is not UTF-8."""
+    """Text of bytes; None if they are not UTF-8."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
@@ -47,14 +47,14 @@ def decoded(line: bytes) -> str | None:
 
 
 def is_utf8(data: bytes) -> bool:
-    """Tell UTF-8, at once, and so of every line of it."""
+    """Tell whether all of it is UTF-8, and so each of its lines."""
     offsets = np.array([0, len(data)], dtype=np.int32)
     whole = pa.BinaryArray.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
     return bool(valid_utf8(whole)[0].as_py())
 
 
 def valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
-    """[lines] whether each is UTF-8; one check of all unless it fails."""
+    """Mask [lines] of those that are UTF-8. Checks all at once, and one by one only if that fails."""
     try:
         lines.cast(pa.string())
     except pa.ArrowInvalid:
@@ -63,22 +63,22 @@ def valid_utf8(lines: pa.BinaryArray) -> pa.BooleanArray:
 
 
 def utf8_text(values: pa.BinaryArray, valid: pa.BooleanArray) -> pa.StringArray:
-    """The values as text; U+FFFD in place of bytes that are not UTF-8."""
+    """Values as text, with U+FFFD in place of bytes that are not UTF-8."""
     if pc.all(valid).as_py() in (True, None):
-        # Parts of lines that have been looked at.
+        # The values are parts of lines that were checked.
         return values.view(pa.string())
     return pa.array([None if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()], pa.string())
 
 
 def no_text(head: bytes) -> tuple[str, str] | None:
-    """Describe a file that is not UTF-8 by its first bytes, and give the remedy; None for UTF-8."""
+    """Description of a file that is not UTF-8, from its first bytes, and the remedy; None for UTF-8."""
     for mark, name in COMPRESSED.items():
         if head.startswith(mark):
             return f"{name} bytes", "Decompress it, or end its name in .gz if it is gzip."
     some = head[:SIGNS_TO_GUESS_BY]
     encodings = [name for mark, name in OTHER_ENCODINGS.items() if head.startswith(mark)]
     if encodings or some.count(0) * 3 > len(some):
-        # Two bytes of each four are zero in UTF-32 whatever the letters, in this order or the other.
+        # In UTF-32, two of every four bytes are zero whatever the letters: the first two or the last two.
         is_wide = any(not any(some[at::4] + some[at + 1 :: 4]) for at in (0, 2))
         encoding = encodings[0] if encodings else "UTF-32" if is_wide else "UTF-16"
         return f"text in {encoding}", f"Write it anew: iconv -f {encoding} -t UTF-8."
@@ -107,7 +107,7 @@ def numbered_lines(stream: Readable, path: str, first: int) -> Iterator[tuple[in
 
 
 def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
-    """Yield blocks of whole lines that end with \\n, then the rest, each with whether it is the rest."""
+    """Yield blocks of whole lines that end with \\n, then the rest; each with a flag that is true for the rest."""
     rest: Sequence[bytes] = ()
     returns: bool | None = None
     while block := stream.read(BLOCK):
@@ -117,7 +117,7 @@ def text_blocks(stream: Readable, path: str) -> Iterator[tuple[bytes, bool]]:
             block = _without_returns(block, path)
         end = block.rfind(b"\n") + 1
         if end:
-            # A view, which spares a copy.
+            # A view avoids a copy.
             yield b"".join([*rest, memoryview(block)[:end]]), False
             rest = ()
         rest = [*rest, block[end:]]
@@ -143,7 +143,7 @@ def _without_returns(block: bytes, path: str) -> bytes:
 
 
 def split_lines(data: bytes) -> Block:
-    """Lines of a block, without their ends and byte order marks at their starts, as slices of one buffer."""
+    """Lines of a block, without line ends and byte order marks, as slices of one buffer."""
     signs = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(signs == ord("\n"))
     begins = np.concatenate([[0], ends + 1])

@@ -30,27 +30,27 @@ SIGNS = re.compile(r"[*?\[{]")
 
 @dataclass(frozen=True)
 class Listing:
-    """Files at a place, and whatever else lies there."""
+    """Files at a place, and everything else found there."""
 
     files: tuple[InputFile, ...]
     left_out: tuple[str, ...]
-    """files that are hidden or leftovers"""
+    """files left out because they are hidden or leftovers"""
     is_file: bool
-    """whether the place is the name of a file"""
+    """the place is the name of a file"""
     by_extension: bool
-    """whether the place is a glob that ends in an extension"""
+    """the place is a glob that ends in an extension"""
     bare: tuple[str, ...]
-    """paths of `files` inside their file system"""
+    """paths of `files` in their file system"""
     around: tuple[str, ...]
     """paths of everything below the place, hidden or not, and of markers above it"""
 
 
 def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) -> Listing:
-    """List a place, without what lies in the folder `apart_from`.
+    """List a place, without the folder `apart_from`.
 
-    `looked_at`: folders above other places, which need not be looked at again; those of this one are added.
+    `looked_at`: folders above other places, which are not searched again; the folders above this place are added.
 
-    Raises InputError where nothing is, where a name of braces is missing, and for a link that leads nowhere.
+    Raises InputError for a place that does not exist, a name in braces that is missing, and a link that leads nowhere.
     """
     signs = None if _stands(place) else SIGNS.search(place)
     end = len(place) if signs is None else place.rfind("/", 0, signs.start()) + 1
@@ -90,16 +90,16 @@ def _stands(place: str) -> bool:
     try:
         filesystem, path = filesystem_of(place)
     except InputError:
-        # Braces are no URI.
+        # Braces do not make a URI.
         return False
     is_query = "?" in place and not isinstance(filesystem, pafs.LocalFileSystem)
     return not is_query and filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
 def _infos_below(filesystem: pafs.FileSystem, folder: str, apart_from: str | None) -> list[pafs.FileInfo]:
-    """List everything below a folder, without what lies in `apart_from`.
+    """List everything below a folder, without the folder `apart_from`.
 
-    Links are followed here: Arrow's own listing would follow a circle of them forty times.
+    Links are followed here, because Arrow's own listing would follow a circle of them forty times.
     """
     selected: Any = pafs.FileSelector(folder, recursive=True)
     if isinstance(filesystem, pafs.LocalFileSystem):
@@ -113,7 +113,7 @@ def _infos_below(filesystem: pafs.FileSystem, folder: str, apart_from: str | Non
 def _matching(place: str, glob: str, folder: str, infos: Sequence[pafs.FileInfo]) -> list[pafs.FileInfo]:
     """Files and folders that a glob below a folder names, and those below such folders.
 
-    Raises InputError if there are none, and for a name of braces that is missing: none is left out in silence.
+    Raises InputError if there are none, and for a name in braces that is missing: none is left out silently.
     """
     names = [f"{folder.rstrip('/')}/{name}".rstrip("/") for name in expand_braces(glob)]
     exact = [name for name in names if GLOB_SIGNS.search(name) is None]

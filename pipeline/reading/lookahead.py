@@ -1,9 +1,11 @@
-"""A look at some files before a job: do any of them hold captions under the names that the options give?
+"""A look at some files before a job: whether they hold captions, synsets and keys under the names in the options.
 
-In: the input files, and a function that looks at one. Out: nothing, or the first file's error.
+In: the input files, and how they are to be read. Out: an error that lists what the first file has, or nothing.
 
-Files are sampled, and looking stops at the first that has everything: a corpus may have a hundred thousand files in an
-object store. Files that lack the names while others have them are for their tasks: their rows are rejected.
+Files are sampled, and the look ends at the first that has everything: a corpus may have a hundred thousand files in an
+object store. If only some files lack the names, their tasks reject their rows. Names are columns in the schema of
+Parquet files, fields of JSON records, and members of a tar's samples; `reading.dialects` finds them in the headers of
+TSV and CSV files.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ from vocab.store.tar_samples import Sample, samples
 MAX_FILES = 32
 
 Faults = Mapping[str, InputError]
-"""by name: why a file does not have it; empty for a file that has all names"""
+"""errors by name that a file lacks; empty for a file that has all names"""
 
 
 def sampled(files: Sequence[InputFile]) -> list[InputFile]:
-    """Some files spread evenly over all, the first among them; those without a byte only if all are such."""
+    """Some files, evenly spread over all, the first among them; empty files only if all are empty."""
     return spread([file for file in files if file.size] or files, MAX_FILES)
 
 
@@ -50,9 +52,9 @@ def spread(files: Sequence[InputFile], most: int) -> list[InputFile]:
 
 
 def require_names(files: Sequence[InputFile], look: Callable[[InputFile], Faults | None]) -> bool:
-    """Raise InputError for a name that none of the files looked at has; tell whether any could be read.
+    """Raise InputError for a name that none of the sampled files has; tell whether any could be read.
 
-    `look` gives None for a file that cannot be read, which is for its task to say.
+    `look` gives None for a file that cannot be read, which its task will report.
     """
     missing: Faults | None = None
     for file in sampled(files):
@@ -68,18 +70,18 @@ def require_names(files: Sequence[InputFile], look: Callable[[InputFile], Faults
 
 
 BYTES_LOOKED_AT = 64 << 20
-"""of text, in all"""
+"""bytes of text looked at in all files"""
 SAMPLES_LOOKED_AT, REMOTE_SAMPLES_LOOKED_AT = 200_000, 2_000
-"""of tars, in all; in an object store each costs a request"""
+"""samples of tars looked at in all files; in an object store each costs a request"""
 NAMES_SHOWN = 40
 ANY = ""
-"""name of what a file lacks where one of several names would be enough"""
+"""stands in Faults for several names of which one would be enough"""
 
 
 def require_captions(reading: ReadOptions, inputs: Inputs) -> None:
-    """Raise InputError where none of the files looked at holds captions, or synsets, under the names of the reading.
+    """Raise InputError if none of the sampled files holds captions or synsets under the names in the options.
 
-    Raises what `refuse_keys` raises too.
+    Also raises what `refuse_keys` raises.
     """
     if reading.format in PARQUET:
         require_names(inputs.files, lambda file: _of_parquet(file, reading))
@@ -98,7 +100,7 @@ def _of_parquet(file: InputFile, reading: ReadOptions) -> Faults | None:
         with filesystem.open_input_file(path) as stream:
             parquet = pq.ParquetFile(stream)
             refuse_keys(parquet, reading, file.path)
-            # An empty table without columns says nothing about others.
+            # A table without columns says nothing about other files.
             schema = parquet.schema_arrow
             return column_faults(schema, reading, file.path) if schema.names else None
     except BROKEN:
@@ -106,7 +108,7 @@ def _of_parquet(file: InputFile, reading: ReadOptions) -> Faults | None:
 
 
 def first_records(path: str, size: int = 1 << 20) -> Iterator[dict[str, Any]]:
-    """Records in about the first bytes of a JSONL file. Raises OSError for a file that cannot be read."""
+    """Records in roughly the first `size` bytes of a JSONL file. Raises OSError for a file that cannot be read."""
     filesystem, inner = filesystem_of(path)
     with filesystem.open_input_stream(inner) as stream:
         read = 0
@@ -144,7 +146,7 @@ def _of_coco(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _is_document(path: str) -> bool:
-    """Tell a file that begins as JSON does, though its lines are no records."""
+    """Tell a file that begins like JSON, though its lines are not records."""
     filesystem, inner = filesystem_of(path)
     with filesystem.open_input_stream(inner) as stream:
         head: bytes = stream.read(1 << 10)
@@ -203,11 +205,11 @@ def _lacking(path: str, things: str, seen: dict[str, None], reading: ReadOptions
 
 TEXT_FORMATS = ("tsv", "csv", "jsonl")
 KEY_COLUMNS = ("key", "__key__")
-"""names that WebDataset and its tools give to the key of a sample"""
+"""names that WebDataset and its tools give to a sample's key"""
 
 
-def told(inputs: Inputs, reading: ReadOptions) -> list[str]:
-    """Say how the files are read: format, keys, and which files are left out although they look like captions."""
+def summary(inputs: Inputs, reading: ReadOptions) -> list[str]:
+    """Lines that say how the files are read: format, keys, and files left out although they look like captions."""
     own = {"webdataset": "the samples' own", "coco": "the images' names"}
     keys = f"keys: {own.get(inputs.format, 'numbers of the rows')}"
     if reading.key is not None:
@@ -221,9 +223,9 @@ def told(inputs: Inputs, reading: ReadOptions) -> list[str]:
 
 
 def refuse_unused_key(reading: ReadOptions, options: Label, inputs: Inputs) -> None:
-    """Raise InputError where row numbers would be keys although the input plainly has keys of its own.
+    """Raise InputError if row numbers would be keys although the input plainly has keys of its own.
 
-    A named --format says that they are wanted; but never of img2dataset's sidecars, which stand in no order.
+    A named --format says that row numbers are wanted; but never for img2dataset's sidecars, whose rows have no order.
     """
     names = reading.columns or _names_of_fields(inputs)
     where, is_auto = inputs.files[0].path, options.format == "auto"
@@ -235,12 +237,12 @@ def refuse_unused_key(reading: ReadOptions, options: Label, inputs: Inputs) -> N
             remedy=f"Give those; or leave out rows whose {STATUS} is not {SUCCESS!r}, and give "
             f"--format {inputs.format} --key-column {KEY}.",
         )
-    # Warehouses write the names of columns in capitals.
+    # Data warehouses write names of columns in capitals.
     unused = [name for name in names if name.strip().casefold() in KEY_COLUMNS]
     if options.same_key == "union" and reading.key is None and inputs.format in ("parquet", *TEXT_FORMATS):
         raise InputError(
             "--same-key union",
-            found="no --key-column: keys would be numbers of rows, which are of one row each",
+            found="no --key-column: keys would be numbers of rows, each of which is one row's own",
             wanted="a column that names each row's image",
             remedy="Give --key-column, such as image or image_id.",
         )
@@ -254,9 +256,9 @@ def refuse_unused_key(reading: ReadOptions, options: Label, inputs: Inputs) -> N
 
 
 def _names_of_fields(inputs: Inputs) -> Sequence[str]:
-    """Columns of the first Parquet file that can be read, or fields of the first JSON record; none of a tar.
+    """Columns of the first Parquet file that can be read, or fields of the first JSON record; none for a tar.
 
-    A broken file is for its task to name.
+    A broken file is passed over: its task will report it.
     """
     if inputs.format == "jsonl":
         try:

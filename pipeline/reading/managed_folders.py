@@ -1,11 +1,11 @@
 """Folders whose data files may hold rows that do not count: tables with a log, unfinished writes of Spark.
 
-In: what lies in and above the places of a job. Out: nothing, or an error.
+In: everything in and above the places of a job. Out: nothing, or an error.
 
-    table/_delta_log/  part-*.parquet       Delta     the log says which files, and which rows of them, are in the table
-    table/.hoodie/  2024/*.parquet          Hudi      older versions of the same rows lie beside them
+    table/_delta_log/  part-*.parquet       Delta     the log says which files, and which of their rows, count
+    table/.hoodie/  2024/*.parquet          Hudi      older versions of the same rows are beside them
     table/metadata/*.metadata.json  data/   Iceberg
-    out/_temporary/  part-*.parquet         Spark, at work or dead: without _SUCCESS some files are missing
+    out/_temporary/  part-*.parquet         Spark, at work or dead: without _SUCCESS, some files are missing
     out/_started_17  part-*.parquet         the same of Databricks, without _committed_17
 """
 
@@ -24,12 +24,12 @@ TABLES = {
     "hudi": r"(.*)/\.hoodie(/.*)?",
     "iceberg": r"(.*)/metadata/([^/]*\.metadata\.json(\.gz)?|version-hint\.text)",
     "paimon": r"(.*)/schema/schema-\d+",
-    # What a stream of Spark wrote: its log says which files were committed.
+    # Output of a Spark stream: its log says which files were committed.
     "parquet": r"(.*)/_spark_metadata(/.*)?",
 }
-"""what Spark calls the format of a table, and where its log lies"""
+"""Spark's name for the format of a table, and a pattern of its log's paths"""
 UNFINISHED = r"(.*)/(_temporary|\.spark-staging-[^/]*|__magic[^/]*|_started_\d+)(/.*)?"
-# Most paths have none of these, and are looked at by the thousand.
+# Cheaper patterns that most paths do not match: there may be a million paths.
 TABLE_HINT = re.compile(r"/(_delta_log|\.hoodie|metadata/|schema/schema-|_spark_metadata)")
 UNFINISHED_HINT = re.compile(r"/(_temporary|\.spark-staging|__magic|_started_)")
 SUCCESS = "_SUCCESS"
@@ -37,9 +37,9 @@ LOOKED_INTO = ("metadata", "schema")
 
 
 def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
-    """Raise InputError for a file of a table whose log alone says which rows count.
+    """Raise InputError for a file of a table, of which only the log says which rows count.
 
-    `around`: paths of all that lies beside and above the files, folders among it. Looks where links lead.
+    `around`: paths of everything beside and above the files, folders included. Follows links.
     """
     roots: dict[str, str] = {}
     linked, looked_at = _linked(files), set[str]()
@@ -62,14 +62,14 @@ def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
 
 
 def _linked(files: Iterable[str]) -> list[str]:
-    """Places of local files that links lead to; a path of an object store or of HDFS is no link."""
+    """Paths of local files that links lead to; a path of an object store or of HDFS is not a link."""
     folders: dict[str, str] = {}
     found = []
     for file in files:
         folder, _, name = file.rpartition("/")
         if folder not in folders:
             folders[folder] = os.path.realpath(folder) if file.startswith("/") else folder
-        # As a million files are looked at.
+        # os.path, because there may be a million files.
         real = os.path.realpath(file) if os.path.islink(file) else f"{folders[folder]}/{name}"  # noqa: PTH114
         if real != file:
             found.append(real)
@@ -77,7 +77,7 @@ def _linked(files: Iterable[str]) -> list[str]:
 
 
 def refuse_unfinished(files: Collection[str], around: Collection[str]) -> None:
-    """Raise InputError for files of a Spark job that is at work still, or died. `around` as for `refuse_tables`."""
+    """Raise InputError for files of a Spark job that is still at work, or died. `around` as for `refuse_tables`."""
     present = set(around)
     marked = (re.fullmatch(UNFINISHED, path) for path in around if UNFINISHED_HINT.search(path))
     for root, marker in dict.fromkeys((match[1], match[2]) for match in marked if match):
@@ -93,7 +93,7 @@ def refuse_unfinished(files: Collection[str], around: Collection[str]) -> None:
 
 
 def markers_above(filesystem: pafs.FileSystem, path: str, looked_at: set[str]) -> Iterator[str]:
-    """Yield paths of markers in the folders above a path; skips folders in `looked_at`, and adds the others to it."""
+    """Yield paths of markers in the folders above a path. Skips folders in `looked_at`, and adds the others to it."""
     folder = path.rstrip("/").rpartition("/")[0]
     while folder and folder not in looked_at:
         looked_at.add(folder)
@@ -106,6 +106,6 @@ def markers_above(filesystem: pafs.FileSystem, path: str, looked_at: set[str]) -
                 if info.base_name in LOOKED_INTO and info.type == pafs.FileType.Directory:
                     yield from (below.path for below in filesystem.get_file_info(pafs.FileSelector(info.path)))
         except OSError:
-            # Who may read a folder need not be allowed to look above it; then no table can be told from files.
+            # A user who may read a folder need not be allowed to look above it; then a table cannot be told from files.
             return
         folder = folder.rpartition("/")[0]

@@ -100,7 +100,7 @@ def _may_hold(name: str) -> bool:
     return not (NO_DATA.fullmatch(name) or re.search(UNFINISHED_PATTERN, name, re.IGNORECASE))
 
 
-def is_told(name: str, *, left_out: bool) -> bool:
+def is_reported(name: str, *, left_out: bool) -> bool:
     """Tell a file that looks like captions but is left out, unfinished by its name, or of an extension not read."""
     known = tuple(ending for endings in EXTENSIONS.values() for ending in endings)
     if name.endswith(known):
@@ -161,7 +161,7 @@ HOW_TO_WRITE_LINES = (
 _MARKS = (rb'"images"\s*:', rb'"(annotations|sentences)"\s*:', rb'"(caption|raw)"\s*:')
 
 
-def told_json(paths: Sequence[str]) -> tuple[Literal["jsonl", "coco"], list[str]]:
+def json_format_of(paths: Sequence[str]) -> tuple[Literal["jsonl", "coco"], list[str]]:
     """Tell the format by the first file that can be read; of COCO's, the files that hold captions.
 
     Raises InputError where the first file is a document of another kind and none holds COCO's captions.

@@ -59,9 +59,9 @@ class StoredTensor:
     """A tensor of a checkpoint."""
 
     dtype: str
-    """as safetensors writes it"""
+    """type's name in the safetensors format: F32, I64, ..."""
     shape: tuple[int, ...]
-    """of the whole tensor"""
+    """shape of the whole tensor"""
     pieces: tuple[TensorPiece, ...]
     """in the order of rows; all of them, none twice"""
 

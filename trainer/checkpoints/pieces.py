@@ -33,7 +33,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""what safetensors calls the types that a training run holds"""
+"""types that a training run holds, by their safetensors names"""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 

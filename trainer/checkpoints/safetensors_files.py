@@ -27,10 +27,10 @@ class ByteRange(NamedTuple):
     """A tensor of a file."""
 
     dtype: str
-    """as the format writes it: F32, I64, ..."""
+    """type's name in the format: F32, I64, ..."""
     shape: Sequence[int]
     start: int
-    """of its bytes, after the header"""
+    """first of the tensor's bytes, counted from the end of the header"""
     end: int
 
 

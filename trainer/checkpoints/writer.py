@@ -53,7 +53,7 @@ class _Job:
     manifest: CheckpointManifest
     """without files, and with tensors that have no pieces yet"""
     split: bool
-    """whether other ranks write too"""
+    """True if other ranks write parts too"""
 
 
 class Checkpoints:

@@ -1,6 +1,6 @@
-"""A batch: uint8 images with sparse labels, whose they are, and where the data stands after it.
+"""A batch of a rank: uint8 images with sparse labels, their samples, and the position of the data after them.
 
-In: the parts that loaders made. Out: one `Batch` for a rank, its images in the order of the samples.
+A batch is assembled from the parts that loaders made, in the order of the samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.data.order import Cursor
 
-# What of a batch a step computes with.
+# The tensors of a batch that a step computes with.
 ON_DEVICE = ("images", "offsets", "classes", "weights", "flips", "draws", "seeds")
 
 
@@ -31,19 +31,19 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Position:
-    """Where the data stands between two steps: all that a resumed run needs to know, whoever reads then."""
+    """Position in the data between two steps: all that a resumed run needs, whatever ranks and loaders it has."""
 
     step: int
     """steps taken"""
     images: int
     """samples taken by each team"""
     cursors: dict[int, tuple[Cursor, ...]]
-    """by team, the cursor in each pool; those of the teams that this rank reads for"""
+    """by team that this rank reads for, the cursor in each pool"""
 
 
 @dataclass
 class Meter:
-    """What loaders did and how long it took them; seconds are summed over loaders."""
+    """Work and times of loaders; seconds are summed over loaders."""
 
     images: int = 0
     bytes: int = 0
@@ -53,21 +53,21 @@ class Meter:
     decode_seconds: float = 0.0
     """decoding, cropping and resizing"""
     idle_seconds: float = 0.0
-    """waiting for a free buffer: the trainer is the slower one"""
+    """waiting for a free buffer: the trainer is slower than the loaders"""
     busy_seconds: float = 0.0
-    """everything else than waiting"""
+    """everything except waiting"""
     cpu_seconds: float = 0.0
-    """of busy_seconds, what a core really spent"""
+    """CPU time within busy_seconds"""
 
     def add(self, other: Meter) -> None:
-        """Sum up."""
+        """Add another meter to this one."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
 class BatchPart:
-    """What one loader gives to one batch: every `of`-th image of it, from number `first` on."""
+    """Share of one loader in a batch: every `of`-th image, from number `first` on."""
 
     step: int
     first: int
@@ -75,9 +75,9 @@ class BatchPart:
     ends: Int64[np.ndarray, " images_plus_1"]
     classes: Int64[np.ndarray, " positives"]
     tars: Int32[np.ndarray, " images"]
-    """number of each image's tar; -1 where there is no sample"""
+    """number of each image's tar; -1 if there is no sample"""
     indices: Int32[np.ndarray, " images"]
-    """place of the sample in its tar"""
+    """index of each sample in its tar"""
     weights: Float32[np.ndarray, " images"]
     flips: Bool[np.ndarray, " images"]
     draws: Float32[np.ndarray, "images draws"]
@@ -87,24 +87,24 @@ class BatchPart:
     skipped: list[Skipped]
     meter: Meter
     ended: bool = False
-    """nothing comes after this part, and it holds nothing"""
+    """True: the data has ended, and this part is empty"""
 
 
 @dataclass
 class Batch:
-    """Images and their classes, sparse: classes[offsets[i] : offsets[i + 1]] are those of image i.
+    """Images and their classes, sparse: image i has classes[offsets[i] : offsets[i + 1]].
 
-    The images lie in memory that the next batch but `HELD` is written to (`feed.py`); keep a copy, not a view.
+    The images lie in memory that a later batch is written to (`feed.HELD`): keep a copy, not a view.
     """
 
     images: UInt8[Tensor, "batch size size 3"]
     offsets: Int64[Tensor, " batch_plus_1"]
     classes: Int64[Tensor, " positives"]
     weights: Float32[Tensor, " batch"]
-    """what an image counts for: 1; less where it has no label and that is asked for; 0 if it could not be decoded, or
-    where an evaluation's last batch has no sample"""
+    """weight of each image in the loss: 1; less without a label, if so configured; 0 if it could not be decoded, or if
+    an evaluation's last batch has no sample"""
     flips: Bool[Tensor, " batch"]
-    """whether an image is to be mirrored on the device"""
+    """True: mirror the image on the device"""
     draws: Float32[Tensor, "batch draws"]
     """random numbers in [0, 1) for augmentation on the device"""
     seeds: Int64[Tensor, " batch"]
@@ -112,58 +112,58 @@ class Batch:
     tars: Int32[Tensor, " batch"]
     indices: Int32[Tensor, " batch"]
     position: Position
-    """where the data stands after it"""
+    """position of the data after this batch"""
     ends: list[int]
     """`offsets`, on the host"""
     account: Counter[str] = field(default_factory=Counter)
-    """since the last batch: samples, bad, unmatched, unlabelled, surplus_labels, truncated (taken as far as they
-    go)"""
+    """counts since the last batch: samples, bad, unmatched, unlabelled, surplus_labels, truncated (decoded as far as
+    they go)"""
     skipped: list[Skipped] = field(default_factory=list)
-    """bad samples of the first epoch since the last batch; later epochs meet the same ones again"""
+    """bad samples since the last batch, in the first epoch only: later epochs meet the same ones"""
     meter: Meter = field(default_factory=Meter)
     waited: float = 0.0
-    """seconds that the rank waited for it"""
+    """seconds that the rank waited for this batch"""
     ready: int = 0
-    """batches that were complete when it was asked for, this one included"""
+    """batches that were complete when this one was asked for, itself included"""
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def samples(self) -> list[tuple[int, int]]:
-        """(tar, index in the tar) of each image; tar -1 where there is none."""
+        """Tar and index in the tar of each image; tar -1 if there is no sample."""
         return list(zip(self.tars.tolist(), self.indices.tolist(), strict=True))
 
     def to(self, device: torch.device) -> Batch:
-        """The tensors that a step computes with, on a device; the copy runs beside the host."""
+        """Copy the tensors that a step computes with to a device; the host does not wait for the copy."""
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in ON_DEVICE})
 
     def pin(self) -> Batch:
-        """The small tensors in page-locked memory, for `to` not to wait; the images lie in such memory already."""
+        """Page-lock the small tensors, so that `to` does not wait; the images lie in page-locked memory already."""
         return replace(self, **{name: getattr(self, name).pin_memory() for name in ON_DEVICE if name != "images"})
 
     def part(self, number: int, count: int) -> Batch:
-        """One of `count` equal parts, as gradient accumulation takes them."""
+        """Part `number` of `count` equal parts, for gradient accumulation."""
         size = len(self) // count
         rows = slice(number * size, (number + 1) * size)
-        # Where a part's classes begin is read on the host: `ends` is there before the batch is copied.
+        # Offsets are read on the host, from `ends`, which is there before the batch is copied.
         begin, end = self.ends[rows.start], self.ends[rows.stop]
         names = ("images", "weights", "flips", "draws", "seeds", "tars", "indices")
         return replace(
             self,
             offsets=self.offsets[rows.start : rows.stop + 1] - begin,
             classes=self.classes[begin:end],
-            ends=[place - begin for place in self.ends[rows.start : rows.stop + 1]],
+            ends=[stop - begin for stop in self.ends[rows.start : rows.stop + 1]],
             **{name: getattr(self, name)[rows] for name in names},
         )
 
 
 def assemble(images: UInt8[np.ndarray, "batch size size 3"], parts: Sequence[BatchPart]) -> Batch:
-    """One batch of the parts of all loaders of a rank, whose pixels already lie in `images`."""
+    """Assemble a batch from the parts of all loaders of a rank, whose pixels already lie in `images`."""
     count = len(images)
 
     def interleave(name: str) -> Tensor:
-        """Values by image, from values by part."""
+        """Values in the order of images, from values by part."""
         columns = [getattr(part, name) for part in parts]
         whole = np.empty((count, *columns[0].shape[1:]), columns[0].dtype)
         for part, column in zip(parts, columns, strict=True):

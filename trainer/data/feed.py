@@ -1,11 +1,11 @@
-"""A rank's batches, one after the other, from loaders that run beside it.
+"""The feed of a rank: its batches, one after the other, from loaders that run beside it.
 
 In: a source, the shape of every step, and a position to begin at. Out: `Batch`es, each with the position after it.
 
     loaders    processes or threads; each fills its share of every batch (`loaders.py`, `reader.py`)
-    ring       the batches that are being filled, waiting, or in use (`ring.py`)
+    ring       buffers of the batches that are being filled, waiting, or in use (`ring.py`)
 
-A batch holds the next samples of one order, whoever reads: how many ranks and loaders there are changes nothing in it.
+A batch holds the next samples of one order, whatever the number of ranks and loaders.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from trainer.data.ring import Ring, bytes_of
 from trainer.data.source import Source
 from vocab.errors import InputError
 
-# A batch stays as it is until this many more have been asked for.
+# A batch stays unchanged until this many more batches have been asked for.
 HELD = 1
 # Bad samples that an error names.
-NAMED = 3
-# Of this many samples on, the share of bad ones says something.
+MAX_NAMED = 3
+# The share of bad samples is checked from this many samples on.
 BAD_SHARE_FROM = 100
 
 
 class Feed:
     """Batches of one rank. Iterate once; `close` (or leave a `with` block) ends the loaders.
 
-    What loaders fill lies in shared memory: a batch stays as it is until the next but `HELD` is asked for.
+    Batches lie in shared memory: a batch stays unchanged until `HELD` more batches have been asked for.
     """
 
     def __init__(
@@ -58,14 +58,15 @@ class Feed:
     ) -> None:
         """`workers`: loaders of this rank; 0 loads in the calling process. `prefetch`: batches filled ahead.
 
-        Raises InputError if teams and ranks do not divide, or a process may not have a group's tars open.
+        Raises InputError if neither of teams and ranks divides the other, or a process may not have a group's tars
+        open.
         """
         if world % teams and teams % world:
             raise InputError(
                 "--tar-teams",
                 found=f"{teams} teams for {world} processes",
                 wanted="a divisor or a multiple of the processes",
-                remedy="Start another number of processes; the teams of a run stay as they are.",
+                remedy="Start another number of processes; the teams of a run cannot change.",
             )
         self.source, self.resolution = source, resolution
         self._shares = [LoaderShare(rank, world, worker, max(1, workers), teams) for worker in range(max(1, workers))]
@@ -93,14 +94,14 @@ class Feed:
     def __iter__(self) -> Iterator[Batch]:
         batches = self._inline() if self._workers == 0 else self._shared()
         for batch in batches:
-            # Before the check, for whoever takes it writes down which samples were bad.
+            # Before the check: the caller writes down which samples were bad.
             yield batch
             self._account.update(batch.account)
-            self._bad += batch.skipped[: NAMED - len(self._bad)]
+            self._bad += batch.skipped[: MAX_NAMED - len(self._bad)]
             check_bad_share(self._account, self.source.max_bad_share, examples=examples_of(self._bad))
 
     def _count(self, step: int) -> tuple[int, int]:
-        """Images of this rank and their size at a step."""
+        """Number and size of the images of this rank at a step."""
         shape = self.resolution.at(step)
         return shape.batch // self._shares[0].world, shape.size
 
@@ -121,7 +122,7 @@ class Feed:
             yield batch.pin() if self._pin else batch
 
     def _make_tables(self) -> None:
-        """Help with the tables of the first tars, from the other end, while the loaders start."""
+        """Make tables of the first tars, beginning with the last one, while the loaders start."""
         share = self._shares[0]
         for team in share.own_teams:
             for pool in range(len(self.source.orders)):
@@ -161,7 +162,7 @@ class Feed:
 def check_bad_share(
     account: Counter[str], max_bad_share: float, *, examples: str, fewest: int = BAD_SHARE_FROM
 ) -> None:
-    """Raise InputError if more than `max_bad_share` of the samples are bad, once there are `fewest` to tell by."""
+    """Raise InputError if more than `max_bad_share` of the samples are bad, from `fewest` samples on."""
     samples, bad = account["samples"], account["bad"]
     if samples >= fewest and bad > max_bad_share * samples:
         raise InputError(
@@ -173,6 +174,6 @@ def check_bad_share(
 
 
 def examples_of(skipped: Sequence[Skipped]) -> str:
-    """The first few bad samples for `check_bad_share`: ", for example 00017/000170042: broken_image"; or nothing."""
-    named = ", ".join(f"{bad.shard}/{bad.key}: {bad.reason}" for bad in skipped[:NAMED])
+    """Names of the first few bad samples: ", for example 00017/000170042: broken_image"; empty if there are none."""
+    named = ", ".join(f"{bad.shard}/{bad.key}: {bad.reason}" for bad in skipped[:MAX_NAMED])
     return f", for example {named}" if named else ""

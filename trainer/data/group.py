@@ -1,6 +1,6 @@
 """A group: samples of a few tars, shuffled together, and open for reading.
 
-In: open tars with their tables, and the order. Out: its samples by place in the order, each a row of one tar's table.
+A sample is known by its position in the order of the group, which stands for a row of one tar's table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt64
 
 from trainer.data.draws import shard_hash
 from trainer.data.order import Order
-from trainer.data.tar_places import shown_tar
+from trainer.data.tar_locations import shown_tar
 from trainer.data.tar_tables import TarTable
 from vocab.errors import InputError
 
@@ -25,26 +25,26 @@ from vocab.errors import InputError
 class Tar:
     """One image tar."""
 
-    place: str
+    location: str
     """path, URI or command"""
     shard: str
-    """what its labels call it"""
+    """name of the tar in the labels"""
     labels: int = 0
-    """which of the source's label directories"""
+    """number of the label directory among those of the source"""
 
     @property
     def hash(self) -> int:
-        """What random choices about its samples depend on: its name and its labels, not where it lies."""
+        """Hash that random choices about the samples depend on: of the tar's name and labels, not of its location."""
         return shard_hash(self.shard if self.labels == 0 else f"{self.labels}/{self.shard}")
 
 
 @dataclass
 class TarGroup:
-    """Samples of a few tars in the order in which they are taken, and its open files."""
+    """Samples of a few tars in the order in which they are taken, and the open files."""
 
     order: Order
     number: int
-    """among the groups of the order"""
+    """number of the group in the order"""
     numbers: list[int]
     """number of each tar in the source"""
     tars: list[Tar]
@@ -53,7 +53,7 @@ class TarGroup:
     drop_unlabelled: bool
     """leave out samples without a class"""
     tar_of: Int64[np.ndarray, " samples"] = field(init=False)
-    """place of each sample's tar in `tars`"""
+    """index of each sample's tar in `tars`"""
     row_of: Int64[np.ndarray, " samples"] = field(init=False)
     """row of each sample in its tar's table"""
 
@@ -84,18 +84,18 @@ class TarGroup:
         return len(self.tar_of)
 
     def close(self) -> None:
-        """Close the files; what the tables say stays."""
+        """Close the files; the tables stay."""
         for file in self.files:
             file.close()
 
     def read(self, tar: int, row: int) -> bytes:
-        """The image of a sample. Raises InputError if the tar has become shorter."""
+        """Read the image of a sample. Raises InputError if the tar has become shorter."""
         table = self.tables[tar]
         offset, size = int(table.offsets[row]), int(table.sizes[row])
         content = os.pread(self.files[tar].fileno(), size, offset)
         if len(content) < size:
             raise InputError(
-                shown_tar(self.tars[tar].place),
+                shown_tar(self.tars[tar].location),
                 found=f"{len(content)} of {size} bytes of sample {table.keys[row]!r}",
                 wanted="the tar as it was when its headers were read",
                 remedy="Do not change image tars while a run reads them; start the same command again.",
@@ -103,7 +103,7 @@ class TarGroup:
         return content
 
     def announce(self, tar: int, row: int) -> None:
-        """Let the system read a sample's image while others are decoded."""
+        """Have the system read a sample's image while others are decoded."""
         table = self.tables[tar]
         os.posix_fadvise(
             self.files[tar].fileno(), int(table.offsets[row]), int(table.sizes[row]), os.POSIX_FADV_WILLNEED
@@ -111,7 +111,7 @@ class TarGroup:
 
     @cached_property
     def left_out(self) -> Counter[str]:
-        """What headers and labels leave out: samples, of them bad, unmatched, unlabelled; and surplus_labels."""
+        """Counts of what headers and labels leave out: samples (bad, unmatched or unlabelled), and surplus_labels."""
         total: Counter[str] = Counter()
         for table in self.tables:
             total.update({name: table.account[name] for name in ("bad", "unmatched", "surplus_labels")})
@@ -120,22 +120,22 @@ class TarGroup:
         total["samples"] = total["bad"] + total["unmatched"] + total["unlabelled"]
         return total
 
-    def left_out_at(self, places: Int64[np.ndarray, " places"]) -> Counter[str]:
-        """What is left out, dealt out evenly to the samples of the group: the share of those at some places.
+    def left_out_at(self, positions: Int64[np.ndarray, " positions"]) -> Counter[str]:
+        """Share of `left_out` for the samples at some positions, dealt out evenly to all samples of the group.
 
-        Counted so, bad samples are the same share of all samples at any time and on any rank. Counted when a group of
-        a hundred thousand is entered, a few in a thousand would be more than a first batch holds.
+        So bad samples are the same share of all samples at any time and on any rank. If all were counted when a group
+        is entered, a few in a thousand of a hundred thousand samples would be more than the first batch holds.
         """
         count = len(self)
         return Counter(
             {
-                name: int(((places + 1) * total // count - places * total // count).sum())
+                name: int(((positions + 1) * total // count - positions * total // count).sum())
                 for name, total in self.left_out.items()
             }
         )
 
     def faults(self) -> list[tuple[str, str, str]]:
-        """(shard, key, reason) of the samples that headers show to be bad."""
+        """Shard, key and reason of each sample that is bad by its headers."""
         return [
             (tar.shard, key, reason)
             for tar, table in zip(self.tars, self.tables, strict=True)

@@ -17,23 +17,24 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
-from trainer.data import open_files
 from trainer.data.batch import Skipped
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import is_local, shown_tar
+from trainer.data.tar_locations import is_local, shown_tar
 from vocab.errors import InputError
 
+MAX_CLASSES = 1 << 16
+"""more than any data set has (ImageNet-22k: 21,841): more are not classes but, say, numbers of images"""
 Read = Callable[[int], bytes]
-"""Number of an image in its store to its bytes; for any thread. Raises BadImage for an image that is no longer there,
-InputError for a store that was changed."""
+"""Function from the number of an image in its store to its bytes; for any thread. Raises BadImage for an image that is
+gone, InputError for a store that was changed."""
 
 
 @runtime_checkable
 class ImageStore(Protocol):
-    """Where images lie. Holds no handles: it can go to any process."""
+    """A place to read images from. Holds no handles: it can be sent to any process."""
 
     def open(self) -> AbstractContextManager[Read]:
-        """Handles, for as long as the context lasts."""
+        """Open the store for as long as the context lasts."""
         ...
 
 
@@ -45,46 +46,46 @@ class LabelledImages:
     rows: Int64[np.ndarray, " images"]
     """number of each image in the store"""
     names: tuple[str, ...]
-    """of the images, as messages show them and as no two are alike"""
+    """unique names of the images, as shown in messages"""
     offsets: Int64[np.ndarray, " images_plus_1"]
     classes: Int64[np.ndarray, " positives"]
     labels: tuple[str, ...]
-    """what the data set calls each class, by its number"""
+    """name of each class in the data set, by its number"""
     multi_label: bool
     fingerprint: str
-    """of the whole data set, whatever is selected of it: another one where bytes may be others"""
+    """checksum of the whole data set, whatever is selected: changes if any bytes may have changed"""
     skipped: tuple[Skipped, ...] = ()
-    """samples that are of no use, found without decoding"""
+    """bad samples found without decoding"""
     class_names: tuple[str, ...] = ()
-    """names of the classes where the data set has others than `labels`, as LVIS has synsets"""
+    """names of the classes if the data set has others besides `labels`, as LVIS has synsets"""
     notes: tuple[str, ...] = ()
-    """what whoever reads results should know of how the data set was read"""
+    """remarks on how the data set was read, for readers of the results"""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def one_class(self) -> Int64[np.ndarray, " images"]:
-        """The class of each image, of a data set that has one each."""
+        """The class of each image, for a data set with one class per image."""
         assert not self.multi_label
         return self.classes
 
     @property
     def images_by_class(self) -> Int64[np.ndarray, " labels"]:
-        """How many images show each class."""
+        """Number of images that show each class."""
         return np.bincount(self.classes, minlength=len(self.labels)).astype(np.int64)
 
     def select(self, images: Int64[np.ndarray, " some"]) -> LabelledImages:
-        """Some of the images, in the order that is given; the classes keep their numbers."""
+        """Select some of the images, in the given order; the classes keep their numbers."""
         lengths = np.diff(self.offsets)[images]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[images], lengths)
+        positives = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[images], lengths)
         return replace(
             self,
             rows=self.rows[images],
             names=tuple(self.names[image] for image in images.tolist()),
             offsets=offsets,
-            classes=self.classes[places],
+            classes=self.classes[positives],
         )
 
 
@@ -94,12 +95,12 @@ MAX_OPEN = 128
 
 @dataclass(frozen=True, eq=False)
 class TarStore:
-    """Images in tars. Holds no handles: it can go to any process."""
+    """Images in tars, a bounded number of which is open. Holds no handles: it can be sent to any process."""
 
-    places: tuple[str, ...]
-    """of the tars"""
+    locations: tuple[str, ...]
+    """locations of the tars"""
     stamps: Int64[np.ndarray, "tars 2"]
-    """bytes and time of change (ns) of each tar, as they were when its headers were read"""
+    """bytes and time of change (ns) of each tar when its headers were read"""
     tars: Int64[np.ndarray, " images"]
     """number of each image's tar"""
     offsets: Int64[np.ndarray, " images"]
@@ -110,8 +111,10 @@ class TarStore:
 
     @contextmanager
     def open(self) -> Iterator[Read]:
-        """Tars are opened when an image of theirs is first read, fetched where they are remote; those of the images
-        read last stay open. Reading raises InputError for a tar that is gone, was changed or has become shorter.
+        """Open the store; each tar is fetched and opened when an image of it is first read.
+
+        The tars that were read last stay open. Reading raises InputError for a tar that is gone, was changed or has
+        become shorter.
         """
         tars = _OpenTars(self)
         try:
@@ -121,7 +124,7 @@ class TarStore:
 
 
 class _OpenTar:
-    """A tar that is closed when the last thread that reads it, and the list of open ones, have dropped it."""
+    """An open tar; it is closed when no thread reads it and the list of open tars has dropped it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -146,7 +149,7 @@ class _OpenTars:
         content = os.pread(tar.file.fileno(), size, offset)
         if len(content) < size:
             raise InputError(
-                shown_tar(self._store.places[number]),
+                shown_tar(self._store.locations[number]),
                 found=f"{len(content):,} of {size:,} bytes of the image at byte {offset:,}",
                 wanted="the tar as it was when its headers were read",
                 remedy="Do not change image tars while they are read; start the same command again.",
@@ -154,7 +157,7 @@ class _OpenTars:
         return content
 
     def close(self) -> None:
-        """Hold none open any longer."""
+        """Close all tars."""
         with self._lock:
             self._open.clear()
 
@@ -163,8 +166,8 @@ class _OpenTars:
             if (tar := self._open.get(number)) is not None:
                 self._open.move_to_end(number)
                 return tar
-        # Unlocked, for a remote tar may take minutes to come and other threads have theirs. Two threads may open the
-        # same one; the second finds it there and drops its own.
+        # Unlocked, because a remote tar may take minutes and other threads can go on with theirs. If two threads open
+        # the same tar, the second drops its own.
         opened = self._opened(number)
         with self._lock:
             tar = self._open.setdefault(number, opened)
@@ -173,22 +176,14 @@ class _OpenTars:
         return tar
 
     def _opened(self, number: int) -> _OpenTar:
-        place = self._store.places[number]
-        try:
-            tar = _OpenTar(self._store.cache.open(place))
-        except OSError as error:
-            raise InputError(
-                shown_tar(place),
-                found=f"{error.strerror}",
-                wanted="a tar that can be opened",
-                remedy=open_files.remedy_of(error, "Check it, and start the same command again."),
-            ) from error
+        location = self._store.locations[number]
+        tar = _OpenTar(self._store.cache.open(location))
         size, changed = stamp_of(tar.file)
         wanted = self._store.stamps[number].tolist()
-        # A copy of a remote tar may have been fetched anew; that changes its time alone.
-        if size != wanted[0] or (changed != wanted[1] and is_local(place)):
+        # The copy of a remote tar may have been fetched anew, which changes its time alone.
+        if size != wanted[0] or (changed != wanted[1] and is_local(location)):
             raise InputError(
-                shown_tar(place),
+                shown_tar(location),
                 found=f"a tar of {size:,} bytes that was changed",
                 wanted=f"the tar of {wanted[0]:,} bytes whose headers were read",
                 remedy="Do not change image tars while they are read; start the same command again.",

@@ -1,8 +1,4 @@
-"""The join: which classes each sample of a tar has, by (shard, key), from the label shards.
-
-In: tars, label shards, a vocabulary. Out: per tar, which samples the labels have a row for, the class indices of each,
-and the account of what did not join.
-"""
+"""The join of a tar with its labels: the classes of each sample, by (shard, key), and counts of what did not join."""
 
 from __future__ import annotations
 
@@ -28,22 +24,22 @@ class TarLabels:
     """from 0"""
     classes: Int32[np.ndarray, " positives"]
     matched: Bool[np.ndarray, " samples"]
-    """whether the labels have a row for the sample; one without has no classes"""
+    """True where the labels have a row for the sample; a sample without a row has no classes"""
     empty: Bool[np.ndarray, " samples"]
-    """whether there is a row, and its caption holds no synset at all, in the vocabulary or not"""
+    """True where there is a row whose caption holds no synset at all, in the vocabulary or not"""
     surplus: int
     """rows of the labels whose key the tar lacks"""
 
     @property
     def unmatched(self) -> int:
-        """Samples without a row."""
+        """Number of samples without a row."""
         return len(self.matched) - int(self.matched.sum())
 
 
 def join(labels: LabelShards, vocabulary: Vocabulary, *, shard: str, keys: Sequence[str]) -> TarLabels:
-    """Labels of the samples of the tar that the labels call `shard`. Only that shard's row groups are read.
+    """Join the samples of a tar with the labels of `shard`. Only that shard's row groups are read.
 
-    Synsets outside the vocabulary are dropped; a sample that keeps none is a negative of every class.
+    Synsets outside the vocabulary are dropped; a sample without any other is a negative of every class.
     """
     table = labels.read_shard(shard)
     rows = pc.index_in(pa.array(keys, pa.string()), value_set=table["key"].combine_chunks())
@@ -65,7 +61,7 @@ def join(labels: LabelShards, vocabulary: Vocabulary, *, shard: str, keys: Seque
 
 
 def find_shards(labels: LabelShards, tars: Sequence[str]) -> dict[str, str]:
-    """What the labels call each tar. `tars`: local paths or URLs.
+    """The shard name of each tar in the labels. `tars`: local paths or URLs.
 
     Raises MismatchError for a tar whose shard the labels lack, and for two tars that would get the same labels.
     """
@@ -93,7 +89,7 @@ def find_shards(labels: LabelShards, tars: Sequence[str]) -> dict[str, str]:
 
 
 def check_vocabulary(labels: LabelShards, vocabulary: Vocabulary, *, allow_foreign: bool) -> None:
-    """Raise MismatchError for a vocabulary counted from other labels, unless that is allowed."""
+    """Raise MismatchError for a vocabulary that was counted from other labels, unless `allow_foreign`."""
     if labels.counts_sha256 in vocabulary.sources or allow_foreign:
         return
     raise MismatchError(
@@ -106,24 +102,24 @@ def check_vocabulary(labels: LabelShards, vocabulary: Vocabulary, *, allow_forei
 
 
 Keys = Callable[[], tuple[Sequence[str], Sequence[str]]]
-"""keys of a tar, and of its rows in the labels"""
+"""function that gives the keys of a tar, and those of its rows in the labels"""
 
 
 def check_matched(
-    accounts: Mapping[str, Mapping[str, int]], *, place: str, max_unmatched_share: float, keys: Keys | None = None
+    accounts: Mapping[str, Mapping[str, int]], *, location: str, max_unmatched_share: float, keys: Keys | None = None
 ) -> None:
-    """Raise MismatchError if more than `max_unmatched_share` of the samples have no row in the labels, or of the rows
-    no sample: labels of another corpus whose shards and keys are called the same, or tars that were cut short.
+    """Raise MismatchError if more than `max_unmatched_share` of samples lack a row, or of rows lack a sample.
 
-    `accounts`: of each tar the numbers `samples`, `unmatched` and `surplus_labels`, as a `TarTable` has them. `place`:
-    of the labels. `keys`: asked of the first tar, for the message to show both spellings side by side.
+    Then the labels are of another corpus with the same names of shards and keys, or tars were cut short. `accounts`:
+    by tar, the counts `samples`, `unmatched` and `surplus_labels` as in a `TarTable`. `location`: of the labels.
+    `keys`: those of the first tar, for the message to show both spellings side by side.
     """
     samples = sum(account["samples"] for account in accounts.values())
     unmatched = sum(account["unmatched"] for account in accounts.values())
     if samples and unmatched / samples > max_unmatched_share:
         spellings, same = _spellings(*keys()) if keys is not None else ("", False)
         raise MismatchError(
-            place,
+            location,
             found=f"no row for {unmatched:,} of {samples:,} samples of {', '.join(accounts)}{spellings}",
             wanted=f"a row for at least {1 - max_unmatched_share:.0%} of them",
             remedy="The keys are spelt in two ways: label these tars themselves (python -m pipeline label), or make "
@@ -135,7 +131,7 @@ def check_matched(
     rows = surplus + samples - unmatched
     if rows and surplus / rows > max_unmatched_share:
         raise MismatchError(
-            place,
+            location,
             found=f"{surplus:,} of {rows:,} rows without a sample in {', '.join(accounts)}",
             wanted=f"a sample for at least {1 - max_unmatched_share:.0%} of them",
             remedy="These labels are of other images, or the tars were cut short: python -m pipeline check compares "
@@ -144,10 +140,10 @@ def check_matched(
 
 
 def _spellings(tar: Sequence[str], labels: Sequence[str]) -> tuple[str, bool]:
-    """A key of a tar beside one of its labels, for a message, and whether they are two spellings of one.
+    """A key of a tar beside one of its labels, for a message; and True if they are two spellings of one key.
 
-    "00000/000000007" and "000000007" are, "7" and "000000007", "B.JPG" and "b": folders, extensions, zeros and
-    capitals do not tell keys apart here.
+    Such are "00000/000000007" and "000000007", "7" and "000000007", "B.JPG" and "b": folders, extensions, leading
+    zeros and capitals are ignored.
     """
     rows = {_bare(key): key for key in reversed(labels)}
     known = set(labels)

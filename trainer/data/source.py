@@ -18,21 +18,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from trainer.data import open_files
 from trainer.data.batch import Position
 from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Cursor, Order
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import shown_tar
 from trainer.data.tar_tables import TarTable, TarTables
-from vocab.errors import FormatError, InputError, MismatchError
+from vocab.errors import FormatError, MismatchError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Source:
-    """Tars with their labels, and what a sample becomes."""
+    """Tars with their labels, and the options for processing a sample."""
 
     tars: tuple[Tar, ...]
     labels: tuple[LabelShards, ...]
@@ -40,12 +38,12 @@ class Source:
     cache: TarCache
     tables: TarTables
     pools: tuple[tuple[int, ...], ...] = ()
-    """numbers of the tars of each pool; none stands for one pool of all tars"""
+    """numbers of the tars of each pool; empty: one pool of all tars"""
     weights: tuple[float, ...] = (1.0,)
-    """share of the samples that each pool gives, in any unit"""
+    """weight of each pool in the choice of samples, in any unit"""
     seed: int = 0
     train: bool = True
-    """random order and crop, without end; or every sample once, in order, centre-cropped"""
+    """True: random order and crops, endless; False: every sample once, in order, centre-cropped"""
     min_crop_area: float = 0.08
     flip: bool = True
     eval_crop: float = 0.875
@@ -56,7 +54,7 @@ class Source:
     max_member_bytes: int = 64 << 20
     max_bad_share: float = 0.1
     take_truncated: bool = False
-    """decode images that break off as far as they go"""
+    """decode truncated images as far as they go"""
 
     @property
     def pool_tars(self) -> tuple[tuple[int, ...], ...]:
@@ -79,27 +77,26 @@ class Source:
 
     @cached_property
     def digest(self) -> str:
-        """Checksum of everything that the order of samples depends on, steps and teams aside."""
+        """Checksum of everything that the order of samples depends on, except for steps and teams."""
         lines = [f"{tar.labels}\t{tar.shard}" for tar in self.tars]
         lines += [f"{self.seed} {self.shuffle_shards}", repr(self.pools), repr(self.weights)]
-        # Only then does the vocabulary decide which samples there are.
+        # With --unlabelled drop, the vocabulary decides which samples there are.
         lines += [self.vocabulary.fingerprint if self.unlabelled == "drop" else ""]
         lines += [labels.counts_sha256 for labels in self.labels]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def open_group(self, pool: int, number: int, *, first: int = 0, teams: int = 1) -> TarGroup:
-        """The samples of a group, with its tars fetched and open; tar number `first` of it is asked for first.
+        """Fetch and open the tars of a group, beginning with tar number `first` of it.
 
-        Loaders that start at different tars share the work of fetching and indexing them. The tars of the next group,
-        which of several teams is the next but so many, begin to be fetched. Raises InputError for a tar that is not
-        there.
+        Loaders that begin with different tars share the work of fetching and indexing them. The tars of the group that
+        the team takes next begin to be fetched. Raises InputError for a tar that is missing.
         """
         order = self.orders[pool]
         tars = [self.pool_tars[pool][tar] for tar in order.tars_of(number)]
         opened: dict[int, tuple[BinaryIO, TarTable]] = {}
         try:
-            for place in range(len(tars)):
-                tar = tars[(place + first) % len(tars)]
+            for step in range(len(tars)):
+                tar = tars[(step + first) % len(tars)]
                 opened[tar] = self.open_tar(tar)
         except BaseException:
             for file, _ in opened.values():
@@ -107,7 +104,7 @@ class Source:
             raise
         following = number + teams
         if self.train or following < order.groups:
-            self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].place for tar in order.tars_of(following)])
+            self.cache.fetch_ahead([self.tars[self.pool_tars[pool][tar]].location for tar in order.tars_of(following)])
         return TarGroup(
             order,
             number,
@@ -119,23 +116,20 @@ class Source:
         )
 
     def make_tables(self, pool: int, number: int) -> None:
-        """Make the tables of a group's tars where they are missing, the last one first."""
+        """Make the missing tables of a group's tars, the last one first."""
         order = self.orders[pool]
         for tar in reversed(order.tars_of(number)):
             file, _ = self.open_tar(self.pool_tars[pool][tar])
             file.close()
 
     def open_tar(self, tar: int) -> tuple[BinaryIO, TarTable]:
-        """A tar, fetched and open, and its table. Raises InputError for one that is not there or cannot be opened."""
+        """Fetch and open a tar, with its table. Raises InputError if it is missing or cannot be opened."""
         named = self.tars[tar]
-        try:
-            file = self.cache.open(named.place)
-        except OSError as error:
-            raise _unopened(named.place, error) from error
+        file = self.cache.open(named.location)
         try:
             table = self.tables.get(
                 path_of(file),
-                place=named.place,
+                location=named.location,
                 shard=named.shard,
                 labels=self.labels[named.labels],
                 vocabulary=self.vocabulary,
@@ -147,18 +141,13 @@ class Source:
         return file, table
 
 
-def _unopened(place: str, error: OSError) -> InputError:
-    remedy = open_files.remedy_of(error, "Check --images; a run's tars must stay where they are.")
-    return InputError(shown_tar(place), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy)
-
-
 def path_of(file: BinaryIO) -> Path:
-    """A path that leads to an open file for as long as it is open, whatever the cache does with its name."""
+    """A path that leads to an open file while it is open, even if the cache removes its name."""
     return Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def to_state(positions: Iterable[Position], source: Source, *, teams: int) -> dict[str, Any]:
-    """The state after a step, from the positions of all ranks after it."""
+    """The state of the data after a step, from the positions of all ranks."""
     cursors: dict[int, tuple[Cursor, ...]] = {}
     step = images = 0
     for position in positions:
@@ -174,7 +163,7 @@ def to_state(positions: Iterable[Position], source: Source, *, teams: int) -> di
 
 
 def from_state(state: Any, source: Source, *, teams: int) -> Position:
-    """Where to go on. Raises MismatchError for a state of other data, FormatError for one that is none."""
+    """The position to resume from. Raises MismatchError for the state of other data, FormatError for a broken state."""
     try:
         found_teams, digest = int(state["teams"]), str(state["digest"])
         cursors = {

@@ -1,7 +1,7 @@
-"""Marks of tars: what tells one tar from another, wherever it lies, without reading or fetching all of it.
+"""Marks of tars: size and checksum of a sample of the bytes, to know a tar again wherever it lies.
 
-In: the place of a tar, and what was known of it before. Out: its size and its mark, the sha256 of parts that lie evenly
-over it, or of all of a tar that is no longer than they are.
+A mark is made without reading or fetching all of a tar: it is the sha256 of parts that lie evenly over the tar, or of
+all of a tar that is no longer than these parts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_places import PIPE, is_local, local_name
+from trainer.data.tar_locations import PIPE, is_local, local_name
 from trainer.data.tar_streams import DownloadError, open_stream
 
 PARTS, PART_BYTES = 16, 1 << 16
@@ -21,7 +21,7 @@ PARTS, PART_BYTES = 16, 1 << 16
 
 @dataclass(frozen=True)
 class TarMark:
-    """A tar by its content; None stands for what nobody can tell without fetching it."""
+    """A tar by its content; None where a value is unknown until the tar is fetched."""
 
     bytes: int | None = None
     changed: int | None = None
@@ -29,29 +29,29 @@ class TarMark:
     mark: str | None = None
 
 
-def marked(place: str, cache: TarCache, *, known: TarMark | None, moved: bool) -> TarMark:
-    """The mark of a tar. `known`: its mark before; `moved`: whether it lay in another place then.
+def marked(location: str, cache: TarCache, *, known: TarMark | None, moved: bool) -> TarMark:
+    """The mark of a tar. `known`: its earlier mark; `moved`: True if it lay in another location then.
 
-    A local file of the same size and time of change in the same place is not read again. A remote tar is marked by
-    its copy in the cache; of one that moved and has no copy the size alone is asked for.
+    A local file of the same size and time of change in the same location is not read again. A remote tar is marked by
+    its copy in the cache; if it moved and has no copy, only its size is asked for.
     """
-    if is_local(place):
-        path = Path(local_name(place))
+    if is_local(location):
+        path = Path(local_name(location))
         try:
             found = path.stat()
             if known is not None and not moved and (known.bytes, known.changed) == (found.st_size, found.st_mtime_ns):
                 return known
             return TarMark(found.st_size, found.st_mtime_ns, mark_of(path))
         except OSError:
-            return TarMark()  # whoever opens it for its samples says what is wrong
-    if (copy := cache.copy_of(place)) is not None:
+            return TarMark()  # opening it for its samples raises the error that names the cause
+    if (copy := cache.copy_of(location)) is not None:
         with suppress(FileNotFoundError):  # evicted meanwhile
             return TarMark(copy.stat().st_size, mark=mark_of(copy))
     if known is not None and not moved:
-        # What a place holds is taken never to change, as in the cache.
+        # The content of a location is assumed never to change, as in the cache.
         return replace(known, changed=None)
-    if known is not None and not place.startswith(PIPE):
-        with suppress(DownloadError), open_stream(place, allow_pipe=False, timeout_s=cache.timeout_s) as stream:
+    if known is not None and not location.startswith(PIPE):
+        with suppress(DownloadError), open_stream(location, allow_pipe=False, timeout_s=cache.timeout_s) as stream:
             return TarMark(stream.size)
     return TarMark()
 

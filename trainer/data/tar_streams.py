@@ -1,7 +1,6 @@
-"""The bytes of a tar that is not local, from its first to its last, once.
+"""The bytes of a remote tar, read once from the first to the last.
 
-In: the place of a tar. Out: its length, where the store tells one, and its bytes in blocks; or a DownloadError, which
-says whether another try may go better.
+A tar that cannot be read raises a DownloadError, which says whether another try may succeed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from http.client import HTTPException, InvalidURL
 from typing import Any
 from urllib.error import HTTPError
 
-from trainer.data.tar_places import PIPE, PROGRAM_FAULTS, WEB, filesystem_at, refuse_pipe
+from trainer.data.tar_locations import PIPE, PROGRAM_FAULTS, WEB, filesystem_at, refuse_pipe
 from vocab.errors import CatlipError, MissingRequirementError
 from vocab.store.web import open_web
 
@@ -34,12 +33,12 @@ PASSING_STATUSES = (408, 425, 429)
 
 
 class DownloadError(Exception):
-    """One try to read a tar that came to nothing."""
+    """A failed try to read a tar."""
 
     def __init__(self, cause: str, *, passing: bool) -> None:
         super().__init__(cause)
         self.passing = passing
-        """whether another try may go better: not where the tar is missing or refused"""
+        """another try may succeed; False where the tar is missing or refused"""
 
 
 @dataclass(frozen=True)
@@ -47,29 +46,29 @@ class TarStream:
     """A tar that is being read."""
 
     size: int | None
-    """bytes; None where nobody tells before the end"""
+    """bytes; None if unknown before the end"""
     blocks: Iterator[bytes]
 
 
 @contextmanager
-def open_stream(place: str, *, allow_pipe: bool, timeout_s: float, prefix: str = "--") -> Iterator[TarStream]:
-    """Read a tar that is not local.
+def open_stream(location: str, *, allow_pipe: bool, timeout_s: float, prefix: str = "--") -> Iterator[TarStream]:
+    """Open a remote tar, to be read in blocks.
 
-    `timeout_s` is how long a web server or a command may send nothing; object stores keep their own limits. A server
-    that neither tells the length nor sends in chunks can break off unseen here: then the tar itself must show it.
-    `prefix`: as `TarCache` has it.
+    `timeout_s`: seconds that a web server or a command may send nothing; object stores keep their own limits. A server
+    that neither tells the length nor sends in chunks can break off unseen here: only the tar itself then shows the
+    break. `prefix`: as in `TarCache`.
 
     Raises DownloadError, while opening and from the blocks; InputError for a pipe that is not allowed.
     """
     with ExitStack() as stack:
-        if place.startswith(PIPE):
+        if location.startswith(PIPE):
             if not allow_pipe:
-                raise refuse_pipe(place, prefix=prefix)
-            size, read = None, stack.enter_context(_command(place.removeprefix(PIPE), timeout_s))
+                raise refuse_pipe(location, prefix=prefix)
+            size, read = None, stack.enter_context(_command(location.removeprefix(PIPE), timeout_s))
         else:
-            is_web = place.partition("://")[0].lower() in WEB
+            is_web = location.partition("://")[0].lower() in WEB
             with _failures():
-                file, size = _open_web(place, timeout_s) if is_web else _open_stored(place)
+                file, size = _open_web(location, timeout_s) if is_web else _open_stored(location)
             stack.enter_context(file)
             read = file.read
         yield TarStream(size, _blocks(read, STORE_BLOCK if size and size > STORE_BLOCK else BLOCK))
@@ -84,16 +83,16 @@ def _blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
         yield block
 
 
-def _open_stored(place: str) -> tuple[Any, int | None]:
-    filesystem, path = filesystem_at(place)
+def _open_stored(location: str) -> tuple[Any, int | None]:
+    filesystem, path = filesystem_at(location)
     # Without a cache each block is asked for when it is read, and none is kept.
     file = filesystem.open(path, "rb", block_size=STORE_BLOCK, cache_type="none")
     size = getattr(file, "size", None)
     return file, size if isinstance(size, int) else filesystem.info(path).get("size")
 
 
-def _open_web(place: str, timeout_s: float) -> tuple[Any, int | None]:
-    response = open_web(place, timeout_s)
+def _open_web(location: str, timeout_s: float) -> tuple[Any, int | None]:
+    response = open_web(location, timeout_s)
     return response, response.length
 
 
@@ -102,7 +101,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (CatlipError, DownloadError, *PROGRAM_FAULTS):
-        raise  # said already, or not the network's doing
+        raise  # explained already, or a fault of this program
     except HTTPError as error:
         error.close()
         passing = error.code >= 500 or error.code in PASSING_STATUSES
@@ -121,8 +120,8 @@ def _failures() -> Iterator[None]:
 def _command(command: str, timeout_s: float) -> Iterator[Callable[[int], bytes]]:
     """Run a command in bash, and give a function that reads its output.
 
-    At its end a status other than 0 is a DownloadError with the last words of its stderr. Leaving early kills the
-    command and what it started.
+    At its end a status other than 0 raises a DownloadError with the end of its stderr. Leaving early kills the command
+    and its child processes.
     """
     with tempfile.TemporaryFile() as stderr, ExitStack() as stack:
         arguments = ["bash", "-o", "pipefail", "-c", command]

@@ -32,14 +32,14 @@ from jaxtyping import Bool, Int32, Int64
 from trainer.data import open_files
 from trainer.data.labels import join
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, NoTarError, index_tar, no_readable_tar
-from trainer.data.tar_places import shown_tar
+from trainer.data.tar_locations import shown_tar
 from vocab.errors import InputError
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards
 from vocab.store.locks import lock
 from vocab.vocabulary import Vocabulary
 
-# Goes up whenever the same tar and labels give another table.
+# Increases whenever the same tar and labels give another table.
 FORMAT_VERSION = 3
 UNREADABLE_TAR = "unreadable_tar"
 ACCOUNT = ("samples", "bad", "unmatched", "surplus_labels", "unlabelled")
@@ -63,12 +63,12 @@ _CRC_BYTES = 4
 
 @dataclass(frozen=True, eq=False)
 class TarTable:
-    """The samples of a tar that can be trained on: with an image, as far as headers tell, and a row in the labels."""
+    """The samples of a tar that can be trained on: with an image, as far as headers show, and a row in the labels."""
 
     key_array: pa.StringArray
     """[samples]"""
     indices: Int32[np.ndarray, " samples"]
-    """place of the sample in its tar, among all"""
+    """index of the sample in its tar, among all samples"""
     offsets: Int64[np.ndarray, " samples"]
     """where the image begins in the file"""
     sizes: Int64[np.ndarray, " samples"]
@@ -77,64 +77,64 @@ class TarTable:
     """classes[class_ends[i] : class_ends[i + 1]] are those of sample i, ascending"""
     classes: Int64[np.ndarray, " positives"]
     empty: Bool[np.ndarray, " samples"]
-    """whether the caption holds no synset at all, in the vocabulary or not"""
+    """True where the caption holds no synset at all, in the vocabulary or not"""
     faults: list[tuple[str, str]]
     """key and reason of each sample that cannot be used, in the tar's order"""
     account: dict[str, int]
-    """samples: all of the tar; bad: those with a fault; unmatched: others without a row; surplus_labels: rows whose
-    sample the tar lacks; unlabelled: usable ones without a class of the vocabulary. Where the tar breaks off, rows
-    without a sample are samples behind the break, and bad"""
+    """counts. samples: all of the tar; bad: samples with a fault; unmatched: other samples without a row;
+    surplus_labels: rows whose sample the tar lacks; unlabelled: usable samples without a class of the vocabulary. If
+    the tar breaks off, rows without a sample count as samples behind the break, and as bad"""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @cached_property
     def keys(self) -> list[str]:
-        """[samples], decoded when first asked for."""
+        """Keys of the samples, decoded when first asked for."""
         decoded: list[str] = self.key_array.to_pylist()
         return decoded
 
 
 def make_table(
-    path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int, place: str = ""
+    path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int, location: str = ""
 ) -> TarTable:
-    """The table of one tar. A file that is no tar gives one without samples, in which all its labels count as bad.
+    """Make the table of a tar. For a file that is not a tar it has no samples, and all its labels count as bad.
 
-    `place`: what errors call the tar, where that is not the path.
-    Raises InputError for a tar that is not there or cannot be read, FormatError for labels that cannot be read.
+    `location`: name of the tar in errors, if not the path. Raises InputError for a tar that is missing or cannot be
+    read, FormatError for labels that cannot be read.
     """
     try:
-        index = index_tar(path, max_member_bytes=max_member_bytes, place=place)
+        index = index_tar(path, max_member_bytes=max_member_bytes, location=location)
     except NoTarError:
         return _unreadable(len(labels.read_shard(shard)))
     joined = join(labels, vocabulary, shard=shard, keys=index.keys)
     bad = index.faults > 0
     usable = ~bad & joined.matched
-    (places,) = np.nonzero(usable)
+    (kept,) = np.nonzero(usable)
     lengths = np.diff(joined.ends)
     broken = len(index) > 0 and bool(index.faults[-1] == TRUNCATED_TAR)
     lost = joined.surplus if broken else 0
     return TarTable(
-        key_array=pa.array(index.keys, pa.string()).take(pa.array(places)),
-        indices=places.astype(np.int32),
-        offsets=index.offsets[places],
-        sizes=index.sizes[places],
-        class_ends=np.concatenate([[0], np.cumsum(lengths[places])]).astype(np.int64),
+        key_array=pa.array(index.keys, pa.string()).take(pa.array(kept)),
+        indices=kept.astype(np.int32),
+        offsets=index.offsets[kept],
+        sizes=index.sizes[kept],
+        class_ends=np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64),
         classes=joined.classes[np.repeat(usable, lengths)].astype(np.int64),
-        empty=joined.empty[places],
-        faults=[(index.keys[place], FAULTS[index.faults[place]]) for place in np.nonzero(bad)[0].tolist()],
+        empty=joined.empty[kept],
+        faults=[(index.keys[row], FAULTS[index.faults[row]]) for row in np.nonzero(bad)[0].tolist()],
         account={
             "samples": len(index) + lost,
             "bad": int(bad.sum()) + lost,
             "unmatched": int((~bad & ~joined.matched).sum()),
             "surplus_labels": joined.surplus - lost,
-            "unlabelled": int((lengths[places] == 0).sum()),
+            "unlabelled": int((lengths[kept] == 0).sum()),
         },
     )
 
 
 def _unreadable(rows: int) -> TarTable:
-    """The table of a file that is no tar. Its samples are not known; the labels' rows tell how many were lost."""
+    """The table of a file that is not a tar. Its samples are unknown; the labels' rows say how many were lost."""
     none = np.zeros(0, np.int64)
     return TarTable(
         key_array=pa.array([], pa.string()),
@@ -150,7 +150,7 @@ def _unreadable(rows: int) -> TarTable:
 
 
 def write_table(file: Path, table: TarTable) -> None:
-    """Write a table whole or not at all, its CRC-32 last. Raises OSError where that is not possible."""
+    """Write a table whole or not at all, its CRC-32 last. Raises OSError if it cannot be written."""
     columns = {
         "keys": table.key_array,
         **{name: getattr(table, name) for name in ("indices", "offsets", "sizes", "class_ends", "classes", "empty")},
@@ -172,9 +172,9 @@ def write_table(file: Path, table: TarTable) -> None:
 
 
 def read_table(file: Path) -> TarTable | None:
-    """Map a table. None if there is no such file, or its checksum is wrong.
+    """Map a table into memory. None if there is no such file, or its checksum is wrong.
 
-    Raises OSError for one that cannot be read.
+    Raises OSError for a file that cannot be read.
     """
     try:
         with pa.memory_map(str(file)) as mapped:
@@ -183,7 +183,7 @@ def read_table(file: Path) -> TarTable | None:
         # Arrow does not map an empty file.
         return None
     body, crc = content[: max(0, len(content) - _CRC_BYTES)], content[max(0, len(content) - _CRC_BYTES) :]
-    # Also of a file cut short: its last bytes would have to be the checksum of the others.
+    # This also finds a file cut short: its last bytes are not the checksum of the others.
     if len(body) == 0 or zlib.crc32(body) != int.from_bytes(crc.to_pybytes(), "little"):
         return None
     row = pa.ipc.open_file(body).get_batch(0)
@@ -205,15 +205,15 @@ _UNFINISHED = re.compile(rf"\.{_OURS.pattern}\.[0-9a-f]+\.tmp")
 _UNFINISHED_SECONDS = 3600
 _MARKER = "tar-tables.txt"
 _MARK = b"The trainer keeps here what it found in image tars. It may be removed while no run reads from it.\n"
-# Removed down to this share, so that it is not every table made from then on that removes one.
+# Tables are removed down to this share, so that not every further table removes one.
 _KEPT_SHARE = 0.9
 
 
 class TarTables:
     """The tables of a machine's tars, in a folder that all of its processes use.
 
-    `max_bytes` bounds the folder: those least recently used are removed. `max_held_samples` bounds what one process
-    keeps open. Pickled, it is without what it holds open. Not for several threads at once.
+    `max_bytes` bounds the folder: the tables least recently used are removed. `max_held_samples` bounds the tables that
+    one process keeps open. A pickled object keeps none open. Not for several threads at once.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 1 << 30, *, max_held_samples: int = 1 << 20) -> None:
@@ -230,28 +230,28 @@ class TarTables:
         self,
         path: Path,
         *,
-        place: str,
+        location: str,
         shard: str,
         labels: LabelShards,
         vocabulary: Vocabulary,
         max_member_bytes: int,
     ) -> TarTable:
-        """The table of a tar, as `make_table` makes it; of many processes that ask at once one makes it.
+        """The table of a tar, as `make_table` makes it; of many processes that ask at once, one makes it.
 
-        `path`: the local file. `place`: where it comes from, which may be a URL; the table is another one when the
-        place, the file's size or time of change, the labels or the vocabulary are. Raises as `make_table`, and
-        InputError if the folder cannot be written.
+        `path`: the local file. `location`: its origin, which may be a URL. The table depends on the location, the size
+        and time of change of the file, the labels and the vocabulary. Raises as `make_table`, and InputError if the
+        folder cannot be written.
         """
-        name = _name_of(path, place, shard, labels, vocabulary, max_member_bytes)
+        name = _name_of(path, location, shard, labels, vocabulary, max_member_bytes)
         if name in self._held:
             self._held.move_to_end(name)
             return self._held[name]
         file = self.folder / f"{name}{_SUFFIX}"
         table = self._map(file)
         if table is None:
-            # The one that made it keeps it in its own memory; it maps it when it asks for it again.
+            # The process that makes a table keeps it in its own memory, and maps it when it asks again.
             with self._lock(name[:2]):
-                # Whoever held the lock before may have made it.
+                # The process that held the lock before may have made it.
                 table = self._map(file)
                 if table is None:
                     table = make_table(
@@ -260,7 +260,7 @@ class TarTables:
                         labels=labels,
                         vocabulary=vocabulary,
                         max_member_bytes=max_member_bytes,
-                        place=shown_tar(place),
+                        location=shown_tar(location),
                     )
                     with self._named_refusals():
                         write_table(file, table)
@@ -269,12 +269,12 @@ class TarTables:
         return table
 
     def _map(self, file: Path) -> TarTable | None:
-        """The table in a file. None if there is none, or one that is damaged."""
+        """The table in a file. None if there is no file, or a damaged one."""
         with self._named_refusals():
             table = read_table(file)
         if table is not None:
-            # The time of change says when it was last used. Who may only read the folder cannot keep tables from
-            # being removed, and need not.
+            # The time of change says when it was last used. A user who may only read the folder cannot set it, and so
+            # cannot keep tables from being removed.
             with suppress(OSError):
                 os.utime(file)
         return table
@@ -294,7 +294,7 @@ class TarTables:
             yield
 
     def _remove_old(self, kept: Path) -> None:
-        """Remove the tables least recently used, if they are too many, and what makers that were killed left behind."""
+        """Remove the tables least recently used, if they are too many, and unfinished files of killed processes."""
         if not (self.folder / _MARKER).exists():
             return
         tables: list[tuple[float, int, Path]] = []
@@ -323,7 +323,7 @@ class TarTables:
 
     def _hold(self, name: str, table: TarTable) -> None:
         self._held[name] = table
-        # One for the table itself: those without samples are not free either.
+        # One for the table itself: a table without samples is not free either.
         self._held_samples += 1 + len(table)
         while self._held_samples > self.max_held_samples and len(self._held) > 1:
             _, dropped = self._held.popitem(last=False)
@@ -337,19 +337,19 @@ class TarTables:
             raise InputError(
                 self.folder,
                 found=f"a folder that cannot be used ({error})",
-                wanted=f"one to write in, with room for {self.max_bytes:,} bytes",
+                wanted=f"a folder to write in, with room for {self.max_bytes:,} bytes",
                 remedy=open_files.remedy_of(error, "Name another one on a local disk with --cache, or make room."),
             ) from error
 
 
 def _name_of(
-    path: Path, place: str, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int
+    path: Path, location: str, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int
 ) -> str:
     """A hash of everything that a table depends on."""
     try:
         found = path.stat()
     except OSError as error:
-        raise no_readable_tar(shown_tar(place), error) from error
-    tar = [place, found.st_size, found.st_mtime_ns, shard, max_member_bytes]
+        raise no_readable_tar(shown_tar(location), error) from error
+    tar = [location, found.st_size, found.st_mtime_ns, shard, max_member_bytes]
     whole = [FORMAT_VERSION, *tar, labels.rows_sha256, vocabulary.fingerprint]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]

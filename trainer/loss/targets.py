@@ -25,7 +25,7 @@ class Targets:
     offsets: Int64[Tensor, " images_plus_1"]
     classes: Int64[Tensor, " positives"]
     weights: Float32[Tensor, " images"] | None
-    """what an image counts for; None: all count for 1"""
+    """weight of each image; None: all images weigh 1"""
     ends: list[int]
     """`offsets`, on the host"""
 

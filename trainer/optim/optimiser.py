@@ -33,7 +33,7 @@ class ParameterGroup:
 
     weight_decay: float
     lr_scale: float
-    """what the learning rate is multiplied by"""
+    """factor on the learning rate"""
     muon: bool = False
     """Muon's, rather than AdamW's"""
     sharded: bool = False

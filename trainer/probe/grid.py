@@ -52,7 +52,7 @@ class Setting:
     """What is to be chosen of an optimiser."""
 
     learning_rate: float
-    """of the first steps"""
+    """learning rate of the first steps"""
     weight_decay: float
     """AdamW's: decoupled, on the bias too, as nn.Linear's parameters have it in one group"""
 

@@ -18,7 +18,7 @@ from trainer.data.labelled_images import LabelledImages
 from vocab.errors import InputError
 
 STD = 0.01
-"""of the weights of a random head: so small that every class is about equally likely at first"""
+"""standard deviation of a random head's weights, so small that every class is about equally likely at first"""
 LOGITS_AT_ONCE = 1 << 24
 VALUES_AT_ONCE = 1 << 26
 

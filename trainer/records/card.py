@@ -59,7 +59,7 @@ class Subject:
     """images trained on; None where it is not known"""
     classifier: bool = True
     licence: str = "other"
-    """of the weights, by the Hub's name of it"""
+    """licence of the weights, by its name on the Hub"""
 
 
 def model_card(

@@ -1,4 +1,4 @@
-"""environment.json: on what, from which code and with which versions a run was started, once for every start.
+"""environment.json: machine, code and versions of every start of a run.
 
 In: this process, its machine and the checkout. Out: a list with an entry for the first start and each resumption.
 
@@ -196,7 +196,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def variables(given: Mapping[str, str]) -> dict[str, str]:
-    """Those of the environment variables that change results; none whose name speaks of a secret."""
+    """Pick the environment variables that change results; none whose name suggests a secret."""
     return {
         name: without_secrets(value)
         for name, value in sorted(given.items())

@@ -1,6 +1,6 @@
 """Held-out pictures with their caption, what they are labelled with and what the model sees in them.
 
-In: an evaluation and the tars it read. Out: `Picture`s, small enough to stand inside a page.
+In: an evaluation and the tars it read. Out: `GalleryImage`s, small enough to stand inside a page.
 """
 
 from __future__ import annotations
@@ -41,12 +41,19 @@ class Guess:
     name: str
     probability: float
     right: bool
-    """whether the caption names it too"""
+    """the caption names it too"""
+
+    @property
+    def percent(self) -> str:
+        """88%; 3.1%, as a softmax over thousands of classes gives; <0.1%."""
+        if self.probability < 0.001:
+            return "<0.1%"
+        return f"{self.probability:.0%}" if self.probability >= 0.1 else f"{self.probability:.1%}"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One card of the gallery."""
+class GalleryImage:
+    """Held-out image with its captions, labels and guesses."""
 
     key: str
     """shard/key"""
@@ -64,12 +71,12 @@ def pictures(
     count: int,
     predictions: int,
     probabilities: Probabilities = torch.sigmoid,
-) -> list[Picture]:
+) -> list[GalleryImage]:
     """`count` labelled held-out images, evenly spaced over the evaluation, whatever the model makes of them."""
     labelled = [image for image in range(len(result.samples)) if result.classes_of(image)]
     places = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
     images = [labelled[place] for place in places]
-    shown: dict[int, Picture] = {}
+    shown: dict[int, GalleryImage] = {}
     for tar in {result.samples[image][0] for image in images}:
         own = [image for image in images if result.samples[image][0] == tar]
         file, table = source.open_tar(tar)
@@ -83,7 +90,7 @@ def pictures(
     return [shown[image] for image in images]
 
 
-def log_pictures(log: Log, shown: Sequence[Picture], *, step: int) -> None:
+def log_pictures(log: Log, shown: Sequence[GalleryImage], *, step: int) -> None:
     """Record the first LOGGED pictures of a page, with what was guessed of them, beside the log's numbers."""
     for number, picture in enumerate(shown[:LOGGED]):
         guesses = ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in picture.predicted)
@@ -100,12 +107,12 @@ def _picture(
     members: Mapping[str, Member],
     predictions: int,
     probabilities: Probabilities,
-) -> Picture:
+) -> GalleryImage:
     names, classes = source.vocabulary.names, result.classes_of(image)
     probability, best = probabilities(result.logits[image]).topk(min(predictions, len(names)))
     pairs = zip(probability.tolist(), best.tolist(), strict=True)
     pixels = next(members[name] for name in IMAGE_EXTENSIONS if name in members)
-    return Picture(
+    return GalleryImage(
         key=key,
         jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=source.max_pixels, take_truncated=source.take_truncated)),
         caption=_caption(tar, members),

@@ -1,6 +1,6 @@
-"""What a run keeps account of while it goes: losses, speed, what was waited for, what was skipped.
+"""Account of a run while it goes: losses, speed, time spent waiting, samples that were skipped.
 
-In: each step's batch on every rank, and its beat two steps later. Out: lines of the log, of bad_samples.jsonl and of
+In: each step's batch on every rank, and its metrics two steps later. Out: lines of the log, of bad_samples.jsonl and of
 spikes.jsonl on the main rank, and the totals that a checkpoint keeps.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,61 +17,65 @@ import numpy as np
 from jaxtyping import Int32
 from torch import Tensor
 
-from trainer.config import PretrainConfig
 from trainer.data.batch import Batch, Meter, Skipped
-from trainer.data.feed import check_bad_share
-from trainer.data.source import Source
 from trainer.distributed import Rank, gather
+from trainer.job import Evaluated, Job
 from trainer.optim.schedule import learning_rate
-from trainer.records.gallery import Picture, log_pictures
-from trainer.records.ledger import FILE as BAD_SAMPLES
-from trainer.records.ledger import Ledger
+from trainer.records.gallery import GalleryImage, log_pictures
+from trainer.records.ledger import Ledger, append_spike
 from trainer.records.log import Log
-from trainer.records.speeds import Peaks, Share, speeds
-from trainer.records.spikes import write_spike
-from trainer.step.pulse import Beat
+from trainer.records.run_directory import ResumePoint
+from trainer.records.speeds import WindowShare, speeds
+from trainer.step.metrics import StepMetrics
 from vocab.pages.text import tell
 
 
 @dataclass
-class Progress:
-    """How far a run is; what a checkpoint keeps beside tensors and the position in the data."""
+class RunProgress:
+    """How far a run is: what a checkpoint keeps beside tensors and the position in the data."""
 
     step: int = 0
     images: int = 0
-    """trained on, over all ranks"""
+    """images trained on, over all ranks"""
     seconds: float = 0.0
-    """spent training, evaluation aside"""
+    """time spent training, without evaluations"""
     totals: dict[str, int] = field(default_factory=dict)
     bad_lines: int = 0
-    """lines of bad_samples.jsonl that belong to it"""
+    """lines of bad_samples.jsonl up to this step"""
     log_lines: int = 0
-    """lines of metrics.jsonl that belong to it"""
+    """lines of metrics.jsonl up to this step"""
     losses: list[float] = field(default_factory=list)
-    """of the steps since the last line of the log"""
+    """losses of the steps since the last line of the log"""
     norms: list[float] = field(default_factory=list)
     spikes: int = 0
-    """steps whose loss was no number, or a spike"""
+    """bad steps: a loss that is NaN, infinite or a spike"""
     rolled_back: int = 0
     """images of steps that were taken back, in `totals` but not in `images`"""
     rollbacks: int = 0
-    """to the newest checkpoint, so far"""
+    """rollbacks to the newest checkpoint, so far"""
     bad_in_a_row: int = 0
-    """steps since the last good one"""
-
-    @classmethod
-    def of(cls, state: dict[str, Any] | None, *, step: int) -> Progress:
-        """Where a checkpoint stands; the start without one."""
-        return cls(step=step, **state) if state is not None else cls()
+    """bad steps since the last good one"""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Return what a checkpoint keeps beside the step."""
         return {name: value for name, value in asdict(self).items() if name != "step"}
+
+    def rolled_back_to(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of an earlier step, with the accounts of samples, spikes and time as they are now."""
+        return {
+            **state,
+            "totals": self.totals,
+            "bad_lines": self.bad_lines,
+            "spikes": self.spikes,
+            "seconds": self.seconds,
+            "rollbacks": self.rollbacks + 1,
+            "rolled_back": self.rolled_back + self.images - state["images"],
+        }
 
 
 @dataclass
 class _Window:
-    """What happened on this rank since the last line."""
+    """Events on this rank since the last line of the log."""
 
     images: int = 0
     operations: int = 0
@@ -83,47 +87,72 @@ class _Window:
     skipped: list[Skipped] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
+    def add(self, batch: Batch, *, operations: int) -> None:
+        """Count the batch of one step."""
+        self.steps += 1
+        self.images += len(batch)
+        self.operations += operations
+        self.waited += batch.waited
+        self.ready += batch.ready
+        self.meter.add(batch.meter)
+        self.account.update(batch.account)
+        self.skipped += batch.skipped
+
+    def share(self) -> WindowShare:
+        """Return the numbers that go to the other ranks."""
+        return WindowShare(
+            images=self.images,
+            operations=self.operations,
+            waited=self.waited,
+            ready=self.ready / max(1, self.steps),
+            meter=self.meter,
+            account=self.account,
+            skipped=self.skipped,
+        )
+
 
 class Journal:
     """The account of one run; every rank has one, the main rank's writes."""
 
-    def __init__(self, config: PretrainConfig, rank: Rank, source: Source, peaks: Peaks) -> None:
-        self.config, self.rank, self.source, self.peaks = config, rank, source, peaks
-        self.progress = Progress()
+    def __init__(self, job: Job, rank: Rank) -> None:
+        self.job, self.rank = job, rank
+        self.progress = RunProgress()
         self.ledger: Ledger | None = None
         self._log: Log | None = None
         self._window = _Window()
         self._samples: dict[int, tuple[Int32[Tensor, " batch"], Int32[Tensor, " batch"]]] = {}
-        """tar and index of each image of the steps that were not heard of yet"""
+        """tar and index of each image of the steps whose metrics were not read yet"""
 
     @contextlib.contextmanager
-    def open(self, progress: Progress, faults: Iterable[object]) -> Iterator[None]:
-        """Open the log and the ledger on the main rank, and say what was wrong with newer checkpoints."""
+    def open(self, progress: RunProgress, resume: ResumePoint) -> Iterator[None]:
+        """Open the log and the ledger on the main rank, and say from which checkpoint the run goes on."""
         self.progress = progress
         if not self.rank.is_main:
             yield
             return
-        for fault in faults:
+        job = self.job
+        for fault in resume.faults:
             tell(f"warning: {fault} Continuing from step {progress.step}.\n")
-        out = self.config.run.out
-        self.ledger = Ledger(out, totals=progress.totals, lines=progress.bad_lines)
-        steps, project = self.config.optim.steps, self.config.run.wandb
+        if resume.checkpoint is not None:
+            tell(f"going on from {resume.checkpoint.path}\n")
+        self.ledger = Ledger(job.out, totals=progress.totals, lines=progress.bad_lines)
         with Log(
-            out,
+            job.out,
             start=progress.step,
-            steps=steps,
+            steps=job.steps,
             lines=progress.log_lines,
-            wandb=project,
-            config=asdict(self.config),
+            wandb=job.wandb,
+            config=asdict(job.config),
+            verb=job.verb,
         ) as self._log:
             try:
                 yield
             finally:
-                # What an error kept from being reported; it may be about these samples.
+                # Samples that an error kept from being reported; the error may be about them.
                 self.ledger.add([], self._window.skipped)
 
-    def rewind(self, progress: Progress) -> None:
-        """Go on from an earlier step: lines of later ones are dropped, the account of samples stays."""
+    def rewind(self, progress: RunProgress) -> None:
+        """Go on from an earlier step: lines of later steps are dropped, the account of samples stays."""
         self.progress = progress
         self._samples.clear()
         if self._log is not None:
@@ -131,40 +160,33 @@ class Journal:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Forget the time since the last line: it went into something else than training."""
+        """Forget the time since the last line: it went into something other than training."""
         self._window.started = time.perf_counter()
 
     def note(self, step: int, batch: Batch, *, operations: int) -> None:
-        """One step was taken, of so many floating-point operations on this rank."""
-        window = self._window
-        window.steps += 1
-        window.images += len(batch)
-        window.operations += operations
-        window.waited += batch.waited
-        window.ready += batch.ready
-        window.meter.add(batch.meter)
-        window.account.update(batch.account)
-        window.skipped += batch.skipped
+        """Count one step, which took so many floating-point operations on this rank."""
+        self._window.add(batch, operations=operations)
         self._samples[step] = (batch.tars, batch.indices)
 
-    def hear(self, beat: Beat) -> None:
-        """What became of a step."""
+    def add_metrics(self, metrics: StepMetrics) -> None:
+        """Take the loss and the norm of a step, unless it is bad."""
         if self._log is not None:
             self._log.step()
-        if not beat.bad:
+        if not metrics.bad:
             self.progress.bad_in_a_row = 0
-            self.progress.losses.append(beat.loss)
-            self.progress.norms.append(beat.norm)
-            del self._samples[beat.step]
+            self.progress.losses.append(metrics.loss)
+            self.progress.norms.append(metrics.norm)
+            del self._samples[metrics.step]
 
     def report(self, *, line: bool = True) -> None:
         """Bring the ranks' numbers together; log them, unless no `line` is due.
 
-        All steps must have been heard of. Raises InputError for too many bad samples.
+        The metrics of all steps must have been read. Raises InputError for too many bad samples.
         """
         progress, now = self.progress, time.perf_counter()
         elapsed = now - self._window.started
-        shares = self._share()
+        shares = gather(self._window.share(), self.rank)
+        skipped = [bad for share in shares for bad in share.skipped]
         totals = Counter(progress.totals)
         for share in shares:
             totals.update(share.account)
@@ -172,7 +194,7 @@ class Journal:
         progress.seconds += elapsed
         progress.images += sum(share.images for share in shares)
         if self.ledger is not None:
-            self.ledger.add([share.account for share in shares], [bad for share in shares for bad in share.skipped])
+            self.ledger.add([share.account for share in shares], skipped)
             progress.bad_lines = self.ledger.lines
         self._window = _Window(started=now)
         if line:
@@ -180,81 +202,69 @@ class Journal:
             progress.losses, progress.norms = [], []
         if self._log is not None:
             progress.log_lines = self._log.lines
-        check_bad_share(
-            totals, self.config.data.max_bad_share, examples=f", which {self.config.run.out / BAD_SAMPLES} names"
-        )
+        self.job.check_account(totals, skipped, progress.step == self.job.steps)
 
-    def spike(self, beat: Beat) -> None:
-        """Write down a bad step, with the keys of its images; all ranks together."""
+    def write_spike(self, metrics: StepMetrics) -> None:
+        """Write down a bad step with the names of its samples; all ranks together."""
         self.progress.spikes += 1
         self.progress.bad_in_a_row += 1
-        tars, indices = self._samples.pop(beat.step)
+        tars, indices = self._samples.pop(metrics.step)
         parts = gather((tars.numpy(), indices.numpy()), self.rank)
         if self.rank.is_main:
-            policy = self.config.optim.on_spike
-            write_spike(self.config.run.out, self.source, beat, parts, policy=policy)
+            policy = self.job.optim.on_spike
+            columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+            append_spike(self.job.out, metrics, self.job.sample_names(*columns), policy=policy)
             tell(
-                f"\nwarning: step {beat.step}: a loss of {beat.loss:.4g}, a gradient norm of {beat.norm:.4g}; policy "
-                f"{policy}; its samples are in spikes.jsonl\n"
+                f"\nwarning: step {metrics.step}: a loss of {metrics.loss:.4g}, a gradient norm of {metrics.norm:.4g}; "
+                f"policy {policy}; its samples are in spikes.jsonl\n"
             )
 
     def is_scored(self) -> bool:
-        """Whether the log has scores of the step at hand; the main rank knows."""
+        """Tell whether the log has scores of the current step; only the main rank knows."""
         return self._log is not None and self._log.has_scores(self.progress.step)
 
-    def scored(self, values: Mapping[str, float | int | None]) -> None:
-        """Log the scores of the step at hand."""
+    def write_scores(self, evaluated: Evaluated) -> None:
+        """Log the scores of the current step."""
         if self._log is not None:
-            self._log.write_scores(self.progress.step, values)
+            self._log.write_scores(self.progress.step, evaluated.scores)
+            if evaluated.shown:
+                self._log.show(**evaluated.shown)
 
-    def show(self, pictures: Sequence[Picture]) -> None:
+    def log_pictures(self, pictures: Sequence[GalleryImage]) -> None:
         """Log pictures, with what the model sees in them."""
         if self._log is not None:
             log_pictures(self._log, pictures, step=self.progress.step)
 
-    def _share(self) -> list[Share]:
-        window = self._window
-        own = Share(
-            images=window.images,
-            operations=window.operations,
-            waited=window.waited,
-            ready=window.ready / max(1, window.steps),
-            meter=window.meter,
-            account=window.account,
-            skipped=window.skipped,
-        )
-        return gather(own, self.rank)
-
-    def _write_line(self, shares: list[Share], elapsed: float) -> None:
+    def _write_line(self, shares: list[WindowShare], elapsed: float) -> None:
         if self._log is None:
             return
-        progress = self.progress
+        job, progress = self.job, self.progress
+        speed = speeds(shares, elapsed, job.peaks, self.rank.device)
+        loss = _mean(progress.losses)
         values = {
-            "loss": _mean(progress.losses),
-            "learning_rate": learning_rate(progress.step, self.config.optim),
+            **job.line(progress.step),
+            "loss": loss,
+            "learning_rate": learning_rate(progress.step, job.optim),
             "grad_norm": _mean(progress.norms),
-            **speeds(shares, elapsed, self.peaks, self.rank.device),
-            "bad_samples": progress.totals.get("bad", 0),
-            "truncated_samples": progress.totals.get("truncated", 0),
-            "unmatched_samples": progress.totals.get("unmatched", 0),
-            "surplus_labels": progress.totals.get("surplus_labels", 0),
+            **speed,
+            **{name: progress.totals.get(counted, 0) for name, counted in job.account.items()},
             "spikes": progress.spikes,
         }
         self._log.write(progress.step, values)
-        use = "of_measured_peak" if values["mfu"] is None else "mfu"
+        # A measured peak can be exceeded: it was measured once, in competition with what ran then.
+        use, share = ("mfu", "mfu") if speed["mfu"] is not None else ("of_measured_peak", "mfu_measured")
         shown = {
-            "loss": f"{values['loss']:.3f}" if progress.losses else "-",
-            "images_s": f"{values['images_per_second']:.0f}",
-            # Of a measured peak it may be more than all: it was measured once, in competition with what ran then.
-            use: f"{values['mfu_measured' if values['mfu'] is None else 'mfu']:.0%}",
-            "memory": f"{values['memory_gb']:.1f}GB",
-            "waits": f"{values['data_wait_share']:.0%}",
-            "ready": f"{values['batches_ready']:.1f}",
-            "bad": f"{values['bad_samples']}",
+            "loss": f"{loss:.3f}" if loss is not None else "-",
+            "images_s": f"{speed['images_per_second']:.0f}",
+            use: f"{speed[share]:.0%}",
+            "memory": f"{speed['memory_gb']:.1f}GB",
+            "waits": f"{speed['data_wait_share']:.0%}",
+            **({"ready": f"{speed['batches_ready']:.1f}"} if "batches_ready" in speed else {}),
+            "bad": f"{progress.totals.get('bad', 0)}",
         }
         self._log.show(**shown)
 
 
 def _mean(values: list[float]) -> float | None:
-    """None where every step since the last line was bad."""
+    """Mean of some values; None where every step since the last line was bad."""
     return float(np.mean(values)) if values else None

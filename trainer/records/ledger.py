@@ -1,30 +1,35 @@
-"""The account of what was not trained on: bad samples by name, everything else by number.
+"""Bad samples and bad steps by name, everything else that was not trained on by number.
 
-In: the accounts and skipped samples that batches carry. Out: bad_samples.jsonl, one line for each bad sample of the
-first epoch (later epochs meet the same ones), and totals of all epochs.
+In: accounts and skipped samples of batches, and metrics of steps that went wrong. Out: totals of all epochs, and
 
-    {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
+    bad_samples.jsonl    a line for each bad sample of the first epoch; later epochs meet the same ones
+        {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
+    spikes.jsonl         a line for each bad step; null stands for NaN and infinity
+        {"step": 7, "loss": null, "grad_norm": null, "policy": "skip", "samples": ["00017/000170042", ...]}
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from trainer.data.batch import Skipped
+from trainer.step.metrics import StepMetrics
 from vocab.errors import FormatError
 from vocab.pages.text import tell
 from vocab.store.files import named
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 
-FILE = "bad_samples.jsonl"
+FILE, SPIKES = "bad_samples.jsonl", "spikes.jsonl"
 TOTALS = ("samples", "bad", "unmatched", "unlabelled", "surplus_labels")
 
 
 def read_bad_samples(run: Path) -> list[Skipped]:
-    """The samples in a run's list of bad samples. Raises FormatError for a line that is damaged."""
+    """Read the samples in a run's list of bad samples. Raises FormatError for a line that is damaged."""
     return [_skipped(f"{run / FILE}, line {number}", text) for number, text in enumerate(_lines(run / FILE), 1)]
 
 
@@ -32,7 +37,7 @@ class Ledger:
     """Totals of a run, and its list of bad samples."""
 
     def __init__(self, run: Path, *, totals: Mapping[str, int] | None = None, lines: int = 0) -> None:
-        """`totals` and `lines`: what the checkpoint of a resumed run holds; later lines are met again and dropped."""
+        """`totals` and `lines`: those of a resumed run's checkpoint; later lines are dropped, for they come again."""
         self.path = run / FILE
         self.totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0) | dict(totals or {}))
         self.lines = lines
@@ -42,13 +47,26 @@ class Ledger:
         self.path.write_bytes(b"".join(kept))
 
     def add(self, accounts: Iterable[Mapping[str, int]], skipped: Iterable[Skipped]) -> None:
-        """Count, and write down the bad samples."""
+        """Count samples, and write down the bad ones."""
         for account in accounts:
             self.totals.update(account)
         with named(self.path), self.path.open("a") as file:
             for bad in skipped:
                 file.write(to_sealed_json(asdict(bad)))
                 self.lines += 1
+
+
+def append_spike(run: Path, metrics: StepMetrics, samples: Sequence[str], *, policy: str) -> None:
+    """Append a line about a bad step, given the names of its samples."""
+    line = {
+        "step": metrics.step,
+        "loss": metrics.loss if math.isfinite(metrics.loss) else None,
+        "grad_norm": metrics.norm if math.isfinite(metrics.norm) else None,
+        "policy": policy,
+        "samples": list(samples),
+    }
+    with named(run / SPIKES), (run / SPIKES).open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -1,15 +1,17 @@
-"""What a run says while it goes: metrics.jsonl, TensorBoard, Weights & Biases where asked for, a progress line.
+"""Log of a run while it goes: metrics.jsonl, TensorBoard, Weights & Biases where asked for, a progress line.
 
 In: numbers with the step they belong to, and pictures. Out: one JSON object a line, and the same as scalars.
 
     {"step": 100, "loss": 12.3, "learning_rate": 0.001, "images_per_second": 214.0, ..., "own_sha256": "..."}
 
-JSON has no NaN and no infinity: there null stands for a number that is none, and TensorBoard has which.
+JSON has no NaN and no infinity: null stands for them, and TensorBoard shows which of the two it was.
 """
 
 from __future__ import annotations
 
 import math
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +20,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from trainer.data.images import decode
-from trainer.records.progress_line import ProgressLine
 from trainer.records.weights_and_biases import WandbRun
 from vocab.errors import FormatError
-from vocab.pages.text import shown, tell
+from vocab.pages.text import duration, shown, tell
 from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 
 FILE = "metrics.jsonl"
-# What names of scores begin with, of every evaluation.
 SCORE = "eval_"
-# Of a picture given as bytes; what is shown are thumbnails.
+"""beginning of the names of an evaluation's scores"""
 MAX_PICTURE_PIXELS = 1 << 24
+"""largest picture that is taken as bytes; thumbnails are shown"""
 
 
 class Log:
@@ -49,10 +51,10 @@ class Log:
         verb: str = "pretrain",
     ) -> None:
         """`start`: steps already taken; lines of later steps, written before the run was stopped, are dropped. `lines`:
-        how many there should be up to there; stderr is told if some were lost.
+        number of lines expected up to there; stderr says so if some were lost.
 
-        `wandb`: project of Weights & Biases, which gets `config` too. `verb`: what the progress bar is called. Raises
-        FormatError for a metrics.jsonl that cannot be read, and what `WandbRun` raises.
+        `wandb`: project of Weights & Biases, which gets `config` too. `verb`: name of the progress bar. Raises
+        FormatError for a metrics.jsonl that cannot be read, and as `WandbRun`.
         """
         self._path = run / FILE
         self._scored: set[int] = set()
@@ -80,7 +82,7 @@ class Log:
             self._wandb.close()
 
     def step(self) -> None:
-        """One step is done."""
+        """Count one step."""
         self._progress.step()
 
     def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
@@ -96,7 +98,7 @@ class Log:
             self._wandb.write(step, values)
 
     def write_scores(self, step: int, values: Mapping[str, float | int | None]) -> None:
-        """Record what an evaluation of a step came to, in place of what an earlier start of the run found there."""
+        """Record the scores of a step, in place of those that an earlier start of the run recorded."""
         if step in self._scored:
             self._file.close()
             self._keep(lambda line: line["step"] != step or not _has_scores(line))
@@ -105,7 +107,7 @@ class Log:
         self.write(step, values)
 
     def has_scores(self, step: int) -> bool:
-        """Whether a step was evaluated, by this start of the run or an earlier one."""
+        """Tell whether a step was evaluated, by this start of the run or an earlier one."""
         return step in self._scored
 
     def picture(
@@ -113,7 +115,7 @@ class Log:
     ) -> None:
         """Record a picture, given as pixels or as the bytes of a PNG or JPEG, with strangers' words under it.
 
-        `name` is ours. Raises `BadImage` for bytes that are no image of at most MAX_PICTURE_PIXELS.
+        `name` is ours. Raises `BadImage` for bytes that are not an image of at most MAX_PICTURE_PIXELS.
         """
         if isinstance(picture, bytes):
             picture = np.asarray(decode(picture, max_pixels=MAX_PICTURE_PIXELS))
@@ -139,7 +141,7 @@ class Log:
         self._progress.show(values)
 
     def _keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Keep some lines; those that a kill or a resumed run left behind them go."""
+        """Keep the wanted lines; those that a killed or resumed run left behind go."""
         kept = [line for line in read_log(self._path) if wanted(line)] if self._path.exists() else []
         with write_whole(self._path) as file:
             file.write("".join(map(_line, kept)).encode())
@@ -148,7 +150,7 @@ class Log:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; a last line that a kill cut short is left out.
+    """Read the whole lines of a metrics.jsonl; a last line that a kill cut short is left out.
 
     Raises FormatError for any other line that cannot be read.
     """
@@ -182,3 +184,59 @@ def _line(values: Mapping[str, Any]) -> str:
 
 def _has_scores(line: Mapping[str, Any]) -> bool:
     return any(name.startswith(SCORE) for name in line)
+
+
+class ProgressLine:
+    """Progress of a run on stderr: a bar that rewrites itself on a terminal, plain lines everywhere else.
+
+    Where stderr is a file, each time values are shown is a line, for the carriage returns of a bar would make one
+    endless line of a cluster's log:
+
+        step 1,200/20,000 (6.0%), 1 h 12 min left: loss=12.31 images_s=4,512 waits=0% ready=3.0
+    """
+
+    def __init__(self, *, start: int, steps: int, plain: bool | None = None, verb: str = "pretrain") -> None:
+        """`start`: steps already taken. `plain`: lines and no bar; unset, where stderr is no terminal.
+
+        `verb`: name of the bar.
+        """
+        self._start, self._done, self._steps = start, start, steps
+        self._began = time.monotonic()
+        plain = not sys.stderr.isatty() if plain is None else plain
+        self._bar = None if plain else tqdm(total=steps, initial=start, unit="step", desc=verb, mininterval=0.5)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self) -> None:
+        """Count one step."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+
+    def back_to(self, step: int) -> None:
+        """Go back to an earlier step."""
+        self._done = self._start = step
+        self._began = time.monotonic()
+        if self._bar is not None:
+            self._bar.n = self._bar.initial = step
+            self._bar.start_t = self._bar.last_print_t = time.time()
+            self._bar.refresh()
+
+    def show(self, values: Mapping[str, str]) -> None:
+        """Show values beside the steps."""
+        if self._bar is not None:
+            self._bar.set_postfix(values)
+            return
+        pairs = " ".join(f"{name}={value}" for name, value in values.items())
+        share = self._done / max(1, self._steps)
+        tell(f"step {self._done:,}/{self._steps:,} ({share:.1%}){self._left()}: {pairs}\n")
+
+    def _left(self) -> str:
+        """Time that remains at the pace since this start, all pauses included."""
+        taken = self._done - self._start
+        if taken <= 0 or self._done >= self._steps:
+            return ""
+        return f", {duration((self._steps - self._done) * (time.monotonic() - self._began) / taken)} left"

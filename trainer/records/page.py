@@ -1,53 +1,116 @@
 """page.html: one run on one self-contained page, to open without a network; written anew at every evaluation.
 
-In: a run directory's log and an `Evaluation`. Out: numbers against what frequencies alone would give, the curves of the
+In: a run directory's log and an `Evaluation`. Out: numbers beside those of class frequencies alone, the curves of the
 log, held-out pictures with their labelled and predicted synsets, the best and worst classes, the vocabulary.
-
-Captions and keys are strangers' text: everything passes through `in_html`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainer.config import PretrainConfig
 from trainer.data.source import Source
 from trainer.evaluation import Evaluation
-from trainer.records.curves import LOSS, PACE, SCORES, draw
-from trainer.records.gallery import Picture, Probabilities, pictures
+from trainer.records.gallery import GalleryImage, Probabilities, pictures
 from trainer.records.log import FILE as LOG_FILE
 from trainer.records.log import read_log
-from trainer.records.page_style import STYLE
-from trainer.records.page_tables import account_table, class_table, vocabulary_table
-from vocab.pages.text import duration, in_html
+from vocab.pages.charts import Axis, drawable, line_chart
+from vocab.pages.page import render
+from vocab.pages.text import duration
 from vocab.store.files import write_whole
 from vocab.vocabulary import Vocabulary
 
 PREDICTIONS = 5
-LONGEST_KEY = 240
-# Two figures stand side by side where there is room.
-HALF = {"width": 560, "height": 260}
+LISTED_CLASSES = 10
+LISTED_VOCABULARY = 1000
+"""classes in the page's table: one with 24,320 rows helps nobody, and vocabulary.parquet has them all"""
+WHOLE, HALF = (960, 300), (560, 260)
+"""sizes of a figure that takes the page's width, and of two side by side"""
+
+ACCOUNT = {
+    "samples": "samples visited",
+    "bad": "bad: no image, or one that cannot be used (bad_samples.jsonl)",
+    "truncated": "truncated: images that break off, taken as far as they go",
+    "unmatched": "unmatched: no row in the labels",
+    "unlabelled": "unlabelled: a caption without a noun of WordNet",
+    "surplus_labels": "rows of the labels whose sample the tar lacks",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Numbers of the log that are drawn together, by step."""
+
+    title: str
+    series: Mapping[str, str]
+    """label of a line -> name of its values in the log"""
+    axis: Axis
+    """the values, with their unit"""
+    dots: bool = False
+    """show each point: there are few"""
+
+
+LOSS = Figure("Loss", {"loss": "loss"}, Axis("loss, nats per image (log scale)", log=True))
+SCORES = (
+    Figure(
+        "Held-out images",
+        {"all": "eval_macro", "head": "eval_head", "torso": "eval_torso", "tail": "eval_tail"},
+        Axis("mean average precision"),
+        dots=True,
+    ),
+    Figure(
+        "Linear probe",
+        {"first": "probe_top1", "first five": "probe_top5"},
+        Axis("accuracy", percent=True),
+        dots=True,
+    ),
+)
+TEST_SCORES = (
+    Figure("Test images", {"top-1": "eval_top1", "top-5": "eval_top5"}, Axis("accuracy", percent=True), dots=True),
+    Figure(
+        "Test images",
+        {"macro": "eval_map_macro", "micro": "eval_map_micro"},
+        Axis("mean average precision", percent=True),
+        dots=True,
+    ),
+)
+TEST_SCORE_NAMES = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "map_macro": "mean average precision of the classes",
+    "map_micro": "average precision of all pairs of image and class",
+}
+PACE = (
+    Figure("Learning rate", {"rate": "learning_rate"}, Axis("learning rate")),
+    Figure("Norm of the gradient", {"norm": "grad_norm"}, Axis("norm before clipping (log scale)", log=True)),
+    Figure("Speed", {"speed": "images_per_second"}, Axis("images per second")),
+    Figure("Use of the device", {"mfu": "mfu"}, Axis("share of its peak (MFU)", percent=True)),
+)
 
 
 def write_page(
     run: Path,
-    config: PretrainConfig,
     source: Source,
     result: Evaluation,
     results: Mapping[str, Any],
     *,
+    gallery: int,
+    model: str,
+    steps: int,
     probabilities: Probabilities = torch.sigmoid,
-) -> list[Picture]:
-    """Write page.html of a run as it stands, whole or not at all; the pictures on it.
+) -> list[GalleryImage]:
+    """Write page.html of a run as it stands, whole or not at all, and return the pictures on it.
 
-    `results`: what results.json holds, or would hold now; `steps` of it are those taken. `probabilities`: of logits,
-    as the run's loss has them.
+    `results`: the content of results.json, or what it would be now; its `steps` are those taken. `gallery`: pictures
+    to show. `model`: name of the architecture. `steps`: steps of the whole run. `probabilities`: makes probabilities
+    of logits, as the run's loss has them.
     """
-    shown = pictures(source, result, count=config.run.gallery, predictions=PREDICTIONS, probabilities=probabilities)
+    shown = pictures(source, result, count=gallery, predictions=PREDICTIONS, probabilities=probabilities)
     content = page(
         title=run.name,
         lines=read_log(run / LOG_FILE),
@@ -55,12 +118,35 @@ def write_page(
         result=result,
         results=results,
         shown=shown,
-        model=config.model.model,
-        total_steps=config.optim.steps,
+        model=model,
+        total_steps=steps,
     )
     with write_whole(run / "page.html") as file:
         file.write(content.encode())
     return shown
+
+
+def write_finetune_page(
+    run: Path, results: Mapping[str, Any], *, model: str, classes: int, total_steps: int, seconds: float
+) -> None:
+    """Write page.html of a fine-tuning run as it stands, whole or not at all.
+
+    `results`: scores and facts of results.json, or what they would be now. `model`: where the pre-trained model lies.
+    """
+    scores = [(results[name], meaning) for name, meaning in TEST_SCORE_NAMES.items() if name in results]
+    content = render(
+        "trainer/records/finetune.html",
+        title=run.name,
+        model=model,
+        classes=classes,
+        results=results,
+        total_steps=total_steps,
+        time=duration(seconds),
+        numbers=[(f"{value:.1%}", meaning) for value, meaning in scores],
+        **log_curves(read_log(run / LOG_FILE), TEST_SCORES),
+    )
+    with write_whole(run / "page.html") as file:
+        file.write(content.encode())
 
 
 def page(
@@ -70,99 +156,113 @@ def page(
     vocabulary: Vocabulary,
     result: Evaluation,
     results: Mapping[str, Any],
-    shown: Sequence[Picture],
+    shown: Sequence[GalleryImage],
     model: str,
     total_steps: int,
 ) -> str:
-    """The page's HTML."""
-    sections = [
-        _summary(title, model, result, results, lines, total_steps=total_steps),
-        _curves(lines),
-        "<h2>Held-out pictures</h2><p class=soft>Not chosen by how well they went. Predicted synsets with their "
-        "probability; green where the caption names them too. A right guess that the caption leaves out stays grey."
-        f"</p><div class=gallery>{''.join(map(_card, shown))}</div>",
-        class_table(vocabulary, result),
-        vocabulary_table(vocabulary, result),
-        account_table(results),
-    ]
-    finished = "results.json, model.safetensors, " if int(results["steps"]) >= total_steps else ""
-    return (
-        '<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">'
-        f"<title>{in_html(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}"
-        f"<footer class=soft>Everything behind this page is in the same folder: {finished}metrics.jsonl, "
-        "environment.json, config.json, vocabulary.parquet, bad_samples.jsonl.</footer></body></html>\n"
+    """HTML of the page."""
+    best, worst = _extremes(vocabulary, result)
+    return render(
+        "trainer/records/page.html",
+        title=title,
+        model=model,
+        results=results,
+        total_steps=total_steps,
+        time=duration(float(results["seconds"])),
+        done=f"{int(results['steps']) / max(1, total_steps):.0%}",
+        scored=result.report,
+        numbers=_numbers(result, lines),
+        **log_curves(lines, SCORES),
+        pictures=shown,
+        best=best,
+        worst=worst,
+        vocabulary=vocabulary,
+        classes=_classes(vocabulary, result),
+        account=[
+            (meaning, *(f"{results[side].get(name, 0):,}" for side in ("training_account", "evaluation_account")))
+            for name, meaning in ACCOUNT.items()
+        ],
     )
 
 
-def _summary(
-    title: str,
-    model: str,
-    result: Evaluation,
-    results: Mapping[str, Any],
-    lines: Sequence[Mapping[str, Any]],
-    *,
-    total_steps: int,
-) -> str:
-    scored, steps = result.report, int(results["steps"])
-    figures = [
-        (_share(scored.macro), "mean average precision"),
-        (_share(scored.baseline_macro), "from class frequencies alone"),
-        (_share(scored.head), "head: most frequent third of the classes"),
-        (_share(scored.torso), "torso: middle third"),
-        (_share(scored.tail), "tail: least frequent third"),
-        (_share(scored.micro), f"micro average; frequencies alone {_share(scored.baseline_micro)}"),
+def log_curves(lines: Sequence[Mapping[str, Any]], scores: Sequence[Figure]) -> dict[str, Any]:
+    """Values of curves.html for the lines of a log: the loss, `scores`, and the pace of the run."""
+    drawn = [draw(figure, lines, size=HALF) for figure in (*scores, *PACE)]
+    return {"loss": draw(LOSS, lines, size=WHOLE), "figures": [figure for figure in drawn if figure is not None]}
+
+
+def draw(figure: Figure, lines: Sequence[Mapping[str, Any]], *, size: tuple[int, int]) -> dict[str, Any] | None:
+    """Title, chart and last values of a figure; None where the log has fewer than two points of each line."""
+    step = Axis("step")
+    every = {
+        label: drawable(points_of(lines, name), across=step, up=figure.axis) for label, name in figure.series.items()
+    }
+    series = {label: points for label, points in every.items() if len(points) > 1}
+    if not series:
+        return None
+    chart = line_chart(
+        list(series.values()), across=step, up=figure.axis, title=f"{figure.title} by step", size=size, dots=figure.dots
+    )
+    last = [(label, figure.axis.text(points[-1][1])) for label, points in series.items()]
+    return {"title": figure.title, "series": last, "chart": chart}
+
+
+def points_of(lines: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """Finite values of a name by step."""
+    found = [(float(line["step"]), line[name]) for line in lines if name in line]
+    return [(step, float(value)) for step, value in found if isinstance(value, int | float) and math.isfinite(value)]
+
+
+def _numbers(result: Evaluation, lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Scores of the evaluation, and of the newest linear probe if the log has one, each with its meaning."""
+    scored = result.report
+    numbers = [
+        (_score(scored.macro), "mean average precision"),
+        (_score(scored.baseline_macro), "from class frequencies alone"),
+        (_score(scored.head), "head: most frequent third of the classes"),
+        (_score(scored.torso), "torso: middle third"),
+        (_score(scored.tail), "tail: least frequent third"),
+        (_score(scored.micro), f"micro average; frequencies alone {_score(scored.baseline_micro)}"),
     ]
     probed = next((line for line in reversed(lines) if line.get("probe_top1") is not None), None)
     if probed is not None:
         five = probed.get("probe_top5")
         among = f"; among its first five {five:.1%}" if five is not None else ""
-        figures.append((f"{probed['probe_top1']:.1%}", f"linear probe's accuracy{among}"))
-    cards = "".join(f"<div><b class=number>{value}</b><span>{in_html(what)}</span></div>" for value, what in figures)
-    state = ""
-    if steps < total_steps:
-        state = (
-            f"<p class=running>As of step {steps:,} of {total_steps:,} ({steps / total_steps:.0%}): "
-            "the run goes on, and this page is written again at its next evaluation.</p>"
+        numbers.append((f"{probed['probe_top1']:.1%}", f"linear probe's accuracy{among}"))
+    return numbers
+
+
+def _extremes(vocabulary: Vocabulary, result: Evaluation) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Rows of the classes of highest and of lowest average precision."""
+    precision, counts = result.class_precision.tolist(), _positives(vocabulary, result)
+    known = sorted((label for label in range(len(vocabulary)) if counts[label]), key=lambda label: -precision[label])
+    rows = {
+        label: (vocabulary.names[label], f"{precision[label]:.3f}", f"{counts[label] / result.report.images:.3f}")
+        for label in {*known[:LISTED_CLASSES], *known[-LISTED_CLASSES:]}
+    }
+    return [rows[label] for label in known[:LISTED_CLASSES]], [rows[label] for label in known[::-1][:LISTED_CLASSES]]
+
+
+def _classes(vocabulary: Vocabulary, result: Evaluation) -> list[tuple[str, ...]]:
+    """Rows of the most frequent classes."""
+    precision, counts = result.class_precision.tolist(), _positives(vocabulary, result)
+    return [
+        (
+            str(label),
+            vocabulary.names[label],
+            vocabulary.wnids[label],
+            f"{int(vocabulary.captions[label]):,}",
+            f"{counts[label]:,}",
+            f"{precision[label]:.3f}" if counts[label] else "-",
         )
-    return (
-        f"<header><h1>{in_html(title)}</h1><p>{in_html(model)}, {results['parameters'] / 1e6:.1f} million parameters, "
-        f"{results['classes']:,} classes. {steps:,} steps over {results['images_seen']:,} images in "
-        f"{duration(float(results['seconds']))} on {in_html(str(results['device']))} x {results['processes']}. Judged "
-        f"on {scored.images:,} held-out images, in which {scored.classes:,} of the classes occur.</p>{state}</header>"
-        f"<div class=figures>{cards}</div>"
-    )
+        for label in range(min(len(vocabulary), LISTED_VOCABULARY))
+    ]
 
 
-def _curves(lines: Sequence[Mapping[str, Any]]) -> str:
-    """The loss over the whole width, then what else the log has, by twos."""
-    loss = draw(LOSS, lines) or "<p class=soft>Fewer than two lines with a loss in metrics.jsonl: no curve.</p>"
-    others = [drawn for figure in (*SCORES, *PACE) if (drawn := draw(figure, lines, **HALF)) is not None]
-    more = f"<div class=curves>{''.join(others)}</div>" if others else ""
-    return f"<h2>Training</h2>{loss}{more}"
+def _positives(vocabulary: Vocabulary, result: Evaluation) -> list[int]:
+    counts: list[int] = result.positives.bincount(minlength=len(vocabulary)).tolist()
+    return counts
 
 
-def _card(picture: Picture) -> str:
-    truth = "".join(f"<li>{in_html(name)}</li>" for name in picture.labelled) or "<li>none</li>"
-    guesses = "".join(
-        f"<li{' class=right' if guess.right else ''}>{in_html(guess.name)} "
-        f"<span class=number>{_percent(guess.probability)}</span></li>"
-        for guess in picture.predicted
-    )
-    return (
-        f'<article class=picture><img alt="" src="data:image/jpeg;base64,{picture.jpeg}"><div>'
-        f"<p class=caption>{in_html(picture.caption) or '<span class=soft>no caption</span>'}</p>"
-        f"<small>labelled</small><ul class=synsets>{truth}</ul>"
-        f"<small>predicted</small><ul class=synsets>{guesses}</ul>"
-        f"<small>{in_html(picture.key, longest=LONGEST_KEY)}</small></div></article>"
-    )
-
-
-def _percent(probability: float) -> str:
-    """88%; 3.1%, as a softmax over thousands of classes has them; <0.1%."""
-    if probability < 0.001:
-        return "&lt;0.1%"
-    return f"{probability:.0%}" if probability >= 0.1 else f"{probability:.1%}"
-
-
-def _share(value: float | None) -> str:
+def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

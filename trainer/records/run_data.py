@@ -145,9 +145,9 @@ def _side(source: Source, known: Side | None) -> Side:
 
 
 def _run_tar(tar: Tar, source: Source, known: RunTar | None) -> RunTar:
-    place = without_secrets(tar.place)
+    place = without_secrets(tar.location)
     old = known.mark if known is not None else None
-    mark = marked(tar.place, source.cache, known=old, moved=known is not None and known.place != place)
+    mark = marked(tar.location, source.cache, known=old, moved=known is not None and known.place != place)
     if old is not None:  # what cannot be told any more was the same when it could
         mark = replace(mark, bytes=mark.bytes or old.bytes, mark=mark.mark or old.mark)
     return RunTar(tar.shard, tar.labels, place, mark)
@@ -192,7 +192,7 @@ def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tup
 
 def _check_tars(missing: list[Name], surplus: Mapping[Name, Tar]) -> None:
     """Raise MismatchError for recorded tars that are not there, and for others than the recorded ones."""
-    strangers = [without_secrets(tar.place) for tar in surplus.values()]
+    strangers = [without_secrets(tar.location) for tar in surplus.values()]
     said = [f"no tar of {counted(len(missing), 'shard')}: {listed([shard for _, shard in missing])}"] if missing else []
     said += [f"{counted(len(strangers), 'tar')} that it did not have: {listed(strangers)}"] if strangers else []
     if said:
@@ -209,7 +209,7 @@ def _check_pools(source: Source, side: Side) -> None:
             if before != number:
                 raise MismatchError(
                     "--images",
-                    found=f"{without_secrets(tar.place)} in number {number + 1} of them",
+                    found=f"{without_secrets(tar.location)} in number {number + 1} of them",
                     wanted=f"it in number {before + 1}, whose weight it has had so far",
                     remedy="Name the images in the order in which the run was started.",
                 )

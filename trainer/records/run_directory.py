@@ -1,83 +1,76 @@
-"""The run directory: what `--out` holds, whether this run may go on there, and its first files.
+"""The run directory of any verb: what `--out` holds, whether this run may go on there, and its first files.
 
-run.lock                                             while it goes
-config.json  data.json  vocabulary.parquet           written at the start
-environment.json
-metrics.jsonl  bad_samples.jsonl  tensorboard/       while it goes
+run.lock                                             while the run goes
+config.json  environment.json                        written at the start
+data.json  vocabulary.parquet                        pre-training: written at the start
+transfer_init/                                       fine-tuning with --init transfer: what every class begins with
+metrics.jsonl  bad_samples.jsonl  tensorboard/       while the run goes
 spikes.jsonl  rollback.json                          after steps that went wrong
-checkpoints/step-00001000/                           every so often
+checkpoints/step-00001000/                           at regular steps and at the end
 page.html                                            at each evaluation
-model.safetensors  results.json  README.md           at the end
+results.json                                         at the end, with
+model.safetensors  README.md                         pre-training: the averaged weights and their card
+model/  results.md                                   fine-tuning: a folder that timm loads, and a table
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainer.checkpoints.checkpoint import Checkpoint, folders_of, newest
-from trainer.config import CHANGEABLE, PLACES, PretrainConfig, differences, to_json
+from trainer.config import differences, to_json
 from trainer.distributed import Rank
-from trainer.inputs import Inputs
 from trainer.records.environment import environment, record_start
 from trainer.records.log import FILE as LOG
-from trainer.records.run_data import RunData, read_run_data, run_data_of
 from trainer.records.run_lock import entries
-from vocab.errors import CatlipError, FormatError, MismatchError, OutputExistsError
-from vocab.pages.text import tell
+from vocab.errors import FormatError, MismatchError, OutputExistsError
+from vocab.pages.text import counted, tell
 from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
-from vocab.vocabulary import Vocabulary
 
 CONFIG, ROLLBACK = "config.json", "rollback.json"
 
 
 @dataclass(frozen=True)
-class Found:
+class RunKind:
+    """A kind of directory that `--out` may name, told by the fields of its config.json."""
+
+    name: str
+    """words for it in messages: "a run" """
+    fields: frozenset[str]
+    """fields that its config.json has, and that of no other kind"""
+
+
+@dataclass(frozen=True)
+class ResumePoint:
     """Where an earlier start left off."""
 
     checkpoint: Checkpoint | None = None
     state: dict[str, Any] = field(default_factory=dict)
-    """the checkpoint's, or what a rollback to it made of it"""
+    """the checkpoint's state, or what a rollback to it made of that"""
     faults: list[FormatError] = field(default_factory=list)
-    """of newer checkpoints"""
-    data: RunData | None = None
-    """data of a pre-training run"""
+    """faults of newer checkpoints"""
 
 
-def recorded_data(out: Path) -> RunData | None:
-    """The data of a run that has learnt something; None where there is no such run, or an earlier release began it.
-
-    Raises as `stored_config`, and FormatError for a data.json that cannot be read.
-    """
-    return read_run_data(out) if stored_config(out) is not None and _has_learnt(out) else None
-
-
-def examine(config: PretrainConfig, inputs: Inputs) -> Found:
+def find_resume_point(out: Path, config: Any, kind: RunKind, *, changeable: Collection[str]) -> ResumePoint:
     """Find the checkpoint to go on from; none for a fresh start. Reads every byte of a checkpoint, writes nothing.
 
     A start that ended before the first line of its log and the first checkpoint gives way to another configuration,
-    which stderr is told. Raises OutputExistsError if `out` holds something that is no run, MismatchError if it holds a
-    run of another configuration, vocabulary or content of tars, FormatError if none of its checkpoints is whole.
+    and stderr says so. The caller checks the checkpoint's fingerprint.
+
+    Raises OutputExistsError if `out` holds no run of this kind, MismatchError if it holds one that differs in options
+    other than the `changeable` ones, FormatError if none of its checkpoints is whole.
     """
-    out, vocabulary = config.run.out, inputs.vocabulary
-    stored, recorded = stored_config(out), recorded_data(out)
+    stored = stored_config(out, kind)
     if stored is not None:
-        changeable = CHANGEABLE if recorded is None else (*CHANGEABLE, *PLACES)
         _check_same(out, differences(stored, config, changeable=changeable))
-    data = run_data_of(inputs.train, inputs.held_out, known=recorded)
     found, faults = newest(out)
     if found is None:
-        return Found(faults=faults, data=data)
-    if found.fingerprint != vocabulary.fingerprint:
-        raise MismatchError(
-            found.path,
-            found=f"the classes of another vocabulary ({len(found.vocabulary):,} classes)",
-            wanted=f"those of --vocabulary ({len(vocabulary):,} classes)",
-            remedy=f"Resume with the vocabulary the run was started with ({out / 'vocabulary.parquet'}).",
-        )
-    return Found(found, rollback_to(found, out) or found.state, faults, data)
+        return ResumePoint(faults=faults)
+    return ResumePoint(found, rollback_to(found, out) or found.state, faults)
 
 
 def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
@@ -86,7 +79,7 @@ def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
         return
     before = ", ".join(f"{name}={stored!r}" for name, (stored, _) in differing.items())
     now = ", ".join(f"{name}={given!r}" for name, (_, given) in differing.items())
-    if _has_learnt(out):
+    if has_learnt(out):
         raise MismatchError(
             out,
             found=f"a run with {before}",
@@ -98,19 +91,16 @@ def _check_same(out: Path, differing: dict[str, tuple[object, object]]) -> None:
     tell(f"{out}: an earlier start learnt nothing; beginning anew with {now}, before {before}\n")
 
 
-def _has_learnt(out: Path) -> bool:
+def has_learnt(out: Path) -> bool:
     """Tell whether a run has a checkpoint or a line in its log."""
     return bool(folders_of(out)) or ((out / LOG).exists() and bool((out / LOG).read_bytes()))
 
 
-def begin(config: PretrainConfig, vocabulary: Vocabulary, data: RunData, rank: Rank, *, step: int) -> None:
-    """Make the directory and write down what the run is, and this start of it at a step. For the main process alone."""
-    out = config.run.out
+def initialise(out: Path, config: Any, rank: Rank, *, step: int) -> None:
+    """Make the directory and write down what the run is, and this start of it at a step. For the main rank alone."""
     out.mkdir(parents=True, exist_ok=True)
     with write_whole(out / CONFIG) as file:
         file.write(to_json(config).encode())
-    data.write(out)
-    vocabulary.save(out / "vocabulary.parquet")
     record_start(out, environment(rank, step=step))
 
 
@@ -122,7 +112,7 @@ def write_rollback(out: Path, found: Checkpoint, state: dict[str, Any]) -> None:
 
 
 def rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
-    """The state of the last rollback, if it went to this checkpoint."""
+    """Read the state of the last rollback, if it went to this checkpoint."""
     path = out / ROLLBACK
     if not path.exists():
         return None
@@ -140,34 +130,34 @@ def rollback_to(found: Checkpoint, out: Path) -> dict[str, Any] | None:
     return state if ours else None
 
 
-def stored_config(out: Path) -> dict[str, Any] | None:
-    """What config.json says; None where there is no run yet.
+def stored_config(out: Path, kind: RunKind) -> dict[str, Any] | None:
+    """Read config.json; None where there is no run yet.
 
-    Raises OutputExistsError for something that is no run, FormatError for a run whose config.json cannot be read.
+    Raises OutputExistsError for a directory of another kind, FormatError for a run whose config.json was lost.
     """
     if not out.exists() or (out.is_dir() and not entries(out)):
         return None
     try:
         stored = from_sealed_json(out / CONFIG, (out / CONFIG).read_bytes())
     except (OSError, ValueError) as error:
-        raise _no_run(out, "no readable config.json") from error
-    if not isinstance(stored, dict) or not {"data", "model", "optim", "run"} <= stored.keys():
-        raise _no_run(out, "a config.json of something else")
+        if checkpoints := list(folders_of(out).values()):
+            raise FormatError(
+                out,
+                found=f"no readable {CONFIG}",
+                wanted=f"that of the run whose checkpoints lie in {checkpoints[-1].parent}",
+                remedy=f"Copy the one of a checkpoint there: {checkpoints[-1] / CONFIG}",
+            ) from error
+        raise occupied(out, f"no readable {CONFIG}", kind.name) from error
+    if not isinstance(stored, dict) or not kind.fields <= stored.keys():
+        raise occupied(out, f"a {CONFIG} of something else", kind.name)
     return stored
 
 
-def _no_run(out: Path, found: str) -> CatlipError:
-    if checkpoints := list(folders_of(out).values()):
-        return FormatError(
-            out,
-            found=found,
-            wanted=f"that of the run whose checkpoints lie in {checkpoints[-1].parent}",
-            remedy=f"Copy the one of a checkpoint there: {checkpoints[-1] / CONFIG}",
-        )
-    kind = "a file" if out.is_file() else f"{len(entries(out))} entries and {found}"
+def occupied(out: Path, found: str, kind: str) -> OutputExistsError:
+    """Make the error for an `--out` that holds something else than `kind`, with what was `found` beside its entries."""
     return OutputExistsError(
         out,
-        found=kind,
-        wanted="an empty or new directory, or a run to continue",
+        found="a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}",
+        wanted=f"an empty or new directory, or {kind} to continue",
         remedy="Choose another --out, or remove this one.",
     )

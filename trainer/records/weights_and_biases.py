@@ -1,13 +1,13 @@
 """Weights & Biases: a run's log on a server as well, where that was asked for.
 
-In: a project, a run directory, the run's configuration, and values by step. Out: one run there, the same one again when
-the run directory is resumed; RUN/wandb.json keeps which it is.
+In: a project, a run directory, the run's configuration, and values by step. Out: one run on the server, the same one
+when the run directory is resumed; RUN/wandb.json holds its id.
 
     {"project": "catlip", "id": "3f0c9b6e21d84a57"}
 
-Where and whether it sends is for wandb's own variables to say: WANDB_MODE=offline, WANDB_ENTITY, WANDB_BASE_URL. What
-wandb would collect by itself of command line, code and packages stays here: commands hold passwords, and
-environment.json has the rest. Once the run has begun, nothing that happens to wandb ends it.
+wandb's own variables decide whether and where it sends: WANDB_MODE=offline, WANDB_ENTITY, WANDB_BASE_URL. wandb does
+not collect command line, code and packages here: commands hold passwords, and environment.json has the rest. Once the
+run has begun, no failure of wandb ends it.
 """
 
 from __future__ import annotations

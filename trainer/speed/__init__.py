@@ -1,1 +1,1 @@
-"""What a run costs: floating-point work, memory, hours."""
+"""Costs of a run: floating-point work, memory, hours."""

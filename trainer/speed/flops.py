@@ -1,14 +1,18 @@
-"""How many floating-point operations a training image costs, counted by torch while a model runs without data.
+"""Floating-point operations of a training image, counted by torch while a model runs without data.
 
-In: a model on the meta device (`trainer.model.vit.on_meta`). Out: operations per image.
+In: a model on the meta device (`on_meta`, `meta_copy`). Out: operations per image.
 
-A multiplication and its addition are two operations. Counted are matrix products, the convolution that cuts patches,
-attention; not counted what goes by the element (norms, GELU, softmax), as everywhere where a utilisation (MFU) is
-stated. Forward and backward are three times the forward pass: each product has two of its size in its gradient (Kaplan
-et al., arXiv 2001.08361, section 2.1). What activation checkpointing computes again is not work of the model.
+A multiplication and its addition are two operations. Matrix products, the convolution that cuts patches and attention
+count; elementwise work (norms, GELU, softmax) does not, as everywhere where a utilisation (MFU) is stated. Forward and
+backward are three times the forward pass: the gradient of a product is two products of its size (Kaplan et al., arXiv
+2001.08361, section 2.1). Activation checkpointing's second forward pass is not work of the model.
 """
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -20,18 +24,47 @@ from trainer.model.per_image import seeds_of, set_patch_share
 TRAINING_OVER_FORWARD = 3
 
 
-def training_flops(model: nn.Module, *, size: int, share: float = 1.0) -> int:
-    """Operations of one training image, forward and backward.
+class ImageFlops:
+    """Operations of one training image by its shape, each shape counted when it is first asked for.
 
-    `model`: on the meta device; its classifier counts as it is. `size`: side of the image, pixels. `share`: of the
-    patches that are seen.
+    A large model and many resolutions take some seconds, for which not every rank need wait before the first step.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module]) -> None:
+        """`build`: makes the model on the meta device."""
+        self._build = build
+        self._counted: dict[tuple[int, float], int] = {}
+
+    def of(self, *, size: int, share: float = 1.0) -> int:
+        """Return the operations of `training_flops`."""
+        if (size, share) not in self._counted:
+            self._counted[size, share] = training_flops(self._model, size=size, share=share)
+        return self._counted[size, share]
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        return self._build()
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Copy a model to the meta device without copying its weights."""
+    tensors: dict[int, object] = {id(each): nn.Parameter(each.detach().to("meta")) for each in model.parameters()}
+    tensors |= {id(each): each.to("meta") for each in model.buffers()}
+    return copy.deepcopy(model, tensors)
+
+
+def training_flops(model: nn.Module, *, size: int, share: float = 1.0) -> int:
+    """Count the operations of one training image, forward and backward.
+
+    `model`: on the meta device; its classifier counts as it is. `size`: side of the image, pixels. `share`: share of
+    the patches that are seen.
     """
     set_patch_share(model, share)
     return TRAINING_OVER_FORWARD * forward_flops(model.train(), size=size)
 
 
 def forward_flops(model: nn.Module, *, size: int) -> int:
-    """Operations of one image's forward pass, in the mode that the model is in."""
+    """Count the operations of one image's forward pass, in the mode that the model is in."""
     meta = torch.device("meta")
     seeds_of(model).set(torch.zeros(1, dtype=torch.int64, device=meta))
     weights = {name: weight.detach() for name, weight in model.named_parameters()}

@@ -1,15 +1,16 @@
-"""What a training step keeps in the memory of a process: weights and what belongs to them, and activations.
+"""Memory of a process in a training step: weights and what belongs to them, and activations.
 
-In: a configuration, the model on the meta device, and how many processes there are. Out: bytes, by what they are for.
+In: the model on the meta device, and how many processes there are. Out: bytes, by what they are for.
 
-Activations are measured and not reckoned: the model runs on tensors that have shapes and no contents, and what autograd
-saves is counted, each piece of memory once. That is what a step keeps which is not compiled; torch.compile saves less.
+Activations are measured, not reckoned: the model runs on tensors that have shapes and no contents, and what autograd
+saves is counted, each piece of memory once. Steps that are not compiled keep this; torch.compile saves less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,10 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
-from trainer.config import PretrainConfig
 from trainer.model.per_image import seeds_of, set_patch_share
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
-from trainer.model.vit import checkpoint_activations, classifier_of, features
+from trainer.model.vit import checkpoint_activations, features
 
 FLOAT32, BFLOAT16, BYTE = 4, 2, 1
 # CUDA context, libraries' workspaces, exchange buffers, and what the allocator cannot use: about two of 10^9 bytes.
@@ -34,14 +34,14 @@ MUON_COPIES = 4
 
 @dataclass(frozen=True)
 class Activations:
-    """What autograd saves of a forward pass, bytes."""
+    """Bytes that autograd saves of a forward pass."""
 
     image: int
-    """of each image more"""
+    """bytes of each further image"""
     block: int
-    """of it, of one block"""
+    """bytes of one image in one block"""
     shared: int
-    """whatever the number of images: the weights as bfloat16 sees them"""
+    """bytes that do not depend on the number of images: the weights as bfloat16 sees them"""
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class Memory:
     """Bytes of one process, by what they are for."""
 
     fixed: dict[str, int]
-    """whatever the number of images"""
+    """bytes that do not depend on the number of images"""
     image: dict[str, int]
-    """of each image that is computed at a time"""
+    """bytes of each image that is computed at a time"""
 
     def total(self, images: int) -> int:
-        """With so many images computed at a time."""
+        """Sum up, with so many images computed at a time."""
         return sum(self.fixed.values()) + images * sum(self.image.values())
 
     def most_images(self, limit: int) -> int:
-        """Images that can be computed at a time in so many bytes; 0 where not even one can."""
+        """Return how many images can be computed at a time in so many bytes; 0 where not even one can."""
         left = limit - sum(self.fixed.values())
         return max(0, left // max(1, sum(self.image.values())))
 
@@ -73,7 +73,7 @@ class _Features(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 rows columns"], seeds: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
-        """As `trainer.model.vit.features`."""
+        """Return `trainer.model.vit.features`."""
         seeds_of(self.model).set(seeds)
         return features(self.model, images)
 
@@ -81,9 +81,9 @@ class _Features(nn.Module):
 def activations(
     model: nn.Module, *, size: int, share: float = 1.0, bfloat16: bool = True, checkpointing: bool = False
 ) -> Activations:
-    """What autograd saves in training of a model on the meta device, which must have `blocks`.
+    """Measure what autograd saves in training of a model on the meta device, which must have `blocks`.
 
-    With `checkpointing`, of a block only its input; `block` is then what one block saves when it is computed again.
+    With `checkpointing`, a block saves its input only; `block` is then what it saves when it is computed again.
     """
     set_patch_share(model, share)
     model.train()
@@ -152,55 +152,65 @@ def count_saved(forward: Callable[[], Tensor], weights: Iterable[Tensor], *, bfl
 
 
 def memory(
-    config: PretrainConfig, model: nn.Module, *, size: int, share: float, world: int, bfloat16: bool = True
+    model: nn.Module,
+    classifier: nn.Linear,
+    *,
+    size: int,
+    share: float,
+    world: int,
+    parallel: Literal["ddp", "fsdp"] = "ddp",
+    optimiser: Literal["adamw", "muon"] = "adamw",
+    checkpointing: bool = False,
+    augmented: bool = True,
+    head_chunk: int = 1024,
+    bfloat16: bool = True,
 ) -> Memory:
-    """What one of `world` processes keeps in a step on images of `size` pixels that show `share` of their patches.
+    """Reckon what one of `world` processes keeps in a step on images of `size` pixels with `share` of their patches.
 
-    `model`: on the meta device, as `config` has it. Weights, gradients, moments and averages are float32. Under FSDP a
-    process keeps its part of them, and in whole the weights and gradients of two blocks (the one at work and the one
-    that is fetched meanwhile) and of what lies outside of the blocks.
+    `model`, and its `classifier`: on the meta device. `augmented`: by RangeAugment. `head_chunk`: images whose logits
+    exist at a time. Weights, gradients, moments and averages are float32. Under FSDP a process keeps its part of them,
+    and in whole the weights and gradients of two blocks (the one at work and the one that is fetched meanwhile) and of
+    what lies outside of the blocks.
     """
     weights = sum(parameter.numel() for parameter in model.parameters())
-    head = classifier_of(model, config.model.model).weight
-    checkpointing = config.run.activation_checkpointing
+    head = classifier.weight
     saved = activations(model, size=size, share=share, bfloat16=bfloat16, checkpointing=checkpointing)
     width = BFLOAT16 if bfloat16 else FLOAT32
-    share_of = world if config.run.parallel == "fsdp" else 1
+    share_of = world if parallel == "fsdp" else 1
     fixed = {
         "weights": FLOAT32 * weights // share_of,
         "gradients": FLOAT32 * weights // share_of,
-        "optimiser": FLOAT32 * _moments(config, model) // share_of,
+        "optimiser": FLOAT32 * _moments(model, muon=optimiser == "muon") // share_of,
         "average": FLOAT32 * weights // share_of,
-        "exchange": _exchange(config, model, world),
+        # Under DDP the gradients are views of DistributedDataParallel's buckets.
+        "exchange": _exchange(model) if world > 1 and parallel == "fsdp" else 0,
         "weights in bfloat16": saved.shared + (BFLOAT16 * head.numel() if bfloat16 else 0),
-        "logits": config.loss.head_chunk * head.shape[0] * (FLOAT32 + width),
+        "logits": head_chunk * head.shape[0] * (FLOAT32 + width),
         "classifier's gradient": FLOAT32 * head.numel(),
-        "optimiser's work": _optimiser_work(config, model),
+        "optimiser's work": _muon_work(model) if optimiser == "muon" else 0,
         "reserved": RESERVED,
     }
     pixels = 3 * size * size
-    floats = FLOAT32 * pixels if config.data.range_augment == "off" else augment_bytes(2, size=size) // 2
+    floats = augment_bytes(2, size=size) // 2 if augmented else FLOAT32 * pixels
     return Memory(
         fixed,
         {
             "activations": saved.image,
-            # What the backward pass makes of a block is about what the block saved; before that, what was not saved.
+            # The backward pass makes about as much of a block as the block saved; first, what was not saved.
             "a block's backward pass": saved.block * (2 if checkpointing else 1),
             "images": BATCHES * BYTE * pixels + floats,
         },
     )
 
 
-def _moments(config: PretrainConfig, model: nn.Module) -> int:
-    """Numbers that the optimiser keeps: two for each weight (AdamW), one for those of the blocks' matrices (Muon)."""
+def _moments(model: nn.Module, *, muon: bool) -> int:
+    """Count the optimiser's numbers: two for each weight (AdamW), one for those of the blocks' matrices (Muon)."""
     weights = sum(parameter.numel() for parameter in model.parameters())
-    return 2 * weights - (sum(matrix.numel() for matrix in _matrices(model)) if config.optim.optimiser == "muon" else 0)
+    return 2 * weights - (sum(matrix.numel() for matrix in _matrices(model)) if muon else 0)
 
 
-def _optimiser_work(config: PretrainConfig, model: nn.Module) -> int:
-    """Bytes that a step of the optimiser needs for a moment; none for AdamW, which is fused."""
-    if config.optim.optimiser == "adamw":
-        return 0
+def _muon_work(model: nn.Module) -> int:
+    """Bytes that a step of Muon needs for a moment; AdamW is fused and needs none."""
     return MUON_COPIES * BFLOAT16 * max(matrix.numel() for matrix in _matrices(model))
 
 
@@ -208,13 +218,8 @@ def _matrices(model: nn.Module) -> list[Tensor]:
     return [parameter for parameter in model.get_submodule("blocks").parameters() if parameter.ndim == 2]
 
 
-def _exchange(config: PretrainConfig, model: nn.Module, world: int) -> int:
-    """Bytes that exist for the exchange among processes alone."""
-    if world == 1:
-        return 0
+def _exchange(model: nn.Module) -> int:
+    """Bytes of whole weights and gradients that exist under FSDP for their exchange alone."""
     weights = sum(parameter.numel() for parameter in model.parameters())
-    if config.run.parallel == "ddp":
-        # The gradients are views of DistributedDataParallel's buckets.
-        return 0
     blocks = [sum(p.numel() for p in block.parameters()) for block in model.get_submodule("blocks").children()]
     return 2 * FLOAT32 * (2 * max(blocks) + weights - sum(blocks))

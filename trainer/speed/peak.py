@@ -1,4 +1,4 @@
-"""How fast a device could multiply matrices: what its maker states, and what it is measured to do.
+"""Peak rate of a device in matrix products: stated by its maker, and measured.
 
 In: a device's name, or the device. Out: floating-point operations per second, a multiplication and its addition being
 two; and the memory that the maker states.
@@ -66,7 +66,7 @@ CARDS = (
 
 
 def card_of(name: str) -> Card | None:
-    """What is known of a GPU by the name that torch.cuda.get_device_name gives, or a short one such as "H100".
+    """Look up a GPU by the name that torch.cuda.get_device_name gives, or by a short one such as "H100".
 
     None for one that is not in the table, and for a slice of a GPU (MIG), whose rate is a part of it.
     """
@@ -77,13 +77,13 @@ def card_of(name: str) -> Card | None:
 
 
 def stated_peak(name: str) -> float | None:
-    """Dense bfloat16 operations per second of a GPU by its name; None where it is not known."""
+    """Look up the dense bfloat16 operations per second of a GPU by its name; None where it is not known."""
     card = card_of(name)
     return card.tflops * TERA if card is not None else None
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype, *, side: int | None = None) -> float:
-    """Operations per second in the fastest of several products of two square matrices, `side` rows each."""
+    """Measure operations per second in the fastest of several products of two square matrices, `side` rows each."""
     cuda = device.type == "cuda"
     side = side or (CUDA_SIDE if cuda else CPU_SIDE)
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))

@@ -1,4 +1,4 @@
-"""What a run will cost before it is launched: memory of a GPU, floating-point work, hours.
+"""Costs of a run before it is launched: memory of a GPU, floating-point work, hours.
 
 In: a `PlanConfig`. Out: a few lines to read, and a last line that is one JSON object. No data is needed, and no GPU.
 """
@@ -15,7 +15,7 @@ from torch import nn
 from trainer.config import PretrainConfig
 from trainer.data.resolution import StepShape
 from trainer.model.per_image import patch_share
-from trainer.model.vit import on_meta, patch_of
+from trainer.model.vit import classifier_of, on_meta, patch_of
 from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops
 from trainer.speed.memory import Memory, memory
@@ -31,24 +31,24 @@ MOST_PARTS = 4096
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run will cost."""
+class Costs:
+    """Costs of a run."""
 
     classes: int
     parameters: int
     flops_per_image: dict[tuple[int, float], int]
     """forward and backward, by image size and share of the patches"""
     flops: int
-    """of the run"""
+    """operations of the whole run"""
     images: int
     steps: int
     peak: float
-    """of one GPU, stated, operations per second"""
+    """stated operations per second of one GPU"""
     hours: float
     memory: Memory
-    """of a process in the step that needs most"""
+    """memory of a process in the heaviest step"""
     heaviest: tuple[StepShape, float]
-    """that step, and the share of the patches in it"""
+    """step that needs most memory, and the share of the patches in it"""
     limit: float
     """memory of a GPU, bytes"""
     part: int
@@ -58,12 +58,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the configured parts fit."""
+        """Tell whether the configured parts fit."""
         return self.memory.total(self.part) <= self.limit
 
     @property
     def rate(self) -> float:
-        """Images per second of all GPUs together, on average."""
+        """Average images per second of all GPUs together."""
         return self.images / (self.hours * 3600)
 
 
@@ -72,8 +72,8 @@ def plan(config: PlanConfig) -> list[str]:
     return report(reckon(config), config)
 
 
-def reckon(config: PlanConfig) -> Plan:
-    """What the run will cost. Raises InputError for a GPU that is not in the table, and as the run itself would."""
+def reckon(config: PlanConfig) -> Costs:
+    """Compute the costs. Raises InputError for a GPU that is not in the table, and as the run itself would."""
     run = config.pretrain
     rate, limit = gpu_of(config)
     classes = classes_of(config)
@@ -86,9 +86,19 @@ def reckon(config: PlanConfig) -> Plan:
     # Memory goes with work, for both go with the tokens; all but attention's square, which is small there.
     shape, share = max(taken, key=lambda step: step[0].batch * step[1] * step[0].size ** 2)
     needed = memory(
-        run, model, size=shape.size, share=share, world=config.gpus, bfloat16=run.run.precision != "float32"
+        model,
+        classifier_of(model, run.model.model),
+        size=shape.size,
+        share=share,
+        world=config.gpus,
+        parallel=run.run.parallel,
+        optimiser=run.optim.optimiser,
+        checkpointing=run.run.activation_checkpointing,
+        augmented=run.data.range_augment != "off",
+        head_chunk=run.loss.head_chunk,
+        bfloat16=run.run.precision != "float32",
     )
-    return Plan(
+    return Costs(
         classes=classes,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         flops_per_image=work,
@@ -106,7 +116,7 @@ def reckon(config: PlanConfig) -> Plan:
 
 
 def gpu_of(config: PlanConfig) -> tuple[float, float]:
-    """Stated operations per second and bytes of one GPU. Raises InputError for one that is unknown."""
+    """Look up stated operations per second and bytes of one GPU. Raises InputError for an unknown one."""
     card, tflops, gigabytes = card_of(config.gpu), config.pretrain.run.peak_tflops, config.gpu_memory
     if card is None and (tflops is None or gigabytes is None):
         raise InputError(
@@ -123,7 +133,7 @@ def gpu_of(config: PlanConfig) -> tuple[float, float]:
 
 
 def classes_of(config: PlanConfig) -> int:
-    """As told; or the vocabulary's; or CatLIP's."""
+    """Number of classes: from `--classes`, else the vocabulary's, else CatLIP's 24,320."""
     if config.classes is not None:
         return config.classes
     vocabulary = config.pretrain.data.vocabulary
@@ -131,14 +141,14 @@ def classes_of(config: PlanConfig) -> int:
 
 
 def steps_of(run: PretrainConfig, model: nn.Module, *, world: int) -> Counter[tuple[StepShape, float]]:
-    """How many steps of each shape and share of the patches the run takes: the very ones, for they are no chance."""
+    """Count the run's steps of each shape and share of the patches, exactly: nothing in them is random."""
     resolution = resolution_for(run, world=world, patch=patch_of(model))
     steps = run.optim.steps
     return Counter((resolution.at(step), patch_share(step, run.model, steps=steps)) for step in range(steps))
 
 
 def _parts_that_fit(config: PlanConfig, model: nn.Module, *, size: int, most: int) -> int | None:
-    """The least number of parts, not fewer than configured, in which a process computes at most so many images."""
+    """Find the least number of parts, at least the configured one, that have at most `most` images on a process."""
     run = config.pretrain
     for parts in range(run.optim.accumulate, MOST_PARTS + 1):
         if run.data.batch_size % (math.lcm(config.gpus, run.data.tar_teams) * parts) == 0:
@@ -150,8 +160,8 @@ def _parts_that_fit(config: PlanConfig, model: nn.Module, *, size: int, most: in
     return None
 
 
-def report(planned: Plan, config: PlanConfig) -> list[str]:
-    """What was reckoned, for people and, on the last line, for programs."""
+def report(planned: Costs, config: PlanConfig) -> list[str]:
+    """Write the costs for people and, on the last line, for programs."""
     shape, share = planned.heaviest
     total, most = planned.memory.total(planned.part), planned.memory.most_images(int(planned.limit))
     per_step = planned.flops / planned.steps
@@ -205,7 +215,7 @@ def report(planned: Plan, config: PlanConfig) -> list[str]:
     return [*lines, json.dumps(numbers)]
 
 
-def _verdict(planned: Plan, config: PlanConfig) -> str:
+def _verdict(planned: Costs, config: PlanConfig) -> str:
     needed = f"{planned.memory.total(planned.part) / GIGA:.2f} GB of {planned.limit / GIGA:.0f} on each {config.gpu}"
     if planned.fits:
         return f"fits: {needed}"

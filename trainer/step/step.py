@@ -1,67 +1,90 @@
 """One optimisation step on this rank's share of a batch. Nothing in it waits for the device.
 
-In: a batch. Out: weights, average and optimiser one step on, and four numbers for the pulse.
+In: a batch. Out: weights, average and optimiser one step on, and the four numbers of `StepMetrics`.
+
+With torch.compile everything is compiled before the first step, for static shapes. A block is compiled once for every
+shape, and one compiled block serves them all. DDP still exchanges a block's gradients while the blocks below it work,
+which one graph of the whole model would not allow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Float32
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainer.config import PretrainConfig
-from trainer.data.batch import Batch
+from trainer.config import ModelConfig, OptimConfig
+from trainer.data.batch import Batch, Position
 from trainer.data.loader_server import shielding
 from trainer.data.resolution import Resolution
 from trainer.distributed import Rank
+from trainer.model.objective import Objective
 from trainer.model.per_image import patch_share, set_patch_share
+from trainer.model.range_augment import DRAWS
 from trainer.optim.optimiser import clip
 from trainer.optim.schedule import learning_rate
-from trainer.step.compiling import compile_objective, warm_up
-from trainer.step.parallel import exchange, replicate
-from trainer.step.training import Training, in_bfloat16
+from trainer.step.parallel import blocks_of, exchange, replicate
+from trainer.step.training import Training
+
+MOST_GRAPHS = 1024
+"""compiled graphs of one function: shapes x (all patches or some) x blocks that differ, as in their drop rate"""
 
 
 class Step:
-    """How steps are taken."""
+    """The way a run takes its steps."""
 
-    def __init__(self, config: PretrainConfig, training: Training, rank: Rank) -> None:
-        self.config, self.training, self.rank = config, training, rank
-        self.bfloat16 = in_bfloat16(config, rank)
-        if config.run.compile:
+    def __init__(
+        self,
+        training: Training,
+        rank: Rank,
+        optim: OptimConfig,
+        *,
+        model: ModelConfig | None = None,
+        compiled: bool = False,
+        bfloat16: bool = False,
+    ) -> None:
+        """`model`: which share of the patches is seen at which step; unset: all. `bfloat16`: compute under autocast."""
+        self.training, self.rank, self.optim, self.model = training, rank, optim, model or ModelConfig()
+        self.compiled, self.bfloat16 = compiled, bfloat16
+        if compiled:
             compile_objective(training.objective)
         self.module = replicate(training.objective, rank)
 
     def warm_up(self, resolution: Resolution) -> None:
-        """Have everything compiled that the steps of a resolution will call, if anything is; all ranks together."""
-        config, model = self.config, self.training.model
-        if not config.run.compile:
+        """Compile all that the steps of a resolution will call, if compiling was asked for; all ranks together."""
+        if not self.compiled:
             return
-        parts = self.rank.world * config.optim.accumulate
+        parts = self.rank.world * self.optim.accumulate
         shapes = [(shape.batch // parts, shape.size) for shape in resolution.shapes()]
-        with shielding():  # or a stop would end the compilers, and the run in their errors
-            for share in {config.model.patch_keep, 1.0}:
-                set_patch_share(model, share)
+        with shielding():  # a stop signal would end the compilers, and the run in their errors
+            for share in {self.model.patch_keep, 1.0}:
+                set_patch_share(self.training.model, share)
                 warm_up(self.module, shapes, self.rank, bfloat16=self.bfloat16)
 
+    def patch_share(self, number: int) -> float:
+        """Share of the patches that step `number`, counted from 1, sees."""
+        return patch_share(number - 1, self.model, steps=self.optim.steps)
+
     def take(self, batch: Batch, *, number: int, stop: bool = False) -> Float32[Tensor, " 4"]:
-        """Take step `number`, counted from 1. Loss, gradient norm, whether it is bad, whether a rank is to `stop`.
+        """Take step `number`, counted from 1. Return loss, gradient norm, bad, and whether some rank is to `stop`.
 
         Parts are of one size, and so are ranks' shares: the mean of their means is the mean of the batch, and
-        accumulation equals the large batch to rounding.
+        accumulation equals the large batch up to rounding.
         """
-        config, training = self.config.optim, self.training
-        training.optimiser.set_learning_rate(learning_rate(number, config))
-        set_patch_share(training.model, patch_share(number - 1, self.config.model, steps=config.steps))
+        optim, training = self.optim, self.training
+        training.optimiser.set_learning_rate(learning_rate(number, optim))
+        set_patch_share(training.model, self.patch_share(number))
         self.module.train()
         losses = []
-        for part in range(config.accumulate):
-            with exchange(self.module, last=part == config.accumulate - 1):
-                loss = self._loss(batch.part(part, config.accumulate), number) / config.accumulate
+        for part in range(optim.accumulate):
+            with exchange(self.module, last=part == optim.accumulate - 1):
+                loss = self._loss(batch.part(part, optim.accumulate), number) / optim.accumulate
                 loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        norm = clip(training.model, config.clip_norm)
+        norm = clip(training.model, optim.clip_norm)
         # A fill on the device, where a tensor made of a host's number would be a copy to wait for.
         asked = torch.full((), float(stop), device=self.rank.device)
         shared = torch.stack([torch.stack(losses).sum().float(), asked])
@@ -69,12 +92,50 @@ class Step:
             dist.all_reduce(shared)
         loss, asked = shared[0] / self.rank.world, shared[1]
         bad = training.guard.judge(loss, norm)
-        training.optimiser.step(skip=bad if config.on_spike == "skip" else None)
+        training.optimiser.step(skip=bad if optim.on_spike == "skip" else None)
         training.optimiser.zero_grad()
         training.average.update()
         return torch.stack([loss, norm, bad, asked])
 
     def _loss(self, batch: Batch, number: int) -> Tensor:
         with torch.autocast(self.rank.device.type, torch.bfloat16, enabled=self.bfloat16):
-            loss: Tensor = self.module(batch, number / self.config.optim.steps)
+            loss: Tensor = self.module(batch, number / self.optim.steps)
         return loss
+
+
+def compile_objective(objective: Objective) -> None:
+    """Have the blocks, and what happens to the pixels, compiled at their first call with each shape."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
+    torch._dynamo.config.accumulated_recompile_limit = max(
+        torch._dynamo.config.accumulated_recompile_limit, MOST_GRAPHS
+    )
+    for block in blocks_of(objective.model):
+        block.compile(dynamic=False)
+    objective.pixels = torch.compile(objective.pixels, dynamic=False)  # type: ignore[method-assign]
+
+
+def warm_up(module: nn.Module, shapes: Iterable[tuple[int, int]], rank: Rank, *, bfloat16: bool) -> None:
+    """Run one forward and backward pass of every (images, size); all ranks together. Leaves no gradient."""
+    module.train()
+    for images, size in shapes:
+        with exchange(module, last=True), torch.autocast(rank.device.type, torch.bfloat16, enabled=bfloat16):
+            loss = module(_black_batch(images, size).to(rank.device), 0.0)
+        loss.backward()
+        module.zero_grad(set_to_none=True)
+
+
+def _black_batch(images: int, size: int) -> Batch:
+    """Black images without a class."""
+    return Batch(
+        images=torch.zeros(images, size, size, 3, dtype=torch.uint8),
+        offsets=torch.zeros(images + 1, dtype=torch.int64),
+        classes=torch.zeros(0, dtype=torch.int64),
+        weights=torch.ones(images),
+        flips=torch.zeros(images, dtype=torch.bool),
+        draws=torch.zeros(images, DRAWS),
+        seeds=torch.arange(images),
+        tars=torch.full((images,), -1, dtype=torch.int32),
+        indices=torch.zeros(images, dtype=torch.int32),
+        position=Position(0, 0, {}),
+        ends=[0] * (images + 1),
+    )

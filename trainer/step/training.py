@@ -1,7 +1,4 @@
-"""What changes from step to step, made at step 0: weights, their average, the optimiser, learnt augmentation.
-
-In: a `PretrainConfig` and a vocabulary. Out: a `Training`, whose tensors are what a checkpoint keeps.
-"""
+"""State that changes from step to step, made at step 0: weights, their average, the optimiser, learnt augmentation."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from trainer.model.range_augment import RangeAugment
 from trainer.model.vit import build_model, checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import Optimiser, optimiser_of
-from trainer.step.guard import Guard
+from trainer.step.metrics import Guard
 from trainer.step.parallel import shard
 from vocab.vocabulary import Vocabulary
 
@@ -38,7 +35,7 @@ class Training:
         return self.objective.model
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Live tensors by file and name: writing to them changes the run."""
+        """Return the live tensors by file and name: writing to them changes the run."""
         named = {
             "model": self.model.state_dict(),
             "ema": self.average.state_dict(),
@@ -50,7 +47,7 @@ class Training:
 
 
 def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -> Training:
-    """Model, average and optimiser at step 0, on the rank's device; sharded under FSDP2."""
+    """Build model, average and optimiser at step 0, on the rank's device; sharded under FSDP2."""
     torch.manual_seed(config.run.seed)
     one_size = config.data.resolution == "fixed"
     model = build_model(config.model, vocabulary, image_size=config.data.image_size, one_size=one_size)
@@ -64,16 +61,10 @@ def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -
         chunk=config.loss.head_chunk,
     ).to(rank.device)
     if config.run.parallel == "fsdp" and rank.world > 1:
-        shard(objective, rank, bfloat16=in_bfloat16(config, rank))
+        shard(objective, rank, bfloat16=config.run.is_bfloat16(rank.device.type))
     return Training(
         objective,
         Average(model, momentum=config.optim.ema_momentum),
         optimiser_of(model, config.optim, augment=objective.augment),
         Guard(rank.device, factor=config.optim.spike_factor),
     )
-
-
-def in_bfloat16(config: PretrainConfig, rank: Rank) -> bool:
-    """Whether steps run under bfloat16 autocast."""
-    precision = config.run.precision
-    return precision == "bfloat16" or (precision == "auto" and rank.device.type == "cuda")

@@ -1,22 +1,23 @@
-"""Training batches of a task's images: a function of the seed and the number of the step, whoever makes them.
+"""Training batches of a task's images: a function of the seed and the number of the batch, whoever makes them.
 
-In: `LabelledImages` and a `Plan`. Out: this rank's share of every batch from a step on, decoded ahead by threads.
+In: `LabelledImages` and an `EpochPlan`. Out: this rank's share of every batch from one on, decoded ahead by threads.
 
-    positions    0, 1, 2, ... through all epochs; step s has those from (s - 1) * batch on
+    positions    0, 1, 2, ... through all epochs; batch b has those from (b - 1) * batch on
     epoch        position // images; each has an order of its own, and a batch may hold the end of one and the start
                  of the next
     rank r       the r-th of equal pieces of a batch, so that neighbours stay together (`mixing.py`)
 
-Nothing is kept between steps: a run goes on from the number of its steps alone, on any number of processes.
+Nothing is kept between steps: a run goes on from the number of batches taken, on any number of processes.
 """
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import tee
 
 import numpy as np
 import torch
@@ -40,8 +41,8 @@ SEEDS = 1 << 53
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which images a step sees, and how."""
+class EpochPlan:
+    """Images of each step of a run of several epochs, and how they are cut."""
 
     images: int
     """training images"""
@@ -59,17 +60,18 @@ class Plan:
         return -(-self.epochs * self.images // self.batch)
 
     def epochs_seen(self, step: int) -> float:
-        """How often each image has been seen after a step, in the mean; of few images and a large batch the last step
-        sees them several times more than `epochs` says.
+        """Return how often each image has been seen after a step, in the mean.
+
+        With few images and a large batch, the last step sees them several times more than `epochs` says.
         """
         return round(step * self.batch / self.images, 3)
 
     def epochs_after(self, step: int) -> int:
-        """Whole epochs that are over after a step."""
+        """Count the epochs that are over after a step."""
         return min(step * self.batch // self.images, self.epochs)
 
     def at(self, step: int, rank: Rank) -> tuple[Int64[np.ndarray, " own"], Int64[np.ndarray, " own"]]:
-        """The images of a rank at a step, counted from 1, and the epoch of each."""
+        """Choose the images of a rank in batch `step`, counted from 1, and the epoch of each."""
         own = self.batch // rank.world
         first = (step - 1) * self.batch + rank.index * own
         epochs, places = np.divmod(np.arange(first, first + own, dtype=np.int64), self.images)
@@ -83,7 +85,7 @@ class Plan:
 # An order of 1.3 million images is 10 MB, and a batch needs two at most.
 @lru_cache(maxsize=2)
 def image_order(images: int, *, seed: int, epoch: int) -> Int64[np.ndarray, " images"]:
-    """The order of an epoch: by random numbers of the images' own, not by a library's permutation, which may change."""
+    """Draw the order of an epoch: by random numbers of each image, for a library's permutation may change."""
     numbers = np.arange(images)
     keys = draws(seed=seed ^ IMAGE_ORDER, epoch=epoch, shards=np.zeros(images, np.uint64), indices=numbers, count=1)
     order: Int64[np.ndarray, " images"] = np.argsort(keys[:, 0], kind="stable")
@@ -91,27 +93,29 @@ def image_order(images: int, *, seed: int, epoch: int) -> Int64[np.ndarray, " im
 
 
 def batches(
-    images: LabelledImages, plan: Plan, rank: Rank, *, after: int, decoding: Decoding, pin: bool
+    images: LabelledImages, plan: EpochPlan, rank: Rank, *, after: int, decoding: Decoding, pin: bool
 ) -> Generator[Batch, None, None]:
-    """This rank's share of every batch after step `after`, to the last one. Close it to end its threads.
+    """Yield this rank's share of every batch after the first `after`, without end. Close it to end its threads.
 
     `tars` of a batch are zeros and `indices` the images' numbers. A batch's pixels stay as they are until the next one
     is asked for. An image that cannot be decoded is black and weighs nothing; those of the first epoch are named in
     `skipped`. `pin`: in page-locked memory. Raises InputError for a store that was changed.
     """
-    drawn = (_Drawn.at(step, images, plan, rank) for step in range(after + 1, plan.steps + 1))
+    drawn = (_Drawn.at(number, images, plan, rank) for number in itertools.count(after + 1))
     # Drawn ahead, as far as images are decoded ahead.
-    to_decode, to_batch = tee(drawn)
+    to_decode, to_batch = itertools.tee(drawn)
     wanted = ((images.rows[one.images], one.choosers(plan)) for one in to_decode)
     crops = decoded(images.store, wanted, size=plan.image_size, how=decoding, pin=pin)
+    began = time.perf_counter()
     for made, one in zip(crops, to_batch, strict=True):
-        batch = _batch(made, one, images, plan)
+        batch = replace(_batch(made, one, images, plan), waited=time.perf_counter() - began)
         yield batch.pin() if pin else batch
+        began = time.perf_counter()
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """The share of a batch before it is decoded."""
+    """A rank's share of a batch before it is decoded."""
 
     step: int
     images: Int64[np.ndarray, " own"]
@@ -119,7 +123,7 @@ class _Drawn:
     draws: Float64[np.ndarray, "own draws"]
 
     @classmethod
-    def at(cls, step: int, images: LabelledImages, plan: Plan, rank: Rank) -> _Drawn:
+    def at(cls, step: int, images: LabelledImages, plan: EpochPlan, rank: Rank) -> _Drawn:
         chosen, epochs = plan.at(step, rank)
         # By the number in the store: an image is cut alike whatever else was selected.
         rows = images.rows[chosen]
@@ -131,8 +135,8 @@ class _Drawn:
             draws(seed=plan.seed, epoch=epochs, shards=shards, indices=rows, count=IMAGE_DRAWS),
         )
 
-    def choosers(self, plan: Plan) -> list[Choose]:
-        """How each image is cut."""
+    def choosers(self, plan: EpochPlan) -> list[Choose]:
+        """Choose the cut of each image."""
         return [_chooser(row, plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
 
 
@@ -140,7 +144,7 @@ def _chooser(row: Float64[np.ndarray, "22"], min_area: float) -> Callable[[int, 
     return lambda width, height: random_box(width, height, row, min_area=min_area)
 
 
-def _batch(made: Decoded, drawn: _Drawn, images: LabelledImages, plan: Plan) -> Batch:
+def _batch(made: Decoded, drawn: _Drawn, images: LabelledImages, plan: EpochPlan) -> Batch:
     reasons = made.reasons
     own = images.select(drawn.images)
     bad = [number for number, reason in enumerate(reasons) if reason is not None]

@@ -1,135 +1,148 @@
 """Fine-tuning, from top to bottom: a pre-trained model and a task's images in, a model of the task's classes out.
 
-In: a `FinetuneConfig`. Out: a directory (`trainer/transfer/tuning_folder.py`) with the model and its results.
+In: a `FinetuneConfig`. Out: a run directory (`trainer/records/run_directory.py`) with the model and its results.
+
+The loop is `Run.train` (`trainer/run.py`), the same as that of pre-training.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.decoding import Decoding, EvalTransform
-from trainer.distributed import Rank, join_processes, on_main
-from trainer.pretrain import set_up_torch
+from trainer.data.feed import BAD_SHARE_FROM
+from trainer.data.labelled_images import LabelledImages
+from trainer.data.resolution import FixedResolution
+from trainer.distributed import Rank, join_processes, on_main, set_up_torch
+from trainer.job import Job
+from trainer.model.vit import checkpoint_activations
 from trainer.records import run_lock
-from trainer.step.training import in_bfloat16
-from trainer.transfer import tuning_folder
-from trainer.transfer.account import Course
-from trainer.transfer.batches import Plan
-from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.match_table import summary
-from trainer.transfer.recipe import check, complete, core
-from trainer.transfer.record import NOTES, Record
-from trainer.transfer.start import build_tuning, start_of
-from trainer.transfer.tasks.opening import Task, open_task
-from trainer.transfer.tasks.subsets import subset
-from trainer.transfer.tuning import Tuning
-from trainer.transfer.tuning_folder import Result, write_result
-from trainer.transfer.tuning_results import markdown, notes_at_start, numbers_of
+from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
+from trainer.records.speeds import peaks_of
+from trainer.run import Run, stopped
+from trainer.speed.flops import ImageFlops, meta_copy
+from trainer.step.step import Step
+from trainer.transfer.batches import EpochPlan, batches
+from trainer.transfer.class_tables import match_summary
+from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
+from trainer.transfer.finetune_results import FinetuneResults, notes_at_start, raise_for_bad_images
+from trainer.transfer.recipe import check, complete, optim_of
+from trainer.transfer.record import Record
+from trainer.transfer.start import build_finetuning, start_of
+from trainer.transfer.tasks.files import content_of
+from trainer.transfer.tasks.opening import Task, open_task, subset
 from trainer.weights.pretrained import Pretrained, open_pretrained
-from vocab.pages.text import counted, tell
+from vocab.errors import MismatchError
+from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
+from vocab.store.secrets import without_secrets
+
+FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "percent"}))
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneInputs:
+    """All that a run starts from."""
+
+    pretrained: Pretrained
+    task: Task
+    train: LabelledImages
+    """training images of the run, which may be a share of the task's"""
+    plan: EpochPlan
+
+
+@dataclass(frozen=True)
+class FinetuneOutcome:
+    """How a run ended."""
+
+    status: int
+    """0, or 128 + the number of the signal that stopped the run"""
+    record: Record | None
+    """result; None for a stopped run, and on ranks other than the main one"""
+    summary: str
 
 
 def finetune(config: FinetuneConfig) -> int:
-    """Train, evaluate, and leave a directory; continue the run if `config.out` already holds it.
+    """Train, evaluate, and leave a run directory; continue the run if `config.out` already holds it.
 
-    0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from. Raises a
-    CatlipError before the first step for whatever can be known by then.
+    Return 0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from.
+    Raises a CatlipError before the first step for whatever can be known by then.
     """
     with join_processes(config.device) as rank:
-        status, numbers = tune(config, rank)
+        outcome = tune(config, rank)
         if rank.is_main:
-            tell(f"{_summary(config, status, numbers)}\n")
-        return status
+            tell(f"{outcome.summary}\n")
+        return outcome.status
 
 
 def finetune_records(config: FinetuneConfig, rank: Rank, *, task: str) -> list[Record]:
-    """Fine-tune as `finetune` does, and what it came to; nothing on ranks other than the main one. All must call it.
+    """Fine-tune as `finetune` does and return the result; nothing on ranks other than the main one. All must call it.
 
-    `task`: what the table calls it. Ends the process with the status of a signal that stopped the run.
+    `task`: its name in the table. Ends the process with the status of a signal that stopped the run.
     """
-    status, numbers = tune(config, rank)
-    if status:
-        raise SystemExit(status)
-    if numbers is None:
-        return []
-    shown = (
-        "top1",
-        "top5",
-        "map_macro",
-        "map_micro",
-        "bad_images",
-        "steps",
-        "images_seen",
-        "train_images",
-        "correct",
-        NOTES,
-    )
-    return [
-        Record(
-            task=task,
-            method="finetune",
-            init=config.init,
-            percent=config.percent,
-            seed=config.seed,
-            metric=numbers["metric"],
-            value=numbers["value"],
-            images=numbers["images"],
-            seconds=numbers["seconds"],
-            extra={name: numbers[name] for name in shown if name in numbers},
-        )
-    ]
+    outcome = tune(config, rank)
+    if outcome.status:
+        raise SystemExit(outcome.status)
+    return [replace(outcome.record, task=task)] if outcome.record is not None else []
 
 
-def tune(config: FinetuneConfig, rank: Rank) -> tuple[int, dict[str, Any] | None]:
-    """As `finetune`, on a rank; the status, and what results.json says, None on other ranks than the main one."""
+def tune(config: FinetuneConfig, rank: Rank) -> FinetuneOutcome:
+    """Fine-tune as `finetune` does, on one rank; all must call it."""
     check(config, world=rank.world)
     on_main(lambda: refuse_unwritable(config.out), rank)
+    inputs = open_inputs(config)
+    train, plan = inputs.train, inputs.plan
+    config = complete(config, multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
+    if rank.is_main:
+        tell("".join(f"{note}\n" for note in notes_at_start(config, inputs.task, train, plan)))
+    set_up_torch(config.threads, rank)
+    # Before the directory is locked: no lock file in a directory that is not a run.
+    on_main(lambda: stored_config(config.out, FINETUNING), rank)
+    with run_lock.held(config.out, rank):
+        return _tune(config, inputs, rank)
+
+
+def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> FinetuneOutcome:
+    fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
+    resume = on_main(lambda: find_start(config, fingerprint), rank)
+    pretrained, train, task = inputs.pretrained, inputs.train, inputs.task
+    viewing = transform_of(config, pretrained, rank)
+    resumed = resume.checkpoint is not None
+    start = start_of(config, pretrained, train, task.class_names, rank, viewing=viewing, resumed=resumed)
+    if rank.is_main and start.matches:
+        tell("".join(f"{line}\n" for line in match_summary(start.matches, alpha=config.alpha)))
+    optim = optim_of(config, steps=inputs.plan.steps)
+    training = build_finetuning(config, optim, pretrained, start, rank, several=train.multi_label)
+    model = meta_copy(training.model)
+    if config.activation_checkpointing:
+        checkpoint_activations(model, enable=False)  # blocks that are computed again are no work of the model
+    step = Step(training, rank, optim, compiled=config.compile, bfloat16=viewing.bfloat16)
+    results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, start, training, viewing)
+    job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
+    run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
+    with run.open(resume):
+        status = run.train()
+        if status:
+            return FinetuneOutcome(status, None, stopped(run))
+        evaluated, weights = run.evaluate(), run.last_average()
+        if evaluated is None or weights is None:
+            return FinetuneOutcome(status, None, "")
+        return FinetuneOutcome(status, *results.write(weights, evaluated, run.progress))
+
+
+def open_inputs(config: FinetuneConfig) -> FinetuneInputs:
+    """Open the model and the task's images, and plan the epochs."""
     pretrained = open_pretrained(config.model, image_size=config.image_size)
     task = open_task(config.task)
-    course = course_of(config, pretrained, task, rank)
-    if rank.is_main:
-        tell("".join(f"{note}\n" for note in notes_at_start(course, task)))
-    set_up_torch(course.core, rank)
-    # Asked before the directory is locked: nothing is written to one that is no run.
-    on_main(lambda: tuning_folder.stored_config(config.out), rank)
-    with run_lock.held(config.out, rank):
-        return _tune(course, pretrained, task, rank)
-
-
-def _tune(course: Course, pretrained: Pretrained, task: Task, rank: Rank) -> tuple[int, dict[str, Any] | None]:
-    found = on_main(lambda: tuning_folder.examine(course.config, course.fingerprint, earlier=course.earlier), rank)
-    several = course.train.multi_label
-    start = start_of(
-        course.config,
-        pretrained,
-        course.train,
-        task.class_names,
-        rank,
-        viewing=course.viewing,
-        resumed=found.checkpoint is not None,
-    )
-    if rank.is_main and start.matches:
-        tell("".join(f"{line}\n" for line in summary(start.matches, alpha=course.config.alpha)))
-    training = build_tuning(course.config, course.core, pretrained, start, rank, several=several)
-    tuning = Tuning(course, training, start.matches, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
-    with tuning.open(found):
-        status = tuning.train()
-        scored = tuning.evaluate() if status == 0 else None
-        tuning.finish()
-        if scored is None:
-            return status, None
-        numbers = numbers_of(tuning, scored, start, task)
-        weights = training.average.state_dict()
-        write_result(course.config.out, pretrained, Result(weights, task.class_names, numbers, markdown(numbers)))
-        return status, numbers
-
-
-def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, rank: Rank) -> Course:
-    """What the run does, its options complete. Raises InputError for a warm-up that never ends."""
     train = subset(task.train, percent=config.percent, seed=config.seed)
-    plan = Plan(
+    plan = EpochPlan(
         images=len(train),
         batch=config.batch,
         epochs=config.epochs,
@@ -138,28 +151,103 @@ def course_of(config: FinetuneConfig, pretrained: Pretrained, task: Task, rank: 
         min_crop_area=config.min_crop_area,
         flip=config.flip,
     )
-    whole = complete(config, multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
-    settings = core(whole, steps=plan.steps)
-    viewing = EvalTransform(
-        size=plan.image_size,
+    return FinetuneInputs(pretrained, task, train, plan)
+
+
+def fingerprint_of(inputs: FinetuneInputs) -> str:
+    """Take the sha256 of what a run learns from, wherever it lies: first weights, images, and names of classes."""
+    names = inputs.task.class_names
+    known = [inputs.pretrained.fingerprint, content_of(inputs.train, inputs.task.test), *names]
+    return hashlib.sha256("\0".join(known).encode()).hexdigest()
+
+
+def find_start(config: FinetuneConfig, fingerprint: str) -> ResumePoint:
+    """Find where an earlier start left off. Writes nothing.
+
+    Raises as `find_resume_point`, and MismatchError for a checkpoint of another model or other images.
+    """
+    # The fingerprint says what model and images are, so that they may lie elsewhere now.
+    resume = find_resume_point(config.out, config, FINETUNING, changeable=CHANGEABLE | PLACES)
+    if resume.checkpoint is not None and resume.checkpoint.fingerprint != fingerprint:
+        raise MismatchError(
+            resume.checkpoint.path,
+            found="a checkpoint of other weights to begin with, other images or other names of classes",
+            wanted=f"those of {config.model}, {without_secrets(config.task.train)} and "
+            f"{without_secrets(config.task.test)} as they are now",
+            remedy="Put them back as they were when the run was started, or choose another --out.",
+        )
+    return resume
+
+
+def transform_of(config: FinetuneConfig, pretrained: Pretrained, rank: Rank) -> EvalTransform:
+    """Decide how test images are shown to the model."""
+    return EvalTransform(
+        size=pretrained.preprocessing.image_size,
         crop=pretrained.preprocessing.crop,
         batch=config.batch // rank.world // config.accumulate,
         decoding=Decoding(
             config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
         ),
-        bfloat16=in_bfloat16(settings, rank),
+        bfloat16=config.is_bfloat16(rank.device.type),
     )
-    fingerprint = on_main(lambda: tuning_folder.fingerprint_of(pretrained, train, task), rank)
-    earlier = tuning_folder.earlier_fingerprint_of(pretrained, train)
-    return Course(whole, settings, plan, train, task.test, viewing, fingerprint, earlier)
 
 
-def _summary(config: FinetuneConfig, status: int, numbers: dict[str, Any] | None) -> str:
-    if status or numbers is None:
-        return "stopped; the same command continues from here"
-    # A run takes hours, and its start has left the screen.
-    return (
-        "".join(f"{note}\n" for note in numbers["notes"])
-        + f"{numbers['metric']} {numbers['value']:.2%} on {counted(numbers['images'], 'test image')}\n"
-        f"{config.out / tuning_folder.MODEL} is the model, {config.out / tuning_folder.TABLE} the results"
+def job_of(
+    config: FinetuneConfig,
+    inputs: FinetuneInputs,
+    resume: ResumePoint,
+    step: Step,
+    results: FinetuneResults,
+    *,
+    flops: ImageFlops,
+    fingerprint: str,
+) -> Job:
+    """Put together what the run is told."""
+    plan, rank = inputs.plan, step.rank
+    # A run that went back to a checkpoint has taken more batches than steps.
+    taken = resume.state["data"]["batches"] if resume.state else 0
+    made = batches(
+        inputs.train,
+        plan,
+        rank,
+        after=taken,
+        decoding=results.viewing.decoding,
+        pin=rank.device.type == "cuda",
+    )
+
+    def operations(number: int, batch: Batch) -> int:
+        return len(batch) * flops.of(size=plan.image_size)
+
+    def data_state(positions: Sequence[Position]) -> dict[str, Any]:
+        return {"batches": positions[0].step}
+
+    def check_account(totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
+        # Whatever there was to see has been seen after the last step, however little.
+        most, fewest = config.task.max_bad_share, 1 if last else BAD_SHARE_FROM
+        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
+
+    return Job(
+        verb="finetune",
+        config=config,
+        out=config.out,
+        optim=step.optim,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=config.keep_checkpoints,
+        wandb=config.wandb,
+        fingerprint=fingerprint,
+        copied=("config.json",),
+        batches=contextlib.closing(made),
+        resolution=FixedResolution(plan.image_size, plan.batch),
+        operations=operations,
+        peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
+        data_state=data_state,
+        sample_names=lambda _, images: [inputs.train.names[image] for image in images.tolist()],
+        account={"bad_samples": "bad", "truncated_samples": "truncated"},
+        check_account=check_account,
+        line=lambda number: {"epoch": plan.epochs_seen(number)},
+        write_start=results.write_start,
+        evaluation_due=results.is_due,
+        evaluate=results.evaluate,
+        show=results.show,
     )

@@ -38,7 +38,7 @@ class Interval:
     """None where there is nothing to tell it from"""
     high: float | None
     over: Literal["seeds", "images"] | None
-    """what the interval is over"""
+    """source of the variation that the interval covers; None: there is none"""
     seeds: int
 
     @property

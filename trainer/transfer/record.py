@@ -91,7 +91,7 @@ class RecordGroup:
     task: str
     method: Method
     init: str
-    """of a difference: the two inits that are compared"""
+    """init of the records; for a difference, the two inits that are compared"""
     metric: str
 
 

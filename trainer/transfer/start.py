@@ -1,6 +1,6 @@
-"""What fine-tuning begins with: the pre-trained model with a new classifier, its average, its optimiser.
+"""The start of fine-tuning: the pre-trained model with a new classifier, its average, its optimiser.
 
-In: a `Pretrained`, the task's classes and images. Out: a `Training` at step 0, and what the classifier was made of.
+In: a `Pretrained`, the task's classes and images. Out: a `Training` at step 0, and the origin of its classifier.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer.config import PretrainConfig
+from trainer.config import OptimConfig
 from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main
@@ -22,27 +22,27 @@ from trainer.model.vit import checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import optimiser_of
 from trainer.probe.linear import Head, random_head
-from trainer.step.guard import Guard
+from trainer.probe.measures import outputs
+from trainer.step.metrics import Guard
 from trainer.step.training import Training
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.mixing import Mixing
-from trainer.transfer.scoring import outputs
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.pretrained import WHITE, Pretrained
 
-# Images whose logits exist at a time.
-CHUNK = 1024
-# Images whose features say where a transferred classifier's logits lie: a mean and a scale need no more.
+LOGITS_CHUNK = 1024
+"""images whose logits exist at a time"""
 MOST_SCALED = 20_000
+"""images whose features say where a transferred classifier's logits lie: a mean and a scale need no more"""
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A classifier, and where it comes from."""
+    """A classifier and its origin."""
 
     head: Head
     matches: list[ClassMatch] = field(default_factory=list)
-    """of each class, for Transfer Init"""
+    """matches of each class, for Transfer Init"""
 
 
 def start_of(
@@ -55,10 +55,10 @@ def start_of(
     viewing: EvalTransform,
     resumed: bool,
 ) -> Start:
-    """The classifier to begin with, the same on all ranks, which all must call. The model goes to the rank's device.
+    """Make the first classifier, the same on all ranks, which all must call. The model goes to the rank's device.
 
-    Of a `resumed` run any will do, for its weights are those of the checkpoint. Raises InputError if none of the images
-    that the classifier is scaled by can be decoded.
+    For a `resumed` run any will do, for its weights are those of the checkpoint. Raises InputError if none of the
+    images that the classifier is scaled by can be decoded.
     """
     count, width = len(class_names), pretrained.classifier.in_features
     matches = match_classes(class_names, pretrained.vocabulary, alpha=config.alpha) if config.init == "transfer" else []
@@ -77,13 +77,14 @@ def start_of(
     return on_main(scaled, rank)
 
 
-def build_tuning(
-    config: FinetuneConfig, core: PretrainConfig, pretrained: Pretrained, start: Start, rank: Rank, *, several: bool
+def build_finetuning(
+    config: FinetuneConfig, optim: OptimConfig, pretrained: Pretrained, start: Start, rank: Rank, *, several: bool
 ) -> Training:
-    """Model, average and optimiser at step 0, on the rank's device; the pre-trained model becomes the one that learns.
+    """Build model, average and optimiser at step 0, on the rank's device; the pre-trained model itself learns.
 
-    `several`: classes an image. Raises InputError for options that the model cannot have.
+    `several`: an image may have several classes. Raises InputError for options that the model cannot have.
     """
+    assert config.label_smoothing is not None
     model = pretrained.model
     replace_classifier(model, start.head)
     if config.drop_path > 0:
@@ -95,8 +96,8 @@ def build_tuning(
     objective = Objective(
         model,
         None,
-        loss_of_task(smoothing=core.loss.label_smoothing, several=several),
-        chunk=CHUNK,
+        loss_of_task(smoothing=config.label_smoothing, several=several),
+        chunk=LOGITS_CHUNK,
         mean=seen.mean * WHITE,
         std=seen.std * WHITE,
         mix=Mixing(mixup=config.mixup, cutmix=config.cutmix) if mixed else None,
@@ -104,14 +105,14 @@ def build_tuning(
     ).to(rank.device)
     return Training(
         objective,
-        Average(model, momentum=core.optim.ema_momentum),
-        optimiser_of(model, core.optim),
-        Guard(rank.device, factor=core.optim.spike_factor),
+        Average(model, momentum=optim.ema_momentum),
+        optimiser_of(model, optim),
+        Guard(rank.device, factor=optim.spike_factor),
     )
 
 
 def loss_of_task(*, smoothing: float, several: bool) -> Loss:
-    """Softmax cross entropy of one class an image; binary cross entropy, summed over classes, of several."""
+    """Make softmax cross entropy for one class an image; for several, binary cross entropy, summed over classes."""
     return BinaryCrossEntropy(smoothing=smoothing) if several else SoftmaxCrossEntropy(smoothing=smoothing)
 
 
@@ -123,12 +124,12 @@ def replace_classifier(model: nn.Module, head: Head) -> None:
         linear.weight.copy_(head.weight)
         linear.bias.copy_(head.bias)
     model.set_submodule("head", linear, strict=True)
-    # timm's own word of it.
+    # timm's own count.
     model.num_classes = classes  # type: ignore[assignment]
 
 
 def _some(images: int, *, seed: int) -> np.ndarray:
-    """Which images a classifier is scaled by: at most MOST_SCALED, at random, in their order."""
+    """Choose the images that a classifier is scaled by: at most MOST_SCALED, at random, in their order."""
     if images <= MOST_SCALED:
         return np.arange(images)
     return np.sort(np.random.default_rng(seed).choice(images, MOST_SCALED, replace=False))

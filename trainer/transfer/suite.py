@@ -1,4 +1,4 @@
-"""A suite, from top to bottom: a model and a file of tasks in, one table of results out.
+"""A suite, from top to bottom: a model and a file of tasks in, one table of results out (`python -m trainer transfer`).
 
 In: a `TransferConfig`. Out: the folder of `suite_folder.py`. A suite that was stopped goes on with the records that it
 does not have.
@@ -6,72 +6,145 @@ does not have.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
+from typing import NamedTuple
 
-from trainer.distributed import Rank, barrier, on_main
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Rank, barrier, join_processes, on_main
 from trainer.records import run_lock
-from trainer.transfer import suite_folder
+from trainer.transfer import recipe, suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
+from trainer.transfer.finetune import finetune_records
+from trainer.transfer.probing import neighbour_records, probe_records
 from trainer.transfer.record import NOTES, Record
-from trainer.transfer.suite_plan import Part, parts_of
-from trainer.transfer.tasks_file import SectionFields, SuiteTask, read_tasks
-from vocab.errors import CatlipError
+from trainer.transfer.suite_plan import (
+    VerbCall,
+    calls_of,
+    finetune_config,
+    options,
+    probe_config,
+    task_config,
+    zero_shot_config,
+)
+from trainer.transfer.tasks.files import content_of
+from trainer.transfer.tasks.opening import class_names_of, open_images, open_task
+from trainer.transfer.tasks_file import SuiteTask, read_tasks
+from trainer.weights.pretrained import open_pretrained
+from vocab.errors import CatlipError, InputError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
+from vocab.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True)
-class Verbs:
-    """What carries out a suite; `methods.py` has the verbs of the trainer."""
+def transfer(config: TransferConfig) -> None:
+    """Measure a model on the tasks of a file; continue the suite if `config.out` already holds it.
 
-    options: SectionFields
-    """what a task's tables of options may hold"""
-    fingerprint: Callable[[], str]
-    """of the model. Raises a CatlipError for one that cannot be used"""
-    check: Callable[[SuiteTask, Rank], str]
-    """a fingerprint of a task's images and classes. Raises a CatlipError for a task that cannot be measured"""
-    run: Callable[[Part, Rank], list[Record]]
-    """measures; all ranks call it, and the main one is given records"""
+    Raises a CatlipError for whatever cannot be measured; results measured by then are kept.
+    """
+    with join_processes(config.device) as rank:
+        run_suite(config, rank)
 
 
-def run_suite(config: TransferConfig, rank: Rank, verbs: Verbs) -> None:
+def run_suite(config: TransferConfig, rank: Rank) -> None:
     """Measure what is not yet measured, task by task. All ranks must call it.
 
-    Every task is opened before the first is measured. Raises InputError for a tasks file that is not as it must be, a
-    CatlipError that names the task for one that cannot be measured, and as `suite_folder.examine` and
-    `check_images`; InputError if another suite is at work in the folder.
+    Every task is opened before the first is measured. Raises InputError for a broken tasks file, a CatlipError
+    that names the task for one that cannot be measured, and as `suite_folder.examine` and `check_images`; InputError if
+    another suite is at work in the folder.
     """
     on_main(lambda: refuse_unwritable(config.out), rank)
-    tasks, fingerprint = on_main(lambda: (read_tasks(config.tasks, verbs.options), verbs.fingerprint()), rank)
-    # Asked before the folder is locked: nothing is written to one that is no suite's.
+    tasks, model = on_main(lambda: (read_tasks(config.tasks, options()), open_model(config)), rank)
+    # Check first: no lock file is made in a folder that is not a suite's.
     on_main(lambda: suite_folder.check_place(config.out), rank)
     with run_lock.held(config.out, rank):
-        _run(config, rank, verbs, tasks, fingerprint)
+        _run(config, rank, tasks, model)
 
 
-def _run(config: TransferConfig, rank: Rank, verbs: Verbs, tasks: Sequence[SuiteTask], fingerprint: str) -> None:
+class SuiteModel(NamedTuple):
+    """Fingerprint and vocabulary of the model, which are needed before anything is measured."""
+
+    fingerprint: str
+    vocabulary: Vocabulary
+
+
+def open_model(config: TransferConfig) -> SuiteModel:
+    """Open the model. Raises a CatlipError for one that cannot be used."""
+    pretrained = open_pretrained(config.model)
+    return SuiteModel(pretrained.fingerprint, pretrained.vocabulary)
+
+
+def check(task: SuiteTask, config: TransferConfig, rank: Rank, vocabulary: Vocabulary) -> str:
+    """Open a task and compute the fingerprint of its images and class names, on which its results depend.
+
+    Raises a CatlipError for images that cannot be opened, for options that cannot work, and for zero-shot where no
+    class is in the model's `vocabulary`.
+    """
+    if "knn" in task.methods and task.probe.get("neighbours") == 0:
+        raise InputError(
+            "probe.neighbours",
+            found="0",
+            wanted="1 or more for knn",
+            remedy="Raise it, or leave knn out of the methods.",
+        )
+    for call in calls_of(task, frozenset()):
+        match call.verb:
+            case "probe":
+                probe_config(call, config)
+            case "finetune":
+                recipe.check(finetune_config(call, config), world=rank.world)
+            case "zeroshot":
+                zero_shot_config(call, config)
+    images = task_config(task, config)
+    sides: tuple[LabelledImages, ...]
+    if task.train:
+        opened = open_task(images)
+        names, sides = opened.class_names, (opened.train, opened.test)
+    else:
+        alone = open_images(images.test, images)
+        names, sides = class_names_of(alone, images).names, (alone,)
+    for call in calls_of(task, frozenset()):
+        if call.verb == "zeroshot":
+            zero_shot.matched(zero_shot_config(call, config), names, vocabulary, several=sides[-1].multi_label)
+    return _fingerprint(names, *sides)
+
+
+def measure(call: VerbCall, config: TransferConfig, rank: Rank) -> list[Record]:
+    """Call a verb for its records, which the main rank is given. All ranks must call it."""
+    match call.verb:
+        case "probe":
+            measured = probe_records if call.classifier else neighbour_records
+            return measured(probe_config(call, config), rank, task=call.task.name)
+        case "zeroshot":
+            return zero_shot.zero_shot_records(zero_shot_config(call, config), rank, task=call.task.name)
+        case "finetune":
+            return finetune_records(finetune_config(call, config), rank, task=call.task.name)
+
+
+def _run(config: TransferConfig, rank: Rank, tasks: Sequence[SuiteTask], model: SuiteModel) -> None:
     if rank.is_main:
         tell("".join(f"{_waiting(task)}\n" for task in tasks if task.waiting))
-    measured = on_main(lambda: suite_folder.examine(config, tasks, fingerprint), rank)
-    parts = {task.name: parts_of(task, measured.records.keys()) for task in tasks}
-    images = on_main(lambda: _checked(tasks, verbs, rank), rank)
+    measured = on_main(lambda: suite_folder.examine(config, tasks, model.fingerprint), rank)
+    calls = {task.name: calls_of(task, measured.records.keys()) for task in tasks}
+    images = on_main(lambda: _checked(config, rank, tasks, model), rank)
     on_main(lambda: suite_folder.check_images(config.out, images, measured), rank)
     if rank.is_main:
-        suite_folder.begin(config, tasks, fingerprint, images, measured)
+        suite_folder.begin(config, tasks, model.fingerprint, images, measured)
         suite_folder.drop_checkpoints(config.out, measured.records)
     records = dict(measured.records)
     for task in tasks:
-        for part in parts[task.name]:
+        for call in calls[task.name]:
             with _named(task):
-                found = verbs.run(part, rank)
-            barrier(rank)  # no rank waits for a checkpoint any more
+                found = measure(call, config, rank)
+            barrier(rank)  # no rank reads a checkpoint any more
             if rank.is_main:
-                kept = _kept(part, found)
+                kept = _kept(call, found)
                 suite_folder.append(config.out, kept)
-                suite_folder.drop_checkpoints(config.out, part.wanted)
+                suite_folder.drop_checkpoints(config.out, call.wanted)
                 records |= {record.key: record for record in kept}
         if rank.is_main:
             suite_folder.write_table(config, tasks, records)
@@ -80,26 +153,26 @@ def _run(config: TransferConfig, rank: Rank, verbs: Verbs, tasks: Sequence[Suite
 
 
 def _waiting(task: SuiteTask) -> str:
-    """Options may wait for their method; whoever forgot to ask for it should hear of it."""
+    """Warning on options whose method is not asked for, which may have been forgotten."""
     tables = ", ".join(f"[task.{section}]" for section in task.waiting)
     return f"task {task.name!r}: {tables} not used: the methods are {', '.join(task.methods)}"
 
 
-def _checked(tasks: Sequence[SuiteTask], verbs: Verbs, rank: Rank) -> dict[str, str]:
-    """The fingerprint of each task's images: an error in the last task should not wait for the first to be measured."""
+def _checked(config: TransferConfig, rank: Rank, tasks: Sequence[SuiteTask], model: SuiteModel) -> dict[str, str]:
+    """Open every task and compute its fingerprint: an error in the last task shows before the first is measured."""
     fingerprints = {}
     for task in tasks:
         with _named(task):
-            fingerprints[task.name] = verbs.check(task, rank)
+            fingerprints[task.name] = check(task, config, rank, model.vocabulary)
     return fingerprints
 
 
-def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
-    """The records that a part is called for, one each."""
+def _kept(call: VerbCall, found: Sequence[Record]) -> list[Record]:
+    """Pick the records that a call was made for, one each."""
     by_key = {record.key: record for record in found}
-    missing = [key for key in part.wanted if key not in by_key]
-    assert not missing, f"{part.verb} did not measure {missing}"
-    kept = [_noted(by_key[key]) for key in part.wanted]
+    missing = [key for key in call.wanted if key not in by_key]
+    assert not missing, f"{call.verb} did not measure {missing}"
+    kept = [_noted(by_key[key]) for key in call.wanted]
     for record in kept:
         tell(
             f"{record.task}: {record.method}, {record.init} init, {record.percent:g} %, seed {record.seed}: "
@@ -109,7 +182,7 @@ def _kept(part: Part, found: Sequence[Record]) -> list[Record]:
 
 
 def _noted(record: Record) -> Record:
-    """The record, its notes with options as a suite has them."""
+    """Rename the options in a record's notes to those of a suite."""
     if NOTES not in record.extra:
         return record
     return replace(record, extra={**record.extra, NOTES: list(map(_as_in_suite, record.extra[NOTES]))})
@@ -117,7 +190,7 @@ def _noted(record: Record) -> Record:
 
 @contextmanager
 def _named(task: SuiteTask) -> Iterator[None]:
-    """Errors say of which task they are, and name its options as whoever wrote the tasks file knows them."""
+    """Add the task to errors, and rename the options in them to those of the tasks file."""
     try:
         yield
     except CatlipError as error:
@@ -138,3 +211,16 @@ def _as_in_suite(text: str) -> str:
         return f"--{match[1]}" if option in own else f"the task's {option}"
 
     return re.sub(r"--task\.([a-z-]*[a-z])", name, text)
+
+
+def _fingerprint(class_names: Sequence[str], *sides: LabelledImages) -> str:
+    """Two sha256: of the class names and each side's content, wherever it lies; and of the names and of each side's
+    files in their places, which of them are taken, and the classes they show.
+    """
+    content = hashlib.sha256(json.dumps([class_names, content_of(*sides)]).encode())
+    digest = hashlib.sha256(json.dumps([class_names, *(side.labels for side in sides)]).encode())
+    for side in sides:
+        digest.update(side.fingerprint.encode())
+        for numbers in (side.rows, side.offsets, side.classes):
+            digest.update(numbers.astype("<i8").tobytes())
+    return f"{content.hexdigest()} {digest.hexdigest()}"

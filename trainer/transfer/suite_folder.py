@@ -34,8 +34,8 @@ from trainer.transfer.record import (
     read_records,
     write_results,
 )
-from trainer.transfer.results_table import results_table
-from trainer.transfer.suite_plan import keys_of
+from trainer.transfer.report import results_table
+from trainer.transfer.suite_plan import finetune_folder, keys_of
 from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from vocab.errors import FormatError, MismatchError, OutputExistsError
@@ -44,12 +44,12 @@ from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.store.secrets import public
 
-CONFIG, RECORDS, TABLE, FINETUNE = "config.json", "records.jsonl", "results.md", "finetune"
+CONFIG, RECORDS, TABLE = "config.json", "records.jsonl", "results.md"
 FORMAT = "catlip-transfer-suite"
 
 
 @dataclass(frozen=True)
-class Measured:
+class EarlierResults:
     """What an earlier start left."""
 
     records: dict[Key, Record]
@@ -59,7 +59,7 @@ class Measured:
     """fingerprint of each task's images and classes"""
 
 
-def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str) -> Measured:
+def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str) -> EarlierResults:
     """What there is to go on from; nothing in a new folder.
 
     A line that a kill left unfinished is taken away. Raises OutputExistsError if `out` holds something else,
@@ -68,7 +68,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     out = config.out
     stored = check_place(out)
     if stored is None:
-        return Measured({}, {}, {})
+        return EarlierResults({}, {}, {})
     now = {"fingerprint": fingerprint, "precision": config.precision}
     for name, value in now.items():
         if stored[name] != value:
@@ -81,7 +81,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
         if differing is not None:
             raise _other(out, f"results of {task.name!r} with {differing[0]}", differing[1])
     # A folder without them, of an earlier release, has results of nobody knows which images: `check_images` refuses it.
-    return Measured(records, stored["tasks"], stored.get("images", {}))
+    return EarlierResults(records, stored["tasks"], stored.get("images", {}))
 
 
 def check_place(out: Path) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ def check_place(out: Path) -> dict[str, Any] | None:
     return _stored(out)
 
 
-def check_images(out: Path, images: Mapping[str, str], measured: Measured) -> None:
+def check_images(out: Path, images: Mapping[str, str], measured: EarlierResults) -> None:
     """Raise MismatchError for a task with records whose images or classes are other ones now than when it was measured.
 
     `images`: their fingerprints, by task.
@@ -112,7 +112,7 @@ def begin(
     tasks: Sequence[SuiteTask],
     fingerprint: str,
     images: Mapping[str, str],
-    measured: Measured,
+    measured: EarlierResults,
 ) -> None:
     """Make the folder and write down what is to be measured. Tasks that were measured and are no longer asked for stay
     in it, with their records.
@@ -136,11 +136,6 @@ def begin(
         file.write(to_sealed_json(content, indent=1, ensure_ascii=False).encode())
     (config.out / RECORDS).touch()
     flush(config.out)
-
-
-def finetune_folder(out: Path, key: Key) -> Path:
-    """Where a fine-tuning leaves what it makes."""
-    return out / FINETUNE / f"{key.task}-{key.init}-{key.percent:g}-{key.seed}"
 
 
 def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:

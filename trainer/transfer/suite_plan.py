@@ -1,27 +1,45 @@
-"""What a suite has to measure: the records that a task is to have, and the calls that give them.
+"""Calls of verbs that a suite is made of: the records that a task is to have, and the calls that give them.
 
-In: a task of the tasks file, and the records that there are. Out: `Part`s, one call of a verb each.
+In: a task of the tasks file, and the records that there are. Out: `VerbCall`s, and the configuration of each.
 
     zeroshot    one call a task
-    probe       one for each init and seed, all shares at once: they have features in common. Neighbours, which have no
-                init, are looked up beside the first init's; of all the images, once: every seed takes the same ones
+    probe       one for each init and seed, all shares at once, since they have features in common. Nearest neighbours,
+                which have no init, are looked up beside the first init; for all images once, since every seed takes
+                the same ones
     finetune    one for each init, seed and share
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Set
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
 
+from trainer.data.tar_cache import default_cache
+from trainer.options import Cache, Compute, Options, values_of
+from trainer.transfer.config import (
+    DecodeThreads,
+    FeatureOptions,
+    FinetuneConfig,
+    ProbeConfig,
+    TaskConfig,
+    TaskImages,
+    TransferConfig,
+    ZeroShotConfig,
+)
 from trainer.transfer.record import NO_INIT, Key
-from trainer.transfer.tasks_file import Init, Section, SuiteTask
+from trainer.transfer.tasks_file import Init, Section, SectionFields, SuiteTask
 
+FINETUNE = "finetune"
+"""folder of a suite's fine-tuning runs"""
+SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision".split())
+"""options of single verbs that a suite sets itself"""
 ALL = 100.0
 
 
 @dataclass(frozen=True)
-class Part:
+class VerbCall:
     """One call of a verb."""
 
     task: SuiteTask
@@ -29,50 +47,132 @@ class Part:
     init: Init | Literal["none"]
     seed: int
     percents: tuple[float, ...]
-    """none for zero-shot"""
+    """empty for zero-shot"""
     wanted: tuple[Key, ...]
-    """the records that it is called for; what else it gives is left aside"""
+    """keys of the records that it is called for; its other records are dropped"""
 
     @property
     def classifier(self) -> bool:
-        """Whether a probe is asked for, and not the neighbours beside it alone."""
+        """True if a classifier is asked for, and not nearest neighbours alone."""
         return any(key.method == "probe" for key in self.wanted)
 
     @property
     def neighbours(self) -> bool:
-        """Whether nearest neighbours are asked for."""
+        """True if nearest neighbours are asked for."""
         return any(key.method == "knn" for key in self.wanted)
 
 
 def keys_of(task: SuiteTask) -> list[Key]:
-    """The records that a task is to have."""
-    return [key for part in parts_of(task, frozenset()) for key in part.wanted]
+    """Keys of all records that a task is to have."""
+    return [key for call in calls_of(task, frozenset()) for key in call.wanted]
 
 
-def parts_of(task: SuiteTask, done: Set[Key]) -> list[Part]:
-    """The calls that are left to make, cheap ones first."""
-    parts = []
+def calls_of(task: SuiteTask, done: Set[Key]) -> list[VerbCall]:
+    """List the calls that are left to make, cheap ones first."""
+    calls = []
     zero_shot = Key(task.name, "zeroshot", NO_INIT, 0.0, 0)
     if "zeroshot" in task.methods and zero_shot not in done:
-        parts.append(Part(task, "zeroshot", NO_INIT, 0, (), (zero_shot,)))
+        calls.append(VerbCall(task, "zeroshot", NO_INIT, 0, (), (zero_shot,)))
     for init in task.inits:
         for seed in task.seeds:
             wanted = [key for percent in task.percents for key in _probe_keys(task, init, percent, seed)]
             left = tuple(key for key in wanted if key not in done)
             if left:
                 percents = tuple(dict.fromkeys(key.percent for key in left))
-                parts.append(Part(task, "probe", init, seed, percents, left))
+                calls.append(VerbCall(task, "probe", init, seed, percents, left))
     for init in task.inits if "finetune" in task.methods else ():
         for percent in task.percents:
             keys = [Key(task.name, "finetune", init, percent, seed) for seed in task.seeds]
-            parts += [Part(task, "finetune", init, key.seed, (percent,), (key,)) for key in keys if key not in done]
-    return parts
+            calls += [VerbCall(task, "finetune", init, key.seed, (percent,), (key,)) for key in keys if key not in done]
+    return calls
+
+
+def finetune_folder(out: Path, key: Key) -> Path:
+    """Folder of one fine-tuning run of the suite in `out`."""
+    return out / FINETUNE / f"{key.task}-{key.init}-{key.percent:g}-{key.seed}"
+
+
+def options() -> SectionFields:
+    """List the fields of each verb's configuration that a tasks file may set."""
+    return {
+        # A task has one alpha for Transfer Init, so that probe and fine-tuning can be compared.
+        "probe": _fields(ProbeConfig, without={"alpha", "batch"}),
+        "zeroshot": _fields(ZeroShotConfig, without={"batch"}),
+        "finetune": _fields(FinetuneConfig, without={"alpha"}),
+    }
+
+
+def task_config(task: SuiteTask, config: TransferConfig) -> TaskConfig:
+    """Images of a task, as a single verb takes them."""
+    return TaskConfig(task.train, task.test, **values_of(task, TaskImages), **values_of(config, Cache))
+
+
+def probe_config(call: VerbCall, config: TransferConfig) -> ProbeConfig:
+    """Options of a call, as `python -m trainer probe` takes them."""
+    asked = dict(call.task.probe)
+    if not call.neighbours:
+        asked["neighbours"] = 0
+    return ProbeConfig(
+        model=config.model,
+        task=task_config(call.task, config),
+        out=config.out,
+        init=_init(call),
+        alpha=call.task.alpha,
+        percent=call.percents,
+        seeds=(call.seed,),
+        **_computed(config),
+        **asked,
+    )
+
+
+def zero_shot_config(call: VerbCall, config: TransferConfig) -> ZeroShotConfig:
+    """Options of a call, as `python -m trainer zeroshot` takes them."""
+    return ZeroShotConfig(
+        model=config.model,
+        task=task_config(call.task, config),
+        out=config.out,
+        **_computed(config),
+        **call.task.zeroshot,
+    )
+
+
+def finetune_config(call: VerbCall, config: TransferConfig) -> FinetuneConfig:
+    """Options of a call, as `python -m trainer finetune` takes them; each run resumes in a folder of its own."""
+    (key,) = call.wanted
+    return FinetuneConfig(
+        model=config.model,
+        task=task_config(call.task, config),
+        out=finetune_folder(config.out, key),
+        init=_init(call),
+        alpha=call.task.alpha,
+        percent=key.percent,
+        seed=call.seed,
+        **values_of(config, DecodeThreads, Compute),
+        **call.task.finetune,
+    )
 
 
 def _probe_keys(task: SuiteTask, init: Init, percent: float, seed: int) -> list[Key]:
-    """What the probe of one share is to give."""
+    """Keys of the records of one share's probe."""
     keys = [Key(task.name, "probe", init, percent, seed)] if "probe" in task.methods else []
     first = percent < ALL or seed == task.seeds[0]
     if "knn" in task.methods and init == task.inits[0] and first:
         keys.append(Key(task.name, "knn", NO_INIT, percent, seed))
     return keys
+
+
+def _init(call: VerbCall) -> Init:
+    assert call.init != NO_INIT
+    return call.init
+
+
+def _computed(config: TransferConfig) -> dict[str, Any]:
+    """Options of how features are computed and kept, with the folder that all calls of the suite share."""
+    features = config.features if config.features is not None else default_cache(config.cache) / "features"
+    return values_of(config, FeatureOptions, Compute) | {"features": features}
+
+
+def _fields(verb: type[Options], *, without: Collection[str]) -> dict[str, Any]:
+    hints = get_type_hints(verb)
+    names = (field.name for field in fields(verb))
+    return {name: hints[name] for name in names if name not in SUITE_OPTIONS and name not in without}

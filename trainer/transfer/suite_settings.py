@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainer.config import LATER
 from trainer.transfer.record import NO_INIT, TRANSFER, Key, Method
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 from vocab.store.secrets import public
@@ -42,7 +41,7 @@ def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key])
     `stored`: what the results `measured` of the task were made with. Options of methods that the task does not ask for
     are let be: they are compared when it asks for them again.
     """
-    before, now, keys = {**LATER, **_flat(stored)}, _flat(settings_of(task)), list(measured)
+    before, now, keys = _flat(stored), _flat(settings_of(task)), list(measured)
     for name in sorted(before.keys() | now.keys()):
         if (
             name not in PLACES

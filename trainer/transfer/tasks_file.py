@@ -18,19 +18,21 @@ In: a TOML file. Out: a `SuiteTask` for each of its tables, every field of them 
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_type_hints
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from trainer.options import Bounds, Percent, PositiveShare
 from trainer.transfer.config import TaskImages
 from trainer.transfer.record import Method
-from trainer.transfer.task_fields import fields_of, near_to
 from vocab.errors import InputError
+from vocab.store.field_types import is_of, name_of
 from vocab.store.locations import Location, read_whole, with_locations
 
 Section = Literal["probe", "zeroshot", "finetune"]
@@ -61,15 +63,21 @@ class SuiteTask(TaskImages):
     train: str = ""
     """images to train on; may be left out where nothing is trained"""
     methods: tuple[Method, ...] = ("zeroshot", "knn", "probe")
+    """methods to measure the model by"""
     percents: tuple[Percent, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
+    """shares of the training images of each class, in percent"""
     seeds: tuple[Annotated[int, Bounds(0, SEEDS, below_high=True)], ...] = (0, 1, 2)
+    """seeds to measure each share with"""
     inits: tuple[Init, ...] = ("random", "transfer")
+    """first weights of the classifiers that are trained"""
     alpha: PositiveShare = 0.5
     """smallest path similarity for Transfer Init"""
     probe: dict[str, Any] = field(default_factory=dict)
-    """further options of the verb, as its configuration has them"""
+    """further options of the verb probe, by their names in its configuration"""
     zeroshot: dict[str, Any] = field(default_factory=dict)
+    """further options of the verb zeroshot"""
     finetune: dict[str, Any] = field(default_factory=dict)
+    """further options of the verb finetune"""
 
     def __post_init__(self) -> None:
         """Raise InputError, naming the field, for a value out of bounds, and for missing images."""
@@ -91,7 +99,7 @@ class SuiteTask(TaskImages):
 
 
 SectionFields = Mapping[Section, Mapping[str, Any]]
-"""of each table of options, the fields that it may have with their types"""
+"""fields of each table of options, with their types"""
 
 
 def read_tasks(path: Location, options: SectionFields) -> tuple[SuiteTask, ...]:
@@ -104,8 +112,7 @@ def read_tasks(path: Location, options: SectionFields) -> tuple[SuiteTask, ...]:
     tables = content.get("task")
     if unknown or not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         found = f"{', '.join(map(repr, unknown))} outside of a task" if unknown else "no [[task]]"
-        meant = "Did you mean task? " if any(near_to(name, ["task"]) for name in unknown) else ""
-        raise InputError(path, found=found, wanted=FORM, remedy=f"{meant}docs/transfer.md has an example.")
+        raise InputError(path, found=found, wanted=FORM, remedy="docs/transfer.md has an example.")
     tasks = tuple(_task(path, place, table, options) for place, table in enumerate(tables, 1))
     for name, count in Counter(task.name for task in tasks).items():
         if count > 1:
@@ -171,17 +178,38 @@ def _is_name(name: object) -> bool:
 def _values(
     path: Location, task: str, table: Mapping[str, Any], hints: Mapping[str, Any], *, inside: str = ""
 ) -> dict[str, Any]:
-    def refuse(name: str, found: str, wanted: str, near: str | None) -> InputError:
-        return _refused(path, task, f"{inside}{name}", found, wanted, near=near)
+    """Values of a table's fields in the types that the fields have. Raises InputError for another field or type."""
+    values = {}
+    for name, given in table.items():
+        if name not in hints:
+            known = f"one of {', '.join(hints)}" if hints else "no options"
+            raise _refused(path, task, f"{inside}{name}", "an unknown field", known)
+        values[name] = _from_toml(given, hints[name])
+        if not is_of(values[name], hints[name]):
+            raise _refused(path, task, f"{inside}{name}", repr(given), f"a value of type {_toml_type(hints[name])}")
+    return values
 
-    return fields_of(table, hints, refuse)
+
+def _from_toml(value: Any, hint: Any) -> Any:
+    """Turn a list into a tuple, a text into a path and 1 into 1.0, where the type wants it."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    entry = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), None)
+    if isinstance(value, list) and entry is not None:
+        return tuple(_from_toml(each, entry) for each in value)
+    if isinstance(value, str) and Path in kinds and str not in kinds:
+        return Path(value)
+    if type(value) is int and float in kinds and int not in kinds:
+        # An integer that no float can hold is refused as infinite.
+        return float(value) if abs(value) < 1 << 1000 else math.inf
+    return value
 
 
-def _refused(path: Location, task: str, name: str, found: str, wanted: str, *, near: str | None = None) -> InputError:
-    meant = f"Did you mean {near}? " if near is not None else ""
-    return InputError(
-        f"{path}: task {task!r}: {name}",
-        found=found,
-        wanted=wanted,
-        remedy=f"{meant}docs/transfer.md says what a task has.",
-    )
+def _toml_type(hint: Any) -> str:
+    """Name of a type in TOML, which has lists for tuples, texts for paths, and leaves out what is None."""
+    name = name_of(hint).replace("tuple[", "list[").replace(", ...]", "]").replace(" | None", "").replace("Path", "str")
+    return name.replace("str | str", "str")
+
+
+def _refused(path: Location, task: str, name: str, found: str, wanted: str) -> InputError:
+    thing = f"{path}: task {task!r}: {name}"
+    return InputError(thing, found=found, wanted=wanted, remedy="docs/transfer.md says what a task has.")

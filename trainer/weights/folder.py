@@ -60,7 +60,7 @@ class Preprocessing:
     image_size: int
     """side of the model's images, pixels"""
     mean: float
-    """of a channel, where white is 1"""
+    """mean of a channel, where white is 1"""
     std: float
     crop: float
     """share of the shorter side that the centre crop keeps"""
@@ -73,7 +73,7 @@ class ModelSpec:
     architecture: str
     """timm's name, or corenet.ARCHITECTURE"""
     arguments: Mapping[str, Any]
-    """of timm.create_model, beside the number of classes"""
+    """arguments of timm.create_model beside the number of classes"""
     preprocessing: Preprocessing
     features: int
     """width of what the classifier reads"""
@@ -83,7 +83,7 @@ class ModelSpec:
     about: Mapping[str, object] = field(default_factory=dict)
     """further fields of pretrained_cfg"""
     loss: LossName | None = None
-    """that the classifier was pre-trained by; None for one that was not"""
+    """loss that the classifier was pre-trained by; None for a classifier that was not"""
 
 
 def check_new(out: Location) -> None:

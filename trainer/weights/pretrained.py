@@ -54,9 +54,9 @@ class Pretrained:
     fingerprint: str
     """sha256 of weights and image size: what features of it depend on"""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """what timm builds it from, beside the name and the number of classes"""
+    """arguments from which timm builds the model, beside its name and the number of classes"""
     loss: LossName = "bce"
-    """that the classifier was pre-trained by: what its logits say"""
+    """loss that the classifier was pre-trained by, which gives the meaning of its logits"""
 
     @property
     def classifier(self) -> nn.Linear:

@@ -26,7 +26,7 @@ from vocab.vocabulary import Vocabulary
 
 Kind = Literal["ema", "model"]
 RESULT = "model.safetensors"
-"""of a finished run"""
+"""weights file of a finished run"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StoredWeights:
     tensors: dict[str, Tensor]
     kind: Kind
     step: int | None
-    """of the checkpoint they were read from; None for a finished run's result"""
+    """step of the checkpoint that the weights were read from; None for a finished run's result"""
     vocabulary: Path
     """vocabulary.parquet that belongs to them"""
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from html import escape
 from typing import TextIO
 
 # Emoji and some scripts need the joiners U+200C and U+200D; beside an ASCII letter or at an end they only hide.
@@ -45,11 +44,6 @@ def shown(text: str, *, longest: int | None = None, lines: bool = False) -> str:
     if longest is not None and len(text) > longest:
         text = f"{text[: longest - 1]}…"
     return (_HIDDEN_IN_LINES if lines else _HIDDEN).sub(_written_out, text)
-
-
-def in_html(text: str, *, longest: int | None = None) -> str:
-    """Text as the content of an element or of a quoted attribute, as `shown`."""
-    return escape(shown(text, longest=longest))
 
 
 def tell(text: str, *, to: TextIO | None = None) -> None:

@@ -17,9 +17,9 @@ from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
-from trainer.transfer import methods
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.record import read_records
+from trainer.transfer.suite import check, open_model, options, transfer
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from vocab.errors import FormatError, InputError, MismatchError
 
@@ -72,6 +72,11 @@ def config_of(root: Path, out: Path) -> TransferConfig:
     return TransferConfig(root / "run", root / "tasks.toml", out, cache=out.parent / "cache", workers=0, device="cpu")
 
 
+def checked(task: SuiteTask, config: TransferConfig) -> str:
+    """The fingerprint of a task that is opened."""
+    return check(task, config, HERE, open_model(config).vocabulary)
+
+
 def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "results"
     words = ["--tasks", f"{root}/tasks.toml", "--out", f"{out}", "--cache", f"{tmp_path}/cache", "--workers", "0"]
@@ -112,11 +117,11 @@ def test_nearest_neighbours_alone_train_no_probe(
     text = TASKS.format(root=root).replace('["zeroshot", "knn", "probe", "finetune"]', '["knn", "probe"]')
     (tmp_path / "tasks.toml").write_text(text)
     config = replace(config_of(root, tmp_path / "both"), tasks=tmp_path / "tasks.toml")
-    methods.transfer(config)
+    transfer(config)
     (tmp_path / "alone.toml").write_text(text.replace('["knn", "probe"]', '["zeroshot", "knn"]'))
     monkeypatch.setattr("trainer.probe.choice.train_grid", None)
     capsys.readouterr()
-    methods.transfer(replace(config, tasks=tmp_path / "alone.toml", out=tmp_path / "alone"))
+    transfer(replace(config, tasks=tmp_path / "alone.toml", out=tmp_path / "alone"))
     both, alone = (
         [record for record in read_records(tmp_path / out) if record.method == "knn"] for out in ("both", "alone")
     )
@@ -125,14 +130,14 @@ def test_nearest_neighbours_alone_train_no_probe(
 
 
 def test_options_that_the_suite_sets_itself_are_no_options() -> None:
-    options = methods.options()
-    assert "preset" in options["probe"]
-    assert "hyponyms" in options["zeroshot"]
-    assert "layer_decay" in options["finetune"]
-    for section in options.values():
+    known = options()
+    assert "preset" in known["probe"]
+    assert "hyponyms" in known["zeroshot"]
+    assert "layer_decay" in known["finetune"]
+    for section in known.values():
         assert not section.keys() & {"model", "task", "out", "init", "percent", "seed", "seeds", "device", "workers"}
     # Zero-shot has a similarity of its own; probe and fine-tuning the task's.
-    assert [section for section, fields in options.items() if "alpha" in fields] == ["zeroshot"]
+    assert [section for section, fields in known.items() if "alpha" in fields] == ["zeroshot"]
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -149,9 +154,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_task_that_cannot_be_measured_is_found_before_it_is(
     root: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    task: SuiteTask = read_tasks(root / "tasks.toml", methods.options())[0]
+    task: SuiteTask = read_tasks(root / "tasks.toml", options())[0]
     with pytest.raises(InputError, match=message):
-        methods.check(replace(task, **change), config_of(root, tmp_path / "results"), HERE)
+        checked(replace(task, **change), config_of(root, tmp_path / "results"))
 
 
 def test_a_task_that_zero_shot_cannot_score_stops_a_suite_before_it_begins(root: Path, tmp_path: Path) -> None:
@@ -160,7 +165,7 @@ def test_a_task_that_zero_shot_cannot_score_stops_a_suite_before_it_begins(root:
     (tmp_path / "tasks.toml").write_text((root / "tasks.toml").read_text() + more)
     config = replace(config_of(root, tmp_path / "results"), tasks=tmp_path / "tasks.toml")
     with pytest.raises(MismatchError, match=r"task 'nameless': .*none can be scored.*the task's class_names"):
-        methods.transfer(config)
+        transfer(config)
     assert not list(tmp_path.glob("results/*.json*"))
 
 
@@ -173,7 +178,7 @@ def test_transfer_init_that_finds_no_row_is_said_in_every_result(root: Path, tmp
         'methods = ["probe", "finetune"]\ninits = ["random", "transfer"]\npercents = [100]\nseeds = [0]\n'
         "[task.probe]\nepochs = 1\n[task.finetune]\nepochs = 1\nbatch = 8\n"
     )
-    methods.transfer(replace(config_of(root, tmp_path / "results"), tasks=tmp_path / "tasks.toml"))
+    transfer(replace(config_of(root, tmp_path / "results"), tasks=tmp_path / "tasks.toml"))
     for record in read_records(tmp_path / "results"):
         said = any("Transfer Init found no pre-trained row, and 2 classes start at" in n for n in record.extra["notes"])
         assert said == (record.init == "transfer")
@@ -181,35 +186,35 @@ def test_transfer_init_that_finds_no_row_is_said_in_every_result(root: Path, tmp
 
 
 def test_images_and_names_of_classes_have_a_fingerprint(root: Path, tmp_path: Path) -> None:
-    task: SuiteTask = read_tasks(root / "tasks.toml", methods.options())[0]
+    task: SuiteTask = read_tasks(root / "tasks.toml", options())[0]
     write_folders(tmp_path / "test", {"car": 4, "cat": 4, "dog": 4}, seed=1)
     (tmp_path / "names.txt").write_text("car\ncat\ndog\n")
     task = replace(task, test=f"{tmp_path}/test", class_names=tmp_path / "names.txt")
     config = config_of(root, tmp_path / "results")
-    before = methods.check(task, config, HERE)
-    assert methods.check(task, config, HERE) == before
+    before = checked(task, config)
+    assert checked(task, config) == before
     # A copy, made at another time, is the same by its content.
     shutil.copytree(tmp_path / "test", tmp_path / "copy", copy_function=shutil.copyfile)
     moved = replace(task, test=f"{tmp_path}/copy")
-    again = methods.check(moved, config, HERE).split()
+    again = checked(moved, config).split()
     assert (again[0] == before.split()[0], again[1] == before.split()[1]) == (True, False)
     changed = tmp_path / "copy" / "cat" / "1.png"
     changed.write_bytes(changed.read_bytes()[:-20] + bytes(20))
-    assert not set(before.split()) & set(methods.check(moved, config, HERE).split())
+    assert not set(before.split()) & set(checked(moved, config).split())
     (tmp_path / "names.txt").write_text("car\ncat\nwolf\n")
-    renamed = methods.check(task, config, HERE)
+    renamed = checked(task, config)
     write_folders(tmp_path / "test", {"cat": 5})
-    assert len({before, renamed, methods.check(task, config, HERE)}) == 3
+    assert len({before, renamed, checked(task, config)}) == 3
     # Zero-shot alone, whose training images are none.
     alone = replace(task, train="", methods=("zeroshot",), test=f"{tmp_path}/test")
-    first = methods.check(alone, config, HERE)
+    first = checked(alone, config)
     (tmp_path / "test" / "cat" / "4.png").unlink()
-    assert methods.check(alone, config, HERE) != first
+    assert checked(alone, config) != first
 
 
 def test_a_model_without_its_vocabulary_is_named_first(root: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "config.json").write_text('{"architecture": "vit"}')
     with pytest.raises(FormatError, match=r"vocabulary\.parquet: found no such file"):
-        methods.transfer(replace(config_of(root, tmp_path / "results"), model=tmp_path / "folder"))
+        transfer(replace(config_of(root, tmp_path / "results"), model=tmp_path / "folder"))
     assert not (tmp_path / "results").exists()

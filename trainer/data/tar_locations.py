@@ -1,14 +1,14 @@
-"""Where image tars lie: local files, object stores, web servers, and commands that write one.
+"""Locations of image tars: local files, object stores, web servers, and commands that write a tar.
 
-In: what --images names. Out: the places of single tars as strings, sorted; local ones are plain paths.
+The options that name images are resolved to locations of single tars, as sorted strings; a local one is a plain path.
 
-    images/                            a folder: every .tar below it, where links lead too; names that begin with
-                                       "." or "_" and systems' leftovers (`vocab/store/leftovers.py`) are left out, as
-                                       `python -m pipeline label` leaves them out; 0.tar.gz without 0.tar is refused
+    images/                            a folder: every .tar below it, also behind links; names with "." or "_" in front
+                                       and systems' leftovers (`vocab/store/leftovers.py`) are left out, as `python -m
+                                       pipeline label` leaves them out; 0.tar.gz without 0.tar is refused
     images/*.tar                       a glob, or braces as in {00000..00331}.tar
-    s3://bucket/laion/{00..99}.tar     whatever fsspec knows: s3, gs, hdfs, ...; folders and globs are listed
-    https://host/laion/{00..99}.tar    a web server: exact names only, for it cannot list
-    pipe:aws s3 cp s3://b/{00..99}.tar -    a shell command whose output is the tar; only where that is allowed
+    s3://bucket/laion/{00..99}.tar     any scheme of fsspec: s3, gs, hdfs, ...; folders and globs are listed
+    https://host/laion/{00..99}.tar    a web server: exact names only, because it cannot list
+    pipe:aws s3 cp s3://b/{00..99}.tar -    a shell command whose output is the tar; only if allowed
 """
 
 from __future__ import annotations
@@ -34,35 +34,34 @@ from vocab.store.files import entries_below, expanded
 from vocab.store.leftovers import is_left_out
 from vocab.store.secrets import without_secrets
 
-# Errors that no backend raises on purpose: ours, never a store's.
+# Errors that no backend raises on purpose: faults of this program, not of a store.
 PROGRAM_FAULTS = (TypeError, AttributeError, AssertionError)
 PIPE = "pipe:"
 WEB = ("http", "https")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# The labelling job reads tars compressed with gzip, so none is passed over here.
+# Compressed tars are not passed over: the labelling job reads those compressed with gzip.
 _PACKED_OR_NOT = re.compile(r"\.(tar(\.gz)?|tgz)$")
 # file:/tmp/x, as Hadoop writes it, file:///tmp/x and file://localhost/tmp/x
 _FILE = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)
 
 
 def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str = "--") -> list[str]:
-    """Tars named by files, folders (all .tar below), globs and brace ranges, local or not; sorted, each once.
+    """List the tars named by files, folders (all .tar below), globs and brace ranges, local or not; sorted, each once.
 
-    Names that are not local and end in .tar are taken as they are: no request asks whether they exist.
+    Remote names that end in .tar are taken as they are: no request asks if they exist.
 
     `allow_pipe` lets a pattern run a shell command with the rights of this process whenever its tar is read: allow it
-    for patterns of your own only, never for those of a configuration that came from elsewhere. `prefix`: as `TarCache`
-    has it.
+    for patterns of your own only, never for those of a configuration that came from elsewhere. `prefix`: as in
+    `TarCache`.
 
-    Raises InputError for a pattern that names none or more than braces.MAX_NAMES, a scheme that nobody knows, a folder
-    or glob on a web server, and a pipe that is not allowed; MissingRequirementError for a scheme whose package is
-    missing.
+    Raises InputError for a pattern that names no tar or more than braces.MAX_NAMES, an unknown scheme, a folder or glob
+    on a web server, and a pipe that is not allowed; MissingRequirementError for a scheme whose package is missing.
     """
     tars: set[str] = set()
     for pattern in patterns:
         found = False
-        # In a command lists belong to the shell, or to awk.
+        # In a command, lists in braces belong to the shell, or to awk.
         for name in expand_braces(pattern, only_ranges=pattern.startswith(PIPE)):
             named = _tars_of(name, allow_pipe=allow_pipe, prefix=prefix)
             tars.update(named)
@@ -72,19 +71,19 @@ def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str 
     return sorted(tars)
 
 
-def is_local(place: str) -> bool:
-    """Whether a place is a file of this machine, by its form alone."""
-    return _FILE.match(place) is not None or not (place.startswith(PIPE) or _SCHEME.match(place))
+def is_local(location: str) -> bool:
+    """Tell by the form of a location alone if it is a file of this machine."""
+    return _FILE.match(location) is not None or not (location.startswith(PIPE) or _SCHEME.match(location))
 
 
-def local_name(place: str) -> str:
-    """The path of a local place: file:///a%20b.tar -> /a b.tar, ~/b.tar -> /home/me/b.tar; others as they are."""
-    match = _FILE.match(place)
-    return expanded(place) if match is None else unquote(place[match.end() :])
+def local_name(location: str) -> str:
+    """The path of a local location: file:///a%20b.tar -> /a b.tar, ~/b.tar -> /home/me/b.tar; others as they are."""
+    match = _FILE.match(location)
+    return expanded(location) if match is None else unquote(location[match.end() :])
 
 
-def label_path(place: str) -> str:
-    """What is matched with the labels' shard names: the path without scheme, user, query string or fragment.
+def label_path(location: str) -> str:
+    """The path that is matched with the labels' shard names: without scheme, user, query string or fragment.
 
         /data/emoji/00017.tar                          the same
         s3://bucket/emoji/00017.tar?versionId=4        bucket/emoji/00017.tar
@@ -93,44 +92,44 @@ def label_path(place: str) -> str:
 
     Raises InputError for a command without such a word.
     """
-    if place.startswith(PIPE):
-        if (tar := _tar_of_command(place)) is None:
-            raise _no_tar(place, "a command without a word that ends in .tar", "Name the tar in the command.")
+    if location.startswith(PIPE):
+        if (tar := _tar_of_command(location)) is None:
+            raise _no_tar(location, "a command without a word that ends in .tar", "Name the tar in the command.")
         return tar
-    scheme = _scheme_of(place)
-    if is_local(place) or scheme is None:
-        return local_name(place)
-    bare = _without_query(place)[len(scheme) + len("://") :]
+    scheme = _scheme_of(location)
+    if is_local(location) or scheme is None:
+        return local_name(location)
+    bare = _without_query(location)[len(scheme) + len("://") :]
     return unquote(bare.rpartition("@")[2] if "@" in bare.split("/")[0] else bare) if scheme in WEB else bare
 
 
-def shown_tar(place: str) -> str:
+def shown_tar(location: str) -> str:
     """The location of a tar as messages show it: without secrets, and of a command only the tar's name."""
-    tar = _tar_of_command(place) if place.startswith(PIPE) else None
-    return without_secrets(place) if tar is None else f"{PIPE}... {tar.rpartition('/')[2]}"
+    tar = _tar_of_command(location) if location.startswith(PIPE) else None
+    return without_secrets(location) if tar is None else f"{PIPE}... {tar.rpartition('/')[2]}"
 
 
-def refuse_pipe(place: str, *, prefix: str = "--") -> InputError:
-    """The error for a command where none is allowed. `prefix`: as `TarCache` has it."""
+def refuse_pipe(location: str, *, prefix: str = "--") -> InputError:
+    """The error for a command where none is allowed. `prefix`: as in `TarCache`."""
     return InputError(
-        shown_tar(place),
+        shown_tar(location),
         found="a shell command",
-        wanted="the place of a tar",
+        wanted="the location of a tar",
         remedy=f"Pass {prefix}allow-pipe if you trust whoever wrote it: it runs with your rights.",
     )
 
 
-def filesystem_at(place: str) -> tuple[Any, str]:
-    """This process's fsspec file system of a place, and the path inside it.
+def filesystem_at(location: str) -> tuple[Any, str]:
+    """This process's fsspec file system of a location, and the path inside it.
 
     Credentials and endpoints come from the environment (AWS_ENDPOINT_URL, ...) and fsspec's configuration. A file
-    system belongs to the process that opened it: pass places on, never file systems.
+    system belongs to the process that opened it: pass locations on, never file systems.
     """
-    _check_scheme(_scheme_of(place) or "file")
+    _check_scheme(_scheme_of(location) or "file")
     try:
-        filesystem, path = fsspec.url_to_fs(place)
+        filesystem, path = fsspec.url_to_fs(location)
     except (ValueError, TypeError, OSError) as error:
-        raise _no_tar(place, f"a place that cannot be opened ({error})") from error
+        raise _no_tar(location, f"a location that cannot be opened ({error})") from error
     return filesystem, path
 
 
@@ -167,7 +166,7 @@ def _unpacked(found: Sequence[str]) -> Sequence[str]:
 
 def _local_tars(name: str) -> Sequence[str]:
     if not name:
-        # Path("") is the folder at hand, whatever that is.
+        # Path("") would be the working directory.
         raise _no_tar(name, "no name")
     path = Path(name)
     try:
@@ -197,7 +196,7 @@ def _matching_tars(pattern: str) -> Sequence[str]:
     base = _base_of(pattern)
     parts = Path(pattern).parts
     if "**" in parts:
-        # Where links lead in a circle, glob finds each tar some forty times, or never ends.
+        # If links lead in a circle, glob finds each tar some forty times, or never ends.
         return [tar for tar in _tars_below(base or os.curdir) if _matches(Path(tar).parts, parts)]
     tars = []
     for match in glob.glob(pattern):  # noqa: PTH207 - takes absolute patterns
@@ -236,7 +235,7 @@ def _listed_tars(name: str) -> Sequence[str]:
     except PROGRAM_FAULTS:
         raise
     except Exception as error:  # backends raise errors of their own, which share no other parent
-        raise _no_tar(name, f"a place that cannot be listed ({type(error).__name__}: {error})") from error
+        raise _no_tar(name, f"a location that cannot be listed ({type(error).__name__}: {error})") from error
     # Later sizes must not come from this listing.
     filesystem.invalidate_cache()
     # Some file systems leave out the host that the name has; those that change the path itself must say what it is.
@@ -253,7 +252,7 @@ def _check_scheme(scheme: str) -> None:
     try:
         get_filesystem_class(scheme)
     except ValueError as error:
-        raise _no_tar(f"{scheme}://", "a scheme that nobody here knows") from error
+        raise _no_tar(f"{scheme}://", "a scheme that fsspec does not know") from error
     except ImportError as error:
         raise MissingRequirementError(
             f"{scheme}://",
@@ -263,21 +262,21 @@ def _check_scheme(scheme: str) -> None:
         ) from error
 
 
-def _tar_of_command(place: str) -> str | None:
-    words = re.split(r"[\s'\"|;<>()]+", place.removeprefix(PIPE))
+def _tar_of_command(location: str) -> str | None:
+    words = re.split(r"[\s'\"|;<>()]+", location.removeprefix(PIPE))
     paths = [label_path(re.sub(r"^-+[\w-]+=", "", word)) for word in words]
     return next((path for path in reversed(paths) if path.endswith(".tar")), None)
 
 
-def _scheme_of(place: str) -> str | None:
-    match = None if place.startswith(PIPE) else _SCHEME.match(place)
+def _scheme_of(location: str) -> str | None:
+    match = None if location.startswith(PIPE) else _SCHEME.match(location)
     return match[1].lower() if match else None
 
 
-def _without_query(place: str) -> str:
-    """Where "?" may stand in a name or a glob, only what follows .tar is a query string."""
-    return re.split(r"[?#]" if _scheme_of(place) in WEB else r"(?<=\.tar)[?#]", place, maxsplit=1)[0]
+def _without_query(location: str) -> str:
+    """A location without its query string; where "?" may stand in a name or glob, only that after .tar is one."""
+    return re.split(r"[?#]" if _scheme_of(location) in WEB else r"(?<=\.tar)[?#]", location, maxsplit=1)[0]
 
 
-def _no_tar(place: str, found: str, remedy: str = "Check this place, or leave it out.") -> InputError:
-    return InputError(shown_tar(place), found=found, wanted="a WebDataset tar", remedy=remedy)
+def _no_tar(location: str, found: str, remedy: str = "Check this location, or leave it out.") -> InputError:
+    return InputError(shown_tar(location), found=found, wanted="a WebDataset tar", remedy=remedy)

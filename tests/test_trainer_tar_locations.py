@@ -12,7 +12,7 @@ import pytest
 from pipeline.reading.inputs import list_inputs
 from tests.conftest import ROOT
 from tests.servers import CONTENT, read_stream, s3_server
-from trainer.data.tar_places import is_local, label_path, list_tars, local_name, shown_tar
+from trainer.data.tar_locations import is_local, label_path, list_tars, local_name, shown_tar
 from trainer.data.tar_streams import STORE_BLOCK, DownloadError
 from vocab.errors import InputError
 
@@ -135,7 +135,7 @@ def test_a_web_server_lists_nothing(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
-        ("nonsense://bucket/0.tar", "a scheme that nobody here knows"),
+        ("nonsense://bucket/0.tar", "a scheme that fsspec does not know"),
         ("file://folder/0.tar", "a host in a file's URI"),
         ("s3://bucket/{0..999999999}.tar", "more than 10,000,000 names"),
     ],
@@ -148,7 +148,7 @@ def test_what_cannot_be_a_place_is_an_error(pattern: str, found: str) -> None:
 def test_a_missing_backend_is_named_with_its_remedy() -> None:
     code = (
         "import sys; sys.modules['s3fs'] = None\n"
-        "from trainer.data.tar_places import list_tars; from vocab.errors import MissingRequirementError\n"
+        "from trainer.data.tar_locations import list_tars; from vocab.errors import MissingRequirementError\n"
         "try: list_tars(['s3://bucket/0.tar'])\n"
         "except MissingRequirementError as error: print(error)"
     )

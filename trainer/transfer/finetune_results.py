@@ -1,0 +1,275 @@
+"""Results of a fine-tuning run: scores and a page at each evaluation, the model and its record at the end.
+
+In: the averaged weights, a task's test images. Out: numbers in the log and page.html; at the end model/, a folder that
+timm loads, results.json and results.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from trainer.data.batch import Skipped
+from trainer.data.decoding import EvalTransform
+from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Rank
+from trainer.job import Evaluated
+from trainer.model.vit import classifier_of
+from trainer.probe.measures import Scored, score
+from trainer.records.gallery import GalleryImage
+from trainer.records.journal import RunProgress
+from trainer.records.ledger import read_bad_samples
+from trainer.records.log import SCORE
+from trainer.records.page import write_finetune_page
+from trainer.step.training import Training
+from trainer.transfer.batches import EpochPlan
+from trainer.transfer.class_tables import STEM, no_match_note, write_matches
+from trainer.transfer.config import FinetuneConfig
+from trainer.transfer.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
+from trainer.transfer.start import Start
+from trainer.transfer.tasks.files import left_out, undecoded
+from trainer.transfer.tasks.opening import Task
+from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, timm_fields, write_model
+from trainer.weights.pretrained import Pretrained
+from vocab.errors import InputError
+from vocab.pages.tables import Markdown, markdown_list, markdown_table
+from vocab.pages.text import counted, listed
+from vocab.store.files import write_whole
+from vocab.store.secrets import without_secrets
+
+MODEL, TABLE = "model", "results.md"
+FEW_STEPS = 100
+"""steps below which a run hardly learns: the recipe's learning rates are made for thousands"""
+
+
+@dataclass(frozen=True, eq=False)
+class FinetuneResults:
+    """Evaluations and results of one run; every rank has one, the main rank's writes."""
+
+    config: FinetuneConfig
+    """complete options"""
+    rank: Rank
+    pretrained: Pretrained
+    task: Task
+    train: LabelledImages
+    """training images of the run, which may be a share of the task's"""
+    plan: EpochPlan
+    start: Start
+    training: Training
+    viewing: EvalTransform
+    """how test images are shown"""
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether a step ended an epoch that an evaluation follows."""
+        every, plan = self.config.eval_every, self.plan
+        if every == 0 or step == 0:
+            return False
+        return plan.epochs_after(step) // every > plan.epochs_after(step - 1) // every
+
+    def evaluate(self, step: int) -> Evaluated | None:
+        """Score the weights as they are on the test images; None on ranks other than the main one."""
+        scored = score(self.training.objective, self.task.test, self.rank, viewing=self.viewing)
+        if scored is None:
+            return None
+        epoch = self.plan.epochs_seen(step)
+        name, value = scored.measured.metric
+        return Evaluated(
+            {"epoch": epoch, **{f"{SCORE}{name}": value for name, value in scored.numbers().items()}},
+            scored,
+            shown={"epoch": f"{epoch:g}", name: f"{value:.2%}"},
+        )
+
+    def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
+        """Write page.html; no pictures for the log. Raises InputError if too many of the test images are bad."""
+        scored: Scored = evaluated.result
+        totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
+        most = self.config.task.max_bad_share
+        raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
+        write_finetune_page(
+            self.config.out,
+            results={**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
+            model=self.pretrained.source,
+            classes=len(self.task.class_names),
+            total_steps=self.plan.steps,
+            seconds=progress.seconds,
+        )
+        return []
+
+    def _notes(self, scored: Scored) -> list[str]:
+        return [
+            *no_match_note(self.start.matches),
+            *notes_at_start(self.config, self.task, self.train, self.plan),
+            *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
+        ]
+
+    def write_start(self) -> None:
+        """Write what every class begins with, for Transfer Init."""
+        if self.start.matches:
+            with _renewed(self.config.out / STEM) as work:
+                write_matches(self.start.matches, work, alpha=self.config.alpha)
+
+    def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
+        """Make the record of a finished run."""
+        config, scored = self.config, evaluated.result
+        metric, value = scored.measured.metric
+        extra = {
+            **scored.numbers(),
+            "steps": progress.step,
+            "images_seen": progress.images,
+            "epochs_seen": self.plan.epochs_seen(progress.step),
+            "train_images": len(self.train),
+            NOTES: self._notes(scored),
+        }
+        if scored.measured.correct is not None:
+            extra[CORRECT] = marks_of(scored.measured.correct)
+        return Record(
+            task=" | ".join(without_secrets(images) for images in (config.task.train, config.task.test)),
+            method="finetune",
+            init=config.init,
+            percent=config.percent,
+            seed=config.seed,
+            metric=metric,
+            value=value,
+            images=scored.images,
+            seconds=round(progress.seconds, 1),
+            extra=extra,
+        )
+
+    def details(self, evaluated: Evaluated, progress: RunProgress) -> dict[str, Any]:
+        """Make the facts of results.json that only fine-tuning has."""
+        details: dict[str, Any] = {
+            "epochs": self.config.epochs,
+            "images_rolled_back": progress.rolled_back,
+            "spikes": progress.spikes,
+            "parameters": sum(parameter.numel() for parameter in self.training.model.parameters()),
+            "device": str(self.rank.device),
+            "processes": self.rank.world,
+            "classes_of_test_images": evaluated.result.classes,
+            "classes_without_training_images": _without_images(self.train, self.task),
+        }
+        if self.config.init == "transfer":
+            unmatched = [match.name for match in self.start.matches if not match.matches]
+            details["classes_with_random_weights"] = unmatched
+        return details
+
+    def write(self, weights: Mapping[str, Tensor], evaluated: Evaluated, progress: RunProgress) -> tuple[Record, str]:
+        """Write the model's folder, given the averaged weights, then the results; return the record and a summary."""
+        out, task = self.config.out, self.task
+        record, details = self.record(evaluated, progress), self.details(evaluated, progress)
+        notes = record.extra[NOTES]
+        images = self.config.task
+        data = {
+            "train": without_secrets(images.train),
+            "test": without_secrets(images.test),
+            "classes": len(task.class_names),
+        }
+        fields = timm_fields(spec_of(self.pretrained), classes=len(task.class_names))
+        fields["label_names"] = list(task.class_names)
+        with _renewed(out / MODEL) as work:
+            write_model(work, {name: tensor.detach().cpu() for name, tensor in weights.items()}, fields)
+        with write_whole(out / TABLE) as file:
+            shown = {"model": self.pretrained.source, **data, **vars(record), **record.extra, **details}
+            file.write(markdown(shown, notes).encode())
+        write_results(
+            out,
+            [record],
+            verb="finetune",
+            model=self.pretrained.source,
+            fingerprint=self.pretrained.fingerprint,
+            data=data,
+            notes=notes,
+            left_out=left_out(train=task.train, test=task.test),
+            bad_images=named_bad(train=read_bad_samples(out), test=evaluated.result.skipped),
+            details=details,
+        )
+        # A run takes hours, and the notes of its start have left the screen.
+        return record, (
+            "".join(f"{note}\n" for note in notes)
+            + f"{record.metric} {record.value:.2%} on {counted(record.images, 'test image')}\n"
+            f"{out / MODEL} is the model, {out / TABLE} the results"
+        )
+
+
+def spec_of(pretrained: Pretrained) -> ModelSpec:
+    """Describe the model for timm."""
+    model = pretrained.model
+    return ModelSpec(
+        architecture=pretrained.architecture,
+        arguments=pretrained.arguments,
+        preprocessing=pretrained.preprocessing,
+        features=classifier_of(model, pretrained.architecture).in_features,
+        global_pool=str(getattr(model, "global_pool", "token")),
+        first_conv=first_conv_of(model),
+    )
+
+
+def raise_for_bad_images(
+    side: str, totals: Counter[str], skipped: Sequence[Skipped], *, most: float, fewest: int
+) -> None:
+    """Raise InputError if more than the share `most` of the images are bad, or all, once `fewest` have been seen."""
+    seen, bad = totals["samples"], totals["bad"]
+    if seen < fewest or (bad <= most * seen and bad < seen):
+        return
+    example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
+    raise InputError(
+        side,
+        found=f"{bad:,} bad images of {seen:,}{example}",
+        wanted=f"at most {most:.0%}",
+        remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names those of training.",
+    )
+
+
+def notes_at_start(config: FinetuneConfig, task: Task, train: LabelledImages, plan: EpochPlan) -> list[str]:
+    """Write notes that can be given before the first step: on the data, and on a run of few steps."""
+    names = _without_images(train, task)
+    share = f"{config.percent:g} % of the images"
+    empty = counted(len(names), "class has no training image", "classes have no training image")
+    # Where the whole data set has none either, the data's own note says so.
+    lacking = [f"{share}: {empty}: {listed(names)}"] if names != _without_images(task.train, task) else []
+    return [*task.notes, *lacking, *few_steps(plan)]
+
+
+def few_steps(plan: EpochPlan) -> list[str]:
+    """Write a note on a run that is over before it has learnt much; none for a longer one."""
+    if plan.steps >= FEW_STEPS:
+        return []
+    steps, images = counted(plan.steps, "step"), counted(plan.images, "training image")
+    what = f"larger than the {images}" if plan.batch > plan.images else f"large for {images}"
+    return [
+        f"batch {plan.batch:,} is {what}: {steps} in all, each image seen {plan.epochs_seen(plan.steps):.4g} times; "
+        "a smaller batch takes more steps"
+    ]
+
+
+def markdown(results: Mapping[str, Any], notes: Sequence[str]) -> str:
+    """Make results.md: the numbers and short texts of the results, and the notes."""
+    rows = [
+        (Markdown(name), f"{value:.4g}" if isinstance(value, float) else f"{value}")
+        for name, value in results.items()
+        if isinstance(value, int | float | str) and name not in ("task", CORRECT)
+    ]
+    parts = ["# Fine-tuning", markdown_table(("", ""), rows), markdown_list(notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _renewed(folder: Path) -> AbstractContextManager[Path]:
+    """Make a folder to write into, in place of one that an earlier start of the same run wrote."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    return new_folder(folder)
+
+
+def _notes_on_bad(train: Sequence[Skipped], test: Sequence[Skipped]) -> list[str]:
+    return [undecoded(side, bad) for side, bad in (("train", train), ("test", test)) if bad]
+
+
+def _without_images(images: LabelledImages, task: Task) -> list[str]:
+    return [task.class_names[label] for label in np.flatnonzero(images.images_by_class == 0).tolist()]
