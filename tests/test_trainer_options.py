@@ -22,7 +22,7 @@ import trainer.transfer.config
 import trainer.transfer.tasks_file
 import trainer.verb_config
 from trainer.__main__ import VERBS, read
-from trainer.config import DataConfig, PretrainConfig
+from trainer.config import DataConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.options import Bounds, Cache, Options, declared, values_of
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig, TransferConfig, ZeroShotConfig
 from trainer.transfer.tasks_file import SuiteTask
@@ -171,6 +171,22 @@ def test_a_part_s_options_pass_from_one_configuration_to_another() -> None:
     suite = TransferConfig("model", "tasks", Path("out"), cache=Path("kept"), allow_pipe=True)
     assert values_of(suite, Cache) == {"cache": Path("kept"), "cache_gb": 200.0, "allow_pipe": True}
     assert TaskConfig("train", "test", **values_of(suite, Cache)).cache == Path("kept")
+
+
+def test_a_verb_s_own_options_come_before_those_that_it_shares() -> None:
+    names = [each.name for each in dataclasses.fields(DataConfig)]
+    assert names[:3] == ["images", "labels", "vocabulary"]
+    assert names[-1] == "allow_pipe"
+    assert list(dataclasses.asdict(TASK))[:2] == ["train", "test"]
+
+
+def test_muon_skips_no_step_and_shares_out_no_matrix() -> None:
+    with pytest.raises(InputError, match="--optimiser: found muon with --on-spike skip"):
+        replace(CONFIGS["finetune"], optimiser="muon", on_spike="skip")  # type: ignore[type-var]
+    with pytest.raises(InputError, match="--optimiser: found muon with --on-spike skip"):
+        OptimConfig(optimiser="muon", on_spike="skip")
+    with pytest.raises(InputError, match="--optimiser: found muon with --parallel fsdp"):
+        PretrainConfig(optim=OptimConfig(optimiser="muon"), run=RunConfig(parallel="fsdp"))
 
 
 def test_an_unknown_verb_is_one_error_with_the_verb_that_may_be_meant() -> None:
