@@ -54,7 +54,7 @@ def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str 
     `TarCache`.
 
     Raises InputError for a pattern that names no tar or more than `file_names.MAX_NAMES`, an unknown scheme, a folder
-    or glob on a web server, and a pipe that is not allowed; MissingRequirementError for a scheme whose package is missing.
+    or glob on a web server, and a pipe that is not allowed; MissingRequirementError if a scheme's package is missing.
     """
     tars: set[str] = set()
     for pattern in patterns:
