@@ -263,7 +263,7 @@ class FinetuneConfig(
     """epochs between evaluations; 0: evaluate at the end only"""
 
     def check(self, *, world: int) -> None:
-        """Raise InputError for the first option that cannot work on so many processes, whatever the task."""
+        """Raise InputError for a batch that `world` processes cannot share out."""
         pairs = 2 if self.mixup > 0 or self.cutmix > 0 else 1
         parts = world * self.accumulate * pairs
         self.require(

@@ -23,6 +23,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.model.vit import classifier_of
+from trainer.probe.measures import Scored, score
 from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
@@ -30,10 +31,9 @@ from trainer.records.log import SCORE
 from trainer.records.page import write_finetune_page
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
+from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.match_table import STEM, no_match, write_matches
 from trainer.transfer.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
-from trainer.transfer.scoring import Scored, score
 from trainer.transfer.start import Start
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task
@@ -105,7 +105,7 @@ class FinetuneResults:
 
     def _notes(self, scored: Scored) -> list[str]:
         return [
-            *no_match(self.start.matches),
+            *no_match_note(self.start.matches),
             *notes_at_start(self.config, self.task, self.train, self.plan),
             *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
         ]

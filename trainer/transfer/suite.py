@@ -31,7 +31,7 @@ from trainer.transfer.suite_plan import (
     task_config,
     zero_shot_config,
 )
-from trainer.transfer.tasks.contents import content_of
+from trainer.transfer.tasks.files import content_of
 from trainer.transfer.tasks.opening import class_names_of, open_images, open_task
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from trainer.weights.pretrained import open_pretrained

@@ -34,7 +34,7 @@ from trainer.transfer.record import (
     read_records,
     write_results,
 )
-from trainer.transfer.results_table import results_table
+from trainer.transfer.report import results_table
 from trainer.transfer.suite_plan import finetune_folder, keys_of
 from trainer.transfer.suite_settings import changed, to_record
 from trainer.transfer.tasks_file import SuiteTask

@@ -7,23 +7,26 @@ In: the names of a task's classes, the vocabulary, the pre-trained classifier. O
     synset      ->  row              of the vocabulary's synset at the highest path similarity, if that is >= alpha
     rows        ->  row of the head  their mean; scaled and centred by `scale_head` to suit the task's images
 
-The paper (CatLIP, arXiv 2404.15653) has the first three steps; scaling is ours, for nobody has released theirs.
+The paper (CatLIP, arXiv 2404.15653) has the first three steps; scaling is ours, for nobody has released theirs. One
+number (two, for several classes an image) is fitted by maximum likelihood: a convex problem for Newton's method, in
+float64. A few images may all be classified rightly, and then no finite number is the best; targets therefore stop short
+of 1 and 0, by less the more images there are (Platt 1999).
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor, nn
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.probe.linear import Head
-from trainer.transfer.scaling import fit_sigmoid, fit_softmax
 from vocab import taxonomy, wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import InputError, MismatchError
@@ -34,6 +37,14 @@ RANDOM_SHARE = 0.1
 """length of a random row's own part, over how far the pre-trained rows typically lie from their mean"""
 FIT_IMAGES, FIT_ELEMENTS = 20_000, 1 << 25
 """images, and logits, that one or two numbers are fitted on at most: more would not move them"""
+SCALE_BOUNDS = (0.0, 100.0)
+"""smallest and largest fitted scale; a scale below 0 would invert what was learnt"""
+NEWTON_STEPS = 100
+TOLERANCE = 1e-9
+CHUNK_ELEMENTS = 1 << 21
+"""logits in float64 that exist at a time"""
+RIDGE = 1e-12
+"""far below any curvature that matters; stands for the curvature where a scale makes no difference at all"""
 
 Nearest = tuple[str, float]
 """wnid of a class of the vocabulary, and its path similarity"""
@@ -237,3 +248,115 @@ def _balanced_mean(features: Float32[Tensor, "images width"], classes: Int64[Ten
     for start in range(0, len(features), FIT_IMAGES):
         mean += weights[start : start + FIT_IMAGES] @ features[start : start + FIT_IMAGES].double()
     return mean / (images > 0).sum()
+
+
+def fit_softmax(logits: Float32[Tensor, "images classes"], classes: Int64[Tensor, " images"]) -> float:
+    """The scale s, within SCALE_BOUNDS, at which softmax(s logits) gives the images' classes the highest likelihood.
+
+    The targets are 1 - e for an image's class and e / classes for each, e = 1 / (images + 2): what is minimised,
+
+        f(s) = mean of  log sum_k exp(s z_k) - s t.z      f' = mean of  p.z - t.z      f'' = mean of the variance of z
+
+    with p = softmax(s z) and t the target. By Newton's method, kept between two scales on whose sides f' differs.
+    """
+    low, high = SCALE_BOUNDS
+    if _slope(logits, classes, low)[0] >= 0:
+        return low
+    if _slope(logits, classes, high)[0] <= 0:
+        return high
+    scale = 1.0
+    for _ in range(NEWTON_STEPS):
+        slope, curvature = _slope(logits, classes, scale)
+        low, high = (low, scale) if slope > 0 else (scale, high)
+        # Where Newton leaves the bracket, halve it.
+        step = scale - slope / curvature if curvature > 0 else math.inf
+        before, scale = scale, step if low < step < high else (low + high) / 2
+        if abs(scale - before) <= TOLERANCE * scale:
+            break
+    return scale
+
+
+def fit_sigmoid(
+    logits: Float32[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " pos"],
+) -> tuple[float, float]:
+    """The scale a >= 0 and the offset c at which sigmoid(a logits + c) has the highest likelihood.
+
+    Over all pairs of an image and a class, of which those of `positives` are true: image i shows
+    positives[offsets[i] : offsets[i + 1]]. Targets are (P + 1) / (P + 2) for the P true pairs and 1 / (N + 2) for the N
+    others. By Newton's method with halved steps (Lin, Lin and Weng 2007). Where a would be below 0 it is 0, and c the
+    log-odds of the mean target.
+    """
+    true = len(positives)
+    false = logits.numel() - true
+    targets = (true + 1) / (true + 2), 1 / (false + 2)
+    share = (true * targets[0] + false * targets[1]) / logits.numel()
+    flat = math.log(share / (1 - share))
+    scale, offset = 0.0, flat
+    loss, gradient, hessian = _platt(logits, offsets, positives, targets, scale, offset)
+    for _ in range(NEWTON_STEPS):
+        if float(gradient.abs().max()) <= TOLERANCE:
+            break
+        step = torch.linalg.solve(hessian, gradient).tolist()
+        stride = 1.0
+        while stride > TOLERANCE:
+            trial = scale - stride * step[0], offset - stride * step[1]
+            reached = _platt(logits, offsets, positives, targets, *trial)
+            if reached[0] < loss:
+                break
+            stride /= 2
+        else:
+            break
+        (scale, offset), (loss, gradient, hessian) = trial, reached
+    return (scale, offset) if scale > 0 else (0.0, flat)
+
+
+def _slope(
+    logits: Float32[Tensor, "images classes"], classes: Int64[Tensor, " images"], scale: float
+) -> tuple[float, float]:
+    """f' and f'' of `fit_softmax`."""
+    images = len(logits)
+    short = 1 / (images + 2)
+    slope = curvature = 0.0
+    for start, part in _parts(logits):
+        own = part.gather(1, classes[start : start + len(part), None])[:, 0]
+        chances = (scale * part).softmax(1)
+        mean = (chances * part).sum(1)
+        slope += float((mean - (1 - short) * own - short * part.mean(1)).sum())
+        curvature += float((chances * (part - mean[:, None]).square()).sum())
+    return slope / images, curvature / images
+
+
+def _platt(
+    logits: Float32[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " pos"],
+    targets: tuple[float, float],
+    scale: float,
+    offset: float,
+) -> tuple[float, Float64[Tensor, "2"], Float64[Tensor, "2 2"]]:
+    """Mean loss over all pairs, its gradient and its Hessian, by scale and offset; on the CPU."""
+    loss = 0.0
+    gradient, hessian = torch.zeros(2, dtype=torch.float64), RIDGE * torch.eye(2, dtype=torch.float64)
+    for start, part in _parts(logits):
+        ends = offsets[start : start + len(part) + 1]
+        rows = torch.arange(len(part), device=part.device).repeat_interleave(ends.diff())
+        target = torch.full_like(part, targets[1])
+        target[rows, positives[int(ends[0]) : int(ends[-1])]] = targets[0]
+        moved = scale * part + offset
+        loss += float((torch.nn.functional.softplus(moved) - target * moved).sum())
+        chance = moved.sigmoid()
+        error, weight = chance - target, chance * (1 - chance)
+        gradient += torch.stack([(error * part).sum(), error.sum()]).cpu() / logits.numel()
+        mixed = (weight * part).sum()
+        entries = [(weight * part.square()).sum(), mixed, mixed, weight.sum()]
+        hessian += torch.stack(entries).view(2, 2).cpu() / logits.numel()
+    return loss / logits.numel(), gradient, hessian
+
+
+def _parts(logits: Float32[Tensor, "images classes"]) -> Iterator[tuple[int, Float64[Tensor, "some classes"]]]:
+    """Some rows at a time in float64, with the number of the first."""
+    chunk = max(1, CHUNK_ELEMENTS // logits.shape[1])
+    for start in range(0, len(logits), chunk):
+        yield start, logits[start : start + chunk].double()

@@ -20,9 +20,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.transfer.tasks.label_order import numbers_of, other_order, plain_words
 from trainer.transfer.tasks.name_files import Names
-from trainer.transfer.tasks.numbering import is_number
+from trainer.transfer.tasks.numbering import is_number, numbers_of, other_order, plain_words
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import MismatchError
