@@ -20,8 +20,8 @@ from trainer.transfer import suite
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.record import Key, Record, read_records
 from trainer.transfer.suite import SuiteModel, run_suite
+from trainer.transfer.suite_folder import changed, settings_of, to_record
 from trainer.transfer.suite_plan import VerbCall, calls_of, keys_of
-from trainer.transfer.suite_settings import changed, settings_of, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.vocabulary import Vocabulary

@@ -43,7 +43,7 @@ class ImageFeatures:
     """the images that were asked for and could not be decoded"""
 
     def of(self, images: LabelledImages) -> ImageFeatures:
-        """Those of some images of the same data set, without the ones that could not be decoded."""
+        """Select features of some images of the same data set, without those that could not be decoded."""
         places = places_of(images.rows, self.images.rows)
         wanted = set(images.names) if self.skipped else set()
         return ImageFeatures(
@@ -65,7 +65,7 @@ def cached_features(
     max_pixels: int,
     take_truncated: bool = False,
 ) -> ImageFeatures | None:
-    """What the pre-trained classifier reads of images; None on ranks other than the main one. All must call it.
+    """Read features from the cache and compute the missing ones; None on ranks but the main one. All must call it.
 
     `cache`: a folder, made where there is none; None computes all and keeps nothing. `batch`: images at a time on each
     rank. `workers`: threads that decode. The model goes to the rank's device if there is anything to compute.

@@ -49,7 +49,7 @@ MOST_WEIGHTS = 1 << 27
 
 @dataclass(frozen=True)
 class Setting:
-    """What is to be chosen of an optimiser."""
+    """Options of the optimiser that a probe chooses."""
 
     learning_rate: float
     """learning rate of the first steps"""
@@ -59,7 +59,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class GridSchedule:
-    """What all settings have in common. Defaults: the paper's."""
+    """Schedule that all settings share. Defaults: the paper's."""
 
     epochs: int = 30
     batch_size: int = 256

@@ -56,7 +56,7 @@ class ClassRows:
 
     @property
     def scorable(self) -> bool:
-        """Whether there are any."""
+        """True if any row scores the class."""
         return bool(self.groups)
 
 
@@ -138,8 +138,8 @@ def synset_scores(
 
 
 def prior_of(vocabulary: Vocabulary, loss: LossName) -> Float64[Tensor, " classes"]:
-    """What the rows say of an image that nobody has seen: log-odds of each class's frequency among captions, or the log
-    of its share of all labels, weighted as the loss weights them.
+    """Prior of each row: the log-odds of its synset's frequency among captions, or the log of its share of all labels,
+    weighted as the loss weights them.
     """
     if not is_softmax(loss):
         return torch.from_numpy(vocabulary.log_odds)
@@ -175,7 +175,7 @@ def sum_of(
 
 @dataclass(frozen=True, eq=False)
 class _Below:
-    """What lies below each synset of the classes."""
+    """Hyponyms of each synset of the classes."""
 
     labels: list[frozenset[int]]
     """classes of the vocabulary, by place of the synset"""

@@ -52,7 +52,7 @@ Nearest = tuple[str, float]
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """What a class of a task starts from."""
+    """Pre-trained rows that a class of a task starts from."""
 
     name: str
     synsets: tuple[str, ...]
@@ -70,11 +70,11 @@ class ClassMatch:
 
 
 def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: float) -> list[ClassMatch]:
-    """What each class starts from. `alpha`, in (0, 1]: least path similarity; 1 takes the same synset alone.
+    """Match each class with pre-trained rows. `alpha`, in (0, 1]: least path similarity; 1 takes the same synset alone.
 
     Of equally similar classes of the vocabulary the most frequent is taken. Synsets of a name whose best match is below
-    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset. Raises InputError for an alpha
-    that is none.
+    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset. Raises InputError for an
+    alpha outside (0, 1].
     """
     if not 0 < alpha <= 1:
         raise InputError(

@@ -94,7 +94,7 @@ class FileStore:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the file system tells of some paths."""
+    """Files that can be images as far as the file system tells, and the others."""
 
     store: FileStore
     kept: Int64[np.ndarray, " files"]
@@ -160,7 +160,7 @@ def account(skipped: Sequence[Skipped]) -> str:
 
 
 def left_out_note(skipped: Sequence[Skipped]) -> str:
-    """What to tell of samples that were left out: "2 files or samples left out: 1 other_file, 1 empty_image (a/0.jpg)".
+    """Write a note on samples that were left out: "2 files or samples left out: 1 other_file, 1 empty_image (a/0.jpg)".
 
     Other files are counted alone.
     """
@@ -170,13 +170,13 @@ def left_out_note(skipped: Sequence[Skipped]) -> str:
 
 
 def undecoded(side: str, bad: Sequence[Skipped]) -> str:
-    """What to tell of images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
+    """Write a note on images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
     names = listed([f"{name_of(each)} ({each.reason})" for each in bad])
     return f"{side}: {counted(len(bad), 'image')} could not be decoded: {names}"
 
 
 def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
-    """Every image that was left out before any was decoded, as results.json has them. Other files are none."""
+    """List the images that were left out before any was decoded, for results.json. Other files are no images."""
     return [
         {"side": side, "image": name_of(bad), "reason": bad.reason}
         for side, images in sides.items()
@@ -185,7 +185,7 @@ def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
 
 
 def name_of(skipped: Skipped) -> str:
-    """What a sample is called, in its tar if it is of one."""
+    """Name a sample, with its tar if it is of one."""
     return "/".join(filter(None, (skipped.shard, skipped.key)))
 
 
@@ -208,7 +208,7 @@ def _look(path: str, stats: UInt64[np.ndarray, "4"], max_bytes: int) -> str | No
 
 
 def _bad(error: OSError) -> BadImage:
-    """What an image is counted as that the system does not give; raises errors that are not the image's."""
+    """Return the reason for an image that cannot be opened; raise errors that are not the image's."""
     if error.errno in _MISSING:
         return BadImage("missing")
     if error.errno in _UNREADABLE:

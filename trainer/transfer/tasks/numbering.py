@@ -29,7 +29,7 @@ LONGEST_NUMBER = 10
 
 
 def is_number(label: str) -> bool:
-    """Whether a label is a whole number in ASCII digits, of a length that classes have."""
+    """Tell whether a label is a whole number in ASCII digits, no longer than a class's number can be."""
     return label.isascii() and label.isdecimal() and len(label) <= LONGEST_NUMBER
 
 

@@ -25,11 +25,10 @@ from trainer.data.tar_cache import TarCache, default_cache
 from trainer.data.tar_locations import PIPE, is_local, local_name, shown_tar
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
-from trainer.transfer.tasks.class_names import ClassNames, names_of_classes
+from trainer.transfer.tasks.class_names import ClassNames, Names, names_of_classes, read_name_file
 from trainer.transfer.tasks.coco import open_coco
 from trainer.transfer.tasks.csv_table import open_csv_table
 from trainer.transfer.tasks.files import FileStore, left_out_note, shared_files
-from trainer.transfer.tasks.name_files import Names, read_name_file
 from trainer.transfer.tasks.numbering import is_number, renumbered
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
 from vocab.errors import InputError, MismatchError
