@@ -49,7 +49,7 @@ class Measured:
 
     @property
     def metric(self) -> tuple[str, float]:
-        """The number that is given where there is room for one."""
+        """Name and value of the main metric."""
         if self.top1 is not None:
             return "top1", self.top1
         assert self.map_macro is not None
@@ -79,12 +79,12 @@ def measure(scores: Iterable[Float32[Tensor, "_ classes"]], images: LabelledImag
     own = torch.from_numpy(images.one_class)
     first, found = 0, []
     for part in scores:
-        found.append(places_of(part, own[first : first + len(part)].to(part.device)).cpu())
+        found.append(ranks_of(part, own[first : first + len(part)].to(part.device)).cpu())
         first += len(part)
     return accuracies_of(torch.cat(found), images)
 
 
-def places_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+def ranks_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
     """Count the classes before each image's own; of equal scores the lower number is first, NaN is last."""
     scores = scores.masked_fill(scores.isnan(), -torch.inf)
     own = scores.gather(1, labels[:, None])
@@ -94,14 +94,14 @@ def places_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " ba
 
 
 def accuracies_of(places: Int64[Tensor, " images"], images: LabelledImages) -> Measured:
-    """Compute accuracies from the rank of each image's class (`places_of`), of one class an image."""
+    """Compute accuracies from the rank of each image's class (`ranks_of`), of one class an image."""
     found = places.numpy()
     top5 = float((found < TOP).mean()) if len(images.labels) > TOP else None
     return Measured(top1=float((found < 1).mean()), top5=top5, correct=found < 1)
 
 
 def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledImages) -> Measured:
-    """Measures of scores on the CPU, with several classes an image; NaN ranks last.
+    """Compute average precisions of scores on the CPU, with several classes an image; NaN ranks last.
 
     Raises InputError where no image shows a class: those that do may be the ones that could not be decoded.
     """
@@ -151,7 +151,7 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: 
     def compute(pixels: Tensor, numbers: Int64[np.ndarray, " batch"]) -> Tensor:
         logits = objective.score(pixels).float()
         # Of one class an image nothing but its place among the others is wanted: a number, where logits are a thousand.
-        return logits if images.multi_label else places_of(logits, labels[torch.from_numpy(numbers)].to(logits.device))
+        return logits if images.multi_label else ranks_of(logits, labels[torch.from_numpy(numbers)].to(logits.device))
 
     was_training = objective.training
     objective.eval()

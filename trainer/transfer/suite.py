@@ -201,7 +201,7 @@ def _named(task: SuiteTask) -> Iterator[None]:
 
 
 def _as_in_suite(text: str) -> str:
-    """SectionFields of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
+    """Rename options of single verbs: --task.cache-gb is --cache-gb, --task.max-bad-share the field
     max_bad_share of the task in the tasks file.
     """
     own = {field.name for field in fields(TransferConfig)}

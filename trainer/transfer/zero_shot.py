@@ -131,7 +131,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
 def matched(
     config: ZeroShotConfig, class_names: Sequence[str], vocabulary: Vocabulary, *, several: bool
 ) -> tuple[list[ClassMatch], list[ClassRows]]:
-    """The match of each class, and the rows that score it. `several`: classes an image.
+    """Find the match of each class, and the rows that score it. `several`: an image may show several classes.
 
     Raises MismatchError where no class can be scored.
     """
@@ -153,7 +153,7 @@ def matched(
 def score(
     features: ImageFeatures, pretrained: Pretrained, classes: list[ClassRows], config: ZeroShotConfig
 ) -> torch.Tensor:
-    """Scores [images, scorable classes] on the CPU."""
+    """Compute scores [images, scorable classes] on the CPU."""
     scorable = [rows for rows in classes if rows.scorable]
     assert config.prior is not None
     return synset_scores(
@@ -168,7 +168,7 @@ def score(
 
 
 def write(outcome: ZeroShotOutcome) -> None:
-    """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
+    """Write the folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     classified = (outcome.result, outcome.matches, outcome.classes, outcome.pretrained.vocabulary)
     record = record_of(outcome, task=outcome.config.task.test)
     classes = class_tables.scored_table(*classified)

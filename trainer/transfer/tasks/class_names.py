@@ -1,7 +1,7 @@
 r"""Names of a data set's classes, where its labels are not names.
 
 In: the labels, in the order of the classes, and a file of names or none. Out: a name for each class,
-as words or as a wnid, for `vocab/class_names.py` to read; and what there is to say about them.
+as words or as a wnid, for `vocab/class_names.py` to read; and notes on them.
 
     labels "n01440764", "n01443537" and no file          the labels are the names
     labels "0", "1" and no file                          "cls0", "cls1": a number names no class, and "1" is a noun
@@ -59,7 +59,7 @@ MAPPING = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,nam
 
 @dataclass(frozen=True)
 class ClassNames:
-    """A name for each class, and what is to be said about them."""
+    """A name for each class, and notes on them."""
 
     names: tuple[str, ...]
     notes: tuple[str, ...]
@@ -68,7 +68,7 @@ class ClassNames:
 def names_of_classes(
     labels: Sequence[str], given: Names | None, *, source: Location | None, own: tuple[str, ...] = ()
 ) -> ClassNames:
-    """A name for each of the labels. `given`: what the file `source` says; `own`: what the data set says.
+    """Find a name for each label. `given`: names in the file `source`; `own`: names in the data set.
 
     Raises MismatchError for a list of another length, in another order than the labels by their words or by what they
     mean, or for numbers that could be places in it in two ways; and for a mapping that lacks a label.
@@ -83,7 +83,7 @@ def names_of_classes(
 
 
 def read_name_file(path: Location) -> Names:
-    """The names in a file. Raises InputError for another kind of file, and for one that is not as its kind is."""
+    """Read the names in a file. Raises InputError for another kind of file, and for a malformed one."""
     text = _text(path)
     match suffix_of(path):
         case ".txt":
@@ -142,7 +142,7 @@ def _by_order(labels: Sequence[str], given: list[str], source: Location | None) 
 
 
 def _in_place(labels: Sequence[str], names: list[str], source: Location | None) -> list[str]:
-    """The names. Raises MismatchError for one that is spelt like the label of another class than its own."""
+    """Return the names. Raises MismatchError for a name that is spelt like the label of another class."""
     places = {plain_words(label): place for place, label in enumerate(labels)}
     for place, (label, name) in enumerate(zip(labels, names, strict=True)):
         other = places.get(plain_words(name), place)
@@ -190,7 +190,7 @@ def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Location | 
 
 
 def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Note on how a list was given to labels with numbers in them; none for bare numbers, whose rule is documented."""
+    """Write a note on how a list was matched with labels that contain numbers; none for bare numbers (documented)."""
     if all(map(is_number, labels)) or not any(re.search(r"\d", label) for label in labels):
         return []
     pairs = [f"{label} is {name!r}" for label, name in zip(labels, names, strict=True)]
@@ -207,7 +207,7 @@ def _synsets(names: Sequence[str]) -> list[list[int]]:
 def _by_number(
     numbers: list[int], labels: Sequence[str], given: list[str], source: Location | None
 ) -> tuple[list[str], list[str]]:
-    """Names whose places in the list, from 0 on, are the numbers of the labels; and which of them have no class."""
+    """Pick the names whose indices in the list, from 0 on, are the labels' numbers; and note those without a class."""
     if min(numbers):
         raise MismatchError(
             source,
@@ -309,7 +309,7 @@ def _once_each(path: Location, pairs: Iterable[tuple[str, object]]) -> dict[str,
 
 
 def _name(path: Location, what: str, value: object) -> str:
-    """A name, spaces made single; of a wnid and words the wnid."""
+    """Clean a name: single spaces; of a wnid and words the wnid."""
     text = value
     if isinstance(value, list) and len(value) == 2 and _WNID_FIRST.fullmatch(str(value[0])):
         text = value[0]  # Keras's pair of wnid and word

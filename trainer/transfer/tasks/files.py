@@ -59,13 +59,11 @@ class FileStore:
         return nullcontext(self.read)
 
     def path(self, image: int) -> str:
-        """Where an image lies."""
+        """Path of an image."""
         return os.path.join(self.root, self.paths[image])  # noqa: PTH118 - a million of them are joined
 
     def read(self, image: int) -> bytes:
-        """The bytes of a file. Raises BadImage (missing, unreadable, image_too_large), and InputError for one that has
-        been changed.
-        """
+        """Read a file. Raises BadImage (missing, unreadable, image_too_large), and InputError for a changed file."""
         try:
             # A path may have become a pipe, and opening that would wait for ever.
             descriptor = os.open(self.path(image), os.O_RDONLY | os.O_NONBLOCK)
@@ -104,7 +102,7 @@ class Found:
 
 
 def look_up(root: str, paths: Sequence[str], *, max_bytes: int = MAX_FILE_BYTES) -> Found:
-    """The files of some paths. Reads none of them."""
+    """Look files up by their paths, without reading them."""
     stats = np.zeros((len(paths), 4), np.uint64)
     kept: list[int] = []
     skipped: list[Skipped] = []
@@ -127,7 +125,7 @@ def fingerprint_of(store: FileStore) -> str:
 
 
 def shared_files(one: FileStore, other: FileStore) -> list[str]:
-    """Paths in `one` of files that are in both, under whatever names links give them; sorted."""
+    """List files that are in both, by their paths in `one`, sorted; links are followed."""
     identities = {(int(device), int(inode)): place for place, (device, inode) in enumerate(other.stats[:, :2].tolist())}
     shared = []
     for place, (device, inode) in enumerate(one.stats[:, :2].tolist()):
@@ -155,7 +153,7 @@ def check_bad_share(what: str, images: int, skipped: Sequence[Skipped], max_bad_
 
 
 def account(skipped: Sequence[Skipped]) -> str:
-    """How many samples were left out, by reason: "3 missing, 1 empty_image"."""
+    """Count the samples that were left out, by reason: "3 missing, 1 empty_image"."""
     return ", ".join(f"{count:,} {reason}" for reason, count in Counter(bad.reason for bad in skipped).most_common())
 
 
@@ -194,7 +192,7 @@ def _bad_images(skipped: Sequence[Skipped]) -> list[Skipped]:
 
 
 def _look(path: str, stats: UInt64[np.ndarray, "4"], max_bytes: int) -> str | None:
-    """Write what `FileStore.stats` has of a file; why it is no image."""
+    """Fill in `FileStore.stats` of a file; return the reason if it is no image."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a million of them are looked at
     except OSError as error:
@@ -246,7 +244,7 @@ def content_of(*sides: LabelledImages) -> str:
 
 
 def _mark(path: Path) -> str:
-    """The mark of a file; nothing for one that cannot be read, which is a bad image when it is decoded."""
+    """Compute the mark of a file; empty for an unreadable file, which is a bad image when it is decoded."""
     try:
         return mark_of(path)
     except OSError:
