@@ -164,12 +164,12 @@ def test_neighbours_are_looked_up_once(tmp_path: Path) -> None:
     keys = [key for key in keys_of(task) if key.method == "knn"]
     assert keys == [Key("a", "knn", "none", 1.0, 5), Key("a", "knn", "none", 100.0, 5), Key("a", "knn", "none", 1.0, 6)]
     alone = calls_of(replace(task, methods=("knn",)), frozenset())
-    assert [(part.init, part.seed, part.percents, part.neighbours) for part in alone] == [
+    assert [(part.init, part.seed, part.percents, part.knn) for part in alone] == [
         ("random", 5, (1.0, 100.0), True),
         ("random", 6, (1.0,), True),
     ]
     probes = calls_of(replace(task, methods=("probe",)), frozenset())
-    assert [part.neighbours for part in probes] == [False] * 4
+    assert [part.knn for part in probes] == [False] * 4
 
 
 def test_a_finished_suite_measures_nothing_anew(tmp_path: Path) -> None:
