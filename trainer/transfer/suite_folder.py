@@ -214,7 +214,7 @@ def settings_of(task: SuiteTask) -> dict[str, Any]:
 
 
 def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key]) -> tuple[str, str] | None:
-    """Find the first setting that differs from the one that results depend on: its old value and its new one.
+    """Find the first changed setting that results depend on, and return its old and its new value.
 
     `stored`: the settings by which the results `measured` were computed. Options of inactive methods are compared once
     the task asks for these methods again.
@@ -224,8 +224,8 @@ def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key])
         if (
             name not in LOCATION_FIELDS
             and before.get(name) != now.get(name)
-            and _is_used(name, task)
-            and any(_bears(name, key) for key in keys)
+            and _is_active(name, task)
+            and any(_depends_on(name, key) for key in keys)
         ):
             found, wanted = (f"{name}={side[name]!r}" if name in side else f"{name} unset" for side in (before, now))
             return found, wanted
@@ -237,7 +237,7 @@ def to_record(task: SuiteTask, stored: Mapping[str, Any], measured: Sequence[Key
     before, now = _flat(stored), _flat(settings_of(task))
     settings: dict[str, Any] = {section: {} for section in SECTIONS}
     for name in dict.fromkeys([*now, *before]):
-        waits = not _is_used(name, task) and any(_bears(name, key) for key in measured)
+        waits = not _is_active(name, task) and any(_depends_on(name, key) for key in measured)
         side, (place, _, option) = before if waits else now, name.partition(".")
         if name in side:
             (settings[place] if option else settings)[option or place] = side[name]
@@ -289,17 +289,17 @@ def _occupied(out: Path, found: str) -> OutputExistsError:
     )
 
 
-def _is_used(name: str, task: SuiteTask) -> bool:
+def _is_active(name: str, task: SuiteTask) -> bool:
     """Tell whether any method that the task asks for now depends on a setting."""
     keys = [
         Key(task.name, method, init, 0.0, 0)
         for method in task.methods
         for init in ([NO_INIT] if method in UNTRAINED else task.inits)
     ]
-    return any(_bears(name, key) for key in keys)
+    return any(_depends_on(name, key) for key in keys)
 
 
-def _bears(name: str, key: Key) -> bool:
+def _depends_on(name: str, key: Key) -> bool:
     """Tell whether a result depends on a setting."""
     if name == "alpha":
         return key.init == TRANSFER
