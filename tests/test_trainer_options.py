@@ -103,14 +103,15 @@ def bounded(config: Options) -> Iterator[tuple[Options, str, Bounds]]:
             yield config, name, bounds
 
 
-def unbearable(config: Options, name: str, bounds: Bounds) -> Any:
-    """A value of an option's type that is below its bounds."""
-    low: Any = bounds.low if bounds.above_low else bounds.low - 1
-    hint = str(declared(type(config))[name][0])  # type: ignore[arg-type]
-    number = float(low) if "float" in hint else int(low)
-    if "tuple" not in hint:
-        return number
-    return (number, number) if "..." not in hint else (number,)
+def wrong_values(config: Options, name: str, bounds: Bounds) -> Iterator[Any]:
+    """Values of an option's type just out of its bounds, on either side, and NaN."""
+    hint = name_of(declared(type(config))[name][0])  # type: ignore[arg-type]
+    is_float = "float" in hint
+    numbers = [bounds.low if bounds.above_low else bounds.low - 1]
+    if bounds.high < math.inf or (bounds.below_high and is_float):
+        numbers.append(bounds.high if bounds.below_high else bounds.high + 1)
+    for number in [*map(float, numbers), math.nan] if is_float else map(int, numbers):
+        yield number if "tuple" not in hint else (number,) if "..." in hint else (number, number)
 
 
 BOUNDED = [(verb, *each) for verb, config in CONFIGS.items() for each in bounded(config)]
@@ -124,12 +125,12 @@ BOUNDED = [(verb, *each) for verb, config in CONFIGS.items() for each in bounded
 def test_a_number_out_of_bounds_is_refused_when_a_configuration_is_built(
     part: Options, name: str, bounds: Bounds
 ) -> None:
-    wrong = unbearable(part, name, bounds)
-    with pytest.raises(InputError, match=f"found {wrong[0] if isinstance(wrong, tuple) else wrong}") as error:
-        replace(part, **{name: wrong})  # type: ignore[type-var]
-    assert error.value.thing == part.option(name)
-    assert error.value.wanted == str(bounds)
-    assert part.option(name) in error.value.remedy
+    for wrong in wrong_values(part, name, bounds):
+        with pytest.raises(InputError, match=f"found {wrong[0] if isinstance(wrong, tuple) else wrong}") as error:
+            replace(part, **{name: wrong})  # type: ignore[type-var]
+        assert error.value.thing == part.option(name)
+        assert error.value.wanted == str(bounds)
+        assert part.option(name) in error.value.remedy
 
 
 def test_every_number_of_every_verb_has_bounds_but_for_those_that_may_be_anything() -> None:

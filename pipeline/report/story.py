@@ -20,6 +20,7 @@ from vocab.pages.page import render
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards
 from vocab.store.locations import make_folder_of, refuse_taken
+from vocab.store.secrets import without_secrets
 
 
 def report(options: Report) -> Tally:
@@ -61,11 +62,12 @@ def page(
     """HTML of the page."""
     return render(
         "pipeline/report/report.html",
-        title=f"Labels in {labels.location}",
+        title=f"Labels in {without_secrets(labels.location)}",
+        location=without_secrets(labels.location),
         labels=labels,
         manifest=labels.manifest,
         min_count=options.min_count,
-        classes=options.classes,
+        classes=None if options.classes is None else without_secrets(str(options.classes)),
         examples=examples,
         summary=sections.summary(labels, tally, options.min_count),
         account=sections.account(labels.manifest, tally),
