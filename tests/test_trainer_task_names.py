@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.transfer.tasks import numbering
-from trainer.transfer.tasks.class_names import names_of_classes
-from trainer.transfer.tasks.name_files import Names, read_name_file
+from trainer.transfer.tasks.class_names import Names, names_of_classes, read_name_file
 from vocab.class_names import synsets_of_class_names
 from vocab.errors import InputError, MismatchError
 

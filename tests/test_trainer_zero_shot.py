@@ -21,11 +21,12 @@ from tests.synsets import DOG, FISH, vocabulary_of
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
+from trainer.probe.measures import ranks_of
 from trainer.transfer.class_tables import one_choice_note, scored_csv, scored_table, unscored_notes
 from trainer.transfer.config import TaskConfig, ZeroShotConfig
 from trainer.transfer.record import Record
 from trainer.transfer.report import zero_shot_page
-from trainer.transfer.synset_scores import ClassRows, evaluate, ranks_of
+from trainer.transfer.synset_scores import ClassRows, evaluate
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
 from trainer.weights.pretrained import open_pretrained

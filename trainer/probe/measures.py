@@ -49,7 +49,7 @@ class Measured:
 
     @property
     def metric(self) -> tuple[str, float]:
-        """The number that is given where there is room for one."""
+        """Name and value of the main metric."""
         if self.top1 is not None:
             return "top1", self.top1
         assert self.map_macro is not None
@@ -57,14 +57,14 @@ class Measured:
 
     @property
     def parts(self) -> Float64[np.ndarray, " parts"]:
-        """What the metric is the mean of."""
+        """Numbers whose mean is the metric: of images, or of classes."""
         if self.correct is not None:
             return self.correct.astype(np.float64)
         assert self.precisions is not None
         return self.precisions
 
     def numbers(self) -> dict[str, float]:
-        """Those that there are, by name."""
+        """Metrics that were measured, by name."""
         names = ("top1", "top5", "map_macro", "map_micro")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -72,20 +72,20 @@ class Measured:
 def measure(scores: Iterable[Float32[Tensor, "_ classes"]], images: LabelledImages) -> Measured:
     """Compare scores with the classes of all images, of which there is at least one.
 
-    Of equal scores the lower number comes first, and what is no number comes last.
+    Of equal scores the class of the lower number comes first; NaN comes last.
     """
     if images.multi_label:
         return precisions_of(torch.cat([part.cpu() for part in scores]), images)
     own = torch.from_numpy(images.one_class)
     first, found = 0, []
     for part in scores:
-        found.append(places_of(part, own[first : first + len(part)].to(part.device)).cpu())
+        found.append(ranks_of(part, own[first : first + len(part)].to(part.device)).cpu())
         first += len(part)
     return accuracies_of(torch.cat(found), images)
 
 
-def places_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
-    """How many classes come before each image's own; of equal scores the lower number is first, no number is last."""
+def ranks_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+    """Count the classes before each image's own; of equal scores the lower number is first, NaN is last."""
     scores = scores.masked_fill(scores.isnan(), -torch.inf)
     own = scores.gather(1, labels[:, None])
     earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
@@ -94,14 +94,14 @@ def places_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " ba
 
 
 def accuracies_of(places: Int64[Tensor, " images"], images: LabelledImages) -> Measured:
-    """What the place of each image's class among all comes to (`places_of`), of one class an image."""
+    """Compute accuracies from the rank of each image's class (`ranks_of`), of one class an image."""
     found = places.numpy()
     top5 = float((found < TOP).mean()) if len(images.labels) > TOP else None
     return Measured(top1=float((found < 1).mean()), top5=top5, correct=found < 1)
 
 
 def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledImages) -> Measured:
-    """Measures of scores on the CPU, with several classes an image; NaN ranks last.
+    """Compute average precisions of scores on the CPU, with several classes an image; NaN ranks last.
 
     Raises InputError where no image shows a class: those that do may be the ones that could not be decoded.
     """
@@ -125,7 +125,7 @@ def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledIma
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What is reached on test images."""
+    """Accuracy of a model on test images."""
 
     measured: Measured
     images: int
@@ -136,7 +136,7 @@ class Scored:
     """images that could not be decoded"""
 
     def numbers(self) -> dict[str, float | int]:
-        """Those that there are, by name."""
+        """Counts of images and classes, and the metrics, by name."""
         counts = {"images": self.images, "classes": self.classes, "bad_images": len(self.skipped)}
         return counts | self.measured.numbers()
 
@@ -151,7 +151,7 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: 
     def compute(pixels: Tensor, numbers: Int64[np.ndarray, " batch"]) -> Tensor:
         logits = objective.score(pixels).float()
         # Of one class an image nothing but its place among the others is wanted: a number, where logits are a thousand.
-        return logits if images.multi_label else places_of(logits, labels[torch.from_numpy(numbers)].to(logits.device))
+        return logits if images.multi_label else ranks_of(logits, labels[torch.from_numpy(numbers)].to(logits.device))
 
     was_training = objective.training
     objective.eval()

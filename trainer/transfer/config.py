@@ -262,7 +262,7 @@ class FinetuneConfig(
     eval_every: NotNegative = 1
     """epochs between evaluations; 0: evaluate at the end only"""
 
-    def check_batch(self, *, world: int) -> None:
+    def check(self, *, world: int) -> None:
         """Raise InputError for a batch that `world` processes cannot share out."""
         pairs = 2 if self.mixup > 0 or self.cutmix > 0 else 1
         parts = world * self.accumulate * pairs
@@ -274,7 +274,7 @@ class FinetuneConfig(
             remedy=f"Choose {max(1, round(self.batch / parts)) * parts}, or another --accumulate.",
         )
 
-    def complete(self, *, multi_label: bool, image_size: int, steps: int) -> FinetuneConfig:
+    def completed(self, *, multi_label: bool, image_size: int, steps: int) -> FinetuneConfig:
         """Fill in the options that depend on the task. Raises InputError for a warm-up that never ends.
 
         `image_size`: that of the pre-training. `steps`: those of the run.

@@ -94,11 +94,11 @@ def finetune_records(config: FinetuneConfig, rank: Rank, *, task: str) -> list[R
 
 def tune(config: FinetuneConfig, rank: Rank) -> FinetuneOutcome:
     """Fine-tune as `finetune` does, on one rank; all must call it."""
-    config.check_batch(world=rank.world)
+    config.check(world=rank.world)
     on_main(lambda: refuse_unwritable(config.out), rank)
     inputs = open_inputs(config)
     train, plan = inputs.train, inputs.plan
-    config = config.complete(multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
+    config = config.completed(multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
     if rank.is_main:
         tell("".join(f"{note}\n" for note in notes_at_start(config, inputs.task, train, plan)))
     set_up_torch(config.threads, rank)

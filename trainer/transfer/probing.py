@@ -119,7 +119,7 @@ def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]
     return [] if outcome is None else records_of(outcome, task=task)
 
 
-def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
+def knn_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     """Measure nearest neighbours alone, as `probe_records` otherwise: no classifier is trained."""
     given = gather(config, rank)
     if given is None:
@@ -130,7 +130,7 @@ def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Rec
         train = _on(given.train.of(part), rank)
         measured, images = _nearest(config, train, test), len(train.images)
         seconds = time.perf_counter() - began
-        found.append(neighbour_record(given, key, measured, train=images, seconds=seconds))
+        found.append(knn_record(given, key, measured, train=images, seconds=seconds))
     return found
 
 
@@ -223,11 +223,11 @@ def records_of(outcome: ProbeOutcome, *, task: str) -> list[Record]:
         found.append(_record(given, key, probe.measured, about, train=probe.images, seconds=probe.seconds))
         if probe.nearest is not None:
             nearest, seconds = key._replace(method="knn", init=NO_INIT), probe.nearest_seconds
-            found.append(neighbour_record(given, nearest, probe.nearest, train=probe.images, seconds=seconds))
+            found.append(knn_record(given, nearest, probe.nearest, train=probe.images, seconds=seconds))
     return found
 
 
-def neighbour_record(given: ProbeInputs, key: Key, measured: Measured, *, train: int, seconds: float) -> Record:
+def knn_record(given: ProbeInputs, key: Key, measured: Measured, *, train: int, seconds: float) -> Record:
     """Make the record of nearest neighbours among `train` training images."""
     about = {"neighbours": given.config.neighbours, "temperature": given.config.temperature}
     return _record(given, key, measured, about, train=train, seconds=seconds)

@@ -33,6 +33,7 @@ from trainer.config import LossName
 from trainer.data.labelled_images import LabelledImages
 from trainer.loss.losses import inverse_document_frequency, is_softmax
 from trainer.metrics import average_precision, micro_average_precision
+from trainer.probe.measures import TOP, ranks_of
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import taxonomy, wordnet
 from vocab.errors import InputError
@@ -43,27 +44,25 @@ Hyponyms = Literal["none", "max", "any"]
 
 # Logits in float64 that exist at a time.
 CHUNK_ELEMENTS = 1 << 23
-TOP = 5
-"""accuracies are of the first class and of the first so many"""
 
 
 @dataclass(frozen=True)
 class ClassRows:
-    """The rows of the pre-trained classifier that a class is scored by."""
+    """Rows of the pre-trained classifier that score a class."""
 
     groups: tuple[tuple[int, ...], ...]
     """for each synset of the class that has any: its own row and its hyponyms', ascending"""
 
     @property
     def scorable(self) -> bool:
-        """Whether there are any."""
+        """True if any row scores the class."""
         return bool(self.groups)
 
 
 def rows_of_classes(
     matches: Sequence[ClassMatch], vocabulary: Vocabulary, *, alpha: float, hyponyms: bool, one_class: bool
 ) -> list[ClassRows]:
-    """The rows of each class. `alpha`: as the matches were made with.
+    """Find the rows of each class. `alpha`: the one that the matches were made with.
 
     With `hyponyms`, rows of all synsets of the vocabulary below a class's count for it, so that a class without a row
     of its own may have some. Where an image has `one_class`, what lies at or below a more specific class of the task is
@@ -103,7 +102,7 @@ def synset_scores(
     combine: Literal["max", "any"],
     loss: LossName,
 ) -> Float32[Tensor, "images classes"]:
-    """Scores of classes that can be scored, on the CPU; some images at a time, on the features' device, in float64.
+    """Compute scores of scorable classes, on the CPU; some images at a time, on the features' device, in float64.
 
     Over a synset's rows: the largest ("max"), or what the rows say together ("any"): by `loss` the log-odds that at
     least one of them is there (`any_of`), or the log of the sum of their shares (`sum_of`). Over a class's synsets: the
@@ -138,8 +137,8 @@ def synset_scores(
 
 
 def prior_of(vocabulary: Vocabulary, loss: LossName) -> Float64[Tensor, " classes"]:
-    """What the rows say of an image that nobody has seen: log-odds of each class's frequency among captions, or the log
-    of its share of all labels, weighted as the loss weights them.
+    """Prior of each row: the log-odds of its synset's frequency among captions, or the log of its share of all labels,
+    weighted as the loss weights them.
     """
     if not is_softmax(loss):
         return torch.from_numpy(vocabulary.log_odds)
@@ -154,7 +153,7 @@ def prior_of(vocabulary: Vocabulary, loss: LossName) -> Float64[Tensor, " classe
 def any_of(
     log_odds: Float64[Tensor, "rows images"], sizes: Int64[Tensor, " groups"]
 ) -> Float64[Tensor, "groups images"]:
-    """The log-odds that at least one of a group's rows is true, as if independent: groups lie one after another.
+    """Compute the log-odds that at least one row of a group is true, as if independent; groups lie one after another.
 
     With l the log-odds of a row, 1 - p = exp(-softplus(l)); so the odds of a group are exp(s) - 1, s the sum over its
     rows of softplus(l). Near 0 and 1 that loses no digits, where 1 - prod(1 - p) would.
@@ -167,7 +166,7 @@ def any_of(
 def sum_of(
     log_shares: Float64[Tensor, "rows images"], sizes: Int64[Tensor, " groups"]
 ) -> Float64[Tensor, "groups images"]:
-    """The log of the sum of a group's shares: of an image's labels each is one class, so that shares add up."""
+    """Compute the log of the sum of a group's shares: each label of an image is one class, so that shares add up."""
     largest = torch.segment_reduce(log_shares, "max", lengths=sizes)
     parts = (log_shares - largest.repeat_interleave(sizes, 0)).exp()
     return largest + torch.segment_reduce(parts, "sum", lengths=sizes).log()
@@ -175,7 +174,7 @@ def sum_of(
 
 @dataclass(frozen=True, eq=False)
 class _Below:
-    """What lies below each synset of the classes."""
+    """Hyponyms of each synset of the classes."""
 
     labels: list[frozenset[int]]
     """classes of the vocabulary, by place of the synset"""
@@ -236,7 +235,7 @@ class ZeroShotReport:
 
     @property
     def metric(self) -> tuple[str, float]:
-        """The number that is beside a probe's: of all images and classes."""
+        """Name and value of the main metric: over all images and classes, as a probe's."""
         if self.top1_all is not None:
             return "top1", self.top1_all
         assert self.map_macro_all is not None
@@ -245,7 +244,7 @@ class ZeroShotReport:
 
 @dataclass(frozen=True, eq=False)
 class ZeroShotResult:
-    """The numbers, and what they are made of."""
+    """Numbers of the report, and of each class and image."""
 
     report: ZeroShotReport
     by_class: tuple[float | None, ...]
@@ -259,16 +258,16 @@ def evaluate(
 ) -> ZeroShotResult:
     """Compare scores of the scorable ones of `classes`, in their order, with what the images show.
 
-    Of equal scores the class of the lower number comes first. Raises InputError for scores that are no finite numbers,
+    Of equal scores the class of the lower number comes first. Raises InputError for scores that are not finite,
     and where no image shows a class that can be scored.
     """
     bad = int((~scores.isfinite()).any(1).sum())
     if bad:
         raise InputError(
             "the model's features",
-            found=f"{bad:,} of {len(scores):,} images with scores that are no finite numbers",
+            found=f"{bad:,} of {len(scores):,} images with scores that are not finite",
             wanted="numbers",
-            remedy="Look at the model's run: its loss may have become no number.",
+            remedy="Look at the model's run: its loss may have become NaN.",
         )
     scorable = np.array([rows.scorable for rows in classes], np.bool_)
     owners = np.repeat(np.arange(len(images)), np.diff(images.offsets))
@@ -316,13 +315,6 @@ def _one(
         top5_all=float(among.mean()) if several else None,
     )
     return ZeroShotResult(report, tuple(by_class), first)
-
-
-def ranks_of(scores: Float32[Tensor, "images scorable"], own: Int64[Tensor, " images"]) -> Int64[Tensor, " images"]:
-    """How many classes come before each image's own: those that score more, and of equal ones those before it."""
-    mine = scores.gather(1, own[:, None])
-    earlier = torch.arange(scores.shape[1]) < own[:, None]
-    return ((scores > mine) | ((scores == mine) & earlier)).sum(1)
 
 
 def _several(

@@ -52,7 +52,7 @@ Nearest = tuple[str, float]
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """What a class of a task starts from."""
+    """Pre-trained rows that a class of a task starts from."""
 
     name: str
     synsets: tuple[str, ...]
@@ -70,11 +70,11 @@ class ClassMatch:
 
 
 def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: float) -> list[ClassMatch]:
-    """What each class starts from. `alpha`, in (0, 1]: least path similarity; 1 takes the same synset alone.
+    """Match each class with pre-trained rows. `alpha`, in (0, 1]: least path similarity; 1 takes the same synset alone.
 
     Of equally similar classes of the vocabulary the most frequent is taken. Synsets of a name whose best match is below
-    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset. Raises InputError for an alpha
-    that is none.
+    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset. Raises InputError for an
+    alpha outside (0, 1].
     """
     if not 0 < alpha <= 1:
         raise InputError(
@@ -99,7 +99,7 @@ def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: 
 
 
 def transfer_head(classifier: nn.Linear, vocabulary: Vocabulary, matches: list[ClassMatch], *, seed: int) -> Head:
-    """The mean of each class's rows and biases, as they are in the pre-trained classifier; float32 on the CPU.
+    """Average each class's rows and biases of the pre-trained classifier; float32 on the CPU.
 
     A class without any gets the mean of all rows of the vocabulary, which is what is common to them, and a random part
     a tenth as long as rows typically differ from that mean. So its logit follows those of the others from image to
@@ -125,21 +125,23 @@ def transfer_head(classifier: nn.Linear, vocabulary: Vocabulary, matches: list[C
 
 
 def scale_head(head: Head, features: Float32[Tensor, "images width"], images: LabelledImages) -> tuple[Head, float]:
-    """The head as training should begin with it, on the features of training images, and what rows were multiplied by.
+    """Scale and centre the head on the features of training images; return it, and the factor of its rows.
 
     The rows come from a sum of binary cross entropies: each logit is the log-odds that a caption names the class, in
     the corpus's frequencies. A task of one class an image asks for a choice among its classes instead. Therefore
 
     - each logit is moved so that its mean over the images is 0, each class of images counting alike: the bias is minus
       that mean. That takes out how often captions name the class, and how high it is in all of the task's images.
-    - all logits are multiplied by one number, that of the highest likelihood (`scaling.fit_softmax`): rows that know
+    - all logits are multiplied by one number, that of the highest likelihood (`fit_softmax`): rows that know
       the images well start sure of themselves, and rows that know nothing start at 0, where all classes are alike.
 
     Tasks of several classes an image ask for log-odds, as the rows give them: they keep their biases, and get one scale
-    and one offset by Platt's method (`scaling.fit_sigmoid`).
+    and one offset by Platt's method (`fit_sigmoid`).
 
     The fit is sound with one image for each class, and with fewer: it is one number, or two, and the rows have never
-    seen a label of these images. Raises InputError for features that are no numbers, MismatchError for those of others.
+    seen a label of these images.
+
+    Raises InputError for features that are not finite, MismatchError for features of other images.
     """
     _check_features(features, head, images)
     device = features.device
@@ -162,7 +164,7 @@ def scale_head(head: Head, features: Float32[Tensor, "images width"], images: La
 
 
 def _synsets_of(class_names: Sequence[str]) -> list[list[int]]:
-    """Offsets for each name; none for a wnid that is none."""
+    """Find the synset offsets of each name; none for an unknown wnid."""
     known = set(wordnet.load().synsets.tolist())
     names = [name.strip() for name in class_names]
     return synsets_of_class_names(
@@ -171,7 +173,7 @@ def _synsets_of(class_names: Sequence[str]) -> list[list[int]]:
 
 
 def _nearest(synsets: list[int], vocabulary: Vocabulary) -> dict[int, Nearest]:
-    """The vocabulary's class at the highest similarity to each synset, the most frequent of several."""
+    """Find the vocabulary's class most similar to each synset; of several, the most frequent."""
     nouns, nearest = wordnet.load(), {}
     # The vocabulary is most frequent first, and argmax takes the first of equals. Some at a time: a matrix of all may
     # have billions of entries.
@@ -184,7 +186,7 @@ def _nearest(synsets: list[int], vocabulary: Vocabulary) -> dict[int, Nearest]:
 
 
 def _with_others(matches: list[ClassMatch]) -> list[ClassMatch]:
-    """The same, with the names of the classes that have the same synsets, or the same rows."""
+    """Add to each match the names of classes with the same synsets, or with the same rows."""
     alike: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, match in enumerate(matches):
         alike[("synsets", *match.synsets)].append(number)
@@ -234,9 +236,9 @@ def _check_features(features: Float32[Tensor, "images width"], head: Head, image
     if bad or not len(features):
         raise InputError(
             "the features",
-            found=f"{bad:,} of {len(features):,} images with values that are no finite numbers" if bad else "none",
+            found=f"{bad:,} of {len(features):,} images with values that are not finite" if bad else "none",
             wanted="numbers, of at least one image",
-            remedy="Look at the model's run: its loss may have become no number. Or give other images.",
+            remedy="Look at the model's run: its loss may have become NaN. Or give other images.",
         )
 
 
@@ -251,7 +253,7 @@ def _balanced_mean(features: Float32[Tensor, "images width"], classes: Int64[Ten
 
 
 def fit_softmax(logits: Float32[Tensor, "images classes"], classes: Int64[Tensor, " images"]) -> float:
-    """The scale s, within SCALE_BOUNDS, at which softmax(s logits) gives the images' classes the highest likelihood.
+    """Find the scale s, within SCALE_BOUNDS, at which softmax(s logits) makes the images' classes likeliest.
 
     The targets are 1 - e for an image's class and e / classes for each, e = 1 / (images + 2): what is minimised,
 
@@ -281,7 +283,7 @@ def fit_sigmoid(
     offsets: Int64[Tensor, " images_plus_1"],
     positives: Int64[Tensor, " pos"],
 ) -> tuple[float, float]:
-    """The scale a >= 0 and the offset c at which sigmoid(a logits + c) has the highest likelihood.
+    """Find the scale a >= 0 and the offset c at which sigmoid(a logits + c) has the highest likelihood.
 
     Over all pairs of an image and a class, of which those of `positives` are true: image i shows
     positives[offsets[i] : offsets[i + 1]]. Targets are (P + 1) / (P + 2) for the P true pairs and 1 / (N + 2) for the N
@@ -356,7 +358,7 @@ def _platt(
 
 
 def _parts(logits: Float32[Tensor, "images classes"]) -> Iterator[tuple[int, Float64[Tensor, "some classes"]]]:
-    """Some rows at a time in float64, with the number of the first."""
+    """Yield some rows at a time in float64, with the number of the first."""
     chunk = max(1, CHUNK_ELEMENTS // logits.shape[1])
     for start in range(0, len(logits), chunk):
         yield start, logits[start : start + chunk].double()

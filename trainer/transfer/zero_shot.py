@@ -37,10 +37,10 @@ from vocab.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class ZeroShotOutcome:
-    """What was asked for, and what came out."""
+    """Options of zero-shot classification, and its results."""
 
     config: ZeroShotConfig
-    """complete"""
+    """with all unset options filled in"""
     pretrained: Pretrained
     matches: list[ClassMatch]
     classes: list[ClassRows]
@@ -48,14 +48,14 @@ class ZeroShotOutcome:
     notes: tuple[str, ...]
     """notes for readers of the numbers: on the data, and on classes that cannot be scored"""
     left_out: list[dict[str, str]]
-    """test images that were of no use before any was decoded"""
+    """test images that were left out before any was decoded"""
     bad: list[Skipped]
     """images that could not be decoded"""
     seconds: float
 
 
 def zero_shot(config: ZeroShotConfig) -> None:
-    """Measure, and leave a folder. Raises a CatlipError for whatever cannot be measured, and leaves nothing then."""
+    """Measure, and write a folder. Raises a CatlipError, and writes nothing, if that is impossible."""
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure(config, rank)
@@ -65,9 +65,9 @@ def zero_shot(config: ZeroShotConfig) -> None:
 
 
 def zero_shot_records(config: ZeroShotConfig, rank: Rank, *, task: str) -> list[Record]:
-    """What the results table has of it; nothing on ranks other than the main one. All must call it.
+    """Measure for a table of results; no records on ranks other than the main one. All must call it.
 
-    `task`: what the table calls it. `config.out` is not written to.
+    `task`: its name in the table. `config.out` is not written to.
     """
     outcome = measure(config, rank)
     if outcome is None:
@@ -76,7 +76,7 @@ def zero_shot_records(config: ZeroShotConfig, rank: Rank, *, task: str) -> list[
 
 
 def record_of(outcome: ZeroShotOutcome, *, task: str) -> Record:
-    """The outcome as a record. `task`: what the table calls it."""
+    """Make the record of an outcome. `task`: its name in the table."""
     config, report, correct = outcome.config, outcome.result.report, outcome.result.correct
     metric, value = report.metric
     extra = {name: number for name, number in vars(report).items() if number is not None}
@@ -131,7 +131,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
 def matched(
     config: ZeroShotConfig, class_names: Sequence[str], vocabulary: Vocabulary, *, several: bool
 ) -> tuple[list[ClassMatch], list[ClassRows]]:
-    """The match of each class, and the rows that score it. `several`: classes an image.
+    """Find the match of each class, and the rows that score it. `several`: an image may show several classes.
 
     Raises MismatchError where no class can be scored.
     """
@@ -153,7 +153,7 @@ def matched(
 def score(
     features: ImageFeatures, pretrained: Pretrained, classes: list[ClassRows], config: ZeroShotConfig
 ) -> torch.Tensor:
-    """Scores [images, scorable classes] on the CPU."""
+    """Compute scores [images, scorable classes] on the CPU."""
     scorable = [rows for rows in classes if rows.scorable]
     assert config.prior is not None
     return synset_scores(
@@ -168,7 +168,7 @@ def score(
 
 
 def write(outcome: ZeroShotOutcome) -> None:
-    """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
+    """Write the folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     classified = (outcome.result, outcome.matches, outcome.classes, outcome.pretrained.vocabulary)
     record = record_of(outcome, task=outcome.config.task.test)
     classes = class_tables.scored_table(*classified)
@@ -192,7 +192,7 @@ def write(outcome: ZeroShotOutcome) -> None:
 
 
 def summary(outcome: ZeroShotOutcome) -> list[str]:
-    """What to tell whoever waits for it."""
+    """Lines for the terminal."""
     numbers = outcome.result.report
     name, value = numbers.metric
     classes = counted(numbers.classes, "class", "classes")
@@ -208,7 +208,7 @@ def summary(outcome: ZeroShotOutcome) -> list[str]:
 
 
 def title_of(outcome: ZeroShotOutcome) -> str:
-    """The settings in a line."""
+    """Write the settings in a line."""
     config = outcome.config
     hyponyms = {"none": "without hyponyms", "max": "with the best hyponym", "any": "with any hyponym"}[config.hyponyms]
     prior = {"keep": "frequencies kept", "remove": "frequencies removed"}[config.prior or "keep"]
@@ -216,7 +216,7 @@ def title_of(outcome: ZeroShotOutcome) -> str:
 
 
 def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tuple[str, ...]]:
-    """Test images, names of their classes, and what there is to say about them."""
+    """Open the test images: images, names of their classes, and notes."""
     if config.task.train:
         task = open_task(config.task)
         return task.test, task.class_names, task.notes

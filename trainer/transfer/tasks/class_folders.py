@@ -7,7 +7,7 @@ In: the folder. Out: `LabelledImages`, by class and then by path.
     train/n01484850/                       class 2 keeps its number without an image
     train/n01440764/boxes.txt              no image by its name: counted as other_file
     train/n01440764/3.heic                 an image that nothing here decodes: unread_format
-    train/.cache/, train/__MACOSX/         left by a system (`vocab/store/leftovers.py`), not seen at all
+    train/.cache/, train/__MACOSX/         left by a system (`vocab/store/file_names.py`), not seen at all
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSI
 from trainer.transfer.tasks.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
 from vocab.errors import InputError
 from vocab.pages.text import counted, shown
+from vocab.store.file_names import is_leftover
 from vocab.store.files import leads_to_folder
-from vocab.store.leftovers import is_leftover
 
 _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
 
 def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
-    """The images of a folder of class folders. Links are followed.
+    """Open a folder of class folders. Links are followed.
 
     Left out and named in `skipped`: images beside the class folders (no_class), and what `files.look_up` refuses.
 
@@ -64,7 +64,7 @@ def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
 
 
 def _classes(folder: str) -> tuple[list[str], list[str]]:
-    """Names of the class folders, and of the files beside them; both ascending."""
+    """List the class folders, and the files beside them; both ascending."""
     labels: list[str] = []
     beside: list[str] = []
     try:
@@ -100,7 +100,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _files(root: str, label: str) -> list[str]:
-    """Paths in `root` of all files in a class's folder, ascending; leftovers left out."""
+    """List the paths in `root` of all files in a class's folder, ascending, without leftovers."""
     files: list[str] = []
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(label, ())]
     while waiting:
@@ -129,7 +129,7 @@ def _is_image(path: str) -> bool:
 
 
 def _no_image(path: str) -> str:
-    """Reason of a file that cannot be taken for an image by its name."""
+    """Return the reason for a file whose name is not that of an image."""
     return FAULTS[UNREAD_FORMAT] if path.rpartition(".")[2].lower() in OTHER_IMAGE_EXTENSIONS else OTHER_FILE
 
 

@@ -29,17 +29,17 @@ LONGEST_NUMBER = 10
 
 
 def is_number(label: str) -> bool:
-    """Whether a label is a whole number in ASCII digits, of a length that classes have."""
+    """Tell whether a label is a whole number in ASCII digits, no longer than a class's number can be."""
     return label.isascii() and label.isdecimal() and len(label) <= LONGEST_NUMBER
 
 
 def in_order(labels: set[str]) -> list[str]:
-    """Ascending; as numbers if all are whole numbers: "9" before "10"."""
+    """Sort labels; as numbers if all are whole numbers: "9" before "10"."""
     return sorted(labels, key=lambda label: (int(label), label)) if all(map(is_number, labels)) else sorted(labels)
 
 
 def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImages:
-    """The same images with classes numbered as in `labels`. Raises MismatchError for a class that is not there."""
+    """Number the classes of images as in `labels`. Raises MismatchError for a class that is not there."""
     numbers = {label: number for number, label in enumerate(labels)}
     unknown = [label for label in images.labels if label not in numbers]
     if unknown:
@@ -65,7 +65,7 @@ ROMAN = "- i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix 
 
 
 def numbers_of(labels: Sequence[str]) -> list[int] | None:
-    """The number of each label, where labels differ in nothing else: "class_0", "Class 10" -> 0, 10; else None."""
+    """Find the number of each label, where labels differ in nothing else: "class_0", "Class 10" -> 0, 10; else None."""
     parts = list(map(_parts, labels))
     if len({len(each) for each in parts}) != 1:
         return None
@@ -78,7 +78,7 @@ def numbers_of(labels: Sequence[str]) -> list[int] | None:
 
 
 def other_order(labels: Sequence[str]) -> list[str] | None:
-    """The labels in another order that their numbers can be read to give; None where they give no other.
+    """Sort the labels by another reading of their numbers; None where no reading gives another order.
 
     Labels that such a reading does not tell apart, "1" and "01", are in no order.
     """
@@ -128,5 +128,5 @@ def _parts(label: str) -> list[str]:
 
 
 def plain_words(name: str) -> str:
-    """ "Hot_Dog" and "hot dog" are one."""
+    """Reduce a name to words: "Hot_Dog" and "hot dog" are one."""
     return re.sub(r"[\W_]+", " ", name.casefold()).strip()

@@ -25,17 +25,16 @@ from trainer.data.tar_cache import TarCache, default_cache
 from trainer.data.tar_locations import PIPE, is_local, local_name, shown_tar
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
-from trainer.transfer.tasks.class_names import ClassNames, names_of_classes
+from trainer.transfer.tasks.class_names import ClassNames, Names, names_of_classes, read_name_file
 from trainer.transfer.tasks.coco import open_coco
 from trainer.transfer.tasks.csv_table import open_csv_table
 from trainer.transfer.tasks.files import FileStore, left_out_note, shared_files
-from trainer.transfer.tasks.name_files import Names, read_name_file
 from trainer.transfer.tasks.numbering import is_number, renumbered
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, listed
+from vocab.store.file_names import is_leftover
 from vocab.store.files import leads_to_folder
-from vocab.store.leftovers import is_leftover
 
 Kind = Literal["folders", "tars", "csv", "coco"]
 BETWEEN = "::"
@@ -57,7 +56,7 @@ class Task:
 
 
 def open_task(config: TaskConfig) -> Task:
-    """Both sides of a task; no image is read. Every rank opens them, and raises the same errors.
+    """Open both sides of a task; no image is read. Every rank opens them, and raises the same errors.
 
     Raises InputError for a side that cannot be opened, and for fewer than two classes with images (one, where an image
     has any number of them); MismatchError for test classes that are not trained on, an image that is on both sides, and
@@ -78,7 +77,7 @@ def open_task(config: TaskConfig) -> Task:
 
 
 def open_images(place: str, config: TaskConfig) -> LabelledImages:
-    """One side of a task alone, for what needs no training: its classes are all that there are.
+    """Open one side of a task alone, for methods that train nothing: its classes are all there are.
 
     A list of names says how many classes tars have. Raises as `open_task`.
     """
@@ -90,7 +89,7 @@ def open_images(place: str, config: TaskConfig) -> LabelledImages:
 
 
 def class_names_of(images: LabelledImages, config: TaskConfig) -> ClassNames:
-    """The names of the classes of `open_images`. Raises MismatchError for names that are not those of the classes."""
+    """Name the classes of `open_images`. Raises MismatchError for names that are not those of the classes."""
     given = _given_names(config)
     return names_of_classes(images.labels, given, source=config.class_names, own=images.class_names)
 
@@ -138,7 +137,7 @@ def check_sides(train: LabelledImages, test: LabelledImages) -> None:
 
 
 def kind_of(place: str, config: TaskConfig) -> Kind:
-    """Which form the images of a place have. Raises InputError for a place that has none."""
+    """Tell which form a data set has. Raises InputError for a location that has none."""
     if config.kind != "auto":
         return config.kind
     before = place.rpartition(BETWEEN)[0]
@@ -163,7 +162,7 @@ def kind_of(place: str, config: TaskConfig) -> Kind:
 
 
 def _kind_of_folder(folder: str) -> Kind:
-    """Class folders or tars, by what lies in the folder itself."""
+    """Tell class folders from tars, by the entries of the folder."""
     with os.scandir(folder) as entries:
         seen = [(entry.name, leads_to_folder(entry)) for entry in entries if not is_leftover(entry.name)]
     tars = sum(name.endswith(".tar") and not is_folder for name, is_folder in seen)
@@ -234,7 +233,7 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
 
 
 def notes_of(side: str, images: LabelledImages) -> list[str]:
-    """Notes on one side of a task: classes without an image, and images that were left out."""
+    """Write notes on one side of a task: classes without an image, and images that were left out."""
     empty = [images.labels[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
     of = f"of {counted(len(images.labels), 'class', 'classes')}"
     missing = counted(len(empty), f"{of} has no image", f"{of} have no image")
@@ -245,7 +244,7 @@ def notes_of(side: str, images: LabelledImages) -> list[str]:
 
 
 def _shared(train: LabelledImages, test: LabelledImages) -> list[str]:
-    """Images, or tars, that are on both sides."""
+    """List images, or tars, that are on both sides."""
     one, other = train.store, test.store
     if isinstance(one, FileStore) and isinstance(other, FileStore):
         return shared_files(one, other)
