@@ -51,7 +51,7 @@ class Kind:
     tilt: float
     """The most degrees that it may lean to either side."""
     clues: tuple[str, ...]
-    """What a caption adds when the noun alone could mean something else."""
+    """Words that a caption adds when the noun alone could mean something else."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ class Group(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What an image shows: its objects, and the background, which is a place where it has a synset."""
+    """Contents of an image: its objects, and its background, which is a place if it has a synset."""
 
     groups: tuple[Group, ...]
     place: Place | None
