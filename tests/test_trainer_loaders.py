@@ -114,9 +114,9 @@ def test_loaders_that_are_threads_leave_torch_its_own(corpus: Corpus) -> None:
 def test_what_loaders_meet_ahead_is_raised_in_its_turn(tmp_path: Path, workers: int) -> None:
     source = make_corpus(tmp_path, tars=2).source(shuffle_shards=1)
     second = source.tars[source.orders[0].tars_of(1)[0]]
-    Path(second.place).unlink()
+    Path(second.location).unlink()
     found: list[Any] = []
-    with Feed(source, STEPS, workers=workers) as feed, pytest.raises(InputError, match=second.place):
+    with Feed(source, STEPS, workers=workers) as feed, pytest.raises(InputError, match=second.location):
         found.extend(batch.samples for batch in feed)
     # The first tar's 13 samples fill three batches; the fourth needs the tar that is gone.
     assert len(found) == 3

@@ -56,7 +56,7 @@ def test_a_local_tar_stays_where_it_is(tmp_path: Path) -> None:
     cache = cache_in(tmp_path / "cache")
     assert cache.local_path("images/0.tar") == Path("images/0.tar")
     assert cache.local_path("file:///images/a%20b.tar") == Path("/images/a b.tar")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match="found No such file or directory; wanted a tar that can be opened"):
         cache.open(str(tmp_path / "0.tar"))
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
-from pipeline.caption_files import CaptionSample
 
+from pipeline.caption_sample import CaptionSample
 from pipeline.config import Report
 from pipeline.report.coverage import coverage_of
 from pipeline.report.examples import Examples
@@ -78,7 +78,7 @@ def report_of(text: str, folder: Path) -> str:
     labels.manifest = replace(
         labels.manifest, inputs=inputs, labeler=text, wordnet=text, labeler_fingerprint=text[:200]
     )
-    examples = Examples({DOG: [text, text], CAT: [text]}, CaptionSample([text], rows=1, files=1, listed=1))
+    examples = Examples({DOG: [text, text], CAT: [text]}, CaptionSample([text], rows=1, rows_read=1, files=1, listed=1))
     coverage = coverage_of(tally, np.array([DOG, 2691156], np.int32), min_count=1)
     options = Report("labels", folder / "report.html", min_count=1, classes=Path(text.replace("\0", "")))
     return report_page(labels, tally, options, samples=tail_samples(tally), examples=examples, coverage=coverage)

@@ -17,12 +17,13 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
-from trainer.data import open_files
 from trainer.data.batch import Skipped
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_locations import is_local, shown_tar
 from vocab.errors import InputError
 
+MAX_CLASSES = 1 << 16
+"""more than any data set has (ImageNet-22k: 21,841): more are not classes but, say, numbers of images"""
 Read = Callable[[int], bytes]
 """Function from the number of an image in its store to its bytes; for any thread. Raises BadImage for an image that is
 gone, InputError for a store that was changed."""
@@ -176,15 +177,7 @@ class _OpenTars:
 
     def _opened(self, number: int) -> _OpenTar:
         location = self._store.locations[number]
-        try:
-            tar = _OpenTar(self._store.cache.open(location))
-        except OSError as error:
-            raise InputError(
-                shown_tar(location),
-                found=f"{error.strerror}",
-                wanted="a tar that can be opened",
-                remedy=open_files.remedy_of(error, "Check it, and start the same command again."),
-            ) from error
+        tar = _OpenTar(self._store.cache.open(location))
         size, changed = stamp_of(tar.file)
         wanted = self._store.stamps[number].tolist()
         # The copy of a remote tar may have been fetched anew, which changes its time alone.

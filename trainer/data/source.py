@@ -18,14 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from trainer.data import open_files
 from trainer.data.batch import Position
 from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Cursor, Order
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_locations import shown_tar
 from trainer.data.tar_tables import TarTable, TarTables
-from vocab.errors import FormatError, InputError, MismatchError
+from vocab.errors import FormatError, MismatchError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
@@ -127,10 +125,7 @@ class Source:
     def open_tar(self, tar: int) -> tuple[BinaryIO, TarTable]:
         """Fetch and open a tar, with its table. Raises InputError if it is missing or cannot be opened."""
         named = self.tars[tar]
-        try:
-            file = self.cache.open(named.location)
-        except OSError as error:
-            raise _unopened(named.location, error) from error
+        file = self.cache.open(named.location)
         try:
             table = self.tables.get(
                 path_of(file),
@@ -144,11 +139,6 @@ class Source:
             file.close()
             raise
         return file, table
-
-
-def _unopened(location: str, error: OSError) -> InputError:
-    remedy = open_files.remedy_of(error, "Check --images; a run's tars must stay where they are.")
-    return InputError(shown_tar(location), found=f"{error.strerror}", wanted="a tar that can be opened", remedy=remedy)
 
 
 def path_of(file: BinaryIO) -> Path:

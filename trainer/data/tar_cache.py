@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from trainer.data import open_files
 from trainer.data.tar_locations import is_local, local_name, shown_tar
 from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import CatlipError, InputError, remedy_of
@@ -96,14 +97,20 @@ class TarCache:
     def open(self, location: str) -> BinaryIO:
         """Open a tar for reading; it stays readable whatever is evicted meanwhile.
 
-        Raises as `local_path`, and OSError for a local tar that cannot be opened.
+        Raises as `local_path`, and InputError for a tar that cannot be opened.
         """
         while True:
             try:
                 return self.local_path(location).open("rb")
-            except FileNotFoundError:
-                if is_local(location):
-                    raise
+            except OSError as error:
+                # A copy may have been evicted before it was opened.
+                if is_local(location) or not isinstance(error, FileNotFoundError):
+                    raise InputError(
+                        shown_tar(location),
+                        found=f"{error.strerror}",
+                        wanted="a tar that can be opened",
+                        remedy=open_files.remedy_of(error, "Check it; tars must stay in place while they are read."),
+                    ) from error
 
     def fetch_ahead(self, locations: Sequence[str]) -> None:
         """Have a background thread of this process download missing tars; returns at once.

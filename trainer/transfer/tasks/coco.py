@@ -29,8 +29,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Int64
 
-from trainer.data.class_tars import MAX_CLASSES
-from trainer.data.labelled_images import LabelledImages
+from trainer.data.labelled_images import MAX_CLASSES, LabelledImages
 from trainer.transfer.tasks.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.tasks.numbering import in_order
 from vocab.class_names import SYNSET_NAME

@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainer.data.class_tars import MAX_CLASSES
-from trainer.data.labelled_images import LabelledImages, TarStore
+from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
 from trainer.data.tar_locations import is_local, local_name, shown_tar
 from trainer.transfer.tasks.files import FileStore, shared_files
 from vocab.errors import InputError, MismatchError

@@ -1,47 +1,81 @@
-"""Tars with a .cls beside each image, as a task.
+"""Tars with a .cls beside each image, as WebDataset has them for classification, as a task.
 
-In: patterns of tars (`trainer/data/tar_locations.py`). Out: `LabelledImages`, in the order of tars and samples.
+The order is that of tars and samples. Only headers and the .cls members are read.
 
-    000000000.jpg  000000000.cls  000000000.json      "17\\n"; whatever else a sample has is not read
+    000000000.jpg  000000000.cls  000000000.json      b"17\\n", an integer from 0 on, in ASCII digits; no other is read
 
-Classes are those of the numbers in .cls that occur, ascending, and their labels these numbers.
+The classes are the numbers that occur in .cls, ascending, and their labels are these numbers.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
-from trainer.data.class_tars import ClassTars, open_class_tars
-from trainer.data.labelled_images import LabelledImages
+from trainer.data.batch import Skipped
+from trainer.data.labelled_images import LabelledImages, TarStore, stamp_of
+from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_locations import is_local, shown_tar
+from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, TarIndex, index_tar, members_of
+from trainer.data.tar_locations import is_local, list_tars, shown_tar
+from vocab.errors import InputError
+
+EXTENSION = "cls"
+MAX_CLASS_BYTES = 64
+"""more digits than any number of classes has; spaces around them are common"""
+MAX_CLASS = (1 << 31) - 1
+MAX_NAMED = 5
+"""bad samples that an error names"""
+_INTEGER = re.compile(rb"\s*(\d{1,10})\s*", re.ASCII)
 
 
 def open_tars(
     patterns: Sequence[str], *, cache: TarCache, max_bad_share: float, max_member_bytes: int = 64 << 20
 ) -> LabelledImages:
-    """Open the tars that the patterns name, fetched where they are remote. Raises as `open_class_tars`."""
-    tars = open_class_tars(patterns, cache=cache, max_bad_share=max_bad_share, max_member_bytes=max_member_bytes)
-    shown = [shown_tar(place) for place in tars.places]
-    bare = [Path(place).name for place in shown]
-    # Two folders may have a 00000.tar each, and no two images may have one name.
-    shards = bare if len(set(bare)) == len(bare) else shown
-    places = np.arange(len(tars))
+    """Open the tars that the patterns name (`trainer/data/tar_locations.py`), fetched if they are remote.
+
+    Samples that cannot be used are named in `skipped`: without an image or with one that headers show to be bad
+    (`tar_index.FAULTS`), no_class, broken_class for a .cls that is not the number of a class.
+
+    Raises InputError for files that are missing or not tars, for a tar that breaks off (the number of images behind the
+    break is unknown), and if more than `max_bad_share` of all samples are bad or none is left.
+    """
+    locations = list_tars(patterns, allow_pipe=cache.allow_pipe, prefix=cache.prefix)
+    tars = []
+    for number, location in enumerate(locations):
+        cache.fetch_ahead(locations[number + 1 : number + 2])
+        tars.append(_read_tar(location, cache, max_member_bytes))
+    keys = [key for tar in tars for key in tar.keys]
+    skipped = tuple(bad for tar in tars for bad in tar.skipped)
+    _check_bad_share(len(keys), skipped, patterns, max_bad_share, option=f"{cache.prefix}max-bad-share")
+    numbers = np.concatenate([np.array(tar.classes, np.int64) for tar in tars])
+    store = TarStore(
+        tuple(locations),
+        np.array([tar.stamp for tar in tars], np.int64).reshape(-1, 2),
+        np.repeat(np.arange(len(tars)), [len(tar.keys) for tar in tars]),
+        np.array([offset for tar in tars for offset in tar.offsets], np.int64),
+        np.array([size for tar in tars for size in tar.sizes], np.int64),
+        cache,
+    )
+    labels = np.unique(numbers)
     return LabelledImages(
-        store=tars.store,
-        rows=places,
-        names=tuple(f"{shards[tar]}/{key}" for tar, key in zip(tars.tars.tolist(), tars.keys, strict=True)),
-        offsets=np.arange(len(tars) + 1),
-        classes=np.searchsorted(tars.labels, tars.classes).astype(np.int64),
-        labels=tuple(map(str, tars.labels.tolist())),
+        store=store,
+        rows=np.arange(len(keys)),
+        names=_names(store, keys),
+        offsets=np.arange(len(keys) + 1),
+        classes=np.searchsorted(labels, numbers).astype(np.int64),
+        labels=tuple(map(str, labels.tolist())),
         multi_label=False,
-        fingerprint=_fingerprint(tars),
-        skipped=tars.skipped,
+        fingerprint=_fingerprint(store, keys),
+        skipped=skipped,
     )
 
 
@@ -51,18 +85,108 @@ def with_all_classes(images: LabelledImages, count: int) -> LabelledImages:
     return replace(images, labels=tuple(map(str, range(count))), classes=numbers[images.classes])
 
 
-def _fingerprint(tars: ClassTars) -> str:
-    """sha256 of the places, of what local tars' sizes and times of change are, and of what lies where in each.
+@dataclass
+class _TarSamples:
+    """The samples of one tar."""
 
-    A remote place is taken never to change, as its local copy is.
+    stamp: tuple[int, int]
+    keys: list[str] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def _read_tar(location: str, cache: TarCache, max_member_bytes: int) -> _TarSamples:
+    shown = shown_tar(location)
+    shard = Path(shown).name
+    with cache.open(location) as file:
+        tar = _TarSamples(stamp_of(file))
+        index = index_tar(path_of(file), max_member_bytes=max_member_bytes, location=shown)
+        if len(index) and index.faults[-1] == TRUNCATED_TAR:
+            raise _broken(shown, index)
+        members = members_of(path_of(file), range(len(index)), location=shown)
+        for sample, (key, fault) in enumerate(zip(index.keys, index.faults.tolist(), strict=True)):
+            member = members[sample].get(EXTENSION)
+            if fault:
+                tar.skipped.append(Skipped(shard, key, FAULTS[fault]))
+                continue
+            if member is None:
+                tar.skipped.append(Skipped(shard, key, "no_class"))
+                continue
+            # The first bytes of a long one are enough to see that it is not a number.
+            text = os.pread(file.fileno(), min(member.size, MAX_CLASS_BYTES + 1), member.offset)
+            label = class_of(text)
+            if label is None:
+                tar.skipped.append(Skipped(shard, key, "broken_class"))
+                continue
+            tar.keys.append(key)
+            tar.offsets.append(int(index.offsets[sample]))
+            tar.sizes.append(int(index.sizes[sample]))
+            tar.classes.append(label)
+    return tar
+
+
+def class_of(text: bytes) -> int | None:
+    """The class in a .cls; None for anything but an integer from 0 to MAX_CLASS.
+
+    b"17" and b" 17\\n" -> 17; b"-1", b"1.0", b"0x11", b"1 2", b"", b"cat" -> None
+    """
+    match = _INTEGER.fullmatch(text) if len(text) <= MAX_CLASS_BYTES else None
+    return int(match[1]) if match is not None and int(match[1]) <= MAX_CLASS else None
+
+
+def _names(store: TarStore, keys: Sequence[str]) -> tuple[str, ...]:
+    """Unique names of the images, "00000.tar/000000017"."""
+    shown = [shown_tar(location) for location in store.locations]
+    bare = [Path(location).name for location in shown]
+    # Two folders may have a 00000.tar each.
+    shards = bare if len(set(bare)) == len(bare) else shown
+    return tuple(f"{shards[tar]}/{key}" for tar, key in zip(store.tars.tolist(), keys, strict=True))
+
+
+def _fingerprint(store: TarStore, keys: Sequence[str]) -> str:
+    """sha256 of the locations, of sizes and times of change of local tars, and of the keys and positions of all images.
+
+    The content of a remote location is assumed never to change, as in the cache.
     """
     digest = hashlib.sha256()
-    for place, (size, changed) in zip(tars.places, tars.stamps.tolist(), strict=True):
-        line = shown_tar(place)
-        if is_local(place):
+    for location, (size, changed) in zip(store.locations, store.stamps.tolist(), strict=True):
+        line = shown_tar(location)
+        if is_local(location):
             line += f"\t{size}\t{changed}"
         digest.update(f"{line}\n".encode(errors="surrogateescape"))
-    digest.update("\0".join(tars.keys).encode(errors="surrogateescape"))
-    for values in (tars.tars, tars.offsets, tars.sizes):
+    digest.update("\0".join(keys).encode(errors="surrogateescape"))
+    values: Int64[np.ndarray, " images"]
+    for values in (store.tars, store.offsets, store.sizes):
         digest.update(values.astype("<i8").tobytes())
     return digest.hexdigest()
+
+
+def _broken(shown: str, index: TarIndex) -> InputError:
+    """The error for a tar that breaks off: without the images behind the break, accuracy would change."""
+    where = f"inside sample {index.keys[-1]!r}" if index.keys[-1] else "between two members"
+    after = f", after {len(index) - 1:,} samples" + (f", the last one {index.keys[-2]!r}" if len(index) > 1 else "")
+    return InputError(
+        shown,
+        found=f"an archive that breaks off {where}{after}",
+        wanted="a whole tar: the number of images behind the break is unknown",
+        remedy="Download or pack it again, or leave this tar out.",
+    )
+
+
+def _check_bad_share(
+    sound: int, skipped: Sequence[Skipped], patterns: Sequence[str], max_bad_share: float, *, option: str
+) -> None:
+    samples = sound + len(skipped)
+    if sound and len(skipped) <= max_bad_share * samples:
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(bad.reason for bad in skipped).most_common())
+    examples = ", ".join(f"{bad.shard}/{bad.key}" for bad in skipped[:MAX_NAMED])
+    raise InputError(
+        " ".join(map(shown_tar, patterns)),
+        found=f"{sound:,} of {samples:,} samples with an image and a class"
+        + (f" ({reasons}; for example {examples})" if samples else ""),
+        wanted=f"at least one, and at most {max_bad_share:.0%} bad ones",
+        remedy=f"Give tars with a .cls beside each image, or raise {option}.",
+    )
