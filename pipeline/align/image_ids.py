@@ -1,6 +1,6 @@
 """Ids of downloaded images: in img2dataset's sidecars, in .json members of tars, or the samples' own keys.
 
-In: locations of the images, and the column or field of the id. Out: an `Inputs` of sidecars or tars; and a row for
+In: locations of the images, and the column or field of the id. Out: an `InputFiles` of sidecars or tars; and a row for
 every row of a sidecar, or sample of a tar:
 
     input string    the file, as it was listed
@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from pipeline.reading.inputs import Inputs, NoInputError, list_inputs
+from pipeline.reading.inputs import InputFiles, NoInputError, list_inputs
 from pipeline.reading.key_text import NO_TEXT, require_name_type, text_of, texts_of
 from pipeline.reading.nested import value_at
 from pipeline.reading.parquet import KEY, STATUS, require_key_type, status_reasons
@@ -190,7 +190,7 @@ def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Arr
     )
 
 
-def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
+def list_image_files(places: tuple[str, ...], id_column: str) -> InputFiles:
     """List sidecars, or tars if the tars hold the ids.
 
     Raises InputError for a place without such files, and for a sidecar without a tar or a tar without a sidecar: labels

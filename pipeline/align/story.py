@@ -26,7 +26,7 @@ from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
 from pipeline.finishing import check_written, write_rejects
 from pipeline.label_reading import parquet_rows
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reject_reasons import NO_LABEL
 from pipeline.session import spark_session
 from pipeline.sorted_files import SortedFile, SortedWriter, sort_on_spark
@@ -81,7 +81,7 @@ def run_align(options: Align) -> None:
     tell("\n".join(summary_lines(manifest, matches, options)) + "\n", to=sys.stdout)
 
 
-def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Align) -> tuple[Manifest, Matches]:
+def align(spark: SparkSession, labels: LabelShards, inputs: InputFiles, options: Align) -> tuple[Manifest, Matches]:
     """Write the labels of the images' samples.
 
     Raises OutputExistsError if the output directory holds anything; InputError for an image file that cannot be read
@@ -130,14 +130,14 @@ def removed_on_failure(out: str) -> Iterator[None]:
         raise
 
 
-def read_samples(spark: SparkSession, inputs: Inputs, id_column: str) -> DataFrame:
+def read_samples(spark: SparkSession, inputs: InputFiles, id_column: str) -> DataFrame:
     """The rows of every image file, a task for each (`pipeline.align.image_ids`)."""
     files = [(file.path, inputs.shard_of(file.path)) for file in inputs.files]
     paths = spark.createDataFrame(files, "input string, shard string").repartition(min(len(files), MOST_TASKS))
     return paths.mapInArrow(read_ids(id_column), DDL)
 
 
-def account_of_files(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
+def account_of_files(rows: DataFrame, inputs: InputFiles) -> tuple[InputFile, ...]:
     """The image files with their accounts. Raises FormatError unless the join kept each row once."""
     counted = rows.groupBy("input").agg(
         F.count("*").alias("rows"),

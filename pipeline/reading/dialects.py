@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from pipeline.config import Label
 from pipeline.reading.csv_files import QUOTE, Block, Dialect, Fault, fields_of, is_of_lines, quoted_lines, records
 from pipeline.reading.gzip_files import verified_text
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reading.lines import BLOCK, first_line, has_returns_alone, no_text, split_lines
 from pipeline.reading.lookahead import Faults, require_names, sampled
 from pipeline.reading.rows import ReadOptions, column_fault, own_reading
@@ -153,7 +153,7 @@ USUAL_NAMES = frozenset(
 """usual names of columns in files of captions, as `plain_name` spells them"""
 
 
-def table_reading(reading: ReadOptions, options: Label, inputs: Inputs) -> ReadOptions:
+def table_reading(reading: ReadOptions, options: Label, inputs: InputFiles) -> ReadOptions:
     """Complete the options of TSV or CSV files; `columns` are those of the first file that has all that are needed.
 
     Raises InputError if none of the files looked at has a column, if one has it twice, or if none can be read.
@@ -229,7 +229,7 @@ def _faults(columns: Sequence[str], reading: ReadOptions, *, where: str) -> dict
     return {name: fault for name, fault in faults if fault is not None}
 
 
-def separator_of(options: Label, inputs: Inputs) -> bytes:
+def separator_of(options: Label, inputs: InputFiles) -> bytes:
     """The byte between two fields. In --separator, a tab may be written as \\t."""
     named = {"tsv": "\t", "csv": ","}[inputs.format] if options.separator is None else options.separator
     return named.replace("\\t", "\t").encode()
