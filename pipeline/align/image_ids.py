@@ -211,6 +211,12 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> InputFiles:
         ) from error
     # A mistyped column is better reported now than by a job.
     check_sidecar(sidecars.files[0].path, id_column)
+    _require_pairs(sidecars)
+    return sidecars
+
+
+def _require_pairs(sidecars: InputFiles) -> None:
+    """Raise InputError for a sidecar without its tar, and for a tar without a sidecar in the sidecars' folders."""
     folders = {file.path.rpartition("/")[0] for file in sidecars.files}
     held = {folder: _names(folder) for folder in folders}
     for file in sidecars.files:
@@ -232,7 +238,6 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> InputFiles:
                     wanted=f"{tar.removesuffix('.tar')}.parquet, as img2dataset writes it",
                     remedy="Download it again, or take the ids from the tars: --id-column json.FIELD or __key__.",
                 )
-    return sidecars
 
 
 def _names(folder: str) -> set[str]:

@@ -42,6 +42,8 @@ from pipeline.reading.rows import BATCH_ROWS, ReadOptions, batch_of, caption_lis
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8
 from vocab.errors import InputError
 
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
 
 @dataclass
 class Marks:
@@ -235,14 +237,12 @@ def _rows(
     """Rows that begin in some lines of a block."""
     texts = block.lines[lines.start : lines.stop]
     parts = pc.split_pattern(texts, dialect.separator)
-    begins, ends = np.asarray(parts.offsets[:-1]), np.asarray(parts.offsets[1:])
+    begins = np.asarray(parts.offsets[:-1])
     special = [line for line in marks.fields if line in lines]
     inner = np.array([line - lines.start for line in special], dtype=np.int64)
     enclosed = None if marks.enclosed is None else marks.enclosed.within(lines)
-    malformed = (ends - begins != dialect.columns) | np.asarray(pc.equal(texts, _header_line(reading)))
-    if enclosed is not None:
-        malformed[enclosed.lines - lines.start] = _are_headers(block, enclosed, reading)
-    malformed[inner] = [marks.fields[line] == [name.encode() for name in reading.columns] for line in special]
+    malformed = (np.diff(np.asarray(parts.offsets)) != dialect.columns) & ~_have_fields(lines, marks, enclosed)
+    malformed |= _repeat_header(block, lines, marks, enclosed, [name.encode() for name in reading.columns], dialect)
     malformed[[line - lines.start for line in marks.malformed if line in lines]] = True
     keep = np.ones(len(texts), dtype=bool)
     keep[[line - lines.start for line in marks.inside if line in lines]] = False
@@ -278,17 +278,33 @@ def _rows(
     return batch if reading.texts else captionless(batch)
 
 
-def _are_headers(block: Block, enclosed: Enclosed, reading: ReadOptions) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Mask [lines] of enclosed fields that are the names of the columns."""
+def _have_fields(lines: range, marks: Marks, enclosed: Enclosed | None) -> Mask:
+    """Mask [lines] of lines whose fields are told by quotes, not by separators alone."""
+    have = np.zeros(len(lines), dtype=bool)
+    have[[line - lines.start for line in marks.fields if line in lines]] = True
+    if enclosed is not None:
+        have[enclosed.lines - lines.start] = True
+    return have
+
+
+def _repeat_header(
+    block: Block, lines: range, marks: Marks, enclosed: Enclosed | None, names: list[bytes], dialect: Dialect
+) -> Mask:
+    """Mask [lines] of records whose fields are the names of the columns."""
+    repeats = np.asarray(pc.equal(block.lines[lines.start : lines.stop], dialect.separator.join(names))).copy()
+    if enclosed is not None:
+        repeats[enclosed.lines - lines.start] = _are_names(block, enclosed, names)
+    for line, fields in marks.fields.items():
+        if line in lines:
+            repeats[line - lines.start] = fields == names
+    return repeats
+
+
+def _are_names(block: Block, enclosed: Enclosed, names: list[bytes]) -> Mask:
+    """Mask of the enclosed lines whose fields are the names; compares lengths before texts."""
     are = np.ones(len(enclosed.lines), dtype=bool)
-    for place, name in enumerate(reading.columns):
-        lengths = enclosed.ends[are, place] - enclosed.begins[are, place]
-        are[are] = lengths == len(name.encode())
+    for column, name in enumerate(names):
+        are[are] = enclosed.ends[are, column] - enclosed.begins[are, column] == len(name)
     for line in np.flatnonzero(are):
-        texts = [block.data[a:b] for a, b in zip(enclosed.begins[line], enclosed.ends[line], strict=True)]
-        are[line] = texts == [name.encode() for name in reading.columns]
+        are[line] = names == [block.data[a:b] for a, b in zip(enclosed.begins[line], enclosed.ends[line], strict=True)]
     return are
-
-
-def _header_line(reading: ReadOptions) -> bytes:
-    return reading.separator.join(name.encode() for name in reading.columns)
