@@ -33,6 +33,7 @@ from vocab.store.files import filesystem_of, sha256_of, write_whole
 from vocab.store.label_shards import LabelShards, possible_shards
 from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.manifest import MANIFEST
+from vocab.store.secrets import public, without_secrets
 from vocab.store.tar_samples import samples
 
 MOST_TASKS = 10_000
@@ -100,7 +101,7 @@ def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Compar
         shards = {tar.shard for tar in accounts if tar.shard is not None}
         count, rows, first = rows_without_tar(spark, labels, shards)
     label_rows = sum(file.rows for file in labels.manifest.files if file.path.startswith("part-"))
-    return Comparison(labels.location, accounts, count, rows, first, label_rows)
+    return Comparison(without_secrets(labels.location), accounts, count, rows, first, label_rows)
 
 
 def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str]) -> tuple[int, int, tuple[str, ...]]:
@@ -202,7 +203,7 @@ def write_report(report: Comparison, options: Check, out: Location) -> None:
     """Write everything as JSON, with the resolved options."""
     sums = ("samples", "labelled", "rejected", "missing", "surplus", "absent_rejects", "repeated", "truncated")
     content = {
-        "config": asdict(options) | {"out": str(out)},
+        "config": public(asdict(options)),
         "totals": {name: report.total(name) for name in sums}
         | {"tars": len(report.tars), "labels": report.label_rows}
         | {"missing_share": report.missing_share, "surplus_share": report.surplus_share},
@@ -300,7 +301,7 @@ def account_tar(path: str, labels: LabelShards) -> TarAccount:
         unreadable = f"cannot be read ({error})"
     keys = set(every)
     return TarAccount(
-        tar=path,
+        tar=without_secrets(path),
         shard=shard,
         samples=len(keys),
         labelled=len(keys & rows),
@@ -310,5 +311,5 @@ def account_tar(path: str, labels: LabelShards) -> TarAccount:
         absent_rejects=len(rejects - keys),
         repeated=sum(key in repeats for key in every),
         truncated=truncated,
-        unreadable=unreadable,
+        unreadable=None if unreadable is None else without_secrets(unreadable),
     )

@@ -229,7 +229,7 @@ def _is_left_over(out: str, manifest: Manifest) -> bool:
 
 def _states(files: Iterable[InputFile]) -> set[tuple[str, int, str]]:
     """Files as they were found. The old manifest has a file that is labelled again in another state."""
-    return {(file.path, file.size, file.modified) for file in files}
+    return {(file.public_path, file.size, file.modified) for file in files}
 
 
 def _unnamed(out: str, named: Collection[str]) -> list[str]:

@@ -114,10 +114,10 @@ def extension_of(
     name of another shard; InputError for --replace-changed where a column names the shards.
     """
     _refuse_outside(inputs)
-    held = {file.path: file for file in base.inputs}
+    held = {file.public_path: file for file in base.inputs}
     own = dict(inputs.own_shards)
     names = {} if options.shard_column else {inputs.shard_of(file.path): file for file in base.inputs}
-    alike = {file.path: held.get(file.path) or names.get(inputs.shard_of(file.path)) for file in inputs.files}
+    alike = {file.path: held.get(file.public_path) or names.get(inputs.shard_of(file.path)) for file in inputs.files}
     doubtful = {file: None for file in inputs.files if _is_doubtful(file, alike[file.path])}
     again = digests(tuple(doubtful)) if doubtful and digests is not None else {}
     label, replaced, same = list[InputFile](), list[InputFile](), dict[str, InputFile]()
@@ -127,9 +127,10 @@ def extension_of(
             label.append(file)
         elif _state(old) == _state(file) or (old.digest and again.get(file.path) == old.digest):
             # A new time of the file is remembered, so that it is not read again; a new folder is not.
-            same[old.path] = replace(old, modified=file.modified) if old.path == file.path else same.get(old.path, old)
-        elif old.path != file.path:
-            own[file.path] = _shard_of_another_day(inputs, file.path, old.path)
+            is_there = old.public_path == file.public_path
+            same[old.path] = replace(old, modified=file.modified) if is_there else same.get(old.path, old)
+        elif old.public_path != file.public_path:
+            own[file.public_path] = _shard_of_another_day(inputs, file.path, old.path)
             label.append(file)
         elif not options.replace_changed:
             raise _changed(old, file)
@@ -147,7 +148,7 @@ def extension_of(
 
 
 def _state(file: InputFile) -> tuple[str, int, str]:
-    return file.path, file.size, file.modified
+    return file.public_path, file.size, file.modified
 
 
 def _is_doubtful(file: InputFile, old: InputFile | None) -> bool:

@@ -29,15 +29,17 @@ from vocab.store.files import filesystem_of, write_whole
 from vocab.store.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
 from vocab.store.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
 from vocab.store.manifest import ACCOUNT, InputFile, LabelFile, Manifest
+from vocab.store.secrets import without_secrets
 
 
 def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tuple[InputFile, ...]:
     """The input files with their accounts, each added up over the file's pieces."""
-    totals = {file.path: file for file in inputs}
+    totals = {file.public_path: file for file in inputs}
     for change in changes:
-        file = totals[change.path]
+        path = change.public_path
+        file = totals[path]
         sums = {name: getattr(file, name) + getattr(change, name) for name in ACCOUNT}
-        totals[change.path] = replace(file, **sums, unreadable=file.unreadable or change.unreadable)
+        totals[path] = replace(file, **sums, unreadable=file.unreadable or change.unreadable)
     return tuple(totals.values())
 
 
@@ -48,7 +50,7 @@ def account_of_tasks(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile
 
 def with_digests(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
     """The plan's input files, with a digest where every piece of a file has one."""
-    pieces = Counter(piece.path for task in plan.tasks for piece in task.pieces)
+    pieces = Counter(without_secrets(piece.path) for task in plan.tasks for piece in task.pieces)
     digests: dict[str, list[str]] = {}
     for done in finished:
         for piece in done.account:
@@ -56,9 +58,9 @@ def with_digests(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ..
             if piece.digest:
                 digests.setdefault(piece.path, []).append(piece.digest)
     return tuple(
-        replace(file, digest=digest_of_pieces(found)) if len(found) == pieces[file.path] else file
+        replace(file, digest=digest_of_pieces(found)) if len(found) == pieces[file.public_path] else file
         for file in plan.inputs
-        for found in [digests.get(file.path, [])]
+        for found in [digests.get(file.public_path, [])]
     )
 
 
@@ -101,7 +103,7 @@ def _config_of_extension(plan: JobPlan, base: Manifest | None, generation: int) 
     if base is None:
         return {}
     rule = InputFiles(plan.config["format"], (), plan.config["common_folder"])
-    own = {piece.path: piece.shard for task in plan.tasks for piece in task.pieces}
+    own = {without_secrets(piece.path): piece.shard for task in plan.tasks for piece in task.pieces}
     new = {path: shard for path, shard in own.items() if shard != rule.shard_of(path)}
     shards = base.config.get(OWN_SHARDS, {}) | new
     return {"extensions": generation} | ({OWN_SHARDS: shards} if shards else {})
@@ -138,7 +140,7 @@ def _whole_account(
         replace(change, path=shards.get(change.path, change.path)) for each in rewritten for change in each.account
     ]
     kept = () if extension is None else extension.kept
-    return account_of(sorted((*kept, *with_digests(plan, finished)), key=lambda file: file.path), changes)
+    return account_of(sorted((*kept, *with_digests(plan, finished)), key=lambda file: file.public_path), changes)
 
 
 def check_written(out: str, manifest: Manifest) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -28,6 +28,7 @@ from vocab.store.field_types import require_types
 from vocab.store.files import filesystem_of, write_whole
 from vocab.store.manifest import InputFile
 from vocab.store.sealing import from_sealed_json, to_sealed_json
+from vocab.store.secrets import public
 
 PLAN_VERSION = 1
 # Options that do not change the result, or that the plan holds in other fields.
@@ -57,11 +58,11 @@ class JobPlan:
             "version": PLAN_VERSION,
             # First, because tasks read only the beginning (`task.refuse_ended`).
             "id": self.id,
-            "config": self.config,
+            "config": public(self.config),
             "labeler": self.labeler,
             "fingerprint": self.fingerprint,
             "wordnet": self.wordnet,
-            "inputs": [[file.path, file.size, file.modified] for file in self.inputs],
+            "inputs": [[file.public_path, file.size, file.modified] for file in self.inputs],
             "tasks": [task.to_json() for task in self.tasks],
         }
         return to_sealed_json(content)
@@ -89,6 +90,18 @@ class JobPlan:
             return plan
         except (ValueError, KeyError, TypeError) as error:
             raise _no_plan(place, f"unreadable content ({error!r})") from error
+
+
+def read_as(plan: JobPlan, inputs: Sequence[InputFile]) -> JobPlan:
+    """A plan as it was read from its file, with the locations of the same inputs as this command gives them."""
+    locations = {file.public_path: file.path for file in inputs}
+    if all(public_path == path for public_path, path in locations.items()):
+        return plan
+    tasks = tuple(
+        replace(task, pieces=tuple(replace(piece, path=locations[piece.path]) for piece in task.pieces))
+        for task in plan.tasks
+    )
+    return replace(plan, inputs=tuple(replace(file, path=locations[file.path]) for file in plan.inputs), tasks=tasks)
 
 
 def _no_plan(place: str, found: str) -> FormatError:
@@ -145,14 +158,14 @@ def _difference_of_config(before: dict[str, Any], after: dict[str, Any]) -> tupl
     defaults = config_of(Label(("",), ""))
     for name in [*before, *after]:
         # Through JSON, which has no tuples.
-        old, new = (json.dumps(config.get(name, defaults.get(name)), default=str) for config in (before, after))
+        old, new = (json.dumps(public(config.get(name, defaults.get(name)))) for config in (before, after))
         if old != new:
             return f"option {name}", old, new
     return None
 
 
 def _difference_of_inputs(before: Sequence[InputFile], after: Sequence[InputFile]) -> tuple[str, str, str] | None:
-    old, new = ({file.path: file for file in files} for files in (before, after))
+    old, new = ({file.public_path: file for file in files} for files in (before, after))
     for path in [*old, *new]:
         if path not in new:
             return f"input file {path}", _state(old[path]), "no such file"

@@ -27,6 +27,7 @@ from pipeline.reading.parquet import split_groups
 from pipeline.reading.rows import ReadOptions
 from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.manifest import InputFile
+from vocab.store.secrets import without_secrets
 
 if TYPE_CHECKING:
     # Executors load this module too, and need no Spark.
@@ -56,8 +57,8 @@ class Task:
     """approximate bytes to read"""
 
     def to_json(self) -> dict[str, Any]:
-        """Fields of the task's JSON."""
-        pieces = [[piece.path, piece.shard, piece.groups, piece.span] for piece in self.pieces]
+        """Fields of the task's JSON, without the secrets of its locations."""
+        pieces = [[without_secrets(piece.path), piece.shard, piece.groups, piece.span] for piece in self.pieces]
         return {"number": self.number, "pieces": pieces, "weight": self.weight}
 
     @classmethod

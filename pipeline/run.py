@@ -24,7 +24,7 @@ from pipeline.config import Label
 from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of_tasks, write_finished
-from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, refuse_other_plan, write_plan
+from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, read_as, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
 from pipeline.planning import Task, plan_tasks, spans_of
 from pipeline.progress import JobProgress
@@ -149,14 +149,14 @@ def digests_again(
 def plan_and_reading(
     spark: SparkSession, options: Label, inputs: InputFiles, begun: JobPlan | None
 ) -> tuple[JobPlan, ReadOptions]:
-    """The plan of a new job, or the begun one, and how its files are read.
+    """The plan of a new job, or the begun one with the given locations, and how its files are read.
 
     Raises MismatchError if the options, the labeler or the files are not those of the plan that was begun.
     """
     plan = plan_of(options, inputs, labeler_of(options)())
     if begun is not None:
         refuse_other_plan(options.out.rstrip("/"), begun, plan)
-        return begun, reading_of(options, inputs)
+        return read_as(begun, inputs.files), reading_of(options, inputs)
     reading = reading_of(options, inputs)
     return replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options)), reading
 

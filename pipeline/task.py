@@ -29,6 +29,7 @@ from vocab.store.files import filesystem_of, write_whole
 from vocab.store.label_shards import INPUT, REJECTS_SCHEMA, SCHEMA
 from vocab.store.manifest import InputFile, LabelFile
 from vocab.store.sealing import from_sealed_json, to_sealed_json
+from vocab.store.secrets import without_secrets
 
 JOB, PLAN = "_job", "plan.json"
 PLAN_HEAD = 256
@@ -146,7 +147,7 @@ def run_task(task: Task, job: JobSettings, *, attempt: int = 0) -> Done:
             account.append(label_piece(piece, job, parts, rejects, counts, is_last=attempt >= job.retries))
         files = tuple(parts.close())
         if joins is not None:
-            account += joins.account({piece.shard: piece.path for piece in task.pieces})
+            account += joins.account({piece.shard: without_secrets(piece.path) for piece in task.pieces})
         done = Done(
             plan=job.plan,
             task=task.number,
@@ -205,7 +206,7 @@ def label_piece(
             labelled, empty, rejected = labelled + len(good) - without, empty + without, rejected + len(bad)
             counts.add(good["synsets"].combine_chunks())
             if INPUT.name in job.schema.names:
-                good = good.append_column(INPUT, pa.repeat(piece.path, len(good)))
+                good = good.append_column(INPUT, pa.repeat(without_secrets(piece.path), len(good)))
             parts.add(good)
             if len(bad):
                 rejects.add(bad)
@@ -224,7 +225,7 @@ def label_piece(
         rejected += 1
         rejects.add(pa.table([[piece.shard], [""], [UNREADABLE_FILE]], schema=REJECTS_SCHEMA))
     return InputFile(
-        path=piece.path, size=0, modified="", rows=labelled + empty + rejected,
+        path=without_secrets(piece.path), size=0, modified="", rows=labelled + empty + rejected,
         labelled=labelled, empty=empty, rejected=rejected, unreadable=unreadable,
         digest="" if unreadable else digest.hexdigest(),
     )  # fmt: skip

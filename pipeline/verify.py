@@ -23,6 +23,7 @@ from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
 from vocab.store.files import write_whole
 from vocab.store.locations import Location, make_folder_of, refuse_taken
+from vocab.store.secrets import public
 from vocab.wordnet import wnid_of
 
 
@@ -119,8 +120,7 @@ def write_report(
     """Write everything as JSON: the options, the labelers, the sample and the comparison."""
     sample = {"rows": drawn.rows, "rows_read": drawn.rows_read, "unusable": drawn.unusable, "files": drawn.listed}
     content = {
-        "config": asdict(options)
-        | {"out": str(out), "wordnet": None if options.wordnet is None else str(options.wordnet)},
+        "config": public(asdict(options)),
         "labelers": [{"name": labeler.name, "fingerprint": labeler.fingerprint} for labeler in labelers],
         "sample": sample,
         "agreement": asdict(found)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.label_quality import (
-    LONGEST,
+from benchmarks.labelling.equality import LONGEST, random_texts
+from benchmarks.labelling.nouns import (
     Match,
     covered,
     is_gold_noun,
@@ -21,7 +21,6 @@ from benchmarks.label_quality import (
     match,
     measure_labels,
     measure_nouns,
-    random_texts,
 )
 from benchmarks.labelling.sources import evenly, is_short, read_sources, read_tsv, texts_in
 from benchmarks.labels import Seconds, batches_of, median_cpu, median_wall, rates, total_words

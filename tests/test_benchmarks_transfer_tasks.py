@@ -16,7 +16,7 @@ from tests.corpus import make_corpus
 from tests.pictures import picture
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
-from trainer.transfer.results_table import results_table
+from trainer.transfer.report import results_table
 from vocab.errors import OutputExistsError
 
 HERE = Rank(0, 1, torch.device("cpu"))

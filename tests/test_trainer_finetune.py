@@ -427,6 +427,37 @@ def test_the_log_says_how_fast_a_run_is_and_what_it_waits_for(
     assert capsys.readouterr().err.count(" of_measured_peak=") == 6
 
 
+def test_the_page_shows_the_course_of_a_run(model: Path, task: TaskConfig, tmp_path: Path) -> None:
+    out = tmp_path / "<b>run"
+    assert finetune(config(model, task, out)) == 0
+    page = " ".join((out / "page.html").read_text().split())
+    for title in ("Loss", "Test images", "Learning rate", "Norm of the gradient", "Speed"):
+        assert page.count(f"<b>{title}</b>") == 1
+    assert "6 steps over 48 images" in page
+    assert "fine-tuned on 24 images of 3 classes" in page
+    assert f"<b class=number>{results(out)['top1']:.1%}</b><span>top-1 accuracy</span>" in page
+    assert "batch 8 is large for 24 training images" in page
+    # A directory's name is a stranger's text too, and nothing on the page can fetch anything.
+    assert "&lt;b&gt;run" in page
+    assert "<b>run" not in page
+    assert "default-src 'none'" in page
+
+
+def test_a_run_is_logged_to_weights_and_biases(
+    model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="the wandb extra is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
+    assert finetune(config(model, task, tmp_path / "run", wandb="catlip")) == 0
+    wandb.teardown()
+    kept = json.loads((tmp_path / "run" / "wandb.json").read_text())
+    assert kept["project"] == "catlip"
+    (logged,) = (tmp_path / "run" / "wandb").glob(f"offline-run-*{kept['id']}/*.wandb")
+    assert all(name in logged.read_bytes() for name in (b"data_wait_share", b"eval_top1"))
+
+
 def test_a_resumed_run_says_from_which_checkpoint_it_goes_on(
     model: Path, task: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

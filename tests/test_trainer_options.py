@@ -22,7 +22,7 @@ import trainer.transfer.config
 import trainer.transfer.tasks_file
 import trainer.verb_config
 from trainer.__main__ import VERBS, read
-from trainer.config import DataConfig, PretrainConfig
+from trainer.config import DataConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.options import Bounds, Cache, Options, declared, values_of
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig, TransferConfig, ZeroShotConfig
 from trainer.transfer.tasks_file import SuiteTask
@@ -103,14 +103,15 @@ def bounded(config: Options) -> Iterator[tuple[Options, str, Bounds]]:
             yield config, name, bounds
 
 
-def unbearable(config: Options, name: str, bounds: Bounds) -> Any:
-    """A value of an option's type that is below its bounds."""
-    low: Any = bounds.low if bounds.above_low else bounds.low - 1
-    hint = str(declared(type(config))[name][0])  # type: ignore[arg-type]
-    number = float(low) if "float" in hint else int(low)
-    if "tuple" not in hint:
-        return number
-    return (number, number) if "..." not in hint else (number,)
+def wrong_values(config: Options, name: str, bounds: Bounds) -> Iterator[Any]:
+    """Values of an option's type just out of its bounds, on either side, and NaN."""
+    hint = name_of(declared(type(config))[name][0])  # type: ignore[arg-type]
+    is_float = "float" in hint
+    numbers = [bounds.low if bounds.above_low else bounds.low - 1]
+    if bounds.high < math.inf or (bounds.below_high and is_float):
+        numbers.append(bounds.high if bounds.below_high else bounds.high + 1)
+    for number in [*map(float, numbers), math.nan] if is_float else map(int, numbers):
+        yield number if "tuple" not in hint else (number,) if "..." in hint else (number, number)
 
 
 BOUNDED = [(verb, *each) for verb, config in CONFIGS.items() for each in bounded(config)]
@@ -124,12 +125,12 @@ BOUNDED = [(verb, *each) for verb, config in CONFIGS.items() for each in bounded
 def test_a_number_out_of_bounds_is_refused_when_a_configuration_is_built(
     part: Options, name: str, bounds: Bounds
 ) -> None:
-    wrong = unbearable(part, name, bounds)
-    with pytest.raises(InputError, match=f"found {wrong[0] if isinstance(wrong, tuple) else wrong}") as error:
-        replace(part, **{name: wrong})  # type: ignore[type-var]
-    assert error.value.thing == part.option(name)
-    assert error.value.wanted == str(bounds)
-    assert part.option(name) in error.value.remedy
+    for wrong in wrong_values(part, name, bounds):
+        with pytest.raises(InputError, match=f"found {wrong[0] if isinstance(wrong, tuple) else wrong}") as error:
+            replace(part, **{name: wrong})  # type: ignore[type-var]
+        assert error.value.thing == part.option(name)
+        assert error.value.wanted == str(bounds)
+        assert part.option(name) in error.value.remedy
 
 
 def test_every_number_of_every_verb_has_bounds_but_for_those_that_may_be_anything() -> None:
@@ -171,6 +172,22 @@ def test_a_part_s_options_pass_from_one_configuration_to_another() -> None:
     suite = TransferConfig("model", "tasks", Path("out"), cache=Path("kept"), allow_pipe=True)
     assert values_of(suite, Cache) == {"cache": Path("kept"), "cache_gb": 200.0, "allow_pipe": True}
     assert TaskConfig("train", "test", **values_of(suite, Cache)).cache == Path("kept")
+
+
+def test_a_verb_s_own_options_come_before_those_that_it_shares() -> None:
+    names = [each.name for each in dataclasses.fields(DataConfig)]
+    assert names[:3] == ["images", "labels", "vocabulary"]
+    assert names[-1] == "allow_pipe"
+    assert list(dataclasses.asdict(TASK))[:2] == ["train", "test"]
+
+
+def test_muon_skips_no_step_and_shares_out_no_matrix() -> None:
+    with pytest.raises(InputError, match="--optimiser: found muon with --on-spike skip"):
+        replace(CONFIGS["finetune"], optimiser="muon", on_spike="skip")  # type: ignore[type-var]
+    with pytest.raises(InputError, match="--optimiser: found muon with --on-spike skip"):
+        OptimConfig(optimiser="muon", on_spike="skip")
+    with pytest.raises(InputError, match="--optimiser: found muon with --parallel fsdp"):
+        PretrainConfig(optim=OptimConfig(optimiser="muon"), run=RunConfig(parallel="fsdp"))
 
 
 def test_an_unknown_verb_is_one_error_with_the_verb_that_may_be_meant() -> None:

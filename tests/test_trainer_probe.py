@@ -20,7 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from tests.corpus import make_corpus
 from tests.forks import Forks
 from tests.pictures import picture, write_tar
-from trainer.config import DataConfig, RunConfig
+from trainer.config import DataConfig, PretrainConfig, RunConfig, check
 from trainer.data.crops import centre_box
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.device_batches import prepare
@@ -211,11 +211,10 @@ def test_a_probe_needs_both_options_and_fitting_tars(tmp_path: Path) -> None:
     data = DataConfig(cache=tmp_path / "cache")
     folder = str(squares(tmp_path, "train", 6))
     assert open_probe(data, RunConfig()) is None
+    named = DataConfig(images=("images",), labels="labels", vocabulary="vocabulary.parquet")
     for option in ("probe_images", "probe_eval_images"):
-        with pytest.raises(
-            InputError, match="--probe-images: found only one of --probe-images and --probe-eval-images"
-        ):
-            RunConfig(**{option: (folder,)})
+        with pytest.raises(InputError, match="found only one of --probe-images and --probe-eval-images"):
+            check(PretrainConfig(data=named, run=RunConfig(**{option: (folder,)})), world=1)
     with pytest.raises(MismatchError, match="both trained on and tested on"):
         open_probe(data, RunConfig(probe_images=(folder,), probe_eval_images=(folder,)))
     test = str(squares(tmp_path, "test", 3))

@@ -166,7 +166,7 @@ def test_classes_that_are_told_apart_are_learnt_as_torch_does() -> None:
 def test_features_that_are_no_numbers_are_counted() -> None:
     values, shown = drawn_features(50, 8, 3, multi_label=False)
     values[3, 2], values[7] = torch.inf, torch.nan
-    with pytest.raises(InputError, match=r"training images: found 2 of 50 images with values that are no finite"):
+    with pytest.raises(InputError, match=r"training images: found 2 of 50 images with values that are not finite"):
         train_grid(values, shown, grid=GRID, schedule=GridSchedule(), start=random_head(3, 8, seed=1), seed=0)
 
 

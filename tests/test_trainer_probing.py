@@ -21,8 +21,7 @@ from trainer.distributed import Rank, join_processes
 from trainer.pretrain import pretrain
 from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe, probe_records
-from trainer.transfer.tasks.opening import open_task
-from trainer.transfer.tasks.subsets import subset
+from trainer.transfer.tasks.opening import open_task, subset
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
 HERE = Rank(0, 1, torch.device("cpu"))

@@ -14,8 +14,7 @@ from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.loss.losses import SoftmaxCrossEntropy
 from trainer.model.objective import Objective
-from trainer.probe.measures import measure
-from trainer.transfer.scoring import score
+from trainer.probe.measures import measure, score
 from vocab.errors import InputError
 
 VIEWING = EvalTransform(size=16, crop=0.9, batch=4, decoding=Decoding(0, 1, 1 << 20), bfloat16=False)

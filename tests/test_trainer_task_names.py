@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.transfer.tasks import label_order
-from trainer.transfer.tasks.class_names import names_of_classes
-from trainer.transfer.tasks.name_files import Names, read_name_file
+from trainer.transfer.tasks import numbering
+from trainer.transfer.tasks.class_names import Names, names_of_classes, read_name_file
 from vocab.class_names import synsets_of_class_names
 from vocab.errors import InputError, MismatchError
 
@@ -227,8 +226,8 @@ def test_a_list_is_given_to_numbered_labels_by_their_numbers(labels: list[str]) 
         [f"{number / 2}" for number in range(15, 27)],
         [f"{10 ** (12 * number)}0" for number in range(1, 12)] + ["9"],
         ["1", "01", *map(str, range(2, 12))],
-        [f"class {word}" for word in label_order.WORDS[1:13]],
-        [f"Type-{numeral.upper()}" for numeral in label_order.ROMAN[1:13]],
+        [f"class {word}" for word in numbering.WORDS[1:13]],
+        [f"Type-{numeral.upper()}" for numeral in numbering.ROMAN[1:13]],
     ],
     ids=lambda labels: labels[-1],
 )

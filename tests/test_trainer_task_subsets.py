@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.labelled_images import LabelledImages, Read
-from trainer.transfer.tasks.subsets import SHARES, subset
+from trainer.transfer.tasks.opening import SHARES, subset
 from vocab.errors import InputError
 
 

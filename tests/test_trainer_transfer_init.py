@@ -12,8 +12,14 @@ from torch import nn
 from tests.labelled_images import classifier_of, images_of
 from tests.synsets import AIRPLANE, CABIN, CANINE, CHURCH, DOG, DOMESTIC_ANIMAL, FISH, HOT_DOG, TENCH, vocabulary_of
 from trainer.probe.linear import Head
-from trainer.transfer.scaling import fit_sigmoid, fit_softmax
-from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
+from trainer.transfer.transfer_init import (
+    ClassMatch,
+    fit_sigmoid,
+    fit_softmax,
+    match_classes,
+    scale_head,
+    transfer_head,
+)
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
 

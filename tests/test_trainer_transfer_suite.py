@@ -20,8 +20,8 @@ from trainer.transfer import suite
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.record import Key, Record, read_records
 from trainer.transfer.suite import SuiteModel, run_suite
+from trainer.transfer.suite_folder import changed, settings_of, to_record
 from trainer.transfer.suite_plan import VerbCall, calls_of, keys_of
-from trainer.transfer.suite_settings import changed, settings_of, to_record
 from trainer.transfer.tasks_file import SuiteTask
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.vocabulary import Vocabulary
@@ -164,12 +164,12 @@ def test_neighbours_are_looked_up_once(tmp_path: Path) -> None:
     keys = [key for key in keys_of(task) if key.method == "knn"]
     assert keys == [Key("a", "knn", "none", 1.0, 5), Key("a", "knn", "none", 100.0, 5), Key("a", "knn", "none", 1.0, 6)]
     alone = calls_of(replace(task, methods=("knn",)), frozenset())
-    assert [(part.init, part.seed, part.percents, part.neighbours) for part in alone] == [
+    assert [(part.init, part.seed, part.percents, part.knn) for part in alone] == [
         ("random", 5, (1.0, 100.0), True),
         ("random", 6, (1.0,), True),
     ]
     probes = calls_of(replace(task, methods=("probe",)), frozenset())
-    assert [part.neighbours for part in probes] == [False] * 4
+    assert [part.knn for part in probes] == [False] * 4
 
 
 def test_a_finished_suite_measures_nothing_anew(tmp_path: Path) -> None:

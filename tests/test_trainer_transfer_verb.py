@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,15 +14,20 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.corpus import make_corpus
+from tests.notebooks import run_notebook
 from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
-from trainer.transfer.config import TransferConfig
-from trainer.transfer.record import read_records
+from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig, TransferConfig, ZeroShotConfig
+from trainer.transfer.finetune import finetune
+from trainer.transfer.probing import probe
+from trainer.transfer.record import cells_of, read_records
 from trainer.transfer.suite import check, open_model, options, transfer
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
+from trainer.transfer.zero_shot import zero_shot
 from vocab.errors import FormatError, InputError, MismatchError
 
 HERE = Rank(0, 1, torch.device("cpu"))
@@ -109,6 +116,37 @@ def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypat
     main()
     assert not (tmp_path / "cache" / "features").exists()
     assert read_records(out) == records
+
+
+def test_results_of_every_verb_are_read_by_one_function_and_drawn_by_the_notebook(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TaskConfig(str(root / "train"), str(root / "test"), cache=tmp_path / "cache")
+    usual: dict[str, Any] = {"workers": 0, "device": "cpu"}
+    probe(ProbeConfig(root / "run", task, tmp_path / "probe", epochs=2, train_batch=16, **usual))
+    zero_shot(ZeroShotConfig(root / "run", tmp_path / "zeroshot", task, **usual))
+    assert finetune(FinetuneConfig(root / "run", task, tmp_path / "finetune", epochs=1, batch=8, **usual)) == 0
+    transfer(replace(config_of(root, tmp_path / "transfer"), cache=tmp_path / "cache"))
+    methods = {
+        "probe": ["probe", "knn"],
+        "zeroshot": ["zeroshot"],
+        "finetune": ["finetune"],
+        "transfer": ["zeroshot", "probe", "knn", "finetune"],
+    }
+    for verb, wanted in methods.items():
+        content = json.loads((tmp_path / verb / "results.json").read_text())
+        assert (content["format"], content["version"], content["verb"]) == ("catlip-results", 2, verb)
+        assert content["model"] == str(root / "run")
+        records = read_records(tmp_path / verb)
+        assert list(dict.fromkeys(record.method for record in records)) == wanted
+        assert all(record.metric == "top1" and record.images == 12 for record in records)
+        assert [cell["value"] for cell in content["table"]] == [cell.interval.value for cell in cells_of(records)]
+    places = os.pathsep.join(str(tmp_path / verb) for verb in methods)
+    outputs = run_notebook(ROOT / "notebooks" / "transfer.ipynb", monkeypatch, RESULTS=places, CURVES=None)
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    text = "".join(output.get("text", "") for output in outputs)
+    assert text.count("zeroshot, none, 0 %: top1") == 3
+    assert text.count("finetune, random, 100 %: top1") == 2
 
 
 def test_nearest_neighbours_alone_train_no_probe(

@@ -21,12 +21,14 @@ from tests.synsets import DOG, FISH, vocabulary_of
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
+from trainer.probe.measures import ranks_of
+from trainer.transfer.class_tables import one_choice_note, scored_csv, scored_table, unscored_notes
 from trainer.transfer.config import TaskConfig, ZeroShotConfig
-from trainer.transfer.synset_scores import ClassRows
+from trainer.transfer.record import Record
+from trainer.transfer.report import zero_shot_page
+from trainer.transfer.synset_scores import ClassRows, evaluate
 from trainer.transfer.transfer_init import match_classes
 from trainer.transfer.zero_shot import zero_shot, zero_shot_records
-from trainer.transfer.zero_shot_results import evaluate, ranks_of
-from trainer.transfer.zero_shot_tables import csv_table, markdown, no_choice, remarks
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError, MismatchError, OutputExistsError
 
@@ -85,8 +87,8 @@ def test_accuracy_among_one_class_is_no_number() -> None:
     ],
 )
 def test_classes_that_leave_no_choice_are_said(groups: list[tuple[tuple[int, ...], ...]], said: str) -> None:
-    assert "".join(no_choice(list(map(ClassRows, groups)))).startswith(said)
-    assert bool(no_choice(list(map(ClassRows, groups)))) == bool(said)
+    assert "".join(one_choice_note(list(map(ClassRows, groups)))).startswith(said)
+    assert bool(one_choice_note(list(map(ClassRows, groups)))) == bool(said)
 
 
 def test_equal_scores_go_by_the_order_of_the_classes() -> None:
@@ -118,7 +120,7 @@ def test_scores_that_are_no_numbers_are_counted(bad: float) -> None:
 def test_remarks_name_what_cannot_be_scored_and_what_is_scored_alike() -> None:
     matches = match_classes(["dog", "church", "zzyzx", "domestic dog"], vocabulary_of(DOG, FISH), alpha=1.0)
     classes = [ClassRows(((0,),)), ClassRows(()), ClassRows(()), ClassRows(((0,),))]
-    assert remarks(matches, classes) == [
+    assert unscored_notes(matches, classes) == [
         "1 class has no synset by its name: zzyzx.",
         "1 class has a synset that the vocabulary lacks: church.",
         "2 classes are scored by the same rows as another, so that the first of them always comes before it: "
@@ -216,12 +218,15 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     matches = match_classes(["wolf", "vertebrate", "zzyzx"], vocabulary, alpha=0.3)
     classes = [ClassRows(((0,),)), ClassRows(((0, 1),)), ClassRows(())]
     result = evaluate(torch.tensor([[1.0, 0]]), classes, images_of([[0]], 3, multi_label=True), bad_images=0)
-    page = markdown(result, matches, classes, vocabulary, title="Zero-shot", notes=())
+    name, value = result.report.metric
+    record = Record("pets", "zeroshot", "none", 0.0, 0, name, value, images=1, seconds=0.0, extra=vars(result.report))
+    every = scored_table(result, matches, classes, vocabulary)
+    page = zero_shot_page(record, title="Zero-shot", notes=(), classes=every)
     assert "| images | 1 | 1 |\n" in page
     assert "| mean average precision, micro | 100.00% | 100.00% |\n\n| class |" in page
     assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 100.00% |\n" in page
     assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 | |\n" in page
-    table = list(csv.DictReader(csv_table(result, matches, classes, vocabulary).splitlines()))
+    table = list(csv.DictReader(scored_csv(result, matches, classes, vocabulary).splitlines()))
     assert [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in table] == [
         ("1", "n02084071", "0.3333", ""),
         ("2", "n02512053", "0.3333", "n02084071"),

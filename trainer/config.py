@@ -31,18 +31,20 @@ from trainer.options import (
     Spikes,
     Tracking,
     TrainCompute,
+    own_first,
 )
 from vocab.store.sealing import SEAL, to_sealed_json
 from vocab.store.secrets import public
 
 
+@own_first
 @dataclass(frozen=True)
 class DataConfig(Cache, Decode, Crops):
     """Images, their labels, and how a batch is made of them."""
 
     images: tuple[str, ...] = ()
-    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar", s3://, gs:// or
-    http(s):// addresses; "IMAGES::LABELS" also names the labels, where several data sets have their own"""
+    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar", s3://,
+    gs:// or http(s):// addresses; "IMAGES::LABELS" also names the labels, where several data sets have their own"""
     labels: str = ""
     """label shards of these images, made by `python -m pipeline label`"""
     vocabulary: str = ""
@@ -62,31 +64,33 @@ class DataConfig(Cache, Decode, Crops):
     batch_size: Positive = 2048
     """images per optimisation step, over all processes"""
     resolution: Literal["fixed", "schedule", "variable"] = "fixed"
-    """image size of a step: fixed: `image-size`; schedule: the sizes of `resolution-schedule`; variable: a random size
-    of `resolution-sizes`, with as many images as keep the pixels of a step about constant (the paper's way)"""
+    """image size of a step; fixed: always `image-size`;
+    schedule: the sizes of `resolution-schedule`, one after another;
+    variable: a random one of `resolution-sizes`, with about equally many pixels in every step (the paper's way)"""
     resolution_schedule: str = "0:112,0.5:160,0.8:224"
     """with `--resolution schedule`: pairs of the share of training at which a size begins, and the size in pixels"""
     resolution_sizes: tuple[int, int, int] = (128, 320, 16)
     """with `--resolution variable`: smallest size, largest size, and the step between sizes, pixels"""
     range_augment: Literal["off", "corenet", "narrow"] = "off"
-    """learn how strongly to change brightness, contrast and noise (RangeAugment); corenet: begin with the wide ranges
-    of the paper's code; narrow: begin with narrow ones, for runs of a few thousand steps"""
+    """learn how strongly to change brightness, contrast and noise (RangeAugment);
+    corenet: begin with the wide ranges of the paper's code;
+    narrow: begin with narrow ones, for runs of a few thousand steps"""
     eval_crop: PositiveShare = 0.875
     """share of the shorter side that the centre crop of evaluation keeps"""
     unlabelled: Literal["keep", "drop", "weigh"] = "keep"
-    """samples without a class of the vocabulary: keep them with all classes negative (the paper's way), drop them, or
-    weigh them by `unlabelled-weight`"""
+    """samples without a class of the vocabulary: keep them with all classes negative (the paper's way),
+    drop them, or weigh them by `unlabelled-weight`"""
     unlabelled_weight: PositiveShare = 0.1
     """with `--unlabelled weigh`: weight of a sample without a class; all other samples weigh 1"""
     max_unmatched_share: Share = 0.5
-    """largest share of the first tars' samples without a row in the labels, and of their rows without a sample, before
-    the run stops"""
+    """largest share of the first tars' samples without a row in the labels,
+    and of their rows without a sample, before the run stops"""
     shuffle_shards: Positive = 16
     """tars whose samples are shuffled together"""
     tar_teams: Positive = 1
-    """teams of processes that the tars are dealt out to, so that each machine fetches only its own: the number of
-    machines, where tars are remote; 1: all processes share all tars, and a step has the same images on any number of
-    them"""
+    """number of teams of processes that the tars are dealt out to, so that each machine fetches only its own tars;
+    where tars are remote, give the number of machines;
+    1: all processes share all tars, and a step has the same images on any number of processes"""
     workers: NotNegative = 4
     """loaders per process; 0: the training process loads its images itself"""
     loaders: Literal["processes", "threads"] = "processes"
@@ -166,6 +170,7 @@ class LossConfig(Options):
         )
 
 
+@own_first
 @dataclass(frozen=True)
 class OptimConfig(Descent, Spikes):
     """Optimiser, learning rate, moving average. Defaults: CatLIP's for ViT-B/16."""
@@ -190,6 +195,7 @@ class OptimConfig(Descent, Spikes):
     """share of the new weights in the moving average, which is evaluated and exported"""
 
 
+@own_first
 @dataclass(frozen=True)
 class RunConfig(TrainCompute, Seed, Keeping, Tracking):
     """Where and how the run happens, and what it writes."""
@@ -197,8 +203,9 @@ class RunConfig(TrainCompute, Seed, Keeping, Tracking):
     out: Path = Path("runs/pretrain")
     """run directory; the directory of a stopped run continues that run"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """with several processes: ddp: every process holds the whole model; fsdp: every process holds a share of the
-    weights and of the optimiser (FSDP2), for models that are too large for one GPU"""
+    """distribution over several processes; ddp: every process holds the whole model;
+    fsdp: every process holds a share of the weights and of the optimiser (FSDP2),
+    for models that are too large for one GPU"""
     eval_every: NotNegative = 0
     """steps between evaluations; 0: evaluate at the end only"""
     eval_limit: Positive = 20_000
@@ -206,8 +213,8 @@ class RunConfig(TrainCompute, Seed, Keeping, Tracking):
     eval_workers: NotNegative = 2
     """data loading processes per process while evaluating"""
     probe_images: tuple[str, ...] = ()
-    """tars with a .cls beside each image, to train a linear probe on at each evaluation, on the averaged weights'
-    features"""
+    """tars with a .cls beside each image, whose features under the averaged weights train a linear probe at each
+    evaluation; unset: no probe"""
     probe_eval_images: tuple[str, ...] = ()
     """tars with a .cls beside each image, to measure that probe on"""
     keep_every: NotNegative = 0
@@ -238,14 +245,14 @@ class PretrainConfig(Options):
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        """Raise InputError for options that Muon does not have."""
+        """Raise InputError for matrices that Muon cannot share out."""
         super().__post_init__()
         self.optim.require(
             "optimiser",
-            self.optim.optimiser == "adamw" or (self.optim.on_spike != "skip" and self.run.parallel != "fsdp"),
-            f"muon with --on-spike {self.optim.on_spike} and --parallel {self.run.parallel}",
-            "stop or rollback, and ddp",
-            remedy="torch's Muon works on whole matrices, and cannot leave out a step.",
+            self.optim.optimiser == "adamw" or self.run.parallel == "ddp",
+            f"{self.optim.optimiser} with --parallel {self.run.parallel}",
+            "adamw, or --parallel ddp",
+            remedy="torch's Muon works on whole matrices.",
         )
 
 
@@ -301,14 +308,15 @@ PLACES = "data.images data.labels data.vocabulary data.eval_images data.eval_lab
 
 
 def to_json(config: Any) -> str:
-    """The text of config.json, of the dataclass of any verb: without the passwords, signatures and commands in its
-    places, for it is passed on.
+    """Write any verb's configuration as the text of config.json.
+
+    Passwords, signatures and commands in its locations are left out, for config.json is passed on.
     """
     return to_sealed_json(as_json(config), indent=2)
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """The content of config.json, as it is read back."""
+    """Return the content of config.json as it is read back."""
     content: dict[str, Any] = json.loads(json.dumps(public(asdict(config))))
     return content
 
@@ -316,12 +324,13 @@ def as_json(config: Any) -> dict[str, Any]:
 def differences(
     stored: dict[str, Any], config: Any, *, changeable: Collection[str] = CHANGEABLE
 ) -> dict[str, tuple[object, object]]:
-    """Fields that differ between a run's config.json and `config`, as name -> (stored, now), changeable ones aside.
+    """List the fields that differ between a run's config.json and `config`, as name -> (stored, now).
 
-    Secrets in places make no difference, for a signature is another one tomorrow, nor does the file's seal.
+    Changeable fields are left out. Secrets in locations make no difference, for a signature is another one tomorrow,
+    nor does the file's seal.
     """
     now = _flat(as_json(config))
-    before = _flat(public(stored))  # of an older release, which wrote them down
+    before = _flat(public(stored))
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())

@@ -1,4 +1,4 @@
-"""The data path alone: how fast images reach a trainer that does nothing with them, and what holds them up.
+"""Measure the data path alone: how fast images reach a trainer that does nothing with them, and what limits it.
 
 In: a `FeedConfig`. Out: a few lines to read, and a last line that is one JSON object.
 """
@@ -24,19 +24,19 @@ from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
-# Bad samples that are named; all of them are counted.
+# Most bad samples that are named; all of them are counted.
 NAMED = 10
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured."""
+    """Measured speed of the data path."""
 
     images: int
     seconds: float
     first_batch_seconds: float
     waited: float
-    """seconds in which no batch was ready"""
+    """time in which no batch was ready, seconds"""
     meter: Meter
     account: dict[str, int]
     skipped: list[Skipped]
@@ -47,12 +47,12 @@ class Speed:
         return self.images / self.seconds
 
     def cores_for(self, rate: float) -> float:
-        """Cores that so many images per second would keep busy."""
+        """Number of cores that a rate, in images per second, would keep busy."""
         return rate * self.meter.cpu_seconds / max(1, self.meter.images)
 
     @property
     def shares(self) -> dict[str, float]:
-        """Where the loaders' time went."""
+        """Shares of the loaders' time, by the work that took it."""
         meter = self.meter
         whole = max(1e-9, meter.busy_seconds + meter.idle_seconds)
         known = {
@@ -66,12 +66,12 @@ class Speed:
 
     @property
     def limit(self) -> str:
-        """The part that takes most of the time."""
+        """Name of the work that takes the largest share."""
         return max(self.shares, key=lambda name: self.shares[name])
 
 
 def feed(config: FeedConfig) -> list[str]:
-    """Measure, and put it in lines; the last one is JSON. Raises what `pretrain` raises for the same data."""
+    """Measure, and put the result in lines; the last one is JSON. Raises what `pretrain` raises for the same data."""
     if config.data.resolution != "fixed":
         raise InputError(
             "--resolution",
@@ -84,7 +84,7 @@ def feed(config: FeedConfig) -> list[str]:
 
 
 def open_training_source(config: FeedConfig) -> Source:
-    """The training side of a run's data; without a vocabulary every synset of the labels is a class."""
+    """Open the training side of a run's data; without a vocabulary every synset of the labels is a class."""
     data = config.data
     if not data.images:
         raise InputError("--images", found="nothing", wanted="image tars", remedy="Add: --images PATH.")
@@ -103,7 +103,7 @@ def open_training_source(config: FeedConfig) -> Source:
 
 
 def every_synset(labels: list[LabelShards]) -> Vocabulary:
-    """A vocabulary of every synset that some labels hold."""
+    """Make a vocabulary of every synset in some labels."""
     counts = pa.concat_tables([each.counts() for each in labels]).group_by("synset").aggregate([("captions", "sum")])
     return Vocabulary.from_counts(
         counts.rename_columns(["synset", "captions"]),
@@ -114,7 +114,7 @@ def every_synset(labels: list[LabelShards]) -> Vocabulary:
 
 
 def measure(source: Source, config: FeedConfig) -> Speed:
-    """Take batches for a while."""
+    """Take batches for `config.seconds`, and measure their speed."""
     data = config.data
     images, waited, account, meter = 0, 0.0, Counter[str](), Meter()
     skipped: list[Skipped] = []
@@ -144,7 +144,7 @@ def measure(source: Source, config: FeedConfig) -> Speed:
 
 
 def report(speed: Speed, config: FeedConfig) -> list[str]:
-    """What was measured, for people and, on the last line, for programs."""
+    """Describe the speed in lines for people and, on the last line, in JSON for programs."""
     data, meter = config.data, speed.meter
     cores = speed.cores_for(config.gpu_rate)
     lines = [

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from vocab.errors import InputError
 from vocab.store.field_types import is_of, name_of
@@ -44,6 +44,7 @@ class Bounds:
         return f"{text}, and finite" if self.high == math.inf and self.below_high else text
 
 
+Config = TypeVar("Config", bound="Options")
 Positive = Annotated[int, Bounds(above_low=True)]
 NotNegative = Annotated[int, Bounds()]
 PositiveNumber = Annotated[float, Bounds(above_low=True, below_high=True)]
@@ -106,6 +107,13 @@ def _bounds_in(hint: Any) -> Bounds | None:
     return next((bounds for each in get_args(hint) if (bounds := _bounds_in(each)) is not None), None)
 
 
+def own_first(kind: type[Config]) -> type[Config]:
+    """List a dataclass's own fields before those of its parts, the order that --help and config.json have them in."""
+    every, own = kind.__dataclass_fields__, kind.__annotations__
+    kind.__dataclass_fields__ = {name: every[name] for name in sorted(every, key=lambda name: name not in own)}
+    return kind
+
+
 def values_of(config: Options, *parts: type[Options]) -> dict[str, Any]:
     """Options that a configuration has from some parts, to build another one that has these parts."""
     return {field.name: getattr(config, field.name) for part in parts for field in fields(part)}
@@ -142,8 +150,8 @@ class Cache(Options):
     """Copies of remote tars, and tars that a command writes."""
 
     cache: Path | None = None
-    """folder on a local disk for copies of remote tars and tables of their samples, shared by all processes of a
-    machine; unset: open-catlip in the user's cache folder"""
+    """folder on a local disk for copies of remote tars and tables of their samples,
+    shared by all processes of a machine; unset: open-catlip in the user's cache folder"""
     cache_gb: PositiveNumber = 200.0
     """largest size of the copies of remote tars, GB (10^9 bytes); the copy that was unused longest is removed first"""
     allow_pipe: bool = False
@@ -155,14 +163,15 @@ class Decode(Options):
     """Which images are decoded, and how many may fail."""
 
     max_bad_share: Share = 0.1
-    """largest share of the images that may be broken or missing before the verb stops; pre-training looks at it after
-    its first 100 samples"""
+    """largest share of the images that may be broken or missing before the verb stops;
+    pre-training looks at it after its first 100 samples"""
     max_pixels: Positive = 89_478_485
-    """largest image that is decoded, pixels (the default is PIL's); a larger one is a bad sample, and so is one whose
-    decoder needs more memory than 4 bytes for each of this many pixels and than 384 times its file"""
+    """largest image that is decoded, pixels (the default is PIL's); a larger one is a bad sample,
+    and so is one whose decoder needs more than 4 bytes for each of these pixels and more than 384 times its file"""
     truncated_images: Literal["refuse", "take"] = "refuse"
-    """images whose file breaks off behind the header: refuse them as bad samples, or take the part that is there and
-    count them (JPEG, PNG, GIF, BMP and uncompressed TIFF; other formats cannot be decoded in part)"""
+    """images whose file breaks off behind the header: refuse them as bad samples,
+    or take the part that is there and count them (JPEG, PNG, GIF, BMP and uncompressed TIFF;
+    other formats cannot be decoded in part)"""
 
     @property
     def take_truncated(self) -> bool:
@@ -189,7 +198,16 @@ class Seed(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Descent(Options):
+class OnSpike(Options):
+    """Answer to a loss that is NaN or much too large."""
+
+    on_spike: Literal["stop", "skip", "rollback"] = "stop"
+    """answer to a loss that is NaN, infinite or a spike; stop: end the run and name the batch's samples;
+    skip: leave out the step; rollback: return to the last checkpoint, and go on with the batches that follow"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent(OnSpike):
     """Optimiser. Defaults: CatLIP's for ViT-B/16."""
 
     optimiser: Literal["adamw", "muon"] = "adamw"
@@ -207,14 +225,16 @@ class Descent(Options):
     accumulate: Positive = 1
     """parts into which a process splits its share of the batch, with one backward pass each"""
 
-
-@dataclass(frozen=True, kw_only=True)
-class OnSpike(Options):
-    """What follows a bad step."""
-
-    on_spike: Literal["stop", "skip", "rollback"] = "stop"
-    """answer to a loss that is NaN, infinite or a spike: stop and name the batch's samples; skip the step; or roll back
-    to the last checkpoint and go on with the batches that follow"""
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that is out of bounds, and for steps that Muon cannot skip."""
+        super().__post_init__()
+        self.require(
+            "optimiser",
+            self.optimiser == "adamw" or self.on_spike != "skip",
+            f"{self.optimiser} with --on-spike {self.on_spike}",
+            "adamw, or --on-spike stop or rollback",
+            remedy="torch's Muon cannot leave out a step.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,8 +242,8 @@ class Spikes(OnSpike):
     """Losses that are NaN or much too large."""
 
     spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
-    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; inf:
-    only NaN and infinite losses count"""
+    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far;
+    inf: only NaN and infinite losses count"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from trainer.config import DataConfig, PretrainConfig
-from trainer.options import Bounds, NotNegativeNumber, Options, Positive, PositiveNumber, PositiveShare, Seed
+from trainer.options import Bounds, NotNegativeNumber, Options, Positive, PositiveNumber, PositiveShare, Seed, own_first
 from vocab.store.locations import Location
 
 
+@own_first
 @dataclass(frozen=True)
 class FeedConfig(Seed):
     """Run the data path alone, and say what limits it."""
@@ -69,15 +70,15 @@ class PlanConfig(Options):
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     """recipe of the run"""
     gpu: str = "H100"
-    """kind of GPU, such as "H200" or "A100 40GB", or its name from torch.cuda.get_device_name; a GPU that is not in our
-    table needs `peak-tflops` and `gpu-memory`"""
+    """kind of GPU, such as "H200" or "A100 40GB", or its name from torch.cuda.get_device_name;
+    a GPU that is not in our table needs `peak-tflops` and `gpu-memory`"""
     gpus: Positive = 8
     """number of GPUs, with one process each"""
     gpu_memory: PositiveNumber | None = None
     """memory of a GPU, GB (10^9 bytes); unset: from our table"""
     mfu: PositiveShare = 0.4
-    """expected share of the GPU's stated peak that goes into the model's work (MFU); work that activation checkpointing
-    repeats does not count"""
+    """expected share of the GPU's stated peak that goes into the model's work (MFU);
+    work that activation checkpointing repeats does not count"""
     classes: Positive | None = None
     """number of classes; unset: those of `vocabulary`, or without a vocabulary CatLIP's 24,320"""
     price: NotNegativeNumber | None = None

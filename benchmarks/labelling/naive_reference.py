@@ -29,11 +29,11 @@ from typing import Any
 import ftfy
 import nltk
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tyro
 from nltk.tokenize import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
+from benchmarks.labelling.sources import read_sources
 from benchmarks.measuring.setting import DATA
 from vocab.errors import run_cli
 
@@ -215,35 +215,11 @@ def reference_seconds(captions: list[str], tools: Tools) -> float:
     return time.process_time() - start
 
 
-def read_corpora(data: Path) -> dict[str, list[str]]:
-    """The captions of each corpus, nulls left out."""
-    folder = data / "captions"
-    cc3m = [line.split("\t")[0] for line in (folder / "cc3m_validation.tsv").read_text("utf-8").split("\n")]
-    web = pq.read_table(folder / "img2dataset_test_10000.parquet")["TEXT"].to_pylist()
-    wikipedia = read_json_lines(folder / "concadia_test.jsonl.gz", "caption", "description")
-    corpora = {
-        "cc3m": cc3m,
-        "web": web,
-        "coco": read_json_lines(folder / "coco_val2017_captions.jsonl.gz", "caption"),
-        "wikipedia": wikipedia,
-        "government": read_json_lines(folder / "digitalgov_alt_cc0.jsonl", "alt"),
-        "paragraphs": read_json_lines(folder / "imageinwords.jsonl.gz", "caption"),
-    }
-    return {name: [caption for caption in captions if caption] for name, captions in corpora.items()}
-
-
-def read_json_lines(file: Path, *columns: str) -> list[str]:
-    """Texts under the named keys, {"caption": "A dog"}, of a file of JSON lines, gzipped or not."""
-    text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    rows = [json.loads(line) for line in text.decode().splitlines()]
-    return [row.get(column) for row in rows for column in columns]
-
-
 def measure(options: NaiveReference, folder: Path) -> dict[str, object]:
     """Compare and time; prints as it goes, returns the JSON object."""
     tools = load_tools(folder)
     sys.stdout.write(f"nltk {nltk.__version__}, WordNet {tools.wordnet}, Punkt {tools.punkt}\n")
-    corpora = read_corpora(options.data)
+    corpora = read_sources(options.data)
     different: dict[str, int] = {}
     compared: dict[str, int] = {}
     for name, captions in corpora.items():

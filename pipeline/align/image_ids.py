@@ -34,6 +34,7 @@ from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, NULL_ID, NULL_KE
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.leftovers import is_left_out
+from vocab.store.secrets import without_secrets
 from vocab.store.tar_samples import Sample, samples
 
 SCHEMA = pa.schema(
@@ -184,7 +185,7 @@ def _id_of_sample(stream: BinaryIO, sample: Sample, id_column: str) -> tuple[str
 
 
 def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Array, total: int) -> pa.RecordBatch:
-    same = [pa.array([text] * len(keys), pa.string()) for text in (path, shard)]
+    same = [pa.array([text] * len(keys), pa.string()) for text in (without_secrets(path), shard)]
     return pa.RecordBatch.from_arrays(
         [*same, keys, ids, reasons, pa.array([total] * len(keys), pa.int64())], schema=SCHEMA
     )

@@ -151,8 +151,9 @@ def account_of_files(rows: DataFrame, inputs: InputFiles) -> tuple[InputFile, ..
         if numbers["rows"] != numbers["total"]:
             raise _lost(path, f"{numbers['rows']:,} rows after the join", f"the file's {numbers['total']:,}")
     return tuple(
-        replace(file, **{name: found[file.path][name] for name in ACCOUNT}) if file.path in found else file
+        replace(file, **{name: found[path][name] for name in ACCOUNT}) if path in found else file
         for file in inputs.files
+        for path in [file.public_path]
     )
 
 

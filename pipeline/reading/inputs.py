@@ -34,6 +34,7 @@ from pipeline.reading.stored_formats import (
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, SCHEME_PATTERN, filesystem_of
 from vocab.store.manifest import InputFile
+from vocab.store.secrets import without_secrets
 
 MAX_BEGINNINGS = 100
 """most files of a place whose content is read to tell their format"""
@@ -53,12 +54,12 @@ class InputFiles:
     """files that look like captions but are not read: hidden, unfinished by their name, or with an extension similar to
     one that is read"""
     own_shards: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """shards, by path, of files whose stem a file of an earlier day has"""
+    """shards, by path without secrets, of files whose stem a file of an earlier day has"""
 
     def shard_of(self, path: str) -> str:
         """The shard of a file: "00017", or "emoji/00017" below the common folder if stems repeat."""
-        if path in self.own_shards:
-            return self.own_shards[path]
+        if self.own_shards and (own := self.own_shards.get(without_secrets(path))) is not None:
+            return own
         bare = re.sub(SCHEME_PATTERN, "", path)
         inside = bare[len(self.common_folder) :] if self.common_folder is not None else bare.rpartition("/")[2]
         return stem_of(inside)

@@ -1,7 +1,7 @@
-"""How near the labels come to the classes of a downstream data set, such as ImageNet-1k.
+"""Nearness of the labels to the classes of a downstream data set, such as ImageNet-1k.
 
-In: a tally and a file of wnids. Out: a `Coverage`: for each class how often its own synset occurs, and how similar the
-nearest synset is, of those seen at all and of those in the vocabulary (figures 2b and 2c of the CatLIP paper).
+In: a tally and a file of wnids. Out: a `Coverage`: for each class how often its own synset occurs, and the similarity
+of the nearest synset, among all synsets and among those of the vocabulary (figures 2b and 2c of the CatLIP paper).
 
     n01440764
     n01443537
@@ -21,9 +21,9 @@ from vocab.store.locations import Location, read_whole, why
 from vocab.taxonomy import path_similarity, rows_of
 
 SIMILARITIES = tuple(tenth / 10 for tenth in range(1, 11))
-"""where figure 2b of the paper counts: 0.1, 0.2, ... 1.0"""
+"""thresholds of the paper's figure 2b: 0.1, 0.2, ... 1.0"""
 AT_ONCE = 4096
-"""synsets compared with the classes together: 16 MB of similarities for 1,000 classes"""
+"""synsets compared with the classes at a time: 16 MB of similarities for 1,000 classes"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +35,15 @@ class Coverage:
     captions: NDArray[np.int64]
     """[C] rows that hold the class's own synset"""
     nearest_seen: NDArray[np.float32]
-    """[C] path similarity of the nearest synset among all that were seen; 0 where there is none"""
+    """[C] path similarity of the nearest synset in the corpus; 0 where it has none"""
     nearest_kept: NDArray[np.float32]
-    """[C] the same among those in the vocabulary at the threshold"""
+    """[C] path similarity of the nearest synset in the vocabulary at the threshold; 0 where it has none"""
 
 
 def coverage_of(tally: Tally, classes: NDArray[np.int32], *, min_count: int) -> Coverage:
-    """Compare classes [C] with the synsets seen at all and with those that at least `min_count` rows hold.
+    """Compare classes [C] with all synsets of the corpus, and with those that at least `min_count` rows hold.
 
-    Raises InputError for a class that is no noun of WordNet 3.0.
+    Raises InputError for a class that is not a noun of WordNet 3.0.
     """
     rows_of(wordnet.load(), classes)
     kept = int(tally.sizes([min_count])[0])
@@ -59,7 +59,7 @@ def coverage_of(tally: Tally, classes: NDArray[np.int32], *, min_count: int) -> 
 
 
 def nearest(classes: NDArray[np.int32], synsets: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Path similarity [C] of each class with the nearest of `synsets`; 0 where there are none."""
+    """Path similarity [C] of each class to the nearest of `synsets`; 0 where there are none."""
     best = np.zeros(len(classes), dtype=np.float32)
     for start in range(0, len(synsets), AT_ONCE):
         similarity = path_similarity(wordnet.load(), classes, synsets[start : start + AT_ONCE])
@@ -68,14 +68,14 @@ def nearest(classes: NDArray[np.int32], synsets: NDArray[np.int32]) -> NDArray[n
 
 
 def found_at(similarities: NDArray[np.float32]) -> list[int]:
-    """Classes with a synset at least so near, for each of `SIMILARITIES`."""
+    """Number of classes with a synset at least this similar, for each of `SIMILARITIES`."""
     return [int((similarities >= np.float32(least)).sum()) for least in SIMILARITIES]
 
 
 def read_classes(path: Location) -> NDArray[np.int32]:
-    """Offsets of the wnids in a file, one a line; empty lines do not count.
+    """Offsets of the wnids in a file, one per line; empty lines are skipped.
 
-    Raises InputError for a file that is not there or not such a list, and for a wnid that stands twice.
+    Raises InputError for a file that is missing or is not such a list, and for a wnid that occurs twice.
     """
     try:
         lines = read_whole(path).decode("utf-8").splitlines()

@@ -1,8 +1,8 @@
-"""Captions beside the synsets they were labelled with.
+"""Example captions for synsets.
 
 In: a label directory's manifest, its input files, and the synsets to show. Out: `Examples`. A label directory holds no
-captions; so a sample of them is read again (`caption_sample`) and labelled again by the same labeler, which gives the
-same labels.
+captions, so a sample of them is read again (`caption_sample`) and labelled by the same labeler, which gives the same
+labels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vocab.store.manifest import Manifest
 
 @dataclass(frozen=True, eq=False)
 class LabelledSample:
-    """Some captions of a corpus and their labels."""
+    """Sample of a corpus's captions with their labels."""
 
     sample: CaptionSample
     lists: pa.ListArray
@@ -33,35 +33,35 @@ class LabelledSample:
 
 @dataclass(frozen=True)
 class Examples:
-    """Captions that hold a synset."""
+    """Captions by the synset that they hold."""
 
     captions: dict[int, list[str]]
     """synset -> captions; a synset that no caption of the sample holds is left out"""
     sample: CaptionSample
 
 
-def label_again(manifest: Manifest, places: tuple[str, ...], *, apart_from: str | None = None) -> LabelledSample:
-    """Label a bounded sample of the input files' captions as the labels' own job did.
+def label_again(manifest: Manifest, locations: tuple[str, ...], *, apart_from: str | None = None) -> LabelledSample:
+    """Label a bounded sample of the input files' captions as the job did that made the labels.
 
-    Raises MismatchError if this installation would label captions otherwise, or for files that are not the labels'
-    own, and what `load_labeler` and `sample_captions` raise.
+    Raises MismatchError if this installation would label captions differently, or if the labels were made from other
+    files, and what `load_labeler` and `sample_captions` raise.
     """
     labeler = labeler_of(manifest)
-    sample = sample_captions(manifest, places, apart_from=apart_from)
+    sample = sample_captions(manifest, locations, apart_from=apart_from)
     return LabelledSample(sample, labeler.label(pa.array(sample.texts, pa.string())))
 
 
 def examples_of(labelled: LabelledSample, synsets: NDArray[np.int32], *, count: int) -> Examples:
-    """Up to `count` captions for each of `synsets` out of the sample."""
+    """Take up to `count` captions of the sample for each synset."""
     texts = labelled.sample.texts
     chosen = choose(labelled.lists, synsets, count=count)
-    return Examples({synset: [texts[text] for text in places] for synset, places in chosen.items()}, labelled.sample)
+    return Examples({synset: [texts[text] for text in found] for synset, found in chosen.items()}, labelled.sample)
 
 
 def labeler_of(manifest: Manifest) -> CaptionLabeler:
-    """The labeler that made the labels.
+    """Load the labeler that made the labels.
 
-    Raises MismatchError if there is none of its name here, or if the one that is has other tables or rules.
+    Raises MismatchError if this release has no labeler of that name, or one with other tables or rules.
     """
     if manifest.labeler not in get_args(LabelerName):
         raise _other_labeler(repr(manifest.labeler), " or ".join(get_args(LabelerName)))
@@ -78,19 +78,19 @@ def labeler_of(manifest: Manifest) -> CaptionLabeler:
 
 
 def choose(lists: pa.ListArray, synsets: NDArray[np.int32], *, count: int) -> dict[int, list[int]]:
-    """For each synset the places of up to `count` lists that hold it, spread evenly from the first to the last.
+    """Choose up to `count` lists that hold a synset, spread evenly from the first to the last: synset -> list numbers.
 
-    A synset that no list holds is left out.
+    Synsets that no list holds are left out.
     """
     values = lists.flatten().to_numpy()
     wanted = np.isin(values, synsets)
-    values, places = values[wanted], pc.list_parent_indices(lists).to_numpy()[wanted]
+    values, numbers = values[wanted], pc.list_parent_indices(lists).to_numpy()[wanted]
     order = np.argsort(values, kind="stable")
     found, starts, sizes = np.unique(values[order], return_index=True, return_counts=True)
     chosen: dict[int, list[int]] = {}
     for synset, start, size in zip(found.tolist(), starts.tolist(), sizes.tolist(), strict=True):
         spread = np.unique(np.linspace(0, size - 1, min(count, size)).round().astype(int))
-        chosen[synset] = places[order[start + spread]].tolist()
+        chosen[synset] = numbers[order[start + spread]].tolist()
     return chosen
 
 

@@ -245,7 +245,7 @@ def nearness(coverage: Coverage | None) -> Values | None:
     )
     held = np.sort(coverage.captions[coverage.captions > 0])[::-1]
     often = line_chart(
-        [[(place + 1.0, float(held[place])) for place in range(len(held))]],
+        [[(rank, float(rows)) for rank, rows in enumerate(held.tolist(), 1)]],
         across=Axis("classes, the most frequent first", abbreviated=True),
         up=Axis("rows that hold the class's synset", log=True, abbreviated=True),
         title="Occurrences of each class",

@@ -1,6 +1,6 @@
 """Contents of a label directory on one HTML page: the story of `python -m pipeline report`.
 
-In: a finished label directory, and as far as they are given the input files and a list of classes. Out: one page that
+In: a finished label directory; optionally its input files and a list of classes. Out: one page that
 opens without a network and holds no script: the account of every row, synsets by frequency and by row, the vocabulary
 and its gaps at every threshold, the head with example captions, the tail, the nearness to a data set's classes.
 """
@@ -20,18 +20,19 @@ from vocab.pages.page import render
 from vocab.store.files import write_whole
 from vocab.store.label_shards import LabelShards
 from vocab.store.locations import make_folder_of, refuse_taken
+from vocab.store.secrets import without_secrets
 
 
 def report(options: Report) -> Tally:
     """Write the page, whole or not at all, and return the numbers behind it.
 
-    Raises OutputExistsError if the page exists, FormatError for a directory that is no finished label directory or
-    does not hold what its manifest says, and for captions and classes what `label_again` and `read_classes` raise.
+    Raises OutputExistsError if the page exists, FormatError for a directory that is not a finished label directory
+    or differs from its manifest, and for captions and classes what `label_again` and `read_classes` raise.
     """
     refuse_taken(options.out)
     classes = None if options.classes is None else read_classes(options.classes)
     labels = LabelShards.open(options.labels, checksums=False)
-    # What does not fit together is better known before the part files are read.
+    # Report a mismatch before the part files are read.
     captions = None
     if options.captions:
         captions = label_again(labels.manifest, options.captions, apart_from=options.labels)
@@ -61,11 +62,12 @@ def page(
     """HTML of the page."""
     return render(
         "pipeline/report/report.html",
-        title=f"Labels in {labels.location}",
+        title=f"Labels in {without_secrets(labels.location)}",
+        location=without_secrets(labels.location),
         labels=labels,
         manifest=labels.manifest,
         min_count=options.min_count,
-        classes=options.classes,
+        classes=None if options.classes is None else without_secrets(str(options.classes)),
         examples=examples,
         summary=sections.summary(labels, tally, options.min_count),
         account=sections.account(labels.manifest, tally),

@@ -1,7 +1,7 @@
-"""What the labels of a corpus add up to, counted in one pass over the part files.
+"""Counts of a label directory, made in one pass over its part files.
 
-In: a finished label directory. Out: a `Tally`: synsets by frequency, rows by how many synsets they hold, and rows by
-their most frequent synset, from which follows, for every threshold, how many rows are left without a label.
+In: a finished label directory. Out: a `Tally`: synsets by frequency, rows by their number of synsets, and rows by their
+most frequent synset, which tells for every threshold how many rows are left without a label.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from vocab.taxonomy import rows_of
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Numbers of a label directory. S synsets were seen."""
+    """Counts of a label directory with S different synsets."""
 
     synsets: NDArray[np.int32]
-    """[S] WordNet 3.0 noun offsets, most frequent first, equals by offset: a synset's place is its rank from 0"""
+    """[S] WordNet 3.0 noun offsets, most frequent first, ties by offset: a synset's index is its rank, from 0"""
     captions: NDArray[np.int64]
     """[S] rows that hold the synset"""
     rows_by_length: NDArray[np.int64]
-    """[longest list + 1] rows that hold so many synsets"""
+    """[longest list + 1] number of rows by their number of synsets"""
     rows_by_best: NDArray[np.int64]
-    """[S + 1] rows whose most frequent synset has this rank; the last are the rows without a synset"""
+    """[S + 1] number of rows by the rank of their most frequent synset; last, rows without a synset"""
     reasons: dict[str, int]
-    """rejected rows by reason, the most frequent first"""
+    """number of rejected rows by reason, most frequent first"""
 
     @property
     def rows(self) -> int:
@@ -43,12 +43,12 @@ class Tally:
 
     @property
     def labels(self) -> int:
-        """Synsets in all rows together."""
+        """Sum of all rows' numbers of synsets."""
         return int(self.captions.sum())
 
     @property
     def labels_per_row(self) -> float:
-        """Mean number of synsets of a row; 0 where there is no row."""
+        """Mean number of synsets per row; 0 without rows."""
         return self.labels / max(1, self.rows)
 
     @cached_property
@@ -57,20 +57,20 @@ class Tally:
         return self.rows - np.concatenate([[0], np.cumsum(self.rows_by_best[:-1])])
 
     def sizes(self, thresholds: ArrayLike) -> NDArray[np.int64]:
-        """Synsets that at least so many rows hold, for each threshold: the size of the vocabulary at V_tau."""
+        """Number of synsets that at least `threshold` rows hold, for each threshold: vocabulary size at V_tau."""
         smaller = np.searchsorted(self.captions[::-1], np.asarray(thresholds), side="left")
         return len(self.captions) - smaller.astype(np.int64)
 
     def unlabelled(self, thresholds: ArrayLike) -> NDArray[np.int64]:
-        """Rows that hold no synset of the vocabulary at each threshold; exact."""
+        """Exact number of rows that hold no synset of the vocabulary, for each threshold."""
         return self._unlabelled_by_size[self.sizes(thresholds)]
 
 
 def tally_of(labels: LabelShards) -> Tally:
-    """Read the part files once, the lists alone; memory does not grow with the corpus.
+    """Read the synset lists of the part files once; memory does not grow with the corpus.
 
-    Raises InputError for a synset that WordNet 3.0 does not have, and FormatError where the part files hold other rows
-    or synsets than the manifest and counts.parquet say.
+    Raises InputError for a synset that WordNet 3.0 does not have, and FormatError where the part files differ
+    in rows or synsets from the manifest and counts.parquet.
     """
     counts = labels.counts()
     synsets = counts["synset"].to_numpy().astype(np.int32)
@@ -79,14 +79,14 @@ def tally_of(labels: LabelShards) -> Tally:
     order = np.lexsort((synsets, -captions))
     synsets, captions = synsets[order], captions[order]
 
-    # Rank + 1 by offset, 0 where counts.parquet lacks the synset. Sparse: the system backs only what is written.
-    place = np.zeros(int(synsets.max(initial=0)) + 1, dtype=np.int32)
-    place[synsets] = np.arange(1, len(synsets) + 1)
+    # Rank + 1 by offset, 0 where counts.parquet lacks the synset. Sparse: memory is taken only where ranks are written.
+    rank_after = np.zeros(int(synsets.max(initial=0)) + 1, dtype=np.int32)
+    rank_after[synsets] = np.arange(1, len(synsets) + 1)
     by_length = np.zeros(1, dtype=np.int64)
     by_best = np.zeros(len(synsets) + 1, dtype=np.int64)
     for lists in labels.synset_lists():
         lengths = pc.list_value_length(lists).to_numpy()
-        ranks = _ranks(lists.flatten().to_numpy(), place, labels.location)
+        ranks = _ranks(lists.flatten().to_numpy(), rank_after, labels.location)
         by_length = _added(by_length, np.bincount(lengths))
         by_best += np.bincount(best_ranks(ranks, lengths, without=len(synsets)), minlength=len(synsets) + 1)
     tally = Tally(synsets, captions, by_length, by_best, reasons_of(labels))
@@ -97,8 +97,8 @@ def tally_of(labels: LabelShards) -> Tally:
 def best_ranks(ranks: NDArray[np.int32], lengths: NDArray[np.int32], *, without: int) -> NDArray[np.int32]:
     """Least rank of each list, `without` for an empty one. [rows]
 
-    The least rank is that of the largest count, and the largest count decides which thresholds leave the row a label.
-    `ranks` [sum of lengths] holds the lists one after another. Equals
+    The synset of least rank has the largest count, which decides the thresholds that leave the row a label. `ranks`
+    [sum of lengths] holds the lists one after another. Equals
 
         [min(ranks[start:start + length], default=without) for start, length in ...]
     """
@@ -112,7 +112,7 @@ def best_ranks(ranks: NDArray[np.int32], lengths: NDArray[np.int32], *, without:
 
 
 def reasons_of(labels: LabelShards) -> dict[str, int]:
-    """Rejected rows by reason, the most frequent first, equals by name."""
+    """Number of rejected rows by reason, most frequent first, ties by name."""
     found: collections.Counter[str] = collections.Counter()
     for batch in labels.reasons():
         for entry in pc.value_counts(pc.fill_null(batch.cast(pa.string()), "")).to_pylist():
@@ -120,17 +120,17 @@ def reasons_of(labels: LabelShards) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def _ranks(synsets: NDArray[np.int32], place: NDArray[np.int32], where: str) -> NDArray[np.int32]:
-    """Rank of each synset. Raises FormatError for one that counts.parquet lacks."""
-    known = (synsets >= 0) & (synsets < len(place))
-    ranks = place[synsets] - 1 if known.all() else np.full(len(synsets), -1, dtype=np.int32)
+def _ranks(synsets: NDArray[np.int32], rank_after: NDArray[np.int32], where: str) -> NDArray[np.int32]:
+    """Rank of each synset. Raises FormatError for a synset that counts.parquet lacks."""
+    known = (synsets >= 0) & (synsets < len(rank_after))
+    ranks = rank_after[synsets] - 1 if known.all() else np.full(len(synsets), -1, dtype=np.int32)
     if ranks.min(initial=0) < 0:
         raise _disagreement(where, "synsets in the part files that counts.parquet lacks", "every synset counted")
     return ranks
 
 
 def _added(total: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of two histograms of any length."""
+    """Sum of two histograms of any lengths."""
     longer, shorter = (total, more) if len(total) >= len(more) else (more, total)
     result = longer.copy()
     result[: len(shorter)] += shorter
@@ -138,7 +138,7 @@ def _added(total: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int6
 
 
 def _require_account(labels: LabelShards, tally: Tally) -> None:
-    """Raise FormatError unless the part files, the counts, the rejects and the manifest tell of the same rows."""
+    """Raise FormatError unless the part files, counts, rejects and manifest agree on the rows."""
     manifest = labels.manifest
     held = int((tally.rows_by_length * np.arange(len(tally.rows_by_length))).sum())
     rejected = sum(tally.reasons.values())

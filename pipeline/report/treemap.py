@@ -1,7 +1,7 @@
 """A treemap as inline SVG: rectangles whose areas are numbers, as near to squares as they can be.
 
-In: tiles, the largest first. Out: the text of an <svg> element, and the rectangles themselves for those who draw
-otherwise. The layout is that of Bruls, Huizing and van Wijk, Squarified Treemaps (2000).
+In: tiles, the largest first. Out: an <svg> element, or the rectangles alone for other drawings. The layout is
+that of Bruls, Huizing and van Wijk, Squarified Treemaps (2000).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from markupsafe import Markup
 from vocab.pages.charts import harmless
 
 GAP = 1.0
-"""left free on each side of a tile"""
+"""space around a tile"""
 LETTER = 0.6
-"""mean width of a letter, in letter heights"""
+"""mean width of a letter over its height"""
 MAX_LETTERS, MIN_LETTERS = 26.0, 8.5
-"""sizes of a label; a tile without room for the least stays without one"""
+"""font sizes of labels; a tile without room for the smallest has none"""
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Tile:
 
     label: str
     title: str
-    """shown where a pointer rests on it"""
+    """text shown while a pointer rests on the tile"""
     size: float
     """above 0"""
     kind: str
-    """class of its colour in the style sheet"""
+    """class in the style sheet that gives the colour"""
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Where a tile lies."""
+    """Position and size of a tile."""
 
     x: float
     y: float
@@ -45,10 +45,10 @@ class Rectangle:
 
 
 def squarify(sizes: Sequence[float], width: float, height: float) -> list[Rectangle]:
-    """A rectangle for each size, together filling `width` x `height`. `sizes` are above 0, the largest first.
+    """Lay out a rectangle for each size, filling `width` x `height`. `sizes` are above 0, the largest first.
 
-    A row of tiles is laid along the shorter side of what is left, and grows as long as its least square tile becomes
-    more square by it; then the next row begins.
+    A row of tiles lies along the shorter side of the free space. It takes the next tile as long as that makes its
+    least square tile more square; then the next row begins.
     """
     areas = [size * width * height / sum(sizes) for size in sizes]
     placed: list[Rectangle] = []
@@ -75,7 +75,7 @@ def squarify(sizes: Sequence[float], width: float, height: float) -> list[Rectan
 
 
 def _worst(areas: Sequence[float], side: float) -> float:
-    """Greatest ratio of a tile's longer to its shorter side in a row of these along `side`."""
+    """Greatest ratio of longer to shorter side among tiles of these areas in a row along `side`."""
     depth = sum(areas) / side
     return max(max(area / depth**2, depth**2 / area) for area in areas)
 
@@ -83,7 +83,8 @@ def _worst(areas: Sequence[float], side: float) -> float:
 def treemap(tiles: Sequence[Tile], *, width: int, height: int, title: str, name: str) -> Markup:
     """Tiles laid out by `squarify`; `name` is a second class of the <svg> element."""
     drawn = "".join(
-        _drawn(tile, place) for tile, place in zip(tiles, squarify([t.size for t in tiles], width, height), strict=True)
+        _drawn(tile, rectangle)
+        for tile, rectangle in zip(tiles, squarify([t.size for t in tiles], width, height), strict=True)
     )
     return Markup(
         f'<svg class="treemap {name}" viewBox="0 0 {width} {height}" role="img" aria-label="{harmless(title)}">'
@@ -91,16 +92,16 @@ def treemap(tiles: Sequence[Tile], *, width: int, height: int, title: str, name:
     )
 
 
-def _drawn(tile: Tile, place: Rectangle) -> str:
-    width, height = max(0.0, place.width - 2 * GAP), max(0.0, place.height - 2 * GAP)
+def _drawn(tile: Tile, at: Rectangle) -> str:
+    width, height = max(0.0, at.width - 2 * GAP), max(0.0, at.height - 2 * GAP)
     letters = min(MAX_LETTERS, (width - 8) / (LETTER * max(1, len(tile.label))), (height - 4) / 1.25)
     text = ""
     if letters >= MIN_LETTERS:
         text = (
-            f'<text x="{place.x + place.width / 2:.1f}" y="{place.y + place.height / 2 + letters * 0.35:.1f}" '
+            f'<text x="{at.x + at.width / 2:.1f}" y="{at.y + at.height / 2 + letters * 0.35:.1f}" '
             f'font-size="{letters:.1f}" text-anchor="middle">{harmless(tile.label)}</text>'
         )
     return (
-        f'<g class="tile {tile.kind}"><title>{harmless(tile.title)}</title><rect x="{place.x + GAP:.1f}" '
-        f'y="{place.y + GAP:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3"/>{text}</g>'
+        f'<g class="tile {tile.kind}"><title>{harmless(tile.title)}</title><rect x="{at.x + GAP:.1f}" '
+        f'y="{at.y + GAP:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3"/>{text}</g>'
     )

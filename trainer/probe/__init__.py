@@ -1,1 +1,1 @@
-"""What frozen features are worth: a linear classifier trained on them."""
+"""Linear probes: the worth of frozen features, for a run and for the verb probe."""

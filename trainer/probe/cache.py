@@ -43,7 +43,7 @@ class ImageFeatures:
     """the images that were asked for and could not be decoded"""
 
     def of(self, images: LabelledImages) -> ImageFeatures:
-        """Those of some images of the same data set, without the ones that could not be decoded."""
+        """Select features of some images of the same data set, without those that could not be decoded."""
         places = places_of(images.rows, self.images.rows)
         wanted = set(images.names) if self.skipped else set()
         return ImageFeatures(
@@ -65,7 +65,7 @@ def cached_features(
     max_pixels: int,
     take_truncated: bool = False,
 ) -> ImageFeatures | None:
-    """What the pre-trained classifier reads of images; None on ranks other than the main one. All must call it.
+    """Read features from the cache and compute the missing ones; None on ranks but the main one. All must call it.
 
     `cache`: a folder, made where there is none; None computes all and keeps nothing. `batch`: images at a time on each
     rank. `workers`: threads that decode. The model goes to the rank's device if there is anything to compute.
@@ -105,7 +105,7 @@ def cached_features(
 
 
 def key_of(pretrained: Pretrained, images: LabelledImages, viewing: EvalTransform) -> str:
-    """All that features depend on but for the images selected, as JSON."""
+    """Write as JSON all that features depend on, but for the selection of images."""
     seen = pretrained.preprocessing
     return json.dumps(
         {
@@ -123,12 +123,12 @@ def key_of(pretrained: Pretrained, images: LabelledImages, viewing: EvalTransfor
 
 
 def name_of(key: str) -> str:
-    """The file that holds features of this key."""
+    """Name of the file that holds features of this key."""
     return f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
 
 def places_of(rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " others"]) -> Int64[np.ndarray, " images"]:
-    """Where each row stands among others, of which no two are alike; -1 where it does not."""
+    """Find the index of each row among other, distinct rows; -1 where it is missing."""
     order = np.argsort(among, kind="stable")
     found = np.searchsorted(among, rows, sorter=order)
     places = order[np.minimum(found, max(0, len(among) - 1))] if len(among) else np.zeros(len(rows), np.int64)
@@ -147,14 +147,14 @@ def _of(stored: Stored, images: LabelledImages, faults: dict[int, str]) -> Image
 
 
 def _at(values: Float32[Tensor, "rows width"], places: Int64[np.ndarray, " some"]) -> Float32[Tensor, "some width"]:
-    """Some rows; without a copy if they are all, in order."""
+    """Select rows; without a copy if all are wanted in order."""
     if np.array_equal(places, np.arange(len(values))):
         return values
     return values[torch.from_numpy(places)]
 
 
 def _together(one: Stored, other: Stored) -> Stored:
-    """Both, ascending; they have no row in common."""
+    """Merge two disjoint sets of features, by ascending row."""
     if not len(one.rows):
         return other
     rows = np.concatenate([one.rows, other.rows])

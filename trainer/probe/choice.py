@@ -86,7 +86,7 @@ def choose(
     start: Head,
     seed: int,
 ) -> Choice:
-    """The setting of the grid that does best on held-out images (`best_of`). Raises as `train_grid`."""
+    """Choose the setting of the grid that is best on held-out images (`best_of`). Raises as `train_grid`."""
     if len(grid) == 1:
         return Choice(grid[0], "the only one")
     folds = folds_of(images, seed=seed)
@@ -111,7 +111,7 @@ def choose(
 
 
 def best_of(parts: Sequence[Float64[np.ndarray, " parts"]], losses: Sequence[float]) -> int:
-    """The setting of the lowest loss, among those that are not worse than the one of the highest metric by more than
+    """Find the setting of the lowest loss among those that fall short of the highest metric by at most
     STANDARD_ERRORS standard errors of the mean difference; of equal ones the first.
 
     `parts`: what each setting's metric is the mean of (`Measured.parts`): images, or classes where average precisions
@@ -128,8 +128,8 @@ def best_of(parts: Sequence[Float64[np.ndarray, " parts"]], losses: Sequence[flo
 
 
 def middle(grid: Sequence[Setting]) -> Setting:
-    """The middle learning rate, of two the lower one, with the lowest weight decay: where a probe begins with rows that
-    know the classes, too large a rate costs more than one that is too small.
+    """Find the middle learning rate, of two the lower one, with the lowest weight decay: where a probe starts from rows
+    that know the classes, too large a rate costs more than too small a rate.
     """
     rates = sorted({setting.learning_rate for setting in grid})
     chosen = rates[(len(rates) - 1) // 2]
@@ -139,7 +139,7 @@ def middle(grid: Sequence[Setting]) -> Setting:
 
 
 def folds_of(images: LabelledImages, *, seed: int) -> Int64[np.ndarray, " images"]:
-    """The fold in which each image is held out, from 0 on; -1 for never.
+    """Number the fold in which each image is held out, from 0 on; -1 for never.
 
     As many folds as classes have images in the mean, at most MOST_FOLDS, so that a fold has an image of each class or
     more: of n images of a class it has n / folds, to the next lower or upper number, by chance. A class's only image is

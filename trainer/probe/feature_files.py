@@ -40,14 +40,14 @@ UNFINISHED = re.compile(r"\.features-[0-9a-f]{32}\.safetensors\.(?:(?P<host>[A-Z
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """The content of a file."""
+    """Content of a file of features."""
 
     values: Float32[Tensor, "rows width"]
     rows: Int64[np.ndarray, " rows"]
 
 
 def read(path: Path, key: str, *, width: int) -> Stored | None:
-    """The content of a file; None if there is none, and after saying so if it is broken, altered or of another key.
+    """Read a file; None if there is none, and with a message if it is broken, altered or of another key.
 
     The numbers are read once, for their checksum; they are then mapped into memory.
     """
@@ -72,7 +72,7 @@ def read(path: Path, key: str, *, width: int) -> Stored | None:
 
 
 def write(path: Path, stored: Stored, key: str) -> None:
-    """The file, whole or not at all. Of two processes that write it the last one's stays."""
+    """Write the file, whole or not at all. Of two processes that write it, the last one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         work = path.with_name(f".{path.name}.{host()}.{secrets.token_hex(4)}.tmp")
@@ -93,7 +93,7 @@ def write(path: Path, stored: Stored, key: str) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder, and nothing that a living one writes.
+    """Remove temporary files of killed writers from a folder, and none of a living writer.
 
     The system frees a writer's lock when it dies, of which this host is sure: its own go at once. Other hosts' locks
     may be unknown here, as on Lustre with `localflock`, and some file systems have none: such files go after a day
@@ -110,7 +110,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def check_room(path: Path, *, rows: int, width: int) -> None:
-    """Raise InputError if there is no room for the features of so many images beside those that are there."""
+    """Raise InputError if the disk has no room for the features of `rows` images."""
     needed = rows * (4 * width + 8)
     place = next(above for above in path.absolute().parents if above.exists())
     free = shutil.disk_usage(place).free
@@ -124,7 +124,7 @@ def check_room(path: Path, *, rows: int, width: int) -> None:
 
 
 def _write_tensors(file: BinaryIO, stored: Stored, key: str) -> None:
-    """A safetensors file, as its `save_file` writes it.
+    """Write a safetensors file, byte for byte as `save_file` of safetensors does.
 
     That one writes to a name of its own first (`.tmpwTo4X2`), which after a kill nobody could tell from other files.
     """

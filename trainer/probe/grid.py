@@ -49,7 +49,7 @@ MOST_WEIGHTS = 1 << 27
 
 @dataclass(frozen=True)
 class Setting:
-    """What is to be chosen of an optimiser."""
+    """Options of the optimiser that a probe chooses."""
 
     learning_rate: float
     """learning rate of the first steps"""
@@ -59,7 +59,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class GridSchedule:
-    """What all settings have in common. Defaults: the paper's."""
+    """Schedule that all settings share. Defaults: the paper's."""
 
     epochs: int = 30
     batch_size: int = 256
@@ -77,7 +77,7 @@ def train_grid(
     start: Head,
     seed: int,
 ) -> list[Head]:
-    """A classifier for each setting of the grid, on the features' device and in their precision until they are done.
+    """Train a classifier for each setting of the grid, on the features' device and in their precision.
 
     `images`: whose features they are, with their classes. Raises InputError for features that are no numbers,
     MismatchError for a start that does not fit.
@@ -110,7 +110,7 @@ def _train(
     seed: int,
     stop: threading.Event,
 ) -> None:
-    """All epochs, or until it is told to stop."""
+    """Train for all epochs, or until `stop` is set."""
     generator = torch.Generator().manual_seed(seed)
     size = schedule.batch_size
     steps = schedule.epochs * -(-len(values) // size)
@@ -131,7 +131,7 @@ def _train(
 def _targets(
     images: LabelledImages, order: Int64[np.ndarray, " images"], size: int, device: torch.device
 ) -> list[tuple[Int64[Tensor, " positives"], Int64[Tensor, " positives"]]]:
-    """For each batch of an epoch the places of its images in it, and their classes, one pair for each class shown."""
+    """List for each batch of an epoch its positives: the image's index in the batch, and the class."""
     lengths = np.diff(images.offsets)[order]
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     places = np.arange(ends[-1]) - np.repeat(ends[:-1] - images.offsets[order], lengths)
@@ -181,7 +181,7 @@ class _Stack:
         *,
         share: float,
     ) -> None:
-        """One step of each classifier, at this share of its learning rate."""
+        """Take one step of each classifier, at this share of its learning rate."""
         count = len(features)
         rows, logits, errors = self._rows[:count], self._logits[:count], self._errors[:count]
         rows[:, : self._width] = features
@@ -217,7 +217,7 @@ class _Stack:
             )
 
     def heads(self) -> list[Head]:
-        """The classifiers as they are."""
+        """Copy the classifiers as they are."""
         split = (self._weights.view(len(self._order), self._classes, -1) * self._rates[..., None]).float()
         heads = [Head(one[:, : self._width].contiguous(), one[:, self._width].contiguous()) for one in split]
         return [heads[self._order.index(number)] for number in range(len(heads))]

@@ -1,4 +1,4 @@
-"""What an image's nearest neighbours among the training images say of it: nothing is trained, nothing is to be tuned.
+"""Nearest neighbours (k-NN): training images vote for the classes of others; nothing is trained, nothing is tuned.
 
 In: features of training images with their classes, and of others. Out: scores of the others' classes. As DINO has it
 (arXiv 2104.14294, section 4.1 and eval_knn.py): cosine similarity, votes of exp(similarity / temperature).
@@ -28,7 +28,7 @@ def votes(
     neighbours: int,
     temperature: float,
 ) -> Iterator[Float32[Tensor, "some classes"]]:
-    """Scores of each class for some queries after others, on the CPU: the share of the votes that its images have.
+    """Yield scores of each class for some queries after others, on the CPU: its images' share of the votes.
 
     `images`: whose features `memory` has. All of them vote if they are fewer than `neighbours`.
     """
@@ -44,7 +44,7 @@ def votes(
 def _nearest(
     queries: Float32[Tensor, "some width"], memory: Float32[Tensor, "images width"], count: int
 ) -> tuple[Float32[Tensor, "some count"], Int64[Tensor, "some count"]]:
-    """The most similar images and how similar they are, the most similar first; some of the memory at a time."""
+    """Find the most similar images, and their similarities in descending order; some of the memory at a time."""
     best, places = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
     places = places.to(queries.device)
     rows = max(count, CHUNK_ELEMENTS // QUERIES)
@@ -60,7 +60,7 @@ def _nearest(
 def _counted(
     weights: Float32[Tensor, "some count"], nearest: Int64[Tensor, "some count"], images: LabelledImages
 ) -> Float32[Tensor, "some classes"]:
-    """Sums of the neighbours' weights by the classes that they show."""
+    """Sum the neighbours' weights by the classes that they show."""
     offsets, classes = torch.from_numpy(images.offsets), torch.from_numpy(images.classes)
     chosen = nearest.flatten()
     lengths = offsets.diff()[chosen]

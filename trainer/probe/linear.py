@@ -73,7 +73,7 @@ def check_numbers(values: Float[Tensor, "images width"], what: str) -> None:
     if bad := images_without_numbers(values):
         raise InputError(
             f"the features of {what}",
-            found=f"{bad:,} of {len(values):,} images with values that are no finite numbers",
+            found=f"{bad:,} of {len(values):,} images with values that are not finite",
             wanted="numbers",
             remedy="Look at the model's run: its loss may have become NaN. Or try --precision float32.",
         )

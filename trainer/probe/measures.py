@@ -8,6 +8,7 @@ In: scores, some images after others, and `LabelledImages`. Out: `Measured`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,8 +17,13 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
+from trainer.data.batch import Skipped
+from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
+from trainer.distributed import Rank
 from trainer.metrics import average_precision, micro_average_precision
+from trainer.model.objective import Objective
+from trainer.probe.features import Compute, Outputs, outputs_of
 from vocab.errors import InputError
 
 # Accuracies are of the first place and of so many.
@@ -43,7 +49,7 @@ class Measured:
 
     @property
     def metric(self) -> tuple[str, float]:
-        """The number that is given where there is room for one."""
+        """Name and value of the main metric."""
         if self.top1 is not None:
             return "top1", self.top1
         assert self.map_macro is not None
@@ -51,14 +57,14 @@ class Measured:
 
     @property
     def parts(self) -> Float64[np.ndarray, " parts"]:
-        """What the metric is the mean of."""
+        """Numbers whose mean is the metric: of images, or of classes."""
         if self.correct is not None:
             return self.correct.astype(np.float64)
         assert self.precisions is not None
         return self.precisions
 
     def numbers(self) -> dict[str, float]:
-        """Those that there are, by name."""
+        """Metrics that were measured, by name."""
         names = ("top1", "top5", "map_macro", "map_micro")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -66,20 +72,20 @@ class Measured:
 def measure(scores: Iterable[Float32[Tensor, "_ classes"]], images: LabelledImages) -> Measured:
     """Compare scores with the classes of all images, of which there is at least one.
 
-    Of equal scores the lower number comes first, and what is no number comes last.
+    Of equal scores the class of the lower number comes first; NaN comes last.
     """
     if images.multi_label:
         return precisions_of(torch.cat([part.cpu() for part in scores]), images)
     own = torch.from_numpy(images.one_class)
     first, found = 0, []
     for part in scores:
-        found.append(places_of(part, own[first : first + len(part)].to(part.device)).cpu())
+        found.append(ranks_of(part, own[first : first + len(part)].to(part.device)).cpu())
         first += len(part)
     return accuracies_of(torch.cat(found), images)
 
 
-def places_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
-    """How many classes come before each image's own; of equal scores the lower number is first, no number is last."""
+def ranks_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+    """Count the classes before each image's own; of equal scores the lower number is first, NaN is last."""
     scores = scores.masked_fill(scores.isnan(), -torch.inf)
     own = scores.gather(1, labels[:, None])
     earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
@@ -88,14 +94,14 @@ def places_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " ba
 
 
 def accuracies_of(places: Int64[Tensor, " images"], images: LabelledImages) -> Measured:
-    """What the place of each image's class among all comes to (`places_of`), of one class an image."""
+    """Compute accuracies from the rank of each image's class (`ranks_of`), of one class an image."""
     found = places.numpy()
     top5 = float((found < TOP).mean()) if len(images.labels) > TOP else None
     return Measured(top1=float((found < 1).mean()), top5=top5, correct=found < 1)
 
 
 def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledImages) -> Measured:
-    """Measures of scores on the CPU, with several classes an image; NaN ranks last.
+    """Compute average precisions of scores on the CPU, with several classes an image; NaN ranks last.
 
     Raises InputError where no image shows a class: those that do may be the ones that could not be decoded.
     """
@@ -115,3 +121,65 @@ def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledIma
         map_micro=micro_average_precision(ranked, offsets, positives),
         precisions=known.numpy(),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Accuracy of a model on test images."""
+
+    measured: Measured
+    images: int
+    """number of images that could be decoded"""
+    classes: int
+    """number of classes that at least one of the images shows"""
+    skipped: list[Skipped]
+    """images that could not be decoded"""
+
+    def numbers(self) -> dict[str, float | int]:
+        """Counts of images and classes, and the metrics, by name."""
+        counts = {"images": self.images, "classes": self.classes, "bad_images": len(self.skipped)}
+        return counts | self.measured.numbers()
+
+
+def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Scored | None:
+    """Score the images with the objective's weights as they are; None on ranks other than the main one. All must call.
+
+    Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
+    """
+    labels = torch.from_numpy(images.classes)
+
+    def compute(pixels: Tensor, numbers: Int64[np.ndarray, " batch"]) -> Tensor:
+        logits = objective.score(pixels).float()
+        # Of one class an image nothing but its place among the others is wanted: a number, where logits are a thousand.
+        return logits if images.multi_label else ranks_of(logits, labels[torch.from_numpy(numbers)].to(logits.device))
+
+    was_training = objective.training
+    objective.eval()
+    found = outputs(compute, images, rank, viewing=viewing)
+    objective.train(was_training)
+    return None if found is None else _scored(found, images)
+
+
+def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Outputs | None:
+    """Compute outputs for images (`features.outputs_of`); None on ranks other than the main one. All must call it.
+
+    Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
+    """
+    found = outputs_of(compute, images.store, images.rows, rank, viewing) if len(images) else None
+    if rank.is_main and (found is None or not len(found.decoded)):
+        reasons = Counter(found.faults.values() if found is not None else ())
+        raise InputError(
+            "the task's images",
+            found=f"none of {len(images):,} that can be decoded "
+            f"({', '.join(f'{count:,} {reason}' for reason, count in reasons.items()) or 'there are none'})",
+            wanted="at least one",
+            remedy="Look at --task.train and --task.test.",
+        )
+    return found
+
+
+def _scored(found: Outputs, images: LabelledImages) -> Scored:
+    own = images.select(found.decoded)
+    measured = (precisions_of if images.multi_label else accuracies_of)(found.values, own)
+    skipped = [Skipped("", images.names[image], reason) for image, reason in found.faults.items()]
+    return Scored(measured, len(own), int((own.images_by_class > 0).sum()), skipped)

@@ -23,7 +23,8 @@ from trainer.probe.features import Embed, Outputs, extract
 from trainer.probe.grid import GridSchedule
 from trainer.probe.linear import images_without_numbers, random_head
 from trainer.probe.measures import measure
-from trainer.transfer.tasks.numbering import check_sides, renumbered
+from trainer.transfer.tasks.numbering import renumbered
+from trainer.transfer.tasks.opening import check_sides
 from trainer.transfer.tasks.tars import open_tars
 from vocab.errors import InputError
 

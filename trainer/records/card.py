@@ -1,9 +1,9 @@
-"""The model card: what a run's weights are, what they are worth, how they came about, what not to expect of them.
+"""Model card: origin of a run's weights, their scores, their training, their limits.
 
 In: a run's stored configuration, its vocabulary, its results. Out: Markdown with the front matter that the Hugging Face
-Hub reads. There is nothing in it to follow: no links, no machine's paths, no addresses.
+Hub reads. The card has no links, no paths of the machine and no addresses.
 
-Names in a configuration are strangers' text to whoever reads the card, so that everything passes through `in_markdown`.
+A reader of the card does not know who wrote the names in a configuration: all of them pass through `in_markdown`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vocab.pages.tables import in_markdown, markdown_table
 from vocab.vocabulary import Vocabulary
 
 SHOWN_CLASSES = 12
-# Fields of the configuration that somebody who trains such a model again needs; the rest is in the run's config.json.
+# Options that matter for training such a model again; all of them are in the run's config.json.
 TRAINED_WITH = (
     "data.image_size data.resolution data.batch_size data.min_crop_area data.range_augment data.unlabelled "
     "model.global_pool model.drop_path model.patch_keep loss.loss loss.label_smoothing optim.optimiser optim.schedule "
@@ -50,13 +50,13 @@ Labels were mined from the captions that stood beside pictures on the web; nobod
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose card it is."""
+    """Weights that the card describes."""
 
     title: str
     origin: str
-    """which weights these are: "moving average of all 6 steps" """
+    """how they came about: "moving average of all 6 steps" """
     images_seen: int | None
-    """images trained on; None where it is not known"""
+    """images trained on; None if unknown"""
     classifier: bool = True
     licence: str = "other"
     """licence of the weights, by its name on the Hub"""
@@ -72,9 +72,9 @@ def model_card(
 ) -> str:
     """README.md of a run or of an exported folder.
 
-    `config`: what the run's config.json holds. `results`: what its results.json holds, None where these weights have
-    not been evaluated. `loading`: Markdown that says how to load the weights from where the card lies. Raises
-    InputError for a licence that is no name.
+    `config`: content of the run's config.json. `results`: content of its results.json, or None if these weights have
+    not been evaluated. `loading`: Markdown on how to load the weights from the card's folder. Raises InputError for a
+    licence that is not a name.
     """
     model = str(_of(config, "model.model"))
     sections = [
@@ -93,7 +93,7 @@ def model_card(
 
 
 def front_matter(*, licence: str, tags: Sequence[str], labelled: bool) -> str:
-    """The YAML that the Hub reads. Raises InputError for a licence that is not a name such as apache-2.0."""
+    """YAML that the Hub reads. Raises InputError for a licence that is not a name such as apache-2.0."""
     if re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", licence) is None:
         raise InputError(
             "--licence",
@@ -113,7 +113,7 @@ def front_matter(*, licence: str, tags: Sequence[str], labelled: bool) -> str:
 
 
 def classes(vocabulary: Vocabulary) -> str:
-    """What the classes are, with the most frequent ones."""
+    """Number and source of the classes, with the most frequent ones."""
     names = ", ".join(map(in_markdown, vocabulary.names[:SHOWN_CLASSES]))
     counted = f"in at least {vocabulary.min_count:,} of {vocabulary.rows:,} captions"
     if not vocabulary.rows:
@@ -126,7 +126,7 @@ def classes(vocabulary: Vocabulary) -> str:
 
 
 def licences(licence: str) -> str:
-    """Who allows what."""
+    """Licences of the weights and of the class names."""
     weights = (
         'The weights: "other" above stands until whoever trained them says under what licence they are.'
         if licence == "other"
@@ -191,7 +191,7 @@ def _training(subject: Subject, config: Mapping[str, Any], results: Mapping[str,
 
 
 def source_name(source: str) -> str:
-    """What of an address of images may be shown: its last two parts, without labels, host, query or command."""
+    """Last two parts of an address of images, without labels, host, query or command: safe to publish."""
     if source.startswith("pipe:"):
         return "a command"
     place = re.split(r"[?#]", source.partition("::")[0])[0]

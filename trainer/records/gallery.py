@@ -1,4 +1,4 @@
-"""Held-out pictures with their caption, what they are labelled with and what the model sees in them.
+"""Held-out pictures with their captions, their labels and the model's predictions.
 
 In: an evaluation and the tars it read. Out: `GalleryImage`s, small enough to stand inside a page.
 """
@@ -25,13 +25,13 @@ from trainer.records.log import Log
 from vocab.store.tars import Member
 
 Probabilities = Callable[[Tensor], Tensor]
-"""logits of an image [classes] -> what is shown as their probabilities: the sigmoid of each, or a softmax over all"""
+"""logits of an image [classes] -> probabilities to show: the sigmoid of each, or a softmax over all"""
 
 THUMBNAIL = 256
 MAX_CAPTION_BYTES = 1 << 20
 MAX_CAPTION_SHOWN = 240
-# At every evaluation again: TensorBoard keeps them all.
 LOGGED = 8
+"""pictures sent to the log at each evaluation; TensorBoard keeps them all"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Guess:
     name: str
     probability: float
     right: bool
-    """the caption names it too"""
+    """the caption names this synset too"""
 
     @property
     def percent(self) -> str:
@@ -72,7 +72,7 @@ def pictures(
     predictions: int,
     probabilities: Probabilities = torch.sigmoid,
 ) -> list[GalleryImage]:
-    """`count` labelled held-out images, evenly spaced over the evaluation, whatever the model makes of them."""
+    """Take `count` labelled held-out images, evenly spaced over the evaluation, however well they are predicted."""
     labelled = [image for image in range(len(result.samples)) if result.classes_of(image)]
     places = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
     images = [labelled[place] for place in places]
@@ -91,7 +91,7 @@ def pictures(
 
 
 def log_pictures(log: Log, shown: Sequence[GalleryImage], *, step: int) -> None:
-    """Record the first LOGGED pictures of a page, with what was guessed of them, beside the log's numbers."""
+    """Record the first LOGGED pictures of a page in the log, with their captions, labels and guesses."""
     for number, picture in enumerate(shown[:LOGGED]):
         guesses = ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in picture.predicted)
         caption = f"{picture.caption} | labelled: {', '.join(picture.labelled) or 'none'} | predicted: {guesses}"
@@ -134,7 +134,7 @@ def _read(tar: BinaryIO, member: Member) -> bytes:
 
 
 def _caption(tar: BinaryIO, members: Mapping[str, Member]) -> str:
-    """The .txt member, else "caption" of the .json member, else nothing; shortened."""
+    """Shortened text of the .txt member, else of "caption" in the .json member, else nothing."""
     member = members.get("txt") or members.get("json")
     if member is None or member.size > MAX_CAPTION_BYTES:
         return ""

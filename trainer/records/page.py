@@ -70,6 +70,21 @@ SCORES = (
         dots=True,
     ),
 )
+TEST_SCORES = (
+    Figure("Test images", {"top-1": "eval_top1", "top-5": "eval_top5"}, Axis("accuracy", percent=True), dots=True),
+    Figure(
+        "Test images",
+        {"macro": "eval_map_macro", "micro": "eval_map_micro"},
+        Axis("mean average precision", percent=True),
+        dots=True,
+    ),
+)
+TEST_SCORE_NAMES = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "map_macro": "mean average precision of the classes",
+    "map_micro": "average precision of all pairs of image and class",
+}
 PACE = (
     Figure("Learning rate", {"rate": "learning_rate"}, Axis("learning rate")),
     Figure("Norm of the gradient", {"norm": "grad_norm"}, Axis("norm before clipping (log scale)", log=True)),
@@ -111,6 +126,29 @@ def write_page(
     return shown
 
 
+def write_finetune_page(
+    run: Path, results: Mapping[str, Any], *, model: str, classes: int, total_steps: int, seconds: float
+) -> None:
+    """Write page.html of a fine-tuning run as it stands, whole or not at all.
+
+    `results`: scores and facts of results.json, or what they would be now. `model`: where the pre-trained model lies.
+    """
+    scores = [(results[name], meaning) for name, meaning in TEST_SCORE_NAMES.items() if name in results]
+    content = render(
+        "trainer/records/finetune.html",
+        title=run.name,
+        model=model,
+        classes=classes,
+        results=results,
+        total_steps=total_steps,
+        time=duration(seconds),
+        numbers=[(f"{value:.1%}", meaning) for value, meaning in scores],
+        **log_curves(read_log(run / LOG_FILE), TEST_SCORES),
+    )
+    with write_whole(run / "page.html") as file:
+        file.write(content.encode())
+
+
 def page(
     *,
     title: str,
@@ -134,8 +172,7 @@ def page(
         done=f"{int(results['steps']) / max(1, total_steps):.0%}",
         scored=result.report,
         numbers=_numbers(result, lines),
-        loss=draw(LOSS, lines, size=WHOLE),
-        figures=[drawn for figure in (*SCORES, *PACE) if (drawn := draw(figure, lines, size=HALF)) is not None],
+        **log_curves(lines, SCORES),
         pictures=shown,
         best=best,
         worst=worst,
@@ -146,6 +183,12 @@ def page(
             for name, meaning in ACCOUNT.items()
         ],
     )
+
+
+def log_curves(lines: Sequence[Mapping[str, Any]], scores: Sequence[Figure]) -> dict[str, Any]:
+    """Values of curves.html for the lines of a log: the loss, `scores`, and the pace of the run."""
+    drawn = [draw(figure, lines, size=HALF) for figure in (*scores, *PACE)]
+    return {"loss": draw(LOSS, lines, size=WHOLE), "figures": [figure for figure in drawn if figure is not None]}
 
 
 def draw(figure: Figure, lines: Sequence[Mapping[str, Any]], *, size: tuple[int, int]) -> dict[str, Any] | None:

@@ -1,1 +1,1 @@
-"""What the pre-training is for: results on other tasks, by the paper's protocols."""
+"""Results of pre-trained models on other tasks, by the paper's protocols."""

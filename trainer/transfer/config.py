@@ -23,7 +23,6 @@ from trainer.options import (
     Keeping,
     NotNegative,
     NotNegativeNumber,
-    OnSpike,
     Options,
     Percent,
     Positive,
@@ -33,6 +32,7 @@ from trainer.options import (
     Share,
     Tracking,
     TrainCompute,
+    own_first,
 )
 from vocab.store.locations import Location
 
@@ -47,15 +47,16 @@ class TaskImages(Decode):
     kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
     """form of the images to train and test on; auto: by their names, and by what lies in their folders"""
     class_names: Location | None = None
-    """names of the classes, as wnids or in words, where the labels are neither: a .txt or .json list in the order of
-    the classes, or a .json, .csv or .tsv of label and name"""
+    """names of the classes, as wnids or in words, where the labels are neither:
+    a .txt or .json list in the order of the classes, or a .json, .csv or .tsv of label and name"""
     multi_label: bool = False
-    """a .csv row names an image and one of its classes, and an image may have several rows, or one row without a label
-    if it shows none of the classes; COCO's annotations are always read so"""
+    """a .csv row names an image and one of its classes, and an image may have several rows,
+    or one row without a label if it shows none of the classes; COCO's annotations are always read so"""
     csv_columns: tuple[str, str] = ("path", "label")
     """names of the .csv columns that hold the path of an image and its label"""
 
 
+@own_first
 @dataclass(frozen=True)
 class TaskConfig(TaskImages, Cache):
     """Images of a task, and what their classes are called."""
@@ -63,8 +64,9 @@ class TaskConfig(TaskImages, Cache):
     PREFIX = "--task."
 
     train: str
-    """images to train on: a folder with one folder per class; tars with a .cls in each sample, named by a folder, a
-    glob, braces or URLs; a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
+    """images to train on: a folder with one folder per class;
+    tars with a .cls in each sample, named by a folder, a glob, braces or URLs;
+    a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
     test: str
     """images to test on, in any of the forms of `train`"""
 
@@ -82,8 +84,8 @@ class InputSize(Options):
     """Size of the images that the model sees."""
 
     image_size: Positive | None = None
-    """side of the square image that the model sees, pixels; position embeddings are interpolated to another size than
-    the pre-training's; unset: the pre-training's"""
+    """side of the square image that the model sees, pixels;
+    position embeddings are interpolated to another size than the pre-training's; unset: the pre-training's"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,8 @@ class FeatureOptions(DecodeThreads):
     batch: Positive = 256
     """images per process that pass through the model together"""
     features: Path | None = None
-    """folder that keeps computed features for other settings, shares and verbs, 4 bytes per number; it may be deleted
-    at any time; unset: `features` in the folder of `cache`"""
+    """folder that keeps computed features for other settings, shares and verbs, 4 bytes per number;
+    it may be deleted at any time; unset: `features` in the folder of `cache`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +120,11 @@ class TransferInit(Options):
     """First weights of a new classifier."""
 
     init: Literal["random", "transfer"] = "random"
-    """first weights of the new classifier: random, or the rows of the pre-trained classifier for the classes'
-    synsets"""
+    """first weights of the new classifier; random: small random numbers;
+    transfer: the rows of the pre-trained classifier for the classes' synsets"""
     alpha: PositiveShare = 0.5
-    """with `--init transfer`: smallest path similarity between a class's synset and the synset whose row it takes; 1:
-    only the same synset; 0.5: also a synset one step above or below"""
+    """with `--init transfer`: smallest path similarity between a class's synset and the synset whose row it takes;
+    1: only the same synset; 0.5: also a synset one step above or below"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ class Epochs(Options):
     """number of times that every training image is seen"""
 
 
+@own_first
 @dataclass(frozen=True)
 class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epochs):
     """Train linear classifiers on a frozen model's features of a task, and compare with its nearest neighbours."""
@@ -144,11 +147,11 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
     _: KW_ONLY
     epochs: Positive = 30
     percent: tuple[Percent, ...] = (100.0,)
-    """shares of the training images of each class, in percent, measured one after another; the images of 1 % are among
-    the 5 % of the same seed"""
+    """shares of the training images of each class, in percent, measured one after another;
+    the images of 1 % are among the 5 % of the same seed"""
     seeds: tuple[SeedNumber, ...] = (0,)
-    """seeds to measure; each draws the images of a share, their order, random weights, and the folds of
-    cross-validation"""
+    """seeds to measure one after another;
+    each draws the images of a share, their order, random weights, and the folds of cross-validation"""
     preset: Literal["grid", "paper"] = "grid"
     """grid: the best of several learning rates and weight decays, by cross-validation on the training images;
     paper: CatLIP's learning rate 3e-5, without weight decay"""
@@ -159,8 +162,7 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
     train_batch: Positive = 256
     """images per optimisation step of the classifier"""
     final_share: Share = 1 / 30
-    """learning rate of the last step divided by that of the first, with a cosine between them; CatLIP's is 1e-6 /
-    3e-5"""
+    """learning rate of the last step divided by that of the first, with a cosine between them; CatLIP: 1e-6 / 3e-5"""
     label_smoothing: BelowOne = 0.0
     """share of every target that is spread over all classes"""
     neighbours: NotNegative = 20
@@ -178,6 +180,7 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
                 self.require_each_once(name)
 
 
+@own_first
 @dataclass(frozen=True)
 class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
     """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
@@ -189,18 +192,18 @@ class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
     alpha: PositiveShare = 1.0
     """smallest path similarity between a class's synset and the synset whose row scores it; 1: only the same synset"""
     hyponyms: Literal["none", "max", "any"] = "none"
-    """also score a class by the rows of all synsets below its own: none: no; max: by the largest logit; any: by the
-    probability that at least one of them is shown"""
+    """way to score a class by the rows of all synsets below its own as well; none: its own row alone;
+    max: the largest logit; any: the probability that at least one of them is shown"""
     prior: Literal["keep", "remove"] | None = None
     """keep, or remove, the share of a score that comes from the frequency of its synset in the pre-training corpus;
     unset: remove for one class per image, where test sets are balanced, and keep for several"""
 
 
+@own_first
 @dataclass(frozen=True)
 class FinetuneConfig(
     ModelChoice,
     Descent,
-    OnSpike,
     Crops,
     InputSize,
     DecodeThreads,
@@ -229,8 +232,8 @@ class FinetuneConfig(
     mixup: BetaParameter = 0.0
     """parameter of the Beta distribution by which neighbours in a batch are blended; 0: no blending"""
     cutmix: BetaParameter = 0.0
-    """parameter of the Beta distribution by which neighbours in a batch exchange boxes; 0: no exchange; with mixup as
-    well, each has half of the batches"""
+    """parameter of the Beta distribution by which neighbours in a batch exchange boxes;
+    0: no exchange; with mixup as well, each has half of the batches"""
     label_smoothing: BelowOne | None = None
     """share of every target that is spread over all classes; unset: 0.1, or 0 for several classes per image"""
     drop_path: BelowOne = 0.0
@@ -240,14 +243,15 @@ class FinetuneConfig(
     final_lr: NotNegativeNumber | None = None
     """learning rate at the last step, reached by a cosine; unset: a tenth of the peak"""
     ema_momentum: PositiveShare | None = None
-    """share of the new weights in the moving average, which is evaluated; unset: the paper's 0.0005, or 10 / steps in
-    runs so short that the average would still hold their first weights"""
+    """share of the new weights in the moving average, which is evaluated;
+    unset: the paper's 0.0005, or 10 / steps in runs so short that the average would still hold their first weights"""
     prefetch: Positive = 2
     """batches that are decoded ahead"""
     eval_every: NotNegative = 1
     """epochs between evaluations; 0: evaluate at the end only"""
 
 
+@own_first
 @dataclass(frozen=True)
 class TransferConfig(ModelChoice, FeatureOptions, Cache, Compute):
     """Measure a pre-trained model on several tasks, and write one table of results."""

@@ -30,15 +30,14 @@ from trainer.run import Run, stopped
 from trainer.speed.flops import ImageFlops, meta_copy
 from trainer.step.step import Step
 from trainer.transfer.batches import EpochPlan, batches
+from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.finetune_results import FinetuneResults, notes_at_start, raise_for_bad_images
-from trainer.transfer.match_table import summary
 from trainer.transfer.recipe import check, complete, optim_of
 from trainer.transfer.record import Record
 from trainer.transfer.start import build_finetuning, start_of
-from trainer.transfer.tasks.contents import content_of
-from trainer.transfer.tasks.opening import Task, open_task
-from trainer.transfer.tasks.subsets import subset
+from trainer.transfer.tasks.files import content_of
+from trainer.transfer.tasks.opening import Task, open_task, subset
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import MismatchError
 from vocab.pages.text import tell
@@ -118,7 +117,7 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     resumed = resume.checkpoint is not None
     start = start_of(config, pretrained, train, task.class_names, rank, viewing=viewing, resumed=resumed)
     if rank.is_main and start.matches:
-        tell("".join(f"{line}\n" for line in summary(start.matches, alpha=config.alpha)))
+        tell("".join(f"{line}\n" for line in match_summary(start.matches, alpha=config.alpha)))
     optim = optim_of(config, steps=inputs.plan.steps)
     training = build_finetuning(config, optim, pretrained, start, rank, several=train.multi_label)
     model = meta_copy(training.model)

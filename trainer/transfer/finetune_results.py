@@ -23,16 +23,17 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.model.vit import classifier_of
+from trainer.probe.measures import Scored, score
 from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
+from trainer.records.page import write_finetune_page
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
+from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.match_table import STEM, no_match, write_matches
 from trainer.transfer.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
-from trainer.transfer.scoring import Scored, score
 from trainer.transfer.start import Start
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task
@@ -87,12 +88,27 @@ class FinetuneResults:
         )
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
-        """Write page.html. Raises InputError if too many of the test images are bad."""
+        """Write page.html; no pictures for the log. Raises InputError if too many of the test images are bad."""
         scored: Scored = evaluated.result
         totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
         most = self.config.task.max_bad_share
         raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
+        write_finetune_page(
+            self.config.out,
+            results={**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
+            model=self.pretrained.source,
+            classes=len(self.task.class_names),
+            total_steps=self.plan.steps,
+            seconds=progress.seconds,
+        )
         return []
+
+    def _notes(self, scored: Scored) -> list[str]:
+        return [
+            *no_match_note(self.start.matches),
+            *notes_at_start(self.config, self.task, self.train, self.plan),
+            *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
+        ]
 
     def write_start(self) -> None:
         """Write what every class begins with, for Transfer Init."""
@@ -110,11 +126,7 @@ class FinetuneResults:
             "images_seen": progress.images,
             "epochs_seen": self.plan.epochs_seen(progress.step),
             "train_images": len(self.train),
-            NOTES: [
-                *no_match(self.start.matches),
-                *notes_at_start(config, self.task, self.train, self.plan),
-                *_notes_on_bad(read_bad_samples(config.out), scored.skipped),
-            ],
+            NOTES: self._notes(scored),
         }
         if scored.measured.correct is not None:
             extra[CORRECT] = marks_of(scored.measured.correct)

@@ -1,6 +1,6 @@
 """How far results can be trusted: confidence intervals over seeds, over test images, and of paired differences.
 
-In: values of one result under several seeds, or whether each test image was told right. Out: `Interval`, 95 %.
+In: values of one result under several seeds, or a mark for each test image, right or wrong. Out: `Interval`, 95 %.
 
     over seeds      mean +- t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation: Student's t
     over images     percentile bootstrap (Efron 1979), for a result of one seed: what other test images would give,
@@ -28,14 +28,14 @@ HALVINGS = 100
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it would lie again in 95 of 100 cases."""
+    """A value and its 95 % confidence interval."""
 
     value: float
     """the mean over seeds; or the one value"""
     spread: float | None
     """sample standard deviation over seeds; None for one seed"""
     low: float | None
-    """None where there is nothing to tell it from"""
+    """lower end of the interval; None where there is none"""
     high: float | None
     over: Literal["seeds", "images"] | None
     """source of the variation that the interval covers; None: there is none"""
@@ -48,7 +48,7 @@ class Interval:
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
-    """The mean and its interval; without one for a single seed. Raises InputError for no value at all."""
+    """Compute the mean and its interval; no interval for a single seed. Raises InputError for no value at all."""
     if not values:
         raise InputError(
             "an interval over seeds", found="no value", wanted="at least one", remedy="Measure with a seed first."
@@ -62,7 +62,7 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 
 def over_images(correct: str, *, seed: int = 0) -> Interval:
-    """Accuracy and its interval by the percentile bootstrap; `correct`: "1" or "0" for each test image.
+    """Compute accuracy and its interval by the percentile bootstrap; `correct`: "1" or "0" for each test image.
 
     Equal to drawing as many images with replacement DRAWS times: the number of right ones among them is binomial.
     Raises InputError for no image, and for other characters.
@@ -71,7 +71,7 @@ def over_images(correct: str, *, seed: int = 0) -> Interval:
         raise InputError(
             "a bootstrap over test images",
             found=f"{correct[:20]!r}" if correct else "no image",
-            wanted='"1" for each image that was told right, and "0" for the others',
+            wanted='"1" for each image that was classified rightly, and "0" for the others',
             remedy="Measure again.",
         )
     images, right = len(correct), correct.count("1")
@@ -81,7 +81,7 @@ def over_images(correct: str, *, seed: int = 0) -> Interval:
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Interval:
-    """`second` minus `first`, by seed to value, over the seeds that both have. Raises InputError if they share none."""
+    """Compute `second` minus `first`, over the seeds that both have values of. Raises InputError if there are none."""
     shared = sorted(first.keys() & second.keys())
     if not shared:
         raise InputError(

@@ -1,6 +1,10 @@
 """Linear probes and nearest neighbours, from top to bottom: a pre-trained model and a task's images in, accuracies out.
 
-In: a `ProbeConfig`. Out: a folder (`trainer/transfer/probe_results.py`).
+In: a `ProbeConfig`. Out: a folder, which appears whole:
+
+    results.json        records for each share and seed (record.py)       results.md   the same as a page
+    config.json         the options
+    transfer_init.*     with --init transfer: what every class began with (class_tables.py)
 
     images -> features, each computed once                                trainer/probe/cache.py
     a share of the training images -> learning rate, weight decay         trainer/probe/choice.py
@@ -11,35 +15,93 @@ In: a `ProbeConfig`. Out: a folder (`trainer/transfer/probe_results.py`).
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from trainer.config import to_json
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
-from trainer.probe.choice import grid_of, train_best
+from trainer.probe.choice import Choice, grid_of, train_best
 from trainer.probe.grid import GridSchedule
 from trainer.probe.knn import votes
 from trainer.probe.linear import Head, check_numbers, random_head
 from trainer.probe.measures import Measured, measure
+from trainer.transfer import class_tables
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.probe_results import Gathered, Outcome, Probe, neighbour_record, records_of, summary, write
-from trainer.transfer.record import NO_INIT, Key, Record
-from trainer.transfer.tasks.files import check_bad_share
-from trainer.transfer.tasks.opening import open_task
-from trainer.transfer.tasks.subsets import subset
+from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
+from trainer.transfer.report import probe_page
+from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
+from trainer.transfer.tasks.opening import Task, open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
-from trainer.weights.folder import check_new
+from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
-from vocab.pages.text import listed, tell
+from vocab.pages.text import counted, listed, tell
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult:
+    """Result on one share of the training images, by one seed."""
+
+    percent: float
+    seed: int
+    choice: Choice
+    measured: Measured
+    """accuracy of the linear classifier"""
+    nearest: Measured | None
+    """accuracy of the nearest neighbours, where they were asked for"""
+    images: int
+    """number of images that it was trained on"""
+    without_images: tuple[int, ...]
+    """numbers of the classes without a training image"""
+    seconds: float
+    """time of choosing a setting, training and measuring"""
+    nearest_seconds: float
+
+    def line(self) -> str:
+        """One-line summary."""
+        name, value = self.measured.metric
+        beside = f", nearest neighbours {self.nearest.metric[1]:.2%}" if self.nearest is not None else ""
+        setting = self.choice.setting
+        return (
+            f"{self.percent:g} % of the images, seed {self.seed}: {name} {value:.2%}{beside} (learning rate "
+            f"{setting.learning_rate:g}, weight decay {setting.weight_decay:g}: {self.choice.why})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeInputs:
+    """Options of a probe, the task, and the features of its images."""
+
+    config: ProbeConfig
+    pretrained: Pretrained
+    task: Task
+    parts: list[tuple[float, int, LabelledImages]]
+    """share, seed, and the training images drawn by them"""
+    train: ImageFeatures
+    """features of the training images of all parts that could be decoded"""
+    test: ImageFeatures
+    seconds: float
+    """time until all features were there"""
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeOutcome:
+    """Results of all shares and seeds."""
+
+    given: ProbeInputs
+    matches: list[ClassMatch]
+    """matches of each class, for Transfer Init"""
+    probes: list[ProbeResult]
 
 
 def probe(config: ProbeConfig) -> None:
-    """Train, measure, and leave a folder. Raises a CatlipError for whatever cannot be, and leaves nothing then."""
+    """Train, measure, and write a folder. Raises a CatlipError, and writes nothing, if that is impossible."""
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure_all(config, rank)
@@ -49,16 +111,16 @@ def probe(config: ProbeConfig) -> None:
 
 
 def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
-    """What the table of results has of it; nothing on ranks other than the main one. All must call it.
+    """Measure for a table of results; no records on ranks other than the main one. All must call it.
 
-    `task`: what the table calls it. `config.out` is not written to. Raises as `probe`.
+    `task`: its name in the table. `config.out` is not written to. Raises as `probe`.
     """
     outcome = measure_all(config, rank)
     return [] if outcome is None else records_of(outcome, task=task)
 
 
-def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
-    """As `probe_records`, of nearest neighbours alone: no classifier is trained."""
+def knn_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
+    """Measure nearest neighbours alone, as `probe_records` otherwise: no classifier is trained."""
     given = gather(config, rank)
     if given is None:
         return []
@@ -68,12 +130,12 @@ def neighbour_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Rec
         train = _on(given.train.of(part), rank)
         measured, images = _nearest(config, train, test), len(train.images)
         seconds = time.perf_counter() - began
-        found.append(neighbour_record(given, key, measured, train=images, seconds=seconds))
+        found.append(knn_record(given, key, measured, train=images, seconds=seconds))
     return found
 
 
-def measure_all(config: ProbeConfig, rank: Rank) -> Outcome | None:
-    """A probe for each share and seed; None on ranks other than the main one, which only compute features."""
+def measure_all(config: ProbeConfig, rank: Rank) -> ProbeOutcome | None:
+    """Train a probe for each share and seed; None on ranks other than the main one, which only compute features."""
     given = gather(config, rank)
     if given is None:
         return None
@@ -81,19 +143,19 @@ def measure_all(config: ProbeConfig, rank: Rank) -> Outcome | None:
     if config.init == "transfer":
         matches = match_classes(given.task.class_names, given.pretrained.vocabulary, alpha=config.alpha)
     test = _on(given.test, rank)
-    probes: list[Probe] = []
+    probes: list[ProbeResult] = []
     for percent, seed, part in given.parts:
-        # All images have the same neighbours, whatever the seed.
+        # Of all training images the neighbours are the same for every seed.
         before = probes[-1].nearest if percent == 100 and seed != config.seeds[0] else None
         train = _on(given.train.of(part), rank)
         probes.append(_probe(given, matches, train, test, percent=percent, seed=seed, nearest=before))
         if rank.is_main:
             tell(f"{probes[-1].line()}\n")
-    return Outcome(given, matches, probes)
+    return ProbeOutcome(given, matches, probes)
 
 
-def gather(config: ProbeConfig, rank: Rank) -> Gathered | None:
-    """The task, and the features of its images; None on ranks other than the main one. All must call it."""
+def gather(config: ProbeConfig, rank: Rank) -> ProbeInputs | None:
+    """Open the task and compute its features; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
     task = open_task(config.task)
@@ -111,22 +173,101 @@ def gather(config: ProbeConfig, rank: Rank) -> Gathered | None:
         check_numbers(features.values, f"the {side} images")
     for percent, _, part in parts:
         _check_any(part, train, percent=percent)
-    return Gathered(config, pretrained, task, parts, train, test, time.perf_counter() - began)
+    return ProbeInputs(config, pretrained, task, parts, train, test, time.perf_counter() - began)
+
+
+def write(outcome: ProbeOutcome) -> None:
+    """Write the folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
+    given, config = outcome.given, outcome.given.config
+    places, classes, test = config.task, len(given.task.class_names), len(given.test.images)
+    records, found = records_of(outcome, task=f"{places.train} | {places.test}"), notes(outcome)
+    init = f"Transfer Init at path similarity >= {config.alpha:g}" if outcome.matches else "a random beginning"
+    setting = (
+        f"{counted(classes, 'class', 'classes')}, {counted(test, 'test image')}; {counted(config.epochs, 'epoch')}, "
+        f"batches of {config.train_batch}" + (f"; {config.neighbours} nearest neighbours" if config.neighbours else "")
+    )
+    with new_folder(config.out) as work:
+        write_results(
+            work,
+            records,
+            verb="probe",
+            model=given.pretrained.source,
+            fingerprint=given.pretrained.fingerprint,
+            data={"train": places.train, "test": places.test, "classes": classes, "test_images": test},
+            notes=found,
+            left_out=left_out(train=given.task.train, test=given.task.test),
+            bad_images=named_bad(train=given.train.skipped, test=given.test.skipped),
+            details={"features_seconds": round(given.seconds, 3)},
+        )
+        page = probe_page(records, init=init, setting=setting, notes=found)
+        (work / "results.md").write_text(page, encoding="utf-8")
+        (work / "config.json").write_text(to_json(config), encoding="utf-8")
+        if outcome.matches:
+            class_tables.write_matches(outcome.matches, work, alpha=config.alpha)
+
+
+def records_of(outcome: ProbeOutcome, *, task: str) -> list[Record]:
+    """Make one record per probe and one for its k-NN baseline, which has no init."""
+    found, given = [], outcome.given
+    for probe in outcome.probes:
+        setting = probe.choice.setting
+        about: dict[str, Any] = {
+            "learning_rate": setting.learning_rate,
+            "weight_decay": setting.weight_decay,
+            "choice": probe.choice.why,
+            "preset": given.config.preset,
+            "classes_without_images": [given.task.class_names[number] for number in probe.without_images],
+        } | ({"alpha": given.config.alpha} if outcome.matches else {})
+        key = Key(task, "probe", given.config.init, probe.percent, probe.seed)
+        about[NOTES] = [*class_tables.no_match_note(outcome.matches), *_on_the_data(given)]
+        found.append(_record(given, key, probe.measured, about, train=probe.images, seconds=probe.seconds))
+        if probe.nearest is not None:
+            nearest, seconds = key._replace(method="knn", init=NO_INIT), probe.nearest_seconds
+            found.append(knn_record(given, nearest, probe.nearest, train=probe.images, seconds=seconds))
+    return found
+
+
+def knn_record(given: ProbeInputs, key: Key, measured: Measured, *, train: int, seconds: float) -> Record:
+    """Make the record of nearest neighbours among `train` training images."""
+    about = {"neighbours": given.config.neighbours, "temperature": given.config.temperature}
+    return _record(given, key, measured, about, train=train, seconds=seconds)
+
+
+def notes(outcome: ProbeOutcome) -> list[str]:
+    """List what a reader of the numbers should know."""
+    given = outcome.given
+    found = [*class_tables.no_match_note(outcome.matches), *_on_the_data(given)]
+    # Seeds of one share mostly have the same notes.
+    seeds: dict[tuple[float, str], list[int]] = {}
+    for probe in outcome.probes:
+        for text in _remarks(outcome, probe):
+            seeds.setdefault((probe.percent, text), []).append(probe.seed)
+    for (percent, text), own in seeds.items():
+        seed = "" if len(own) == len(given.config.seeds) else f", seed {', '.join(map(str, own))}"
+        found.append(f"{percent:g} % of the images{seed}: {text}")
+    return found
+
+
+def summary(outcome: ProbeOutcome) -> list[str]:
+    """Lines for the terminal."""
+    config = outcome.given.config
+    lines = class_tables.match_summary(outcome.matches, alpha=config.alpha) if outcome.matches else []
+    return [*lines, *notes(outcome), f"{config.out}: results.md"]
 
 
 def _on(features: ImageFeatures, rank: Rank) -> ImageFeatures:
-    """The same on the rank's device."""
+    """Move features to the rank's device."""
     return replace(features, values=features.values.to(rank.device))
 
 
 def _union(images: LabelledImages, parts: list[LabelledImages]) -> LabelledImages:
-    """The images that are in any of the parts; the data set itself if that is all."""
+    """Select the images that are in any of the parts; the data set itself if that is all."""
     wanted = np.isin(images.rows, np.concatenate([part.rows for part in parts]))
     return images if wanted.all() else images.select(np.flatnonzero(wanted))
 
 
 def _check_any(part: LabelledImages, train: ImageFeatures, *, percent: float) -> None:
-    """Raise InputError for a share of the training images of which none could be decoded."""
+    """Raise InputError if no image of a share could be decoded."""
     if np.isin(part.rows, train.images.rows).any():
         return
     raise InputError(
@@ -156,7 +297,7 @@ def _cache(config: ProbeConfig) -> Path:
 
 
 def _probe(
-    given: Gathered,
+    given: ProbeInputs,
     matches: list[ClassMatch],
     train: ImageFeatures,
     test: ImageFeatures,
@@ -164,8 +305,8 @@ def _probe(
     percent: float,
     seed: int,
     nearest: Measured | None,
-) -> Probe:
-    """One share, one seed; `nearest` where it is known already. Features lie on the device."""
+) -> ProbeResult:
+    """Measure one share and seed; `nearest` where it is known already. Features lie on the device."""
     began, config = time.perf_counter(), given.config
     schedule = GridSchedule(config.epochs, config.train_batch, config.final_share, config.label_smoothing)
     start = _start(given.pretrained, matches, train, seed=seed)
@@ -175,7 +316,7 @@ def _probe(
     trained = time.perf_counter()
     if nearest is None and config.neighbours:
         nearest = _nearest(config, train, test)
-    return Probe(
+    return ProbeResult(
         percent=percent,
         seed=seed,
         choice=choice,
@@ -194,8 +335,44 @@ def _nearest(config: ProbeConfig, train: ImageFeatures, test: ImageFeatures) -> 
 
 
 def _start(pretrained: Pretrained, matches: list[ClassMatch], train: ImageFeatures, *, seed: int) -> Head:
-    """The classifier to begin with: by the classes' matches, or at random where there are none."""
+    """Make the first classifier: by the classes' matches, or at random where there are none."""
     if not matches:
         return random_head(len(train.images.labels), train.values.shape[1], seed=seed)
     head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=seed)
     return scale_head(head, train.values, train.images)[0]
+
+
+def _on_the_data(given: ProbeInputs) -> list[str]:
+    sides = (("train", given.train.skipped), ("test", given.test.skipped))
+    return [*given.task.notes, *(undecoded(side, skipped) for side, skipped in sides if skipped)]
+
+
+def _remarks(outcome: ProbeOutcome, probe: ProbeResult) -> list[str]:
+    """Write notes on one share and seed."""
+    names = [outcome.given.task.class_names[number] for number in probe.without_images]
+    empty = counted(len(names), "class has no training image", "classes have no training image")
+    found = [f"{empty}: {listed(names)}"] if names else []
+    return found if probe.choice.sure else [*found, f"the setting is {probe.choice.why}"]
+
+
+def _record(
+    given: ProbeInputs, key: Key, measured: Measured, about: dict[str, Any], *, train: int, seconds: float
+) -> Record:
+    metric, value = measured.metric
+    extra: dict[str, Any] = {
+        **measured.numbers(),
+        "train_images": train,
+        "bad_images": len(given.test.skipped),
+        NOTES: _on_the_data(given),
+    }
+    extra |= about
+    if measured.correct is not None:
+        extra[CORRECT] = marks_of(measured.correct)
+    return Record(
+        *key,
+        metric=metric,
+        value=value,
+        images=len(given.test.images),
+        seconds=seconds,
+        extra=extra,
+    )

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from trainer.config import OptimConfig
-from trainer.options import Descent, OnSpike, values_of
+from trainer.options import Descent, values_of
 from trainer.transfer.config import FinetuneConfig
 
 # CatLIP's recipes, as CoreNet has them: for ImageNet-1k and Places365, and for COCO with its several classes an image.
@@ -20,7 +20,7 @@ EMA_MEMORIES = 10.0
 
 
 def check(config: FinetuneConfig, *, world: int) -> None:
-    """Raise InputError for the first option that cannot work on so many processes, whatever the task."""
+    """Raise InputError for a batch that `world` processes cannot share out."""
     pairs = 2 if config.mixup > 0 or config.cutmix > 0 else 1
     parts = world * config.accumulate * pairs
     config.require(
@@ -29,13 +29,6 @@ def check(config: FinetuneConfig, *, world: int) -> None:
         f"{config.batch}",
         f"a multiple of {world} processes x {config.accumulate} parts{' x 2 images that are mixed' * (pairs > 1)}",
         remedy=f"Choose {max(1, round(config.batch / parts)) * parts}, or another --accumulate.",
-    )
-    config.require(
-        "optimiser",
-        config.optimiser == "adamw" or config.on_spike != "skip",
-        f"{config.optimiser} with --on-spike {config.on_spike}",
-        "stop or rollback",
-        remedy="torch's Muon cannot leave out a step.",
     )
 
 
@@ -70,7 +63,7 @@ def optim_of(config: FinetuneConfig, *, steps: int) -> OptimConfig:
     assert config.final_lr is not None
     assert config.ema_momentum is not None
     return OptimConfig(
-        **values_of(config, Descent, OnSpike),
+        **values_of(config, Descent),
         steps=steps,
         start_lr=0.0,
         peak_lr=config.peak_lr,

@@ -22,11 +22,11 @@ from trainer.model.vit import checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import optimiser_of
 from trainer.probe.linear import Head, random_head
+from trainer.probe.measures import outputs
 from trainer.step.metrics import Guard
 from trainer.step.training import Training
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.mixing import Mixing
-from trainer.transfer.scoring import outputs
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.pretrained import WHITE, Pretrained
 

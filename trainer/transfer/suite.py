@@ -20,7 +20,7 @@ from trainer.records import run_lock
 from trainer.transfer import recipe, suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.finetune import finetune_records
-from trainer.transfer.probing import neighbour_records, probe_records
+from trainer.transfer.probing import knn_records, probe_records
 from trainer.transfer.record import NOTES, Record
 from trainer.transfer.suite_plan import (
     VerbCall,
@@ -31,7 +31,7 @@ from trainer.transfer.suite_plan import (
     task_config,
     zero_shot_config,
 )
-from trainer.transfer.tasks.contents import content_of
+from trainer.transfer.tasks.files import content_of
 from trainer.transfer.tasks.opening import class_names_of, open_images, open_task
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from trainer.weights.pretrained import open_pretrained
@@ -117,7 +117,7 @@ def measure(call: VerbCall, config: TransferConfig, rank: Rank) -> list[Record]:
     """Call a verb for its records, which the main rank is given. All ranks must call it."""
     match call.verb:
         case "probe":
-            measured = probe_records if call.classifier else neighbour_records
+            measured = probe_records if call.classifier else knn_records
             return measured(probe_config(call, config), rank, task=call.task.name)
         case "zeroshot":
             return zero_shot.zero_shot_records(zero_shot_config(call, config), rank, task=call.task.name)
@@ -201,7 +201,7 @@ def _named(task: SuiteTask) -> Iterator[None]:
 
 
 def _as_in_suite(text: str) -> str:
-    """SectionFields of single verbs as a suite has them: --task.cache-gb is --cache-gb, --task.max-bad-share the field
+    """Rename options of single verbs: --task.cache-gb is --cache-gb, --task.max-bad-share the field
     max_bad_share of the task in the tasks file.
     """
     own = {field.name for field in fields(TransferConfig)}

@@ -8,10 +8,14 @@
 
 A line of records.jsonl: {"version": 2, "task": "imagenet", "method": "probe", ..., "own_sha256": "..."}, with the
 fields that records have in results.json.
+
+A suite goes on only with the settings that its results depend on. Options of a method that is taken out of the file
+wait, with its results, until the method is asked for again.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +28,12 @@ from trainer.checkpoints.disk import flush
 from trainer.records.run_lock import entries
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.record import (
+    NO_INIT,
     RESULTS,
+    TRANSFER,
     VERSION,
     Key,
+    Method,
     Record,
     as_json,
     check_version,
@@ -34,10 +41,9 @@ from trainer.transfer.record import (
     read_records,
     write_results,
 )
-from trainer.transfer.results_table import results_table
+from trainer.transfer.report import results_table
 from trainer.transfer.suite_plan import finetune_folder, keys_of
-from trainer.transfer.suite_settings import changed, to_record
-from trainer.transfer.tasks_file import SuiteTask
+from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.pages.text import counted, tell
 from vocab.store.files import named, write_whole
@@ -46,23 +52,34 @@ from vocab.store.secrets import public
 
 CONFIG, RECORDS, TABLE = "config.json", "records.jsonl", "results.md"
 FORMAT = "catlip-transfer-suite"
+# Fields by which a measured task may ask for more results, or for fewer.
+RESULT_FIELDS = frozenset("name methods percents seeds inits".split())
+UNTRAINED: tuple[Method, ...] = ("zeroshot", "knn")
+"""methods without an init"""
+# Where images and names lie; fingerprints tell whether they have changed.
+LOCATION_FIELDS = frozenset("train test class_names".split())
+# Options of probe that only the classifier has, and those that only nearest neighbours have.
+CLASSIFIER_OPTIONS = frozenset(
+    "preset learning_rates weight_decays epochs train_batch final_share label_smoothing".split()
+)
+KNN_OPTIONS = frozenset("neighbours temperature".split())
 
 
 @dataclass(frozen=True)
 class EarlierResults:
-    """What an earlier start left."""
+    """Results that earlier starts of the suite left."""
 
     records: dict[Key, Record]
     tasks: Mapping[str, Mapping[str, Any]]
-    """settings of each task by its name"""
+    """settings of each task, by name"""
     images: Mapping[str, str]
     """fingerprint of each task's images and classes"""
 
 
 def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str) -> EarlierResults:
-    """What there is to go on from; nothing in a new folder.
+    """Find the results to continue from; none in a new folder.
 
-    A line that a kill left unfinished is taken away. Raises OutputExistsError if `out` holds something else,
+    A line that a kill left unfinished is removed. Raises OutputExistsError if `out` holds something else,
     MismatchError if it holds results of another model, precision or settings of a task, FormatError for broken files.
     """
     out = config.out
@@ -80,24 +97,24 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
         differing = changed(task, stored["tasks"].get(task.name, {}), _keys(task, records))
         if differing is not None:
             raise _other(out, f"results of {task.name!r} with {differing[0]}", differing[1])
-    # A folder without them, of an earlier release, has results of nobody knows which images: `check_images` refuses it.
+    # Folders written before fingerprints of images were kept lack them; `check_images` refuses those.
     return EarlierResults(records, stored["tasks"], stored.get("images", {}))
 
 
 def check_place(out: Path) -> dict[str, Any] | None:
-    """What config.json says; None in a new folder. Raises OutputExistsError for something that is no suite's."""
+    """Read config.json; None in a new folder. Raises OutputExistsError for a folder that is not a suite's."""
     if not out.exists() or (out.is_dir() and not entries(out)):
         return None
     return _stored(out)
 
 
 def check_images(out: Path, images: Mapping[str, str], measured: EarlierResults) -> None:
-    """Raise MismatchError for a task with records whose images or classes are other ones now than when it was measured.
+    """Raise MismatchError for a measured task whose images or classes have changed since.
 
     `images`: their fingerprints, by task.
     """
     for name in dict.fromkeys(record.task for record in measured.records.values()):
-        # Two fingerprints each, by content and by the files in their places, which alone earlier releases had.
+        # Two fingerprints each: by content, and by the files in their places. One equal fingerprint is enough.
         if name in images and not set(images[name].split()) & set(measured.images.get(name, "").split()):
             raise MismatchError(
                 out,
@@ -114,9 +131,7 @@ def begin(
     images: Mapping[str, str],
     measured: EarlierResults,
 ) -> None:
-    """Make the folder and write down what is to be measured. Tasks that were measured and are no longer asked for stay
-    in it, with their records.
-    """
+    """Make the folder and write config.json; measured tasks that are no longer asked for stay in it."""
     config.out.mkdir(parents=True, exist_ok=True)
     content = {
         "format": FORMAT,
@@ -139,10 +154,9 @@ def begin(
 
 
 def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
-    """Remove the checkpoints of fine-tunings whose records are on the disk: nothing goes on from them. Each takes
-    several times what the model does, which stays.
+    """Remove the checkpoints of fine-tuning runs whose records are on the disk; their models stay.
 
-    To be called with earlier starts' records too: one may have been killed before it came to this.
+    To be called with the records of earlier starts too: one may have been killed before it removed them.
     """
     for key in keys:
         folder = finetune_folder(out, key) / FOLDER
@@ -151,7 +165,7 @@ def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
 
 
 def append(out: Path, records: Iterable[Record]) -> None:
-    """Add records; they are on the disk when it returns."""
+    """Append records; on return they are on the disk."""
     lines = "".join(to_sealed_json({"version": VERSION, **as_json(record)}) for record in records)
     with named(out / RECORDS), (out / RECORDS).open("ab") as file:
         file.write(lines.encode())
@@ -160,7 +174,7 @@ def append(out: Path, records: Iterable[Record]) -> None:
 
 
 def write_table(config: TransferConfig, tasks: Sequence[SuiteTask], records: Mapping[Key, Record]) -> None:
-    """The table of what the tasks file asks for, as far as it is measured."""
+    """Write the table of all results that the tasks file asks for and that are measured."""
     shown = [records[key] for task in tasks for key in keys_of(task) if key in records]
     write_results(config.out, shown, verb="transfer", model=str(config.model))
     with write_whole(config.out / TABLE) as file:
@@ -168,7 +182,7 @@ def write_table(config: TransferConfig, tasks: Sequence[SuiteTask], records: Map
 
 
 def recorded(out: Path) -> list[Record]:
-    """The records in a suite's folder; a line that a kill left unfinished is taken away.
+    """Read the records in a suite's folder; a line that a kill left unfinished is removed.
 
     Raises FormatError for any other line that is no record, or was altered.
     """
@@ -192,8 +206,46 @@ def recorded(out: Path) -> list[Record]:
     return records
 
 
+def settings_of(task: SuiteTask) -> dict[str, Any]:
+    """Settings that a task's results depend on, without secrets, for config.json."""
+    values = {name: value for name, value in asdict(task).items() if name not in RESULT_FIELDS}
+    settings: dict[str, Any] = json.loads(json.dumps(public(values)))
+    return settings
+
+
+def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key]) -> tuple[str, str] | None:
+    """Find the first changed setting that results depend on, and return its old and its new value.
+
+    `stored`: the settings by which the results `measured` were computed. Options of inactive methods are compared once
+    the task asks for these methods again.
+    """
+    before, now, keys = _flat(stored), _flat(settings_of(task)), list(measured)
+    for name in sorted(before.keys() | now.keys()):
+        if (
+            name not in LOCATION_FIELDS
+            and before.get(name) != now.get(name)
+            and _is_active(name, task)
+            and any(_depends_on(name, key) for key in keys)
+        ):
+            found, wanted = (f"{name}={side[name]!r}" if name in side else f"{name} unset" for side in (before, now))
+            return found, wanted
+    return None
+
+
+def to_record(task: SuiteTask, stored: Mapping[str, Any], measured: Sequence[Key]) -> dict[str, Any]:
+    """Current settings; for options of inactive methods, the values their results were computed with."""
+    before, now = _flat(stored), _flat(settings_of(task))
+    settings: dict[str, Any] = {section: {} for section in SECTIONS}
+    for name in dict.fromkeys([*now, *before]):
+        waits = not _is_active(name, task) and any(_depends_on(name, key) for key in measured)
+        side, (place, _, option) = before if waits else now, name.partition(".")
+        if name in side:
+            (settings[place] if option else settings)[option or place] = side[name]
+    return settings
+
+
 def _say_lost(out: Path, records: Mapping[Key, Record]) -> None:
-    """Tell stderr of results that the table has and records.jsonl lost; they are measured again."""
+    """Warn of results that the table has and records.jsonl lost; they are measured again."""
     if not (out / RESULTS).exists():
         return
     try:
@@ -219,7 +271,7 @@ def _stored(out: Path) -> dict[str, Any]:
 
 
 def _keys(task: SuiteTask, records: Iterable[Key]) -> list[Key]:
-    """Those of the task."""
+    """Select the keys of one task."""
     return [key for key in records if key.task == task.name]
 
 
@@ -235,3 +287,33 @@ def _occupied(out: Path, found: str) -> OutputExistsError:
         wanted="an empty or new folder, or one of a suite to go on with",
         remedy="Choose another --out, or remove this one.",
     )
+
+
+def _is_active(name: str, task: SuiteTask) -> bool:
+    """Tell whether any method that the task asks for now depends on a setting."""
+    keys = [
+        Key(task.name, method, init, 0.0, 0)
+        for method in task.methods
+        for init in ([NO_INIT] if method in UNTRAINED else task.inits)
+    ]
+    return any(_depends_on(name, key) for key in keys)
+
+
+def _depends_on(name: str, key: Key) -> bool:
+    """Tell whether a result depends on a setting."""
+    if name == "alpha":
+        return key.init == TRANSFER
+    section, _, option = name.partition(".")
+    if section == "probe":
+        return (key.method == "probe" and option not in KNN_OPTIONS) or (
+            key.method == "knn" and option not in CLASSIFIER_OPTIONS
+        )
+    return all(section != other or key.method in methods for other, methods in SECTIONS.items())
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten to section.option. A missing option differs from one with any value."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{inside}": value[inside] for inside in value} if isinstance(value, dict) else {name: value}
+    return flat

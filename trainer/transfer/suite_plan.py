@@ -57,7 +57,7 @@ class VerbCall:
         return any(key.method == "probe" for key in self.wanted)
 
     @property
-    def neighbours(self) -> bool:
+    def knn(self) -> bool:
         """True if nearest neighbours are asked for."""
         return any(key.method == "knn" for key in self.wanted)
 
@@ -110,7 +110,7 @@ def task_config(task: SuiteTask, config: TransferConfig) -> TaskConfig:
 def probe_config(call: VerbCall, config: TransferConfig) -> ProbeConfig:
     """Options of a call, as `python -m trainer probe` takes them."""
     asked = dict(call.task.probe)
-    if not call.neighbours:
+    if not call.knn:
         asked["neighbours"] = 0
     return ProbeConfig(
         model=config.model,

@@ -21,18 +21,22 @@ a mean average precision over several classes an image what the rows say ranks t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor, nn
 
 from trainer.config import LossName
+from trainer.data.labelled_images import LabelledImages
 from trainer.loss.losses import inverse_document_frequency, is_softmax
+from trainer.metrics import average_precision, micro_average_precision
+from trainer.probe.measures import TOP, ranks_of
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import taxonomy, wordnet
+from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
 Prior = Literal["keep", "remove"]
@@ -44,21 +48,21 @@ CHUNK_ELEMENTS = 1 << 23
 
 @dataclass(frozen=True)
 class ClassRows:
-    """The rows of the pre-trained classifier that a class is scored by."""
+    """Rows of the pre-trained classifier that score a class."""
 
     groups: tuple[tuple[int, ...], ...]
     """for each synset of the class that has any: its own row and its hyponyms', ascending"""
 
     @property
     def scorable(self) -> bool:
-        """Whether there are any."""
+        """True if any row scores the class."""
         return bool(self.groups)
 
 
 def rows_of_classes(
     matches: Sequence[ClassMatch], vocabulary: Vocabulary, *, alpha: float, hyponyms: bool, one_class: bool
 ) -> list[ClassRows]:
-    """The rows of each class. `alpha`: as the matches were made with.
+    """Find the rows of each class. `alpha`: the one that the matches were made with.
 
     With `hyponyms`, rows of all synsets of the vocabulary below a class's count for it, so that a class without a row
     of its own may have some. Where an image has `one_class`, what lies at or below a more specific class of the task is
@@ -98,7 +102,7 @@ def synset_scores(
     combine: Literal["max", "any"],
     loss: LossName,
 ) -> Float32[Tensor, "images classes"]:
-    """Scores of classes that can be scored, on the CPU; some images at a time, on the features' device, in float64.
+    """Compute scores of scorable classes, on the CPU; some images at a time, on the features' device, in float64.
 
     Over a synset's rows: the largest ("max"), or what the rows say together ("any"): by `loss` the log-odds that at
     least one of them is there (`any_of`), or the log of the sum of their shares (`sum_of`). Over a class's synsets: the
@@ -133,8 +137,8 @@ def synset_scores(
 
 
 def prior_of(vocabulary: Vocabulary, loss: LossName) -> Float64[Tensor, " classes"]:
-    """What the rows say of an image that nobody has seen: log-odds of each class's frequency among captions, or the log
-    of its share of all labels, weighted as the loss weights them.
+    """Prior of each row: the log-odds of its synset's frequency among captions, or the log of its share of all labels,
+    weighted as the loss weights them.
     """
     if not is_softmax(loss):
         return torch.from_numpy(vocabulary.log_odds)
@@ -149,7 +153,7 @@ def prior_of(vocabulary: Vocabulary, loss: LossName) -> Float64[Tensor, " classe
 def any_of(
     log_odds: Float64[Tensor, "rows images"], sizes: Int64[Tensor, " groups"]
 ) -> Float64[Tensor, "groups images"]:
-    """The log-odds that at least one of a group's rows is true, as if independent: groups lie one after another.
+    """Compute the log-odds that at least one row of a group is true, as if independent; groups lie one after another.
 
     With l the log-odds of a row, 1 - p = exp(-softplus(l)); so the odds of a group are exp(s) - 1, s the sum over its
     rows of softplus(l). Near 0 and 1 that loses no digits, where 1 - prod(1 - p) would.
@@ -162,7 +166,7 @@ def any_of(
 def sum_of(
     log_shares: Float64[Tensor, "rows images"], sizes: Int64[Tensor, " groups"]
 ) -> Float64[Tensor, "groups images"]:
-    """The log of the sum of a group's shares: of an image's labels each is one class, so that shares add up."""
+    """Compute the log of the sum of a group's shares: each label of an image is one class, so that shares add up."""
     largest = torch.segment_reduce(log_shares, "max", lengths=sizes)
     parts = (log_shares - largest.repeat_interleave(sizes, 0)).exp()
     return largest + torch.segment_reduce(parts, "sum", lengths=sizes).log()
@@ -170,7 +174,7 @@ def sum_of(
 
 @dataclass(frozen=True, eq=False)
 class _Below:
-    """What lies below each synset of the classes."""
+    """Hyponyms of each synset of the classes."""
 
     labels: list[frozenset[int]]
     """classes of the vocabulary, by place of the synset"""
@@ -198,3 +202,140 @@ def _below(wnids: list[str], vocabulary: Vocabulary) -> _Below:
         synsets=[frozenset((places[places >= size] - size).tolist()) for places in found],
         itself=[frozenset({label} if label >= 0 else ()) for label in vocabulary.classes_of(offsets).tolist()],
     )
+
+
+@dataclass(frozen=True)
+class ZeroShotReport:
+    """Shares of images, or mean average precisions where an image shows any number of classes."""
+
+    images: int
+    """number of images that could be decoded"""
+    bad_images: int
+    classes: int
+    scorable_classes: int
+    """with a row of their own or, where that is asked for, of a hyponym"""
+    scorable_images: int
+    """number of images that show a class that can be scored. Accuracies are over these images; average precisions are
+    over all, since a class should not come first where it is not shown either"""
+    top1: float | None = None
+    """share of the scorable images whose class comes first among the scorable classes; None of a single such class"""
+    top5: float | None = None
+    """share whose class is among the first five; None with five scorable classes or fewer"""
+    top1_all: float | None = None
+    """share of all images, where those of other classes are wrong"""
+    top5_all: float | None = None
+    map_macro: float | None = None
+    """mean of the average precisions of the scorable classes that an image shows"""
+    map_micro: float | None = None
+    """average precision of all pairs of an image and a scorable class, as one ranking"""
+    map_macro_all: float | None = None
+    """mean over all classes that an image shows, where those that cannot be scored have 0"""
+    map_micro_all: float | None = None
+    """average precision of all pairs, where those of classes that cannot be scored are never found"""
+
+    @property
+    def metric(self) -> tuple[str, float]:
+        """Name and value of the main metric: over all images and classes, as a probe's."""
+        if self.top1_all is not None:
+            return "top1", self.top1_all
+        assert self.map_macro_all is not None
+        return "map_macro", self.map_macro_all
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShotResult:
+    """Numbers of the report, and of each class and image."""
+
+    report: ZeroShotReport
+    by_class: tuple[float | None, ...]
+    """top-1 accuracy or average precision of each class; None of one without images, or that cannot be scored"""
+    correct: Bool[np.ndarray, " images"] | None
+    """True for each image whose class comes first; None where images have several classes"""
+
+
+def evaluate(
+    scores: Float32[Tensor, "images scorable"], classes: Sequence[ClassRows], images: LabelledImages, *, bad_images: int
+) -> ZeroShotResult:
+    """Compare scores of the scorable ones of `classes`, in their order, with what the images show.
+
+    Of equal scores the class of the lower number comes first. Raises InputError for scores that are not finite,
+    and where no image shows a class that can be scored.
+    """
+    bad = int((~scores.isfinite()).any(1).sum())
+    if bad:
+        raise InputError(
+            "the model's features",
+            found=f"{bad:,} of {len(scores):,} images with scores that are not finite",
+            wanted="numbers",
+            remedy="Look at the model's run: its loss may have become NaN.",
+        )
+    scorable = np.array([rows.scorable for rows in classes], np.bool_)
+    owners = np.repeat(np.arange(len(images)), np.diff(images.offsets))
+    report = ZeroShotReport(
+        images=len(images),
+        bad_images=bad_images,
+        classes=len(classes),
+        scorable_classes=int(scorable.sum()),
+        scorable_images=len(np.unique(owners[scorable[images.classes]])),
+    )
+    if not report.scorable_images:
+        raise InputError(
+            "the test images",
+            found=f"{report.images:,} that show none of the {report.scorable_classes:,} classes that can be scored",
+            wanted="at least one image of such a class",
+            remedy="Name the classes by --task.class-names FILE, or give images of these classes.",
+        )
+    # A class's place among the scorable ones, -1 for the others.
+    places = np.where(scorable, np.cumsum(scorable) - 1, -1)
+    return (_several if images.multi_label else _one)(scores, places, images, report)
+
+
+def _one(
+    scores: Float32[Tensor, "images scorable"],
+    places: Int64[np.ndarray, " classes"],
+    images: LabelledImages,
+    report: ZeroShotReport,
+) -> ZeroShotResult:
+    own = torch.from_numpy(places[images.one_class])
+    known = (own >= 0).numpy()
+    ranks = np.full(len(images), len(places))
+    ranks[known] = ranks_of(scores[known], own[known]).numpy()
+    first, among = ranks < 1, ranks < TOP
+    several = report.scorable_classes > TOP
+    counts, right = images.images_by_class, np.bincount(images.one_class[first], minlength=len(places))
+    by_class = [
+        float(hits) / float(count) if place >= 0 and count else None
+        for place, hits, count in zip(places.tolist(), right.tolist(), counts.tolist(), strict=True)
+    ]
+    report = replace(
+        report,
+        top1=float(first[known].mean()) if report.scorable_classes > 1 else None,
+        top5=float(among[known].mean()) if several else None,
+        top1_all=float(first.mean()),
+        top5_all=float(among.mean()) if several else None,
+    )
+    return ZeroShotResult(report, tuple(by_class), first)
+
+
+def _several(
+    scores: Float32[Tensor, "images scorable"],
+    places: Int64[np.ndarray, " classes"],
+    images: LabelledImages,
+    report: ZeroShotReport,
+) -> ZeroShotResult:
+    kept = places[images.classes] >= 0
+    before = np.concatenate([[0], np.cumsum(kept)])
+    offsets, positives = torch.from_numpy(before[images.offsets]), torch.from_numpy(places[images.classes[kept]])
+    average = average_precision(scores, offsets, positives)
+    by_class = [None if place < 0 or average[place].isnan() else float(average[place]) for place in places.tolist()]
+    found = [precision for precision in by_class if precision is not None]
+    shown = int((images.images_by_class > 0).sum())
+    micro = micro_average_precision(scores, offsets, positives)
+    report = replace(
+        report,
+        map_macro=sum(found) / len(found),
+        map_micro=micro,
+        map_macro_all=sum(found) / shown,
+        map_micro_all=micro * float(kept.mean()),
+    )
+    return ZeroShotResult(report, tuple(by_class), None)

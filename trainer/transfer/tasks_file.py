@@ -1,10 +1,10 @@
-"""The tasks file: which tasks a suite measures a model on, by which methods.
+"""Tasks file of a suite: the tasks to measure a model on, and the methods to measure it by.
 
-In: a TOML file. Out: a `SuiteTask` for each of its tables, every field of them looked at.
+In: a TOML file. Out: a checked `SuiteTask` for each of its tables.
 
     [[task]]
     name = "imagenet"
-    train = "imagenet/train"          # places as on the command line: paths are of the folder that it is given in
+    train = "imagenet/train"          # locations as on the command line; paths start from the working directory
     test = "imagenet/val"
     methods = ["probe", "knn", "zeroshot", "finetune"]
     percents = [1, 10, 100]
@@ -12,8 +12,8 @@ In: a TOML file. Out: a `SuiteTask` for each of its tables, every field of them 
     inits = ["random", "transfer"]
     alpha = 0.5
 
-    [task.finetune]                   # options of python -m trainer finetune, with underscores; they may stay where the
-    epochs = 20                       # method is taken out for a while
+    [task.finetune]                   # options of python -m trainer finetune, with underscores;
+    epochs = 20                       # they may stay while the method is not asked for
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Init = Literal["random", "transfer"]
 SECTIONS: Mapping[Section, tuple[Method, ...]] = MappingProxyType(
     {"probe": ("probe", "knn"), "zeroshot": ("zeroshot",), "finetune": ("finetune",)}
 )
-"""tables of options, with the methods that they are for"""
+"""methods that each table of options applies to"""
 LONGEST_NAME = 100
 SEEDS = 1 << 31
 MAX_BYTES = 1 << 20
 MOST_PARTS = 100
-"""parts of the dotted keys in a line, as a.b.c has three"""
+"""largest number of dots in the keys of a line"""
 STRING_OR_COMMENT = re.compile(r""" "(?:[^"\\]|\\.)*+(?:"|$) | '[^']*+(?:'|$) | \#.* """, re.VERBOSE)
 FORM = "[[task]] tables with name, test, and train"
 
@@ -90,7 +90,7 @@ class SuiteTask(TaskImages):
 
     @property
     def waiting(self) -> tuple[Section, ...]:
-        """Tables of options whose methods are not asked for."""
+        """Tables of options whose methods the task does not ask for."""
         return tuple(
             section
             for section, methods in SECTIONS.items()
@@ -103,9 +103,9 @@ SectionFields = Mapping[Section, Mapping[str, Any]]
 
 
 def read_tasks(path: Location, options: SectionFields) -> tuple[SuiteTask, ...]:
-    """The tasks of a file, in its order.
+    """Read the tasks of a file, in its order.
 
-    Raises InputError that names the file, the task and the field, for anything that is not as it must be.
+    Raises InputError that names the file, the task and the field, for the first value that cannot be used.
     """
     content = _content(path)
     unknown = sorted(content.keys() - {"task"})
@@ -136,7 +136,7 @@ def _content(path: Location) -> dict[str, Any]:
 
 
 def _refuse_long_keys(text: str) -> None:
-    """Raise ValueError for a key of many parts: tomllib takes time by the square of their number."""
+    """Raise ValueError for a key of many parts, since tomllib takes time by the square of their number."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.count(".") > MOST_PARTS and STRING_OR_COMMENT.sub("x", line).count(".") > MOST_PARTS:
             raise ValueError(f"line {number} has keys of more than {MOST_PARTS} parts")
@@ -164,7 +164,7 @@ def _task(path: Location, place: int, table: Mapping[str, Any], options: Section
 
 
 def _is_name(name: object) -> bool:
-    # It becomes part of folders' names, and of a line of a table.
+    # A task's name becomes part of folders' names, and of a line of a table.
     return (
         isinstance(name, str)
         and 0 < len(name) <= LONGEST_NAME

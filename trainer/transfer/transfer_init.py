@@ -7,23 +7,26 @@ In: the names of a task's classes, the vocabulary, the pre-trained classifier. O
     synset      ->  row              of the vocabulary's synset at the highest path similarity, if that is >= alpha
     rows        ->  row of the head  their mean; scaled and centred by `scale_head` to suit the task's images
 
-The paper (CatLIP, arXiv 2404.15653) has the first three steps; scaling is ours, for nobody has released theirs.
+The paper (CatLIP, arXiv 2404.15653) has the first three steps; scaling is ours, for nobody has released theirs. One
+number (two, for several classes an image) is fitted by maximum likelihood: a convex problem for Newton's method, in
+float64. A few images may all be classified rightly, and then no finite number is the best; targets therefore stop short
+of 1 and 0, by less the more images there are (Platt 1999).
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor, nn
 
 from trainer.data.labelled_images import LabelledImages
 from trainer.probe.linear import Head
-from trainer.transfer.scaling import fit_sigmoid, fit_softmax
 from vocab import taxonomy, wordnet
 from vocab.class_names import WNID, synsets_of_class_names
 from vocab.errors import InputError, MismatchError
@@ -34,6 +37,14 @@ RANDOM_SHARE = 0.1
 """length of a random row's own part, over how far the pre-trained rows typically lie from their mean"""
 FIT_IMAGES, FIT_ELEMENTS = 20_000, 1 << 25
 """images, and logits, that one or two numbers are fitted on at most: more would not move them"""
+SCALE_BOUNDS = (0.0, 100.0)
+"""smallest and largest fitted scale; a scale below 0 would invert what was learnt"""
+NEWTON_STEPS = 100
+TOLERANCE = 1e-9
+CHUNK_ELEMENTS = 1 << 21
+"""logits in float64 that exist at a time"""
+RIDGE = 1e-12
+"""far below any curvature that matters; stands for the curvature where a scale makes no difference at all"""
 
 Nearest = tuple[str, float]
 """wnid of a class of the vocabulary, and its path similarity"""
@@ -41,7 +52,7 @@ Nearest = tuple[str, float]
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """What a class of a task starts from."""
+    """Pre-trained rows that a class of a task starts from."""
 
     name: str
     synsets: tuple[str, ...]
@@ -59,11 +70,11 @@ class ClassMatch:
 
 
 def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: float) -> list[ClassMatch]:
-    """What each class starts from. `alpha`, in (0, 1]: least path similarity; 1 takes the same synset alone.
+    """Match each class with pre-trained rows. `alpha`, in (0, 1]: least path similarity; 1 takes the same synset alone.
 
     Of equally similar classes of the vocabulary the most frequent is taken. Synsets of a name whose best match is below
-    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset. Raises InputError for an alpha
-    that is none.
+    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset. Raises InputError for an
+    alpha outside (0, 1].
     """
     if not 0 < alpha <= 1:
         raise InputError(
@@ -88,7 +99,7 @@ def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: 
 
 
 def transfer_head(classifier: nn.Linear, vocabulary: Vocabulary, matches: list[ClassMatch], *, seed: int) -> Head:
-    """The mean of each class's rows and biases, as they are in the pre-trained classifier; float32 on the CPU.
+    """Average each class's rows and biases of the pre-trained classifier; float32 on the CPU.
 
     A class without any gets the mean of all rows of the vocabulary, which is what is common to them, and a random part
     a tenth as long as rows typically differ from that mean. So its logit follows those of the others from image to
@@ -114,21 +125,23 @@ def transfer_head(classifier: nn.Linear, vocabulary: Vocabulary, matches: list[C
 
 
 def scale_head(head: Head, features: Float32[Tensor, "images width"], images: LabelledImages) -> tuple[Head, float]:
-    """The head as training should begin with it, on the features of training images, and what rows were multiplied by.
+    """Scale and centre the head on the features of training images; return it, and the factor of its rows.
 
     The rows come from a sum of binary cross entropies: each logit is the log-odds that a caption names the class, in
     the corpus's frequencies. A task of one class an image asks for a choice among its classes instead. Therefore
 
     - each logit is moved so that its mean over the images is 0, each class of images counting alike: the bias is minus
       that mean. That takes out how often captions name the class, and how high it is in all of the task's images.
-    - all logits are multiplied by one number, that of the highest likelihood (`scaling.fit_softmax`): rows that know
+    - all logits are multiplied by one number, that of the highest likelihood (`fit_softmax`): rows that know
       the images well start sure of themselves, and rows that know nothing start at 0, where all classes are alike.
 
     Tasks of several classes an image ask for log-odds, as the rows give them: they keep their biases, and get one scale
-    and one offset by Platt's method (`scaling.fit_sigmoid`).
+    and one offset by Platt's method (`fit_sigmoid`).
 
     The fit is sound with one image for each class, and with fewer: it is one number, or two, and the rows have never
-    seen a label of these images. Raises InputError for features that are no numbers, MismatchError for those of others.
+    seen a label of these images.
+
+    Raises InputError for features that are not finite, MismatchError for features of other images.
     """
     _check_features(features, head, images)
     device = features.device
@@ -151,7 +164,7 @@ def scale_head(head: Head, features: Float32[Tensor, "images width"], images: La
 
 
 def _synsets_of(class_names: Sequence[str]) -> list[list[int]]:
-    """Offsets for each name; none for a wnid that is none."""
+    """Find the synset offsets of each name; none for an unknown wnid."""
     known = set(wordnet.load().synsets.tolist())
     names = [name.strip() for name in class_names]
     return synsets_of_class_names(
@@ -160,7 +173,7 @@ def _synsets_of(class_names: Sequence[str]) -> list[list[int]]:
 
 
 def _nearest(synsets: list[int], vocabulary: Vocabulary) -> dict[int, Nearest]:
-    """The vocabulary's class at the highest similarity to each synset, the most frequent of several."""
+    """Find the vocabulary's class most similar to each synset; of several, the most frequent."""
     nouns, nearest = wordnet.load(), {}
     # The vocabulary is most frequent first, and argmax takes the first of equals. Some at a time: a matrix of all may
     # have billions of entries.
@@ -173,7 +186,7 @@ def _nearest(synsets: list[int], vocabulary: Vocabulary) -> dict[int, Nearest]:
 
 
 def _with_others(matches: list[ClassMatch]) -> list[ClassMatch]:
-    """The same, with the names of the classes that have the same synsets, or the same rows."""
+    """Add to each match the names of classes with the same synsets, or with the same rows."""
     alike: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, match in enumerate(matches):
         alike[("synsets", *match.synsets)].append(number)
@@ -223,9 +236,9 @@ def _check_features(features: Float32[Tensor, "images width"], head: Head, image
     if bad or not len(features):
         raise InputError(
             "the features",
-            found=f"{bad:,} of {len(features):,} images with values that are no finite numbers" if bad else "none",
+            found=f"{bad:,} of {len(features):,} images with values that are not finite" if bad else "none",
             wanted="numbers, of at least one image",
-            remedy="Look at the model's run: its loss may have become no number. Or give other images.",
+            remedy="Look at the model's run: its loss may have become NaN. Or give other images.",
         )
 
 
@@ -237,3 +250,115 @@ def _balanced_mean(features: Float32[Tensor, "images width"], classes: Int64[Ten
     for start in range(0, len(features), FIT_IMAGES):
         mean += weights[start : start + FIT_IMAGES] @ features[start : start + FIT_IMAGES].double()
     return mean / (images > 0).sum()
+
+
+def fit_softmax(logits: Float32[Tensor, "images classes"], classes: Int64[Tensor, " images"]) -> float:
+    """Find the scale s, within SCALE_BOUNDS, at which softmax(s logits) makes the images' classes likeliest.
+
+    The targets are 1 - e for an image's class and e / classes for each, e = 1 / (images + 2): what is minimised,
+
+        f(s) = mean of  log sum_k exp(s z_k) - s t.z      f' = mean of  p.z - t.z      f'' = mean of the variance of z
+
+    with p = softmax(s z) and t the target. By Newton's method, kept between two scales on whose sides f' differs.
+    """
+    low, high = SCALE_BOUNDS
+    if _slope(logits, classes, low)[0] >= 0:
+        return low
+    if _slope(logits, classes, high)[0] <= 0:
+        return high
+    scale = 1.0
+    for _ in range(NEWTON_STEPS):
+        slope, curvature = _slope(logits, classes, scale)
+        low, high = (low, scale) if slope > 0 else (scale, high)
+        # Where Newton leaves the bracket, halve it.
+        step = scale - slope / curvature if curvature > 0 else math.inf
+        before, scale = scale, step if low < step < high else (low + high) / 2
+        if abs(scale - before) <= TOLERANCE * scale:
+            break
+    return scale
+
+
+def fit_sigmoid(
+    logits: Float32[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " pos"],
+) -> tuple[float, float]:
+    """Find the scale a >= 0 and the offset c at which sigmoid(a logits + c) has the highest likelihood.
+
+    Over all pairs of an image and a class, of which those of `positives` are true: image i shows
+    positives[offsets[i] : offsets[i + 1]]. Targets are (P + 1) / (P + 2) for the P true pairs and 1 / (N + 2) for the N
+    others. By Newton's method with halved steps (Lin, Lin and Weng 2007). Where a would be below 0 it is 0, and c the
+    log-odds of the mean target.
+    """
+    true = len(positives)
+    false = logits.numel() - true
+    targets = (true + 1) / (true + 2), 1 / (false + 2)
+    share = (true * targets[0] + false * targets[1]) / logits.numel()
+    flat = math.log(share / (1 - share))
+    scale, offset = 0.0, flat
+    loss, gradient, hessian = _platt(logits, offsets, positives, targets, scale, offset)
+    for _ in range(NEWTON_STEPS):
+        if float(gradient.abs().max()) <= TOLERANCE:
+            break
+        step = torch.linalg.solve(hessian, gradient).tolist()
+        stride = 1.0
+        while stride > TOLERANCE:
+            trial = scale - stride * step[0], offset - stride * step[1]
+            reached = _platt(logits, offsets, positives, targets, *trial)
+            if reached[0] < loss:
+                break
+            stride /= 2
+        else:
+            break
+        (scale, offset), (loss, gradient, hessian) = trial, reached
+    return (scale, offset) if scale > 0 else (0.0, flat)
+
+
+def _slope(
+    logits: Float32[Tensor, "images classes"], classes: Int64[Tensor, " images"], scale: float
+) -> tuple[float, float]:
+    """f' and f'' of `fit_softmax`."""
+    images = len(logits)
+    short = 1 / (images + 2)
+    slope = curvature = 0.0
+    for start, part in _parts(logits):
+        own = part.gather(1, classes[start : start + len(part), None])[:, 0]
+        chances = (scale * part).softmax(1)
+        mean = (chances * part).sum(1)
+        slope += float((mean - (1 - short) * own - short * part.mean(1)).sum())
+        curvature += float((chances * (part - mean[:, None]).square()).sum())
+    return slope / images, curvature / images
+
+
+def _platt(
+    logits: Float32[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " pos"],
+    targets: tuple[float, float],
+    scale: float,
+    offset: float,
+) -> tuple[float, Float64[Tensor, "2"], Float64[Tensor, "2 2"]]:
+    """Mean loss over all pairs, its gradient and its Hessian, by scale and offset; on the CPU."""
+    loss = 0.0
+    gradient, hessian = torch.zeros(2, dtype=torch.float64), RIDGE * torch.eye(2, dtype=torch.float64)
+    for start, part in _parts(logits):
+        ends = offsets[start : start + len(part) + 1]
+        rows = torch.arange(len(part), device=part.device).repeat_interleave(ends.diff())
+        target = torch.full_like(part, targets[1])
+        target[rows, positives[int(ends[0]) : int(ends[-1])]] = targets[0]
+        moved = scale * part + offset
+        loss += float((torch.nn.functional.softplus(moved) - target * moved).sum())
+        chance = moved.sigmoid()
+        error, weight = chance - target, chance * (1 - chance)
+        gradient += torch.stack([(error * part).sum(), error.sum()]).cpu() / logits.numel()
+        mixed = (weight * part).sum()
+        entries = [(weight * part.square()).sum(), mixed, mixed, weight.sum()]
+        hessian += torch.stack(entries).view(2, 2).cpu() / logits.numel()
+    return loss / logits.numel(), gradient, hessian
+
+
+def _parts(logits: Float32[Tensor, "images classes"]) -> Iterator[tuple[int, Float64[Tensor, "some classes"]]]:
+    """Yield some rows at a time in float64, with the number of the first."""
+    chunk = max(1, CHUNK_ELEMENTS // logits.shape[1])
+    for start in range(0, len(logits), chunk):
+        yield start, logits[start : start + chunk].double()

@@ -4,7 +4,7 @@ In: a `ZeroShotConfig`. Out: a folder with results.json, results.md, classes.csv
 
     class names -> synsets -> rows of the pre-trained classifier      transfer_init.py, synset_scores.py
     test images -> features                                           trainer/probe/cache.py
-    features and rows -> scores -> accuracy                           synset_scores.py, zero_shot_results.py
+    features and rows -> scores -> accuracy                           synset_scores.py
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, cached_features
-from trainer.transfer import zero_shot_tables
+from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
-from trainer.transfer.synset_scores import ClassRows, rows_of_classes, synset_scores
+from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
-from trainer.transfer.zero_shot_results import ZeroShotResult, evaluate
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError, MismatchError
@@ -37,11 +36,11 @@ from vocab.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What was asked for, and what came out."""
+class ZeroShotOutcome:
+    """Options of zero-shot classification, and its results."""
 
     config: ZeroShotConfig
-    """complete"""
+    """with all unset options filled in"""
     pretrained: Pretrained
     matches: list[ClassMatch]
     classes: list[ClassRows]
@@ -49,14 +48,14 @@ class Outcome:
     notes: tuple[str, ...]
     """notes for readers of the numbers: on the data, and on classes that cannot be scored"""
     left_out: list[dict[str, str]]
-    """test images that were of no use before any was decoded"""
+    """test images that were left out before any was decoded"""
     bad: list[Skipped]
     """images that could not be decoded"""
     seconds: float
 
 
 def zero_shot(config: ZeroShotConfig) -> None:
-    """Measure, and leave a folder. Raises a CatlipError for whatever cannot be measured, and leaves nothing then."""
+    """Measure, and write a folder. Raises a CatlipError, and writes nothing, if that is impossible."""
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure(config, rank)
@@ -66,9 +65,9 @@ def zero_shot(config: ZeroShotConfig) -> None:
 
 
 def zero_shot_records(config: ZeroShotConfig, rank: Rank, *, task: str) -> list[Record]:
-    """What the results table has of it; nothing on ranks other than the main one. All must call it.
+    """Measure for a table of results; no records on ranks other than the main one. All must call it.
 
-    `task`: what the table calls it. `config.out` is not written to.
+    `task`: its name in the table. `config.out` is not written to.
     """
     outcome = measure(config, rank)
     if outcome is None:
@@ -76,8 +75,8 @@ def zero_shot_records(config: ZeroShotConfig, rank: Rank, *, task: str) -> list[
     return [record_of(outcome, task=task)]
 
 
-def record_of(outcome: Outcome, *, task: str) -> Record:
-    """The outcome as a record. `task`: what the table calls it."""
+def record_of(outcome: ZeroShotOutcome, *, task: str) -> Record:
+    """Make the record of an outcome. `task`: its name in the table."""
     config, report, correct = outcome.config, outcome.result.report, outcome.result.correct
     metric, value = report.metric
     extra = {name: number for name, number in vars(report).items() if number is not None}
@@ -99,7 +98,7 @@ def record_of(outcome: Outcome, *, task: str) -> Record:
     )
 
 
-def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
+def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     """Score the test images; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
@@ -123,16 +122,16 @@ def measure(config: ZeroShotConfig, rank: Rank) -> Outcome | None:
     scores = score(features, pretrained, classes, config)
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
-    notes = (*notes, *([undecoded("test", bad)] if bad else []), *zero_shot_tables.remarks(matches, classes))
+    notes = (*notes, *([undecoded("test", bad)] if bad else []), *class_tables.unscored_notes(matches, classes))
     if not images.multi_label:
-        notes = (*zero_shot_tables.no_choice(classes), *notes)
-    return Outcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
+        notes = (*class_tables.one_choice_note(classes), *notes)
+    return ZeroShotOutcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
 
 
 def matched(
     config: ZeroShotConfig, class_names: Sequence[str], vocabulary: Vocabulary, *, several: bool
 ) -> tuple[list[ClassMatch], list[ClassRows]]:
-    """The match of each class, and the rows that score it. `several`: classes an image.
+    """Find the match of each class, and the rows that score it. `several`: an image may show several classes.
 
     Raises MismatchError where no class can be scored.
     """
@@ -143,7 +142,7 @@ def matched(
         none = counted(len(classes), "class, which cannot be scored", "classes, of which none can be scored")
         raise MismatchError(
             "zero-shot on this task",
-            found=f"{none}: {' '.join(zero_shot_tables.remarks(matches, classes)).rstrip('.')}",
+            found=f"{none}: {' '.join(class_tables.unscored_notes(matches, classes)).rstrip('.')}",
             wanted="a class whose name is a noun, or a wnid, that the model's vocabulary has",
             remedy="Name the classes by --task.class-names FILE; where only the vocabulary lacks them, take near "
             "synsets by a lower --alpha, or by --hyponyms.",
@@ -154,7 +153,7 @@ def matched(
 def score(
     features: ImageFeatures, pretrained: Pretrained, classes: list[ClassRows], config: ZeroShotConfig
 ) -> torch.Tensor:
-    """Scores [images, scorable classes] on the CPU."""
+    """Compute scores [images, scorable classes] on the CPU."""
     scorable = [rows for rows in classes if rows.scorable]
     assert config.prior is not None
     return synset_scores(
@@ -168,14 +167,16 @@ def score(
     )
 
 
-def write(outcome: Outcome) -> None:
-    """The folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
+def write(outcome: ZeroShotOutcome) -> None:
+    """Write the folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     classified = (outcome.result, outcome.matches, outcome.classes, outcome.pretrained.vocabulary)
-    page = zero_shot_tables.markdown(*classified, title=title_of(outcome), notes=outcome.notes)
+    record = record_of(outcome, task=outcome.config.task.test)
+    classes = class_tables.scored_table(*classified)
+    page = report.zero_shot_page(record, title=title_of(outcome), notes=outcome.notes, classes=classes)
     with new_folder(outcome.config.out) as work:
         write_results(
             work,
-            [record_of(outcome, task=outcome.config.task.test)],
+            [record],
             verb="zeroshot",
             model=outcome.pretrained.source,
             fingerprint=outcome.pretrained.fingerprint,
@@ -183,31 +184,31 @@ def write(outcome: Outcome) -> None:
             notes=outcome.notes,
             left_out=outcome.left_out,
             bad_images=named_bad(test=outcome.bad),
-            details={"by_class": zero_shot_tables.as_json(*classified)},
+            details={"by_class": class_tables.scored_json(*classified)},
         )
         (work / "results.md").write_text(page, encoding="utf-8")
-        (work / "classes.csv").write_text(zero_shot_tables.csv_table(*classified), encoding="utf-8")
+        (work / "classes.csv").write_text(class_tables.scored_csv(*classified), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
 
 
-def summary(outcome: Outcome) -> list[str]:
-    """What to tell whoever waits for it."""
-    report = outcome.result.report
-    name, value = report.metric
-    classes = counted(report.classes, "class", "classes")
-    lines = [f"{report.scorable_classes:,} of {classes} can be scored"]
-    among = report.map_macro if report.top1 is None else report.top1
+def summary(outcome: ZeroShotOutcome) -> list[str]:
+    """Lines for the terminal."""
+    numbers = outcome.result.report
+    name, value = numbers.metric
+    classes = counted(numbers.classes, "class", "classes")
+    lines = [f"{numbers.scorable_classes:,} of {classes} can be scored"]
+    among = numbers.map_macro if numbers.top1 is None else numbers.top1
     if among is not None:
-        shown = report.images if report.top1 is None else report.scorable_images
+        shown = numbers.images if numbers.top1 is None else numbers.scorable_images
         lines.append(f"{name} {among:.2%} over these, of {counted(shown, 'image')}")
-    lines.append(f"{name} {value:.2%} over all {classes}, of {counted(report.images, 'image')}")
+    lines.append(f"{name} {value:.2%} over all {classes}, of {counted(numbers.images, 'image')}")
     lines += outcome.notes
     lines.append(f"{outcome.config.out}: results.md")
     return lines
 
 
-def title_of(outcome: Outcome) -> str:
-    """The settings in a line."""
+def title_of(outcome: ZeroShotOutcome) -> str:
+    """Write the settings in a line."""
     config = outcome.config
     hyponyms = {"none": "without hyponyms", "max": "with the best hyponym", "any": "with any hyponym"}[config.hyponyms]
     prior = {"keep": "frequencies kept", "remove": "frequencies removed"}[config.prior or "keep"]
@@ -215,7 +216,7 @@ def title_of(outcome: Outcome) -> str:
 
 
 def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tuple[str, ...]]:
-    """Test images, names of their classes, and what there is to say about them."""
+    """Open the test images: images, names of their classes, and notes."""
     if config.task.train:
         task = open_task(config.task)
         return task.test, task.class_names, task.notes

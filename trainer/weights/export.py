@@ -1,4 +1,4 @@
-"""The story of `python -m trainer export`: a run's weights to a folder that others can load.
+"""Export a run's weights to a folder that others can load: the story of `python -m trainer export`.
 
 In: a run directory. Out: the folder of `trainer/weights/folder.py`, with a model card, checked by loading it again.
 """
@@ -36,7 +36,7 @@ from vocab.vocabulary import Vocabulary
 
 
 def export(wanted: ExportConfig) -> str:
-    """Write the folder; what to tell whoever waits for it.
+    """Write the folder, and return a message for the user.
 
     Raises OutputExistsError if `out` exists; InputError or FormatError if the run lacks weights, configuration or
     vocabulary, or they are not whole; MismatchError if they do not belong together, or ONNX computes something else.

@@ -1,4 +1,4 @@
-"""The story of `python -m trainer import`: Apple's released CatLIP weights to the folder that runs are exported to.
+"""Import Apple's released CatLIP weights into the form of exported runs: the story of `python -m trainer import`.
 
 In: a .pt file of CoreNet, the .pkl vocabulary released beside it. Out: the folder of `trainer/weights/folder.py`.
 """
@@ -37,12 +37,12 @@ SIZES = {"vit_base": (768, 12), "vit_large": (1024, 24), "vit_huge": (1280, 32)}
 TRAINED_SIZE = 224
 # CoreNet's images are in [0, 1], not centred; its ImageNet configurations resize to 232 and keep the central 224.
 MEAN, STD, CROP = 0.0, 1.0, 224 / 232
-# What the trainer's whole checkpoints call the weights; the averaged ones first, which is what was released.
+# Names of the weights in CoreNet's whole checkpoints; the averaged weights first, since those were released.
 WHOLE_CHECKPOINT = ("ema_state_dict", "model_state_dict")
 
 
 def import_released(wanted: ImportConfig) -> str:
-    """Write the folder; what to tell whoever waits for it.
+    """Write the folder, and return a message for the user.
 
     Raises OutputExistsError if `out` exists; InputError for files that are not what was released; MismatchError for
     weights of another size or another number of classes than asked for.

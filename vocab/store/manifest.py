@@ -25,6 +25,7 @@ from typing import Any
 from vocab.errors import FormatError
 from vocab.store.field_types import require_types
 from vocab.store.sealing import to_sealed_json, without_seal
+from vocab.store.secrets import public, without_secrets
 
 FORMAT = "catlip-label-shards"
 FORMAT_VERSION = 1
@@ -52,6 +53,7 @@ class InputFile:
     """One input file, and what became of its rows."""
 
     path: str
+    """location by which this process reads the file; files on disk hold `public_path`"""
     size: int
     modified: str
     """modification time, ISO 8601, or an object store's etag"""
@@ -65,6 +67,11 @@ class InputFile:
     """why the file could not be read, or not to its end; "" where it was read whole"""
     digest: str = ""
     """of the rows that it was read as (`pipeline.reading.row_digest`); "" where it is not known"""
+
+    @property
+    def public_path(self) -> str:
+        """Path without the secrets of its URI: files of equal ones are the same, whatever key they are read with."""
+        return without_secrets(self.path)
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,8 @@ class Manifest:
             "version": FORMAT_VERSION,
             "labeler": {"name": self.labeler, "fingerprint": self.labeler_fingerprint},
             "wordnet": self.wordnet,
-            "config": self.config,
-            "inputs": [self._without_unknown(asdict(file)) for file in self.inputs],
+            "config": public(self.config),
+            "inputs": [self._without_unknown(public(asdict(file))) for file in self.inputs],
             "files": [asdict(file) for file in self.files],
             "totals": self._without_unknown({total: getattr(self, total) for total in ACCOUNT}),
         }

@@ -29,7 +29,7 @@ _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
 
 def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
-    """The images of a folder of class folders. Links are followed.
+    """Open a folder of class folders. Links are followed.
 
     Left out and named in `skipped`: images beside the class folders (no_class), and what `files.look_up` refuses.
 
@@ -64,7 +64,7 @@ def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
 
 
 def _classes(folder: str) -> tuple[list[str], list[str]]:
-    """Names of the class folders, and of the files beside them; both ascending."""
+    """List the class folders, and the files beside them; both ascending."""
     labels: list[str] = []
     beside: list[str] = []
     try:
@@ -100,7 +100,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _files(root: str, label: str) -> list[str]:
-    """Paths in `root` of all files in a class's folder, ascending; leftovers left out."""
+    """List the paths in `root` of all files in a class's folder, ascending, without leftovers."""
     files: list[str] = []
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(label, ())]
     while waiting:
@@ -129,7 +129,7 @@ def _is_image(path: str) -> bool:
 
 
 def _no_image(path: str) -> str:
-    """Reason of a file that cannot be taken for an image by its name."""
+    """Return the reason for a file whose name is not that of an image."""
     return FAULTS[UNREAD_FORMAT] if path.rpartition(".")[2].lower() in OTHER_IMAGE_EXTENSIONS else OTHER_FILE
 
 

@@ -1,7 +1,7 @@
-"""What the classes of a data set are called, where its labels do not say so.
+r"""Names of a data set's classes, where its labels are not names.
 
-In: the labels, in the order of the classes, and a file of names (`name_files.py`) or none. Out: a name for each class,
-as words or as a wnid, for `vocab/class_names.py` to read; and what there is to say about them.
+In: the labels, in the order of the classes, and a file of names or none. Out: a name for each class,
+as words or as a wnid, for `vocab/class_names.py` to read; and notes on them.
 
     labels "n01440764", "n01443537" and no file          the labels are the names
     labels "0", "1" and no file                          "cls0", "cls1": a number names no class, and "1" is a noun
@@ -11,30 +11,55 @@ as words or as a wnid, for `vocab/class_names.py` to read; and what there is to 
     labels "0", "1", "10" and a list of 11 names         by their numbers, names 0, 1 and 10
     labels "class_0", "class_1", "class_10" and 11 names by their numbers as well
     labels "0_x", "10_y", "1_z" and a list of 3 names    refused: the list may be in the order of numbers or of letters
+
+Files of names, in the order of the classes or by label:
+
+    .txt    tench                                        a name for each class, in their order
+            n01440764 tench, Tinca tinca                 a wnid first: it is the name
+            /a/airfield 0                                Places365: every line ends in its number, from 0 or 1 on
+            1 001.Black_footed_Albatross                 CUB: every line begins with it
+    .json   ["tench", "goldfish"]                        as lines
+            {"n01440764": "tench", "7": "goldfish"}      by label, as the data set has it
+            {"0": ["n01440764", "tench"]}                Keras's imagenet_class_index: the wnid is the name
+    .csv    label,name\nn01440764,"tench, Tinca tinca"   by label; the line `label,name` may be missing; .tsv with tabs
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.transfer.tasks.label_order import numbers_of, other_order, plain_words
-from trainer.transfer.tasks.name_files import Names
-from trainer.transfer.tasks.numbering import is_number
+from trainer.transfer.tasks.files import NO_TEXT
+from trainer.transfer.tasks.numbering import is_number, numbers_of, other_order, plain_words
 from vocab import wordnet
 from vocab.class_names import WNID, synsets_of_class_names
-from vocab.errors import MismatchError
+from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, listed
-from vocab.store.locations import Location
+from vocab.store.locations import Location, read_whole, suffix_of, why
+
+MAX_NAME_FILE_BYTES = 64 << 20
+NAME_FILE_HEADER = ["label", "name"]
+
+_WNID_FIRST = re.compile(r"(n\d{8})(?:[\s,:].*)?", re.ASCII)
+_NUMBERED = (
+    re.compile(r"(?P<name>.*\S)[\s,:;=]+(?P<number>\d{1,6})", re.ASCII),
+    re.compile(r"(?P<number>\d{1,6})[\s,:;=)]+(?P<name>\S.*)", re.ASCII),
+)
+
+Names = list[str] | dict[str, str]
+"""in the order of the classes, or by label"""
 
 MAPPING = 'Write a mapping: a .json of {"label": "name"}, or a .csv of label,name.'
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """A name for each class, and what is to be said about them."""
+    """A name for each class, and notes on them."""
 
     names: tuple[str, ...]
     notes: tuple[str, ...]
@@ -43,7 +68,7 @@ class ClassNames:
 def names_of_classes(
     labels: Sequence[str], given: Names | None, *, source: Location | None, own: tuple[str, ...] = ()
 ) -> ClassNames:
-    """A name for each of the labels. `given`: what the file `source` says; `own`: what the data set says.
+    """Find a name for each label. `given`: names in the file `source`; `own`: names in the data set.
 
     Raises MismatchError for a list of another length, in another order than the labels by their words or by what they
     mean, or for numbers that could be places in it in two ways; and for a mapping that lacks a label.
@@ -55,6 +80,20 @@ def names_of_classes(
     else:
         names, notes = _by_order(labels, given, source)
     return ClassNames(tuple(names), (*notes, *_alike(labels, names)))
+
+
+def read_name_file(path: Location) -> Names:
+    """Read the names in a file. Raises InputError for another kind of file, and for a malformed one."""
+    text = _text(path)
+    match suffix_of(path):
+        case ".txt":
+            return _lines(path, text)
+        case ".json":
+            return _json(path, text)
+        case ".csv" | ".tsv" as suffix:
+            return _table(path, text, "\t" if suffix == ".tsv" else ",")
+        case suffix:
+            raise _refused(path, f"a file that ends in {suffix!r}", ".txt, .json, .csv or .tsv")
 
 
 def _own_names(labels: Sequence[str]) -> ClassNames:
@@ -103,7 +142,7 @@ def _by_order(labels: Sequence[str], given: list[str], source: Location | None) 
 
 
 def _in_place(labels: Sequence[str], names: list[str], source: Location | None) -> list[str]:
-    """The names. Raises MismatchError for one that is spelt like the label of another class than its own."""
+    """Return the names. Raises MismatchError for a name that is spelt like the label of another class."""
     places = {plain_words(label): place for place, label in enumerate(labels)}
     for place, (label, name) in enumerate(zip(labels, names, strict=True)):
         other = places.get(plain_words(name), place)
@@ -151,7 +190,7 @@ def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Location | 
 
 
 def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Note on how a list was given to labels with numbers in them; none for bare numbers, whose rule is documented."""
+    """Write a note on how a list was matched with labels that contain numbers; none for bare numbers (documented)."""
     if all(map(is_number, labels)) or not any(re.search(r"\d", label) for label in labels):
         return []
     pairs = [f"{label} is {name!r}" for label, name in zip(labels, names, strict=True)]
@@ -159,7 +198,7 @@ def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _synsets(names: Sequence[str]) -> list[list[int]]:
-    """What names mean; nothing for a wnid that WordNet 3.0 does not have."""
+    """Synsets of names; none for a wnid that WordNet 3.0 does not have."""
     known = set(wordnet.load().synsets.tolist())
     strangers = {name for name in names if WNID.fullmatch(name) and wordnet.synset_of_wnid(name) not in known}
     return synsets_of_class_names(["" if name in strangers else name for name in names])
@@ -168,7 +207,7 @@ def _synsets(names: Sequence[str]) -> list[list[int]]:
 def _by_number(
     numbers: list[int], labels: Sequence[str], given: list[str], source: Location | None
 ) -> tuple[list[str], list[str]]:
-    """Names whose places in the list, from 0 on, are the numbers of the labels; and which of them have no class."""
+    """Pick the names whose indices in the list, from 0 on, are the labels' numbers; and note those without a class."""
     if min(numbers):
         raise MismatchError(
             source,
@@ -202,3 +241,86 @@ def _wrong_length(labels: Sequence[str], given: list[str], source: Location | No
     return MismatchError(
         source, found=f"{names}; {lacking}", wanted="a name for each class, in their order", remedy=remedy
     )
+
+
+def _text(path: Location) -> str:
+    try:
+        content = read_whole(path, most=MAX_NAME_FILE_BYTES + 1)
+        if len(content) > MAX_NAME_FILE_BYTES:
+            raise _refused(path, "more", f"names of classes, {MAX_NAME_FILE_BYTES:,} bytes at most")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise _refused(path, why(error), "names of classes") from error
+    except UnicodeDecodeError as error:
+        raise _refused(path, f"bytes that are not UTF-8 ({error.reason})", "UTF-8") from error
+
+
+def _lines(path: Location, text: str) -> list[str]:
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    for form in _NUMBERED:
+        found = [match for match in map(form.fullmatch, lines) if match is not None]
+        numbered = {int(match["number"]): match for match in found}
+        ordered = sorted(numbered)
+        first = ordered[0] if ordered else 0
+        alike = len({match["name"] for match in found}) < len(lines)
+        if not alike and first < 2 and ordered == list(range(first, first + len(lines))):
+            lines = [numbered[number]["name"] for number in ordered]
+    return [_name(path, f"line {place}", line) for place, line in enumerate(lines, 1)]
+
+
+def _json(path: Location, text: str) -> Names:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        return _once_each(path, pairs)
+
+    try:
+        content = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise _refused(path, f"no JSON ({error})", "a list of names, or an object of labels and names") from error
+    if isinstance(content, list):
+        return [_name(path, f"entry {place}", name) for place, name in enumerate(content)]
+    if isinstance(content, dict):
+        return {label: _name(path, f"label {label!r}", name) for label, name in content.items()}
+    raise _refused(path, f"a {type(content).__name__}", "a list of names, or an object of labels and names")
+
+
+def _table(path: Location, text: str, delimiter: str) -> dict[str, str]:
+    pairs: list[tuple[str, object]] = []
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        for row in reader:
+            if row and len(row) != 2:
+                wanted = f"two, a label and a name; a name with a {delimiter!r} in quotes"
+                raise _refused(path, f"{len(row)} fields in line {reader.line_num}", wanted)
+            if row and not (not pairs and [field.strip().lower() for field in row] == NAME_FILE_HEADER):
+                pairs.append((row[0], row[1]))
+    except csv.Error as error:
+        raise _refused(path, f"no CSV ({error})", "rows of a label and a name") from error
+    return {label: _name(path, f"label {label!r}", name) for label, name in _once_each(path, pairs).items()}
+
+
+def _once_each(path: Location, pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    named: dict[str, object] = {}
+    for written, name in pairs:
+        label = written.strip()
+        if label in named:
+            raise _refused(path, f"label {label!r} twice", "one name for each label")
+        named[label] = name
+    return named
+
+
+def _name(path: Location, what: str, value: object) -> str:
+    """Clean a name: single spaces; of a wnid and words the wnid."""
+    text = value
+    if isinstance(value, list) and len(value) == 2 and _WNID_FIRST.fullmatch(str(value[0])):
+        text = value[0]  # Keras's pair of wnid and word
+    if not isinstance(text, str) or not text.strip():
+        raise _refused(path, f"{value!r:.80} as the name of {what}", "a text that is not empty")
+    plain = " ".join(text.split())
+    if NO_TEXT.search(plain):
+        raise _refused(path, f"{value!r:.80} as the name of {what}", "a text without control characters")
+    match = _WNID_FIRST.fullmatch(plain)
+    return plain if match is None else match[1]
+
+
+def _refused(path: Location, found: str, wanted: str) -> InputError:
+    return InputError(path, found=found, wanted=wanted, remedy="Correct --task.class-names, or leave it out.")

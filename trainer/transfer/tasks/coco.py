@@ -47,7 +47,7 @@ Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> LabelledImages:
-    """The images of an annotation file.
+    """Open the images of an annotation file.
 
     Left out and named in `skipped`: what `files.look_up` refuses.
 
@@ -136,7 +136,7 @@ def _synsets(content: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, 
 
 
 def _images(path: Path, content: Mapping[str, Any], folder: str) -> tuple[list[str], dict[Id, int]]:
-    """Path of each image in the folder, and its place by its id."""
+    """Path of each image in the folder, and its index by its id."""
     paths: dict[str, Id] = {}
     places: dict[Id, int] = {}
     for what, entry in _entries(path, content, "images"):

@@ -38,8 +38,10 @@ LONGEST_FIELD = 1 << 16
 def open_csv_table(
     table: Path, *, columns: tuple[str, str], max_bad_share: float, multi_label: bool = False
 ) -> LabelledImages:
-    """The images of a table. `columns`: names of those with the path and with the label. `multi_label`: join the rows
-    of an image, in the place of the first.
+    """Open the images of a table.
+
+    `columns`: names of the columns with the path and with the label. `multi_label`: join the rows of an image, at the
+    position of the first.
 
     Left out and named in `skipped`: what `files.look_up` refuses.
 
@@ -76,7 +78,7 @@ def open_csv_table(
 
 
 def _second(table: Path, line: int, path: str, how: str) -> InputError:
-    """The error for an image with two rows where each has one class."""
+    """Make the error for an image with two rows where each has one class."""
     return InputError(
         f"{table}, line {line}",
         found=f"{path!r} for the second time, {how}",
@@ -86,7 +88,7 @@ def _second(table: Path, line: int, path: str, how: str) -> InputError:
 
 
 def _rows(table: Path, columns: tuple[str, str], *, may_be_empty: bool) -> Iterator[tuple[int, str, str]]:
-    """Line, path and label of each row. `may_be_empty`: the label."""
+    """Yield line, path and label of each row. `may_be_empty`: the label."""
     csv.field_size_limit(LONGEST_FIELD)
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
     line = 0
@@ -134,7 +136,7 @@ def _column(table: Path, header: list[str], name: str) -> int:
 
 
 def _inside(table: Path, line: int, path: str) -> str:
-    """A path as one spelling: relative to the table's folder, or absolute."""
+    """Spell a path in one way: relative to the table's folder, or absolute."""
     plain = os.path.normpath(path)
     if plain == ".." or plain.startswith("../"):
         wanted = "a path below the table's folder, or an absolute one"

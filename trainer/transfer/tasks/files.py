@@ -13,15 +13,18 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
-from trainer.data.labelled_images import LabelledImages, Read
+from trainer.data.labelled_images import LabelledImages, Read, TarStore
+from trainer.data.tar_marks import mark_of
 from vocab.errors import InputError
 from vocab.pages.text import counted, listed, shown
 
@@ -56,13 +59,11 @@ class FileStore:
         return nullcontext(self.read)
 
     def path(self, image: int) -> str:
-        """Where an image lies."""
+        """Path of an image."""
         return os.path.join(self.root, self.paths[image])  # noqa: PTH118 - a million of them are joined
 
     def read(self, image: int) -> bytes:
-        """The bytes of a file. Raises BadImage (missing, unreadable, image_too_large), and InputError for one that has
-        been changed.
-        """
+        """Read a file. Raises BadImage (missing, unreadable, image_too_large), and InputError for a changed file."""
         try:
             # A path may have become a pipe, and opening that would wait for ever.
             descriptor = os.open(self.path(image), os.O_RDONLY | os.O_NONBLOCK)
@@ -91,7 +92,7 @@ class FileStore:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the file system tells of some paths."""
+    """Files that can be images as far as the file system tells, and the others."""
 
     store: FileStore
     kept: Int64[np.ndarray, " files"]
@@ -101,7 +102,7 @@ class Found:
 
 
 def look_up(root: str, paths: Sequence[str], *, max_bytes: int = MAX_FILE_BYTES) -> Found:
-    """The files of some paths. Reads none of them."""
+    """Look files up by their paths, without reading them."""
     stats = np.zeros((len(paths), 4), np.uint64)
     kept: list[int] = []
     skipped: list[Skipped] = []
@@ -124,7 +125,7 @@ def fingerprint_of(store: FileStore) -> str:
 
 
 def shared_files(one: FileStore, other: FileStore) -> list[str]:
-    """Paths in `one` of files that are in both, under whatever names links give them; sorted."""
+    """List files that are in both, by their paths in `one`, sorted; links are followed."""
     identities = {(int(device), int(inode)): place for place, (device, inode) in enumerate(other.stats[:, :2].tolist())}
     shared = []
     for place, (device, inode) in enumerate(one.stats[:, :2].tolist()):
@@ -152,12 +153,12 @@ def check_bad_share(what: str, images: int, skipped: Sequence[Skipped], max_bad_
 
 
 def account(skipped: Sequence[Skipped]) -> str:
-    """How many samples were left out, by reason: "3 missing, 1 empty_image"."""
+    """Count the samples that were left out, by reason: "3 missing, 1 empty_image"."""
     return ", ".join(f"{count:,} {reason}" for reason, count in Counter(bad.reason for bad in skipped).most_common())
 
 
 def left_out_note(skipped: Sequence[Skipped]) -> str:
-    """What to tell of samples that were left out: "2 files or samples left out: 1 other_file, 1 empty_image (a/0.jpg)".
+    """Write a note on samples that were left out: "2 files or samples left out: 1 other_file, 1 empty_image (a/0.jpg)".
 
     Other files are counted alone.
     """
@@ -167,13 +168,13 @@ def left_out_note(skipped: Sequence[Skipped]) -> str:
 
 
 def undecoded(side: str, bad: Sequence[Skipped]) -> str:
-    """What to tell of images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
+    """Write a note on images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
     names = listed([f"{name_of(each)} ({each.reason})" for each in bad])
     return f"{side}: {counted(len(bad), 'image')} could not be decoded: {names}"
 
 
 def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
-    """Every image that was left out before any was decoded, as results.json has them. Other files are none."""
+    """List the images that were left out before any was decoded, for results.json. Other files are no images."""
     return [
         {"side": side, "image": name_of(bad), "reason": bad.reason}
         for side, images in sides.items()
@@ -182,7 +183,7 @@ def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
 
 
 def name_of(skipped: Skipped) -> str:
-    """What a sample is called, in its tar if it is of one."""
+    """Name a sample, with its tar if it is of one."""
     return "/".join(filter(None, (skipped.shard, skipped.key)))
 
 
@@ -191,7 +192,7 @@ def _bad_images(skipped: Sequence[Skipped]) -> list[Skipped]:
 
 
 def _look(path: str, stats: UInt64[np.ndarray, "4"], max_bytes: int) -> str | None:
-    """Write what `FileStore.stats` has of a file; why it is no image."""
+    """Fill in `FileStore.stats` of a file; return the reason if it is no image."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a million of them are looked at
     except OSError as error:
@@ -205,9 +206,46 @@ def _look(path: str, stats: UInt64[np.ndarray, "4"], max_bytes: int) -> str | No
 
 
 def _bad(error: OSError) -> BadImage:
-    """What an image is counted as that the system does not give; raises errors that are not the image's."""
+    """Return the reason for an image that cannot be opened; raise errors that are not the image's."""
     if error.errno in _MISSING:
         return BadImage("missing")
     if error.errno in _UNREADABLE:
         return BadImage("unreadable")
     raise error
+
+
+MOST_FILES, THREADS = 1024, 16
+
+
+def content_of(*sides: LabelledImages) -> str:
+    """sha256 of the content of some images, of which of them are taken and of the classes they show.
+
+    Raises InputError for tars that cannot be fetched.
+    """
+    digest = hashlib.sha256()
+    for side in sides:
+        paths: list[Path] = []
+        if isinstance(side.store, FileStore):
+            digest.update("\0".join(side.store.paths).encode(errors="surrogateescape"))
+            digest.update(np.ascontiguousarray(side.store.stats[:, SIZE]).astype("<u8").tobytes())
+            count = len(side.store.paths)
+            chosen = np.unique(np.linspace(0, max(0, count - 1), min(count, MOST_FILES)).astype(np.int64))
+            paths = [Path(side.store.path(image)) for image in chosen.tolist()]
+        elif isinstance(side.store, TarStore):
+            for numbers in (side.store.tars, side.store.offsets, side.store.sizes, side.store.stamps[:, 0]):
+                digest.update(np.ascontiguousarray(numbers).astype("<i8").tobytes())
+            paths = [side.store.cache.local_path(place) for place in side.store.locations]
+        with ThreadPoolExecutor(THREADS) as pool:
+            digest.update("\0".join(pool.map(_mark, paths)).encode())
+        digest.update("\0".join(side.labels).encode())
+        for numbers in (side.rows, side.offsets, side.classes):
+            digest.update(numbers.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _mark(path: Path) -> str:
+    """Compute the mark of a file; empty for an unreadable file, which is a bad image when it is decoded."""
+    try:
+        return mark_of(path)
+    except OSError:
+        return ""

@@ -1,20 +1,27 @@
-"""One numbering of classes for both sides of a task, and no image on both.
+"""Numbers of classes: one numbering for both sides of a task, numbers in labels, and the orders that they give.
 
-In: the images to train on and to test on, each with classes numbered on its own. Out: the test images with the numbers
-of the training classes.
+In: labels of classes. Out: images numbered as others are; the labels' numbers; another order of the labels, which the
+writer of a list of names may have had in mind.
+
+    "class_0", "class_1", "class_10", "class_2"    numbers 0, 1, 10, 2
+    "0_cat", "10_ray", "1_dog"                     another order: "0_cat", "1_dog", "10_ray"
+    "c8", "c9", "c10", "ca"                        as hexadecimal numbers: "c8", "c9", "ca", "c10"
+    "class nine", "class one"                      as words: "class one", "class nine"
+    "airfield", "hotel"                            no number, no other order
 """
 
 from __future__ import annotations
 
-import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
-from trainer.data.tar_locations import is_local, local_name, shown_tar
-from trainer.transfer.tasks.files import FileStore, shared_files
-from vocab.errors import InputError, MismatchError
+from trainer.data.labelled_images import LabelledImages
+from vocab.errors import MismatchError
 from vocab.pages.text import counted, listed
 
 LONGEST_NUMBER = 10
@@ -22,17 +29,17 @@ LONGEST_NUMBER = 10
 
 
 def is_number(label: str) -> bool:
-    """Whether a label is a whole number in ASCII digits, of a length that classes have."""
+    """Tell whether a label is a whole number in ASCII digits, no longer than a class's number can be."""
     return label.isascii() and label.isdecimal() and len(label) <= LONGEST_NUMBER
 
 
 def in_order(labels: set[str]) -> list[str]:
-    """Ascending; as numbers if all are whole numbers: "9" before "10"."""
+    """Sort labels; as numbers if all are whole numbers: "9" before "10"."""
     return sorted(labels, key=lambda label: (int(label), label)) if all(map(is_number, labels)) else sorted(labels)
 
 
 def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImages:
-    """The same images with classes numbered as in `labels`. Raises MismatchError for a class that is not there."""
+    """Number the classes of images as in `labels`. Raises MismatchError for a class that is not there."""
     numbers = {label: number for number, label in enumerate(labels)}
     unknown = [label for label in images.labels if label not in numbers]
     if unknown:
@@ -50,57 +57,76 @@ def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImage
     return replace(images, labels=labels, classes=classes[np.lexsort((classes, by_image))])
 
 
-def check_sides(train: LabelledImages, test: LabelledImages) -> None:
-    """Raise an error if nothing can be trained on one and measured on the other.
+WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+ROMAN = "- i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split()
 
-    InputError for too few classes or more than MAX_CLASSES, and for test images that show none; MismatchError for one
-    class an image on one side and any number on the other, and for an image that is on both sides.
+
+def numbers_of(labels: Sequence[str]) -> list[int] | None:
+    """Find the number of each label, where labels differ in nothing else: "class_0", "Class 10" -> 0, 10; else None."""
+    parts = list(map(_parts, labels))
+    if len({len(each) for each in parts}) != 1:
+        return None
+    alone = len(parts) == 1
+    differing = [at for at, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1 or (alone and at % 2)]
+    if len(differing) != 1 or not differing[0] % 2:
+        return None
+    numbers = [each[differing[0]] for each in parts]
+    return list(map(int, numbers)) if max(map(len, numbers)) <= LONGEST_NUMBER else None
+
+
+def other_order(labels: Sequence[str]) -> list[str] | None:
+    """Sort the labels by another reading of their numbers; None where no reading gives another order.
+
+    Labels that such a reading does not tell apart, "1" and "01", are in no order.
     """
-    if train.multi_label != test.multi_label:
-        kinds = ("one class for each image", "any number of classes for each image")
-        raise MismatchError(
-            "the test images",
-            found=kinds[test.multi_label],
-            wanted=f"{kinds[train.multi_label]}, as the training images have it",
-            remedy="Give training and test images of one data set.",
-        )
-    fewest = 1 if train.multi_label else 2
-    shown = int(np.count_nonzero(train.images_by_class))
-    if shown < fewest or len(train.labels) > MAX_CLASSES:
-        raise InputError(
-            "the training images",
-            found=f"{counted(shown, 'class', 'classes')} with images, of {len(train.labels):,}",
-            wanted=f"{fewest} to {MAX_CLASSES:,}",
-            remedy="Look at the labels: they are names or numbers of classes, not of images.",
-        )
-    if not len(test.classes):
-        raise InputError(
-            "the test images",
-            found=f"{counted(len(test), 'image')}, none of which shows a class",
-            wanted="at least one image of a class",
-            remedy="Look at the annotations: a mean average precision of no class says nothing.",
-        )
-    shared = _shared(train, test)
-    if shared:
-        what = "tar" if isinstance(train.store, TarStore) else "image"
-        both = counted(len(shared), f"{what} that is", f"{what}s that are")
-        raise MismatchError(
-            "the task",
-            found=f"{both} both trained on and tested on: {listed(shared)}",
-            wanted="none",
-            remedy="Leave them out of one side.",
-        )
+    for keys in _orders(labels):
+        if any(not one < other for one, other in pairwise(keys)):
+            return [labels[place] for place in sorted(range(len(labels)), key=keys.__getitem__)]
+    return None
 
 
-def _shared(train: LabelledImages, test: LabelledImages) -> list[str]:
-    """Images, or tars, that are on both sides."""
-    one, other = train.store, test.store
-    if isinstance(one, FileStore) and isinstance(other, FileStore):
-        return shared_files(one, other)
-    if isinstance(one, TarStore) and isinstance(other, TarStore):
-        return sorted(map(shown_tar, set(map(_whole, one.locations)) & set(map(_whole, other.locations))))
-    return []
+def _orders(labels: Sequence[str]) -> Iterator[list[Any]]:
+    """Keys to sort labels by: hexadecimal numbers, numbers inside text, the one number of each, decimal numbers,
+    numbers in words.
+    """
+    before = re.split(r"\d", labels[0])[0]
+    hexadecimal = re.compile(re.escape(before) + "((?:0x)?[0-9a-f]+)", re.IGNORECASE)
+    found = [match[1] for match in map(hexadecimal.fullmatch, labels) if match is not None]
+    if len(found) == len(labels):
+        yield [int(each, 16) for each in found]
+        if len(set(map(len, labels))) == 1:
+            return
+    if list(labels) == sorted(labels):
+        split = [re.split(r"(\d+)", label) for label in labels]
+        yield [[_by_size(part) if at % 2 else (0, part) for at, part in enumerate(each)] for each in split]
+    parts = list(map(_parts, labels))
+    if all(len(each) > 1 for each in parts):
+        for at in (1, -2):
+            sizes = [_by_size(each[at]) for each in parts]
+            if len(set(sizes)) == len(sizes):
+                yield sizes
+    if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", label) for label in labels):
+        yield list(map(float, labels))
+    last = [plain_words(label).rpartition(" ")[2] for label in labels]
+    for written in (WORDS, ROMAN):
+        if len(set(last)) == len(last) and set(last) <= set(written):
+            yield [written.index(word) for word in last]
 
 
-def _whole(place: str) -> str:
-    return os.path.realpath(local_name(place)) if is_local(place) else place
+def _by_size(digits: str) -> tuple[int, str]:
+    """Key that sorts as the number does, however long the number is."""
+    bare = digits.lstrip("0")
+    return len(bare), bare
+
+
+def _parts(label: str) -> list[str]:
+    """ "Class-07 b" -> ["class ", "07", " b"]: a number at every odd place."""
+    return re.split(r"(\d+)", plain_words(label))
+
+
+def plain_words(name: str) -> str:
+    """Reduce a name to words: "Hot_Dog" and "hot dog" are one."""
+    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

@@ -1,6 +1,6 @@
-"""A task: images to train on and to test on, with one numbering of classes and a name for each.
+"""A task: images to train on and to test on, with one numbering of classes and a name for each; and shares of images.
 
-In: `TaskConfig`, what the command line says. Out: `Task`.
+In: `TaskConfig`, the options of the command line. Out: `Task`; with `subset`, a percentage of its training images.
 
     --task.train train/                            a folder of class folders         class_folders.py
     --task.train 'images/{000..146}.tar'           tars with a .cls in each sample   tars.py
@@ -17,26 +17,29 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
-from trainer.data.labelled_images import LabelledImages
+from trainer.data.draws import draws, shard_hash
+from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
 from trainer.data.tar_cache import TarCache, default_cache
-from trainer.data.tar_locations import PIPE, is_local, local_name
+from trainer.data.tar_locations import PIPE, is_local, local_name, shown_tar
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
-from trainer.transfer.tasks.class_names import ClassNames, names_of_classes
+from trainer.transfer.tasks.class_names import ClassNames, Names, names_of_classes, read_name_file
 from trainer.transfer.tasks.coco import open_coco
 from trainer.transfer.tasks.csv_table import open_csv_table
-from trainer.transfer.tasks.files import left_out_note
-from trainer.transfer.tasks.name_files import Names, read_name_file
-from trainer.transfer.tasks.numbering import check_sides, is_number, renumbered
+from trainer.transfer.tasks.files import FileStore, left_out_note, shared_files
+from trainer.transfer.tasks.numbering import is_number, renumbered
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
-from vocab.errors import InputError
+from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, listed
 from vocab.store.files import leads_to_folder
 from vocab.store.leftovers import is_leftover
 
 Kind = Literal["folders", "tars", "csv", "coco"]
 BETWEEN = "::"
+SHARES = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
+"""percent of the training images that results are given for"""
 FORMS = "a folder of class folders, tars, a .csv or .tsv, or ANNOTATIONS.json::IMAGE_FOLDER"
 
 
@@ -53,7 +56,7 @@ class Task:
 
 
 def open_task(config: TaskConfig) -> Task:
-    """Both sides of a task; no image is read. Every rank opens them, and raises the same errors.
+    """Open both sides of a task; no image is read. Every rank opens them, and raises the same errors.
 
     Raises InputError for a side that cannot be opened, and for fewer than two classes with images (one, where an image
     has any number of them); MismatchError for test classes that are not trained on, an image that is on both sides, and
@@ -74,7 +77,7 @@ def open_task(config: TaskConfig) -> Task:
 
 
 def open_images(place: str, config: TaskConfig) -> LabelledImages:
-    """One side of a task alone, for what needs no training: its classes are all that there are.
+    """Open one side of a task alone, for methods that train nothing: its classes are all there are.
 
     A list of names says how many classes tars have. Raises as `open_task`.
     """
@@ -86,13 +89,55 @@ def open_images(place: str, config: TaskConfig) -> LabelledImages:
 
 
 def class_names_of(images: LabelledImages, config: TaskConfig) -> ClassNames:
-    """The names of the classes of `open_images`. Raises MismatchError for names that are not those of the classes."""
+    """Name the classes of `open_images`. Raises MismatchError for names that are not those of the classes."""
     given = _given_names(config)
     return names_of_classes(images.labels, given, source=config.class_names, own=images.class_names)
 
 
+def check_sides(train: LabelledImages, test: LabelledImages) -> None:
+    """Raise an error if nothing can be trained on one and measured on the other.
+
+    InputError for too few classes or more than MAX_CLASSES, and for test images that show none; MismatchError for one
+    class an image on one side and any number on the other, and for an image that is on both sides.
+    """
+    if train.multi_label != test.multi_label:
+        kinds = ("one class for each image", "any number of classes for each image")
+        raise MismatchError(
+            "the test images",
+            found=kinds[test.multi_label],
+            wanted=f"{kinds[train.multi_label]}, as the training images have it",
+            remedy="Give training and test images of one data set.",
+        )
+    fewest = 1 if train.multi_label else 2
+    shown = int(np.count_nonzero(train.images_by_class))
+    if shown < fewest or len(train.labels) > MAX_CLASSES:
+        raise InputError(
+            "the training images",
+            found=f"{counted(shown, 'class', 'classes')} with images, of {len(train.labels):,}",
+            wanted=f"{fewest} to {MAX_CLASSES:,}",
+            remedy="Look at the labels: they are names or numbers of classes, not of images.",
+        )
+    if not len(test.classes):
+        raise InputError(
+            "the test images",
+            found=f"{counted(len(test), 'image')}, none of which shows a class",
+            wanted="at least one image of a class",
+            remedy="Look at the annotations: a mean average precision of no class says nothing.",
+        )
+    shared = _shared(train, test)
+    if shared:
+        what = "tar" if isinstance(train.store, TarStore) else "image"
+        both = counted(len(shared), f"{what} that is", f"{what}s that are")
+        raise MismatchError(
+            "the task",
+            found=f"{both} both trained on and tested on: {listed(shared)}",
+            wanted="none",
+            remedy="Leave them out of one side.",
+        )
+
+
 def kind_of(place: str, config: TaskConfig) -> Kind:
-    """Which form the images of a place have. Raises InputError for a place that has none."""
+    """Tell which form a data set has. Raises InputError for a location that has none."""
     if config.kind != "auto":
         return config.kind
     before = place.rpartition(BETWEEN)[0]
@@ -117,7 +162,7 @@ def kind_of(place: str, config: TaskConfig) -> Kind:
 
 
 def _kind_of_folder(folder: str) -> Kind:
-    """Class folders or tars, by what lies in the folder itself."""
+    """Tell class folders from tars, by the entries of the folder."""
     with os.scandir(folder) as entries:
         seen = [(entry.name, leads_to_folder(entry)) for entry in entries if not is_leftover(entry.name)]
     tars = sum(name.endswith(".tar") and not is_folder for name, is_folder in seen)
@@ -188,7 +233,7 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
 
 
 def notes_of(side: str, images: LabelledImages) -> list[str]:
-    """Notes on one side of a task: classes without an image, and images that were left out."""
+    """Write notes on one side of a task: classes without an image, and images that were left out."""
     empty = [images.labels[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
     of = f"of {counted(len(images.labels), 'class', 'classes')}"
     missing = counted(len(empty), f"{of} has no image", f"{of} have no image")
@@ -196,3 +241,49 @@ def notes_of(side: str, images: LabelledImages) -> list[str]:
     if images.skipped:
         notes.append(f"{side}: {left_out_note(images.skipped)}")
     return notes + [f"{side}: {note}" for note in images.notes]
+
+
+def _shared(train: LabelledImages, test: LabelledImages) -> list[str]:
+    """List images, or tars, that are on both sides."""
+    one, other = train.store, test.store
+    if isinstance(one, FileStore) and isinstance(other, FileStore):
+        return shared_files(one, other)
+    if isinstance(one, TarStore) and isinstance(other, TarStore):
+        return sorted(map(shown_tar, set(map(_whole, one.locations)) & set(map(_whole, other.locations))))
+    return []
+
+
+def _whole(place: str) -> str:
+    return os.path.realpath(local_name(place)) if is_local(place) else place
+
+
+def subset(images: LabelledImages, *, percent: float, seed: int) -> LabelledImages:
+    """Draw `percent` of the images of each class, to the nearest image, and at least one of every class that has any.
+
+    Where images have any number of classes, draw `percent` of all images, and at least one. Images stay in their order.
+    Of one seed, a smaller share lies inside a larger one. The draw of an image depends on the seed and on its row in
+    the store alone, so that leaving out broken images changes no other draw. 100 gives all images.
+
+    Raises InputError for a percentage outside (0, 100].
+    """
+    if not 0 < percent <= 100:
+        raise InputError(
+            "--percent", found=f"{percent:g}", wanted="above 0, and at most 100", remedy="Give 1 for one percent."
+        )
+    if percent == 100 or len(images) == 0:
+        return images
+    luck = _luck(images, seed)
+    strata = np.zeros(len(images), np.int64) if images.multi_label else images.one_class
+    order = np.lexsort((luck, strata))
+    counts = np.bincount(strata)
+    rank = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
+    # Rounding half up, which is monotonic: round() would take 0.5 down and 1.5 up.
+    wanted = np.maximum(1, np.floor(counts * (percent / 100) + 0.5).astype(np.int64))
+    chosen: Int64[np.ndarray, " some"] = np.sort(order[rank < wanted[strata[order]]])
+    return images.select(chosen)
+
+
+def _luck(images: LabelledImages, seed: int) -> Float64[np.ndarray, " images"]:
+    """Draw a number in [0, 1) for each image; the smallest are taken first."""
+    shards = np.full(len(images), shard_hash("subset"), np.uint64)
+    return draws(seed=seed, epoch=0, shards=shards, indices=images.rows, count=1)[:, 0]

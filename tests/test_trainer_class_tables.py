@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from tests.synsets import CHURCH, DOG, FISH, vocabulary_of
-from trainer.transfer.match_table import as_json, csv_table, markdown, summary, write_matches
+from trainer.transfer.class_tables import match_csv, match_page, match_summary, matches_json, write_matches
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 
 
@@ -18,7 +18,7 @@ def matches() -> list[ClassMatch]:
 
 
 def test_every_class_has_a_row_with_its_match_and_what_is_to_be_said() -> None:
-    assert markdown(matches(), alpha=0.14).splitlines()[8:] == [
+    assert match_page(matches(), alpha=0.14).splitlines()[8:] == [
         "| class | synsets | starts from | similarity | remarks |",
         "|---|---|---|---|---|",
         "| dog | dog (n02084071) | dog (n02084071) | 1.00 | same synsets as domestic dog |",
@@ -31,7 +31,7 @@ def test_every_class_has_a_row_with_its_match_and_what_is_to_be_said() -> None:
 
 
 def test_the_summary_counts_rows_fall_backs_and_classes_that_start_alike() -> None:
-    assert summary(matches(), alpha=0.14) == [
+    assert match_summary(matches(), alpha=0.14) == [
         "4 of 6 classes start from pre-trained rows at path similarity >= 0.14, 2 of them from their own synset's.",
         "1 at random, below alpha: airplane.",
         "1 at random, no synset: zzyzx.",
@@ -42,7 +42,7 @@ def test_the_summary_counts_rows_fall_backs_and_classes_that_start_alike() -> No
 
 def test_the_csv_has_a_row_for_every_class_whatever_its_name() -> None:
     odd = match_classes(['a "b", c', "two\nlines", "dog"], vocabulary_of(DOG), alpha=1.0)
-    rows = list(csv.DictReader(io.StringIO(csv_table(odd))))
+    rows = list(csv.DictReader(io.StringIO(match_csv(odd))))
     assert [row["class"] for row in rows] == ['a "b", c', "two\nlines", "dog"]
     assert rows[2] == {
         "class": "dog", "synsets": "n02084071", "matches": "n02084071", "similarities": "1.0000",
@@ -61,4 +61,4 @@ def test_the_three_files_hold_the_same_classes(tmp_path: Path) -> None:
         "name": "dog", "synsets": ["n02084071"], "matches": [["n02084071", 1.0]], "reason": None,
         "shared_with": ["domestic dog"], "nearest": [["n02084071", 1.0]], "starts_like": ["domestic dog"],
     }  # fmt: skip
-    assert as_json(matches())[2]["reason"] == "no synset"
+    assert matches_json(matches())[2]["reason"] == "no synset"

@@ -18,7 +18,7 @@ from trainer.transfer.record import (
     read_records,
     write_results,
 )
-from trainer.transfer.results_table import results_table
+from trainer.transfer.report import results_table
 from vocab.errors import FormatError, MismatchError
 
 
