@@ -23,8 +23,7 @@ from pipeline.label_reading import parquet_rows
 from pipeline.sorted_files import SortedFile, SortedWriter, overlapping, sort_on_spark
 from pipeline.task import JOB, REPEATED_KEY_REMEDY, Job, refuse_ended
 from vocab.store.files import filesystem_of
-from vocab.store.label_footers import byte_order
-from vocab.store.label_shards import check_file
+from vocab.store.label_shards import byte_order, check_file
 from vocab.store.label_writing import ROW_GROUP_ROWS
 from vocab.store.manifest import InputFile, LabelFile
 

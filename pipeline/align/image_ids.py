@@ -31,10 +31,10 @@ from pipeline.reading.parquet import KEY, STATUS, require_key_type, status_reaso
 from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, NULL_ID, NULL_KEY, REPEATED_KEY, TRUNCATED_TAR
 from vocab.errors import InputError
+from vocab.store.file_names import is_left_out
 from vocab.store.files import BROKEN, filesystem_of
-from vocab.store.leftovers import is_left_out
 from vocab.store.secrets import without_secrets
-from vocab.store.tar_samples import Sample, samples
+from vocab.store.tars import Sample, samples
 
 SCHEMA = pa.schema(
     [*((name, pa.string()) for name in ("input", "shard", "key", "id", "reason")), ("total", pa.int64())]

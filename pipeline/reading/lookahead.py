@@ -33,7 +33,7 @@ from pipeline.reading.tars import FIELD, MAX_MEMBER_BYTES
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.manifest import InputFile
-from vocab.store.tar_samples import Sample, samples
+from vocab.store.tars import Sample, samples
 
 MAX_FILES = 32
 

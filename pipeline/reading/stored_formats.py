@@ -19,7 +19,7 @@ from pipeline.reading.gzip_files import MAGIC
 from pipeline.reading.json_captions import record_of
 from pipeline.reading.lines import first_line
 from vocab.errors import InputError
-from vocab.store.compressions import compression_of
+from vocab.store.file_names import compression_of
 from vocab.store.files import filesystem_of
 
 EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {

@@ -1,6 +1,6 @@
 """Captions out of WebDataset tars: headers and text members are read, images are skipped.
 
-In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/store/tar_samples.py`.
+In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/store/tars.py`.
 
     000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
 """
@@ -29,8 +29,7 @@ from pipeline.reject_reasons import (
     TRUNCATED_TAR,
 )
 from vocab.errors import InputError
-from vocab.store.tar_samples import Sample, samples
-from vocab.store.tars import Member
+from vocab.store.tars import Member, Sample, samples
 
 FIELD = "json."
 HOW_TO_REPEAT_NONE = (

@@ -1,12 +1,12 @@
-"""Colours: the modes of PIL's images to opaque RGB of 8 bits a channel.
+"""Colours: images in PIL's modes to opaque RGB with 8 bits a channel.
 
-In: an image that is decoded. Out: a function that converts it, or any part of it, to RGB; what depends on the whole
-image, such as the range of its numbers, is found once.
+An image has one conversion, for the whole of it or any part: what depends on the whole image, such as the range of its
+values, is found once.
 
     alpha              on white
-    16 bits, floats    the range is told by the largest value: 0..1 (floats alone), 0..255, or 0..65535. Where that is
-                       far below the end of its range, a picture would be black whatever it shows: unknown_range
-    CMYK in a JPEG     inverted, as browsers and PIL have it, unless no Adobe marker says so and it would be black
+    16 bits, floats    the range is guessed from the largest value: 0..1 (floats alone), 0..255, or 0..65535. If that is
+                       far below the end of its range, the picture would be black whatever it shows: unknown_range
+    CMYK in a JPEG     inverted, as in browsers and PIL, unless there is no Adobe marker and it would then be black
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from trainer.data.image_files import BadImage
 
 Convert = Callable[[Image.Image], Image.Image]
 ALPHA_MODES = ("PA", "LA", "La", "RGBA", "RGBa")
-# The largest value of a picture is at least this share of its range, if not of the smallest range there is.
+# Least share of its range that the largest value of a picture has, unless it is the smallest range.
 DARKEST = 1 / 16
 # Pixels that are converted at once.
 BAND_PIXELS = 1 << 20
-# Sides of the sample by which the polarity of a CMYK image is told.
+# Size of the sample from which the polarity of a CMYK image is guessed.
 SAMPLE = (64, 64)
 WHITE_IS_ZERO = 0
 
 
 def to_rgb(image: Image.Image, *, deep: bool) -> Convert:
-    """How parts of an image become RGB. `deep`: its file has more than 8 bits a channel.
+    """The conversion of parts of an image to RGB. `deep`: its file has more than 8 bits a channel.
 
     Raises BadImage: unknown_range.
     """
@@ -47,7 +47,7 @@ def to_rgb(image: Image.Image, *, deep: bool) -> Convert:
 
 
 def bands(width: int, height: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """First and last row + 1 of bands of some `BAND_PIXELS`; all but the last have a multiple of rows."""
+    """First row and end of each band of about `BAND_PIXELS`; all but the last have a multiple of `multiple` rows."""
     rows = max(1, BAND_PIXELS // width // multiple) * multiple
     for first in range(0, height, rows):
         yield first, min(first + rows, height)
@@ -60,7 +60,7 @@ def _on_white(part: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Convert:
-    """The conversion of an image of one number a pixel, of more than 8 bits."""
+    """The conversion of an image with one value a pixel, of more than 8 bits."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     extents = ((0, first, image.width, last) for first, last in bands(image.width, image.height))
     parts = (np.asarray(image.crop(extent)) for extent in extents)
@@ -77,7 +77,7 @@ def _grey(image: Image.Image) -> Convert:
 
 
 def _range(low: float, high: float, *, floats: bool, bits: int) -> int:
-    """The value of white. Raises BadImage where nothing tells it."""
+    """The value of white. Raises BadImage if it cannot be guessed."""
     ranges = (1, 255, 65535) if floats else (4095,) if bits == 12 else (255, 65535)
     full = next((end for end in ranges if high <= end), None)
     # NaN compares as False.
@@ -89,22 +89,22 @@ def _range(low: float, high: float, *, floats: bool, bits: int) -> int:
 def _bytes_of(values: np.ndarray, full: int) -> UInt8[np.ndarray, "height width"]:
     if values.dtype.kind == "f":
         return np.rint(values * (255 / full)).astype(np.uint8)
-    # The high bits, as PIL has them of colours of 16 bits.
+    # The high bits, as PIL takes them of colours of 16 bits.
     return (values.astype(np.int64) >> (full.bit_length() - 8)).astype(np.uint8)
 
 
 def _refuse_dark(image: Image.Image) -> None:
-    """Refuse colours of 16 bits that leave the high byte empty: PIL has dropped the low one."""
+    """Refuse colours of 16 bits with empty high bytes: PIL has dropped the low ones. Raises BadImage: unknown_range."""
     most = np.reshape(image.getextrema(), (-1, 2))[:, 1]
     if most[: -1 if image.mode in ALPHA_MODES else None].max() < DARKEST * 256:
         raise BadImage("unknown_range")
 
 
 def _is_negative(image: Image.Image) -> bool:
-    """Tell whether the inks of a CMYK JPEG are the other way round than PIL reads them.
+    """Tell whether the inks of a CMYK JPEG are the inverse of what PIL reads.
 
-    Files of Adobe's programs hold inverted inks, and have its marker; without one nothing tells. They are taken for
-    inverted too, unless more than half of the picture is black then, and not otherwise.
+    Files of Adobe's programs hold inverted inks, and have its marker. Files without the marker are taken as inverted
+    too, unless more than half of the picture would then be black, and would not be otherwise.
     """
     if "adobe" in image.info:
         return False

@@ -13,22 +13,22 @@ from jaxtyping import Float64, UInt8
 from PIL import Image
 
 Box = tuple[int, int, int, int]
-"""left, top, width, height in pixels, of which the last two are at least 1"""
+"""left, top, width, height in pixels; the last two are at least 1"""
 
 # Aspect ratios of random crops, as in the Inception recipe that torchvision and CoreNet follow.
 ASPECT = (3 / 4, 4 / 3)
 LOG_ASPECT = (math.log(ASPECT[0]), math.log(ASPECT[1]))
 TRIES = 10
 BOX_DRAWS = 2 * TRIES + 2
-# The fractions that a JPEG can be decoded to for less work than the whole; a block of it is 8 pixels wide.
+# A JPEG can be decoded at 1/8, 1/4 or 1/2 of its size with less work; a block is 8 pixels wide.
 SHRINKS = (8, 4, 2)
 
 
 def random_box(width: int, height: int, draws: Float64[np.ndarray, "22"], *, min_area: float) -> Box:
     """A random box: area uniform in [min_area, 1] of the image, aspect ratio log-uniform in 3/4..4/3.
 
-    `draws`: numbers in [0, 1), of which 10 choose areas, 10 ratios, and 2 the place. The first of the ten pairs that
-    fits is taken; if none does, the central box that is as large as the aspect ratios allow (Inception; torchvision's
+    `draws`: numbers in [0, 1), of which 10 choose areas, 10 ratios, and 2 the position. The first of the ten pairs
+    that fits is taken; if none does, the largest central box that the aspect ratios allow (Inception; torchvision's
     RandomResizedCrop). A draw has the same meaning whichever try succeeds.
     """
     chances: list[float] = draws.tolist()
@@ -46,20 +46,20 @@ def random_box(width: int, height: int, draws: Float64[np.ndarray, "22"], *, min
 
 
 def centre_box(width: int, height: int, *, share: float) -> Box:
-    """The central square of `share` (in (0, 1]) of the shorter side, which is rounded to the nearest whole pixel.
+    """The central square of `share` (in (0, 1]) of the shorter side, rounded to the nearest whole pixel.
 
-    Where the rest is odd, the pixel that cannot be halved stays on the right or at the bottom.
+    If the rest is odd, the extra pixel stays on the right or at the bottom.
     """
     side = max(1, round(share * min(width, height)))
     return (width - side) // 2, (height - side) // 2, side, side
 
 
 def on_grid(box: Box, width: int, height: int, *, size: int) -> tuple[Box, int]:
-    """The box with its edges on multiples of a step, and the step: the largest of 8, 4, 2 that leaves `size` pixels.
+    """Move the edges of a box onto multiples of a step; the step is the largest of 8, 4, 2 that leaves `size` pixels.
 
-    A box of fewer than 2 * size pixels either way stays as it is, with step 1. Others lose less than a step of their
-    length and their centre moves by at most a step's half (one step where it would leave the image, which is `width` x
-    `height`), so that an image decoded at 1/step of its size can be cut between two of its pixels, not through them.
+    So an image decoded at 1/step of its size can be cut between two of its pixels, not through them. A box shorter than
+    2 * size pixels in either direction stays as it is, with step 1. Others lose less than a step of their length, and
+    their centre moves by at most half a step (one step if they would leave the image, which is `width` x `height`).
     """
     left, top, across, down = box
     step = next((step for step in SHRINKS if min(across, down) >= step * size), 1)
@@ -78,7 +78,7 @@ def _onto(start: int, length: int, whole: int, step: int) -> tuple[int, int]:
 
 
 Transpose = Image.Transpose
-# What makes an image of each orientation upright.
+# The transposition that makes an image of each orientation upright.
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -88,7 +88,7 @@ TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-# The same in steps: rows and columns change places, then columns are mirrored, then rows.
+# The same in steps: swap rows and columns, then mirror columns, then rows.
 SWAPPED, ACROSS, DOWN = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
 
@@ -98,7 +98,7 @@ def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 
 def stored_edges(box: Box, size: tuple[int, int], orientation: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of an upright box in the stored image, whose size is given."""
+    """Left, top, right and bottom of an upright box in the stored image, which has the given size."""
     whole_width, whole_height = upright_size(size, orientation)
     left, top, width, height = box
     if orientation in ACROSS:
@@ -113,7 +113,7 @@ def stored_edges(box: Box, size: tuple[int, int], orientation: int) -> tuple[int
 def upright_pixels(
     stored: UInt8[np.ndarray, "height width 3"], orientation: int
 ) -> UInt8[np.ndarray, "upright_height upright_width 3"]:
-    """Stored pixels the right way up."""
+    """Turn stored pixels the right way up."""
     if orientation in SWAPPED:
         stored = stored.transpose(1, 0, 2)
     if orientation in ACROSS:

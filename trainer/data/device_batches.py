@@ -15,10 +15,10 @@ from trainer.data.batch import ON_DEVICE, Batch
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Batches whose tensors lie on `device`, in order.
+    """Copy batches to `device`, in order; on the CPU they stay where they are.
 
-    On a GPU a stream of its own copies one batch ahead. The next batch is asked for only when that copy is done,
-    because the feed then gives the memory it was copied from to its loaders.
+    On a GPU a separate stream copies one batch ahead. The next batch is asked for only when that copy is done, because
+    the feed then gives the memory of the copied batch back to its loaders.
     """
     if device.type != "cuda":
         yield from batches
@@ -38,7 +38,7 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
 
 
 def _ready(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batch:
-    """The batch, for the current stream to use: it waits for the copy, and keeps the memory until it is done."""
+    """Hand a batch to the current stream, which waits for the copy and keeps the memory until it is done with it."""
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
     for name in ON_DEVICE:
@@ -57,14 +57,13 @@ def prepare(
     mean: float = MEAN,
     std: float = STD,
 ) -> Float[Tensor, "batch 3 size size"]:
-    """The batch as the model takes it: image i mirrored left to right where flips[i], none of them without `flips`.
+    """Make a batch the model's input: `(pixels - mean) / std`, float32, mirrored left to right where flips[i].
 
-    Both tensors lie on the same device. No shape depends on `flips`, so nothing waits for the host and the function
-    compiles to one kernel. float32; equals `(pixels - mean) / std` of every image by itself, both in steps of a byte;
-    weights that others trained want others than ours.
+    `mean` and `std` are of pixels from 0 to 255; released weights want others than ours. Both tensors lie on the same
+    device. No shape depends on `flips`, so nothing waits for the host and the function compiles to one kernel.
 
-    The memory of the result is channels-last, because that is the order the bytes came in: nothing is transposed here,
-    and the convolution that cuts an image into patches then leaves its tokens in the order that the blocks read.
+    The memory of the result is channels-last, the order of the bytes: nothing is transposed here, and the convolution
+    that cuts an image into patches then leaves its tokens in the order that the blocks read.
     """
     if flips is not None:
         # On bytes: a quarter of the traffic that mirroring floats would cause.

@@ -1,7 +1,7 @@
-"""Random numbers that belong to a sample: the same whoever draws them, in whatever batch, on whatever machine.
+"""Random numbers that belong to a sample: the same on any machine, by any loader, in any batch.
 
-In: seed, epoch, shard and index of every sample of a batch. Out: uniform numbers in [0, 1), so many for each sample.
-Nothing is kept between calls: a number is a hash of its place, so that a resumed run has no generator to restore.
+Nothing is kept between calls: a number is a hash of seed, epoch, shard and index, so that a resumed run has no
+generator to restore.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def draws(
     indices: Integer[np.ndarray, " n"],
     count: int,
 ) -> Float64[np.ndarray, "n count"]:
-    """`count` numbers in [0, 1) for each of n samples, multiples of 2**-53.
+    """Draw `count` numbers in [0, 1) for each of n samples, multiples of 2**-53.
 
-    `epoch`: integers, one for all samples or one for each. `shards`: `shard_hash` of the names. `indices`: places of
-    the samples in their shards. Each sample runs SplitMix64 from a state into which seed, epoch, shard and index were
+    `epoch`: integers, one for all samples or one for each. `shards`: `shard_hash` of the names. `indices`: of the
+    samples in their shards. Each sample runs SplitMix64 from a state into which seed, epoch, shard and index were
     mixed one after the other, so its first numbers do not depend on `count`.
     """
     state = np.full(len(indices), seed & WORD, np.uint64)
@@ -54,7 +54,7 @@ def draws(
 
 
 def _mix(words: UInt64[np.ndarray, "*any"]) -> None:
-    """SplitMix64's finaliser, in place: one to one on 64 bits, and each bit of its result hangs on all of `words`."""
+    """SplitMix64's finaliser, in place: one to one on 64 bits, each bit of a result depends on all bits of its word."""
     for shift, factor in zip(SHIFTS, MULTIPLIERS, strict=False):
         words ^= words >> shift
         words *= factor

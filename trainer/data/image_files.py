@@ -1,13 +1,11 @@
-"""Image files: untrusted bytes to an image that PIL has decoded within a bound of memory.
+"""Image files: untrusted bytes to an image that PIL has decoded within a bound of memory, or `BadImage` with a reason.
 
-In: the bytes of an image member. Out: PIL's image, of whatever mode the file has, or `BadImage` with the reason it was
-refused.
-
-    memory    what a decoder holds at once, bytes a pixel: most formats PIL's own image; WebP's animation decoder four
-              canvases; TIFF a strip besides, which may be the whole image; a progressive JPEG all its coefficients.
-              JPEGs are decoded at a fraction of their size where the crop is much larger than the model's input
-    text      PIL refuses a PNG for large text; it is opened again without
-    broken    PIL refuses files that break off, unless a thread takes what there is of them (`TakingTruncated`)
+memory    bytes a pixel that a decoder holds at once: for most formats PIL's own image; for WebP four canvases of
+          its animation decoder; for TIFF a strip besides, which may be the whole image; for a progressive JPEG all
+          its coefficients. A JPEG is decoded at a fraction of its size if the crop is much larger than the model's
+          input
+text      PIL refuses a PNG for large text; it is opened again without
+broken    PIL refuses truncated files, unless a thread decodes them as far as they go (`TakingTruncated`)
 """
 
 from __future__ import annotations
@@ -26,12 +24,12 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin, features
 
-# PostScript and the like run programs; these are what image tars hold.
+# The formats that image tars hold. PostScript and the like would run programs.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 if "avif" in features.modules and features.check("avif"):  # of Pillow 11.3 and later, as its wheels are built
     FORMATS += ("AVIF",)
-# What PIL's decoders raise on bytes that are not what they claim. MemoryError is none of them: of an image that is
-# within the bound it says that the machine is short of memory.
+# Errors of PIL's decoders for malformed bytes. MemoryError is not among them: for an image within the bound it says
+# that the machine is short of memory.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -44,20 +42,20 @@ DECODE_ERRORS = (
     struct.error,
     zlib.error,
 )
-# A decoder may hold so many bytes for each pixel that an image may have at most, or for each byte of the file, which
-# photographs need at most: in WebP some 300, where one colour needs thousands, and 430 in a progressive JPEG.
+# A decoder may hold so many bytes for each pixel of the largest permitted image, or for each byte of the file.
+# Photographs need up to 300 a byte in WebP, where a single colour needs thousands, and 430 in a progressive JPEG.
 BYTES_PER_PIXEL = 4
 BYTES_PER_FILE_BYTE = 384
-# PIL's bytes a pixel, where they are not 4.
+# Bytes a pixel in PIL's modes, if not 4.
 MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 WEBP_BYTES = 16
-# Chunks of a PNG that say nothing of its pixels, and that PIL decompresses.
+# Chunks of a PNG without pixels, which PIL decompresses.
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class BadImage(Exception):  # noqa: N818
-    """An image that is skipped and counted; its only argument is the reason, as written to bad_samples.jsonl."""
+    """An image that is skipped and counted; the only argument is the reason, as written to bad_samples.jsonl."""
 
 
 class _Quiet:
@@ -86,10 +84,10 @@ class _Quiet:
 
 
 class TakingTruncated(threading.local):
-    """Stands for PIL's LOAD_TRUNCATED_IMAGES, which is one for the whole process: holds for threads that are inside.
+    """PIL's LOAD_TRUNCATED_IMAGES, which is global, for the threads inside the context alone.
 
-    PIL then decodes files that break off as far as they go, and leaves the rest grey (JPEG), black or of the first
-    colour. It does so with JPEG, PNG, GIF, BMP and uncompressed TIFF.
+    PIL then decodes truncated files as far as they go, and leaves the rest grey (JPEG), black or in the first colour.
+    It does so with JPEG, PNG, GIF, BMP and uncompressed TIFF.
     """
 
     inside = False
@@ -98,7 +96,7 @@ class TakingTruncated(threading.local):
         return self.inside
 
     def __enter__(self) -> None:
-        # Through vars(), for it is typed as a bool, and asked for its truth alone.
+        # Through vars(), because it is typed as a bool; PIL asks for its truth value only.
         vars(ImageFile)["LOAD_TRUNCATED_IMAGES"] = self
         self.inside = True
 
@@ -107,13 +105,13 @@ class TakingTruncated(threading.local):
 
 
 TAKING_TRUNCATED = TakingTruncated()
-# PIL warns of corrupt EXIF, odd palettes and large images; what matters of it becomes a reason.
+# PIL warns of corrupt EXIF, odd palettes and large images; what matters becomes a reason.
 QUIET = _Quiet()
 
 
 @contextmanager
 def refusing(reason: str) -> Iterator[None]:
-    """Turn what PIL raises of an image's bytes into BadImage: decompression_bomb, or else the given reason."""
+    """Turn PIL's errors about the bytes of an image into BadImage: decompression_bomb, or else the given reason."""
     try:
         yield
     except Image.DecompressionBombError as error:
@@ -123,11 +121,11 @@ def refusing(reason: str) -> Iterator[None]:
 
 
 def open_image(content: bytes, *, max_pixels: int) -> ImageFile.ImageFile:
-    """An image whose header has been read. Raises BadImage: not_an_image, decompression_bomb."""
+    """Open an image and read its header. Raises BadImage: not_an_image, decompression_bomb."""
     with refusing("not_an_image"):
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     if any(tile.codec_name == "ppm_plain" for tile in image.tile):
-        raise BadImage("not_an_image")  # numbers as text, which PIL reads in Python, some hundred times as slowly
+        raise BadImage("not_an_image")  # numbers as text, which PIL reads in Python, about a hundred times slower
     if image.width * image.height > max_pixels:
         raise BadImage("decompression_bomb")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -136,12 +134,12 @@ def open_image(content: bytes, *, max_pixels: int) -> ImageFile.ImageFile:
 
 
 def load(image: ImageFile.ImageFile, *, file_bytes: int, max_pixels: int, step: int = 1) -> None:
-    """Decode the pixels; those of a JPEG at 1/step of their number each way. `file_bytes`: size of the file.
+    """Decode the pixels of an open image, of a JPEG at 1/step of its width and height. `file_bytes`: size of the file.
 
-    Raises BadImage: decompression_bomb if that needs too much memory, broken_image.
+    Raises BadImage: decompression_bomb if decoding needs too much memory, broken_image.
     """
     with refusing("broken_image"):
-        # No format needs more for a pixel than WebP: a TIFF may claim tiles larger than itself, and be long for it.
+        # No format needs more for a pixel than WebP. A TIFF may claim tiles larger than itself, in a long file.
         large_file = min(BYTES_PER_FILE_BYTE * file_bytes, WEBP_BYTES * max_pixels)
         if memory_of(image, step=step) > max(BYTES_PER_PIXEL * max_pixels, large_file):
             raise BadImage("decompression_bomb")
@@ -151,7 +149,7 @@ def load(image: ImageFile.ImageFile, *, file_bytes: int, max_pixels: int, step: 
 
 
 def memory_of(image: ImageFile.ImageFile, *, step: int = 1) -> int:
-    """Bytes that are held at once to decode an image that is open."""
+    """Memory that is needed at once to decode an open image, bytes."""
     pixels, own = image.width * image.height, MODE_BYTES.get(image.mode, 4)
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         widest, highest = (max((part[axis] for part in image.layer), default=1) for axis in (1, 2))
@@ -164,7 +162,7 @@ def memory_of(image: ImageFile.ImageFile, *, step: int = 1) -> int:
 
 
 def _strip_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Bytes of a strip or tile of a TIFF, of which one is decoded at a time."""
+    """Size of a strip or tile of a TIFF, bytes; one is decoded at a time."""
     tags = image.tag_v2
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))
     samples = max(len(bits), tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
@@ -174,7 +172,7 @@ def _strip_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
+    """The EXIF orientation, 1 to 8; 1 (upright) if there is none or it cannot be read."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DECODE_ERRORS:
@@ -183,7 +181,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def without_text(content: bytes) -> bytes | None:
-    """A PNG without its text and colour profile; None for what has neither."""
+    """A PNG without its text and colour profile; None for a file that has neither."""
     if not content.startswith(PNG):
         return None
     kept, place, dropped = [PNG], len(PNG), False
@@ -199,9 +197,9 @@ def without_text(content: bytes) -> bytes | None:
 
 @cache
 def _silence_tiff() -> None:
-    """Have libtiff, and PIL's log, write nothing of broken files to stderr: what matters of it becomes a reason.
+    """Keep libtiff and PIL's log from writing about broken files to stderr: what matters becomes a reason.
 
-    PIL has no switch for libtiff's messages. The library is the one that PIL has loaded.
+    PIL has no switch for libtiff's messages, so they are switched off in the library that PIL has loaded.
     """
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     for line in Path("/proc/self/maps").read_text().splitlines():

@@ -1,10 +1,11 @@
-"""Pixels: untrusted bytes to RGB, and the crop of them that the model sees, antialiased into its place in a batch.
+"""Pixels: untrusted bytes to RGB, and a crop of them, scaled with antialiasing into its slot of a batch.
 
-In: the bytes of an image member and the box that is wanted of it. Out: uint8 pixels [size, size, 3], or `BadImage` with
-the reason it was refused. Normalisation happens on the device (`trainer/model.py`): three bytes a pixel travel.
+The crop is uint8 [size, size, 3]; an image that cannot be used raises `BadImage` with the reason. Normalisation happens
+on the device (`device_batches.py`): three bytes a pixel travel.
 
-`decode` says which bytes are an image and what it looks like. Most JPEGs need none of its care, and `crop_into` takes
-them a faster way that gives the same crop but for rounding; whatever that way has a doubt about goes back to `decode`.
+`decode` defines which bytes are an image and how it looks. Most JPEGs need none of its care, and `crop_into` takes a
+faster way for them, which gives the same crop except for rounding; a file that the fast way is not sure about goes
+through `decode`.
 """
 
 from __future__ import annotations
@@ -39,34 +40,34 @@ __all__ = ["BadImage", "Choose", "Pixels", "crop_into", "decode"]
 
 Pixels = UInt8[np.ndarray, "size size 3"]
 Choose = Callable[[int, int], Box]
-"""width and height of an upright image -> the box of it that is wanted"""
+"""function from width and height of an upright image to the box that is wanted of it"""
 T = TypeVar("T")
 
-# Segments that neither turn an image nor change its colours, in the processes that every JPEG decoder knows: DQT, DHT,
-# DRI, COM; SOF0, SOF1, SOF2 (baseline, extended, progressive). APP0 only if it is JFIF's; the others PIL has to read.
+# Segments that neither turn an image nor change its colours, of processes that every JPEG decoder knows: DQT, DHT, DRI,
+# COM; SOF0, SOF1, SOF2 (baseline, extended, progressive). APP0 only if it is JFIF's; PIL has to read the others.
 PLAIN_SEGMENTS = frozenset({0xDB, 0xC4, 0xDD, 0xFE, 0xC0, 0xC1, 0xC2})
 APP_SEGMENTS = frozenset(range(0xE0, 0xF0))
 JFIF = b"\xff\xe0\x00\x10JFIF\x00"
 START_OF_SCAN = 0xDA
-# What a thread keeps between images: pages that were touched once need no second fault. Larger images do without.
+# Memory that a thread keeps between images: touched pages need no second fault. Larger images do without.
 SCRATCH_BYTES = 64 << 20
-# What simplejpeg raises on bytes that it cannot or, being strict, does not want to decode.
+# Errors of simplejpeg for bytes that it cannot decode or, being strict, does not accept.
 JPEG_ERRORS = (ValueError, RuntimeError, LookupError, MemoryError)
-# A part of an image of more pixels is converted in bands, and averaged before it is scaled.
+# A crop of more pixels is converted in bands, and averaged before it is scaled.
 WHOLE_PIXELS = 1 << 23
-# What a progressive JPEG without subsampling needs of memory, bytes a pixel.
+# Memory that a progressive JPEG without subsampling needs, bytes a pixel.
 MOST_JPEG_BYTES = 7
 # More than any honest header has.
 MAX_SEGMENTS = 64
-# Why PIL may refuse a file that breaks off.
+# Reasons for which PIL may refuse a truncated file.
 MAYBE_TRUNCATED = ("not_an_image", "broken_image")
 
 
 def decode(content: bytes, *, max_pixels: int, take_truncated: bool = False) -> Image.Image:
-    """RGB image of JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF bytes: upright (EXIF), opaque (on white), 8 bits a channel.
+    """Decode JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF to RGB: upright (EXIF), opaque (on white), 8 bits a channel.
 
-    Animated files give their first frame. `take_truncated`: decode a file that breaks off behind its header as far as
-    it goes (`TakingTruncated`). Raises BadImage: not_an_image, decompression_bomb, broken_image, unknown_range.
+    Animated files give their first frame. `take_truncated`: decode a file that is truncated behind its header as far
+    as it goes (`TakingTruncated`). Raises BadImage: not_an_image, decompression_bomb, broken_image, unknown_range.
     """
     return _tried(content, partial(_decode, max_pixels=max_pixels), take_truncated=take_truncated)[0]
 
@@ -82,7 +83,7 @@ def _decode(content: bytes, *, max_pixels: int) -> Image.Image:
 
 
 def _tried(content: bytes, work: Callable[[bytes], T], *, take_truncated: bool) -> tuple[T, bool]:
-    """Do `work` on an image; a file that breaks off is worked on where that is asked for, and the result says so."""
+    """Do `work` on an image, also on a truncated one if `take_truncated`; the second value is True for such a file."""
     with QUIET:
         try:
             return _with_or_without_text(content, work), False
@@ -94,7 +95,7 @@ def _tried(content: bytes, work: Callable[[bytes], T], *, take_truncated: bool) 
 
 
 def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
-    """Do `work` on an image; where PIL refuses a PNG, on its pixels alone."""
+    """Do `work` on an image; if PIL refuses a PNG, do it without text and colour profile."""
     try:
         return work(content)
     except BadImage:
@@ -106,7 +107,7 @@ def _with_or_without_text(content: bytes, work: Callable[[bytes], T]) -> T:
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Tell whether an image that is not decoded yet has colours of more than 8 bits."""
-    # Without an order of bytes, BGR;16 has 5 or 6 bits a channel.
+    # BGR;16, without a byte order, has 5 or 6 bits a channel.
     return any(re.search(";16[BLN]", str(tile.args)) for tile in image.tile)
 
 
@@ -114,7 +115,7 @@ _scratch = threading.local()
 
 
 def _kept(name: str) -> UInt8[np.ndarray, " bytes"]:
-    """This thread's memory for pixels that are decoded, or cropped; the system gives pages when they are written."""
+    """This thread's memory for decoded or cropped pixels; the system allots pages when they are written."""
     memory: np.ndarray | None = getattr(_scratch, name, None)
     if memory is None:
         memory = np.empty(SCRATCH_BYTES, np.uint8)
@@ -125,9 +126,9 @@ def _kept(name: str) -> UInt8[np.ndarray, " bytes"]:
 def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int, take_truncated: bool = False) -> bool:
     """Write the box that `choose` picks of an image to `out`, scaled to its size: bilinear, antialiased.
 
-    `choose` gets the width and height that `decode` would give, and may be asked three times for one image. What is cut
-    is the box of `crops.on_grid`. The result equals a bilinear `resize` of PIL's crop of `decode(content)`, but that
-    JPEGs are decoded at 1/step of their size. Returns whether the file breaks off. Raises BadImage as `decode` does.
+    `choose` gets the width and height that `decode` would give, and may be called three times for one image. The box of
+    `crops.on_grid` is cut. The result equals a bilinear `resize` of PIL's crop of `decode(content)`, except that JPEGs
+    are decoded at 1/step of their size. Returns True for a truncated file. Raises BadImage as `decode`.
     """
     if _jpeg_into(content, out, choose, max_pixels):
         return False
@@ -138,7 +139,7 @@ def crop_into(content: bytes, out: Pixels, *, choose: Choose, max_pixels: int, t
 
 
 def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The box that `choose` picks of an image of any kind, upright; averaged where it is much larger than `size`."""
+    """The box that `choose` picks of an image of any kind, upright; averaged if it is much larger than `size`."""
     image = open_image(content, max_pixels=max_pixels)
     deep, stored, step = _is_deep(image), image.size, 1
 
@@ -147,7 +148,7 @@ def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> U
         return on_grid(choose(*whole), *whole, size=size)
 
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        # It has told its orientation already; in other formats that may lie behind the pixels.
+        # Its orientation is known by now; in other formats it may lie behind the pixels.
         orientation = orientation_of(image)
         box, step = chosen()
         load(image, file_bytes=len(content), max_pixels=max_pixels, step=step)
@@ -164,7 +165,7 @@ def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> U
 def _rgb_of(
     image: Image.Image, edges: tuple[int, int, int, int], *, deep: bool, size: int
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A part of an image, converted in bands if it is large, and then averaged to some four times `size`."""
+    """A part of an image in RGB; if it is large, converted in bands and averaged to about four times `size`."""
     convert = to_rgb(image, deep=deep)
     left, top, right, bottom = edges
     width, height = right - left, bottom - top
@@ -176,14 +177,14 @@ def _rgb_of(
 
 
 def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> bool:
-    """`crop_into` for an upright, flawless JPEG in grey or colour; False, and `out` as it was, for all other bytes."""
+    """`crop_into` for an upright, flawless JPEG in grey or colour; False, with `out` unchanged, for all other bytes."""
     if not _upright_jpeg(content):
         return False
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     except JPEG_ERRORS:
         return False
-    # PIL has a limit of its own, and refuses twice as much. Of a progressive JPEG it is known there what it needs.
+    # PIL has a limit of its own, and refuses twice as much. `memory_of` knows what a progressive JPEG needs.
     limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
     if colours not in ("YCbCr", "Gray", "RGB") or width * height > limit * BYTES_PER_PIXEL / MOST_JPEG_BYTES:
         return False
@@ -199,7 +200,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
             buffer=_kept("decoded") if 3 * down * across <= SCRATCH_BYTES else None,
         )
     except JPEG_ERRORS:
-        # It is strict: what libjpeg only warns of comes here too, and PIL says whether it is an image.
+        # It is strict: files that libjpeg only warns about end here too, and PIL decides about them.
         return False
     left, top, right, bottom = (edge // step for edge in (box[0], box[1], box[0] + box[2], box[1] + box[3]))
     crop = image[top:bottom, left:right]
@@ -212,7 +213,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
 
 
 def _upright_jpeg(content: bytes) -> bool:
-    """Whether the segments before the first scan are such that any decoder shows the same image, the same way up."""
+    """Tell if the segments before the first scan let every decoder show the same image, the same way up."""
     if content[:2] != b"\xff\xd8":
         return False
     place, plain = 2, True
@@ -232,9 +233,9 @@ def _upright_jpeg(content: bytes) -> bool:
 
 
 def _unturned(content: bytes) -> bool:
-    """Whether PIL finds neither a fault in the header of a JPEG nor an orientation that `decode` would undo."""
+    """Tell if PIL finds neither a fault in the header of a JPEG nor an orientation that `decode` would undo."""
     try:
-        # Judged by its size later; no JPEG has so many pixels.
+        # The size is checked later; no JPEG has so many pixels.
         with QUIET, open_image(content, max_pixels=1 << 32) as image:
             return orientation_of(image) == 1
     except BadImage:
@@ -242,7 +243,7 @@ def _unturned(content: bytes) -> bool:
 
 
 def _resize_into(image: UInt8[np.ndarray, "height width 3"], out: Pixels) -> None:
-    # On channels last this is one pass of integer SIMD where the processor has it, and writes to `out` itself;
+    # On channels-last memory this is one pass of integer SIMD if the processor has it, written to `out` itself.
     # F.interpolate calls the same kernel, but would return new memory.
     size = len(out)
     torch.ops.aten._upsample_bilinear2d_aa.out(

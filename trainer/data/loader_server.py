@@ -1,7 +1,7 @@
-"""The server that loader processes are made from: small, without CUDA, Arrow's threads or locks, which survive no fork.
+"""The server that loader processes are forked from, small and without CUDA, Arrow's threads or held locks.
 
-In: nothing. Out: a `multiprocessing` context. This module imports no torch, so that the server can import it (which
-takes a second or two) while the process that started it does the same.
+This module imports no torch, so that the server can import torch (which takes a second or two) while the process that
+started it does the same.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 
-# What schedulers and terminals send to all processes of a group. The trainer alone decides what follows.
+# Signals that schedulers and terminals send to all processes of a group. The trainer alone reacts to them.
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def loader_context() -> ForkServerContext:
-    """How loader processes are made; each is a fork of a process that has imported what loaders need."""
+    """The context that makes loader processes: forks of a process that has imported what loaders need."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.data.reader"])
     return context
 
 
 def start_loader_server() -> None:
-    """Start the server if it is not there; returns at once. Call this before other work."""
+    """Start the server if it is not running; returns at once. Call this before other work."""
     loader_context()
     with shielding():
         forkserver.ensure_running()
@@ -33,10 +33,10 @@ def start_loader_server() -> None:
 
 @contextmanager
 def shielding() -> Iterator[None]:
-    """Have processes that this thread starts inside hold back `STOPS` from their first instruction on.
+    """Block `STOPS` in the processes that this thread starts in the context, from their first instruction on.
 
-    A process inherits the signals that are blocked where it is started. Here they wait until the end of the context,
-    unless another thread takes them.
+    A process inherits the blocked signals of the thread that starts it. In this process they wait until the end of the
+    context, unless another thread takes them.
     """
     resource_tracker.ensure_running()  # shields itself, and would end the blocking if it were started inside
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
@@ -47,7 +47,7 @@ def shielding() -> Iterator[None]:
 
 
 def ignore_stops() -> None:
-    """Have a helper process ignore `STOPS` from now on, those that were held back included."""
+    """Ignore `STOPS` in a helper process from now on, blocked ones included."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

@@ -2,13 +2,13 @@
 
 In: a source, the shape of every step, the shares, a ring of buffers. Out: the parts of every step, in order.
 
-    server     a small process that loaders are made from (`trainer/data/loader_server.py`)
-    link       a pipe to each loader: a word for every buffer that is free one way, parts and errors the other
+    server     a small process that loaders are forked from (`trainer/data/loader_server.py`)
+    link       a pipe to each loader: a message for every free buffer one way, parts and errors the other
 
-A loader that dies (out of memory, kill -9) is started again at the step it had not finished: what it does is a function
-of the position alone, so the batches are the same. One that dies at the same step again and again is an error; so is a
-server that dies whenever it is to start a loader. Loaders and their server ignore SIGTERM and SIGINT, which schedulers
-send to the whole group: they end when their link is closed, by whatever end their rank has come to.
+A loader that is killed (out of memory, kill -9) is started again at the step that it had not finished: its work is a
+function of the position alone, so the batches are the same. A loader that is killed at the same step again and again is
+an error; so is a server that dies whenever it is to start a loader. Loaders and their server ignore SIGTERM and SIGINT,
+which schedulers send to the whole group: they end when their link is closed, however their rank ended.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from vocab.errors import CatlipError, InputError, MissingRequirementError
 
 Loaders = Literal["processes", "threads"]
 
-# So often may a loader die at one step.
+# Deaths of a loader at one step, from which on it is not started again.
 MAX_DEATHS = 3
-# Waits between tries to start a loader, seconds: a server that has just died is not always seen to be dead.
+# Seconds to wait before each try to start a loader: a server that has just died may still look alive.
 SERVER_WAITS = (0.0, 0.1, 0.5, 2.0)
-# Exit status that multiprocessing gives a process whose server has died: its own is known to nobody.
+# Exit status that multiprocessing reports for a process whose server has died; its own is unknown.
 SERVER_GONE = 255
 GO = b"go"
-# For all loaders together, to finish what they are at when a feed is closed.
+# Time for all loaders together to finish their work when a feed is closed.
 PATIENCE_SECONDS = 1.0
 
 
@@ -97,7 +97,7 @@ class LoaderPool:
         )
 
     def _launch_process(self, worker: int) -> tuple[Connection, ForkServerProcess]:
-        # A link for every try: a loader that a dying server left behind ends with its own.
+        # A new link for every try: a loader that a dying server left behind ends with its old one.
         here, there = self._link(worker)
         with there:
             source, shape_at, ring = self._make
@@ -116,7 +116,7 @@ class LoaderPool:
     def _launch_thread(self, worker: int) -> tuple[Connection, threading.Thread]:
         here, there = self._link(worker)
         source, shape_at, ring = self._make
-        # Tables and labels of a source keep things open that threads must not share.
+        # Tables and labels of a source keep files open that threads must not share.
         source = pickle.loads(pickle.dumps(source))  # noqa: S301 - its own bytes
         arguments = (there, source, shape_at, ring, self._shares[worker], self._after[worker])
         thread = threading.Thread(target=_serve, args=arguments, daemon=True, name=f"loader {worker}")
@@ -124,7 +124,7 @@ class LoaderPool:
         return here, thread
 
     def _link(self, worker: int) -> tuple[Connection, Connection]:
-        """A link to a loader that is about to start, with a word for each buffer that it may fill."""
+        """A link to a loader that is about to start, with a message for each buffer that it may fill."""
         here, there = multiprocessing.Pipe()
         after = self._after[worker]
         for _ in range(self._granted - (after.step if after is not None else 0)):
@@ -132,17 +132,17 @@ class LoaderPool:
         return here, there
 
     def release(self) -> None:
-        """One more buffer may be filled."""
+        """Let the loaders fill one more buffer."""
         self._granted += 1
         for link in self._links:
             try:
                 link.send_bytes(GO)
             except OSError:
-                # It is dead; whoever waits for its part finds out, and a new one gets its due.
+                # The loader is dead; `parts` finds out, and starts a new one with all messages.
                 continue
 
     def ready(self, step: int) -> int:
-        """How many batches from `step` on are complete."""
+        """Number of batches that are complete, from `step` on."""
         while links := wait([link for n, link in enumerate(self._links) if n not in self._errors], timeout=0):
             alive = [self._receive(self._links.index(link)) for link in links]  # type: ignore[arg-type]
             if not any(alive):
@@ -150,9 +150,9 @@ class LoaderPool:
         return next(count for count in itertools.count() if len(self._parts.get(step + count, {})) < len(self._links))
 
     def parts(self, step: int) -> list[BatchPart]:
-        """All parts of a step, waited for. Raises what a loader raised, and InputError for one that keeps dying.
+        """Wait for all parts of a step. Raises the error of a loader, and InputError for a loader that keeps dying.
 
-        Loaders are ahead: what one of them met is raised when its turn comes, after the batches that are whole.
+        Loaders are ahead: an error is raised when its step comes, after all batches that are whole.
         """
         while missing := [worker for worker in range(len(self._links)) if worker not in self._parts[step]]:
             for worker in missing:
@@ -166,11 +166,11 @@ class LoaderPool:
         return [found[worker] for worker in range(len(self._links))]
 
     def _receive(self, worker: int) -> bool:
-        """Take what a loader sent; False if it is dead."""
+        """Receive a message of a loader; False if the loader is dead."""
         try:
             sent = self._links[worker].recv()
         except (EOFError, OSError):
-            # OSError also for one that was killed while it sent.
+            # OSError too, for a loader that was killed while it sent.
             return False
         if isinstance(sent, CatlipError):
             self._errors[worker] = sent
@@ -180,7 +180,7 @@ class LoaderPool:
         return True
 
     def _replace(self, worker: int) -> None:
-        """Start a dead loader again where it was."""
+        """Start a dead loader again at its step."""
         runner, after = self._runners[worker], self._after[worker]
         step = after.step if after is not None else 0
         runner.join()
@@ -206,16 +206,16 @@ class LoaderPool:
             if isinstance(runner, ForkServerProcess):
                 runner.join(timeout=max(0.0, deadline - time.monotonic()))
                 if runner.is_alive():
-                    # It may be in the middle of a download. Nothing that it does now is of use.
+                    # It may be in the middle of a download, which nobody needs any more.
                     runner.kill()
             runner.join()
         self._ring.close()
 
 
 def _serve_process(*arguments: object) -> None:
-    # The trainer decides when to stop: a scheduler's signal to the whole group must not take its loaders away.
+    # The trainer decides when to stop: a scheduler's signal to the whole group must not end its loaders.
     ignore_stops()
-    # Not for a loader that is a thread: the trainer's own would be set with it.
+    # Not for a loader that is a thread: that would set the number for the trainer too.
     torch.set_num_threads(1)
     _serve(*arguments)  # type: ignore[arg-type]
 
@@ -228,16 +228,16 @@ def _serve(
     share: LoaderShare,
     start: Position | None,
 ) -> None:
-    """A loader: for every buffer that is free, one part of a batch, until the link is closed."""
+    """Run a loader: send a part of a batch for every free buffer, until the link is closed."""
     try:
         with contextlib.closing(BatchReader(source, shape_at, share, start=start)) as reader:
             _fill_until_closed(link, reader, ring)
     except CatlipError as error:
-        # The trainer may have met it first, and be gone.
+        # The trainer may have met the same error first, and have ended.
         with contextlib.suppress(OSError):
             link.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        # The trainer has closed its end, or is no more.
+        # The trainer has closed its end, or has ended.
         return
     except (MemoryError, RuntimeError, OSError) as error:
         if (said := memory_error(error, where="a loader")) is None:
@@ -262,5 +262,5 @@ def _cause(code: int | None, deaths: int, step: int) -> str:
     if code == SERVER_GONE:
         return f"it ended {deaths} times at step {step}, and the server that started it died too"
     if code is None or code >= 0:
-        return f"it ended at step {step} with status {code}; its own words stand above"
+        return f"it ended at step {step} with status {code}; its own message stands above"
     return f"it was ended by signal {-code} {deaths} times at step {step}"

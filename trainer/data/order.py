@@ -1,12 +1,11 @@
-"""The order in which samples are met: a pure function of seed and epoch, whoever reads and however many they are.
+"""The order in which samples are met: a pure function of seed and epoch, whatever the number of ranks and loaders.
 
-In: the tars of a pool and a seed. Out: an endless sequence of groups of tars, each with its samples shuffled, and walks
-along it that can begin anywhere.
+It is an endless sequence of groups of tars, each with its samples shuffled; walks along it can begin anywhere.
 
     pool     tars that are drawn from together
     epoch    the pool's tars, shuffled and cut into groups
     group    a few tars whose samples are shuffled together; numbered through all epochs, 0, 1, 2, ...
-    cursor   (group, how many of its samples are taken): where a walk stands; nothing else is needed to go on
+    cursor   (group, how many of its samples are taken): the state of a walk; nothing else is needed to go on
 
 Shuffling sorts by the samples' own random numbers (`draws.py`) and not by a library's permutation, which may
 change between releases.
@@ -27,7 +26,7 @@ from vocab.errors import InputError
 
 Cursor = tuple[int, int]
 
-# Streams of random numbers that must not be those of the crops: counted from the far end of the seeds.
+# Streams of random numbers that must differ from those of the crops: counted from the far end of the seeds.
 TAR_ORDER, SAMPLE_ORDER, POOL_CHOICE = (1 << 63) - 1, (1 << 63) - 2, (1 << 63) - 3
 
 
@@ -36,12 +35,12 @@ class Order:
     """The order of one pool."""
 
     hashes: tuple[int, ...]
-    """`shard_hash` of each tar: what its place in the order depends on"""
+    """`shard_hash` of each tar, which its position in the order depends on"""
     seed: int
     group_size: int
     """tars whose samples are shuffled together"""
     shuffled: bool = True
-    """or everything as it lies, one epoch long, for evaluation"""
+    """False: everything as it lies, for one epoch, for evaluation"""
 
     @property
     def groups(self) -> int:
@@ -53,15 +52,15 @@ class Order:
         return group // self.groups
 
     def tars_of(self, group: int) -> list[int]:
-        """The tars of a group, by their place in the pool."""
-        epoch, place = divmod(group, self.groups)
+        """The tars of a group, by their index in the pool."""
+        epoch, number = divmod(group, self.groups)
         tars = _epoch_tars(self, epoch) if self.shuffled else range(len(self.hashes))
-        return [int(tar) for tar in tars[place * self.group_size : (place + 1) * self.group_size]]
+        return [int(tar) for tar in tars[number * self.group_size : (number + 1) * self.group_size]]
 
     def shuffle(
         self, group: int, *, shards: UInt64[np.ndarray, " samples"], indices: Int64[np.ndarray, " samples"]
     ) -> Int64[np.ndarray, " samples"]:
-        """The order of a group's samples, given the hash of each one's tar and its place in it."""
+        """The order of a group's samples, given the hash of each sample's tar and its index there."""
         if not self.shuffled:
             return np.arange(len(shards))
         epoch = np.full(len(shards), self.epoch_of(group))
@@ -85,7 +84,7 @@ def _epoch_tars(order: Order, epoch: int) -> Int64[np.ndarray, " tars"]:
 def choose_pools(
     weights: tuple[float, ...], *, seed: int, team: int, first: int, count: int
 ) -> Int64[np.ndarray, " count"]:
-    """Which pool each of `count` samples is drawn from; `first`: samples that the team has drawn before."""
+    """The pool that each of `count` samples is drawn from. `first`: samples that the team has drawn before."""
     if len(weights) == 1:
         return np.zeros(count, np.int64)
     numbers = draws(
@@ -106,17 +105,17 @@ class Closable(Protocol):
     def __len__(self) -> int: ...
 
     def close(self) -> None:
-        """Close the files; more than once does no harm."""
+        """Close the files; may be called more than once."""
 
 
 GroupT = TypeVar("GroupT", bound=Closable)
 
 
 class Walk(Generic[GroupT]):
-    """One team's way along a pool: of several teams, team t walks groups t, t + teams, t + 2 teams, ...
+    """A team's walk along a pool: team t takes groups t, t + teams, t + 2 teams, ...
 
-    `load` opens a group, whose samples are counted by `len`. The walk closes it: the samples that a `take` gave can be
-    read until the next one.
+    `load` opens a group, whose `len` is its number of samples. The walk closes it: samples can be read until the next
+    `take`.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class Walk(Generic[GroupT]):
     ) -> None:
         self.order = order
         self.entered: list[GroupT] = []
-        """groups whose first sample the last `take` came to, those without a sample included"""
+        """groups that the last `take` began, empty ones included"""
         self._load = load
         self._teams = teams
         self.cursor: Cursor = start if start is not None else (team, 0)
@@ -133,11 +132,11 @@ class Walk(Generic[GroupT]):
 
     @property
     def ended(self) -> bool:
-        """Whether an order that is not shuffled has been walked to its end."""
+        """True at the end of an order that is not shuffled."""
         return not self.order.shuffled and self.cursor[0] >= self.order.groups
 
     def take(self, count: int) -> list[tuple[GroupT, int, int]]:
-        """The next `count` samples, as (group, from, to); fewer only at the end of an order that is not shuffled.
+        """Take the next `count` samples, as (group, from, to); fewer only at the end of an order that is not shuffled.
 
         Raises InputError if a whole epoch holds no sample.
         """
@@ -146,7 +145,7 @@ class Walk(Generic[GroupT]):
         return list(self._take(count))
 
     def close(self) -> None:
-        """Close the groups that are open."""
+        """Close the open groups."""
         at_hand, self._group = self._group, None
         if at_hand is not None:
             at_hand[1].close()
@@ -154,7 +153,7 @@ class Walk(Generic[GroupT]):
         self.entered = []
 
     def _close_given(self) -> None:
-        """Close the groups of the last `take`, except the group at hand."""
+        """Close the groups of the last `take`, except for the current group."""
         for group in self._given:
             if self._group is None or group is not self._group[1]:
                 group.close()
@@ -187,7 +186,7 @@ class Walk(Generic[GroupT]):
         if self._group is None or self._group[0] != number:
             old, self._group = self._group, None
             if old is not None and not any(group is old[1] for group in self._given):
-                # No sample of this step is in the old group: its files are closed before others are opened.
+                # No sample of this step is in the old group: close its files before others are opened.
                 old[1].close()
             self._group = (number, self._load(number))
         return self._group[1]

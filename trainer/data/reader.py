@@ -1,13 +1,14 @@
-"""One loader: finds out which samples of each step are its own, reads them, and writes their pixels into the batch.
+"""A reader: the part of one loader in every step, read, decoded and written into the batch.
 
-In: a source, the shape of every step, and which share of it is this loader's. Out: a `BatchPart` of each step; the
-pixels are already where the batch lies.
+In: a source, the shape of every step, and the share of this loader. Out: a `BatchPart` of each step; the pixels are
+already in the batch.
 
     step     samples of all teams, one after the other; each rank has an equal run of them, and of a rank's run loader w
              of m has samples w, w + m, w + 2 m, ...
     team     ranks that share the same tars; team t of T walks every T-th group (`trainer/data/order.py`)
 
-Every loader walks all the samples of its teams and decodes its own, so who reads what depends on nothing but numbers.
+Every loader walks all the samples of its teams and decodes its own, so that the samples of a loader depend on nothing
+but numbers.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from trainer.data.source import Source
 from trainer.data.tar_tables import TarTable
 from trainer.model.range_augment import DRAWS as AUGMENT_DRAWS
 
-# Random numbers of one sample: its box, whether it is mirrored, its seed, and what the device makes of it.
+# Random numbers of one sample: for its box, mirroring, its seed, and augmentation on the device.
 FLIP, SEED, AUGMENT = BOX_DRAWS, BOX_DRAWS + 1, BOX_DRAWS + 2
 SAMPLE_DRAWS = AUGMENT + AUGMENT_DRAWS
 
 
 @dataclass(frozen=True)
 class LoaderShare:
-    """Which loader this is."""
+    """The share of a loader in every step: its number and rank among all."""
 
     rank: int = 0
     world: int = 1
@@ -48,7 +49,7 @@ class LoaderShare:
     teams: int = 1
 
     def own(self, batch: int) -> Int64[np.ndarray, " own"]:
-        """This loader's samples of a step of `batch`, by their number in the step."""
+        """Numbers of this loader's samples in a step of `batch` samples."""
         of_rank = batch // self.world
         return np.arange(self.rank * of_rank + self.worker, (self.rank + 1) * of_rank, self.workers)
 
@@ -59,9 +60,9 @@ class LoaderShare:
         return range(first, max(first + 1, (self.rank + 1) * self.teams // self.world))
 
     def accounts_for(self, team: int) -> bool:
-        """Whether this loader names the faults that headers show in a team's tars: one of them must.
+        """Tell if this loader reports the faults that headers show in a team's tars; exactly one loader does.
 
-        It also counts those of groups that have no usable sample to count them with.
+        That one also counts the faults of groups without a usable sample.
         """
         return self.worker == 0 and self.rank == team * self.world // self.teams
 
@@ -71,10 +72,10 @@ class _Own:
     """A sample that this loader reads."""
 
     slot: int
-    """its place among this loader's images"""
+    """its index among this loader's images"""
     group: TarGroup
     tar: int
-    """place of its tar in the group"""
+    """index of its tar in the group"""
     row: int
     """its row in the tar's table"""
 
@@ -85,7 +86,7 @@ class _Own:
 
 
 class BatchReader:
-    """One loader, at some step."""
+    """A loader at a step."""
 
     def __init__(
         self, source: Source, shape_at: Callable[[int], StepShape], share: LoaderShare, *, start: Position | None = None
@@ -109,7 +110,7 @@ class BatchReader:
         }
 
     def close(self) -> None:
-        """Close the tars that are open."""
+        """Close the open tars."""
         for walks in self._walks.values():
             for walk in walks:
                 walk.close()
@@ -117,7 +118,7 @@ class BatchReader:
     def _opener(self, pool: int) -> Callable[[int], TarGroup]:
         def open_group(number: int) -> TarGroup:
             began = time.perf_counter()
-            # Loaders begin at different tars of the group, so that each tar is indexed by one while the others go on.
+            # Loaders begin with different tars of the group, so that one indexes a tar while the others go on.
             first = self.share.rank * self.share.workers + self.share.worker
             group = self.source.open_group(pool, number, first=first, teams=self.share.teams)
             self._open_seconds += time.perf_counter() - began
@@ -126,16 +127,16 @@ class BatchReader:
         return open_group
 
     def fill(self, images: Images) -> BatchPart:
-        """Write this loader's images of the next step into a rank's batch, and tell what they are.
+        """Write this loader's images of the next step into a rank's batch, and return what belongs to them.
 
-        `images`: the whole batch of the rank; every `workers`-th of it is written.
+        `images`: the whole batch of the rank; every `workers`-th image of it is written.
         """
         began, cpu = time.perf_counter(), time.thread_time()
         self._open_seconds = 0.0
         shape = self.shape_at(self.step)
         account: Counter[str] = Counter()
         skipped: list[Skipped] = []
-        # Whether anything is left is the same for all loaders, of which some may have nothing in the last batch.
+        # The same for all loaders, also for those that have no sample in the last batch.
         ended = all(walk.ended for walks in self._walks.values() for walk in walks)
         own = self._advance(shape, account, skipped)
         mine = images[self.share.worker :: self.share.workers]
@@ -189,7 +190,7 @@ class BatchReader:
         account: Counter[str],
         skipped: list[Skipped],
     ) -> BatchPart:
-        """What is known of the samples before they are decoded."""
+        """The part of the batch as it is before its images are decoded."""
         slots = [sample.slot for sample in own]
         classes: list[Int64[np.ndarray, " positives"]] = [np.empty(0, np.int64)] * count
         tars, indices = np.full(count, -1, np.int32), np.full(count, -1, np.int32)
@@ -232,7 +233,7 @@ class BatchReader:
         )
 
     def _draws(self, own: list[_Own]) -> Float64[np.ndarray, "own draws"]:
-        """Random numbers of the samples: of (seed, epoch, shard, index) alone."""
+        """Random numbers of the samples, from (seed, epoch, shard, index) alone."""
         return draws(
             seed=self.source.seed,
             epoch=np.array([sample.group.epoch for sample in own], np.int64),
@@ -244,7 +245,7 @@ class BatchReader:
     def _decode(
         self, own: list[_Own], numbers: Float64[np.ndarray, "own draws"], mine: Images, part: BatchPart
     ) -> None:
-        """Read and decode the samples; the bad ones become black, of no weight, counted and named."""
+        """Read and decode the samples; bad ones become black, get weight 0, and are counted and named."""
         meter = part.meter
         for sample in own:
             sample.group.announce(sample.tar, sample.row)

@@ -1,7 +1,7 @@
 """Resolution: the image size and the number of images of every optimisation step.
 
-In: the options, and a step. Out: its `StepShape`, the same on every rank and after every resume, for it depends on the
-options and the number of the step alone.
+The shape of a step is the same on every rank and after every resume, because it depends on the options and the number
+of the step alone.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 
 from vocab.errors import InputError
 
-# Each size is a graph to compile and a buffer to hold; CatLIP has 13.
+# Each size is a graph to compile and a buffer to keep; CatLIP has 13.
 MOST_SIZES = 64
-# Keeps the draw of a size apart from other numbers made of a seed and a step.
+# Keeps the draw of a size apart from other random numbers of a seed and a step.
 SIZE_STREAM = 1
 
 Phases = tuple[tuple[float, int], ...]
-"""(share of training at which it begins, size) of each phase, in order, the first at 0"""
+"""phases in order, each (share of training at which it begins, size); the first begins at 0"""
 
 
 @dataclass(frozen=True)
 class StepShape:
-    """What one step sees."""
+    """Size and number of the images of a step."""
 
     size: int
     """side of the images, pixels"""
@@ -47,7 +47,7 @@ class Resolution(Protocol):
 
 @dataclass(frozen=True)
 class FixedResolution:
-    """The same in every step."""
+    """The same shape in every step."""
 
     size: int
     batch: int
@@ -63,7 +63,7 @@ class FixedResolution:
 
 @dataclass(frozen=True)
 class ScheduledResolution:
-    """One size after the other, the same number of images; small images first are cheap while there is much to learn.
+    """One size after the other, with the same number of images; small images are cheap while there is much to learn.
 
     A phase begins with the step nearest to its share of `steps`; one that lasts less than a step is passed over.
     """
@@ -85,9 +85,9 @@ class ScheduledResolution:
 
 @dataclass(frozen=True)
 class VariableResolution:
-    """A size drawn for each step, all equally likely, and as many images as keep the pixels of a step about constant.
+    """A size drawn for each step, all equally likely, with as many images as keep the pixels of a step about constant.
 
-    As CatLIP was trained (apple/corenet, data/sampler/variable_batch_sampler.py, data/sampler/utils.py and
+    CatLIP was trained so (apple/corenet, data/sampler/variable_batch_sampler.py, data/sampler/utils.py and
     projects/catlip/pretraining: 128 to 320 pixels by 16, around 224). A step then has more images on average than at
     the base size, 1.27 times as many with these sizes. corenet draws again and again from the process's random state
     and rounds a rank's batch down; here seed and step decide, and the batch is the nearest multiple.
@@ -98,7 +98,7 @@ class VariableResolution:
     """the size at which a step has `batch` images"""
     batch: int
     multiple: int
-    """every batch is a multiple of this, and not less"""
+    """every batch is a multiple of this number, and at least this number"""
     seed: int
 
     def at(self, step: int) -> StepShape:
@@ -111,17 +111,17 @@ class VariableResolution:
         return _by_size({self._shape(size) for size in self.sizes})
 
     def _shape(self, size: int) -> StepShape:
-        # In whole numbers, halves upwards: no platform's rounding decides.
+        # In integers, halves upwards, so that the result does not depend on a platform's rounding.
         pixels, unit = self.batch * self.base_size**2, self.multiple * size**2
         return StepShape(size, self.multiple * max(1, (2 * pixels + unit) // (2 * unit)))
 
 
 def grain(batch_size: int) -> int:
-    """The largest divisor of a batch that is at most its 64th part.
+    """The largest divisor of a batch that is at most a 64th of it.
 
-    Variable batches are multiples of it, within one or two hundredths of the pixels that they are to have, so that they
-    do not depend on how many processes and parts there are, as long as these divide it: a run sees the same batches
-    when it goes on with others.
+    Variable batches are multiples of it, and so within one or two per cent of the intended number of pixels. Then they
+    do not depend on the number of processes and parts, if these divide it: a run sees the same batches when it is
+    resumed with other numbers.
     """
     return max(part for part in range(1, max(1, batch_size // 64) + 1) if batch_size % part == 0)
 
@@ -138,11 +138,12 @@ def resolution_of(
     seed: int,
     patch: int = 1,
 ) -> Resolution:
-    """The resolution that the options ask for; options of another kind are not looked at.
+    """The resolution for the options; options of another kind are ignored.
 
     `image_size`: of every step if fixed, of the steps with `batch_size` images if variable. `schedule`: see
-    `parse_schedule`. `sizes`: smallest, largest, and the distance of two. `multiple`: of this every batch is one,
-    processes times parts; if variable, of `grain` too. `patch`: of this every size is to be one. Raises InputError.
+    `parse_schedule`. `sizes`: smallest, largest, and step between sizes. `multiple`: every batch must be a multiple of
+    it (processes times parts), and if variable of `grain` too. `patch`: every size must be a multiple of it. Raises
+    InputError for options that do not fit.
     """
     _require(
         multiple > 0 and batch_size > 0 and batch_size % multiple == 0,
@@ -187,7 +188,7 @@ def parse_schedule(text: str) -> Phases:
                 remedy=example,
             ) from error
     shares = [share for share, _ in phases]
-    # Said so that a share which is no number fails it too.
+    # Written so that a NaN share fails too.
     ascending = shares[0] == 0 and all(before < after < 1 for before, after in pairwise(shares))
     _require(
         ascending,

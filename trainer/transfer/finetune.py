@@ -33,7 +33,6 @@ from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.finetune_results import FinetuneResults, notes_at_start, raise_for_bad_images
-from trainer.transfer.recipe import check, complete, optim_of
 from trainer.transfer.record import Record
 from trainer.transfer.start import build_finetuning, start_of
 from trainer.transfer.tasks.files import content_of
@@ -95,11 +94,11 @@ def finetune_records(config: FinetuneConfig, rank: Rank, *, task: str) -> list[R
 
 def tune(config: FinetuneConfig, rank: Rank) -> FinetuneOutcome:
     """Fine-tune as `finetune` does, on one rank; all must call it."""
-    check(config, world=rank.world)
+    config.check(world=rank.world)
     on_main(lambda: refuse_unwritable(config.out), rank)
     inputs = open_inputs(config)
     train, plan = inputs.train, inputs.plan
-    config = complete(config, multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
+    config = config.completed(multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
     if rank.is_main:
         tell("".join(f"{note}\n" for note in notes_at_start(config, inputs.task, train, plan)))
     set_up_torch(config.threads, rank)
@@ -118,7 +117,7 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     start = start_of(config, pretrained, train, task.class_names, rank, viewing=viewing, resumed=resumed)
     if rank.is_main and start.matches:
         tell("".join(f"{line}\n" for line in match_summary(start.matches, alpha=config.alpha)))
-    optim = optim_of(config, steps=inputs.plan.steps)
+    optim = config.optim(steps=inputs.plan.steps)
     training = build_finetuning(config, optim, pretrained, start, rank, several=train.multi_label)
     model = meta_copy(training.model)
     if config.activation_checkpointing:
