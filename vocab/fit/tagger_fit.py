@@ -20,8 +20,7 @@ from vocab.context import CASES, GAPS
 from vocab.fit.distribution import word_vectors
 from vocab.fit.inflection import FILES, Readings, read_readings
 from vocab.fit.regression import Group, first_observations, probabilities, regress, require_scipy
-from vocab.fit.semcor import read_semcor
-from vocab.fit.silver import UNTAGGED, silver_sentences
+from vocab.fit.semcor import UNTAGGED, read_semcor, silver_sentences
 from vocab.fit.tagger_features import PROFILE_PLACES, Features, Text, features_of, word_features
 from vocab.fit.tagger_words import FOLDS, KnownWords, TaggedWords, fold_of_sentences
 from vocab.fit.treebank import GoldToken, read_treebank

@@ -114,7 +114,7 @@ class Manifest:
         return to_sealed_json(content, indent=1, ensure_ascii=False)
 
     def _without_unknown(self, account: dict[str, Any]) -> dict[str, Any]:
-        """Leave out what earlier releases would stumble over."""
+        """Leave out fields that earlier releases refuse."""
         left_out = {"digest"} if self.merged else {"digest", "merged"}
         return {name: value for name, value in account.items() if name not in left_out}
 
@@ -136,8 +136,7 @@ class Manifest:
     def from_json(cls, location: str, text: str) -> Manifest:
         """Parse manifest.json.
 
-        Raises FormatError for anything else, for a newer version, and for one that does not match its own checksum or
-        whose rows do not add up.
+        Raises FormatError for any other file, a newer version, a wrong checksum of its own or rows that do not add up.
         """
         try:
             content = json.loads(text)
