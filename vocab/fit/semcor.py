@@ -23,7 +23,7 @@ class SenseToken:
     """
 
     form: str
-    """as written; words of one noun are joined by "_" """
+    """spelling in the text; words of one noun are joined by "_" """
     pos: str | None
     """Penn Treebank's part of speech, shortened (VB for all forms of verbs); None for punctuation"""
     lemma: str | None

@@ -25,7 +25,7 @@ from vocab.errors import InputError
 
 HASH_BLOCK = 1 << 22
 HELD_BYTES = 16 << 20
-"""of a file on its way to an object store, what memory holds; a larger one waits in the folder for temporary files"""
+"""most bytes of an upload held in memory; a larger one waits in the folder for temporary files"""
 DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
 """raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
 BROKEN = (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError)
@@ -148,7 +148,7 @@ def _split(text: str) -> tuple[str, str, str]:
     return f"{found['scheme'].lower()}://{host}", named, "" if options is None else options[0]
 
 
-# What a write may fail by, as against the reading and computing that go on around it.
+# Errors of a write, as against those of the reading and computing around it.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 
 

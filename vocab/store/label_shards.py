@@ -290,7 +290,7 @@ def possible_shards(tar_path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet file says of itself at its end."""
+    """Footer of a Parquet file, with the range of shards in each row group."""
 
     metadata: pq.FileMetaData
     ranges: list[tuple[bytes, bytes] | None]
@@ -298,7 +298,7 @@ class Footer:
 
     @classmethod
     def of(cls, metadata: pq.FileMetaData) -> Footer:
-        """The footer with the ranges that its statistics tell; no ranges for a file without a column `shard`."""
+        """Make a footer with the ranges from its statistics; a file without a column `shard` has none."""
         held = _shard_statistics(metadata)
         ranges = [(byte_order(s.min), byte_order(s.max)) if s is not None and s.has_min_max else None for s in held]
         return cls(metadata, ranges)
@@ -327,5 +327,5 @@ def _shard_statistics(metadata: pq.FileMetaData) -> list[Any]:
 
 
 def byte_order(shard: str) -> bytes:
-    """What shards are compared by: Parquet and Spark order strings by their bytes."""
+    """Bytes of a shard's name: Parquet and Spark order strings by their bytes."""
     return shard.encode()

@@ -1,4 +1,4 @@
-"""manifest.json: what a label directory is, what made it from what, and the account of every row.
+"""manifest.json: what a label directory is, its labeler and inputs, and the account of every row.
 
 In: the JSON text. Out: a `Manifest`, and back.
 
@@ -66,7 +66,7 @@ class InputFile:
     unreadable: str = ""
     """why the file could not be read, or not to its end; "" where it was read whole"""
     digest: str = ""
-    """of the rows that it was read as (`pipeline.reading.row_digest`); "" where it is not known"""
+    """digest of its rows as they were read (`pipeline.reading.row_digest`); "" where it is not known"""
 
     @property
     def public_path(self) -> str:

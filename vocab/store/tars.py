@@ -255,7 +255,7 @@ def _octal(field: bytes) -> int | None:
 
 
 def _holds_only_times(block: bytes, size: int) -> bool:
-    """Whether the block of an extended header says nothing of a member but its times, as Python and GNU tar write them.
+    """Tell whether an extended header's block holds only a member's times, as Python and GNU tar write them.
 
     "28 mtime=1747969211.5140378\\n"
     """
