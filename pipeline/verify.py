@@ -49,7 +49,7 @@ def run_verify(options: Verify) -> None:
     captions = pa.array(drawn.texts, pa.string())
     first, second = (labeler.label(captions).to_pylist() for labeler in labelers)
     found = agreement(drawn.texts, first, second, examples=options.examples, seed=options.seed)
-    tell("\n".join(summary_lines(drawn, found, options.labelers)) + "\n", to=sys.stdout)
+    tell("\n".join(summary_lines(drawn, found, options.labelers)) + "\n", to=sys.stdout, has_captions=True)
     if options.out is not None:
         write_report(options.out, options, labelers, drawn, found)
 
