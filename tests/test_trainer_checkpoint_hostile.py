@@ -90,7 +90,10 @@ PIECE = ["model.safetensors", 0, 3]
         (put(*WEIGHT, "shape", [3, 1 << 60]), "shape"),
         (put(*WEIGHT, "shape", [True, 4]), "shape"),
         (put(*WEIGHT, "pieces", []), "weight with 0 of 3 rows"),
-        (put(*WEIGHT, "pieces", [["other.safetensors", 0, 3]]), r"a piece TensorPiece\(file='other.safetensors'"),
+        (
+            put(*WEIGHT, "pieces", [["other.safetensors", 0, 3]]),
+            "with 3 rows from row 0 on in 'other.safetensors', after 0 rows",
+        ),
         (put(*WEIGHT, "pieces", [PIECE, PIECE]), "after 3 rows"),
         (put(*WEIGHT, "pieces", [["model.safetensors", 0, 2]]), "weight with 2 of 3 rows"),
         (put(*WEIGHT, "pieces", [["model.safetensors", 0, -3]]), "number=-3"),
@@ -114,8 +117,8 @@ def test_a_state_that_says_what_no_writer_says_is_refused(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[]", "JSON that is no object"),
-        (b"3", "JSON that is no object"),
+        (b"[]", "JSON that is not an object"),
+        (b"3", "JSON that is not an object"),
         (b"", "no readable state"),
         (b"\xff\xfe", "no readable state"),
         (b'{"version": 2, "step": NaN}', "NaN, which is no JSON"),
