@@ -183,7 +183,7 @@ def _stored_of(name: str, entry: dict[str, Any], files: dict[str, Written]) -> S
         made = TensorPiece(*piece)
         if made.file not in files or made.first != end or made.number < 0:
             raise ValueError(
-                f"{name} with {made.number} rows from row {made.first} on in {made.file!r}, after {end} rows"
+                f"{name} with a piece of {made.number} rows from row {made.first} on in {made.file!r}, after {end} rows"
             )
         pieces.append(made)
         end += made.number
