@@ -20,19 +20,17 @@ from vocab.errors import InputError, run_cli
 from vocab.pages.text import shown, tell
 
 if TYPE_CHECKING:
-    from pipeline.config import Label
+    from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
+    from pipeline.sample.config import SampleConfig
     from vocab.store.manifest import Manifest
 
 
 def main() -> None:
-    """Command line of the room."""
+    """Read the command line and run its verb."""
     # Imported here, so that a Ctrl-C while they load is handled like any other.
     import tyro
 
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
-    from pipeline.explain import explain
-    from pipeline.prune import choose, preview
-    from pipeline.report.story import report
     from pipeline.sample.config import SampleConfig
     from vocab.command_line import plain_help
 
@@ -52,6 +50,16 @@ def main() -> None:
                 verbs, prog="python -m pipeline", description="Captions to label shards, at any scale."
             )
         )
+    run_verb(options)
+
+
+def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig) -> None:
+    """Run the verb of the options, and print its result."""
+    from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
+    from pipeline.explain import explain
+    from pipeline.prune import choose, preview
+    from pipeline.report.story import report
+
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):

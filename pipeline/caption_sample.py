@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Label, Quoting
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
-from pipeline.reading.inputs import Inputs, list_inputs
+from pipeline.reading.inputs import InputFiles, list_inputs
 from pipeline.reading.lines import decoded
 from pipeline.reading.lookahead import spread
 from pipeline.reading.rows import ReadOptions
@@ -65,7 +65,7 @@ class CaptionSample:
 
 
 def draw_captions(
-    inputs: Inputs,
+    inputs: InputFiles,
     *,
     caption_columns: tuple[str, ...],
     columns: tuple[str, ...],
@@ -232,14 +232,14 @@ def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
     return Label(captions=places, out="", **given)
 
 
-def _of_job(manifest: Manifest, inputs: Inputs) -> Inputs:
+def _of_job(manifest: Manifest, inputs: InputFiles) -> InputFiles:
     """Leave out files that only a named format takes: a job that told the format by names passed them over."""
     known = {(_name(file), file.size) for file in manifest.inputs}
     own = [f for f in inputs.files if (_name(f), f.size) in known or f.path.endswith(EXTENSIONS[inputs.format])]
     return replace(inputs, files=tuple(own) or inputs.files)
 
 
-def refuse_others(manifest: Manifest, inputs: Inputs) -> None:
+def refuse_others(manifest: Manifest, inputs: InputFiles) -> None:
     """Raise MismatchError for a file that is not an input of the manifest, if the manifest names any."""
     known = {(_name(file), file.size) for file in manifest.inputs}
     for file in inputs.files:

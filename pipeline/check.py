@@ -34,7 +34,7 @@ from vocab.store.label_shards import LabelShards, possible_shards
 from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.manifest import MANIFEST
 from vocab.store.secrets import public, without_secrets
-from vocab.store.tar_samples import samples
+from vocab.store.tars import samples
 
 MOST_TASKS = 10_000
 """tasks at most: beyond, Spark's own work for a task outweighs the reading of a tar"""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pipeline.claim import finished_manifest, settle
 from pipeline.config import Label
 from pipeline.job import JobPlan, begun_plan, refuse_other_plan
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.store.files import SCHEME_PATTERN
 from vocab.store.manifest import InputFile, Manifest
@@ -71,7 +71,7 @@ class Extension:
 
     base: Manifest
     """manifest of the finished directory"""
-    inputs: Inputs
+    inputs: InputFiles
     """files to label: new ones, and changed ones to be labelled again"""
     kept: tuple[InputFile, ...]
     """held files whose rows stay, given again or not, with their present times"""
@@ -97,7 +97,7 @@ class Extension:
 
 
 def extension_of(
-    inputs: Inputs,
+    inputs: InputFiles,
     base: Manifest,
     options: Label,
     digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None,
@@ -156,7 +156,7 @@ def _is_doubtful(file: InputFile, old: InputFile | None) -> bool:
     return old is not None and _state(old) != _state(file) and old.size == file.size and old.digest != ""
 
 
-def _refuse_outside(inputs: Inputs) -> None:
+def _refuse_outside(inputs: InputFiles) -> None:
     """Raise MismatchError for a file outside the common folder that the held files' shards are named from."""
     folder = inputs.common_folder
     for file in inputs.files:
@@ -169,7 +169,7 @@ def _refuse_outside(inputs: Inputs) -> None:
             )
 
 
-def _shard_of_another_day(inputs: Inputs, path: str, other: str) -> str:
+def _shard_of_another_day(inputs: InputFiles, path: str, other: str) -> str:
     """Name the shard of a new file with the one folder in which its path differs from a held file's: "dt=2/00000".
 
     Raises MismatchError unless the two folders are days or partitions, such as dt=1 and dt=2 or 2024-01-01 and
@@ -202,7 +202,7 @@ def _refuse_replacing(changed: Sequence[InputFile]) -> None:
         )
 
 
-def _refuse_same_names(inputs: Inputs, files: Sequence[InputFile]) -> None:
+def _refuse_same_names(inputs: InputFiles, files: Sequence[InputFile]) -> None:
     """Raise MismatchError for two files of the same shard."""
     if (same := inputs.of_one_shard(files)) is not None:
         raise _same_name(inputs.shard_of(same[1]), same[1], same[0])

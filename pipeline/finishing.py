@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.counts import add_counts
 from pipeline.extension import OWN_SHARDS, Extension
 from pipeline.job import JobPlan
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reading.row_digest import digest_of_pieces
 from pipeline.rewriting import Rewritten
 from pipeline.task import JOB, Done
@@ -102,7 +102,7 @@ def _config_of_extension(plan: JobPlan, base: Manifest | None, generation: int) 
     """Number of this extension, and the shards that are named in another way than in the first job."""
     if base is None:
         return {}
-    rule = Inputs(plan.config["format"], (), plan.config["common_folder"])
+    rule = InputFiles(plan.config["format"], (), plan.config["common_folder"])
     own = {without_secrets(piece.path): piece.shard for task in plan.tasks for piece in task.pieces}
     new = {path: shard for path, shard in own.items() if shard != rule.shard_of(path)}
     shards = base.config.get(OWN_SHARDS, {}) | new

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.reading.captions import Piece, Span
 from pipeline.reading.dialects import reading_of_table, spans_lines
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reading.lines import BLOCK
 from pipeline.reading.parquet import split_groups
 from pipeline.reading.rows import ReadOptions
@@ -72,7 +72,7 @@ class Task:
 
 
 def plan_tasks(
-    inputs: Inputs,
+    inputs: InputFiles,
     *,
     cores: int,
     task_bytes: int | None = None,
@@ -102,7 +102,7 @@ def plan_tasks(
     return tuple(tasks)
 
 
-def _pieces(file: InputFile, inputs: Inputs, spans: Sequence[Span]) -> list[tuple[Piece, int]]:
+def _pieces(file: InputFile, inputs: InputFiles, spans: Sequence[Span]) -> list[tuple[Piece, int]]:
     """The pieces of a file with their weights."""
     shard = inputs.shard_of(file.path)
     if inputs.format == "webdataset":
@@ -134,7 +134,7 @@ class Range(NamedTuple):
     stop: int
 
 
-def spans_of(spark: SparkSession, inputs: Inputs, reading: ReadOptions) -> dict[str, tuple[Span, ...]]:
+def spans_of(spark: SparkSession, inputs: InputFiles, reading: ReadOptions) -> dict[str, tuple[Span, ...]]:
     """Spans of every file that is worth cutting, by path."""
     if inputs.format not in ("tsv", "jsonl"):
         return {}

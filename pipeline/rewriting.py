@@ -21,10 +21,9 @@ from pyspark.sql import SparkSession
 from pipeline.counts import Counts, Joins
 from pipeline.label_reading import parquet_rows
 from pipeline.sorted_files import SortedFile, SortedWriter, overlapping, sort_on_spark
-from pipeline.task import JOB, REPEATED_KEY_REMEDY, Job, refuse_ended
+from pipeline.task import JOB, REPEATED_KEY_REMEDY, JobSettings, refuse_ended
 from vocab.store.files import filesystem_of
-from vocab.store.label_footers import byte_order
-from vocab.store.label_shards import check_file
+from vocab.store.label_shards import byte_order, check_file
 from vocab.store.label_writing import ROW_GROUP_ROWS
 from vocab.store.manifest import InputFile, LabelFile
 
@@ -62,7 +61,7 @@ def sorted_file_of(file: LabelFile) -> SortedFile:
     return SortedFile(file, (file.first_shard or "", ""), (file.last_shard or "", AFTER_ALL_KEYS))
 
 
-def merged(spark: SparkSession, group: Sequence[SortedFile], job: Job) -> Rewritten:
+def merged(spark: SparkSession, group: Sequence[SortedFile], job: JobSettings) -> Rewritten:
     """Merge one group of overlapping files.
 
     A worker that outlives the job leaves no file. Raises InputError for a (shard, key) in two of the files, unless the
@@ -82,7 +81,7 @@ def merged(spark: SparkSession, group: Sequence[SortedFile], job: Job) -> Rewrit
     return replace(written, files=tuple(file for part in overlapping(written.files) for file in part))
 
 
-def write_sorted(batches: Iterator[pa.RecordBatch], job: Job) -> Rewritten:
+def write_sorted(batches: Iterator[pa.RecordBatch], job: JobSettings) -> Rewritten:
     """Write sorted rows; rows of one (shard, key) are joined if the job joins them."""
     joins = Joins(Counts()) if job.same_key == "union" else None
     rows_per_file = 2 * job.rows_per_file
@@ -113,7 +112,9 @@ def check_files(spark: SparkSession, files: Sequence[LabelFile], out: str) -> No
     spark.range(0, len(described), 1, len(described)).mapInArrow(check, "id bigint").collect()
 
 
-def without_shards(spark: SparkSession, files: Sequence[LabelFile], shards: Collection[str], job: Job) -> Rewritten:
+def without_shards(
+    spark: SparkSession, files: Sequence[LabelFile], shards: Collection[str], job: JobSettings
+) -> Rewritten:
     """Take the rows of some shards out of part files. Raises FormatError for a file that was altered."""
     order = sorted(map(byte_order, shards))
     touched = [file for file in files if _can_hold(file, order)]
@@ -131,7 +132,7 @@ def without_shards(spark: SparkSession, files: Sequence[LabelFile], shards: Coll
     return Rewritten(kept + written.files, counts=written.counts)
 
 
-def strip(file: LabelFile, shards: Collection[str], job: Job) -> Rewritten:
+def strip(file: LabelFile, shards: Collection[str], job: JobSettings) -> Rewritten:
     """Write one part file without the rows of some shards, a row group at a time."""
     filesystem, root = filesystem_of(job.out)
     check_file(filesystem, root, file)

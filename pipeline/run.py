@@ -29,13 +29,13 @@ from pipeline.labels import LoadLabeler
 from pipeline.planning import Task, plan_tasks, spans_of
 from pipeline.progress import JobProgress
 from pipeline.reading.captions import reading_of
-from pipeline.reading.inputs import Inputs, inputs_of
+from pipeline.reading.inputs import InputFiles, inputs_of
 from pipeline.reading.lookahead import summary
 from pipeline.reading.row_digest import digests_of
 from pipeline.reading.rows import ReadOptions
 from pipeline.rewriting import Rewritten, merged, without_shards
 from pipeline.sorted_files import overlapping
-from pipeline.task import Done, Job, run_task
+from pipeline.task import Done, JobSettings, run_task
 from pipeline.unlabelled import UnlabelledError, require_labels
 from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
@@ -120,7 +120,10 @@ def state_of(out: str, options: Label) -> tuple[Manifest | None, JobPlan | None]
 
 
 def compared(
-    base: Manifest, inputs: Inputs, options: Label, digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None
+    base: Manifest,
+    inputs: InputFiles,
+    options: Label,
+    digests: Callable[[Sequence[InputFile]], Mapping[str, str]] | None,
 ) -> Extension:
     """Compare the files with those of a finished directory, and name their shards as there.
 
@@ -131,7 +134,9 @@ def compared(
     return extension_of(inputs, base, options, digests)
 
 
-def digests_again(spark: SparkSession, inputs: Inputs, options: Label, files: Sequence[InputFile]) -> Mapping[str, str]:
+def digests_again(
+    spark: SparkSession, inputs: InputFiles, options: Label, files: Sequence[InputFile]
+) -> Mapping[str, str]:
     """Read some of the files again, as when they were labelled, and take the digests of their rows."""
     some = replace(inputs, files=tuple(files))
     reading = reading_of(options, some)
@@ -142,7 +147,7 @@ def digests_again(spark: SparkSession, inputs: Inputs, options: Label, files: Se
 
 
 def plan_and_reading(
-    spark: SparkSession, options: Label, inputs: Inputs, begun: JobPlan | None
+    spark: SparkSession, options: Label, inputs: InputFiles, begun: JobPlan | None
 ) -> tuple[JobPlan, ReadOptions]:
     """The plan of a new job, or the begun one with the given locations, and how its files are read.
 
@@ -156,7 +161,7 @@ def plan_and_reading(
     return replace(plan, tasks=cut_into_tasks(spark, inputs, reading, options)), reading
 
 
-def plan_of(options: Label, inputs: Inputs, labeler: CaptionLabeler) -> JobPlan:
+def plan_of(options: Label, inputs: InputFiles, labeler: CaptionLabeler) -> JobPlan:
     """The plan of these options and files, still without tasks."""
     return JobPlan(
         config=config_of(options) | {"format": inputs.format, "common_folder": inputs.common_folder},
@@ -173,7 +178,7 @@ def labeler_of(options: Label) -> LoadLabeler:
     return partial(load_labeler, options.labeler, spacy_model=options.spacy_model, wordnet=options.wordnet)
 
 
-def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: ReadOptions, options: Label) -> tuple[Task, ...]:
+def cut_into_tasks(spark: SparkSession, inputs: InputFiles, reading: ReadOptions, options: Label) -> tuple[Task, ...]:
     """The tasks of a new job."""
     describe(spark, "number the lines of large text files")
     spans = spans_of(spark, inputs, reading)
@@ -181,9 +186,9 @@ def cut_into_tasks(spark: SparkSession, inputs: Inputs, reading: ReadOptions, op
     return plan_tasks(inputs, cores=cores, task_bytes=options.task_bytes, spans=spans)
 
 
-def job_of(spark: SparkSession, options: Label, plan: JobPlan, reading: ReadOptions) -> Job:
+def job_of(spark: SparkSession, options: Label, plan: JobPlan, reading: ReadOptions) -> JobSettings:
     """The part of the job that travels to every task."""
-    return Job(
+    return JobSettings(
         options.out.rstrip("/"), reading, labeler_of(options), options.max_caption_bytes, options.rows_per_file,
         plan.id, retries=retries_of(spark), same_key=options.same_key,
     )  # fmt: skip
@@ -198,7 +203,7 @@ def retries_of(spark: SparkSession) -> int:
 
 
 @contextmanager
-def removed_on_failure(job: Job, base: Manifest | None) -> Iterator[None]:
+def removed_on_failure(job: JobSettings, base: Manifest | None) -> Iterator[None]:
     """If an error of ours ends the block before it has work worth keeping, leave room for the corrected command.
 
     Tasks that labelled something are kept, unless the job is refused for what it labelled; so are the files of `base`.
@@ -215,7 +220,7 @@ def removed_on_failure(job: Job, base: Manifest | None) -> Iterator[None]:
         raise
 
 
-def run_tasks(spark: SparkSession, plan: JobPlan, job: Job, owner: Owner, options: Label) -> list[Done]:
+def run_tasks(spark: SparkSession, plan: JobPlan, job: JobSettings, owner: Owner, options: Label) -> list[Done]:
     """Run the tasks that are not done, wave by wave; return the record of every task, in order."""
     finished = finished_tasks(job.out, job.plan)
     pending = [task for task in plan.tasks if task.number not in finished]
@@ -239,7 +244,7 @@ def run_tasks(spark: SparkSession, plan: JobPlan, job: Job, owner: Owner, option
     return [finished[task.number] for task in plan.tasks]
 
 
-def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
+def run_wave(spark: SparkSession, wave: Sequence[Task], job: JobSettings) -> list[Done]:
     """Run a wave as one Spark job, a partition for each task.
 
     Spark runs a task whose executor died again; it writes files of other names.
@@ -258,7 +263,7 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: Job) -> list[Done]:
 
 
 @contextmanager
-def watched(job: Job, progress: JobProgress) -> Iterator[None]:
+def watched(job: JobSettings, progress: JobProgress) -> Iterator[None]:
     """Show the progress of the wave while the block runs."""
     markers = Markers(job.out, job.plan)
 
@@ -272,7 +277,7 @@ def watched(job: Job, progress: JobProgress) -> Iterator[None]:
 
 
 def put_in_order(
-    spark: SparkSession, finished: Sequence[Done], extension: Extension | None, job: Job
+    spark: SparkSession, finished: Sequence[Done], extension: Extension | None, job: JobSettings
 ) -> list[Rewritten]:
     """Merge part files that overlap, of the tasks and of the directory that is extended.
 

@@ -1,7 +1,7 @@
 """One task of the job: pieces of input files to finished label files. Runs on an executor, and needs no Spark.
 
-In: a `Task`, and the `Job` that all tasks share. Out: files in the output directory, under names that no other attempt
-at the task uses, and a `Done` that names them. Files that no `Done` names are left from attempts that died.
+In: a `Task`, and the `JobSettings` that all tasks share. Out: files in the output directory, under names that no other
+attempt at the task uses, and a `Done` that names them. Files that no `Done` names are left from attempts that died.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REPEATED_KEY_REMEDY = (
 
 
 @dataclass(frozen=True)
-class Job:
+class JobSettings:
     """Settings that all tasks of a job share."""
 
     out: str
@@ -125,7 +125,7 @@ class Done:
             ) from error
 
 
-def run_task(task: Task, job: Job, *, attempt: int = 0) -> Done:
+def run_task(task: Task, job: JobSettings, *, attempt: int = 0) -> Done:
     """Label the task's pieces, write its files, then its marker. `attempt`: number of earlier attempts.
 
     Raises InputError for a fault that stops the whole job, OSError for a remote file that another attempt may be able
@@ -189,7 +189,7 @@ def refuse_ended(out: str, plan: str) -> None:
 
 
 def label_piece(
-    piece: Piece, job: Job, parts: SortedWriter, rejects: SortedWriter, counts: Counts, *, is_last: bool
+    piece: Piece, job: JobSettings, parts: SortedWriter, rejects: SortedWriter, counts: Counts, *, is_last: bool
 ) -> InputFile:
     """Label one piece and return its account. A file that cannot be read to its end adds one rejected row."""
     labelled = empty = rejected = 0
@@ -240,7 +240,7 @@ def _unreadable(piece: Piece, why: str) -> InputError:
     )
 
 
-def label_batch(batch: pa.RecordBatch, shard: str, job: Job) -> pa.Table:
+def label_batch(batch: pa.RecordBatch, shard: str, job: JobSettings) -> pa.Table:
     """Label a batch of `rows.ROWS`: shard, key, synsets, reason; synsets are null exactly where there is a reason."""
     reasons = batch.column("reason")
     # Text formats have no null: an empty key means a missing one.

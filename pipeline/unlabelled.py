@@ -17,7 +17,7 @@ from pipeline.reading.captions import Piece, UnreadableFile, read_piece
 from pipeline.reading.rows import ReadOptions
 from pipeline.reading.tars import HOW_TO_REPEAT_NONE
 from pipeline.reject_reasons import NULL_KEY, NULL_SHARD, REPEATED_KEY, UNKNOWN_SYNSET
-from pipeline.task import JOB, Done, Job
+from pipeline.task import JOB, Done, JobSettings
 from vocab.errors import InputError
 from vocab.pages.text import shown
 from vocab.store.manifest import InputFile
@@ -41,7 +41,9 @@ class UnlabelledError(InputError):
     """Raised for a finished job whose labels are not worth keeping."""
 
 
-def require_labels(job: Job, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool) -> str | None:
+def require_labels(
+    job: JobSettings, account: Sequence[InputFile], finished: Iterable[Done], *, allowed: bool
+) -> str | None:
     """Return a note if next to no row got a label.
 
     Raises UnlabelledError if no file could be read; and, unless `allowed`, if no row got a label, or next to none did

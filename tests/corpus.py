@@ -24,7 +24,7 @@ from trainer.data.tar_tables import TarTables
 from trainer.records.log import read_log
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import write_label_shards
-from vocab.store.tar_samples import split_name
+from vocab.store.tars import split_name
 from vocab.vocabulary import Vocabulary
 
 COLOURS = {DOG: (200, 30, 30), CAT: (30, 200, 30), CAR: (30, 30, 200)}

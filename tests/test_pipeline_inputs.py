@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.config import Label
 from pipeline.reading import inputs as inputs_module
-from pipeline.reading.inputs import Inputs, inputs_of, list_inputs
+from pipeline.reading.inputs import InputFiles, inputs_of, list_inputs
 from pipeline.reading.stored_formats import begins_as
 from tests.servers import s3_server
 from vocab.errors import InputError
@@ -112,7 +112,7 @@ def test_a_place_without_input_is_refused(tmp_path: Path, place: str) -> None:
     [("file:///d/00017.tar", "00017"), ("s3a://b/x.y.tsv.gz", "x.y"), ("/d/a.parquet", "a"), ("a b.jsonl", "a b")],
 )
 def test_a_stem_has_no_folder_and_no_extension(path: str, shard: str) -> None:
-    assert Inputs("tsv", (), None).shard_of(path) == shard
+    assert InputFiles("tsv", (), None).shard_of(path) == shard
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ from pipeline.job import JobPlan, begun_plan, finished_tasks
 from pipeline.planning import Range, Task, count_starts, cut, plan_tasks
 from pipeline.prune import prune
 from pipeline.reading.captions import Piece, Span
-from pipeline.reading.inputs import Inputs, list_inputs
+from pipeline.reading.inputs import InputFiles, list_inputs
 from pipeline.reading.rows import ReadOptions
 from pipeline.rewriting import Rewritten
 from pipeline.run import label_captions, look_before
 from pipeline.sorted_files import SortedFile
-from pipeline.task import JOB, Done, Job, run_task
+from pipeline.task import JOB, Done, JobSettings, run_task
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.labelers import load_labeler
 from vocab.store.label_shards import LabelShards
@@ -151,7 +151,7 @@ def done_of(out: Path) -> dict[int, Done]:
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Let the job die when so many tasks are done, as if its driver had been killed."""
 
-    def dying(spark: Any, wave: list[Task], job: Job) -> list[Done]:
+    def dying(spark: Any, wave: list[Task], job: JobSettings) -> list[Done]:
         for task in wave[:count]:
             run_task(task, job)
         raise KeyboardInterrupt
@@ -207,7 +207,7 @@ def test_tasks_of_another_plan_are_not_taken_for_this_ones(
 def test_no_row_is_shuffled_where_files_are_shards(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups: list[int] = []
 
-    def watched(spark: Any, group: list[Any], job: Job) -> Rewritten:
+    def watched(spark: Any, group: list[Any], job: JobSettings) -> Rewritten:
         groups.append(len(group))
         return Rewritten(tuple(group))
 
@@ -368,7 +368,7 @@ def test_a_file_is_held_new_changed_or_refused(
         "catlip", "f", "3.0", (), 0, 0, 0, 0, inputs=(held_file("/c/a.tsv"), held_file("/c/old.tsv", digest=""))
     )
     asked = options(Path("/c"), Path("/out"), extend=True, **options_)
-    inputs = Inputs("tsv", (replace(file, digest=""),), common)
+    inputs = InputFiles("tsv", (replace(file, digest=""),), common)
 
     def found() -> Extension:
         return extension_of(inputs, base, asked, lambda files: {each.path: file.digest for each in files})
@@ -388,7 +388,7 @@ def test_a_file_is_held_new_changed_or_refused(
 
 def test_files_of_a_new_day_that_share_a_name_are_refused() -> None:
     base = Manifest("catlip", "f", "3.0", (), 0, 0, 0, 0, inputs=(held_file("/c/a.tsv"),))
-    inputs = Inputs("tsv", (held_file("/d/1/b.tsv"), held_file("/d/2/b.tsv")), None)
+    inputs = InputFiles("tsv", (held_file("/d/1/b.tsv"), held_file("/d/2/b.tsv")), None)
     with pytest.raises(MismatchError, match=r"a second file for shard 'b', which /d/1/b\.tsv has"):
         extension_of(inputs, base, options(Path("/d"), Path("/out"), extend=True), None)
 
@@ -409,7 +409,7 @@ def test_a_file_of_another_day_that_shares_a_name_is_named_by_its_folder_too(
     held: str, new: str, shard: str | None
 ) -> None:
     base = Manifest("catlip", "f", "3.0", (), 0, 0, 0, 0, inputs=(held_file(held),))
-    inputs = Inputs("tsv", (held_file(new, size=8),), None)
+    inputs = InputFiles("tsv", (held_file(new, size=8),), None)
     asked = options(Path("/c"), Path("/out"), extend=True)
     if shard is None:
         with pytest.raises(MismatchError, match="a second file for shard 'a'"):
@@ -586,7 +586,7 @@ def test_a_run_that_lost_its_claim_removes_nothing(tmp_path: Path) -> None:
     (out / JOB).mkdir(parents=True)
     (out / JOB / "plan.json").write_text("another run's")
     (out / "part-00000-000-0.parquet").write_text("another run's")
-    job = Job(str(out), ReadOptions("parquet", ("caption",), None, None), load_labeler, 1, 1, "plan")
+    job = JobSettings(str(out), ReadOptions("parquet", ("caption",), None, None), load_labeler, 1, 1, "plan")
     for error, stays in ((OutputExistsError, True), (InputError, False)):
         with pytest.raises(error), story.removed_on_failure(job, None):
             raise error("out", found="a", wanted="b", remedy="c")

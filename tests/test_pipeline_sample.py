@@ -22,9 +22,9 @@ from pipeline.sample.chance import stream
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from pipeline.sample.foreign import LANGUAGES, NAMES
-from pipeline.sample.kinds import COLOURS, OBJECTS, PLACES, Kind, plural_of
+from pipeline.sample.kinds import COLOURS, OBJECTS, PLACES, ObjectKind, plural_of
 from pipeline.sample.pen import Pen
-from pipeline.sample.scenes import Group, Scene, compose, paint
+from pipeline.sample.scenes import ObjectGroup, Scene, compose, paint
 from vocab.errors import InputError, OutputExistsError
 
 
@@ -213,7 +213,7 @@ def test_the_truth_matches_the_drawn_objects(scenes: Path) -> None:
                 assert 0 <= top < bottom <= 48
 
 
-def portrait(kind: Kind, background: tuple[int, int, int], colour: str = "") -> tuple[Image.Image, Pen]:
+def portrait(kind: ObjectKind, background: tuple[int, int, int], colour: str = "") -> tuple[Image.Image, Pen]:
     image = Image.new("RGB", (96, 96), background)
     named = COLOURS[colour] if colour else (120, 120, 120)
     pen = Pen(image, centre=(48, 48), scale=40, angle=0, mirrored=False, colour=named, chance=Random(0))
@@ -222,7 +222,7 @@ def portrait(kind: Kind, background: tuple[int, int, int], colour: str = "") -> 
 
 
 @pytest.mark.parametrize("kind", OBJECTS, ids=lambda kind: kind.name)
-def test_a_kind_is_drawn_visibly_and_inside_its_box(kind: Kind) -> None:
+def test_a_kind_is_drawn_visibly_and_inside_its_box(kind: ObjectKind) -> None:
     for colour in kind.colours or ("",):
         image, pen = portrait(kind, (200, 205, 235), colour)
         paint_only = ImageChops.difference(image, Image.new("RGB", image.size, (200, 205, 235))).convert("L")
@@ -235,7 +235,7 @@ def test_a_kind_is_drawn_visibly_and_inside_its_box(kind: Kind) -> None:
 
 
 def test_no_two_kinds_have_the_same_outline() -> None:
-    def outline(kind: Kind) -> np.ndarray[Any, Any]:
+    def outline(kind: ObjectKind) -> np.ndarray[Any, Any]:
         image = portrait(kind, (0, 255, 0))[0].resize((24, 24))
         return np.asarray(image, dtype=float)
 
@@ -247,7 +247,7 @@ def test_no_two_kinds_have_the_same_outline() -> None:
 
 def test_a_scene_can_be_painted_on_every_background() -> None:
     for place in PLACES:
-        scene = Scene((Group(OBJECTS[0], 2, "brown"),), place, place.name)
+        scene = Scene((ObjectGroup(OBJECTS[0], 2, "brown"),), place, place.name)
         assert len(paint(scene, size=32, chance=Random(3)).boxes) == 2
 
 

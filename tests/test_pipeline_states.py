@@ -32,7 +32,7 @@ from pipeline.reading.row_digest import RowDigest
 from pipeline.reading.rows import batch_of
 from pipeline.rewriting import Rewritten
 from pipeline.sorted_files import SortedFile
-from pipeline.task import JOB, Done, Job, run_task
+from pipeline.task import JOB, Done, JobSettings, run_task
 from vocab.errors import InputError, OutputExistsError
 from vocab.labelers import load_labeler
 from vocab.store import files as storage
@@ -171,17 +171,17 @@ class Upload:
 def living(life: Life, *, store: str) -> Iterator[None]:
     """All that the job writes, in this process and with so many operations to live."""
 
-    def wave(spark: Any, tasks: Sequence[Any], job: Job) -> list[Done]:
+    def wave(spark: Any, tasks: Sequence[Any], job: JobSettings) -> list[Done]:
         return [run_task(one, job) for one in tasks]
 
-    def merged(spark: Any, group: Sequence[SortedFile], job: Job) -> Rewritten:
+    def merged(spark: Any, group: Sequence[SortedFile], job: JobSettings) -> Rewritten:
         if len(group) == 1:
             return Rewritten(tuple(group))
         rows = pa.concat_tables([pq.read_table(f"{job.out}/{run.file.path}") for run in group])
         rows = rows.sort_by([("shard", "ascending"), ("key", "ascending")])
         return rewriting.write_sorted(iter(rows.to_batches()), job)
 
-    def without_shards(spark: Any, files: Sequence[LabelFile], shards: Sequence[str], job: Job) -> Rewritten:
+    def without_shards(spark: Any, files: Sequence[LabelFile], shards: Sequence[str], job: JobSettings) -> Rewritten:
         if not shards:
             return Rewritten(tuple(map(rewriting.sorted_file_of, files)))
         return Rewritten.together([rewriting.strip(file, shards, job).to_json() for file in files])
@@ -343,9 +343,9 @@ def test_a_job_killed_while_it_takes_back_what_it_refused_leaves_room(tmp_path: 
 @pytest.mark.parametrize("store", ["disk", "bucket"])
 @pytest.mark.parametrize("then", ["finished", "another plan"])
 def test_a_worker_that_outlives_its_job_leaves_nothing(tmp_path: Path, then: str, store: str) -> None:
-    jobs: list[tuple[Any, Job]] = []
+    jobs: list[tuple[Any, JobSettings]] = []
 
-    def sent(_: Any, tasks: Sequence[Any], job: Job) -> list[Done]:
+    def sent(_: Any, tasks: Sequence[Any], job: JobSettings) -> list[Done]:
         jobs.extend((one, job) for one in tasks)
         raise Killed
 

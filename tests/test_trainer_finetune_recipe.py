@@ -12,7 +12,6 @@ import tyro
 
 from trainer.optim.schedule import learning_rate
 from trainer.transfer.config import CHANGEABLE, FinetuneConfig, TaskConfig
-from trainer.transfer.recipe import check, complete, optim_of
 from vocab.errors import InputError
 
 PLAIN = FinetuneConfig(Path("runs/b16"), TaskConfig(train="train", test="val"), Path("out"))
@@ -21,16 +20,16 @@ STEPS = 25_023
 
 
 def test_the_defaults_are_the_paper_s_recipe_for_imagenet() -> None:
-    done = complete(PLAIN, multi_label=False, image_size=224, steps=STEPS)
+    done = PLAIN.completed(multi_label=False, image_size=224, steps=STEPS)
     assert (done.epochs, done.batch, done.weight_decay, done.label_smoothing) == (10, 512, 0.05, 0.1)
     assert (done.optimiser, done.image_size, done.ema_momentum) == ("adamw", 224, 0.0005)
-    settings = optim_of(done, steps=STEPS)
+    settings = done.optim(steps=STEPS)
     rates = [learning_rate(step, settings) for step in (1, STEPS // 2, STEPS)]
     assert rates == pytest.approx([3e-5, 1.65e-5, 3e-6], rel=1e-3)
 
 
 def test_several_classes_an_image_learn_more_slowly_and_unsmoothed() -> None:
-    done = complete(PLAIN, multi_label=True, image_size=224, steps=STEPS)
+    done = PLAIN.completed(multi_label=True, image_size=224, steps=STEPS)
     assert (done.peak_lr, done.final_lr, done.label_smoothing) == (1e-5, pytest.approx(1e-6), 0.0)
 
 
@@ -42,12 +41,12 @@ def test_what_is_given_stays() -> None:
         "label_smoothing": 0.0,
         "ema_momentum": 0.5,
     }
-    assert complete(replace(PLAIN, **given), multi_label=False, image_size=224, steps=9) == replace(PLAIN, **given)
+    assert replace(PLAIN, **given).completed(multi_label=False, image_size=224, steps=9) == replace(PLAIN, **given)
 
 
 @pytest.mark.parametrize(("steps", "momentum"), [(100_000, 0.0005), (20_000, 0.0005), (1_000, 0.01), (5, 1.0)])
 def test_a_short_run_s_average_forgets_what_it_began_with(steps: int, momentum: float) -> None:
-    assert complete(PLAIN, multi_label=False, image_size=224, steps=steps).ema_momentum == momentum
+    assert PLAIN.completed(multi_label=False, image_size=224, steps=steps).ema_momentum == momentum
 
 
 @pytest.mark.parametrize(
@@ -87,17 +86,17 @@ def test_a_short_run_s_average_forgets_what_it_began_with(steps: int, momentum: 
 )
 def test_what_cannot_work_is_named_before_anything_is_read(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check(replace(PLAIN, **changes), world=4)
+        replace(PLAIN, **changes).check(world=4)
 
 
 def test_what_can_work_is_let_through() -> None:
-    check(PLAIN, world=4)
-    check(replace(PLAIN, mixup=0.2, cutmix=1.0, warmup_steps=500, layer_decay=0.65, accumulate=4), world=8)
+    PLAIN.check(world=4)
+    replace(PLAIN, mixup=0.2, cutmix=1.0, warmup_steps=500, layer_decay=0.65, accumulate=4).check(world=8)
 
 
 def test_a_warm_up_that_never_ends_is_refused() -> None:
     with pytest.raises(InputError, match=r"--warmup-steps: found 10 of 10 steps"):
-        complete(replace(PLAIN, warmup_steps=10), multi_label=False, image_size=224, steps=10)
+        replace(PLAIN, warmup_steps=10).completed(multi_label=False, image_size=224, steps=10)
 
 
 def test_what_may_be_changed_are_fields() -> None:

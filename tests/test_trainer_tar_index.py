@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from tests.pictures import tar_of
 from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, NoTarError, TarIndex, index_tar, members_of
 from vocab.errors import InputError
-from vocab.store.tar_samples import samples
-from vocab.store.tars import Member
+from vocab.store.tars import Member, samples
 
 LIMIT = 1 << 20
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from vocab.errors import InputError
-from vocab.store.braces import expand_braces
+from vocab.store.file_names import expand_braces
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_too_many_names_are_refused_before_they_are_made(pattern: str) -> None:
 
 
 def test_nested_braces_are_counted_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vocab.store.braces.MAX_NAMES", 10)
+    monkeypatch.setattr("vocab.store.file_names.MAX_NAMES", 10)
     with pytest.raises(InputError, match="more than 10 names"):
         list(expand_braces("{a,b,c{0..5}}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import tyro
@@ -36,6 +37,10 @@ class Options:
     """names of the columns"""
     folder: Path | None = None
     """folder to keep"""
+    steps: Annotated[int, "more than 0"] | None = None
+    """number of steps"""
+    images: Annotated[tuple[str, ...], "required"] = ()
+    """tars with images"""
     rate: float = 0.5
     """share"""
     inner: Inner = field(default_factory=Inner)
@@ -63,6 +68,14 @@ def test_an_option_that_may_be_left_out_is_called_optional(
     assert "--folder PATH folder to keep (optional)" in shown
     assert "--rate FLOAT share (default: 0.5)" in shown
     assert "None" not in shown
+
+
+def test_an_option_that_must_be_given_is_called_required_though_its_field_has_a_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = "\n".join(" ".join(line.split()) for line in help_of(Options, capsys, monkeypatch))
+    assert "--images [STR [STR ...]] tars with images (required)" in shown
+    assert "--steps INT number of steps (optional)" in shown
 
 
 def test_options_are_read_as_without_plain_help() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.labels import label_table
-from vocab.store.label_footers import Footer, shard_range
+from vocab.store.label_shards import Footer, shard_range
 
 
 def footer_of(table: pa.Table, place: Path, **options: object) -> pq.FileMetaData:

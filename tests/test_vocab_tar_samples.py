@@ -26,7 +26,7 @@ from trainer.data.tar_index import FAULTS, NoTarError, index_tar
 from trainer.data.tar_locations import list_tars
 from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
-from vocab.store.tar_samples import samples, split_name
+from vocab.store.tars import samples, split_name
 
 END = bytes(1024)
 

@@ -17,6 +17,7 @@ from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_data
 from trainer.recipes.files import read_recipe
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
+from vocab.command_line import plain_help
 from vocab.errors import InputError, run_cli
 from vocab.pages.text import tell
 from vocab.store.files import local_path
@@ -113,9 +114,10 @@ def read(arguments: list[str]) -> Options:
     verbs["plan"] = one_of(
         {name: (about, PlanConfig(pretrain=run)) for name, (about, run) in chosen.items()}, like=PlanConfig
     )
-    config: Options = tyro.extras.subcommand_cli_from_dict(
-        verbs, prog="python -m trainer", description=DESCRIPTION, args=arguments
-    )
+    with plain_help():
+        config: Options = tyro.extras.subcommand_cli_from_dict(
+            verbs, prog="python -m trainer", description=DESCRIPTION, args=arguments
+        )
     return with_locations(config, nested=not isinstance(config, FLAT))
 
 

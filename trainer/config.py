@@ -42,12 +42,12 @@ from vocab.store.secrets import public
 class DataConfig(Cache, Decode, Crops):
     """Images, their labels, and how a batch is made of them."""
 
-    images: tuple[str, ...] = ()
+    images: Annotated[tuple[str, ...], "required"] = ()
     """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar", s3://,
     gs:// or http(s):// addresses; "IMAGES::LABELS" also names the labels, where several data sets have their own"""
-    labels: str = ""
+    labels: Annotated[str, "required"] = ""
     """label shards of these images, made by `python -m pipeline label`"""
-    vocabulary: str = ""
+    vocabulary: Annotated[str, "required"] = ""
     """vocabulary.parquet pruned from these labels, made by `python -m pipeline prune`"""
     source_weights: tuple[float, ...] = ()
     """share of the samples that each entry of `images` gives, in any unit; unset: every sample is seen equally often"""

@@ -10,19 +10,16 @@ import re
 from collections.abc import Callable
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-OPTIONAL = {
-    str | None: "STR",
-    int | None: "INT",
-    float | None: "FLOAT",
-    Path | None: "PATH",
-    str | Path | None: "PATH",
-}
-"""how values of a type are shown that may also be None"""
+NAMES = {str: "STR", int: "INT", float: "FLOAT", Path: "PATH"}
+"""how values of a type are shown"""
+REQUIRED = "required"
+"""mark of an option that must be given although its field has a default: `labels: Annotated[str, "required"] = ""`"""
 
 
 def plain_help() -> ConstructorRegistry:
@@ -57,9 +54,19 @@ def plain_field(field: StructFieldSpec) -> StructFieldSpec:
     """Join the lines of a field's help; show an option that may be left out by its type alone, as "(optional)"."""
     kind: Any = field.type
     if field.default is None or field.default == () or field.default == "":
-        shown = tyro.conf.arg(metavar=OPTIONAL.get(kind), help_behavior_hint="(optional)")
-        kind = Annotated[kind, shown]
+        is_required = REQUIRED in getattr(kind, "__metadata__", ())
+        hint = "(required)" if is_required else "(optional)"
+        kind = Annotated[kind, tyro.conf.arg(metavar=optional_value(kind), help_behavior_hint=hint)]
     return replace(field, type=kind, helptext=joined(field.helptext))
+
+
+def optional_value(kind: Any) -> str | None:
+    """Name the values of `str | None` and its like without the None; return None for types that are no such union."""
+    if get_origin(kind) not in (Union, UnionType):
+        return None
+    kinds = [get_args(each)[0] if get_origin(each) is Annotated else each for each in get_args(kind)]
+    names = [NAMES.get(each) for each in kinds if each is not NoneType]
+    return "|".join(filter(None, names)) if all(names) else None
 
 
 def joined(text: str | Callable[[], str | None] | None) -> str | Callable[[], str | None] | None:

@@ -29,7 +29,7 @@ from pipeline.rewriting import Rewritten
 from pipeline.run import labeler_of, plan_of
 from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
-from pipeline.task import JOB, Job, run_task
+from pipeline.task import JOB, JobSettings, run_task
 from trainer.__main__ import main as trainer
 from trainer.checkpoints.checkpoint import open_checkpoint
 from trainer.data.batch import Skipped
@@ -108,7 +108,7 @@ def make_files(root: Path) -> list[Flipped]:
     ]
 
 
-def _label(root: Path) -> tuple[Path, Path, Job]:
+def _label(root: Path) -> tuple[Path, Path, JobSettings]:
     """A finished label directory, one whose tasks alone are done, and its job. Spark is slow to start: none runs."""
     draw_sample(SampleConfig(root / "corpus", samples=90, samples_per_shard=30, size=48, processes=1))
     finished, begun = root / "labels", root / "begun"
@@ -118,14 +118,14 @@ def _label(root: Path) -> tuple[Path, Path, Job]:
         plan = replace(plan_of(options, inputs, load()), tasks=plan_tasks(inputs, cores=1, task_bytes=1))
         Owner(str(out), "me").claim()
         write_plan(str(out), plan)
-        job = Job(str(out), reading_of(options, inputs), load, options.max_caption_bytes, 10**6, plan.id)
+        job = JobSettings(str(out), reading_of(options, inputs), load, options.max_caption_bytes, 10**6, plan.id)
         done = [run_task(task, job) for task in plan.tasks]
         if out == finished:
             write_finished(str(out), plan, done, [Rewritten(each.parts) for each in done])
     return finished, begun, job
 
 
-def _of_labels(labels: Path, begun: Path, job: Job, vocabulary: Path) -> Iterator[Flipped]:
+def _of_labels(labels: Path, begun: Path, job: JobSettings, vocabulary: Path) -> Iterator[Flipped]:
     def opened(*, checksums: bool) -> LabelShards:
         return LabelShards.open(labels, checksums=checksums)
 

@@ -28,8 +28,7 @@ from vocab import labeler, wordnet
 from vocab.errors import InputError
 from vocab.store.label_shards import SCHEMA, LabelShards
 from vocab.store.label_writing import write_label_shards
-from vocab.store.tar_samples import split_name
-from vocab.store.tars import BLOCK
+from vocab.store.tars import BLOCK, split_name
 from vocab.vocabulary import Vocabulary
 
 FOLDERS = ("coco_ccby", "cc12m")

@@ -1,14 +1,15 @@
-"""Ids of downloaded images: out of img2dataset's sidecars, of the .json members of tars, or the samples' own keys.
+"""Ids of downloaded images: in img2dataset's sidecars, in .json members of tars, or the samples' own keys.
 
-In: paths of sidecars or tars, and what holds the id. Out: a row for every row of a sidecar, or sample of a tar:
+In: locations of the images, and the column or field of the id. Out: an `InputFiles` of sidecars or tars; and a row for
+every row of a sidecar, or sample of a tar:
 
     input string    the file, as it was listed
     shard string    the tar's
-    key string      the sample's in it; "" where it is null
-    id string       null where there is a reason
-    reason string   why it gets no label whatever its id: status:..., null_key, null_id, not_utf8, malformed_record,
-                    truncated_tar, repeated_key
-    total bigint    rows of the whole file, so that whoever counts what became of them knows how many there were
+    key string      the sample's key in it; "" if it is null
+    id string       null if there is a reason
+    reason string   reason why it gets no label whatever its id: status:..., null_key, null_id, not_utf8,
+                    malformed_record, truncated_tar, repeated_key
+    total bigint    rows of the whole file, to check that none is lost
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from pipeline.reading.inputs import Inputs, NoInputError, list_inputs
+from pipeline.reading.inputs import InputFiles, NoInputError, list_inputs
 from pipeline.reading.key_text import NO_TEXT, require_name_type, text_of, texts_of
 from pipeline.reading.nested import value_at
 from pipeline.reading.parquet import KEY, STATUS, require_key_type, status_reasons
 from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, NULL_ID, NULL_KEY, REPEATED_KEY, TRUNCATED_TAR
 from vocab.errors import InputError
+from vocab.store.file_names import is_left_out
 from vocab.store.files import BROKEN, filesystem_of
-from vocab.store.leftovers import is_left_out
 from vocab.store.secrets import without_secrets
-from vocab.store.tar_samples import Sample, samples
+from vocab.store.tars import Sample, samples
 
 SCHEMA = pa.schema(
     [*((name, pa.string()) for name in ("input", "shard", "key", "id", "reason")), ("total", pa.int64())]
@@ -42,14 +43,14 @@ SCHEMA = pa.schema(
 DDL = "input string, shard string, key string, id string, reason string, total bigint"
 JSON = "json."
 OWN_KEY = "__key__"
-"""the key of a tar's sample, as WebDataset calls it"""
+"""WebDataset's name for a sample's key"""
 BATCH_ROWS = 16_384
-# A .json member larger than this is no record of one image.
 MAX_JSON_BYTES = 16 << 20
+"""a larger .json member is not a record of one image"""
 
 
 def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """For `mapInArrow`: files in (columns "input", "shard"), the rows above out."""
+    """Make a function for `mapInArrow`: files (columns "input", "shard") to the rows above."""
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -73,7 +74,7 @@ def is_of_tars(id_column: str) -> bool:
 
 
 def check_sidecar(path: str, id_column: str) -> None:
-    """Raise InputError for a sidecar that cannot be read, or lacks a column: before a job, for the first of them."""
+    """Raise InputError for a sidecar that cannot be read or lacks a column."""
     with _opened(path) as file:
         _require(path, file.schema_arrow, id_column)
 
@@ -119,7 +120,7 @@ def _require(path: str, schema: pa.Schema, id_column: str) -> None:
 
 
 def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, total: int) -> pa.RecordBatch:
-    """The rule of what is a sample, its first reason first: downloaded, with a key, with an id."""
+    """Rows of a sidecar. A sample is downloaded, has a key, and has an id; the first that fails is the reason."""
     (keys, broken_keys), (ids, broken_ids) = (
         texts_of(batch[name], where=f"{path}, column {name!r}") for name in (KEY, id_column)
     )
@@ -151,7 +152,7 @@ def _ids_of_tar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatc
             (key, None, REPEATED_KEY) if key in repeats and reason != TRUNCATED_TAR else (key, id_, reason)
             for key, id_, reason in rows
         ]
-    # Keys and ids of one tar are small, and its number of samples is known only at its end.
+    # The number of samples is known only at the end of a tar; keys and ids are small enough to hold.
     for start in range(0, len(rows), BATCH_ROWS):
         keys, ids, reasons = (
             pa.array(column, pa.string()) for column in zip(*rows[start : start + BATCH_ROWS], strict=True)
@@ -160,7 +161,7 @@ def _ids_of_tar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatc
 
 
 def _id_of_sample(stream: BinaryIO, sample: Sample, id_column: str) -> tuple[str | None, str | None]:
-    """Find the sample's id, or the reason why there is none."""
+    """The sample's id, or the reason why it has none."""
     if not sample.whole:
         return None, TRUNCATED_TAR
     if "\ufffd" in sample.key:
@@ -190,11 +191,11 @@ def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Arr
     )
 
 
-def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
-    """List sidecars, or tars where the tars hold the ids.
+def list_image_files(places: tuple[str, ...], id_column: str) -> InputFiles:
+    """List sidecars, or tars if the tars hold the ids.
 
-    Raises InputError for a place without such files, and where sidecars and tars do not go together one to one: labels
-    follow tars, so a sidecar alone names no images, and a tar alone would be left without labels.
+    Raises InputError for a place without such files, and for a sidecar without a tar or a tar without a sidecar: labels
+    follow tars, so a sidecar alone names no images, and a tar alone would get no labels.
     """
     if is_of_tars(id_column):
         tars = list_inputs(places, "webdataset")
@@ -209,8 +210,14 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
             wanted=f"img2dataset's sidecars, whose column {id_column!r} holds the id",
             remedy="Check --images; where the tars themselves hold the id, give --id-column json.FIELD.",
         ) from error
-    # A mistyped column is better said now than by a job.
+    # A mistyped column is better reported now than by a job.
     check_sidecar(sidecars.files[0].path, id_column)
+    _require_pairs(sidecars)
+    return sidecars
+
+
+def _require_pairs(sidecars: InputFiles) -> None:
+    """Raise InputError for a sidecar without its tar, and for a tar without a sidecar in the sidecars' folders."""
     folders = {file.path.rpartition("/")[0] for file in sidecars.files}
     held = {folder: _names(folder) for folder in folders}
     for file in sidecars.files:
@@ -232,7 +239,6 @@ def list_image_files(places: tuple[str, ...], id_column: str) -> Inputs:
                     wanted=f"{tar.removesuffix('.tar')}.parquet, as img2dataset writes it",
                     remedy="Download it again, or take the ids from the tars: --id-column json.FIELD or __key__.",
                 )
-    return sidecars
 
 
 def _names(folder: str) -> set[str]:

@@ -3,10 +3,10 @@
 In: the rows of `pipeline.align.image_ids`, and a label directory whose keys are ids. Out: the same rows, none lost and
 none doubled, with
 
-    synsets array<int>    the id's; null exactly where there is a reason
-    reason string         the row's own, or that of the id's reject, or no_label
-    copies bigint         rows of the labels that have the id, 0 where there is no label
-    differ boolean        whether they have different synsets
+    synsets array<int>    synsets of the id; null exactly if there is a reason
+    reason string         the row's own reason, or that of the id's reject, or no_label
+    copies bigint         rows of the labels that have the id; 0 if there is no label
+    differ boolean        true if these rows have different synsets
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from vocab.store.label_writing import ROW_GROUP_ROWS
 
 
 def join_by_id(samples: DataFrame, by_id: DataFrame) -> DataFrame:
-    """Give each sample what the labels have of its id. An id of several samples labels each of them."""
-    # All nulls would meet in one task. A row with a reason of its own keeps it, whatever its stand-in should meet.
+    """Join each sample with the labels of its id. An id of several samples labels each of them."""
+    # Spark would send all nulls to one task. A row with a reason keeps it, whatever its stand-in happens to match.
     stand_in = F.concat(F.lit("\0"), "shard", F.lit("\0"), "key")
     joined = samples.withColumn("asked", F.coalesce("id", stand_in)).join(
         by_id, F.col("asked") == F.col("labelled_id"), "left"
@@ -53,12 +53,12 @@ def join_by_id(samples: DataFrame, by_id: DataFrame) -> DataFrame:
 
 
 def labels_by_id(spark: SparkSession, labels: LabelShards, *, of_files: bool = False) -> DataFrame:
-    """labelled_id, synsets and greatest (which differ if the id's rows do), rows_of_id, rejected (a reason).
+    """One row for each id: labelled_id, synsets, greatest, rows_of_id, rejected (a reason).
 
-    One row for each id. A row beats a reject of the same id: that another caption of it could not be read says nothing
-    of this one. Labels made with --same-key union are of captions whose ids repeat by intent: rows of an id that stand
-    in several shards are joined too. `of_files`: the labels' keys may be names of image files, which meet keys of tars:
-    both end at the first dot of the name.
+    `greatest` differs from `synsets` if the id's rows differ. A label row counts more than a reject of the same id,
+    which is another caption. In labels made with --same-key union, ids repeat by intent: rows of an id in several
+    shards are joined too. `of_files`: the labels' keys may be names of image files; to meet keys of tars, they end at
+    the first dot of the name.
     """
     joins = labels.manifest.config.get("same_key") == "union"
     union = F.array_sort(F.array_distinct(F.flatten(F.collect_list("synsets"))))
@@ -77,10 +77,10 @@ def labels_by_id(spark: SparkSession, labels: LabelShards, *, of_files: bool = F
 
 
 def refuse_contradictions(joined: DataFrame, labels: str) -> None:
-    """Raise MismatchError for an id that a sample asks for and that has rows of different synsets.
+    """Raise MismatchError for an id of a sample that has label rows with different synsets.
 
-    Equal rows are one label written twice, and one is taken. Of different ones none is more right than another; their
-    union would be the label of no caption. Ids that nobody asks for do no harm.
+    Equal rows are one label written twice, and one is taken. Among different ones, none is more right than another, and
+    their union would be the label of no caption. Ids without a sample do no harm.
     """
     wrong = joined.where("differ").agg(F.countDistinct("id").alias("ids"), F.min("id").alias("first")).collect()[0]
     if wrong["ids"]:
@@ -93,9 +93,9 @@ def refuse_contradictions(joined: DataFrame, labels: str) -> None:
 
 
 def write_staged(rows: DataFrame, folder: str) -> list[str]:
-    """Write rows as they come, a file for each partition that has some; the names of those that count.
+    """Write rows as they come, a file for each partition that has rows; return the names of the files.
 
-    A task that is tried again writes a file of another name, and only that one is named.
+    A task that is run again writes a file of another name, and only that file is returned.
     """
 
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -118,7 +118,7 @@ def write_staged(rows: DataFrame, folder: str) -> list[str]:
 
 
 def row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Batches put together to tables of about ROW_GROUP_ROWS, none of them empty."""
+    """Put batches together to tables of about ROW_GROUP_ROWS rows, none of them empty."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)

@@ -1,7 +1,7 @@
-"""Labels made by id, before the images were there, to labels of the images as they were downloaded: a story.
+"""Labels keyed by id to labels keyed by image tars: the story of `python -m pipeline align`.
 
-In: a label directory whose keys are ids, and image tars that say which id each sample has. Out: a finished label
-directory whose shards and keys are the tars', and the account of what matched.
+In: a label directory whose keys are ids, and image tars or sidecars that say which id each sample has. Out: a finished
+label directory whose shards and keys are those of the tars, and the number of matches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
 from pipeline.finishing import check_written, write_rejects
 from pipeline.label_reading import parquet_rows
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reject_reasons import NO_LABEL
 from pipeline.session import spark_session
 from pipeline.sorted_files import SortedFile, SortedWriter, sort_on_spark
@@ -39,38 +39,39 @@ from vocab.store.locations import refuse_unwritable
 from vocab.store.manifest import MANIFEST, InputFile, LabelFile, Manifest
 
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
-"""no rows are merged here: every sample has its own"""
+"""fields of the account; no rows are merged here"""
 REPEATED_KEY_REMEDY = "Repack the tar or its sidecar without the repeated key, or leave them out of --images."
-# A task for each file up to here; beyond, Spark's own work for a task outweighs a sidecar's.
 MOST_TASKS = 10_000
+"""tasks at most: beyond, Spark's own work for a task outweighs the reading of a sidecar"""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What matched: samples = matched + unmatched + rejected + unusable; labels = used + unused."""
+    """Numbers of matches: samples = matched + unmatched + rejected + unusable; labels = used + unused."""
 
     samples: int
     matched: int
-    """have the label of their id"""
+    """samples that get the label of their id"""
     unmatched: int
-    """have an id that the labels lack: reason no_label"""
+    """samples with an id that the labels lack: reason no_label"""
     rejected: int
-    """have an id that was rejected when the captions were labelled, for the reason it got then"""
+    """samples with an id that was rejected when the captions were labelled; they get the same reason"""
     unusable: int
-    """have no usable id, key or image: null_id, null_key, status:..., not_utf8, malformed_record, truncated_tar,
-    repeated_key"""
+    """samples without a usable id, key or image: null_id, null_key, status:..., not_utf8, malformed_record,
+    truncated_tar, repeated_key"""
     used: int
-    """rows of the labels whose id a sample has"""
+    """label rows whose id a sample has"""
     unused: int
+    """label rows whose id no sample has"""
     repeated_ids: int
-    """of the ids used, those with several rows in the labels, all equal"""
+    """used ids with several rows in the labels, all equal"""
     shared_ids: int
-    """of the ids used, those that several samples have"""
+    """used ids that several samples have"""
 
 
 def run_align(options: Align) -> None:
-    """Align in a session of its own and say what matched."""
-    # Starting Spark takes longer than finding out that it cannot work.
+    """Align in a session of its own and report the matches."""
+    # Spark takes long to start; check first what needs no Spark.
     refuse_unwritable(options.out)
     refuse_used(options.out)
     labels = LabelShards.open(options.labels)
@@ -80,13 +81,13 @@ def run_align(options: Align) -> None:
     tell("\n".join(summary_lines(manifest, matches, options)) + "\n", to=sys.stdout)
 
 
-def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Align) -> tuple[Manifest, Matches]:
+def align(spark: SparkSession, labels: LabelShards, inputs: InputFiles, options: Align) -> tuple[Manifest, Matches]:
     """Write the labels of the images' samples.
 
-    Raises OutputExistsError if the output directory holds anything, InputError for an image file that cannot be read
-    and a sample that stands twice, MismatchError if no id matches or one has two different labels, FormatError if the
-    account of rows does not close. Until the manifest is written, at the very end, the directory is no label directory.
-    An alignment that died begins anew.
+    Raises OutputExistsError if the output directory holds anything; InputError for an image file that cannot be read
+    and for a sample that comes twice; MismatchError if no id matches or one has two different labels; FormatError if
+    the account of rows does not close. The directory becomes a label directory when the manifest is written, at the
+    very end. An alignment that died begins anew.
     """
     out = options.out.rstrip("/")
     refuse_used(out)
@@ -97,7 +98,7 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
             read_samples(spark, inputs, options.id_column),
             labels_by_id(spark, labels, of_files=options.id_column == OWN_KEY),
         )
-        # The join runs once; each look at its rows reads the columns that it needs.
+        # The join runs once, into staging files; each step below reads only the columns that it needs.
         staged = partial(parquet_rows, spark, f"{out}/{STAGING}", write_staged(joined, f"{out}/{STAGING}"))
         refuse_contradictions(staged("id string, differ boolean"), labels.location)
         account = account_of_files(staged("input string, synsets array<int>, reason string, total bigint"), inputs)
@@ -119,7 +120,7 @@ def align(spark: SparkSession, labels: LabelShards, inputs: Inputs, options: Ali
 
 @contextmanager
 def removed_on_failure(out: str) -> Iterator[None]:
-    """If the block fails, remove what it wrote, unless another run has the directory now."""
+    """If the block fails, remove its files, unless another run has the directory now."""
     try:
         yield
     except OutputExistsError:
@@ -129,15 +130,15 @@ def removed_on_failure(out: str) -> Iterator[None]:
         raise
 
 
-def read_samples(spark: SparkSession, inputs: Inputs, id_column: str) -> DataFrame:
+def read_samples(spark: SparkSession, inputs: InputFiles, id_column: str) -> DataFrame:
     """The rows of every image file, a task for each (`pipeline.align.image_ids`)."""
     files = [(file.path, inputs.shard_of(file.path)) for file in inputs.files]
     paths = spark.createDataFrame(files, "input string, shard string").repartition(min(len(files), MOST_TASKS))
     return paths.mapInArrow(read_ids(id_column), DDL)
 
 
-def account_of_files(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
-    """The image files with what became of their rows. Raises FormatError unless the join kept each row once."""
+def account_of_files(rows: DataFrame, inputs: InputFiles) -> tuple[InputFile, ...]:
+    """The image files with their accounts. Raises FormatError unless the join kept each row once."""
     counted = rows.groupBy("input").agg(
         F.count("*").alias("rows"),
         F.count_if(F.size("synsets") > 0).alias("labelled"),
@@ -157,7 +158,7 @@ def account_of_files(rows: DataFrame, inputs: Inputs) -> tuple[InputFile, ...]:
 
 
 def count_matches(rows: DataFrame, labels: LabelShards) -> Matches:
-    """Count samples and labels by what matched. Counted from committed rows: a task that is tried again counts once."""
+    """Count samples and labels by match, from committed rows, so that a task that is run again counts once."""
     has_id, no_label = F.col("id").isNotNull(), F.col("reason") == NO_LABEL
     samples = rows.agg(
         F.count("*").alias("samples"),
@@ -177,7 +178,7 @@ def count_matches(rows: DataFrame, labels: LabelShards) -> Matches:
 
 
 def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> None:
-    """Raise MismatchError if no sample has a label: the column or the labels must be others."""
+    """Raise MismatchError if no sample has a label: the column or the labels must be wrong."""
     if matches.matched:
         return
     raise MismatchError(
@@ -228,7 +229,7 @@ def write_ranges(
 
 
 def write_count_table(rows: DataFrame, out: str) -> LabelFile:
-    """Count the synsets: an image that was not downloaded counts no more, one that came twice counts twice."""
+    """Count the synsets: an image that was not downloaded does not count, and one that came twice counts twice."""
     synsets = rows.select(F.explode("synsets").alias("synset"))
     write_counts(out, pa.table(synsets.groupBy("synset").agg(F.count("*").alias("captions")).toArrow()))
     return describe_file(out, COUNTS)
@@ -237,7 +238,7 @@ def write_count_table(rows: DataFrame, out: str) -> LabelFile:
 def manifest_of(
     files: list[LabelFile], account: tuple[InputFile, ...], labels: LabelShards, config: dict[str, object]
 ) -> Manifest:
-    """The manifest: what labelled the captions is taken over, the totals are those of the image files."""
+    """The manifest: labeler and WordNet are those of the captions' labels, totals those of the image files."""
     totals = {name: sum(getattr(file, name) for file in account) for name in ACCOUNT}
     return Manifest(
         labeler=labels.manifest.labeler,
@@ -251,14 +252,14 @@ def manifest_of(
 
 
 def config_of(options: Align, labels: LabelShards, matches: Matches) -> dict[str, object]:
-    """The options, which labels these were, and what matched."""
+    """The options, the source of the labels, and the matches."""
     filesystem, root = filesystem_of(labels.location)
     source = {"manifest_sha256": sha256_of(filesystem, f"{root}/{MANIFEST}"), "config": labels.manifest.config}
     return {"verb": "align"} | asdict(options) | {"source": source, "matches": asdict(matches)}
 
 
 def summary_lines(manifest: Manifest, matches: Matches, options: Align) -> list[str]:
-    """The account in lines."""
+    """The account as lines of text."""
     return [
         f"{options.out}: {manifest.rows:,} rows = {manifest.labelled:,} labelled + {manifest.empty:,} empty + "
         f"{manifest.rejected:,} rejected",

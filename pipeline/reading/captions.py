@@ -19,7 +19,7 @@ from pipeline.config import Label
 from pipeline.reading import tars
 from pipeline.reading.dialects import reading_of_table, table_reading
 from pipeline.reading.gzip_files import VerifiedGzip, tar_stream
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reading.json_captions import read_coco, read_jsonl
 from pipeline.reading.lines import BLOCK, Readable, no_text
 from pipeline.reading.lookahead import refuse_unused_key, require_captions
@@ -145,7 +145,7 @@ class SpanStream:
         return block
 
 
-def reading_of(options: Label, inputs: Inputs) -> ReadOptions:
+def reading_of(options: Label, inputs: InputFiles) -> ReadOptions:
     """How to read the job's files, from the options and a look at some of the files.
 
     Raises InputError for a column that none of these files has, or that one has twice.

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.config import Label
+from pipeline.config import Label, Quoting
 from pipeline.reading.csv_files import QUOTE, Block, Dialect, Fault, fields_of, is_of_lines, quoted_lines, records
 from pipeline.reading.gzip_files import verified_text
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reading.lines import BLOCK, first_line, has_returns_alone, no_text, split_lines
 from pipeline.reading.lookahead import Faults, require_names, sampled
 from pipeline.reading.rows import ReadOptions, column_fault, own_reading
@@ -71,16 +71,20 @@ def starts_with_header(head: bytes, reading: ReadOptions) -> bool:
     """Tell whether the first line names the columns, even if the options name them too."""
     if reading.header:
         return True
-    fields = fields_of(first_line(head), Dialect(reading.separator, "rfc4180", len(reading.columns)))
-    return isinstance(fields, list) and [plain_name(text) for text in fields] == [
-        plain_name(name.encode()) for name in reading.columns
-    ]
+    fields = _fields_in(first_line(head), reading, "rfc4180")
+    return fields is not None and plain_names(fields) == plain_names(name.encode() for name in reading.columns)
 
 
-def plain_name(name: bytes) -> str:
-    """A column's name in lower case, without spaces and punctuation: "imageurl" for "Image_URL"."""
-    text = name.decode("utf-8", "replace")
-    return re.sub(r"[\W_]+", "", text).casefold() or text
+def _fields_in(line: bytes, reading: ReadOptions, quoting: Quoting) -> list[bytes] | None:
+    """Fields of a first line; None if it is not a record."""
+    fields = fields_of(line, Dialect(reading.separator, quoting, len(reading.columns)))
+    return None if isinstance(fields, Fault) else fields
+
+
+def plain_names(names: Iterable[bytes]) -> list[str]:
+    """Names of columns in lower case, without spaces and punctuation: "imageurl" for "Image_URL"."""
+    texts = [name.decode("utf-8", "replace") for name in names]
+    return [re.sub(r"[\W_]+", "", text).casefold() or text for text in texts]
 
 
 class _Survey(NamedTuple):
@@ -150,10 +154,10 @@ USUAL_NAMES = frozenset(
     "originalheight originalwidth path pwatermark punsafe score sha256 shard similarity source split status text texts "
     "title uid url urls width".split()
 )
-"""usual names of columns in files of captions, as `plain_name` spells them"""
+"""usual names of columns in files of captions, as `plain_names` spells them"""
 
 
-def table_reading(reading: ReadOptions, options: Label, inputs: Inputs) -> ReadOptions:
+def table_reading(reading: ReadOptions, options: Label, inputs: InputFiles) -> ReadOptions:
     """Complete the options of TSV or CSV files; `columns` are those of the first file that has all that are needed.
 
     Raises InputError if none of the files looked at has a column, if one has it twice, or if none can be read.
@@ -229,7 +233,7 @@ def _faults(columns: Sequence[str], reading: ReadOptions, *, where: str) -> dict
     return {name: fault for name, fault in faults if fault is not None}
 
 
-def separator_of(options: Label, inputs: Inputs) -> bytes:
+def separator_of(options: Label, inputs: InputFiles) -> bytes:
     """The byte between two fields. In --separator, a tab may be written as \\t."""
     named = {"tsv": "\t", "csv": ","}[inputs.format] if options.separator is None else options.separator
     return named.replace("\\t", "\t").encode()
@@ -262,10 +266,10 @@ def _refuse_other_header(line: bytes, reading: ReadOptions, *, where: str) -> No
 
     A single name, such as "title", may be a caption.
     """
-    fields = fields_of(line, Dialect(reading.separator, reading.quoting or "rfc4180", len(reading.columns)))
-    if isinstance(fields, Fault) or len(fields) == 1:
+    fields = _fields_in(line, reading, reading.quoting or "rfc4180")
+    if fields is None or len(fields) == 1:
         return
-    found, given = [plain_name(name) for name in fields], [plain_name(name.encode()) for name in reading.columns]
+    found, given = plain_names(fields), plain_names(name.encode() for name in reading.columns)
     is_header = set(found) <= USUAL_NAMES.union(given) or (len(given) > 1 and set(given) <= set(found))
     if found == given or not is_header or len(set(found)) < len(found):
         return

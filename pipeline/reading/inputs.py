@@ -1,6 +1,6 @@
 """Input files of a job: their paths, their format, and the names of their shards.
 
-In: paths, folders and globs. Out: an `Inputs`, frozen at the start of a job.
+In: paths, folders and globs. Out: an `InputFiles`, frozen at the start of a job.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_BEGINNINGS = 100
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputFiles:
     """The input files of a job."""
 
     format: StoredFormat
@@ -79,7 +79,7 @@ class NoInputError(InputError):
     """Raised for places that hold files, but none of the named format."""
 
 
-def inputs_of(options: Label) -> Inputs:
+def inputs_of(options: Label) -> InputFiles:
     """Find the input files of a job, without its own output directory, which may lie in their folder.
 
     Raises InputError for two files of one shard, unless a column names the shards, and what `list_inputs` raises.
@@ -95,7 +95,7 @@ def inputs_of(options: Label) -> Inputs:
     return inputs
 
 
-def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> Inputs:
+def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> InputFiles:
     """Find the files, without those in the folder `apart_from`.
 
     A named format takes a file given by itself whatever its name, and of a folder or glob the files that `of_format`
@@ -134,7 +134,7 @@ def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | N
     left_out = {path for listing in listings for path in listing.left_out if is_reported(_name(path), left_out=True)}
     left_out |= {path for path in every if is_reported(_name(path), left_out=False)} | passed_over
     files = tuple(every[path] for path in taken)
-    return Inputs(stored, files, _common_folder(taken), tuple(sorted(left_out - set(taken))))
+    return InputFiles(stored, files, _common_folder(taken), tuple(sorted(left_out - set(taken))))
 
 
 def _common_folder(paths: Sequence[str]) -> str | None:

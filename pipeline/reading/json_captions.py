@@ -31,7 +31,7 @@ from pipeline.reading.lines import Readable, decoded, numbered_lines
 from pipeline.reading.nested import elements, value_at
 from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, batch_of
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, UNLISTED_IMAGE
-from vocab.store.tar_samples import split_name
+from vocab.store.tars import split_name
 
 # All of a web address but its path. urlsplit refuses some addresses.
 ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*|[?#].*$", re.DOTALL)

@@ -5,7 +5,7 @@ In: a local path or a URI. Out: a `Listing`.
     in/                        every file below; hidden ones and systems' leftovers are left out
     in/*.tsv  in/dt=*/lang=en  files that match, and all below folders that match; * and ? and [...] match no slash
     in/**/*.tsv                ** matches any number of folders
-    in/{00000..00331}.tsv      each must be there (`vocab/store/braces.py`)
+    in/{00000..00331}.tsv      each must be there (`vocab/store/file_names.py`)
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import pyarrow.fs as pafs
 
 from pipeline.reading.managed_folders import markers_above
 from vocab.errors import InputError
-from vocab.store.braces import expand_braces
+from vocab.store.file_names import expand_braces, is_left_out
 from vocab.store.files import entries_below, filesystem_of
-from vocab.store.leftovers import is_left_out
 from vocab.store.manifest import InputFile
 
 GLOB_SIGNS = re.compile(r"[*?\[]")

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Label
 from pipeline.reading.gzip_files import first_tar_bytes
-from pipeline.reading.inputs import Inputs
+from pipeline.reading.inputs import InputFiles
 from pipeline.reading.json_captions import record_of, records_of
 from pipeline.reading.lines import split_lines, text_blocks
 from pipeline.reading.nested import has_at
@@ -33,7 +33,7 @@ from pipeline.reading.tars import FIELD, MAX_MEMBER_BYTES
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.manifest import InputFile
-from vocab.store.tar_samples import Sample, samples
+from vocab.store.tars import Sample, samples
 
 MAX_FILES = 32
 
@@ -78,7 +78,7 @@ ANY = ""
 """stands in Faults for several names of which one would be enough"""
 
 
-def require_captions(reading: ReadOptions, inputs: Inputs) -> None:
+def require_captions(reading: ReadOptions, inputs: InputFiles) -> None:
     """Raise InputError if none of the sampled files holds captions or synsets under the names in the options.
 
     Also raises what `refuse_keys` raises.
@@ -208,7 +208,7 @@ KEY_COLUMNS = ("key", "__key__")
 """names that WebDataset and its tools give to a sample's key"""
 
 
-def summary(inputs: Inputs, reading: ReadOptions) -> list[str]:
+def summary(inputs: InputFiles, reading: ReadOptions) -> list[str]:
     """Lines that say how the files are read: format, keys, and files left out although they look like captions."""
     own = {"webdataset": "the samples' own", "coco": "the images' names"}
     keys = f"keys: {own.get(inputs.format, 'numbers of the rows')}"
@@ -222,7 +222,7 @@ def summary(inputs: Inputs, reading: ReadOptions) -> list[str]:
     return lines
 
 
-def refuse_unused_key(reading: ReadOptions, options: Label, inputs: Inputs) -> None:
+def refuse_unused_key(reading: ReadOptions, options: Label, inputs: InputFiles) -> None:
     """Raise InputError if row numbers would be keys although the input plainly has keys of its own.
 
     A named --format says that row numbers are wanted; but never for img2dataset's sidecars, whose rows have no order.
@@ -255,7 +255,7 @@ def refuse_unused_key(reading: ReadOptions, options: Label, inputs: Inputs) -> N
         )
 
 
-def _names_of_fields(inputs: Inputs) -> Sequence[str]:
+def _names_of_fields(inputs: InputFiles) -> Sequence[str]:
     """Columns of the first Parquet file that can be read, or fields of the first JSON record; none for a tar.
 
     A broken file is passed over: its task will report it.

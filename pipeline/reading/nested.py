@@ -4,7 +4,7 @@ In: a path, and a schema, a batch or a JSON record. Out: the type or the values 
 
     {"json": {"caption": "a dog"}}                        json.caption     a dog
     {"sentences": [{"raw": "a dog"}, {"raw": "a cat"}]}   sentences.raw    a dog, a cat
-    {"json.caption": "a dog"}                             json.caption     a dog: a name as it stands goes first
+    {"json.caption": "a dog"}                             json.caption     a dog: a name with dots comes first
     map {"en": "a dog", "de": "ein Hund"}                 alt.en           a dog
 """
 
@@ -31,7 +31,7 @@ def first_step(names: Container[str], path: str) -> tuple[str, str] | None:
 
 
 def type_at(fields: pa.Schema | pa.StructType, path: str) -> pa.DataType | None:
-    """Type of a field; a list of it where the path leads through a list; None if there is no such field, or two."""
+    """Type of a field; a list of that type if the path leads through a list; None if there is no such field, or two."""
     found = first_step(fields.names, path)
     if found is None or list(fields.names).count(found[0]) > 1:
         return None
@@ -58,7 +58,7 @@ def has_named_items(kind: pa.DataType) -> bool:
 
 
 def map_step(kind: pa.MapType, path: str) -> tuple[str, str]:
-    """Split a path into a key of the map and the rest: a key may hold dots where there is nothing below its item."""
+    """Split a path into a key of the map and the rest. If nothing is below the map's items, a key may hold dots."""
     item = element_type(kind.item_type)
     if not (pa.types.is_struct(item) or pa.types.is_map(item) or is_json(item)):
         return path, ""
@@ -85,7 +85,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def stored_name(schema: pa.Schema, path: str) -> str:
-    """Name to read a field of a Parquet file by: the path itself, or the whole column where lists are on the way."""
+    """Name to read a field of a Parquet file by: its path, or the whole column if the path leads through lists."""
     name, rest = first_step(schema.names, path) or (path, "")
     kind = schema.field(name).type
     while rest and pa.types.is_struct(kind):
@@ -95,7 +95,7 @@ def stored_name(schema: pa.Schema, path: str) -> str:
 
 
 def values_at(batch: pa.RecordBatch, path: str) -> tuple[NDArray[np.int64], pa.Array]:
-    """Values of a field, those in lists one by one, and the row of each, ascending."""
+    """Row of each value of a field, ascending, and the values; those in lists one by one."""
     name, rest = first_step(batch.schema.names, path) or (path, "")
     values = batch.column(name)
     rows = np.arange(len(batch))
@@ -115,7 +115,7 @@ def values_at(batch: pa.RecordBatch, path: str) -> tuple[NDArray[np.int64], pa.A
 
 
 def _texts_in(text: str | None, path: str) -> list[str]:
-    """Texts in a JSON text, or in a field of it; none of what is no JSON."""
+    """Texts in a JSON document, or in one of its fields; none if it is not JSON."""
     try:
         value = None if text is None else json.loads(text)
     except (ValueError, RecursionError):
@@ -124,7 +124,7 @@ def _texts_in(text: str | None, path: str) -> list[str]:
 
 
 def unlisted(rows: NDArray[np.int64], values: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
-    """Elements of lists, however deep, and the row of each."""
+    """Row of each element of lists, however deep, and the elements."""
     while is_list(values.type):
         rows = rows[np.asarray(pc.list_parent_indices(values), dtype=np.int64)]
         values = values.flatten()
@@ -132,7 +132,7 @@ def unlisted(rows: NDArray[np.int64], values: pa.Array) -> tuple[NDArray[np.int6
 
 
 def value_at(record: object, path: str) -> object:
-    """Value of a JSON record's field, a list of values where the path leads through a list, None if there is none."""
+    """Value of a JSON record's field; a list of values if the path leads through a list; None if there is none."""
     if not isinstance(record, dict):
         return None
     if path in record:
@@ -148,7 +148,7 @@ def value_at(record: object, path: str) -> object:
 
 
 def elements(value: object) -> Iterator[object]:
-    """Elements of lists in lists, however deep, in order; anything else is itself."""
+    """Elements of lists in lists, however deep, in order; of any other value, the value itself."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
@@ -159,7 +159,7 @@ def elements(value: object) -> Iterator[object]:
 
 
 def has_at(record: object, path: str) -> bool:
-    """Tell whether a JSON record, or for a path through a list any of its elements, has a field, null or not."""
+    """Tell whether a JSON record has a field, null or not; on a path through a list, any element may have it."""
     if isinstance(record, list):
         return any(has_at(element, path) for element in elements(record))
     found = first_step(record, path) if isinstance(record, dict) else None

@@ -1,8 +1,13 @@
-"""Captions out of Parquet files, row group by row group; img2dataset's sidecars among them.
+"""Captions in Parquet files, row group by row group; also in img2dataset's sidecars, a row for each URL.
 
 In: an open file and the row groups wanted. Out: batches of `rows.ROWS`. A row group that cannot be read becomes as many
-rejected rows as the footer says it holds, so that the account still closes; where that is more than any writer makes,
-or less than was read, the file ends there.
+rejected rows as the footer says it holds, so that the account still closes; if that is more than any writer makes, or
+less than was read, the file ends there. Sidecars are recognised by their columns, since any Parquet file may have such
+a name:
+
+    url   caption   key         status               error_message     width ...
+    ...   a dog     000000003   success              null              256
+    ...   a cat     000000000   failed_to_download   HTTP Error 404    null     rows stand in the order of downloads
 """
 
 from __future__ import annotations
@@ -32,23 +37,23 @@ from vocab.errors import InputError
 from vocab.store.files import BROKEN
 
 MOST_UNREADABLE = 1 << 24
-"""rows of unreadable row groups that a piece of a file may have: a damaged footer can claim billions"""
+"""most rows of unreadable row groups in a piece of a file: a damaged footer can claim billions"""
 
 
 def read_parquet(
     file: pq.ParquetFile, path: str, groups: Sequence[int], reading: ReadOptions
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of the row groups, in order; those of a file without the columns of captions are rejected.
+    """Rows of the row groups, in order; rows of a file without the columns of captions are rejected.
 
-    Raises InputError for keys that are no names, for a sidecar that is read as any other file, and what `texts_of`
-    raises. Raises OSError, or another of BROKEN, for a broken row group whose number of rows is broken as well.
+    Raises InputError for keys that cannot be names and for a sidecar that is read like any other file; what `texts_of`
+    raises; and OSError, or another of BROKEN, for a broken row group whose number of rows is broken as well.
     """
     refuse_keys(file, reading, path)
     schema = file.schema_arrow
     reading = own_reading(reading, lambda name: None if name in column_faults(schema, reading, path) else name)
     needed = [name for name in reading.needed if type_at(schema, name) is not None]
     status = [STATUS] if reading.format == "img2dataset" and STATUS in schema.names else []
-    # A batch without columns would not say how many rows it has.
+    # A batch without columns would not know its number of rows.
     columns = list(dict.fromkeys([*(stored_name(schema, name) for name in needed), *status])) or schema.names[:1]
     left = MOST_UNREADABLE
     for group in groups:
@@ -93,7 +98,7 @@ def _rows(batch: pa.RecordBatch, first: int, reading: ReadOptions, path: str) ->
 
 
 def split_groups(metadata: pq.FileMetaData, rows: int) -> list[tuple[int, ...]]:
-    """Row groups, in runs of neighbours that hold about `rows` rows each."""
+    """Neighbouring row groups put together to pieces of about `rows` rows."""
     counts = np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
     runs: dict[int, list[int]] = {}
     for group, end in enumerate(counts.tolist()):
@@ -102,7 +107,7 @@ def split_groups(metadata: pq.FileMetaData, rows: int) -> list[tuple[int, ...]]:
 
 
 def column_faults(schema: pa.Schema, reading: ReadOptions, path: str) -> dict[str, InputError]:
-    """By column that the job needs: why the file lacks it."""
+    """Errors by column that the job needs and the file lacks."""
     faults: dict[str, InputError] = {}
     for name in reading.needed:
         head, _ = first_step(schema.names, name) or (name, "")
@@ -135,7 +140,7 @@ def _holds_texts(kind: pa.DataType) -> bool:
 def refuse_keys(file: pq.ParquetFile, reading: ReadOptions, path: str) -> None:
     """Raise InputError for a column of keys or shards that cannot name samples.
 
-    A sidecar of img2dataset is refused where row numbers would be its keys: its rows do not stand in the order of keys.
+    A sidecar of img2dataset is refused if row numbers would be its keys: its rows are not in the order of their keys.
     """
     schema = file.schema_arrow
     for name in filter(None, (reading.key, reading.shard)):
@@ -163,7 +168,7 @@ def has_sidecar_columns(names: Collection[str]) -> bool:
 
 
 def is_sidecar(file: pq.ParquetFile) -> bool:
-    """Tell a sidecar, also one rewritten without some columns, by its columns and the values of `status`."""
+    """Tell a sidecar, even one rewritten without some columns, by its columns and the values of `status`."""
     names = file.schema_arrow.names
     if has_sidecar_columns(names):
         return True
@@ -181,7 +186,7 @@ def require_key_type(kind: pa.DataType, *, where: str) -> None:
             f"{where}, column {KEY!r}",
             found=f"type {kind}",
             wanted="text, as img2dataset writes it",
-            remedy="Keys that became numbers lost the leading zeros that images have: give the sidecars themselves.",
+            remedy="As numbers, keys lost the leading zeros that the images' names have: give the original sidecars.",
         )
 
 

@@ -1,8 +1,8 @@
-"""Digest of the rows that an input file was read as: whether a file whose time moved still says the same.
+"""Digest of an input file's rows, which shows whether a file whose time has changed still holds the same rows.
 
-In: batches of `rows.ROWS`, of the pieces of a file. Out: a digest of the file, the same however its rows are cut into
-batches, and in whatever order its pieces are read; files are cut into pieces in one way, whatever the cluster. Taken as
-rows are labelled, it costs no second pass, and of a tar not one byte of its images.
+In: batches of `rows.ROWS` of a file's pieces. Out: a digest of the file that does not depend on how its rows are cut
+into batches, nor on the order of its pieces; the cut into pieces is the same on every cluster. The digest is taken
+while rows are labelled: it needs no second pass, and of a tar not one byte of its images.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class RowDigest:
-    """Digest of one piece, fed as batches pass by.
+    """Digest of one piece, fed batch by batch.
 
-    Every column has streams of its own, for lengths and for content, so that batches leave no mark.
+    Each column has streams of its own, for lengths and for content, so that the cut into batches leaves no trace.
     """
 
     def __init__(self, piece: Piece) -> None:
@@ -35,12 +35,12 @@ class RowDigest:
         self._streams: dict[str, Any] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take one batch's rows."""
+        """Take the rows of a batch."""
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             self._add(name, column)
 
     def hexdigest(self) -> str:
-        """sha256 of the piece's place in its file and of its rows."""
+        """sha256 of the piece's position in its file and of its rows."""
         whole = hashlib.sha256(self._start.encode())
         for name in sorted(self._streams):
             whole.update(name.encode() + self._streams[name].digest())
@@ -69,17 +69,17 @@ class RowDigest:
 
 
 def _numbers(lengths: pa.Array) -> Any:
-    """Lengths, -1 where there is no value."""
+    """Lengths; -1 for null."""
     return np.asarray(lengths.fill_null(-1)).astype(np.int32)
 
 
 def digest_of_pieces(digests: Iterable[str]) -> str:
-    """Digest of a file from those of its pieces: their sum, which knows no order; 32 hexadecimal digits."""
+    """Digest of a file from its pieces' digests: their sum, so that the order does not matter; 32 hex digits."""
     return f"{sum(int(digest, 16) for digest in digests) % (1 << 128):032x}"
 
 
 def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: ReadOptions) -> dict[str, str]:
-    """Digests of the files that the tasks read; a file that cannot be read has none."""
+    """Digests, by path, of the files that the tasks read; a file that cannot be read has none."""
     pieces = [piece for task in tasks for piece in task.pieces]
 
     def take(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,12 +1,12 @@
-"""Rows of captions as every reader of a stored format gives them, in Arrow batches.
+"""Rows of captions in Arrow batches, the same for every stored format.
 
 In: columns of one file. Out: batches of ROWS:
 
-    shard string             null where the file itself is the shard
-    key string               null where a key column has none: the row is rejected
+    shard string             null if the file itself is the shard
+    key string               null if the key column has no key: the row is rejected
     captions list<binary>    the row's captions; bytes, because they may not be UTF-8
-    named list<binary>       texts that name synsets; null where the job reads none
-    reason string            why the row cannot be labelled, null where it can as far as reading goes
+    named list<binary>       texts that name synsets; null if the job reads none
+    reason string            reason to reject the row; null if reading found none
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.reject_reasons import NO_CAPTION
 from vocab.errors import InputError
 
 BATCH_ROWS = 32_768
-"""rows that are read, and labelled, at once"""
+"""rows that are read and labelled at once"""
 KEY_DIGITS = 9
 ROWS = pa.schema(
     [
@@ -41,31 +41,31 @@ ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How the files of a job are to be read: what travels to every task."""
+    """How the files of a job are read; travels to every task."""
 
     format: StoredFormat
     captions: tuple[str, ...]
-    """columns, or extensions of a tar's members"""
+    """columns, or extensions of a tar's members, that hold captions"""
     key: str | None
-    """column; None where a row's number is its key"""
+    """column of the key; None if a row's number is its key"""
     shard: str | None
-    """column; None where the file is the shard"""
+    """column of the shard; None if the file is the shard"""
     synsets: tuple[str, ...] = ()
     """columns, or extensions of a tar's members, that name synsets"""
     columns: tuple[str, ...] = ()
-    """names of the columns of a text format, from the options or from the header"""
+    """names of a text file's columns, from the options or from the header"""
     header: bool = False
-    """whether the first line of a text file names its columns"""
+    """the first line of a text file names its columns"""
     separator: bytes = b""
-    """between the fields of a text format"""
+    """byte between the fields of a text file"""
     quoting: Quoting | None = None
-    """how a text format quotes; None where every file is to show it"""
+    """how text files quote; None if it is told from each file"""
     strict: bool = False
-    """whether a file that cannot be read fails the job"""
+    """a file that cannot be read fails the job"""
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """Columns that a row gets its synsets from, each once."""
+        """Columns that give a row its synsets, each once."""
         return tuple(dict.fromkeys([*self.captions, *self.synsets]))
 
     @property
@@ -75,7 +75,7 @@ class ReadOptions:
 
 
 def column_fault(names: Sequence[str], name: str, *, where: str) -> InputError | None:
-    """The error for a column that is missing, which lists the columns there are, or is there twice; None for others."""
+    """The error for a column that is missing or comes twice; None for any other column."""
     if name not in names:
         return InputError(
             where,
@@ -95,9 +95,9 @@ def column_fault(names: Sequence[str], name: str, *, where: str) -> InputError |
 
 
 def own_reading(reading: ReadOptions, name_in_file: Callable[[str], str | None]) -> ReadOptions:
-    """The reading of a file that may lack columns of the job. `name_in_file`: its name of a column, None for none.
+    """Options for a file that may lack columns of the job. `name_in_file`: the file's name of a column, or None.
 
-    A missing key or shard keeps its name: rows without one are rejected, as are all rows of a file without any `texts`.
+    A missing key or shard keeps its name: rows without one are rejected, and so are all rows of a file without `texts`.
     """
 
     def held(names: Sequence[str]) -> tuple[str, ...]:
@@ -108,18 +108,18 @@ def own_reading(reading: ReadOptions, name_in_file: Callable[[str], str | None])
 
 
 def captionless(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Rows of a file without any of the columns that hold captions."""
+    """Reject rows of a file without any of the columns that hold captions."""
     return batch.set_column(ROWS.get_field_index("reason"), "reason", pc.coalesce(batch["reason"], NO_CAPTION))
 
 
 def row_keys(first: int, count: int) -> pa.StringArray:
-    """Numbers of `count` rows from `first` on as keys: nine digits at least, so that they sort as numbers do."""
+    """Numbers of `count` rows from `first` on as keys, of at least nine digits, so that they sort like numbers."""
     numbers = pa.array(np.arange(first, first + count)).cast(pa.string())
     return pc.utf8_lpad(numbers, KEY_DIGITS, "0")
 
 
 def caption_lists(columns: Sequence[pa.Array], length: int) -> pa.ListArray:
-    """list<binary>: the captions of several columns, each text or a list of texts, row by row, without nulls."""
+    """list<binary>: captions of several columns, each text or a list of texts, row by row, without nulls."""
     return lists_of([unlisted(np.arange(length), column) for column in columns], length)
 
 
@@ -154,13 +154,13 @@ def batch_of(
     shards: pa.Array | None = None,
     reasons: pa.Array | None = None,
 ) -> pa.RecordBatch:
-    """Columns as a batch of ROWS; what is left out is null."""
+    """Columns as a batch of ROWS; columns that are not given are null."""
     given = dict(zip(ROWS.names, (shards, keys, captions, named, reasons), strict=True))
     columns = [pa.nulls(len(keys), ROWS.field(n).type) if c is None else c for n, c in given.items()]
     return pa.RecordBatch.from_arrays(columns, schema=ROWS)
 
 
 def rejected(keys: Sequence[str], reason: str) -> pa.RecordBatch:
-    """Rows of which nothing but the key is known."""
+    """Rejected rows of which only the keys are known."""
     captions = pa.array([[]] * len(keys), pa.list_(pa.binary()))
     return batch_of(pa.array(keys, pa.string()), captions, reasons=pa.array([reason] * len(keys), pa.string()))

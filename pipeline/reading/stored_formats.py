@@ -1,10 +1,16 @@
-"""Stored formats of captions, and what the names of files say about them.
+"""Stored formats of captions, told by the names of files and, where names leave it open, by their first bytes.
 
-In: names. Out: which of them may hold captions of a format, and what their shards are called.
+In: paths. Out: the files that may hold captions of a format, and the names of their shards.
 
-    part-0.json.gz  x.txt  part-00000        captions where the format is named and no file has an extension of its own
+    part-0.json.gz  x.txt  part-00000        captions if the format is named and no file has the format's own extension
     README.md  x.json.crc  x.log  _SUCCESS   never, unless named one by one
-    x.tsv.part  x.TSV  x.jsonl.zst           perhaps captions, and not read: told
+    x.tsv.part  x.TSV  x.jsonl.zst           maybe captions: not read, and reported
+
+Files called .json:
+
+    {"caption": "a dog"}                                          jsonl: the first line is a record
+    {"images": [...], "annotations": [{"caption": "a dog"}]}      coco, wherever its lines end
+    [{"caption": "a dog"}, {"caption": "a cat"}]                  another document: refused
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from pipeline.reading.gzip_files import MAGIC
 from pipeline.reading.json_captions import record_of
 from pipeline.reading.lines import first_line
 from vocab.errors import InputError
-from vocab.store.compressions import compression_of
+from vocab.store.file_names import compression_of
 from vocab.store.files import filesystem_of
 
 EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
@@ -31,14 +37,14 @@ EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
     "img2dataset": (".parquet",),
     "coco": (),
 }
-"""extensions that tell a format; of .json the content must"""
+"""extensions that tell a format; files called .json are told by their content"""
 SPELLINGS: dict[StoredFormat, tuple[str, ...]] = {
     "parquet": (".pq", ".parq", ".pqt"),
     "img2dataset": (".pq", ".parq", ".pqt"),
     "tsv": (".tab",),
     "webdataset": (".tar.gz", ".tgz"),
 }
-"""other extensions of a format, known where it is named, and those of tars where there is no other format"""
+"""other extensions of a format, known if it is named; those of tars also if there is no other format"""
 TARS = (*EXTENSIONS["webdataset"], *SPELLINGS["webdataset"])
 JSON = (".json", ".json.gz")
 GZIP = "gzip"
@@ -55,7 +61,7 @@ NO_DATA = re.compile(
     r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|ya?ml|toml|crc|md5|sha\d+|sig|asc|idx|index|log|jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|mp4)",
     re.IGNORECASE,
 )
-"""names of files that go with data, and are none that captions are read from"""
+"""names of files that accompany data, and that captions are never read from"""
 
 
 def stem_of(path: str) -> str:
@@ -64,11 +70,11 @@ def stem_of(path: str) -> str:
 
 
 def of_format(paths: Sequence[str], stored: StoredFormat, *, by_extension: bool) -> tuple[list[str], list[str]]:
-    """Files of a place that are taken where the format is named, and those that are taken if their content fits.
+    """Files of a place that are taken for a named format, and files that are taken if their content fits.
 
-    Files with the format's own extensions are taken, and beside them, if their content fits, files whose extension
-    belongs to no format. Where no file has an own extension, all files whose extension belongs to no format are taken.
-    Where there are none of these either, files of another text format are; for a binary format only if a glob ends in
+    Files with the format's own extensions are taken, and with them, if their content fits, files whose extension
+    belongs to no format. If no file has an own extension, all files whose extension belongs to no format are taken. If
+    there are none of these either, files of another text format are taken; for a binary format, only if a glob ends in
     their extension (`by_extension`).
     """
     usable = [path for path in paths if _may_hold(path.rpartition("/")[2])]
@@ -83,17 +89,17 @@ def of_format(paths: Sequence[str], stored: StoredFormat, *, by_extension: bool)
 
 
 def is_of_another(path: str, stored: StoredFormat) -> bool:
-    """Tell a path with an extension that tells another format, and not this one."""
+    """Tell a path whose extension belongs to another format, and not to this one."""
     return not _is_of(path, stored) and any(_is_of(path, other) for other in EXTENSIONS)
 
 
 def _is_of(path: str, stored: StoredFormat) -> bool:
-    """Tell a path with an extension of the format, in capitals too."""
+    """Tell a path with an extension of the format, in upper or lower case."""
     return path.lower().endswith((*EXTENSIONS[stored], *SPELLINGS.get(stored, ())))
 
 
 def _may_hold(name: str) -> bool:
-    """Tell a name that a file of captions may have, whatever its extension."""
+    """Tell whether a file of captions may have this name, whatever its extension."""
     compression = compression_of(name)
     if compression is not None and compression[0] != GZIP:
         return False
@@ -101,7 +107,7 @@ def _may_hold(name: str) -> bool:
 
 
 def is_reported(name: str, *, left_out: bool) -> bool:
-    """Tell a file that looks like captions but is left out, unfinished by its name, or of an extension not read."""
+    """Tell a file that looks like captions but is hidden, unfinished, or has an extension that is not read."""
     known = tuple(ending for endings in EXTENSIONS.values() for ending in endings)
     if name.endswith(known):
         return left_out
@@ -112,7 +118,7 @@ def is_reported(name: str, *, left_out: bool) -> bool:
 
 
 def refuse_compressed(paths: Iterable[str], *, gzip_is_read: bool = True) -> None:
-    """Raise InputError for a file whose name says that it is compressed in a way that is not read."""
+    """Raise InputError for a file whose name shows a compression that is not read."""
     for path in paths:
         told = compression_of(path.rpartition("/")[2])
         if told is not None and not (gzip_is_read and told[0] == GZIP):
@@ -130,7 +136,7 @@ TAR_MAGIC_AT = 257
 
 
 def begins_as(path: str, stored: StoredFormat, *, like: str) -> bool:
-    """Tell a file of the format; one of a table has the first line of the file that it is to be `like`."""
+    """Tell a file of the format by its first bytes; a table must have the same first line as the file `like`."""
     try:
         head = _head(path, decompressed=stored != "webdataset")
         if stored in PARQUET:
@@ -162,16 +168,17 @@ _MARKS = (rb'"images"\s*:', rb'"(annotations|sentences)"\s*:', rb'"(caption|raw)
 
 
 def json_format_of(paths: Sequence[str]) -> tuple[Literal["jsonl", "coco"], list[str]]:
-    """Tell the format by the first file that can be read; of COCO's, the files that hold captions.
+    """Format of files called .json, and the files that have it: told by the first file that can be read.
 
-    Raises InputError where the first file is a document of another kind and none holds COCO's captions.
+    Of COCO's files, only those with captions are taken. Raises InputError if the first file is a document of another
+    kind and none holds COCO's captions.
     """
     kinds: dict[str, StoredFormat | None] = {}
     for path in paths:
         try:
             kinds[path] = _kind_of(path)
         except OSError:
-            # For its task to name.
+            # Its task will report the error.
             continue
         if kinds[path] == "jsonl" and "coco" not in kinds.values():
             return "jsonl", list(paths)
@@ -187,7 +194,7 @@ def json_format_of(paths: Sequence[str]) -> tuple[Literal["jsonl", "coco"], list
 
 def _kind_of(path: str) -> StoredFormat | None:
     filesystem, inner = filesystem_of(path)
-    # Decompresses .gz.
+    # open_input_stream decompresses .gz.
     with filesystem.open_input_stream(inner) as stream:
         head = stream.read(JSON_HEAD_BYTES)
         first = head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0]
@@ -201,9 +208,9 @@ def _kind_of(path: str) -> StoredFormat | None:
 
 
 def _holds_marks(head: bytes, rest: BinaryIO) -> bool:
-    """Tell a file that has all names that COCO's captions have, without parsing it: it may have a hundred megabytes.
+    """Tell a file with all names that COCO's captions have, without parsing it: it may have a hundred megabytes.
 
-    JSON lines are read to the end of their head, unless they have images too.
+    JSON lines are not read beyond the head, unless they have images too.
     """
     wanted = list(_MARKS)
     if re.search(_MARKS[0], head) is None and b"\n" in head:

@@ -1,13 +1,13 @@
-r"""Captions out of text with separators: TSV, CSV and their kin.
+r"""Captions in text with separators, such as TSV and CSV.
 
 In: an open stream of bytes, and the first bytes of its file. Out: batches of `rows.ROWS`.
 
     a dog on a couch\thttps://example.org/1.jpg       TSV without quoting, as img2dataset, CC3M and LAION have it
-    7,"a ""big"" dog"                                 CSV; pandas writes TSV so, too
+    7,"a ""big"" dog"                                 CSV; pandas writes TSV like this too
 
-Every record has as many fields as the file has columns. Any other is rejected as `malformed_record`, and so is a header
-that stands between rows. Where quotes, or backslashes before line ends, leave open which lines are one record, the job
-ends: every row behind them could get the labels of another.
+Every record has as many fields as the file has columns. Any other record is rejected as `malformed_record`, and so is a
+header between rows. If quotes, or backslashes before line ends, leave open which lines are one record, the job ends:
+every row after them could get the labels of another.
 """
 
 from __future__ import annotations
@@ -42,40 +42,42 @@ from pipeline.reading.rows import BATCH_ROWS, ReadOptions, batch_of, caption_lis
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8
 from vocab.errors import InputError
 
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
 
 @dataclass
 class Marks:
-    """Findings about the lines of a block, made from its quotes."""
+    """Findings about the lines of a block, from its quotes."""
 
     fields: dict[int, list[bytes]] = field(default_factory=dict)
-    """fields of the record that begins in a line, where separators alone would tell others"""
+    """fields of the record that begins in a line, if splitting at separators would give others"""
     malformed: set[int] = field(default_factory=set)
-    """lines that are a malformed record each"""
+    """lines, each of which is a malformed record"""
     inside: set[int] = field(default_factory=set)
-    """lines that go on with the record before"""
+    """lines that continue the record of the line before"""
     broken: set[int] = field(default_factory=set)
     """lines whose record is not UTF-8"""
     is_utf8: bool = False
-    """whether the whole block is UTF-8: then each of its lines is, without another check"""
+    """the whole block is UTF-8, so that its lines need no check"""
     enclosed: Enclosed | None = None
-    """lines that are a record each whose quotes stand around fields alone"""
+    """lines, each of which is a record with quotes only around whole fields"""
 
 
 @dataclass
 class Seen:
-    """Findings about a file so far: if both are true, its rows cannot be told apart."""
+    """Findings about a file so far. If both are true, its rows cannot be told apart."""
 
     path: str
     stray: bool = False
-    """quotes that belong to the text, which a writer that quotes would have escaped"""
+    """the text has quotes that a writer that quotes would have escaped"""
     spanning: bool = False
-    """a quoted field with line ends in it"""
+    """a quoted field has line ends in it"""
 
 
 def read_table(stream: Readable, path: str, first: int, head: bytes, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """Rows of lines with separators. `first`: number of the first line, 0 where the stream begins with the file.
+    """Rows of lines with separators. `first`: number of the first line; 0 if the stream begins with the file.
 
-    Raises InputError where the quotes, or backslashes before line ends, do not say which lines are one record.
+    Raises InputError if quotes, or backslashes before line ends, leave open which lines are one record.
     """
     dialect = dialect_of(head, reading)
     has_header = starts_with_header(head, reading)
@@ -97,7 +99,7 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
 
 
 def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
-    """Mark the lines of a block by its quotes; also count them, without those of an open record at the end."""
+    """Mark the lines of a block by its quotes; also count them, without the lines of an open record at the end."""
     marks = Marks(is_utf8=is_utf8(block.data))
     if (QUOTE not in block.data) if dialect.lenient else dialect.quoting == "none":
         return marks, len(block.lines)
@@ -121,10 +123,10 @@ def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: b
 
 
 def _mark_lenient(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
-    """Mark a record of text that may not be quoted at all: every line is a row unless that is in doubt."""
+    """Mark a record of text that may not be quoted at all: every line is a row, unless that is in doubt."""
     first, last, fields = record
     if isinstance(fields, Fault):
-        # A quoted text whose end is missing would go on in the next line, which then is no row by itself.
+        # A quoted text whose end is missing would go on in the next line, which then is not a row by itself.
         _mark_torn(marks, first, 1, fields, block, dialect, place)
     elif len(fields) == dialect.columns:
         if dialect.quoting != "none":
@@ -136,7 +138,7 @@ def _mark_lenient(marks: Marks, record: CsvRecord, block: Block, dialect: Dialec
 def _mark_torn(
     marks: Marks, line: int, step: int, fault: Fault, block: Block, dialect: Dialect, place: tuple[Seen, int]
 ) -> None:
-    """Mark the lines of a record that may be torn. Raises InputError where quotes are not known to be ordinary."""
+    """Mark the lines of a record that may be torn. Raises InputError unless quotes are known to be ordinary."""
     lines = range(0) if line in marks.malformed else torn_lines(block, line, step, dialect)
     if lines and dialect.quoting != "none":
         raise _unclear_quotes(CsvRecord(line, line, fault), fault.value, place)
@@ -144,7 +146,7 @@ def _mark_torn(
 
 
 def _mark_strict(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
-    """Mark a record of quoted text: it may have several lines, and stray quotes cost their row where none has."""
+    """Mark a record of quoted text. It may have several lines; stray quotes cost only their row if no record has."""
     first, last, fields = record
     seen = place[0]
     seen.stray |= fields is Fault.STRAY
@@ -232,17 +234,15 @@ def _one_row_or_several(record: CsvRecord, place: tuple[Seen, int]) -> InputErro
 def _rows(
     number: int, block: Block, lines: range, marks: Marks, reading: ReadOptions, dialect: Dialect
 ) -> pa.RecordBatch:
-    """The rows that begin in some lines of a block."""
+    """Rows that begin in some lines of a block."""
     texts = block.lines[lines.start : lines.stop]
     parts = pc.split_pattern(texts, dialect.separator)
-    begins, ends = np.asarray(parts.offsets[:-1]), np.asarray(parts.offsets[1:])
+    begins = np.asarray(parts.offsets[:-1])
     special = [line for line in marks.fields if line in lines]
     inner = np.array([line - lines.start for line in special], dtype=np.int64)
     enclosed = None if marks.enclosed is None else marks.enclosed.within(lines)
-    malformed = (ends - begins != dialect.columns) | np.asarray(pc.equal(texts, _header_line(reading)))
-    if enclosed is not None:
-        malformed[enclosed.lines - lines.start] = _are_headers(block, enclosed, reading)
-    malformed[inner] = [marks.fields[line] == [name.encode() for name in reading.columns] for line in special]
+    malformed = (np.diff(np.asarray(parts.offsets)) != dialect.columns) & ~_have_fields(lines, marks, enclosed)
+    malformed |= _repeat_header(block, lines, marks, enclosed, [name.encode() for name in reading.columns], dialect)
     malformed[[line - lines.start for line in marks.malformed if line in lines]] = True
     keep = np.ones(len(texts), dtype=bool)
     keep[[line - lines.start for line in marks.inside if line in lines]] = False
@@ -278,17 +278,33 @@ def _rows(
     return batch if reading.texts else captionless(batch)
 
 
-def _are_headers(block: Block, enclosed: Enclosed, reading: ReadOptions) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """[lines] whether a line of enclosed fields holds the names of the columns."""
+def _have_fields(lines: range, marks: Marks, enclosed: Enclosed | None) -> Mask:
+    """Mask [lines] of lines whose fields are told by quotes, not by separators alone."""
+    have = np.zeros(len(lines), dtype=bool)
+    have[[line - lines.start for line in marks.fields if line in lines]] = True
+    if enclosed is not None:
+        have[enclosed.lines - lines.start] = True
+    return have
+
+
+def _repeat_header(
+    block: Block, lines: range, marks: Marks, enclosed: Enclosed | None, names: list[bytes], dialect: Dialect
+) -> Mask:
+    """Mask [lines] of records whose fields are the names of the columns."""
+    repeats = np.asarray(pc.equal(block.lines[lines.start : lines.stop], dialect.separator.join(names))).copy()
+    if enclosed is not None:
+        repeats[enclosed.lines - lines.start] = _are_names(block, enclosed, names)
+    for line, fields in marks.fields.items():
+        if line in lines:
+            repeats[line - lines.start] = fields == names
+    return repeats
+
+
+def _are_names(block: Block, enclosed: Enclosed, names: list[bytes]) -> Mask:
+    """Mask of the enclosed lines whose fields are the names; compares lengths before texts."""
     are = np.ones(len(enclosed.lines), dtype=bool)
-    for place, name in enumerate(reading.columns):
-        lengths = enclosed.ends[are, place] - enclosed.begins[are, place]
-        are[are] = lengths == len(name.encode())
+    for column, name in enumerate(names):
+        are[are] = enclosed.ends[are, column] - enclosed.begins[are, column] == len(name)
     for line in np.flatnonzero(are):
-        texts = [block.data[a:b] for a, b in zip(enclosed.begins[line], enclosed.ends[line], strict=True)]
-        are[line] = texts == [name.encode() for name in reading.columns]
+        are[line] = names == [block.data[a:b] for a, b in zip(enclosed.begins[line], enclosed.ends[line], strict=True)]
     return are
-
-
-def _header_line(reading: ReadOptions) -> bytes:
-    return reading.separator.join(name.encode() for name in reading.columns)

@@ -1,6 +1,6 @@
-"""Captions out of WebDataset tars: headers and text members are read, images are skipped.
+"""Captions in WebDataset tars: headers and text members are read, images are skipped.
 
-In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/store/tar_samples.py`.
+In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/store/tars.py`.
 
     000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
 """
@@ -29,18 +29,17 @@ from pipeline.reject_reasons import (
     TRUNCATED_TAR,
 )
 from vocab.errors import InputError
-from vocab.store.tar_samples import Sample, samples
-from vocab.store.tars import Member
+from vocab.store.tars import Member, Sample, samples
 
 FIELD = "json."
 HOW_TO_REPEAT_NONE = (
     "repeated_key: members of a sample must be neighbours in their tar, and samples must have different keys; "
     "tar --sort=name packs members in sorted order"
 )
-# A text member larger than this is no caption; reading it could exhaust a worker's memory.
 MAX_MEMBER_BYTES = 16 << 20
+"""a larger text member is not a caption, and could exhaust a worker's memory"""
 HELD_BYTES = 64 << 20
-"""captions of one tar that are held in memory, and of one batch; more of them go to a temporary file"""
+"""bytes of captions of one tar that are held in memory, and of one batch; the rest goes to a temporary file"""
 
 
 @dataclass
@@ -55,22 +54,22 @@ class _Row:
 
 @dataclass
 class _Ending:
-    """Facts about a tar that are known once it has been read."""
+    """Facts about a tar that are known only at its end."""
 
     repeats: Set[str] = frozenset()
     """keys of more than one sample"""
     failure: OSError | None = None
-    """why it could not be read to its end"""
+    """the error that kept it from being read to its end"""
 
 
 def read_tar(stream: BinaryIO, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """Rows of one tar. Captions and synsets are in members of an extension, or of a json.FIELD.
+    """Rows of one tar. Captions and synsets are in members with an extension, or in a json.FIELD.
 
     An archive that breaks off ends with a row of reason "truncated_tar". The last sample can make the first one a
-    "repeated_key": rows are held until the archive ends, which is one pass over it where a look ahead would be two.
+    "repeated_key": so rows are held until the archive ends, in one pass; to look ahead would take two.
 
-    Raises tarfile.ReadError for a file that is no tar from its first byte; OSError, after the rows before it, for one
-    that cannot be read on; InputError where the temporary file cannot be written.
+    Raises tarfile.ReadError for a file that is not a tar from its first byte on; OSError, after the rows before it, for
+    a tar that cannot be read to its end; InputError if the temporary file cannot be written.
     """
     ending = _Ending()
     with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
@@ -93,7 +92,7 @@ def read_tar(stream: BinaryIO, reading: ReadOptions) -> Iterator[pa.RecordBatch]
 
 
 def _batches(stream: BinaryIO, reading: ReadOptions, ending: _Ending) -> Iterator[pa.RecordBatch]:
-    """Rows of all samples as far as the tar can be read, those of repeated keys like the others."""
+    """Rows of all samples, as far as the tar can be read; repeated keys are not rejected yet."""
     found = samples(stream)
     while ending.failure is None:
         keys: list[str] = []
@@ -127,7 +126,7 @@ def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
 
 
 def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> _Row:
-    """Read those members of a sample that hold captions, or name synsets."""
+    """Read the members of a sample that hold captions or name synsets."""
     if not sample.whole:
         return _Row(reason=TRUNCATED_TAR)
     row = _Row()
@@ -145,7 +144,7 @@ def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> _Row:
 
 
 def _content(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], row: _Row) -> bytes | None:
-    """Content of a member that one of the columns names, or a field of; None for any other, and one too large."""
+    """Content of a member that a column names, or names a field of; None for other members, and one too large."""
     if extension not in columns and (extension != "json" or not any(c.startswith(FIELD) for c in columns)):
         return None
     if member.size > MAX_MEMBER_BYTES:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pipeline.sample.chance import cumulative, pick, pick_weighted
 from pipeline.sample.foreign import foreign_caption
 from pipeline.sample.noise import EMPTY, fill_camera_name, roughen
-from pipeline.sample.scenes import Group, Scene
+from pipeline.sample.scenes import ObjectGroup, Scene
 
 NUMBERS = {
     2: ("two ", "two ", "2 ", "a pair of ", "a couple of ", ""),
@@ -93,7 +93,7 @@ def _english(scene: Scene, chance: Random) -> Caption:
     return Caption(roughen(text, chance), sorted(mentioned))
 
 
-def _told(groups: Sequence[Group], chance: Random) -> Sequence[Group]:
+def _told(groups: Sequence[ObjectGroup], chance: Random) -> Sequence[ObjectGroup]:
     """The groups that the caption names: three times in ten it leaves some out, though never all."""
     if len(groups) == 1 or chance.random() < 0.7:
         return groups
@@ -101,7 +101,7 @@ def _told(groups: Sequence[Group], chance: Random) -> Sequence[Group]:
     return told or groups[:1]
 
 
-def _name(group: Group, chance: Random) -> str:
+def _name(group: ObjectGroup, chance: Random) -> str:
     """Such as "two old red bikes" or "a crane lifting steel beams"."""
     kind, number, colour = group
     noun = pick(chance, kind.nouns)

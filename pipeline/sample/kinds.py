@@ -32,7 +32,7 @@ WOODEN = ("brown", "white", "black", "red", "golden")
 
 
 @dataclass(frozen=True)
-class Noun:
+class NounForms:
     """One way to name a kind."""
 
     singular: str
@@ -40,18 +40,18 @@ class Noun:
 
 
 @dataclass(frozen=True, eq=False)
-class Kind:
+class ObjectKind:
     """One kind of thing: `synset` is the noun offset of the sense that is drawn, not of the word's commonest sense."""
 
     name: str
     synset: int
     draw: Callable[[Pen], None]
-    nouns: tuple[Noun, ...]
+    nouns: tuple[NounForms, ...]
     colours: tuple[str, ...]
     tilt: float
     """The most degrees that it may lean to either side."""
     clues: tuple[str, ...]
-    """What a caption adds when the noun alone could mean something else."""
+    """Words that a caption adds when the noun alone could mean something else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +81,12 @@ def _kind(
     colours: tuple[str, ...] = (),
     tilt: float = 12,
     clues: tuple[str, ...] = (),
-) -> Kind:
+) -> ObjectKind:
     """A kind from a row of the table, where nouns read "bike|bicycle" or, with an irregular plural, "goose/geese"."""
     pairs = [noun.partition("/") for noun in (nouns or name).split("|")]
-    return Kind(name, synset, draw, tuple(Noun(s, p or plural_of(s)) for s, _, p in pairs), colours, tilt, clues)
+    return ObjectKind(
+        name, synset, draw, tuple(NounForms(s, p or plural_of(s)) for s, _, p in pairs), colours, tilt, clues
+    )
 
 
 RODENT = ("nibbling a piece of cheese", "hiding in the barn", "with tiny whiskers", "in a field of wheat")

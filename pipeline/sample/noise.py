@@ -1,4 +1,4 @@
-"""What the web does to a caption: shop talk, markup, escapes, file names, shouting, emoji.
+"""Damage that the web does to captions: shop talk, markup, escapes, file names, shouting, emoji.
 
 In: a clean English caption. Out: the caption as a crawler might find it; the words that name things stay in it.
 """

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.sample.backgrounds import PLAIN, paint_background
 from pipeline.sample.chance import between, cumulative, pick, pick_weighted
-from pipeline.sample.kinds import COLOURS, OBJECTS, PLACES, Kind, Place
+from pipeline.sample.kinds import COLOURS, OBJECTS, PLACES, ObjectKind, Place
 from pipeline.sample.pen import Pen, Point, jitter
 
 # Drawn this many times too large and averaged down: antialiasing.
@@ -28,18 +28,18 @@ HOW_MANY_OF_ONE = ((1, 2, 3, 4), cumulative((0.68, 0.16, 0.11, 0.05)))
 Box = tuple[int, int, int, int]
 
 
-class Group(NamedTuple):
+class ObjectGroup(NamedTuple):
     """Some objects of one kind and one colour; the colour is empty where the kind has its own."""
 
-    kind: Kind
+    kind: ObjectKind
     number: int
     colour: str
 
 
 class Scene(NamedTuple):
-    """What an image shows: its objects, and the background, which is a place where it has a synset."""
+    """Contents of an image: its objects, and its background, which is a place if it has a synset."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[ObjectGroup, ...]
     place: Place | None
     background: str
 
@@ -61,7 +61,7 @@ class Picture(NamedTuple):
     """A painted scene: one (kind, left, top, right, bottom in pixels) for every object."""
 
     image: Image.Image
-    boxes: list[tuple[Kind, Box]]
+    boxes: list[tuple[ObjectKind, Box]]
 
 
 def compose(chance: Random) -> Scene:
@@ -81,13 +81,13 @@ def compose(chance: Random) -> Scene:
     return Scene(tuple(groups), place, background)
 
 
-def compose_one(chance: Random, kind: Kind) -> Scene:
+def compose_one(chance: Random, kind: ObjectKind) -> Scene:
     """A scene of one object of the kind."""
     return Scene((_group(chance, kind, 1),), *_place(chance))
 
 
-def _group(chance: Random, kind: Kind, count: int) -> Group:
-    return Group(kind, count, pick(chance, kind.colours) if kind.colours else "")
+def _group(chance: Random, kind: ObjectKind, count: int) -> ObjectGroup:
+    return ObjectGroup(kind, count, pick(chance, kind.colours) if kind.colours else "")
 
 
 def _place(chance: Random) -> tuple[Place | None, str]:

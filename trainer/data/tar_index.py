@@ -1,6 +1,6 @@
 """The index of a tar: its samples in order, where the image of each lies, and the faults that headers show.
 
-No member is read. `vocab/store/tar_samples.py` decides which members make a sample.
+No member is read. `vocab/store/tars.py` decides which members make a sample.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from jaxtyping import Int64, UInt8
 
 from trainer.data import open_files
 from vocab.errors import InputError
-from vocab.store.tar_samples import samples
-from vocab.store.tars import CompressedTarError, Member
+from vocab.store.tars import CompressedTarError, Member, samples
 
 IMAGE_EXTENSIONS = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif", "jpe", "avif"),

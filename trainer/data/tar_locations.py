@@ -3,7 +3,7 @@
 The options that name images are resolved to locations of single tars, as sorted strings; a local one is a plain path.
 
     images/                            a folder: every .tar below it, also behind links; names with "." or "_" in front
-                                       and systems' leftovers (`vocab/store/leftovers.py`) are left out, as `python -m
+                                       and systems' leftovers (`vocab/store/file_names.py`) are left out, as `python -m
                                        pipeline label` leaves them out; 0.tar.gz without 0.tar is refused
     images/*.tar                       a glob, or braces as in {00000..00331}.tar
     s3://bucket/laion/{00..99}.tar     any scheme of fsspec: s3, gs, hdfs, ...; folders and globs are listed
@@ -28,10 +28,8 @@ import fsspec
 from fsspec.registry import get_filesystem_class
 
 from vocab.errors import InputError, MissingRequirementError
-from vocab.store.braces import expand_braces
-from vocab.store.compressions import compression_of
+from vocab.store.file_names import compression_of, expand_braces, is_left_out
 from vocab.store.files import entries_below, expanded
-from vocab.store.leftovers import is_left_out
 from vocab.store.secrets import without_secrets
 
 # Errors that no backend raises on purpose: faults of this program, not of a store.
@@ -55,8 +53,8 @@ def list_tars(patterns: Sequence[str], *, allow_pipe: bool = False, prefix: str 
     for patterns of your own only, never for those of a configuration that came from elsewhere. `prefix`: as in
     `TarCache`.
 
-    Raises InputError for a pattern that names no tar or more than braces.MAX_NAMES, an unknown scheme, a folder or glob
-    on a web server, and a pipe that is not allowed; MissingRequirementError for a scheme whose package is missing.
+    Raises InputError for a pattern that names no tar or more than `file_names.MAX_NAMES`, an unknown scheme, a folder
+    or glob on a web server, and a pipe that is not allowed; MissingRequirementError if a scheme's package is missing.
     """
     tars: set[str] = set()
     for pattern in patterns:

@@ -20,7 +20,7 @@ from urllib.error import HTTPError
 
 from trainer.data.tar_locations import PIPE, PROGRAM_FAULTS, WEB, filesystem_at, refuse_pipe
 from vocab.errors import CatlipError, MissingRequirementError
-from vocab.store.web import open_web
+from vocab.store.locations import open_web
 
 # An object store is asked for one block at a time, and answers in some tens of milliseconds: blocks must be large.
 STORE_BLOCK = 16 << 20

@@ -172,18 +172,13 @@ def memory(
     and in whole the weights and gradients of two blocks (the one at work and the one that is fetched meanwhile) and of
     what lies outside of the blocks.
     """
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    head = classifier.weight
+    head, sharded = classifier.weight, parallel == "fsdp"
     saved = activations(model, size=size, share=share, bfloat16=bfloat16, checkpointing=checkpointing)
     width = BFLOAT16 if bfloat16 else FLOAT32
-    share_of = world if parallel == "fsdp" else 1
     fixed = {
-        "weights": FLOAT32 * weights // share_of,
-        "gradients": FLOAT32 * weights // share_of,
-        "optimiser": FLOAT32 * _moments(model, muon=optimiser == "muon") // share_of,
-        "average": FLOAT32 * weights // share_of,
+        **_states(model, parts=world if sharded else 1, muon=optimiser == "muon"),
         # Under DDP the gradients are views of DistributedDataParallel's buckets.
-        "exchange": _exchange(model) if world > 1 and parallel == "fsdp" else 0,
+        "exchange": _exchange(model) if world > 1 and sharded else 0,
         "weights in bfloat16": saved.shared + (BFLOAT16 * head.numel() if bfloat16 else 0),
         "logits": head_chunk * head.shape[0] * (FLOAT32 + width),
         "classifier's gradient": FLOAT32 * head.numel(),
@@ -201,6 +196,17 @@ def memory(
             "images": BATCHES * BYTE * pixels + floats,
         },
     )
+
+
+def _states(model: nn.Module, *, parts: int, muon: bool) -> dict[str, int]:
+    """Bytes of one of so many parts of the weights and of all that is as large as they are."""
+    weights = FLOAT32 * sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "weights": weights // parts,
+        "gradients": weights // parts,
+        "optimiser": FLOAT32 * _moments(model, muon=muon) // parts,
+        "average": weights // parts,
+    }
 
 
 def _moments(model: nn.Module, *, muon: bool) -> int:

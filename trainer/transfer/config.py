@@ -6,12 +6,14 @@ all of them have, says where a task's images are.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+import math
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from trainer.config import OptimConfig
 from trainer.options import (
     BelowOne,
     Bounds,
@@ -33,11 +35,21 @@ from trainer.options import (
     Tracking,
     TrainCompute,
     own_first,
+    values_of,
 )
 from vocab.store.locations import Location
 
 SeedNumber = Annotated[int, Bounds(0, 1 << 63, below_high=True)]
 BetaParameter = Annotated[float, Bounds()]
+
+# CatLIP's recipes, as CoreNet has them: for ImageNet-1k and Places365, and for COCO with its several classes an image.
+PEAK_LR, PEAK_LR_SEVERAL = 3e-5, 1e-5
+PEAK_OVER_FINAL = 10.0
+"""learning rate at the peak over that of the last step"""
+LABEL_SMOOTHING = 0.1
+EMA_MOMENTUM = 0.0005
+EMA_MEMORIES = 10.0
+"""least length of a run in memories of its moving average (1 / momentum steps): e^-10 of the first weights is left"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +261,58 @@ class FinetuneConfig(
     """batches that are decoded ahead"""
     eval_every: NotNegative = 1
     """epochs between evaluations; 0: evaluate at the end only"""
+
+    def check(self, *, world: int) -> None:
+        """Raise InputError for a batch that `world` processes cannot share out."""
+        pairs = 2 if self.mixup > 0 or self.cutmix > 0 else 1
+        parts = world * self.accumulate * pairs
+        self.require(
+            "batch",
+            self.batch % parts == 0,
+            f"{self.batch}",
+            f"a multiple of {world} processes x {self.accumulate} parts{' x 2 images that are mixed' * (pairs > 1)}",
+            remedy=f"Choose {max(1, round(self.batch / parts)) * parts}, or another --accumulate.",
+        )
+
+    def completed(self, *, multi_label: bool, image_size: int, steps: int) -> FinetuneConfig:
+        """Fill in the options that depend on the task. Raises InputError for a warm-up that never ends.
+
+        `image_size`: that of the pre-training. `steps`: those of the run.
+        """
+        self.require(
+            "warmup_steps",
+            self.warmup_steps < steps,
+            f"{self.warmup_steps} of {steps} steps",
+            "fewer than all steps",
+            remedy="Lower --warmup-steps, or --batch.",
+        )
+        peak = self.peak_lr if self.peak_lr is not None else PEAK_LR_SEVERAL if multi_label else PEAK_LR
+        smoothing = 0.0 if multi_label else LABEL_SMOOTHING
+        momentum = min(1.0, max(EMA_MOMENTUM, EMA_MEMORIES / steps))
+        return replace(
+            self,
+            image_size=self.image_size or image_size,
+            peak_lr=peak,
+            final_lr=self.final_lr if self.final_lr is not None else peak / PEAK_OVER_FINAL,
+            label_smoothing=self.label_smoothing if self.label_smoothing is not None else smoothing,
+            ema_momentum=self.ema_momentum if self.ema_momentum is not None else momentum,
+        )
+
+    def optim(self, *, steps: int) -> OptimConfig:
+        """Make the options of optimiser and learning rate from a complete configuration."""
+        assert self.peak_lr is not None
+        assert self.final_lr is not None
+        assert self.ema_momentum is not None
+        return OptimConfig(
+            **values_of(self, Descent),
+            steps=steps,
+            start_lr=0.0,
+            peak_lr=self.peak_lr,
+            final_lr=self.final_lr,
+            ema_momentum=self.ema_momentum,
+            # Losses of few images jump, so that a high one is no sign: only NaN and infinite losses are bad.
+            spike_factor=math.inf,
+        )
 
 
 @own_first

@@ -10,14 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.decoding import Decoding, EvalTransform
-from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, join_processes, on_main, set_up_torch
@@ -32,8 +27,7 @@ from trainer.step.step import Step
 from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
-from trainer.transfer.finetune_results import FinetuneResults, notes_at_start, raise_for_bad_images
-from trainer.transfer.recipe import check, complete, optim_of
+from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
 from trainer.transfer.record import Record
 from trainer.transfer.start import build_finetuning, start_of
 from trainer.transfer.tasks.files import content_of
@@ -95,11 +89,11 @@ def finetune_records(config: FinetuneConfig, rank: Rank, *, task: str) -> list[R
 
 def tune(config: FinetuneConfig, rank: Rank) -> FinetuneOutcome:
     """Fine-tune as `finetune` does, on one rank; all must call it."""
-    check(config, world=rank.world)
+    config.check(world=rank.world)
     on_main(lambda: refuse_unwritable(config.out), rank)
     inputs = open_inputs(config)
     train, plan = inputs.train, inputs.plan
-    config = complete(config, multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
+    config = config.completed(multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
     if rank.is_main:
         tell("".join(f"{note}\n" for note in notes_at_start(config, inputs.task, train, plan)))
     set_up_torch(config.threads, rank)
@@ -118,7 +112,7 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     start = start_of(config, pretrained, train, task.class_names, rank, viewing=viewing, resumed=resumed)
     if rank.is_main and start.matches:
         tell("".join(f"{line}\n" for line in match_summary(start.matches, alpha=config.alpha)))
-    optim = optim_of(config, steps=inputs.plan.steps)
+    optim = config.optim(steps=inputs.plan.steps)
     training = build_finetuning(config, optim, pretrained, start, rank, several=train.multi_label)
     model = meta_copy(training.model)
     if config.activation_checkpointing:
@@ -215,17 +209,6 @@ def job_of(
         pin=rank.device.type == "cuda",
     )
 
-    def operations(number: int, batch: Batch) -> int:
-        return len(batch) * flops.of(size=plan.image_size)
-
-    def data_state(positions: Sequence[Position]) -> dict[str, Any]:
-        return {"batches": positions[0].step}
-
-    def check_account(totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
-        # Whatever there was to see has been seen after the last step, however little.
-        most, fewest = config.task.max_bad_share, 1 if last else BAD_SHARE_FROM
-        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
-
     return Job(
         verb="finetune",
         config=config,
@@ -239,12 +222,12 @@ def job_of(
         copied=("config.json",),
         batches=contextlib.closing(made),
         resolution=FixedResolution(plan.image_size, plan.batch),
-        operations=operations,
+        operations=lambda number, batch: len(batch) * flops.of(size=plan.image_size),
         peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
-        data_state=data_state,
+        data_state=lambda positions: {"batches": positions[0].step},
         sample_names=lambda _, images: [inputs.train.names[image] for image in images.tolist()],
         account={"bad_samples": "bad", "truncated_samples": "truncated"},
-        check_account=check_account,
+        check_account=results.check_training,
         line=lambda number: {"epoch": plan.epochs_seen(number)},
         write_start=results.write_start,
         evaluation_due=results.is_due,

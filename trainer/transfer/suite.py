@@ -17,7 +17,7 @@ from typing import NamedTuple
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, barrier, join_processes, on_main
 from trainer.records import run_lock
-from trainer.transfer import recipe, suite_folder, zero_shot
+from trainer.transfer import suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import knn_records, probe_records
@@ -96,7 +96,7 @@ def check(task: SuiteTask, config: TransferConfig, rank: Rank, vocabulary: Vocab
             case "probe":
                 probe_config(call, config)
             case "finetune":
-                recipe.check(finetune_config(call, config), world=rank.world)
+                finetune_config(call, config).check(world=rank.world)
             case "zeroshot":
                 zero_shot_config(call, config)
     images = task_config(task, config)

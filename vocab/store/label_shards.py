@@ -10,7 +10,7 @@ In and out: a `labels/` directory.
 
 The manifest is written last. A directory without one is no label directory, whatever else it holds.
 
-Two modules alone know the format: this one reads it, `label_writing.py` writes it.
+Only two modules know the format: this one reads it, `label_writing.py` writes it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ import pyarrow.parquet as pq
 
 from vocab.errors import FormatError
 from vocab.store.files import DAMAGED, SCHEME_PATTERN, filesystem_of, sha256_of
-from vocab.store.label_footers import Footer, byte_order
 from vocab.store.manifest import MANIFEST, LabelFile, Manifest
 
 COUNTS = "counts.parquet"
@@ -286,3 +286,46 @@ def possible_shards(tar_path: str) -> list[str]:
     """
     parts = tar_path.removesuffix(".tar").split("/")
     return ["/".join(parts[-count:]) for count in range(min(len(parts), MAX_SHARD_PARTS), 0, -1)]
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a Parquet file says of itself at its end."""
+
+    metadata: pq.FileMetaData
+    ranges: list[tuple[bytes, bytes] | None]
+    """least and greatest shard of each row group, as bytes; None for one without statistics"""
+
+    @classmethod
+    def of(cls, metadata: pq.FileMetaData) -> Footer:
+        """The footer with the ranges that its statistics tell; no ranges for a file without a column `shard`."""
+        held = _shard_statistics(metadata)
+        ranges = [(byte_order(s.min), byte_order(s.max)) if s is not None and s.has_min_max else None for s in held]
+        return cls(metadata, ranges)
+
+    def groups_of(self, shard: str) -> list[int]:
+        """The row groups that can hold a shard."""
+        name = byte_order(shard)
+        return [group for group, held in enumerate(self.ranges) if held is None or held[0] <= name <= held[1]]
+
+
+def shard_range(metadata: pq.FileMetaData) -> tuple[str | None, str | None]:
+    """Least and greatest shard of a file; None and None for one without rows or without a column `shard`."""
+    held = _shard_statistics(metadata)
+    if not held or metadata.num_rows == 0:
+        return None, None
+    return min((s.min for s in held), key=byte_order), max((s.max for s in held), key=byte_order)
+
+
+def _shard_statistics(metadata: pq.FileMetaData) -> list[Any]:
+    """The statistics of the column `shard` in each row group; none if there is no such column."""
+    columns = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if "shard" not in columns:
+        return []
+    place = columns.index("shard")
+    return [metadata.row_group(i).column(place).statistics for i in range(metadata.num_row_groups)]
+
+
+def byte_order(shard: str) -> bytes:
+    """What shards are compared by: Parquet and Spark order strings by their bytes."""
+    return shard.encode()

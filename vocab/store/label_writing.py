@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 
 from vocab.errors import InputError, OutputExistsError
 from vocab.store.files import filesystem_of, sha256_of, write_whole
-from vocab.store.label_footers import shard_range
-from vocab.store.label_shards import COUNTS, COUNTS_SCHEMA, REJECTS, REJECTS_SCHEMA, SCHEMA
+from vocab.store.label_shards import COUNTS, COUNTS_SCHEMA, REJECTS, REJECTS_SCHEMA, SCHEMA, shard_range
 from vocab.store.manifest import MANIFEST, LabelFile, Manifest
 
 # Small row groups let a reader fetch one tar's rows (about 10,000) without decoding the rest of a large file.

@@ -8,6 +8,7 @@ In: a dataclass of options, or a location. Out: options with locations spelt in 
 
 from __future__ import annotations
 
+import base64
 import errno
 import re
 import shutil
@@ -19,14 +20,14 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import Request, urlopen
 
 import pyarrow.fs as pafs
 
 from vocab.errors import CatlipError, InputError, OutputExistsError, remedy_of
 from vocab.store.files import HASH_BLOCK, filesystem_of, is_uri, is_web, local_path
 from vocab.store.locks import ABANDONED_SECONDS
-from vocab.store.web import open_web
 
 Location = str | Path
 """a local path or a URI"""
@@ -226,3 +227,21 @@ def _refuse_unwritable_folder(location: Path) -> None:
 
 def _unwritable(location: Path, found: str, error: OSError) -> CatlipError:
     return InputError(location, found=found, wanted="a location that can be written", remedy=remedy_of(error))
+
+
+def open_web(address: str, timeout_s: float) -> Any:
+    """Open an address, with the user and password that it names; `length` of the response is None where not told.
+
+    `timeout_s`: how long the server may send nothing. Raises OSError, of which HTTPError is one, and HTTPException.
+    """
+    parts = urlsplit(address)
+    user, at, host = parts.netloc.rpartition("@")
+    # Names with spaces or accents, as people paste them; what is encoded already stays.
+    path, query = quote(parts.path, safe="/%:@!$&'()*+,;="), quote(parts.query, safe="/%:@!$&'()*+,;=?")
+    plain = parts._replace(netloc=host, path=path, query=query, fragment="").geturl()
+    request = Request(plain, headers={"Accept-Encoding": "identity"})
+    if at:
+        # Unredirected: the password is for this host alone.
+        token = base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return urlopen(request, timeout=timeout_s)

@@ -7,7 +7,7 @@ In: the folder. Out: `LabelledImages`, by class and then by path.
     train/n01484850/                       class 2 keeps its number without an image
     train/n01440764/boxes.txt              no image by its name: counted as other_file
     train/n01440764/3.heic                 an image that nothing here decodes: unread_format
-    train/.cache/, train/__MACOSX/         left by a system (`vocab/store/leftovers.py`), not seen at all
+    train/.cache/, train/__MACOSX/         left by a system (`vocab/store/file_names.py`), not seen at all
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSI
 from trainer.transfer.tasks.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
 from vocab.errors import InputError
 from vocab.pages.text import counted, shown
+from vocab.store.file_names import is_leftover
 from vocab.store.files import leads_to_folder
-from vocab.store.leftovers import is_leftover
 
 _ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 

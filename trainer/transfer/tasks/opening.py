@@ -33,8 +33,8 @@ from trainer.transfer.tasks.numbering import is_number, renumbered
 from trainer.transfer.tasks.tars import open_tars, with_all_classes
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, listed
+from vocab.store.file_names import is_leftover
 from vocab.store.files import leads_to_folder
-from vocab.store.leftovers import is_leftover
 
 Kind = Literal["folders", "tars", "csv", "coco"]
 BETWEEN = "::"

@@ -1,6 +1,17 @@
-"""Braces in the names of files, as shells expand them.
+"""Names of files: braces that name many, extensions of compressions, and names that systems give to their leftovers.
 
-In: "laion/{00000..00331}.tar". Out: laion/00000.tar, laion/00001.tar, ..., laion/00331.tar.
+In: a name of a file, a folder or a pattern. Out: the names that it stands for, or what a name tells.
+
+    laion/{00000..00331}.tar                          laion/00000.tar, laion/00001.tar, ..., laion/00331.tar
+    00000.tar.gz  00000.tgz  x.jsonl.zst              compressed with gzip, gzip and zstd
+    .DS_Store  ._cat  .ipynb_checkpoints  .git        hidden: whatever begins with a dot
+    __MACOSX  Thumbs.db  desktop.ini  $RECYCLE.BIN    leftovers of macOS and Windows
+    @eaDir  #recycle  @Recycle  lost+found            leftovers of storage servers and file systems
+    PaxHeaders  PaxHeaders.1234                       leftovers of old tars that were unpacked
+
+A leftover is no class, image, table, tar or sample. A name that begins with an underscore is a person's where a folder
+is a class: Caltech's BACKGROUND_Google is a class, and so is _background_. Where files are searched for, such a name is
+Spark's and Hadoop's: _temporary, _SUCCESS.
 """
 
 from __future__ import annotations
@@ -84,3 +95,46 @@ def _too_many(pattern: str) -> InputError:
         wanted="names of files",
         remedy="Correct the range.",
     )
+
+
+COMPRESSIONS = {
+    ("gz", "tgz"): ("gzip", "gzip -d"),
+    ("bz2", "tbz", "tbz2"): ("bzip2", "bzip2 -d"),
+    ("xz", "txz"): ("xz", "xz -d"),
+    ("zst", "tzst"): ("zstd", "zstd -d"),
+    ("lz4",): ("lz4", "lz4 -d"),
+    ("zip",): ("zip", "unzip"),
+    ("7z",): ("7-Zip", "7z x"),
+}
+
+
+def compression_of(name: str) -> tuple[str, str] | None:
+    """Name of a compression and the command that undoes it; None for the name of a file that is not compressed."""
+    extension = name.lower().rpartition(".")[2]
+    return next((told for extensions, told in COMPRESSIONS.items() if extension in extensions), None)
+
+
+LEFTOVERS = frozenset(
+    "__macosx thumbs.db ehthumbs.db desktop.ini $recycle.bin @eadir #recycle #snapshot @recycle @recently-snapshot "
+    "@tmp ~snapshot lost+found __pycache__ .appledouble paxheaders".split()
+) | {"system volume information", "recycler", "icon\r"}
+"""without regard to case, as the systems that leave them have none"""
+LEFTOVER_EXTENSIONS = frozenset(name.partition(".")[2] for name in LEFTOVERS)
+"""extensions of all LEFTOVERS: a name with another extension is none of them"""
+_OF_A_PROCESS = re.compile(r"paxheaders\.[0-9]+")
+
+
+def is_left_by_system(name: str) -> bool:
+    """Tell whether systems give this name to their leftovers, hidden or not."""
+    lower = name.lower()
+    return lower in LEFTOVERS or _OF_A_PROCESS.fullmatch(lower) is not None
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a file or folder of that name is a system's leftover."""
+    return name.startswith(".") or is_left_by_system(name)
+
+
+def is_left_out(inside: str) -> bool:
+    """Tell whether a search of a folder leaves out a path in it: leftovers, and names that begin with "_"."""
+    return any(part.startswith("_") or is_leftover(part) for part in inside.split("/"))
