@@ -1,4 +1,4 @@
-"""What came out of the transfer benchmark: gains with their spread, curves.json, two figures.
+"""Results of the transfer benchmark: gains with their spread, curves.json, two figures.
 
 In: records of `trainer/transfer/records.py` and the curves of the CLIP race. Out: numbers, and files for
 notebooks/transfer.ipynb.
