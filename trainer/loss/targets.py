@@ -66,8 +66,8 @@ class Targets:
     def sum_by_image(self, values: Float[Tensor, " positives"]) -> Float[Tensor, " images"]:
         """Sum of each image's values; 0 for an image without a class.
 
-        Equals `zeros(images).index_add_(0, rows, values)`, whose order of adding, and so whose last bit, is another at
-        every call on CUDA. Here the values are padded to the most that an image has.
+        Equals `zeros(images).index_add_(0, rows, values)`, whose order of addition, and so the last bit, differs from
+        call to call on CUDA. Here the values are padded to the largest number that an image has.
         """
         most = max((end - begin for begin, end in zip(self.ends, self.ends[1:], strict=False)), default=0)
         places = torch.arange(len(self.classes), device=values.device) - self.offsets[self.rows]

@@ -10,21 +10,21 @@ from torch import Tensor
 
 WORD = 0xFFFFFFFF
 _START = 0x9E3779B9
-# Streams: the uses of an image's numbers. The noise of RangeAugment uses the keys without a stream; streams lie above the
-# number of any pixel, so that no stream's key is one of the noise's words.
+# Streams: the uses of an image's numbers. The noise of RangeAugment uses the keys without a stream; streams lie above
+# the number of any pixel, so that no stream's key is one of the noise's words.
 PATCH_STREAM, PATH_STREAM, MIX_STREAM = 0x80000001, 0x80000002, 0x80000003
 
 
 def keys(seeds: Int64[Tensor, " batch"], stream: int | None = None) -> Int64[Tensor, " batch"]:
     """A 32-bit key for each image and stream."""
-    # The seed's two words one after the other, because a seed has 64 bits and the hash 32. The hash maps zero to zero, so
-    # that seed 0 needs `_START`.
+    # The seed's two words one after the other, because a seed has 64 bits and the hash 32. The hash maps zero to zero,
+    # so that seed 0 needs `_START`.
     plain = mix(mix((seeds & WORD) ^ _START) ^ ((seeds >> 32) & WORD))
     return plain if stream is None else mix(plain ^ stream)
 
 
 def words(keys: Int64[Tensor, "batch *ones"], places: Int64[Tensor, "*places"]) -> Int64[Tensor, "batch *places"]:
-    """The words at some positions of each key's stream, 0 to 2^32 - 1; `keys` has a dimension of 1 for each of `places`.
+    """Words at some positions of each key's stream, 0 to 2^32 - 1; `keys` has a dimension of 1 for each of `places`.
 
     No word of an image occurs twice: for one key, the hash is a permutation of the positions.
     """

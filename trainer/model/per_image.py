@@ -77,7 +77,7 @@ class PatchDropout(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth: in training, a residual branch is left out for some images, and scaled up for the others.
 
-    As in timm, it is left out with probability `rate`, otherwise divided by 1 - rate; but each image's own coin decides.
+    As in timm, it is left out with probability `rate`, else divided by 1 - rate; but each image's own coin decides.
     """
 
     def __init__(self, image_seeds: ImageSeeds, *, branch: int, rate: float, scale: bool) -> None:

@@ -118,7 +118,7 @@ class RangeAugment(nn.Module):
 
 
 def target_error(progress: float) -> float:
-    """Target of the mean squared error, in levels 0..255, at a share of training: a cosine from 6.5 (40 dB) to 650 (20 dB).
+    """Target of the mean squared error, in levels 0..255, at a share of training: a cosine from 6.5 to 650 (40 to 20 dB).
 
     The curve runs in the error and not in dB (corenet), so that half-way stands at 23 dB. The bounds let no range close
     altogether: a batch of photographs gets to about 34 dB, and the first steps aim at what they cannot reach.
@@ -140,7 +140,7 @@ def psnr_loss(
     *,
     progress: float,
 ) -> Float[Tensor, ""]:
-    """Smooth L1 distance of each image's error from the target, mean of the images; add it to the model's loss as it is.
+    """Smooth L1 distance of the images' errors from the target, mean of the images; add it to the model's loss.
 
     `progress`: share of training done, 0 to 1. The weight of 100 / 255^2 is in it; CatLIP adds it with weight 1. Smooth
     L1 with its bend at an error of 1 is nearly L1 here: it balances images above the target with images below.

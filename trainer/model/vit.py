@@ -64,7 +64,7 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
 
 
 def on_meta(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = False) -> nn.Module:
-    """Build the model without weights, to count work, parameters and memory. Arguments and errors as in `architecture`."""
+    """Build the model without weights, to count work, parameters and memory. Arguments, errors: see `architecture`."""
     with torch.device("meta"):
         return architecture(config, classes=classes, image_size=image_size, one_size=one_size)
 

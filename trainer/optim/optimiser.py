@@ -115,8 +115,8 @@ def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment
         if config.on_spike == "skip":
             raise _cannot_skip()
         if any(group.sharded for group in groups):
-            # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards, with 13 collectives per
-            # matrix, and fails for shapes whose result comes out replicated.
+            # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
+            # each matrix, and fails for shapes whose result comes out replicated.
             raise InputError(
                 "--optimiser",
                 found="muon for weights that are sharded (--parallel fsdp)",
