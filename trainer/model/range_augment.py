@@ -118,7 +118,7 @@ class RangeAugment(nn.Module):
 
 
 def target_error(progress: float) -> float:
-    """Target of the mean squared error, in levels 0..255, at a share of training: a cosine from 6.5 to 650 (40 to 20 dB).
+    """Target of the mean squared error, in levels 0..255, at a share of training: a cosine, 6.5 to 650 (40 to 20 dB).
 
     The curve runs in the error and not in dB (corenet), so that half-way stands at 23 dB. The bounds let no range close
     altogether: a batch of photographs gets to about 34 dB, and the first steps aim at what they cannot reach.

@@ -107,22 +107,19 @@ def _no_blocks(option: str, found: str, model: nn.Module) -> InputError:
 def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
     """Make the optimiser of a model, which must be on its device by now, and sharded if it will be.
 
-    `augment`: augmentation that is learnt with the model. Raises InputError for Muon if steps are to be skipped or
-    weights are sharded, and for Muon or a layer decay if the model has no blocks.
+    `augment`: augmentation that is learnt with the model. Raises InputError for Muon if weights are sharded, and for
+    Muon or a layer decay if the model has no blocks.
     """
     groups = groups_of(model, config, augment=augment)
-    if config.optimiser == "muon":
-        if config.on_spike == "skip":
-            raise _cannot_skip()
-        if any(group.sharded for group in groups):
-            # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
-            # each matrix, and fails for shapes whose result comes out replicated.
-            raise InputError(
-                "--optimiser",
-                found="muon for weights that are sharded (--parallel fsdp)",
-                wanted="whole matrices on every process",
-                remedy="Use --parallel ddp, or --optimiser adamw.",
-            )
+    if config.optimiser == "muon" and any(group.sharded for group in groups):
+        # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
+        # each matrix, and fails for shapes whose result comes out replicated.
+        raise InputError(
+            "--optimiser",
+            found="muon for weights that are sharded (--parallel fsdp)",
+            wanted="whole matrices on every process",
+            remedy="Use --parallel ddp, or --optimiser adamw.",
+        )
     return Optimiser(groups, config)
 
 

@@ -68,7 +68,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is needed to build the model for the weights."""
+    """Description from which the model for the weights is built."""
 
     architecture: str
     """timm's name, or corenet.ARCHITECTURE"""
