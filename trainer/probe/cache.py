@@ -1,10 +1,10 @@
-"""Features of a task's images, each computed once: what is on the disk is read, the rest computed and put beside it.
+"""Features of a task's images, each computed once: those on the disk are read, the others computed and added.
 
 In: a `Pretrained` and `LabelledImages`. Out: `ImageFeatures` on the main rank. A file (`feature_files.py`) holds the
-features of one model on one data set, of as many of its images as anyone has asked for; a subset's are among them. What
-they depend on is its key, JSON, and its name a part of the key's sha256.
+features of one model on one data set, for all of its images that were ever asked for; subsets share it. Its key is JSON
+of all that the features depend on, and its name a part of the key's sha256.
 
-Images that cannot be decoded are not in the file and are tried again: a file that was missing may have come back.
+Images that cannot be decoded are not in the file and are tried again: a missing file may have come back.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class ImageFeatures:
     """Features of the images that could be decoded."""
 
     values: Float32[Tensor, "images width"]
-    """on the CPU; those that were read from the disk are read when they are used"""
+    """on the CPU; those on the disk are mapped into memory and read when used"""
     images: LabelledImages
     skipped: list[Skipped]
-    """the images that were asked for and could not be decoded"""
+    """images that were asked for and could not be decoded"""
 
     def of(self, images: LabelledImages) -> ImageFeatures:
         """Select features of some images of the same data set, without those that could not be decoded."""

@@ -64,7 +64,7 @@ def open_task(config: TaskConfig) -> Task:
     """
     train, test = _open(config.train, config), _open(config.test, config)
     given = _given_names(config)
-    # A longer list is no list of these classes: `names_of_classes` says so. The last class may be on one side alone.
+    # `names_of_classes` refuses a longer list. The last class may be on one side alone.
     if isinstance(given, list) and _is_tars(config.train, config):
         last = max(int(side.labels[-1]) for side in (train, test) if is_number(side.labels[-1]))
         if last == len(given) - 1:
