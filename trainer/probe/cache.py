@@ -25,7 +25,7 @@ from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main
 from trainer.probe.feature_files import Stored, check_room, read, remove_abandoned, write
-from trainer.probe.features import extract
+from trainer.probe.features import Outputs, extract
 from trainer.weights.pretrained import Pretrained
 from vocab.pages.text import counted, tell
 
@@ -91,13 +91,9 @@ def cached_features(
     rows = on_main(missing, rank)
     faults: dict[int, str] = {}
     if len(rows):
-        began = time.perf_counter()
-        pretrained.model.to(rank.device)
-        found = extract(pretrained.embed, images.store, rows, rank, viewing)
+        found = _computed(pretrained, images, rows, rank, viewing)
         if found is not None:
             faults = {int(rows[image]): reason for image, reason in found.faults.items()}
-            broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
-            tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
             stored = _together(stored, Stored(found.values, rows[found.decoded]))
             if path is not None and len(found.decoded):
                 write(path, stored, key)
@@ -135,6 +131,19 @@ def places_of(rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " oth
     here = among[places] == rows if len(among) else np.zeros(len(rows), np.bool_)
     result: Int64[np.ndarray, " images"] = np.where(here, places, -1)
     return result
+
+
+def _computed(
+    pretrained: Pretrained, images: LabelledImages, rows: Int64[np.ndarray, " rows"], rank: Rank, viewing: EvalTransform
+) -> Outputs | None:
+    """Compute features of some rows of the store, and say how long it took; None on ranks other than the main one."""
+    began = time.perf_counter()
+    pretrained.model.to(rank.device)
+    found = extract(pretrained.embed, images.store, rows, rank, viewing)
+    if found is not None:
+        broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
+        tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
+    return found
 
 
 def _of(stored: Stored, images: LabelledImages, faults: dict[int, str]) -> ImageFeatures:
