@@ -23,9 +23,11 @@ from torch import Tensor
 from trainer.data.batch import Skipped
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, on_main
 from trainer.probe.feature_files import Stored, check_room, read, remove_abandoned, write
 from trainer.probe.features import Outputs, extract
+from trainer.transfer.config import ProbeConfig, ZeroShotConfig
 from trainer.weights.pretrained import Pretrained
 from vocab.pages.text import counted, tell
 
@@ -51,6 +53,28 @@ class ImageFeatures:
             images.select(np.flatnonzero(places >= 0)) if (places < 0).any() else images,
             [bad for bad in self.skipped if bad.key in wanted],
         )
+
+
+def features_of(
+    config: ProbeConfig | ZeroShotConfig, pretrained: Pretrained, images: LabelledImages, rank: Rank
+) -> ImageFeatures | None:
+    """Read or compute features by a verb's options, as `cached_features`. All ranks must call it."""
+    return cached_features(
+        pretrained,
+        images,
+        rank,
+        batch=config.batch,
+        workers=config.workers,
+        cache=feature_folder(config.features, config.task.cache),
+        bfloat16=config.is_bfloat16(rank.device.type),
+        max_pixels=config.task.max_pixels,
+        take_truncated=config.task.take_truncated,
+    )
+
+
+def feature_folder(features: Path | None, cache: Path | None) -> Path:
+    """Folder of features: `features`, else one in the folder `cache`, else one in the user's cache folder."""
+    return features if features is not None else default_cache(cache) / "features"
 
 
 def cached_features(
