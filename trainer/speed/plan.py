@@ -27,8 +27,8 @@ from vocab.vocabulary import Vocabulary
 
 CATLIP_CLASSES = 24_320
 GIGA = 1e9
-# Parts beyond these are no plan.
 MOST_PARTS = 4096
+"""parts of a step that are tried"""
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     training = build_finetuning(config, optim, pretrained, start, rank, several=train.multi_label)
     model = meta_copy(training.model)
     if config.activation_checkpointing:
-        checkpoint_activations(model, enable=False)  # blocks that are computed again are no work of the model
+        checkpoint_activations(model, enable=False)  # recomputed blocks do not count as work of the model
     step = Step(training, rank, optim, compiled=config.compile, bfloat16=viewing.bfloat16)
     results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, start, training, viewing)
     job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
@@ -196,7 +196,7 @@ def job_of(
     flops: ImageFlops,
     fingerprint: str,
 ) -> Job:
-    """Put together what the run is told."""
+    """Put together the job of the run."""
     plan, rank = inputs.plan, step.rank
     # A run that went back to a checkpoint has taken more batches than steps.
     taken = resume.state["data"]["batches"] if resume.state else 0
