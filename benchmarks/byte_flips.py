@@ -42,7 +42,7 @@ class ByteFlips:
     flips: int = 2_000
     """over all kinds of files"""
     seed: int = 1
-    """of what is flipped"""
+    """seed of the flips"""
 
 
 @dataclass(frozen=True)

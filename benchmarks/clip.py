@@ -60,7 +60,7 @@ KEYS = ("ratio_same_recipe", *LARGE_BATCH, *(f"{key}_cpu" for key in LARGE_BATCH
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a device can do in a quarter of an hour."""
+    """Sizes that a device works through in a quarter of an hour."""
 
     architecture: Architecture
     batch: int
@@ -69,7 +69,7 @@ class Sizes:
     large_rounds: int
     race: Race
     classes: int
-    """that the pictures of the race are of, at most 200"""
+    """classes of the pictures in the race, at most 200"""
 
 
 CPU = Sizes(BASE, 8, 32, rounds=5, large_rounds=2, race=Race(1000, 64, 100, 2000), classes=40)
@@ -94,7 +94,7 @@ class ClipBenchmark:
     skip_accuracy: bool = False
     """leave out the time to accuracy, which takes most of the time on a CPU"""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """of weights, order and captions, for the time to accuracy"""
+    """seeds of weights, order and captions, for the time to accuracy"""
     data: Path = DATA
     """folder with images/tiny_imagenet"""
 

@@ -94,7 +94,7 @@ class Feed:
     quick: bool = False
     """a small run, to see that everything works; its figures say nothing"""
     parts: tuple[Part, ...] = PARTS
-    """what is measured"""
+    """parts to measure"""
     pairs: int = 5
     """rounds in which everything compared is timed once"""
     samples: int = 1024
@@ -247,7 +247,7 @@ def on_one_core() -> Iterator[None]:
 
 
 def of_workers(corpus: Corpus, sizes: Feed) -> dict[str, Any]:
-    """What a second worker adds to the feed, against what a second process adds to bare decoding."""
+    """Compare the gain of a second worker of the feed with that of a second process of bare decoding."""
     batches = sizes.samples // sizes.batch_size
     feeds, decoding = [], []
     with Decoders(corpus.tars, count=2) as decoders:

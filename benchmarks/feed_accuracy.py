@@ -1,4 +1,4 @@
-"""Whether the feed's pixels cost accuracy: the same model trained on its crops and on PIL's, from the same seeds.
+"""Accuracy that the feed's pixels cost: the same model trained on its crops and on PIL's, from the same seeds.
 
     python benchmarks/feed_accuracy.py [--steps 400] [--classes 20] [--image-size 64] [--seeds 0 1 2] [--data DIR]
 
@@ -71,7 +71,7 @@ class FeedAccuracy:
     image_size: int = 64
     """pixels of a crop's side; a multiple of 8"""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """of the weights and of the feed"""
+    """seeds of the weights and of the feed"""
 
 
 @dataclass(frozen=True)

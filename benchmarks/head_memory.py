@@ -68,7 +68,7 @@ class HeadMemory:
     loss: Literal["bce", "softmax", "asymmetric"] = "bce"
     """ours; another than bce is measured alone"""
     version: Literal["both", "dense", "ours"] = "both"
-    """what to measure"""
+    """heads to measure"""
     timed: bool = True
     """take a second pass, for the time"""
     threads: int | None = None
@@ -159,7 +159,7 @@ def measure_one(options: HeadMemory) -> dict[str, float]:
 
 
 def dense_step(features: Tensor, head: nn.Linear, targets: Targets, options: HeadMemory) -> Tensor:
-    """As it is written without further thought."""
+    """Compute the loss the plain way, with all logits and a dense target."""
     logits = head(features)
     dense = torch.zeros(logits.shape, device=logits.device)
     dense[targets.rows, targets.classes] = 1
@@ -175,7 +175,7 @@ def our_step(features: Tensor, head: nn.Linear, targets: Targets, options: HeadM
 
 
 def peak_of(run: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
-    """What a call returns, and the most bytes that were held during it above those before it."""
+    """Call a function; return its result and the most bytes held during the call beyond those before."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

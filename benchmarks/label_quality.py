@@ -75,11 +75,11 @@ class LabelQuality:
     semcor: Path | None = None
     """SemCor as JSON lines; by default gold/semcor_brown12_tokens.jsonl.gz of the data folder"""
     parts: tuple[Part, ...] = get_args(Part)
-    """what to measure"""
+    """parts to measure"""
     quick: bool = False
     """compare with the plain labelers on a sample only"""
     seed: int = 1
-    """of the random texts"""
+    """seed of the random texts"""
 
 
 def measure_imagenet(ours: Labeler, listed: Path) -> dict[str, object]:

@@ -95,14 +95,14 @@ class Labels:
     sample: int = 3_000
     """short captions that the peer is timed on"""
     released_sample: int = 600
-    """of these, captions for the released code with its tagging; 0 for none"""
+    """captions of the sample for the released code with its tagging; 0 for none"""
     load_runs: int = 5
     """fresh processes that load the tables"""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """What one pass took."""
+    """Seconds of one pass."""
 
     wall: float
     cpu: float
@@ -130,7 +130,7 @@ def measure(options: Labels) -> dict[str, object]:
 
 
 def passes_over(ours: Labeler, texts: Sequence[str], options: Labels) -> list[Seconds]:
-    """What each of the timed passes over the texts took; making the arrays is not counted."""
+    """Time each pass over the texts, without making the arrays."""
     batches = batches_of(texts, options.batch)
     return [timed(lambda: label_all(ours, batches)) for _ in range(options.runs)]
 
@@ -147,7 +147,7 @@ def batches_of(texts: Sequence[str], size: int) -> list[pa.StringArray]:
 
 
 def timed(work: Callable[[], object]) -> Seconds:
-    """What it takes to do the work once."""
+    """Time one run of the work."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu)

@@ -74,9 +74,9 @@ class ProbeGrid:
     images: int = 20_000
     """training images"""
     width: int = 768
-    """of the features; ViT-B's 768"""
+    """width of the features; ViT-B's 768"""
     classes: int = 200
-    """as Tiny ImageNet has"""
+    """number of classes; Tiny ImageNet's 200"""
     centre: float = 0.2
     """how far features of a class lie from 0, over how far they lie from each other"""
     epochs: int = 30
@@ -95,7 +95,7 @@ class ProbeGrid:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What all sides train on, and the rates that they train at."""
+    """Features and learning rates that all sides train with."""
 
     values: Tensor
     classes: Tensor
@@ -106,7 +106,7 @@ class Features:
 
     @property
     def steps(self) -> int:
-        """Of a run."""
+        """Number of steps of a run."""
         return self.schedule.epochs * -(-len(self.values) // self.schedule.batch_size)
 
 

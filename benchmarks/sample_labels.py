@@ -34,7 +34,7 @@ class SampleLabels:
     samples: int = 20_000
     """captions to draw"""
     seed: int = 1
-    """of the sample"""
+    """seed of the sample"""
 
 
 def measure(options: SampleLabels) -> dict[str, object]:

@@ -106,7 +106,7 @@ def copy_unchanged(spark: SparkSession, source: Path, out: Path) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """What the work takes."""
+    """Time the work."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -72,7 +72,7 @@ class StepSpeed:
     image_size: int = 224
     """pixels"""
     classes: int = 24_320
-    """of the vocabulary"""
+    """classes of the vocabulary"""
     batch: int | None = None
     """images in a step; unset: 1,024 on CUDA, 8 on a CPU"""
     steps: int | None = None
@@ -88,7 +88,7 @@ class StepSpeed:
     head_images: int = 16_384
     """images of `head_memory_ratio`"""
     parts: tuple[Literal["step", "fed", "head"], ...] = ("step", "fed", "head")
-    """what is measured; fed needs step"""
+    """parts to measure; fed needs step"""
     quick: bool = False
     """a small model and few images, to see that everything works; its figures say nothing"""
 

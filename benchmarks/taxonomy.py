@@ -51,7 +51,7 @@ class Taxonomy:
     pairs: int = 2_000
     """sample of the pairs that the peer is timed on"""
     seed: int = 1
-    """of the drawn synsets and pairs"""
+    """seed of the drawn synsets and pairs"""
 
 
 def measure(options: Taxonomy) -> dict[str, object]:

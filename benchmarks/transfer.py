@@ -1,4 +1,4 @@
-"""What a pre-training is worth on other tasks: Transfer Init, zero-shot, CatLIP beside CLIP, on real pictures.
+"""Worth of a pre-training on other tasks: Transfer Init, zero-shot, CatLIP beside CLIP, on real pictures.
 
     python benchmarks/transfer.py [--quick] [--device auto] [--out out/transfer] [--seeds 0 1 2] [--data DIR]
 
@@ -63,7 +63,7 @@ Part = Literal["tasks", "finetune", "clip", "speed"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a device can do in the time there is."""
+    """Sizes that a device works through in the time available."""
 
     seen: int
     """classes to pre-train on"""
@@ -102,7 +102,7 @@ QUICK = Sizes(
 
 @dataclass(frozen=True)
 class TransferBenchmark:
-    """What a pre-training is worth on other tasks."""
+    """Worth of a pre-training on other tasks."""
 
     quick: bool = False
     """few classes and steps, to see that everything works; its figures say nothing"""
@@ -113,9 +113,9 @@ class TransferBenchmark:
     pretrained: Path | None = None
     """the folder `pretraining` of an earlier --out, whose pictures, labels and run are taken as they are"""
     seeds: tuple[int, ...] = ()
-    """of subsets, order and new heads, and of the races; 0 1 2, for --quick 0 1"""
+    """seeds of subsets, order, new heads and races; 0 1 2, for --quick 0 1"""
     seed: int = 0
-    """of the captions; the pre-training's stands in the recipe"""
+    """seed of the captions; the seed of the pre-training stands in the recipe"""
     skip: tuple[Part, ...] = ()
     """parts to leave out: all verbs on the tasks, the fine-tuning alone, the race with CLIP, the speed of the probe"""
     data: Path = DATA

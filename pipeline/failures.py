@@ -17,7 +17,7 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
-from vocab.errors import CatlipError, InputError, MissingRequirementError
+from vocab.errors import NO_MEMORY, CatlipError, InputError, MissingRequirementError
 from vocab.store.files import SCHEME_PATTERN
 
 # FAILED_READ_FILE's text, and Parquet's own when only the footer was read.
@@ -58,6 +58,7 @@ JAVA_END_SECONDS = 5.0
 GOES_ON = "A label job goes on when the same command is given again."
 DEATHS = (
     Death(
+        # The last one is Java's too, when it starts a process.
         r"OutOfMemoryError|GC overhead limit|UNABLE_TO_ACQUIRE_MEMORY|Cannot allocate memory",
         "Spark", "too little memory for its Java processes", "more memory",
         f"Raise spark.driver.memory (local masters) or spark.executor.memory in spark-defaults.conf. {GOES_ON}",
@@ -73,7 +74,7 @@ DEATHS = (
         f"Make room in TMPDIR, or name a larger folder with SPARK_LOCAL_DIRS. {GOES_ON}",
     ),
     Death(
-        r"(?m)^\s*(?:[\w.]*\.)?(?:Arrow|_Array)?MemoryError\b|malloc of size \d+ failed",
+        r"(?m)^\s*(?:[\w.]*\.)?(?:Arrow|_Array)?MemoryError\b|" + NO_MEMORY,
         "a Python worker", "too little memory", "more memory",
         "Run fewer workers at once: --master 'local[2]', or fewer spark.executor.cores; or raise "
         f"spark.executor.memoryOverhead. {GOES_ON}",

@@ -1,6 +1,6 @@
 """Progress of the job: a line on the terminal, and a line of JSON in the log for every step.
 
-labels  wave 2 of 5  37 %  12,345,678 rows  211,000 rows/s  12 min left
+labels  wave 2 of 5  37 %  12,345,678 rows  211,000 rows/s  12 min 5 s left
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.planning import Task
 from pipeline.task import Done
+from vocab.pages.text import duration
 from vocab.store.files import named
 
 SHOWN_EVERY = 2.0
@@ -67,11 +68,5 @@ class JobProgress:
         found = sum(self._weights.get(task, 0) for task in self._found) / self._total
         own_rows = sum(rows for task, rows in self._done.items() if task not in self._found)
         rate = own_rows / max(seconds, 1e-9)
-        left = "" if share <= found or share >= 1 else f"  {_duration(seconds * (1 - share) / (share - found))} left"
+        left = "" if share <= found or share >= 1 else f"  {duration(seconds * (1 - share) / (share - found))} left"
         return f"labels  {self.wave}  {share:4.0%}  {sum(self._done.values()):,} rows  {rate:,.0f} rows/s{left}    "
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

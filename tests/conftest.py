@@ -1,4 +1,4 @@
-"""What several tests share: a Spark session, real data where it is at hand, small label tables."""
+"""Fixtures that several tests share: a Spark session, a process that forks, real data where it is at hand."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Processes of the trainer that need not import torch: forks of one process that has, ranks of a group or alone.
+"""Processes of the trainer, alone or as ranks, that start fast because they are forks of one that has imported torch.
 
-In: a function and its arguments. Out: exit statuses and what was said on stderr. Ranks get the variables that torchrun
-sets; that torchrun itself starts and stops the trainer is claimed where a test runs it. Unlike the tests' own process
-this one has no type checks in the trainer, as a user's has none.
+In: a function and its arguments. Out: exit statuses and the text on stderr. Ranks get the variables that torchrun sets;
+tests that run torchrun itself show that it starts and stops the trainer. As in a user's process, and unlike the tests'
+own, types in the trainer are not checked.
 
-Run as a program this file is that one process: a request on stdin, an answer on stdout.
+Run as a program, this file is the process that forks: it reads requests on stdin and answers on stdout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Forks:
-    """The process that forks; it ends with its stdin."""
+    """Handle of the process that forks; that process ends with its stdin."""
 
     def __init__(self) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -38,13 +38,13 @@ class Forks:
         )
 
     def start(self, ranks: int, log: Path, function: Callable[..., object], *arguments: object) -> Ranks:
-        """`ranks` processes that call the function, each the leader of a session; `log` takes what they print."""
+        """Start `ranks` processes that call the function, each the leader of a session; `log` takes what they print."""
         # Pickled twice: the function's module is for the forks to import.
         call = pickle.dumps((function, arguments))
         return Ranks(self, self.ask("start", ranks, str(log), call), log)
 
     def run(self, ranks: int, log: Path, function: Callable[..., object], *arguments: object) -> None:
-        """The same to a good end."""
+        """Start processes, and assert that all of them end with status 0."""
         group = self.start(ranks, log, function, *arguments)
         assert group.wait() == [0] * ranks, group.said()
 
@@ -68,21 +68,21 @@ class Ranks:
     log: Path
 
     def statuses(self) -> list[int | None]:
-        """Exit statuses, negative for a signal; None for one that runs."""
+        """Return the exit statuses: negative for a signal, None for a process that still runs."""
         return cast("list[int | None]", self.forks.ask("statuses", self.pids))
 
     def wait(self) -> list[int | None]:
-        """Exit statuses when all have ended."""
+        """Wait until all have ended; return their exit statuses."""
         self.until(lambda: None not in self.statuses())
         return self.statuses()
 
     def wait_for(self, true: Callable[[], bool]) -> None:
-        """Until something is so, while all run."""
+        """Wait until a condition is true; all processes must run until then."""
         self.until(lambda: true() or any(status is not None for status in self.statuses()))
         assert true(), self.said()
 
     def until(self, true: Callable[[], bool]) -> None:
-        """Until something is so; if it takes too long all are killed."""
+        """Wait until a condition is true; if that takes too long, kill all processes."""
         deadline = time.monotonic() + 240  # before pytest ends the test and leaves the processes
         while not true():
             if time.monotonic() > deadline:
@@ -91,7 +91,7 @@ class Ranks:
             time.sleep(0.01)
 
     def kill(self) -> None:
-        """Kill those that run with all that they started, and wait for their end."""
+        """Kill the processes that still run, with all that they started, and wait for their end."""
         for pid, status in zip(self.pids, self.statuses(), strict=True):
             if status is None:
                 os.killpg(pid, signal.SIGKILL)
@@ -102,7 +102,7 @@ class Ranks:
 
 
 def trainer(words: list[str]) -> None:
-    """`python -m trainer` with these words."""
+    """Run `python -m trainer` with these words."""
     from trainer.__main__ import main
     from vocab.errors import run_cli
 
@@ -111,14 +111,14 @@ def trainer(words: list[str]) -> None:
 
 
 def torchrun(words: list[str]) -> None:
-    """`torchrun` with these words; its ranks are no forks."""
+    """Run `torchrun` with these words; its ranks are not forks."""
     from torch.distributed.run import main
 
     main(words)
 
 
 def environments(ranks: int) -> Iterable[dict[str, str]]:
-    """What torchrun tells each rank of one machine."""
+    """List the variables that torchrun sets for each rank of one machine."""
     if ranks == 1:
         return [{}]
     with socket.socket() as free:
@@ -129,7 +129,7 @@ def environments(ranks: int) -> Iterable[dict[str, str]]:
 
 
 def serve() -> tuple[Callable[..., object], tuple[object, ...]]:
-    """Answer requests until there are no more; only forks return, with what each is to call."""
+    """Answer requests until stdin ends; only forks return, with the call that they are to make."""
     ended: dict[int, int] = {}
     while True:
         try:
@@ -155,7 +155,7 @@ def serve() -> tuple[Callable[..., object], tuple[object, ...]]:
 
 
 def become(environment: dict[str, str], log: str) -> None:
-    """A process of its own: session, streams and variables."""
+    """Make a fork a process of its own, with its session, streams and variables."""
     os.setsid()
     os.environ.update(environment)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 
 def run_notebook(path: Path, monkeypatch: pytest.MonkeyPatch, **environment: object) -> list[dict[str, Any]]:
-    """The outputs of all cells. Variables that are None are not set."""
+    """Run a notebook and return the outputs of all cells; variables that are None are unset."""
     for package in ("nbclient", "nbformat", "ipykernel", "matplotlib"):
         pytest.importorskip(package, reason=f"{package} is not installed; pip install '.[notebooks]'")
     import nbformat
@@ -29,6 +29,6 @@ def run_notebook(path: Path, monkeypatch: pytest.MonkeyPatch, **environment: obj
 
 
 def holds_no_output(path: Path) -> bool:
-    """Whether a notebook is one that never ran."""
+    """Tell whether a notebook has never been run."""
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     return bool(cells) and all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)

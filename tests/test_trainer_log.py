@@ -69,7 +69,7 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
 
 def test_a_broken_line_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step"\n{"step": 2}\n')
-    with pytest.raises(FormatError, match=r"metrics.jsonl: found a line 1 that is no JSON"):
+    with pytest.raises(FormatError, match=r"metrics.jsonl: found a line 1 that is not JSON"):
         read_log(tmp_path / "metrics.jsonl")
 
 

@@ -14,7 +14,7 @@ from trainer.data.device_batches import prepare
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
 from trainer.model.vit import architecture, checkpoint_activations, classifier_of, features, on_meta
-from trainer.speed.memory import RESERVED, Memory, activations, augment_bytes, count_saved, memory
+from trainer.speed.memory import RESERVED_BYTES, Memory, activations, augment_bytes, count_saved, memory
 
 SMALL = ModelConfig(model="vit_tiny_patch16_224", patch_size=8, embed_dim=32, depth=3, num_heads=2)
 
@@ -82,7 +82,7 @@ def test_a_process_keeps_four_numbers_a_weight_and_its_average() -> None:
     }
     assert fixed["logits"] == 100 * 10 * 6
     assert fixed["classifier's gradient"] == 4 * 10 * 32
-    assert fixed["reserved"] == RESERVED
+    assert fixed["reserved"] == RESERVED_BYTES
 
 
 def test_fsdp_divides_what_belongs_to_weights_by_the_processes() -> None:
@@ -109,4 +109,4 @@ def test_most_images_are_those_that_fit() -> None:
     found = step_memory(on_meta(SMALL, classes=10, image_size=32))
     most = found.most_images(3_000_000_000)
     assert found.total(most) <= 3_000_000_000 < found.total(most + 1)
-    assert found.most_images(RESERVED) == 0
+    assert found.most_images(RESERVED_BYTES) == 0

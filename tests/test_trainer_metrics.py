@@ -111,7 +111,7 @@ def test_the_report_splits_the_vocabulary_into_thirds_and_has_the_frequency_base
     ("score", "positives", "message"),
     [
         (0.5, [], "2 images, none of them labelled with a class of the vocabulary"),
-        (math.nan, [0], "1 of 2 held-out images with scores that are no finite numbers"),
+        (math.nan, [0], "1 of 2 held-out images with scores that are NaN or infinite"),
         (math.inf, [0], "1 of 2 held-out images with scores"),
     ],
 )

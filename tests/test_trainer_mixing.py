@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from trainer.loss.targets import Targets
-from trainer.transfer.mixing import Mixing, beta_quantile, beta_roots, box_masks, partners
+from trainer.model.mixing import Mixing, beta_quantile, beta_roots, box_masks, partners
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vocab.fit.semcor import SenseToken, Sentence
-from vocab.fit.silver import silver_sentences
+from vocab.fit.semcor import SenseToken, Sentence, silver_sentences
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from vocab.errors import remedy_of, sentence_of
+from vocab.errors import InputError, is_out_of_memory, remedy_of, sentence_of
 from vocab.store.files import named, sha256_of
 
 REPOSITORY = Path(__file__).parents[1]
@@ -123,6 +124,25 @@ def test_memory_that_ran_out_is_a_sentence(tmp_path: Path, library: str) -> None
     said = said_by(limit + MEMORY[library], tmp_path)
     assert said.startswith("error: memory ran out")
     assert "Raise the limit of memory" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "ran_out"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (pa.ArrowMemoryError("malloc of size 64 failed"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (InputError("a", found="a kernel out of memory", wanted="more", remedy="None."), False),
+    ],
+    ids=str,
+)
+def test_all_rooms_know_memory_that_ran_out_by_one_rule(error: BaseException, *, ran_out: bool) -> None:
+    assert is_out_of_memory(error) == ran_out
 
 
 def test_memory_that_ran_out_names_our_function() -> None:

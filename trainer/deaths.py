@@ -7,7 +7,6 @@ process group, and a rank that was killed is found missing among the processes o
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from vocab.errors import CatlipError, MissingRequirementError
+from vocab.errors import CatlipError, MissingRequirementError, is_out_of_memory
 from vocab.store.locks import has_ended, machine
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 # What gloo and NCCL say on a rank whose peer is gone; they raise a bare RuntimeError or a child of DistError.
 LOST_PEER = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe")
-# What torch's allocators say where they raise no error of their own.
-NO_MEMORY = ("defaultcpuallocator", "cannot allocate memory", "can't allocate memory")
 LAST_WORDS = "last words"
 LEFT = "left by"
 # The last words of a rank, or its end, are looked for so long.
@@ -37,9 +34,7 @@ MOST_WORDS = 400
 def memory_error(error: BaseException, *, where: str) -> CatlipError | None:
     """Put an error that memory was refused into words; None for any other. `where`: the process that ran short."""
     on_device = isinstance(error, torch.OutOfMemoryError)
-    no_memory = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
-    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if not (on_device or no_memory or refused or isinstance(error, MemoryError)):
+    if not on_device and not is_out_of_memory(error):
         return None
     return MissingRequirementError(
         f"{'GPU memory' if on_device else 'memory'} of {where}",

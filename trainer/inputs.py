@@ -182,7 +182,7 @@ def _account(source: Source, tar: int) -> dict[str, int]:
 
 
 def _keys(source: Source, tars: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Keys of the tar with the most samples without a row, and of its rows in the labels."""
+    """Read the keys of the tar with the most samples without a row, and of its rows in the labels."""
     named = source.tars[max(tars, key=lambda tar: _account(source, tar)["unmatched"])]
     with source.cache.open(named.location) as file:
         index = index_tar(path_of(file), max_member_bytes=source.max_member_bytes, location=shown_tar(named.location))
@@ -190,7 +190,7 @@ def _keys(source: Source, tars: Sequence[int]) -> tuple[list[str], list[str]]:
 
 
 def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:
-    """Weights of `count` pools. Raises InputError unless there is a positive, finite one for each."""
+    """Normalise the weights of `count` pools. Raises InputError unless there is a positive, finite one for each."""
     if len(shares) != count or any(not 0 < share < math.inf for share in shares):
         raise InputError(
             "--source-weights",
@@ -203,12 +203,12 @@ def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:
 
 
 def cache_folder(data: DataConfig) -> Path:
-    """Where processes of this machine share what they fetched and found out."""
+    """Return the folder in which processes of this machine share fetched tars and tables of samples."""
     return default_cache(data.cache)
 
 
 def _list(pattern: str, labels: str, data: DataConfig) -> Corpus:
-    """One of `--images`: "IMAGES" with the labels of all, or "IMAGES::LABELS"."""
+    """List the tars of one of `--images`: "IMAGES" with the labels of all, or "IMAGES::LABELS"."""
     images, _, own = pattern.partition("::")
     if not (own or labels):
         raise InputError(
@@ -221,7 +221,7 @@ def _list(pattern: str, labels: str, data: DataConfig) -> Corpus:
 
 
 def _refuse_shared_shards(tars: Sequence[Tar], places: Sequence[str]) -> None:
-    """Raise InputError if two tars have the same labels: their samples would be told apart by nothing."""
+    """Raise InputError if two tars have the same labels: nothing would tell their samples apart."""
     owners: dict[tuple[int, str], str] = {}
     for tar in tars:
         other = owners.setdefault((tar.labels, tar.shard), tar.location)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -20,6 +20,9 @@ from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.resolution import Resolution
 from trainer.records.gallery import GalleryImage
 from trainer.records.speeds import Peaks
+
+if TYPE_CHECKING:
+    from trainer.records.journal import RunProgress
 
 Numbers = Int32[np.ndarray, " batch"]
 
@@ -85,8 +88,8 @@ class Job:
     """tells whether an evaluation follows a step"""
     evaluate: Callable[[int], Evaluated | None]
     """score the weights as they are after a step; None on ranks other than the main one"""
-    show: Callable[[Evaluated, Any], Sequence[GalleryImage]]
-    """write the page of an evaluation, given how far the run is (`RunProgress`); pictures for the log; main rank"""
+    show: Callable[[Evaluated, RunProgress], Sequence[GalleryImage]]
+    """write the page of an evaluation; return pictures for the log; main rank"""
 
     @property
     def steps(self) -> int:

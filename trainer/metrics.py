@@ -49,7 +49,7 @@ def mean_average_precision(
     """Means over classes and pairs, and the average precision of each class (NaN without positives).
 
     `frequency` orders the classes for the baseline: captions of each class in the training corpus. Raises InputError
-    for images none of which shows a class, and for scores that are no finite numbers.
+    if no image shows a class, and for scores that are NaN or infinite.
     """
     _check(scores, positives)
     average = average_precision(scores, offsets, positives)
@@ -86,7 +86,7 @@ def _check(scores: Float[Tensor, "images classes"], positives: Int64[Tensor, " p
     if bad:
         raise InputError(
             "the model's scores",
-            found=f"{bad:,} of {len(scores):,} held-out images with scores that are no finite numbers",
+            found=f"{bad:,} of {len(scores):,} held-out images with scores that are NaN or infinite",
             wanted="finite numbers",
             remedy="Look at the loss in metrics.jsonl, and begin again with a lower --peak-lr.",
         )

@@ -149,7 +149,7 @@ def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolut
 
 
 def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:
-    """Put together what the run is told."""
+    """Put together the job of the run."""
     run, vocabulary, source, device = config.run, inputs.vocabulary, inputs.train, step.rank.device
     one_size = config.data.resolution == "fixed"
     flops = ImageFlops(

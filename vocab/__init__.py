@@ -1,1 +1,1 @@
-"""What words mean: WordNet's nouns, captions to synsets, the vocabulary, the label-shard format."""
+"""The meaning of words: WordNet's nouns, captions to synsets, the vocabulary; and formats on disk that rooms share."""

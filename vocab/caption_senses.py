@@ -1,4 +1,4 @@
-"""What captions mean by some words, written by hand: the one part of the senses that is not fitted.
+"""Senses of some words in captions, written by hand: the only part of the senses that is not fitted.
 
 In: nothing. Out: for a lemma, the sense that a caption means if nothing else is known, and words nearby that speak for
 a sense. WordNet's counts are from news and novels of 1961: there a plate is home base, a table a list of numbers, and

@@ -107,8 +107,10 @@ _PATH_REMEDY = "Check the path, and who may read and write there."
 _STORE = re.compile(r"AWS Error|google::cloud|curlCode|Azure")
 # As Arrow says that a folder has the name of a file that is to be read.
 _FOLDER = re.compile(r"path '.*' is a directory$")
-# Torch's errors of memory are RuntimeErrors, and this module cannot import it.
-_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|can't start new thread", re.IGNORECASE)
+NO_MEMORY = r"(?i:ca(?:n't|nnot) allocate memory|not enough memory|out of memory|malloc of size \d+ failed)"
+"""pattern of what systems and the allocators of torch and Arrow say when memory runs out; pipeline adds the words of
+Java"""
+_NO_THREAD = "can't start new thread"
 # As torch and safetensors say that the system refused a file: a RuntimeError without a number.
 _TENSOR_FILE = re.compile(r"file <(.*?)>.*?: ([^:]*) \((\d+)\)$", re.DOTALL)
 _ROOMS = ("vocab", "pipeline", "trainer")
@@ -169,10 +171,18 @@ def sentence_of(error: BaseException) -> str | None:
         return f"{refused}. {remedy_of(error)}"
     if isinstance(error, RuntimeError) and (refused_file := _TENSOR_FILE.search(str(error))):
         return sentence_of(OSError(int(refused_file[3]), refused_file[2], refused_file[1]))
-    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+    if is_out_of_memory(error) or _NO_THREAD in str(error):
         said = without_secrets(str(error)).strip().split("\n")[0][:200].rstrip(".")
         return f"memory ran out{_in_function(error)}" + (f": {said}" if said else "") + f". {_MEMORY_REMEDY}"
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out. Torch's errors of its allocators are plain RuntimeErrors."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = isinstance(error, RuntimeError) and re.search(NO_MEMORY, str(error)) is not None
+    return said or isinstance(error, MemoryError)
 
 
 def remedy_of(error: OSError) -> str:

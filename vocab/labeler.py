@@ -37,9 +37,9 @@ from vocab.tokens import Gap, split_words
 RULES_VERSION = 6
 
 PHRASE_BONUS = 2 * tagger.SCALE
-"""what being the last word of a noun of several words adds to a word's score as a noun"""
+"""added to the noun score of the last word of a noun of several words"""
 UNBROKEN = (Gap.SPACE, Gap.OTHER, Gap.HYPHEN, Gap.QUOTE, Gap.AND, Gap.STOP, Gap.POSSESSIVE, Gap.APOSTROPHE)
-"""what may stand between the words of one noun: no comma, no bracket, no slash"""
+"""gaps allowed between the words of one noun: no comma, no bracket, no slash"""
 AT_ONCE = 32_768
 """captions that go through the steps together: any number gives the same labels, more need more memory"""
 SYNSET_BITS = 17
@@ -149,7 +149,7 @@ class Labeler:
     def _are_names_here(
         self, context: Context, firsts: NDArray[np.int64], lasts: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Whether what reads like a description is meant as a name: *the white house*, or capitals where they tell."""
+        """Tell which spans that read like descriptions are names: *the white house*, or capitals where they count."""
         capitals = (context.cases[firsts] == Case.CAPITAL) & (context.cases[lasts] == Case.CAPITAL)
         names: NDArray[np.bool_] = (context.rows[firsts - 1] == self.the) | capitals
         return names
@@ -157,7 +157,7 @@ class Labeler:
     def _are_unbroken(
         self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Whether no sign parts the words: *a dog, house* is no dog house."""
+        """Tell which spans have no sign between their words: *a dog, house* is not a dog house."""
         unbroken = np.ones(len(starts), dtype=bool)
         for place in range(1, MAX_WORDS):
             inside = np.flatnonzero(place < lengths)
@@ -167,7 +167,7 @@ class Labeler:
         return unbroken
 
     def _hyphenated(self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether hyphens alone join the words: *close-up* is a noun, whatever *up* is."""
+        """Tell which spans are joined by hyphens alone: *close-up* is a noun, whatever *up* is."""
         joined = np.ones(len(starts), dtype=bool)
         for place in range(1, MAX_WORDS):
             inside = place < lengths
@@ -238,7 +238,7 @@ class Labeler:
 def longest_first(
     starts: NDArray[np.int64], lengths: NDArray[np.int64], places: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Of spans that may overlap, which stay, longer before shorter and left before right; and [places] what they cover.
+    """Choose among overlapping spans, longer before shorter and left before right; and [places] that the chosen cover.
 
     `starts` of one length are ascending.
     """

@@ -25,7 +25,7 @@ class CaptionLabeler(Protocol):
 
     @property
     def name(self) -> str:
-        """As in `LabelerName`."""
+        """Name of the labeler, one of `LabelerName`."""
 
     @property
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether a caption is English, by its small words. Only English decides labels: *die*, *hat* and *pour* are no nouns.
+"""English or not, told by a caption's small words. Only English gives labels: *die*, *hat*, *pour* may be no nouns.
 
 In: words. Out: a value each; a caption whose values add up to less than nothing is taken for another language.
 """
@@ -52,7 +52,7 @@ GRAMMAR = 2
 KNOWN = 1
 UNKNOWN_WORD = -1
 ACCENT = -1
-"""of each letter with an accent and each word in another script"""
+"""score of each letter with an accent and each word in another script"""
 
 
 def values_of(tagger: Tagger) -> NDArray[np.int32]:

@@ -46,7 +46,7 @@ WORD_SIGNS = f"A-Za-z0-9{FOREIGN_LETTER}"
 WORD = re.compile(f"[{WORD_SIGNS}]+")
 POSSESSIVE = re.compile(f"(?<=[{WORD_SIGNS}])'[sS](?![{WORD_SIGNS}])")
 POSSESSIVE_GAP = "''"
-"""what the 's of `dog's ball` is replaced by before words are found; as long as itself, so that places stay"""
+"""replacement of the 's in `dog's ball` before words are found; of the same length, so that places stay"""
 DIGITS = str.maketrans("123456789", "0" * 9)
 GAP_OF_SIGN = {
     **dict.fromkeys(" \t\n\r\v\f'", Gap.SPACE),
@@ -59,7 +59,7 @@ class Word:
     """A word of a caption, or an empty place before the first and after the last."""
 
     text: str
-    """as it is written"""
+    """spelling in the caption"""
     form: str
     """lower case, every digit as 0"""
     start: int
@@ -90,7 +90,7 @@ class Noun:
 
     @property
     def places(self) -> range:
-        """Of its words."""
+        """Indices of its words in the caption."""
         return range(self.first, self.last + 1)
 
 
@@ -117,16 +117,16 @@ class Sense:
 
 @dataclass(frozen=True)
 class Reading:
-    """What each step made of a caption."""
+    """Results of each step for one caption."""
 
     cleaned: str
     accents: int
     """letters that lost an accent, and letters of other scripts"""
     words: tuple[Word, ...]
     language_value: int
-    """what the words and the accents say of the language, added up"""
+    """sum of the scores of words and accents for English"""
     scores: tuple[Scores, ...]
-    """of each word"""
+    """one for each word"""
     nouns: tuple[Noun, ...]
     """none in a caption that is not English"""
     synsets: tuple[int, ...]
@@ -134,7 +134,7 @@ class Reading:
 
     @property
     def english(self) -> bool:
-        """Whether the caption is taken for English."""
+        """Tell whether the caption counts as English."""
         return self.language_value >= 0
 
 
@@ -231,7 +231,7 @@ def language_value(labeler: Labeler, words: Sequence[Word], accents: int) -> int
 
 
 def word_value(labeler: Labeler, word: Word) -> int:
-    """What a word says of the language."""
+    """Score of a word for English, added up over the caption."""
     return int(labeler.language_values[word.row])
 
 
@@ -247,7 +247,7 @@ def score(tagger: Tagger, words: Sequence[Word], place: int) -> Scores:
 
 
 def features(tagger: Tagger, words: Sequence[Word], place: int) -> dict[str, Scores]:
-    """What each feature of the window adds to the scores of the word at `place`."""
+    """Scores that each feature of the window adds to the word at `place`."""
     far_before, before, own, after, far_after = (word_at(tagger, words, place + offset) for offset in WINDOW)
     profiles = [tagger.profile_of[word.row] for word in (far_before, before, own, after, far_after)]
     own_class = int(tagger.class_of[own.row])
@@ -410,5 +410,5 @@ def words_around(words: Sequence[Word], noun: Noun) -> list[Word]:
 
 
 def cue_of(labeler: Labeler, word: Word, kind: int) -> int:
-    """What a word adds to the senses of a kind."""
+    """Score that a word adds to the senses of a kind."""
     return int(labeler.senses.cues[labeler.senses.cue_of[word.row] + kind])

@@ -33,7 +33,7 @@ REACH = EMPTY
 SCALE = 32
 """a score of 32 is one unit of log odds"""
 PAIR = 256
-"""what a word adds to a sense that it is listed as speaking for"""
+"""added to a sense by each nearby word that is listed for it"""
 PAIR_BITS = 20
 FILTER_BITS = 17
 LIMIT = 32
@@ -49,7 +49,7 @@ WEAK = 20.0
 
 @dataclass(frozen=True, eq=False)
 class SenseTables:
-    """What is fitted and kept in the package. N senses, C words with cues."""
+    """Fitted tables, kept in the package. N senses, C words with cues."""
 
     scores: NDArray[np.int32]
     """[N] score of each sense by itself"""

@@ -33,7 +33,7 @@ from vocab.word_table import NONE, WordTable, build_word_table, spread
 
 
 class Tag(IntEnum):
-    """What the tagger tells apart."""
+    """Parts of speech that the tagger tells apart."""
 
     NOUN = 0
     ADJECTIVE = 1

@@ -19,7 +19,7 @@ from vocab.word_table import PADDING
 
 
 class Gap(IntEnum):
-    """What stands between a word and the one before it: the last in this order of the signs that are looked at."""
+    """Gap between a word and the one before it, named by one of its signs: the last in this order."""
 
     SPACE = 0
     OTHER = 1

@@ -197,7 +197,7 @@ def _offsets(path: str | Path, table: pa.Table) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class _Header:
-    """What the Parquet metadata holds beside the table."""
+    """Header of the table, held in the Parquet metadata."""
 
     rows: int
     min_count: int

@@ -80,7 +80,7 @@ class WordNet:
     exception_bases: pa.StringArray
     """their singulars, aligned with the forms: goose"""
     version: str
-    """of WordNet: "3.0" """
+    """version of WordNet: "3.0" """
 
     def row_of(self, synset: int) -> int:
         """Row of a synset offset. Raises InputError for an offset that is no noun of WordNet 3.0."""

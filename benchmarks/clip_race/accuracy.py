@@ -156,7 +156,7 @@ def cosine(step: int, steps: int) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a race."""
+    """Result of a race."""
 
     ratio: float | None
     """CLIP's seconds over CatLIP's to the target; None if a side is there before it has learnt anything"""

@@ -59,7 +59,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What both sides are trained on, and the pictures that they are measured on."""
+    """Pictures with captions that both sides are trained on, and pictures that they are measured on."""
 
     train: Pictures
     held_out: Pictures
@@ -68,7 +68,7 @@ class Corpus:
 
 
 def has_pictures(data: Path) -> bool:
-    """Whether the folder holds what `read_corpus` reads."""
+    """Tell whether the folder holds the pictures that `read_corpus` reads."""
     return (data / FOLDER / "wnids.txt").is_file()
 
 
@@ -108,7 +108,7 @@ def read_pictures(tars: Sequence[Path], *, wnids: Collection[str], image_size: i
 
 
 def labels_of(captions: Sequence[str], *, min_count: int = MIN_COUNT) -> Labels:
-    """What the labeler finds, as classes of the vocabulary of the synsets that stand in `min_count` captions."""
+    """Label captions, with the synsets that stand in at least `min_count` of them as the vocabulary."""
     found = labeler.load().label(pa.array(captions, pa.string()))
     synsets, captions_with = np.unique(found.values.to_numpy(), return_counts=True)
     vocabulary = Vocabulary.from_counts(

@@ -69,7 +69,7 @@ class Catlip:
         return self._step.take(batch, number=self._taken)
 
     def embed(self, images: Bytes) -> Float[Tensor, "batch width"]:
-        """What the classifier reads, for a probe."""
+        """Compute the features that the classifier reads, for a probe."""
         return self._training.objective.embed(images)
 
     @contextmanager

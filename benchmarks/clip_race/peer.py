@@ -52,7 +52,7 @@ class Clip:
         return self.model.get_submodule("visual.trunk")
 
     def set_learning_rate(self, rate: float) -> None:
-        """Of the steps that follow."""
+        """Set the learning rate of the steps that follow."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
@@ -91,7 +91,7 @@ class Clip:
         return loss.detach()
 
     def embed(self, images: Images) -> Float[Tensor, "batch width"]:
-        """What the projection reads, for a probe."""
+        """Compute the features that the projection reads, for a probe."""
         found: Float[Tensor, "batch width"] = self.trunk(images)
         return found
 

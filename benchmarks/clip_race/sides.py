@@ -114,7 +114,7 @@ def fit_clip(sides: Sides) -> None:
 
 
 def made_up_vocabulary() -> Vocabulary:
-    """As many classes as CatLIP has, as frequent as Zipf has them."""
+    """Make up as many classes as CatLIP has, with frequencies by Zipf's law."""
     captions = 10_000_000 // np.arange(1, CLASSES + 1)
     return Vocabulary(wordnet.load().synsets[:CLASSES], captions.astype(np.int64), rows=20_000_000, min_count=500)
 

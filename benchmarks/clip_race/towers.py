@@ -42,7 +42,7 @@ class Text:
     depth: int
     heads: int
     embedding: int
-    """what images and texts are projected to"""
+    """width of the space that images and texts are projected to"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Architecture:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """Those that are set."""
+        """Sizes of the tower that are set, by name."""
         named = {name: getattr(self, name) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -163,7 +163,7 @@ def require_same_towers(one: nn.Module, other: nn.Module, *, image_size: int) ->
 
 
 class _Pooled(nn.Module):
-    """What a tower's head reads, as a module, as functional_call wants it."""
+    """Module that returns the features a tower's head reads, for functional_call."""
 
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()

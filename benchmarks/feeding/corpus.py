@@ -75,7 +75,7 @@ class Photograph:
     """One real photograph with the first of its captions."""
 
     content: bytes
-    """as its tar holds it"""
+    """bytes of the file in its tar"""
     caption: str
 
 
@@ -123,7 +123,7 @@ class Encoded:
 
     @property
     def upscaled(self) -> bool:
-        """Whether it has more pixels than the photograph it was made from."""
+        """Tell whether the picture has more pixels than the photograph it was made from."""
         return math.prod(self.size) > math.prod(self.original)
 
 

@@ -67,7 +67,7 @@ class Fed:
     samples: list[tuple[int, int]]
     """(tar, index in the tar) of each image"""
     state: dict[str, Any]
-    """what a resume from behind this batch takes; JSON"""
+    """state from which a resumed feed continues after this batch; JSON"""
 
 
 def our_source(corpus: Corpus, *, seed: int = 0) -> Source:
@@ -142,7 +142,7 @@ def resume(corpus: Corpus, *, state: dict[str, Any], workers: int) -> dict[str, 
 
 
 def forget_tables(corpus: Corpus) -> None:
-    """As on a machine that has never read these tars."""
+    """Remove all tables of these tars, as on a machine that has never read them."""
     shutil.rmtree(corpus.folder / "cache", ignore_errors=True)
 
 
@@ -155,7 +155,7 @@ def worker_memory() -> dict[str, float]:
 
 
 def in_fresh_process(call: str, corpus: Corpus, **given: Any) -> dict[str, Any]:
-    """What a call gives in an interpreter that has imported nothing but this module; `start`: seconds until then."""
+    """Run a call in an interpreter that has imported nothing but this module; `start`: seconds until then."""
     text = json.dumps(
         {
             "folder": str(corpus.folder.resolve()),

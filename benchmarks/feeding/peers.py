@@ -1,4 +1,4 @@
-"""What the feed is measured against: two peers' pipelines, bare JPEG decoding, and the plain way to crop.
+"""Peers of the feed: two pipelines, bare JPEG decoding, and the plain way to crop.
 
 In: tars. Out: endless batches of float tensors, ready for a model, made in this process.
 
@@ -115,7 +115,7 @@ def open_clip_batches(tars: Sequence[Path], *, image_size: int, batch_size: int)
 
 @dataclass(frozen=True)
 class Crop:
-    """What is taken of an image: (left, top, right, bottom) in pixels, and whether it is mirrored."""
+    """Crop of an image: the box (left, top, right, bottom) in pixels, and whether it is mirrored."""
 
     box: tuple[int, int, int, int]
     mirrored: bool

@@ -24,7 +24,7 @@ from vocab.labeler import Labeler
 HEAD = 50
 """most frequent labels of a corpus to print"""
 LANGUAGES = "en de fr es pt it nl da sv no fi pl cs sk hu ro bg el ru uk tr ar he fa hi bn th vi id ja ko zh".split()
-"""what the detector chooses from: of a hundred languages, short titles are taken for Nigerian Pidgin and Latin"""
+"""languages that the detector chooses from: of a hundred, short titles are taken for Nigerian Pidgin and Latin"""
 CONFIDENT = 0.8
 """probability from which the detector's language counts; a quarter of such texts are English with foreign names"""
 

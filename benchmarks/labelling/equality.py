@@ -100,7 +100,7 @@ def both_labels(text: str) -> tuple[list[str], list[str]]:
 
 
 def in_processes(work: Callable[[list[str]], Result], texts: list[str]) -> list[Result]:
-    """What `work` gives for parts of the texts, each in a process of its own."""
+    """Run `work` on parts of the texts, each in a process of its own."""
     parts = [texts[start::PROCESSES] for start in range(PROCESSES)]
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(work, parts))

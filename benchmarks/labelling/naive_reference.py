@@ -56,7 +56,7 @@ class NaiveReference:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the naive loop calls."""
+    """Tools that the naive loop calls."""
 
     wordnet: str
     """"installed" or "debian": whose files `nltk.corpus.wordnet` reads"""

@@ -98,7 +98,7 @@ def word_count(text: str) -> int:
 
 
 def is_short(text: str) -> bool:
-    """Whether a text has at most `SHORT_WORDS` words."""
+    """Tell whether a text has at most `SHORT_WORDS` words."""
     return word_count(text) <= SHORT_WORDS
 
 

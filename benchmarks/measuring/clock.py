@@ -1,9 +1,9 @@
 """Time of work that takes turns with other work, by two clocks.
 
-In: callables. Out: what each of them spent in each round, and ratios.
+In: callables. Out: seconds of each of them in each round, and ratios.
 
-On a CPU the processor's clock, which counts this process alone and all its threads, says what other programs leave
-untold; on a GPU it says what the host did, and nothing of the device.
+On a CPU, read the processor's clock, which counts all threads of this process and no other program. On a GPU that
+clock shows the host's work alone.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Spent:
         return Spent(self.wall + other.wall, self.processor + other.processor)
 
     def by(self, clock: Clock) -> float:
-        """Seconds by one of them."""
+        """Return the seconds by one of the clocks."""
         return self.wall if clock == "wall" else self.processor
 
 
 def timed(work: Callable[[], object], device: torch.device) -> Spent:
-    """What work spends until the device has done it."""
+    """Time work until the device has done it."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     if device.type == "cuda":
@@ -48,7 +48,7 @@ def timed(work: Callable[[], object], device: torch.device) -> Spent:
 def by_turns(
     works: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device, warm_up: int
 ) -> dict[str, list[Spent]]:
-    """What each work spends in each round, after `warm_up` rounds that do not count; the order turns every round."""
+    """Time all works in each round, after `warm_up` rounds that do not count; every round turns their order."""
     found: dict[str, list[Spent]] = {name: [] for name in works}
     for number in range(-warm_up, rounds):
         for name in works if number % 2 == 0 else reversed(list(works)):
@@ -61,13 +61,13 @@ def by_turns(
 
 
 def ratio(found: Mapping[str, list[Spent]], one: str, other: str, *, clock: Clock = "wall") -> float:
-    """Median over the rounds of what one spent over what the other spent."""
+    """Return the median over the rounds of the seconds of one over those of the other."""
     ratios = [first.by(clock) / second.by(clock) for first, second in zip(found[one], found[other], strict=True)]
     return round(statistics.median(ratios), 3)
 
 
 def summary(found: Mapping[str, list[Spent]], *, images: int) -> dict[str, dict[str, Any]]:
-    """Images per second of each, and its seconds."""
+    """Summarise the images per second and the seconds of each."""
     return {
         name: {
             "images_per_second": round(images / statistics.median(one.wall for one in spent), 3),

@@ -72,13 +72,13 @@ class TaskTars:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What to pre-train on, and what to transfer to."""
+    """Tars to pre-train on, and tars to transfer to."""
 
     folder: Path
     seen: TaskTars
     unseen: TaskTars
     captions: Mapping[tuple[str, int], str]
-    """of each picture to pre-train on, by the stem of its tar and its place in it"""
+    """caption of each picture to pre-train on, by the stem of its tar and its index in the tar"""
 
     @property
     def tars(self) -> list[Path]:
@@ -142,7 +142,7 @@ def write_corpus(data: Path, folder: Path, *, seen: int, unseen: int, seed: int)
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """What `write_corpus` wrote."""
+    """Open the corpus that `write_corpus` wrote."""
     seen, unseen = (
         TaskTars(name, folder / name, tuple((folder / name / CLASSES).read_text().split()))
         for name in ("seen", "unseen")

@@ -59,7 +59,7 @@ def draw_shares(path: Path, records: Sequence[Record]) -> None:
 
 
 def shares_figure(records: Sequence[Record]) -> Figure:
-    """What `draw_shares` draws."""
+    """Draw the figure of `draw_shares`."""
     from matplotlib.figure import Figure
 
     panels = sorted({(record.task, record.method) for record in records if record.method in ("probe", "finetune")})

@@ -28,7 +28,7 @@ MIN_COUNT = 20
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What the verbs wrote, below one folder."""
+    """Files that the verbs wrote, below one folder."""
 
     folder: Path
 
@@ -39,7 +39,7 @@ class Pretraining:
 
     @property
     def test_labels(self) -> Path:
-        """Of those to evaluate on: apart, so that no class is counted in a caption that is not trained on."""
+        """Label shards of the tars to evaluate on: apart, so that captions not trained on count for no class."""
         return self.folder / "labels_test"
 
     @property

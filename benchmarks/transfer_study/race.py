@@ -45,7 +45,7 @@ class Race:
     """How long the sides train, and how often they are looked at."""
 
     steps: int
-    """of CatLIP, and of CLIP on the same images"""
+    """optimisation steps of CatLIP, and of CLIP on the same images"""
     probes: int
     """on the way, evenly spread, the last one at the end; there is one before the first step too"""
     probe_images: int
@@ -65,13 +65,13 @@ class Captions:
     """row of a picture by the stem of its tar and its place there"""
 
     def of(self, batch: Batch, source: Source) -> Int64[Tensor, "batch tokens"]:
-        """Those of a batch."""
+        """Return the tokens of a batch's captions."""
         return self.tokens[[self.rows[source.tars[tar].shard, index] for tar, index in batch.samples]]
 
 
 @dataclass(frozen=True)
 class Course:
-    """What is raced on: captioned pictures as the recipe's feed gives them, and a task to probe with."""
+    """Data of a race: captioned pictures as the recipe's feed gives them, and a task to probe with."""
 
     recipe: PretrainConfig
     """its data that of the corpus"""
@@ -135,7 +135,7 @@ def race(course: Course, options: Race, *, seed: int) -> dict[str, list[Point]]:
 
 
 def step(side: Side, batch: Batch, tokens: Tensor, rank: Rank) -> Spent:
-    """What one step of a side spends."""
+    """Time one step of a side."""
     return timed(lambda: side.take(batch, tokens, side.taken), rank.device)
 
 

@@ -1,4 +1,4 @@
-"""What came out of the transfer benchmark: gains with their spread, curves.json, two figures.
+"""Results of the transfer benchmark: gains with their spread, curves.json, two figures.
 
 In: records of `trainer/transfer/records.py` and the curves of the CLIP race. Out: numbers, and files for
 notebooks/transfer.ipynb.
@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.transfer_study.sides import Point
 from trainer.transfer.record import Record
 from vocab.errors import InputError
+from vocab.pages.tables import markdown_table
 from vocab.store.files import write_whole
 
 POINTS = 100
@@ -116,11 +117,10 @@ def write_json(path: Path, value: object) -> None:
 
 def race_table(runs: Mapping[int, Curves]) -> str:
     """The end of every race as Markdown."""
-    lines = ["| seed | side | images | seconds | probe accuracy |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {seed} | {side.replace('_', ' ')} | {curve[-1].images:,} | {curve[-1].spent.wall:.1f} | "
-        f"{curve[-1].accuracy:.2%} |"
+    rows = [
+        (seed, side.replace("_", " "), f"{last.images:,}", f"{last.spent.wall:.1f}", f"{last.accuracy:.2%}")
         for seed, run in runs.items()
         for side, curve in run.items()
+        for last in curve[-1:]
     ]
-    return "\n".join(lines) + "\n"
+    return markdown_table(("seed", "side", "images", "seconds", "probe accuracy"), rows) + "\n"

@@ -67,7 +67,7 @@ class Side:
     curve: list[Point] = field(default_factory=list)
 
     def due(self, turn: int, turns: int) -> bool:
-        """Whether it takes a step in this turn, counted from 1: its steps are spread evenly over all turns."""
+        """Tell whether the side takes a step in this turn, counted from 1: its steps are spread over all turns."""
         return turn * self.steps // turns > (turn - 1) * self.steps // turns
 
 

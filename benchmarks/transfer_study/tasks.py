@@ -1,4 +1,4 @@
-"""What the run is worth on tasks: each verb of `trainer/transfer/` on the benchmark's two tasks.
+"""Worth of the run on tasks: each verb of `trainer/transfer/` on the benchmark's two tasks.
 
 In: a run directory and `TaskTars`. Out: records, for one results table.
 
@@ -35,7 +35,7 @@ ALPHA = {"seen": 0.5, "unseen": 0.25}
 
 @dataclass(frozen=True)
 class Shares:
-    """What is trained on the tasks."""
+    """Shares, seeds and settings of the trainings on the tasks."""
 
     percents: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -47,12 +47,12 @@ class Shares:
 
 
 def device_of(rank: Rank) -> Literal["cpu", "cuda"]:
-    """As the verbs are told it."""
+    """Name the device of a rank, for the verbs' options."""
     return "cuda" if rank.device.type == "cuda" else "cpu"
 
 
 def task_config(task: TaskTars, cache: Path) -> TaskConfig:
-    """As users name the task."""
+    """Make the options that name a task."""
     return TaskConfig(
         train=str(task.train), test=str(task.test), kind="tars", class_names=task.class_names, cache=cache
     )

@@ -1,11 +1,11 @@
-"""Files of features: each of them whole or not there, and none left behind for good by a writer that was killed.
+"""Files of features: each appears whole, and temporary files of killed writers are removed.
 
 In: features with the numbers of their images. Out: a file in a folder that other processes and hosts may use too.
 
     features-9f2c....safetensors                  values   float32 [images, width]
                                                   rows     int64 [images], numbers of the images, ascending
-                                                  "key"    metadata: what they depend on
-    .features-9f2c....safetensors.HOST.TOKEN.tmp  one on its way, locked by the process that writes it
+                                                  "key"    metadata: all that the features depend on
+    .features-9f2c....safetensors.HOST.TOKEN.tmp  a file being written, locked by its writer
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def write(path: Path, stored: Stored, key: str) -> None:
         with named(path), work.open("xb") as file:
             try:
                 lock(file, wait=True)
-                # Another process may have taken it for a dead one's before it was locked.
+                # Another process may have removed it as abandoned before it was locked.
                 if not work.exists():
                     continue
                 _write_tensors(file, stored, key)
@@ -95,15 +95,15 @@ def write(path: Path, stored: Stored, key: str) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Remove temporary files of killed writers from a folder, and none of a living writer.
 
-    The system frees a writer's lock when it dies, of which this host is sure: its own go at once. Other hosts' locks
-    may be unknown here, as on Lustre with `localflock`, and some file systems have none: such files go after a day
-    without a write.
+    The system frees a dead writer's lock. This host is sure of its own locks, so files of its own dead writers go at
+    once. Locks of other hosts may be unknown here, as on Lustre with `localflock`, and some file systems have no
+    locks: such files go after a day without a write.
     """
     for path in sorted(folder.glob(".features-*.tmp")):
         match = UNFINISHED.fullmatch(path.name)
         if match is None:
             continue
-        # Its writer may just have finished it; another user's is theirs to remove.
+        # Its writer may just have finished; another user's file is theirs to remove.
         with suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
             if _is_abandoned(file, own=match["host"] == host()):
                 path.unlink()
@@ -126,7 +126,7 @@ def check_room(path: Path, *, rows: int, width: int) -> None:
 def _write_tensors(file: BinaryIO, stored: Stored, key: str) -> None:
     """Write a safetensors file, byte for byte as `save_file` of safetensors does.
 
-    That one writes to a name of its own first (`.tmpwTo4X2`), which after a kill nobody could tell from other files.
+    `save_file` itself writes to a random name first (`.tmpwTo4X2`), which could not be recognised after a kill.
     """
     rows, values = stored.rows.astype("<i8", copy=False), stored.values.contiguous().numpy().astype("<f4", copy=False)
     ranges = {

@@ -1,7 +1,7 @@
 """Linear classifiers on the same features, trained at once: one for each learning rate and weight decay of a grid.
 
-In: features of a task's images, the settings, the classifier that all begin with. Out: a `Head` for each setting, the
-one that this would give but for rounding, with batches whose order depends on the seed alone:
+In: features of a task's images, the settings, the first classifier. Out: a `Head` for each setting, equal but for
+rounding to the result of this, with batches whose order depends on the seed alone:
 
     head = nn.Linear(width, classes)                 # begins as `start`
     optimiser = torch.optim.AdamW(head.parameters(), lr, weight_decay=weight_decay)
@@ -10,13 +10,13 @@ one that this would give but for rounding, with batches whose order depends on t
         loss.backward(); optimiser.step()
 
 A batch's features are read once. The weights of all settings are one matrix, so that logits and gradients are one
-product each; the gradient is written down in closed form, and AdamW is torch's own, fused. Adam's step is as long as
+product each; the gradient is in closed form, and AdamW is torch's own, fused. Adam's step is as long as
 the learning rate says, whatever the gradient's length, so weights are kept in units of their setting's learning rate:
 then one call takes the step of all settings that decay alike.
 
-Where a classifier tells all its images apart, gradients and their squares fall below 1e-38, and a CPU takes several
-times as long for a step: such numbers have fewer digits and are computed apart. Training has a thread of its own, in
-which they are 0; no weight is another one for it.
+Once a classifier is right on all its images, gradients and their squares fall below 1e-38, and a CPU takes several
+times as long for a step with such denormal numbers. Training therefore has a thread of its own that flushes them to 0;
+no weight changes by it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def train_grid(
 ) -> list[Head]:
     """Train a classifier for each setting of the grid, on the features' device and in their precision.
 
-    `images`: whose features they are, with their classes. Raises InputError for features that are no numbers,
+    `images`: whose features they are, with their classes. Raises InputError for features that are not finite,
     MismatchError for a start that does not fit.
     """
     check_numbers(values, "the training images")

@@ -26,8 +26,8 @@ from trainer.model.objective import Objective
 from trainer.probe.features import Compute, Outputs, outputs_of
 from vocab.errors import InputError
 
-# Accuracies are of the first place and of so many.
 TOP = 5
+"""accuracies are of the first class and of the first so many"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: 
 
     def compute(pixels: Tensor, numbers: Int64[np.ndarray, " batch"]) -> Tensor:
         logits = objective.score(pixels).float()
-        # Of one class an image nothing but its place among the others is wanted: a number, where logits are a thousand.
+        # With one class an image, only the rank of its class is kept: one number, where logits are a thousand.
         return logits if images.multi_label else ranks_of(logits, labels[torch.from_numpy(numbers)].to(logits.device))
 
     was_training = objective.training

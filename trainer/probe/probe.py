@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from trainer.config import DataConfig, RunConfig
 from trainer.data.decoding import Decoding, EvalTransform
@@ -18,11 +19,11 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank
 from trainer.inputs import cache_folder
-from trainer.probe.choice import grid_of, train_best
+from trainer.probe.choice import Choice, grid_of, train_best
 from trainer.probe.features import Embed, Outputs, extract
 from trainer.probe.grid import GridSchedule
 from trainer.probe.linear import images_without_numbers, random_head
-from trainer.probe.measures import measure
+from trainer.probe.measures import Measured, measure
 from trainer.transfer.tasks.numbering import renumbered
 from trainer.transfer.tasks.opening import check_sides
 from trainer.transfer.tasks.tars import open_tars
@@ -121,26 +122,31 @@ def probe(
     classes = int(np.count_nonzero(learnt_images.images_by_class))
     reasons = Counter([*learnt.faults.values(), *seen.faults.values()])
     _check_enough(classes, len(seen_images), reasons)
-    top1, top5, rate, decay = float("nan"), None, None, None
-    if not images_without_numbers(learnt.values) and not images_without_numbers(seen.values):
-        values, shown = learnt.values.to(rank.device), seen.values.to(rank.device)
-        start = random_head(len(learnt_images.labels), values.shape[1], seed=seed)
-        grid = grid_of("grid", (), ())
-        choice, head = train_best(values, learnt_images, grid=grid, schedule=GridSchedule(), start=start, seed=seed)
-        measured = measure(head.logits_in_parts(shown), seen_images)
-        top1, top5 = measured.metric[1], measured.top5
-        rate, decay = choice.setting.learning_rate, choice.setting.weight_decay
+    finite = not images_without_numbers(learnt.values) and not images_without_numbers(seen.values)
+    features_of = (learnt.values.to(rank.device), seen.values.to(rank.device))
+    choice, measured = _measured(features_of, learnt_images, seen_images, seed=seed) if finite else (None, Measured())
     return ProbeReport(
-        top1=top1,
-        top5=top5,
+        top1=float("nan") if measured.top1 is None else measured.top1,
+        top5=measured.top5,
         classes=classes,
         train_images=len(learnt_images),
         test_images=len(seen_images),
         bad_images=len(train.images.skipped) + len(test.images.skipped) + reasons.total(),
-        learning_rate=rate,
-        weight_decay=decay,
+        learning_rate=None if choice is None else choice.setting.learning_rate,
+        weight_decay=None if choice is None else choice.setting.weight_decay,
         seconds=time.perf_counter() - began,
     )
+
+
+def _measured(
+    features: tuple[Tensor, Tensor], train: LabelledImages, test: LabelledImages, *, seed: int
+) -> tuple[Choice, Measured]:
+    """Train the verb's default probe on the features of `train`, and measure it on those of `test`."""
+    values, shown = features
+    start = random_head(len(train.labels), values.shape[1], seed=seed)
+    grid = grid_of("grid", (), ())
+    choice, head = train_best(values, train, grid=grid, schedule=GridSchedule(), start=start, seed=seed)
+    return choice, measure(head.logits_in_parts(shown), test)
 
 
 def _check_enough(classes: int, test_images: int, reasons: Counter[str]) -> None:

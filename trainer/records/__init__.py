@@ -1,1 +1,1 @@
-"""What a run writes down: its log, its account, its directory, its page."""
+"""Records of a run: its log, its account, its directory, its page."""

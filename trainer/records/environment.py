@@ -67,7 +67,7 @@ def environment(rank: Rank, *, step: int) -> dict[str, Any]:
 def record_start(run: Path, start: Mapping[str, Any]) -> None:
     """Add a start to environment.json, which is written whole. For the main process alone.
 
-    A file that is damaged is for people alone and stops no run: it is put aside, which stderr is told.
+    A damaged file stops no run, for only people read it: it is put aside, and stderr says so.
     """
     try:
         earlier = read_starts(run)
@@ -80,7 +80,7 @@ def record_start(run: Path, start: Mapping[str, Any]) -> None:
 
 
 def read_starts(run: Path) -> list[dict[str, Any]]:
-    """The starts of a run, oldest first; none before the first.
+    """Read the starts of a run, oldest first; none before the first.
 
     Raises FormatError for a file of something else, and for a start that does not match its checksum.
     """
@@ -137,7 +137,7 @@ def nccl() -> str | None:
 
 
 def driver(report: Path) -> str | None:
-    """The version in what the NVIDIA kernel module says of itself; null where it does not."""
+    """Read the version in the report of the NVIDIA kernel module; null where there is none."""
     try:
         found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", report.read_text(errors="replace"))
     except OSError:
@@ -156,7 +156,7 @@ def machine() -> dict[str, Any]:
 
 
 def processor(report: Path) -> str | None:
-    """The first model name in /proc/cpuinfo; null where there is none, as on many ARM machines."""
+    """Read the first model name in /proc/cpuinfo; null where there is none, as on many ARM machines."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", report.read_text(errors="replace"), re.MULTILINE)
     except OSError:
@@ -168,7 +168,7 @@ def git(folder: Path) -> dict[str, Any]:
     """Commit of the checkout that `folder` is tracked in, and whether tracked files were changed since.
 
     {"commit": null, "changed": null, "reason": "..."} where git is absent or `folder` belongs to no checkout: an
-    installed copy inside somebody else's repository is none of that repository's.
+    installed copy inside another repository does not belong to that repository.
     """
     try:
         tracked = _git(folder, "ls-files", "--error-unmatch", "--", ".")

@@ -159,7 +159,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         try:
             line = from_sealed_json(f"{path}, line {number}", text)
         except ValueError as error:
-            raise _broken(path, f"a line {number} that is no JSON ({error})") from error
+            raise _broken(path, f"a line {number} that is not JSON ({error})") from error
         if not isinstance(line, dict) or type(line.get("step")) is not int:
             raise _broken(path, f"a line {number} without a step")
         lines.append(line)
@@ -196,7 +196,7 @@ class ProgressLine:
     """
 
     def __init__(self, *, start: int, steps: int, plain: bool | None = None, verb: str = "pretrain") -> None:
-        """`start`: steps already taken. `plain`: lines and no bar; unset, where stderr is no terminal.
+        """`start`: steps already taken. `plain`: lines instead of a bar; unset: where stderr is not a terminal.
 
         `verb`: name of the bar.
         """

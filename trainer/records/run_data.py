@@ -1,7 +1,7 @@
 """Data of a run, wherever it lies: its labels, and its tars in their order with their marks, as data.json has them.
 
-In: the sources of a run. Out: a `RunData`; sources over the same tars in other places, put into its order; or the
-MismatchError that says what is not the same.
+In: the sources of a run. Out: a `RunData`; or sources over the same tars in other places, put into its order; or a
+MismatchError that says what differs.
 
     {"version": 1, "held_out": {...}, "train": {
        "labels": ["5f0c..."],     rows of each label directory (`LabelShards.rows_sha256`)
@@ -30,11 +30,12 @@ from vocab.store.secrets import without_secrets
 
 FILE, VERSION = "data.json", 1
 SIDES = ("train", "held_out")
-THREADS = 32
+MARK_THREADS = 32
+"""tars whose marks are taken at a time"""
 REMEDY = "Name the images and labels that the run was started with, wherever they lie now, or choose another --out."
 
 Name = tuple[str, str]
-"""rows of the labels, and the shard: what a tar is called wherever it lies"""
+"""identity of a tar wherever it lies: rows of its labels, and its shard"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Side:
 
     @property
     def by_name(self) -> dict[Name, RunTar]:
-        """Each tar by its name, in order."""
+        """Return each tar by its name, in order."""
         return {(self.labels[tar.labels], tar.shard): tar for tar in self.tars}
 
 
@@ -76,7 +77,7 @@ class RunData:
 
 
 def read_run_data(out: Path) -> RunData | None:
-    """Read data.json of a run directory; None without one, as earlier releases left it.
+    """Read data.json of a run directory; None without one.
 
     Raises FormatError for a file that cannot be read, or of another version.
     """
@@ -92,7 +93,7 @@ def read_run_data(out: Path) -> RunData | None:
             out / FILE,
             found=f"no readable record of the run's data ({error!r})",
             wanted=f"version {VERSION}, with {' and '.join(SIDES)}",
-            remedy="Remove it; the run then goes on with the very places it was started with.",
+            remedy="Remove it; the run then goes on with exactly the locations it was started with.",
         ) from error
 
 
@@ -128,7 +129,7 @@ def run_data_of(train: Source, held_out: Source, *, known: RunData | None) -> Ru
 
 
 def _difference(before: RunTar, after: RunTar) -> str:
-    """Tell how the content of a tar differs from before; "" where it is the same, or nobody can tell."""
+    """Tell how the content of a tar differs from before; "" where it does not, as far as can be told."""
     old, new = before.mark, after.mark
     if None not in (old.bytes, new.bytes) and old.bytes != new.bytes:
         return f"{after.place} ({new.bytes:,} bytes, before {old.bytes:,})"
@@ -139,7 +140,7 @@ def _difference(before: RunTar, after: RunTar) -> str:
 
 def _side(source: Source, known: Side | None) -> Side:
     before = known.tars if known is not None else (None,) * len(source.tars)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(MARK_THREADS) as pool:
         tars = tuple(pool.map(lambda tar, old: _run_tar(tar, source, old), source.tars, before))
     return Side(tuple(labels.rows_sha256 for labels in source.labels), source.pools, tars)
 
@@ -148,7 +149,7 @@ def _run_tar(tar: Tar, source: Source, known: RunTar | None) -> RunTar:
     place = without_secrets(tar.location)
     old = known.mark if known is not None else None
     mark = marked(tar.location, source.cache, known=old, moved=known is not None and known.place != place)
-    if old is not None:  # what cannot be told any more was the same when it could
+    if old is not None:  # what cannot be told any more was the same when last seen
         mark = replace(mark, bytes=mark.bytes or old.bytes, mark=mark.mark or old.mark)
     return RunTar(tar.shard, tar.labels, place, mark)
 

@@ -37,7 +37,7 @@ def held(out: Path, rank: Rank) -> Iterator[None]:
 
 
 def entries(out: Path) -> list[Path]:
-    """What lies in a directory, but for the lock: that of a start that was killed early is all there is."""
+    """Entries of a directory without the lock, which a start that was killed early leaves alone there."""
     return [path for path in out.iterdir() if path.name != FILE]
 
 

@@ -24,12 +24,12 @@ from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
 from trainer.model.vit import checkpoint_activations, features
 
 FLOAT32, BFLOAT16, BYTE = 4, 2, 1
-# CUDA context, libraries' workspaces, exchange buffers, and what the allocator cannot use: about two of 10^9 bytes.
-RESERVED = 2_000_000_000
-# Batches of bytes on the device: the one that is worked on, and the one that is being copied.
-BATCHES = 2
-# Copies in bfloat16 of one matrix that Muon's iteration holds: itself, its square, a polynomial of that, the product.
+RESERVED_BYTES = 2_000_000_000
+"""about as much as CUDA's context, libraries' workspaces, exchange buffers and gaps of the allocator take"""
+BATCHES_ON_DEVICE = 2
+"""batches of bytes on the device: the one that is worked on, and the one that is being copied"""
 MUON_COPIES = 4
+"""copies in bfloat16 of one matrix in Muon's iteration: itself, its square, a polynomial of that, the product"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def activations(
     found = {}
     for again in (False, True):
         checkpoint_activations(model, enable=again)
-        # Two sizes of batch give the slope; one image alone is no measure, for operations treat it apart.
+        # Two sizes of batch give the slope. Neither is 1, because operations treat a single image differently.
         two, four = (saved_bytes(model, images, size=size, bfloat16=bfloat16) for images in (2, 4))
         found[again] = (four - two) // 2, 2 * two - four
     checkpoint_activations(model, enable=False)
@@ -172,23 +172,18 @@ def memory(
     and in whole the weights and gradients of two blocks (the one at work and the one that is fetched meanwhile) and of
     what lies outside of the blocks.
     """
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    head = classifier.weight
+    head, sharded = classifier.weight, parallel == "fsdp"
     saved = activations(model, size=size, share=share, bfloat16=bfloat16, checkpointing=checkpointing)
     width = BFLOAT16 if bfloat16 else FLOAT32
-    share_of = world if parallel == "fsdp" else 1
     fixed = {
-        "weights": FLOAT32 * weights // share_of,
-        "gradients": FLOAT32 * weights // share_of,
-        "optimiser": FLOAT32 * _moments(model, muon=optimiser == "muon") // share_of,
-        "average": FLOAT32 * weights // share_of,
+        **_states(model, parts=world if sharded else 1, muon=optimiser == "muon"),
         # Under DDP the gradients are views of DistributedDataParallel's buckets.
-        "exchange": _exchange(model) if world > 1 and parallel == "fsdp" else 0,
+        "exchange": _exchange(model) if world > 1 and sharded else 0,
         "weights in bfloat16": saved.shared + (BFLOAT16 * head.numel() if bfloat16 else 0),
         "logits": head_chunk * head.shape[0] * (FLOAT32 + width),
         "classifier's gradient": FLOAT32 * head.numel(),
         "optimiser's work": _muon_work(model) if optimiser == "muon" else 0,
-        "reserved": RESERVED,
+        "reserved": RESERVED_BYTES,
     }
     pixels = 3 * size * size
     floats = augment_bytes(2, size=size) // 2 if augmented else FLOAT32 * pixels
@@ -198,9 +193,20 @@ def memory(
             "activations": saved.image,
             # The backward pass makes about as much of a block as the block saved; first, what was not saved.
             "a block's backward pass": saved.block * (2 if checkpointing else 1),
-            "images": BATCHES * BYTE * pixels + floats,
+            "images": BATCHES_ON_DEVICE * BYTE * pixels + floats,
         },
     )
+
+
+def _states(model: nn.Module, *, parts: int, muon: bool) -> dict[str, int]:
+    """Bytes of one of so many parts of the weights and of all that is as large as they are."""
+    weights = FLOAT32 * sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "weights": weights // parts,
+        "gradients": weights // parts,
+        "optimiser": FLOAT32 * _moments(model, muon=muon) // parts,
+        "average": weights // parts,
+    }
 
 
 def _moments(model: nn.Module, *, muon: bool) -> int:

@@ -1,10 +1,10 @@
 """Peak rate of a device in matrix products: stated by its maker, and measured.
 
-In: a device's name, or the device. Out: floating-point operations per second, a multiplication and its addition being
-two; and the memory that the maker states.
+In: a device, or its name. Out: floating-point operations per second (a multiplication and its addition are two), and
+the memory that the maker states.
 
-Stated rates are of NVIDIA's data sheets: dense, in bfloat16 with sums in float32, of the tensor cores; where a sheet
-gives the rate with sparsity, half of it. V100 and T4 have no bfloat16, theirs are of float16.
+Stated rates come from NVIDIA's data sheets: tensor cores, dense, bfloat16 with sums in float32; half of the rate where
+a sheet gives it with sparsity. V100 and T4 have no bfloat16; their rates are for float16.
 
     V100        "NVIDIA Tesla V100 GPU accelerator", 2018: SXM2 125, PCIe 112
     T4          "NVIDIA T4 70W low profile PCIe GPU accelerator", 2018: 65
@@ -25,9 +25,10 @@ from dataclasses import dataclass
 import torch
 
 TERA = 1e12
-# Sides of the product that is measured: as large as saturates a GPU; on the CPU, as takes tens of milliseconds.
 CUDA_SIDE, CPU_SIDE = 8192, 1024
-ATTEMPTS = 5
+"""sides of the measured product: large enough to saturate a GPU; tens of milliseconds on the CPU"""
+PEAK_ATTEMPTS = 5
+"""products that are timed, of which the fastest counts"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Card:
     """memory, 10^9 bytes"""
 
 
-# Of several that fit a name, the first.
+# The first that fits a name counts.
 CARDS = (
     Card(("b200",), 2250.0, 180),
     Card(("h200", "nvl"), 835.5, 141),
@@ -89,7 +90,7 @@ def measured_peak(device: torch.device, dtype: torch.dtype, *, side: int | None 
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     product = torch.empty_like(left)
     # Once unmeasured: the first call chooses a kernel and wakes the device.
-    seconds = [_seconds(left, right, product, cuda=cuda) for _ in range(ATTEMPTS + 1)][1:]
+    seconds = [_seconds(left, right, product, cuda=cuda) for _ in range(PEAK_ATTEMPTS + 1)][1:]
     return 2 * side**3 / min(seconds)
 
 

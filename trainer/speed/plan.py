@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -26,8 +27,8 @@ from vocab.vocabulary import Vocabulary
 
 CATLIP_CLASSES = 24_320
 GIGA = 1e9
-# Parts beyond these are no plan.
 MOST_PARTS = 4096
+"""parts of a step that are tried"""
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,13 @@ def report(planned: Costs, config: PlanConfig) -> list[str]:
         f"{planned.hours:,.1f} hours, {gpu_hours:,.0f} GPU-hours"
         + (f", {gpu_hours * config.price:,.0f} at {config.price:g} an hour" if config.price is not None else ""),
     ]
-    numbers = {
+    return [*lines, json.dumps(_numbers(planned, gpus=config.gpus, price=config.price))]
+
+
+def _numbers(planned: Costs, *, gpus: int, price: float | None) -> dict[str, Any]:
+    """Collect the numbers of the last line."""
+    total, gpu_hours = planned.memory.total(planned.part), planned.hours * gpus
+    return {
         "classes": planned.classes,
         "parameters": planned.parameters,
         "memory_gb": round(total / GIGA, 2),
@@ -199,20 +206,19 @@ def report(planned: Costs, config: PlanConfig) -> list[str]:
         | {name: round(planned.part * size / GIGA, 3) for name, size in planned.memory.image.items()},
         "fits": planned.fits,
         "part": planned.part,
-        "most_images": most,
+        "most_images": planned.memory.most_images(int(planned.limit)),
         "accumulate": planned.accumulate,
         "gflop_per_image": {
             f"{size}px {share:g}": round(work / GIGA, 2) for (size, share), work in planned.flops_per_image.items()
         },
-        "tflop_per_step": round(per_step / TERA, 2),
+        "tflop_per_step": round(planned.flops / planned.steps / TERA, 2),
         "flop": planned.flops,
         "images": planned.images,
         "images_per_second": round(planned.rate, 1),
         "hours": round(planned.hours, 2),
         "gpu_hours": round(gpu_hours, 1),
-        "price": round(gpu_hours * config.price, 2) if config.price is not None else None,
+        "price": round(gpu_hours * price, 2) if price is not None else None,
     }
-    return [*lines, json.dumps(numbers)]
 
 
 def _verdict(planned: Costs, config: PlanConfig) -> str:

@@ -1,4 +1,4 @@
-"""Several processes, one model: every one has all of it (DDP), or a share of its tensors (FSDP2).
+"""Several processes, one model: every process has all of it (DDP), or a share of its tensors (FSDP2).
 
 In: the objective and a `Rank`. Out: the module that steps call. Exchanges happen with the last part of a step alone.
 """
@@ -39,15 +39,15 @@ def shard(objective: Objective, rank: Rank, *, bfloat16: bool) -> None:
 
 
 def replicate(objective: Objective, rank: Rank) -> nn.Module:
-    """The objective as steps call it."""
+    """Wrap the objective as steps call it."""
     if rank.world == 1 or isinstance(objective, FSDPModule):
         return objective
-    # Batches lie on the device already: DDP has nothing to move, so it is told no device.
+    # No device_ids: batches lie on the device already, so DDP has nothing to move.
     return DistributedDataParallel(objective, gradient_as_bucket_view=True)
 
 
 def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
-    """Around the passes of one part of a step: gradients are exchanged with the last part alone."""
+    """Surround the passes of one part of a step: gradients are exchanged with the last part alone."""
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(last)
     elif isinstance(module, DistributedDataParallel) and not last:
@@ -57,5 +57,5 @@ def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextMana
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The transformer's blocks, first to last."""
+    """List the transformer's blocks, first to last."""
     return list(model.get_submodule("blocks").children())

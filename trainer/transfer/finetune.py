@@ -10,14 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.decoding import Decoding, EvalTransform
-from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, join_processes, on_main, set_up_torch
@@ -32,7 +27,7 @@ from trainer.step.step import Step
 from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
-from trainer.transfer.finetune_results import FinetuneResults, notes_at_start, raise_for_bad_images
+from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
 from trainer.transfer.record import Record
 from trainer.transfer.start import build_finetuning, start_of
 from trainer.transfer.tasks.files import content_of
@@ -121,7 +116,7 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     training = build_finetuning(config, optim, pretrained, start, rank, several=train.multi_label)
     model = meta_copy(training.model)
     if config.activation_checkpointing:
-        checkpoint_activations(model, enable=False)  # blocks that are computed again are no work of the model
+        checkpoint_activations(model, enable=False)  # recomputed blocks do not count as work of the model
     step = Step(training, rank, optim, compiled=config.compile, bfloat16=viewing.bfloat16)
     results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, start, training, viewing)
     job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
@@ -201,7 +196,7 @@ def job_of(
     flops: ImageFlops,
     fingerprint: str,
 ) -> Job:
-    """Put together what the run is told."""
+    """Put together the job of the run."""
     plan, rank = inputs.plan, step.rank
     # A run that went back to a checkpoint has taken more batches than steps.
     taken = resume.state["data"]["batches"] if resume.state else 0
@@ -213,17 +208,6 @@ def job_of(
         decoding=results.viewing.decoding,
         pin=rank.device.type == "cuda",
     )
-
-    def operations(number: int, batch: Batch) -> int:
-        return len(batch) * flops.of(size=plan.image_size)
-
-    def data_state(positions: Sequence[Position]) -> dict[str, Any]:
-        return {"batches": positions[0].step}
-
-    def check_account(totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
-        # Whatever there was to see has been seen after the last step, however little.
-        most, fewest = config.task.max_bad_share, 1 if last else BAD_SHARE_FROM
-        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
 
     return Job(
         verb="finetune",
@@ -238,12 +222,12 @@ def job_of(
         copied=("config.json",),
         batches=contextlib.closing(made),
         resolution=FixedResolution(plan.image_size, plan.batch),
-        operations=operations,
+        operations=lambda number, batch: len(batch) * flops.of(size=plan.image_size),
         peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
-        data_state=data_state,
+        data_state=lambda positions: {"batches": positions[0].step},
         sample_names=lambda _, images: [inputs.train.names[image] for image in images.tolist()],
         account={"bad_samples": "bad", "truncated_samples": "truncated"},
-        check_account=check_account,
+        check_account=results.check_training,
         line=lambda number: {"epoch": plan.epochs_seen(number)},
         write_start=results.write_start,
         evaluation_due=results.is_due,

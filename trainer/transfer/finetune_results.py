@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trainer.data.batch import Skipped
 from trainer.data.decoding import EvalTransform
+from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
@@ -109,6 +110,11 @@ class FinetuneResults:
             *notes_at_start(self.config, self.task, self.train, self.plan),
             *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
         ]
+
+    def check_training(self, totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
+        """Raise InputError if too many of the training images are bad; after the `last` step, of however few."""
+        most, fewest = self.config.task.max_bad_share, 1 if last else BAD_SHARE_FROM
+        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
 
     def write_start(self) -> None:
         """Write what every class begins with, for Transfer Init."""

@@ -16,6 +16,7 @@ from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, on_main
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from trainer.model.mixing import Mixing
 from trainer.model.objective import Objective
 from trainer.model.per_image import set_drop_path
 from trainer.model.vit import checkpoint_activations
@@ -26,7 +27,6 @@ from trainer.probe.measures import outputs
 from trainer.step.metrics import Guard
 from trainer.step.training import Training
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.mixing import Mixing
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.pretrained import WHITE, Pretrained
 

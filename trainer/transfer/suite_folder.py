@@ -184,7 +184,7 @@ def write_table(config: TransferConfig, tasks: Sequence[SuiteTask], records: Map
 def recorded(out: Path) -> list[Record]:
     """Read the records in a suite's folder; a line that a kill left unfinished is removed.
 
-    Raises FormatError for any other line that is no record, or was altered.
+    Raises FormatError for any other line that is not a record, or was altered.
     """
     path = out / RECORDS
     if not path.exists():
@@ -198,7 +198,7 @@ def recorded(out: Path) -> list[Record]:
         try:
             value = from_sealed_json(source, line)
         except ValueError as error:
-            remedy = "Remove the line: what it is of is measured again."
+            remedy = "Remove the line: its result is measured again."
             raise FormatError(source, found=f"no JSON ({error})", wanted="a record", remedy=remedy) from error
         version = value.pop("version", None) if isinstance(value, dict) else None
         check_version(version, source=source)

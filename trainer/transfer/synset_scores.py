@@ -1,21 +1,21 @@
-"""Scores of a task's classes from the pre-trained classifier alone: each class by the rows of its synsets.
+"""Zero-shot scores of a task's classes, by the pre-trained classifier's rows of their synsets; and their accuracy.
 
-In: what each class matches, features, the classifier. Out: a score for each image and class.
+In: the match of each class, features, the classifier. Out: a score for each image and class; `ZeroShotResult`.
 
     "dog"              the row of dog; with hyponyms also those of poodle, husky, ... that the vocabulary has
-    "airplane cabin"   two synsets, since WordNet has no such noun: the mean of what airplane and cabin get
+    "airplane cabin"   two synsets, since WordNet has no such noun: the mean of the scores of airplane and cabin
     "zzyzx"            no row: cannot be scored
 
-What a row's logit says depends on the loss of the pre-training:
+The meaning of a row's logit depends on the loss of the pre-training:
 
     binary cross entropy    the log-odds that a caption names the synset, each by itself
     softmax                 less the logarithm of the sum of exp over the vocabulary: the log of the share that the
                             synset has of the caption's labels
 
-Of one class an image a choice is wanted, and where test sets have equally many images of each class, a word that
-captions use often should have no start over a rare one. The same of each synset's frequency in the corpus is therefore
-taken off ("remove"): by Bayes' rule what stays is how much likelier the image makes the synset than it was before. For
-a mean average precision over several classes an image what the rows say ranks the pairs as it is ("keep").
+With one class an image, a choice is wanted. Test sets have about equally many images of each class, so a word that is
+frequent in captions should have no advantage over a rare one. Therefore the prior of each synset, by its frequency in
+the corpus, is subtracted ("remove"): by Bayes' rule, the rest is how much likelier the image makes the synset. For a
+mean average precision over several classes an image, scores rank the pairs as they are ("keep").
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def synset_scores(
     device, shares = features.device, is_softmax(loss)
     groups = [group for rows in classes for group in rows.groups]
     flat = np.array([label for group in groups for label in group], np.int64)
-    # Shares are of all classes of the vocabulary; of log-odds those of the rows are enough.
+    # Shares need the logits of all classes of the vocabulary; log-odds only those of the rows.
     used, places = (np.arange(len(vocabulary)), flat) if shares else np.unique(flat, return_inverse=True)
     at, places_at = (torch.from_numpy(each).to(device) for each in (used, places))
     weight, bias = classifier.weight.detach().to(device)[at], classifier.bias.detach().to(device)[at]
@@ -213,25 +213,25 @@ class ZeroShotReport:
     bad_images: int
     classes: int
     scorable_classes: int
-    """with a row of their own or, where that is asked for, of a hyponym"""
+    """number of classes with a row of their own or, if hyponyms are asked for, of a hyponym"""
     scorable_images: int
     """number of images that show a class that can be scored. Accuracies are over these images; average precisions are
     over all, since a class should not come first where it is not shown either"""
     top1: float | None = None
-    """share of the scorable images whose class comes first among the scorable classes; None of a single such class"""
+    """share of the scorable images whose class comes first among the scorable classes; None with one such class"""
     top5: float | None = None
     """share whose class is among the first five; None with five scorable classes or fewer"""
     top1_all: float | None = None
-    """share of all images, where those of other classes are wrong"""
+    """share of all images, where images of unscorable classes count as wrong"""
     top5_all: float | None = None
     map_macro: float | None = None
     """mean of the average precisions of the scorable classes that an image shows"""
     map_micro: float | None = None
     """average precision of all pairs of an image and a scorable class, as one ranking"""
     map_macro_all: float | None = None
-    """mean over all classes that an image shows, where those that cannot be scored have 0"""
+    """mean over all classes that an image shows, where unscorable classes have precision 0"""
     map_micro_all: float | None = None
-    """average precision of all pairs, where those of classes that cannot be scored are never found"""
+    """average precision of all pairs, where pairs of unscorable classes are never found"""
 
     @property
     def metric(self) -> tuple[str, float]:
@@ -248,7 +248,7 @@ class ZeroShotResult:
 
     report: ZeroShotReport
     by_class: tuple[float | None, ...]
-    """top-1 accuracy or average precision of each class; None of one without images, or that cannot be scored"""
+    """top-1 accuracy or average precision of each class; None for a class without images, and for an unscorable one"""
     correct: Bool[np.ndarray, " images"] | None
     """True for each image whose class comes first; None where images have several classes"""
 

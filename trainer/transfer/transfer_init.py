@@ -7,7 +7,7 @@ In: the names of a task's classes, the vocabulary, the pre-trained classifier. O
     synset      ->  row              of the vocabulary's synset at the highest path similarity, if that is >= alpha
     rows        ->  row of the head  their mean; scaled and centred by `scale_head` to suit the task's images
 
-The paper (CatLIP, arXiv 2404.15653) has the first three steps; scaling is ours, for nobody has released theirs. One
+The paper (CatLIP, arXiv 2404.15653) has the first three steps; scaling is ours, since theirs was not released. One
 number (two, for several classes an image) is fitted by maximum likelihood: a convex problem for Newton's method, in
 float64. A few images may all be classified rightly, and then no finite number is the best; targets therefore stop short
 of 1 and 0, by less the more images there are (Platt 1999).
@@ -130,10 +130,10 @@ def scale_head(head: Head, features: Float32[Tensor, "images width"], images: La
     The rows come from a sum of binary cross entropies: each logit is the log-odds that a caption names the class, in
     the corpus's frequencies. A task of one class an image asks for a choice among its classes instead. Therefore
 
-    - each logit is moved so that its mean over the images is 0, each class of images counting alike: the bias is minus
-      that mean. That takes out how often captions name the class, and how high it is in all of the task's images.
-    - all logits are multiplied by one number, that of the highest likelihood (`fit_softmax`): rows that know
-      the images well start sure of themselves, and rows that know nothing start at 0, where all classes are alike.
+    - each logit is centred: its bias is minus its mean over the images, each class of images counting alike. This
+      removes how often captions name the class, and how high its logit is on all of the task's images.
+    - all logits are multiplied by one number of the highest likelihood (`fit_softmax`): rows that classify the images
+      well start with a large scale, and rows that know nothing with 0, where all classes are alike.
 
     Tasks of several classes an image ask for log-odds, as the rows give them: they keep their biases, and get one scale
     and one offset by Platt's method (`fit_sigmoid`).

@@ -25,7 +25,7 @@ NEIGHBOURS = 1000
 MIN_USES = 3
 """uses from which a word has a vector"""
 CONTEXT_POWER = 0.75
-"""what stands beside nearly nothing says less than its few uses make it seem"""
+"""exponent that dampens rare neighbours, which say less than their few uses make it seem"""
 SMALLEST = 1e-9
 """part of the largest square of a singular value from which others are not zero by rounding"""
 JOINING = (Gap.SPACE, Gap.HYPHEN)

@@ -25,7 +25,7 @@ SHARE_STEPS = 5
 
 @dataclass
 class Readings:
-    """What a word can be: parts of speech as itself and as a form of other words, with tagged uses of each."""
+    """Parts of speech that a word can have, as itself and as a form of other words, with the tagged uses of each."""
 
     itself: set[str] = field(default_factory=set)
     inflected: set[str] = field(default_factory=set)
@@ -33,7 +33,7 @@ class Readings:
 
     @property
     def parts_of_speech(self) -> set[str]:
-        """As itself or as a form of another word."""
+        """All parts of speech, as itself or as a form of another word."""
         return self.itself | self.inflected
 
     @property
@@ -91,7 +91,7 @@ def plural(lemma: str) -> str:
 
 
 def stems(lemma: str, ending: str) -> list[str]:
-    """What an ending is added to: bake -> bak, stop -> stopp and stop (which of the two is spelling's secret)."""
+    """Stems that an ending is added to: bake -> bak, stop -> stopp and stop (spelling does not tell which)."""
     if lemma.endswith("ie") and ending == "ing":
         return [lemma[:-2] + "y"]
     if lemma.endswith("e") and not lemma.endswith(("ee", "oe", "ye")):

@@ -36,7 +36,7 @@ MIN_CUE = 5
 SEMCOR_SHARE = 5
 """a noun's neighbour in SemCor counts as much as this many words of glosses"""
 LIST_WEIGHT = 0.1
-"""what one lemma of the listed synsets counts beside one tagged noun of SemCor"""
+"""weight of one lemma of the listed synsets; a tagged noun of SemCor has weight 1"""
 LISTED_LEAD = 32
 """score by which a sense that captions mean is put above the others"""
 KIND_SIZE = 1500
@@ -47,7 +47,7 @@ TEST_SHARE = 5
 
 
 def is_test_document(document: str) -> bool:
-    """Whether a document of SemCor is held out: a fifth of them, by a checksum of the name."""
+    """Tell whether a document of SemCor is held out: one in five is, by a checksum of its name."""
     return zlib.crc32(document.encode()) % TEST_SHARE == 0
 
 

@@ -1,4 +1,4 @@
-"""What the tagger looks at, as groups of features to fit.
+"""Features of the tagger, in groups to fit.
 
 In: `KnownWords` and tagged sentences. Out: for each word the features of the words around it, and pairs of their
 classes: the same that `Tagger.scores` looks up.
@@ -77,9 +77,9 @@ class Features:
     """All that is looked at for the words of some texts, one text after another."""
 
     places: dict[str, Group]
-    """of `PLACES`"""
+    """group of each of `PLACES`"""
     pairs: dict[str, Group]
-    """of `PAIRS`"""
+    """group of each of `PAIRS`"""
     pair_values: dict[str, NDArray[np.int64]]
     """which place in the tagger's flat table each feature of a pair is"""
 

@@ -20,8 +20,7 @@ from vocab.context import CASES, GAPS
 from vocab.fit.distribution import word_vectors
 from vocab.fit.inflection import FILES, Readings, read_readings
 from vocab.fit.regression import Group, first_observations, probabilities, regress, require_scipy
-from vocab.fit.semcor import read_semcor
-from vocab.fit.silver import UNTAGGED, silver_sentences
+from vocab.fit.semcor import UNTAGGED, read_semcor, silver_sentences
 from vocab.fit.tagger_features import PROFILE_PLACES, Features, Text, features_of, word_features
 from vocab.fit.tagger_words import FOLDS, KnownWords, TaggedWords, fold_of_sentences
 from vocab.fit.treebank import GoldToken, read_treebank
@@ -43,11 +42,12 @@ CLASS_OF_UPOS = {
 PENALTY = 1.5
 ITERATIONS = 80
 SILVER_WEIGHT = 0.2
-"""what a word of SemCor counts beside one of the treebank"""
+"""weight of a word of SemCor; a word of the treebank has weight 1"""
 MIN_AGREEMENT = 0.05
 """probability, by the treebank alone, from which a tag of SemCor is believed"""
 KNOWN_NOUN = SCALE
-"""what being nothing but a noun in WordNet adds: "geese, mice" is no greeting, as "yes, thanks" is in the treebank"""
+"""added to the noun score of a word that is only a noun in WordNet: "geese, mice" is not a greeting, though "yes,
+thanks" is one in the treebank"""
 
 
 def fit(treebank: Path, wordnet_folder: Path, semcor: Path | None = None) -> Tagger:

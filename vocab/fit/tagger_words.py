@@ -130,7 +130,7 @@ class KnownWords:
         return {word: row for row, word in enumerate(self.words)}
 
     def rows(self, words: Sequence[str]) -> NDArray[np.int64]:
-        """What `Tagger.rows` will give: the row of each word, or of its longest known ending."""
+        """Results of `Tagger.rows`: the row of each word, or of its longest known ending."""
 
         def row(word: str) -> int:
             endings = (UNKNOWN + word[-length:] for length in range(MAX_ENDING, 0, -1) if length <= len(word))

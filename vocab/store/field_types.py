@@ -1,7 +1,7 @@
 """Checks of values that were read from a file: the types of a dataclass's fields.
 
-In: a value and the type that the field's dataclass gives it. Out: yes or no. Python takes any value for any field; the
-command line does not, and neither do recipes, tasks files and the JSON that a job writes.
+In: a value and the declared type of its field. Out: yes or no. Python accepts any value for any field; the command
+line, recipes, tasks files and the JSON of a job do not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def is_of(value: object, hint: Any) -> bool:
-    """Tell whether a value is of a type as fields of dataclasses have them; values in a dict may be any."""
+    """Tell whether a value has the type of a dataclass's field; values in a dict may have any type."""
     inside = get_args(hint)
     if get_origin(hint) is dict:
         return type(value) is dict

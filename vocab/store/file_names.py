@@ -31,14 +31,14 @@ _BRACES = re.compile(_RANGE.pattern + r"|\{([^{}]*,[^{}]*)\}")
 
 
 def expand_braces(pattern: str, *, only_ranges: bool = False) -> Iterator[str]:
-    """Every name of a pattern, one at a time; braces within braces may give one twice.
+    """Names of a pattern, one at a time; nested braces may give a name twice.
 
         a/{08..10}.tar        a/08.tar a/09.tar a/10.tar: as wide as the wider end where one begins with 0
         {a,b}/{0..6..3}.tar   a/0.tar a/3.tar a/6.tar b/0.tar b/3.tar b/6.tar
-        {a}, {}, ${HOME}      as they are
+        {a}, {}, ${HOME}      unchanged
 
-    `only_ranges` leaves lists as they are too. Raises InputError for a pattern of more than MAX_NAMES names, before it
-    makes them where one range or the product of several has more.
+    `only_ranges` leaves lists unchanged too. Raises InputError for a pattern of more than MAX_NAMES names: before
+    making any if a range or the product of several is larger.
     """
     for count, name in enumerate(_expand(pattern, _RANGE if only_ranges else _BRACES)):
         if count >= MAX_NAMES:
@@ -60,10 +60,10 @@ def _expand(pattern: str, braces: re.Pattern[str]) -> Iterator[str]:
     if not choices:
         yield pattern
         return
-    # The product takes each range apart, so this must come before it.
+    # itertools.product expands each range, so this must come first.
     if math.prod(len(choice) for choice in choices) > MAX_NAMES:
         raise _too_many(pattern)
-    # "%s" and "%05d", for the pattern is filled in a million times.
+    # "%s" and "%05d": the pattern is filled in a million times.
     form = "".join(
         literal.replace("%", "%%") + (f"%0{width}d" if isinstance(choice, range) else "%s")
         for literal, choice, width in zip(literals, choices, widths, strict=True)
@@ -77,7 +77,7 @@ def _expand(pattern: str, braces: re.Pattern[str]) -> Iterator[str]:
 
 
 def _choices(inside: str) -> tuple[Sequence[str | int], int]:
-    """The choices between braces, as a range, which takes no memory, or a list; and the digits that a number has."""
+    """Choices between braces, as a list or a range, which takes no memory; and the number of digits to pad to."""
     match = _RANGE.fullmatch(f"{{{inside}}}")
     if match is None:
         return inside.split(","), 0
@@ -118,7 +118,7 @@ LEFTOVERS = frozenset(
     "__macosx thumbs.db ehthumbs.db desktop.ini $recycle.bin @eadir #recycle #snapshot @recycle @recently-snapshot "
     "@tmp ~snapshot lost+found __pycache__ .appledouble paxheaders".split()
 ) | {"system volume information", "recycler", "icon\r"}
-"""without regard to case, as the systems that leave them have none"""
+"""lower case: their systems ignore case"""
 LEFTOVER_EXTENSIONS = frozenset(name.partition(".")[2] for name in LEFTOVERS)
 """extensions of all LEFTOVERS: a name with another extension is none of them"""
 _OF_A_PROCESS = re.compile(r"paxheaders\.[0-9]+")
@@ -136,5 +136,5 @@ def is_leftover(name: str) -> bool:
 
 
 def is_left_out(inside: str) -> bool:
-    """Tell whether a search of a folder leaves out a path in it: leftovers, and names that begin with "_"."""
+    """Tell whether a search of a folder skips a path in it: leftovers, and names that begin with "_"."""
     return any(part.startswith("_") or is_leftover(part) for part in inside.split("/"))

@@ -25,21 +25,21 @@ from vocab.errors import InputError
 
 HASH_BLOCK = 1 << 22
 HELD_BYTES = 16 << 20
-"""of a file on its way to an object store, what memory holds; a larger one waits in the folder for temporary files"""
+"""most bytes of an upload held in memory; a larger one waits in the folder for temporary files"""
 DAMAGED = (pa.ArrowException, OSError, KeyError, UnicodeDecodeError)
-"""raised by pyarrow for a damaged Parquet file, by way of its readers or of its values"""
+"""errors of pyarrow for a damaged Parquet file, raised by its readers or as its values are decoded"""
 BROKEN = (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError)
-"""raised by pyarrow for a damaged file of a stranger; memory that ran out is no damage"""
+"""errors of pyarrow for a damaged file of a stranger; running out of memory is not among them"""
 # "file:/a", "file:///a", "s3a://bucket/a" -> "/a", "/a", "/a"
 SCHEME_PATTERN = r"^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?"
-# One slash is enough: pathlib makes s3:/bucket of s3://bucket.
+# One slash is enough: pathlib turns s3://bucket into s3:/bucket.
 _URI = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*):(?P<slashes>/+)(?P<rest>.*)", re.DOTALL)
-# Options of Arrow's stores, ?region=eu-west-1&..., also where the name of a file has been put behind them. Another
-# question mark is one of a name.
+# Options of Arrow's stores, ?region=eu-west-1&..., also with the name of a file appended. Any other question mark
+# belongs to a name.
 _OPTIONS = re.compile(r"\?(?P<options>\w+=[^/?&]*(&\w+=[^/?&]*)*)(?=/|$)")
 _WEB = ("http", "https")
 _NO_LOCATION = re.compile(r"$|(s3[an]?|gs|gcs|hdfs|abfss?|https?):(/*$|(?!/))", re.IGNORECASE)
-# What users of an option that must be local can do about it, by the option's last word.
+# Remedies for a URI in an option that must be local, by the option's last word.
 _REMEDIES = {"out": "copy the result from there", "log": "copy it from there", "cache": "", "features": ""}
 
 
@@ -49,13 +49,13 @@ def is_uri(location: str | Path) -> bool:
 
 
 def is_web(location: str | Path) -> bool:
-    """Tell whether a location is an address of a web server: one that gives whole files, and nothing else."""
+    """Tell whether a location is an address of a web server, which serves whole files and lists nothing."""
     found = _URI.match(str(location))
     return found is not None and found["scheme"].lower() in _WEB
 
 
 def expanded(location: str) -> str:
-    """A local location with ~ or ~/ at its beginning as the home folder: shells leave it in --option=~/x."""
+    """Replace ~ or ~/ at the beginning of a local location by the home folder: shells leave it in --option=~/x."""
     return os.path.expanduser(location) if location == "~" or location.startswith("~/") else location  # noqa: PTH111 - ~x stays
 
 
@@ -89,7 +89,7 @@ def _path_of_file_uri(text: str) -> str:
 
 
 def _refuse_no_location(text: str, *, named: str) -> None:
-    """Raise InputError for a URI that lacks its slashes or its bucket, and for nothing: neither is a local name."""
+    """Raise InputError for an empty location and for a URI without its slashes or its bucket."""
     if _NO_LOCATION.match(text):
         raise InputError(
             named,
@@ -100,9 +100,9 @@ def _refuse_no_location(text: str, *, named: str) -> None:
 
 
 def filesystem_of(location: str | Path) -> tuple[pafs.FileSystem, str]:
-    """The file system of a path or URI, and the path inside it. Raises InputError for one that cannot be opened.
+    """File system of a path or URI, and the path inside it. Raises InputError if it cannot be opened.
 
-    A URI of a file is decoded (%20 is a space), the names of an object store are taken as they are written.
+    URIs of files are decoded (%20 is a space); names in an object store are not.
     """
     text = str(location)
     if re.search("[\ud800-\udfff]", text):
@@ -148,15 +148,16 @@ def _split(text: str) -> tuple[str, str, str]:
     return f"{found['scheme'].lower()}://{host}", named, "" if options is None else options[0]
 
 
-# What a write may fail by, as against the reading and computing that go on around it.
+# Errors of a write, as against those of the reading and computing around it.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 def entries_below(folder: str, *, enter: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
-    """Files and folders below a local folder, where links lead too; alike on every Python.
+    """Files and folders below a local folder, links followed; the same on every Python.
 
-    `enter`: whether to look at a name, and into the folder of that name. A link to a folder that it lies in is given
-    and not entered; a link that leads nowhere is neither a file nor a folder. Raises OSError for an unreadable folder.
+    `enter(name)`: whether to give the entry of that name, and to look into it if it is a folder. A link to a folder
+    above it is given and not entered; a dangling link is neither a file nor a folder. Raises OSError for a folder that
+    cannot be read.
     """
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while waiting:
@@ -180,7 +181,7 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 @contextmanager
 def named(location: str | Path) -> Iterator[None]:
-    """Put the location into an error of a write in the block, since a system's error of a write names no file."""
+    """Add the location to an error of a write in the block, because the system's own error names no file."""
     try:
         yield
     except OSError as error:
@@ -191,11 +192,11 @@ def named(location: str | Path) -> Iterator[None]:
 
 @contextmanager
 def write_whole(location: str | Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that exists under its name only once it is complete.
+    """Open a file for writing that gets its name only once it is complete.
 
-    Local files are written beside the target, flushed to disk and renamed. Object stores show an object only when its
-    upload is complete, so there the target itself is written. An exception leaves nothing under the name; an OSError
-    of a write carries the name.
+    Local files are written beside the target, flushed to disk and renamed. An object store shows an object
+    only when its upload is complete, so the target itself is written there. After an exception nothing has the name; an
+    OSError of a write carries it.
     """
     filesystem, path = filesystem_of(location)
     with named(location):
@@ -219,7 +220,7 @@ def _renamed(target: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(target)
-        # A location that refused the file may refuse to remove it too; the first refusal is the one to be told.
+        # A location that refused the file may refuse to remove it too; the first refusal is the one to report.
         with suppress(OSError):
             temporary.unlink()
         raise
@@ -227,11 +228,11 @@ def _renamed(target: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _uploaded(filesystem: pafs.FileSystem, path: str) -> Iterator[BinaryIO]:
-    """A file that is uploaded once it is complete: Arrow's streams cannot be given up, they close as they are."""
+    """A file that is uploaded once it is complete: an Arrow stream cannot be abandoned, only closed as it is."""
     with named(tempfile.gettempdir()), tempfile.SpooledTemporaryFile(max_size=HELD_BYTES) as held:
         yield cast(BinaryIO, held)
         held.seek(0)
-        # HDFS shows a file while it is written, and renames; a store does neither.
+        # HDFS shows a file while it is written, and can rename it; an object store does neither.
         folder, _, name = path.rpartition("/")
         target = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp" if filesystem.type_name == "hdfs" else path
         with filesystem.open_output_stream(target) as stream:

@@ -41,14 +41,14 @@ INPUT = pa.field("input", pa.string())
 COUNTS_SCHEMA = pa.schema([("synset", pa.int32()), ("captions", pa.int64())])
 REJECTS_SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("reason", pa.string())])
 
-# How many parts of a tar's path can be its shard name: "00000", "emoji/00000", "images/emoji/00000", ...
+# Most parts of a tar's path that can be its shard name: "00000", "emoji/00000", "images/emoji/00000", ...
 MAX_SHARD_PARTS = 8
 
 
 class LabelShards:
     """A finished label directory, open for reading.
 
-    The footers of its files are read once, when they are first needed; no file stays open. Pickled, it is without them.
+    The footers of its files are read once, when first needed; no file stays open. Footers are not pickled.
     """
 
     def __init__(self, location: str, filesystem: pafs.FileSystem, root: str, manifest: Manifest) -> None:
@@ -68,8 +68,8 @@ class LabelShards:
     def open(cls, directory: str | Path, *, checksums: bool = True) -> LabelShards:
         """Open a label directory and check it against its manifest.
 
-        `checksums` reads every file once, so of many processes on one data set only the first needs it. Without it
-        sizes are compared here, and checksums when a file is read from end to end: not by `read_shard`. Raises
+        `checksums` reads every file once; of many processes on one data set only the first needs it. Without it, sizes
+        are compared here, and checksums when a file is read from end to end, which `read_shard` does not do. Raises
         FormatError for a missing manifest or file, a changed byte, or a newer format version.
         """
         filesystem, root = filesystem_of(directory)
@@ -98,7 +98,7 @@ class LabelShards:
 
     @property
     def counts_sha256(self) -> str:
-        """Checksum of counts.parquet: which corpus a vocabulary was counted from."""
+        """Checksum of counts.parquet; identifies the corpus that a vocabulary was counted from."""
         return self._named(COUNTS).sha256
 
     def counts(self) -> pa.Table:
@@ -116,13 +116,13 @@ class LabelShards:
 
     @cached_property
     def rows_sha256(self) -> str:
-        """Which rows these are: a checksum of the part files' checksums."""
+        """Checksum of the part files' checksums; identifies the rows."""
         return hashlib.sha256("".join(file.sha256 for file in self._parts).encode()).hexdigest()
 
     def read_shard(self, shard: str) -> pa.Table:
         """Rows of one shard as key: string, synsets: list<int32>, sorted by key; no rows if the labels lack the shard.
 
-        Of the files only those that can hold the shard are opened, and of those only the row groups that can.
+        Opens only files that can hold the shard, and reads only their row groups that can.
         """
         schema = pa.schema([SCHEMA.field("key"), SCHEMA.field("synsets")])
         tables = [
@@ -140,7 +140,7 @@ class LabelShards:
         return self._read_groups(self._named(REJECTS).path, shard, schema).combine_chunks()
 
     def shard_names(self) -> frozenset[str]:
-        """Every shard that the labels have a row of; found once, from the column `shard` alone.
+        """Names of all shards with a row; found once, from the column `shard` alone.
 
         Raises FormatError for a part file that cannot be read.
         """
@@ -170,10 +170,10 @@ class LabelShards:
         return names
 
     def find_shard(self, tar_path: str) -> str | None:
-        """The shard that labels a tar, the longest end of its path that the labels have; None if there is none.
+        """Shard that labels a tar: the longest end of its path that is one; None if no end is.
 
-        "images/emoji/00000.tar" -> "emoji/00000" if the labels have that shard, else "00000" if they have that. A shard
-        that is named by its path counts although all its rows were rejected: its tar must not get another one's labels.
+        "images/emoji/00000.tar" -> "emoji/00000" if the labels have that shard, else "00000" if they have that. A
+        shard that is named by its path counts even if all its rows were rejected: its tar must not get other labels.
         """
         held = self.shard_names()
         return next((name for name in possible_shards(tar_path) if name in held or name in self._shards_by_path), None)
@@ -264,9 +264,9 @@ class LabelShards:
 
 
 def check_file(filesystem: pafs.FileSystem, folder: str, file: LabelFile, *, checksums: bool = True) -> None:
-    """Compare a data file with its entry in a manifest. Raises FormatError if it is missing or is another one.
+    """Compare a data file with its entry in a manifest. Raises FormatError if it is missing or differs.
 
-    Without `checksums` its size is compared alone.
+    Without `checksums` only sizes are compared.
     """
     path = f"{folder}/{file.path}"
     remedy = "Copy the directory again, or make the labels again."
@@ -280,9 +280,9 @@ def check_file(filesystem: pafs.FileSystem, folder: str, file: LabelFile, *, che
 
 
 def possible_shards(tar_path: str) -> list[str]:
-    """List the names that labels may give a tar, in the order in which they are asked: ..., "emoji/00000", "00000".
+    """Names that labels may give a tar, in the order to try: ..., "emoji/00000", "00000".
 
-    The stem is the last: beside emoji/00000.tar there may be a 00000.tar in the folder above.
+    The stem comes last: beside emoji/00000.tar there may be a 00000.tar in the folder above.
     """
     parts = tar_path.removesuffix(".tar").split("/")
     return ["/".join(parts[-count:]) for count in range(min(len(parts), MAX_SHARD_PARTS), 0, -1)]
@@ -290,7 +290,7 @@ def possible_shards(tar_path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet file says of itself at its end."""
+    """Footer of a Parquet file, with the range of shards in each row group."""
 
     metadata: pq.FileMetaData
     ranges: list[tuple[bytes, bytes] | None]
@@ -298,7 +298,7 @@ class Footer:
 
     @classmethod
     def of(cls, metadata: pq.FileMetaData) -> Footer:
-        """The footer with the ranges that its statistics tell; no ranges for a file without a column `shard`."""
+        """Make a footer with the ranges from its statistics; a file without a column `shard` has none."""
         held = _shard_statistics(metadata)
         ranges = [(byte_order(s.min), byte_order(s.max)) if s is not None and s.has_min_max else None for s in held]
         return cls(metadata, ranges)
@@ -327,5 +327,5 @@ def _shard_statistics(metadata: pq.FileMetaData) -> list[Any]:
 
 
 def byte_order(shard: str) -> bytes:
-    """What shards are compared by: Parquet and Spark order strings by their bytes."""
+    """Bytes of a shard's name: Parquet and Spark order strings by their bytes."""
     return shard.encode()

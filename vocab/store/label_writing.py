@@ -1,4 +1,4 @@
-"""Writing label shards: whole directories, and the files of which a job makes one.
+"""Writing label shards: whole directories, and the single files of a job's directory.
 
 In: label rows, rejects, counts, a manifest, in the format of `label_shards.py`. Out: the files, each whole or not at
 all, and their entries in the manifest.

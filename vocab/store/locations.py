@@ -1,9 +1,10 @@
-"""Options that name a file or folder: which of them take URIs, and what is known of a location before any work.
+"""Options that name a file or folder: which of them take URIs, and checks of a location before any work.
 
-In: a dataclass of options, or a location. Out: options with locations spelt in one way, the bytes of a file, an error.
+In: a dataclass of options, or a location. Out: options with locations spelt in one way, the bytes of a file (of a web
+server too), an error.
 
-    str | Path    the type of an option that takes a local path or a URI; read, it is a Path if it is of this machine
-    Path          the type of one that must be of this machine: a URI is refused
+    str | Path    type of an option that takes a local path or a URI; a local one becomes a Path when it is read
+    Path          type of an option that must be local: a URI is refused
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ WEB_TIMEOUT_S = 60.0
 
 
 def with_locations(config: Config, *, prefix: str = "--", nested: bool = True) -> Config:
-    """The configuration with its locations as `location_of` spells them, those of parts of it too.
+    """Spell the locations of a configuration, and of its parts, as `location_of` does.
 
-    `prefix`: before the names of options. `nested`: options of a part are named after it, as --task.cache. Raises
-    InputError, naming the option, for a URI in an option that takes none.
+    `prefix` stands before the names of options. `nested`: options of a part have its name in theirs, as --task.cache.
+    Raises InputError, naming the option, for a URI in an option that takes none.
     """
     return cast(Config, replace(cast(Any, config), **locations_in(config, prefix=prefix, nested=nested)))
 
@@ -52,7 +53,7 @@ def locations_in(config: object, *, prefix: str = "--", nested: bool = True) -> 
     for each in fields(cast(Any, config)):
         value, name, hint = getattr(config, each.name), each.name.replace("_", "-"), hints[each.name]
         positional = get_origin(hint) is Annotated
-        # What stands without an option on the command line is called as --help calls it.
+        # A positional argument has the name that --help gives it.
         option = name.upper() if positional else f"{prefix}{name}"
         kinds = get_args(get_args(hint)[0] if positional else hint) or (hint,)
         if isinstance(value, str | Path) and Path in kinds:
@@ -63,7 +64,7 @@ def locations_in(config: object, *, prefix: str = "--", nested: bool = True) -> 
 
 
 def location_of(location: Location, *, option: str = "--out") -> Location:
-    """A Path for a location of this machine, file:///x among them; else the URI as text, without a slash at its end."""
+    """A Path for a local location, file:///x among them; otherwise the URI as text, without a slash at its end."""
     text = str(location)
     if is_uri(text) and not text.lower().startswith("file:"):
         # pathlib makes one slash of two.
@@ -83,10 +84,10 @@ def suffix_of(location: Location) -> str:
 
 
 def read_whole(location: Location, *, most: int | None = None) -> bytes:
-    """The bytes of a file, local or not, a web server's too; no more than `most` of them.
+    """Read a file, local, of an object store or of a web server; at most `most` bytes.
 
-    Raises OSError with the location and a number, ENOENT where nothing is there, and InputError for a location that
-    cannot be opened.
+    Raises OSError with the location and a number, ENOENT if nothing is there, and InputError if the location cannot be
+    opened.
     """
     location = location_of(location, option="")
     if isinstance(location, Path):
@@ -118,16 +119,15 @@ def _opened(location: str) -> Any:
 
 
 def why(error: Exception) -> str:
-    """Text of an error of reading, without the path that a message names anyway."""
+    """Text of a reading error without the path, which the message has already."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def refuse_taken(location: Location, *, wanted: str = "a new name") -> None:
-    """Find out before any work that a file or folder can be made at a location, as far as that can be known.
+    """Check before any work that a file or folder can be made at a location, as far as that can be known.
 
-    Removes what a killed process left of an earlier attempt to write it, a day after that was last written to. Raises
-    OutputExistsError if there is something under its name, InputError if its folder, or a folder above that, is a file
-    or takes none, or its bucket is not there.
+    Removes unfinished files of that name which a killed process left a day ago or earlier. Raises OutputExistsError if
+    the name is taken, InputError if its folder, or one above, is a file or cannot be written, or its bucket is missing.
     """
     location = location_of(location)
     if isinstance(location, Path):
@@ -146,7 +146,7 @@ def refuse_taken(location: Location, *, wanted: str = "a new name") -> None:
 
 def _remove_unfinished(location: Path) -> None:
     unfinished = re.compile(re.escape(f".{location.name}.") + r"[0-9a-f]{8}\.tmp")
-    # Another process may remove it first, a folder of another user keeps it, and some folders cannot be listed.
+    # Another process may remove it first, another user's folder may forbid it, and some folders cannot be listed.
     with suppress(OSError):
         for path in location.parent.iterdir():
             if unfinished.fullmatch(path.name) is None or path.is_symlink():
@@ -207,7 +207,7 @@ def _refuse_unwritable_folder(location: Path) -> None:
         lineage = [location.absolute(), *location.absolute().parents]
         above = next(path for path in lineage if path.is_symlink() or path.exists())
         if above == lineage[0] and not above.is_dir() and above.exists():
-            # A file that is there is written anew, in its folder; of a device or a pipe, /dev/stderr, nothing is known.
+            # A file that exists is written anew, in its folder; a device or a pipe, /dev/stderr, cannot be tested.
             if not above.is_file():
                 return
             above = above.parent
@@ -218,7 +218,7 @@ def _refuse_unwritable_folder(location: Path) -> None:
         kind = "a file" if above.is_file() else "no folder"
         raise InputError(above, found=kind, wanted=f"a folder for {location}", remedy="Choose another location.")
     try:
-        # Permissions alone do not tell: not of /proc, of a read-only mount, nor of root.
+        # Permissions alone do not tell: not in /proc, on a read-only mount, or for root.
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
@@ -230,9 +230,9 @@ def _unwritable(location: Path, found: str, error: OSError) -> CatlipError:
 
 
 def open_web(address: str, timeout_s: float) -> Any:
-    """Open an address, with the user and password that it names; `length` of the response is None where not told.
+    """Open a web address, with the user and password in it; `length` of the response is None if unknown.
 
-    `timeout_s`: how long the server may send nothing. Raises OSError, of which HTTPError is one, and HTTPException.
+    `timeout_s`: longest silence of the server. Raises OSError, HTTPError included, and HTTPException.
     """
     parts = urlsplit(address)
     user, at, host = parts.netloc.rpartition("@")

@@ -1,4 +1,4 @@
-"""manifest.json: what a label directory is, what made it from what, and the account of every row.
+"""manifest.json: what a label directory is, its labeler and inputs, and the account of every row.
 
 In: the JSON text. Out: a `Manifest`, and back.
 
@@ -66,7 +66,7 @@ class InputFile:
     unreadable: str = ""
     """why the file could not be read, or not to its end; "" where it was read whole"""
     digest: str = ""
-    """of the rows that it was read as (`pipeline.reading.row_digest`); "" where it is not known"""
+    """digest of its rows as they were read (`pipeline.reading.row_digest`); "" where it is not known"""
 
     @property
     def public_path(self) -> str:
@@ -114,7 +114,7 @@ class Manifest:
         return to_sealed_json(content, indent=1, ensure_ascii=False)
 
     def _without_unknown(self, account: dict[str, Any]) -> dict[str, Any]:
-        """Leave out what earlier releases would stumble over."""
+        """Leave out fields that earlier releases refuse."""
         left_out = {"digest"} if self.merged else {"digest", "merged"}
         return {name: value for name, value in account.items() if name not in left_out}
 
@@ -136,8 +136,7 @@ class Manifest:
     def from_json(cls, location: str, text: str) -> Manifest:
         """Parse manifest.json.
 
-        Raises FormatError for anything else, for a newer version, and for one that does not match its own checksum or
-        whose rows do not add up.
+        Raises FormatError for any other file, a newer version, a wrong checksum of its own or rows that do not add up.
         """
         try:
             content = json.loads(text)

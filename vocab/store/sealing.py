@@ -4,8 +4,8 @@ In: an object. Out: its text, with the seal as the last field; and back, without
 
     {"step": 100, "loss": 12.3, "own_sha256": "9f86d081..."}
 
-The checksum is taken of the values, not of the text: indentation and the order of fields are free. A text without a
-seal is read as it is, for earlier releases wrote none and people write such files by hand.
+The checksum is of the values, not of the text: indentation and the order of fields are free. A text without a seal is
+accepted, because people write such files by hand.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def to_sealed_json(body: Mapping[str, Any], *, indent: int | None = None, ensure
 def from_sealed_json(location: object, text: str | bytes) -> Any:
     """The value of a text; of an object, the fields beside its seal.
 
-    Raises ValueError for a text that is no JSON, and FormatError for an object that does not match its seal.
+    Raises ValueError for a text that is not JSON, and FormatError for an object that does not match its seal.
     """
     try:
         return without_seal(location, json.loads(text))
@@ -54,7 +54,7 @@ def from_sealed_json(location: object, text: str | bytes) -> Any:
 def whole_lines(location: object, content: bytes) -> list[bytes]:
     """The lines of a file to which sealed objects are appended, without a last one that a kill cut short.
 
-    Raises FormatError for a last line that is whole but for its line end: no kill leaves that.
+    Raises FormatError for a last line that lacks nothing but its line end: a kill does not leave that.
     """
     *whole, rest = content.split(b"\n")
     if LINE_END.fullmatch(rest[-len(b'"own_sha256": ""}.') - 64 :]):

@@ -9,11 +9,11 @@ The key is a member's path to the first dot of its last part, without "./". Hidd
 (`._000.jpg`, `__MACOSX/`, `Thumbs.db`: `file_names.py`) belong to no sample and part none. A hidden folder counts as
 any other: somebody packed it.
 
-A tar is untrusted: nothing is unpacked, names are only names, links and devices are passed over. Archives that follow
-one another in one file (`cat a.tar b.tar`) are read one after the other, as `tar --ignore-zeros` reads them.
+A tar is untrusted: nothing is unpacked, names are only compared, links and devices are skipped. Archives joined to one
+file (`cat a.tar b.tar`) are read one after the other, as `tar --ignore-zeros` reads them.
 
-A corpus has a header for every picture and caption of it, so headers like nearly all of theirs are read here, six times
-as fast as tarfile reads them. From the first one that is unlike them on, tarfile reads the archive.
+A corpus has a header for every picture and caption, so headers of the usual form are read here, six times as fast as by
+tarfile. From the first unusual header on, tarfile reads the archive.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from vocab.store.file_names import LEFTOVER_EXTENSIONS, LEFTOVERS, is_left_by_sy
 
 BLOCK = 512
 
-# Read at once: as a rule all headers from one image to the next, with the small members between them.
+# Bytes read at once: as a rule all headers from one image to the next, with the small members between them.
 _WINDOW = 8192
-# Read at once behind the end of an archive, where as a rule some kilobytes of zeros follow.
+# Bytes read at once behind the end of an archive, where as a rule some kilobytes of zeros follow.
 _PADDING = 1 << 20
 _ZEROS = bytes(BLOCK)
 _Read = Callable[[int, int], bytes]
 _OCTAL = b"01234567"
 _FILE, _FOLDER, _EXTENDED = "file", "folder", "extended header"
 _KINDS = {b"0": _FILE, b"\0": _FILE, b"5": _FOLDER, b"x": _EXTENDED}
-# mode, uid, gid, size and time of change; what of them is octal tarfile reads as a number
+# mode, uid, gid, size and time of change: tarfile reads them as octal numbers
 _NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148))
 _TIME = re.compile(rb"(\d{1,3}) [acm]time=[\d.]+\n")
-# What tarfile raises for hostile headers, beside its own errors: impossible numbers, and chains of long names.
+# Errors of tarfile for hostile headers: its own, and those of impossible numbers and of chains of long names.
 _REFUSED = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
-# First bytes of what is often given in place of a tar, and the command that makes a tar of it.
+# First bytes of files that are often given instead of a tar, and the command that makes a tar of them.
 _PACKED = {
     b"\x1f\x8b": ("gzip", "gzip -d"),
     b"BZh": ("bzip2", "bzip2 -d"),
@@ -71,11 +71,11 @@ class Member(NamedTuple):
 
 
 class CompressedTarError(tarfile.ReadError):
-    """Error for a file that is a tar once it has been unpacked; its text gives the command."""
+    """A compressed tar; the error's text gives the command that unpacks it."""
 
 
 class BrokenTar(Exception):  # noqa: N818 - caught by both rooms, never shown
-    """The archive breaks off. `name` is the member it breaks in, "" where it breaks between two or inside a header."""
+    """The archive breaks off. `name`: the member that is cut, "" if none is: between two members, or in a header."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -83,13 +83,13 @@ class BrokenTar(Exception):  # noqa: N818 - caught by both rooms, never shown
 
 
 def walk(stream: BinaryIO) -> Iterator[Member]:
-    """The regular files of an archive, in order. Where the stream stands between two of them does not matter.
+    """Regular files of an archive, in order. The stream's position may change between two of them.
 
-    Raises tarfile.ReadError for a file that is no tar from its first byte, and BrokenTar, after the last whole member,
-    for an archive that ends without a block of zeros (inside a member, inside a header, or between two members), and
-    for one that is followed by anything but zeros and further archives.
+    Raises tarfile.ReadError for a file that is not a tar from its first byte on; and BrokenTar, after the last whole
+    member, if the archive ends without a block of zeros (inside a member or header, or between two members) or is
+    followed by anything but zeros and further archives.
 
-    The same as `_walk_on(stream, 0, "", end)`, which is slower, for one archive after another.
+    Equals `_walk_on(stream, 0, "", end)`, which is slower, for one archive after another.
     """
     end = stream.seek(0, os.SEEK_END)
     read = _reader(stream)
@@ -104,9 +104,8 @@ def walk(stream: BinaryIO) -> Iterator[Member]:
 
 
 def _walk_plain(read: _Read, at: int, end: int) -> Generator[Member, None, tuple[int, str]]:
-    """The files from the header at `at` on, to the first block that is no plain header; its offset, and the last name.
-
-    The block may be of zeros, or lie beyond the end.
+    """Yield the files from the header at `at` to the first block that is not a plain header; return its offset and the
+    last name. The block may be zeros, or lie beyond the end.
     """
     name = ""
     start, window = 0, b""
@@ -134,9 +133,9 @@ def _walk_plain(read: _Read, at: int, end: int) -> Generator[Member, None, tuple
 
 
 def _walk_on(stream: BinaryIO, start: int, name: str, end: int) -> Generator[Member, None, int]:
-    """The files from the header at `start` on, as tarfile reads them; the offset of the zeros that end the archive.
+    """Yield the files from the header at `start` on, as tarfile reads them; return the offset of the zeros at the end.
 
-    `name`: the member before it.
+    `name`: the member before.
     """
     stream.seek(start)
     try:
@@ -154,7 +153,7 @@ def _walk_on(stream: BinaryIO, start: int, name: str, end: int) -> Generator[Mem
             if info is None:
                 break
             name = info.name
-            # The size of a sparse file is what it has when it is unpacked.
+            # A sparse file's size is the unpacked one.
             sparse = info.issparse()
             if info.size < 0 or (archive.offset if sparse else info.offset_data + info.size) > end:
                 raise BrokenTar(name)
@@ -177,7 +176,7 @@ def _skip_zeros(read: _Read, at: int, end: int) -> int:
 
 
 def _no_tar(stream: BinaryIO, error: Exception) -> tarfile.ReadError:
-    """The error for a file that is no tar from its first byte, which says how to make one of a compressed one."""
+    """Error for a file that is not a tar from its first byte on; for a compressed tar it says how to unpack it."""
     stream.seek(0)
     first = stream.read(8)
     for magic, (form, command) in _PACKED.items():
@@ -202,9 +201,9 @@ def _reader(stream: BinaryIO) -> _Read:
 
 
 def _plain_header(block: bytes) -> tuple[str, str, int] | None:
-    """Kind, name and size in a header in which nothing is unusual. None for any other, and for what is no header.
+    """Kind, name and size from a usual header; None for an unusual one and for a block that is not a header.
 
-    What is not None is exactly what tarfile reads there: its checksum is right and all of its numbers are octal.
+    A result is exactly what tarfile reads there: the checksum is right and all numbers are octal.
     """
     tail = _tail(block[156:])
     if tail is None:
@@ -236,9 +235,9 @@ def _plain_header(block: bytes) -> tuple[str, str, int] | None:
 
 @lru_cache(maxsize=64)
 def _tail(tail: bytes) -> tuple[str, str, int] | None:
-    """Kind, prefix of the name and sum of a header's bytes from the 156th on, which members of one tar have in common.
+    """Kind, prefix of the name and sum of a header's bytes from the 156th on, which all members of a tar may share.
 
-    None if they are unusual, or not those of a whole header.
+    None if they are unusual or incomplete.
     """
     kind = _KINDS.get(tail[:1])
     if len(tail) != BLOCK - 156 or kind is None:
@@ -249,13 +248,13 @@ def _tail(tail: bytes) -> tuple[str, str, int] | None:
 
 
 def _octal(field: bytes) -> int | None:
-    """A number as tars have it: octal, with spaces around it, ended by a zero or the field. None if it is not."""
+    """Value of an octal number with spaces around it, ended by a zero or the field; None for anything else."""
     digits = field.partition(b"\0")[0].strip(b" ")
     return None if digits.translate(None, _OCTAL) else int(digits or b"0", 8)
 
 
 def _holds_only_times(block: bytes, size: int) -> bool:
-    """Whether the block of an extended header says nothing of a member but its times, as Python and GNU tar write them.
+    """Tell whether an extended header's block holds only a member's times, as Python and GNU tar write them.
 
     "28 mtime=1747969211.5140378\\n"
     """
@@ -289,10 +288,10 @@ class Sample(NamedTuple):
 
 
 def samples(stream: BinaryIO) -> Iterator[Sample]:
-    """The samples of a tar. An extension that comes again begins a new sample of the same key.
+    """Samples of a tar, in order. A repeated extension begins a new sample of the same key.
 
-    An archive that breaks off ends with a sample that is not whole. Raises tarfile.ReadError for a file that is no tar
-    from its first byte.
+    The last sample of an archive that breaks off is not whole. Raises tarfile.ReadError for a file that is not a tar
+    from its first byte on.
     """
     seen: set[str] = set()
     repeats: set[str] = set()

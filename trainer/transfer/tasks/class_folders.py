@@ -117,7 +117,7 @@ def _files(root: str, label: str) -> list[str]:
                 if leads_to_folder(entry):
                     waiting.append((f"{inside}/{entry.name}", (*above, own)))
                 elif entry.is_symlink() and not _is_image(entry.name) and not os.path.exists(entry.path):  # noqa: PTH110
-                    # An image is counted as missing; nobody knows how many a folder has.
+                    # A missing image is counted; a missing folder could hold any number of them.
                     raise _refused(entry.path, "a link that leads nowhere", "a folder or a file", "Mend or remove it.")
                 else:
                     files.append(f"{inside}/{entry.name}")

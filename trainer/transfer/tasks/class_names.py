@@ -5,7 +5,7 @@ as words or as a wnid, for `vocab/class_names.py` to read; and notes on them.
 
     labels "n01440764", "n01443537" and no file          the labels are the names
     labels "0", "1" and no file                          "cls0", "cls1": a number names no class, and "1" is a noun
-    labels "airfield", "hotel" and "runway", "inn"       by their order, for neither is in the place of another
+    labels "airfield", "hotel" and "runway", "inn"       by their order: no name is another class's label
     labels "airfield", "hotel" and "hotel", "airfield"   refused: the list is in another order than the data
     labels "n02084071", "n02121620" and "cat", "dog"     refused as well: more names mean another label than their own
     labels "0", "1", "10" and a list of 11 names         by their numbers, names 0, 1 and 10

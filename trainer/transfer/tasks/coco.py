@@ -43,7 +43,7 @@ _UNREAD = ("segmentation", "bbox")
 
 Id = int | str
 Rows = Iterator[tuple[str, Mapping[str, Any]]]
-"""entries of a list, each with what it is called in errors"""
+"""entries of a list, each with its name in errors"""
 
 
 def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> LabelledImages:
@@ -51,9 +51,9 @@ def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> Labell
 
     Left out and named in `skipped`: what `files.look_up` refuses.
 
-    Raises InputError for a file that is not such JSON, an id or a file_name that is there twice, a reference to a
-    category that is not there, annotations none of which is of an image that is there, a file_name that leaves the
-    folder, and if more than `max_bad_share` of the images are bad or none is left.
+    Raises InputError for a file that is not such JSON, a repeated id or file_name, a reference to a missing category,
+    annotations of missing images alone, a file_name that leaves the folder, and if more than `max_bad_share` of the
+    images are bad or none is left.
     """
     content = _read(annotations)
     labels, numbers = _categories(annotations, content)

@@ -46,8 +46,8 @@ def open_csv_table(
     Left out and named in `skipped`: what `files.look_up` refuses.
 
     Raises InputError, with the line, for a table without these columns, a row of another length than the header, an
-    empty path or label, a path that leaves the table's folder without being absolute, and, unless `multi_label`, one
-    that is there twice; and if more than `max_bad_share` of the images are bad or none is left.
+    empty path or label, a path that leaves the table's folder without being absolute, and, unless `multi_label`, a
+    repeated path; and if more than `max_bad_share` of the images are bad or none is left.
     """
     root = os.path.abspath(table.parent)  # noqa: PTH100 - resolve() would follow links
     lines: dict[str, int] = {}

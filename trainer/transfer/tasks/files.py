@@ -31,7 +31,7 @@ from vocab.pages.text import counted, listed, shown
 MAX_FILE_BYTES = 64 << 20
 """largest image file that is read, bytes, the same as for members of tars"""
 OTHER_FILE = "other_file"
-"""reason of a file that does not claim to be an image; such files are counted, and are no bad images"""
+"""reason of a file whose name is not that of an image; such files are counted, but not as bad images"""
 EXAMPLES = 5
 NO_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """control characters and halves of characters, which no name in a table of results can hold; os.fsdecode gives the
@@ -174,7 +174,7 @@ def undecoded(side: str, bad: Sequence[Skipped]) -> str:
 
 
 def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
-    """List the images that were left out before any was decoded, for results.json. Other files are no images."""
+    """List the images that were left out before any was decoded, for results.json. Other files do not count."""
     return [
         {"side": side, "image": name_of(bad), "reason": bad.reason}
         for side, images in sides.items()
@@ -218,7 +218,7 @@ MOST_FILES, THREADS = 1024, 16
 
 
 def content_of(*sides: LabelledImages) -> str:
-    """sha256 of the content of some images, of which of them are taken and of the classes they show.
+    """Compute a sha256 of the content of images, of the selection of them, and of the classes they show.
 
     Raises InputError for tars that cannot be fetched.
     """

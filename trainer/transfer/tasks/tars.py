@@ -80,7 +80,7 @@ def open_tars(
 
 
 def with_all_classes(images: LabelledImages, count: int) -> LabelledImages:
-    """The images with classes 0 to `count` - 1, of which some may have no image: a list of names says how many."""
+    """Number the classes 0 to `count` - 1, with or without images: a list of names says how many there are."""
     numbers = np.array(list(map(int, images.labels)), np.int64)
     return replace(images, labels=tuple(map(str, range(count))), classes=numbers[images.classes])
 

@@ -1,14 +1,14 @@
-"""Mixup and cutmix on the device: neighbours of a batch change places in part, and so do their classes.
+"""Mixup and cutmix on the device: neighbours in a batch exchange parts of their pixels, and of their classes.
 
 In: pixels of a batch, sparse targets, the images' seeds. Out: mixed pixels, and two targets whose losses are added.
-Images 2 i and 2 i + 1 are a pair, so that any even share of a batch has whole pairs: how many processes there are, and
-in how many parts they take their shares, changes no pair and no number.
+Images 2 i and 2 i + 1 are a pair, so that any even share of a batch has whole pairs: the number of processes and of
+accumulated parts changes neither pairs nor numbers.
 
     mixup    image = lam * own + (1 - lam) * partner                     Zhang et al., arXiv 1710.09412
     cutmix   a box of the partner, 1 - lam of the area, in the image     Yun et al., arXiv 1905.04899
     loss     = lam * loss(own classes) + (1 - lam) * loss(partner's)
 
-That is the loss of the mixed targets, for cross entropy is linear in its target, the softmax's and the binary one.
+The sum is the loss of the mixed targets, since both cross entropies, softmax and binary, are linear in the target.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def partners(targets: Targets, weights: Float32[Tensor, " images"]) -> Targets:
 def box_masks(
     lam: Float64[Tensor, " pairs"], across: Float64[Tensor, " pairs"], down: Float64[Tensor, " pairs"], *, size: int
 ) -> Bool[Tensor, "pairs size size"]:
-    """Which pixels come from the partner: a square of 1 - lam of the area around any pixel, cut at the image's edges.
+    """Mark the pixels that come from the partner: a square of 1 - lam of the area, cut at the image's edges.
 
-    `across`, `down`: where its middle is, 0 to 1.
+    `across`, `down`: position of its middle, 0 to 1.
     """
     side = ((1 - lam).sqrt() * size).floor()
     places = torch.arange(size, device=lam.device)
