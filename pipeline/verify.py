@@ -184,7 +184,7 @@ def agreement(
     lost: Counter[int] = Counter()
     gained: Counter[int] = Counter()
     equal, jaccard, both, differing = 0, 0.0, 0, []
-    for place, (a, b) in enumerate(zip(map(set, first), map(set, second), strict=True)):
+    for number, (a, b) in enumerate(zip(map(set, first), map(set, second), strict=True)):
         lost.update(a - b)
         gained.update(b - a)
         both += len(a & b)
@@ -192,7 +192,7 @@ def agreement(
         if a == b:
             equal += 1
         else:
-            differing.append(place)
+            differing.append(number)
     shown = sorted(Random(seed).sample(differing, min(examples, len(differing))))
     return Agreement(
         captions=len(captions),
@@ -205,7 +205,7 @@ def agreement(
         only_second=gained.total(),
         lost=most_frequent(lost),
         gained=most_frequent(gained),
-        examples=tuple(example(captions[place], set(first[place]), set(second[place])) for place in shown),
+        examples=tuple(example(captions[number], set(first[number]), set(second[number])) for number in shown),
     )
 
 

@@ -315,7 +315,7 @@ def test_a_file_of_another_place_or_of_ours_is_refused(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("options", [{"nonce": "../x"}, {"nonce": ""}, {"keep": 0}, {"keep_every": -1}])
 def test_a_nonce_that_is_no_name_and_keeping_nothing_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="wanted a nonce of letters and digits, at least one to keep"):
+    with pytest.raises(InputError, match="wanted a nonce of letters and digits, keep >= 1, keep_every >= 0"):
         opened(tmp_path, **options)
 
 

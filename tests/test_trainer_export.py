@@ -283,7 +283,7 @@ def test_a_vocabulary_of_other_classes_or_in_another_order_is_refused(place: str
     file = {"run": run, "export": given}[place] / "vocabulary.parquet"
     whole = Vocabulary.load(file)
     Vocabulary(whole.synsets[::-1].copy(), whole.captions, rows=whole.rows, min_count=1).save(file)
-    with pytest.raises(MismatchError, match=r"in another order, than model\.safetensors was trained with"):
+    with pytest.raises(MismatchError, match=r"at least in their order, from those of model\.safetensors"):
         open_pretrained(file.parent)
 
 

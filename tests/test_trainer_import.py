@@ -205,7 +205,7 @@ def test_weights_that_are_cut_short_or_something_else_are_refused(wanted: Import
     torch.save([torch.ones(1)], wanted.weights)
     refused(wanted, InputError, "found a list without tensors")
     torch.save({"a": 1}, wanted.weights)
-    refused(wanted, InputError, "found 'a', which is no tensor by name")
+    refused(wanted, InputError, "found 'a', which is not a tensor with a name")
     with zipfile.ZipFile(wanted.weights, "w") as archive:
         archive.writestr("x/data.pkl", b"")
     refused(wanted, InputError, "no readable weights")

@@ -49,38 +49,38 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the caller of `save` wanted to know again."""
+        """State that the caller of `save` gave."""
         return self.manifest.state
 
     @property
     def fingerprint(self) -> str:
-        """That of the vocabulary whose classes it learnt."""
+        """Fingerprint of the vocabulary whose classes the model has learnt."""
         return self.manifest.vocabulary
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The classes of its weights. Raises FormatError if it holds none that can be read."""
+        """The classes of the weights. Raises FormatError if the vocabulary cannot be read."""
         return Vocabulary.load(self.path / "vocabulary.parquet")
 
     def load(self, file: str) -> dict[str, Tensor]:
-        """The whole tensors of one map ("model", "ema"), on the CPU, joined from their pieces.
+        """Load the whole tensors of one map ("model", "ema") onto the CPU, joined from their pieces.
 
-        Raises MismatchError if it has no such map, FormatError for a file that is not what the manifest says.
+        Raises MismatchError if there is no such map, FormatError for a file that contradicts the manifest.
         """
         if file not in self.manifest.tensors:
             raise MismatchError(
                 self.path,
                 found=f"tensors of {', '.join(self.manifest.tensors) or 'nothing'}",
                 wanted=f"those of {file}",
-                remedy="Name one that it has.",
+                remedy="Name one of them.",
             )
         return read_whole(self.path, self.manifest.tensors[file])
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[FormatError]]:
-    """The newest checkpoint whose checksums hold, and what is wrong with the newer ones.
+    """The newest checkpoint whose checksums hold, and the errors of newer ones.
 
-    Reads every byte of it. Raises FormatError if there are checkpoints and none of them holds.
+    Reads every byte of it. Raises FormatError if there are checkpoints and none of them is whole.
     """
     faults: list[FormatError] = []
     for folder in reversed(folders_of(run).values()):
@@ -92,7 +92,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[FormatError]]:
         raise FormatError(
             run / FOLDER,
             found="no checkpoint that is whole (" + "; ".join(f"{each.thing}: {each.found}" for each in faults) + ")",
-            wanted="one to go on from",
+            wanted="a checkpoint to resume from",
             remedy=f"Copy one of them again from where it was whole; or remove {run} and start anew.",
         )
     if faults:
@@ -101,9 +101,9 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[FormatError]]:
 
 
 def open_checkpoint(folder: Path, *, checksums: bool = True) -> Checkpoint:
-    """The checkpoint in a folder. Raises FormatError if it is not whole.
+    """Open the checkpoint in a folder. Raises FormatError if it is not whole.
 
-    Without `checksums` only sizes are compared: for the other ranks, once the main one has read every byte.
+    Without `checksums`, only sizes are compared: for the other ranks, once the main rank has read every byte.
     """
     manifest = read_manifest(folder)
     if folder_name(manifest.step) != folder.name:
@@ -120,10 +120,10 @@ def open_checkpoint(folder: Path, *, checksums: bool = True) -> Checkpoint:
 
 
 def restore(checkpoint: Checkpoint, tensors: Tensors) -> None:
-    """Put a checkpoint's tensors into live ones, in place; each rank reads the rows that it holds.
+    """Copy a checkpoint's tensors into live ones, in place; each rank reads the rows that it holds.
 
     Raises MismatchError unless both have the same maps with the same tensors of the same types and shapes, FormatError
-    for a file that is not what the manifest says; both before any tensor is changed.
+    for a file that contradicts the manifest; both before any tensor is changed.
     """
     read_into(checkpoint.path, checkpoint.manifest.tensors, tensors)
 
@@ -134,7 +134,7 @@ def folder_name(step: int) -> str:
 
 
 def folders_of(run: Path) -> dict[int, Path]:
-    """Folders of checkpoints by their steps, oldest first; what they hold is not looked at."""
+    """Folders of checkpoints by their steps, oldest first; their contents are not checked."""
     matches = ((_NAME.fullmatch(path.name), path) for path in (run / FOLDER).glob("step-*"))
     return dict(sorted((int(match[1]), path) for match, path in matches if match is not None))
 
@@ -158,9 +158,9 @@ class Pieces:
         self._open: dict[str, Any] = {}
 
     def copy_into(self, part: Tensor, name: str, stored: StoredTensor, rows: Rows) -> None:
-        """Copy rows of a stored tensor into the part that holds just these.
+        """Copy rows of a stored tensor into the live part that holds these rows.
 
-        Raises FormatError for a file that is not what the manifest says.
+        Raises FormatError for a file that contradicts the manifest.
         """
         for piece in stored.pieces:
             start, stop = max(piece.first, rows.first), min(piece.first + piece.number, rows.first + rows.number)
@@ -174,7 +174,7 @@ class Pieces:
             part[start - rows.first : stop - rows.first].copy_(read)
 
     def check(self, tensors: Mapping[str, StoredTensor]) -> None:
-        """Hold the headers of the files against the manifest. Raises FormatError where they differ."""
+        """Compare the headers of the files with the manifest. Raises FormatError if they differ."""
         for name, stored in tensors.items():
             for piece in stored.pieces:
                 self._checked(piece, name, stored)
@@ -203,11 +203,7 @@ def open_pieces(folder: Path) -> Iterator[Pieces]:
 
 @torch.no_grad()
 def read_into(folder: Path, stored: Mapping[str, Mapping[str, StoredTensor]], live: Tensors) -> None:
-    """Copy stored tensors into live ones, in place: this rank's rows of those that are sharded.
-
-    Raises MismatchError unless both have the same tensors of the same types and shapes, FormatError for a file that is
-    not what the manifest says; both before any tensor is changed.
-    """
+    """Copy stored tensors into live ones, in place; of sharded ones this rank's rows. Raises as `restore`."""
     check_match(folder, stored, live)
     with open_pieces(folder) as pieces:
         for entries in stored.values():
@@ -219,7 +215,7 @@ def read_into(folder: Path, stored: Mapping[str, Mapping[str, StoredTensor]], li
 
 
 def read_whole(folder: Path, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-    """Whole tensors on the CPU. Raises FormatError for a file that is not what the manifest says."""
+    """Read whole tensors onto the CPU. Raises FormatError for a file that contradicts the manifest."""
     whole: dict[str, Tensor] = {}
     with open_pieces(folder) as pieces:
         # Checked first: nothing is allocated for a shape that no file has.

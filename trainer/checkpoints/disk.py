@@ -1,7 +1,4 @@
-"""Bytes that survive a power cut: files and folders flushed to the disk, and their checksums.
-
-In: blocks of bytes. Out: a file on the disk, its size and its sha256, taken while it is written.
-"""
+"""Files and folders flushed to the disk, so that they survive a power cut; sizes and sha256 of what was written."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ BLOCK = 1 << 22
 
 
 class Written(NamedTuple):
-    """A file that was written."""
+    """Size and checksum of a written file."""
 
     size: int
     """bytes"""
@@ -23,7 +20,7 @@ class Written(NamedTuple):
 
 
 def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
-    """Write a file and flush it to the disk. Raises OSError, with its name, if the disk does not take it."""
+    """Write a file and flush it to the disk. Raises OSError, with the file's name, if the disk refuses it."""
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("wb", buffering=0) as file:
@@ -31,7 +28,7 @@ def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
                 left = memoryview(block)
                 digest.update(left)
                 size += len(left)
-                # A disk that is nearly full takes part of a block before it takes none.
+                # A disk that is nearly full takes a part of a block before it refuses the next.
                 while left:
                     left = left[file.write(left) :]
             os.fsync(file.fileno())
@@ -51,7 +48,7 @@ def checksum_of(path: Path) -> str:
 
 
 def flush(path: Path) -> None:
-    """Flush a file's bytes, or a folder's names: what was made or renamed in it is there after a power cut."""
+    """Flush a file's bytes, or a folder's names: what was made or renamed in it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

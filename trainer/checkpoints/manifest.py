@@ -38,7 +38,7 @@ from vocab.store.sealing import SEAL, digest_of, from_sealed_json, sealed, to_se
 FORMAT_VERSION = 2
 STATE = "state.json"
 LARGEST = 1 << 26
-"""bytes of a state.json that are read at most: a thousand ranks and a thousand tensors need half of it"""
+"""largest state.json that is read, bytes: a thousand ranks and a thousand tensors need half of it"""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 REMOVE = "Remove this checkpoint's folder; the run then continues from the one before, or starts anew."
@@ -68,7 +68,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class CheckpointManifest:
-    """What state.json says."""
+    """The contents of state.json."""
 
     step: int
     state: dict[str, Any]
@@ -96,9 +96,9 @@ class CheckpointManifest:
 
 
 def read_manifest(folder: Path) -> CheckpointManifest:
-    """The manifest of a checkpoint's folder; no other file is looked at.
+    """Read the manifest of a checkpoint's folder, and no other file.
 
-    Raises FormatError if there is none, if it is of another version, was altered, or says what no writer of ours says.
+    Raises FormatError if it is missing, of another version, altered, or says what no writer here writes.
     """
     path = folder / STATE
     if not path.is_file():
@@ -108,7 +108,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
             raise broken(path, f"{size:,} bytes, more than any state has")
         body = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
         if not isinstance(body, dict):
-            raise broken(path, "JSON that is no object")
+            raise broken(path, "JSON that is not an object")
         _check_version(path, body.get("version"))
         if body.get(SEAL) != digest_of(body):
             raise broken(path, "a state that was altered")
@@ -143,7 +143,7 @@ def _check_version(path: Path, version: object) -> None:
 
 
 def _manifest_of(body: dict[str, Any]) -> CheckpointManifest:
-    """Raises ValueError for what no writer of ours says."""
+    """Build a manifest from JSON. Raises ValueError for what no writer here writes."""
     files = {name: _written_of(name, _typed(entry, dict, name)) for name, entry in _field(body, "files", dict).items()}
     step = _field(body, "step", int)
     if step < 0:
@@ -182,7 +182,9 @@ def _stored_of(name: str, entry: dict[str, Any], files: dict[str, Written]) -> S
             raise ValueError(f"{name} with a piece that is not [file, first, number]")
         made = TensorPiece(*piece)
         if made.file not in files or made.first != end or made.number < 0:
-            raise ValueError(f"{name} with a piece {made}, after {end} rows")
+            raise ValueError(
+                f"{name} with a piece of {made.number} rows from row {made.first} on in {made.file!r}, after {end} rows"
+            )
         pieces.append(made)
         end += made.number
     if end != rows_in(shape):
@@ -197,14 +199,14 @@ def _field(body: dict[str, Any], name: str, kind: type[T]) -> T:
 
 
 def _typed(value: object, kind: type[T], name: str) -> T:
-    # Not isinstance: true is an int.
+    # Not isinstance: True is an int.
     if type(value) is not kind:
         raise ValueError(f"{name[:80]!r} is {type(value).__name__}, not {kind.__name__}")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is no JSON")
+    raise ValueError(f"{name}, which is not JSON")
 
 
 POLL_SECONDS = 0.05

@@ -1,10 +1,7 @@
-"""Pieces: which rows of a tensor this process holds.
+"""Pieces of tensors: the rows of a live tensor that this process holds, and the name of the file that takes them.
 
-In: a live tensor, plain or sharded by FSDP2. Out: its local part, the rows that this part is of the whole, and the name
-of the file that takes them.
-
-    whole      [7, 8]          plain, or the same on every rank: rows 0 to 6, in model.safetensors
-    sharded    [7, 8] by 4     rows 0-1, 2-3, 4-5 and 6, in model-00001-of-00004.safetensors and its siblings
+whole      [7, 8]          plain, or the same on every rank: rows 0 to 6, in model.safetensors
+sharded    [7, 8] by 4     (FSDP2) rows 0-1, 2-3, 4-5 and 6, in model-00001-of-00004.safetensors and its siblings
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ class Rows(NamedTuple):
 
 
 def dtype_name(name: str, tensor: Tensor) -> str:
-    """The type as safetensors writes it. Raises InputError for one that no training run holds."""
+    """Name of a tensor's type in safetensors. Raises InputError for a type that no training run holds."""
     if tensor.dtype not in _NAMES:
         raise InputError(
             name,
@@ -62,21 +59,21 @@ def rows_in(shape: tuple[int, ...]) -> int:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether other processes hold other rows of it."""
+    """Tell if other processes hold other rows of a tensor."""
     return isinstance(tensor, DTensor) and any(not place.is_replicate() for place in tensor.placements)
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """What this process holds, sharing the live tensor's memory; without gradient."""
+    """The part of a tensor that this process holds, in the memory of the live tensor; without gradient."""
     part = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return part.detach()
 
 
 def held_rows(name: str, tensor: Tensor) -> Rows:
-    """The rows of the whole that `local_part` is.
+    """The rows of the whole tensor that `local_part` holds.
 
-    FSDP2 cuts as torch.chunk does: ceil(rows / ranks) for each rank, fewer or none for the last ones.
-    Raises InputError for a tensor that is cut in another way.
+    FSDP2 cuts as torch.chunk does: ceil(rows / ranks) for each rank, fewer or none for the last ones. Raises InputError
+    for a tensor that is cut in another way.
     """
     if not isinstance(tensor, DTensor) or not is_sharded(tensor):
         return Rows(0, rows_in(tuple(tensor.shape)))
@@ -96,5 +93,5 @@ def held_rows(name: str, tensor: Tensor) -> Rows:
 
 
 def file_name(file: str, *, rank: int, world: int) -> str:
-    """Name of the safetensors file that takes a rank's rows; `world` 1 for tensors that are not cut."""
+    """Name of the safetensors file for a rank's rows; `world` 1 for tensors that are not sharded."""
     return f"{file}.safetensors" if world == 1 else f"{file}-{rank + 1:05d}-of-{world:05d}.safetensors"

@@ -19,12 +19,12 @@ _LEFTOVER = re.compile(r"\.(step-\d{8,15})\.([0-9A-Za-z]+)\.(tmp|old)")
 
 
 def hidden_name(name: str, nonce: str, kind: str) -> str:
-    """Name of a checkpoint's folder while it is no checkpoint: `kind` is tmp or old."""
+    """Name of a checkpoint's folder before and after it is a checkpoint: `kind` is tmp or old."""
     return f".{name}.{nonce}.{kind}"
 
 
 def publish(work: Path, folder: Path, *, nonce: str) -> None:
-    """Give a written folder its name, in place of one of the same step, such that a whole one exists at any moment."""
+    """Give a written folder its name, replacing one of the same step, so that a whole one exists at any moment."""
     aside = folder.with_name(hidden_name(folder.name, nonce, "old"))
     if folder.exists():
         folder.rename(aside)
@@ -35,12 +35,11 @@ def publish(work: Path, folder: Path, *, nonce: str) -> None:
 
 
 def prune(run: Path, *, step: int, keep: int, keep_every: int, nonce: str) -> None:
-    """Remove all but the newest `keep` checkpoints up to `step`, which was just written, and those of every
-    `keep_every` steps (0: none).
+    """Remove old checkpoints: keep the newest `keep` up to `step`, just written, and those of every `keep_every` steps.
 
-    A folder that does not look whole (its state or a size is wrong) is not counted, and is left for someone to look at;
-    checksums are not read again. Later steps than `step` are those of a run that went on from before them: also left.
-    The one just written is always among the kept.
+    `keep_every` 0: none besides the newest. A folder that does not look whole (a wrong state or size) does not count,
+    and is left for someone to look at; checksums are not read again. Steps after `step` are those of a run that was
+    resumed from before them: they stay too. The checkpoint just written always stays.
     """
     kept = 0
     for number, folder in reversed(folders_of(run).items()):
@@ -54,7 +53,7 @@ def prune(run: Path, *, step: int, keep: int, keep_every: int, nonce: str) -> No
 
 
 def remove(folder: Path, *, nonce: str) -> None:
-    """Remove a checkpoint: half removed it has no name any more."""
+    """Remove a checkpoint; a half-removed one no longer has its name."""
     gone = folder.with_name(hidden_name(folder.name, nonce, "tmp"))
     folder.rename(gone)
     flush(folder.parent)
@@ -62,7 +61,7 @@ def remove(folder: Path, *, nonce: str) -> None:
 
 
 def clear_leftovers(run: Path, *, nonce: str) -> None:
-    """Make the folder of checkpoints, and remove what attempts with another nonce left in it."""
+    """Make the folder of checkpoints, and remove the leftovers of attempts with another nonce."""
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     flush(run)
@@ -86,9 +85,9 @@ def _looks_whole(folder: Path) -> bool:
 
 
 def bytes_needed(tensors: Tensors) -> int:
-    """Bytes of the tensors of one checkpoint, all ranks together.
+    """Size of the tensors of one checkpoint, all ranks together, in bytes.
 
-    The other files (vocabulary, configuration, state) take a few MB and are not in it.
+    The other files (vocabulary, configuration, state), a few MB, are not included.
     """
     return sum(tensor.numel() * tensor.element_size() for live in tensors.values() for tensor in live.values())
 
@@ -96,8 +95,8 @@ def bytes_needed(tensors: Tensors) -> int:
 def check_space(run: Path, tensors: Tensors, keep: int) -> None:
     """Raise InputError if the run's file system has no room for `keep` checkpoints and the one being written.
 
-    Where checkpoints of every so many steps are kept too, count those in `keep`. Checkpoints that a resumed run has
-    already are room that it will use again.
+    `keep` includes the checkpoints of every so many steps. The room of checkpoints that a resumed run has already will
+    be used again.
     """
     one = bytes_needed(tensors)
     there = list(folders_of(run).values())[-keep:]

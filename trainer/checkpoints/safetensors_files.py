@@ -20,7 +20,7 @@ from torch import Tensor
 from trainer.checkpoints.disk import BLOCK
 
 METADATA = "__metadata__"
-"""name of the header's entry for metadata: texts by name, no tensor"""
+"""name of the header's entry for metadata: texts by name, not a tensor"""
 
 
 class ByteRange(NamedTuple):
@@ -35,7 +35,7 @@ class ByteRange(NamedTuple):
 
 
 def header_of(tensors: Mapping[str, ByteRange], metadata: Mapping[str, str]) -> bytes:
-    """The header of these tensors."""
+    """The header of a file with these tensors, its length included."""
     entries: dict[str, object] = {METADATA: dict(metadata)}
     for name, (dtype, shape, start, end) in tensors.items():
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
@@ -43,7 +43,7 @@ def header_of(tensors: Mapping[str, ByteRange], metadata: Mapping[str, str]) -> 
 
 
 def header_text(entries: Mapping[str, object]) -> bytes:
-    """The length of a header in 8 bytes, and the header, padded to a multiple of 8."""
+    """A header, padded to a multiple of 8 bytes, behind its length in 8 bytes."""
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
@@ -51,7 +51,7 @@ def header_text(entries: Mapping[str, object]) -> bytes:
 
 SEAL = "sha256"
 VOCABULARY = "vocabulary"
-"""name in the metadata of a classifier's weights: the fingerprint of its classes"""
+"""name, in the metadata of a classifier's weights, of the fingerprint of its classes"""
 LENGTH_BYTES = 8
 
 
@@ -68,7 +68,7 @@ def sealed_file(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None =
 
 
 def sealed_header(header: bytes, body: Sequence[bytes | memoryview]) -> bytes:
-    """The header of a file, its length included, with a seal of itself and of the body in its metadata."""
+    """The header of a file, its length included, with the seal of header and body in its metadata."""
     entries: dict[str, Any] = json.loads(header[LENGTH_BYTES:])
     digest = _digest(entries, body)
     return header_text({**entries, METADATA: {**entries.get(METADATA, {}), SEAL: digest}})
@@ -77,8 +77,8 @@ def sealed_header(header: bytes, body: Sequence[bytes | memoryview]) -> bytes:
 def is_altered(path: Path) -> bool:
     """Read a file, and tell whether it fails to match its seal.
 
-    False for a file without a seal, of an earlier release or another program, and for one that is not there or has no
-    header that can be read, which whoever reads its tensors finds out. Raises OSError for a file that cannot be read.
+    False for a file without a seal, of another program, and for a file that is missing or has no readable header, which
+    reading its tensors will show. Raises OSError for a file that cannot be read.
     """
     if not path.is_file():
         return False
@@ -89,14 +89,14 @@ def is_altered(path: Path) -> bool:
 
 
 def metadata_of(path: Path) -> Mapping[str, Any]:
-    """Metadata of a safetensors file; empty for a file without a header that can be read."""
+    """Metadata of a safetensors file; empty for a file without a readable header."""
     with path.open("rb") as file:
         entries = _entries(file)
     return {} if entries is None else dict(entries[METADATA])
 
 
 def _entries(file: BinaryIO) -> dict[str, Any] | None:
-    """Read the header of an open file, metadata among its entries; None where there is none that can be read."""
+    """Read the header of an open file, with an entry for its metadata; None if there is no readable header."""
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if length > os.fstat(file.fileno()).st_size:
         return None
@@ -108,7 +108,7 @@ def _entries(file: BinaryIO) -> dict[str, Any] | None:
 
 
 def _digest(entries: Mapping[str, Any], body: Iterable[bytes | memoryview]) -> str:
-    """sha256 of a header without its seal, and of what follows it."""
+    """sha256 of a header without its seal, and of the bytes behind it."""
     metadata = {name: value for name, value in entries.get(METADATA, {}).items() if name != SEAL}
     digest = hashlib.sha256(json.dumps({**entries, METADATA: metadata}, sort_keys=True).encode())
     for block in body:

@@ -1,7 +1,6 @@
-"""Snapshots: live tensors as they are at one moment, in host memory, in the very bytes that files will hold.
+"""Snapshots: live tensors at one moment, copied to host memory as the bytes that files will hold.
 
-In: live tensors. Out: the files of this rank, headers made and tensors copied, in buffers that are used again from
-snapshot to snapshot: one copy of what this rank writes, and no more.
+The buffers are used again from snapshot to snapshot: one copy of the rows that this rank writes, and no more.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class HostFile:
     """A safetensors file in memory."""
 
     file: str
-    """which map of tensors it holds, or holds a part of"""
+    """map of tensors that the file holds, or holds a part of"""
     name: str
     header: bytes
     body: Tensor
@@ -35,7 +34,7 @@ class HostFile:
     """the rows of each of its tensors"""
 
     def blocks(self) -> Iterator[bytes | memoryview]:
-        """What the file holds, in the order of bytes, without a copy."""
+        """Blocks of the file in order, without a copy."""
         yield self.header
         body = self.body.numpy().data
         for start in range(0, len(body), BLOCK):
@@ -48,10 +47,10 @@ class Snapshot:
 
     files: list[HostFile]
     copied: list[torch.cuda.Event]
-    """events after which the bytes are there"""
+    """events after which the bytes are complete"""
 
     def wait(self) -> None:
-        """Wait until devices have copied."""
+        """Wait until the devices have copied."""
         for event in self.copied:
             event.synchronize()
 
@@ -66,10 +65,10 @@ class HostCopies:
 
     @torch.no_grad()
     def take(self, tensors: Tensors) -> Snapshot:
-        """Copy what this rank writes: its rows of sharded maps, and all of the others on the main rank.
+        """Copy what this rank writes: its rows of sharded maps and, on the main rank, all other maps.
 
         Copies from a GPU are queued on its current stream and not waited for: later work on that stream comes after
-        them. Nothing may read an earlier snapshot any more. Raises InputError for tensors that cannot be kept.
+        them. Earlier snapshots become invalid. Raises InputError for tensors that cannot be saved.
         """
         files, devices = [], set()
         for file, live in tensors.items():
@@ -111,9 +110,9 @@ class HostCopies:
 
 
 def split_over(file: str, live: Iterable[Tensor], *, world: int) -> int:
-    """Over how many files a map of tensors goes: one, or one for each rank where any of its tensors is sharded.
+    """Number of files for a map of tensors: one, or one for each rank if any of the tensors is sharded.
 
-    Raises InputError if a tensor is sharded over fewer processes than there are.
+    Raises InputError if a tensor is sharded over fewer processes than the run has.
     """
     sizes = {tensor.device_mesh.size() for tensor in live if isinstance(tensor, DTensor) and is_sharded(tensor)}
     if sizes - {world}:
@@ -127,10 +126,10 @@ def split_over(file: str, live: Iterable[Tensor], *, world: int) -> int:
 
 
 def pinned_bytes(size: int) -> Tensor:
-    """uint8 [size] in memory that a GPU copies to without waiting.
+    """uint8 [size] in page-locked memory, which a GPU copies to while the host goes on.
 
-    torch's own pinned allocator rounds up to a power of two, which can double the host memory of a large model.
-    Raises MissingRequirementError if the driver does not pin so much.
+    torch's own pinned allocator rounds up to a power of two, which can double the host memory of a large model. Raises
+    MissingRequirementError if the driver refuses to lock so much.
     """
     memory = torch.empty(size, dtype=torch.uint8)
     if size == 0:

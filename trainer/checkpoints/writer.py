@@ -1,8 +1,8 @@
-"""Saving: checkpoints written beside training, by one process or by all of them.
+"""Saving: checkpoints written beside training, by one process or by all ranks.
 
 In: live tensors, a few small files, a small JSON state. Out: a folder that exists whole or not at all.
 
-`save` copies and returns; a thread writes. Training goes on meanwhile, and what it changes is not what is written.
+`save` copies and returns; a thread writes. Training goes on meanwhile, and its changes do not reach the checkpoint.
 """
 
 from __future__ import annotations
@@ -41,42 +41,42 @@ from trainer.checkpoints.snapshot import HostCopies, Snapshot
 from vocab.errors import CatlipError, FormatError, InputError, remedy_of
 
 PATIENCE_AFTER_ERRORS = 10.0
-"""seconds that the main rank waits for the files of the others when training has failed: they may be gone"""
+"""seconds that the main rank waits for files of the other ranks after training has failed: they may be gone"""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """All that the thread needs: nothing in it is alive."""
+    """All that the thread needs, without live tensors."""
 
     snapshot: Snapshot
     files: dict[str, bytes]
     manifest: CheckpointManifest
-    """without files, and with tensors that have no pieces yet"""
+    """manifest without files, and with tensors that have no pieces yet"""
     split: bool
     """True if other ranks write parts too"""
 
 
 class Checkpoints:
-    """The checkpoints of a run, as one of its ranks writes them. A context manager; every rank makes one.
+    """The writer of a run's checkpoints on one rank. A context manager; every rank makes one.
 
-    All ranks call `save` for the same steps. Where no tensor is sharded, the main rank alone writes, and the calls of
-    the others do nothing.
+    All ranks call `save` for the same steps. If no tensor is sharded, the main rank alone writes, and the calls of the
+    other ranks do nothing.
     """
 
     def __init__(
         self, run: Path, rank: int, world: int, *, nonce: str, keep: int, keep_every: int = 0, timeout: float = 1800.0
     ) -> None:
-        """`nonce`: a word of letters and digits that no other attempt at this run had, the same on all ranks.
+        """`nonce`: letters and digits that are unique to this attempt at the run, the same on all ranks.
 
-        `keep` newest checkpoints are kept, and those of every `keep_every` steps (0: none). `timeout`: seconds to wait
-        for slower ranks. On the main rank what dead attempts left is removed. Raises InputError for a nonce that is no
-        name and for `keep` below 1.
+        The newest `keep` checkpoints are kept, and those of every `keep_every` steps (0: none). `timeout`: seconds to
+        wait for slower ranks. The main rank removes leftovers of dead attempts. Raises InputError for a nonce with
+        other characters, `keep` below 1 and `keep_every` below 0.
         """
         if not re.fullmatch("[0-9A-Za-z]{1,64}", nonce) or keep < 1 or keep_every < 0:
             raise InputError(
                 "checkpoints",
                 found=f"nonce {nonce!r}, keep {keep}, keep_every {keep_every}",
-                wanted="a nonce of letters and digits, at least one to keep, and every 0 or more",
+                wanted="a nonce of letters and digits, keep >= 1, keep_every >= 0",
                 remedy="Keep at least one checkpoint (--keep-checkpoints 1).",
             )
         self.run, self.rank, self.world = run, rank, world
@@ -97,12 +97,12 @@ class Checkpoints:
         state: Mapping[str, Any],
         fingerprint: str,
     ) -> None:
-        """Copy everything as it is now, and begin to write it; first wait for the checkpoint before.
+        """Copy everything as it is now, and begin to write it; wait first for the previous checkpoint.
 
-        `tensors`: maps of live tensors by the names of their files. `files`: others by their names, as they are.
+        `tensors`: maps of live tensors by the names of their files. `files`: contents of other files by their names.
         `state`: JSON. `fingerprint`: the vocabulary's. Ranks other than the main one may leave the last three empty.
-        Raises FormatError if the checkpoint before could not be written, InputError for a state that is no JSON (NaN
-        is none), a name that is none, and tensors that cannot be kept.
+        Raises FormatError if the previous checkpoint could not be written, InputError for a state that is not JSON
+        (NaN is not), an invalid name, and tensors that cannot be saved.
         """
         self.wait()
         snapshot = self._copies.take(tensors)
@@ -121,14 +121,14 @@ class Checkpoints:
             self._pending = self._thread.submit(self._write, _Job(snapshot, captured, manifest, split))
 
     def check(self) -> None:
-        """Raise the FormatError of a write that failed, once; does not wait."""
+        """Raise the FormatError of a failed write, once; do not wait."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
     def wait(self) -> None:
         """Wait until the last checkpoint is on the disk, whole and under its name; on every rank that wrote.
 
-        Raises FormatError if it could not be written; the checkpoints before it are as they were.
+        Raises FormatError if it could not be written; earlier checkpoints are unchanged.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -137,7 +137,7 @@ class Checkpoints:
     def close(self, *, patience: float | None = None) -> None:
         """Wait for the last checkpoint, and end the thread. Raises FormatError if it could not be written.
 
-        `patience`: seconds that the other ranks still have.
+        `patience`: seconds to wait for the other ranks; the timeout if None.
         """
         if patience is not None:
             self._give_up_at = time.monotonic() + patience
@@ -161,7 +161,7 @@ class Checkpoints:
             error.add_note(f"The last checkpoint was not written either: {fault}")
 
     def _write(self, job: _Job) -> None:
-        """The whole of a checkpoint, in the thread."""
+        """Write a whole checkpoint, in the thread."""
         folder = self.run / FOLDER / folder_name(job.manifest.step)
         work = folder.with_name(hidden_name(folder.name, self.nonce, "tmp"))
         try:
@@ -187,7 +187,7 @@ class Checkpoints:
             raise _unremoved(folder.parent, error) from error
 
     def _complete(self, work: Path, folder: Path, job: _Job, own: RankManifest) -> None:
-        """The main rank's part: the other files, the state last, and the name."""
+        """Finish a checkpoint on the main rank: the other files, the state last, and the name."""
         files = {name: write_file(work / name, [content]) for name, content in job.files.items()}
         by_rank = [own]
         if job.split:
@@ -204,7 +204,7 @@ class Checkpoints:
             tensors=_joined(job.manifest.tensors, by_rank),
         )
         write_file(work / STATE, [manifest.to_json()])
-        read_manifest(work)  # rows that no rank wrote, or two, are found here and not by who resumes
+        read_manifest(work)  # rows that no rank or two ranks wrote are found here, not on resume
         flush(work)
         publish(work, folder, nonce=self.nonce)
 
@@ -230,7 +230,7 @@ def _write_tensors(work: Path, snapshot: Snapshot) -> RankManifest:
 def _joined(
     outline: dict[str, dict[str, StoredTensor]], by_rank: list[RankManifest]
 ) -> dict[str, dict[str, StoredTensor]]:
-    """Tensors with the pieces of all ranks, in the order of their rows."""
+    """The tensors with the pieces of all ranks, in the order of their rows."""
     return {
         file: {
             name: StoredTensor(
@@ -250,7 +250,7 @@ def _joined(
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state as JSON gives it back, apart from whatever the caller goes on to change."""
+    """A copy of the state as JSON gives it back, which the caller's later changes do not reach."""
     try:
         plain: dict[str, Any] = json.loads(json.dumps(dict(state), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
@@ -281,7 +281,7 @@ def _unwritten(folder: Path, error: OSError) -> FormatError:
         folder,
         found=f"a checkpoint that could not be written ({error})",
         wanted="space and permission to write it",
-        remedy=f"{remedy_of(error)} The run continues from the checkpoint before.",
+        remedy=f"{remedy_of(error)} The run continues from the previous checkpoint.",
     )
 
 

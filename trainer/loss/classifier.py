@@ -1,11 +1,11 @@
-"""The classifier and its loss in one, by chunks of images: features in, a loss out, and never all logits at once.
+"""The classifier and its loss in one, by chunks of images, so that never all logits exist at once.
 
-In: features of a batch, the classifier's weight W and bias b, sparse targets. Out: the loss, with the gradients of all
-three, which are formed on the way: a chunk's logits turn into their own gradient d, and then make room for the next.
+Features, the classifier's weight W and bias b, and sparse targets give the loss and the gradients of all three. The
+gradients are formed on the way: a chunk's logits turn into their own gradient d, and then make room for the next.
 
     for each chunk:  logits = features W' + b  ->  loss, d  ->  d W, d' features, sum of d
 
-Memory beside the gradients is one chunk of logits, whatever the number of images.
+Memory besides the gradients is one chunk of logits, whatever the number of images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainer.loss.targets import Targets
 from vocab.errors import InputError, MismatchError
 
 
-# Where an image's classes begin is known as integers, others at every step: nothing to trace.
+# The offsets are integers that differ at every step: nothing to trace.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def chunked_loss(
     features: Float[Tensor, "images width"],
@@ -36,11 +36,11 @@ def chunked_loss(
     """Loss in nats per image: the sum of weight times loss over images, divided by their number.
 
     Equals the loss of `F.linear(features, weight, bias)` for any `chunk`, the number of images whose logits exist at a
-    time. It can be differentiated once, with respect to features, weight and bias. Their gradients are formed here,
-    those that are wanted and none under `torch.no_grad`; the backward pass scales them.
+    time. It can be differentiated once, with respect to features, weight and bias. Those of their gradients that are
+    needed (none under `torch.no_grad`) are formed here; the backward pass scales them.
 
     Under autocast, and for parameters of less than float32, products are taken in the lower precision and everything
-    else in float32: bias, loss, sums over chunks, the result. What is float64 is computed with in float64. Raises
+    else in float32: bias, loss, sums over chunks, the result. float64 inputs are computed in float64. Raises
     InputError for a chunk below 1, MismatchError for targets of another number of images than the features.
     """
     if chunk < 1:
@@ -68,14 +68,14 @@ def _loss_and_gradients(
     exact = torch.promote_types(product, torch.float32)
     images, height = len(features), min(chunk, len(features))
     logits = features.new_empty(height, len(weight), dtype=exact)
-    # A chunk in the products' precision: the product on its way to the logits, their gradient on its way to products.
+    # A chunk in the products' precision: first the product that becomes the logits, then their gradient for products.
     low = logits if product == exact else torch.empty_like(logits, dtype=product)
     weight, bias = weight.to(product), bias.to(exact)  # once, not at every chunk
     total = logits.new_zeros(())
     of_features = features.new_empty(features.shape) if wanted[0] else None
     of_weight = torch.zeros_like(weight, dtype=exact) if wanted[1] else None
     of_bias = torch.zeros_like(bias) if wanted[2] else None
-    # What is multiplied in which precision is said here, tensor by tensor.
+    # The precision of each product is set here, tensor by tensor.
     with torch.autocast(features.device.type, enabled=False):
         for first in range(0, images, chunk):
             last = min(first + chunk, images)
@@ -83,7 +83,7 @@ def _loss_and_gradients(
             if low is logits:
                 torch.addmm(bias, some, weight.T, out=z)
             else:
-                # The bias is added on the way to the higher precision, in one pass.
+                # Adds the bias and converts to the higher precision in one pass.
                 torch.add(torch.mm(some, weight.T, out=d), bias, out=z)
             value, gradient = loss(z, targets.cut(first, last))
             total += value
@@ -100,14 +100,14 @@ def _loss_and_gradients(
 
 
 def _product_dtype(features: Tensor, weight: Tensor) -> torch.dtype:
-    """What a linear layer would multiply in, here and now; autocast leaves float64 alone."""
+    """The type in which a linear layer would multiply in this context; autocast leaves float64 alone."""
     device, dtype = features.device.type, torch.promote_types(features.dtype, weight.dtype)
     lower = torch.is_autocast_enabled(device) and dtype != torch.float64
     return torch.get_autocast_dtype(device) if lower else dtype
 
 
 class _WithGradients(torch.autograd.Function):
-    """A mean whose gradients by features, weight and bias are known already, those of the sum, in their order."""
+    """A mean of losses, for whose sum the gradients by features, weight and bias are known already, in this order."""
 
     @staticmethod
     def forward(
@@ -121,7 +121,7 @@ class _WithGradients(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scale = gradient / ctx.images
-        # Not in place: a graph that is retained may be gone through again.
+        # Not in place: a retained graph may be traversed again.
         scaled = (
             None if saved is None else (saved * scale).to(dtype)
             for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)

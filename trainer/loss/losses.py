@@ -1,7 +1,7 @@
-"""Multi-label losses in closed form: logits and sparse targets in, the loss and its gradient out.
+"""Multi-label losses in closed form: from logits and sparse targets to the loss and its gradient.
 
-In: a `LossConfig`, the vocabulary. Out: a `Loss`; how its logits become probabilities. No dense target is ever built:
-what depends on all classes is computed as if an image had none, and corrected at the positives.
+No dense target is ever built: the part that depends on all classes is computed as if an image had no class, and
+corrected at the positives.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from trainer.loss.targets import Targets
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
-# Logits that are worked on at a time: 16 MB of float32, which stay in a GPU's cache from one pass to the next, and
-# whose intermediate values are little beside the logits.
+# Logits processed at a time: 16 MB of float32, which stay in a GPU's cache from one pass to the next, and whose
+# intermediate values are small beside all logits.
 SLAB = 1 << 22
 
 
@@ -39,21 +39,21 @@ def loss_of(config: LossConfig, vocabulary: Vocabulary) -> Loss:
 
 
 def probabilities(logits: Float[Tensor, "*images classes"], config: LossConfig) -> Float[Tensor, "*images classes"]:
-    """What the logits say under a loss, in at least float32: of each class by itself, or shares that sum to 1."""
+    """Probabilities from logits under a loss, in at least float32: of each class alone, or shares that sum to 1."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return logits.softmax(-1) if is_softmax(config.loss) else logits.sigmoid()
 
 
 def is_softmax(loss: LossName) -> bool:
-    """Whether logits say shares of an image's labels; else, of each class by itself, whether a caption names it."""
+    """True if logits give shares of an image's labels; False if they give the probability of each class alone."""
     return loss in ("softmax", "softmax-idf")
 
 
 def inverse_document_frequency(vocabulary: Vocabulary) -> Float64[Tensor, " classes"]:
     """Weight of each class, log(rows / (1 + captions)) (SuperClass, arXiv 2411.03313, section 3), and at least 0.
 
-    The logarithm is 0 or less for a class that at most one caption lacks. Such a class tells no image from another and
-    weighs 0: it is no target, only ever a competitor. Raises InputError if that holds for all classes.
+    The logarithm is 0 or less for a class that at most one caption lacks. Such a class distinguishes no images and gets
+    weight 0: it is never a target, only a competitor. Raises InputError if all classes are such.
     """
     weights = np.log(vocabulary.rows / (1.0 + vocabulary.captions)) if vocabulary.rows > 0 else np.zeros(1)
     if weights.max(initial=0) <= 0:
@@ -75,7 +75,7 @@ class Loss(nn.Module):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "images classes"]]:
         """The sum over images of weight times loss, in nats, and its gradient with respect to the logits.
 
-        The gradient is written over the logits: the second tensor is the one that was given. float32 or float64.
+        The gradient overwrites the logits: the second tensor is the given one. float32 or float64.
         """
         total = logits.new_zeros(())
         height = max(1, SLAB // logits.shape[1])
@@ -95,7 +95,7 @@ class Loss(nn.Module):
     def by_image(
         self, logits: Float[Tensor, "images classes"], targets: Targets
     ) -> tuple[Float[Tensor, " images"], Float[Tensor, "images classes"]]:
-        """Each image's loss, whatever it counts for, and its gradient; the logits may be overwritten."""
+        """Each image's loss without its weight, and the gradient; the logits may be overwritten."""
         raise NotImplementedError
 
 
@@ -131,8 +131,8 @@ class SoftmaxCrossEntropy(Loss):
 
         - sum of t log softmax(z),    t = w y / sum of w y
 
-    With w alike for all classes, or by `class_weights`. An image whose classes weigh nothing together, having none for
-    one thing, has no loss and no gradient. Smoothed as torch's CrossEntropyLoss has it: (1 - s) t + s / classes.
+    With w equal for all classes, or by `class_weights`. An image whose classes weigh nothing together, as one without a
+    class, has loss 0 and gradient 0. Smoothed as torch's CrossEntropyLoss has it: (1 - s) t + s / classes.
     """
 
     class_weights: Float64[Tensor, " classes"] | None
@@ -168,8 +168,8 @@ class AsymmetricLoss(Loss):
         - (1 - p)^f log p           at the positives
         - u^g log(1 - u)            elsewhere, u = max(p - margin, 0)
 
-    The paper's code bounds what it takes the logarithm of by 1e-8; here log p is -softplus(-z), so that a positive of a
-    very low logit has its gradient. Exponents 0 and margin 0 give the binary cross entropy.
+    The paper's code bounds the arguments of logarithms by 1e-8; here log p is -softplus(-z), so that a positive with a
+    very low logit keeps its gradient. Exponents 0 and margin 0 give the binary cross entropy.
     """
 
     def __init__(self, *, focus: tuple[float, float], margin: float) -> None:
@@ -208,14 +208,14 @@ class AsymmetricLoss(Loss):
         u = p.sub_(self.margin).clamp_(min=0)
         focused, cost = u**focus, u.neg().log1p_().neg_()
         slope = (focus * cost).div_(u).add_((1 - u).reciprocal_()).mul_(focused).mul_(slope_of_u)
-        # Below the margin nothing changes; there u^(g - 1) may be no number.
+        # Below the margin the slope is 0; u^(g - 1) may be NaN there.
         return focused.mul_(cost), slope.masked_fill_(u == 0, 0)
 
 
 def _subtract(
     gradient: Float[Tensor, "images classes"], targets: Targets, values: Float[Tensor, " positives"] | float
 ) -> Float[Tensor, "images classes"]:
-    """Subtract at the positives, in place. No class comes twice, so that reading and writing is adding."""
+    """Subtract at the positives, in place. No class occurs twice, so that read and write need no accumulation."""
     positives = (targets.rows, targets.classes)
     return gradient.index_put_(positives, gradient[positives] - values)
 

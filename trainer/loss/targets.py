@@ -1,7 +1,7 @@
-"""Targets: the classes of some images and what each image counts for, never as a dense matrix.
+"""Targets: the classes and weights of some images, never as a dense matrix.
 
-In: the labels of a batch, on its device, and where each image's begin, on the host too. Out: `Targets`, which are cut
-to some of the images and summed by image without the device being asked for anything.
+Offsets are known on the host too, so that targets are cut to some of the images, and values are summed by image,
+without waiting for the device.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from vocab.errors import MismatchError
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Image i has classes[offsets[i] : offsets[i + 1]], none of them twice. Raises MismatchError for lengths that do
-    not fit each other.
+    """Classes of images: image i has classes[offsets[i] : offsets[i + 1]], none of them twice.
+
+    Raises MismatchError for lengths that do not fit each other.
     """
 
     offsets: Int64[Tensor, " images_plus_1"]
@@ -27,10 +28,10 @@ class Targets:
     weights: Float32[Tensor, " images"] | None
     """weight of each image; None: all images weigh 1"""
     ends: list[int]
-    """`offsets`, on the host"""
+    """`offsets` on the host"""
 
     def __post_init__(self) -> None:
-        # Beyond these lengths nothing on the device is looked at: that would make the host wait for it.
+        # Only lengths are checked: reading values from the device would make the host wait.
         images = len(self) if self.weights is None else len(self.weights)
         if not len(self.ends) == len(self.offsets) == images + 1 or self.ends[-1] != len(self.classes):
             raise MismatchError(
@@ -46,7 +47,7 @@ class Targets:
         return len(self.ends) - 1
 
     def cut(self, first: int, last: int) -> Targets:
-        """Those of the images first..last - 1; views, for the greater part."""
+        """The targets of images first..last - 1; mostly views."""
         begin = self.ends[first]
         return Targets(
             offsets=self.offsets[first : last + 1] - begin,
@@ -59,14 +60,14 @@ class Targets:
     def rows(self) -> Int64[Tensor, " positives"]:
         """The image of each positive."""
         images = torch.arange(len(self), device=self.offsets.device)
-        # The output's size is known, and saying so spares the device a synchronisation.
+        # The output's size is known; passing it saves a synchronisation.
         return images.repeat_interleave(self.offsets.diff(), output_size=len(self.classes))
 
     def sum_by_image(self, values: Float[Tensor, " positives"]) -> Float[Tensor, " images"]:
         """Sum of each image's values; 0 for an image without a class.
 
-        Equals `zeros(images).index_add_(0, rows, values)`, whose order of adding, and so whose last bit, is another at
-        every call on CUDA. Here the values are padded to the most that an image has.
+        Equals `zeros(images).index_add_(0, rows, values)`, whose order of addition, and so the last bit, differs from
+        call to call on CUDA. Here the values are padded to the largest number that an image has.
         """
         most = max((end - begin for begin, end in zip(self.ends, self.ends[1:], strict=False)), default=0)
         places = torch.arange(len(self.classes), device=values.device) - self.offsets[self.rows]

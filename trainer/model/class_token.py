@@ -1,8 +1,7 @@
-"""The last block of a model that reads its class token: computed for that token alone.
+"""The last block of a model that reads its class token, computed for that token alone.
 
-In: a timm vision transformer. Out: the same model, whose weights keep their names and whose features are the same.
-The last block's patches go nowhere: only their keys and values are wanted, and of twelve blocks' work a fifteenth or so
-is saved, in training and in evaluation.
+Weights keep their names, and features stay the same. The last block's patches go nowhere: only their keys and values
+are needed. This saves about a fifteenth of the work of twelve blocks, in training and in evaluation.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from torch.nn import functional
 
 
 class ClassTokenBlock(nn.Module):
-    """A timm block of which only the first token is wanted; equals `block(tokens)[:, :1]`."""
+    """A timm block that computes only the first token; equals `block(tokens)[:, :1]`."""
 
-    # Taken from the block by name, so of kinds that only timm knows.
+    # Taken from the block by name; only timm knows their types.
     attn: Any
     norm1: Any
     norm2: Any
@@ -31,7 +30,7 @@ class ClassTokenBlock(nn.Module):
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        # By timm's names, which checkpoints and exports go by.
+        # Under timm's names, which checkpoints and exports use.
         for name, child in block.named_children():
             self.add_module(name, child)
 
@@ -43,7 +42,7 @@ class ClassTokenBlock(nn.Module):
         return token
 
     def _attend(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 1 width"]:
-        """What the first token takes from all: timm's Attention with one query."""
+        """Attention of the first token to all: timm's Attention with one query."""
         attention = self.attn
         heads, size = attention.num_heads, attention.head_dim
         weight, bias = attention.qkv.weight, attention.qkv.bias
@@ -63,11 +62,11 @@ class ClassTokenBlock(nn.Module):
 
 
 def spare_last_block(model: nn.Module) -> bool:
-    """Have the last block computed for the class token alone, if that is all that the classifier reads; whether it is.
+    """Have the last block computed for the class token alone if the classifier reads nothing else; True if so.
 
-    Average and attention pooling read every patch, and blocks of other kinds than timm's plain one stay as they are.
+    Average and attention pooling read every patch; blocks of other classes than timm's plain one stay as they are.
     """
-    # Their own kinds and no children of them, which may compute otherwise; nor a gated attention.
+    # These very classes, because children may compute otherwise; and no gated attention.
     if type(model) is not VisionTransformer:
         return False
     vit: Any = model

@@ -1,6 +1,6 @@
-"""Random numbers on the device that belong to an image: a hash of its seed, of what they are for, and of their number.
+"""Random numbers on the device that belong to an image: hashes of its seed, a stream and a counter.
 
-In: one 64-bit seed an image. Out: 32-bit words, the same on every device, alone or in any batch, with no state to keep.
+The words have 32 bits, and are the same on every device, alone or in any batch, with no state to keep.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from torch import Tensor
 
 WORD = 0xFFFFFFFF
 _START = 0x9E3779B9
-# What an image's numbers are for. The noise of RangeAugment has the keys as they are; streams lie above the number of
-# any pixel, so that no stream's key is one of the noise's words.
+# Streams: the uses of an image's numbers. The noise of RangeAugment uses the keys without a stream; streams lie above
+# the number of any pixel, so that no stream's key is one of the noise's words.
 PATCH_STREAM, PATH_STREAM, MIX_STREAM = 0x80000001, 0x80000002, 0x80000003
 
 
 def keys(seeds: Int64[Tensor, " batch"], stream: int | None = None) -> Int64[Tensor, " batch"]:
     """A 32-bit key for each image and stream."""
-    # The seed's two words one after the other, for a seed is 64 bits and the hash 32; it maps zero to zero, so that
-    # seed 0 needs a start of its own.
+    # The seed's two words one after the other, because a seed has 64 bits and the hash 32. The hash maps zero to zero,
+    # so that seed 0 needs `_START`.
     plain = mix(mix((seeds & WORD) ^ _START) ^ ((seeds >> 32) & WORD))
     return plain if stream is None else mix(plain ^ stream)
 
 
 def words(keys: Int64[Tensor, "batch *ones"], places: Int64[Tensor, "*places"]) -> Int64[Tensor, "batch *places"]:
-    """The words at some places of each key's stream, 0 to 2^32 - 1; `keys` has a dimension of 1 for each of `places`.
+    """Words at some positions of each key's stream, 0 to 2^32 - 1; `keys` has a dimension of 1 for each of `places`.
 
-    No word of an image occurs twice: for one key, the hash is a permutation of the places.
+    No word of an image occurs twice: for one key, the hash is a permutation of the positions.
     """
-    # Places are mixed before they meet the key: keys that differ in low bits would only reorder the same numbers.
+    # Positions are mixed first: otherwise keys that differ in low bits would only reorder the same numbers.
     return mix(mix(places) ^ keys)
 
 
@@ -39,7 +39,7 @@ def mix(words: Int64[Tensor, "*any"]) -> Int64[Tensor, "*any"]:
     (0x21f0aaad, 0x735a2d97). Both are below 2^31, so that no product leaves an int64: overflow would be undefined in
     compiled code.
     """
-    # In place on one new tensor: of words as many as pixels, there are two at a time and no more.
+    # In place on one new tensor: of words as many as pixels, there are never more than two copies.
     words = (words >> 16).bitwise_xor_(words)
     for factor in (0x21F0AAAD, 0x735A2D97):
         words.mul_(factor).bitwise_and_(WORD)

@@ -1,8 +1,7 @@
-"""What a step minimises: bytes of images and their classes in, one number out.
+"""The objective of a step: from the bytes of images and their classes to the loss, mean over the images.
 
-In: a part of a batch. Out: its loss, mean over its images. One module, for DDP and FSDP2 to wrap; on the way images are
-mirrored, normalised, augmented or mixed, and looked at, and the classifier meets them a chunk at a time
-(`loss/classifier.py`).
+One module, for DDP and FSDP2 to wrap. Images are mirrored, normalised, augmented or mixed, and encoded; the classifier
+takes them a chunk at a time (`loss/classifier.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import RangeAugment, psnr_loss
 from trainer.model.vit import features
 
-# Pixels of a batch, its targets and the images' seeds, to other pixels with several targets, whose losses are added.
+# Function from pixels, targets and seeds of a batch to other pixels with several targets, whose losses are added.
 Mix = Callable[[Tensor, Targets, Tensor], tuple[Tensor, Sequence[Targets]]]
 
 
 class Objective(nn.Module):
-    """A timm transformer with what happens before and after it in training."""
+    """A timm transformer with preprocessing, augmentation and loss."""
 
     def __init__(
         self,
@@ -40,17 +39,17 @@ class Objective(nn.Module):
         mix: Mix | None = None,
         keep_statistics: bool = False,
     ) -> None:
-        """`chunk`: images whose logits exist at a time. `mean`, `std`: of the pixels, 0 to 255, that the model wants.
+        """`chunk`: images whose logits exist at a time. `mean`, `std`: normalisation of pixels from 0 to 255.
 
-        `keep_statistics`: batch norms, where the model has any, go on with the statistics that they have; then what is
-        computed of an image depends neither on its batch nor on the number of processes.
+        `keep_statistics`: batch norms, if the model has any, keep the statistics that they have; then the output for an
+        image depends neither on its batch nor on the number of processes.
         """
         super().__init__()
         self.model, self.augment, self.loss, self.chunk = model, augment, loss, chunk
         self.mean, self.std, self.mix, self.keep_statistics = mean, std, mix, keep_statistics
 
     def train(self, mode: bool = True) -> Objective:
-        """As of any module; batch norms stay in evaluation where they keep their statistics."""
+        """Set the mode; batch norms that keep their statistics stay in evaluation."""
         super().train(mode)
         if self.keep_statistics:
             for part in self.modules():
@@ -59,14 +58,14 @@ class Objective(nn.Module):
         return self
 
     def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
-        """Loss of the batch's images; `progress`: share of training done, 0 to 1."""
+        """Loss of a batch; `progress`: share of training done, 0 to 1."""
         plain, augmented = self.pixels(batch.images, batch.flips, batch.draws, batch.seeds)
         targets: Sequence[Targets] = [Targets(batch.offsets, batch.classes, batch.weights, batch.ends)]
         if self.mix is not None:
             plain, targets = self.mix(plain, targets[0], batch.seeds)
         seeds_of(self.model).set(batch.seeds)
         seen = features(self.model, plain if augmented is None else augmented)
-        # Here and not in a module of its own: FSDP2 has gathered the classifier for as long as this method runs.
+        # Here and not in a module of its own: FSDP2 has gathered the classifier while this method runs.
         head = self.model.get_submodule("head")
         assert isinstance(head, nn.Linear)
         loss: Tensor = chunked_loss(seen, head.weight, head.bias, targets[0], self.loss, chunk=self.chunk)
@@ -83,15 +82,15 @@ class Objective(nn.Module):
         draws: Float32[Tensor, "batch draws"],
         seeds: Int64[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch 3 size size"], Float[Tensor, "batch 3 size size"] | None]:
-        """The images, normalised, and what augmentation makes of them, None without it."""
+        """The normalised images, and the augmented ones, or None without augmentation."""
         plain = prepare(images, flips, mean=self.mean, std=self.std)
         return plain, self.augment(plain, draws=draws, seeds=seeds) if self.augment is not None else None
 
     def score(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch classes"]:
-        """Logits of images as they are, for evaluation."""
+        """Logits of images without augmentation, for evaluation."""
         logits: Tensor = self.model(prepare(images, None, mean=self.mean, std=self.std))
         return logits
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
-        """What the classifier reads of images as they are, for a probe."""
+        """Features that the classifier reads, of images without augmentation, for a probe."""
         return features(self.model, prepare(images, None, mean=self.mean, std=self.std))

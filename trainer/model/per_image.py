@@ -1,7 +1,8 @@
-"""What is random inside a model, decided by each image's own seed: which patches it sees, which blocks it skips.
+"""Randomness inside a model, decided by each image's own seed: which patches it sees, which blocks it skips.
 
-In: a timm vision transformer, and before each forward pass the seeds of its images (`Batch.seeds`). Out: the same
-model, whose weights keep their names. Ranks, parts of a batch and resumed runs change nothing of what an image meets.
+A timm vision transformer gets these modules in place of timm's; its weights keep their names. Before each forward pass
+in training it is given the seeds of its images (`Batch.seeds`), so that ranks, parts of a batch and resumed runs change
+nothing for an image.
 
     seeds = install(model, patch_keep=0.5)
     seeds.set(batch.seeds)
@@ -25,18 +26,18 @@ _NUMBERS = 2**32
 
 
 class ImageSeeds:
-    """The seeds of the images that a model works on; one object that all its modules read.
+    """The seeds of a model's current images; one object that all its modules read.
 
-    Set them before each forward pass in training mode, inside a compiled module or outside. They stay until the next
-    are set, for activation checkpointing reads them again in the backward pass: go backward before the next are set.
+    Set them before each forward pass in training mode, inside a compiled module or outside. Activation checkpointing
+    reads them again in the backward pass: go backward before setting the next ones.
     """
 
     def __init__(self, branches: int) -> None:
         self.branches = branches
-        """residual branches that stochastic depth may drop"""
+        """number of residual branches that stochastic depth may drop"""
         self.seeds: Int64[Tensor, " batch"] | None = None
         self.coins: Int64[Tensor, "batch branches"] | None = None
-        """a number of 0 to 2^32 - 1 for each image and branch"""
+        """a number from 0 to 2^32 - 1 for each image and branch"""
 
     def set(self, seeds: Int64[Tensor, " batch"]) -> None:
         """Take the seeds of the images of the next forward pass, on their device."""
@@ -74,9 +75,9 @@ class PatchDropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """In training, stochastic depth: a residual branch is left out for some images, and larger for the others.
+    """Stochastic depth: in training, a residual branch is left out for some images, and scaled up for the others.
 
-    As timm's: out with probability `rate`, otherwise divided by 1 - rate; but each image's own coin decides.
+    As in timm, it is left out with probability `rate`, else divided by 1 - rate; but each image's own coin decides.
     """
 
     def __init__(self, image_seeds: ImageSeeds, *, branch: int, rate: float, scale: bool) -> None:
@@ -84,7 +85,7 @@ class DropPath(nn.Module):
         self.image_seeds, self.branch, self.rate, self.scale = image_seeds, branch, rate, scale
 
     def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """What is added to the residual stream."""
+        """The branch to add to the residual stream."""
         if not self.training or self.rate == 0:
             return branch
         kept = _given(self.image_seeds.coins)[:, self.branch] >= round(self.rate * _NUMBERS)
@@ -99,9 +100,9 @@ class DropPath(nn.Module):
 
 
 def install(model: nn.Module, *, patch_keep: float = 1.0) -> ImageSeeds:
-    """Put these modules in the place of timm's, and return what their seeds are to be given to; `seeds_of` too has it.
+    """Replace timm's modules by these, and return the object that takes the seeds; `seeds_of` returns it again.
 
-    Raises InputError for a `patch_keep` below 1 where the model's patches cannot be dropped, and outside of (0, 1].
+    Raises InputError for a `patch_keep` outside of (0, 1], or below 1 if the model's patches cannot be dropped.
     """
     branches = [name for name, module in model.named_modules() if isinstance(module, TimmDropPath)]
     image_seeds = ImageSeeds(len(branches))
@@ -128,9 +129,9 @@ def install(model: nn.Module, *, patch_keep: float = 1.0) -> ImageSeeds:
 
 
 def set_drop_path(model: nn.Module, rate: float) -> None:
-    """Stochastic depth for a model that was built without: none in the first block, `rate` in the last, linear between.
+    """Set stochastic depth in a model built without: 0 in the first block, `rate` in the last, linear between.
 
-    As if it had been built with that rate and `install`ed. Raises InputError for blocks that have no place for it.
+    The model is then as if built with that rate and `install`ed. Raises InputError for blocks that cannot have it.
     """
     blocks = list(getattr(model, "blocks", ()))
     branches = [
@@ -153,32 +154,32 @@ def set_drop_path(model: nn.Module, rate: float) -> None:
 
 
 def seeds_of(model: nn.Module) -> ImageSeeds:
-    """What `install` made for this model, or for the one that it is a copy of."""
+    """The seeds that `install` made for this model, or for the model that it is a copy of."""
     image_seeds = model.image_seeds
     assert isinstance(image_seeds, ImageSeeds)
     return image_seeds
 
 
 def set_patch_share(model: nn.Module, share: float) -> None:
-    """From now on, training sees this share of the patches; a model whose patches cannot be dropped sees all."""
+    """Set the share of patches that training sees; a model whose patches cannot be dropped sees all."""
     dropout = getattr(model, "patch_drop", None)
     if isinstance(dropout, PatchDropout):
         dropout.share = share
 
 
 def patch_share(step: int, config: ModelConfig, *, steps: int) -> float:
-    """Share of the patches that a step sees, counted from 0: `patch_keep`, and all in the last share of training."""
+    """Share of the patches that a step, counted from 0, sees: `patch_keep`, and 1 in the last part of training."""
     return 1.0 if step >= steps - round(config.full_patches_share * steps) else config.patch_keep
 
 
 def kept_patches(patches: int, share: float) -> int:
-    """Patches that are seen of so many: the nearest whole number, at least one."""
+    """Number of patches that are seen: the nearest whole number, at least one."""
     return max(1, round(share * patches))
 
 
 @torch.no_grad()
 def choose_patches(seeds: Int64[Tensor, " batch"], patches: int, kept: int) -> Int64[Tensor, "batch kept"]:
-    """Numbers of the patches that each image keeps, ascending: those of its smallest words, of which no two are equal.
+    """Choose the patches that each image keeps, ascending: those of its smallest words, no two of which are equal.
 
     Every set of `kept` patches is equally likely.
     """
@@ -188,7 +189,7 @@ def choose_patches(seeds: Int64[Tensor, " batch"], patches: int, kept: int) -> I
 
 
 def _given(numbers: Tensor | None) -> Tensor:
-    # A fault of the caller's code and of no input.
+    # A fault of the calling code, not of an input.
     if numbers is None:
         raise RuntimeError("the model trains without its images' seeds: call seeds_of(model).set(seeds) before it")
     return numbers

@@ -1,7 +1,7 @@
 """RangeAugment on the device: brightness, contrast and noise whose strength is learnt with the weights.
 
-In: images in [-1, 1] (`trainer/data/device_batches.py`), random numbers and a seed for each of them. Out: altered
-images, and the loss that holds the alteration near a similarity that falls from 40 to 20 dB over training.
+Images in [-1, 1] (`trainer/data/device_batches.py`) are altered by random numbers of their own; a loss keeps the
+alteration near a similarity that falls from 40 to 20 dB over training.
 
 Mehta et al., "RangeAugment: Efficient Online Augmentation with Range Learning", arXiv 2212.10553. What the abstract
 leaves open comes from apple/corenet, which CatLIP was trained with: modeling/neural_augmentor/neural_aug.py and
@@ -32,10 +32,10 @@ from trainer.model.hashes import keys, words
 
 # The columns of `low` and `high`, and of the coins and magnitudes among an image's draws.
 OPERATIONS = ("brightness", "contrast", "noise")
-# Random numbers an image needs: a coin and a magnitude for each operation, and one for their order.
+# Random numbers for an image: a coin and a magnitude for each operation, and one for their order.
 DRAWS = 2 * len(OPERATIONS) + 1
 PROBABILITY = 0.5
-# Bounds that each end of a range stays inside, and where it starts before the sigmoid (corenet): factors for the first
+# Bounds of each end of a range, and its first value before the sigmoid (corenet): factors for the first
 # two operations, the noise's deviation where white is 1 for the third.
 LOW_BOUNDS, LOW_START = ((0.1, 0.9), (0.1, 0.9), (0.0, 0.00005)), (0.5, 0.5, 0.0)
 HIGH_BOUNDS, HIGH_START = ((1.1, 10.0), (1.1, 10.0), (0.0001, 1.0)), (1.5, 1.5, 0.1)
@@ -50,7 +50,7 @@ LOSS_WEIGHT = 100.0 / WHITE**2
 
 
 class RangeAugment(nn.Module):
-    """Six numbers: the two ends of the range of brightness, contrast and noise.
+    """Augmentation with six parameters: the two ends of the ranges of brightness, contrast and noise.
 
     They train in the model's optimiser, at its learning rate (corenet's multiplier is 1) without weight decay, which
     `trainer/optim/` gives to parameters of one dimension. Keep them out of the norm that clips the model's gradient:
@@ -72,7 +72,7 @@ class RangeAugment(nn.Module):
         """
         super().__init__()
         least, most = torch.tensor([LOW_BOUNDS, HIGH_BOUNDS]).unbind(2)
-        # Buffers, for a constant made in forward is a copy to the device that the host waits for; not in the state.
+        # Buffers, because the host waits for the copy of a constant made in forward; not in the state.
         self.register_buffer("least", least, persistent=False)
         self.register_buffer("span", most - least, persistent=False)
         self.register_buffer("neutral", torch.tensor([1.0, 1.0, 0.0]), persistent=False)
@@ -84,7 +84,7 @@ class RangeAugment(nn.Module):
         self.low, self.high = nn.Parameter(low.clone()), nn.Parameter(high.clone())
 
     def ranges(self) -> Float[Tensor, "2 3"]:
-        """Lower and upper ends, as learnt so far, of brightness, contrast and noise."""
+        """Current lower and upper ends of the ranges of brightness, contrast and noise."""
         return self.least + self.span * torch.sigmoid(torch.stack([self.low, self.high]))
 
     def forward(
@@ -94,10 +94,10 @@ class RangeAugment(nn.Module):
         draws: Float[Tensor, "batch 7"],
         seeds: Int64[Tensor, " batch"],
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Images in [-1, 1] to images in [-1, 1], each a function of itself, its draws and its seed alone.
+        """Alter images in [-1, 1]; the result is a function of an image, its draws and its seed alone.
 
-        `draws`: DRAWS uniform numbers of [0, 1) an image: three coins, three places in the ranges, one for the order.
-        Gradients reach the ranges, from whatever is computed of the result.
+        `draws`: DRAWS uniform numbers in [0, 1) an image: three coins, three positions in the ranges, one for the
+        order. Gradients reach the ranges.
         """
         low, high = self.ranges()
         coins, places, order = draws[:, :3], draws[:, 3:6], draws[:, 6]
@@ -118,7 +118,7 @@ class RangeAugment(nn.Module):
 
 
 def target_error(progress: float) -> float:
-    """Mean squared error to aim at, of levels 0..255, at a share of training: 6.5 (40 dB) to 650 (20 dB), a cosine.
+    """Target of the mean squared error, in levels 0..255, at a share of training: a cosine, 6.5 to 650 (40 to 20 dB).
 
     The curve runs in the error and not in dB (corenet), so that half-way stands at 23 dB. The bounds let no range close
     altogether: a batch of photographs gets to about 34 dB, and the first steps aim at what they cannot reach.
@@ -130,7 +130,7 @@ def target_error(progress: float) -> float:
 def errors(
     plain: Float[Tensor, "batch 3 height width"], augmented: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, " batch"]:
-    """Mean squared error of each image, of levels 0..255, between images in [-1, 1]."""
+    """Mean squared error of each image, in levels 0..255, between images in [-1, 1]."""
     return ((augmented - plain) * (WHITE / 2)).square().mean(dim=(1, 2, 3))
 
 
@@ -140,7 +140,7 @@ def psnr_loss(
     *,
     progress: float,
 ) -> Float[Tensor, ""]:
-    """Distance of each image's error from the target, smooth L1, mean of the images; add it to the model's loss as is.
+    """Smooth L1 distance of the images' errors from the target, mean of the images; add it to the model's loss.
 
     `progress`: share of training done, 0 to 1. The weight of 100 / 255^2 is in it; CatLIP adds it with weight 1. Smooth
     L1 with its bend at an error of 1 is nearly L1 here: it balances images above the target with images below.
@@ -152,16 +152,16 @@ def psnr_loss(
 def psnr(
     plain: Float[Tensor, "batch 3 height width"], augmented: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, ""]:
-    """Peak signal-to-noise ratio of a batch, dB, of the mean error of its images; for the log."""
+    """Peak signal-to-noise ratio of a batch, from the mean error of its images, dB; for the log."""
     return 10 * torch.log10(WHITE**2 / errors(plain, augmented).mean())
 
 
 @torch.no_grad()
 def gaussian(seeds: Int64[Tensor, " batch"], height: int, width: int) -> Float[Tensor, "batch 3 height width"]:
-    """Standard normal numbers, each a function of its image's seed and its place in the image; channels-last memory.
+    """Standard normal numbers, each a function of its image's seed and position in the image; channels-last memory.
 
-    A hash of a counter: the same on every device but for the rounding of erfinv, alone or in any batch, with no state
-    to keep. Quantiles of 2^23 steps, so that the farthest number is about 5.3.
+    A hash of a counter: the same on every device except for the rounding of erfinv, alone or in any batch, with no
+    state to keep. Quantiles of 2^23 steps, so that the farthest number is about 5.3.
     """
     places = torch.arange(height * width * 3, device=seeds.device).view(height, width, 3).permute(2, 0, 1)
     noise = words(keys(seeds)[:, None, None, None], places)

@@ -1,7 +1,4 @@
-"""The model: a timm vision transformer with one logit per class of the vocabulary.
-
-In: a `ModelConfig` and a vocabulary. Out: the module; its weights keep timm's names.
-"""
+"""The model: a timm vision transformer with one logit per class of the vocabulary; its weights keep timm's names."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ from vocab.vocabulary import Vocabulary
 
 
 def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int, one_size: bool = True) -> nn.Module:
-    """A model with random weights, and the vocabulary's frequencies as the classifier's first guess.
+    """Build a model with random weights, and the vocabulary's frequencies as the classifier's first guess.
 
-    Arguments and errors otherwise as `architecture`.
+    Arguments and errors otherwise as in `architecture`.
     """
     model = architecture(config, classes=len(vocabulary), image_size=image_size, one_size=one_size)
     set_prior(classifier_of(model, config.model), vocabulary)
@@ -31,13 +28,13 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int,
 
 
 def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = True) -> nn.Module:
-    """A model with random weights.
+    """Build a model with random weights.
 
-    `image_size`: the size that position embeddings are made for; without `one_size` others are taken too, and the
-    embeddings are interpolated at each step. Attention is torch's fused one, and the last block computes what the
-    classifier reads (`trainer/model/class_token.py`). What is random in training comes from the images' seeds
-    (`trainer/model/per_image.py`), which `seeds_of(model)` is to be given. Raises InputError for an
-    architecture that timm lacks, or options that it cannot have.
+    `image_size`: the size that position embeddings are made for; without `one_size`, other sizes are accepted too, and
+    the embeddings are interpolated at each step. Attention is torch's fused one, and the last block computes only what
+    the classifier reads (`class_token.py`). Randomness in training comes from the images' seeds (`per_image.py`), which
+    `seeds_of(model)` must be given. Raises InputError for an architecture that timm lacks, or options that it cannot
+    have.
     """
     _check_name(config.model)
     sizes = {name: getattr(config, name) for name in ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")}
@@ -67,21 +64,21 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
 
 
 def on_meta(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = False) -> nn.Module:
-    """The model without weights, to count its work, parameters and memory. Arguments and errors as `architecture`."""
+    """Build the model without weights, to count work, parameters and memory. Arguments, errors: see `architecture`."""
     with torch.device("meta"):
         return architecture(config, classes=classes, image_size=image_size, one_size=one_size)
 
 
 def features(model: nn.Module, images: Float[Tensor, "batch 3 rows columns"]) -> Float[Tensor, "batch width"]:
-    """What the classifier reads of each image in [-1, 1]; `model(images)` is the classifier of it."""
+    """Features of images in [-1, 1], which the classifier reads; `model(images)` is the classifier of them."""
     pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
     return pooled
 
 
 def checkpoint_activations(model: nn.Module, *, enable: bool = True) -> None:
-    """From now on, keep only what enters a block, and compute the block again in the backward pass; or no longer.
+    """Keep only the inputs of blocks, and compute each block again in the backward pass; `enable=False` undoes it.
 
-    Raises InputError for an architecture that cannot.
+    Raises InputError for an architecture that cannot do so.
     """
     switch = getattr(model, "set_grad_checkpointing", None)
     if switch is None:
@@ -95,9 +92,9 @@ def checkpoint_activations(model: nn.Module, *, enable: bool = True) -> None:
 
 
 def classifier_of(model: nn.Module, name: str) -> nn.Linear:
-    """The linear layer that gives the logits. Raises InputError for an architecture that has none."""
+    """The linear layer that gives the logits. Raises InputError for an architecture without one."""
     head = model.get_submodule("head") if hasattr(model, "head") else None
-    # A distilled model has two, of which it takes the mean.
+    # A distilled model has two, and takes the mean of their logits.
     if not isinstance(head, nn.Linear) or hasattr(model, "head_dist"):
         raise InputError(
             "--model",
@@ -109,7 +106,7 @@ def classifier_of(model: nn.Module, name: str) -> nn.Linear:
 
 
 def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:
-    """Set the bias to the log-odds of each class's frequency: the best guess of a model that sees nothing.
+    """Set the bias to the log-odds of each class's frequency, the best guess of a model that sees nothing.
 
     Without it the first hundreds of steps go into learning that most classes are absent.
     """
@@ -118,7 +115,7 @@ def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:
 
 
 def patch_of(model: nn.Module) -> int:
-    """Side of the model's patches, pixels; 1 where it has none."""
+    """Side of the model's patches, pixels; 1 if it has none."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     return int(patch[0]) if isinstance(patch, tuple) else 1
 

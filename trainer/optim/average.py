@@ -1,7 +1,4 @@
-"""The moving average of the weights: what is evaluated and released.
-
-In: a model, sharded or not. Out: one more copy of its tensors, and the model with them in place of its own.
-"""
+"""The moving average of the weights, which is evaluated and released: one more copy of the model's tensors."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from torch.distributed.tensor import DTensor
 class Average:
     """Exponential moving average of a model's weights: average = (1 - momentum) * average + momentum * weights.
 
-    `momentum` is the share of the new weights, as in CoreNet, so 1 - decay of torch's `AveragedModel` with
-    `get_ema_multi_avg_fn(decay)`, which this equals. That one copies the module, which FSDP2 does not allow; this one
-    copies the tensors. Make it of a model that is on its device, and sharded if it is going to be.
+    `momentum` is the share of the new weights, as in CoreNet. This equals torch's `AveragedModel` with
+    `get_ema_multi_avg_fn(1 - momentum)`, which copies the module, as FSDP2 does not allow; this class copies the
+    tensors. Create it once the model is on its device, and sharded if it will be.
     """
 
     def __init__(self, model: nn.Module, *, momentum: float) -> None:
@@ -35,7 +32,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the model's weights; buffers are copied. The host waits for nothing."""
+        """Add the model's weights to the average; copy buffers. Never syncs with the host."""
         assert not self._swapped, "the model holds the averaged weights"
         weights: list[Tensor] = []
         averages: list[Tensor] = []
@@ -51,9 +48,9 @@ class Average:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """The model holds the averaged weights inside, and its own again after, whatever is raised inside.
+        """Put the averaged weights into the model for the context, and its own back afterwards, even on an error.
 
-        Contents change places, tensor by tensor, so that compiled code and shards stay valid and no third copy exists.
+        Contents are exchanged tensor by tensor, so that compiled code and shards stay valid and no third copy exists.
         """
         assert not self._swapped, "the model holds the averaged weights"
         exchanged: list[tuple[Tensor, Tensor]] = []
@@ -71,16 +68,16 @@ class Average:
             self._swapped = False
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged tensors under the model's names, live: a checkpoint is copied into them, DTensors as such."""
+        """The live averaged tensors under the model's names, DTensors too; a checkpoint is copied into them."""
         return dict(self._kept)
 
     def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each tensor of the model and its average, once, also where it has two names."""
+        """Each tensor of the model with its average, once even if it has two names."""
         return iter({id(live): (live, self._kept[name]) for name, live in self._live.items()}.values())
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """This process's share of a DTensor; every share averages alone."""
+    """This process's part of a DTensor; every part is averaged alone."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -94,7 +91,7 @@ def _exchange(live: Tensor, kept: Tensor) -> None:
 
 
 def _reshard(model: nn.Module) -> None:
-    """Drop weights that FSDP2 gathered for a forward pass and kept: the next one would use them, whatever they are."""
+    """Drop weights that FSDP2 gathered for a forward pass and kept: the next pass would use them though outdated."""
     for part in model.modules():
         if isinstance(part, FSDPModule):
             part.reshard()

@@ -19,33 +19,32 @@ from trainer.config import OptimConfig
 from trainer.model.range_augment import RangeAugment
 from vocab.errors import InputError
 
-# Tokens, positions and the query of attention pooling are no weights of a layer: pulling them to zero regularises
-# nothing.
+# Tokens, positions and the query of attention pooling are not weights of a layer: decay would not regularise them.
 NOT_DECAYED = ("pos_embed", "cls_token", "reg_token", "dist_token", "latent", "relative_position_bias_table")
-# What comes before the first block, by the first part of timm's names.
+# Modules before the first block, by the first part of timm's names.
 EMBEDDING = ("patch_embed", "pos_embed", "cls_token", "reg_token", "dist_token", "norm_pre")
 BLOCKS = "blocks."
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that are optimised alike."""
+    """Parameters with the same hyperparameters."""
 
     weight_decay: float
     lr_scale: float
     """factor on the learning rate"""
     muon: bool = False
-    """Muon's, rather than AdamW's"""
+    """optimised by Muon rather than AdamW"""
     sharded: bool = False
-    """DTensors: torch's fused kernels take no list in which some are and some are not"""
+    """DTensors; torch's fused kernels take no list that mixes them with plain tensors"""
     parameters: dict[str, nn.Parameter] = field(default_factory=dict, compare=False)
     """by the model's names; augmentation's begin with "augment." """
 
 
 def groups_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> list[ParameterGroup]:
-    """The groups of all parameters that take a gradient; augmentation is the last one.
+    """Group all parameters that take a gradient; augmentation is the last group.
 
-    Raises InputError for a layer decay, or Muon, and a model without blocks.
+    Raises InputError for a layer decay or Muon with a model without blocks.
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     depth = len({name.split(".")[1] for name, _ in model.named_parameters() if name.startswith(BLOCKS)})
@@ -69,7 +68,7 @@ def groups_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | 
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay pulls a parameter to zero: matrices and kernels, not norms, biases, scales and tokens."""
+    """True for parameters with weight decay: matrices and kernels, not norms, biases, scales and tokens."""
     return parameter.ndim > 1 and name.rpartition(".")[2] not in NOT_DECAYED
 
 
@@ -106,29 +105,26 @@ def _no_blocks(option: str, found: str, model: nn.Module) -> InputError:
 
 
 def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
-    """The optimiser of a model that is on its device, and sharded if it is going to be.
+    """Make the optimiser of a model, which must be on its device by now, and sharded if it will be.
 
-    `augment`: augmentation that is learnt with the model. Raises InputError for Muon where steps shall be skipped or
-    weights are sharded, and for Muon or a layer decay where the model has no blocks.
+    `augment`: augmentation that is learnt with the model. Raises InputError for Muon if weights are sharded, and for
+    Muon or a layer decay if the model has no blocks.
     """
     groups = groups_of(model, config, augment=augment)
-    if config.optimiser == "muon":
-        if config.on_spike == "skip":
-            raise _cannot_skip()
-        if any(group.sharded for group in groups):
-            # It would have to gather each matrix. As it is (torch 2.14), Newton-Schulz runs on shards, with 13
-            # collectives per matrix, and fails for shapes whose result comes out replicated.
-            raise InputError(
-                "--optimiser",
-                found="muon for weights that are sharded (--parallel fsdp)",
-                wanted="whole matrices on every process",
-                remedy="Use --parallel ddp, or --optimiser adamw.",
-            )
+    if config.optimiser == "muon" and any(group.sharded for group in groups):
+        # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
+        # each matrix, and fails for shapes whose result comes out replicated.
+        raise InputError(
+            "--optimiser",
+            found="muon for weights that are sharded (--parallel fsdp)",
+            wanted="whole matrices on every process",
+            remedy="Use --parallel ddp, or --optimiser adamw.",
+        )
     return Optimiser(groups, config)
 
 
 class Optimiser:
-    """Torch's optimisers as one; nothing in it waits for the device.
+    """Torch's optimisers as one; never syncs with the device.
 
     AdamW is torch's fused one. Muon (Jordan et al., https://kellerjordan.github.io/posts/muon/) is torch's, with the
     size of its updates matched to AdamW's, so that one learning rate and one weight decay serve both (Liu et al., "Muon
@@ -141,7 +137,7 @@ class Optimiser:
         betas = (config.beta1, config.beta2)
         self._adamw = torch.optim.AdamW(_for_torch(groups, muon=False), lr=config.start_lr, betas=betas, fused=True)
         for parameter in _parameters(self._adamw):
-            # As torch makes it in the first step, which would be too late to restore a checkpoint into.
+            # torch makes this state in the first step, too late to restore a checkpoint into it.
             self._adamw.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
@@ -159,14 +155,14 @@ class Optimiser:
         self.set_learning_rate(config.start_lr)
 
     def step(self, *, skip: Float32[Tensor, ""] | None = None) -> None:
-        """Change the weights by their gradients, or nothing at all where `skip` is 1.
+        """Update the weights by their gradients, or change nothing if `skip` is 1.
 
-        `skip`: 1.0 or 0.0, a number on the device, so that the host need not know it: with 1.0 weights, moments and
-        step counts stay as they are, whatever the gradients, NaN too. Raises InputError if Muon is asked to.
+        `skip`: 1.0 or 0.0 on the device, so that the host need not know it. With 1.0, weights, moments and step counts
+        stay as they are, even if gradients are NaN. Raises InputError for `skip` with Muon.
         """
         if skip is not None and len(self._parts) > 1:
             raise _cannot_skip()
-        # How GradScaler tells the fused kernel about gradients that overflowed.
+        # In this way GradScaler tells the fused kernel about overflowed gradients.
         self._adamw.found_inf, self._adamw.grad_scale = skip, None  # type: ignore[attr-defined]
         for part in self._parts:
             part.step()
@@ -224,12 +220,11 @@ def _cannot_skip() -> InputError:
 
 @torch.no_grad()
 def clip(model: nn.Module, max_norm: float) -> Float[Tensor, ""]:
-    """Scale the gradients so that their norm, taken over all of them, is at most `max_norm`; what it was.
+    """Scale the gradients so that their total norm is at most `max_norm`; returns the norm before.
 
-    Equals `torch.nn.utils.clip_grad_norm_`. Where the gradients are DTensors, all of them have to be; the norm is that
-    of the whole gradients, a plain tensor. RangeAugment's ranges, where the model holds them, are neither counted nor
-    scaled: their loss is of another size.
-    The host waits for nothing, so that a gradient that is no number gives a norm that is none.
+    Equals `torch.nn.utils.clip_grad_norm_`. The gradients are all DTensors or all plain; the norm is that of the whole
+    gradients, as a plain tensor. RangeAugment's ranges, if the model holds them, are neither counted nor scaled: their
+    loss is of another size. Never syncs with the host: a NaN gradient yields a NaN norm.
     """
     ranges = {id(own) for part in model.modules() if isinstance(part, RangeAugment) for own in part.parameters()}
     parameters = [p for p in model.parameters() if p.grad is not None and id(p) not in ranges]

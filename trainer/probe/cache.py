@@ -23,9 +23,11 @@ from torch import Tensor
 from trainer.data.batch import Skipped
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
+from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, on_main
 from trainer.probe.feature_files import Stored, check_room, read, remove_abandoned, write
-from trainer.probe.features import extract
+from trainer.probe.features import Outputs, extract
+from trainer.transfer.config import ProbeConfig, ZeroShotConfig
 from trainer.weights.pretrained import Pretrained
 from vocab.pages.text import counted, tell
 
@@ -51,6 +53,28 @@ class ImageFeatures:
             images.select(np.flatnonzero(places >= 0)) if (places < 0).any() else images,
             [bad for bad in self.skipped if bad.key in wanted],
         )
+
+
+def features_of(
+    config: ProbeConfig | ZeroShotConfig, pretrained: Pretrained, images: LabelledImages, rank: Rank
+) -> ImageFeatures | None:
+    """Read or compute features by a verb's options, as `cached_features`. All ranks must call it."""
+    return cached_features(
+        pretrained,
+        images,
+        rank,
+        batch=config.batch,
+        workers=config.workers,
+        cache=feature_folder(config.features, config.task.cache),
+        bfloat16=config.is_bfloat16(rank.device.type),
+        max_pixels=config.task.max_pixels,
+        take_truncated=config.task.take_truncated,
+    )
+
+
+def feature_folder(features: Path | None, cache: Path | None) -> Path:
+    """Folder of features: `features`, else one in the folder `cache`, else one in the user's cache folder."""
+    return features if features is not None else default_cache(cache) / "features"
 
 
 def cached_features(
@@ -91,13 +115,9 @@ def cached_features(
     rows = on_main(missing, rank)
     faults: dict[int, str] = {}
     if len(rows):
-        began = time.perf_counter()
-        pretrained.model.to(rank.device)
-        found = extract(pretrained.embed, images.store, rows, rank, viewing)
+        found = _computed(pretrained, images, rows, rank, viewing)
         if found is not None:
             faults = {int(rows[image]): reason for image, reason in found.faults.items()}
-            broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
-            tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
             stored = _together(stored, Stored(found.values, rows[found.decoded]))
             if path is not None and len(found.decoded):
                 write(path, stored, key)
@@ -135,6 +155,19 @@ def places_of(rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " oth
     here = among[places] == rows if len(among) else np.zeros(len(rows), np.bool_)
     result: Int64[np.ndarray, " images"] = np.where(here, places, -1)
     return result
+
+
+def _computed(
+    pretrained: Pretrained, images: LabelledImages, rows: Int64[np.ndarray, " rows"], rank: Rank, viewing: EvalTransform
+) -> Outputs | None:
+    """Compute features of some rows of the store, and say how long it took; None on ranks other than the main one."""
+    began = time.perf_counter()
+    pretrained.model.to(rank.device)
+    found = extract(pretrained.embed, images.store, rows, rank, viewing)
+    if found is not None:
+        broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
+        tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
+    return found
 
 
 def _of(stored: Stored, images: LabelledImages, faults: dict[int, str]) -> ImageFeatures:

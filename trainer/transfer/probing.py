@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainer.config import to_json
 from trainer.data.labelled_images import LabelledImages
-from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
-from trainer.probe.cache import ImageFeatures, cached_features
+from trainer.probe.cache import ImageFeatures, features_of
 from trainer.probe.choice import Choice, grid_of, train_best
 from trainer.probe.grid import GridSchedule
 from trainer.probe.knn import votes
@@ -164,8 +162,8 @@ def gather(config: ProbeConfig, rank: Rank) -> ProbeInputs | None:
         for percent in config.percent
         for seed in config.seeds
     ]
-    train = _features(config, pretrained, _union(task.train, [part for _, _, part in parts]), rank)
-    test = _features(config, pretrained, task.test, rank)
+    train = features_of(config, pretrained, _union(task.train, [part for _, _, part in parts]), rank)
+    test = features_of(config, pretrained, task.test, rank)
     if train is None or test is None:
         return None
     for side, features in (("train", train), ("test", test)):
@@ -276,24 +274,6 @@ def _check_any(part: LabelledImages, train: ImageFeatures, *, percent: float) ->
         wanted="at least one",
         remedy="Mend these, or give a larger --percent.",
     )
-
-
-def _features(config: ProbeConfig, pretrained: Pretrained, images: LabelledImages, rank: Rank) -> ImageFeatures | None:
-    return cached_features(
-        pretrained,
-        images,
-        rank,
-        batch=config.batch,
-        workers=config.workers,
-        cache=_cache(config),
-        bfloat16=config.is_bfloat16(rank.device.type),
-        max_pixels=config.task.max_pixels,
-        take_truncated=config.task.take_truncated,
-    )
-
-
-def _cache(config: ProbeConfig) -> Path:
-    return config.features if config.features is not None else default_cache(config.task.cache) / "features"
 
 
 def _probe(

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from trainer.data.tar_cache import default_cache
 from trainer.options import Cache, Compute, Options, values_of
+from trainer.probe.cache import feature_folder
 from trainer.transfer.config import (
     DecodeThreads,
     FeatureOptions,
@@ -168,8 +168,7 @@ def _init(call: VerbCall) -> Init:
 
 def _computed(config: TransferConfig) -> dict[str, Any]:
     """Options of how features are computed and kept, with the folder that all calls of the suite share."""
-    features = config.features if config.features is not None else default_cache(config.cache) / "features"
-    return values_of(config, FeatureOptions, Compute) | {"features": features}
+    return values_of(config, FeatureOptions, Compute) | {"features": feature_folder(config.features, config.cache)}
 
 
 def _fields(verb: type[Options], *, without: Collection[str]) -> dict[str, Any]:

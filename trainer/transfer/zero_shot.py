@@ -18,9 +18,8 @@ import torch
 from trainer.config import to_json
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
-from trainer.data.tar_cache import default_cache
 from trainer.distributed import Rank, join_processes, on_main
-from trainer.probe.cache import ImageFeatures, cached_features
+from trainer.probe.cache import ImageFeatures, features_of
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
@@ -105,17 +104,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     images, class_names, notes = _open(config)
     config = replace(config, prior=config.prior or ("keep" if images.multi_label else "remove"))
     matches, classes = matched(config, class_names, pretrained.vocabulary, several=images.multi_label)
-    features = cached_features(
-        pretrained,
-        images,
-        rank,
-        batch=config.batch,
-        workers=config.workers,
-        cache=config.features if config.features is not None else default_cache(config.task.cache) / "features",
-        bfloat16=config.is_bfloat16(rank.device.type),
-        max_pixels=config.task.max_pixels,
-        take_truncated=config.task.take_truncated,
-    )
+    features = features_of(config, pretrained, images, rank)
     if features is None:
         return None
     _check_images(features, images, config.task.max_bad_share)

@@ -65,7 +65,7 @@ class ConvStemSizes:
     img_size: int
     """side of the image, pixels"""
     stem_width: int
-    """channels of the first two convolutions"""
+    """number of channels of the first two convolutions"""
     embed_dim: int
     depth: int
     num_heads: int
@@ -73,7 +73,7 @@ class ConvStemSizes:
 
 
 def build_conv_stem(shape: ConvStemSizes, *, classes: int) -> nn.Module:
-    """The model with random weights; `classes` 0 leaves out the classifier."""
+    """Build the model with random weights; `classes` 0 leaves out the classifier."""
     stem = ConvStem(
         channels=(shape.stem_width, shape.stem_width, shape.embed_dim),
         kernel_size=KERNELS,
@@ -121,9 +121,9 @@ class Converted:
 
 
 def convert(found: Mapping[str, Tensor], *, image_size: int) -> Converted:
-    """Rename the weights, and write the position embeddings for `image_size`.
+    """Rename the weights to timm's names, and write the position embeddings for `image_size`.
 
-    Raises InputError for a tensor that is missing, not known, or of another shape than the others ask for.
+    Raises InputError for a tensor that is missing, unknown, or of a shape that does not fit the others.
     """
     tensors = {name: tensor for name, tensor in found.items() if not name.startswith(AUGMENTOR)}
     names = _names(tensors)
@@ -147,7 +147,7 @@ def positions(stored: Float[Tensor, "1 1 stored width"], *, image_size: int) -> 
     """Position embeddings of the patches of an image, as CoreNet gives them (modeling/layers/positional_embedding.py).
 
     For another number of patches than was stored, they are interpolated linearly along the sequence, which runs through
-    the rows of the image one after another, not over its two sides as in timm. So other sizes have to be written here.
+    the rows of the image one after another; timm interpolates over the two sides. So other sizes are written here.
     """
     count = (image_size // PATCH) ** 2
     if stored.shape[2] != count:
@@ -156,7 +156,7 @@ def positions(stored: Float[Tensor, "1 1 stored width"], *, image_size: int) -> 
 
 
 def _names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """CoreNet's names -> timm's, for as many blocks as there are."""
+    """Map of CoreNet's names to timm's, for as many blocks as the tensors have."""
     numbers = [int(match[1]) for name in tensors if (match := re.match(r"transformer\.([0-9]{1,4})\.", name))]
     flash = any(".out_proj_attn." in name for name in tensors)
     block = _BLOCK | {f"pre_norm_mha.1.out_proj{'_attn' if flash else ''}": "attn.proj"}
@@ -168,7 +168,7 @@ def _names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
             names |= {f"{theirs}.norm.{part}": f"{ours}.bn.{part}" for part in _BATCH_NORM}
         else:
             names[f"{theirs}.conv.bias"] = f"{ours}.conv.bias"
-    # A gap among the numbers shows as missing tensors; a number of thousands must not make millions of names.
+    # A gap among the numbers shows as missing tensors. Bounded: a number of thousands must not make millions of names.
     for number in range(min(max(numbers, default=0) + 1, len(tensors))):
         for theirs, ours in block.items():
             names |= {f"transformer.{number}.{theirs}.{part}": f"blocks.{number}.{ours}.{part}" for part in _NORM}
@@ -178,7 +178,7 @@ def _names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_size: int) -> tuple[ConvStemSizes, int]:
-    """The model's sizes, read from a few tensors; all others are held to them."""
+    """The model's sizes, read from a few tensors, to which all others must fit."""
     stem = _leading(tensors, "patch_embed.backbone.0.conv.weight")
     width, classes = _leading(tensors, "norm.weight"), _leading(tensors, "head.weight")
     hidden, depth = _leading(tensors, "blocks.0.mlp.fc1.weight"), 1 + max(_blocks(tensors))
@@ -210,7 +210,7 @@ def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_siz
             raise InputError(
                 theirs[name],
                 found=f"a tensor of shape {list(tensors[name].shape)}",
-                wanted=f"{list(wanted)}, as the other tensors ask for",
+                wanted=f"{list(wanted)}, to fit the other tensors",
                 remedy=REMEDY,
             )
     if width % HEAD_WIDTH:
@@ -227,7 +227,7 @@ def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_siz
 
 
 def check_classes(converted: Converted, classes: int) -> None:
-    """Raise MismatchError unless the classifier has so many classes."""
+    """Raise MismatchError unless the classifier has `classes` classes."""
     if converted.classes != classes:
         raise MismatchError(
             "classifier",

@@ -1,4 +1,4 @@
-"""Export a run's weights to a folder that others can load: the story of `python -m trainer export`.
+"""The story of `python -m trainer export`: a run's weights to a folder that others can load.
 
 In: a run directory. Out: the folder of `trainer/weights/folder.py`, with a model card, checked by loading it again.
 """
@@ -38,8 +38,8 @@ from vocab.vocabulary import Vocabulary
 def export(wanted: ExportConfig) -> str:
     """Write the folder, and return a message for the user.
 
-    Raises OutputExistsError if `out` exists; InputError or FormatError if the run lacks weights, configuration or
-    vocabulary, or they are not whole; MismatchError if they do not belong together, or ONNX computes something else.
+    Raises OutputExistsError if `out` exists; InputError or FormatError if weights, configuration or vocabulary of the
+    run are missing or broken; MismatchError if they do not belong together, or if ONNX computes something else.
     """
     if wanted.onnx:
         require_onnx()
@@ -81,7 +81,7 @@ def _origin(stored: StoredWeights) -> str:
 def _card(
     wanted: ExportConfig, run: Path, config: Mapping[str, Any], stored: StoredWeights, vocabulary: Vocabulary
 ) -> str:
-    # A run's numbers are those of its result; a checkpoint's weights are others, unless they are that result.
+    # The numbers of a run belong to its result, not to the weights of a checkpoint.
     results = results_of(run) if stored.step is None else None
     seen = results["images_seen"] if results is not None else None
     if stored.step is not None:
@@ -97,7 +97,7 @@ def _card(
 
 
 def results_of(run: Path) -> dict[str, Any] | None:
-    """The run's results.json; None for one that never wrote it. Raises FormatError for one that cannot be read."""
+    """The run's results.json; None if the run has not written it. Raises FormatError if it cannot be read."""
     path = run / "results.json"
     if not path.exists():
         return None
@@ -108,7 +108,7 @@ def results_of(run: Path) -> dict[str, Any] | None:
         raise FormatError(
             path,
             found=f"no readable results ({error!r})",
-            wanted="what a finished run writes",
+            wanted="the results of a finished run",
             remedy="Copy it again, or remove it: the card then says that the weights were not evaluated.",
         ) from error
 

@@ -1,7 +1,7 @@
-"""Copies of models that lie in object stores: what loads weights wants files of this machine.
+"""Copies of models in object stores, because weights are loaded from files of this machine.
 
-In: the place of a run directory, or of a folder that export or import wrote. Out: a folder of this machine with what a
-model is made of: the files that lie in it, and where these are not the weights that are wanted, one checkpoint.
+A copy has the files of a run directory, or of a folder that export or import wrote; and, if they do not include the
+wanted weights, one checkpoint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vocab.store.locations import Location, location_of
 
 WEIGHTS = "model.safetensors"
 _STEP = re.compile(rf"{FOLDER}/step-(\d{{8}})/.+")
-# Records of a run, which may be larger than its weights.
+# Records of a run are left out: they may be larger than its weights.
 _LEFT_OUT = re.compile(r".*\.(jsonl|html|lock|tmp)|tensorboard/.*|\..*")
 
 

@@ -1,9 +1,9 @@
 """The folder in which weights are given to others; timm and the Hugging Face Hub read it as it lies.
 
-In: weights under timm's names, what timm needs to build their model, classes, a model card. Out: a folder that exists
-whole or not at all, and `load_model`, which reads one.
+In: weights under timm's names, the model that timm builds for them, classes, a model card. Out: a folder that exists
+whole or not at all, and `load_model`, which loads it.
 
-    model.safetensors      weights, classifier included unless it was left out
+    model.safetensors      weights, with the classifier unless it was left out
     config.json            timm's fields: architecture, model_args, pretrained_cfg, label_names, label_descriptions;
                            weights_sha256, the checksum that model.safetensors holds
     vocabulary.parquet     the classes, in the classifier's order (vocab/FORMAT.md)
@@ -46,16 +46,16 @@ WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.
 LICENCE = "LICENSE.wordnet"
 RESULTS = "results.json"
 REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
-"""raised by timm and torch for a configuration of which they can build no model"""
+"""errors of timm and torch for a configuration from which they cannot build a model"""
 WEIGHTS_SHA256 = "weights_sha256"
-"""field of config.json that timm does not know: the checksum in the metadata of the weights that it is written with"""
+"""field of config.json that timm does not know: the checksum in the metadata of the weights written with it"""
 LOSS = "pretraining_loss"
-"""field of config.json that timm does not know: what a classifier's logits say"""
+"""field of config.json that timm does not know: the loss of pre-training, which says how to read logits"""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What an image goes through before the model sees it."""
+    """How an image is prepared for the model."""
 
     image_size: int
     """side of the model's images, pixels"""
@@ -68,7 +68,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """How to build the model that the weights belong to."""
+    """Description from which the model for the weights is built."""
 
     architecture: str
     """timm's name, or corenet.ARCHITECTURE"""
@@ -76,7 +76,7 @@ class ModelSpec:
     """arguments of timm.create_model beside the number of classes"""
     preprocessing: Preprocessing
     features: int
-    """width of what the classifier reads"""
+    """width of the classifier's input"""
     global_pool: str
     first_conv: str
     """name of the convolution that sees the image"""
@@ -87,18 +87,16 @@ class ModelSpec:
 
 
 def check_new(out: Location) -> None:
-    """Raise OutputExistsError if there is something under the name of a folder that is to be written, InputError if
-    nothing can be written there.
-    """
+    """Raise OutputExistsError if the folder to be written exists, InputError if nothing can be written there."""
     refuse_taken(out, wanted="a new folder")
 
 
 @contextmanager
 def new_folder(out: Location) -> Iterator[Path]:
-    """A folder to write into that gets the name `out` once everything is in it, and leaves nothing if that fails.
+    """Make a folder to write into; it gets the name `out` at the end, and is removed if the block fails.
 
-    In an object store, which cannot rename, the files are uploaded then, and last of them the one without which a
-    folder is no model and no result. Raises as `check_new`.
+    In an object store, which cannot rename, the files are uploaded at the end; the last one is the file without which a
+    folder is neither a model nor a result. Raises as `check_new`.
     """
     check_new(out)
     out = location_of(out)
@@ -138,7 +136,7 @@ def _upload(work: Path, out: str) -> None:
                 shutil.copyfileobj(file, stream, HASH_BLOCK)
     except BaseException:
         for name in reversed(done):
-            # The first failure is the one to be told.
+            # The first failure is the one to report.
             with suppress(OSError):
                 filesystem.delete_file(name)
         raise
@@ -147,7 +145,7 @@ def _upload(work: Path, out: str) -> None:
 def fill(
     work: Path, tensors: Mapping[str, Tensor], build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool
 ) -> None:
-    """Write everything but the card."""
+    """Write everything except for the card."""
     about = {VOCABULARY_OF: vocabulary.fingerprint} if classifier else None
     write_model(work, tensors, timm_config(build, vocabulary, classifier=classifier), about)
     vocabulary.save(work / VOCABULARY)
@@ -157,11 +155,11 @@ def fill(
 def write_model(
     work: Path, tensors: Mapping[str, Tensor], fields: Mapping[str, Any], about: Mapping[str, str] | None = None
 ) -> None:
-    """Write model.safetensors, with further metadata `about`, and config.json, which names its checksum.
+    """Write model.safetensors, with further metadata `about`, and config.json, which holds its checksum.
 
-    Raises OSError, with the file's name, if the disk does not take it.
+    Raises OSError, with the file's name, if the disk refuses it.
     """
-    # Not save_file: it makes a file that its owner alone can read, and has an error of its own for a full disk.
+    # Not save_file: its file is readable by its owner alone, and it has an error of its own for a full disk.
     write_file(work / WEIGHTS, sealed_file(tensors, about))
     named_weights = {**fields, WEIGHTS_SHA256: metadata_of(work / WEIGHTS)[SEAL]}
     (work / CONFIG).write_text(to_sealed_json(named_weights, indent=1))
@@ -179,7 +177,7 @@ def timm_config(build: ModelSpec, vocabulary: Vocabulary, *, classifier: bool) -
 
 
 def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
-    """What timm needs to build a model, in the layout that it writes for the Hub (timm/models/_hub.py)."""
+    """The fields from which timm builds a model, in the layout that it writes for the Hub (timm/models/_hub.py)."""
     seen = build.preprocessing
     return {
         "architecture": build.architecture,
@@ -213,7 +211,7 @@ def first_conv_of(model: nn.Module) -> str:
 
 
 def descriptions(vocabulary: Vocabulary) -> dict[str, str]:
-    """Each class in words: "n02084071" -> "dog.n.01: dog, domestic dog, Canis familiaris"."""
+    """Descriptions of the classes: "n02084071" -> "dog.n.01: dog, domestic dog, Canis familiaris"."""
     nouns = wordnet.load()
     words = (nouns.words_of(nouns.row_of(synset)) for synset in vocabulary.synsets.tolist())
     return {
@@ -223,11 +221,11 @@ def descriptions(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """The model of an exported or imported folder, in eval mode, on the CPU.
+    """Load the model of an exported or imported folder, in eval mode, onto the CPU.
 
-    What timm can build is built by it, as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released
-    CatLIP models are built by `trainer/weights/corenet.py`. Raises FormatError for a folder that is neither, and for
-    one whose configuration or weights do not match their checksum or each other, where they have one.
+    Most are built as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released CatLIP models are built
+    by `trainer/weights/corenet.py`. Raises FormatError for any other folder, and if configuration or weights do not
+    match their checksum, if they have one, or each other.
     """
     place = Path(folder)
     try:

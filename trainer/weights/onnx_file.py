@@ -1,6 +1,6 @@
-"""model.onnx: the model as ONNX, for any number of images, and compared with the model itself.
+"""model.onnx: the model as ONNX, for any number of images, compared with the model itself.
 
-In: a model in eval mode. Out: the file, with its weights beside it where one file cannot hold them.
+The weights lie beside the file if one file cannot hold them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from vocab.errors import MismatchError, MissingRequirementError
 FILE = "model.onnx"
 OPSET = 20
 INPUT, OUTPUT = "images", "outputs"
-# protobuf ends at 2 GB; this leaves room for the graph.
+# protobuf is limited to 2 GB; this leaves room for the graph.
 ONE_FILE_BYTES = 1 << 30
-# float32 sums in another order; the outputs of these models are a few units wide.
+# Sums of float32 in another order; the outputs of these models span a few units.
 TOLERANCE = 1e-3
 
 
 def require_onnx() -> None:
-    """Raise MissingRequirementError if what writes ONNX is not installed."""
+    """Raise MissingRequirementError if the packages that write ONNX are not installed."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingRequirementError(
@@ -36,13 +36,13 @@ def require_onnx() -> None:
 
 
 def write_onnx(model: nn.Module, folder: Path, *, image_size: int) -> str:
-    """Write model.onnx and compare it with the model; says how it was checked.
+    """Write model.onnx and compare it with the model; returns how it was checked.
 
     Input "images": float32 [batch, 3, size, size], normalised as config.json says. Output "outputs": logits, or
     features without a classifier. Raises MismatchError if onnxruntime, where it is installed, computes something else.
     """
     batch = torch.export.Dim("batch")
-    # Two images, for a batch of one would be taken for a constant.
+    # Two images, because a batch of one would be taken for a constant.
     example = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
     path = folder / FILE
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

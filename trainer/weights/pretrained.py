@@ -1,4 +1,4 @@
-"""A pre-trained model as other tasks begin with it: its weights, what its classes mean, how it wants to see images.
+"""A pre-trained model as other tasks begin with it: weights, classes, and the preprocessing of images.
 
 In: a run directory, or a folder that `export` or `import` wrote. Out: `Pretrained`.
 """
@@ -44,15 +44,15 @@ class Pretrained:
     """A model on the CPU, in evaluation, with the classifier that it was pre-trained with."""
 
     model: nn.Module
-    """a timm transformer, whose `head` has one row for each class of the vocabulary"""
+    """a timm transformer whose `head` has one row for each class of the vocabulary"""
     vocabulary: Vocabulary
     preprocessing: Preprocessing
     architecture: str
-    """timm's name of it"""
+    """timm's name of the model"""
     source: str
-    """where it was read"""
+    """location that the model was read from"""
     fingerprint: str
-    """sha256 of weights and image size: what features of it depend on"""
+    """sha256 of weights and image size, on which features depend"""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """arguments from which timm builds the model, beside its name and the number of classes"""
     loss: LossName = "bce"
@@ -64,27 +64,27 @@ class Pretrained:
         return classifier_of(self.model, self.architecture)
 
     def normalised(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch 3 size size"]:
-        """Bytes as the model takes them, float32."""
+        """Normalise bytes for the model, float32."""
         seen = self.preprocessing
         return images.permute(0, 3, 1, 2).float().div_(WHITE).sub_(seen.mean).div_(seen.std)
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
-        """What the classifier reads of images."""
+        """The features of images that the classifier reads."""
         return features(self.model, self.normalised(images))
 
 
 def open_pretrained(
     place: Location, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
 ) -> Pretrained:
-    """The model of a run directory, or of an exported or imported folder.
+    """Open the model of a run directory, or of an exported or imported folder; always the moving average.
 
-    `image_size`: pixels, where another one than the pre-training's is wanted; position embeddings are interpolated in
-    two dimensions (bicubic, timm's resample_abs_pos_embed). `checkpoint`: step of a run's; unset, the finished run's
-    weights or else the newest. `crop`: share of the shorter side that is seen in evaluation. Always the moving average.
+    `image_size`: pixels, if another size than in pre-training is wanted; position embeddings are interpolated in two
+    dimensions (bicubic, timm's resample_abs_pos_embed). `checkpoint`: step of a run's checkpoint; None: the finished
+    run's weights, or else the newest checkpoint. `crop`: share of the shorter side that is seen in evaluation.
 
     A model in an object store is read from a copy, which each process fetches for itself (`fetching.py`).
 
-    Raises FormatError or InputError for a place that holds no model or no vocabulary, MismatchError for two that do not
+    Raises FormatError or InputError for a location without a model or vocabulary, MismatchError if the two do not
     belong together.
     """
     with local_folder(place, step=checkpoint) as folder:
@@ -127,7 +127,7 @@ def fingerprint_of(model: nn.Module, size: int) -> str:
     digest = hashlib.sha256(f"{size}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        # Flat: a number alone, as batch norms count their batches, is no array of bytes.
+        # Flat, because a scalar, as in the batch count of batch norms, cannot be viewed as bytes.
         digest.update(tensor.detach().flatten().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
 
@@ -140,7 +140,7 @@ def _of_run(place: Path, checkpoint: int | None) -> Parts:
     stored = read_weights(place, kind="ema", step=checkpoint)
     vocabulary = vocabulary_of(stored)
     size = config["data"]["image_size"]
-    # What pre-training dropped is no property of the weights; and other sizes are interpolated once, not at every step.
+    # Dropping is not a property of the weights; and other sizes are interpolated once, not at every step.
     plain = {
         "model": {**config["model"], "drop_path": 0.0, "patch_keep": 1.0},
         "data": {**config["data"], "resolution": "fixed"},
@@ -209,7 +209,7 @@ def _fields(path: Path) -> Mapping[str, Any]:
 
 
 def _resize(model: nn.Module, size: int, architecture: str) -> None:
-    """Position embeddings for images of another size. Raises InputError if patches do not fill it."""
+    """Interpolate position embeddings for another image size. Raises InputError if patches do not fill it."""
     patch = patch_of(model)
     sized: Any = model
     if getattr(sized.patch_embed, "img_size", None) == (size, size):

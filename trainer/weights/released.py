@@ -1,6 +1,6 @@
-"""Import Apple's released CatLIP weights into the form of exported runs: the story of `python -m trainer import`.
+"""The story of `python -m trainer import`: Apple's released CatLIP weights to the folder that runs are exported to.
 
-In: a .pt file of CoreNet, the .pkl vocabulary released beside it. Out: the folder of `trainer/weights/folder.py`.
+In: a .pt file of CoreNet, and the .pkl vocabulary released beside it. Out: the folder of `trainer/weights/folder.py`.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def import_released(wanted: ImportConfig) -> str:
         vocabulary = read_vocabulary(wanted.vocabulary, classes=converted.classes)
         fill(work, converted.tensors, _build(converted), vocabulary, classifier=True)
         (work / CARD).write_text(_card(wanted, converted.shape, vocabulary))
-        # Also tells that nothing is missing.
+        # This also checks that nothing is missing.
         load_model(work)
     sizes = f"width {converted.shape.embed_dim}, {converted.shape.depth} blocks, {converted.classes:,} classes"
     return f'{wanted.out}: {sizes}\ntrainer.weights.folder.load_model("{wanted.out}") loads it'
 
 
 def read_tensors(path: Location) -> dict[str, Tensor]:
-    """The weights of a .pt file, with no code run from it. Raises InputError for anything else than tensors by name."""
+    """Read the weights of a .pt file without running its code. Raises InputError unless it holds tensors by name."""
     try:
         file = path if isinstance(path, Path) else io.BytesIO(read_whole(path))
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -77,7 +77,7 @@ def read_tensors(path: Location) -> dict[str, Tensor]:
         raise _no_weights(path, f"a {type(content).__name__} without tensors")
     other = [name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if other:
-        raise _no_weights(path, f"{other[0]!r:.60}, which is no tensor by name")
+        raise _no_weights(path, f"{other[0]!r:.60}, which is not a tensor with a name")
     prefix = "module." if all(name.startswith("module.") for name in content) else ""
     return {name.removeprefix(prefix): tensor for name, tensor in content.items()}
 

@@ -42,10 +42,10 @@ class StoredWeights:
 
 
 def read_weights(run: Path, *, kind: Kind, step: int | None) -> StoredWeights:
-    """The weights of a finished run, or of the checkpoint `step`, or of the newest one if the run is not finished.
+    """Read the weights of a finished run, of the checkpoint `step`, or of the newest one if the run is not finished.
 
-    A finished run's result is its moving average, so that the weights of the step itself are always a checkpoint's.
-    Raises InputError if the run has no such weights, FormatError if their file is not whole.
+    A finished run's result is its moving average, so that kind "model" is always read from a checkpoint. Raises
+    InputError if the run has no such weights, FormatError if their file is not whole.
     """
     result = run / RESULT
     if step is None and kind == "ema" and result.is_file():
@@ -55,7 +55,7 @@ def read_weights(run: Path, *, kind: Kind, step: int | None) -> StoredWeights:
 
 
 def read_result(path: Path) -> dict[str, Tensor]:
-    """Tensors of a finished run's model.safetensors. Raises FormatError for a file that is cut short or altered."""
+    """Read a finished run's model.safetensors. Raises FormatError for a file that is cut short or altered."""
     try:
         tensors = load_file(path)
         altered = is_altered(path)
@@ -67,19 +67,18 @@ def read_result(path: Path) -> dict[str, Tensor]:
 
 
 def check_classes(weights: Path, vocabulary: Vocabulary, *, remedy: str) -> None:
-    """Raise MismatchError for classes that are not the ones the weights say; earlier releases' say none."""
+    """Raise MismatchError for other classes than the metadata of the weights name, if they name any."""
     if metadata_of(weights).get(VOCABULARY) not in (None, vocabulary.fingerprint):
         raise MismatchError(
             weights.with_name("vocabulary.parquet"),
-            found=f"{len(vocabulary):,} classes that are others, or in another order, than {weights.name} was "
-            "trained with",
+            found=f"{len(vocabulary):,} classes that differ, at least in their order, from those of {weights.name}",
             wanted="the vocabulary of the weights beside it",
             remedy=remedy,
         )
 
 
 def images_at(run: Path, step: int) -> int | None:
-    """Images that the run had trained on at a checkpoint; None if the checkpoint does not say it."""
+    """Number of images that the run had trained on at a checkpoint; None if the checkpoint does not say."""
     progress = open_checkpoint(run / FOLDER / folder_name(step), checksums=False).state.get("progress")
     return int(progress["images"]) if isinstance(progress, dict) and "images" in progress else None
 
@@ -145,7 +144,7 @@ def _no_config(path: Path, found: str) -> FormatError:
 
 
 def vocabulary_of(stored: StoredWeights) -> Vocabulary:
-    """The classes of the weights. Raises MismatchError unless the classifier has one output for each."""
+    """The classes of the weights. Raises MismatchError unless the classifier has one output for each class."""
     if not stored.vocabulary.is_file():
         raise FormatError(
             stored.vocabulary,
@@ -169,7 +168,7 @@ def vocabulary_of(stored: StoredWeights) -> Vocabulary:
 
 
 def arguments_of(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any]:
-    """What timm.create_model must be given: what `build_model` gives it, but for what only training needs."""
+    """Arguments for timm.create_model: those of `build_model`, without those that only training needs."""
     sizes = {name: config["model"].get(name) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
     given["img_size"] = image_size
@@ -181,7 +180,7 @@ def arguments_of(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any
 
 
 def model_of(config: Mapping[str, Any], stored: StoredWeights, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
-    """The run's model with its weights. Raises MismatchError if they are another model's."""
+    """Build the run's model with its weights. Raises MismatchError if they belong to another model."""
     options = ModelConfig(**config["model"])
     one_size = config["data"].get("resolution", "fixed") == "fixed"
     model = build_model(options, vocabulary, image_size=image_size, one_size=one_size)

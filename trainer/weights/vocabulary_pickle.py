@@ -4,11 +4,11 @@ In: a .pkl file of {"n5928118": 52418327, "n13333833": 46393897, ...}, the most 
 
 A key is the part of speech and the offset in WordNet 3.0, not zero-padded; apple/corenet makes it of NLTK's
 `synset("WORD.n.01")` (data/datasets/classification/wordnet_tagged_classification.py), and takes the first 24,320 keys
-as classes, in the file's order. So every key is a noun of WordNet 3.0, and no two are one synset after padding. A file
-of which that is not true among the classes is refused: leaving a class out would move all those behind it.
+as classes, in the file's order. So every key is a noun of WordNet 3.0, and no two keys are one synset after padding. A
+file whose classes break this rule is refused: leaving a class out would renumber all classes behind it.
 
-A pickle is a program. This one is never run: its instructions are read with pickletools, and those that build one flat
-dict of text and whole numbers are understood; the first other one ends the reading.
+A pickle is a program. This one is never run: its instructions are read with pickletools. Only those that build one flat
+dict of text and whole numbers are accepted; any other instruction is an error.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ SCALARS = frozenset(
 
 
 def read_vocabulary(path: Location, *, classes: int) -> Vocabulary:
-    """The first `classes` synsets of the file, as a vocabulary in the same order.
+    """Read the first `classes` synsets of the file, as a vocabulary in the same order.
 
-    `rows` of it is 0: the file does not say how many captions were counted. Raises InputError for a file that is no
-    flat dict of synsets and counts in falling order, or has a class that is no noun of WordNet 3.0; MismatchError for
-    one with fewer synsets than `classes`.
+    Its `rows` is 0: the file does not say how many captions were counted. Raises InputError unless the file is a flat
+    dict of synsets and counts in falling order whose classes are nouns of WordNet 3.0; MismatchError for fewer synsets
+    than `classes`.
     """
     content = _content(path)
     try:
         pairs = list(_pairs(path, content))
     except ValueError as error:
-        # What pickletools raises for a truncated pickle, or for something that is none.
+        # pickletools raises this for a truncated pickle, or for bytes that are not a pickle.
         raise _refused(path, f"no readable pickle ({error})") from error
     if len(pairs) < classes:
         raise MismatchError(

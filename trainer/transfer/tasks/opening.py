@@ -215,13 +215,7 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 max_bad_share=config.max_bad_share,
             )
         case "coco":
-            annotations, between, folder = place.rpartition(BETWEEN)
-            folder = local_name(folder)
-            if not between or not folder or not Path(folder).is_dir():
-                found = f"no image folder {folder!r}" if between else f"no {BETWEEN!r}"
-                remedy = "Name the folder of the images after two colons."
-                raise InputError(place, found=found, wanted="ANNOTATIONS.json::IMAGE_FOLDER", remedy=remedy)
-            return open_coco(Path(local_name(annotations)), folder, max_bad_share=config.max_bad_share)
+            return _open_annotations(place, max_bad_share=config.max_bad_share)
         case "tars":
             cache = TarCache(
                 default_cache(config.cache) / "tars",
@@ -230,6 +224,17 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 prefix="--task.",
             )
             return open_tars([place], cache=cache, max_bad_share=config.max_bad_share)
+
+
+def _open_annotations(place: str, *, max_bad_share: float) -> LabelledImages:
+    """Open ANNOTATIONS.json::IMAGE_FOLDER. Raises InputError for a folder that is missing."""
+    annotations, between, folder = place.rpartition(BETWEEN)
+    folder = local_name(folder)
+    if not between or not folder or not Path(folder).is_dir():
+        found = f"no image folder {folder!r}" if between else f"no {BETWEEN!r}"
+        remedy = "Name the folder of the images after two colons."
+        raise InputError(place, found=found, wanted="ANNOTATIONS.json::IMAGE_FOLDER", remedy=remedy)
+    return open_coco(Path(local_name(annotations)), folder, max_bad_share=max_bad_share)
 
 
 def notes_of(side: str, images: LabelledImages) -> list[str]:
