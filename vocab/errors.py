@@ -4,7 +4,7 @@
     ├── InputError                 a caption file, a tar, an image or an option that cannot be used
     ├── FormatError                a file of ours that is not what it claims: newer version, missing, truncated, altered
     ├── MismatchError              two sound things that do not belong together
-    ├── OutputExistsError          an output place that already holds something
+    ├── OutputExistsError          an output location that already holds something
     └── MissingRequirementError    a program, a package or a device that is not there
 
 Every one of them says four things: the thing, what was found, what was wanted, and the remedy. Logs are passed on, so
@@ -29,14 +29,14 @@ from vocab.pages.text import shown, tell
 from vocab.store.secrets import without_secrets
 
 LONGEST_PART = 4_000
-"""characters of each of the four things that an error says"""
+"""most characters of each of the four parts of an error"""
 
 
 class CatlipError(Exception):
     """Root of the tree; raised only as one of its children."""
 
     def __init__(self, thing: object, *, found: str, wanted: str, remedy: str) -> None:
-        # Keys, captions and names of files are in them: a stranger's text.
+        # The parts may hold keys, captions and names of files: a stranger's text.
         self.thing, self.found, self.wanted, self.remedy = (
             shown(without_secrets(str(part)), longest=LONGEST_PART) for part in (thing, found, wanted, remedy)
         )
@@ -64,7 +64,7 @@ class MismatchError(CatlipError):
 
 
 class OutputExistsError(CatlipError):
-    """An output place that already holds something."""
+    """An output location that already holds something."""
 
 
 class MissingRequirementError(CatlipError):
@@ -72,14 +72,14 @@ class MissingRequirementError(CatlipError):
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal's request to end; libraries that clean up at Ctrl-C, as py4j does, clean up at this one too."""
+    """Request of a signal to end; libraries that clean up at Ctrl-C, such as py4j, clean up at this one too."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-# What to do about what the system refuses.
+# Remedies for refusals of the system, by error number.
 _REMEDIES: tuple[tuple[tuple[int, ...], str], ...] = (
     ((errno.ENOSPC, errno.EDQUOT), "Make room, and start the same command again."),
     ((errno.EFBIG,), "Raise `ulimit -f`, or choose a file system that holds larger files."),
@@ -103,15 +103,15 @@ _REMEDIES: tuple[tuple[tuple[int, ...], str], ...] = (
     ((errno.EPIPE,), "Check why the process at the other end is gone, then start the same command again."),
 )  # fmt: skip
 _PATH_REMEDY = "Check the path, and who may read and write there."
-# Arrow's object stores give no number.
+# Messages of Arrow's object stores, whose errors have no number.
 _STORE = re.compile(r"AWS Error|google::cloud|curlCode|Azure")
-# As Arrow says that a folder has the name of a file that is to be read.
+# Arrow's message for a folder in place of a file that is to be read.
 _FOLDER = re.compile(r"path '.*' is a directory$")
 NO_MEMORY = r"(?i:ca(?:n't|nnot) allocate memory|not enough memory|out of memory|malloc of size \d+ failed)"
 """pattern of what systems and the allocators of torch and Arrow say when memory runs out; pipeline adds the words of
 Java"""
 _NO_THREAD = "can't start new thread"
-# As torch and safetensors say that the system refused a file: a RuntimeError without a number.
+# Message of torch and safetensors when the system refuses a file: a RuntimeError without a number.
 _TENSOR_FILE = re.compile(r"file <(.*?)>.*?: ([^:]*) \((\d+)\)$", re.DOTALL)
 _ROOMS = ("vocab", "pipeline", "trainer")
 _MEMORY_REMEDY = (
@@ -134,7 +134,7 @@ def run_cli(main: Callable[[], None]) -> None:
     except CatlipError as error:
         _end(str(error))
     except (OSError, MemoryError, RuntimeError) as error:
-        # A pipe of another kind, to a process of ours, may break too.
+        # Another pipe, to a process of ours, may break too.
         if isinstance(error, OSError) and error.errno == errno.EPIPE and _reader_is_gone():
             # Or the interpreter would try to write the rest when it ends, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
