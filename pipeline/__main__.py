@@ -69,7 +69,7 @@ def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify 
         tally = report(options)
         tell(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n", to=sys.stdout)
     elif isinstance(options, Explain):
-        tell(explain(options.captions), to=sys.stdout)
+        tell(explain(options.captions), to=sys.stdout, has_captions=True)
     elif isinstance(options, Check):
         from pipeline.check import run_check
 

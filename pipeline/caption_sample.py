@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.config import Label, Quoting
+from pipeline.config import MAX_CAPTION_BYTES, Label, Quoting
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.reading.inputs import InputFiles, list_inputs
 from pipeline.reading.lines import decoded
@@ -33,7 +33,6 @@ from vocab.store.manifest import MANIFEST, InputFile, Manifest
 Record = tuple[bytes, ...]
 """captions of one row as they are stored; empty for a row that the labelling job rejects"""
 
-MAX_CAPTION_BYTES = 65_536
 POOL_PER_ROW = 4
 """rows to draw from for each row wanted, so that one row group or tar does not make the whole sample"""
 MAX_TEXT_ROWS = 5_000_000
@@ -104,16 +103,16 @@ def draw_captions(
     )
 
 
-def sample_captions(manifest: Manifest, places: tuple[str, ...], *, apart_from: str | None = None) -> CaptionSample:
+def sample_captions(manifest: Manifest, locations: tuple[str, ...], *, apart_from: str | None = None) -> CaptionSample:
     """Read each different caption in the first rows of the input files that a label directory was made from.
 
     Files in the folder `apart_from` are left out: labels may lie among their captions.
 
-    Raises InputError for a place without files and for a file that cannot be read, and MismatchError for a file that
+    Raises InputError for a location without files and for a file that cannot be read, and MismatchError for a file that
     the manifest does not name. A file is known by its name and size, since folders move.
     """
-    options = options_of(manifest, places)
-    inputs = _of_job(manifest, list_inputs(places, options.format, apart_from=apart_from))
+    options = options_of(manifest, locations)
+    inputs = _of_job(manifest, list_inputs(locations, options.format, apart_from=apart_from))
     refuse_others(manifest, inputs)
     reading = reading_of(options, inputs)
     chosen = spread(inputs.files, MAX_FILES)
@@ -211,7 +210,7 @@ def reservoir(records: Iterator[Record], rows: int, chance: Random) -> tuple[lis
     return drawn, read
 
 
-def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
+def options_of(manifest: Manifest, locations: tuple[str, ...]) -> Label:
     """The options that the labels' own job was given, as far as they say how its input is read.
 
     Raises FormatError for options of types that a job does not have.
@@ -229,7 +228,7 @@ def options_of(manifest: Manifest, places: tuple[str, ...]) -> Label:
             wanted="the options of a job",
             remedy="Make the labels again, or copy their directory again from where it is whole.",
         ) from error
-    return Label(captions=places, out="", **given)
+    return Label(captions=locations, out="", **given)
 
 
 def _of_job(manifest: Manifest, inputs: InputFiles) -> InputFiles:

@@ -44,12 +44,12 @@ class Owner:
     """A run's claim on an output directory."""
 
     def __init__(self, out: str, run: str) -> None:
-        self._place = f"{out}/{JOB}/{OWNER}"
+        self._location = f"{out}/{JOB}/{OWNER}"
         self._out, self._run = out, run
 
     def claim(self) -> None:
         """Claim the directory. Raises OutputExistsError if another run is at work in it."""
-        text = read_text(self._place)
+        text = read_text(self._location)
         if text is not None and (other := _other_at_work(text, self._run)):
             raise OutputExistsError(
                 self._out,
@@ -69,7 +69,7 @@ class Owner:
 
     def check(self) -> None:
         """Raise OutputExistsError unless the claim is still this run's."""
-        text = read_text(self._place)
+        text = read_text(self._location)
         content = {} if text is None else _content(text)
         if content.get("run") == self._run:
             return
@@ -84,7 +84,7 @@ class Owner:
 
     def release(self) -> None:
         """End the claim, and remove the job's folder unless it holds a plan to go on with."""
-        if _content(read_text(self._place) or "{}").get("run") != self._run:
+        if _content(read_text(self._location) or "{}").get("run") != self._run:
             return
         filesystem, root = filesystem_of(self._out)
         if filesystem.get_file_info(f"{root}/{JOB}/{PLAN}").type == pafs.FileType.File:
@@ -98,7 +98,7 @@ class Owner:
 
     def _write(self) -> None:
         content = {"run": self._run, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        with write_whole(self._place) as file:
+        with write_whole(self._location) as file:
             file.write(json.dumps(content).encode())
 
 

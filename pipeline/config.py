@@ -19,6 +19,9 @@ Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2da
 Quoting = Literal["rfc4180", "backslash", "none"]
 SameKey = Literal["refuse", "union"]
 
+MAX_CAPTION_BYTES = 65_536
+"""bytes of the longest caption that is labelled, unless options say otherwise"""
+
 
 @dataclass(frozen=True)
 class Label:
@@ -54,7 +57,7 @@ class Label:
     quoting: Quoting | None = None
     """how a TSV or CSV file quotes. rfc4180: a quote inside a text is doubled; backslash: one stands before it; none:
     quotes are ordinary characters, and every line is a row. Default: told from the beginning of each file"""
-    max_caption_bytes: int = 65_536
+    max_caption_bytes: int = MAX_CAPTION_BYTES
     """bytes of the longest caption that is labelled; longer ones are rejected"""
     rows_per_file: int = 5_000_000
     """approximate number of rows in a part file"""

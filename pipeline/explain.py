@@ -41,7 +41,7 @@ MAX_RIVALS = 4
 def explain(captions: Iterable[str]) -> str:
     """Explain each caption; an empty line stands between two."""
     ours = labeler.load()
-    # The labeler has a control character in place of a letter of another script.
+    # The labeler has a control character in index of a letter of another script.
     accounts = "\n".join(account_of(ours, caption) for caption in captions).replace(FOREIGN_LETTER, "?")
     return shown(accounts, lines=True)
 
@@ -90,31 +90,31 @@ def labels_of(ours: Labeler, reading: Reading) -> str:
 
 def rows_of(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
     """Rows of the table, one for each word."""
-    noun_at = {place: noun for noun in reading.nouns for place in noun.places}
+    noun_at = {index: noun for noun in reading.nouns for index in noun.places}
     rows: list[tuple[str, ...]] = []
-    for place, word in enumerate(reading.words):
-        noun = noun_at.get(place)
+    for index, word in enumerate(reading.words):
+        noun = noun_at.get(index)
         if noun is not None:
             form = lemma_name(ours, noun.lemma)
-            became = why_sense(ours, reading, noun) if place == noun.last else f"part of {form}"
+            became = why_sense(ours, reading, noun) if index == noun.last else f"part of {form}"
         else:
             lemma = int(ours.lexicon.lemma_of_word[word.row])
             form = lemma_name(ours, lemma) if lemma >= 0 else word.form
-            became = why_no_label(ours, reading, place)
-        rows.append((word.text, tag_and_margin(reading.scores[place]), form, became))
+            became = why_no_label(ours, reading, index)
+        rows.append((word.text, tag_and_margin(reading.scores[index]), form, became))
     return rows
 
 
-def why_no_label(ours: Labeler, reading: Reading, place: int) -> str:
+def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
     """Why a word that is not part of a noun has no label."""
-    word = reading.words[place]
+    word = reading.words[index]
     if int(ours.lexicon.lemma_of_word[word.row]) < 0:
         return why_no_lemma(ours, word.form)
     if not reading.english:
         return "caption not English"
-    if plain.is_shade(reading.words, place):
-        return f"a shade of {reading.words[place + 1].form}"
-    return f"no noun here: {tag_and_margin(reading.scores[place])}"
+    if plain.is_shade(reading.words, index):
+        return f"a shade of {reading.words[index + 1].form}"
+    return f"no noun here: {tag_and_margin(reading.scores[index])}"
 
 
 def why_no_lemma(ours: Labeler, form: str) -> str:
@@ -161,7 +161,7 @@ def cues_of(sense: Sense) -> str:
 
 def passed_over_phrases(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
     """Nouns of several words that the caption holds and that are not labelled."""
-    noun_at = {place: noun for noun in reading.nouns for place in noun.places}
+    noun_at = {index: noun for noun in reading.nouns for index in noun.places}
     rows: list[tuple[str, ...]] = []
     for phrase in plain.find_phrases(ours, reading.words):
         if noun_at.get(phrase.first) == phrase:
@@ -181,7 +181,7 @@ def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun, noun_at: Mappin
         return "parted by a sign"
     if not (plain.is_noun(scores, bonus=PHRASE_BONUS) or plain.is_hyphenated(words, phrase)):
         return f"no noun here: {words[phrase.last].text} is {tag_and_margin(scores)}"
-    longer = next(noun_at[place] for place in phrase.places if place in noun_at)
+    longer = next(noun_at[index] for index in phrase.places if index in noun_at)
     return f"gives way to {lemma_name(ours, longer.lemma)}"
 
 

@@ -68,12 +68,12 @@ class JobPlan:
         return to_sealed_json(content)
 
     @classmethod
-    def from_json(cls, place: str, text: str) -> JobPlan:
+    def from_json(cls, location: str, text: str) -> JobPlan:
         """The inverse of `to_json`. Raises FormatError for anything else."""
         try:
-            content = from_sealed_json(place, text)
+            content = from_sealed_json(location, text)
             if content["version"] != PLAN_VERSION:
-                raise _no_plan(place, f"version {content['version']}")
+                raise _no_plan(location, f"version {content['version']}")
             plan = cls(
                 config=content["config"],
                 labeler=content["labeler"],
@@ -89,7 +89,7 @@ class JobPlan:
                 require_types(part)
             return plan
         except (ValueError, KeyError, TypeError) as error:
-            raise _no_plan(place, f"unreadable content ({error!r})") from error
+            raise _no_plan(location, f"unreadable content ({error!r})") from error
 
 
 def read_as(plan: JobPlan, inputs: Sequence[InputFile]) -> JobPlan:
@@ -104,9 +104,9 @@ def read_as(plan: JobPlan, inputs: Sequence[InputFile]) -> JobPlan:
     return replace(plan, inputs=tuple(replace(file, path=locations[file.path]) for file in plan.inputs), tasks=tasks)
 
 
-def _no_plan(place: str, found: str) -> FormatError:
+def _no_plan(location: str, found: str) -> FormatError:
     return FormatError(
-        place,
+        location,
         found=found,
         wanted=f"the plan of a job, version {PLAN_VERSION}",
         remedy="Go on with the release that began the job, or begin anew in another directory.",
@@ -198,22 +198,24 @@ class Markers:
         infos = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
         names = {info.base_name for info in infos if info.base_name.startswith("task-")} - self._seen
         self._seen |= names
-        texts = ((place, read_text(place)) for place in (f"{self._directory}/{name}" for name in sorted(names)))
-        found = [_done(place, text) for place, text in texts if text is not None]
+        texts = (
+            (location, read_text(location)) for location in (f"{self._directory}/{name}" for name in sorted(names))
+        )
+        found = [_done(location, text) for location, text in texts if text is not None]
         return [done for done in found if done is not None and done.plan == self._plan]
 
 
-def _done(place: str, text: str) -> Done | None:
+def _done(location: str, text: str) -> Done | None:
     """Content of a marker; None for a damaged one, whose task is then run again."""
     try:
-        return Done.from_json(place, text)
+        return Done.from_json(location, text)
     except FormatError:
         return None
 
 
-def read_text(place: str) -> str | None:
+def read_text(location: str) -> str | None:
     """Text of a file, or None if there is no such file."""
-    filesystem, path = filesystem_of(place)
+    filesystem, path = filesystem_of(location)
     try:
         with filesystem.open_input_stream(path) as stream:
             text: str = stream.read().decode("utf-8", "replace")

@@ -41,11 +41,11 @@ def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns
 def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, rows: the number of label rows of each shard."""
     parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
-    place, columns = labels.location, "shard string, rows bigint"
+    location, columns = labels.location, "shard string, rows bigint"
 
     def sizes(name: str) -> Iterator[pa.RecordBatch]:
         # The rows are sorted by shard: a batch holds few shards.
-        for batch in batches_of(place, name, ["shard"]):
+        for batch in batches_of(location, name, ["shard"]):
             yield pa.RecordBatch.from_arrays(batch["shard"].value_counts().flatten(), names=["shard", "rows"])
 
     return _mapped(spark, parts, sizes, columns).groupBy("shard").agg(F.sum("rows").alias("rows"))

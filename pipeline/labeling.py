@@ -15,12 +15,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, BinaryType, StringType
 
+from pipeline.config import MAX_CAPTION_BYTES
 from pipeline.labels import LoadLabeler, label_lists
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName, load_labeler
 
 RESULT_DDL = "struct<synsets: array<int>, reason: string>"
-MAX_CAPTION_BYTES = 65_536
 COLUMN_REMEDY = "Name a column of captions: captions=(...)."
 
 

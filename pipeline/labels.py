@@ -95,12 +95,12 @@ def named_synsets(texts: pa.ListArray) -> pa.StructArray:
     encoded = texts.flatten().cast(pa.binary()).dictionary_encode()
     found = [_synsets_in(text) for text in encoded.dictionary.to_pylist()]
     rows = np.asarray(pc.list_parent_indices(texts), dtype=np.int64)
-    places = np.asarray(encoded.indices, dtype=np.int64)
+    indices = np.asarray(encoded.indices, dtype=np.int64)
     reasons = np.full(len(texts), NULL_SYNSET, dtype=object)
     names_some = np.array([synsets is None or len(synsets) > 0 for synsets in found], dtype=bool)
     is_unknown = np.array([synsets is None for synsets in found], dtype=bool)
-    reasons[rows[names_some[places]]] = None
-    reasons[rows[is_unknown[places]]] = UNKNOWN_SYNSET
+    reasons[rows[names_some[indices]]] = None
+    reasons[rows[is_unknown[indices]]] = UNKNOWN_SYNSET
     lists = pa.array([synsets or () for synsets in found], pa.list_(pa.int32())).take(encoded.indices)
     synsets = union_of(lists, rows, len(texts))
     rejected = pa.array(reasons != None)  # noqa: E711 - element by element

@@ -157,9 +157,9 @@ def spans_of(spark: SparkSession, inputs: InputFiles, reading: ReadOptions) -> d
 
     rows = spark.range(0, len(ranges), 1, len(ranges)).mapInArrow(count, "part long, first long, lines long").collect()
     counted = {ranges[row["part"]]: (row["first"], row["lines"]) for row in rows}
-    uncut = {place.path for place, (_, lines) in counted.items() if lines == QUOTED}
+    uncut = {part.path for part, (_, lines) in counted.items() if lines == QUOTED}
     return cut(
-        {place: counted[place] for place in ranges if place.path not in uncut},
+        {part: counted[part] for part in ranges if part.path not in uncut},
         {file.path: file.size for file in inputs.files},
     )
 
@@ -168,10 +168,10 @@ def cut(counted: Mapping[Range, tuple[int | None, int]], sizes: Mapping[str, int
     """Spans, from where the first line of each range starts and how many lines start in it; ranges in order."""
     begins: dict[str, list[tuple[int, int]]] = {}
     lines_before: dict[str, int] = {}
-    for place, (first, lines) in counted.items():
+    for part, (first, lines) in counted.items():
         if first is not None:
-            begins.setdefault(place.path, []).append((first, lines_before.get(place.path, 0)))
-        lines_before[place.path] = lines_before.get(place.path, 0) + lines
+            begins.setdefault(part.path, []).append((first, lines_before.get(part.path, 0)))
+        lines_before[part.path] = lines_before.get(part.path, 0) + lines
     return {
         path: tuple(
             Span(start, stop, number)
@@ -181,17 +181,17 @@ def cut(counted: Mapping[Range, tuple[int | None, int]], sizes: Mapping[str, int
     }
 
 
-def lines_starting(place: Range, reading: ReadOptions) -> tuple[int | None, int]:
+def lines_starting(part: Range, reading: ReadOptions) -> tuple[int | None, int]:
     """Start of the first line that starts in the range, or None, and the number of lines that start in it.
 
     The number is QUOTED if the range begins a file whose rows may have several lines.
     """
-    filesystem, path = filesystem_of(place.path)
+    filesystem, path = filesystem_of(part.path)
     with filesystem.open_input_file(path) as file:
-        head = file.read(BLOCK) if place.start == 0 and reading.format != "jsonl" else b""
-        if head and spans_lines(head, reading_of_table(reading, head, where=place.path)):
+        head = file.read(BLOCK) if part.start == 0 and reading.format != "jsonl" else b""
+        if head and spans_lines(head, reading_of_table(reading, head, where=part.path)):
             return None, QUOTED
-        return count_starts(file, place.start, place.stop)
+        return count_starts(file, part.start, part.stop)
 
 
 def count_starts(file: BinaryIO, start: int, stop: int) -> tuple[int | None, int]:

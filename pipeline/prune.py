@@ -87,9 +87,9 @@ def preview(labels: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def open_corpora(places: tuple[str, ...]) -> list[LabelShards]:
+def open_corpora(locations: tuple[str, ...]) -> list[LabelShards]:
     """Open the label directories. Raises MismatchError for different labelers, or for a corpus that comes twice."""
-    corpora = [LabelShards.open(place, checksums=False) for place in places]
+    corpora = [LabelShards.open(location, checksums=False) for location in locations]
     refuse_mixed_labelers(corpora)
     refuse_repeated(corpora)
     return corpora

@@ -99,10 +99,10 @@ class Done:
         return to_sealed_json(content)
 
     @classmethod
-    def from_json(cls, place: str, text: str) -> Done:
-        """The inverse of `to_json`. Raises FormatError, which names `place`, for any other text."""
+    def from_json(cls, location: str, text: str) -> Done:
+        """The inverse of `to_json`. Raises FormatError, which names `location`, for any other text."""
         try:
-            content = from_sealed_json(place, text)
+            content = from_sealed_json(location, text)
             done = cls(
                 plan=content["plan"],
                 task=content["task"],
@@ -118,7 +118,7 @@ class Done:
             return done
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(
-                place,
+                location,
                 found=f"unreadable content ({error!r})",
                 wanted="the marker of a finished task",
                 remedy="Remove it: the task is then run again.",

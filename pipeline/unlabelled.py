@@ -22,7 +22,7 @@ from vocab.errors import InputError
 from vocab.pages.text import shown
 from vocab.store.manifest import InputFile
 
-FEW, OF_ROWS = 0.02, 100
+FEW_LABELLED, ROWS_FOR_A_NOTE = 0.02, 100
 """share of labelled rows that counts as next to none, and least number of rows for a note about it"""
 FILES_READ, CAPTIONS_READ, CAPTIONS_SHOWN, LETTERS_SHOWN = 3, 50, 3, 80
 ADDRESS = re.compile(r"\s*(www\.|[a-z][a-z0-9+.-]*://)|\S*\.(jpe?g|png|webp|gif|bmp|tiff?)\s*$", re.IGNORECASE)
@@ -50,7 +50,7 @@ def require_labels(
     and the captions are web addresses.
     """
     rows, labelled, empty = (sum(getattr(file, name) for file in account) for name in ("rows", "labelled", "empty"))
-    if labelled > FEW * (labelled + empty):
+    if labelled > FEW_LABELLED * (labelled + empty):
         return None
     broken = [file for file in account if file.unreadable]
     if not labelled and len(broken) == len(account):
@@ -60,21 +60,21 @@ def require_labels(
             wanted="a whole file of the format that its name tells",
             remedy="Download it again, or leave it out of --captions.",
         )
-    place = account[0].path if len(account) == 1 else f"{len(account)} input files"
+    where = account[0].path if len(account) == 1 else f"{len(account)} input files"
     insist = " To keep rows without a label all the same, give --allow-unlabelled."
     if labelled + empty == 0 and not allowed:
         reasons = _most_frequent_reasons(job.out, finished)
         found = ", ".join(f"{count:,} rows {reason}" for reason, count in reasons) if rows else "no rows"
         most = reasons[0][0] if reasons else ""
         remedy = REMEDIES.get(most, REMEDY)
-        raise UnlabelledError(place, found=found, wanted="at least one row with a caption", remedy=remedy + insist)
+        raise UnlabelledError(where, found=found, wanted="at least one row with a caption", remedy=remedy + insist)
     captions = list(islice(_first_captions(account, job.reading), CAPTIONS_READ))
     addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)
     what = "web addresses or names of files, not captions" if addresses else "the captions are"
     found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {_shown(captions)}"
     if (labelled == 0 or addresses) and not allowed:
-        raise UnlabelledError(place, found=found, wanted="English captions with nouns", remedy=REMEDY + insist)
-    return f"{found}. {REMEDY}" if labelled + empty >= OF_ROWS else None
+        raise UnlabelledError(where, found=found, wanted="English captions with nouns", remedy=REMEDY + insist)
+    return f"{found}. {REMEDY}" if labelled + empty >= ROWS_FOR_A_NOTE else None
 
 
 def _shown(captions: Sequence[str]) -> str:

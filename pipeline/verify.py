@@ -49,7 +49,7 @@ def run_verify(options: Verify) -> None:
     captions = pa.array(drawn.texts, pa.string())
     first, second = (labeler.label(captions).to_pylist() for labeler in labelers)
     found = agreement(drawn.texts, first, second, examples=options.examples, seed=options.seed)
-    tell("\n".join(summary_lines(drawn, found, options.labelers)) + "\n", to=sys.stdout)
+    tell("\n".join(summary_lines(drawn, found, options.labelers)) + "\n", to=sys.stdout, has_captions=True)
     if options.out is not None:
         write_report(options.out, options, labelers, drawn, found)
 
@@ -184,7 +184,7 @@ def agreement(
     lost: Counter[int] = Counter()
     gained: Counter[int] = Counter()
     equal, jaccard, both, differing = 0, 0.0, 0, []
-    for place, (a, b) in enumerate(zip(map(set, first), map(set, second), strict=True)):
+    for number, (a, b) in enumerate(zip(map(set, first), map(set, second), strict=True)):
         lost.update(a - b)
         gained.update(b - a)
         both += len(a & b)
@@ -192,7 +192,7 @@ def agreement(
         if a == b:
             equal += 1
         else:
-            differing.append(place)
+            differing.append(number)
     shown = sorted(Random(seed).sample(differing, min(examples, len(differing))))
     return Agreement(
         captions=len(captions),
@@ -205,7 +205,7 @@ def agreement(
         only_second=gained.total(),
         lost=most_frequent(lost),
         gained=most_frequent(gained),
-        examples=tuple(example(captions[place], set(first[place]), set(second[place])) for place in shown),
+        examples=tuple(example(captions[number], set(first[number]), set(second[number])) for number in shown),
     )
 
 

@@ -121,8 +121,8 @@ LONG = [("a.txt", b"a dog"), ("a.jpg", bytes(300_000)), ("b.json", b"{}"), ("b.t
     ],
 )
 def test_a_compressed_tar_gives_the_rows_of_the_tar(content: bytes, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gzip_files, "KEPT", kept)
-    monkeypatch.setattr(gzip_files, "TEXT", 1 << 12)
+    monkeypatch.setattr(gzip_files, "KEPT_BYTES", kept)
+    monkeypatch.setattr(gzip_files, "TEXT_BYTES", 1 << 12)
     tar, damage = gzip_files.tar_stream(io.BytesIO(content))
     assert damage is None
     assert rows(tar) == rows(io.BytesIO(gzip.decompress(content)))

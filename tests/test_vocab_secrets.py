@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vocab.errors import InputError, sentence_of
+from vocab.pages.text import tell
 from vocab.store.secrets import public, without_secrets
 
 SHOWN = {
@@ -86,3 +87,13 @@ def test_no_message_shows_a_secret(text: str) -> None:
     said = sentence_of(FileNotFoundError(2, "No such file", text))
     assert said is not None
     assert not any(secret in said for secret in ("word", "SECRET", "SEC/RET", "abc"))
+
+
+def test_lines_for_a_terminal_hold_no_secret_and_captions_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = "s3://KEY:SECRET@bucket/labels: 3 rows\npipe:curl -u me:word h\nas before\n"
+    tell(text)
+    assert capsys.readouterr().err == "s3://bucket/labels: 3 rows\npipe:...\nas before\n"
+    tell("see https://host/a?dog=1\n", has_captions=True)
+    assert capsys.readouterr().err == "see https://host/a?dog=1\n"

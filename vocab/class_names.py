@@ -1,4 +1,4 @@
-"""Label names of downstream datasets to synsets: which rows of a classifier a class can start from.
+"""Class names of downstream datasets to synsets: the classifier rows that a class can start from.
 
 In: class names as the datasets write them. Out: for each name its synsets, as offsets in WordNet 3.0's data.noun.
 
@@ -38,7 +38,7 @@ Labels = dict[str, list[int]]
 def synsets_of_class_names(
     names: Sequence[str], *, label: Callable[[pa.StringArray], pa.ListArray] | None = None
 ) -> list[list[int]]:
-    """Synsets of each class name, as offsets, unique and ascending; an empty list where there is none.
+    """Synsets of each class name, as offsets, unique and ascending; an empty list if there are none.
 
     A wnid gives its synset, and so does a lemma with the number of its sense, as NLTK and LVIS name synsets; of one
     that WordNet 3.0 does not have, such as LVIS's stop_sign.n.01, the lemma is the name. Any other name is read in the
@@ -75,7 +75,7 @@ def synsets_of_class_names(
 
 
 def _synset_named(name: str) -> int | None:
-    """The synset of a wnid, or of a lemma's sense, counted from 1; None for any other name.
+    """Synset of a wnid, or of a lemma's sense, counted from 1; None for any other name.
 
     "n02084071", "dog.n.01" -> 2084071; "dog", "stop_sign.n.01" -> None
     """
@@ -110,7 +110,7 @@ def readings_of(name: str) -> list[list[str]]:
 
 
 def senses_of(texts: Sequence[str]) -> Labels:
-    """Text -> offsets of all its senses, WordNet's order, for those texts that a lemma is spelt like.
+    """Offsets of all senses, in WordNet's order, of those texts that are the spelling of a lemma.
 
     Texts are lower-case words with single spaces. A lemma with signs ("t-shirt") is found by its words ("t shirt")
     unless another is spelt exactly so.
@@ -129,7 +129,7 @@ def senses_of(texts: Sequence[str]) -> Labels:
 
 @cache
 def _spellings() -> tuple[pa.StringArray, pa.StringArray]:
-    """Every lemma in words, as it is spelt and without its signs: "bull's eye" and "bulls eye"."""
+    """Every lemma in words, as spelt and without its signs: "bull's eye" and "bulls eye"."""
     lemmas = wordnet.load().lemmas
     plain = pc.replace_substring_regex(lemmas, APOSTROPHES, "")
     plain = pc.replace_substring_regex(plain, r"[^\p{L}\p{N}]+", " ")
@@ -137,7 +137,7 @@ def _spellings() -> tuple[pa.StringArray, pa.StringArray]:
 
 
 def _labels_of(texts: list[str], label: Callable[[pa.StringArray], pa.ListArray] | None) -> Labels:
-    """Text -> its labels; without texts the labeler is not even loaded."""
+    """Labels of each text; the labeler is not loaded if there are no texts."""
     if not texts:
         return {}
     return dict(zip(texts, (label or labeler.load().label)(pa.array(texts, pa.string())).to_pylist(), strict=True))
@@ -162,7 +162,7 @@ def _plain(name: str) -> str:
 
 
 def _known(wnid: str) -> int:
-    """Offset of a wnid. Raises InputError where WordNet 3.0 has no such noun."""
+    """Offset of a wnid. Raises InputError if WordNet 3.0 has no such noun."""
     synset = wordnet.synset_of_wnid(wnid)
     wordnet.load().row_of(synset)
     return synset

@@ -1,4 +1,4 @@
-"""The words of a batch of captions with what stands around each of them.
+"""The words of a batch of captions, each with its neighbours.
 
 In: `Tokens`, and the row of each word in the tagger's tables. Out: a `Context`, in which every caption is followed and
 preceded by EMPTY empty places, so that what looks at neighbours needs no thought of where captions end.
@@ -18,14 +18,14 @@ from vocab.tokens import Gap, Shape, Tokens
 T = TypeVar("T", bound=np.generic)
 
 EMPTY = 4
-"""empty places between captions: `senses.REACH`, as far as any step looks (the tagger's window reaches two)"""
+"""empty places between captions: `senses.REACH`, the farthest that a step looks (the tagger's window reaches two)"""
 END = len(Gap)
-"""the gap after a caption's last word"""
+"""gap after a caption's last word"""
 GAPS = len(Gap) + 1
 
 
 class Case(IntEnum):
-    """How a word is capitalised, as far as its caption makes that say anything."""
+    """Capitalisation of a word, where it is informative in its caption."""
 
     UNTOLD = 0
     LOWER = 1
@@ -42,7 +42,7 @@ CASES = len(Case)
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """Words with all that the features look at; each caption is followed and preceded by EMPTY empty places."""
+    """Words with everything that features need; EMPTY empty places stand before and after each caption."""
 
     rows: NDArray[np.int64]
     """[places] row of the word in `Tagger.words`, that of PAD in empty places"""
@@ -53,7 +53,7 @@ class Context:
     at: NDArray[np.int64]
     """[T] place of each word"""
     caption_of: NDArray[np.int64]
-    """[places] caption of the word; an empty place counts to the caption before it"""
+    """[places] caption of the word; an empty place belongs to the caption before it"""
     caption_places: NDArray[np.int64]
     """[captions + 1] caption i has the places caption_places[i] up to caption_places[i + 1]"""
 

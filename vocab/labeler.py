@@ -41,16 +41,16 @@ PHRASE_BONUS = 2 * tagger.SCALE
 UNBROKEN = (Gap.SPACE, Gap.OTHER, Gap.HYPHEN, Gap.QUOTE, Gap.AND, Gap.STOP, Gap.POSSESSIVE, Gap.APOSTROPHE)
 """gaps allowed between the words of one noun: no comma, no bracket, no slash"""
 AT_ONCE = 32_768
-"""captions that go through the steps together: any number gives the same labels, more need more memory"""
+"""captions processed together: any number gives the same labels, more need more memory"""
 SYNSET_BITS = 17
-"""enough for the row of a synset; with that of one of AT_ONCE captions, 32"""
+"""bits of a synset's row; with those of a caption among AT_ONCE, 32"""
 ABBREVIATED = 2
-"""letters of the longest word that a full stop may follow inside one noun: U.S., St. Bernard"""
+"""most letters of a word before a full stop inside one noun: U.S., St. Bernard"""
 
 
 @dataclass(frozen=True, eq=False)
 class Nouns:
-    """The nouns of a batch: one entry for each, by the places of its first and last word in the batch's `Context`."""
+    """Nouns of a batch, each by the places of its first and last word in the batch's `Context`."""
 
     firsts: NDArray[np.int64]
     lasts: NDArray[np.int64]
@@ -78,7 +78,7 @@ class Labeler:
         return digest.hexdigest()
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
-        """Labels of each caption: list<int32> [len(captions)], empty where there is none, also for a missing caption.
+        """Labels of each caption: list<int32> [len(captions)], empty if there are none, also for a missing caption.
 
         `captions` must be valid UTF-8; `pipeline.labeling` sorts out what is not.
         """
@@ -96,7 +96,7 @@ class Labeler:
         return self._lists(context.caption_of.take(nouns.lasts), synsets, len(captions))
 
     def in_english(self, context: Context, accents: NDArray[np.int64]) -> Context:
-        """The words of captions in English; those of the others become empty places."""
+        """Keep the words of English captions; those of others become empty places."""
         foreign = np.flatnonzero(~self.is_english(context, accents))
         if not len(foreign):
             return context
@@ -107,14 +107,14 @@ class Labeler:
         return replace(context, rows=rows)
 
     def is_english(self, context: Context, accents: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """[captions] whether the words' values, and the accents', come to zero or more."""
+        """[captions] true if the values of words and accents add up to zero or more."""
         sums = np.zeros(len(context.rows) + 1, dtype=np.int64)
         np.cumsum(self.language_values.take(context.rows), out=sums[1:])
         english: NDArray[np.bool_] = np.diff(sums.take(context.caption_places)) + language.ACCENT * accents >= 0
         return english
 
     def find_nouns(self, context: Context) -> Nouns:
-        """Nouns of several words, the longest first, then the words that are left."""
+        """Find nouns of several words, the longest first, then single words among the rest."""
         starts, lengths, lemmas = self._phrases(context)
         singles = np.flatnonzero(self.lexicon.is_noun.take(context.rows))
         heads = starts + lengths - 1
@@ -134,14 +134,14 @@ class Labeler:
         )
 
     def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
-        """By how much each word scores higher as a noun than as anything else."""
+        """Lead of each word's score as a noun over its best other score."""
         scores = self.scorer.scores(context, at)
         others = np.maximum(np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.VERB]), scores[:, Tag.OTHER])
         lead: NDArray[np.int16] = scores[:, Tag.NOUN] - others
         return lead
 
     def _are_shades(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Words that say which blue it is: *light* in a light blue shirt."""
+        """Words that name a shade of a colour: *light* in a light blue shirt."""
         rows = context.rows
         shades: NDArray[np.bool_] = self.shades.take(rows.take(at)) & self.colours.take(rows.take(at + 1))
         return shades
@@ -192,7 +192,7 @@ class Labeler:
         return first, lengths, complete_lemmas
 
     def _lists(self, captions: NDArray[np.int64], synsets: NDArray[np.int64], length: int) -> pa.ListArray:
-        """Pairs of caption and synset row as one list of unique ascending synsets for each caption."""
+        """Turn pairs of caption and synset row into one list of unique ascending synsets for each caption."""
         # A row is in the order of its offset, and small: both numbers fit into 32 bits, which sort twice as fast.
         pairs = sorted_unique((captions << SYNSET_BITS | synsets).astype(np.uint32))
         offsets = np.zeros(length + 1, dtype=np.int32)
@@ -202,7 +202,7 @@ class Labeler:
 
     @cached_property
     def language_values(self) -> NDArray[np.int32]:
-        """[W] what each word says of the caption's language."""
+        """[W] score of each word for English."""
         return language.values_of(self.tagger)
 
     @cached_property
@@ -218,12 +218,12 @@ class Labeler:
 
     @cached_property
     def abbreviations(self) -> NDArray[np.bool_]:
-        """[W] words so short that a full stop after them ends no sentence."""
+        """[W] words so short that a full stop after them does not end a sentence."""
         return np.asarray(pc.less_equal(pc.binary_length(self.tagger.words), ABBREVIATED), dtype=bool)
 
     @cached_property
     def shades(self) -> NDArray[np.bool_]:
-        """[W] words that before a colour say which."""
+        """[W] words that name a shade when they stand before a colour."""
         return self._among(SHADES)
 
     @cached_property

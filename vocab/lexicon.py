@@ -1,4 +1,4 @@
-"""WordNet's nouns by their words: which word is a noun, and which words together are one.
+"""WordNet's nouns by their words: single words that are nouns, and sequences of words that are one noun.
 
 In: WordNet, and the words that have a row in the tagger's tables. Out: a `Lexicon`, whose look-ups take whole arrays.
 All inflection is resolved when it is built, so that a plural costs no more than a singular.
@@ -49,28 +49,28 @@ class Lexicon:
     """W words, N nodes (beginnings of nouns of several words), E edges (one more word each)."""
 
     lemma_of_word: NDArray[np.int32]
-    """[W] WordNet's lemma that the word is a form of and that may be a label, NONE where there is none"""
+    """[W] lemma of WordNet that the word is a form of and that may be a label, else NONE"""
     node_of_word: NDArray[np.int32]
-    """[W] node of the nouns of several words that begin with it, NONE where there are none"""
+    """[W] node of the nouns of several words that begin with the word, else NONE"""
     edge_keys: NDArray[np.int64]
     """[E] node << ROW_BITS | row of the next word, ascending"""
     edge_nodes: NDArray[np.int32]
-    """[E] node that the edge leads to, NONE where no longer noun goes on"""
+    """[E] node that the edge leads to, NONE if no longer noun continues"""
     edge_lemmas: NDArray[np.int32]
-    """[E] lemma that is complete with the edge, NONE where none is"""
+    """[E] lemma that the edge completes, else NONE"""
     filter: NDArray[np.bool_]
-    """[2 ** FILTER_BITS] false where no edge has that hash: a quick no"""
+    """[2 ** FILTER_BITS] false where no edge has that hash: a quick negative"""
     is_noun: NDArray[np.bool_]
     """[W] words with a lemma"""
     opens: NDArray[np.bool_]
     """[W] words with a node"""
     goes_on: NDArray[np.bool_]
-    """[W] words that any edge is for"""
+    """[W] words that an edge is labelled with"""
     names: NDArray[np.bool_]
     """[L] names that read like a description: White House"""
 
     def edges(self, nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Edge from each node by each word, NONE where there is none."""
+        """Edge from each node by each word, else NONE."""
         found = np.full(len(nodes), NONE, dtype=np.int64)
         likely = np.flatnonzero(self.filter.take(_hash(nodes, rows)))
         keys = (nodes[likely] << ROW_BITS) | rows[likely]
@@ -88,13 +88,13 @@ class Lexicon:
 
 @dataclass(frozen=True, eq=False)
 class Spellings:
-    """The words of every lemma and of every added name, by the rules that captions are split by."""
+    """Words of every lemma and added name, split by the rules for captions."""
 
     parts: pa.StringArray
     starts: NDArray[np.int64]
     """[spellings + 1]"""
     lemmas: NDArray[np.int64]
-    """[spellings] the lemma that each spells"""
+    """[spellings] lemma of each spelling"""
 
 
 def spellings_of(wordnet: WordNet) -> Spellings:
@@ -115,7 +115,7 @@ def spellings_of(wordnet: WordNet) -> Spellings:
 
 
 def build_lexicon(wordnet: WordNet, known: pa.StringArray) -> Lexicon:
-    """Resolve every lemma to rows of `known`; a word of a lemma that has no row makes the lemma unreachable."""
+    """Resolve every lemma to rows of `known`; a lemma with a word without a row becomes unreachable."""
     spelled = spellings_of(wordnet)
     starts = spelled.starts
     table = build_word_table(known)
@@ -163,7 +163,7 @@ def _hash(nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64
 
 
 def _rows_of(forms: Sequence[pa.StringArray], table: WordTable) -> NDArray[np.int64]:
-    """[W, forms] row of each form, NONE where it is null or not known."""
+    """[W, forms] row of each form, NONE if it is null or unknown."""
     rows = np.full((len(forms[0]), len(forms)), NONE, dtype=np.int64)
     there = np.stack([np.asarray(form.is_valid()) for form in forms], axis=1)
     rows.T[there.T] = table.find(*spread(pa.concat_arrays([form.drop_null() for form in forms])))
@@ -177,7 +177,7 @@ def _single_words(
     rows: NDArray[np.int64],
     lemmas_of_rows: NDArray[np.int64],
 ) -> NDArray[np.int32]:
-    """[W] lemma of each word on its own: the first of its forms that is one.
+    """[W] lemma of each word alone: the first of its forms that is one.
 
     The forms are the irregular singulars, the word itself, and its regular singulars; see `singular_forms`. `rows` are
     the words that spell a lemma, and the lemmas; of several for one word the last counts.
@@ -202,7 +202,7 @@ def _single_words(
 
 
 def _may_be_phrase(wordnet: WordNet, spelled: Spellings, part_rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[spellings] those of two to MAX_WORDS words that may be labels."""
+    """[spellings] true for those of two to MAX_WORDS words that may be labels."""
     starts, lengths = spelled.starts, np.diff(spelled.starts)
     first = spelled.parts.take(pa.array(starts[:-1].clip(max=len(spelled.parts) - 1)))
     opener = np.asarray(pc.is_in(first, value_set=pa.array(sorted(PHRASE_OPENERS))), dtype=bool)
@@ -219,7 +219,7 @@ def _edges(
     forms: NDArray[np.int64],
     words: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Nodes level by level, then every form of the last words; of the same words the last of `phrases` counts."""
+    """Make nodes level by level, then every form of the last words; of equal phrases the last of `phrases` counts."""
     starts = spelled.starts
     lengths = starts[phrases + 1] - starts[phrases]
     node_of_word = np.full(words, NONE, dtype=np.int32)
@@ -252,7 +252,7 @@ def _edges(
 
 
 def _forms_of(lasts: NDArray[np.int64], forms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All words that are forms of each word in `lasts`, and which of `lasts` they are a form of."""
+    """All words that are forms of a word in `lasts`, and the index in `lasts` of that word."""
     inflected, place = np.nonzero(forms >= 0)
     bases = forms[inflected, place]
     order = np.argsort(bases, kind="stable")

@@ -1,4 +1,4 @@
-"""Tables as one file: a zip of arrays with a header, the same bytes from the same tables on any day and machine.
+"""Tables as one file: a zip of arrays with a header; equal tables give equal bytes on any day and machine.
 
 In: named arrays and string arrays. Out: bytes, and back. No pickle.
 """
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from vocab.errors import FormatError
 
 TEXT = ".text"
-"""ends the names of string arrays, which are kept as newline-joined bytes"""
+"""suffix of the names of string arrays, which are stored as newline-joined bytes"""
 
 
 DAMAGED = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""raised by zipfile, its decompressor and numpy for a damaged archive"""
+"""errors of zipfile, its decompressor and numpy for a damaged archive"""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Kind:
     """One kind of packed file."""
 
     file: str
-    """its name in vocab/data"""
+    """file name in vocab/data"""
     version: int
     holds: str
     """for error messages: "the packed nouns of WordNet 3.0" """
     made_by: str
-    """the command that writes it"""
+    """command that writes the file"""
 
 
 def pack(kind: Kind, tables: Mapping[str, NDArray[np.generic] | pa.StringArray], about: Mapping[str, str]) -> bytes:
-    """The file's bytes. `about` is kept beside the tables: what they were made from, under which licence."""
+    """Make the file's bytes. `about`, stored beside the tables, names their sources and licence."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, table in tables.items():
         if isinstance(table, np.ndarray):
@@ -64,7 +64,7 @@ def pack(kind: Kind, tables: Mapping[str, NDArray[np.generic] | pa.StringArray],
 
 
 def unpack(kind: Kind, content: bytes) -> tuple[dict[str, Any], dict[str, str]]:
-    """The inverse of `pack`: tables by name, arrays or string arrays as they were, and what was said about them.
+    """Inverse of `pack`: tables by name, each an array or a string array, and `about`.
 
     Raises FormatError for bytes that are not such a file, or another version of it."""
     try:
@@ -94,7 +94,7 @@ def unpack(kind: Kind, content: bytes) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def read(kind: Kind) -> bytes:
-    """The file that comes with the package. Works from a folder as well as from the zip that Spark ships.
+    """Read the file that comes with the package, from a folder or from the zip that Spark ships.
 
     Raises FormatError if it is missing.
     """
@@ -110,7 +110,7 @@ def read(kind: Kind) -> bytes:
 
 
 def strings_of(joined: NDArray[np.uint8]) -> pa.StringArray:
-    """A string array over newline-joined text: the text is used in place once the newlines are squeezed out."""
+    """Make a string array over newline-joined text; the text is used in place once the newlines are removed."""
     breaks = np.flatnonzero(joined == ord("\n"))
     ends = np.append(breaks, len(joined)) - np.arange(len(breaks) + 1)
     offsets = np.concatenate([[0], ends]).astype(np.int32)

@@ -1,4 +1,4 @@
-"""The labeler's rule for one caption, written to be read: what `vocab.labeler` does to a whole batch at once.
+"""The labeler's rule for one caption, written to be read; `vocab.labeler` applies it to a whole batch at once.
 
 In: the labeler, whose tables are read, and a caption. Out: a `Reading` of it, with every step's result, for people and
 for `pipeline.explain`; or, from `label`, the same lists as `Labeler.label`. The tests hold the two to be equal.
@@ -63,18 +63,18 @@ class Word:
     form: str
     """lower case, every digit as 0"""
     start: int
-    """where it begins in the cleaned text"""
+    """position of its first letter in the cleaned text"""
     gap: int
-    """`Gap` before it; END in an empty place after the last word"""
+    """`Gap` before the word; END in an empty place after the last word"""
     shape: Shape
     case: Case
     row: int
-    """in the tagger's tables"""
+    """row in the tagger's tables"""
 
 
 @dataclass(frozen=True)
 class Noun:
-    """Words of a caption that are one noun."""
+    """Words of a caption that together are one noun."""
 
     first: int
     """place of its first word"""
@@ -101,17 +101,17 @@ class Sense:
     synset: int
     """row in WordNet"""
     score: int
-    """by itself"""
+    """score of the sense by itself"""
     cues: tuple[tuple[str, int], ...]
-    """words around that say something for or against senses of its kind, and how much"""
+    """nearby words that count for or against senses of its kind, and how much"""
     listed: tuple[str, ...]
-    """words around that are known to speak for this one sense"""
+    """nearby words that are listed for this sense"""
     can_win: bool
-    """false where the score is so low that no words around could make it the highest"""
+    """false if no nearby words could make the score the highest"""
 
     @property
     def total(self) -> int:
-        """Its score, the cues within their limit, and the words that speak for it."""
+        """Score of the sense, with its cues, up to their limit, and the words listed for it."""
         return self.score + max(-LIMIT, min(LIMIT, sum(cue for _, cue in self.cues))) + PAIR * len(self.listed)
 
 
@@ -128,7 +128,7 @@ class Reading:
     scores: tuple[Scores, ...]
     """one for each word"""
     nouns: tuple[Noun, ...]
-    """none in a caption that is not English"""
+    """nouns; none in a caption that is not English"""
     synsets: tuple[int, ...]
     """row in WordNet of each noun's sense"""
 
@@ -148,7 +148,7 @@ def label(labeler: Labeler, captions: Iterable[str | None]) -> list[list[int]]:
 
 
 def read(labeler: Labeler, caption: str) -> Reading:
-    """All steps, one after another."""
+    """Apply all steps, one after another."""
     cleaned, accents = ("", 0) if is_missing(caption) else clean(caption)
     words = find_words(labeler.tagger, cleaned)
     value = language_value(labeler, words, accents)
@@ -206,7 +206,7 @@ def row_of(tagger: Tagger, form: str) -> int:
 
 
 def capitals_tell(words: Sequence[Word]) -> bool:
-    """`context.cases_of`: whether capitals say anything. Not in a title, and not where there are none."""
+    """`context.cases_of`: true if capitals are informative; not in a title, or where there are none."""
     lettered = [word for word in words if word.shape != Shape.NUMBER]
     capitals = [word for word in lettered if word.shape != Shape.LOWER]
     return len(lettered) >= 3 and 0 < 2 * len(capitals) <= len(lettered)
@@ -236,7 +236,7 @@ def word_value(labeler: Labeler, word: Word) -> int:
 
 
 def score(tagger: Tagger, words: Sequence[Word], place: int) -> Scores:
-    """`Scorer.scores`: the sum of what every feature says."""
+    """`Scorer.scores`: the sum of the scores of all features."""
     noun, adjective, verb, other = 0, 0, 0, 0
     for of_feature in features(tagger, words, place).values():
         noun += of_feature[Tag.NOUN]
@@ -284,14 +284,14 @@ def word_at(tagger: Tagger, words: Sequence[Word], place: int) -> Word:
 
 
 def class_or_gap(tagger: Tagger, word: Word, gap: int) -> int:
-    """Class of a neighbour, or in its stead the gap between where that parts phrases."""
+    """Class of a neighbour, or the gap between if it parts phrases."""
     if gap in (*STRONG_GAPS, END):
         return len(tagger.classes) + gap
     return int(tagger.class_of[word.row])
 
 
 def scores_in(table: NDArray[np.int64], *place: int) -> Scores:
-    """A row of a table: four scores of 16 bits are kept as one number of 64."""
+    """Scores of a table's row: four of 16 bits are kept as one number of 64."""
     noun, adjective, verb, other = struct.unpack("=4h", struct.pack("=q", table[place]))
     return noun, adjective, verb, other
 
@@ -302,7 +302,7 @@ def is_noun(scores: Scores, *, bonus: int) -> bool:
 
 
 def find_nouns(labeler: Labeler, words: Sequence[Word], alone: Sequence[bool], as_head: Sequence[bool]) -> list[Noun]:
-    """`Labeler.find_nouns`: nouns of several words, the longest first, then the words that are left.
+    """`Labeler.find_nouns`: nouns of several words, the longest first, then single words among the rest.
 
     `alone` and `as_head` say which words are nouns where they stand: by themselves, and as the last of several.
     """
@@ -346,17 +346,17 @@ def edges_of(lexicon: Lexicon) -> dict[tuple[int, int], tuple[int, int]]:
 
 
 def is_hyphenated(words: Sequence[Word], phrase: Noun) -> bool:
-    """`Labeler._hyphenated`: whether hyphens alone join the words."""
+    """`Labeler._hyphenated`: true if hyphens alone join the words."""
     return all(words[place].gap == Gap.HYPHEN for place in range(phrase.first + 1, phrase.last + 1))
 
 
 def is_shade(words: Sequence[Word], place: int) -> bool:
-    """`Labeler._are_shades`: whether a word says which blue it is: *light* in a light blue shirt."""
+    """`Labeler._are_shades`: true for a word that names a shade: *light* in a light blue shirt."""
     return words[place].form in SHADES and place + 1 < len(words) and words[place + 1].form in COLOURS
 
 
 def is_no_name_here(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bool:
-    """`Labeler._are_names_here`: whether what reads like a name is a description, "a white house"."""
+    """Opposite of `Labeler._are_names_here`: true for a name that is a description here, "a white house"."""
     if not labeler.lexicon.names[phrase.lemma]:
         return False
     before = words[phrase.first - 1].form if phrase.first > 0 else ""
@@ -364,7 +364,7 @@ def is_no_name_here(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bo
 
 
 def is_broken(words: Sequence[Word], phrase: Noun) -> bool:
-    """`Labeler._are_unbroken`: whether a sign parts the words, as in *a dog, house*."""
+    """Opposite of `Labeler._are_unbroken`: true if a sign parts the words, as in *a dog, house*."""
     for place in range(phrase.first + 1, phrase.last + 1):
         gap = words[place].gap
         if gap not in UNBROKEN or (gap == Gap.STOP and len(words[place - 1].form) > ABBREVIATED):
@@ -373,7 +373,7 @@ def is_broken(words: Sequence[Word], phrase: Noun) -> bool:
 
 
 def longest_first(phrases: Iterable[Noun]) -> list[Noun]:
-    """`labeler.longest_first`: of phrases that overlap the longer stays, of equally long ones the left."""
+    """`labeler.longest_first`: the longer of overlapping phrases stays, the left one of equally long ones."""
     won: list[Noun] = []
     taken: set[int] = set()
     for phrase in sorted(phrases, key=lambda phrase: (-phrase.length, phrase.first)):
@@ -390,7 +390,7 @@ def choose_sense(labeler: Labeler, words: Sequence[Word], noun: Noun) -> int:
 
 
 def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense]:
-    """`Senses._choose_by_cues` and `_add_pairs`: every sense of a noun, in WordNet's order, with what speaks for it."""
+    """`Senses._choose_by_cues` and `_add_pairs`: every sense of a noun, in WordNet's order, with its evidence."""
     senses, starts = labeler.senses, labeler.senses.candidate_starts
     candidates = senses.candidates[starts[noun.lemma] : starts[noun.lemma + 1]].tolist()
     around = words_around(words, noun)
@@ -405,7 +405,7 @@ def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense
 
 
 def words_around(words: Sequence[Word], noun: Noun) -> list[Word]:
-    """The words that may say which sense a noun has: those near it on both sides."""
+    """Words that may decide a noun's sense: those near it on both sides."""
     return [*words[max(0, noun.first - REACH) : noun.first], *words[noun.last + 1 : noun.last + 1 + REACH]]
 
 

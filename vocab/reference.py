@@ -1,4 +1,4 @@
-"""The label rule of CatLIP's released code, on NLTK: what our own labeler is compared with.
+"""The label rule of CatLIP's released code, on NLTK: the reference for our own labeler.
 
 In: captions as an Arrow string array. Out: for each caption the WordNet 3.0 offsets that the released rule finds,
 unique and ascending, as an Arrow list<int32> array, like `vocab.labeler`.
@@ -66,7 +66,7 @@ TAG_OR_OPEN = re.compile(r"<[^>\n]*>?")
 SPACES = re.compile(" +")
 
 MOST_MARKS = 30
-"""combining marks in a row that are kept: the limit of Unicode's Stream-Safe Text Format (UAX #15)"""
+"""most combining marks kept in a row: the limit of Unicode's Stream-Safe Text Format (UAX #15)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +76,11 @@ class ReferenceLabeler:
     split_words: Callable[[str], list[str]]
     """NLTK's `word_tokenize`"""
     synset_of: Callable[[str], int | None]
-    """a word's synset, remembered"""
+    """cached look-up of a word's synset"""
     fix_text: Callable[[str], str]
     """`ftfy.fix_text`"""
     tools: str
-    """versions of what the labels depend on: "nltk 3.9.1 ftfy 6.3.1 wordnet 3.0 punkt installed" """
+    """versions of everything that labels depend on: "nltk 3.9.1 ftfy 6.3.1 wordnet 3.0 punkt installed" """
     name: str = "reference"
 
     @property
@@ -105,7 +105,7 @@ class ReferenceLabeler:
 
 @cache
 def load(*, wordnet: Path | None = None, punkt: Literal["installed", "untrained"] = "installed") -> ReferenceLabeler:
-    """The labeler over NLTK, built once per process and shared by everything in it.
+    """Build the labeler over NLTK, once per process.
 
     `wordnet`: a folder with WordNet 3.0's database files, such as Debian's /usr/share/wordnet; by default the corpus
     that NLTK's downloader installs. `punkt`: where sentences end, by NLTK's trained model, as the released code has it,
@@ -136,7 +136,7 @@ def load(*, wordnet: Path | None = None, punkt: Literal["installed", "untrained"
 
 
 def clean_caption(caption: str, fix_text: Callable[[str], str]) -> str:
-    """`caption_preprocessing` of the released code: URL escapes, HTML tags and broken encodings are put right.
+    """`caption_preprocessing` of the released code: URL escapes, HTML tags and broken encodings are repaired.
 
     "%3Cb%3Ea+dog%3C/b%3E" -> "a dog". A tag ends on the line on which it begins; tabs and line breaks stay.
     """
@@ -150,7 +150,7 @@ def without_tags(text: str) -> str:
 
 
 def with_few_marks(text: str) -> str:
-    """The text without what exceeds MOST_MARKS in a row, counting marks into which a character falls apart."""
+    """Cut runs of combining marks to MOST_MARKS, counting the marks of decomposed characters."""
     if text.isascii():
         return text
     kept: list[str] = []
@@ -164,7 +164,7 @@ def with_few_marks(text: str) -> str:
 
 
 def synset_of_word(word: str, *, wordnet: Any) -> int | None:
-    """Offset of the synset that a word is labelled with, None for none; `wordnet` is a WordNetCorpusReader.
+    """Offset of a word's synset, or None; `wordnet` is a WordNetCorpusReader.
 
     Equals `WordNetLemmatizer().lemmatize(word)`, then `wn.synset(lemma + ".n.01")` with every exception taken for none:
     the look-up fails just where there is no such noun. Asking first keeps NLTK from growing an entry for each of them.
@@ -214,14 +214,14 @@ def trained_punkt() -> Any:
 
 
 def untrained_punkt() -> Any:
-    """A sentence splitter that knows no abbreviations, for places without NLTK's data."""
+    """A sentence splitter without abbreviations, for machines without NLTK's data."""
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 
     return PunktSentenceTokenizer()
 
 
 def installed_wordnet() -> Any:
-    """Where NLTK's downloader put WordNet, unpacked or zipped. Raises MissingRequirementError if it did not."""
+    """Find WordNet where NLTK's downloader puts it, unpacked or zipped. Raises MissingRequirementError without it."""
     import nltk
 
     for place in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):
@@ -233,7 +233,7 @@ def installed_wordnet() -> Any:
 
 
 def folder_of_wordnet(folder: Path) -> Any:
-    """A folder of WordNet's own database files as NLTK's kind of path. Raises InputError if one is missing."""
+    """NLTK's path object of a folder of WordNet's database files. Raises InputError if one is missing."""
     from nltk.data import PathPointer
 
     for file in DATABASE_FILES:
@@ -264,7 +264,7 @@ def folder_of_wordnet(folder: Path) -> Any:
 
 
 def open_wordnet(root: Any) -> Any:
-    """NLTK's reader over the files at `root`. Raises InputError if they are not WordNet 3.0's."""
+    """Make NLTK's reader over the files at `root`. Raises InputError if they are not WordNet 3.0's."""
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
     from nltk.data import SeekableUnicodeStreamReader
 
@@ -275,7 +275,7 @@ def open_wordnet(root: Any) -> Any:
                 return SeekableUnicodeStreamReader(io.BytesIO(stream.read()), self._ENCODING)
 
         def map_wn(self, version: str = "wordnet") -> None:
-            """Nothing: it serves the wordnets of other languages, and takes seconds."""
+            """Do nothing: the original loads the wordnets of other languages, which takes seconds."""
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The multilingual functions are not available")

@@ -1,4 +1,4 @@
-"""Which sense of a noun a caption means.
+"""The sense of a noun that a caption means.
 
 In: the nouns of a batch and the words around them. Out: a synset for each. Every sense has a score of its own, fitted
 so that WordNet's counts decide where they are strong, and what pictures show where they are weak; to it the words
@@ -44,7 +44,7 @@ FEATURES = (
     *(f"file {name}, weakly counted lemma" for name in LEXICOGRAPHER_FILES.values()),
 )  # fmt: skip
 WEAK = 20.0
-"""tagged uses of a lemma at which its kind counts half as much as without any"""
+"""tagged uses of a lemma at which the weight of its kind is halved"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class SenseTables:
     scores: NDArray[np.int32]
     """[N] score of each sense by itself"""
     kinds: NDArray[np.int32]
-    """[K] synset row that each kind is named for: all below it, as far as no other kind is between"""
+    """[K] synset row that names each kind: the kind is all below it, down to the next kind"""
     kind_of: NDArray[np.uint8]
     """[S] kind of each synset"""
     cue_words: NDArray[np.int32]
@@ -62,7 +62,7 @@ class SenseTables:
     cues: NDArray[np.int8]
     """[C, K] what the word adds to senses of each kind"""
     pair_keys: NDArray[np.int64]
-    """[P] sense << PAIR_BITS | row of a word that speaks for it, ascending: from `vocab.caption_senses`"""
+    """[P] sense << PAIR_BITS | row of a word listed for it, ascending: from `vocab.caption_senses`"""
     weights: NDArray[np.float64]
     """[features + 1] by which the scores were made: of `FEATURES`, then of the cues"""
 
@@ -90,7 +90,7 @@ class Senses:
     is_unsure: NDArray[np.bool_]
     """[L] lemmas with more than one candidate"""
     pair_filter: NDArray[np.bool_]
-    """[2 ** FILTER_BITS] false where no lemma and word that speaks for a sense of it have that hash: a quick no"""
+    """[2 ** FILTER_BITS] false where no lemma and word listed for one of its senses have that hash: a quick negative"""
     pair_keys: NDArray[np.int64]
     """[P] as in `SenseTables`"""
 
@@ -138,7 +138,7 @@ class Senses:
         self, total: NDArray[np.int32], senses: NDArray[np.int64], row: NDArray[np.int64],
         first_of: NDArray[np.int64], counts: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        """Add, in place, what one listed word beside each noun says for single senses of it."""
+        """Add, in place, the scores that one listed word beside each noun gives to single senses."""
         for number in range(int(counts.max(initial=0))):
             has = np.flatnonzero(number < counts)
             at = first_of[has] + number
@@ -185,7 +185,7 @@ def file_of_senses(wordnet: WordNet) -> NDArray[np.int64]:
 
 
 def features_of_senses(wordnet: WordNet) -> NDArray[np.float64]:
-    """[N, FEATURES] what a sense's score is made of."""
+    """[N, FEATURES] summands of a sense's score."""
     lengths = np.diff(wordnet.sense_starts)
     lemma_of = np.repeat(np.arange(len(lengths)), lengths)
     rank = np.arange(len(lemma_of)) - wordnet.sense_starts[lemma_of]

@@ -1,4 +1,4 @@
-"""Parts of speech: which words of a caption are nouns, by the two words on either side.
+"""Parts of speech: the words of a caption that are nouns, told by the two words on either side.
 
 In: words and what stands around them (`context`). Out: for each word that is asked about, a score for each `Tag`
 (`scorer`). A log-linear model over a window, without memory of its own decisions, so that every word of a batch is
@@ -51,10 +51,10 @@ SCALE = 256
 """a score of 256 is one unit of log odds"""
 WINDOW = (-2, -1, 0, 1, 2)
 CAPITAL_PROFILE, LOWER_PROFILE = 5, 6
-"""places in a profile, after the five of the window, for a word that is capitalised or not where that says something"""
+"""places in a profile, after the five of the window, for a word that is capitalised or not, where capitals count"""
 MAX_ENDING = 4
 UNKNOWN = "*"
-"""row of the words that nothing is known of; `*tion` is that of unknown words ending so"""
+"""row of unknown words; `*tion` is the row of those with that ending"""
 
 # Signs after which the next word does not continue the phrase: they stand in for the neighbour's class.
 STRONG_GAPS = (Gap.BRACKET, Gap.SLASH, Gap.COMMA, Gap.STOP, Gap.START)
@@ -71,7 +71,7 @@ class Tagger:
     profile_of: NDArray[np.int32]
     """[W]"""
     classes: Sequence[str]
-    """[K] names of the classes, for people; those of words of grammar begin with "word " """
+    """[K] names of the classes, for readers; those of words of grammar begin with "word " """
     class_of: NDArray[np.int32]
     """[W]"""
     profiles: NDArray[np.int64]
@@ -120,7 +120,7 @@ class Tagger:
         return self.rows_in(*spread(words))
 
     def rows_in(self, text: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[words] row of each word text[place:end]; one that is not known has that of its longest known ending."""
+        """[words] row of each word text[place:end]; an unknown word has the row of its longest known ending."""
         found = self.table.find(text, places, ends)
         unknown = np.flatnonzero(found == NONE)
         found[unknown] = self._rows_of_unknown(text, places[unknown], ends[unknown])
@@ -143,7 +143,7 @@ class Tagger:
 
     @cached_property
     def _unknown(self) -> int:
-        """Row of the words that nothing is known of."""
+        """Row of unknown words."""
         row: int = self.words.index(UNKNOWN).as_py()
         return row
 

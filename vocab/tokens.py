@@ -1,4 +1,4 @@
-"""Plain text to words: where each begins, what stands before it, how it is capitalised.
+"""Plain text to words: where each begins, the gap before it, its capitals.
 
 In: a `Cleaned` batch. Out: its `Tokens`. Letters and digits make words; every other sign parts them and is remembered
 as the gap before the next word, so that "dog, cat" and "dog-cat" are two words either way but not the same context.
@@ -36,7 +36,7 @@ class Gap(IntEnum):
 
 
 class Shape(IntEnum):
-    """How a word is written."""
+    """Capitals of a word as written."""
 
     LOWER = 0
     CAPITAL = 1
@@ -79,7 +79,7 @@ class Tokens:
     """Words of a batch of captions, one after another."""
 
     text: NDArray[np.uint8]
-    """the cleaned text as words are compared: lower case, every digit as 0, and 0 for what parts words; padded"""
+    """cleaned text, in the form to compare words in: lower case, digits as 0, the byte 0 between words; padded"""
     starts: NDArray[np.int64]
     """[captions + 1] caption i has words starts[i] up to starts[i + 1]"""
     gaps: NDArray[np.uint8]
@@ -112,7 +112,7 @@ def split_words(cleaned: Cleaned) -> Tokens:
     text = np.frombuffer(bytearray(raw.tobytes().translate(FOLD_TABLE) + bytes(PADDING)), dtype=np.uint8)
     word = text[: len(raw) + 1] != 0
     _drop_possessives(raw, text, word, caption_starts)
-    # A byte begins a word where the one before is none, and closes one where the next is none.
+    # A byte of a word begins it if the byte before is not one, and ends it if the next is not one.
     begins, closes = np.empty_like(word), np.empty_like(word)
     begins[0] = word[0]
     np.greater(word[1:], word[:-1], out=begins[1:])

@@ -1,4 +1,4 @@
-"""The vocabulary: which synsets are classes, in which order.
+"""The vocabulary: the synsets that are classes, in order.
 
 In: how many captions hold each synset. Out: the synsets seen at least `min_count` times (CatLIP's V_tau) or the
 `top_k` most frequent, most frequent first, ties broken by synset, so that the same counts always give the same classes.
@@ -50,11 +50,11 @@ class Vocabulary:
     captions: NDArray[np.int64]
     """[classes] captions that hold the synset"""
     rows: int
-    """rows counted, those without any synset included: captions / rows is a class's frequency; 0: not known"""
+    """rows counted, also those without a synset: captions / rows is a class's frequency; 0 if unknown"""
     min_count: int
     """least number of captions of a synset in the vocabulary"""
     sources: tuple[str, ...] = ()
-    """sha256 of each counts.parquet it was made from"""
+    """sha256 of each counts.parquet that it was counted from"""
 
     @classmethod
     def from_counts(
@@ -66,7 +66,7 @@ class Vocabulary:
         top_k: int | None = None,
         sources: tuple[str, ...] = (),
     ) -> Vocabulary:
-        """The vocabulary at a threshold or of a size, from columns synset: int32 and captions: int64.
+        """Make a vocabulary by threshold or size, from columns synset: int32 and captions: int64.
 
         Section 3.1 of the CatLIP paper keeps synsets with more than V_tau occurrences; here `min_count` is the least
         number that is kept, counted once per caption. Raises InputError unless exactly one of the two rules is given
@@ -114,7 +114,7 @@ class Vocabulary:
 
     @cached_property
     def log_odds(self) -> NDArray[np.float64]:
-        """[classes] log-odds of each class's frequency: what is to be guessed of an image that nobody has seen.
+        """[classes] log-odds of each class's frequency: the best guess for an unseen image.
 
         A class of all rows counts as missing from one that was not counted, a class of none as in one. Where rows are
         not known, they are taken to hold one class each: too many of them, by as much as captions hold several.
@@ -130,7 +130,7 @@ class Vocabulary:
         return self.synsets[order], order
 
     def classes_of(self, synsets: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Class index of each synset, -1 for those the vocabulary lacks; same shape."""
+        """Class index of each synset, -1 for synsets that the vocabulary lacks; same shape."""
         ascending, order = self._sorted
         places = np.minimum(np.searchsorted(ascending, synsets), len(ascending) - 1)
         return np.where(ascending[places] == synsets, order[places], -1).astype(np.int32)
@@ -190,9 +190,9 @@ def _offsets(path: str | Path, table: pa.Table) -> NDArray[np.int32]:
     try:
         return np.array([wordnet.synset_of_wnid(wnid) for wnid in table["synset"].to_pylist()], dtype=np.int32)
     except CatlipError as error:
-        raise _unreadable(path, f"a synset that is none ({error.found})") from error
+        raise _unreadable(path, f"an unknown synset ({error.found})") from error
     except UnicodeDecodeError as error:
-        raise _unreadable(path, f"a synset that is no text ({error})") from error
+        raise _unreadable(path, f"a synset that is not text ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _header(path: str | Path, table: pa.Table) -> _Header:
 
 
 def _content_sha256(header: Mapping[str, Any], table: pa.Table) -> str:
-    """sha256 of every column and of the metadata, itself aside."""
+    """sha256 of every column and of the metadata without this checksum."""
     rest = {name: value for name, value in header.items() if name != "sha256"}
     return digest_of([rest, table.to_pydict()])
 

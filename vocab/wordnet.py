@@ -74,7 +74,7 @@ class WordNet:
     other_counts: NDArray[np.int32]
     """[L] how often the same spelling was tagged as a verb, adjective or adverb"""
     inflected_counts: NDArray[np.int32]
-    """[L] how often a verb, adjective or adverb was tagged that has this spelling among its inflected forms"""
+    """[L] tagged uses of verbs, adjectives and adverbs that have this spelling among their inflected forms"""
     exception_forms: pa.StringArray
     """irregular plurals (noun.exc), sorted: geese"""
     exception_bases: pa.StringArray
@@ -83,7 +83,7 @@ class WordNet:
     """version of WordNet: "3.0" """
 
     def row_of(self, synset: int) -> int:
-        """Row of a synset offset. Raises InputError for an offset that is no noun of WordNet 3.0."""
+        """Row of a synset offset. Raises InputError for an offset that is not a noun of WordNet 3.0."""
         row = int(np.searchsorted(self.synsets, synset))
         if row == len(self.synsets) or self.synsets[row] != synset:
             raise InputError(
@@ -121,7 +121,7 @@ def wnid_of(synset: int) -> str:
 
 
 def synset_of_wnid(wnid: str) -> int:
-    """ "n02084071" -> 2084071. Raises InputError for anything else than n and eight digits."""
+    """ "n02084071" -> 2084071. Raises InputError for anything but n and eight digits."""
     if re.fullmatch(r"n[0-9]{8}", wnid) is None:
         raise InputError("wnid", found=repr(wnid), wanted='"n" and eight digits', remedy="Write dog as n02084071.")
     return int(wnid[1:])

@@ -30,6 +30,7 @@ from pipeline.reading.key_text import NO_TEXT, require_name_type, text_of, texts
 from pipeline.reading.nested import value_at
 from pipeline.reading.parquet import KEY, STATUS, require_key_type, status_reasons
 from pipeline.reading.stored_formats import refuse_compressed
+from pipeline.reading.tars import JSON_FIELD
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, NULL_ID, NULL_KEY, REPEATED_KEY, TRUNCATED_TAR
 from vocab.errors import InputError
 from vocab.store.file_names import is_left_out
@@ -41,7 +42,6 @@ SCHEMA = pa.schema(
     [*((name, pa.string()) for name in ("input", "shard", "key", "id", "reason")), ("total", pa.int64())]
 )
 DDL = "input string, shard string, key string, id string, reason string, total bigint"
-JSON = "json."
 OWN_KEY = "__key__"
 """WebDataset's name for a sample's key"""
 BATCH_ROWS = 16_384
@@ -70,7 +70,7 @@ def ids_of(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
 
 def is_of_tars(id_column: str) -> bool:
     """Tell an id that tars hold from a column of sidecars."""
-    return id_column == OWN_KEY or id_column.startswith(JSON)
+    return id_column == OWN_KEY or id_column.startswith(JSON_FIELD)
 
 
 def check_sidecar(path: str, id_column: str) -> None:
@@ -180,7 +180,7 @@ def _id_of_sample(stream: BinaryIO, sample: Sample, id_column: str) -> tuple[str
         return None, MALFORMED_RECORD
     if not isinstance(record, dict):
         return None, MALFORMED_RECORD
-    text, reason = text_of(value_at(record, id_column.removeprefix(JSON)))
+    text, reason = text_of(value_at(record, id_column.removeprefix(JSON_FIELD)))
     return text, NULL_ID if text is None and reason is None else reason
 
 
@@ -191,18 +191,18 @@ def _batch(path: str, shard: str, keys: pa.Array, ids: pa.Array, reasons: pa.Arr
     )
 
 
-def list_image_files(places: tuple[str, ...], id_column: str) -> InputFiles:
+def list_image_files(locations: tuple[str, ...], id_column: str) -> InputFiles:
     """List sidecars, or tars if the tars hold the ids.
 
-    Raises InputError for a place without such files, and for a sidecar without a tar or a tar without a sidecar: labels
-    follow tars, so a sidecar alone names no images, and a tar alone would get no labels.
+    Raises InputError for a location without such files, and for a sidecar without a tar or a tar without a sidecar:
+    labels follow tars, so a sidecar alone names no images, and a tar alone would get no labels.
     """
     if is_of_tars(id_column):
-        tars = list_inputs(places, "webdataset")
+        tars = list_inputs(locations, "webdataset")
         refuse_compressed([file.path for file in tars.files], gzip_is_read=False)
         return tars
     try:
-        sidecars = list_inputs(places, "img2dataset")
+        sidecars = list_inputs(locations, "img2dataset")
     except NoInputError as error:
         raise InputError(
             error.thing,

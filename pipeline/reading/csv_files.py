@@ -149,10 +149,10 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
     if QUOTE not in block.data and not lone_returns:
         return np.empty(0, dtype=np.int64)
     data = np.frombuffer(block.data, dtype=np.uint8)
-    places = np.flatnonzero(data == ord(QUOTE))
-    lines = np.searchsorted(block.begins, places, side="right") - 1
+    offsets = np.flatnonzero(data == ord(QUOTE))
+    lines = np.searchsorted(block.begins, offsets, side="right") - 1
     if dialect.lenient:
-        lines = lines[(block.begins[lines] == places) | (data[places - 1] == ord(dialect.separator))]
+        lines = lines[(block.begins[lines] == offsets) | (data[offsets - 1] == ord(dialect.separator))]
     if lone_returns:
         returns = np.flatnonzero((data[:-1] == ord("\r")) & (data[1:] != ord("\n")))
         lines = np.concatenate([lines, np.searchsorted(block.begins, returns, side="right") - 1])
@@ -244,8 +244,8 @@ def closing_lines(block: Block, dialect: Dialect) -> Offsets:
     quotes = np.flatnonzero(data == ord(QUOTE))
     quotes = quotes[np.isin(data[(quotes + 1) % len(data)], [sign, *b"\r\n"]) | (quotes + 1 == len(data))]
     lines = np.searchsorted(block.begins, quotes, side="right") - 1
-    places = zip(block.begins[lines].tolist(), quotes.tolist(), strict=True)
-    found = [block.data.rfind(dialect.separator, begin, quote) + 1 or begin for begin, quote in places]
+    ranges = zip(block.begins[lines].tolist(), quotes.tolist(), strict=True)
+    found = [block.data.rfind(dialect.separator, begin, quote) + 1 or begin for begin, quote in ranges]
     begins = np.array(found, dtype=np.int64)
     unique: Offsets = np.unique(lines[(data[begins] != ord(QUOTE)) | (begins == quotes)])
     return unique

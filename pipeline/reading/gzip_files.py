@@ -19,9 +19,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-RAW = 1 << 18
+RAW_BYTES = 1 << 18
 """compressed bytes read at once: few, because the bytes after a member are copied, and bgzip's members have 64 KiB"""
-TEXT = 1 << 22
+TEXT_BYTES = 1 << 22
 """bytes of text decompressed at once, however well they were compressed"""
 GZIP = 16 + zlib.MAX_WBITS
 
@@ -72,16 +72,16 @@ def inflated(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
 
     Zeros after the last member are padding, which tapes and block devices need.
     """
-    raw = file.read(RAW)
+    raw = file.read(RAW_BYTES)
     members = 0
     while raw or not members:
         member = zlib.decompressobj(GZIP)
         try:
             while not member.eof:
-                raw = raw or file.read(RAW)
+                raw = raw or file.read(RAW_BYTES)
                 if not raw:
                     raise DamagedGzipError("a gzip file that breaks off: its checksum is missing")
-                text = member.decompress(raw, TEXT)
+                text = member.decompress(raw, TEXT_BYTES)
                 raw = member.unused_data if member.eof else member.unconsumed_tail
                 yield text, member.eof
         except zlib.error as error:
@@ -91,14 +91,14 @@ def inflated(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
                 else f"{members:,} whole gzip members, and bytes behind them that are no gzip"
             ) from error
         members += 1
-        while not (raw := raw.lstrip(b"\0")) and (more := file.read(RAW)):
+        while not (raw := raw.lstrip(b"\0")) and (more := file.read(RAW_BYTES)):
             raw = more
 
 
 MAGIC = b"\x1f\x8b"
-KEPT = 64 << 20
+KEPT_BYTES = 64 << 20
 """bytes of the tar that are kept for the way back"""
-LOOKED_AT = 16 << 20
+LOOKED_AT_BYTES = 16 << 20
 """bytes of a compressed tar that are looked at before a job"""
 
 
@@ -122,7 +122,7 @@ def first_tar_bytes(file: BinaryIO) -> BinaryIO:
     head = io.BytesIO()
     for text, _ in inflated(_rewound(file)):
         head.write(text)
-        if head.tell() >= LOOKED_AT:
+        if head.tell() >= LOOKED_AT_BYTES:
             break
     return head
 
@@ -182,5 +182,7 @@ class _GzipTar(io.RawIOBase):
     def _keep(self, block: bytes) -> None:
         self._held.append(block)
         self._stop += len(block)
-        while self._stop - self._start - len(self._held[0]) > KEPT and self._start + len(self._held[0]) <= self._at:
+        while (
+            self._stop - self._start - len(self._held[0]) > KEPT_BYTES and self._start + len(self._held[0]) <= self._at
+        ):
             self._start += len(self._held.popleft())

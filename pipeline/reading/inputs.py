@@ -37,7 +37,7 @@ from vocab.store.manifest import InputFile
 from vocab.store.secrets import without_secrets
 
 MAX_BEGINNINGS = 100
-"""most files of a place whose content is read to tell their format"""
+"""most files of a location whose content is read to tell their format"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class InputFiles:
 
 
 class NoInputError(InputError):
-    """Raised for places that hold files, but none of the named format."""
+    """Raised for locations that hold files, but none of the named format."""
 
 
 def inputs_of(options: Label) -> InputFiles:
@@ -95,23 +95,23 @@ def inputs_of(options: Label) -> InputFiles:
     return inputs
 
 
-def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> InputFiles:
+def list_inputs(locations: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> InputFiles:
     """Find the files, without those in the folder `apart_from`.
 
     A named format takes a file given by itself whatever its name, and of a folder or glob the files that `of_format`
     chooses.
 
-    Raises InputError if a place holds no file, if the format cannot be told, for files compressed with anything but
+    Raises InputError if a location holds no file, if the format cannot be told, for files compressed with anything but
     gzip, and for files of a table with a log of its own or of a Spark job that has not ended.
     """
     looked_at: set[str] = set()
-    listings = [files_at(place, looked_at, apart_from=apart_from) for place in places]
+    listings = [files_at(location, looked_at, apart_from=apart_from) for location in locations]
     every = {file.path: file for listing in listings for file in listing.files}
     around = [path for listing in listings for path in listing.around]
     bare = {file.path: path for listing in listings for file, path in zip(listing.files, listing.bare, strict=True)}
     refuse_unfinished(list(bare.values()), around)
     if format_ == "auto":
-        stored, taken = _format_by_names(places, sorted(every))
+        stored, taken = _format_by_names(locations, sorted(every))
         passed_over = set(filter(TEXT_PATTERN.search, every)) if stored in TEXT_FORMATS else set()
     else:
         named = [_named(listing, format_) for listing in listings]
@@ -124,7 +124,7 @@ def list_inputs(places: tuple[str, ...], format_: Format, *, apart_from: str | N
     taken = sorted({bare[path] if path.startswith("file:") else path: path for path in reversed(taken)}.values())
     if not taken:
         raise NoInputError(
-            ", ".join(places),
+            ", ".join(locations),
             found=f"no {' or '.join(EXTENSIONS[stored] or JSON)} file" if every else "no file",
             wanted=f"captions stored as {stored}",
             remedy="Check the path, or name the --format.",
@@ -146,7 +146,7 @@ def _common_folder(paths: Sequence[str]) -> str | None:
 
 
 def _named(listing: Listing, stored: StoredFormat) -> tuple[list[str], list[str]]:
-    """Paths of a place's files that are taken for a named format, and of files left out that may be of this format."""
+    """Paths of a location's files that are taken for a named format, and of files left out that may have it."""
     paths = [file.path for file in listing.files]
     taken, unclear = of_format(paths, stored, by_extension=listing.by_extension)
     if listing.is_file and (TEXT_PATTERN.search(paths[0]) or not is_of_another(paths[0], stored)):
@@ -161,7 +161,7 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _format_by_names(places: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list[str]]:
+def _format_by_names(locations: tuple[str, ...], paths: list[str]) -> tuple[StoredFormat, list[str]]:
     """The format whose extension all data files have, and its files.
 
     Parquet files are img2dataset's sidecars if their content shows it, or if tars of the same names are beside them.
@@ -186,7 +186,7 @@ def _format_by_names(places: tuple[str, ...], paths: list[str]) -> tuple[StoredF
     if len(held) != 1:
         refuse_compressed([] if held else paths)
         raise InputError(
-            ", ".join(places),
+            ", ".join(locations),
             found=f"files of {' and '.join(sorted(held))}" if held else "no file of a known extension",
             wanted="one of: " + ", ".join(EXTENSIONS),
             remedy="Name the --format, or a glob that matches the files of one format.",

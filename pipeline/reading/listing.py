@@ -1,4 +1,4 @@
-"""Files at a place: one file, all below a folder, or those that a glob or braces name.
+"""Files at a location: one file, all below a folder, or those that a glob or braces name.
 
 In: a local path or a URI. Out: a `Listing`.
 
@@ -29,40 +29,40 @@ SIGNS = re.compile(r"[*?\[{]")
 
 @dataclass(frozen=True)
 class Listing:
-    """Files at a place, and everything else found there."""
+    """Files at a location, and everything else found there."""
 
     files: tuple[InputFile, ...]
     left_out: tuple[str, ...]
     """files left out because they are hidden or leftovers"""
     is_file: bool
-    """the place is the name of a file"""
+    """the location is the name of a file"""
     by_extension: bool
-    """the place is a glob that ends in an extension"""
+    """the location is a glob that ends in an extension"""
     bare: tuple[str, ...]
     """paths of `files` in their file system"""
     around: tuple[str, ...]
-    """paths of everything below the place, hidden or not, and of markers above it"""
+    """paths of everything below the location, hidden or not, and of markers above it"""
 
 
-def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) -> Listing:
-    """List a place, without the folder `apart_from`.
+def files_at(location: str, looked_at: set[str], *, apart_from: str | None = None) -> Listing:
+    """List a location, without the folder `apart_from`.
 
-    `looked_at`: folders above other places, which are not searched again; the folders above this place are added.
+    `looked_at`: folders above other locations, which are not searched again; the folders above this location are added.
 
-    Raises InputError for a place that does not exist, a name in braces that is missing, and a link that leads nowhere.
+    Raises InputError for a location that does not exist, a missing name in braces, and a link that leads nowhere.
     """
-    signs = None if _stands(place) else SIGNS.search(place)
-    end = len(place) if signs is None else place.rfind("/", 0, signs.start()) + 1
-    folder = place[:end] if end or not place else "."
+    signs = None if _stands(location) else SIGNS.search(location)
+    end = len(location) if signs is None else location.rfind("/", 0, signs.start()) + 1
+    folder = location[:end] if end or not location else "."
     filesystem, path = filesystem_of(folder)
     # "s3://bucket/in" is s3:// and bucket/in.
     bare = folder.rstrip("/") or folder
     prefix = bare.removesuffix(path) if bare.endswith(path) else ""
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.NotFound:
-        raise InputError(place, found="nothing there", wanted="a file, a folder or a glob", remedy="Check the path.")
+        raise InputError(location, found="nothing there", wanted="a file, a folder or a glob", remedy="Check the path.")
     infos = _infos_below(filesystem, path, apart_from) if info.type == pafs.FileType.Directory else [info]
-    matching = infos if signs is None else _matching(place, place[end:], path, infos)
+    matching = infos if signs is None else _matching(location, location[end:], path, infos)
     if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not is_left_out(i.path[len(path) :])]:
         raise InputError(
             lost[0], found="a link that leads nowhere", wanted="a file or a folder", remedy="Mend or remove it."
@@ -76,22 +76,22 @@ def files_at(place: str, looked_at: set[str], *, apart_from: str | None = None) 
         ),
         left_out=tuple(prefix + i.path for i in named if is_left_out(i.path[len(path) :])),
         is_file=info.type == pafs.FileType.File,
-        by_extension=signs is not None and re.search(r"\.\w+$", place) is not None,
+        by_extension=signs is not None and re.search(r"\.\w+$", location) is not None,
         bare=tuple(i.path for i in taken),
         around=(*(i.path for i in infos), *markers_above(filesystem, path, looked_at)),
     )
 
 
-def _stands(place: str) -> bool:
-    """Tell whether something lies at a place whose name may hold the signs of a glob."""
-    if SIGNS.search(place) is None:
+def _stands(location: str) -> bool:
+    """Tell whether something lies at a location whose name may hold the signs of a glob."""
+    if SIGNS.search(location) is None:
         return True
     try:
-        filesystem, path = filesystem_of(place)
+        filesystem, path = filesystem_of(location)
     except InputError:
         # Braces do not make a URI.
         return False
-    is_query = "?" in place and not isinstance(filesystem, pafs.LocalFileSystem)
+    is_query = "?" in location and not isinstance(filesystem, pafs.LocalFileSystem)
     return not is_query and filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
@@ -109,7 +109,7 @@ def _infos_below(filesystem: pafs.FileSystem, folder: str, apart_from: str | Non
     return [info for info in infos if not f"{info.path}/".startswith(f"{other[1].rstrip('/')}/")]
 
 
-def _matching(place: str, glob: str, folder: str, infos: Sequence[pafs.FileInfo]) -> list[pafs.FileInfo]:
+def _matching(location: str, glob: str, folder: str, infos: Sequence[pafs.FileInfo]) -> list[pafs.FileInfo]:
     """Files and folders that a glob below a folder names, and those below such folders.
 
     Raises InputError if there are none, and for a name in braces that is missing: none is left out silently.
@@ -119,7 +119,7 @@ def _matching(place: str, glob: str, folder: str, infos: Sequence[pafs.FileInfo]
     there = {info.path for info in infos} if exact else set()
     if missing := [name for name in exact if name not in there]:
         raise InputError(
-            place,
+            location,
             found=f"no file {missing[0]}" + (f", nor {len(missing) - 1:,} more" if len(missing) > 1 else ""),
             wanted=f"all {len(exact):,} files that the braces name" if len(exact) > 1 else "a file, a folder or a glob",
             remedy="Check the path. Braces name files that must be there; a glob takes those that are.",
@@ -128,7 +128,7 @@ def _matching(place: str, glob: str, folder: str, infos: Sequence[pafs.FileInfo]
     if matching := [info for info in infos if takes(info.path)]:
         return matching
     raise InputError(
-        place,
+        location,
         found="nothing that matches",
         wanted="a glob of files or folders",
         remedy="Check the path; * and ? match no slash, ** does.",

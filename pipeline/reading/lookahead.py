@@ -29,7 +29,7 @@ from pipeline.reading.nested import has_at
 from pipeline.reading.parquet import ERROR, KEY, STATUS, SUCCESS, column_faults, has_sidecar_columns, refuse_keys
 from pipeline.reading.rows import ReadOptions
 from pipeline.reading.stored_formats import HOW_TO_WRITE_LINES, ONE_DOCUMENT, PARQUET
-from pipeline.reading.tars import FIELD, MAX_MEMBER_BYTES
+from pipeline.reading.tars import JSON_FIELD, MAX_MEMBER_BYTES
 from vocab.errors import InputError
 from vocab.store.files import BROKEN, filesystem_of
 from vocab.store.manifest import InputFile
@@ -165,11 +165,13 @@ def _of_tar(file: InputFile, reading: ReadOptions, count: int) -> Faults | None:
         with filesystem.open_input_file(path) as stream:
             tar = first_tar_bytes(stream)
             for sample in islice(samples(tar), count):
-                fields = _fields(tar, sample) if any(name.startswith(FIELD) for name in reading.texts) else {}
+                fields = _fields(tar, sample) if any(name.startswith(JSON_FIELD) for name in reading.texts) else {}
                 for name in reading.texts:
-                    if name in sample.members or (name.startswith(FIELD) and has_at(fields, name[len(FIELD) :])):
+                    if name in sample.members or (
+                        name.startswith(JSON_FIELD) and has_at(fields, name[len(JSON_FIELD) :])
+                    ):
                         return {}
-                seen.update(dict.fromkeys([*sample.members, *(f"{FIELD}{name}" for name in fields)]))
+                seen.update(dict.fromkeys([*sample.members, *(f"{JSON_FIELD}{name}" for name in fields)]))
     except (tarfile.ReadError, OSError):
         return None
     return {ANY: _lacking(file.path, "members", seen, reading)} if seen else None

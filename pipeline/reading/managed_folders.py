@@ -1,6 +1,6 @@
 """Folders whose data files may hold rows that do not count: tables with a log, unfinished writes of Spark.
 
-In: everything in and above the places of a job. Out: nothing, or an error.
+In: everything in and above the locations of a job. Out: nothing, or an error.
 
     table/_delta_log/  part-*.parquet       Delta     the log says which files, and which of their rows, count
     table/.hoodie/  2024/*.parquet          Hudi      older versions of the same rows are beside them

@@ -70,7 +70,7 @@ def stem_of(path: str) -> str:
 
 
 def of_format(paths: Sequence[str], stored: StoredFormat, *, by_extension: bool) -> tuple[list[str], list[str]]:
-    """Files of a place that are taken for a named format, and files that are taken if their content fits.
+    """Files of a location that are taken for a named format, and files that are taken if their content fits.
 
     Files with the format's own extensions are taken, and with them, if their content fits, files whose extension
     belongs to no format. If no file has an own extension, all files whose extension belongs to no format are taken. If

@@ -122,33 +122,33 @@ def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: b
     return marks, len(block.lines)
 
 
-def _mark_lenient(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
+def _mark_lenient(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, position: tuple[Seen, int]) -> None:
     """Mark a record of text that may not be quoted at all: every line is a row, unless that is in doubt."""
     first, last, fields = record
     if isinstance(fields, Fault):
         # A quoted text whose end is missing would go on in the next line, which then is not a row by itself.
-        _mark_torn(marks, first, 1, fields, block, dialect, place)
+        _mark_torn(marks, first, 1, fields, block, dialect, position)
     elif len(fields) == dialect.columns:
         if dialect.quoting != "none":
-            raise _one_row_or_several(record, place)
+            raise _one_row_or_several(record, position)
         if not is_of_lines(record, block, dialect):
             marks.malformed.update(range(first, last + 1))
 
 
 def _mark_torn(
-    marks: Marks, line: int, step: int, fault: Fault, block: Block, dialect: Dialect, place: tuple[Seen, int]
+    marks: Marks, line: int, step: int, fault: Fault, block: Block, dialect: Dialect, position: tuple[Seen, int]
 ) -> None:
     """Mark the lines of a record that may be torn. Raises InputError unless quotes are known to be ordinary."""
     lines = range(0) if line in marks.malformed else torn_lines(block, line, step, dialect)
     if lines and dialect.quoting != "none":
-        raise _unclear_quotes(CsvRecord(line, line, fault), fault.value, place)
+        raise _unclear_quotes(CsvRecord(line, line, fault), fault.value, position)
     marks.malformed.update(lines)
 
 
-def _mark_strict(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, place: tuple[Seen, int]) -> None:
+def _mark_strict(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, position: tuple[Seen, int]) -> None:
     """Mark a record of quoted text. It may have several lines; stray quotes cost only their row if no record has."""
     first, last, fields = record
-    seen = place[0]
+    seen = position[0]
     seen.stray |= fields is Fault.STRAY
     seen.spanning |= first < last
     if fields is Fault.STRAY and not seen.spanning:
@@ -156,14 +156,14 @@ def _mark_strict(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect
         return
     if isinstance(fields, Fault) or (seen.stray and seen.spanning):
         spanning = f"a field over several lines, and above it {Fault.STRAY.value}"
-        raise _unclear_quotes(record, fields.value if isinstance(fields, Fault) else spanning, place)
+        raise _unclear_quotes(record, fields.value if isinstance(fields, Fault) else spanning, position)
     fits = len(fields) == dialect.columns
     if (
         first < last
         and not dialect.trusted
         and (not fits or (dialect.columns > 1 and is_of_lines(record, block, dialect)))
     ):
-        raise _one_row_or_several(record, place)
+        raise _one_row_or_several(record, position)
     marks.inside.update(range(first + 1, last + 1))
     if not fits:
         marks.malformed.add(first)
@@ -173,7 +173,7 @@ def _mark_strict(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect
         marks.broken.add(first)
 
 
-def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, place: tuple[Seen, int], *, is_last: bool) -> int:
+def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, position: tuple[Seen, int], *, is_last: bool) -> int:
     """Mark the lines of records whose line ends are escaped; also count the lines before one that the block cuts off.
 
     Raises InputError for such a record, unless the user says that every line is a row.
@@ -189,19 +189,19 @@ def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, place: tuple[See
             and not np.isin(lines, enclosed).any()
         ):
             if not (dialect.trusted and dialect.quoting == "none"):
-                raise _escaped_line_end(CsvRecord(lines[0], lines[-1], Fault.STRAY), dialect, place)
+                raise _escaped_line_end(CsvRecord(lines[0], lines[-1], Fault.STRAY), dialect, position)
             marks.malformed.update(lines)
     return len(block.lines)
 
 
-def _where(record: CsvRecord, place: tuple[Seen, int]) -> str:
-    seen, line = place
+def _where(record: CsvRecord, position: tuple[Seen, int]) -> str:
+    seen, line = position
     return f"{seen.path}, line {line + record.first + 1:,}"
 
 
-def _unclear_quotes(record: CsvRecord, found: str, place: tuple[Seen, int]) -> InputError:
+def _unclear_quotes(record: CsvRecord, found: str, position: tuple[Seen, int]) -> InputError:
     return InputError(
-        _where(record, place),
+        _where(record, position),
         found=found,
         wanted="quotes around whole fields; quotes inside a field doubled, or behind backslashes, in the whole file",
         remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
@@ -209,10 +209,10 @@ def _unclear_quotes(record: CsvRecord, found: str, place: tuple[Seen, int]) -> I
     )
 
 
-def _escaped_line_end(record: CsvRecord, dialect: Dialect, place: tuple[Seen, int]) -> InputError:
+def _escaped_line_end(record: CsvRecord, dialect: Dialect, position: tuple[Seen, int]) -> InputError:
     return InputError(
-        _where(record, place),
-        found=f"a backslash at the end of the line, and its last field in line {place[1] + record.last + 1:,}",
+        _where(record, position),
+        found=f"a backslash at the end of the line, and its last field in line {position[1] + record.last + 1:,}",
         wanted="a record a line, or quotes around a field that holds a line end",
         remedy="Write the file anew with quotes, as with pandas: "
         f"read_csv(FILE, sep={dialect.separator.decode()!r}, quoting=3, escapechar='\\\\').to_csv(...). "
@@ -220,9 +220,9 @@ def _escaped_line_end(record: CsvRecord, dialect: Dialect, place: tuple[Seen, in
     )
 
 
-def _one_row_or_several(record: CsvRecord, place: tuple[Seen, int]) -> InputError:
+def _one_row_or_several(record: CsvRecord, position: tuple[Seen, int]) -> InputError:
     return InputError(
-        _where(record, place),
+        _where(record, position),
         found=f"a quote that closes {record.last - record.first} lines below, in a file that does not show "
         "whether its writer quotes: one row or several",
         wanted="a file whose rows are unambiguous",
@@ -253,15 +253,15 @@ def _rows(
     def column(name: str) -> pa.BinaryArray:
         if name not in reading.columns:
             return pa.nulls(count, pa.binary())
-        place = reading.columns.index(name)
-        places, values = begins + place, parts.values
+        at = reading.columns.index(name)
+        indices, values = begins + at, parts.values
         if enclosed is not None:
-            places[enclosed.lines - lines.start] = np.arange(len(enclosed.lines)) + len(values)
-            values = pa.concat_arrays([values, slices(block.data, enclosed.begins[:, place], enclosed.ends[:, place])])
+            indices[enclosed.lines - lines.start] = np.arange(len(enclosed.lines)) + len(values)
+            values = pa.concat_arrays([values, slices(block.data, enclosed.begins[:, at], enclosed.ends[:, at])])
         if special:
-            places[inner] = np.arange(len(special)) + len(values)
-            values = pa.concat_arrays([values, pa.array([marks.fields[line][place] for line in special], pa.binary())])
-        return values.take(pa.array(places[keep], mask=malformed[keep]))
+            indices[inner] = np.arange(len(special)) + len(values)
+            values = pa.concat_arrays([values, pa.array([marks.fields[line][at] for line in special], pa.binary())])
+        return values.take(pa.array(indices[keep], mask=malformed[keep]))
 
     valid = np.ones(len(texts), dtype=bool) if marks.is_utf8 else np.asarray(valid_utf8(texts)).copy()
     valid[[line - lines.start for line in marks.broken if line in lines]] = False

@@ -31,7 +31,8 @@ from pipeline.reject_reasons import (
 from vocab.errors import InputError
 from vocab.store.tars import Member, Sample, samples
 
-FIELD = "json."
+JSON_FIELD = "json."
+"""prefix of a field in a sample's .json member"""
 HOW_TO_REPEAT_NONE = (
     "repeated_key: members of a sample must be neighbours in their tar, and samples must have different keys; "
     "tar --sort=name packs members in sorted order"
@@ -145,7 +146,7 @@ def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> _Row:
 
 def _content(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], row: _Row) -> bytes | None:
     """Content of a member that a column names, or names a field of; None for other members, and one too large."""
-    if extension not in columns and (extension != "json" or not any(c.startswith(FIELD) for c in columns)):
+    if extension not in columns and (extension != "json" or not any(c.startswith(JSON_FIELD) for c in columns)):
         return None
     if member.size > MAX_MEMBER_BYTES:
         row.reason = CAPTION_TOO_LONG
@@ -158,7 +159,9 @@ def _take(content: bytes, extension: str, columns: Sequence[str], texts: list[by
     """Add the texts of a member that the columns name."""
     if extension in columns:
         texts.append(content)
-    if extension != "json" or not (fields := [name.removeprefix(FIELD) for name in columns if name.startswith(FIELD)]):
+    if extension != "json" or not (
+        fields := [name.removeprefix(JSON_FIELD) for name in columns if name.startswith(JSON_FIELD)]
+    ):
         return
     try:
         record = json.loads(content)

@@ -1,7 +1,7 @@
 """One run at a time in a run directory: a lock that the main rank holds for as long as its run lives.
 
-In: the run directory. Out: a locked file in it, `run.lock`, which says who holds it, and is gone when the run ends. The
-kernel drops the lock with the process, however that ends, so that a killed run is in nobody's way.
+In: the run directory. Out: a locked file in it, `run.lock`, which names its holder and is removed when the run ends.
+The system frees the lock when the process ends, even a killed one (`vocab/store/locks.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILE = "run.lock"
 
 @contextmanager
 def held(out: Path, rank: Rank) -> Iterator[None]:
-    """Hold the directory; it is made if there is none, and removed again if nothing came into it.
+    """Hold the directory: make it if it is missing, and remove it again if nothing was written into it.
 
     Raises InputError on every rank if another run holds it.
     """
@@ -37,7 +37,7 @@ def held(out: Path, rank: Rank) -> Iterator[None]:
 
 
 def entries(out: Path) -> list[Path]:
-    """Entries of a directory without the lock, which a start that was killed early leaves alone there."""
+    """Entries of a directory, the lock left out: a start that was killed early leaves nothing else."""
     return [path for path in out.iterdir() if path.name != FILE]
 
 
@@ -52,7 +52,7 @@ def _locked(out: Path) -> Iterator[None]:
         os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode(), 0)
         yield
     finally:
-        # Removed while it is locked: whoever waits for this file finds that it is no longer the one of that name.
+        # Removed while locked: a process that waits for this file then finds that the name is another file's.
         path.unlink(missing_ok=True)
         os.close(descriptor)
         _remove_empty(made)
@@ -63,7 +63,7 @@ def _remove_empty(folders: list[Path]) -> None:
         try:
             folder.rmdir()
         except OSError:
-            # There is something in it, which is what a run is for.
+            # The run wrote something.
             return
 
 
@@ -102,5 +102,5 @@ def _holder(path: Path) -> str:
         said = json.loads(path.read_bytes())
         return f"process {said['process']} on {said['host']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        # It has locked the file and not written yet, or has just ended.
+        # The holder has not written yet, or has just ended.
         return "a process that has not said its name yet"

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from vocab.store.secrets import without_secrets
+
 # Emoji and some scripts need the joiners U+200C and U+200D; beside an ASCII letter or at an end they only hide.
 _SIGNS = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
@@ -46,9 +48,13 @@ def shown(text: str, *, longest: int | None = None, lines: bool = False) -> str:
     return (_HIDDEN_IN_LINES if lines else _HIDDEN).sub(_written_out, text)
 
 
-def tell(text: str, *, to: TextIO | None = None) -> None:
-    """Write `shown` lines to a terminal in its own encoding. `to`: standard error if unset."""
+def tell(text: str, *, to: TextIO | None = None, has_captions: bool = False) -> None:
+    """Write `shown` lines to a terminal in its own encoding. `to`: standard error if unset.
+
+    Secrets of locations are left out, unless the text `has_captions`, whose words must not change.
+    """
     stream = sys.stderr if to is None else to
+    text = text if has_captions else without_secrets(text)
     encoding = stream.encoding or "utf-8"
     stream.write(shown(text, lines=True).encode(encoding, "backslashreplace").decode(encoding))
 
