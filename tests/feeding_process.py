@@ -33,7 +33,7 @@ def main(root: Path, run: Path, steps: int, batch: int, loaders: int) -> None:
     done = start.step if start is not None else 0
     with Feed(source, FixedResolution(16, batch), rank=rank, world=world, workers=loaders, start=start) as feed:
         for taken in feed:
-            runners = feed._crew._runners if feed._crew is not None else []
+            runners = feed._pool._runners if feed._pool is not None else []
             pids = {"rank": os.getpid(), "loaders": [runner.pid for runner in runners]}
             with write_whole(run / f"pids-{rank}.json") as file:
                 file.write(json.dumps(pids).encode())

@@ -19,7 +19,7 @@ pytest.importorskip("torch", reason="the trainer extra is not installed")
 
 import torch
 
-from tests.test_trainer_tar_table import asked_in
+from tests.tar_tables import asked_in
 from trainer.data.tar_cache import CacheFolder, TarCache
 from trainer.data.tar_tables import TarTables
 from trainer.distributed import Rank

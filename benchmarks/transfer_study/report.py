@@ -1,6 +1,6 @@
 """Results of the transfer benchmark: gains with their spread, curves.json, two figures.
 
-In: records of `trainer/transfer/records.py` and the curves of the CLIP race. Out: numbers, and files for
+In: records of `trainer/transfer/record.py` and the curves of the CLIP race. Out: numbers, and files for
 notebooks/transfer.ipynb.
 
 A gain is a difference of pairs: Transfer Init minus random init on the same images in the same order, in points of
