@@ -26,11 +26,13 @@ from vocab.pages.text import counted, duration, listed, shown, tell
 ROOT = Path(__file__).parent.parent
 EVIL = "\x1b]0;PWNED\x07\x00\x9b2J\x7f\r\u202egnp\u2066\u200f\u200b\u2028\ufeff\U000e0041\ud800\udcff"
 KINDS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+SEEN = "\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+"""joiners of emoji, and signs of the format category that are drawn: the number signs of Arabic, Syriac and Kaithi"""
 
 
 def hidden_in(text: str) -> set[str]:
-    """Signs of Unicode's control, format and surrogate categories in a text, but for the joiners of emoji."""
-    return {sign for sign in text if unicodedata.category(sign) in KINDS} - set("\u200c\u200d")
+    """Signs of Unicode's control, format and surrogate categories in a text, but for those that are seen."""
+    return {sign for sign in text if unicodedata.category(sign) in KINDS} - set(SEEN)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,10 @@ def hidden_in(text: str) -> set[str]:
 def test_what_would_be_hidden_is_written_out(text: str, wanted: str) -> None:
     assert shown(text) == wanted
     assert shown(wanted) == wanted
+
+
+def test_every_hidden_sign_of_unicode_is_written_out() -> None:
+    assert not hidden_in(shown("".join(map(chr, range(sys.maxunicode + 1)))))
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=40))
