@@ -30,7 +30,7 @@ from vocab.store.label_shards import LabelShards
 from vocab.store.manifest import InputFile
 
 FILES = ("corpus/a.parquet", "corpus/b.parquet")
-PLAIN = [f"s3://tars/{name}" for name in FILES]
+PLAIN = [f"s3://keys/{name}" for name in FILES]
 
 
 class StoppedError(BaseException):
@@ -46,9 +46,13 @@ def store(monkeypatch: pytest.MonkeyPatch, spark: Any) -> Iterator[Any]:
             # Spark's workers get the environment of its Java process, which is older than the server.
             monkeypatch.setitem(spark.sparkContext.environment, name, os.environ[name])
         client = boto3.client("s3")
+        # A bucket of these tests' own: the server's objects live as long as the process.
+        client.create_bucket(Bucket="keys")
         for name in FILES:
             put(client, name, f"a dog of {name}")
         yield client
+        for found in client.list_objects_v2(Bucket="keys").get("Contents", []):
+            client.delete_object(Bucket="keys", Key=found["Key"])
         client.close()
 
 
@@ -56,11 +60,11 @@ def put(client: Any, name: str, caption: str) -> None:
     sink = pa.BufferOutputStream()
     table = {"uid": [f"{name}{i}" for i in range(3)], "caption": [caption, "a cat", "of the"], "s": ["all"] * 3}
     pq.write_table(pa.table(table), sink)
-    client.put_object(Bucket="tars", Key=name, Body=sink.getvalue().to_pybytes())
+    client.put_object(Bucket="keys", Key=name, Body=sink.getvalue().to_pybytes())
 
 
 def options(word: str, out: Path, **others: Any) -> Label:
-    captions = (f"s3://KEY:{word}@tars/corpus",)
+    captions = (f"s3://KEY:{word}@keys/corpus",)
     return Label(captions, str(out), key_column="uid", shard_column="s", same_key="union", task_bytes=1, **others)
 
 
@@ -109,9 +113,9 @@ def test_the_same_files_with_another_key_extend_nothing_and_new_ones_do(
     assert "nothing new: the directory holds every input file given (2)" in capsys.readouterr().err
     put(store, "corpus/c.parquet", "a dog and a car")
     manifest = label_captions(spark, options("THIRD", out, extend=True))
-    assert [file.public_path for file in manifest.inputs] == [*PLAIN, "s3://tars/corpus/c.parquet"]
+    assert [file.public_path for file in manifest.inputs] == [*PLAIN, "s3://keys/corpus/c.parquet"]
     put(store, "corpus/a.parquet", "another number of dogs and of words")
-    with pytest.raises(MismatchError, match=r"^s3://tars/corpus/a\.parquet: found [0-9,]+ bytes") as changed:
+    with pytest.raises(MismatchError, match=r"^s3://keys/corpus/a\.parquet: found [0-9,]+ bytes") as changed:
         label_captions(spark, options("FOURTH", out, extend=True))
     assert "FOURTH" not in str(changed.value)
     assert not re.search("FIRST|SECOND|THIRD|KEY", held(out))
@@ -126,21 +130,21 @@ def test_reports_of_other_verbs_hold_no_key(
     label_captions(spark, options("FIRST", labels))
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"uid": ["corpus/a.parquet0"], "key": ["000"], "status": ["success"]}), sink)
-    store.put_object(Bucket="tars", Key="shards/00000.parquet", Body=sink.getvalue().to_pybytes())
+    store.put_object(Bucket="keys", Key="shards/00000.parquet", Body=sink.getvalue().to_pybytes())
     write_tar(tmp_path / "00000.tar", {"000.jpg": b"x"})
-    store.upload_file(str(tmp_path / "00000.tar"), "tars", "shards/00000.tar")
-    images = ("s3://KEY:WORD@tars/shards",)
+    store.upload_file(str(tmp_path / "00000.tar"), "keys", "shards/00000.tar")
+    images = ("s3://KEY:WORD@keys/shards",)
     aligned = tmp_path / "aligned"
     run_align(Align(str(labels), images, "uid", str(aligned)))
-    assert [file.path for file in LabelShards.open(aligned).manifest.inputs] == ["s3://tars/shards/00000.parquet"]
-    run_check(Check(str(aligned), ("s3://KEY:WORD@tars/shards/*.tar",), out=tmp_path / "check.json"))
+    assert [file.path for file in LabelShards.open(aligned).manifest.inputs] == ["s3://keys/shards/00000.parquet"]
+    run_check(Check(str(aligned), ("s3://KEY:WORD@keys/shards/*.tar",), out=tmp_path / "check.json"))
     report = json.loads((tmp_path / "check.json").read_text())
-    assert report["config"]["images"] == ["s3://tars/shards/*.tar"]
-    assert [tar["tar"] for tar in report["tars"]] == ["s3://tars/shards/00000.tar"]
-    captions = ("s3://KEY:WORD@tars/corpus",)
+    assert report["config"]["images"] == ["s3://keys/shards/*.tar"]
+    assert [tar["tar"] for tar in report["tars"]] == ["s3://keys/shards/00000.tar"]
+    captions = ("s3://KEY:WORD@keys/corpus",)
     monkeypatch.setattr("pipeline.verify.load_labeler", lambda *_, **__: load_labeler("catlip"))
     run_verify(Verify(captions, out=tmp_path / "verify.json", sample=2))
-    assert "s3://tars/corpus" in json.loads((tmp_path / "verify.json").read_text())["config"]["captions"]
+    assert "s3://keys/corpus" in json.loads((tmp_path / "verify.json").read_text())["config"]["captions"]
     (tmp_path / "00000.tar").unlink()
     assert not re.search("WORD|FIRST", held(tmp_path))
 
