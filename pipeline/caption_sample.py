@@ -232,7 +232,7 @@ def options_of(manifest: Manifest, locations: tuple[str, ...]) -> Label:
 
 
 def _of_job(manifest: Manifest, inputs: InputFiles) -> InputFiles:
-    """Leave out files that only a named format takes: a job that told the format by names passed them over."""
+    """Leave out files that only a named format takes: a job that recognised the format by names passed them over."""
     known = {(_name(file), file.size) for file in manifest.inputs}
     own = [f for f in inputs.files if (_name(f), f.size) in known or f.path.endswith(EXTENSIONS[inputs.format])]
     return replace(inputs, files=tuple(own) or inputs.files)

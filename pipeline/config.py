@@ -56,7 +56,7 @@ class Label:
     """separator of the columns of a TSV or CSV file, such as ";" or "|". Default: tab for TSV, comma for CSV"""
     quoting: Quoting | None = None
     """how a TSV or CSV file quotes. rfc4180: a quote inside a text is doubled; backslash: one stands before it; none:
-    quotes are ordinary characters, and every line is a row. Default: told from the beginning of each file"""
+    quotes are ordinary characters, and every line is a row. Default: detected in the beginning of each file"""
     max_caption_bytes: int = MAX_CAPTION_BYTES
     """bytes of the longest caption that is labelled; longer ones are rejected"""
     rows_per_file: int = 5_000_000

@@ -101,7 +101,7 @@ def list_inputs(locations: tuple[str, ...], format_: Format, *, apart_from: str 
     A named format takes a file given by itself whatever its name, and of a folder or glob the files that `of_format`
     chooses.
 
-    Raises InputError if a location holds no file, if the format cannot be told, for files compressed with anything but
+    Raises InputError if a location holds no file, if the format is not clear, for files compressed with anything but
     gzip, and for files of a table with a log of its own or of a Spark job that has not ended.
     """
     looked_at: set[str] = set()

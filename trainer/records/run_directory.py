@@ -36,7 +36,7 @@ CONFIG, ROLLBACK = "config.json", "rollback.json"
 
 @dataclass(frozen=True)
 class RunKind:
-    """A kind of directory that `--out` may name, told by the fields of its config.json."""
+    """A kind of directory that `--out` may name, recognised by the fields of its config.json."""
 
     name: str
     """words for it in messages: "a run" """

@@ -74,11 +74,11 @@ class EpochPlan:
         """Choose the images of a rank in batch `step`, counted from 1, and the epoch of each."""
         own = self.batch // rank.world
         first = (step - 1) * self.batch + rank.index * own
-        epochs, places = np.divmod(np.arange(first, first + own, dtype=np.int64), self.images)
+        epochs, positions = np.divmod(np.arange(first, first + own, dtype=np.int64), self.images)
         chosen = np.empty(own, np.int64)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
-            chosen[here] = image_order(self.images, seed=self.seed, epoch=epoch)[places[here]]
+            chosen[here] = image_order(self.images, seed=self.seed, epoch=epoch)[positions[here]]
         return chosen, epochs
 
 

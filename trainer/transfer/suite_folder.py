@@ -238,9 +238,9 @@ def to_record(task: SuiteTask, stored: Mapping[str, Any], measured: Sequence[Key
     settings: dict[str, Any] = {section: {} for section in SECTIONS}
     for name in dict.fromkeys([*now, *before]):
         waits = not _is_active(name, task) and any(_depends_on(name, key) for key in measured)
-        side, (place, _, option) = before if waits else now, name.partition(".")
+        side, (section, _, option) = before if waits else now, name.partition(".")
         if name in side:
-            (settings[place] if option else settings)[option or place] = side[name]
+            (settings[section] if option else settings)[option or section] = side[name]
     return settings
 
 
