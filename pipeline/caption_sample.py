@@ -1,7 +1,5 @@
 """Samples of captions in any format that the job reads, without Spark and without reading all of the input.
 
-In: input files, and the options that say how they are read. Out: a `CaptionSample`.
-
 `draw_captions` draws rows with a seed. Parquet: rows of some row groups of some files. Tars: rows of some tars. Text:
 rows of the first five million, by files in a random order. Each row that is read has the same chance.
 `sample_captions` takes the first rows of files spread evenly over all, as the job of a label directory read them.
@@ -149,7 +147,7 @@ def _unreadable(path: str, error: str) -> InputError:
     return InputError(
         path,
         found=f"a file that cannot be read ({error})",
-        wanted="a whole file of the format that its name tells",
+        wanted="a whole file, of the format that its name says",
         remedy="Download it again, or leave it out of --captions.",
     )
 

@@ -1,7 +1,4 @@
-"""Inputs of a run: training and held-out tars, their labels, the vocabulary, checked to fit before the first step.
-
-In: a `DataConfig`. Out: `Inputs`, a source to train on and one to evaluate on.
-"""
+"""Inputs of a run: training and held-out tars, their labels, the vocabulary, checked to fit before the first step."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
 """Class names of downstream datasets to synsets: the classifier rows that a class can start from.
 
-In: class names as the datasets write them. Out: for each name its synsets, as offsets in WordNet 3.0's data.noun.
-
-    n02084071, dog.n.01                   ->  dog                a wnid, or WordNet's own name, is the synset itself
-    tench, Tinca tinca                    ->  tench              the sense that most of the synonyms share
-    hot_dog, hot-dog, HotDog, hot dogs    ->  hot dog            one noun, however it is written
-    dogs                                  ->  dog                a plural is read as the labeler reads it
-    /c/church/indoor                      ->  church             Places365: folder and qualifier go
-    /a/airplane_cabin                     ->  airplane, cabin    no noun as a whole: what a caption would give
-    zzzz                                  ->                     nothing
+n02084071, dog.n.01                   ->  dog                a wnid, or WordNet's own name, is the synset itself
+tench, Tinca tinca                    ->  tench              the sense that most of the synonyms share
+hot_dog, hot-dog, HotDog, hot dogs    ->  hot dog            one noun, however it is written
+dogs                                  ->  dog                a plural is read as the labeler reads it
+/c/church/indoor                      ->  church             Places365: folder and qualifier go
+/a/airplane_cabin                     ->  airplane, cabin    no noun as a whole: what a caption would give
+zzzz                                  ->                     nothing
 """
 
 from __future__ import annotations

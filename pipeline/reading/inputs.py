@@ -1,7 +1,4 @@
-"""Input files of a job: their paths, their format, and the names of their shards.
-
-In: paths, folders and globs. Out: an `InputFiles`, frozen at the start of a job.
-"""
+"""Input files of a job: their paths, their format, and the names of their shards."""
 
 from __future__ import annotations
 

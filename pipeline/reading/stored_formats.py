@@ -1,7 +1,5 @@
 """Stored formats of captions, recognised by the names of files, or by their first bytes where names leave it open.
 
-In: paths. Out: the files that may hold captions of a format, and the names of their shards.
-
     part-0.json.gz  x.txt  part-00000        captions if the format is named and no file has the format's own extension
     README.md  x.json.crc  x.log  _SUCCESS   never, unless named one by one
     x.tsv.part  x.TSV  x.jsonl.zst           maybe captions: not read, and reported

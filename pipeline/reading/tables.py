@@ -1,7 +1,5 @@
 r"""Captions in text with separators, such as TSV and CSV.
 
-In: an open stream of bytes, and the first bytes of its file. Out: batches of `rows.ROWS`.
-
     a dog on a couch\thttps://example.org/1.jpg       TSV without quoting, as img2dataset, CC3M and LAION have it
     7,"a ""big"" dog"                                 CSV; pandas writes TSV like this too
 

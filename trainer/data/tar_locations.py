@@ -222,7 +222,7 @@ def _base_of(pattern: str) -> str:
 def _refuse_dangling(path: str) -> None:
     """Raise InputError for a link that leads nowhere: a tar, or a folder of them, would be missing in silence."""
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a million of them are looked at
-        raise _no_tar(path, "a link that leads nowhere", "Mend or remove it.")
+        raise _no_tar(path, "a link that leads nowhere", "Fix or remove it.")
 
 
 def _listed_tars(name: str) -> Sequence[str]:

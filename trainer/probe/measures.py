@@ -1,9 +1,7 @@
-"""How well scores of classes agree with what images show.
+"""Accuracies of class scores, and their mean average precision.
 
-In: scores, some images after others, and `LabelledImages`. Out: `Measured`.
-
-    one class an image      top-1 and top-5 accuracy
-    several                 mean average precision: macro over classes, and micro over all pairs (trainer/metrics.py)
+one class an image      top-1 and top-5 accuracy
+several                 mean average precision: macro over classes, and micro over all pairs (trainer/metrics.py)
 """
 
 from __future__ import annotations

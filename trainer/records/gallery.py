@@ -1,7 +1,4 @@
-"""Held-out pictures with their captions, their labels and the model's predictions.
-
-In: an evaluation and the tars it read. Out: `GalleryImage`s, small enough to stand inside a page.
-"""
+"""Held-out pictures with their captions, their labels and the model's predictions."""
 
 from __future__ import annotations
 

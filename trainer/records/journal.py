@@ -34,7 +34,7 @@ from vocab.pages.text import tell
 
 @dataclass
 class RunProgress:
-    """How far a run is: what a checkpoint keeps beside tensors and the position in the data."""
+    """Progress of a run: what a checkpoint keeps beside tensors and the position in the data."""
 
     step: int = 0
     images: int = 0

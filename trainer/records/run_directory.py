@@ -154,7 +154,7 @@ def stored_config(out: Path, kind: RunKind) -> dict[str, Any] | None:
 
 
 def occupied(out: Path, found: str, kind: str) -> OutputExistsError:
-    """Make the error for an `--out` that holds something else than `kind`, with what was `found` beside its entries."""
+    """Make the error for an `--out` that holds no `kind`, with what was `found` beside its entries."""
     return OutputExistsError(
         out,
         found="a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}",

@@ -1,7 +1,5 @@
 """Memory of a process in a training step: weights and what belongs to them, and activations.
 
-In: the model on the meta device, and how many processes there are. Out: bytes, by what they are for.
-
 Activations are measured, not reckoned: the model runs on tensors that have shapes and no contents, and what autograd
 saves is counted, each piece of memory once. Steps that are not compiled keep this; torch.compile saves less.
 """

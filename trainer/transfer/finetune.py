@@ -54,7 +54,7 @@ class FinetuneInputs:
 
 @dataclass(frozen=True)
 class FinetuneOutcome:
-    """How a run ended."""
+    """Outcome of a fine-tuning run."""
 
     status: int
     """0, or 128 + the number of the signal that stopped the run"""

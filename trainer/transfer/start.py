@@ -1,7 +1,4 @@
-"""The start of fine-tuning: the pre-trained model with a new classifier, its average, its optimiser.
-
-In: a `Pretrained`, the task's classes and images. Out: a `Training` at step 0, and the origin of its classifier.
-"""
+"""The start of fine-tuning: the pre-trained model with a new classifier, its average, its optimiser."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     MismatchError if it holds results of another model, precision or settings of a task, FormatError for broken files.
     """
     out = config.out
-    stored = check_place(out)
+    stored = read_config(out)
     if stored is None:
         return EarlierResults({}, {}, {})
     now = {"fingerprint": fingerprint, "precision": config.precision}
@@ -101,7 +101,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     return EarlierResults(records, stored["tasks"], stored.get("images", {}))
 
 
-def check_place(out: Path) -> dict[str, Any] | None:
+def read_config(out: Path) -> dict[str, Any] | None:
     """Read config.json; None in a new folder. Raises OutputExistsError for a folder that is not a suite's."""
     if not out.exists() or (out.is_dir() and not entries(out)):
         return None

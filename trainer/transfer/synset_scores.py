@@ -1,7 +1,5 @@
 """Zero-shot scores of a task's classes, by the pre-trained classifier's rows of their synsets; and their accuracy.
 
-In: the match of each class, features, the classifier. Out: a score for each image and class; `ZeroShotResult`.
-
     "dog"              the row of dog; with hyponyms also those of poodle, husky, ... that the vocabulary has
     "airplane cabin"   two synsets, since WordNet has no such noun: the mean of the scores of airplane and cabin
     "zzyzx"            no row: cannot be scored

@@ -1,19 +1,17 @@
 """Tasks file of a suite: the tasks to measure a model on, and the methods to measure it by.
 
-In: a TOML file. Out: a checked `SuiteTask` for each of its tables.
+[[task]]
+name = "imagenet"
+train = "imagenet/train"          # locations as on the command line; paths start from the working directory
+test = "imagenet/val"
+methods = ["probe", "knn", "zeroshot", "finetune"]
+percents = [1, 10, 100]
+seeds = [0, 1, 2]
+inits = ["random", "transfer"]
+alpha = 0.5
 
-    [[task]]
-    name = "imagenet"
-    train = "imagenet/train"          # locations as on the command line; paths start from the working directory
-    test = "imagenet/val"
-    methods = ["probe", "knn", "zeroshot", "finetune"]
-    percents = [1, 10, 100]
-    seeds = [0, 1, 2]
-    inits = ["random", "transfer"]
-    alpha = 0.5
-
-    [task.finetune]                   # options of python -m trainer finetune, with underscores;
-    epochs = 20                       # they may stay while the method is not asked for
+[task.finetune]                   # options of python -m trainer finetune, with underscores;
+epochs = 20                       # they may stay while the method is not asked for
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A pre-trained model as other tasks begin with it: weights, classes, and the preprocessing of images.
-
-In: a run directory, or a folder that `export` or `import` wrote. Out: `Pretrained`.
-"""
+"""A pre-trained model as other tasks begin with it: weights, classes, and the preprocessing of images."""
 
 from __future__ import annotations
 

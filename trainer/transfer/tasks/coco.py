@@ -1,7 +1,5 @@
 """COCO's annotations: any number of classes for each image.
 
-In: an instances JSON and the folder of its images. Out: `LabelledImages`, in the order of `images`.
-
     {"images": [{"id": 139, "file_name": "000000000139.jpg"}, ...],
      "annotations": [{"id": 91, "image_id": 139, "category_id": 64, "iscrowd": 0}, ...],
      "categories": [{"id": 1, "name": "person"}, ...]}
