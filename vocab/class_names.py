@@ -40,8 +40,7 @@ def synsets_of_class_names(
 
     A wnid gives its synset, and so does a lemma with the number of its sense, as NLTK and LVIS name synsets; of one
     that WordNet 3.0 does not have, such as LVIS's stop_sign.n.01, the lemma is the name. Any other name is read in the
-    ways that `readings_of` lists, and the first that gives a
-    synset counts. A way to read a name is a list of synonyms:
+    ways that `readings_of` lists, and the first that gives a synset counts. A way to read a name is a list of synonyms:
 
     1. If any of them is a noun of WordNet as a whole, or a single word with a label, the class is one synset: the
        one that most of the synonyms can mean; among equals the labeler's choice, then WordNet's first sense.

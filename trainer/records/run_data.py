@@ -163,9 +163,9 @@ def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tup
     sources, sides = (train, held_out), (recorded.train, recorded.held_out)
     labels = {each.rows_sha256: each for source in sources for each in source.labels}
     if missing := [rows for side in sides for rows in side.labels if rows not in labels]:
-        sources = [f"{each.location} (rows {rows[:12]})" for rows, each in labels.items()]
+        given = [f"{each.location} (rows {rows[:12]})" for rows, each in labels.items()]
         wanted = f"labels with the rows that the run was started with, {listed([rows[:12] for rows in missing])}"
-        raise MismatchError("--labels", found=listed(sources), wanted=wanted, remedy=REMEDY)
+        raise MismatchError("--labels", found=listed(given), wanted=wanted, remedy=REMEDY)
     offered = [{(each.labels[tar.labels].rows_sha256, tar.shard): tar for tar in each.tars} for each in sources]
     _check_pools(train, recorded.train)
     found = [
