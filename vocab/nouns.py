@@ -1,4 +1,4 @@
-"""Which words are nouns. WordNet lists *black*, *free*, *are* and *in* too; captions mostly mean something else."""
+"""Rules for words that are nouns: WordNet lists *black*, *free*, *are*, *in* too, by which captions mean something else."""
 
 from __future__ import annotations
 

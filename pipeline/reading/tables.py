@@ -277,7 +277,7 @@ def _rows(
 
 
 def _have_fields(lines: range, marks: Marks, enclosed: Enclosed | None) -> Mask:
-    """Mask [lines] of lines whose fields are told by quotes, not by separators alone."""
+    """Mask [lines] of lines whose fields are divided by quotes, not by separators alone."""
     have = np.zeros(len(lines), dtype=bool)
     have[[line - lines.start for line in marks.fields if line in lines]] = True
     if enclosed is not None:

@@ -192,7 +192,7 @@ def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tup
 
 
 def _check_tars(missing: list[Name], surplus: Mapping[Name, Tar]) -> None:
-    """Raise MismatchError for recorded tars that are not there, and for others than the recorded ones."""
+    """Raise MismatchError for recorded tars that are not there, and for tars other than the recorded ones."""
     strangers = [without_secrets(tar.location) for tar in surplus.values()]
     said = [f"no tar of {counted(len(missing), 'shard')}: {listed([shard for _, shard in missing])}"] if missing else []
     said += [f"{counted(len(strangers), 'tar')} that it did not have: {listed(strangers)}"] if strangers else []

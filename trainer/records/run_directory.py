@@ -46,7 +46,7 @@ class RunKind:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where an earlier start left off."""
+    """State in which an earlier start left a run."""
 
     checkpoint: Checkpoint | None = None
     state: dict[str, Any] = field(default_factory=dict)

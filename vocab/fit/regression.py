@@ -29,7 +29,7 @@ class Group:
 
 
 def require_scipy() -> None:
-    """Raises MissingRequirementError without SciPy."""
+    """Raise MissingRequirementError without SciPy."""
     try:
         import scipy  # noqa: F401
     except ImportError as error:

@@ -160,6 +160,6 @@ def _profiles(known: KnownWords, weights: Mapping[str, NDArray[np.float64]]) -> 
 
 
 def _scores(log_odds: NDArray[np.float64]) -> NDArray[np.int16]:
-    """In units of 1 / SCALE."""
+    """Scores in units of 1 / SCALE."""
     scores: NDArray[np.int16] = np.rint(log_odds * SCALE).astype(np.int16)
     return scores
