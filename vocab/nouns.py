@@ -1,4 +1,4 @@
-"""Rules for words that are nouns: WordNet lists *black*, *free*, *are*, *in* too, by which captions mean something else."""
+"""Rules for words that are nouns. WordNet lists *black*, *free*, *are*, *in* too; captions mostly mean something else."""
 
 from __future__ import annotations
 
