@@ -1,4 +1,4 @@
-"""Rules for words that are nouns. WordNet lists *black*, *free* and *are* too; captions mostly mean something else.
+"""Rules for words that are nouns. WordNet lists *black*, *free*, *are* too; captions mostly mean something else."""
 
 from __future__ import annotations
 
