@@ -38,7 +38,8 @@ from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
 from vocab.store.secrets import without_secrets
 
-FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "percent"}))
+# A probe's folder has model, task, init and percent as well.
+FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "percent", "checkpoint_every"}))
 
 
 @dataclass(frozen=True, eq=False)

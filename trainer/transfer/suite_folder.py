@@ -48,7 +48,7 @@ from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.pages.text import counted, tell
 from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
-from vocab.store.secrets import public
+from vocab.store.secrets import public, without_secrets
 
 CONFIG, RECORDS, TABLE = "config.json", "records.jsonl", "results.md"
 FORMAT = "catlip-transfer-suite"
@@ -178,7 +178,7 @@ def write_table(config: TransferConfig, tasks: Sequence[SuiteTask], records: Map
     shown = [records[key] for task in tasks for key in keys_of(task) if key in records]
     write_results(config.out, shown, verb="transfer", model=str(config.model))
     with write_whole(config.out / TABLE) as file:
-        file.write(f"# Results of {config.model}\n\n{results_table(shown)}".encode())
+        file.write(f"# Results of {without_secrets(str(config.model))}\n\n{results_table(shown)}".encode())
 
 
 def recorded(out: Path) -> list[Record]:

@@ -31,6 +31,7 @@ from trainer.weights.run_model import (
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.locations import Location
 from vocab.store.sealing import from_sealed_json
+from vocab.store.secrets import without_secrets
 from vocab.vocabulary import Vocabulary
 
 WHITE = 255
@@ -47,7 +48,7 @@ class Pretrained:
     architecture: str
     """timm's name of the model"""
     source: str
-    """location that the model was read from"""
+    """location that the model was read from, without secrets: results and pages show it"""
     fingerprint: str
     """sha256 of weights and image size, on which features depend"""
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +86,7 @@ def open_pretrained(
     belong together.
     """
     with local_folder(location, step=checkpoint) as folder:
-        return _opened(folder, image_size, checkpoint, crop, source=str(location))
+        return _opened(folder, image_size, checkpoint, crop, source=without_secrets(str(location)))
 
 
 def _opened(
