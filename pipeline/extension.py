@@ -32,7 +32,7 @@ def base_of(out: str, options: Label) -> Manifest | None:
             raise InputError(
                 out,
                 found="no finished label directory",
-                wanted="one to extend",
+                wanted="a finished label directory to extend",
                 remedy="Check --out; leave --extend out for a new one.",
             )
         return None

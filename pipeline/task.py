@@ -235,7 +235,7 @@ def _unreadable(piece: Piece, why: str) -> InputError:
     return InputError(
         piece.path,
         found=f"a file that cannot be read ({why})",
-        wanted="a whole file of the format that its name tells",
+        wanted="a whole file, of the format that its name says",
         remedy="Download it again, or leave it out of --captions, or leave out --strict.",
     )
 
