@@ -83,7 +83,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     MismatchError if it holds results of another model, precision or settings of a task, FormatError for broken files.
     """
     out = config.out
-    stored = check_place(out)
+    stored = read_config(out)
     if stored is None:
         return EarlierResults({}, {}, {})
     now = {"fingerprint": fingerprint, "precision": config.precision}
@@ -101,7 +101,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     return EarlierResults(records, stored["tasks"], stored.get("images", {}))
 
 
-def check_place(out: Path) -> dict[str, Any] | None:
+def read_config(out: Path) -> dict[str, Any] | None:
     """Read config.json; None in a new folder. Raises OutputExistsError for a folder that is not a suite's."""
     if not out.exists() or (out.is_dir() and not entries(out)):
         return None
@@ -238,9 +238,9 @@ def to_record(task: SuiteTask, stored: Mapping[str, Any], measured: Sequence[Key
     settings: dict[str, Any] = {section: {} for section in SECTIONS}
     for name in dict.fromkeys([*now, *before]):
         waits = not _is_active(name, task) and any(_depends_on(name, key) for key in measured)
-        side, (place, _, option) = before if waits else now, name.partition(".")
+        side, (section, _, option) = before if waits else now, name.partition(".")
         if name in side:
-            (settings[place] if option else settings)[option or place] = side[name]
+            (settings[section] if option else settings)[option or section] = side[name]
     return settings
 
 
