@@ -34,7 +34,9 @@ def alone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("processes", "options"), [(2, {}), (4, {}), (2, {"parallel": "fsdp"}), (2, {"accumulate": 2})]
+    ("processes", "options"),
+    # Evaluations between steps: what they gathered of the averaged weights is in no step after them.
+    [(2, {}), (4, {}), (2, {"parallel": "fsdp", "eval_every": 2}), (2, {"accumulate": 2})],
 )
 def test_the_same_global_batch_gives_the_same_curve(
     forks: Forks, corpus: Corpus, alone: Path, tmp_path: Path, processes: int, options: dict[str, Any]
