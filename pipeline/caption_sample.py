@@ -1,7 +1,5 @@
 """Samples of captions in any format that the job reads, without Spark and without reading all of the input.
 
-In: input files, and the options that say how they are read. Out: a `CaptionSample`.
-
 `draw_captions` draws rows with a seed. Parquet: rows of some row groups of some files. Tars: rows of some tars. Text:
 rows of the first five million, by files in a random order. Each row that is read has the same chance.
 `sample_captions` takes the first rows of files spread evenly over all, as the job of a label directory read them.
@@ -149,7 +147,7 @@ def _unreadable(path: str, error: str) -> InputError:
     return InputError(
         path,
         found=f"a file that cannot be read ({error})",
-        wanted="a whole file of the format that its name tells",
+        wanted="a whole file, of the format that its name says",
         remedy="Download it again, or leave it out of --captions.",
     )
 
@@ -232,7 +230,7 @@ def options_of(manifest: Manifest, locations: tuple[str, ...]) -> Label:
 
 
 def _of_job(manifest: Manifest, inputs: InputFiles) -> InputFiles:
-    """Leave out files that only a named format takes: a job that told the format by names passed them over."""
+    """Leave out files that only a named format takes: a job that recognised the format by names passed them over."""
     known = {(_name(file), file.size) for file in manifest.inputs}
     own = [f for f in inputs.files if (_name(f), f.size) in known or f.path.endswith(EXTENSIONS[inputs.format])]
     return replace(inputs, files=tuple(own) or inputs.files)

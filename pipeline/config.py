@@ -56,7 +56,7 @@ class Label:
     """separator of the columns of a TSV or CSV file, such as ";" or "|". Default: tab for TSV, comma for CSV"""
     quoting: Quoting | None = None
     """how a TSV or CSV file quotes. rfc4180: a quote inside a text is doubled; backslash: one stands before it; none:
-    quotes are ordinary characters, and every line is a row. Default: told from the beginning of each file"""
+    quotes are ordinary characters, and every line is a row. Default: detected in the beginning of each file"""
     max_caption_bytes: int = MAX_CAPTION_BYTES
     """bytes of the longest caption that is labelled; longer ones are rejected"""
     rows_per_file: int = 5_000_000
@@ -88,7 +88,7 @@ class Label:
         _require_positive("max_caption_bytes", self.max_caption_bytes)
         _require_positive("rows_per_file", self.rows_per_file)
         _require_positive("task_bytes", 1 if self.task_bytes is None else self.task_bytes)
-        _spell_places(self)
+        _spell_locations(self)
         if self.replace_changed and not self.extend:
             raise InputError(
                 "--replace-changed",
@@ -126,7 +126,7 @@ class Prune:
     """also count the rows that the vocabulary leaves without a label: one pass over the label shards"""
 
     def __post_init__(self) -> None:
-        _spell_places(self)
+        _spell_locations(self)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Report:
     def __post_init__(self) -> None:
         _require_positive("examples", self.examples)
         _require_positive("min_count", self.min_count)
-        _spell_places(self)
+        _spell_locations(self)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Check:
         _require_share("max_missing", self.max_missing)
         _require_share("max_surplus", self.max_surplus)
         _require_positive("worst", self.worst)
-        _spell_places(self)
+        _spell_locations(self)
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class Verify:
     def __post_init__(self) -> None:
         _require_positive("sample", self.sample)
         _require_separator(self.separator)
-        _spell_places(self)
+        _spell_locations(self)
         if self.examples < 0:
             raise InputError("--examples", found=str(self.examples), wanted="0 or more", remedy="0 shows none.")
         if self.labelers[0] == self.labelers[1]:
@@ -278,7 +278,7 @@ def _require_separator(separator: str | None) -> None:
         )
 
 
-def _spell_places(options: object) -> None:
+def _spell_locations(options: object) -> None:
     """Write all locations in one form. Raises InputError, naming the option, for a URI in one that takes none."""
     for name, value in locations_in(options).items():
         # The dataclass is frozen; this is part of its construction.

@@ -87,7 +87,7 @@ DEATHS = (
         r"(?:\s+at (?:java|jdk|sun|scala|org\.apache\.spark\.security)[^\n]*)*"
         r"\s+at org\.apache\.spark\.(?:sql\.execution|api)\.python\.",
         "a Python worker", "a process that was killed or crashed", "a worker that runs until its task ends",
-        "Most often memory ran out (`dmesg` tells): run fewer workers at once, --master 'local[2]' or fewer "
+        "Most often memory ran out (see `dmesg`): run fewer workers at once, --master 'local[2]' or fewer "
         f"spark.executor.cores, or raise spark.executor.memoryOverhead. {GOES_ON}",
     ),
     Death(
@@ -151,7 +151,7 @@ def java_is_dead(error: Exception) -> CatlipError | None:
         "Spark",
         found="a Java process that is gone" + (f" (killed by signal {-status})" if status and status < 0 else ""),
         wanted="a Java process that runs until the job ends",
-        remedy="Most often memory ran out (`dmesg` tells): give --master 'local[2]' or lower spark.driver.memory, or "
+        remedy="Most often memory ran out (see `dmesg`): give --master 'local[2]' or lower spark.driver.memory, or "
         f"take a machine with more. {GOES_ON}",
     )
 
@@ -191,6 +191,6 @@ def explain(message: str) -> CatlipError | None:
     return InputError(
         re.sub(SCHEME_PATTERN, "", file["path"]).rstrip("."),
         found=f"a file that cannot be read ({causes[-1].strip() if causes else 'truncated or damaged'})",
-        wanted="a whole file of the format that its name tells",
+        wanted="a whole file, of the format that its name says",
         remedy="Download it again, or leave it out of --captions.",
     )

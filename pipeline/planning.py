@@ -44,7 +44,6 @@ TAR_SHARE = 500
 """a tar weighs its size divided by this: at most so small a part of it is text, and the rest is skipped"""
 GZIP_RATIO = 3
 """bytes of text in a byte of gzip, roughly"""
-NO_SPANS: Mapping[str, Sequence[Span]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def require_labels(
         raise UnlabelledError(
             broken[0].path,
             found=f"a file that cannot be read ({broken[0].unreadable})",
-            wanted="a whole file of the format that its name tells",
+            wanted="a whole file, of the format that its name says",
             remedy="Download it again, or leave it out of --captions.",
         )
     where = account[0].path if len(account) == 1 else f"{len(account)} input files"

@@ -1,7 +1,4 @@
-"""Comparison of two labelers on your own captions: the story of `python -m pipeline verify`.
-
-In: captions and the names of two labelers. Out: how far they agree, labels that only one of them gives, examples.
-"""
+"""Comparison of two labelers on your own captions: the story of `python -m pipeline verify`."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ def test_where_no_tensor_is_sharded_the_main_rank_alone_writes(tmp_path: Path) -
 )
 def test_a_state_that_json_cannot_hold_is_refused_at_once(tmp_path: Path, state: dict[Any, Any]) -> None:
     with opened(tmp_path) as checkpoints:
-        with pytest.raises(InputError, match="what JSON cannot hold"):
+        with pytest.raises(InputError, match="a value that JSON cannot hold"):
             checkpoints.save(1, live(), files={}, state=state, fingerprint="f")
         assert steps_in(tmp_path) == []
 

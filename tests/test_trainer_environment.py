@@ -40,7 +40,7 @@ def test_a_damaged_file_stops_no_run_and_is_put_aside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     (tmp_path / "environment.json").write_bytes(content)
-    with pytest.raises(FormatError, match=r"environment\.json: found (something else|content that does not match)"):
+    with pytest.raises(FormatError, match=r"environment\.json: found (something other|content that does not match)"):
         read_starts(tmp_path)
     record_start(tmp_path, {"step": 1})
     assert "environment.json: found" in capsys.readouterr().err

@@ -28,7 +28,7 @@ from tests.pictures import picture
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import join_processes
-from trainer.probe.cache import ImageFeatures, cached_features, key_of, places_of
+from trainer.probe.cache import ImageFeatures, cached_features, key_of, positions_of
 from trainer.probe.feature_files import UNFINISHED
 from trainer.weights.folder import Preprocessing
 from trainer.weights.pretrained import Pretrained
@@ -318,9 +318,9 @@ def test_a_file_is_one_that_others_read(tmp_path: Path) -> None:
 
 
 def test_places_are_found_in_any_order() -> None:
-    assert places_of(np.array([5, 1, 9]), np.array([9, 5, 7])).tolist() == [1, -1, 0]
-    assert places_of(np.array([5]), np.array([], np.int64)).tolist() == [-1]
-    assert places_of(np.array([], np.int64), np.array([3])).tolist() == []
+    assert positions_of(np.array([5, 1, 9]), np.array([9, 5, 7])).tolist() == [1, -1, 0]
+    assert positions_of(np.array([5]), np.array([], np.int64)).tolist() == [-1]
+    assert positions_of(np.array([], np.int64), np.array([3])).tolist() == []
 
 
 def rank_of_two(out: Path) -> None:

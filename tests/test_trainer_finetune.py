@@ -23,6 +23,7 @@ from tests.corpus import make_corpus
 from tests.forks import Forks, trainer
 from tests.pictures import picture
 from tests.released_weights import CLASSES, COUNTS, released
+from trainer.config import to_json
 from trainer.data.batch import Batch
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
@@ -31,7 +32,7 @@ from trainer.records.run_lock import held
 from trainer.step.step import Step
 from trainer.transfer import finetune as story
 from trainer.transfer.batches import EpochPlan
-from trainer.transfer.config import FinetuneConfig, TaskConfig
+from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig
 from trainer.transfer.finetune import finetune, finetune_records
 from trainer.transfer.finetune_results import few_steps
 from trainer.transfer.tasks.opening import Task, open_task
@@ -634,6 +635,12 @@ def test_a_directory_of_something_else_is_left_alone(model: Path, task: TaskConf
         finetune(config(model, task, tmp_path / "run"))
     with pytest.raises(OutputExistsError, match="of something else"):
         finetune(config(model, task, model))
+    # Results of a probe, whose config.json is much like a fine-tuning run's.
+    probed = ProbeConfig(model, task, tmp_path / "probe", percent=(50.0,))
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe" / "config.json").write_text(to_json(probed))
+    with pytest.raises(OutputExistsError, match="of something else"):
+        finetune(config(model, task, tmp_path / "probe"))
 
 
 def test_several_classes_an_image_are_trained_and_measured_as_such(

@@ -81,7 +81,9 @@ def test_tars_keep_the_order_that_a_run_was_started_with(tmp_path: Path) -> None
         in_recorded_order(train, replace(held_out, tars=whole.tars[2:]), recorded)
     weighted = replace(train, pools=((0,), (1,)), weights=(0.5, 0.5))
     pools = run_data_of(weighted, held_out, known=None)
-    with pytest.raises(MismatchError, match=r"00001.tar in number 1 of them; wanted it in number 2, whose weight"):
+    with pytest.raises(
+        MismatchError, match=r"00001.tar in number 1 of them; wanted that tar in number 2, whose weight"
+    ):
         in_recorded_order(replace(weighted, pools=((1,), (0,))), held_out, pools)
     whole_text = (tmp_path / "data.json").read_text()
     body = json.loads(whole_text[: whole_text.rindex(', "own_sha256"')] + "}")

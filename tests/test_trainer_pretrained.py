@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,11 @@ def test_a_run_and_its_export_say_by_which_loss_the_rows_were_learnt(run: Path, 
     export(ExportConfig(other, tmp_path / "exported"))
     assert (open_pretrained(other).loss, open_pretrained(tmp_path / "exported").loss) == ("softmax-idf", "softmax-idf")
     timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True)
+
+
+def test_the_source_that_results_name_holds_no_secret(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.weights.pretrained.local_folder", lambda place, step: nullcontext(run))
+    assert open_pretrained("https://me:word@host/b16?signature=word").source == "https://host/b16?..."
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:

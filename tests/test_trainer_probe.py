@@ -82,8 +82,8 @@ def embed_of(model: nn.Module) -> Embed:
 
 
 def extracted(embed: Embed, tars: ProbeImages, workers: int = 0) -> Outputs:
-    viewing = EvalTransform(16, tars.crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
-    found = extract(embed, tars.images.store, tars.images.rows, HERE, viewing)
+    transform = EvalTransform(16, tars.crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
+    found = extract(embed, tars.images.store, tars.images.rows, HERE, transform)
     assert found is not None
     return found
 

@@ -17,7 +17,7 @@ from trainer.model.objective import Objective
 from trainer.probe.measures import measure, score
 from vocab.errors import InputError
 
-VIEWING = EvalTransform(size=16, crop=0.9, batch=4, decoding=Decoding(0, 1, 1 << 20), bfloat16=False)
+TRANSFORM = EvalTransform(size=16, crop=0.9, batch=4, decoding=Decoding(0, 1, 1 << 20), bfloat16=False)
 
 
 class Telling(nn.Module):
@@ -47,7 +47,7 @@ def test_logits_of_a_model_are_measured_as_other_scores_are(*, multi_label: bool
     logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(1))
     logits[2], logits[5, 1], logits[7] = torch.nan, torch.nan, 0.0
     objective = Objective(Telling(logits), None, SoftmaxCrossEntropy(), chunk=8, mean=0.0, std=1.0)
-    found = score(objective, images, HERE, viewing=VIEWING)
+    found = score(objective, images, HERE, transform=TRANSFORM)
     assert found is not None
     kept = np.delete(np.arange(10), 6)
     expected = measure([logits[torch.from_numpy(kept)]], images.select(kept))
@@ -62,4 +62,4 @@ def test_logits_of_a_model_are_measured_as_other_scores_are(*, multi_label: bool
 def test_images_of_which_none_decodes_have_no_scores() -> None:
     objective = Objective(Telling(torch.zeros(2, 3)), None, SoftmaxCrossEntropy(), chunk=8)
     with pytest.raises(InputError, match=r"the task's images: found none of 2 that can be decoded \(2 missing\)"):
-        score(objective, images_on(Shelf({0: b"", 1: b""})), HERE, viewing=VIEWING)
+        score(objective, images_on(Shelf({0: b"", 1: b""})), HERE, transform=TRANSFORM)

@@ -72,7 +72,7 @@ def test_links_in_a_circle_add_nothing(tmp_path: Path, pattern: str) -> None:
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
     touch(tmp_path / "in/0.tar", tmp_path / "in/deep/2.tar")
     (tmp_path / "in" / name).symlink_to("self" if name == "self" else "gone")
-    message = f"in/{name}: found a link that leads nowhere.*Mend or remove it"
+    message = f"in/{name}: found a link that leads nowhere.*Fix or remove it"
     with pytest.raises(InputError, match=message):
         list_tars([f"{tmp_path}/in"])
     with pytest.raises(InputError, match=message):

@@ -61,7 +61,7 @@ def test_a_place_without_a_form_is_an_error(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             open_images(f"{tmp_path}/{place}".replace("::", f"::{tmp_path}/"), config(tmp_path, place, place))
-    with pytest.raises(InputError, match="found an empty place"):
+    with pytest.raises(InputError, match="found an empty location"):
         open_images("", config(tmp_path, "", ""))
     with pytest.raises(InputError, match="found no '::'"):
         open_images("a.json", config(tmp_path, "a", "a", kind="coco"))

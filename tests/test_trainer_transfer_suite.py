@@ -152,11 +152,12 @@ def test_it_measures_every_task_and_leaves_one_table(tmp_path: Path, capsys: pyt
 
 
 def test_what_it_writes_holds_no_secrets(tmp_path: Path) -> None:
-    config = config_of(tmp_path)
+    config = replace(config_of(tmp_path), model="s3://me:word@bucket/b16")
     measured(config)
     stored = json.loads((config.out / "config.json").read_text())
     assert stored["tasks"]["places"]["train"] == "s3://places/{00..09}.tar"
     assert "word" not in "".join(path.read_text() for path in config.out.iterdir())
+    assert (config.out / "results.md").read_text().startswith("# Results of s3://bucket/b16\n")
 
 
 def test_neighbours_are_looked_up_once(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def recipes(named: str) -> dict[str, tuple[str, PretrainConfig]]:
 
 
 def refuse_unknown(kind: str, name: str, known: Collection[str], remedy: str) -> None:
-    """Raise InputError for a verb or recipe that there is not; an option or nothing is let through."""
+    """Raise InputError for an unknown verb or recipe; let an option, or nothing, through."""
     if name and not name.startswith("-") and name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         raise InputError(

@@ -89,8 +89,8 @@ def open_training_source(config: FeedConfig) -> Source:
     if not data.images:
         raise InputError("--images", found="nothing", wanted="image tars", remedy="Add: --images PATH.")
     corpora, _ = split_corpora(data)
-    places = dict.fromkeys(corpus.labels for corpus in corpora)
-    labels = {place: LabelShards.open(place, checksums=False) for place in places}
+    locations = dict.fromkeys(corpus.labels for corpus in corpora)
+    labels = {location: LabelShards.open(location, checksums=False) for location in locations}
     if data.vocabulary:
         vocabulary = Vocabulary.load(data.vocabulary)
         for each in labels.values():

@@ -1,7 +1,4 @@
-"""Inputs of a run: training and held-out tars, their labels, the vocabulary, checked to fit before the first step.
-
-In: a `DataConfig`. Out: `Inputs`, a source to train on and one to evaluate on.
-"""
+"""Inputs of a run: training and held-out tars, their labels, the vocabulary, checked to fit before the first step."""
 
 from __future__ import annotations
 
@@ -59,8 +56,8 @@ def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True, recorded:
     train, held_out = split_corpora(data)
     vocabulary = Vocabulary.load(data.vocabulary)
     labels = {
-        place: LabelShards.open(place, checksums=thorough)
-        for place in dict.fromkeys(corpus.labels for corpus in (*train, *held_out))
+        location: LabelShards.open(location, checksums=thorough)
+        for location in dict.fromkeys(corpus.labels for corpus in (*train, *held_out))
     }
     for corpus in train:
         check_vocabulary(labels[corpus.labels], vocabulary, allow_foreign=data.allow_foreign_vocabulary)
@@ -80,18 +77,18 @@ def open_source(
     corpora: Sequence[Corpus], labels: dict[str, LabelShards], vocabulary: Vocabulary, data: DataConfig, *, seed: int
 ) -> Source:
     """The tars of some corpora as one source, a pool of each where they have weights."""
-    places = list(dict.fromkeys(corpus.labels for corpus in corpora))
+    locations = list(dict.fromkeys(corpus.labels for corpus in corpora))
     tars: list[Tar] = []
     pools: list[tuple[int, ...]] = []
     for corpus in corpora:
         shards = find_shards(labels[corpus.labels], [label_path(tar) for tar in corpus.tars])
         pools.append(tuple(range(len(tars), len(tars) + len(corpus.tars))))
-        tars += [Tar(tar, shards[label_path(tar)], places.index(corpus.labels)) for tar in corpus.tars]
-    _refuse_shared_shards(tars, places)
+        tars += [Tar(tar, shards[label_path(tar)], locations.index(corpus.labels)) for tar in corpus.tars]
+    _refuse_shared_shards(tars, locations)
     cache = cache_folder(data)
     return Source(
         tars=tuple(tars),
-        labels=tuple(labels[place] for place in places),
+        labels=tuple(labels[location] for location in locations),
         vocabulary=vocabulary,
         cache=TarCache(cache / "tars", max_bytes=int(data.cache_gb * 1e9), allow_pipe=data.allow_pipe),
         tables=TarTables(cache / "tables", max(MIN_TABLE_BYTES, int(data.cache_gb * 1e9 * TABLE_SHARE))),
@@ -220,7 +217,7 @@ def _list(pattern: str, labels: str, data: DataConfig) -> Corpus:
     return Corpus(tuple(list_tars([images], allow_pipe=data.allow_pipe)), own or labels)
 
 
-def _refuse_shared_shards(tars: Sequence[Tar], places: Sequence[str]) -> None:
+def _refuse_shared_shards(tars: Sequence[Tar], locations: Sequence[str]) -> None:
     """Raise InputError if two tars have the same labels: nothing would tell their samples apart."""
     owners: dict[tuple[int, str], str] = {}
     for tar in tars:
@@ -228,7 +225,7 @@ def _refuse_shared_shards(tars: Sequence[Tar], places: Sequence[str]) -> None:
         if other != tar.location:
             raise InputError(
                 shown_tar(tar.location),
-                found=f"shard {tar.shard!r} of {places[tar.labels]}, which {shown_tar(other)} has as well",
+                found=f"shard {tar.shard!r} of {locations[tar.labels]}, which {shown_tar(other)} has as well",
                 wanted="one tar for each shard",
                 remedy="Name each tar in one of --images alone.",
             )

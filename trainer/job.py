@@ -19,7 +19,7 @@ from trainer.config import OptimConfig
 from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.resolution import Resolution
 from trainer.records.gallery import GalleryImage
-from trainer.records.speeds import Peaks
+from trainer.speed.peak import Peaks
 
 if TYPE_CHECKING:
     from trainer.records.journal import RunProgress

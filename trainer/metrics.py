@@ -56,7 +56,7 @@ def mean_average_precision(
     counts = torch.bincount(positives, minlength=scores.shape[1])
     present = counts > 0
     third = (scores.shape[1] + 2) // 3
-    parts = [_mean(average[place * third : (place + 1) * third]) for place in range(3)]
+    parts = [_mean(average[part * third : (part + 1) * third]) for part in range(3)]
     return (
         MeanAveragePrecision(
             images=len(scores),
@@ -102,8 +102,8 @@ def average_precision(
     for block, true in _blocks(scores, offsets, positives):
         ranked, order = block.sort(dim=0, descending=True)
         hits = true.gather(0, order)
-        places = torch.arange(1, len(block) + 1, dtype=torch.float64)[:, None]
-        precision = hits.cumsum(0, dtype=torch.float64) / places
+        ranks = torch.arange(1, len(block) + 1, dtype=torch.float64)[:, None]
+        precision = hits.cumsum(0, dtype=torch.float64) / ranks
         # Of equal scores all stand at the last one's threshold: carry each group's end back to its members.
         last = torch.ones_like(hits)
         last[:-1] = ranked[:-1] != ranked[1:]

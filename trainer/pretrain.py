@@ -27,9 +27,9 @@ from trainer.records.ledger import FILE as BAD_SAMPLES
 from trainer.records.results import Results
 from trainer.records.run_data import RunData, read_run_data, run_data_of
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, has_learnt, stored_config
-from trainer.records.speeds import peaks_of
 from trainer.run import Run, stopped
 from trainer.speed.flops import ImageFlops
+from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, build_training
 from vocab.errors import MismatchError

@@ -32,7 +32,7 @@ from vocab.pages.text import tell
 
 Verdict = Literal["go", "stop", "back"]
 MOST_ROLLBACKS = 3
-"""rollbacks to one checkpoint; after them something else than a few samples is wrong"""
+"""rollbacks to one checkpoint; after them something other than a few samples is wrong"""
 MOST_SKIPPED = 20
 """bad steps skipped one after another; a bad stretch of data is shorter, and weights that went wrong never end it"""
 

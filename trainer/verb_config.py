@@ -82,4 +82,4 @@ class PlanConfig(Options):
     classes: Positive | None = None
     """number of classes; unset: those of `vocabulary`, or without a vocabulary CatLIP's 24,320"""
     price: NotNegativeNumber | None = None
-    """price of one GPU for one hour, in any currency; unset: no price is told"""
+    """price of one GPU for one hour, in any currency; unset: no price is shown"""

@@ -1,14 +1,12 @@
 """Class names of downstream datasets to synsets: the classifier rows that a class can start from.
 
-In: class names as the datasets write them. Out: for each name its synsets, as offsets in WordNet 3.0's data.noun.
-
-    n02084071, dog.n.01                   ->  dog                a wnid, or WordNet's own name, is the synset itself
-    tench, Tinca tinca                    ->  tench              the sense that most of the synonyms share
-    hot_dog, hot-dog, HotDog, hot dogs    ->  hot dog            one noun, however it is written
-    dogs                                  ->  dog                a plural is read as the labeler reads it
-    /c/church/indoor                      ->  church             Places365: folder and qualifier go
-    /a/airplane_cabin                     ->  airplane, cabin    no noun as a whole: what a caption would give
-    zzzz                                  ->                     nothing
+n02084071, dog.n.01                   ->  dog                a wnid, or WordNet's own name, is the synset itself
+tench, Tinca tinca                    ->  tench              the sense that most of the synonyms share
+hot_dog, hot-dog, HotDog, hot dogs    ->  hot dog            one noun, however it is written
+dogs                                  ->  dog                a plural is read as the labeler reads it
+/c/church/indoor                      ->  church             Places365: folder and qualifier go
+/a/airplane_cabin                     ->  airplane, cabin    no noun as a whole: what a caption would give
+zzzz                                  ->                     nothing
 """
 
 from __future__ import annotations
@@ -42,8 +40,7 @@ def synsets_of_class_names(
 
     A wnid gives its synset, and so does a lemma with the number of its sense, as NLTK and LVIS name synsets; of one
     that WordNet 3.0 does not have, such as LVIS's stop_sign.n.01, the lemma is the name. Any other name is read in the
-    ways that `readings_of` lists, and the first that gives a
-    synset counts. A way to read a name is a list of synonyms:
+    ways that `readings_of` lists, and the first that gives a synset counts. A way to read a name is a list of synonyms:
 
     1. If any of them is a noun of WordNet as a whole, or a single word with a label, the class is one synset: the
        one that most of the synonyms can mean; among equals the labeler's choice, then WordNet's first sense.

@@ -1,7 +1,6 @@
 """The labelers by name: our own, and those kept for comparison.
 
-In: a name and the labeler's options. Out: a `CaptionLabeler`. Names and options are what travels to workers; each
-process loads its own labeler, once.
+Names and options are what travels to workers; each process loads its own labeler, once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""English or not, told by a caption's small words. Only English gives labels: *die*, *hat*, *pour* may be no nouns.
+"""English or not, judged by a caption's small words. Only English gives labels: *die*, *hat*, *pour* may be no nouns.
 
 In: words. Out: a value each; a caption whose values add up to less than nothing is taken for another language.
 """

@@ -1,7 +1,4 @@
-"""Word forms: from a plural to the singulars it can be a plural of.
-
-In: an Arrow string array of lower-case words. Out: for each, its candidate forms in order of preference.
-"""
+"""Word forms: from a plural to the singulars it can be a plural of."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which words are nouns. WordNet lists *black*, *free*, *are* and *in* too; captions mostly mean something else.
-
-In: lemmas and WordNet's counts. Out: masks of the lemmas that may become labels.
-"""
+"""Rules for words that are nouns. WordNet lists *black*, *free*, *are* too; captions mostly mean something else."""
 
 from __future__ import annotations
 

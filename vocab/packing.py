@@ -1,6 +1,6 @@
 """Tables as one file: a zip of arrays with a header; equal tables give equal bytes on any day and machine.
 
-In: named arrays and string arrays. Out: bytes, and back. No pickle.
+Arrays and string arrays have names. No pickle is written or read.
 """
 
 from __future__ import annotations

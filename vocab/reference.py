@@ -224,9 +224,9 @@ def installed_wordnet() -> Any:
     """Find WordNet where NLTK's downloader puts it, unpacked or zipped. Raises MissingRequirementError without it."""
     import nltk
 
-    for place in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):
+    for location in ("corpora/wordnet", "corpora/wordnet.zip/wordnet/"):
         try:
-            return nltk.data.find(place)
+            return nltk.data.find(location)
         except LookupError:
             continue
     raise _missing_data("corpora/wordnet", "WordNet 3.0 as NLTK packs it")

@@ -1,4 +1,4 @@
-"""Parts of speech: the words of a caption that are nouns, told by the two words on either side.
+"""Parts of speech: the words of a caption that are nouns, judged by the two words on either side.
 
 In: words and what stands around them (`context`). Out: for each word that is asked about, a score for each `Tag`
 (`scorer`). A log-linear model over a window, without memory of its own decisions, so that every word of a batch is

@@ -1,6 +1,6 @@
 """The hierarchy of WordNet's nouns: what lies above a synset and below it, and how near two synsets lie to each other.
 
-In: WordNet's arrays and synset offsets. Out: arrays again. Every function takes hypernyms (dog -> canine) and instance
+Every function takes hypernyms (dog -> canine) and instance
 hypernyms (Paris -> national capital) alike as one step up.
 """
 

@@ -40,9 +40,10 @@ from trainer.records import run_directory
 from trainer.records.environment import read_starts
 from trainer.records.ledger import Ledger, read_bad_samples
 from trainer.records.log import read_log
+from trainer.transfer import suite_folder
 from trainer.transfer.finetune import FINETUNING
 from trainer.transfer.record import read_records
-from trainer.transfer.suite_folder import check_place, recorded
+from trainer.transfer.suite_folder import recorded
 from trainer.weights.export import results_of
 from trainer.weights.pretrained import open_pretrained
 from trainer.weights.run_model import read_weights, stored_config
@@ -198,7 +199,7 @@ def _of_folder(kind: str, folder: Path) -> Iterator[Flipped]:
 
 def _of_transfer(suite: Path, probed: Path, features: Path) -> Iterator[Flipped]:
     yield Flipped("suite: records.jsonl", suite / "records.jsonl", lambda: recorded(suite))
-    yield Flipped("suite: config.json", suite / "config.json", lambda: check_place(suite))
+    yield Flipped("suite: config.json", suite / "config.json", lambda: suite_folder.read_config(suite))
     yield Flipped("suite: results.json", suite / "results.json", lambda: read_records(suite))
     tuned = next((suite / "finetune").iterdir())
     yield Flipped(

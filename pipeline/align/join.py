@@ -118,7 +118,7 @@ def write_staged(rows: DataFrame, folder: str) -> list[str]:
 
 
 def row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Put batches together to tables of about ROW_GROUP_ROWS rows, none of them empty."""
+    """Join batches into tables of about ROW_GROUP_ROWS rows, none of them empty."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)

@@ -191,7 +191,7 @@ def table_reading(reading: ReadOptions, options: Label, inputs: InputFiles) -> R
         raise InputError(
             first,
             found=f"a file that cannot be read ({_damage(first) or 'the disk or the network failed'})",
-            wanted="a whole file of the format that its name tells",
+            wanted="a whole file, of the format that its name says",
             remedy="Download it again, or leave it out of --captions.",
         )
     return replace(reading, columns=seen[-1])

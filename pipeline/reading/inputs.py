@@ -1,7 +1,4 @@
-"""Input files of a job: their paths, their format, and the names of their shards.
-
-In: paths, folders and globs. Out: an `InputFiles`, frozen at the start of a job.
-"""
+"""Input files of a job: their paths, their format, and the names of their shards."""
 
 from __future__ import annotations
 
@@ -101,7 +98,7 @@ def list_inputs(locations: tuple[str, ...], format_: Format, *, apart_from: str 
     A named format takes a file given by itself whatever its name, and of a folder or glob the files that `of_format`
     chooses.
 
-    Raises InputError if a location holds no file, if the format cannot be told, for files compressed with anything but
+    Raises InputError if a location holds no file, if the format is not clear, for files compressed with anything but
     gzip, and for files of a table with a log of its own or of a Spark job that has not ended.
     """
     looked_at: set[str] = set()

@@ -1,12 +1,10 @@
 """Keys, shards and ids as text: one rule for all columns and records that name samples.
 
-In: an Arrow column, or a value of JSON. Out: its text, and the values that cannot be names.
-
-    "k7"  b"k7"  7  7.0  decimal 7.00     k7  k7  7  7  7       a category is read as its value
-    date 2026-01-31                       2026-01-31
-    UUID                                  00000000-0000-0000-0000-000000000005
-    null  NaN                             no text
-    7.5  1e300  true  a time  a list      refused: programs write them in several ways, or they cannot be names
+"k7"  b"k7"  7  7.0  decimal 7.00     k7  k7  7  7  7       a category is read as its value
+date 2026-01-31                       2026-01-31
+UUID                                  00000000-0000-0000-0000-000000000005
+null  NaN                             no text
+7.5  1e300  true  a time  a list      refused: programs write them in several ways, or they cannot be names
 """
 
 from __future__ import annotations

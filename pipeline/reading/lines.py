@@ -1,7 +1,5 @@
 r"""Lines of text files.
 
-In: an open stream of bytes. Out: blocks of lines, and arrays of numbered lines.
-
 Lines end with \n; a \r before it is dropped, one elsewhere belongs to the caption, unless \r is all that the file has.
 A byte order mark at the start of a line is dropped: concatenated files have them. Bytes need not be UTF-8.
 """

@@ -1,11 +1,9 @@
 """Files at a location: one file, all below a folder, or those that a glob or braces name.
 
-In: a local path or a URI. Out: a `Listing`.
-
-    in/                        every file below; hidden ones and systems' leftovers are left out
-    in/*.tsv  in/dt=*/lang=en  files that match, and all below folders that match; * and ? and [...] match no slash
-    in/**/*.tsv                ** matches any number of folders
-    in/{00000..00331}.tsv      each must be there (`vocab/store/file_names.py`)
+in/                        every file below; hidden ones and systems' leftovers are left out
+in/*.tsv  in/dt=*/lang=en  files that match, and all below folders that match; * and ? and [...] match no slash
+in/**/*.tsv                ** matches any number of folders
+in/{00000..00331}.tsv      each must be there (`vocab/store/file_names.py`)
 """
 
 from __future__ import annotations
@@ -65,7 +63,7 @@ def files_at(location: str, looked_at: set[str], *, apart_from: str | None = Non
     matching = infos if signs is None else _matching(location, location[end:], path, infos)
     if lost := [i.path for i in matching if i.type == pafs.FileType.NotFound and not is_left_out(i.path[len(path) :])]:
         raise InputError(
-            lost[0], found="a link that leads nowhere", wanted="a file or a folder", remedy="Mend or remove it."
+            lost[0], found="a link that leads nowhere", wanted="a file or a folder", remedy="Fix or remove it."
         )
     named = [i for i in matching if i.type == pafs.FileType.File]
     taken = [i for i in named if not is_left_out(i.path[len(path) :])]

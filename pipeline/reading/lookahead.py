@@ -244,7 +244,7 @@ def refuse_unused_key(reading: ReadOptions, options: Label, inputs: InputFiles) 
     if options.same_key == "union" and reading.key is None and inputs.format in ("parquet", *TEXT_FORMATS):
         raise InputError(
             "--same-key union",
-            found="no --key-column: keys would be numbers of rows, each of which is one row's own",
+            found="no --key-column: keys would be row numbers, of which each belongs to one row",
             wanted="a column that names each row's image",
             remedy="Give --key-column, such as image or image_id.",
         )

@@ -54,7 +54,7 @@ def refuse_tables(files: Collection[str], around: Iterable[str]) -> None:
                 inside,
                 found=f"a file of a {what}, whose log lies in {root}",
                 wanted="files that hold only rows of the corpus",
-                remedy="The files may hold rows that were removed, replaced or never committed; only the log tells. "
+                remedy="The files may hold rows that were removed, replaced or never committed; the log alone says. "
                 f"Write the table as it stands to a folder of its own, spark.read.format({name!r}).load(TABLE)."
                 "write.parquet(FOLDER), and give that; or label the DataFrame in a Spark job of your own: "
                 "pipeline.labeling.with_synsets.",

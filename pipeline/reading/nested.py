@@ -1,11 +1,9 @@
 """Dotted paths to fields inside columns and records: json.caption, sentences.raw.
 
-In: a path, and a schema, a batch or a JSON record. Out: the type or the values found there.
-
-    {"json": {"caption": "a dog"}}                        json.caption     a dog
-    {"sentences": [{"raw": "a dog"}, {"raw": "a cat"}]}   sentences.raw    a dog, a cat
-    {"json.caption": "a dog"}                             json.caption     a dog: a name with dots comes first
-    map {"en": "a dog", "de": "ein Hund"}                 alt.en           a dog
+{"json": {"caption": "a dog"}}                        json.caption     a dog
+{"sentences": [{"raw": "a dog"}, {"raw": "a cat"}]}   sentences.raw    a dog, a cat
+{"json.caption": "a dog"}                             json.caption     a dog: a name with dots comes first
+map {"en": "a dog", "de": "ein Hund"}                 alt.en           a dog
 """
 
 from __future__ import annotations

@@ -196,6 +196,6 @@ def status_reasons(status: pa.Array) -> pa.Array:
         status = status.dictionary_decode()
     if pa.types.is_nested(status.type):
         status = pa.array(map(str, status.to_pylist()), pa.string())
-    told = pc.fill_null(status.cast(pa.string()), "null")
-    named = pc.binary_join_element_wise(FAILED_DOWNLOAD, told, "")
-    return pc.if_else(pc.not_equal(told, SUCCESS), named, pa.scalar(None, pa.string()))
+    text = pc.fill_null(status.cast(pa.string()), "null")
+    named = pc.binary_join_element_wise(FAILED_DOWNLOAD, text, "")
+    return pc.if_else(pc.not_equal(text, SUCCESS), named, pa.scalar(None, pa.string()))

@@ -59,7 +59,7 @@ class ReadOptions:
     separator: bytes = b""
     """byte between the fields of a text file"""
     quoting: Quoting | None = None
-    """how text files quote; None if it is told from each file"""
+    """how text files quote; None if it is detected in each file"""
     strict: bool = False
     """a file that cannot be read fails the job"""
 

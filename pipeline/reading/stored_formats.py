@@ -1,6 +1,4 @@
-"""Stored formats of captions, told by the names of files and, where names leave it open, by their first bytes.
-
-In: paths. Out: the files that may hold captions of a format, and the names of their shards.
+"""Stored formats of captions, recognised by the names of files, or by their first bytes where names leave it open.
 
     part-0.json.gz  x.txt  part-00000        captions if the format is named and no file has the format's own extension
     README.md  x.json.crc  x.log  _SUCCESS   never, unless named one by one
@@ -37,7 +35,7 @@ EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
     "img2dataset": (".parquet",),
     "coco": (),
 }
-"""extensions that tell a format; files called .json are told by their content"""
+"""extensions that name a format; files called .json are recognised by their content"""
 SPELLINGS: dict[StoredFormat, tuple[str, ...]] = {
     "parquet": (".pq", ".parq", ".pqt"),
     "img2dataset": (".pq", ".parq", ".pqt"),
@@ -120,13 +118,13 @@ def is_reported(name: str, *, left_out: bool) -> bool:
 def refuse_compressed(paths: Iterable[str], *, gzip_is_read: bool = True) -> None:
     """Raise InputError for a file whose name shows a compression that is not read."""
     for path in paths:
-        told = compression_of(path.rpartition("/")[2])
-        if told is not None and not (gzip_is_read and told[0] == GZIP):
+        packed = compression_of(path.rpartition("/")[2])
+        if packed is not None and not (gzip_is_read and packed[0] == GZIP):
             raise InputError(
                 path,
-                found=f"a file compressed with {told[0]}",
+                found=f"a file compressed with {packed[0]}",
                 wanted="captions as they are, or compressed with gzip" if gzip_is_read else "a tar as it is",
-                remedy=f"Unpack it first: {told[1]}.",
+                remedy=f"Unpack it first: {packed[1]}.",
             )
 
 
@@ -168,7 +166,7 @@ _MARKS = (rb'"images"\s*:', rb'"(annotations|sentences)"\s*:', rb'"(caption|raw)
 
 
 def json_format_of(paths: Sequence[str]) -> tuple[Literal["jsonl", "coco"], list[str]]:
-    """Format of files called .json, and the files that have it: told by the first file that can be read.
+    """Format of files called .json, and the files that have it: recognised by the first file that can be read.
 
     Of COCO's files, only those with captions are taken. Raises InputError if the first file is a document of another
     kind and none holds COCO's captions.

@@ -1,7 +1,5 @@
 r"""Captions in text with separators, such as TSV and CSV.
 
-In: an open stream of bytes, and the first bytes of its file. Out: batches of `rows.ROWS`.
-
     a dog on a couch\thttps://example.org/1.jpg       TSV without quoting, as img2dataset, CC3M and LAION have it
     7,"a ""big"" dog"                                 CSV; pandas writes TSV like this too
 
@@ -279,7 +277,7 @@ def _rows(
 
 
 def _have_fields(lines: range, marks: Marks, enclosed: Enclosed | None) -> Mask:
-    """Mask [lines] of lines whose fields are told by quotes, not by separators alone."""
+    """Mask [lines] of lines whose fields are divided by quotes, not by separators alone."""
     have = np.zeros(len(lines), dtype=bool)
     have[[line - lines.start for line in marks.fields if line in lines]] = True
     if enclosed is not None:

@@ -242,14 +242,14 @@ def check_match(folder: Path, stored: Mapping[str, Mapping[str, StoredTensor]], 
                 )
 
 
-def _check_names(place: Path, stored: Set[str], live: Set[str], kind: str) -> None:
+def _check_names(location: Path, stored: Set[str], live: Set[str], kind: str) -> None:
     missing, extra = sorted(live - stored), sorted(stored - live)
     if not missing and not extra:
         return
     found = [f"no {', '.join(missing[:3])} ({len(missing)} lacking)"] if missing else []
     found += [f"{', '.join(extra[:3])} ({len(extra)} unknown to this run)"] if extra else []
     raise MismatchError(
-        place,
+        location,
         found=" and ".join(found),
         wanted=f"{kind} for each that this run has, and no others",
         remedy=SAME_RUN,

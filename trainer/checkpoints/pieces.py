@@ -60,7 +60,7 @@ def rows_in(shape: tuple[int, ...]) -> int:
 
 def is_sharded(tensor: Tensor) -> bool:
     """Tell if other processes hold other rows of a tensor."""
-    return isinstance(tensor, DTensor) and any(not place.is_replicate() for place in tensor.placements)
+    return isinstance(tensor, DTensor) and any(not placement.is_replicate() for placement in tensor.placements)
 
 
 def local_part(tensor: Tensor) -> Tensor:
@@ -77,15 +77,15 @@ def held_rows(name: str, tensor: Tensor) -> Rows:
     """
     if not isinstance(tensor, DTensor) or not is_sharded(tensor):
         return Rows(0, rows_in(tuple(tensor.shape)))
-    mesh, places = tensor.device_mesh, tensor.placements
+    mesh, placements = tensor.device_mesh, tensor.placements
     rows, part = rows_in(tuple(tensor.shape)), local_part(tensor)
     each = -(-rows // mesh.size())
     first = min(each * mesh.get_local_rank(), rows) if mesh.ndim == 1 else 0
     count = min(each, rows - first)
-    if mesh.ndim != 1 or not places[0].is_shard(0) or tuple(part.shape) != (count, *tensor.shape[1:]):
+    if mesh.ndim != 1 or not placements[0].is_shard(0) or tuple(part.shape) != (count, *tensor.shape[1:]):
         raise InputError(
             name,
-            found=f"a tensor laid out as {places} on {mesh}, of which {list(part.shape)} are here",
+            found=f"a tensor laid out as {placements} on {mesh}, of which {list(part.shape)} are here",
             wanted="one that fully_shard cut along its rows over all processes",
             remedy="Shard with one mesh dimension and on dimension 0.",
         )

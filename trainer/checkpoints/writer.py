@@ -256,7 +256,7 @@ def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             "state of a checkpoint",
-            found=f"what JSON cannot hold ({error})",
+            found=f"a value that JSON cannot hold ({error})",
             wanted="objects with names, lists, strings, whole and finite numbers",
             remedy="Convert it before saving.",
         ) from error

@@ -1,1 +1,1 @@
-"""Image tars and label shards to batches on the device; docs/feeding.md tells how."""
+"""Image tars and label shards to batches on the device; docs/feeding.md explains how."""

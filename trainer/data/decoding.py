@@ -34,7 +34,7 @@ _Begun = tuple[Tensor, int, list[Future[_Cropped] | _Cropped]]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How images are decoded."""
+    """Options of decoding."""
 
     threads: int
     """0: decode in the calling thread"""
@@ -48,7 +48,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """How images are cut and batched for a model in evaluation."""
+    """Crops and batches of images for a model in evaluation."""
 
     size: int
     """side of the square that the model sees, pixels"""

@@ -184,14 +184,14 @@ def without_text(content: bytes) -> bytes | None:
     """A PNG without its text and colour profile; None for a file that has neither."""
     if not content.startswith(PNG):
         return None
-    kept, place, dropped = [PNG], len(PNG), False
-    while len(content) - place >= 12:
-        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
-        if content[place + 4 : place + 8] in TEXT_CHUNKS:
+    kept, position, dropped = [PNG], len(PNG), False
+    while len(content) - position >= 12:
+        end = position + 12 + int.from_bytes(content[position : position + 4], "big")
+        if content[position + 4 : position + 8] in TEXT_CHUNKS:
             dropped = True
         else:
-            kept.append(content[place:end])
-        place = end
+            kept.append(content[position:end])
+        position = end
     return b"".join(kept) if dropped else None
 
 

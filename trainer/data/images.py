@@ -216,19 +216,19 @@ def _upright_jpeg(content: bytes) -> bool:
     """Tell if the segments before the first scan let every decoder show the same image, the same way up."""
     if content[:2] != b"\xff\xd8":
         return False
-    place, plain = 2, True
+    position, plain = 2, True
     for _ in range(MAX_SEGMENTS):
-        segment = content[place : place + 4]
+        segment = content[position : position + 4]
         if len(segment) < 4 or segment[0] != 0xFF:
             return False
         kind = segment[1]
         if kind == START_OF_SCAN:
             return plain or _unturned(content)
-        if kind not in PLAIN_SEGMENTS and not content.startswith(JFIF, place):
+        if kind not in PLAIN_SEGMENTS and not content.startswith(JFIF, position):
             if kind not in APP_SEGMENTS:
                 return False
             plain = False
-        place += 2 + int.from_bytes(segment[2:], "big")
+        position += 2 + int.from_bytes(segment[2:], "big")
     return False
 
 

@@ -31,7 +31,7 @@ gone, InputError for a store that was changed."""
 
 @runtime_checkable
 class ImageStore(Protocol):
-    """A place to read images from. Holds no handles: it can be sent to any process."""
+    """A store of image bytes. Holds no handles: it can be sent to any process."""
 
     def open(self) -> AbstractContextManager[Read]:
         """Open the store for as long as the context lasts."""

@@ -1,7 +1,5 @@
 """Loaders: the processes or threads that fill a rank's batches beside it.
 
-In: a source, the shape of every step, the shares, a ring of buffers. Out: the parts of every step, in order.
-
     server     a small process that loaders are forked from (`trainer/data/loader_server.py`)
     link       a pipe to each loader: a message for every free buffer one way, parts and errors the other
 

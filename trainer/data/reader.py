@@ -169,10 +169,10 @@ class BatchReader:
                     here = pool_slots[begin : begin + until - since]
                     begin += until - since
                     wanted = np.flatnonzero(here >= 0)
-                    places = since + wanted
-                    found = zip(here[wanted], group.tar_of[places], group.row_of[places], strict=True)
+                    positions = since + wanted
+                    found = zip(here[wanted], group.tar_of[positions], group.row_of[positions], strict=True)
                     own += [_Own(int(slot), group, int(tar), int(row)) for slot, tar, row in found]
-                    account.update(group.left_out_at(places))
+                    account.update(group.left_out_at(positions))
                 if self.share.accounts_for(team):
                     for entered in walk.entered:
                         if len(entered) == 0:

@@ -137,8 +137,8 @@ def _tars_of(name: str, *, allow_pipe: bool, prefix: str) -> Sequence[str]:
             raise refuse_pipe(name, prefix=prefix)
         return (name,)
     bare = name if is_local(name) else _without_query(name)
-    if (told := compression_of(bare)) is not None and not glob.has_magic(bare) and not os.path.isdir(bare):  # noqa: PTH112
-        raise _no_tar(name, f"a file compressed with {told[0]}", f"Unpack it first: {told[1]}.")
+    if (packed := compression_of(bare)) is not None and not glob.has_magic(bare) and not os.path.isdir(bare):  # noqa: PTH112
+        raise _no_tar(name, f"a file compressed with {packed[0]}", f"Unpack it first: {packed[1]}.")
     if is_local(name):
         return _local_tars(local_name(name))
     scheme = _scheme_of(name)
@@ -156,9 +156,9 @@ def _unpacked(found: Sequence[str]) -> Sequence[str]:
     """The tars of a listing. Raises InputError for a compressed one that does not lie there unpacked too."""
     tars = {name for name in found if name.endswith(".tar")}
     for name in found:
-        if (told := compression_of(name)) is not None and _PACKED_OR_NOT.sub(".tar", name) not in tars:
-            remedy = f"Unpack it first: {told[1]}. Or leave it out: *.tar names the tars alone."
-            raise _no_tar(name, f"a file compressed with {told[0]}", remedy)
+        if (packed := compression_of(name)) is not None and _PACKED_OR_NOT.sub(".tar", name) not in tars:
+            remedy = f"Unpack it first: {packed[1]}. Or leave it out: *.tar names the tars alone."
+            raise _no_tar(name, f"a file compressed with {packed[0]}", remedy)
     return [name for name in found if name in tars]
 
 
@@ -222,7 +222,7 @@ def _base_of(pattern: str) -> str:
 def _refuse_dangling(path: str) -> None:
     """Raise InputError for a link that leads nowhere: a tar, or a folder of them, would be missing in silence."""
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114 - a million of them are looked at
-        raise _no_tar(path, "a link that leads nowhere", "Mend or remove it.")
+        raise _no_tar(path, "a link that leads nowhere", "Fix or remove it.")
 
 
 def _listed_tars(name: str) -> Sequence[str]:

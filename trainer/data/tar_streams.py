@@ -55,7 +55,7 @@ def open_stream(location: str, *, allow_pipe: bool, timeout_s: float, prefix: st
     """Open a remote tar, to be read in blocks.
 
     `timeout_s`: seconds that a web server or a command may send nothing; object stores keep their own limits. A server
-    that neither tells the length nor sends in chunks can break off unseen here: only the tar itself then shows the
+    that neither states the length nor sends in chunks can break off unseen here: only the tar itself then shows the
     break. `prefix`: as in `TarCache`.
 
     Raises DownloadError, while opening and from the blocks; InputError for a pipe that is not allowed.

@@ -70,6 +70,6 @@ class Targets:
         call to call on CUDA. Here the values are padded to the largest number that an image has.
         """
         most = max((end - begin for begin, end in zip(self.ends, self.ends[1:], strict=False)), default=0)
-        places = torch.arange(len(self.classes), device=values.device) - self.offsets[self.rows]
+        positions = torch.arange(len(self.classes), device=values.device) - self.offsets[self.rows]
         padded = values.new_zeros(len(self), most)
-        return padded.index_put_((self.rows, places), values).sum(1)
+        return padded.index_put_((self.rows, positions), values).sum(1)

@@ -23,13 +23,15 @@ def keys(seeds: Int64[Tensor, " batch"], stream: int | None = None) -> Int64[Ten
     return plain if stream is None else mix(plain ^ stream)
 
 
-def words(keys: Int64[Tensor, "batch *ones"], places: Int64[Tensor, "*places"]) -> Int64[Tensor, "batch *places"]:
-    """Words at some positions of each key's stream, 0 to 2^32 - 1; `keys` has a dimension of 1 for each of `places`.
+def words(
+    keys: Int64[Tensor, "batch *ones"], positions: Int64[Tensor, "*positions"]
+) -> Int64[Tensor, "batch *positions"]:
+    """Words at some positions of each key's stream, 0 to 2^32 - 1; `keys` has a dimension of 1 for each of `positions`.
 
     No word of an image occurs twice: for one key, the hash is a permutation of the positions.
     """
     # Positions are mixed first: otherwise keys that differ in low bits would only reorder the same numbers.
-    return mix(mix(places) ^ keys)
+    return mix(mix(positions) ^ keys)
 
 
 def mix(words: Int64[Tensor, "*any"]) -> Int64[Tensor, "*any"]:

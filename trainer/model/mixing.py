@@ -64,8 +64,8 @@ class Mixing(nn.Module):
         An image that counts for nothing, having not been decoded, is not mixed into its partner.
         """
         weights = targets.weights if targets.weights is not None else pixels.new_ones(len(pixels))
-        places = torch.arange(NUMBERS, device=seeds.device)
-        numbers = words(keys(seeds[::2], MIX_STREAM)[:, None], places).double() / _WORDS
+        positions = torch.arange(NUMBERS, device=seeds.device)
+        numbers = words(keys(seeds[::2], MIX_STREAM)[:, None], positions).double() / _WORDS
         cuts = numbers[:, CHOICE] < self.cut_share
         lam = torch.where(
             cuts,
@@ -98,8 +98,8 @@ def partners(targets: Targets, weights: Float32[Tensor, " images"]) -> Targets:
     counts = targets.offsets.diff()[other]
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     moves = (targets.offsets[:-1][other] - offsets[:-1]).repeat_interleave(counts, output_size=len(targets.classes))
-    places = torch.arange(len(targets.classes), device=device) + moves
-    return Targets(offsets, targets.classes[places], weights, swapped.tolist())
+    positions = torch.arange(len(targets.classes), device=device) + moves
+    return Targets(offsets, targets.classes[positions], weights, swapped.tolist())
 
 
 def box_masks(
@@ -110,11 +110,11 @@ def box_masks(
     `across`, `down`: position of its middle, 0 to 1.
     """
     side = ((1 - lam).sqrt() * size).floor()
-    places = torch.arange(size, device=lam.device)
+    positions = torch.arange(size, device=lam.device)
 
     def inside(middle: Tensor) -> Tensor:
         first = (middle * size).floor() - (side / 2).floor()
-        return (places >= first[:, None]) & (places < (first + side)[:, None])
+        return (positions >= first[:, None]) & (positions < (first + side)[:, None])
 
     return inside(down)[:, :, None] & inside(across)[:, None, :]
 
@@ -138,8 +138,8 @@ def beta_quantile(
     if alpha == 0:
         return torch.ones_like(uniform)
     # Twice the distance from the nearer end: the distribution is its own mirror image.
-    place = 2 * torch.minimum(uniform, 1 - uniform) * QUANTILES
-    below = place.floor().long().clamp(max=QUANTILES - 1)
-    root = torch.lerp(roots[below], roots[below + 1], place - below)
+    position = 2 * torch.minimum(uniform, 1 - uniform) * QUANTILES
+    below = position.floor().long().clamp(max=QUANTILES - 1)
+    root = torch.lerp(roots[below], roots[below + 1], position - below)
     quantile = root ** (1 / alpha)
     return torch.where(uniform < 0.5, quantile, 1 - quantile)

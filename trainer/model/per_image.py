@@ -44,8 +44,8 @@ class ImageSeeds:
         self.seeds = seeds
         if self.branches:
             # All branches at once: a few small kernels for each would show in a step that is not compiled.
-            places = torch.arange(self.branches, device=seeds.device)
-            self.coins = words(keys(seeds, PATH_STREAM)[:, None], places)
+            positions = torch.arange(self.branches, device=seeds.device)
+            self.coins = words(keys(seeds, PATH_STREAM)[:, None], positions)
 
 
 class PatchDropout(nn.Module):
@@ -183,8 +183,9 @@ def choose_patches(seeds: Int64[Tensor, " batch"], patches: int, kept: int) -> I
 
     Every set of `kept` patches is equally likely.
     """
-    places = torch.arange(patches, device=seeds.device)
-    smallest = words(keys(seeds, PATCH_STREAM)[:, None], places).topk(kept, dim=1, largest=False, sorted=False).indices
+    positions = torch.arange(patches, device=seeds.device)
+    drawn = words(keys(seeds, PATCH_STREAM)[:, None], positions)
+    smallest = drawn.topk(kept, dim=1, largest=False, sorted=False).indices
     return smallest.sort(dim=1).values
 
 

@@ -46,11 +46,11 @@ class ImageFeatures:
 
     def of(self, images: LabelledImages) -> ImageFeatures:
         """Select features of some images of the same data set, without those that could not be decoded."""
-        places = places_of(images.rows, self.images.rows)
+        positions = positions_of(images.rows, self.images.rows)
         wanted = set(images.names) if self.skipped else set()
         return ImageFeatures(
-            _at(self.values, places[places >= 0]),
-            images.select(np.flatnonzero(places >= 0)) if (places < 0).any() else images,
+            _at(self.values, positions[positions >= 0]),
+            images.select(np.flatnonzero(positions >= 0)) if (positions < 0).any() else images,
             [bad for bad in self.skipped if bad.key in wanted],
         )
 
@@ -97,8 +97,8 @@ def cached_features(
     Raises InputError for a store that was changed, and for a disk without room.
     """
     seen, decoding = pretrained.preprocessing, Decoding(workers, 1, max_pixels, take_truncated)
-    viewing = EvalTransform(seen.image_size, seen.crop, batch, decoding, bfloat16)
-    key = key_of(pretrained, images, viewing)
+    transform = EvalTransform(seen.image_size, seen.crop, batch, decoding, bfloat16)
+    key = key_of(pretrained, images, transform)
     path = None if cache is None else cache / name_of(key)
     width = pretrained.classifier.in_features
     stored = Stored(torch.empty(0, width), np.empty(0, np.int64))
@@ -115,7 +115,7 @@ def cached_features(
     rows = on_main(missing, rank)
     faults: dict[int, str] = {}
     if len(rows):
-        found = _computed(pretrained, images, rows, rank, viewing)
+        found = _computed(pretrained, images, rows, rank, transform)
         if found is not None:
             faults = {int(rows[image]): reason for image, reason in found.faults.items()}
             stored = _together(stored, Stored(found.values, rows[found.decoded]))
@@ -124,7 +124,7 @@ def cached_features(
     return _of(stored, images, faults) if rank.is_main else None
 
 
-def key_of(pretrained: Pretrained, images: LabelledImages, viewing: EvalTransform) -> str:
+def key_of(pretrained: Pretrained, images: LabelledImages, transform: EvalTransform) -> str:
     """Write as JSON all that features depend on, but for the selection of images."""
     seen = pretrained.preprocessing
     return json.dumps(
@@ -134,9 +134,9 @@ def key_of(pretrained: Pretrained, images: LabelledImages, viewing: EvalTransfor
             "architecture": [pretrained.architecture, dict(pretrained.arguments)],
             "model": pretrained.fingerprint,
             "images": images.fingerprint,
-            "preprocessing": [seen.image_size, seen.mean, seen.std, viewing.crop, viewing.decoding.max_pixels]
-            + ["truncated"] * viewing.decoding.take_truncated,
-            "precision": "bfloat16" if viewing.bfloat16 else "float32",
+            "preprocessing": [seen.image_size, seen.mean, seen.std, transform.crop, transform.decoding.max_pixels]
+            + ["truncated"] * transform.decoding.take_truncated,
+            "precision": "bfloat16" if transform.bfloat16 else "float32",
         },
         sort_keys=True,
     )
@@ -147,23 +147,29 @@ def name_of(key: str) -> str:
     return f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
 
-def places_of(rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " others"]) -> Int64[np.ndarray, " images"]:
+def positions_of(
+    rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " others"]
+) -> Int64[np.ndarray, " images"]:
     """Find the index of each row among other, distinct rows; -1 where it is missing."""
     order = np.argsort(among, kind="stable")
     found = np.searchsorted(among, rows, sorter=order)
-    places = order[np.minimum(found, max(0, len(among) - 1))] if len(among) else np.zeros(len(rows), np.int64)
-    here = among[places] == rows if len(among) else np.zeros(len(rows), np.bool_)
-    result: Int64[np.ndarray, " images"] = np.where(here, places, -1)
+    positions = order[np.minimum(found, max(0, len(among) - 1))] if len(among) else np.zeros(len(rows), np.int64)
+    here = among[positions] == rows if len(among) else np.zeros(len(rows), np.bool_)
+    result: Int64[np.ndarray, " images"] = np.where(here, positions, -1)
     return result
 
 
 def _computed(
-    pretrained: Pretrained, images: LabelledImages, rows: Int64[np.ndarray, " rows"], rank: Rank, viewing: EvalTransform
+    pretrained: Pretrained,
+    images: LabelledImages,
+    rows: Int64[np.ndarray, " rows"],
+    rank: Rank,
+    transform: EvalTransform,
 ) -> Outputs | None:
     """Compute features of some rows of the store, and say how long it took; None on ranks other than the main one."""
     began = time.perf_counter()
     pretrained.model.to(rank.device)
-    found = extract(pretrained.embed, images.store, rows, rank, viewing)
+    found = extract(pretrained.embed, images.store, rows, rank, transform)
     if found is not None:
         broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
         tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
@@ -171,19 +177,19 @@ def _computed(
 
 
 def _of(stored: Stored, images: LabelledImages, faults: dict[int, str]) -> ImageFeatures:
-    places = places_of(images.rows, stored.rows)
-    here = places >= 0
+    positions = positions_of(images.rows, stored.rows)
+    here = positions >= 0
     skipped = [Skipped("", images.names[image], faults[int(images.rows[image])]) for image in np.flatnonzero(~here)]
     # A data set that is whole is not copied.
     own = images if here.all() else images.select(np.flatnonzero(here))
-    return ImageFeatures(_at(stored.values, places[here]), own, skipped)
+    return ImageFeatures(_at(stored.values, positions[here]), own, skipped)
 
 
-def _at(values: Float32[Tensor, "rows width"], places: Int64[np.ndarray, " some"]) -> Float32[Tensor, "some width"]:
+def _at(values: Float32[Tensor, "rows width"], positions: Int64[np.ndarray, " some"]) -> Float32[Tensor, "some width"]:
     """Select rows; without a copy if all are wanted in order."""
-    if np.array_equal(places, np.arange(len(values))):
+    if np.array_equal(positions, np.arange(len(values))):
         return values
-    return values[torch.from_numpy(places)]
+    return values[torch.from_numpy(positions)]
 
 
 def _together(one: Stored, other: Stored) -> Stored:

@@ -114,7 +114,7 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     size = schedule.batch_size
     steps = schedule.epochs * -(-len(values) // size)
-    course = OptimConfig(steps=steps, warmup_steps=0, peak_lr=1.0, final_lr=schedule.final_share)
+    decay = OptimConfig(steps=steps, warmup_steps=0, peak_lr=1.0, final_lr=schedule.final_share)
     step = 0
     for _ in range(schedule.epochs):
         order = torch.randperm(len(values), generator=generator)
@@ -125,7 +125,7 @@ def _train(
                 return
             step += 1
             features = values.index_select(0, order[first : first + size])
-            stack.step(features, *targets[number], share=learning_rate(step, course))
+            stack.step(features, *targets[number], share=learning_rate(step, decay))
 
 
 def _targets(
@@ -134,9 +134,9 @@ def _targets(
     """List for each batch of an epoch its positives: the image's index in the batch, and the class."""
     lengths = np.diff(images.offsets)[order]
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    places = np.arange(ends[-1]) - np.repeat(ends[:-1] - images.offsets[order], lengths)
+    positions = np.arange(ends[-1]) - np.repeat(ends[:-1] - images.offsets[order], lengths)
     owners = torch.from_numpy(np.repeat(np.arange(len(order)) % size, lengths)).to(device)
-    classes = torch.from_numpy(images.classes[places]).to(device)
+    classes = torch.from_numpy(images.classes[positions]).to(device)
     cuts = [int(ends[min(first, len(order))]) for first in range(0, len(order) + size, size)]
     return [(owners[a:b], classes[a:b]) for a, b in pairwise(cuts)]
 

@@ -45,16 +45,16 @@ def _nearest(
     queries: Float32[Tensor, "some width"], memory: Float32[Tensor, "images width"], count: int
 ) -> tuple[Float32[Tensor, "some count"], Int64[Tensor, "some count"]]:
     """Find the most similar images, and their similarities in descending order; some of the memory at a time."""
-    best, places = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
-    places = places.to(queries.device)
+    best, positions = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
+    positions = positions.to(queries.device)
     rows = max(count, CHUNK_ELEMENTS // QUERIES)
     for first in range(0, len(memory), rows):
         similarity = queries @ memory[first : first + rows].T
         found, where = similarity.topk(min(count, similarity.shape[1]))
-        best, places = torch.cat([best, found], 1), torch.cat([places, where + first], 1)
+        best, positions = torch.cat([best, found], 1), torch.cat([positions, where + first], 1)
         best, kept = best.topk(min(count, best.shape[1]))
-        places = places.gather(1, kept)
-    return best, places
+        positions = positions.gather(1, kept)
+    return best, positions
 
 
 def _counted(
@@ -65,10 +65,10 @@ def _counted(
     chosen = nearest.flatten()
     lengths = offsets.diff()[chosen]
     ends = lengths.cumsum(0)
-    places = torch.arange(int(lengths.sum())) + (offsets[chosen] - ends + lengths).repeat_interleave(lengths)
+    positions = torch.arange(int(lengths.sum())) + (offsets[chosen] - ends + lengths).repeat_interleave(lengths)
     queries = torch.arange(len(nearest)).repeat_interleave(nearest.shape[1]).repeat_interleave(lengths)
     scores = torch.zeros(len(nearest), len(images.labels))
     scores.view(-1).index_add_(
-        0, queries * len(images.labels) + classes[places], weights.flatten().repeat_interleave(lengths)
+        0, queries * len(images.labels) + classes[positions], weights.flatten().repeat_interleave(lengths)
     )
     return scores

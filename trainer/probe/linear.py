@@ -1,7 +1,4 @@
-"""A linear classifier on features: its weights, its logits, its loss.
-
-In: features. Out: one logit for each class.
-"""
+"""A linear classifier on features: its weights, its logits, its loss."""
 
 from __future__ import annotations
 
@@ -74,6 +71,6 @@ def check_numbers(values: Float[Tensor, "images width"], what: str) -> None:
         raise InputError(
             f"the features of {what}",
             found=f"{bad:,} of {len(values):,} images with values that are not finite",
-            wanted="numbers",
+            wanted="finite numbers",
             remedy="Look at the model's run: its loss may have become NaN. Or try --precision float32.",
         )

@@ -1,9 +1,7 @@
-"""How well scores of classes agree with what images show.
+"""Accuracies of class scores, and their mean average precision.
 
-In: scores, some images after others, and `LabelledImages`. Out: `Measured`.
-
-    one class an image      top-1 and top-5 accuracy
-    several                 mean average precision: macro over classes, and micro over all pairs (trainer/metrics.py)
+one class an image      top-1 and top-5 accuracy
+several                 mean average precision: macro over classes, and micro over all pairs (trainer/metrics.py)
 """
 
 from __future__ import annotations
@@ -93,9 +91,9 @@ def ranks_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " bat
     return torch.where(own[:, 0] == -torch.inf, scores.shape[1] - 1, before)
 
 
-def accuracies_of(places: Int64[Tensor, " images"], images: LabelledImages) -> Measured:
+def accuracies_of(ranks: Int64[Tensor, " images"], images: LabelledImages) -> Measured:
     """Compute accuracies from the rank of each image's class (`ranks_of`), of one class an image."""
-    found = places.numpy()
+    found = ranks.numpy()
     top5 = float((found < TOP).mean()) if len(images.labels) > TOP else None
     return Measured(top1=float((found < 1).mean()), top5=top5, correct=found < 1)
 
@@ -141,7 +139,7 @@ class Scored:
         return counts | self.measured.numbers()
 
 
-def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Scored | None:
+def score(objective: Objective, images: LabelledImages, rank: Rank, *, transform: EvalTransform) -> Scored | None:
     """Score the images with the objective's weights as they are; None on ranks other than the main one. All must call.
 
     Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
@@ -155,17 +153,17 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, viewing: 
 
     was_training = objective.training
     objective.eval()
-    found = outputs(compute, images, rank, viewing=viewing)
+    found = outputs(compute, images, rank, transform=transform)
     objective.train(was_training)
     return None if found is None else _scored(found, images)
 
 
-def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, viewing: EvalTransform) -> Outputs | None:
+def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, transform: EvalTransform) -> Outputs | None:
     """Compute outputs for images (`features.outputs_of`); None on ranks other than the main one. All must call it.
 
     Raises InputError on the main rank if none can be decoded, and on each for a store that was changed.
     """
-    found = outputs_of(compute, images.store, images.rows, rank, viewing) if len(images) else None
+    found = outputs_of(compute, images.store, images.rows, rank, transform) if len(images) else None
     if rank.is_main and (found is None or not len(found.decoded)):
         reasons = Counter(found.faults.values() if found is not None else ())
         raise InputError(

@@ -70,7 +70,7 @@ def _line_of(path: Path, error: Exception) -> str:
     return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
-def _no_recipe(place: object, found: str, *, remedy: str = SEE) -> InputError:
+def _no_recipe(location: object, found: str, *, remedy: str = SEE) -> InputError:
     return InputError(
-        place, found=found, wanted="CONFIG = PretrainConfig(...), with fields of trainer/config.py", remedy=remedy
+        location, found=found, wanted="CONFIG = PretrainConfig(...), with fields of trainer/config.py", remedy=remedy
     )

@@ -194,8 +194,8 @@ def source_name(source: str) -> str:
     """Last two parts of an address of images, without labels, host, query or command: safe to publish."""
     if source.startswith("pipe:"):
         return "a command"
-    place = re.split(r"[?#]", source.partition("::")[0])[0]
-    inside = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", "", place)
+    location = re.split(r"[?#]", source.partition("::")[0])[0]
+    inside = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", "", location)
     return "/".join(part for part in PurePosixPath(inside).parts[-2:] if part != "/")
 
 

@@ -7,7 +7,7 @@ In: this process, its machine and the checkout. Out: a list with an entry for th
       "machine": {"cpu": "...", "cores": 16, "memory_bytes": 137438953472}, "processes": 8, "device": "cuda:0",
       "git": {"commit": "...", "changed": false}, "variables": {"OMP_NUM_THREADS": "4"}, "own_sha256": "..."}]
 
-Run directories are passed on, so what names a person or a place is left out: the host, the user, passwords in places.
+Run directories are passed on, so what names a person or a machine is left out: host, user, passwords in locations.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def read_starts(run: Path) -> list[dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise FormatError(
             path,
-            found=f"something else than a list of starts ({error})",
+            found=f"something other than a list of starts ({error})",
             wanted="the file that earlier starts of this run wrote",
             remedy="Copy it again from where it is whole.",
         ) from error

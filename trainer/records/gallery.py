@@ -1,7 +1,4 @@
-"""Held-out pictures with their captions, their labels and the model's predictions.
-
-In: an evaluation and the tars it read. Out: `GalleryImage`s, small enough to stand inside a page.
-"""
+"""Held-out pictures with their captions, their labels and the model's predictions."""
 
 from __future__ import annotations
 
@@ -74,8 +71,8 @@ def pictures(
 ) -> list[GalleryImage]:
     """Take `count` labelled held-out images, evenly spaced over the evaluation, however well they are predicted."""
     labelled = [image for image in range(len(result.samples)) if result.classes_of(image)]
-    places = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
-    images = [labelled[place] for place in places]
+    positions = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
+    images = [labelled[place] for place in positions]
     shown: dict[int, GalleryImage] = {}
     for tar in {result.samples[image][0] for image in images}:
         own = [image for image in images if result.samples[image][0] == tar]

@@ -7,6 +7,7 @@ spikes.jsonl on the main rank, and the totals that a checkpoint keeps.
 from __future__ import annotations
 
 import contextlib
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int32
 from torch import Tensor
 
@@ -25,14 +27,14 @@ from trainer.records.gallery import GalleryImage, log_pictures
 from trainer.records.ledger import Ledger, append_spike
 from trainer.records.log import Log
 from trainer.records.run_directory import ResumePoint
-from trainer.records.speeds import WindowShare, speeds
+from trainer.speed.peak import Peaks
 from trainer.step.metrics import StepMetrics
 from vocab.pages.text import tell
 
 
 @dataclass
 class RunProgress:
-    """How far a run is: what a checkpoint keeps beside tensors and the position in the data."""
+    """Progress of a run: what a checkpoint keeps beside tensors and the position in the data."""
 
     step: int = 0
     images: int = 0
@@ -71,6 +73,20 @@ class RunProgress:
             "rollbacks": self.rollbacks + 1,
             "rolled_back": self.rolled_back + self.images - state["images"],
         }
+
+
+@dataclass(frozen=True)
+class WindowShare:
+    """One rank's numbers since the last line of the log, as the other ranks get them."""
+
+    images: int
+    operations: int
+    """floating-point operations of the rank's steps"""
+    waited: float
+    ready: float
+    meter: Meter
+    account: Counter[str]
+    skipped: list[Skipped]
 
 
 @dataclass
@@ -239,7 +255,7 @@ class Journal:
         if self._log is None:
             return
         job, progress = self.job, self.progress
-        speed = speeds(shares, elapsed, job.peaks, self.rank.device)
+        speed = _speeds(shares, elapsed, job.peaks, self.rank.device)
         loss = _mean(progress.losses)
         values = {
             **job.line(progress.step),
@@ -268,3 +284,40 @@ class Journal:
 def _mean(values: list[float]) -> float | None:
     """Mean of some values; None where every step since the last line was bad."""
     return float(np.mean(values)) if values else None
+
+
+def _speeds(shares: list[WindowShare], elapsed: float, peaks: Peaks, device: torch.device) -> dict[str, Any]:
+    """Compute images a second, model FLOP utilisation (MFU), memory, and what the data path did.
+
+    Utilisation is the operations that the model needs (`speed/flops.py`), whatever was done twice, over those that the
+    ranks' devices could have done in the time. Numbers of loaders are left out where there are none.
+    """
+    meter = Meter()
+    for share in shares:
+        meter.add(share.meter)
+    loading = meter.busy_seconds + meter.idle_seconds
+    rate = sum(share.operations for share in shares) / elapsed / len(shares)
+    return {
+        "images_per_second": sum(share.images for share in shares) / elapsed,
+        "tflops_per_device": rate / 1e12,
+        "mfu": rate / peaks.stated if peaks.stated is not None else None,
+        "mfu_measured": rate / peaks.measured,
+        "memory_gb": _peak_memory(device) / 1e9,
+        "data_wait_share": float(np.mean([share.waited for share in shares])) / elapsed,
+    } | (_loader_speeds(shares, meter, elapsed) if loading > 0 else {})
+
+
+def _loader_speeds(shares: list[WindowShare], meter: Meter, elapsed: float) -> dict[str, float]:
+    return {
+        "batches_ready": float(np.mean([share.ready for share in shares])),
+        "read_mb_per_second": meter.bytes / 1e6 / elapsed,
+        "decode_ms_per_image": 1e3 * meter.decode_seconds / max(1, meter.images),
+        "loaders_idle_share": meter.idle_seconds / (meter.busy_seconds + meter.idle_seconds),
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the most bytes that this process has held: of the GPU's memory, or without a GPU of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -73,12 +73,12 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines(keepends=True) if path.exists() else []
 
 
-def _skipped(place: str, text: bytes) -> Skipped:
+def _skipped(location: str, text: bytes) -> Skipped:
     try:
-        return Skipped(**from_sealed_json(place, text))
+        return Skipped(**from_sealed_json(location, text))
     except (ValueError, TypeError) as error:
         raise FormatError(
-            place,
+            location,
             found=f"a line that is not a bad sample ({error})",
             wanted='{"shard": ..., "key": ..., "reason": ...}',
             remedy="Remove the line: the sample is then missing from the results.",

@@ -1,6 +1,6 @@
 """Data of a run, wherever it lies: its labels, and its tars in their order with their marks, as data.json has them.
 
-In: the sources of a run. Out: a `RunData`; or sources over the same tars in other places, put into its order; or a
+In: the sources of a run. Out: a `RunData`; or sources over the same tars in other locations, put into its order; or a
 MismatchError that says what differs.
 
     {"version": 1, "held_out": {...}, "train": {
@@ -155,7 +155,7 @@ def _run_tar(tar: Tar, source: Source, known: RunTar | None) -> RunTar:
 
 
 def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tuple[Source, Source]:
-    """The sources with their labels, tars and pools in the recorded order, in which places have no part.
+    """The sources with their labels, tars and pools in the recorded order, in which locations play no part.
 
     Raises MismatchError for labels of other rows, a recorded shard without a tar, a tar that the run did not have, and
     one in a pool of another weight.
@@ -163,9 +163,9 @@ def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tup
     sources, sides = (train, held_out), (recorded.train, recorded.held_out)
     labels = {each.rows_sha256: each for source in sources for each in source.labels}
     if missing := [rows for side in sides for rows in side.labels if rows not in labels]:
-        places = [f"{each.location} (rows {rows[:12]})" for rows, each in labels.items()]
+        given = [f"{each.location} (rows {rows[:12]})" for rows, each in labels.items()]
         wanted = f"labels with the rows that the run was started with, {listed([rows[:12] for rows in missing])}"
-        raise MismatchError("--labels", found=listed(places), wanted=wanted, remedy=REMEDY)
+        raise MismatchError("--labels", found=listed(given), wanted=wanted, remedy=REMEDY)
     offered = [{(each.labels[tar.labels].rows_sha256, tar.shard): tar for tar in each.tars} for each in sources]
     _check_pools(train, recorded.train)
     found = [
@@ -192,7 +192,7 @@ def in_recorded_order(train: Source, held_out: Source, recorded: RunData) -> tup
 
 
 def _check_tars(missing: list[Name], surplus: Mapping[Name, Tar]) -> None:
-    """Raise MismatchError for recorded tars that are not there, and for others than the recorded ones."""
+    """Raise MismatchError for recorded tars that are not there, and for tars other than the recorded ones."""
     strangers = [without_secrets(tar.location) for tar in surplus.values()]
     said = [f"no tar of {counted(len(missing), 'shard')}: {listed([shard for _, shard in missing])}"] if missing else []
     said += [f"{counted(len(strangers), 'tar')} that it did not have: {listed(strangers)}"] if strangers else []
@@ -211,6 +211,6 @@ def _check_pools(source: Source, side: Side) -> None:
                 raise MismatchError(
                     "--images",
                     found=f"{without_secrets(tar.location)} in number {number + 1} of them",
-                    wanted=f"it in number {before + 1}, whose weight it has had so far",
+                    wanted=f"that tar in number {before + 1}, whose weight it has had so far",
                     remedy="Name the images in the order in which the run was started.",
                 )

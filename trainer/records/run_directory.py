@@ -36,7 +36,7 @@ CONFIG, ROLLBACK = "config.json", "rollback.json"
 
 @dataclass(frozen=True)
 class RunKind:
-    """A kind of directory that `--out` may name, told by the fields of its config.json."""
+    """A kind of directory that `--out` may name, recognised by the fields of its config.json."""
 
     name: str
     """words for it in messages: "a run" """
@@ -46,7 +46,7 @@ class RunKind:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where an earlier start left off."""
+    """State in which an earlier start left a run."""
 
     checkpoint: Checkpoint | None = None
     state: dict[str, Any] = field(default_factory=dict)
@@ -154,7 +154,7 @@ def stored_config(out: Path, kind: RunKind) -> dict[str, Any] | None:
 
 
 def occupied(out: Path, found: str, kind: str) -> OutputExistsError:
-    """Make the error for an `--out` that holds something else than `kind`, with what was `found` beside its entries."""
+    """Make the error for an `--out` that holds no `kind`, with what was `found` beside its entries."""
     return OutputExistsError(
         out,
         found="a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}",

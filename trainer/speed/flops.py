@@ -1,7 +1,5 @@
 """Floating-point operations of a training image, counted by torch while a model runs without data.
 
-In: a model on the meta device (`on_meta`, `meta_copy`). Out: operations per image.
-
 A multiplication and its addition are two operations. Matrix products, the convolution that cuts patches and attention
 count; elementwise work (norms, GELU, softmax) does not, as everywhere where a utilisation (MFU) is stated. Forward and
 backward are three times the forward pass: the gradient of a product is two products of its size (Kaplan et al., arXiv

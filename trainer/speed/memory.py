@@ -1,8 +1,6 @@
-"""Memory of a process in a training step: weights and what belongs to them, and activations.
+"""Memory of a process in a training step, in bytes: weights and what belongs to them, and activations.
 
-In: the model on the meta device, and how many processes there are. Out: bytes, by what they are for.
-
-Activations are measured, not reckoned: the model runs on tensors that have shapes and no contents, and what autograd
+Activations are measured, not estimated: the model runs on tensors that have shapes and no contents, and what autograd
 saves is counted, each piece of memory once. Steps that are not compiled keep this; torch.compile saves less.
 """
 
@@ -165,7 +163,7 @@ def memory(
     head_chunk: int = 1024,
     bfloat16: bool = True,
 ) -> Memory:
-    """Reckon what one of `world` processes keeps in a step on images of `size` pixels with `share` of their patches.
+    """Compute what one of `world` processes keeps in a step on images of `size` pixels with `share` of their patches.
 
     `model`, and its `classifier`: on the meta device. `augmented`: by RangeAugment. `head_chunk`: images whose logits
     exist at a time. Weights, gradients, moments and averages are float32. Under FSDP a process keeps its part of them,

@@ -43,6 +43,16 @@ class Card:
     """memory, 10^9 bytes"""
 
 
+@dataclass(frozen=True)
+class Peaks:
+    """Peak rates of a device, floating-point operations per second."""
+
+    stated: float | None
+    """the maker's, for bfloat16 matrix products; None for a device that is not in our table"""
+    measured: float
+    """rate of a large matrix product, in the precision of the run, before its first step"""
+
+
 # The first that fits a name counts.
 CARDS = (
     Card(("b200",), 2250.0, 180),
@@ -92,6 +102,13 @@ def measured_peak(device: torch.device, dtype: torch.dtype, *, side: int | None 
     # Once unmeasured: the first call chooses a kernel and wakes the device.
     seconds = [_seconds(left, right, product, cuda=cuda) for _ in range(PEAK_ATTEMPTS + 1)][1:]
     return 2 * side**3 / min(seconds)
+
+
+def peaks_of(tflops: float | None, device: torch.device, *, bfloat16: bool) -> Peaks:
+    """Look up and measure the peaks of a device. `tflops`: its stated peak; unset: that of our table."""
+    cuda = device.type == "cuda"
+    stated = tflops * TERA if tflops is not None else stated_peak(torch.cuda.get_device_name(device)) if cuda else None
+    return Peaks(stated, measured_peak(device, torch.bfloat16 if bfloat16 else torch.float32))
 
 
 def _seconds(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor, *, cuda: bool) -> float:

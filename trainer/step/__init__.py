@@ -1,1 +1,1 @@
-"""One optimisation step, on one process or many, and what is heard of it."""
+"""One optimisation step, on one process or many, and the metrics that it reports."""

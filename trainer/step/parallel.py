@@ -1,6 +1,6 @@
 """Several processes, one model: every process has all of it (DDP), or a share of its tensors (FSDP2).
 
-In: the objective and a `Rank`. Out: the module that steps call. Exchanges happen with the last part of a step alone.
+Gradients are exchanged with the last part of a step alone.
 """
 
 from __future__ import annotations

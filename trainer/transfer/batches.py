@@ -42,7 +42,7 @@ SEEDS = 1 << 53
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Images of each step of a run of several epochs, and how they are cut."""
+    """Plan of a run of several epochs: the images of each step, and their crops."""
 
     images: int
     """training images"""
@@ -74,18 +74,18 @@ class EpochPlan:
         """Choose the images of a rank in batch `step`, counted from 1, and the epoch of each."""
         own = self.batch // rank.world
         first = (step - 1) * self.batch + rank.index * own
-        epochs, places = np.divmod(np.arange(first, first + own, dtype=np.int64), self.images)
+        epochs, positions = np.divmod(np.arange(first, first + own, dtype=np.int64), self.images)
         chosen = np.empty(own, np.int64)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
-            chosen[here] = image_order(self.images, seed=self.seed, epoch=epoch)[places[here]]
+            chosen[here] = image_order(self.images, seed=self.seed, epoch=epoch)[positions[here]]
         return chosen, epochs
 
 
 # An order of 1.3 million images is 10 MB, and a batch needs two at most.
 @lru_cache(maxsize=2)
 def image_order(images: int, *, seed: int, epoch: int) -> Int64[np.ndarray, " images"]:
-    """Draw the order of an epoch: by random numbers of each image, for a library's permutation may change."""
+    """Draw the order of an epoch from a random number for each image: a library's permutation may change."""
     numbers = np.arange(images)
     keys = draws(seed=seed ^ IMAGE_ORDER, epoch=epoch, shards=np.zeros(images, np.uint64), indices=numbers, count=1)
     order: Int64[np.ndarray, " images"] = np.argsort(keys[:, 0], kind="stable")
@@ -136,7 +136,7 @@ class _Drawn:
         )
 
     def choosers(self, plan: EpochPlan) -> list[Choose]:
-        """Choose the cut of each image."""
+        """Choose the crop of each image."""
         return [_chooser(row, plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
 
 

@@ -1,11 +1,9 @@
 """Class-by-class tables: what every class starts from with Transfer Init, and what scores it in zero-shot.
 
-In: `ClassMatch`es; for zero-shot also rows and results. Out: tables as Markdown, CSV and JSON; notes on them.
-
-    | class | synsets | starts from | similarity | remarks |
-    |---|---|---|---|---|
-    | tench, Tinca tinca | tench (n01440764) | fish (n02512053) | 0.25 | starts like goldfish |
-    | zzyzx | | random | | no synset |
+| class | synsets | starts from | similarity | remarks |
+|---|---|---|---|---|
+| tench, Tinca tinca | tench (n01440764) | fish (n02512053) | 0.25 | starts like goldfish |
+| zzyzx | | random | | no synset |
 """
 
 from __future__ import annotations

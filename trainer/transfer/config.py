@@ -54,7 +54,7 @@ EMA_MEMORIES = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class TaskImages(Decode):
-    """How the images of a task are read, and what their classes are called."""
+    """Reading of a task's images, and names of their classes."""
 
     kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
     """form of the images to train and test on; auto: by their names, and by what lies in their folders"""
@@ -118,7 +118,7 @@ class DecodeThreads(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions(DecodeThreads):
-    """How a model's features are computed and kept."""
+    """Computation of a model's features, and the folder that keeps them."""
 
     batch: Positive = 256
     """images per process that pass through the model together"""

@@ -20,9 +20,9 @@ from trainer.job import Job
 from trainer.model.vit import checkpoint_activations
 from trainer.records import run_lock
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
-from trainer.records.speeds import peaks_of
 from trainer.run import Run, stopped
 from trainer.speed.flops import ImageFlops, meta_copy
+from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
@@ -38,7 +38,8 @@ from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
 from vocab.store.secrets import without_secrets
 
-FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "percent"}))
+# A probe's folder has model, task, init and percent as well.
+FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "percent", "checkpoint_every"}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class FinetuneInputs:
 
 @dataclass(frozen=True)
 class FinetuneOutcome:
-    """How a run ended."""
+    """Outcome of a fine-tuning run."""
 
     status: int
     """0, or 128 + the number of the signal that stopped the run"""
@@ -107,9 +108,9 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
     resume = on_main(lambda: find_start(config, fingerprint), rank)
     pretrained, train, task = inputs.pretrained, inputs.train, inputs.task
-    viewing = transform_of(config, pretrained, rank)
+    transform = transform_of(config, pretrained, rank)
     resumed = resume.checkpoint is not None
-    start = start_of(config, pretrained, train, task.class_names, rank, viewing=viewing, resumed=resumed)
+    start = start_of(config, pretrained, train, task.class_names, rank, transform=transform, resumed=resumed)
     if rank.is_main and start.matches:
         tell("".join(f"{line}\n" for line in match_summary(start.matches, alpha=config.alpha)))
     optim = config.optim(steps=inputs.plan.steps)
@@ -117,8 +118,8 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     model = meta_copy(training.model)
     if config.activation_checkpointing:
         checkpoint_activations(model, enable=False)  # recomputed blocks do not count as work of the model
-    step = Step(training, rank, optim, compiled=config.compile, bfloat16=viewing.bfloat16)
-    results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, start, training, viewing)
+    step = Step(training, rank, optim, compiled=config.compile, bfloat16=transform.bfloat16)
+    results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, start, training, transform)
     job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(resume):
@@ -205,7 +206,7 @@ def job_of(
         plan,
         rank,
         after=taken,
-        decoding=results.viewing.decoding,
+        decoding=results.transform.decoding,
         pin=rank.device.type == "cuda",
     )
 

@@ -65,7 +65,7 @@ class FinetuneResults:
     plan: EpochPlan
     start: Start
     training: Training
-    viewing: EvalTransform
+    transform: EvalTransform
     """how test images are shown"""
 
     def is_due(self, step: int) -> bool:
@@ -77,7 +77,7 @@ class FinetuneResults:
 
     def evaluate(self, step: int) -> Evaluated | None:
         """Score the weights as they are on the test images; None on ranks other than the main one."""
-        scored = score(self.training.objective, self.task.test, self.rank, viewing=self.viewing)
+        scored = score(self.training.objective, self.task.test, self.rank, transform=self.transform)
         if scored is None:
             return None
         epoch = self.plan.epochs_seen(step)

@@ -1,11 +1,9 @@
-"""How far results can be trusted: confidence intervals over seeds, over test images, and of paired differences.
+"""Confidence intervals of results: over seeds, over test images, and of paired differences.
 
-In: values of one result under several seeds, or a mark for each test image, right or wrong. Out: `Interval`, 95 %.
-
-    over seeds      mean +- t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation: Student's t
-    over images     percentile bootstrap (Efron 1979), for a result of one seed: its spread over other test
-                    images, with the same training images, order and first weights
-    paired          Student's t of the differences, seed by seed: effects of a seed on both cancel
+over seeds      mean +- t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation: Student's t
+over images     percentile bootstrap (Efron 1979), for a result of one seed: its spread over other test
+                images, with the same training images, order and first weights
+paired          Student's t of the differences, seed by seed: effects of a seed on both cancel
 """
 
 from __future__ import annotations

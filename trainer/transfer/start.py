@@ -1,7 +1,4 @@
-"""The start of fine-tuning: the pre-trained model with a new classifier, its average, its optimiser.
-
-In: a `Pretrained`, the task's classes and images. Out: a `Training` at step 0, and the origin of its classifier.
-"""
+"""The start of fine-tuning: the pre-trained model with a new classifier, its average, its optimiser."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ def start_of(
     class_names: tuple[str, ...],
     rank: Rank,
     *,
-    viewing: EvalTransform,
+    transform: EvalTransform,
     resumed: bool,
 ) -> Start:
     """Make the first classifier, the same on all ranks, which all must call. The model goes to the rank's device.
@@ -66,7 +63,7 @@ def start_of(
         return Start(random_head(count, width, seed=config.seed), matches)
     some = images.select(_some(len(images), seed=config.seed))
     pretrained.model.to(rank.device)
-    found = outputs(lambda pixels, _: pretrained.embed(pixels).float(), some, rank, viewing=viewing)
+    found = outputs(lambda pixels, _: pretrained.embed(pixels).float(), some, rank, transform=transform)
 
     def scaled() -> Start:
         assert found is not None

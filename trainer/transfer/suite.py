@@ -60,7 +60,7 @@ def run_suite(config: TransferConfig, rank: Rank) -> None:
     on_main(lambda: refuse_unwritable(config.out), rank)
     tasks, model = on_main(lambda: (read_tasks(config.tasks, options()), open_model(config)), rank)
     # Check first: no lock file is made in a folder that is not a suite's.
-    on_main(lambda: suite_folder.check_place(config.out), rank)
+    on_main(lambda: suite_folder.read_config(config.out), rank)
     with run_lock.held(config.out, rank):
         _run(config, rank, tasks, model)
 

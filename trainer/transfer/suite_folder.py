@@ -48,7 +48,7 @@ from vocab.errors import FormatError, MismatchError, OutputExistsError
 from vocab.pages.text import counted, tell
 from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
-from vocab.store.secrets import public
+from vocab.store.secrets import public, without_secrets
 
 CONFIG, RECORDS, TABLE = "config.json", "records.jsonl", "results.md"
 FORMAT = "catlip-transfer-suite"
@@ -83,7 +83,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     MismatchError if it holds results of another model, precision or settings of a task, FormatError for broken files.
     """
     out = config.out
-    stored = check_place(out)
+    stored = read_config(out)
     if stored is None:
         return EarlierResults({}, {}, {})
     now = {"fingerprint": fingerprint, "precision": config.precision}
@@ -101,7 +101,7 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
     return EarlierResults(records, stored["tasks"], stored.get("images", {}))
 
 
-def check_place(out: Path) -> dict[str, Any] | None:
+def read_config(out: Path) -> dict[str, Any] | None:
     """Read config.json; None in a new folder. Raises OutputExistsError for a folder that is not a suite's."""
     if not out.exists() or (out.is_dir() and not entries(out)):
         return None
@@ -178,7 +178,7 @@ def write_table(config: TransferConfig, tasks: Sequence[SuiteTask], records: Map
     shown = [records[key] for task in tasks for key in keys_of(task) if key in records]
     write_results(config.out, shown, verb="transfer", model=str(config.model))
     with write_whole(config.out / TABLE) as file:
-        file.write(f"# Results of {config.model}\n\n{results_table(shown)}".encode())
+        file.write(f"# Results of {without_secrets(str(config.model))}\n\n{results_table(shown)}".encode())
 
 
 def recorded(out: Path) -> list[Record]:
@@ -238,9 +238,9 @@ def to_record(task: SuiteTask, stored: Mapping[str, Any], measured: Sequence[Key
     settings: dict[str, Any] = {section: {} for section in SECTIONS}
     for name in dict.fromkeys([*now, *before]):
         waits = not _is_active(name, task) and any(_depends_on(name, key) for key in measured)
-        side, (place, _, option) = before if waits else now, name.partition(".")
+        side, (section, _, option) = before if waits else now, name.partition(".")
         if name in side:
-            (settings[place] if option else settings)[option or place] = side[name]
+            (settings[section] if option else settings)[option or section] = side[name]
     return settings
 
 

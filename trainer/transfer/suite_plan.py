@@ -1,12 +1,10 @@
 """Calls of verbs that a suite is made of: the records that a task is to have, and the calls that give them.
 
-In: a task of the tasks file, and the records that there are. Out: `VerbCall`s, and the configuration of each.
-
-    zeroshot    one call a task
-    probe       one for each init and seed, all shares at once, since they have features in common. Nearest neighbours,
-                which have no init, are looked up beside the first init; for all images once, since every seed takes
-                the same ones
-    finetune    one for each init, seed and share
+zeroshot    one call a task
+probe       one for each init and seed, all shares at once, since they have features in common. Nearest neighbours,
+            which have no init, are looked up beside the first init; for all images once, since every seed takes
+            the same ones
+finetune    one for each init, seed and share
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Zero-shot scores of a task's classes, by the pre-trained classifier's rows of their synsets; and their accuracy.
 
-In: the match of each class, features, the classifier. Out: a score for each image and class; `ZeroShotResult`.
-
     "dog"              the row of dog; with hyponyms also those of poodle, husky, ... that the vocabulary has
     "airplane cabin"   two synsets, since WordNet has no such noun: the mean of the scores of airplane and cabin
     "zzyzx"            no row: cannot be scored
@@ -75,7 +73,7 @@ def rows_of_classes(
         if best[1] >= np.float32(alpha)
     }
     wnids = sorted({synset for match in matches for synset in match.synsets})
-    places = {wnid: place for place, wnid in enumerate(wnids)}
+    positions = {wnid: position for position, wnid in enumerate(wnids)}
     labels = {wnid: label for label, wnid in enumerate(vocabulary.wnids)}
     below = _below(wnids, vocabulary) if hyponyms else None
     found = []
@@ -84,8 +82,8 @@ def rows_of_classes(
         for synset in match.synsets:
             rows = {labels[nearest[synset][0]]} if synset in nearest else set()
             if below is not None:
-                own = {places[other] for other in match.synsets}
-                rows |= below.of(places[synset], own=own, one_class=one_class)
+                own = {positions[other] for other in match.synsets}
+                rows |= below.of(positions[synset], own=own, one_class=one_class)
             if rows:
                 groups[tuple(sorted(rows))] = None
         found.append(ClassRows(tuple(groups)))
@@ -113,8 +111,8 @@ def synset_scores(
     groups = [group for rows in classes for group in rows.groups]
     flat = np.array([label for group in groups for label in group], np.int64)
     # Shares need the logits of all classes of the vocabulary; log-odds only those of the rows.
-    used, places = (np.arange(len(vocabulary)), flat) if shares else np.unique(flat, return_inverse=True)
-    at, places_at = (torch.from_numpy(each).to(device) for each in (used, places))
+    used, positions = (np.arange(len(vocabulary)), flat) if shares else np.unique(flat, return_inverse=True)
+    at, positions_at = (torch.from_numpy(each).to(device) for each in (used, positions))
     weight, bias = classifier.weight.detach().to(device)[at], classifier.bias.detach().to(device)[at]
     frequency = prior_of(vocabulary, loss)[flat].to(device)[:, None]
     sizes = torch.tensor([len(group) for group in groups], device=device)
@@ -124,7 +122,7 @@ def synset_scores(
     chunk = max(1, CHUNK_ELEMENTS // max(len(used), len(flat)))
     for start in range(0, len(features), chunk):
         logits = torch.addmm(bias, features[start : start + chunk], weight.T).double()
-        rows = (logits.log_softmax(1) if shares else logits).T[places_at]
+        rows = (logits.log_softmax(1) if shares else logits).T[positions_at]
         match combine:
             case "max":
                 off = torch.zeros_like(frequency) if prior == "keep" else frequency
@@ -177,17 +175,17 @@ class _Below:
     """Hyponyms of each synset of the classes."""
 
     labels: list[frozenset[int]]
-    """classes of the vocabulary, by place of the synset"""
+    """classes of the vocabulary, by position of the synset"""
     synsets: list[frozenset[int]]
-    """places of the classes' own synsets"""
+    """positions of the classes' own synsets"""
     itself: list[frozenset[int]]
     """the vocabulary's class of the synset itself, if there is one"""
 
-    def of(self, place: int, *, own: set[int], one_class: bool) -> set[int]:
+    def of(self, position: int, *, own: set[int], one_class: bool) -> set[int]:
         """Rows below a synset, of a class with the synsets `own`."""
-        rows = set(self.labels[place])
+        rows = set(self.labels[position])
         if one_class:
-            for other in self.synsets[place] - own:
+            for other in self.synsets[position] - own:
                 rows -= self.labels[other] | self.itself[other]
         return rows
 
@@ -198,8 +196,8 @@ def _below(wnids: list[str], vocabulary: Vocabulary) -> _Below:
     found = taxonomy.hyponyms_in(wordnet.load(), offsets, among)
     size = len(vocabulary)
     return _Below(
-        labels=[frozenset(places[places < size].tolist()) for places in found],
-        synsets=[frozenset((places[places >= size] - size).tolist()) for places in found],
+        labels=[frozenset(positions[positions < size].tolist()) for positions in found],
+        synsets=[frozenset((positions[positions >= size] - size).tolist()) for positions in found],
         itself=[frozenset({label} if label >= 0 else ()) for label in vocabulary.classes_of(offsets).tolist()],
     )
 
@@ -285,27 +283,27 @@ def evaluate(
             wanted="at least one image of such a class",
             remedy="Name the classes by --task.class-names FILE, or give images of these classes.",
         )
-    # A class's place among the scorable ones, -1 for the others.
-    places = np.where(scorable, np.cumsum(scorable) - 1, -1)
-    return (_several if images.multi_label else _one)(scores, places, images, report)
+    # A class's position among the scorable ones, -1 for the others.
+    positions = np.where(scorable, np.cumsum(scorable) - 1, -1)
+    return (_several if images.multi_label else _one)(scores, positions, images, report)
 
 
 def _one(
     scores: Float32[Tensor, "images scorable"],
-    places: Int64[np.ndarray, " classes"],
+    positions: Int64[np.ndarray, " classes"],
     images: LabelledImages,
     report: ZeroShotReport,
 ) -> ZeroShotResult:
-    own = torch.from_numpy(places[images.one_class])
+    own = torch.from_numpy(positions[images.one_class])
     known = (own >= 0).numpy()
-    ranks = np.full(len(images), len(places))
+    ranks = np.full(len(images), len(positions))
     ranks[known] = ranks_of(scores[known], own[known]).numpy()
     first, among = ranks < 1, ranks < TOP
     several = report.scorable_classes > TOP
-    counts, right = images.images_by_class, np.bincount(images.one_class[first], minlength=len(places))
+    counts, right = images.images_by_class, np.bincount(images.one_class[first], minlength=len(positions))
     by_class = [
-        float(hits) / float(count) if place >= 0 and count else None
-        for place, hits, count in zip(places.tolist(), right.tolist(), counts.tolist(), strict=True)
+        float(hits) / float(count) if position >= 0 and count else None
+        for position, hits, count in zip(positions.tolist(), right.tolist(), counts.tolist(), strict=True)
     ]
     report = replace(
         report,
@@ -319,15 +317,15 @@ def _one(
 
 def _several(
     scores: Float32[Tensor, "images scorable"],
-    places: Int64[np.ndarray, " classes"],
+    positions: Int64[np.ndarray, " classes"],
     images: LabelledImages,
     report: ZeroShotReport,
 ) -> ZeroShotResult:
-    kept = places[images.classes] >= 0
+    kept = positions[images.classes] >= 0
     before = np.concatenate([[0], np.cumsum(kept)])
-    offsets, positives = torch.from_numpy(before[images.offsets]), torch.from_numpy(places[images.classes[kept]])
+    offsets, positives = torch.from_numpy(before[images.offsets]), torch.from_numpy(positions[images.classes[kept]])
     average = average_precision(scores, offsets, positives)
-    by_class = [None if place < 0 or average[place].isnan() else float(average[place]) for place in places.tolist()]
+    by_class = [None if place < 0 or average[place].isnan() else float(average[place]) for place in positions.tolist()]
     found = [precision for precision in by_class if precision is not None]
     shown = int((images.images_by_class > 0).sum())
     micro = micro_average_precision(scores, offsets, positives)

@@ -1,19 +1,17 @@
 """Tasks file of a suite: the tasks to measure a model on, and the methods to measure it by.
 
-In: a TOML file. Out: a checked `SuiteTask` for each of its tables.
+[[task]]
+name = "imagenet"
+train = "imagenet/train"          # locations as on the command line; paths start from the working directory
+test = "imagenet/val"
+methods = ["probe", "knn", "zeroshot", "finetune"]
+percents = [1, 10, 100]
+seeds = [0, 1, 2]
+inits = ["random", "transfer"]
+alpha = 0.5
 
-    [[task]]
-    name = "imagenet"
-    train = "imagenet/train"          # locations as on the command line; paths start from the working directory
-    test = "imagenet/val"
-    methods = ["probe", "knn", "zeroshot", "finetune"]
-    percents = [1, 10, 100]
-    seeds = [0, 1, 2]
-    inits = ["random", "transfer"]
-    alpha = 0.5
-
-    [task.finetune]                   # options of python -m trainer finetune, with underscores;
-    epochs = 20                       # they may stay while the method is not asked for
+[task.finetune]                   # options of python -m trainer finetune, with underscores;
+epochs = 20                       # they may stay while the method is not asked for
 """
 
 from __future__ import annotations
@@ -113,7 +111,7 @@ def read_tasks(path: Location, options: SectionFields) -> tuple[SuiteTask, ...]:
     if unknown or not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         found = f"{', '.join(map(repr, unknown))} outside of a task" if unknown else "no [[task]]"
         raise InputError(path, found=found, wanted=FORM, remedy="docs/transfer.md has an example.")
-    tasks = tuple(_task(path, place, table, options) for place, table in enumerate(tables, 1))
+    tasks = tuple(_task(path, number, table, options) for number, table in enumerate(tables, 1))
     for name, count in Counter(task.name for task in tasks).items():
         if count > 1:
             raise _refused(path, name, "name", "two tasks of this name", "another name for each task")
@@ -142,11 +140,11 @@ def _refuse_long_keys(text: str) -> None:
             raise ValueError(f"line {number} has keys of more than {MOST_PARTS} parts")
 
 
-def _task(path: Location, place: int, table: Mapping[str, Any], options: SectionFields) -> SuiteTask:
-    name = table.get("name", f"number {place}")
+def _task(path: Location, number: int, table: Mapping[str, Any], options: SectionFields) -> SuiteTask:
+    name = table.get("name", f"number {number}")
     if not _is_name(name):
         wanted = f"1 to {LONGEST_NAME} characters that can be shown, without / and \\, not beginning with a dot"
-        raise _refused(path, f"number {place}", "name", repr(name), wanted)
+        raise _refused(path, f"number {number}", "name", repr(name), wanted)
     hints = {each.name: get_type_hints(SuiteTask)[each.name] for each in fields(SuiteTask)}
     sections = {section: table[section] for section in SECTIONS if section in table}
     values = _values(path, name, {field: table[field] for field in table if field not in sections}, hints)

@@ -129,11 +129,11 @@ def convert(found: Mapping[str, Tensor], *, image_size: int) -> Converted:
     names = _names(tensors)
     missing, unknown = names.keys() - tensors.keys(), tensors.keys() - names.keys()
     if missing or unknown:
-        told = [f"no {_some(missing)}"] if missing else []
-        told += [f"{_some(unknown)}, which the model lacks"] if unknown else []
+        faults = [f"no {_some(missing)}"] if missing else []
+        faults += [f"{_some(unknown)}, which the model lacks"] if unknown else []
         raise InputError(
             "weights",
-            found=" and ".join(told),
+            found=" and ".join(faults),
             wanted="the tensors of CoreNet's vision transformer with a class token",
             remedy=REMEDY,
         )

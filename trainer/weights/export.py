@@ -69,8 +69,8 @@ def export(wanted: ExportConfig) -> str:
         fill(work, tensors, build, vocabulary, classifier=not wanted.backbone)
         checked = write_onnx(model, work, image_size=size) if wanted.onnx else None
         (work / CARD).write_text(_card(wanted, run, config, stored, vocabulary))
-    told = f"{wanted.out}: {_origin(stored)}, {len(vocabulary):,} classes{' left out' if wanted.backbone else ''}"
-    return told if checked is None else f"{told}\n{ONNX_FILE}: {checked}"
+    line = f"{wanted.out}: {_origin(stored)}, {len(vocabulary):,} classes{' left out' if wanted.backbone else ''}"
+    return line if checked is None else f"{line}\n{ONNX_FILE}: {checked}"
 
 
 def _origin(stored: StoredWeights) -> str:

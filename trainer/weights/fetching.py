@@ -29,34 +29,34 @@ _LEFT_OUT = re.compile(r".*\.(jsonl|html|lock|tmp)|tensorboard/.*|\..*")
 
 
 @contextmanager
-def local_folder(place: Location, *, step: int | None = None, result: bool = True) -> Iterator[Path]:
-    """A folder of this machine that holds a model: the place itself, or a copy that lives as long as the process.
+def local_folder(location: Location, *, step: int | None = None, result: bool = True) -> Iterator[Path]:
+    """A folder of this machine that holds a model: the location itself, or a copy that lives as long as the process.
 
     `step`: the checkpoint that is wanted, if one is; `result`: whether a finished run's result will do instead. Errors
-    of the block name the place, not its copy. Raises InputError for a place in a store that is no folder.
+    of the block name the location, not its copy. Raises InputError for a location in a store that is no folder.
     """
-    place = location_of(place)
-    if isinstance(place, Path):
-        yield place
+    location = location_of(location)
+    if isinstance(location, Path):
+        yield location
         return
-    folder = Path(_copied(place, step, result).name)
+    folder = Path(_copied(location, step, result).name)
     try:
         yield folder
     except CatlipError as error:
-        thing, found = (text.replace(str(folder), place) for text in (error.thing, error.found))
+        thing, found = (text.replace(str(folder), location) for text in (error.thing, error.found))
         raise type(error)(thing, found=found, wanted=error.wanted, remedy=error.remedy) from error
 
 
 @cache
-def _copied(place: str, step: int | None, result: bool) -> TemporaryDirectory[str]:
+def _copied(location: str, step: int | None, result: bool) -> TemporaryDirectory[str]:
     """The copy, which is removed when the process ends."""
-    filesystem, root = filesystem_of(place)
+    filesystem, root = filesystem_of(location)
     if filesystem.get_file_info(root).type != pafs.FileType.Directory:
         raise InputError(
-            place,
+            location,
             found="no such folder",
             wanted="a run directory, or a folder that export or import wrote",
-            remedy="Check the place of the model, and the credentials of this environment.",
+            remedy="Check the location of the model, and the credentials of this environment.",
         )
     infos = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
     names = [info.path[len(root) + 1 :] for info in infos if info.type == pafs.FileType.File]

@@ -227,22 +227,22 @@ def load_model(folder: str | Path) -> nn.Module:
     by `trainer/weights/corenet.py`. Raises FormatError for any other folder, and if configuration or weights do not
     match their checksum, if they have one, or each other.
     """
-    place = Path(folder)
+    location = Path(folder)
     try:
-        config = from_sealed_json(place / CONFIG, (place / CONFIG).read_bytes())
-        if is_altered(place / WEIGHTS):
+        config = from_sealed_json(location / CONFIG, (location / CONFIG).read_bytes())
+        if is_altered(location / WEIGHTS):
             raise ValueError(f"{WEIGHTS} does not match its checksum")
-        if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(place / WEIGHTS).get(SEAL):
+        if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(location / WEIGHTS).get(SEAL):
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
         if architecture == corenet.ARCHITECTURE:
             model: nn.Module = corenet.build_conv_stem(corenet.ConvStemSizes(**arguments), classes=classes)
-            model.load_state_dict(load_file(place / WEIGHTS))
+            model.load_state_dict(load_file(location / WEIGHTS))
         else:
-            model = timm.create_model(f"local-dir:{place}", pretrained=True)
+            model = timm.create_model(f"local-dir:{location}", pretrained=True)
     except (*REFUSALS, OSError, SafetensorError) as error:
         raise FormatError(
-            place,
+            location,
             found=f"no model that can be loaded ({error})",
             wanted=f"a folder with {CONFIG} and {WEIGHTS}, as export and import write it",
             remedy="Make it with: python -m trainer export RUN --out FOLDER",

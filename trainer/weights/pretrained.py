@@ -1,7 +1,4 @@
-"""A pre-trained model as other tasks begin with it: weights, classes, and the preprocessing of images.
-
-In: a run directory, or a folder that `export` or `import` wrote. Out: `Pretrained`.
-"""
+"""A pre-trained model as other tasks begin with it: weights, classes, and the preprocessing of images."""
 
 from __future__ import annotations
 
@@ -34,6 +31,7 @@ from trainer.weights.run_model import (
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.locations import Location
 from vocab.store.sealing import from_sealed_json
+from vocab.store.secrets import without_secrets
 from vocab.vocabulary import Vocabulary
 
 WHITE = 255
@@ -50,7 +48,7 @@ class Pretrained:
     architecture: str
     """timm's name of the model"""
     source: str
-    """location that the model was read from"""
+    """location that the model was read from, without secrets: results and pages show it"""
     fingerprint: str
     """sha256 of weights and image size, on which features depend"""
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -74,7 +72,7 @@ class Pretrained:
 
 
 def open_pretrained(
-    place: Location, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
+    location: Location, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
 ) -> Pretrained:
     """Open the model of a run directory, or of an exported or imported folder; always the moving average.
 
@@ -87,23 +85,23 @@ def open_pretrained(
     Raises FormatError or InputError for a location without a model or vocabulary, MismatchError if the two do not
     belong together.
     """
-    with local_folder(place, step=checkpoint) as folder:
-        return _opened(folder, image_size, checkpoint, crop, source=str(place))
+    with local_folder(location, step=checkpoint) as folder:
+        return _opened(folder, image_size, checkpoint, crop, source=without_secrets(str(location)))
 
 
 def _opened(
-    place: Path, image_size: int | None, checkpoint: int | None, crop: float | None, *, source: str
+    location: Path, image_size: int | None, checkpoint: int | None, crop: float | None, *, source: str
 ) -> Pretrained:
-    if not place.is_dir():
+    if not location.is_dir():
         raise InputError(
-            place,
-            found="a file" if place.exists() else "no such folder",
+            location,
+            found="a file" if location.exists() else "no such folder",
             wanted="a run directory, or a folder that export or import wrote",
             remedy="Check the path of the model.",
         )
-    config_path = place / CONFIG
+    config_path = location / CONFIG
     exported = config_path.is_file() and "architecture" in _fields(config_path)
-    parts = _of_folder(place) if exported else _of_run(place, checkpoint)
+    parts = _of_folder(location) if exported else _of_run(location, checkpoint)
     model, vocabulary, seen, architecture, arguments, loss = parts
     size = image_size or seen.image_size
     _resize(model, size, architecture)
@@ -135,9 +133,9 @@ def fingerprint_of(model: nn.Module, size: int) -> str:
 Parts = tuple[nn.Module, Vocabulary, Preprocessing, str, Mapping[str, Any], LossName]
 
 
-def _of_run(place: Path, checkpoint: int | None) -> Parts:
-    config = stored_config(place)
-    stored = read_weights(place, kind="ema", step=checkpoint)
+def _of_run(location: Path, checkpoint: int | None) -> Parts:
+    config = stored_config(location)
+    stored = read_weights(location, kind="ema", step=checkpoint)
     vocabulary = vocabulary_of(stored)
     size = config["data"]["image_size"]
     # Dropping is not a property of the weights; and other sizes are interpolated once, not at every step.
@@ -147,19 +145,19 @@ def _of_run(place: Path, checkpoint: int | None) -> Parts:
     }
     model = model_of(plain, stored, vocabulary, image_size=size)
     seen = Preprocessing(size, MEAN, STD, config["data"]["eval_crop"])
-    arguments, loss = arguments_of(plain, image_size=size), _loss_of(config["loss"]["loss"], place)
+    arguments, loss = arguments_of(plain, image_size=size), _loss_of(config["loss"]["loss"], location)
     return model, vocabulary, seen, config["model"]["model"], arguments, loss
 
 
-def _of_folder(place: Path) -> Parts:
-    if not (place / VOCABULARY).is_file():
+def _of_folder(location: Path) -> Parts:
+    if not (location / VOCABULARY).is_file():
         raise FormatError(
-            place / VOCABULARY,
+            location / VOCABULARY,
             found="no such file",
             wanted="the vocabulary of the model's classes",
             remedy="Copy it from the run that was exported, or export the run again.",
         )
-    model, vocabulary, config = load_model(place), Vocabulary.load(place / VOCABULARY), _fields(place / CONFIG)
+    model, vocabulary, config = load_model(location), Vocabulary.load(location / VOCABULARY), _fields(location / CONFIG)
     try:
         seen = config["pretrained_cfg"]
         preprocessing = Preprocessing(
@@ -168,30 +166,30 @@ def _of_folder(place: Path) -> Parts:
         classes = int(config["num_classes"])
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise FormatError(
-            place / CONFIG,
+            location / CONFIG,
             found=f"no preprocessing that can be read ({error!r})",
             wanted="num_classes, and pretrained_cfg with input_size, mean, std and crop_pct",
             remedy="Export the run again.",
         ) from error
     if classes != len(vocabulary):
         raise MismatchError(
-            place / WEIGHTS,
+            location / WEIGHTS,
             found=f"a classifier of {classes:,} classes" if classes else "no classifier",
             wanted=f"one of the {len(vocabulary):,} classes of {VOCABULARY}",
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
-    check_classes(place / WEIGHTS, vocabulary, remedy="Copy the folder again, whole, or export the run again.")
-    loss = _loss_of(config.get(LOSS, "bce"), place)  # CatLIP's, as of a folder that an earlier version wrote
+    check_classes(location / WEIGHTS, vocabulary, remedy="Copy the folder again, whole, or export the run again.")
+    loss = _loss_of(config.get(LOSS, "bce"), location)  # CatLIP's, as of a folder that an earlier version wrote
     return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
 
 
-def _loss_of(name: object, place: Path) -> LossName:
+def _loss_of(name: object, location: Path) -> LossName:
     for known in get_args(LossName):
         if name == known:
             loss: LossName = known
             return loss
     raise FormatError(
-        place / CONFIG,
+        location / CONFIG,
         found=f"pre-training by the loss {name!r}",
         wanted=f"one of {', '.join(get_args(LossName))}",
         remedy="Copy the folder again, whole, or use the version that wrote it.",

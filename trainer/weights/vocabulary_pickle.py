@@ -60,8 +60,8 @@ def read_vocabulary(path: Location, *, classes: int) -> Vocabulary:
     if len(np.unique(synsets)) != len(synsets):
         raise _refused(path, "a synset that stands twice")
     if np.any(np.diff(counts) > 0):
-        place = int(np.flatnonzero(np.diff(counts) > 0)[0])
-        raise _refused(path, f"a count that is larger than the one before it ({pairs[place + 1][0]})")
+        position = int(np.flatnonzero(np.diff(counts) > 0)[0])
+        raise _refused(path, f"a count that is larger than the one before it ({pairs[position + 1][0]})")
     foreign = np.flatnonzero(~np.isin(synsets[:classes], wordnet.load().synsets))
     if len(foreign):
         first = pairs[int(foreign[0])][0]
@@ -92,8 +92,8 @@ def _pairs(path: Location, content: bytes) -> Iterator[tuple[object, object]]:
     begun = marked = False
     pending: list[object] = []
     end = 0
-    for code, argument, place in pickletools.genops(content):
-        name, end = code.name, place or 0
+    for code, argument, position in pickletools.genops(content):
+        name, end = code.name, position or 0
         if name in FRAMING:
             continue
         if not begun:

@@ -1,7 +1,6 @@
 """Every single word that WordNet knows, with its inflected forms, and as which parts of speech.
 
-In: WordNet's own database files. Out: word -> `Readings`. Read when the tagger is trained, never when captions are
-labelled.
+Read when the tagger is trained, never when captions are labelled.
 """
 
 from __future__ import annotations

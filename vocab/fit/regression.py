@@ -20,7 +20,7 @@ NO_ROW = -1
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Features of the thing that stands in one place."""
+    """Features of whatever stands in one position."""
 
     rows: NDArray[np.int64]
     """[observations] row of `table`, NO_ROW for none"""
@@ -29,7 +29,7 @@ class Group:
 
 
 def require_scipy() -> None:
-    """Raises MissingRequirementError without SciPy."""
+    """Raise MissingRequirementError without SciPy."""
     try:
         import scipy  # noqa: F401
     except ImportError as error:

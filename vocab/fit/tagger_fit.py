@@ -91,14 +91,14 @@ def fit_sentences(
     features = features_of(known, [*of_gold, *of_silver])
     upos = [upos for text in (*of_gold, *of_silver) for upos in text.upos]
     targets = np.array([TAG_OF_UPOS.get(name, Tag.OTHER) for name in upos], dtype=np.int64)
-    told = np.array([name != UNTAGGED for name in upos])
+    known_tag = np.array([name != UNTAGGED for name in upos])
     groups = features.places | features.pairs
-    found = _weigh(list(groups.values()), targets, told, gold=sum(len(text.words) for text in of_gold))
+    found = _weigh(list(groups.values()), targets, known_tag, gold=sum(len(text.words) for text in of_gold))
     return _tagger(known, features, dict(zip(groups, found, strict=True)))
 
 
 def _weigh(
-    groups: Sequence[Group], targets: NDArray[np.int64], told: NDArray[np.bool_], *, gold: int
+    groups: Sequence[Group], targets: NDArray[np.int64], known_tag: NDArray[np.bool_], *, gold: int
 ) -> list[NDArray[np.float64]]:
     """[features, tags] weights of each group; the first `gold` words are the treebank's, the others SemCor's."""
 
@@ -118,7 +118,7 @@ def _weigh(
     if gold == len(targets):
         return weights
     by_gold = probabilities(groups, weights)[np.arange(len(targets)), targets]
-    importance = np.where(told & (by_gold >= MIN_AGREEMENT), SILVER_WEIGHT, 0.0)
+    importance = np.where(known_tag & (by_gold >= MIN_AGREEMENT), SILVER_WEIGHT, 0.0)
     importance[:gold] = 1
     return fitted(importance)
 
@@ -160,6 +160,6 @@ def _profiles(known: KnownWords, weights: Mapping[str, NDArray[np.float64]]) -> 
 
 
 def _scores(log_odds: NDArray[np.float64]) -> NDArray[np.int16]:
-    """In units of 1 / SCALE."""
+    """Scores in units of 1 / SCALE."""
     scores: NDArray[np.int16] = np.rint(log_odds * SCALE).astype(np.int16)
     return scores

@@ -47,7 +47,7 @@ Tags = dict[str, collections.Counter[str]]
 
 @dataclass(frozen=True, eq=False)
 class TaggedWords:
-    """How the words of a treebank are tagged."""
+    """Tags of a treebank's words."""
 
     tags: Tags
     of_fold: list[Tags]

@@ -1,7 +1,4 @@
-"""A treebank's sentences as captions with known parts of speech.
-
-In: CoNLL-U files (plain or gzip). Out: sentences of `GoldToken`s, and their words as the labeler sees them.
-"""
+"""A treebank's sentences as captions with known parts of speech."""
 
 from __future__ import annotations
 

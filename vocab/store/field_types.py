@@ -1,7 +1,6 @@
 """Checks of values that were read from a file: the types of a dataclass's fields.
 
-In: a value and the declared type of its field. Out: yes or no. Python accepts any value for any field; the command
-line, recipes, tasks files and the JSON of a job do not.
+Python accepts any value for any field; the command line, recipes, tasks files and the JSON of a job do not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Names of files: braces that name many, extensions of compressions, and names that systems give to their leftovers.
 
-In: a name of a file, a folder or a pattern. Out: the names that it stands for, or what a name tells.
-
     laion/{00000..00331}.tar                          laion/00000.tar, laion/00001.tar, ..., laion/00331.tar
     00000.tar.gz  00000.tgz  x.jsonl.zst              compressed with gzip, gzip and zstd
     .DS_Store  ._cat  .ipynb_checkpoints  .git        hidden: whatever begins with a dot

@@ -168,7 +168,7 @@ def refuse_unwritable(location: Location) -> None:
     bucket = filesystem_of(location)[1].partition("/")[0]
     if bucket and _type_of(location, bucket) == pafs.FileType.NotFound:
         raise InputError(
-            location, found=f"no bucket {bucket}", wanted="one that is there", remedy="Make it, or check it."
+            location, found=f"no bucket {bucket}", wanted="an existing bucket", remedy="Create it, or check its name."
         )
 
 
@@ -187,7 +187,7 @@ def _type_of(location: str, path: str) -> pafs.FileType:
         raise InputError(
             location,
             found=f"a store that does not answer ({error})",
-            wanted="one that can be written",
+            wanted="a store that can be written to",
             remedy="Check the location, its credentials and the network.",
         ) from error
 
@@ -226,7 +226,7 @@ def _refuse_unwritable_folder(location: Path) -> None:
 
 
 def _unwritable(location: Path, found: str, error: OSError) -> CatlipError:
-    return InputError(location, found=found, wanted="a location that can be written", remedy=remedy_of(error))
+    return InputError(location, found=found, wanted="a location that can be written to", remedy=remedy_of(error))
 
 
 def open_web(address: str, timeout_s: float) -> Any:

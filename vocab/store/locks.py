@@ -1,7 +1,5 @@
 """Locks of files: one writer at a time, freed by the system when its process ends, even a killed one.
 
-In: an open file, or the path of an unfinished one. Out: the file for this caller alone, or word that another has it.
-
 The lock is held on the open file, not on its name, so a finished file is renamed under its lock. The package filelock
 cannot do that: it locks a second file, and its lock for file systems without flock outlives a killed process.
 

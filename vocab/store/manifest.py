@@ -1,7 +1,5 @@
 """manifest.json: what a label directory is, its labeler and inputs, and the account of every row.
 
-In: the JSON text. Out: a `Manifest`, and back.
-
     {"format": "catlip-label-shards", "version": 1,
      "labeler": {"name": "wordnet", "fingerprint": "..."}, "wordnet": "3.0", "config": {...},
      "inputs": [{"path": "...", "size": 3287040, "modified": "2026-01-31T12:00:00+00:00",

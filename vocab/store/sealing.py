@@ -1,7 +1,5 @@
 """Sealed JSON: an object that holds the sha256 of its other fields, so that a changed byte is noticed when it is read.
 
-In: an object. Out: its text, with the seal as the last field; and back, without it, once the seal is found to match.
-
     {"step": 100, "loss": 12.3, "own_sha256": "9f86d081..."}
 
 The checksum is of the values, not of the text: indentation and the order of fields are free. A text without a seal is

@@ -1,13 +1,11 @@
 """A folder with a folder of images for each class, as ImageNet is laid out.
 
-In: the folder. Out: `LabelledImages`, by class and then by path.
-
-    train/n01440764/n01440764_18.JPEG      class 0, the first of the folders in ascending order, as in torchvision
-    train/n01443537/close/2.png            class 1; deeper folders change nothing
-    train/n01484850/                       class 2 keeps its number without an image
-    train/n01440764/boxes.txt              no image by its name: counted as other_file
-    train/n01440764/3.heic                 an image that nothing here decodes: unread_format
-    train/.cache/, train/__MACOSX/         left by a system (`vocab/store/file_names.py`), not seen at all
+train/n01440764/n01440764_18.JPEG      class 0, the first of the folders in ascending order, as in torchvision
+train/n01443537/close/2.png            class 1; deeper folders change nothing
+train/n01484850/                       class 2 keeps its number without an image
+train/n01440764/boxes.txt              no image by its name: counted as other_file
+train/n01440764/3.heic                 an image that nothing here decodes: unread_format
+train/.cache/, train/__MACOSX/         left by a system (`vocab/store/file_names.py`), not seen at all
 """
 
 from __future__ import annotations
@@ -90,7 +88,7 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
         path = os.path.join(folder, name)  # noqa: PTH118 - beside the names that os.scandir gives
         # As a file it would be one image less, as a class folder a whole class.
         if not os.path.exists(path):  # noqa: PTH110
-            raise _refused(path, "a link that leads nowhere", "a folder of images, or a file", "Mend or remove it.")
+            raise _refused(path, "a link that leads nowhere", "a folder of images, or a file", "Fix or remove it.")
     for label in labels:
         if NO_TEXT.search(label):
             path = os.path.join(folder, label)  # noqa: PTH118
@@ -118,7 +116,7 @@ def _files(root: str, label: str) -> list[str]:
                     waiting.append((f"{inside}/{entry.name}", (*above, own)))
                 elif entry.is_symlink() and not _is_image(entry.name) and not os.path.exists(entry.path):  # noqa: PTH110
                     # A missing image is counted; a missing folder could hold any number of them.
-                    raise _refused(entry.path, "a link that leads nowhere", "a folder or a file", "Mend or remove it.")
+                    raise _refused(entry.path, "a link that leads nowhere", "a folder or a file", "Fix or remove it.")
                 else:
                     files.append(f"{inside}/{entry.name}")
     return sorted(files)

@@ -71,7 +71,7 @@ def names_of_classes(
     """Find a name for each label. `given`: names in the file `source`; `own`: names in the data set.
 
     Raises MismatchError for a list of another length, in another order than the labels by their words or by what they
-    mean, or for numbers that could be places in it in two ways; and for a mapping that lacks a label.
+    mean, or for numbers that could be positions in the list in two ways; and for a mapping that lacks a label.
     """
     if given is None:
         return ClassNames(own, ()) if own else _own_names(labels)
@@ -143,14 +143,14 @@ def _by_order(labels: Sequence[str], given: list[str], source: Location | None) 
 
 def _in_place(labels: Sequence[str], names: list[str], source: Location | None) -> list[str]:
     """Return the names. Raises MismatchError for a name that is spelt like the label of another class."""
-    places = {plain_words(label): place for place, label in enumerate(labels)}
-    for place, (label, name) in enumerate(zip(labels, names, strict=True)):
-        other = places.get(plain_words(name), place)
-        if other != place and plain_words(name) != plain_words(label):
+    positions = {plain_words(label): position for position, label in enumerate(labels)}
+    for position, (label, name) in enumerate(zip(labels, names, strict=True)):
+        other = positions.get(plain_words(name), position)
+        if other != position and plain_words(name) != plain_words(label):
             raise MismatchError(
                 source,
-                found=f"{name!r} as name {place + 1}, where class {place + 1} of the data set is {label!r} and class "
-                f"{other + 1} is {labels[other]!r}",
+                found=f"{name!r} as name {position + 1}, where class {position + 1} of the data set is {label!r} "
+                f"and class {other + 1} is {labels[other]!r}",
                 wanted="names in the order of the data set's classes",
                 remedy=MAPPING,
             )
@@ -172,10 +172,10 @@ def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Location | 
     """
     synsets = _synsets([*labels, *given])
     own, named = synsets[: len(labels)], synsets[len(labels) :]
-    places = {tuple(synset): place for place, synset in enumerate(own) if synset}
-    meant = [places.get(tuple(synset)) for synset in named]
+    positions = {tuple(synset): position for position, synset in enumerate(own) if synset}
+    meant = [positions.get(tuple(synset)) for synset in named]
     right = sum(bool(synset) and synset == label for synset, label in zip(named, own, strict=True))
-    wrong = [place for place, other in enumerate(meant) if other is not None and named[place] != own[place]]
+    wrong = [position for position, other in enumerate(meant) if other is not None and named[position] != own[position]]
     if len(wrong) > right:
         other = meant[wrong[0]]
         assert other is not None
@@ -265,7 +265,7 @@ def _lines(path: Location, text: str) -> list[str]:
         alike = len({match["name"] for match in found}) < len(lines)
         if not alike and first < 2 and ordered == list(range(first, first + len(lines))):
             lines = [numbered[number]["name"] for number in ordered]
-    return [_name(path, f"line {place}", line) for place, line in enumerate(lines, 1)]
+    return [_name(path, f"line {number}", line) for number, line in enumerate(lines, 1)]
 
 
 def _json(path: Location, text: str) -> Names:
@@ -277,7 +277,7 @@ def _json(path: Location, text: str) -> Names:
     except (ValueError, RecursionError) as error:
         raise _refused(path, f"no JSON ({error})", "a list of names, or an object of labels and names") from error
     if isinstance(content, list):
-        return [_name(path, f"entry {place}", name) for place, name in enumerate(content)]
+        return [_name(path, f"entry {position}", name) for position, name in enumerate(content)]
     if isinstance(content, dict):
         return {label: _name(path, f"label {label!r}", name) for label, name in content.items()}
     raise _refused(path, f"a {type(content).__name__}", "a list of names, or an object of labels and names")

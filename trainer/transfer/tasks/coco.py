@@ -1,7 +1,5 @@
 """COCO's annotations: any number of classes for each image.
 
-In: an instances JSON and the folder of its images. Out: `LabelledImages`, in the order of `images`.
-
     {"images": [{"id": 139, "file_name": "000000000139.jpg"}, ...],
      "annotations": [{"id": 91, "image_id": 139, "category_id": 64, "iscrowd": 0}, ...],
      "categories": [{"id": 1, "name": "person"}, ...]}
@@ -57,8 +55,8 @@ def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> Labell
     """
     content = _read(annotations)
     labels, numbers = _categories(annotations, content)
-    paths, places = _images(annotations, content, folder)
-    images, classes, notes = _positives(annotations, content, places, numbers)
+    paths, positions = _images(annotations, content, folder)
+    images, classes, notes = _positives(annotations, content, positions, numbers)
     found = look_up(folder, paths)
     check_bad_share(f"{annotations}::{folder}", len(found.kept), found.skipped, max_bad_share)
     everything = LabelledImages(
@@ -138,9 +136,9 @@ def _synsets(content: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, 
 def _images(path: Path, content: Mapping[str, Any], folder: str) -> tuple[list[str], dict[Id, int]]:
     """Path of each image in the folder, and its index by its id."""
     paths: dict[str, Id] = {}
-    places: dict[Id, int] = {}
+    positions: dict[Id, int] = {}
     for what, entry in _entries(path, content, "images"):
-        identity = _new_id(path, what, entry, places)
+        identity = _new_id(path, what, entry, positions)
         if "file_name" not in entry and "coco_url" in entry:
             entry = {**entry, "file_name": _of_address(path, what, entry, folder)}
         name = _text(path, what, entry, "file_name")
@@ -150,8 +148,8 @@ def _images(path: Path, content: Mapping[str, Any], folder: str) -> tuple[list[s
         if (other := paths.setdefault(plain, identity)) != identity:
             found = f"file_name {name!r} in images {other!r} and {identity!r}"
             raise _refused(path, found, "an image for each", "Leave one out, with its annotations moved to the other.")
-        places[identity] = len(places)
-    return list(paths), places
+        positions[identity] = len(positions)
+    return list(paths), positions
 
 
 def _of_address(path: Path, what: str, entry: Mapping[str, Any], folder: str) -> str:
@@ -162,7 +160,7 @@ def _of_address(path: Path, what: str, entry: Mapping[str, Any], folder: str) ->
 
 
 def _positives(
-    path: Path, content: Mapping[str, Any], places: Mapping[Id, int], numbers: Mapping[Id, int]
+    path: Path, content: Mapping[str, Any], positions: Mapping[Id, int], numbers: Mapping[Id, int]
 ) -> tuple[Int64[np.ndarray, " positives"], Int64[np.ndarray, " positives"], tuple[str, ...]]:
     """(image, class) of everything that is shown, each once, ascending; and a note on what is not of a listed image."""
     pairs: list[int] = []
@@ -172,8 +170,8 @@ def _positives(
         image, category = (_id(path, what, entry, name) for name in ("image_id", "category_id"))
         if category not in numbers:
             strangers.append(f"{category!r} in {what}")
-        elif image in places:
-            pairs.append(places[image] * len(numbers) + numbers[category])
+        elif image in positions:
+            pairs.append(positions[image] * len(numbers) + numbers[category])
         else:
             unlisted[image] = unlisted.get(image, 0) + 1
     if strangers:
@@ -197,8 +195,8 @@ def _entries(path: Path, content: Mapping[str, Any], name: str) -> Rows:
     if not isinstance(entries, list):
         found = f"no {name}" if entries is None else f"{name} that are a {type(entries).__name__}"
         raise _refused(path, found, f"a list of {name}", "Give an instances file, such as instances_val2017.json.")
-    for place, entry in enumerate(entries):
-        what = f"{name}[{place}]"
+    for position, entry in enumerate(entries):
+        what = f"{name}[{position}]"
         if not isinstance(entry, dict):
             raise _refused(path, f"a {type(entry).__name__} as {what}", "an object", "Correct it.")
         yield what, entry

@@ -1,7 +1,5 @@
 """A table of paths and labels: one image a row, or one class of an image.
 
-In: a .csv, or a .tsv with tabs. Out: `LabelledImages`, in the order of the rows.
-
     path,label                        a header; which columns count is said by name, others are not looked at
     images/0001.jpg,golden retriever  relative to the table's folder, and below it
     /data/birds/17.png,crow           or absolute, wherever that is: the table is yours

@@ -96,7 +96,7 @@ class Found:
 
     store: FileStore
     kept: Int64[np.ndarray, " files"]
-    """places of the store's files among the paths that were asked for"""
+    """positions of the store's files among the paths that were asked for"""
     skipped: tuple[Skipped, ...]
     """the others: missing, unreadable, empty_image, image_too_large"""
 
@@ -106,15 +106,15 @@ def look_up(root: str, paths: Sequence[str], *, max_bytes: int = MAX_FILE_BYTES)
     stats = np.zeros((len(paths), 4), np.uint64)
     kept: list[int] = []
     skipped: list[Skipped] = []
-    for place, path in enumerate(paths):
-        fault = _look(os.path.join(root, path), stats[place], max_bytes)  # noqa: PTH118 - a million of them are joined
+    for position, path in enumerate(paths):
+        fault = _look(os.path.join(root, path), stats[position], max_bytes)  # noqa: PTH118 - a million of them are joined
         if fault is None:
-            kept.append(place)
+            kept.append(position)
         else:
             skipped.append(Skipped("", shown(path), fault))
-    places = np.array(kept, np.int64)
-    store = FileStore(root, tuple(paths[place] for place in kept), stats[places], max_bytes)
-    return Found(store, places, tuple(skipped))
+    positions = np.array(kept, np.int64)
+    store = FileStore(root, tuple(paths[position] for position in kept), stats[positions], max_bytes)
+    return Found(store, positions, tuple(skipped))
 
 
 def fingerprint_of(store: FileStore) -> str:
@@ -126,13 +126,15 @@ def fingerprint_of(store: FileStore) -> str:
 
 def shared_files(one: FileStore, other: FileStore) -> list[str]:
     """List files that are in both, by their paths in `one`, sorted; links are followed."""
-    identities = {(int(device), int(inode)): place for place, (device, inode) in enumerate(other.stats[:, :2].tolist())}
+    identities = {
+        (int(device), int(inode)): position for position, (device, inode) in enumerate(other.stats[:, :2].tolist())
+    }
     shared = []
-    for place, (device, inode) in enumerate(one.stats[:, :2].tolist()):
+    for position, (device, inode) in enumerate(one.stats[:, :2].tolist()):
         twin = identities.get((int(device), int(inode)))
         # Some network file systems give several files one number.
-        if twin is not None and os.path.realpath(one.path(place)) == os.path.realpath(other.path(twin)):
-            shared.append(one.path(place))
+        if twin is not None and os.path.realpath(one.path(position)) == os.path.realpath(other.path(twin)):
+            shared.append(one.path(position))
     return sorted(shared)
 
 
@@ -234,7 +236,7 @@ def content_of(*sides: LabelledImages) -> str:
         elif isinstance(side.store, TarStore):
             for numbers in (side.store.tars, side.store.offsets, side.store.sizes, side.store.stamps[:, 0]):
                 digest.update(np.ascontiguousarray(numbers).astype("<i8").tobytes())
-            paths = [side.store.cache.local_path(place) for place in side.store.locations]
+            paths = [side.store.cache.local_path(location) for location in side.store.locations]
         with ThreadPoolExecutor(THREADS) as pool:
             digest.update("\0".join(pool.map(_mark, paths)).encode())
         digest.update("\0".join(side.labels).encode())

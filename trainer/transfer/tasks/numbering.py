@@ -50,8 +50,8 @@ def renumbered(images: LabelledImages, labels: tuple[str, ...]) -> LabelledImage
             wanted=f"classes of the {len(labels):,} that are trained on, under the same labels: {listed(labels)}",
             remedy="Give training and test images of one data set.",
         )
-    places = np.array([numbers[label] for label in images.labels], np.int64)
-    classes = places[images.classes]
+    positions = np.array([numbers[label] for label in images.labels], np.int64)
+    classes = positions[images.classes]
     # Ascending within each image: where the numbers keep their order, they are so already.
     by_image = np.repeat(np.arange(len(images)), np.diff(images.offsets))
     return replace(images, labels=labels, classes=classes[np.lexsort((classes, by_image))])
@@ -84,7 +84,7 @@ def other_order(labels: Sequence[str]) -> list[str] | None:
     """
     for keys in _orders(labels):
         if any(not one < other for one, other in pairwise(keys)):
-            return [labels[place] for place in sorted(range(len(labels)), key=keys.__getitem__)]
+            return [labels[position] for position in sorted(range(len(labels)), key=keys.__getitem__)]
     return None
 
 
@@ -123,7 +123,7 @@ def _by_size(digits: str) -> tuple[int, str]:
 
 
 def _parts(label: str) -> list[str]:
-    """ "Class-07 b" -> ["class ", "07", " b"]: a number at every odd place."""
+    """ "Class-07 b" -> ["class ", "07", " b"]: a number at every odd position."""
     return re.split(r"(\d+)", plain_words(label))
 
 

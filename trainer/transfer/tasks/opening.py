@@ -38,8 +38,6 @@ from vocab.store.files import leads_to_folder
 
 Kind = Literal["folders", "tars", "csv", "coco"]
 BETWEEN = "::"
-SHARES = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
-"""percent of the training images that results are given for"""
 FORMS = "a folder of class folders, tars, a .csv or .tsv, or ANNOTATIONS.json::IMAGE_FOLDER"
 
 
@@ -76,14 +74,14 @@ def open_task(config: TaskConfig) -> Task:
     return Task(train, test, named.names, notes)
 
 
-def open_images(place: str, config: TaskConfig) -> LabelledImages:
+def open_images(location: str, config: TaskConfig) -> LabelledImages:
     """Open one side of a task alone, for methods that train nothing: its classes are all there are.
 
     A list of names says how many classes tars have. Raises as `open_task`.
     """
-    images = _open(place, config)
+    images = _open(location, config)
     given = _given_names(config)
-    if isinstance(given, list) and _is_tars(place, config) and int(images.labels[-1]) < len(given):
+    if isinstance(given, list) and _is_tars(location, config) and int(images.labels[-1]) < len(given):
         return with_all_classes(images, len(given))
     return images
 
@@ -136,26 +134,28 @@ def check_sides(train: LabelledImages, test: LabelledImages) -> None:
         )
 
 
-def kind_of(place: str, config: TaskConfig) -> Kind:
+def kind_of(location: str, config: TaskConfig) -> Kind:
     """Tell which form a data set has. Raises InputError for a location that has none."""
     if config.kind != "auto":
         return config.kind
-    before = place.rpartition(BETWEEN)[0]
-    suffix = Path(place).suffix.lower()
-    if place.startswith(PIPE):
+    before = location.rpartition(BETWEEN)[0]
+    suffix = Path(location).suffix.lower()
+    if location.startswith(PIPE):
         return "tars"
     if before.lower().endswith(".json"):
         return "coco"
-    if suffix in (".csv", ".tsv") and is_local(place):
+    if suffix in (".csv", ".tsv") and is_local(location):
         return "csv"
-    if not is_local(place) or suffix == ".tar" or (re.search(r"[*?{\[]", place) and not os.path.exists(place)):  # noqa: PTH110
+    if not is_local(location) or suffix == ".tar" or (re.search(r"[*?{\[]", location) and not os.path.exists(location)):  # noqa: PTH110
         return "tars"
-    if Path(local_name(place)).is_dir():
-        return _kind_of_folder(local_name(place))
-    remedy = "Write ANNOTATIONS.json::IMAGE_FOLDER." if suffix == ".json" else "Check the place, or give --task.kind."
+    if Path(local_name(location)).is_dir():
+        return _kind_of_folder(local_name(location))
+    remedy = (
+        "Write ANNOTATIONS.json::IMAGE_FOLDER." if suffix == ".json" else "Check the location, or give --task.kind."
+    )
     raise InputError(
-        place,
-        found=f"a file that ends in {suffix!r}" if Path(place).exists() else "no such file",
+        location,
+        found=f"a file that ends in {suffix!r}" if Path(location).exists() else "no such file",
         wanted=FORMS,
         remedy=remedy,
     )
@@ -181,33 +181,35 @@ def _given_names(config: TaskConfig) -> Names | None:
     return None if config.class_names is None else read_name_file(config.class_names)
 
 
-def _is_tars(place: str, config: TaskConfig) -> bool:
-    return kind_of(place, config) == "tars"
+def _is_tars(location: str, config: TaskConfig) -> bool:
+    return kind_of(location, config) == "tars"
 
 
-def _open(place: str, config: TaskConfig) -> LabelledImages:
-    if config.multi_label and (kind := kind_of(place, config)) not in ("csv", "coco"):
+def _open(location: str, config: TaskConfig) -> LabelledImages:
+    if config.multi_label and (kind := kind_of(location, config)) not in ("csv", "coco"):
         raise InputError(
             "--task.multi-label",
-            found=f"{place}, of kind {kind}, which has one class an image",
+            found=f"{location}, of kind {kind}, which has one class an image",
             wanted="a .csv or .tsv, or ANNOTATIONS.json::IMAGE_FOLDER",
             remedy="Leave it out, or write a table with a row for each image and class.",
         )
-    if not place:
-        raise InputError("--task.train or --task.test", found="an empty place", wanted=FORMS, remedy="Name the images.")
-    kind = kind_of(place, config)
-    if kind != "tars" and not all(map(is_local, place.split(BETWEEN))):
+    if not location:
         raise InputError(
-            place,
+            "--task.train or --task.test", found="an empty location", wanted=FORMS, remedy="Name the images."
+        )
+    kind = kind_of(location, config)
+    if kind != "tars" and not all(map(is_local, location.split(BETWEEN))):
+        raise InputError(
+            location,
             found=f"a URI of {kind}",
             wanted="a path of this machine, or tars",
             remedy="Copy it to this machine first: of what a store holds only tars are read.",
         )
     match kind:
         case "folders":
-            return open_class_folders(local_name(place), max_bad_share=config.max_bad_share)
+            return open_class_folders(local_name(location), max_bad_share=config.max_bad_share)
         case "csv":
-            table = Path(local_name(place))
+            table = Path(local_name(location))
             return open_csv_table(
                 table,
                 columns=config.csv_columns,
@@ -215,7 +217,7 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 max_bad_share=config.max_bad_share,
             )
         case "coco":
-            return _open_annotations(place, max_bad_share=config.max_bad_share)
+            return _open_annotations(location, max_bad_share=config.max_bad_share)
         case "tars":
             cache = TarCache(
                 default_cache(config.cache) / "tars",
@@ -223,17 +225,17 @@ def _open(place: str, config: TaskConfig) -> LabelledImages:
                 allow_pipe=config.allow_pipe,
                 prefix="--task.",
             )
-            return open_tars([place], cache=cache, max_bad_share=config.max_bad_share)
+            return open_tars([location], cache=cache, max_bad_share=config.max_bad_share)
 
 
-def _open_annotations(place: str, *, max_bad_share: float) -> LabelledImages:
+def _open_annotations(location: str, *, max_bad_share: float) -> LabelledImages:
     """Open ANNOTATIONS.json::IMAGE_FOLDER. Raises InputError for a folder that is missing."""
-    annotations, between, folder = place.rpartition(BETWEEN)
+    annotations, between, folder = location.rpartition(BETWEEN)
     folder = local_name(folder)
     if not between or not folder or not Path(folder).is_dir():
         found = f"no image folder {folder!r}" if between else f"no {BETWEEN!r}"
         remedy = "Name the folder of the images after two colons."
-        raise InputError(place, found=found, wanted="ANNOTATIONS.json::IMAGE_FOLDER", remedy=remedy)
+        raise InputError(location, found=found, wanted="ANNOTATIONS.json::IMAGE_FOLDER", remedy=remedy)
     return open_coco(Path(local_name(annotations)), folder, max_bad_share=max_bad_share)
 
 
@@ -258,8 +260,8 @@ def _shared(train: LabelledImages, test: LabelledImages) -> list[str]:
     return []
 
 
-def _whole(place: str) -> str:
-    return os.path.realpath(local_name(place)) if is_local(place) else place
+def _whole(location: str) -> str:
+    return os.path.realpath(local_name(location)) if is_local(location) else location
 
 
 def subset(images: LabelledImages, *, percent: float, seed: int) -> LabelledImages:
