@@ -1,7 +1,7 @@
 """An output directory in the hands of one run: its claim, and removal of what dead runs left there.
 
 A claim, _job/owner.json, is renewed while the run is at work. One that was not renewed for a minute, or whose process
-is gone from this host, may be taken over. A job can go on or begin from every state that a dead run leaves:
+is gone from this machine, may be taken over. A job can go on or begin from every state that a dead run leaves:
 
     no manifest, _job/plan.json         a job that goes on
     no manifest, _job without a plan    a job that died before its plan, or an alignment: nothing is worth keeping
@@ -32,7 +32,7 @@ from vocab.errors import CatlipError, OutputExistsError
 from vocab.store.files import filesystem_of, write_whole
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import refuse_used_directory
-from vocab.store.locks import has_ended
+from vocab.store.locks import has_ended, machine
 from vocab.store.manifest import MANIFEST, InputFile, Manifest
 
 OWNER = "owner.json"
@@ -97,7 +97,8 @@ class Owner:
                 filesystem.delete_dir(root)
 
     def _write(self) -> None:
-        content = {"run": self._run, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+        host = socket.gethostname()
+        content = {"run": self._run, "machine": machine(), "host": host, "pid": os.getpid(), "time": time.time()}
         with write_whole(self._location) as file:
             file.write(json.dumps(content).encode())
 
@@ -159,7 +160,7 @@ def _other_at_work(text: str, run: str) -> str | None:
         return None
     if content.get("run") == run or age > STALE_SECONDS or not 0 < pid < 1 << 31:
         return None
-    if host == socket.gethostname() and has_ended(pid):
+    if content.get("machine") == machine() and has_ended(pid):
         return None
     return f"host {host}, process {pid}, {age:.0f} s ago"
 

@@ -130,7 +130,7 @@ def extension_of(
             is_there = old.public_path == file.public_path
             same[old.path] = replace(old, modified=file.modified) if is_there else same.get(old.path, old)
         elif old.public_path != file.public_path:
-            own[file.public_path] = _shard_of_another_day(inputs, file.path, old.path)
+            own[file.public_path] = _shard_of_another_day(inputs, file.public_path, old.public_path)
             label.append(file)
         elif not options.replace_changed:
             raise _changed(old, file)

@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 
 from pipeline.failures import explained
 from vocab.errors import MissingRequirementError
-from vocab.store.locks import has_ended, host
+from vocab.store.locks import has_ended, machine
 
 JAVA_VERSION = 17
 JAVA_END_SECONDS = 20.0
@@ -169,7 +169,7 @@ def scratch_folder() -> Iterator[Path]:
     """A folder of this process, removed at the end of the block."""
     parent = Path(tempfile.gettempdir())
     remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{host()}.{os.getpid()}.", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}.{machine()}.{os.getpid()}.", dir=parent))
     try:
         yield folder
     finally:
@@ -199,8 +199,8 @@ def used_by_children(folder: Path) -> Iterator[None]:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders of this host's runs whose process and children are gone."""
-    name = re.compile(rf"{PREFIX}\.{re.escape(host())}\.(?P<pid>\d+)\.\w+")
+    """Remove the folders of this machine's runs whose process and children are gone."""
+    name = re.compile(rf"{PREFIX}\.{re.escape(machine())}\.(?P<pid>\d+)\.\w+")
     for folder in parent.iterdir():
         match = name.fullmatch(folder.name)
         if match is not None and has_ended(int(match["pid"])) and not _has_children(folder):

@@ -220,8 +220,8 @@ def label_piece(
             raise _unreadable(piece, str(error)) from error
         if not is_last and not isinstance(filesystem_of(piece.path)[0], pafs.LocalFileSystem):
             # Networks fail and recover: a remote file counts as broken once the last attempt has failed.
-            raise OSError(f"{piece.path}: {error}") from error
-        unreadable = str(error)
+            raise OSError(f"{without_secrets(piece.path)}: {without_secrets(str(error))}") from error
+        unreadable = without_secrets(str(error))
         rejected += 1
         rejects.add(pa.table([[piece.shard], [""], [UNREADABLE_FILE]], schema=REJECTS_SCHEMA))
     return InputFile(

@@ -27,7 +27,7 @@ from pyspark.errors import PySparkException
 from pipeline.failures import explain, explained
 from pipeline.session import PREFIX, remove_abandoned, scratch_folder, used_by_children
 from vocab.errors import InputError, MissingRequirementError
-from vocab.store.locks import host
+from vocab.store.locks import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -157,7 +157,7 @@ def test_a_scratch_folder_goes_with_its_run_and_is_the_childrens_too() -> None:
 
 
 def test_folders_of_dead_runs_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    here = host()
+    here = machine()
     dead = subprocess.Popen(["true"])
     dead.wait()
     names = {

@@ -41,6 +41,7 @@ from pipeline.task import JOB, Done, JobSettings, run_task
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError
 from vocab.labelers import load_labeler
 from vocab.store.label_shards import LabelShards
+from vocab.store.locks import machine
 from vocab.store.manifest import InputFile, LabelFile, Manifest
 from vocab.store.sealing import to_sealed_json, without_seal
 
@@ -399,6 +400,7 @@ def test_files_of_a_new_day_that_share_a_name_are_refused() -> None:
         ("/c/dt=1/en/a.tsv", "/c/dt=2/en/a.tsv", "dt=2/en/a"),
         ("/c/2024-01-31/a.tsv", "/c/2024-02-01/a.tsv", "2024-02-01/a"),
         ("s3://b/lang=en/a.tsv", "s3://b/lang=fr/a.tsv", "lang=fr/a"),
+        ("s3://b/dt=1/a.tsv", "s3://KEY:WORD@b/dt=2/a.tsv", "dt=2/a"),
         # These may be the held file in another place.
         ("/c/dt=1/a.tsv", "/d/dt=2/a.tsv", None),
         ("/c/dt=1/a.tsv", "/c/dt=1/en/a.tsv", None),
@@ -424,7 +426,7 @@ def test_two_runs_on_one_directory_do_not_meet(spark: Any, tmp_path: Path) -> No
     (out / JOB).mkdir(parents=True)
     alive = subprocess.Popen(["sleep", "60"])
     try:
-        claim = {"run": "other", "host": os.uname().nodename, "pid": alive.pid, "time": time.time()}
+        claim = {"run": "other", "machine": machine(), "host": "h", "pid": alive.pid, "time": time.time()}
         (out / JOB / "owner.json").write_text(json.dumps(claim))
         owner = Owner(str(out), "mine")
         with pytest.raises(OutputExistsError, match=rf"another run at work in it .*process {alive.pid}"):
@@ -432,7 +434,12 @@ def test_two_runs_on_one_directory_do_not_meet(spark: Any, tmp_path: Path) -> No
     finally:
         alive.kill()
         alive.wait()
-    # The other one is dead now: its directory is free.
+    # Its number is free now, which says nothing about a process of another container.
+    (out / JOB / "owner.json").write_text(json.dumps(claim | {"machine": f"{machine()}0"}))
+    with pytest.raises(OutputExistsError, match="another run at work in it"):
+        owner.claim()
+    (out / JOB / "owner.json").write_text(json.dumps(claim))
+    # The other one is dead: its directory is free.
     owner.claim()
     (out / JOB / "owner.json").write_text(json.dumps(claim))
     with pytest.raises(OutputExistsError, match="the claim of another run"):

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +37,7 @@ from vocab.labelers import load_labeler
 from vocab.store import files as storage
 from vocab.store import label_shards, label_writing
 from vocab.store.label_shards import LabelShards
+from vocab.store.locks import machine
 from vocab.store.manifest import ACCOUNT, LabelFile
 
 DOG, CAT, SOFA = 2084071, 2121620, 4256520
@@ -405,7 +405,7 @@ def test_a_claim_that_is_gone_is_not_called_another_runs(tmp_path: Path) -> None
         ("owner.json", "{"),
         ("owner.json", "[" * 100_000),
         *(
-            ("owner.json", json.dumps({"host": socket.gethostname(), "pid": pid, "time": 1e99}))
+            ("owner.json", json.dumps({"machine": machine(), "host": "h", "pid": pid, "time": 1e99}))
             for pid in (1e30, 10**30, 0, -1)
         ),
         (".plan.json.0a.tmp", "{"),

@@ -21,8 +21,13 @@ from typing import Any
 
 LEFT_OUT = "..."
 # A location may follow an option ("--images=https://...") and be paired with labels ("IMAGES::LABELS"); a host in
-# brackets has "::" of its own.
-_LOCATION = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>(?:\[[^\]\s]*\]|(?!::)\S)+)")
+# brackets has "::" of its own. pathlib makes one slash of two, and stores are found in spite of that. Lengths are
+# bounded, or strangers' text of a megabyte without a space would take hours.
+_LOCATION = re.compile(
+    r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,31})(?P<slashes>://)|"
+    r"(?<![A-Za-z0-9+.-])(?P<store>(?i:s3[an]?|gs|gcs|hdfs|abfss?|wasbs?|https?))(?P<slash>:/))"
+    r"(?P<rest>(?:\[[^\]\s]{0,64}\]|(?!::)\S)+)"
+)
 # A secret that holds a slash, as those of S3 may, ends the host for every parser; a port does not begin a password.
 _USER = re.compile(r"[^/]*@|[^/:@\[]*:(?!\d+(?:[/?#]|$))(?!:)[^@]*@")
 # A web address is signed by its query or fragment as a whole. A sentence may go on with a point or a bracket.
@@ -49,7 +54,7 @@ def without_secrets(text: str) -> str:
         return f"{without_secrets(command['before'])}pipe:{LEFT_OUT}"
     if "pipe:" in text:
         text = _COMMAND.sub(f"pipe:{LEFT_OUT}", text)
-    return _LOCATION.sub(_without_secrets, text) if "://" in text else text
+    return _LOCATION.sub(_without_secrets, text) if ":/" in text else text
 
 
 def public(value: Any) -> Any:
@@ -64,12 +69,15 @@ def public(value: Any) -> Any:
 
 
 def _without_secrets(found: re.Match[str]) -> str:
-    scheme, rest = found["scheme"], found["rest"]
+    scheme, slashes = (found["scheme"], found["slashes"]) if found["scheme"] else (found["store"], found["slash"])
+    rest = found["rest"]
     if user := _USER.match(rest):
         container = user[0].removesuffix("@").partition(":")[0] if scheme.lower() in _NAMES_CONTAINER else ""
         rest = (f"{container}@" if container else "") + rest[user.end() :]
     if scheme.lower() in _WEB:
         rest = _WEB_QUERY.sub(rf"?{LEFT_OUT}\g<end>", rest)
     elif "?" in rest:
-        rest = _PARAMETER.sub(rf"\g<name>={LEFT_OUT}", rest)
-    return f"{scheme}://{rest}"
+        # Options of a store may stand behind its bucket: the path follows them.
+        options, slash, path = rest.partition("/") if "?" in rest.partition("/")[0] else (rest, "", "")
+        rest = _PARAMETER.sub(rf"\g<name>={LEFT_OUT}", options) + slash + path
+    return f"{scheme}{slashes}{rest}"
