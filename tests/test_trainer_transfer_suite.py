@@ -323,6 +323,17 @@ def test_a_setting_bears_on_what_it_is_an_option_of(tmp_path: Path) -> None:
     assert to_record(task, stored, keys) == stored
 
 
+def test_what_changes_nothing_that_was_learnt_may_change_after_a_fine_tuning_was_stopped() -> None:
+    task = SuiteTask("pets", "pets/test", "pets/train", methods=("finetune",), finetune={"epochs": 3})
+    stored, keys = settings_of(task), [Key("pets", "finetune", "random", 1.0, 0)]
+    past = {"epochs": 3, "on_spike": "rollback", "checkpoint_every": 100}
+    assert changed(replace(task, finetune=past), stored, keys) is None
+    assert changed(replace(task, finetune={**past, "epochs": 4}), stored, keys) == (
+        "finetune.epochs=3",
+        "finetune.epochs=4",
+    )
+
+
 def test_another_model_is_no_suite_to_go_on_with(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     measured(config)

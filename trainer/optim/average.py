@@ -19,13 +19,16 @@ class Average:
     tensors. Create it once the model is on its device, and sharded if it will be.
     """
 
-    def __init__(self, model: nn.Module, *, momentum: float) -> None:
+    def __init__(self, model: nn.Module, *, momentum: float, root: nn.Module | None = None) -> None:
+        """`root`: module that FSDP2 shards the model with, and which keeps what a forward pass gathered; unset: the
+        model itself.
+        """
         self.momentum = momentum
         self.steps = 0
         """updates so far; the first one copies"""
-        self._model = model
+        self._root = root if root is not None else model
         self._swapped = False
-        _reshard(model)
+        _reshard(self._root)
         self._live: dict[str, Tensor] = dict(model.state_dict(keep_vars=True))
         copies = {id(tensor): tensor.detach().clone() for tensor in self._live.values()}
         self._kept = {name: copies[id(tensor)] for name, tensor in self._live.items()}
@@ -56,13 +59,13 @@ class Average:
         exchanged: list[tuple[Tensor, Tensor]] = []
         self._swapped = True
         try:
-            _reshard(self._model)
+            _reshard(self._root)
             for live, kept in self._pairs():
                 _exchange(live, kept)
                 exchanged.append((live, kept))
             yield
         finally:
-            _reshard(self._model)
+            _reshard(self._root)
             for live, kept in exchanged:
                 _exchange(live, kept)
             self._swapped = False

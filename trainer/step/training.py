@@ -64,7 +64,7 @@ def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -
         shard(objective, rank, bfloat16=config.run.is_bfloat16(rank.device.type))
     return Training(
         objective,
-        Average(model, momentum=config.optim.ema_momentum),
+        Average(model, momentum=config.optim.ema_momentum, root=objective),
         optimiser_of(model, config.optim, augment=objective.augment),
         Guard(rank.device, factor=config.optim.spike_factor),
     )

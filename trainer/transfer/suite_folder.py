@@ -26,7 +26,7 @@ from typing import Any
 from trainer.checkpoints.checkpoint import FOLDER
 from trainer.checkpoints.disk import flush
 from trainer.records.run_lock import entries
-from trainer.transfer.config import TransferConfig
+from trainer.transfer.config import CHANGEABLE, TransferConfig
 from trainer.transfer.record import (
     NO_INIT,
     RESULTS,
@@ -304,6 +304,8 @@ def _depends_on(name: str, key: Key) -> bool:
     if name == "alpha":
         return key.init == TRANSFER
     section, _, option = name.partition(".")
+    if section == "finetune" and option in CHANGEABLE:
+        return False
     if section == "probe":
         return (key.method == "probe" and option not in KNN_OPTIONS) or (
             key.method == "knn" and option not in CLASSIFIER_OPTIONS
