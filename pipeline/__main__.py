@@ -58,7 +58,6 @@ def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify 
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
     from pipeline.explain import explain
     from pipeline.prune import choose, preview
-    from pipeline.report.story import report
 
     if isinstance(options, Label):
         run_label(options)
@@ -66,6 +65,9 @@ def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify 
         said = preview(options.labels) if options.out is None else f"{options.out}: {choose(options)}\n"
         tell(said, to=sys.stdout)
     elif isinstance(options, Report):
+        # Pages need jinja2, which no other verb does.
+        from pipeline.report.story import report
+
         tally = report(options)
         tell(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n", to=sys.stdout)
     elif isinstance(options, Explain):

@@ -51,6 +51,8 @@ def test_the_labels_work_from_a_zip_as_spark_ships_it(tmp_path: object) -> None:
 
     archive = zip_rooms(Path(str(tmp_path)) / "rooms.zip")
     code = "import sys; sys.path.insert(0, sys.argv[1]); from vocab import labeler; import pyarrow as pa\n"
+    code += "from vocab.pages import page; page.environment().get_template('pipeline/report/report.html')\n"
+    code += "page.text_of(page.STYLE)\n"
     code += "print(labeler.__file__, labeler.load().label(pa.array(['dogs'])).to_pylist())"
     result = subprocess.run(
         [sys.executable, "-I", "-c", code, str(archive)], capture_output=True, text=True, cwd=tmp_path, check=False

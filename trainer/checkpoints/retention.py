@@ -102,8 +102,8 @@ def check_space(run: Path, tensors: Tensors, keep: int) -> None:
     there = list(folders_of(run).values())[-keep:]
     used = sum(path.stat().st_size for folder in there for path in folder.rglob("*") if path.is_file())
     needed = (keep + 1) * one - min(used, keep * one)
-    place = next(path for path in [run.absolute(), *run.absolute().parents] if path.exists())
-    free = shutil.disk_usage(place).free
+    existing = next(path for path in [run.absolute(), *run.absolute().parents] if path.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise InputError(
             f"--out {run}",

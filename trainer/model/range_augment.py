@@ -100,8 +100,8 @@ class RangeAugment(nn.Module):
         order. Gradients reach the ranges.
         """
         low, high = self.ranges()
-        coins, places, order = draws[:, :3], draws[:, 3:6], draws[:, 6]
-        magnitudes = torch.where(coins < PROBABILITY, low + places * (high - low), self.neutral)
+        coins, shares, order = draws[:, :3], draws[:, 3:6], draws[:, 6]
+        magnitudes = torch.where(coins < PROBABILITY, low + shares * (high - low), self.neutral)
         brightness, contrast, deviation = magnitudes.unbind(1)
         # Brightness and contrast commute, so that of the six orders only the noise's place counts: what comes after it
         # scales it. First in two of six, between the two in one each, last in two.
@@ -163,7 +163,7 @@ def gaussian(seeds: Int64[Tensor, " batch"], height: int, width: int) -> Float[T
     A hash of a counter: the same on every device except for the rounding of erfinv, alone or in any batch, with no
     state to keep. Quantiles of 2^23 steps, so that the farthest number is about 5.3.
     """
-    places = torch.arange(height * width * 3, device=seeds.device).view(height, width, 3).permute(2, 0, 1)
-    noise = words(keys(seeds)[:, None, None, None], places)
+    positions = torch.arange(height * width * 3, device=seeds.device).view(height, width, 3).permute(2, 0, 1)
+    noise = words(keys(seeds)[:, None, None, None], positions)
     # The centres of 2^23 equal parts of (-1, 1): odd multiples of 2^-23, which float32 holds exactly.
     return noise.bitwise_right_shift_(9).mul_(2).sub_((1 << 23) - 1).float().mul_(2.0**-23).erfinv_().mul_(math.sqrt(2))

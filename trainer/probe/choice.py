@@ -160,5 +160,5 @@ def folds_of(images: LabelledImages, *, seed: int) -> Int64[np.ndarray, " images
     # Image r of n, in random order, stands at (r + u) / n; u is the class's own. A fold is an equal part of 0 to 1, in
     # which there are as many images as n / folds, rounded up or down.
     shift = generator.random(len(counts))
-    places = (rank + shift[strata]) / counts[strata] * folds
-    return np.where(counts[strata] > 1, np.floor(places).astype(np.int64), -1)
+    fold = (rank + shift[strata]) / counts[strata] * folds
+    return np.where(counts[strata] > 1, np.floor(fold).astype(np.int64), -1)

@@ -112,8 +112,8 @@ def remove_abandoned(folder: Path) -> None:
 def check_room(path: Path, *, rows: int, width: int) -> None:
     """Raise InputError if the disk has no room for the features of `rows` images."""
     needed = rows * (4 * width + 8)
-    place = next(above for above in path.absolute().parents if above.exists())
-    free = shutil.disk_usage(place).free
+    existing = next(above for above in path.absolute().parents if above.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise InputError(
             f"--features {path.parent}",

@@ -72,7 +72,7 @@ def pictures(
     """Take `count` labelled held-out images, evenly spaced over the evaluation, however well they are predicted."""
     labelled = [image for image in range(len(result.samples)) if result.classes_of(image)]
     positions = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
-    images = [labelled[place] for place in positions]
+    images = [labelled[position] for position in positions]
     shown: dict[int, GalleryImage] = {}
     for tar in {result.samples[image][0] for image in images}:
         own = [image for image in images if result.samples[image][0] == tar]

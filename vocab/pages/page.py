@@ -11,16 +11,14 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from pathlib import Path
+from importlib.resources import files
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from vocab.pages.text import counted, shown
 
-ROOMS = Path(__file__).resolve().parents[2]
-"""where vocab/, pipeline/ and trainer/ lie, with their templates"""
-STYLE = Path(__file__).with_name("style.css")
+STYLE = "vocab/pages/style.css"
 LONGEST_TEXT = 240
 """characters of a caption, key, reason or path that `stranger` and `brief` show"""
 
@@ -30,7 +28,7 @@ def render(template: str, **values: object) -> str:
 
     Raises jinja2's UndefinedError for a value that the template uses and `values` lacks.
     """
-    style = STYLE.read_text(encoding="utf-8")
+    style = text_of(STYLE)
     return environment().get_template(template).render(style=Markup(style), policy=policy_of(style), **values) + "\n"
 
 
@@ -38,7 +36,7 @@ def render(template: str, **values: object) -> str:
 def environment() -> Environment:
     """Settings and filters that all templates share."""
     made = Environment(
-        loader=FileSystemLoader(ROOMS),
+        loader=FunctionLoader(text_of),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -48,6 +46,12 @@ def environment() -> Environment:
     made.filters |= {"stranger": stranger, "brief": brief, "number": _number}
     made.globals |= {"counted": counted}
     return made
+
+
+def text_of(file: str) -> str:
+    """Text of a file beside our modules, also where these are in a zip, as on Spark's driver in cluster mode."""
+    package, _, name = file.rpartition("/")
+    return files(package.replace("/", ".")).joinpath(name).read_text(encoding="utf-8")
 
 
 def policy_of(style: str) -> Markup:
