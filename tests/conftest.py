@@ -55,3 +55,30 @@ def real_data() -> Path:
     if not (place / "captions").is_dir():
         pytest.skip(f"no real data in {place}; set CATLIP_DATA")
     return place
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch: small matrices are no work for two, and threads that wait for each other take the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Batches, counted from 1 in the order of the data, whose loss is NaN."""
+    from trainer.data.batch import Batch
+    from trainer.step.step import Step
+
+    batches: set[int] = set()
+    whole = Step._loss
+
+    def loss(self: Step, batch: Batch, number: int) -> Any:
+        return whole(self, batch, number) * (float("nan") if batch.position.step in batches else 1.0)
+
+    monkeypatch.setattr(Step, "_loss", loss)
+    return batches

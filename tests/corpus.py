@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,3 +146,8 @@ def command(config: PretrainConfig) -> list[str]:
             elif value not in (None, ()):
                 words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return ["pretrain", "sample", *words]
+
+
+def spikes(run: Path) -> list[dict[str, Any]]:
+    """Lines of a run's spikes.jsonl."""
+    return [json.loads(line) for line in (run / "spikes.jsonl").read_text().splitlines()]

@@ -34,7 +34,7 @@ PLAIN = [f"s3://keys/{name}" for name in FILES]
 
 
 class StoppedError(BaseException):
-    """What ends a run between its tasks and its manifest."""
+    """Error that ends a run between its tasks and its manifest."""
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.corpus import make_corpus
+from tests.corpus import make_corpus, spikes
 from tests.forks import Forks, trainer
 from tests.pictures import picture
 from tests.released_weights import CLASSES, COUNTS, released
@@ -341,23 +341,6 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_its_images(
     assert (spike["step"], spike["loss"], len(set(spike["samples"]))) == (3, None, 8)
     assert all(Path(sample).suffix == ".png" for sample in spike["samples"])
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
-
-
-@pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """Batches, counted from 1, whose loss is NaN."""
-    batches: set[int] = set()
-    whole = Step._loss
-
-    def loss(self: Step, batch: Batch, number: int) -> Tensor:
-        return whole(self, batch, number) * (math.nan if batch.position.step in batches else 1.0)
-
-    monkeypatch.setattr(Step, "_loss", loss)
-    return batches
-
-
-def spikes(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "spikes.jsonl").read_text().splitlines()]
 
 
 def test_a_skipped_step_changes_nothing(model: Path, task: TaskConfig, tmp_path: Path, broken: set[int]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,17 +35,10 @@ from trainer.transfer.probing import probe_records
 from trainer.transfer.tasks.tars import open_tars
 from vocab.errors import InputError, MismatchError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HERE = Rank(0, 1, torch.device("cpu"))
 LOADING = {"size": 16, "batch": 4, "bfloat16": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices so small are no work for two; threads that wait for each other would be."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model_of(**changes: Any) -> nn.Module:

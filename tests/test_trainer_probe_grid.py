@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Future
 
 import numpy as np
@@ -22,24 +21,15 @@ from trainer.probe.grid import GridSchedule, Setting, train_grid
 from trainer.probe.linear import Head, random_head
 from vocab.errors import InputError, MismatchError
 
-pytestmark = pytest.mark.arithmetic
+pytestmark = [pytest.mark.arithmetic, pytest.mark.usefixtures("one_thread")]
 
 GRID = (Setting(1e-3, 0.0), Setting(1e-1, 0.0), Setting(1e-2, 0.3))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices so small are no work for two; threads that wait for each other would be."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plain(
     values: Tensor, images: LabelledImages, setting: Setting, schedule: GridSchedule, start: Head, *, seed: int
 ) -> Head:
-    """What `grid` says that it equals."""
+    """Train each setting by itself with torch's AdamW, which `grid` says that it equals."""
     dense = torch.zeros(len(values), len(images.labels), dtype=values.dtype)
     dense[np.repeat(np.arange(len(images)), np.diff(images.offsets)), images.classes] = 1
     head = nn.Linear(values.shape[1], len(images.labels)).to(values.dtype)

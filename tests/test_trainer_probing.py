@@ -6,7 +6,6 @@ import json
 import pickle
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,9 @@ from trainer.transfer.probing import probe, probe_records
 from trainer.transfer.tasks.opening import open_task, subset
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HERE = Rank(0, 1, torch.device("cpu"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices so small are no work for two; threads that wait for each other would be."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.corpus import Corpus, losses, make_corpus, same_weights
+from tests.corpus import Corpus, losses, make_corpus, same_weights, spikes
 from trainer import run as run_module
 from trainer.checkpoints import retention
 from trainer.data.batch import Batch
@@ -28,23 +28,6 @@ from vocab.errors import InputError
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """Batches, counted from 1 as the data has them, whose loss is no number."""
-    batches: set[int] = set()
-    whole = Step._loss
-
-    def loss(self: Step, batch: Batch, number: int) -> Tensor:
-        return whole(self, batch, number) * (math.nan if batch.position.step in batches else 1.0)
-
-    monkeypatch.setattr(Step, "_loss", loss)
-    return batches
-
-
-def spikes(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "spikes.jsonl").read_text().splitlines()]
 
 
 def results(run: Path) -> dict[str, Any]:

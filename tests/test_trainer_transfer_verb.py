@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ from trainer.transfer.suite import check, open_model, options, transfer
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from trainer.transfer.zero_shot import zero_shot
 from vocab.errors import FormatError, InputError, MismatchError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 HERE = Rank(0, 1, torch.device("cpu"))
 
@@ -53,15 +54,6 @@ name = "squares, untrained"
 test = "{root}/test"
 methods = ["zeroshot"]
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices so small are no work for two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
