@@ -2,7 +2,8 @@
 
 In: a `ProbeConfig`. Out: a folder, which appears whole:
 
-    results.json        records for each share and seed (trainer/records/record.py)       results.md   the same as a page
+    results.json        records for each share and seed (trainer/records/record.py)
+    results.md          the same as a page
     config.json         the options
     transfer_init.*     with --init transfer: what every class began with (class_tables.py)
 
