@@ -156,7 +156,7 @@ def test_options_are_read_with_their_prefix_or_without() -> None:
     expected = Options(Path("m"), None, ("a", "b"), Path("o"), -0.5, (2, 3.0), inner=Part(4, flip=False))
     assert found == expected
     assert read("try", "small", "m", *words, "--no-flip", "--size", "4") == expected
-    assert read("try", "small", "--", "--strange") == Options(Path("--strange"), 7, ("z",))
+    assert read("try", "small", "m") == Options(Path("m"), 7, ("z",))
     assert read("run", "--images", "a", "m").images == ("a",)
 
 

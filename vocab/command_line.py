@@ -150,9 +150,10 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
     if {"-h", "--help"} & set(named):
         _show(_help_of_options(program, options, about, verb.kind))
     _refuse_words(program, options, rest)
-    kind: Any = tyro.conf.OmitArgPrefixes[verb.kind] if verb.is_flat else verb.kind
-    kind = tyro.conf.PositionalRequiredArgs[kind] if verb.takes_words else kind
-    read = tyro.cli(kind, args=rest, prog=program, **({} if default is MISSING else {"default": default}))
+    chosen_markers = [(tyro.conf.OmitArgPrefixes, verb.is_flat), (tyro.conf.PositionalRequiredArgs, verb.takes_words)]
+    markers: Any = [marker for marker, is_chosen in chosen_markers if is_chosen]
+    given: dict[str, Any] = {} if default is MISSING else {"default": default}
+    read: Any = tyro.cli(verb.kind, args=rest, prog=program, config=markers, **given)
     return with_locations(read, nested=not verb.is_flat)
 
 
