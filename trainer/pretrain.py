@@ -151,10 +151,8 @@ def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolut
 def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:
     """Put together the job of the run."""
     run, vocabulary, source, device = config.run, inputs.vocabulary, inputs.train, step.rank.device
-    one_size = config.data.resolution == "fixed"
-    flops = ImageFlops(
-        lambda: on_meta(config.model, classes=len(vocabulary), image_size=config.data.image_size, one_size=one_size)
-    )
+    model, size, one_size = config.model, config.data.image_size, config.data.one_size
+    flops = ImageFlops(lambda: on_meta(model, classes=len(vocabulary), image_size=size, one_size=one_size))
 
     def operations(number: int, batch: Batch) -> int:
         return len(batch) * flops.of(size=batch.images.shape[1], share=step.patch_share(number))

@@ -149,13 +149,6 @@ def psnr_loss(
     return LOSS_WEIGHT * F.smooth_l1_loss(found, torch.full_like(found, target_error(progress)))
 
 
-def psnr(
-    plain: Float[Tensor, "batch 3 height width"], augmented: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, ""]:
-    """Peak signal-to-noise ratio of a batch, from the mean error of its images, dB; for the log."""
-    return 10 * torch.log10(WHITE**2 / errors(plain, augmented).mean())
-
-
 @torch.no_grad()
 def gaussian(seeds: Int64[Tensor, " batch"], height: int, width: int) -> Float[Tensor, "batch 3 height width"]:
     """Standard normal numbers, each a function of its image's seed and position in the image; channels-last memory.

@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int64
 
 from trainer.data.draws import draws, shard_hash
 from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
-from trainer.data.tar_cache import TarCache, default_cache
+from trainer.data.tar_cache import cache_of
 from trainer.data.tar_locations import PIPE, is_local, local_name, shown_tar
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
@@ -219,13 +219,7 @@ def _open(location: str, config: TaskConfig) -> LabelledImages:
         case "coco":
             return _open_annotations(location, max_bad_share=config.max_bad_share)
         case "tars":
-            cache = TarCache(
-                default_cache(config.cache) / "tars",
-                max_bytes=int(config.cache_gb * 1e9),
-                allow_pipe=config.allow_pipe,
-                prefix="--task.",
-            )
-            return open_tars([location], cache=cache, max_bad_share=config.max_bad_share)
+            return open_tars([location], cache=cache_of(config), max_bad_share=config.max_bad_share)
 
 
 def _open_annotations(location: str, *, max_bad_share: float) -> LabelledImages:
