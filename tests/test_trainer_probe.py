@@ -22,11 +22,11 @@ from tests.pictures import picture, write_tar
 from trainer.config import DataConfig, PretrainConfig, RunConfig, check
 from trainer.data.crops import centre_box
 from trainer.data.decoding import Decoding, EvalTransform
-from trainer.data.device_batches import prepare
 from trainer.data.images import crop_into
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank, join_processes
+from trainer.model.objective import prepare
 from trainer.model.vit import features
 from trainer.pretrain import pretrain
 from trainer.probe.features import Embed, Outputs, extract

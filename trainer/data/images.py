@@ -1,7 +1,7 @@
 """Pixels: untrusted bytes to RGB, and a crop of them, scaled with antialiasing into its slot of a batch.
 
 The crop is uint8 [size, size, 3]; an image that cannot be used raises `BadImage` with the reason. Normalisation happens
-on the device (`device_batches.py`): three bytes a pixel travel.
+on the device (`trainer/model/objective.py`): three bytes a pixel travel.
 
 `decode` defines which bytes are an image and how it looks. Most JPEGs need none of its care, and `crop_into` takes a
 faster way for them, which gives the same crop except for rounding; a file that the fast way is not sure about goes

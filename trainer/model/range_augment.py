@@ -1,6 +1,6 @@
 """RangeAugment on the device: brightness, contrast and noise whose strength is learnt with the weights.
 
-Images in [-1, 1] (`trainer/data/device_batches.py`) are altered by random numbers of their own; a loss keeps the
+Images in [-1, 1] (`trainer/model/objective.py`) are altered by random numbers of their own; a loss keeps the
 alteration near a similarity that falls from 40 to 20 dB over training.
 
 Mehta et al., "RangeAugment: Efficient Online Augmentation with Range Learning", arXiv 2212.10553. What the abstract

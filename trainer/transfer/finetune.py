@@ -41,7 +41,7 @@ from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
 from trainer.transfer.record import Record
 from trainer.transfer.tasks.files import content_of
-from trainer.transfer.tasks.opening import Task, open_task, subset
+from trainer.transfer.tasks.opening import TaskData, open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained
 from vocab.errors import MismatchError
@@ -62,7 +62,7 @@ class FinetuneInputs:
     """All that a run starts from."""
 
     pretrained: Pretrained
-    task: Task
+    task: TaskData
     train: LabelledImages
     """training images of the run, which may be a share of the task's"""
     plan: EpochPlan

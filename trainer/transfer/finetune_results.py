@@ -36,7 +36,7 @@ from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
-from trainer.transfer.tasks.opening import Task
+from trainer.transfer.tasks.opening import TaskData
 from trainer.transfer.transfer_init import ClassMatch
 from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
@@ -59,7 +59,7 @@ class FinetuneResults:
     """complete options"""
     rank: Rank
     pretrained: Pretrained
-    task: Task
+    task: TaskData
     train: LabelledImages
     """training images of the run, which may be a share of the task's"""
     plan: EpochPlan
@@ -225,7 +225,7 @@ def spec_of(pretrained: Pretrained) -> ModelSpec:
     )
 
 
-def notes_at_start(config: FinetuneConfig, task: Task, train: LabelledImages, plan: EpochPlan) -> list[str]:
+def notes_at_start(config: FinetuneConfig, task: TaskData, train: LabelledImages, plan: EpochPlan) -> list[str]:
     """Write notes that can be given before the first step: on the data, and on a run of few steps."""
     names = _without_images(train, task)
     share = f"{config.percent:g} % of the images"
@@ -269,5 +269,5 @@ def _notes_on_bad(train: Sequence[Skipped], test: Sequence[Skipped]) -> list[str
     return [undecoded(side, bad) for side, bad in (("train", train), ("test", test)) if bad]
 
 
-def _without_images(images: LabelledImages, task: Task) -> list[str]:
+def _without_images(images: LabelledImages, task: TaskData) -> list[str]:
     return [task.class_names[label] for label in np.flatnonzero(images.images_by_class == 0).tolist()]

@@ -25,7 +25,7 @@ from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
-from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
+from trainer.transfer.tasks.opening import notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
@@ -209,6 +209,5 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
     if config.task.train:
         task = open_task(config.task)
         return task.test, task.class_names, task.notes
-    images = open_images(config.task.test, config.task)
-    named = class_names_of(images, config.task)
+    images, named = open_images(config.task.test, config.task)
     return images, named.names, (*notes_of("test", images), *named.notes)

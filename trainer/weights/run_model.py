@@ -108,7 +108,7 @@ def _broken(path: Path, found: str) -> FormatError:
     )
 
 
-# Pixels to [-1, 1], as trainer/data/device_batches.py.
+# Pixels to [-1, 1], as trainer/model/objective.py.
 MEAN = STD = 0.5
 PUT_BACK = "Put the vocabulary back that the run was trained with; every checkpoint holds a copy."
 
