@@ -29,6 +29,7 @@ from trainer.model.vit import checkpoint_activations, replace_classifier
 from trainer.probe.linear import Head, random_head
 from trainer.probe.measures import outputs
 from trainer.records import run_lock
+from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
 from trainer.speed.flops import ImageFlops, meta_copy
@@ -39,7 +40,6 @@ from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
-from trainer.transfer.record import Record
 from trainer.transfer.tasks.files import content_of
 from trainer.transfer.tasks.opening import TaskData, open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
