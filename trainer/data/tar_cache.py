@@ -263,7 +263,7 @@ class CacheFolder:
                 marker.write_text("Copies of image tars; files here may be deleted at any time.\n")
 
     def make_room(self, file: BinaryIO, size: int, *, wait: bool) -> int:
-        """Take `size` bytes of the folder for a file on its way, and evict the tars longest unused until they fit.
+        """Reserve `size` bytes of the folder for a download, and evict the least recently used tars until they fit.
 
         If other downloads leave too little room, `wait` waits for them to end. A tar of unknown size does not wait: it
         holds room already, so that two of them could wait for each other forever. It goes over the limit instead.
@@ -309,7 +309,7 @@ class CacheFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Let nothing be admitted, renamed or evicted in the block. Never wait for a tar in it.
+        """Keep other processes from admitting, renaming or evicting tars in the block. Never wait for a tar in it.
 
         Where the file system has no locks, the folder may for a while hold more than `max_bytes`.
         """

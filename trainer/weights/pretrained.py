@@ -1,4 +1,4 @@
-"""A pre-trained model as other tasks begin with it: weights, classes, and the preprocessing of images."""
+"""A pre-trained model that other tasks start from: weights, classes, and the preprocessing of images."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _of_folder(location: Path) -> Parts:
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
     check_classes(location / WEIGHTS, vocabulary, remedy="Copy the folder again, whole, or export the run again.")
-    loss = _loss_of(config.get(LOSS, "bce"), location)  # CatLIP's, as of a folder that an earlier version wrote
+    loss = _loss_of(config.get(LOSS, "bce"), location)  # earlier versions named none
     return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
 
 

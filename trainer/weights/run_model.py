@@ -1,6 +1,6 @@
 """The model of a run directory: the weights of its result or of a checkpoint, its configuration, its vocabulary.
 
-The model is built as config.json says; weights, configuration and vocabulary are held against each other.
+The model is built as config.json says; weights, configuration and vocabulary are checked against each other.
 """
 
 from __future__ import annotations
