@@ -23,6 +23,8 @@ import timm
 import torch
 import tyro
 from PIL import Image
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
 
 from benchmarks.transfer_study.figures import require_matplotlib
 from trainer.data.tar_index import IMAGE_EXTENSIONS
@@ -90,7 +92,7 @@ def held_out(options: DemoFigure) -> list[Shown]:
         export(ExportConfig(options.run, f"{folder}/model"))
         model = timm.create_model(f"local-dir:{folder}/model", pretrained=True).eval()
         names = Vocabulary.load(f"{folder}/model/vocabulary.parquet").names
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    transform = create_transform(**resolve_model_data_config(model), is_training=False)  # type: ignore[no-untyped-call]
     nouns = wordnet.load()
     with Path(tar.place).open("rb") as file:
         labelled = [sample for sample in samples(file) if labels.get(sample.key)]
