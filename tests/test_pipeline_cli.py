@@ -73,7 +73,12 @@ def test_without_java_the_job_says_what_to_install(tmp_path: Path) -> None:
 def test_set_up_stops_at_once_without_python_or_java(python: str, home: str, message: str) -> None:
     environment = os.environ | ({"JAVA_HOME": home} if home else {})
     result = subprocess.run(
-        ["sh", "requirements.sh", python], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+        ["sh", "requirements.sh", python, "java"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        check=False,
     )
     assert result.returncode == 1
     assert message in result.stderr
@@ -89,7 +94,7 @@ def test_set_up_knows_an_old_java(tmp_path: Path, version: str, accepted: bool) 
     java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n")
     java.chmod(0o755)
     result = subprocess.run(
-        ["sh", "requirements.sh", sys.executable],
+        ["sh", "requirements.sh", sys.executable, "java"],
         capture_output=True,
         text=True,
         cwd=ROOT,
