@@ -6,7 +6,7 @@
 #                                                                      PRETRAIN_OPTIONS=
 #   make sample       draw the sample                                  OUT= SAMPLES= SEED=
 #   make test         run the tests                                    TEST_WORKERS= (processes that share them, 2)
-#   make test-quick   run all but the few that take over 20 s each     TEST_WORKERS=
+#   make test-quick   run all but the few that take over 10 s each     TEST_WORKERS=
 #   make test-arithmetic   those that compare numbers of two computations, as on an older processor
 #   make check        ruff, mypy, import contracts
 #   make report       a label directory -> one HTML page               LABELS= CAPTIONS= CLASSES= OUT=
@@ -70,7 +70,7 @@ EXTRAS = $(@F)
 .venv/all: EXTRAS = pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev
 .venv/pipeline .venv/trainer .venv/all: setup.cfg pyproject.toml | .venv/bin/python
 	@$(if $(findstring pipeline,$(EXTRAS)),sh requirements.sh $(PYTHON) java)
-	@echo "Installing $(EXTRAS) in .venv; Spark and torch take some minutes."
+	@echo "Installing [$(EXTRAS)] in .venv, which may take some minutes."
 	$(RUN) -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 

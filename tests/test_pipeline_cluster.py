@@ -145,6 +145,7 @@ print([row.synsets for row in with_synsets(frame, captions=("caption",)).orderBy
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_library_call_works_through_spark_connect(tmp_path: Path) -> None:
     for package in ("grpc", "grpc_status", "pandas"):

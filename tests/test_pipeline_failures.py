@@ -136,7 +136,9 @@ def test_a_java_process_that_refuses_connections_is_a_sentence(
         ConnectionResetError(104, "of a bucket"),
     ],
 )
-def test_other_errors_stay_what_they_are(error: Exception) -> None:
+def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    # A Java that lives is not waited for: in the session of other tests it does not end.
+    monkeypatch.setattr("pipeline.failures.JAVA_END_SECONDS", 0.1)
     with pytest.raises(type(error)), explained():
         raise error
 
