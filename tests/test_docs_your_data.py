@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.forks import Forks, trainer
-from trainer.transfer.record import read_records
+from trainer.records.record import read_records
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
@@ -32,7 +32,7 @@ SMALLER = {"--steps 2000 --warmup-steps 100": "--steps 4 --warmup-steps 1", "--e
 """sizes on the page, and those that a test has time for"""
 CAPTIONS = ("two dogs on a beach", "a cat in the garden", "a car on the road")
 COLOURS = ("red", "green", "blue")
-CLASSES = {"beach.n.01", "car.n.01", "cat.n.01", "dog.n.01", "garden.n.01", "road.n.01"}
+CLASSES = {"beach.n.01", "car.n.01", "cat.n.01", "dog.n.01", "garden.n.02", "road.n.01"}
 PICTURES = 90
 
 
@@ -152,9 +152,16 @@ def test_the_run_has_a_page_with_pictures(tutorial: Tutorial) -> None:
 
 def test_the_exported_model_names_a_picture(tutorial: Tutorial) -> None:
     lines = tutorial.said["python name.py photos/0001.jpg"].splitlines()
-    wnids = Vocabulary.load(tutorial.folder / "vocabulary.parquet").wnids
-    assert len({line.partition(" ")[0] for line in lines} & set(wnids)) == len(lines) == 5
-    assert all(re.fullmatch(r"n\d{8} \w+\.n\.01: .+", line) for line in lines), lines
+    synsets = {line.split()[1] for line in lines}
+    assert len(synsets & set(Vocabulary.load(tutorial.folder / "vocabulary.parquet").wnids)) == len(lines) == 5
+    assert all(re.fullmatch(r"\d+% n\d{8} \w+\.n\.\d\d: .+", line) for line in lines), lines
+
+
+def test_the_page_names_a_picture_as_the_card_of_the_model_does(tutorial: Tutorial) -> None:
+    card = (tutorial.folder / "exports" / "photos" / "README.md").read_text()
+    own = card.partition("```python\n")[2].partition("```")[0]
+    own = own.replace("FOLDER", "exports/photos").replace('"picture.jpg"', "sys.argv[1]")
+    assert (tutorial.folder / "name.py").read_text() == f"# name.py\nimport sys\n\n{own}"
 
 
 def test_the_released_weights_are_tuned_to_the_classes(tutorial: Tutorial) -> None:
