@@ -22,9 +22,9 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.probe.measures import ranks_of
+from trainer.records.record import Record
 from trainer.transfer.class_tables import one_choice_note, scored_csv, scored_table, unscored_notes
 from trainer.transfer.config import TaskConfig, ZeroShotConfig
-from trainer.transfer.record import Record
 from trainer.transfer.report import zero_shot_page
 from trainer.transfer.synset_scores import ClassRows, evaluate
 from trainer.transfer.transfer_init import match_classes
@@ -306,7 +306,9 @@ def test_a_folder_that_exists_is_refused_before_anything_is_computed(ask: Ask) -
 
 def test_too_many_broken_images_are_named_and_nothing_is_left(ask: Ask, squares: Path) -> None:
     config = ask(task=replace(ask().task, max_bad_share=0.05))
-    with pytest.raises(InputError, match=r"1 of 14 that cannot be decoded: .*broken\.png \(not_an_image\)"):
+    with pytest.raises(
+        InputError, match=r"13 of 14 images that can be used \(1 not_an_image; for example .*broken\.png\)"
+    ):
         zero_shot(config)
     assert not config.out.exists()
 
