@@ -44,7 +44,7 @@ class FitTagger:
     treebank: Path
     """CoNLL-U file, plain or gzip: en_ewt-ud-train.conllu of Universal Dependencies' English Web Treebank"""
     semcor: Path | None = None
-    """SemCor's sentences as JSON lines, plain or gzip (vocab/fit/semcor.py); the package's tables were fitted with them"""
+    """SemCor's sentences as JSON lines, plain or gzip (vocab/fit/semcor.py); the package's tables have them"""
     licence: str = "Universal Dependencies English Web Treebank, CC BY-SA 4.0"
     """name and licence of the treebank, kept in the file"""
     wordnet: Path = WORDNET

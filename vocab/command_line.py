@@ -372,7 +372,8 @@ def _help_of_options(program: str, options: Sequence[Option], about: str, kind: 
     """Lines of a help that lists options: the required ones, then section after section."""
     required = sorted((each for each in options if each.is_required), key=lambda each: not each.is_positional)
     others = [each for each in options if not each.is_required]
-    usage = [program, *(each.head for each in required), *(["[options]"] if others else [])]
+    heads = [each.head.replace(" ", NO_BREAK) for each in required]
+    usage = [program, *heads, *(["[options]"] if others else [])]
     yield from _wrapped(" ".join(usage), first="usage: ", then=" " * 7)
     yield ""
     yield from _paragraphs(about)
@@ -385,7 +386,9 @@ def _help_of_options(program: str, options: Sequence[Option], about: str, kind: 
     for heading, listed in [("required", required), *sections.items()]:
         if listed:
             yield f"{heading or 'options'}:"
-            for option in listed if heading not in last else sorted(listed, key=lambda each: rank[each.last_name]):
+            for option in (
+                listed if heading not in last else sorted(listed, key=lambda each: rank.get(each.last_name, -1))
+            ):
                 yield from _help_of(option)
             yield ""
 
