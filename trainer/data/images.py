@@ -1,7 +1,7 @@
 """Pixels: untrusted bytes to RGB, and a crop of them, scaled with antialiasing into its slot of a batch.
 
 The crop is uint8 [size, size, 3]; an image that cannot be used raises `BadImage` with the reason. Normalisation happens
-on the device (`device_batches.py`), so that three bytes a pixel are copied.
+on the device (`trainer/model/objective.py`), so that three bytes a pixel are copied.
 
 `decode` defines which bytes are an image and how it looks. For most JPEGs `crop_into` has a faster way, which gives the
 same crop except for rounding; files that the fast way does not take go through PIL, as in `decode`.

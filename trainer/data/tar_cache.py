@@ -32,6 +32,7 @@ from typing import BinaryIO
 from trainer.data import open_files
 from trainer.data.tar_locations import is_local, local_name, shown_tar
 from trainer.data.tar_streams import DownloadError, open_stream
+from trainer.options import Cache
 from vocab.errors import CatlipError, InputError, remedy_of
 from vocab.store.locks import OWN, claimed, lock, remove_unclaimed
 
@@ -224,6 +225,16 @@ def _fetch_waiting(waiting: queue.Queue[tuple[TarCache, str]]) -> None:
         with contextlib.suppress(CatlipError), cache._home.errors():
             if not path.exists():
                 cache._fetch(location, path, wait=False, tries=1)
+
+
+def cache_of(options: Cache) -> TarCache:
+    """Open the cache that a verb's options name."""
+    return TarCache(
+        default_cache(options.cache) / "tars",
+        max_bytes=int(options.cache_gb * 1e9),
+        allow_pipe=options.allow_pipe,
+        prefix=options.PREFIX,
+    )
 
 
 def default_cache(given: Path | None) -> Path:

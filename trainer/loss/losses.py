@@ -218,8 +218,3 @@ def _subtract(
     """Subtract at the positives, in place. No class occurs twice, so that read and write need no accumulation."""
     positives = (targets.rows, targets.classes)
     return gradient.index_put_(positives, gradient[positives] - values)
-
-
-def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:
-    if not holds:
-        raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)

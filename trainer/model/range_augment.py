@@ -1,6 +1,6 @@
 """RangeAugment on the device: brightness, contrast and noise whose strength is learnt with the weights.
 
-Images in [-1, 1] (`trainer/data/device_batches.py`) are altered by random numbers of their own; a loss keeps the
+Images in [-1, 1] (`trainer/model/objective.py`) are altered by random numbers of their own; a loss keeps the
 alteration near a similarity that falls from 40 to 20 dB over training.
 
 Mehta et al., "RangeAugment: Efficient Online Augmentation with Range Learning", arXiv 2212.10553. What the abstract
@@ -149,13 +149,6 @@ def psnr_loss(
     """
     found = errors(plain, augmented)
     return LOSS_WEIGHT * F.smooth_l1_loss(found, torch.full_like(found, target_error(progress)))
-
-
-def psnr(
-    plain: Float[Tensor, "batch 3 height width"], augmented: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, ""]:
-    """Peak signal-to-noise ratio of a batch, from the mean error of its images, dB; for the log."""
-    return 10 * torch.log10(WHITE**2 / errors(plain, augmented).mean())
 
 
 @torch.no_grad()
