@@ -86,7 +86,6 @@ class Feed:
         self.close()
 
     def close(self) -> None:
-        """End the loaders."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None

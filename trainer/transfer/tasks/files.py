@@ -59,7 +59,6 @@ class FileStore:
         return nullcontext(self.read)
 
     def path(self, image: int) -> str:
-        """Path of an image."""
         return os.path.join(self.root, self.paths[image])  # noqa: PTH118 - a million of them are joined
 
     def read(self, image: int) -> bytes:
