@@ -102,13 +102,14 @@ def write_page(
     gallery: int,
     model: str,
     steps: int,
+    seconds: float,
     probabilities: Probabilities = torch.sigmoid,
 ) -> list[GalleryImage]:
     """Write page.html of a run as it stands, whole or not at all, and return the pictures on it.
 
-    `results`: the content of results.json, or what it would be now; its `steps` are those taken. `gallery`: pictures
-    to show. `model`: name of the architecture. `steps`: steps of the whole run. `probabilities`: makes probabilities
-    of logits, as the run's loss has them.
+    `results`: details of results.json, or what they would be now; its `steps` are those taken. `gallery`: pictures to
+    show. `model`: name of the architecture. `steps`: steps of the whole run; `seconds`: time spent on those taken.
+    `probabilities`: makes probabilities of logits, as the run's loss has them.
     """
     shown = pictures(source, result, count=gallery, predictions=PREDICTIONS, probabilities=probabilities)
     content = page(
@@ -120,6 +121,7 @@ def write_page(
         shown=shown,
         model=model,
         total_steps=steps,
+        seconds=seconds,
     )
     with write_whole(run / "page.html") as file:
         file.write(content.encode())
@@ -159,6 +161,7 @@ def page(
     shown: Sequence[GalleryImage],
     model: str,
     total_steps: int,
+    seconds: float,
 ) -> str:
     """HTML of the page."""
     best, worst = _extremes(vocabulary, result)
@@ -168,7 +171,7 @@ def page(
         model=model,
         results=results,
         total_steps=total_steps,
-        time=duration(float(results["seconds"])),
+        time=duration(seconds),
         done=f"{int(results['steps']) / max(1, total_steps):.0%}",
         scored=result.report,
         numbers=_numbers(result, lines),
