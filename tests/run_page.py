@@ -10,6 +10,7 @@ import torch
 from tests.synsets import CAT, DOG
 from trainer.evaluation import Evaluation
 from trainer.metrics import mean_average_precision
+from trainer.records.classes import of_vocabulary
 from trainer.records.gallery import GalleryImage, Guess
 from trainer.records.page import page
 from vocab.vocabulary import Vocabulary
@@ -54,6 +55,7 @@ def html(
         lines=lines,
         vocabulary=vocabulary,
         result=evaluation(),
+        classes=of_vocabulary(vocabulary, evaluation()),
         results=RESULTS | {"device": device},
         shown=[image],
         model=model,

@@ -48,7 +48,7 @@ def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_run_explains_itself(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == set(
-        "config.json data.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints "
+        "config.json data.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints classes.csv "
         "model.safetensors results.json page.html environment.json README.md".split()
     )
     details = read_results(finished).details
@@ -83,6 +83,11 @@ def test_a_run_s_results_are_records_as_those_of_every_verb(corpus: Corpus, fini
         "images classes macro head torso tail micro baseline_macro baseline_micro".split()
     )
     assert content["table"][0]["value"] == record.value
+    header, *classes = (finished / "classes.csv").read_text().splitlines()
+    assert header == "synset,name,captions,images,average_precision"
+    assert sorted(line.split(",")[0] for line in classes) == ["n02084071", "n02121620", "n02958343"]
+    precisions = [float(line.rpartition(",")[2]) for line in classes]
+    assert sum(precisions) / 3 == pytest.approx(record.value, abs=1e-6)
 
 
 def test_the_page_shows_held_out_pictures_with_their_captions_escaped(finished: Path) -> None:

@@ -1,7 +1,7 @@
 """Results of a pre-training run: scores and a page at each evaluation, weights and a card at the end.
 
-In: the averaged weights, held-out images, a probe's images. Out: numbers in the log and page.html; at the end
-model.safetensors (timm's names), results.json and README.md, each written whole.
+In: the averaged weights, held-out images, a probe's images. Out: numbers in the log, page.html and classes.csv; at
+the end model.safetensors (timm's names), results.json and README.md, each written whole.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Results:
         return Evaluated(scores | (probed.numbers() if probed is not None else {}), (result, probed))
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
-        """Write page.html; return the pictures on it."""
+        """Write page.html and classes.csv; return the pictures on the page."""
         config, (result, _) = self.config, evaluated.result
         return write_page(
             config.run.out,

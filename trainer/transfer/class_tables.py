@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -20,13 +18,14 @@ from trainer.transfer.report import percentage
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import wordnet
-from vocab.pages.tables import markdown_list, markdown_table
+from vocab.pages.tables import csv_table, markdown_list, markdown_table
 from vocab.pages.text import counted, listed
 from vocab.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
 STEM = "transfer_init"
 HEADER = ("class", "synsets", "starts from", "similarity", "remarks")
+SCORED_HEADER = ("class", "synsets", "rows", "matches", "similarities", "hyponyms", "value", "shared_with")
 CSV_HEADER = ("class", "synsets", "matches", "similarities", "nearest", "reason", "shared_with", "starts_like")
 
 
@@ -77,17 +76,15 @@ def match_page(matches: Sequence[ClassMatch], *, alpha: float) -> str:
 
 def match_csv(matches: Sequence[ClassMatch]) -> str:
     """Write a row for every class; semicolons separate several values of a field."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
+    rows = []
     for match in matches:
         nearest = [f"{wnid} {similarity:.4f}" for wnid, similarity in match.nearest]
         wnids = [wnid for wnid, _ in match.matches]
         similarities = [f"{similarity:.4f}" for _, similarity in match.matches]
         several = (match.shared_with, match.starts_like)
         fields = [match.synsets, wnids, similarities, nearest, [match.reason or ""], *several]
-        writer.writerow([match.name, *("; ".join(field) for field in fields)])
-    return buffer.getvalue()
+        rows.append((match.name, *("; ".join(field) for field in fields)))
+    return csv_table(CSV_HEADER, rows)
 
 
 def matches_json(matches: Sequence[ClassMatch]) -> list[dict[str, Any]]:
@@ -139,17 +136,14 @@ def scored_csv(
     Column `rows` counts the rows that score the class; `matches` are the rows of its synsets or of similar ones, with
     their `similarities`.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("class", "synsets", "rows", "matches", "similarities", "hyponyms", "value", "shared_with"))
-    for match, rows, value in zip(matches, classes, result.by_class, strict=True):
-        shown = "" if value is None else f"{value:.6f}"
-        count = len({label for group in rows.groups for label in group})
+    rows = []
+    for match, scored_by, value in zip(matches, classes, result.by_class, strict=True):
+        count = len({label for group in scored_by.groups for label in group})
         wnids, similarities = [wnid for wnid, _ in match.matches], [f"{found:.4f}" for _, found in match.matches]
-        before, after = (match.synsets, wnids, similarities, _hyponyms(match, rows, vocabulary)), match.shared_with
+        before = (match.synsets, wnids, similarities, _hyponyms(match, scored_by, vocabulary))
         synsets, *by = ("; ".join(field) for field in before)
-        writer.writerow((match.name, synsets, count, *by, shown, "; ".join(after)))
-    return buffer.getvalue()
+        rows.append((match.name, synsets, count, *by, value, "; ".join(match.shared_with)))
+    return csv_table(SCORED_HEADER, rows)
 
 
 def unscored_notes(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list[str]:
