@@ -33,7 +33,7 @@ def write_matches(matches: Sequence[ClassMatch], folder: Path, *, alpha: float) 
     """Write transfer_init.md, .csv and .json into a folder."""
     (folder / f"{STEM}.md").write_text(match_page(matches, alpha=alpha), encoding="utf-8")
     (folder / f"{STEM}.csv").write_text(match_csv(matches), encoding="utf-8")
-    content = {"version": FORMAT_VERSION, "alpha": alpha, "classes": matches_json(matches)}
+    content = {"version": FORMAT_VERSION, "alpha": alpha, "classes": list(map(vars, matches))}
     (folder / f"{STEM}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -85,11 +85,6 @@ def match_csv(matches: Sequence[ClassMatch]) -> str:
         fields = [match.synsets, wnids, similarities, nearest, [match.reason or ""], *several]
         rows.append((match.name, *("; ".join(field) for field in fields)))
     return csv_table(CSV_HEADER, rows)
-
-
-def matches_json(matches: Sequence[ClassMatch]) -> list[dict[str, Any]]:
-    """Convert every match to an object with `ClassMatch`'s fields."""
-    return [vars(match) for match in matches]
 
 
 def spelt(wnid: str) -> str:
