@@ -219,6 +219,7 @@ def test_a_killed_process_resumes_to_the_same_losses(
     assert losses(tmp_path / "run") == pytest.approx(losses(finished), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(forks: Forks, corpus: Corpus, tmp_path: Path) -> None:
     config = corpus.config(tmp_path / "pair", drop_path=0.0, steps=4)
     words = ["--standalone", "--nproc-per-node", "2", "-m", "trainer", *command(config)]
@@ -231,6 +232,7 @@ def test_two_processes_give_the_curve_of_one(forks: Forks, corpus: Corpus, tmp_p
     assert pair.details["training_account"]["samples"] == alone.details["training_account"]["samples"] == 32
 
 
+@pytest.mark.slow
 def test_two_killed_processes_are_continued_by_three(forks: Forks, corpus: Corpus, tmp_path: Path) -> None:
     options: dict[str, Any] = {"drop_path": 0.0, "batch_size": 12, "steps": 30, "checkpoint_every": 5}
     config = corpus.config(tmp_path / "run", **options)

@@ -133,6 +133,7 @@ def steps_of(run: Path) -> int:
     return len(losses(run)) if (run / "metrics.jsonl").exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("whom", "workers"), [("one rank", 0), ("everybody", 1)])
 def test_sigterm_stops_all_ranks_at_the_same_step(
     forks: Forks, corpus: Corpus, tmp_path: Path, whom: str, workers: int

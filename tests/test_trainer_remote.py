@@ -56,6 +56,7 @@ def trainer_with(environment: dict[str, str], words: list[str]) -> None:
     trainer(words)
 
 
+@pytest.mark.slow
 def test_a_run_over_an_object_store_is_the_run_over_local_files(
     forks: Forks, corpus: Corpus, store: dict[str, str], tmp_path: Path
 ) -> None:
