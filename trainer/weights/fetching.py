@@ -33,7 +33,7 @@ def local_folder(location: Location, *, step: int | None = None, result: bool = 
     """A folder of this machine that holds a model: the location itself, or a copy that lives as long as the process.
 
     `step`: step of the wanted checkpoint; None: the newest. `result`: prefer the result of a finished run. Errors of
-    the block name the location, not its copy. Raises InputError for a location in a store that is no folder.
+    the block name the location, not its copy. Raises InputError for a URI that names no folder.
     """
     location = location_of(location)
     if isinstance(location, Path):
