@@ -25,7 +25,7 @@ from vocab.store.locations import Location, location_of
 WEIGHTS = "model.safetensors"
 _STEP = re.compile(rf"{FOLDER}/step-(\d{{8}})/.+")
 # Records of a run are left out: they may be larger than its weights.
-_LEFT_OUT = re.compile(r".*\.(jsonl|html|lock|tmp)|tensorboard/.*|\..*")
+_LEFT_OUT = re.compile(r".*\.(jsonl|html|csv|lock|tmp)|tensorboard/.*|\..*")
 
 
 @contextmanager
