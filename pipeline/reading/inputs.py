@@ -29,7 +29,7 @@ from pipeline.reading.stored_formats import (
     stem_of,
 )
 from vocab.errors import InputError
-from vocab.store.files import BROKEN, SCHEME_PATTERN, filesystem_of
+from vocab.store.files import BROKEN, SCHEME_PATTERN, open_file
 from vocab.store.manifest import InputFile
 from vocab.store.secrets import without_secrets
 
@@ -204,9 +204,8 @@ def _lone_tars(tars: Sequence[str]) -> InputError:
 def _holds_sidecars(paths: Sequence[str]) -> bool:
     """Tell sidecars by the first file that can be read; each task checks its own files again."""
     for path in paths:
-        filesystem, inner = filesystem_of(path)
         try:
-            with filesystem.open_input_file(inner) as stream:
+            with open_file(path) as stream:
                 return is_sidecar(pq.ParquetFile(stream))
         except BROKEN:
             # Its task will report the error.

@@ -151,6 +151,11 @@ def read_lines(folder: Path, name: str) -> Iterator[str]:
         yield from (line.rstrip("\n") for line in lines if not line.startswith("  "))
 
 
+def read_glosses(folder: Path, *names: str) -> list[str]:
+    """The gloss of each synset, definitions and examples, in the order of data.noun and its like."""
+    return [line.split(" | ", 1)[1] for name in names for line in read_lines(folder, f"data.{name}")]
+
+
 def read_exceptions(folder: Path, name: str) -> dict[str, list[str]]:
     """noun.exc and its like: "geese goose", sometimes with a second base."""
     rows = (line.split() for line in read_lines(folder, name))

@@ -136,6 +136,18 @@ def filesystem_of(location: str | Path) -> tuple[pafs.FileSystem, str]:
     return filesystem, path
 
 
+def open_file(location: str | Path) -> pa.NativeFile:
+    """Open a file to read at any offset. Raises OSError, and what `filesystem_of` raises."""
+    filesystem, path = filesystem_of(location)
+    return filesystem.open_input_file(path)
+
+
+def open_stream(location: str | Path, *, compression: str | None = "detect") -> pa.NativeFile:
+    """Open a file to read from its beginning, decompressed if its name ends in .gz. Raises as `open_file`."""
+    filesystem, path = filesystem_of(location)
+    return filesystem.open_input_stream(path, compression=compression)
+
+
 def _split(text: str) -> tuple[str, str, str]:
     """Split a URI into its base, its path and the options of a store: s3://bucket, a/b, ?region=eu-west-1."""
     found = _URI.match(text)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ class Manifest:
     inputs: tuple[InputFile, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     """resolved options of the job"""
+
+    @cached_property
+    def parts(self) -> list[LabelFile]:
+        """The part files, in order."""
+        return [file for file in self.files if file.path.startswith("part-")]
 
     def to_json(self) -> str:
         """The text of manifest.json. Raises FormatError if the rows do not add up."""
