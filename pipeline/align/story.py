@@ -103,10 +103,12 @@ def align(spark: SparkSession, labels: LabelShards, inputs: InputFiles, options:
         matches = count_matches(staged("id string, reason string, copies bigint"), labels)
         refuse_no_match(matches, labels, options)
 
-        kept = staged("shard string, key string, synsets array<int>, reason string").where("reason is null")
+        rows = staged("shard string, key string, synsets array<int>, reason string").where("reason is null")
+        kept = rows.select(*SCHEMA.names)
         refused = staged("shard string, key string, reason string").where("reason is not null")
         counted = staged("synsets array<int>")
-        parts = write_parts(kept, out, ranges=max(1, math.ceil(matches.matched / options.rows_per_file)))
+        ranges = max(1, math.ceil(matches.matched / options.rows_per_file))
+        parts = write_ranges(kept, out, "part", SCHEMA, ranges=ranges, remedy=REPEATED_KEY_REMEDY)
         files = [write_count_table(counted, out), *parts, write_reject_file(refused, out)]
         manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
         check_written(out, manifest)
@@ -188,14 +190,6 @@ def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> No
     )
 
 
-def write_parts(rows: DataFrame, out: str, *, ranges: int) -> list[LabelFile]:
-    """Write shard, key, synsets to sorted part files, one for each range that holds rows.
-
-    Raises InputError, through Spark, for a (shard, key) of two rows.
-    """
-    return write_ranges(rows.select(*SCHEMA.names), out, "part", SCHEMA, ranges=ranges, remedy=REPEATED_KEY_REMEDY)
-
-
 def write_reject_file(rows: DataFrame, out: str) -> LabelFile:
     """Write shard, key, reason to one sorted file, which exists even without rows."""
     staging = f"{out}/{STAGING}"
@@ -215,7 +209,10 @@ def write_ranges(
     order: Sequence[str] = ("shard", "key"),
     remedy: str | None = None,
 ) -> list[LabelFile]:
-    """Sort rows on Spark and write each range to a file, in order."""
+    """Sort rows on Spark and write each range that holds rows to a file, in order.
+
+    Raises InputError, through Spark, for a (shard, key) of two rows, if there is a `remedy` for it.
+    """
 
     def write(number: int, batches: Iterator[pa.RecordBatch]) -> str:
         name = f"{prefix}-{number:05d}"
