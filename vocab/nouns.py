@@ -84,7 +84,7 @@ def is_given_name(words: pa.StringArray) -> NDArray[np.bool_]:
 
 
 def is_short_name(words: pa.StringArray, lemmas: NDArray[np.int64], wordnet: WordNet) -> NDArray[np.bool_]:
-    """[len(words)] two letters whose lemma (-1: none) is first a place, a person or a group (*un*, *de*)."""
+    """[len(words)] two letters whose lemma (-1: none) means a place, a person or a group first (*un*, *de*)."""
     files = [number for number, name in LEXICOGRAPHER_FILES.items() if name in ("group", "location", "person")]
     short = np.asarray(pc.less_equal(pc.utf8_length(words), 2), dtype=bool) & (lemmas >= 0)
     first = wordnet.sense_synsets[wordnet.sense_starts[np.maximum(lemmas, 0)]]

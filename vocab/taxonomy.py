@@ -1,7 +1,6 @@
 """The hierarchy of WordNet's nouns: what lies above a synset and below it, and how near two synsets lie to each other.
 
-Every function takes hypernyms (dog -> canine) and instance
-hypernyms (Paris -> national capital) alike as one step up.
+Every function takes hypernyms (dog -> canine) and instance hypernyms (Paris -> national capital) alike as one step up.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def path_similarity(wordnet: WordNet, ours: NDArray[np.integer], theirs: NDArray
 
 
 def hyponyms_in(wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[np.integer]) -> list[NDArray[np.int64]]:
-    """For each of `synsets`, the places in `among` of what lies below it, at any depth; ascending, itself left out.
+    """For each of `synsets`, the places in `among` of its hyponyms at any depth, ascending; without the synset itself.
 
     Both are offsets in data.noun. Equals, for each s of `synsets`,
 
@@ -145,7 +144,7 @@ def depths(wordnet: WordNet) -> NDArray[np.int64]:
 
 
 def _members(wordnet: WordNet, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """[S] whether a synset is one of `rows`."""
+    """[S] true for the synsets in `rows`."""
     members = np.zeros(len(wordnet.synsets), dtype=bool)
     members[rows] = True
     return members

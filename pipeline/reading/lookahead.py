@@ -74,7 +74,7 @@ SAMPLES_LOOKED_AT, REMOTE_SAMPLES_LOOKED_AT = 200_000, 2_000
 """samples of tars looked at in all files; in an object store each costs a request"""
 NAMES_SHOWN = 40
 ANY = ""
-"""stands in Faults for several names of which one would be enough"""
+"""key of Faults that stands for several names, any one of which is enough"""
 
 
 def require_captions(reading: ReadOptions, inputs: InputFiles) -> None:

@@ -21,20 +21,20 @@ class SampleConfig:
     """Draw a data set of images with captions from a seed, offline."""
 
     out: Path
-    """Folder to write; it must be new or empty."""
+    """folder to write, new or empty"""
     samples: int = 12_000
-    """How many samples to draw."""
+    """number of samples to draw"""
     samples_per_shard: int | None = None
-    """Samples in one tar and its Parquet file, at most 10,000; unset: 1,000, or a quarter of the samples where that is
-    less, for a run needs tars to train on and others to evaluate on."""
+    """samples in a tar and its Parquet file, at most 10,000. Default: 1,000, or a quarter of the samples if that is
+    less: a run needs tars to train on and others to evaluate on"""
     seed: int = 0
-    """Sample i depends on this and on i alone; the rest of the options never move it."""
+    """seed; sample i depends on it and on i alone, not on the other options"""
     size: int = 96
-    """Side of the square images in pixels."""
+    """side of the square images in pixels"""
     mode: Literal["scenes", "objects", "captions"] = "scenes"
-    """scenes: images with captions. objects: one labelled object an image, for probes. captions: Parquet only, fast."""
+    """scenes: images with captions. objects: one labelled object an image, for probes. captions: Parquet only, fast"""
     processes: int | None = None
-    """Processes that draw; as many as there are processors by default. The bytes written do not depend on it."""
+    """processes that draw. Default: one for each processor. The bytes written do not depend on it"""
 
     def __post_init__(self) -> None:
         # The dataclass is frozen; this is a part of making one.
@@ -49,12 +49,12 @@ class SampleConfig:
 
     @property
     def shards(self) -> int:
-        """How many shards the samples fill."""
+        """Number of shards that the samples fill."""
         return -(-self.samples // self.per_shard)
 
     @property
     def workers(self) -> int:
-        """How many processes draw, never more than there are shards."""
+        """Number of processes that draw, at most one for each shard."""
         return min(self.processes or os.cpu_count() or 1, self.shards)
 
 

@@ -167,9 +167,9 @@ _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 def entries_below(folder: str, *, enter: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
     """Files and folders below a local folder, links followed; the same on every Python.
 
-    `enter(name)`: whether to give the entry of that name, and to look into it if it is a folder. A link to a folder
-    above it is given and not entered; a dangling link is neither a file nor a folder. Raises OSError for a folder that
-    cannot be read.
+    `enter(name)` decides whether an entry is yielded and, if it is a folder, entered. A link to a folder above it is
+    yielded and not entered; a dangling link is neither a file nor a folder. Raises OSError for a folder that cannot be
+    read.
     """
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while waiting:
