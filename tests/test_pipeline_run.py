@@ -16,7 +16,7 @@ import pytest
 from pipeline.__main__ import what_was_rejected
 from pipeline.check import compare
 from pipeline.config import Label, Prune
-from pipeline.prune import choose, preview, prune
+from pipeline.prune import preview, prune
 from pipeline.report.sections import account
 from pipeline.report.tally import tally_of
 from pipeline.run import label_captions
@@ -430,7 +430,7 @@ def test_rows_that_a_vocabulary_leaves_without_a_label_are_counted(tmp_path: Pat
     )
     write_label_shards(tmp_path / "labels", table, labeler="catlip", fingerprint="f")
     places = (str(tmp_path / "labels"),)
-    chosen = choose(Prune(places, tmp_path / "v.parquet", min_count=2, count_unlabelled=True))
+    chosen = prune(Prune(places, tmp_path / "v.parquet", min_count=2, count_unlabelled=True))
     assert str(chosen) == (
         "2 classes seen in at least 2 of 5 captions, 0.80 labels per caption, 2 captions (40.0%) without one"
     )
