@@ -53,7 +53,7 @@ from benchmarks.transfer_study.sides import Point
 from benchmarks.transfer_study.tasks import Shares, records_of
 from trainer.distributed import Rank, join_processes
 from trainer.recipes.files import read_recipe
-from trainer.transfer.record import Record, write_results
+from trainer.records.record import Record, write_results
 from trainer.transfer.report import results_table
 from vocab.errors import InputError, OutputExistsError, run_cli
 from vocab.store.files import write_whole

@@ -13,8 +13,7 @@ python -m pipeline sample    draw a data set to try everything on
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vocab.errors import InputError, run_cli
 from vocab.pages.text import shown, tell
@@ -28,29 +27,21 @@ if TYPE_CHECKING:
 def main() -> None:
     """Read the command line and run its verb."""
     # Imported here, so that a Ctrl-C while they load is handled like any other.
-    import tyro
-
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
     from pipeline.sample.config import SampleConfig
-    from vocab.command_line import plain_help
+    from vocab.command_line import Verb, read_options
 
-    verbs: dict[str, Callable[..., Any]] = {
-        "label": Label,
-        "prune": Prune,
-        "report": Report,
-        "explain": tyro.conf.configure(tyro.conf.PositionalRequiredArgs)(Explain),
-        "check": Check,
-        "align": Align,
-        "verify": Verify,
-        "sample": SampleConfig,
+    verbs = {
+        "label": Verb(Label),
+        "prune": Verb(Prune),
+        "report": Verb(Report),
+        "explain": Verb(Explain, takes_words=True),
+        "check": Verb(Check),
+        "align": Verb(Align),
+        "verify": Verb(Verify),
+        "sample": Verb(SampleConfig),
     }
-    with plain_help():
-        options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig = (
-            tyro.extras.subcommand_cli_from_dict(
-                verbs, prog="python -m pipeline", description="Captions to label shards, at any scale."
-            )
-        )
-    run_verb(options)
+    run_verb(read_options("python -m pipeline", verbs, sys.argv[1:], about="Captions to label shards, at any scale."))
 
 
 def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify | SampleConfig) -> None:

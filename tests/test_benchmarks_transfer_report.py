@@ -9,7 +9,7 @@ import pytest
 from benchmarks.measuring.clock import Spent
 from benchmarks.transfer_study.report import clip_differences, curves_json, difference_of, gain_of, race_table
 from benchmarks.transfer_study.sides import Point
-from trainer.transfer.record import Record
+from trainer.records.record import Record
 from vocab.errors import InputError
 
 

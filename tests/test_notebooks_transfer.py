@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.notebooks import holds_no_output, run_notebook
-from trainer.transfer.record import Method, Record, write_results
+from trainer.records.record import Method, Record, write_results
 
 NOTEBOOK = ROOT / "notebooks" / "transfer.ipynb"
 

@@ -35,7 +35,12 @@ RESULTS: dict[str, Any] = {
 
 
 def card(*, title: str = "cats", model: str = "vit_tiny_patch16_224", **changes: Any) -> str:
-    config = {"model": {"model": model}, "data": {"images": ["/home/me/cc3m/{0..3}.tar::/l"]}, "optim": {"steps": 6}}
+    config = {
+        "model": {"model": model},
+        "loss": {"loss": "bce"},
+        "data": {"images": ["/home/me/cc3m/{0..3}.tar::/l"]},
+        "optim": {"steps": 6},
+    }
     subject = Subject(title, "moving average", 48, classifier=changes.pop("classifier", True))
     return model_card(subject, config, VOCABULARY, changes.pop("results", RESULTS), loading="Load it.\n")
 

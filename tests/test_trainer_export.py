@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -21,7 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.corpus import make_corpus
+from tests.corpus import COLOURS, make_corpus
+from tests.pictures import picture
 from tests.synsets import CAT, DOG
 from trainer.__main__ import main
 from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
@@ -243,6 +245,48 @@ def test_the_card_names_what_was_trained_on_what_and_how_well(finished: Path, tm
     ]:
         assert fact in card, fact
     assert str(tmp_path.parent) not in card
+
+
+def snippet_of(card: Path, picture_file: Path) -> str:
+    """The Python of a card, with the card's own folder and a picture in the places of FOLDER and picture.jpg."""
+    (code,) = re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
+    assert len(code.splitlines()) <= 10
+    assert set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) == {"timm", "PIL"}
+    return code.replace("FOLDER", str(card.parent)).replace("picture.jpg", str(picture_file))
+
+
+@pytest.mark.parametrize("loss", ["bce", "softmax"])
+def test_the_card_s_snippet_prints_the_synsets_of_a_picture(
+    loss: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((run / "config.json").read_text())
+    del config["own_sha256"]
+    (run / "config.json").write_text(json.dumps({**config, "loss": {**config["loss"], "loss": loss}}))
+    export(ExportConfig(run, tmp_path / "given"))
+    (tmp_path / "dog.png").write_bytes(picture(COLOURS[DOG], size=(16, 16)))
+    exec(snippet_of(tmp_path / "given" / "README.md", tmp_path / "dog.png"), {})
+    red = torch.tensor(COLOURS[DOG]).view(1, 3, 1, 1).expand(1, 3, 16, 16) / 127.5 - 1
+    with torch.no_grad():
+        logits = runs_model(run, run / "model.safetensors")(red)[0]
+    shares = logits.softmax(0) if loss == "softmax" else logits.sigmoid()
+    words = {
+        "n02084071": "dog.n.01: dog, domestic dog, Canis familiaris",
+        "n02121620": "cat.n.01: cat, true cat",
+        "n02958343": "car.n.01: car, auto, automobile, machine, motorcar",
+    }
+    wnids = Vocabulary.load(run / "vocabulary.parquet").wnids
+    order = shares.argsort(descending=True).tolist()
+    wanted = [f"{shares[label]:.0%} {wnids[label]} {words[wnids[label]]}" for label in order]
+    assert capsys.readouterr().out.splitlines() == wanted
+
+
+def test_the_card_s_snippet_of_a_backbone_says_how_many_features_there_are(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(ExportConfig(finished, tmp_path / "given", backbone=True))
+    (tmp_path / "dog.png").write_bytes(picture())
+    exec(snippet_of(tmp_path / "given" / "README.md", tmp_path / "dog.png"), {})
+    assert capsys.readouterr().out == "16 features\n"
 
 
 def test_what_exists_is_not_written_over(finished: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_field_that_there_is_not_and_a_value_that_its_field_cannot_have_are_na
     ("name", "remedy"),
     [
         ("vit-b16-cc12m", "Did you mean vit-b16-cc3m?"),
-        ("recipes/mine", "A recipe of your own is a file whose name ends in .py."),
+        ("recipes/mine", "python -m trainer {verb} --help says what each is; your own is a file NAME.py."),
     ],
 )
 @pytest.mark.parametrize("verb", ["pretrain", "plan"])
@@ -123,7 +123,7 @@ def test_a_recipe_that_there_is_not_is_one_error(name: str, remedy: str, verb: s
         read([verb, name, "--steps", "5"])
     assert str(error.value) == (
         f"recipe {name}: found none of that name; wanted sample, vit-b16-cc3m, vit-b16-datacomp, vit-l16-datacomp, "
-        f"vit-h16-datacomp. {remedy}"
+        f"vit-h16-datacomp. {remedy.format(verb=verb)}"
     )
 
 

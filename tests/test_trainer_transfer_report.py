@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainer.transfer.record import (
+from trainer.records.record import (
     Method,
     Record,
     as_json,

@@ -15,10 +15,10 @@ import torch
 
 from tests.forks import Forks
 from trainer.distributed import Rank, join_processes
+from trainer.records.record import Key, Record, read_records
 from trainer.records.run_lock import held
 from trainer.transfer import suite
 from trainer.transfer.config import TransferConfig
-from trainer.transfer.record import Key, Record, read_records
 from trainer.transfer.suite import SuiteModel, run_suite
 from trainer.transfer.suite_folder import changed, settings_of, to_record
 from trainer.transfer.suite_plan import VerbCall, calls_of, keys_of

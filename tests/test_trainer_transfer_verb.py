@@ -20,10 +20,10 @@ from tests.pictures import write_folders
 from trainer.__main__ import main
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
+from trainer.records.record import cells_of, read_records
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig, TransferConfig, ZeroShotConfig
 from trainer.transfer.finetune import finetune
 from trainer.transfer.probing import probe
-from trainer.transfer.record import cells_of, read_records
 from trainer.transfer.suite import check, open_model, options, transfer
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from trainer.transfer.zero_shot import zero_shot

@@ -22,9 +22,9 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.probe.measures import ranks_of
+from trainer.records.record import Record
 from trainer.transfer.class_tables import one_choice_note, scored_csv, scored_table, unscored_notes
 from trainer.transfer.config import TaskConfig, ZeroShotConfig
-from trainer.transfer.record import Record
 from trainer.transfer.report import zero_shot_page
 from trainer.transfer.synset_scores import ClassRows, evaluate
 from trainer.transfer.transfer_init import match_classes

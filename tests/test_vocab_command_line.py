@@ -1,101 +1,193 @@
-"""Help is shown in whole paragraphs, whatever the line breaks of the source."""
+"""Command lines: help that fits a terminal, one line for a word that is wrong, options read into their dataclass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-import tyro
+from tyro.conf import Positional
 
-from tests.processes import cli
-from vocab.command_line import joined, plain_help
+from vocab.command_line import Verb, read_options
+from vocab.errors import InputError
+from vocab.store.locations import Location
 
 
 @dataclass(frozen=True)
-class Inner:
+class Part:
     """Options of a part."""
 
     size: int = 3
     """pixels of a side,
     which are squares"""
+    flip: bool = True
+    """mirror"""
+    mode: Literal["max", "none"] = "max"
+    """way to pool
+
+    max: the largest
+    none: no pooling, for models
+    that do it themselves"""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a verb."""
+    """Options of a verb.
 
-    source: str
-    """file to read, in a line that is
-    broken in the source
+    And more about it.
+    """
 
-    and a second paragraph"""
-    column: str | None = None
-    """column of the key"""
-    names: tuple[str, ...] = ()
-    """names of the columns"""
-    folder: Path | None = None
-    """folder to keep"""
-    steps: Annotated[int, "more than 0"] | None = None
-    """number of steps"""
-    images: Annotated[tuple[str, ...], "required"] = ()
+    SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {"speed": ("threads", "rate")}
+    REQUIRED: ClassVar[tuple[str, ...]] = ("images",)
+
+    model: Positional[Location]
+    """folder of the model"""
+    threads: int | None = None
+    """CPU threads (default: one a core)"""
+    images: Annotated[tuple[str, ...], "PATH"] = ()
     """tars with images"""
-    rate: float = 0.5
+    out: Path | None = None
+    """folder to write"""
+    rate: float = 1 / 30
     """share"""
-    inner: Inner = field(default_factory=Inner)
+    pair: tuple[int, float] = (1, 2.5)
+    """two numbers"""
+    quiet: bool = False
+    """say nothing"""
+    inner: Part = field(default_factory=Part)
+    """part of it"""
 
 
-def help_of(kind: type[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setenv("COLUMNS", "200")
-    with plain_help(), pytest.raises(SystemExit):
-        tyro.cli(kind, args=["--help"])
-    return [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+SMALL = Options("m", threads=7, images=("z",))
+VERBS = {"run": Verb(Options), "try": Verb(Options, is_flat=True, recipes={"small": ("A small one.", SMALL)})}
+HELP = """\
+usage: python -m room run MODEL --images PATH [PATH ...] [options]
+
+Options of a verb.
+
+And more about it.
+
+required:
+  MODEL
+      folder of the model (required)
+  --images PATH [PATH ...]
+      tars with images (required)
+
+options:
+  --out PATH
+      folder to write
+  --pair INT FLOAT
+      two numbers (default: 1 2.5)
+  --quiet
+      say nothing
+
+part of it:
+  --inner.size INT
+      pixels of a side, which are squares (default: 3)
+  --inner.flip, --inner.no-flip
+      mirror (default: --inner.flip)
+  --inner.mode {max,none}
+      way to pool (default: max)
+        max: the largest
+        none: no pooling, for models that do it themselves
+
+speed:
+  --threads INT
+      CPU threads (default: one a core)
+  --rate FLOAT
+      share (default: 0.0333333)
+"""
 
 
-def test_an_options_help_is_one_paragraph(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = "\n".join(" ".join(line.split()) for line in help_of(Options, capsys, monkeypatch))
-    assert "file to read, in a line that is broken in the source\n" in shown
-    assert "pixels of a side, which are squares (default: 3)" in shown
+def read(*words: str) -> Any:
+    return read_options("python -m room", VERBS, words, about="What the room does.")
 
 
-def test_an_option_that_may_be_left_out_is_called_optional(
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit, match="0"):
+        read(*words)
+    return capsys.readouterr().out.rstrip("\n") + "\n"
+
+
+def test_help_lists_what_is_required_then_section_after_section(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = "\n".join(" ".join(line.split()) for line in help_of(Options, capsys, monkeypatch))
-    assert "--column STR column of the key (optional)" in shown
-    assert "--names [STR [STR ...]] names of the columns (optional)" in shown
-    assert "--folder PATH folder to keep (optional)" in shown
-    assert "--rate FLOAT share (default: 0.5)" in shown
-    assert "None" not in shown
+    monkeypatch.setenv("COLUMNS", "80")
+    assert help_of(capsys, "run", "--help") == HELP
+    assert help_of(capsys, "run", "a", "--quiet", "-h") == HELP
 
 
-def test_an_option_that_must_be_given_is_called_required_though_its_field_has_a_default(
+def test_help_of_a_recipe_shows_the_values_that_it_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    said = help_of(capsys, "try", "small", "--help")
+    assert "\nA small one.\n" in said
+    assert "  --threads INT\n      CPU threads (default: 7)\n" in said
+    assert "  --size INT\n" in said
+    assert "(required)" not in said
+
+
+def test_help_lists_verbs_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert help_of(capsys, "--help").splitlines() == [
+        "usage: python -m room VERB [options]",
+        "",
+        "What the room does.",
+        "",
+        "verbs:",
+        "  run  Options of a verb.",
+        "  try  Options of a verb.",
+        "",
+        "python -m room VERB --help lists the options of a verb.",
+    ]
+    listed = help_of(capsys, "try", "--help")
+    assert listed.startswith("usage: python -m room try RECIPE [options]\n")
+    assert "recipes:\n  small  A small one.\n" in listed
+
+
+def test_no_line_is_wider_than_the_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = "\n".join(" ".join(line.split()) for line in help_of(Options, capsys, monkeypatch))
-    assert "--images [STR [STR ...]] tars with images (required)" in shown
-    assert "--steps INT number of steps (optional)" in shown
+    monkeypatch.setenv("COLUMNS", "50")
+    assert max(map(len, help_of(capsys, "run", "--help").splitlines())) <= 50
 
 
-def test_options_are_read_as_without_plain_help() -> None:
-    for words in (
-        ["--source", "a"],
-        ["--source", "a", "--column", "None", "--names", "b", "c", "--folder", "None", "--inner.size", "4"],
-        ["--source", "", "--column", "b", "--folder", "d", "--rate", "1"],
-    ):
-        with plain_help():
-            options = tyro.cli(Options, args=words)
-        assert options == tyro.cli(Options, args=words)
+def test_options_are_read_with_their_prefix_or_without() -> None:
+    words = ["--images", "a", "b", "--out=o", "--rate", "-0.5", "--pair", "2", "3", "--threads", "None"]
+    found = read("run", "m", *words, "--inner.no-flip", "--inner.size", "4")
+    expected = Options(Path("m"), None, ("a", "b"), Path("o"), -0.5, (2, 3.0), inner=Part(4, flip=False))
+    assert found == expected
+    assert read("try", "small", "m", *words, "--no-flip", "--size", "4") == expected
+    assert read("try", "small", "m") == Options(Path("m"), 7, ("z",))
+    assert read("run", "--images", "a", "m").images == ("a",)
 
 
-def test_paragraphs_of_a_text_are_kept_apart() -> None:
-    assert joined("a\n    b c\n\n    d\n    e") == "a b c\n\n    d e"
-    assert joined(None) is None
-
-
-@pytest.mark.parametrize("room", ["vocab", "pipeline"])
-def test_a_rooms_help_lists_each_verb_once(room: str) -> None:
-    shown = cli("--help", room=room).stdout
-    assert "python -m" not in shown.partition("\n")[2]
-    assert shown.count("•") >= 3
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "verb: found none; wanted run, try. python -m room --help says what each does."),
+        ("--out x", "verb --out: found none of that name; wanted run, try. python -m room --help says what each does."),
+        ("rum", "verb rum: found none of that name; wanted run, try. Did you mean run?"),
+        ("try smal", "recipe smal: found none of that name; wanted small. Did you mean small?"),
+        ("try", "recipe: found none; wanted small. "
+         "python -m room try --help says what each is; your own is a file NAME.py."),
+        ("run m --imagse a", "--imagse: found no option of that name; wanted an option of python -m room run. "
+         "Did you mean --images?"),
+        ("run m --size 3", "--size: found no option of that name; wanted an option of python -m room run. "
+         "Did you mean --inner.size?"),
+        ("run m --zzz", "--zzz: found no option of that name; wanted an option of python -m room run. "
+         "python -m room run --help lists every option."),
+        ("run", "python -m room run: found no MODEL; wanted all that is required. "
+         "python -m room run --help lists every option."),
+        ("run m --threads ten", "--threads: found ten; wanted a whole number. "
+         "python -m room run --help lists every option."),
+        ("run m --rate", "--rate: found no value; wanted FLOAT. python -m room run --help lists every option."),
+        ("run m --pair 1", "--pair: found 1 of 2 values; wanted INT FLOAT. "
+         "python -m room run --help lists every option."),
+        ("run m --inner.mode maxx", "--inner.mode: found maxx; wanted max, none. Did you mean max?"),
+        ("run m n", "python -m room run: found n; wanted no more words without a name. "
+         "python -m room run --help lists every option."),
+    ],
+)  # fmt: skip
+def test_a_word_that_is_wrong_is_one_line(words: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        read(*words.split())
+    assert str(error.value) == message

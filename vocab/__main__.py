@@ -10,19 +10,15 @@ In this order: each reads what the one before it wrote.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import tyro
 
 from vocab import senses, tagger, wordnet
-from vocab.command_line import plain_help
+from vocab.command_line import Verb, read_options
 from vocab.errors import run_cli
 from vocab.pages.text import tell
 from vocab.store.files import write_whole
-from vocab.store.locations import make_folder_of, refuse_unwritable, with_locations
+from vocab.store.locations import make_folder_of, refuse_unwritable
 
 DATA = Path(__file__).parent / "data"
 WORDNET = Path("/usr/share/wordnet")
@@ -97,14 +93,9 @@ def fit_senses(options: FitSenses) -> bytes:
 
 def main() -> None:
     """Command line of the room."""
-    verbs: dict[str, Callable[..., Any]] = {"build": Build, "fit-tagger": FitTagger, "fit-senses": FitSenses}
-    with plain_help():
-        options: Build | FitTagger | FitSenses = tyro.extras.subcommand_cli_from_dict(
-            verbs,
-            prog="python -m vocab",
-            description="Make the tables in vocab/data, verb after verb; nothing of this is needed to use them.",
-        )
-    options = with_locations(options)
+    verbs = {"build": Verb(Build), "fit-tagger": Verb(FitTagger), "fit-senses": Verb(FitSenses)}
+    about = "Make the tables in vocab/data, verb after verb; nothing of this is needed to use them."
+    options = read_options("python -m vocab", verbs, sys.argv[1:], about=about)
     out = options.out
     refuse_unwritable(out)
     if isinstance(options, Build):

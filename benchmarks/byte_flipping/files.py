@@ -40,9 +40,9 @@ from trainer.records import run_directory
 from trainer.records.environment import read_starts
 from trainer.records.ledger import Ledger, read_bad_samples
 from trainer.records.log import read_log
+from trainer.records.record import read_records
 from trainer.transfer import suite_folder
 from trainer.transfer.finetune import FINETUNING
-from trainer.transfer.record import read_records
 from trainer.transfer.suite_folder import recorded
 from trainer.weights.export import results_of
 from trainer.weights.pretrained import open_pretrained

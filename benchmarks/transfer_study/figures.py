@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.transfer_study.report import POINTS, Curves
-from trainer.transfer.record import Record
+from trainer.records.record import Record
 from vocab.errors import MissingRequirementError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Results of the transfer benchmark: gains with their spread, curves.json, two figures.
 
-In: records of `trainer/transfer/record.py` and the curves of the CLIP race. Out: numbers, and files for
+In: records of `trainer/records/record.py` and the curves of the CLIP race. Out: numbers, and files for
 notebooks/transfer.ipynb.
 
 A gain is a difference of pairs: Transfer Init minus random init on the same images in the same order, in points of
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.transfer_study.sides import Point
-from trainer.transfer.record import Record
+from trainer.records.record import Record
 from vocab.errors import InputError
 from vocab.pages.tables import markdown_table
 from vocab.store.files import write_whole

@@ -20,10 +20,10 @@ from typing import Literal
 from benchmarks.measuring.setting import say
 from benchmarks.transfer_study.corpus import TaskTars
 from trainer.distributed import Rank
+from trainer.records.record import Record
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TaskConfig, ZeroShotConfig
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import probe_records
-from trainer.transfer.record import Record
 from trainer.transfer.zero_shot import zero_shot_records
 
 Init = Literal["random", "transfer"]

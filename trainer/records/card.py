@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from trainer.loss.losses import is_softmax
 from vocab.errors import InputError
 from vocab.pages.tables import in_markdown, markdown_table
 from vocab.vocabulary import Vocabulary
@@ -81,7 +82,7 @@ def model_card(
         front_matter(licence=subject.licence, tags=["catlip", "wordnet", "multi-label"], labelled=subject.classifier),
         f"# {in_markdown(subject.title)}\n",
         f"A {in_markdown(model)} of timm, pre-trained to tell which WordNet synsets the captions of a picture name, as "
-        f"in CatLIP (arXiv 2404.15653). {_what(subject, vocabulary)}\n",
+        f"in CatLIP (arXiv 2404.15653). {_what(subject, config, vocabulary)}\n",
         f"## Loading\n\n{loading}",
         f"## Numbers\n\n{_numbers(subject, results)}",
         f"## Training\n\n{_training(subject, config, results)}",
@@ -138,9 +139,10 @@ def licences(licence: str) -> str:
     )
 
 
-def _what(subject: Subject, vocabulary: Vocabulary) -> str:
+def _what(subject: Subject, config: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+    makes = "a softmax makes shares" if is_softmax(_of(config, "loss.loss")) else "a sigmoid makes probabilities"
     gives = (
-        f"It gives one logit for each of {len(vocabulary):,} synsets; a sigmoid makes probabilities of them."
+        f"It gives one logit for each of {len(vocabulary):,} synsets; {makes} of them."
         if subject.classifier
         else "The classifier was left out: it gives features."
     )

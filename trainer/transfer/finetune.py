@@ -19,6 +19,7 @@ from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.job import Job
 from trainer.model.vit import checkpoint_activations
 from trainer.records import run_lock
+from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
 from trainer.speed.flops import ImageFlops, meta_copy
@@ -28,7 +29,6 @@ from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
-from trainer.transfer.record import Record
 from trainer.transfer.start import build_finetuning, start_of
 from trainer.transfer.tasks.files import content_of
 from trainer.transfer.tasks.opening import Task, open_task, subset

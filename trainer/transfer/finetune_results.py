@@ -30,11 +30,11 @@ from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
 from trainer.records.page import write_finetune_page
+from trainer.records.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.start import Start
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import Task

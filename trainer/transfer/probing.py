@@ -2,7 +2,8 @@
 
 In: a `ProbeConfig`. Out: a folder, which appears whole:
 
-    results.json        records for each share and seed (record.py)       results.md   the same as a page
+    results.json        records for each share and seed (trainer/records/record.py)
+    results.md          the same as a page
     config.json         the options
     transfer_init.*     with --init transfer: what every class began with (class_tables.py)
 
@@ -29,9 +30,9 @@ from trainer.probe.grid import GridSchedule
 from trainer.probe.knn import votes
 from trainer.probe.linear import Head, check_numbers, random_head
 from trainer.probe.measures import Measured, measure
+from trainer.records.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
 from trainer.transfer import class_tables
 from trainer.transfer.config import ProbeConfig
-from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
 from trainer.transfer.report import probe_page
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
 from trainer.transfer.tasks.opening import Task, open_task, subset

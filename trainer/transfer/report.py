@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trainer.transfer.intervals import LEVEL, Interval
-from trainer.transfer.record import NOTES, Cell, Record, RecordGroup, cells_of, differences_of
+from trainer.records.intervals import LEVEL, Interval
+from trainer.records.record import NOTES, Cell, Record, RecordGroup, cells_of, differences_of
 from vocab.pages.tables import Markdown, in_markdown, markdown_list, markdown_table
 from vocab.pages.text import counted
 

@@ -17,11 +17,11 @@ from typing import NamedTuple
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, barrier, join_processes, on_main
 from trainer.records import run_lock
+from trainer.records.record import NOTES, Record
 from trainer.transfer import suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import knn_records, probe_records
-from trainer.transfer.record import NOTES, Record
 from trainer.transfer.suite_plan import (
     VerbCall,
     calls_of,

@@ -25,9 +25,7 @@ from typing import Any
 
 from trainer.checkpoints.checkpoint import FOLDER
 from trainer.checkpoints.disk import flush
-from trainer.records.run_lock import entries
-from trainer.transfer.config import CHANGEABLE, TransferConfig
-from trainer.transfer.record import (
+from trainer.records.record import (
     NO_INIT,
     RESULTS,
     TRANSFER,
@@ -41,6 +39,8 @@ from trainer.transfer.record import (
     read_records,
     write_results,
 )
+from trainer.records.run_lock import entries
+from trainer.transfer.config import CHANGEABLE, TransferConfig
 from trainer.transfer.report import results_table
 from trainer.transfer.suite_plan import finetune_folder, keys_of
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_type_hints
 
 from trainer.options import Cache, Compute, Options, values_of
 from trainer.probe.cache import feature_folder
+from trainer.records.record import NO_INIT, Key
 from trainer.transfer.config import (
     DecodeThreads,
     FeatureOptions,
@@ -26,7 +27,6 @@ from trainer.transfer.config import (
     TransferConfig,
     ZeroShotConfig,
 )
-from trainer.transfer.record import NO_INIT, Key
 from trainer.transfer.tasks_file import Init, Section, SectionFields, SuiteTask
 
 FINETUNE = "finetune"

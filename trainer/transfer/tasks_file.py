@@ -27,8 +27,8 @@ from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from trainer.options import Bounds, Percent, PositiveShare
+from trainer.records.record import Method
 from trainer.transfer.config import TaskImages
-from trainer.transfer.record import Method
 from vocab.errors import InputError
 from vocab.store.field_types import is_of, name_of
 from vocab.store.locations import Location, read_whole, with_locations

@@ -20,9 +20,9 @@ from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
+from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
-from trainer.transfer.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import left_out, undecoded
 from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from trainer.loss.losses import is_softmax
 from trainer.model.vit import classifier_of
 from trainer.records.card import Subject, model_card
 from trainer.verb_config import ExportConfig
@@ -33,6 +34,9 @@ from vocab.errors import FormatError
 from vocab.store.locations import name_of
 from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
+
+SHOWN_SYNSETS = 5
+"""synsets that the snippet of the card prints"""
 
 
 def export(wanted: ExportConfig) -> str:
@@ -93,7 +97,7 @@ def _card(
         classifier=not wanted.backbone,
         licence=wanted.licence,
     )
-    return model_card(subject, config, vocabulary, results, loading=_loading(wanted, config))
+    return model_card(subject, config, vocabulary, results, loading=_loading(wanted, config, vocabulary))
 
 
 def results_of(run: Path) -> dict[str, Any] | None:
@@ -116,23 +120,28 @@ def results_of(run: Path) -> dict[str, Any] | None:
 NAMED_RESULTS = ("images_seen", "seconds", "parameters", "device", "processes", "evaluation", "training_account")
 
 
-def _loading(wanted: ExportConfig, config: Mapping[str, Any]) -> str:
+def _loading(wanted: ExportConfig, config: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+    """Ten lines of Python that load the folder and print what a picture shows, and what model.onnx takes."""
     size = config["data"]["image_size"]
     lines = [
         "```python",
         "import timm",
+        "from PIL import Image",
         "",
-        'model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()',
+        'model = timm.create_model("local-dir:FOLDER", pretrained=True).eval().requires_grad_(False)',
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)",
-        "outputs = model(transform(image).unsqueeze(0))",
+        'outputs = model(transform(Image.open("picture.jpg").convert("RGB"))[None])[0]',
     ]
-    if not wanted.backbone:
+    if wanted.backbone:
+        lines.append('print(f"{len(outputs)} features")')
+    else:
         lines += [
-            'names = model.pretrained_cfg["label_names"]',
-            "for place in outputs[0].sigmoid().topk(5).indices.tolist():",
-            '    print(names[place], model.pretrained_cfg["label_descriptions"][names[place]])',
+            f"shares = outputs.{'softmax(0)' if is_softmax(config['loss']['loss']) else 'sigmoid()'}",
+            f"for label in shares.topk({min(SHOWN_SYNSETS, len(vocabulary))}).indices.tolist():",
+            '    synset = model.pretrained_cfg["label_names"][label]',
+            '    print(f"{shares[label]:.0%}", synset, model.pretrained_cfg["label_descriptions"][synset])',
         ]
-    text = "\n".join([*lines, "```"]) + "\n\nFOLDER is where this card lies, and image is a PIL image in RGB."
+    text = "\n".join([*lines, "```"]) + "\n\nFOLDER is the folder of this card, and picture.jpg any picture."
     onnx = (
         f'\n\n{ONNX_FILE} takes "images", float32 [batch, 3, {size}, {size}], 0 to 255 mapped to -1 to 1, and gives '
         f'"outputs".'

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from trainer.data.batch import Skipped
-from trainer.transfer.intervals import Interval, over_images, over_seeds, paired
+from trainer.records.intervals import Interval, over_images, over_seeds, paired
 from vocab.errors import FormatError, MismatchError
 from vocab.store.field_types import is_of, name_of
 from vocab.store.files import write_whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.transfer.intervals import Interval, over_images, over_seeds, paired, student_t
+from trainer.records.intervals import Interval, over_images, over_seeds, paired, student_t
 from vocab.errors import InputError
 
 
