@@ -95,8 +95,8 @@ def inputs_of(options: Label) -> InputFiles:
 def list_inputs(locations: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> InputFiles:
     """Find the files, without those in the folder `apart_from`.
 
-    A named format takes a file given by itself whatever its name, and of a folder or glob the files that `of_format`
-    chooses.
+    If the format is named, a file given by itself is taken whatever its name, and of a folder or glob those that
+    `of_format` chooses.
 
     Raises InputError if a location holds no file, if the format is not clear, for files compressed with anything but
     gzip, and for files of a table with a log of its own or of a Spark job that has not ended.
