@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocab.errors import FormatError, InputError
+from vocab.lexicon import sorted_unique
 from vocab.wordnet import WordNet
 
 # Distances are kept as uint8: two ways up of at most MAX_DEPTH steps stay below FAR, and FAR + 1 is still a uint8.
@@ -70,8 +71,9 @@ def hyponyms_in(wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[n
         places, below = np.divmod(new, size)
         counts = starts[below + 1] - starts[below]
         edges = np.repeat(starts[below] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        new = np.setdiff1d(np.repeat(places, counts) * size + parents[edges], seen)
-        seen = np.union1d(seen, new)
+        reached = sorted_unique(np.repeat(places, counts) * size + parents[edges])
+        new = reached[seen[np.searchsorted(seen, reached).clip(max=len(seen) - 1)] != reached]
+        seen = np.sort(np.concatenate([seen, new]))
     places, above = np.divmod(seen, size)
     places, above = places[rows[places] != above], above[rows[places] != above]
     order = np.lexsort((places, above))
