@@ -44,7 +44,7 @@ from benchmarks.feeding.corpus import Corpus, read_samples, write_labels, write_
 from benchmarks.feeding.ours import our_choice, our_feed, our_source
 from benchmarks.feeding.peers import plain_crop
 from benchmarks.measuring.setting import DATA, machine, say
-from trainer.data.device_batches import prepare
+from trainer.model.objective import prepare
 from vocab import wordnet
 from vocab.errors import InputError, run_cli
 from vocab.store.label_shards import SCHEMA

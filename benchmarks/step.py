@@ -42,8 +42,7 @@ from benchmarks.feeding.ours import our_source
 from benchmarks.head_memory import head_memory
 from benchmarks.measuring.setting import DATA, machine
 from trainer.config import DataConfig, LossConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from trainer.data.batch import Batch, Position
-from trainer.data.device_batches import on_device
+from trainer.data.batch import Batch, Position, on_device
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, device_of

@@ -70,7 +70,7 @@ def asked_in(folder: Path) -> Asked:
 
 def content_of(table: TarTable) -> dict[str, Any]:
     """List the contents of a table as plain values."""
-    arrays = ("indices", "offsets", "sizes", "class_ends", "classes", "empty")
+    arrays = ("indices", "offsets", "sizes", "class_ends", "classes")
     return {
         "keys": table.keys,
         "faults": table.faults,

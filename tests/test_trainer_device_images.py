@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.data.device_batches import prepare
+from trainer.model.objective import prepare
 
 pytestmark = pytest.mark.arithmetic
 

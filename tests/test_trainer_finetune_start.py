@@ -15,10 +15,10 @@ from trainer.loss.losses import BinaryCrossEntropy, SoftmaxCrossEntropy
 from trainer.model.objective import Objective
 from trainer.model.per_image import seeds_of, set_drop_path
 from trainer.model.range_augment import DRAWS
-from trainer.model.vit import architecture
+from trainer.model.vit import architecture, replace_classifier
 from trainer.optim.optimiser import groups_of
 from trainer.probe.linear import Head
-from trainer.transfer.start import loss_of_task, replace_classifier
+from trainer.transfer.finetune import loss_of_task
 from trainer.weights import corenet
 from vocab.errors import InputError
 
@@ -73,7 +73,7 @@ def test_stochastic_depth_needs_blocks_that_can_be_left_out() -> None:
 def test_a_classifier_takes_the_place_of_another() -> None:
     model = model_of()
     head = Head(torch.randn(3, 16), torch.randn(3))
-    replace_classifier(model, head)
+    replace_classifier(model, head.weight, head.bias)
     features = torch.randn(2, 16)
     assert torch.equal(model.get_submodule("head")(features), head.logits(features))
     assert model.num_classes == 3
@@ -81,7 +81,7 @@ def test_a_classifier_takes_the_place_of_another() -> None:
 
 def test_layers_learn_more_slowly_from_top_to_bottom() -> None:
     model = model_of()
-    replace_classifier(model, Head(torch.zeros(3, 16), torch.zeros(3)))
+    replace_classifier(model, torch.zeros(3, 16), torch.zeros(3))
     groups = groups_of(model, OptimConfig(layer_decay=0.5, weight_decay=0.05))
     scales = {name: (group.lr_scale, group.weight_decay) for group in groups for name in group.parameters}
     assert scales["head.weight"] == (1.0, 0.05)

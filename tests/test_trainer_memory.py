@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trainer.config import ModelConfig
-from trainer.data.device_batches import prepare
+from trainer.model.objective import prepare
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
 from trainer.model.vit import architecture, checkpoint_activations, classifier_of, features, on_meta

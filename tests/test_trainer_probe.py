@@ -22,14 +22,15 @@ from tests.pictures import picture, write_tar
 from trainer.config import DataConfig, PretrainConfig, RunConfig, check
 from trainer.data.crops import centre_box
 from trainer.data.decoding import Decoding, EvalTransform
-from trainer.data.device_batches import prepare
 from trainer.data.images import crop_into
+from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank, join_processes
+from trainer.model.objective import prepare
 from trainer.model.vit import features
 from trainer.pretrain import pretrain
 from trainer.probe.features import Embed, Outputs, extract
-from trainer.probe.probe import ProbeImages, open_probe, probe
+from trainer.probe.probe import open_probe, probe
 from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe_records
 from trainer.transfer.tasks.tars import open_tars
@@ -38,7 +39,7 @@ from vocab.errors import InputError, MismatchError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 HERE = Rank(0, 1, torch.device("cpu"))
-LOADING = {"size": 16, "batch": 4, "bfloat16": False}
+LOADING = EvalTransform(16, 0.875, 4, Decoding(0, 1, 1 << 27), bfloat16=False)
 
 
 def model_of(**changes: Any) -> nn.Module:
@@ -64,18 +65,18 @@ def squares(root: Path, name: str, count: int, *, tars: int = 1, bad: int = 0) -
     return folder
 
 
-def opened(place: Path, cache: Path | None = None) -> ProbeImages:
+def opened(place: Path, cache: Path | None = None) -> LabelledImages:
     cached = TarCache(cache or place.parent / "cache", max_bytes=1 << 30)
-    return ProbeImages(open_tars([str(place)], cache=cached, max_bad_share=0.1), 0.875, 1 << 27, take_truncated=False)
+    return open_tars([str(place)], cache=cached, max_bad_share=0.1)
 
 
 def embed_of(model: nn.Module) -> Embed:
     return lambda images: features(model.eval(), prepare(images, None))
 
 
-def extracted(embed: Embed, tars: ProbeImages, workers: int = 0) -> Outputs:
-    transform = EvalTransform(16, tars.crop, 4, Decoding(workers, 1, tars.max_pixels), bfloat16=False)
-    found = extract(embed, tars.images.store, tars.images.rows, HERE, transform)
+def extracted(embed: Embed, tars: LabelledImages, workers: int = 0) -> Outputs:
+    transform = replace(LOADING, decoding=replace(LOADING.decoding, threads=workers))
+    found = extract(embed, tars.store, tars.rows, HERE, transform)
     assert found is not None
     return found
 
@@ -86,7 +87,7 @@ def test_features_are_what_the_classifier_reads(tmp_path: Path) -> None:
         tars = opened(squares(tmp_path, pool, 7, tars=2))
         found = extracted(embed_of(model), tars)
         pixels = np.zeros((7, 16, 16, 3), np.uint8)
-        with tars.images.store.open() as read:
+        with tars.store.open() as read:
             for image in range(7):
                 crop_into(read(image), pixels[image], choose=partial(centre_box, share=0.875), max_pixels=1 << 20)
         model.eval()
@@ -113,7 +114,7 @@ def test_threads_change_nothing_and_every_file_is_closed(tmp_path: Path) -> None
 
 def test_colours_are_told_apart_by_a_random_model(tmp_path: Path) -> None:
     train, test = opened(squares(tmp_path, "train", 60)), opened(squares(tmp_path, "test", 30, bad=1))
-    found = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
+    found = probe(embed_of(model_of()), train, test, HERE, transform=LOADING, seed=0)
     assert found is not None
     assert found.top1 > 0.9
     assert (found.top5, found.classes) == (None, 3)
@@ -122,7 +123,7 @@ def test_colours_are_told_apart_by_a_random_model(tmp_path: Path) -> None:
         f"probe_{name}"
         for name in "top1 top5 classes train_images test_images bad_images learning_rate weight_decay seconds".split()
     }
-    again = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
+    again = probe(embed_of(model_of()), train, test, HERE, transform=LOADING, seed=0)
     assert again is not None
     assert replace(again, seconds=0.0) == replace(found, seconds=0.0)
 
@@ -131,7 +132,7 @@ def test_images_that_all_turn_out_broken_are_an_error(tmp_path: Path) -> None:
     good, bad = opened(squares(tmp_path, "good", 9)), opened(squares(tmp_path, "bad", 6, bad=6))
     for train, test in ((good, bad), (bad, good)):
         with pytest.raises(InputError, match=r"6 not_an_image"):
-            probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
+            probe(embed_of(model_of()), train, test, HERE, transform=LOADING, seed=0)
 
 
 def test_a_model_that_is_no_number_gives_no_number(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_model_that_is_no_number_gives_no_number(tmp_path: Path) -> None:
     model = model_of()
     with torch.no_grad():
         model.get_parameter("norm.weight").fill_(torch.nan)
-    found = probe(embed_of(model), train, test, HERE, **LOADING, seed=0)
+    found = probe(embed_of(model), train, test, HERE, transform=LOADING, seed=0)
     assert found is not None
     assert np.isnan(found.top1)
 
@@ -172,7 +173,7 @@ class Embedder(nn.Module):
         return embed_of(self.model)(images)
 
 
-def rank_of_two(train: ProbeImages, test: ProbeImages, out: Path) -> None:
+def rank_of_two(train: LabelledImages, test: LabelledImages, out: Path) -> None:
     """Leave what a rank hears of a model whose weights are whole, then sharded."""
     with join_processes("cpu") as rank:
         sharded = Embedder(model_of())
@@ -180,15 +181,14 @@ def rank_of_two(train: ProbeImages, test: ProbeImages, out: Path) -> None:
             fully_shard(block)
         fully_shard(sharded)
         found = [
-            probe(embed, train, test, rank, size=16, batch=4, bfloat16=False, seed=0)
-            for embed in (embed_of(model_of()), sharded)
+            probe(embed, train, test, rank, transform=LOADING, seed=0) for embed in (embed_of(model_of()), sharded)
         ]
         (out / str(rank.index)).write_bytes(pickle.dumps(found))
 
 
 def test_two_ranks_give_what_one_gives_with_whole_and_with_sharded_weights(forks: Forks, tmp_path: Path) -> None:
     train, test = opened(squares(tmp_path, "train", 37, bad=2)), opened(squares(tmp_path, "test", 9))
-    alone = probe(embed_of(model_of()), train, test, HERE, **LOADING, seed=0)
+    alone = probe(embed_of(model_of()), train, test, HERE, transform=LOADING, seed=0)
     forks.run(2, tmp_path / "log", rank_of_two, train, test, tmp_path)
     main, other = (pickle.loads((tmp_path / rank).read_bytes()) for rank in "01")  # noqa: S301 - our own
     assert alone is not None
@@ -221,9 +221,9 @@ def test_real_images_are_told_apart_better_than_by_chance(real_data: Path, tmp_p
         pytest.skip(f"no {tar}")
     whole = opened(tar, tmp_path / "cache")
     # Forty classes of 25 images each, every fifth of them to measure on.
-    few = np.flatnonzero(whole.images.classes < 40)
-    sides = [replace(whole, images=whole.images.select(some)) for some in (few[np.arange(len(few)) % 5 != 0], few[::5])]
-    found = probe(embed_of(model_of(img_size=64)), *sides, HERE, size=64, batch=50, bfloat16=False, seed=0)
+    few = np.flatnonzero(whole.classes < 40)
+    sides = [whole.select(some) for some in (few[np.arange(len(few)) % 5 != 0], few[::5])]
+    found = probe(embed_of(model_of(img_size=64)), *sides, HERE, transform=replace(LOADING, size=64, batch=50), seed=0)
     assert found is not None
     assert (found.train_images, found.test_images, found.classes) == (800, 200, 40)
     assert found.top1 > 0.05

@@ -163,5 +163,5 @@ def test_features_that_are_no_numbers_are_counted() -> None:
 @pytest.mark.parametrize("start", [random_head(3, 9, seed=1), random_head(4, 8, seed=1)])
 def test_a_beginning_of_another_shape_is_refused(start: Head) -> None:
     values, shown = drawn_features(5, 8, 3, multi_label=False)
-    with pytest.raises(MismatchError, match="a classifier's beginning"):
+    with pytest.raises(MismatchError, match="the features"):
         train_grid(values, shown, grid=GRID, schedule=GridSchedule(), start=start, seed=0)

@@ -40,7 +40,6 @@ def test_a_table_holds_the_samples_that_can_be_trained_on(asked: Asked) -> None:
         "sizes": [15, 5],
         "class_ends": [0, 2, 2],
         "classes": [0, 1],
-        "empty": [False, False],
         "faults": [
             ("none", "no_image"),
             ("large", "image_too_large"),
@@ -68,9 +67,7 @@ def test_a_table_equals_one_made_sample_by_sample(
     labels = labels_of(folder / "labels", [("0", key, row) for key, row in rows.items()] + [("1", "z", [DOG])])
     asked = Asked(path, labels, vocabulary_of(CAR, DOG))
     index = index_tar(path, max_member_bytes=LIMIT)
-    wanted: dict[str, Any] = {
-        name: [] for name in ("keys", "indices", "offsets", "sizes", "classes", "empty", "faults")
-    }
+    wanted: dict[str, Any] = {name: [] for name in ("keys", "indices", "offsets", "sizes", "classes", "faults")}
     ends, unmatched = [0], 0
     for place, key in enumerate(index.keys):
         if index.faults[place]:
@@ -79,8 +76,8 @@ def test_a_table_equals_one_made_sample_by_sample(
             unmatched += 1
         else:
             classes = sorted({CAR: 0, DOG: 1}[synset] for synset in rows[key] if synset != CAT)
-            usable = (key, place, index.offsets[place], index.sizes[place], rows[key] == [])
-            for name, value in zip(("keys", "indices", "offsets", "sizes", "empty"), usable, strict=True):
+            usable = (key, place, index.offsets[place], index.sizes[place])
+            for name, value in zip(("keys", "indices", "offsets", "sizes"), usable, strict=True):
                 wanted[name].append(value)
             wanted["classes"] += classes
             ends.append(ends[-1] + len(classes))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.pictures import classed, folders, picture
 from trainer.transfer.config import TaskConfig
-from trainer.transfer.tasks.opening import class_names_of, kind_of, open_images, open_task
+from trainer.transfer.tasks.opening import kind_of, open_images, open_task
 from vocab.errors import InputError, MismatchError
 
 
@@ -229,12 +229,12 @@ def test_images_to_test_on_alone_have_the_classes_that_a_list_names(tmp_path: Pa
     _, test = tars(tmp_path)
     (tmp_path / "names.json").write_text('["tench", "shark", "cat", "dog"]')
     with_names = config(tmp_path, "", test, class_names=tmp_path / "names.json")
-    images = open_images(str(test), with_names)
+    images, named = open_images(str(test), with_names)
     assert images.labels == ("0", "1", "2", "3")
-    assert class_names_of(images, with_names).names == ("tench", "shark", "cat", "dog")
+    assert named.names == ("tench", "shark", "cat", "dog")
     (tmp_path / "names.json").write_text('{"0": "tench", "1": "shark"}')
-    images = open_images(str(test), with_names)
-    assert class_names_of(images, with_names).names == ("tench",)
+    _, named = open_images(str(test), with_names)
+    assert named.names == ("tench",)
 
 
 def test_real_images_get_their_wnids_from_a_list(real_data: Path, tmp_path: Path) -> None:
@@ -271,9 +271,8 @@ def test_names_in_the_order_of_numbers_go_to_their_classes_in_every_form(tmp_pat
         place = Path(f"{tmp_path}/a.json::{root}")
     (tmp_path / "names.txt").write_text("\n".join(f"name {number}" for number in range(12)))
     task = config(tmp_path, "", place, class_names=tmp_path / "names.txt")
-    images = open_images(str(place), task)
-    named = class_names_of(images, task).names
-    assert dict(zip(images.labels, named, strict=True)) == {f"class_{n}": f"name {n}" for n in range(12)}
+    images, named = open_images(str(place), task)
+    assert dict(zip(images.labels, named.names, strict=True)) == {f"class_{n}": f"name {n}" for n in range(12)}
 
 
 def test_test_images_that_show_no_class_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
@@ -301,5 +300,5 @@ def test_names_follow_the_ids_of_categories_as_numbers_even_where_they_are_texts
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
     place = f"{tmp_path}/a.json::{root}"
-    images = open_images(place, config(tmp_path, "", place))
+    images, _ = open_images(place, config(tmp_path, "", place))
     assert (images.labels, images.classes.tolist()) == (tuple(words), [10])

@@ -161,7 +161,7 @@ def test_samples_of_no_use_are_counted_and_named(tmp_path: Path) -> None:
         text__cls=b"1",
         empty__jpg=b"",
     )
-    with pytest.raises(InputError, match=r"1 of 8 samples .*4 broken_class, .*for example a.tar/word"):
+    with pytest.raises(InputError, match=r"1 of 8 images .*4 broken_class, .*for example a.tar/word"):
         opened(place)
     found = opened(place, max_bad_share=0.9)
     assert {(bad.shard, bad.key, bad.reason) for bad in found.skipped} == {
@@ -177,7 +177,7 @@ def test_samples_of_no_use_are_counted_and_named(tmp_path: Path) -> None:
 
 
 def test_tars_without_a_sample_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="0 of 0 samples"):
+    with pytest.raises(InputError, match="0 of 0 images"):
         opened(write_tar(tmp_path / "a.tar", {}))
     (tmp_path / "b.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(InputError, match=f"{tmp_path}/b.tar: found no readable tar"):

@@ -102,6 +102,11 @@ class DataConfig(Cache, Decode, Crops):
     max_member_bytes: Positive = 64 << 20
     """largest tar member that is read, bytes; larger ones are skipped"""
 
+    @property
+    def one_size(self) -> bool:
+        """True if all steps have images of one size."""
+        return self.resolution == "fixed"
+
 
 @dataclass(frozen=True)
 class ModelConfig(Options):

@@ -72,7 +72,7 @@ class Speed:
 
 def feed(config: FeedConfig) -> list[str]:
     """Measure, and put the result in lines; the last one is JSON. Raises what `pretrain` raises for the same data."""
-    if config.data.resolution != "fixed":
+    if not config.data.one_size:
         raise InputError(
             "--resolution",
             found=config.data.resolution,

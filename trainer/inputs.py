@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from trainer.config import DataConfig
 from trainer.data.group import Tar
 from trainer.data.labels import check_matched, check_vocabulary, find_shards
 from trainer.data.source import Source, path_of
-from trainer.data.tar_cache import TarCache, default_cache
+from trainer.data.tar_cache import cache_of, default_cache
 from trainer.data.tar_index import index_tar
 from trainer.data.tar_locations import label_path, list_tars, shown_tar
 from trainer.data.tar_tables import TarTables
@@ -85,13 +84,14 @@ def open_source(
         pools.append(tuple(range(len(tars), len(tars) + len(corpus.tars))))
         tars += [Tar(tar, shards[label_path(tar)], locations.index(corpus.labels)) for tar in corpus.tars]
     _refuse_shared_shards(tars, locations)
-    cache = cache_folder(data)
     return Source(
         tars=tuple(tars),
         labels=tuple(labels[location] for location in locations),
         vocabulary=vocabulary,
-        cache=TarCache(cache / "tars", max_bytes=int(data.cache_gb * 1e9), allow_pipe=data.allow_pipe),
-        tables=TarTables(cache / "tables", max(MIN_TABLE_BYTES, int(data.cache_gb * 1e9 * TABLE_SHARE))),
+        cache=cache_of(data),
+        tables=TarTables(
+            default_cache(data.cache) / "tables", max(MIN_TABLE_BYTES, int(data.cache_gb * 1e9 * TABLE_SHARE))
+        ),
         pools=tuple(pools) if data.source_weights else (),
         weights=weights_of(data.source_weights, len(pools)) if data.source_weights else (1.0,),
         seed=seed,
@@ -104,7 +104,7 @@ def open_source(
         max_pixels=data.max_pixels,
         max_member_bytes=data.max_member_bytes,
         max_bad_share=data.max_bad_share,
-        take_truncated=data.truncated_images == "take",
+        take_truncated=data.take_truncated,
     )
 
 
@@ -197,11 +197,6 @@ def weights_of(shares: Sequence[float], count: int) -> tuple[float, ...]:
         )
     total = sum(shares)
     return tuple(share / total for share in shares)
-
-
-def cache_folder(data: DataConfig) -> Path:
-    """Return the folder in which processes of this machine share fetched tars and tables of samples."""
-    return default_cache(data.cache)
 
 
 def _list(pattern: str, labels: str, data: DataConfig) -> Corpus:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import secrets
 
-import numpy as np
-
 from trainer.config import CHANGEABLE, PLACES, PretrainConfig, check
 from trainer.data.batch import Batch
 from trainer.data.feed import Feed, check_bad_share
@@ -19,7 +17,7 @@ from trainer.data.resolution import Resolution, resolution_of
 from trainer.data.source import Source, from_state, to_state
 from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.inputs import Inputs, open_inputs
-from trainer.job import Job, Numbers
+from trainer.job import Job
 from trainer.model.vit import on_meta, patch_of
 from trainer.probe.probe import open_probe
 from trainer.records import run_lock
@@ -151,10 +149,8 @@ def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolut
 def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:
     """Put together the job of the run."""
     run, vocabulary, source, device = config.run, inputs.vocabulary, inputs.train, step.rank.device
-    one_size = config.data.resolution == "fixed"
-    flops = ImageFlops(
-        lambda: on_meta(config.model, classes=len(vocabulary), image_size=config.data.image_size, one_size=one_size)
-    )
+    model, size, one_size = config.model, config.data.image_size, config.data.one_size
+    flops = ImageFlops(lambda: on_meta(model, classes=len(vocabulary), image_size=size, one_size=one_size))
 
     def operations(number: int, batch: Batch) -> int:
         return len(batch) * flops.of(size=batch.images.shape[1], share=step.patch_share(number))
@@ -180,7 +176,7 @@ def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, st
         operations=operations,
         peaks=peaks_of(run.peak_tflops, device, bfloat16=step.bfloat16),
         data_state=lambda positions: to_state(positions, source, teams=config.data.tar_teams),
-        sample_names=lambda tars, indices: names_of(source, tars, indices),
+        sample_names=source.sample_names,
         account=ACCOUNT,
         check_account=lambda totals, skipped, last: check_bad_share(
             totals, config.data.max_bad_share, examples=f", which {run.out / BAD_SAMPLES} names"
@@ -190,15 +186,3 @@ def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, st
         evaluate=lambda step: results.evaluate(),
         show=results.show,
     )
-
-
-def names_of(source: Source, tars: Numbers, indices: Numbers) -> list[str]:
-    """Look up shard/key of each image."""
-    found = [""] * len(tars)
-    for tar in np.unique(tars).tolist():
-        file, table = source.open_tar(tar)
-        file.close()
-        keys = dict(zip(table.indices.tolist(), table.keys, strict=True))
-        for image in np.flatnonzero(tars == tar).tolist():
-            found[image] = f"{source.tars[tar].shard}/{keys[int(indices[image])]}"
-    return found

@@ -17,8 +17,7 @@ from torch import Tensor
 from trainer.checkpoints.checkpoint import Checkpoint, newest, restore
 from trainer.checkpoints.retention import check_space
 from trainer.checkpoints.writer import Checkpoints
-from trainer.data.batch import Batch, Position
-from trainer.data.device_batches import on_device
+from trainer.data.batch import Batch, Position, on_device
 from trainer.distributed import Rank, barrier, gather, on_main, raise_alike
 from trainer.job import Evaluated, Job
 from trainer.records import run_directory

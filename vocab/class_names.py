@@ -38,9 +38,10 @@ def synsets_of_class_names(
 ) -> list[list[int]]:
     """Synsets of each class name, as offsets, unique and ascending; an empty list if there are none.
 
-    A wnid gives its synset, and so does a lemma with the number of its sense, as NLTK and LVIS name synsets; of one
-    that WordNet 3.0 does not have, such as LVIS's stop_sign.n.01, the lemma is the name. Any other name is read in the
-    ways that `readings_of` lists, and the first that gives a synset counts. A way to read a name is a list of synonyms:
+    A wnid gives its synset, or none if WordNet 3.0 does not have it. A lemma with the number of its sense, as NLTK and
+    LVIS name synsets, gives that synset; of one that WordNet 3.0 does not have, such as LVIS's stop_sign.n.01, the
+    lemma is the name. Any other name is read in the ways that `readings_of` lists, and the first that gives a synset
+    counts. A way to read a name is a list of synonyms:
 
     1. If any of them is a noun of WordNet as a whole, or a single word with a label, the class is one synset: the
        one that most of the synonyms can mean; among equals the labeler's choice, then WordNet's first sense.
@@ -49,7 +50,7 @@ def synsets_of_class_names(
 
     `label` maps captions to lists of offsets as `vocab.labeler.Labeler.label` does, and is that of
     `vocab.labeler.load()` unless given; it should be the one that labelled the corpus. It is called once, for all
-    names. Raises InputError for a wnid that WordNet 3.0 does not have, and for a string in place of a list.
+    names. Raises InputError for a string in place of a list.
     """
     if isinstance(names, str):
         head = repr(names[:80])
@@ -57,7 +58,9 @@ def synsets_of_class_names(
     names = [mended(name.strip()) for name in names]
     named = [_synset_named(name) for name in names]
     readings = [
-        readings_of(match["lemma"] if (match := SYNSET_NAME.fullmatch(name)) else name) if synset is None else []
+        []
+        if synset is not None or WNID.fullmatch(name)
+        else readings_of(match["lemma"] if (match := SYNSET_NAME.fullmatch(name)) else name)
         for name, synset in zip(names, named, strict=True)
     ]
     texts = list(dict.fromkeys(text for ways in readings for synonyms in ways for text in synonyms))
@@ -74,7 +77,7 @@ def synsets_of_class_names(
 def _synset_named(name: str) -> int | None:
     """Synset of a wnid, or of a lemma's sense, counted from 1; None for any other name.
 
-    "n02084071", "dog.n.01" -> 2084071; "dog", "stop_sign.n.01" -> None
+    "n02084071", "dog.n.01" -> 2084071; "dog", "stop_sign.n.01", "n99999999" -> None
     """
     if WNID.fullmatch(name):
         return _known(name)
@@ -158,8 +161,9 @@ def _plain(name: str) -> str:
     return re.sub(BETWEEN_WORDS, " ", re.sub(APOSTROPHES, "", name.lower())).strip()
 
 
-def _known(wnid: str) -> int:
-    """Offset of a wnid. Raises InputError if WordNet 3.0 has no such noun."""
+def _known(wnid: str) -> int | None:
+    """Offset of a wnid; None if WordNet 3.0 has no such noun."""
     synset = wordnet.synset_of_wnid(wnid)
-    wordnet.load().row_of(synset)
-    return synset
+    nouns = wordnet.load().synsets
+    row = nouns.searchsorted(synset)
+    return synset if row < len(nouns) and nouns[row] == synset else None

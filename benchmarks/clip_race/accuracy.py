@@ -30,8 +30,8 @@ from benchmarks.clip_race.towers import Architecture, build_clip, require_same_t
 from benchmarks.measuring.clock import Clock, Spent, timed
 from benchmarks.measuring.setting import say
 from trainer.config import OptimConfig
-from trainer.data.device_batches import prepare
 from trainer.distributed import Rank
+from trainer.model.objective import prepare
 
 # One peak learning rate for both: CatLIP's own, twice open_clip's default.
 PEAK_LR = 1e-3

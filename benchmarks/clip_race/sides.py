@@ -17,8 +17,8 @@ from benchmarks.clip_race.peer import Clip, Images, Tokens
 from benchmarks.clip_race.towers import CLIP_VOCABULARY, Architecture, build_clip, require_same_towers, training_gflops
 from benchmarks.measuring.setting import say
 from trainer.data.batch import Batch
-from trainer.data.device_batches import prepare
 from trainer.distributed import Rank
+from trainer.model.objective import prepare
 from vocab import wordnet
 from vocab.vocabulary import Vocabulary
 

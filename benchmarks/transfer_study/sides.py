@@ -25,8 +25,8 @@ from benchmarks.clip_race.towers import Architecture, Text, build_clip
 from benchmarks.measuring.clock import Spent
 from trainer.config import OptimConfig, PretrainConfig
 from trainer.data.batch import Batch
-from trainer.data.device_batches import prepare
 from trainer.distributed import Rank
+from trainer.model.objective import prepare
 from trainer.optim.average import Average
 from trainer.optim.optimiser import Optimiser, ParameterGroup, is_decayed
 from trainer.optim.optimiser import clip as clip_gradient

@@ -1,12 +1,13 @@
 """A batch of a rank: uint8 images with sparse labels, their samples, and the position of the data after them.
 
-A batch is assembled from the parts that loaders made, in the order of the samples.
+A batch is assembled from the parts that loaders made, in the order of the samples. It is copied to the device beside
+the work on the batch before it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -204,3 +205,35 @@ def assemble(images: UInt8[np.ndarray, "batch size size 3"], parts: Sequence[Bat
         meter=meter,
         ends=offsets.tolist(),
     )
+
+
+def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Copy batches to `device`, in order; on the CPU they stay where they are.
+
+    On a GPU a separate stream copies one batch ahead. The next batch is asked for only when that copy is done, because
+    the feed then gives the memory of the copied batch back to its loaders.
+    """
+    if device.type != "cuda":
+        yield from batches
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    ahead: tuple[Batch, torch.cuda.Event] | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            moved = batch.to(device)
+            copied = stream.record_event()
+        if ahead is not None:
+            yield _ready(*ahead, device)
+        copied.synchronize()
+        ahead = (moved, copied)
+    if ahead is not None:
+        yield _ready(*ahead, device)
+
+
+def _ready(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batch:
+    """Hand a batch to the current stream, which waits for the copy and keeps the memory until it is done with it."""
+    current = torch.cuda.current_stream(device)
+    current.wait_event(copied)
+    for name in ON_DEVICE:
+        getattr(batch, name).record_stream(current)
+    return batch

@@ -21,7 +21,7 @@ from trainer.data.image_files import BadImage
 
 Convert = Callable[[Image.Image], Image.Image]
 ALPHA_MODES = ("PA", "LA", "La", "RGBA", "RGBa")
-# Least share of its range that the largest value of a picture has, unless it is the smallest range.
+# Least share of the range that a picture's largest value must reach; not asked of the smallest range.
 DARKEST = 1 / 16
 # Pixels that are converted at once.
 BAND_PIXELS = 1 << 20

@@ -88,7 +88,7 @@ def central_crops(
 def decoded(
     store: ImageStore, wanted: Iterable[Wanted], *, size: int, how: Decoding, pin: bool = False
 ) -> Iterator[Decoded]:
-    """The crops of each group of images that is wanted, in order, scaled to `size`. `pin`: in page-locked memory.
+    """Crop each wanted group of images, in order, and scale the crops to `size`. `pin`: in page-locked memory.
 
     Close the iterator to end its threads. Raises InputError if the store was changed.
     """

@@ -4,7 +4,7 @@ memory    bytes a pixel that a decoder holds at once: for most formats PIL's own
           its animation decoder; for TIFF a strip besides, which may be the whole image; for a progressive JPEG all
           its coefficients. A JPEG is decoded at a fraction of its size if the crop is much larger than the model's
           input
-text      PIL refuses a PNG for large text; it is opened again without
+text      a PNG that PIL refuses for its large text is opened again without the text
 broken    PIL refuses truncated files, unless a thread decodes them as far as they go (`TakingTruncated`)
 """
 
@@ -42,7 +42,7 @@ DECODE_ERRORS = (
     struct.error,
     zlib.error,
 )
-# A decoder may hold so many bytes for each pixel of the largest permitted image, or for each byte of the file.
+# Bytes that a decoder may hold for each pixel of the largest permitted image, or for each byte of the file.
 # Photographs need up to 300 a byte in WebP, where a single colour needs thousands, and 430 in a progressive JPEG.
 BYTES_PER_PIXEL = 4
 BYTES_PER_FILE_BYTE = 384
@@ -84,7 +84,7 @@ class _Quiet:
 
 
 class TakingTruncated(threading.local):
-    """PIL's LOAD_TRUNCATED_IMAGES, which is global, for the threads inside the context alone.
+    """Context that sets PIL's LOAD_TRUNCATED_IMAGES, which is global, for the threads inside alone.
 
     PIL then decodes truncated files as far as they go, and leaves the rest grey (JPEG), black or in the first colour.
     It does so with JPEG, PNG, GIF, BMP and uncompressed TIFF.

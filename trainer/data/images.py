@@ -1,11 +1,10 @@
 """Pixels: untrusted bytes to RGB, and a crop of them, scaled with antialiasing into its slot of a batch.
 
 The crop is uint8 [size, size, 3]; an image that cannot be used raises `BadImage` with the reason. Normalisation happens
-on the device (`device_batches.py`): three bytes a pixel travel.
+on the device (`trainer/model/objective.py`), so that three bytes a pixel are copied.
 
-`decode` defines which bytes are an image and how it looks. Most JPEGs need none of its care, and `crop_into` takes a
-faster way for them, which gives the same crop except for rounding; a file that the fast way is not sure about goes
-through `decode`.
+`decode` defines which bytes are an image and how it looks. For most JPEGs `crop_into` has a faster way, which gives the
+same crop except for rounding; files that the fast way does not take go through PIL, as in `decode`.
 """
 
 from __future__ import annotations
@@ -200,7 +199,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
             buffer=_kept("decoded") if 3 * down * across <= SCRATCH_BYTES else None,
         )
     except JPEG_ERRORS:
-        # It is strict: files that libjpeg only warns about end here too, and PIL decides about them.
+        # simplejpeg is strict: it also refuses files about which libjpeg only warns. PIL decides about those.
         return False
     left, top, right, bottom = (edge // step for edge in (box[0], box[1], box[0] + box[2], box[1] + box[3]))
     crop = image[top:bottom, left:right]

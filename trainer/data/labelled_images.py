@@ -40,7 +40,7 @@ class ImageStore(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Image i shows classes[offsets[i] : offsets[i + 1]], each once, ascending; exactly one unless `multi_label`."""
+    """Images and classes: image i shows classes[offsets[i] : offsets[i + 1]], ascending; one unless `multi_label`."""
 
     store: ImageStore
     rows: Int64[np.ndarray, " images"]

@@ -25,8 +25,6 @@ class TarLabels:
     classes: Int32[np.ndarray, " positives"]
     matched: Bool[np.ndarray, " samples"]
     """True where the labels have a row for the sample; a sample without a row has no classes"""
-    empty: Bool[np.ndarray, " samples"]
-    """True where there is a row whose caption holds no synset at all, in the vocabulary or not"""
     surplus: int
     """rows of the labels whose key the tar lacks"""
 
@@ -55,7 +53,6 @@ def join(labels: LabelShards, vocabulary: Vocabulary, *, shard: str, keys: Seque
         ends=np.concatenate([[0], np.cumsum(np.bincount(samples, minlength=len(keys)))]).astype(np.int64),
         classes=(pairs & 0xFFFF_FFFF).astype(np.int32),
         matched=matched,
-        empty=matched & (lengths == 0),
         surplus=len(table) - int(pc.count_distinct(rows).as_py()),
     )
 

@@ -38,7 +38,7 @@ def shielding() -> Iterator[None]:
     A process inherits the blocked signals of the thread that starts it. In this process they wait until the end of the
     context, unless another thread takes them.
     """
-    resource_tracker.ensure_running()  # shields itself, and would end the blocking if it were started inside
+    resource_tracker.ensure_running()  # blocks signals itself, and would unblock them if it were started inside
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield

@@ -86,7 +86,7 @@ class _Own:
 
 
 class BatchReader:
-    """A loader at a step."""
+    """Reader of one loader's share, step by step."""
 
     def __init__(
         self, source: Source, shape_at: Callable[[int], StepShape], share: LoaderShare, *, start: Position | None = None
@@ -151,7 +151,7 @@ class BatchReader:
         return part
 
     def _advance(self, shape: StepShape, account: Counter[str], skipped: list[Skipped]) -> list[_Own]:
-        """Walk over the step's samples; those that are this loader's."""
+        """Walk over the step's samples, and return this loader's."""
         per_team = shape.batch // self.share.teams
         numbers = self.share.own(shape.batch)
         slots = np.full(shape.batch, -1)

@@ -87,7 +87,7 @@ class ScheduledResolution:
 class VariableResolution:
     """A size drawn for each step, all equally likely, with as many images as keep the pixels of a step about constant.
 
-    CatLIP was trained so (apple/corenet, data/sampler/variable_batch_sampler.py, data/sampler/utils.py and
+    CatLIP was trained this way (apple/corenet, data/sampler/variable_batch_sampler.py, data/sampler/utils.py and
     projects/catlip/pretraining: 128 to 320 pixels by 16, around 224). A step then has more images on average than at
     the base size, 1.27 times as many with these sizes. corenet draws again and again from the process's random state
     and rounds a rank's batch down; here seed and step decide, and the batch is the nearest multiple.
@@ -138,7 +138,7 @@ def resolution_of(
     seed: int,
     patch: int = 1,
 ) -> Resolution:
-    """The resolution for the options; options of another kind are ignored.
+    """Make the resolution that the options ask for; options of another kind are ignored.
 
     `image_size`: of every step if fixed, of the steps with `batch_size` images if variable. `schedule`: see
     `parse_schedule`. `sizes`: smallest, largest, and step between sizes. `multiple`: every batch must be a multiple of

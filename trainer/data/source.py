@@ -18,6 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import numpy as np
+from jaxtyping import Int32
+
 from trainer.data.batch import Position
 from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Cursor, Order
@@ -139,6 +142,17 @@ class Source:
             file.close()
             raise
         return file, table
+
+    def sample_names(self, tars: Int32[np.ndarray, " images"], indices: Int32[np.ndarray, " images"]) -> list[str]:
+        """Look up shard/key of some samples, by their tars and their indices there."""
+        names = [""] * len(tars)
+        for tar in np.unique(tars).tolist():
+            file, table = self.open_tar(tar)
+            file.close()
+            keys = dict(zip(table.indices.tolist(), table.keys, strict=True))
+            for image in np.flatnonzero(tars == tar).tolist():
+                names[image] = f"{self.tars[tar].shard}/{keys[int(indices[image])]}"
+        return names
 
 
 def path_of(file: BinaryIO) -> Path:

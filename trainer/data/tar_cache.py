@@ -32,6 +32,7 @@ from typing import BinaryIO
 from trainer.data import open_files
 from trainer.data.tar_locations import is_local, local_name, shown_tar
 from trainer.data.tar_streams import DownloadError, open_stream
+from trainer.options import Cache
 from vocab.errors import CatlipError, InputError, remedy_of
 from vocab.store.locks import OWN, claimed, lock, remove_unclaimed
 
@@ -226,6 +227,16 @@ def _fetch_waiting(waiting: queue.Queue[tuple[TarCache, str]]) -> None:
                 cache._fetch(location, path, wait=False, tries=1)
 
 
+def cache_of(options: Cache) -> TarCache:
+    """Open the cache that a verb's options name."""
+    return TarCache(
+        default_cache(options.cache) / "tars",
+        max_bytes=int(options.cache_gb * 1e9),
+        allow_pipe=options.allow_pipe,
+        prefix=options.PREFIX,
+    )
+
+
 def default_cache(given: Path | None) -> Path:
     """Folder where processes of this machine share tars and tables: `given`, or one in the user's cache folder."""
     if given is not None:
@@ -252,7 +263,7 @@ class CacheFolder:
                 marker.write_text("Copies of image tars; files here may be deleted at any time.\n")
 
     def make_room(self, file: BinaryIO, size: int, *, wait: bool) -> int:
-        """Take `size` bytes of the folder for a file on its way, and evict the tars longest unused until they fit.
+        """Reserve `size` bytes of the folder for a download, and evict the least recently used tars until they fit.
 
         If other downloads leave too little room, `wait` waits for them to end. A tar of unknown size does not wait: it
         holds room already, so that two of them could wait for each other forever. It goes over the limit instead.
@@ -298,7 +309,7 @@ class CacheFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Let nothing be admitted, renamed or evicted in the block. Never wait for a tar in it.
+        """Keep other processes from admitting, renaming or evicting tars in the block. Never wait for a tar in it.
 
         Where the file system has no locks, the folder may for a while hold more than `max_bytes`.
         """

@@ -38,7 +38,7 @@ PIPE = "pipe:"
 WEB = ("http", "https")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# Compressed tars are not passed over: the labelling job reads those compressed with gzip.
+# Compressed tars are refused rather than passed over: the labelling job reads those compressed with gzip.
 _PACKED_OR_NOT = re.compile(r"\.(tar(\.gz)?|tgz)$")
 # file:/tmp/x, as Hadoop writes it, file:///tmp/x and file://localhost/tmp/x
 _FILE = re.compile(r"file:(//(localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)

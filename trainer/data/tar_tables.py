@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Int32, Int64
 
 from trainer.data import open_files
 from trainer.data.labels import join
@@ -40,7 +40,7 @@ from vocab.store.locks import lock
 from vocab.vocabulary import Vocabulary
 
 # Increases whenever the same tar and labels give another table.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 UNREADABLE_TAR = "unreadable_tar"
 ACCOUNT = ("samples", "bad", "unmatched", "surplus_labels", "unlabelled")
 SCHEMA = pa.schema(
@@ -51,7 +51,6 @@ SCHEMA = pa.schema(
         ("sizes", pa.list_(pa.int64())),
         ("class_ends", pa.list_(pa.int64())),
         ("classes", pa.list_(pa.int32())),
-        ("empty", pa.list_(pa.bool_())),
         ("fault_keys", pa.list_(pa.string())),
         ("fault_reasons", pa.list_(pa.string())),
         ("account", pa.list_(pa.int64())),
@@ -76,8 +75,6 @@ class TarTable:
     class_ends: Int64[np.ndarray, " samples_plus_1"]
     """classes[class_ends[i] : class_ends[i + 1]] are those of sample i, ascending"""
     classes: Int64[np.ndarray, " positives"]
-    empty: Bool[np.ndarray, " samples"]
-    """True where the caption holds no synset at all, in the vocabulary or not"""
     faults: list[tuple[str, str]]
     """key and reason of each sample that cannot be used, in the tar's order"""
     account: dict[str, int]
@@ -121,7 +118,6 @@ def make_table(
         sizes=index.sizes[kept],
         class_ends=np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64),
         classes=joined.classes[np.repeat(usable, lengths)].astype(np.int64),
-        empty=joined.empty[kept],
         faults=[(index.keys[row], FAULTS[index.faults[row]]) for row in np.nonzero(bad)[0].tolist()],
         account={
             "samples": len(index) + lost,
@@ -143,7 +139,6 @@ def _unreadable(rows: int) -> TarTable:
         sizes=none,
         class_ends=np.zeros(1, np.int64),
         classes=none,
-        empty=none.astype(bool),
         faults=[("", UNREADABLE_TAR)],
         account=dict.fromkeys(ACCOUNT, 0) | {"samples": max(1, rows), "bad": max(1, rows)},
     )
@@ -153,7 +148,7 @@ def write_table(file: Path, table: TarTable) -> None:
     """Write a table whole or not at all, its CRC-32 last. Raises OSError if it cannot be written."""
     columns = {
         "keys": table.key_array,
-        **{name: getattr(table, name) for name in ("indices", "offsets", "sizes", "class_ends", "classes", "empty")},
+        **{name: getattr(table, name) for name in ("indices", "offsets", "sizes", "class_ends", "classes")},
         "fault_keys": [key for key, _ in table.faults],
         "fault_reasons": [reason for _, reason in table.faults],
         "account": [table.account[name] for name in ACCOUNT],
@@ -193,7 +188,6 @@ def read_table(file: Path) -> TarTable | None:
         key_array=values["keys"],
         **arrays,
         classes=values["classes"].to_numpy().astype(np.int64),
-        empty=values["empty"].to_numpy(zero_copy_only=False),
         faults=list(zip(values["fault_keys"].to_pylist(), values["fault_reasons"].to_pylist(), strict=True)),
         account=dict(zip(ACCOUNT, values["account"].to_pylist(), strict=True)),
     )

@@ -36,8 +36,8 @@ def chunked_loss(
     """Loss in nats per image: the sum of weight times loss over images, divided by their number.
 
     Equals the loss of `F.linear(features, weight, bias)` for any `chunk`, the number of images whose logits exist at a
-    time. It can be differentiated once, with respect to features, weight and bias. Those of their gradients that are
-    needed (none under `torch.no_grad`) are formed here; the backward pass scales them.
+    time. It can be differentiated once, with respect to features, weight and bias. The gradients that are needed (none
+    under `torch.no_grad`) are formed here; the backward pass scales them.
 
     Under autocast, and for parameters of less than float32, products are taken in the lower precision and everything
     else in float32: bias, loss, sums over chunks, the result. float64 inputs are computed in float64. Raises
@@ -107,7 +107,7 @@ def _product_dtype(features: Tensor, weight: Tensor) -> torch.dtype:
 
 
 class _WithGradients(torch.autograd.Function):
-    """A mean of losses, for whose sum the gradients by features, weight and bias are known already, in this order."""
+    """Mean of losses whose sum has known gradients with respect to features, weight and bias, given in this order."""
 
     @staticmethod
     def forward(

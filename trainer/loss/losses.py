@@ -25,7 +25,7 @@ SLAB = 1 << 22
 
 
 def loss_of(config: LossConfig, vocabulary: Vocabulary) -> Loss:
-    """The loss that is asked for."""
+    """Make the loss that the options ask for."""
     match config.loss:
         case "bce":
             return BinaryCrossEntropy(smoothing=config.label_smoothing)
@@ -131,8 +131,8 @@ class SoftmaxCrossEntropy(Loss):
 
         - sum of t log softmax(z),    t = w y / sum of w y
 
-    With w equal for all classes, or by `class_weights`. An image whose classes weigh nothing together, as one without a
-    class, has loss 0 and gradient 0. Smoothed as torch's CrossEntropyLoss has it: (1 - s) t + s / classes.
+    The weight w is the same for all classes, or `class_weights`. An image without a class, or with classes of weight 0
+    alone, has loss 0 and gradient 0. Smoothed as torch's CrossEntropyLoss has it: (1 - s) t + s / classes.
     """
 
     class_weights: Float64[Tensor, " classes"] | None
@@ -218,8 +218,3 @@ def _subtract(
     """Subtract at the positives, in place. No class occurs twice, so that read and write need no accumulation."""
     positives = (targets.rows, targets.classes)
     return gradient.index_put_(positives, gradient[positives] - values)
-
-
-def _require(holds: bool, option: str, found: str, wanted: str, remedy: str) -> None:
-    if not holds:
-        raise InputError(f"--{option}", found=found, wanted=wanted, remedy=remedy)

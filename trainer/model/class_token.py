@@ -62,11 +62,11 @@ class ClassTokenBlock(nn.Module):
 
 
 def spare_last_block(model: nn.Module) -> bool:
-    """Have the last block computed for the class token alone if the classifier reads nothing else; True if so.
+    """Compute the last block for the class token alone if the classifier reads nothing else; tell whether it does.
 
     Average and attention pooling read every patch; blocks of other classes than timm's plain one stay as they are.
     """
-    # These very classes, because children may compute otherwise; and no gated attention.
+    # Exactly these classes, because subclasses may compute something else; and no gated attention.
     if type(model) is not VisionTransformer:
         return False
     vit: Any = model

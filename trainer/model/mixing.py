@@ -28,7 +28,7 @@ NUMBERS = 4
 _WORDS = 2.0**32
 QUANTILES = 4096
 LARGEST = 100.0
-"""parameter of a Beta distribution: beyond it lam is 1/2, and our table underflows"""
+"""largest parameter of a Beta distribution: above it lam is close to 1/2, and the table underflows"""
 
 
 class Mixing(nn.Module):
@@ -38,9 +38,9 @@ class Mixing(nn.Module):
     roots_cutmix: Float64[Tensor, " quantiles"]
 
     def __init__(self, *, mixup: float, cutmix: float) -> None:
-        """Parameters of the two Beta distributions that lam comes from, 0 for never; with both, half of the pairs each.
+        """`mixup`, `cutmix`: parameters of the Beta distributions that lam is drawn from; 0 turns one off.
 
-        Raises InputError for one below 0 or above LARGEST.
+        With both, each applies to half of the pairs. Raises InputError for a parameter below 0 or above LARGEST.
         """
         super().__init__()
         for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
@@ -61,7 +61,7 @@ class Mixing(nn.Module):
     ) -> tuple[Float[Tensor, "batch 3 size size"], list[Targets]]:
         """Mixed pixels, each image's own targets with weight lam, and its partner's with 1 - lam.
 
-        An image that counts for nothing, having not been decoded, is not mixed into its partner.
+        An image of weight 0, which could not be decoded, is not mixed into its partner.
         """
         weights = targets.weights if targets.weights is not None else pixels.new_ones(len(pixels))
         positions = torch.arange(NUMBERS, device=seeds.device)
@@ -75,7 +75,7 @@ class Mixing(nn.Module):
         whole = (weights.view(-1, 2) > 0).all(1)
         lam = torch.where(whole, lam, torch.ones_like(lam))
         boxes = box_masks(lam, numbers[:, ACROSS], numbers[:, DOWN], size=pixels.shape[-1])
-        # A box that the image's edge cut has a smaller area than was drawn.
+        # The image's edge may cut a box, whose area is then smaller than drawn.
         lam = torch.where(cuts, 1 - boxes.double().mean((1, 2)), lam).repeat_interleave(2).to(pixels.dtype)
         cuts, boxes = cuts.repeat_interleave(2), boxes.repeat_interleave(2, 0)
         others = pixels[torch.arange(len(pixels), device=pixels.device) ^ 1]
@@ -89,7 +89,7 @@ class Mixing(nn.Module):
 
 
 def partners(targets: Targets, weights: Float32[Tensor, " images"]) -> Targets:
-    """Image 2 i with the classes of 2 i + 1, and the reverse; the device is asked for nothing."""
+    """Give image 2 i the classes of image 2 i + 1, and the reverse, without waiting for the device."""
     ends = np.asarray(targets.ends)
     lengths = np.diff(ends).reshape(-1, 2)[:, ::-1].reshape(-1)
     swapped = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -134,10 +134,10 @@ def beta_roots(alpha: float) -> Float64[np.ndarray, " quantiles"]:
 def beta_quantile(
     roots: Float64[Tensor, " quantiles"], uniform: Float64[Tensor, " n"], alpha: float
 ) -> Float64[Tensor, " n"]:
-    """Numbers of Beta(alpha, alpha) from uniform ones in [0, 1): its quantiles, by interpolation in a table."""
+    """Turn uniform numbers in [0, 1) into numbers of Beta(alpha, alpha): its quantiles, interpolated in a table."""
     if alpha == 0:
         return torch.ones_like(uniform)
-    # Twice the distance from the nearer end: the distribution is its own mirror image.
+    # Twice the distance from the nearer end, because the distribution is symmetric.
     position = 2 * torch.minimum(uniform, 1 - uniform) * QUANTILES
     below = position.floor().long().clamp(max=QUANTILES - 1)
     root = torch.lerp(roots[below], roots[below + 1], position - below)

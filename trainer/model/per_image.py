@@ -43,13 +43,13 @@ class ImageSeeds:
         """Take the seeds of the images of the next forward pass, on their device."""
         self.seeds = seeds
         if self.branches:
-            # All branches at once: a few small kernels for each would show in a step that is not compiled.
+            # All branches at once: a few small kernels for each would slow a step that is not compiled.
             positions = torch.arange(self.branches, device=seeds.device)
             self.coins = words(keys(seeds, PATH_STREAM)[:, None], positions)
 
 
 class PatchDropout(nn.Module):
-    """In training, a share of an image's patches, others whenever its seed is another (FLIP, arXiv 2212.00794).
+    """In training, keep a share of an image's patches, chosen by the image's seed (FLIP, arXiv 2212.00794).
 
     Takes the place of timm's, which draws from the process's random state. `share` may be changed between steps; each
     value is a graph of its own to torch.compile. Patches keep their order, and the prefix (class token, registers)
@@ -61,7 +61,7 @@ class PatchDropout(nn.Module):
         self.image_seeds, self.share, self.prefix = image_seeds, share, prefix
 
     def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch kept width"]:
-        """`kept_patches` of the patches, behind the prefix; all tokens in evaluation or with a share of 1."""
+        """Return the prefix and `kept_patches` of the patches; all tokens in evaluation or with a share of 1."""
         if not self.training or self.share >= 1:
             return tokens
         patches = tokens.shape[1] - self.prefix

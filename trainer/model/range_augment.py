@@ -1,6 +1,6 @@
 """RangeAugment on the device: brightness, contrast and noise whose strength is learnt with the weights.
 
-Images in [-1, 1] (`trainer/data/device_batches.py`) are altered by random numbers of their own; a loss keeps the
+Images in [-1, 1] (`trainer/model/objective.py`) are altered by random numbers of their own; a loss keeps the
 alteration near a similarity that falls from 40 to 20 dB over training.
 
 Mehta et al., "RangeAugment: Efficient Online Augmentation with Range Learning", arXiv 2212.10553. What the abstract
@@ -12,10 +12,10 @@ projects/catlip/pretraining/*.yaml (all three operations, 40 to 20 dB, cosine, l
     m, s uniform in a range of which both ends are learnt, each kept inside bounds by a sigmoid
     every operation touches half of the images, in a random order
 
-Three things differ, for every random choice here belongs to an image and not to a batch: an image's own coin decides
-where corenet takes exactly half of the batch; the order is drawn for each image, there for each batch; and contrast
-turns about the mean of the image without its noise (a difference of s / side). And weight decay does not touch the
-ranges; in corenet it does, since its rule spares only parameters of one dimension and these have none.
+Four things differ from corenet. A coin for each image decides whether an operation touches it, where corenet takes
+exactly half of the batch. The order is drawn for each image, there for each batch. Contrast turns about the mean of the
+image without its noise (a difference of s / side). The ranges have no weight decay; in corenet they do, since its rule
+spares only parameters of one dimension and these have none.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ NARROW = ((0.89, 0.89, 0.000025), (1.15, 1.15, 0.01))
 # Similarity of plain and altered images, dB, at the start and the end of training (CatLIP).
 START_PSNR, END_PSNR = 40.0, 20.0
 WHITE = 255.0
-# corenet's default; mean squared errors are of levels 0..255, and the largest possible one divides.
+# corenet's default, 100, over the largest possible squared error, because errors are of levels 0..255.
 LOSS_WEIGHT = 100.0 / WHITE**2
 
 
 class RangeAugment(nn.Module):
     """Augmentation with six parameters: the two ends of the ranges of brightness, contrast and noise.
 
-    They train in the model's optimiser, at its learning rate (corenet's multiplier is 1) without weight decay, which
-    `trainer/optim/` gives to parameters of one dimension. Keep them out of the norm that clips the model's gradient:
-    their loss is of another size, and Adam ignores it. Every step gives all of them a gradient, zero where no image was
-    touched, so that DistributedDataParallel never waits for one.
+    They train in the model's optimiser, at its learning rate (corenet's multiplier is 1) and without weight decay. Keep
+    them out of the norm that clips the model's gradient: their loss is of another size, which Adam does not mind. Every
+    step gives all of them a gradient, zero where no image was touched, so that DistributedDataParallel never waits for
+    one.
     """
 
     LR_MULTIPLIER = 1.0
@@ -66,9 +66,11 @@ class RangeAugment(nn.Module):
     neutral: Float[Tensor, " 3"]
 
     def __init__(self, *, start: Literal["corenet", "narrow"] = "corenet") -> None:
-        """`corenet`: as there, where 0.5 and 1.5 pass a sigmoid, so that factors of 0.60 to 8.4 and a deviation up to
-        0.53 come first: about 10 dB on photographs, for the thousands of steps that the ranges take to close at a rate
-        of 1e-3. `narrow`: 0.89 to 1.15 and 0.01, about 30 dB, for a run too short for that.
+        """`start`: the first ranges.
+
+        `corenet`: factors from 0.60 to 8.4 and deviations up to 0.53 (corenet's 0.5 and 1.5 after the sigmoid), about
+        10 dB on photographs; at a rate of 1e-3 they take thousands of steps to close. `narrow`: factors from 0.89 to
+        1.15 and deviations up to 0.01, about 30 dB, for runs too short for that.
         """
         super().__init__()
         least, most = torch.tensor([LOW_BOUNDS, HIGH_BOUNDS]).unbind(2)
@@ -120,8 +122,8 @@ class RangeAugment(nn.Module):
 def target_error(progress: float) -> float:
     """Target of the mean squared error, in levels 0..255, at a share of training: a cosine, 6.5 to 650 (40 to 20 dB).
 
-    The curve runs in the error and not in dB (corenet), so that half-way stands at 23 dB. The bounds let no range close
-    altogether: a batch of photographs gets to about 34 dB, and the first steps aim at what they cannot reach.
+    The cosine is one of the error and not of dB, as in corenet: half-way through training the target is 23 dB. Bounds
+    keep every range open: a batch of photographs reaches about 34 dB, so the first targets are out of reach.
     """
     start, end = (WHITE**2 * 10 ** (-psnr / 10) for psnr in (START_PSNR, END_PSNR))
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
@@ -149,19 +151,12 @@ def psnr_loss(
     return LOSS_WEIGHT * F.smooth_l1_loss(found, torch.full_like(found, target_error(progress)))
 
 
-def psnr(
-    plain: Float[Tensor, "batch 3 height width"], augmented: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, ""]:
-    """Peak signal-to-noise ratio of a batch, from the mean error of its images, dB; for the log."""
-    return 10 * torch.log10(WHITE**2 / errors(plain, augmented).mean())
-
-
 @torch.no_grad()
 def gaussian(seeds: Int64[Tensor, " batch"], height: int, width: int) -> Float[Tensor, "batch 3 height width"]:
     """Standard normal numbers, each a function of its image's seed and position in the image; channels-last memory.
 
-    A hash of a counter: the same on every device except for the rounding of erfinv, alone or in any batch, with no
-    state to keep. Quantiles of 2^23 steps, so that the farthest number is about 5.3.
+    Numbers are hashes of a counter: the same on every device except for the rounding of erfinv, alone or in any batch,
+    with no state to keep. They are quantiles in 2^23 steps, so the largest is about 5.3.
     """
     positions = torch.arange(height * width * 3, device=seeds.device).view(height, width, 3).permute(2, 0, 1)
     noise = words(keys(seeds)[:, None, None, None], positions)

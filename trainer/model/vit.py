@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from typing import Any
 
 import timm
 import torch
@@ -37,17 +38,10 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     have.
     """
     _check_name(config.model)
-    sizes = {name: getattr(config, name) for name in ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")}
-    given = {name: value for name, value in sizes.items() if value is not None}
-    if not one_size:
-        given["dynamic_img_size"] = True
+    given = timm_arguments(config, image_size=image_size, one_size=one_size)
     try:
         model: nn.Module = timm.create_model(
-            config.model,
-            num_classes=classes,
-            img_size=image_size,
-            drop_path_rate=config.drop_path,
-            **given,
+            config.model, num_classes=classes, drop_path_rate=config.drop_path, **given
         )
     except (TypeError, ValueError, AssertionError) as error:
         raise InputError(
@@ -61,6 +55,13 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     spare_last_block(model)
     install(model, patch_keep=config.patch_keep)
     return model
+
+
+def timm_arguments(config: ModelConfig, *, image_size: int, one_size: bool) -> dict[str, Any]:
+    """Make the arguments of timm.create_model beside the name, the classes and those that only training needs."""
+    sizes = {name: getattr(config, name) for name in ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    return {**given, "img_size": image_size, **({} if one_size else {"dynamic_img_size": True})}
 
 
 def on_meta(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = False) -> nn.Module:
@@ -103,6 +104,19 @@ def classifier_of(model: nn.Module, name: str) -> nn.Linear:
             remedy="Choose a plain vision transformer of timm, such as vit_base_patch16_224.",
         )
     return head
+
+
+def replace_classifier(
+    model: nn.Module, weight: Float[Tensor, "classes width"], bias: Float[Tensor, " classes"]
+) -> None:
+    """Put a classifier of these weights in the place of the model's."""
+    classes, width = weight.shape
+    linear = nn.Linear(width, classes)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+    model.set_submodule("head", linear, strict=True)
+    model.num_classes = classes  # type: ignore[assignment]  # as timm counts them
 
 
 def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:

@@ -80,7 +80,7 @@ class Average:
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """This process's part of a DTensor; every part is averaged alone."""
+    """This process's part of a DTensor; each process averages its own."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -94,7 +94,7 @@ def _exchange(live: Tensor, kept: Tensor) -> None:
 
 
 def _reshard(model: nn.Module) -> None:
-    """Drop weights that FSDP2 gathered for a forward pass and kept: the next pass would use them though outdated."""
+    """Drop weights that FSDP2 gathered for a forward pass and kept: the next pass would use the outdated copies."""
     for part in model.modules():
         if isinstance(part, FSDPModule):
             part.reshard()

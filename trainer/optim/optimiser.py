@@ -162,7 +162,7 @@ class Optimiser:
         """
         if skip is not None and len(self._parts) > 1:
             raise _cannot_skip()
-        # In this way GradScaler tells the fused kernel about overflowed gradients.
+        # The fused kernel skips where `found_inf` is 1; GradScaler uses this for gradients that overflowed.
         self._adamw.found_inf, self._adamw.grad_scale = skip, None  # type: ignore[attr-defined]
         for part in self._parts:
             part.step()

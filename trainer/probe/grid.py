@@ -36,8 +36,7 @@ from torch.optim.adamw import adamw
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages
 from trainer.optim.schedule import learning_rate
-from trainer.probe.linear import Head, check_numbers
-from vocab.errors import MismatchError
+from trainer.probe.linear import Head, check_fit, check_numbers
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -83,7 +82,7 @@ def train_grid(
     MismatchError for a start that does not fit.
     """
     check_numbers(values, "the training images")
-    _check_fit(values, images, start)
+    check_fit(values, images, start)
     at_once = max(1, MOST_WEIGHTS // start.weight.numel())
     stop = threading.Event()
 
@@ -226,15 +225,3 @@ class _Stack:
 def _decay(setting: Setting) -> float:
     """Share of a weight that a step at the full learning rate takes away."""
     return setting.learning_rate * setting.weight_decay
-
-
-def _check_fit(values: Float[Tensor, "images width"], images: LabelledImages, start: Head) -> None:
-    found = (len(values), len(start.weight), values.shape[1])
-    wanted = (len(images), len(images.labels), start.weight.shape[1])
-    if found != wanted:
-        raise MismatchError(
-            "a classifier's beginning",
-            found=f"{found[0]:,} features of width {found[2]:,} for {found[1]:,} classes",
-            wanted=f"{wanted[0]:,} of width {wanted[2]:,} for {wanted[1]:,}",
-            remedy="Compute features and classifier from the same model and images.",
-        )

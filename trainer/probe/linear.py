@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
-from vocab.errors import InputError
+from vocab.errors import InputError, MismatchError
 
 STD = 0.01
 """standard deviation of a random head's weights, so small that every class is about equally likely at first"""
@@ -66,11 +66,24 @@ def images_without_numbers(values: Float[Tensor, "images width"]) -> int:
 
 
 def check_numbers(values: Float[Tensor, "images width"], what: str) -> None:
-    """Raise InputError, with the number of images, for features that are not finite."""
-    if bad := images_without_numbers(values):
+    """Raise InputError, with the number of images, for features that are not finite, and for none at all."""
+    bad = images_without_numbers(values)
+    if bad or not len(values):
         raise InputError(
             f"the features of {what}",
-            found=f"{bad:,} of {len(values):,} images with values that are not finite",
-            wanted="finite numbers",
+            found=f"{bad:,} of {len(values):,} images with values that are not finite" if bad else "none",
+            wanted="finite numbers, of at least one image",
             remedy="Look at the model's run: its loss may have become NaN. Or try --precision float32.",
+        )
+
+
+def check_fit(values: Float[Tensor, "images width"], images: LabelledImages, head: Head) -> None:
+    """Raise MismatchError unless features, images and classifier have the same images, classes and width."""
+    count, classes, width = len(values), *head.weight.shape
+    if (count, classes, width) != (len(images), len(images.labels), values.shape[1]):
+        raise MismatchError(
+            "the features",
+            found=f"{count:,} of width {values.shape[1]:,}; the classifier has {classes:,} classes and width {width:,}",
+            wanted=f"those of {len(images):,} images with {len(images.labels):,} classes",
+            remedy="Compute features and classifier from the same model and images.",
         )

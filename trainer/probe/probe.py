@@ -14,13 +14,12 @@ import numpy as np
 from torch import Tensor
 
 from trainer.config import DataConfig, RunConfig
-from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.decoding import EvalTransform
 from trainer.data.labelled_images import LabelledImages
-from trainer.data.tar_cache import TarCache
+from trainer.data.tar_cache import cache_of
 from trainer.distributed import Rank
-from trainer.inputs import cache_folder
 from trainer.probe.choice import Choice, grid_of, train_best
-from trainer.probe.features import Embed, Outputs, extract
+from trainer.probe.features import Embed, extract
 from trainer.probe.grid import GridSchedule
 from trainer.probe.linear import images_without_numbers, random_head
 from trainer.probe.measures import Measured, measure
@@ -55,70 +54,36 @@ class ProbeReport:
         return {f"probe_{name}": value for name, value in vars(self).items()}
 
 
-@dataclass(frozen=True, eq=False)
-class ProbeImages:
-    """One side of the probe's images, and how a model is shown them."""
-
-    images: LabelledImages
-    crop: float
-    """share of the shorter side that the central crop keeps"""
-    max_pixels: int
-    take_truncated: bool
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def open_probe(data: DataConfig, run: RunConfig) -> tuple[ProbeImages, ProbeImages] | None:
+def open_probe(data: DataConfig, run: RunConfig) -> tuple[LabelledImages, LabelledImages] | None:
     """Open the tars to train a probe on and to measure it on; None if none are asked for.
 
     Every rank opens them, and raises the same errors, as `open_tars`, `renumbered` and `check_sides`.
     """
     if not run.probe_images:
         return None
-    cache = TarCache(cache_folder(data) / "tars", max_bytes=int(data.cache_gb * 1e9), allow_pipe=data.allow_pipe)
+    cache = cache_of(data)
     train, test = (
         open_tars(patterns, cache=cache, max_bad_share=data.max_bad_share, max_member_bytes=data.max_member_bytes)
         for patterns in (run.probe_images, run.probe_eval_images)
     )
     test = renumbered(test, train.labels)
     check_sides(train, test)
-    take = data.truncated_images == "take"
-    return (
-        ProbeImages(train, data.eval_crop, data.max_pixels, take),
-        ProbeImages(test, data.eval_crop, data.max_pixels, take),
-    )
+    return train, test
 
 
 def probe(
-    embed: Embed,
-    train: ProbeImages,
-    test: ProbeImages,
-    rank: Rank,
-    *,
-    size: int,
-    batch: int,
-    bfloat16: bool,
-    seed: int,
-    workers: int = 0,
+    embed: Embed, train: LabelledImages, test: LabelledImages, rank: Rank, *, transform: EvalTransform, seed: int
 ) -> ProbeReport | None:
     """Train a probe on the model's features and measure it; None on ranks other than the main one. All must call it.
 
-    `size`: of the images, pixels; `batch`: images at a time on each rank; `workers`: threads that decode them. The same
-    weights and seed give the same report on one kind of device, but for rounding whatever the number of ranks.
+    The same weights and seed give the same report on one kind of device, but for rounding whatever the number of ranks.
     Raises InputError on the main rank if too few images can be decoded to train on or to measure on.
     """
     began = time.perf_counter()
-
-    def features(side: ProbeImages) -> Outputs | None:
-        decoding = Decoding(workers, 1, side.max_pixels, side.take_truncated)
-        transform = EvalTransform(size, side.crop, batch, decoding, bfloat16)
-        return extract(embed, side.images.store, side.images.rows, rank, transform)
-
-    learnt, seen = features(train), features(test)
+    learnt, seen = (extract(embed, side.store, side.rows, rank, transform) for side in (train, test))
     if learnt is None or seen is None:
         return None
-    learnt_images, seen_images = train.images.select(learnt.decoded), test.images.select(seen.decoded)
+    learnt_images, seen_images = train.select(learnt.decoded), test.select(seen.decoded)
     classes = int(np.count_nonzero(learnt_images.images_by_class))
     reasons = Counter([*learnt.faults.values(), *seen.faults.values()])
     _check_enough(classes, len(seen_images), reasons)
@@ -131,7 +96,7 @@ def probe(
         classes=classes,
         train_images=len(learnt_images),
         test_images=len(seen_images),
-        bad_images=len(train.images.skipped) + len(test.images.skipped) + reasons.total(),
+        bad_images=len(train.skipped) + len(test.skipped) + reasons.total(),
         learning_rate=None if choice is None else choice.setting.learning_rate,
         weight_decay=None if choice is None else choice.setting.weight_decay,
         seconds=time.perf_counter() - began,

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from trainer.checkpoints.safetensors_files import VOCABULARY, sealed_file
 from trainer.config import PretrainConfig, as_json
+from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.evaluation import Evaluation, Loading, evaluate
 from trainer.inputs import Inputs
 from trainer.job import Evaluated
 from trainer.loss.losses import probabilities
-from trainer.probe.probe import ProbeImages, ProbeReport, probe
+from trainer.probe.probe import ProbeReport, probe
 from trainer.records.card import Subject, model_card
 from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
@@ -38,7 +40,7 @@ class Results:
     rank: Rank
     inputs: Inputs
     training: Training
-    probe_images: tuple[ProbeImages, ProbeImages] | None
+    probe_images: tuple[LabelledImages, LabelledImages] | None
     """images to train a probe on and to measure it on (`open_probe`)"""
     bfloat16: bool
 
@@ -132,15 +134,8 @@ class Results:
         if self.probe_images is None:
             return None
         train, test = self.probe_images
-        config, objective = self.config, self.training.objective.eval()
-        return probe(
-            objective.embed,
-            train,
-            test,
-            self.rank,
-            size=config.data.image_size,
-            batch=batch,
-            bfloat16=self.bfloat16,
-            seed=config.run.seed,
-            workers=config.run.eval_workers,
-        )
+        data, run = self.config.data, self.config.run
+        decoding = Decoding(run.eval_workers, 1, data.max_pixels, data.take_truncated)
+        transform = EvalTransform(data.image_size, data.eval_crop, batch, decoding, self.bfloat16)
+        embed = self.training.objective.eval().embed
+        return probe(embed, train, test, self.rank, transform=transform, seed=run.seed)

@@ -78,8 +78,7 @@ def reckon(config: PlanConfig) -> Costs:
     run = config.pretrain
     rate, limit = gpu_of(config)
     classes = classes_of(config)
-    one_size = run.data.resolution == "fixed"
-    model = on_meta(run.model, classes=classes, image_size=run.data.image_size, one_size=one_size)
+    model = on_meta(run.model, classes=classes, image_size=run.data.image_size, one_size=run.data.one_size)
     taken = steps_of(run, model, world=config.gpus)
     kinds = sorted({(shape.size, share) for shape, share in taken})
     work = {(size, share): training_flops(model, size=size, share=share) for size, share in kinds}

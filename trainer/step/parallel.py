@@ -6,7 +6,6 @@ Gradients are exchanged with the last part of a step alone.
 from __future__ import annotations
 
 import contextlib
-from typing import Literal
 
 import torch
 from torch import nn
@@ -16,8 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.distributed import Rank
 from trainer.model.objective import Objective
-
-Parallel = Literal["ddp", "fsdp"]
 
 
 def shard(objective: Objective, rank: Rank, *, bfloat16: bool) -> None:

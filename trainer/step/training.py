@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.config import PretrainConfig
+from trainer.config import OptimConfig, PretrainConfig
 from trainer.distributed import Rank
 from trainer.loss.losses import loss_of
 from trainer.model.objective import Objective
@@ -49,11 +49,11 @@ class Training:
 def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -> Training:
     """Build model, average and optimiser at step 0, on the rank's device; sharded under FSDP2."""
     torch.manual_seed(config.run.seed)
-    one_size = config.data.resolution == "fixed"
-    model = build_model(config.model, vocabulary, image_size=config.data.image_size, one_size=one_size)
+    data = config.data
+    model = build_model(config.model, vocabulary, image_size=data.image_size, one_size=data.one_size)
     if config.run.activation_checkpointing:
         checkpoint_activations(model)
-    start = config.data.range_augment
+    start = data.range_augment
     objective = Objective(
         model,
         RangeAugment(start=start) if start != "off" else None,
@@ -62,9 +62,15 @@ def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -
     ).to(rank.device)
     if config.run.parallel == "fsdp" and rank.world > 1:
         shard(objective, rank, bfloat16=config.run.is_bfloat16(rank.device.type))
+    return training_of(objective, config.optim, rank.device)
+
+
+def training_of(objective: Objective, optim: OptimConfig, device: torch.device) -> Training:
+    """Begin with an objective at step 0, which must be on its device by now, and sharded if it will be."""
+    model = objective.model
     return Training(
         objective,
-        Average(model, momentum=config.optim.ema_momentum, root=objective),
-        optimiser_of(model, config.optim, augment=objective.augment),
-        Guard(rank.device, factor=config.optim.spike_factor),
+        Average(model, momentum=optim.ema_momentum, root=objective),
+        optimiser_of(model, optim, augment=objective.augment),
+        Guard(device, factor=optim.spike_factor),
     )

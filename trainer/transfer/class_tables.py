@@ -12,7 +12,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def write_matches(matches: Sequence[ClassMatch], folder: Path, *, alpha: float) 
     """Write transfer_init.md, .csv and .json into a folder."""
     (folder / f"{STEM}.md").write_text(match_page(matches, alpha=alpha), encoding="utf-8")
     (folder / f"{STEM}.csv").write_text(match_csv(matches), encoding="utf-8")
-    content = {"version": FORMAT_VERSION, "alpha": alpha, "classes": matches_json(matches)}
+    content = {"version": FORMAT_VERSION, "alpha": alpha, "classes": list(map(vars, matches))}
     (folder / f"{STEM}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -77,22 +77,15 @@ def match_page(matches: Sequence[ClassMatch], *, alpha: float) -> str:
 
 def match_csv(matches: Sequence[ClassMatch]) -> str:
     """Write a row for every class; semicolons separate several values of a field."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
+    rows = []
     for match in matches:
         nearest = [f"{wnid} {similarity:.4f}" for wnid, similarity in match.nearest]
         wnids = [wnid for wnid, _ in match.matches]
         similarities = [f"{similarity:.4f}" for _, similarity in match.matches]
         several = (match.shared_with, match.starts_like)
         fields = [match.synsets, wnids, similarities, nearest, [match.reason or ""], *several]
-        writer.writerow([match.name, *("; ".join(field) for field in fields)])
-    return buffer.getvalue()
-
-
-def matches_json(matches: Sequence[ClassMatch]) -> list[dict[str, Any]]:
-    """Convert every match to an object with `ClassMatch`'s fields."""
-    return [vars(match) for match in matches]
+        rows.append([match.name, *("; ".join(field) for field in fields)])
+    return _csv(CSV_HEADER, rows)
 
 
 def spelt(wnid: str) -> str:
@@ -139,17 +132,16 @@ def scored_csv(
     Column `rows` counts the rows that score the class; `matches` are the rows of its synsets or of similar ones, with
     their `similarities`.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("class", "synsets", "rows", "matches", "similarities", "hyponyms", "value", "shared_with"))
+    header = ("class", "synsets", "rows", "matches", "similarities", "hyponyms", "value", "shared_with")
+    lines = []
     for match, rows, value in zip(matches, classes, result.by_class, strict=True):
         shown = "" if value is None else f"{value:.6f}"
         count = len({label for group in rows.groups for label in group})
         wnids, similarities = [wnid for wnid, _ in match.matches], [f"{found:.4f}" for _, found in match.matches]
         before, after = (match.synsets, wnids, similarities, _hyponyms(match, rows, vocabulary)), match.shared_with
         synsets, *by = ("; ".join(field) for field in before)
-        writer.writerow((match.name, synsets, count, *by, shown, "; ".join(after)))
-    return buffer.getvalue()
+        lines.append((match.name, synsets, count, *by, shown, "; ".join(after)))
+    return _csv(header, lines)
 
 
 def unscored_notes(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list[str]:
@@ -177,6 +169,12 @@ def one_choice_note(classes: Sequence[ClassRows]) -> list[str]:
     of = f"{len(scorable):,} of {counted(len(classes), 'class', 'classes')} can be scored,"
     alike = " all by the same rows, and the first" if len(scorable) > 1 else " and"
     return [f"{of}{alike} comes first in every image: accuracy says nothing of the model."]
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    return buffer.getvalue()
 
 
 def _scored_row(match: ClassMatch, rows: ClassRows, share: float | None, vocabulary: Vocabulary) -> tuple[str, ...]:

@@ -12,12 +12,22 @@ import hashlib
 import secrets
 from dataclasses import dataclass, replace
 
+import numpy as np
+from jaxtyping import Int64
+
+from trainer.config import OptimConfig
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.job import Job
-from trainer.model.vit import checkpoint_activations
+from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from trainer.model.mixing import Mixing
+from trainer.model.objective import Objective
+from trainer.model.per_image import set_drop_path
+from trainer.model.vit import checkpoint_activations, replace_classifier
+from trainer.probe.linear import Head, random_head
+from trainer.probe.measures import outputs
 from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
@@ -25,14 +35,15 @@ from trainer.run import Run, stopped
 from trainer.speed.flops import ImageFlops, meta_copy
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
+from trainer.step.training import Training, training_of
 from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
 from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
-from trainer.transfer.start import build_finetuning, start_of
 from trainer.transfer.tasks.files import content_of
-from trainer.transfer.tasks.opening import Task, open_task, subset
-from trainer.weights.pretrained import Pretrained, open_pretrained
+from trainer.transfer.tasks.opening import TaskData, open_task, subset
+from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
+from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained
 from vocab.errors import MismatchError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
@@ -40,6 +51,10 @@ from vocab.store.secrets import without_secrets
 
 # A probe's folder has model, task, init and percent as well.
 FINETUNING = RunKind("a fine-tuning run", frozenset({"model", "task", "init", "percent", "checkpoint_every"}))
+LOGITS_CHUNK = 1024
+"""images whose logits exist at a time"""
+MOST_SCALED = 20_000
+"""images whose features say where a transferred classifier's logits lie: a mean and a scale need no more"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +62,7 @@ class FinetuneInputs:
     """All that a run starts from."""
 
     pretrained: Pretrained
-    task: Task
+    task: TaskData
     train: LabelledImages
     """training images of the run, which may be a share of the task's"""
     plan: EpochPlan
@@ -109,17 +124,21 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     resume = on_main(lambda: find_start(config, fingerprint), rank)
     pretrained, train, task = inputs.pretrained, inputs.train, inputs.task
     transform = transform_of(config, pretrained, rank)
-    resumed = resume.checkpoint is not None
-    start = start_of(config, pretrained, train, task.class_names, rank, transform=transform, resumed=resumed)
-    if rank.is_main and start.matches:
-        tell("".join(f"{line}\n" for line in match_summary(start.matches, alpha=config.alpha)))
+    matches: list[ClassMatch] = []
+    if config.init == "transfer":
+        matches = match_classes(task.class_names, pretrained.vocabulary, alpha=config.alpha)
+    # The weights of a resumed run are those of its checkpoint.
+    transferred = matches if resume.checkpoint is None else []
+    head = first_classifier(pretrained, train, transferred, rank, transform=transform, seed=config.seed)
+    if rank.is_main and matches:
+        tell("".join(f"{line}\n" for line in match_summary(matches, alpha=config.alpha)))
     optim = config.optim(steps=inputs.plan.steps)
-    training = build_finetuning(config, optim, pretrained, start, rank, several=train.multi_label)
+    training = build_finetuning(config, optim, pretrained, head, rank, several=train.multi_label)
     model = meta_copy(training.model)
     if config.activation_checkpointing:
         checkpoint_activations(model, enable=False)  # recomputed blocks do not count as work of the model
     step = Step(training, rank, optim, compiled=config.compile, bfloat16=transform.bfloat16)
-    results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, start, training, transform)
+    results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, matches, training, transform)
     job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(resume):
@@ -185,6 +204,74 @@ def transform_of(config: FinetuneConfig, pretrained: Pretrained, rank: Rank) -> 
         ),
         bfloat16=config.is_bfloat16(rank.device.type),
     )
+
+
+def first_classifier(
+    pretrained: Pretrained,
+    images: LabelledImages,
+    matches: list[ClassMatch],
+    rank: Rank,
+    *,
+    transform: EvalTransform,
+    seed: int,
+) -> Head:
+    """Make the first classifier, the same on all ranks, which all must call: random, or by the classes' matches.
+
+    For Transfer Init the model goes to the rank's device. Raises InputError if none of the images that the classifier
+    is scaled by can be decoded.
+    """
+    if not matches:
+        return random_head(len(images.labels), pretrained.classifier.in_features, seed=seed)
+    some = images.select(_some(len(images), seed=seed))
+    pretrained.model.to(rank.device)
+    found = outputs(lambda pixels, _: pretrained.embed(pixels).float(), some, rank, transform=transform)
+
+    def scaled() -> Head:
+        assert found is not None
+        head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=seed)
+        return scale_head(head, found.values, some.select(found.decoded))[0]
+
+    return on_main(scaled, rank)
+
+
+def _some(images: int, *, seed: int) -> Int64[np.ndarray, " some"]:
+    """Choose the images that a classifier is scaled by: at most MOST_SCALED, at random, in their order."""
+    if images <= MOST_SCALED:
+        return np.arange(images)
+    return np.sort(np.random.default_rng(seed).choice(images, MOST_SCALED, replace=False))
+
+
+def build_finetuning(
+    config: FinetuneConfig, optim: OptimConfig, pretrained: Pretrained, head: Head, rank: Rank, *, several: bool
+) -> Training:
+    """Build model, average and optimiser at step 0, on the rank's device; the pre-trained model itself learns.
+
+    `several`: an image may have several classes. Raises InputError for options that the model cannot have.
+    """
+    assert config.label_smoothing is not None
+    model, seen = pretrained.model, pretrained.preprocessing
+    replace_classifier(model, head.weight, head.bias)
+    if config.drop_path > 0:
+        set_drop_path(model, config.drop_path)
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
+    mixed = config.mixup > 0 or config.cutmix > 0
+    objective = Objective(
+        model,
+        None,
+        loss_of_task(smoothing=config.label_smoothing, several=several),
+        chunk=LOGITS_CHUNK,
+        mean=seen.mean * WHITE,
+        std=seen.std * WHITE,
+        mix=Mixing(mixup=config.mixup, cutmix=config.cutmix) if mixed else None,
+        keep_statistics=True,
+    ).to(rank.device)
+    return training_of(objective, optim, rank.device)
+
+
+def loss_of_task(*, smoothing: float, several: bool) -> Loss:
+    """Make softmax cross entropy for one class an image; for several, binary cross entropy, summed over classes."""
+    return BinaryCrossEntropy(smoothing=smoothing) if several else SoftmaxCrossEntropy(smoothing=smoothing)
 
 
 def job_of(

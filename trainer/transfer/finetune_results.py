@@ -35,9 +35,9 @@ from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.config import FinetuneConfig
-from trainer.transfer.start import Start
-from trainer.transfer.tasks.files import left_out, undecoded
-from trainer.transfer.tasks.opening import Task
+from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
+from trainer.transfer.tasks.opening import TaskData
+from trainer.transfer.transfer_init import ClassMatch
 from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
@@ -59,11 +59,12 @@ class FinetuneResults:
     """complete options"""
     rank: Rank
     pretrained: Pretrained
-    task: Task
+    task: TaskData
     train: LabelledImages
     """training images of the run, which may be a share of the task's"""
     plan: EpochPlan
-    start: Start
+    matches: list[ClassMatch]
+    """matches of each class, for Transfer Init"""
     training: Training
     transform: EvalTransform
     """how test images are shown"""
@@ -91,9 +92,7 @@ class FinetuneResults:
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
         """Write page.html; no pictures for the log. Raises InputError if too many of the test images are bad."""
         scored: Scored = evaluated.result
-        totals = Counter(samples=scored.images + len(scored.skipped), bad=len(scored.skipped))
-        most = self.config.task.max_bad_share
-        raise_for_bad_images("--task.test", totals, scored.skipped, most=most, fewest=1)
+        check_bad_share("--task.test", scored.images, scored.skipped, self.config.task.max_bad_share)
         write_finetune_page(
             self.config.out,
             results={**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
@@ -106,21 +105,30 @@ class FinetuneResults:
 
     def _notes(self, scored: Scored) -> list[str]:
         return [
-            *no_match_note(self.start.matches),
+            *no_match_note(self.matches),
             *notes_at_start(self.config, self.task, self.train, self.plan),
             *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
         ]
 
     def check_training(self, totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
-        """Raise InputError if too many of the training images are bad; after the `last` step, of however few."""
+        """Raise InputError if too many training images are bad, or all; after the `last` step, of however few."""
         most, fewest = self.config.task.max_bad_share, 1 if last else BAD_SHARE_FROM
-        raise_for_bad_images("--task.train", totals, skipped, most=most, fewest=fewest)
+        seen, bad = totals["samples"], totals["bad"]
+        if seen < fewest or (bad <= most * seen and bad < seen):
+            return
+        example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
+        raise InputError(
+            "--task.train",
+            found=f"{bad:,} bad images of {seen:,}{example}",
+            wanted=f"at most {most:.0%}",
+            remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names them.",
+        )
 
     def write_start(self) -> None:
         """Write what every class begins with, for Transfer Init."""
-        if self.start.matches:
+        if self.matches:
             with _renewed(self.config.out / STEM) as work:
-                write_matches(self.start.matches, work, alpha=self.config.alpha)
+                write_matches(self.matches, work, alpha=self.config.alpha)
 
     def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
         """Make the record of a finished run."""
@@ -162,7 +170,7 @@ class FinetuneResults:
             "classes_without_training_images": _without_images(self.train, self.task),
         }
         if self.config.init == "transfer":
-            unmatched = [match.name for match in self.start.matches if not match.matches]
+            unmatched = [match.name for match in self.matches if not match.matches]
             details["classes_with_random_weights"] = unmatched
         return details
 
@@ -217,23 +225,7 @@ def spec_of(pretrained: Pretrained) -> ModelSpec:
     )
 
 
-def raise_for_bad_images(
-    side: str, totals: Counter[str], skipped: Sequence[Skipped], *, most: float, fewest: int
-) -> None:
-    """Raise InputError if more than the share `most` of the images are bad, or all, once `fewest` have been seen."""
-    seen, bad = totals["samples"], totals["bad"]
-    if seen < fewest or (bad <= most * seen and bad < seen):
-        return
-    example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
-    raise InputError(
-        side,
-        found=f"{bad:,} bad images of {seen:,}{example}",
-        wanted=f"at most {most:.0%}",
-        remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names those of training.",
-    )
-
-
-def notes_at_start(config: FinetuneConfig, task: Task, train: LabelledImages, plan: EpochPlan) -> list[str]:
+def notes_at_start(config: FinetuneConfig, task: TaskData, train: LabelledImages, plan: EpochPlan) -> list[str]:
     """Write notes that can be given before the first step: on the data, and on a run of few steps."""
     names = _without_images(train, task)
     share = f"{config.percent:g} % of the images"
@@ -277,5 +269,5 @@ def _notes_on_bad(train: Sequence[Skipped], test: Sequence[Skipped]) -> list[str
     return [undecoded(side, bad) for side, bad in (("train", train), ("test", test)) if bad]
 
 
-def _without_images(images: LabelledImages, task: Task) -> list[str]:
+def _without_images(images: LabelledImages, task: TaskData) -> list[str]:
     return [task.class_names[label] for label in np.flatnonzero(images.images_by_class == 0).tolist()]

@@ -35,7 +35,7 @@ from trainer.transfer import class_tables
 from trainer.transfer.config import ProbeConfig
 from trainer.transfer.report import probe_page
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
-from trainer.transfer.tasks.opening import Task, open_task, subset
+from trainer.transfer.tasks.opening import TaskData, open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
@@ -79,7 +79,7 @@ class ProbeInputs:
 
     config: ProbeConfig
     pretrained: Pretrained
-    task: Task
+    task: TaskData
     parts: list[tuple[float, int, LabelledImages]]
     """share, seed, and the training images drawn by them"""
     train: ImageFeatures

@@ -38,7 +38,6 @@ from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
 Prior = Literal["keep", "remove"]
-Hyponyms = Literal["none", "max", "any"]
 
 # Logits in float64 that exist at a time.
 CHUNK_ELEMENTS = 1 << 23

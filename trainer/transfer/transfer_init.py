@@ -26,9 +26,9 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor, nn
 
 from trainer.data.labelled_images import LabelledImages
-from trainer.probe.linear import Head
+from trainer.probe.linear import Head, check_fit, check_numbers
 from vocab import taxonomy, wordnet
-from vocab.class_names import WNID, synsets_of_class_names
+from vocab.class_names import synsets_of_class_names
 from vocab.errors import InputError, MismatchError
 from vocab.vocabulary import Vocabulary
 
@@ -83,7 +83,7 @@ def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: 
             wanted="a path similarity above 0 and at most 1",
             remedy="1 takes the same synset alone, 0.5 its hypernyms and hyponyms as well.",
         )
-    synsets = _synsets_of(class_names)
+    synsets = synsets_of_class_names(class_names)
     nearest = _nearest(sorted({synset for own in synsets for synset in own}), vocabulary)
     found = []
     for name, own in zip(class_names, synsets, strict=True):
@@ -143,7 +143,8 @@ def scale_head(head: Head, features: Float32[Tensor, "images width"], images: La
 
     Raises InputError for features that are not finite, MismatchError for features of other images.
     """
-    _check_features(features, head, images)
+    check_fit(features, images, head)
+    check_numbers(features, "the training images")
     device = features.device
     weight, bias = head.weight.to(device), head.bias.to(device)
     count = len(bias)
@@ -161,15 +162,6 @@ def scale_head(head: Head, features: Float32[Tensor, "images width"], images: La
         scale = fit_softmax(Head(weight, bias).logits(rows), torch.from_numpy(chosen.one_class).to(device))
         bias = scale * bias
     return Head((scale * weight).to(head.weight.device), bias.to(head.bias.device)), scale
-
-
-def _synsets_of(class_names: Sequence[str]) -> list[list[int]]:
-    """Find the synset offsets of each name; none for an unknown wnid."""
-    known = set(wordnet.load().synsets.tolist())
-    names = [name.strip() for name in class_names]
-    return synsets_of_class_names(
-        ["" if WNID.fullmatch(name) and wordnet.synset_of_wnid(name) not in known else name for name in names]
-    )
 
 
 def _nearest(synsets: list[int], vocabulary: Vocabulary) -> dict[int, Nearest]:
@@ -221,25 +213,6 @@ def _check_classes(rows: int, vocabulary: Vocabulary, matches: list[ClassMatch])
         wanted=f"the {len(vocabulary):,} classes of the vocabulary",
         remedy="Use the vocabulary that the model was trained with.",
     )
-
-
-def _check_features(features: Float32[Tensor, "images width"], head: Head, images: LabelledImages) -> None:
-    have, want = (len(features), *head.weight.shape), (len(images), len(images.labels), features.shape[1])
-    if have[0] != want[0] or have[1:] != want[1:]:
-        raise MismatchError(
-            "the features",
-            found=f"{have[0]:,} of width {want[2]:,}, for a classifier of {have[1]:,} classes and width {have[2]:,}",
-            wanted=f"those of {want[0]:,} images with {want[1]:,} classes",
-            remedy="Compute features and classifier from the same model and images.",
-        )
-    bad = int((~features.isfinite()).any(1).sum())
-    if bad or not len(features):
-        raise InputError(
-            "the features",
-            found=f"{bad:,} of {len(features):,} images with values that are not finite" if bad else "none",
-            wanted="numbers, of at least one image",
-            remedy="Look at the model's run: its loss may have become NaN. Or give other images.",
-        )
 
 
 def _balanced_mean(features: Float32[Tensor, "images width"], classes: Int64[Tensor, " images"], count: int) -> Tensor:

@@ -24,12 +24,12 @@ from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, na
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
-from trainer.transfer.tasks.files import left_out, undecoded
-from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
+from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
+from trainer.transfer.tasks.opening import notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
-from vocab.errors import InputError, MismatchError
+from vocab.errors import MismatchError
 from vocab.pages.text import counted, tell
 from vocab.vocabulary import Vocabulary
 
@@ -107,7 +107,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     features = features_of(config, pretrained, images, rank)
     if features is None:
         return None
-    _check_images(features, images, config.task.max_bad_share)
+    check_bad_share("--task.test", len(features.images), features.skipped, config.task.max_bad_share)
     scores = score(features, pretrained, classes, config)
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
@@ -209,19 +209,5 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
     if config.task.train:
         task = open_task(config.task)
         return task.test, task.class_names, task.notes
-    images = open_images(config.task.test, config.task)
-    named = class_names_of(images, config.task)
+    images, named = open_images(config.task.test, config.task)
     return images, named.names, (*notes_of("test", images), *named.notes)
-
-
-def _check_images(features: ImageFeatures, images: LabelledImages, max_bad_share: float) -> None:
-    bad = len(features.skipped)
-    if len(features.images) and bad <= max_bad_share * len(images):
-        return
-    named = ", ".join(f"{skipped.key} ({skipped.reason})" for skipped in features.skipped[:5])
-    raise InputError(
-        "the test images",
-        found=f"{bad:,} of {len(images):,} that cannot be decoded: {named}" if bad else "none",
-        wanted=f"at least one image, and at most a share of {max_bad_share:g} that cannot be decoded",
-        remedy="Look at these, or raise --task.max-bad-share.",
-    )

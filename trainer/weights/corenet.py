@@ -95,7 +95,7 @@ def build_conv_stem(shape: ConvStemSizes, *, classes: int) -> nn.Module:
     return model
 
 
-# Every size that the released configurations have divides its width into heads of 64.
+# All released configurations have heads of this width.
 HEAD_WIDTH = 64
 AUGMENTOR = "neural_augmentor."
 REMEDY = "Give a file of weights that was released for CatLIP pre-training: vit_base.pt, vit_large.pt or vit_huge.pt."
@@ -147,7 +147,7 @@ def positions(stored: Float[Tensor, "1 1 stored width"], *, image_size: int) -> 
     """Position embeddings of the patches of an image, as CoreNet gives them (modeling/layers/positional_embedding.py).
 
     For another number of patches than was stored, they are interpolated linearly along the sequence, which runs through
-    the rows of the image one after another; timm interpolates over the two sides. So other sizes are written here.
+    the rows of the image one after another; timm interpolates over the two sides. So this is done here, on import.
     """
     count = (image_size // PATCH) ** 2
     if stored.shape[2] != count:

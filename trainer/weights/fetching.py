@@ -32,8 +32,8 @@ _LEFT_OUT = re.compile(r".*\.(jsonl|html|lock|tmp)|tensorboard/.*|\..*")
 def local_folder(location: Location, *, step: int | None = None, result: bool = True) -> Iterator[Path]:
     """A folder of this machine that holds a model: the location itself, or a copy that lives as long as the process.
 
-    `step`: the checkpoint that is wanted, if one is; `result`: whether a finished run's result will do instead. Errors
-    of the block name the location, not its copy. Raises InputError for a location in a store that is no folder.
+    `step`: step of the wanted checkpoint; None: the newest. `result`: prefer the result of a finished run. Errors of
+    the block name the location, not its copy. Raises InputError for a location in a store that is no folder.
     """
     location = location_of(location)
     if isinstance(location, Path):

@@ -1,4 +1,4 @@
-"""The folder in which weights are given to others; timm and the Hugging Face Hub read it as it lies.
+"""The folder of weights for others, in the layout that timm and the Hugging Face Hub read.
 
 In: weights under timm's names, the model that timm builds for them, classes, a model card. Out: a folder that exists
 whole or not at all, and `load_model`, which loads it.
@@ -159,7 +159,7 @@ def write_model(
 
     Raises OSError, with the file's name, if the disk refuses it.
     """
-    # Not save_file: its file is readable by its owner alone, and it has an error of its own for a full disk.
+    # Not safetensors' save_file: only the owner could read the file, and a full disk would not raise OSError.
     write_file(work / WEIGHTS, sealed_file(tensors, about))
     named_weights = {**fields, WEIGHTS_SHA256: metadata_of(work / WEIGHTS)[SEAL]}
     (work / CONFIG).write_text(to_sealed_json(named_weights, indent=1))
@@ -204,7 +204,7 @@ def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
 
 def first_conv_of(model: nn.Module) -> str:
     """Name of the convolution that sees the image."""
-    # Without timm's word of it a model is one of corenet.py, or has the one convolution that all others have.
+    # A model for which timm does not say is one of corenet.py, or has a single convolution.
     hybrid = isinstance(model.get_submodule("patch_embed"), HybridEmbed)
     plain = corenet.FIRST_CONV if hybrid else "patch_embed.proj"
     return str(getattr(model, "pretrained_cfg", {}).get("first_conv") or plain)

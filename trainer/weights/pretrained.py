@@ -1,4 +1,4 @@
-"""A pre-trained model as other tasks begin with it: weights, classes, and the preprocessing of images."""
+"""A pre-trained model that other tasks start from: weights, classes, and the preprocessing of images."""
 
 from __future__ import annotations
 
@@ -71,27 +71,23 @@ class Pretrained:
         return features(self.model, self.normalised(images))
 
 
-def open_pretrained(
-    location: Location, *, image_size: int | None = None, checkpoint: int | None = None, crop: float | None = None
-) -> Pretrained:
+def open_pretrained(location: Location, *, image_size: int | None = None, crop: float | None = None) -> Pretrained:
     """Open the model of a run directory, or of an exported or imported folder; always the moving average.
 
     `image_size`: pixels, if another size than in pre-training is wanted; position embeddings are interpolated in two
-    dimensions (bicubic, timm's resample_abs_pos_embed). `checkpoint`: step of a run's checkpoint; None: the finished
-    run's weights, or else the newest checkpoint. `crop`: share of the shorter side that is seen in evaluation.
+    dimensions (bicubic, timm's resample_abs_pos_embed). `crop`: share of the shorter side that is seen in evaluation.
+    An unfinished run gives its newest checkpoint.
 
     A model in an object store is read from a copy, which each process fetches for itself (`fetching.py`).
 
     Raises FormatError or InputError for a location without a model or vocabulary, MismatchError if the two do not
     belong together.
     """
-    with local_folder(location, step=checkpoint) as folder:
-        return _opened(folder, image_size, checkpoint, crop, source=without_secrets(str(location)))
+    with local_folder(location) as folder:
+        return _opened(folder, image_size, crop, source=without_secrets(str(location)))
 
 
-def _opened(
-    location: Path, image_size: int | None, checkpoint: int | None, crop: float | None, *, source: str
-) -> Pretrained:
+def _opened(location: Path, image_size: int | None, crop: float | None, *, source: str) -> Pretrained:
     if not location.is_dir():
         raise InputError(
             location,
@@ -101,7 +97,7 @@ def _opened(
         )
     config_path = location / CONFIG
     exported = config_path.is_file() and "architecture" in _fields(config_path)
-    parts = _of_folder(location) if exported else _of_run(location, checkpoint)
+    parts = _of_folder(location) if exported else _of_run(location)
     model, vocabulary, seen, architecture, arguments, loss = parts
     size = image_size or seen.image_size
     _resize(model, size, architecture)
@@ -133,9 +129,9 @@ def fingerprint_of(model: nn.Module, size: int) -> str:
 Parts = tuple[nn.Module, Vocabulary, Preprocessing, str, Mapping[str, Any], LossName]
 
 
-def _of_run(location: Path, checkpoint: int | None) -> Parts:
+def _of_run(location: Path) -> Parts:
     config = stored_config(location)
-    stored = read_weights(location, kind="ema", step=checkpoint)
+    stored = read_weights(location, kind="ema", step=None)
     vocabulary = vocabulary_of(stored)
     size = config["data"]["image_size"]
     # Dropping is not a property of the weights; and other sizes are interpolated once, not at every step.
@@ -179,7 +175,7 @@ def _of_folder(location: Path) -> Parts:
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
     check_classes(location / WEIGHTS, vocabulary, remedy="Copy the folder again, whole, or export the run again.")
-    loss = _loss_of(config.get(LOSS, "bce"), location)  # CatLIP's, as of a folder that an earlier version wrote
+    loss = _loss_of(config.get(LOSS, "bce"), location)  # earlier versions named none
     return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
 
 

@@ -1,6 +1,6 @@
 """The model of a run directory: the weights of its result or of a checkpoint, its configuration, its vocabulary.
 
-The model is built as config.json says; weights, configuration and vocabulary are held against each other.
+The model is built as config.json says; weights, configuration and vocabulary are checked against each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainer.checkpoints.checkpoint import FOLDER, folder_name, open_checkpoint
 from trainer.checkpoints.safetensors_files import VOCABULARY, is_altered, metadata_of
 from trainer.config import LossConfig, ModelConfig
-from trainer.model.vit import build_model
+from trainer.model.vit import build_model, timm_arguments
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.field_types import require_fields
 from vocab.store.sealing import from_sealed_json
@@ -108,7 +108,7 @@ def _broken(path: Path, found: str) -> FormatError:
     )
 
 
-# Pixels to [-1, 1], as trainer/data/device_batches.py.
+# Pixels to [-1, 1], as trainer/model/objective.py.
 MEAN = STD = 0.5
 PUT_BACK = "Put the vocabulary back that the run was trained with; every checkpoint holds a copy."
 
@@ -168,22 +168,18 @@ def vocabulary_of(stored: StoredWeights) -> Vocabulary:
 
 
 def arguments_of(config: Mapping[str, Any], *, image_size: int) -> dict[str, Any]:
-    """Arguments for timm.create_model: those of `build_model`, without those that only training needs."""
-    sizes = {name: config["model"].get(name) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
-    given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
-    given["img_size"] = image_size
-    if config["model"].get("global_pool") is not None:
-        given["global_pool"] = config["model"]["global_pool"]
-    if config["data"].get("resolution", "fixed") != "fixed":
-        given["dynamic_img_size"] = True
-    return given
+    """Arguments from which timm builds the run's model (`timm_arguments`)."""
+    return timm_arguments(ModelConfig(**config["model"]), image_size=image_size, one_size=_one_size(config))
+
+
+def _one_size(config: Mapping[str, Any]) -> bool:
+    return bool(config["data"].get("resolution", "fixed") == "fixed")
 
 
 def model_of(config: Mapping[str, Any], stored: StoredWeights, vocabulary: Vocabulary, *, image_size: int) -> nn.Module:
     """Build the run's model with its weights. Raises MismatchError if they belong to another model."""
     options = ModelConfig(**config["model"])
-    one_size = config["data"].get("resolution", "fixed") == "fixed"
-    model = build_model(options, vocabulary, image_size=image_size, one_size=one_size)
+    model = build_model(options, vocabulary, image_size=image_size, one_size=_one_size(config))
     try:
         model.load_state_dict(stored.tensors)
     except RuntimeError as error:

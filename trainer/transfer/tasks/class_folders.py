@@ -17,7 +17,7 @@ import numpy as np
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_index import FAULTS, IMAGE_EXTENSIONS, OTHER_IMAGE_EXTENSIONS, UNREAD_FORMAT
-from trainer.transfer.tasks.files import NO_TEXT, OTHER_FILE, check_bad_share, fingerprint_of, look_up
+from trainer.transfer.tasks.files import NO_TEXT, OTHER_FILE, open_files
 from vocab.errors import InputError
 from vocab.pages.text import counted, shown
 from vocab.store.file_names import is_leftover
@@ -45,19 +45,16 @@ def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
         classes += [number] * len(images)
         skipped += [Skipped("", shown(path), _no_image(path)) for path in inside if not _is_image(path)]
     skipped += [Skipped("", shown(path), "no_class" if _is_image(path) else _no_image(path)) for path in beside]
-    found = look_up(folder, paths)
-    skipped += found.skipped
-    check_bad_share(folder, len(found.kept), skipped, max_bad_share)
-    return LabelledImages(
-        store=found.store,
-        rows=np.arange(len(found.kept)),
-        names=tuple(map(shown, found.store.paths)),
-        offsets=np.arange(len(found.kept) + 1),
-        classes=np.array(classes, np.int64)[found.kept],
-        labels=tuple(labels),
+    return open_files(
+        folder,
+        paths,
+        np.arange(len(paths) + 1),
+        np.array(classes, np.int64),
+        labels,
+        what=folder,
+        max_bad_share=max_bad_share,
         multi_label=False,
-        fingerprint=fingerprint_of(found.store),
-        skipped=tuple(skipped),
+        skipped=skipped,
     )
 
 

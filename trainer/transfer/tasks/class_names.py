@@ -36,8 +36,7 @@ from dataclasses import dataclass
 
 from trainer.transfer.tasks.files import NO_TEXT
 from trainer.transfer.tasks.numbering import is_number, numbers_of, other_order, plain_words
-from vocab import wordnet
-from vocab.class_names import WNID, synsets_of_class_names
+from vocab.class_names import synsets_of_class_names
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import counted, listed
 from vocab.store.locations import Location, read_whole, suffix_of, why
@@ -170,7 +169,7 @@ def _mean_alike(labels: Sequence[str], given: Sequence[str], source: Location | 
     two classes called "crane" one does. Raises MismatchError where more names mean the label of another class than that
     of their own.
     """
-    synsets = _synsets([*labels, *given])
+    synsets = synsets_of_class_names([*labels, *given])
     own, named = synsets[: len(labels)], synsets[len(labels) :]
     positions = {tuple(synset): position for position, synset in enumerate(own) if synset}
     meant = [positions.get(tuple(synset)) for synset in named]
@@ -195,13 +194,6 @@ def _dealt(how: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
         return []
     pairs = [f"{label} is {name!r}" for label, name in zip(labels, names, strict=True)]
     return [f"names were given to classes by their {how}: {listed(pairs)}"]
-
-
-def _synsets(names: Sequence[str]) -> list[list[int]]:
-    """Synsets of names; none for a wnid that WordNet 3.0 does not have."""
-    known = set(wordnet.load().synsets.tolist())
-    strangers = {name for name in names if WNID.fullmatch(name) and wordnet.synset_of_wnid(name) not in known}
-    return synsets_of_class_names(["" if name in strangers else name for name in names])
 
 
 def _by_number(

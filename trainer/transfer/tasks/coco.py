@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,11 +27,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from trainer.data.labelled_images import MAX_CLASSES, LabelledImages
-from trainer.transfer.tasks.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
+from trainer.transfer.tasks.files import NO_TEXT, open_files
 from trainer.transfer.tasks.numbering import in_order
 from vocab.class_names import SYNSET_NAME
 from vocab.errors import InputError
-from vocab.pages.text import counted, listed, shown
+from vocab.pages.text import counted, listed
 
 MAX_BYTES = 2 << 30
 """COCO's training annotations are 0.45 GB, LVIS's 1.1"""
@@ -57,23 +56,18 @@ def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> Labell
     labels, numbers = _categories(annotations, content)
     paths, positions = _images(annotations, content, folder)
     images, classes, notes = _positives(annotations, content, positions, numbers)
-    found = look_up(folder, paths)
-    check_bad_share(f"{annotations}::{folder}", len(found.kept), found.skipped, max_bad_share)
-    everything = LabelledImages(
-        store=found.store,
-        rows=np.arange(len(paths)),
-        names=tuple(map(shown, paths)),
-        offsets=np.searchsorted(images, np.arange(len(paths) + 1)).astype(np.int64),
-        classes=classes,
-        labels=labels,
+    return open_files(
+        folder,
+        paths,
+        np.searchsorted(images, np.arange(len(paths) + 1)).astype(np.int64),
+        classes,
+        labels,
+        what=f"{annotations}::{folder}",
+        max_bad_share=max_bad_share,
         multi_label=True,
-        fingerprint=fingerprint_of(found.store),
-        skipped=found.skipped,
         class_names=_synsets(content, labels),
         notes=notes,
     )
-    # The store has only those that are there.
-    return replace(everything.select(found.kept), rows=np.arange(len(found.kept)))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -18,16 +18,15 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.tasks.files import NO_TEXT, check_bad_share, fingerprint_of, look_up
+from trainer.transfer.tasks.files import NO_TEXT, open_files
 from trainer.transfer.tasks.numbering import in_order
 from vocab.errors import InputError
-from vocab.pages.text import listed, shown
+from vocab.pages.text import listed
 
 LONGEST_FIELD = 1 << 16
 """characters; the file system's longest path is 4,096"""
@@ -55,24 +54,19 @@ def open_csv_table(
         if (other := lines.setdefault(inside, line)) != line and not multi_label:
             raise _second(table, line, path, f"as {label!r}, after line {other}, as {labels[inside].pop()!r}")
         labels.setdefault(inside, set()).update([label] if label else [])
-    found = look_up(root, list(lines))
-    check_bad_share(str(table), len(found.kept), found.skipped, max_bad_share)
     ordered = in_order({label for each in labels.values() for label in each})
     numbers = {label: number for number, label in enumerate(ordered)}
     classes = [sorted(numbers[label] for label in each) for each in labels.values()]
-    everything = LabelledImages(
-        store=found.store,
-        rows=np.arange(len(lines)),
-        names=tuple(map(shown, lines)),
-        offsets=np.cumsum([0, *map(len, classes)]).astype(np.int64),
-        classes=np.array([number for each in classes for number in each], np.int64),
-        labels=tuple(ordered),
+    return open_files(
+        root,
+        list(lines),
+        np.cumsum([0, *map(len, classes)]).astype(np.int64),
+        np.array([number for each in classes for number in each], np.int64),
+        ordered,
+        what=str(table),
+        max_bad_share=max_bad_share,
         multi_label=multi_label,
-        fingerprint=fingerprint_of(found.store),
-        skipped=found.skipped,
     )
-    # The store has only those that are there.
-    return replace(everything.select(found.kept), rows=np.arange(len(found.kept)))
 
 
 def _second(table: Path, line: int, path: str, how: str) -> InputError:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +124,44 @@ def fingerprint_of(store: FileStore) -> str:
     return digest.hexdigest()
 
 
+def open_files(
+    root: str,
+    paths: Sequence[str],
+    offsets: Int64[np.ndarray, " files_plus_1"],
+    classes: Int64[np.ndarray, " positives"],
+    labels: Sequence[str],
+    *,
+    what: str,
+    max_bad_share: float,
+    multi_label: bool,
+    skipped: Sequence[Skipped] = (),
+    class_names: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> LabelledImages:
+    """Make a data set of the files in a folder that can be images; file i shows classes[offsets[i] : offsets[i + 1]].
+
+    `skipped`: other samples that are left out. Raises as `check_bad_share` of `what`.
+    """
+    found = look_up(root, paths)
+    bad = (*skipped, *found.skipped)
+    check_bad_share(what, len(found.kept), bad, max_bad_share)
+    everything = LabelledImages(
+        store=found.store,
+        rows=np.arange(len(paths)),
+        names=tuple(map(shown, paths)),
+        offsets=offsets,
+        classes=classes,
+        labels=tuple(labels),
+        multi_label=multi_label,
+        fingerprint=fingerprint_of(found.store),
+        skipped=bad,
+        class_names=class_names,
+        notes=notes,
+    )
+    # The store has only those that are there.
+    return replace(everything.select(found.kept), rows=np.arange(len(found.kept)))
+
+
 def shared_files(one: FileStore, other: FileStore) -> list[str]:
     """List files that are in both, by their paths in `one`, sorted; links are followed."""
     identities = {
@@ -138,7 +176,14 @@ def shared_files(one: FileStore, other: FileStore) -> list[str]:
     return sorted(shared)
 
 
-def check_bad_share(what: str, images: int, skipped: Sequence[Skipped], max_bad_share: float) -> None:
+def check_bad_share(
+    what: str,
+    images: int,
+    skipped: Sequence[Skipped],
+    max_bad_share: float,
+    *,
+    remedy: str = "Check the data set, or raise --task.max-bad-share.",
+) -> None:
     """Raise InputError if no image is left or more than `max_bad_share` of them are bad; other files do not count."""
     bad = _bad_images(skipped)
     total = images + len(bad)
@@ -150,7 +195,7 @@ def check_bad_share(what: str, images: int, skipped: Sequence[Skipped], max_bad_
         found=f"{images:,} of {total:,} images that can be used"
         + (f" ({account(skipped)}; for example {examples})" if skipped else ""),
         wanted=f"at least one, and at most {max_bad_share:.0%} of no use",
-        remedy="Check the data set, or raise --task.max-bad-share.",
+        remedy=remedy,
     )
 
 

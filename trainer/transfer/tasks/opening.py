@@ -1,6 +1,6 @@
 """A task: images to train on and to test on, with one numbering of classes and a name for each; and shares of images.
 
-In: `TaskConfig`, the options of the command line. Out: `Task`; with `subset`, a percentage of its training images.
+In: `TaskConfig`, the options of the command line. Out: `TaskData`; with `subset`, a percentage of its training images.
 
     --task.train train/                            a folder of class folders         class_folders.py
     --task.train 'images/{000..146}.tar'           tars with a .cls in each sample   tars.py
@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int64
 
 from trainer.data.draws import draws, shard_hash
 from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
-from trainer.data.tar_cache import TarCache, default_cache
+from trainer.data.tar_cache import cache_of
 from trainer.data.tar_locations import PIPE, is_local, local_name, shown_tar
 from trainer.transfer.config import TaskConfig
 from trainer.transfer.tasks.class_folders import open_class_folders
@@ -42,7 +42,7 @@ FORMS = "a folder of class folders, tars, a .csv or .tsv, or ANNOTATIONS.json::I
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TaskData:
     """Images with one numbering of classes."""
 
     train: LabelledImages
@@ -53,7 +53,7 @@ class Task:
     """notes on the data for readers of results: classes without images, images left out"""
 
 
-def open_task(config: TaskConfig) -> Task:
+def open_task(config: TaskConfig) -> TaskData:
     """Open both sides of a task; no image is read. Every rank opens them, and raises the same errors.
 
     Raises InputError for a side that cannot be opened, and for fewer than two classes with images (one, where an image
@@ -71,25 +71,18 @@ def open_task(config: TaskConfig) -> Task:
     check_sides(train, test)
     named = names_of_classes(train.labels, given, source=config.class_names, own=train.class_names)
     notes = (*notes_of("train", train), *notes_of("test", test), *named.notes)
-    return Task(train, test, named.names, notes)
+    return TaskData(train, test, named.names, notes)
 
 
-def open_images(location: str, config: TaskConfig) -> LabelledImages:
-    """Open one side of a task alone, for methods that train nothing: its classes are all there are.
+def open_images(location: str, config: TaskConfig) -> tuple[LabelledImages, ClassNames]:
+    """Open one side of a task alone and name its classes, for methods that train nothing: its classes are all.
 
     A list of names says how many classes tars have. Raises as `open_task`.
     """
-    images = _open(location, config)
-    given = _given_names(config)
+    images, given = _open(location, config), _given_names(config)
     if isinstance(given, list) and _is_tars(location, config) and int(images.labels[-1]) < len(given):
-        return with_all_classes(images, len(given))
-    return images
-
-
-def class_names_of(images: LabelledImages, config: TaskConfig) -> ClassNames:
-    """Name the classes of `open_images`. Raises MismatchError for names that are not those of the classes."""
-    given = _given_names(config)
-    return names_of_classes(images.labels, given, source=config.class_names, own=images.class_names)
+        images = with_all_classes(images, len(given))
+    return images, names_of_classes(images.labels, given, source=config.class_names, own=images.class_names)
 
 
 def check_sides(train: LabelledImages, test: LabelledImages) -> None:
@@ -219,13 +212,7 @@ def _open(location: str, config: TaskConfig) -> LabelledImages:
         case "coco":
             return _open_annotations(location, max_bad_share=config.max_bad_share)
         case "tars":
-            cache = TarCache(
-                default_cache(config.cache) / "tars",
-                max_bytes=int(config.cache_gb * 1e9),
-                allow_pipe=config.allow_pipe,
-                prefix="--task.",
-            )
-            return open_tars([location], cache=cache, max_bad_share=config.max_bad_share)
+            return open_tars([location], cache=cache_of(config), max_bad_share=config.max_bad_share)
 
 
 def _open_annotations(location: str, *, max_bad_share: float) -> LabelledImages:

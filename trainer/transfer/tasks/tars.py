@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,14 +25,13 @@ from trainer.data.source import path_of
 from trainer.data.tar_cache import TarCache
 from trainer.data.tar_index import FAULTS, TRUNCATED_TAR, TarIndex, index_tar, members_of
 from trainer.data.tar_locations import is_local, list_tars, shown_tar
+from trainer.transfer.tasks.files import check_bad_share
 from vocab.errors import InputError
 
 EXTENSION = "cls"
 MAX_CLASS_BYTES = 64
 """more digits than any number of classes has; spaces around them are common"""
 MAX_CLASS = (1 << 31) - 1
-MAX_NAMED = 5
-"""bad samples that an error names"""
 _INTEGER = re.compile(rb"\s*(\d{1,10})\s*", re.ASCII)
 
 
@@ -55,7 +53,13 @@ def open_tars(
         tars.append(_read_tar(location, cache, max_member_bytes))
     keys = [key for tar in tars for key in tar.keys]
     skipped = tuple(bad for tar in tars for bad in tar.skipped)
-    _check_bad_share(len(keys), skipped, patterns, max_bad_share, option=f"{cache.prefix}max-bad-share")
+    check_bad_share(
+        " ".join(map(shown_tar, patterns)),
+        len(keys),
+        skipped,
+        max_bad_share,
+        remedy=f"Give tars with a .cls beside each image, or raise {cache.prefix}max-bad-share.",
+    )
     numbers = np.concatenate([np.array(tar.classes, np.int64) for tar in tars])
     store = TarStore(
         tuple(locations),
@@ -172,21 +176,4 @@ def _broken(shown: str, index: TarIndex) -> InputError:
         found=f"an archive that breaks off {where}{after}",
         wanted="a whole tar: the number of images behind the break is unknown",
         remedy="Download or pack it again, or leave this tar out.",
-    )
-
-
-def _check_bad_share(
-    sound: int, skipped: Sequence[Skipped], patterns: Sequence[str], max_bad_share: float, *, option: str
-) -> None:
-    samples = sound + len(skipped)
-    if sound and len(skipped) <= max_bad_share * samples:
-        return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(bad.reason for bad in skipped).most_common())
-    examples = ", ".join(f"{bad.shard}/{bad.key}" for bad in skipped[:MAX_NAMED])
-    raise InputError(
-        " ".join(map(shown_tar, patterns)),
-        found=f"{sound:,} of {samples:,} samples with an image and a class"
-        + (f" ({reasons}; for example {examples})" if samples else ""),
-        wanted=f"at least one, and at most {max_bad_share:.0%} bad ones",
-        remedy=f"Give tars with a .cls beside each image, or raise {option}.",
     )

@@ -1,0 +1,32 @@
+"""The figure of README.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.demo_figure import DemoFigure, draw, held_out
+from tests.corpus import make_corpus
+from trainer.pretrain import pretrain
+from vocab.errors import InputError
+
+pytest.importorskip("matplotlib", reason="the notebooks extra is not installed")
+
+
+def test_the_figure_shows_held_out_pictures_with_captions_labels_and_guesses(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "corpus")
+    assert pretrain(corpus.config(tmp_path / "run")) == 0
+    shown = held_out(DemoFigure(tmp_path / "run", corpus.labels, pictures=3, predictions=2))
+    # Of 13 squares of the last tar three labelled ones: every fifth has no label.
+    assert [each.caption for each in shown] == ["<b>square</b> 0", "<b>square</b> 3", "<b>square</b> 7"]
+    assert [each.labels for each in shown] == [["dog.n.01"], ["dog.n.01"], ["cat.n.01"]]
+    assert [[guess.right for guess in each.predicted].count(True) <= 1 for each in shown] == [True, True, True]
+    draw(tmp_path / "figures" / "demo.png", shown)
+    assert Image.open(tmp_path / "figures" / "demo.png").format == "PNG"
+
+
+def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no data\.json"):
+        held_out(DemoFigure(tmp_path))
