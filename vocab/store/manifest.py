@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ class Manifest:
     config: dict[str, Any] = field(default_factory=dict)
     """resolved options of the job"""
 
-    @cached_property
+    @property
     def parts(self) -> list[LabelFile]:
         """The part files, in order."""
         return [file for file in self.files if file.path.startswith("part-")]
