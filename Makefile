@@ -18,8 +18,8 @@
 # `make labels` and `make pretrain` without variables work on the sample. Everything is written below out/.
 #
 # A target installs in .venv only what it needs: Spark for labels, torch for pretrain with IMAGES=, both for the demo; the
-# tools of development come with test, check and bench. TORCH=cpu takes a build of torch without CUDA, of 1 GB in place of
-# 7, from PyTorch's own index or the one that TORCH_INDEX= names.
+# tools of development come with test, check and bench. TORCH=cpu takes torch and torchvision without CUDA from PyTorch's
+# own index, or from the one that TORCH_INDEX= names: .venv of the demo is then of 1.9 GB, not 6.3.
 
 # Threads that wait by spinning take the cores from the loader's processes where there are few of them.
 export OMP_WAIT_POLICY ?= PASSIVE
