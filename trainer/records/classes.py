@@ -22,7 +22,7 @@ FILE = "classes.csv"
 LISTED = 1000
 """classes in the table of a page: one of 24,320 rows makes the page slow, and classes.csv has them all"""
 EXTREMES = 300
-"""best classes that are listed where there are more than LISTED, and as many worst ones; the others are the first"""
+"""best classes, and worst ones, in a table of `LISTED` rows; its other rows are the first classes"""
 
 
 @dataclass(frozen=True)
