@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 
 ROOMS = ("vocab", "pipeline", "trainer")
 PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 QUOTED = re.compile(r"`([^`\n]+)`")
 FUNCTION = re.compile(r"([\w./-]+\.py):([\w.]+)")
 PATH = re.compile(r"\.?[\w-]+/[\w./-]*|[\w-]+\.(?:py|md|cfg|toml)")
@@ -134,7 +135,7 @@ def test_every_step_of_a_journey_is_a_function() -> None:
 def test_the_terms_of_the_glossary_are_in_order_and_in_use() -> None:
     terms = [found[1] for line in section("ARCHITECTURE.md", "Glossary").splitlines() if (found := TERM.match(line))]
     assert terms == sorted(terms, key=str.lower)
-    pages = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS)
     # A term may be written as a class, an option or a field: LoaderPool, --source-weights, surplus_labels.
     words = re.sub(r"[\s_-]+", "", code() + pages).lower()
     assert [term for term in terms if re.sub(r"[\s_-]+", "", term).lower() not in words] == []
@@ -146,15 +147,15 @@ def test_lines_are_short_outside_of_tables(page: str) -> None:
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
-@pytest.mark.parametrize("page", PAGES)
+def headings(page: Path) -> set[str]:
+    """Anchors of a page, as GitHub makes them."""
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("page", sorted(["README.md", *PAGES, *(f"docs/{file.name}" for file in DOCS)]))
 def test_every_link_leads_to_a_file_or_a_heading(page: str) -> None:
-    text = text_of(page)
-    headings = {
-        re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in text.splitlines()
-        if line.startswith("#")
-    }
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
-    assert [
-        link for link in links if not (link[1:] in headings if link.startswith("#") else (ROOT / link).exists())
-    ] == []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        path, _, anchor = link.partition("#")
+        place = (ROOT / page).parent / path if path else ROOT / page
+        assert "://" in link or (place.exists() and (not anchor or anchor in headings(place))), link
