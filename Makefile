@@ -6,20 +6,27 @@
 #                                                                      PRETRAIN_OPTIONS=
 #   make sample       draw the sample                                  OUT= SAMPLES= SEED=
 #   make test         run the tests                                    TEST_WORKERS= (processes that share them, 2)
+#   make test-quick   run all but the few that take over 10 s each     TEST_WORKERS=
 #   make test-arithmetic   those that compare numbers of two computations, as on an older processor
 #   make check        ruff, mypy, import contracts
-#   make report       a label directory -> one HTML page                LABELS= CAPTIONS= CLASSES= OUT=
-#   make dist         dist/rooms.zip, what Spark's executors need beside numpy and pyarrow
+#   make report       a label directory -> one HTML page               LABELS= CAPTIONS= CLASSES= OUT=
+#   make dist         dist/rooms.zip, what Spark's executors need beside numpy and pyarrow; takes Python alone
 #   make bench        the benchmarks that need nothing but this checkout
-#   make setup        the virtual environment in .venv                 PYTHON=
+#   make setup        the virtual environment of `make demo` in .venv  PYTHON= TORCH= TORCH_INDEX=
 #   make clean        remove what the targets above wrote, but not .venv
 #
 # `make labels` and `make pretrain` without variables work on the sample. Everything is written below out/.
+#
+# A target installs in .venv only what it needs: Spark for labels, torch for pretrain with IMAGES=, both for the demo; the
+# tools of development come with test, check and bench. TORCH=cpu takes a build of torch without CUDA, of 1 GB in place of
+# 7, from PyTorch's own index or the one that TORCH_INDEX= names.
 
 # Threads that wait by spinning take the cores from the loader's processes where there are few of them.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 PYTHON ?= python3
+TORCH ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 RUN := .venv/bin/python
 TORCHRUN := .venv/bin/torchrun
 
@@ -42,31 +49,49 @@ SAMPLE_DIR := out/sample
 SAMPLE_LABELS := out/labels
 SAMPLE_VOCABULARY := out/vocabulary.parquet
 
-.PHONY: help setup sample labels pretrain demo report dist test test-arithmetic check bench clean
+.PHONY: help setup sample labels pretrain demo report dist test test-quick test-arithmetic check bench clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# One pip at a time.
+.NOTPARALLEL:
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
-# One environment for everything that a laptop can try; README.md says what a cluster or a training node installs.
-setup: .venv/installed
+# One environment, and in it a stamp for each set of extras. README.md says what a cluster or a training node installs.
+setup: .venv/pipeline .venv/trainer
 
-.venv/installed: setup.cfg pyproject.toml
+.venv/bin/python:
 	@sh requirements.sh $(PYTHON)
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --upgrade pip
-	@echo "Installing; torch brings several GB of GPU libraries, which takes some minutes."
-	$(RUN) -m pip install --quiet --editable '.[pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev]'
+
+EXTRAS = $(@F)
+.venv/all: EXTRAS = pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev
+.venv/pipeline .venv/trainer .venv/all: setup.cfg pyproject.toml | .venv/bin/python
+	@$(if $(findstring pipeline,$(EXTRAS)),sh requirements.sh $(PYTHON) java)
+	@echo "Installing [$(EXTRAS)] in .venv, which may take some minutes."
+	$(RUN) -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
-sample: setup
+ifeq ($(TORCH),cpu)
+.venv/trainer .venv/all: | .venv/torch-cpu
+endif
+# Installed first, so that pip does not take PyPI's build, which brings CUDA.
+.venv/torch-cpu: | .venv/bin/python
+	$(RUN) -m pip install --quiet --retries 1 --index-url $(TORCH_INDEX) torch torchvision && \
+		$(RUN) -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || { \
+		echo "error: TORCH=cpu: pip brought no torch without CUDA from $(TORCH_INDEX). Name another index with" \
+			"TORCH_INDEX=, remove .venv if its torch is older than this choice, or leave TORCH=cpu out." >&2; exit 1; }
+	@touch $@
+
+sample: .venv/pipeline
 	$(RUN) -m pipeline sample --out $(or $(OUT),$(SAMPLE_DIR)) --samples $(SAMPLES) --seed $(SEED)
 
 ifeq ($(CAPTIONS),)
 labels: $(SAMPLE_VOCABULARY)
 else
-labels: setup
+labels: .venv/pipeline
 	@if [ -f $(or $(OUT),out/labels)/manifest.json ] && [ -z "$(findstring --extend,$(LABEL_OPTIONS))" ]; then \
 		echo "$(or $(OUT),out/labels) is labelled already; going on with its vocabulary"; \
 	else \
@@ -77,11 +102,7 @@ labels: setup
 		--out $(patsubst %/,%,$(or $(OUT),out/labels)).vocabulary.parquet
 endif
 
-ifeq ($(IMAGES),)
-pretrain: $(SAMPLE_VOCABULARY)
-else
-pretrain: setup
-endif
+pretrain: $(if $(IMAGES),.venv/trainer,setup $(SAMPLE_VOCABULARY))
 	$(if $(filter-out 0 1,$(GPUS)),$(TORCHRUN) --standalone --nproc-per-node $(GPUS) -m,$(RUN) -m) trainer pretrain \
 		$(RECIPE) --images $(or $(IMAGES),$(SAMPLE_DIR)) --labels $(or $(LABELS),$(SAMPLE_LABELS)) \
 		--vocabulary $(or $(VOCABULARY),$(SAMPLE_VOCABULARY)) --out $(or $(OUT),out/runs/$(RECIPE)) $(PRETRAIN_OPTIONS)
@@ -91,7 +112,7 @@ demo: pretrain
 	@echo "Done. Open $(abspath $(or $(OUT),out/runs/$(RECIPE)))/page.html"
 
 # The sample's own chain. A finished step is not done again, one that was interrupted is; `make clean` begins anew.
-$(SAMPLE_DIR)/config.json: | setup
+$(SAMPLE_DIR)/config.json: | .venv/pipeline
 	rm -rf $(SAMPLE_DIR)
 	$(RUN) -m pipeline sample --out $(SAMPLE_DIR) --samples $(SAMPLES) --seed $(SEED)
 
@@ -102,34 +123,36 @@ $(SAMPLE_LABELS)/manifest.json: | $(SAMPLE_DIR)/config.json
 $(SAMPLE_VOCABULARY): | $(SAMPLE_LABELS)/manifest.json
 	$(RUN) -m pipeline prune --labels $(SAMPLE_LABELS) --min-count $(MIN_COUNT) --out $@
 
-report: setup
+report: .venv/pipeline
 	@$(if $(OUT),,rm -f out/report.html)
 	$(RUN) -m pipeline report --labels $(or $(LABELS),$(SAMPLE_LABELS)) --out $(or $(OUT),out/report.html) \
 		$(if $(CAPTIONS),--captions $(CAPTIONS)) $(if $(CLASSES),--classes $(CLASSES))
 
-dist: setup
-	@mkdir -p dist
-	$(RUN) -c "from pathlib import Path; from pipeline.session import zip_rooms; print(zip_rooms(Path('dist/rooms.zip')))"
+dist:
+	$(PYTHON) -m pipeline.rooms dist/rooms.zip
 
 # Two workers, however many cores: tests of four ranks and of Spark need some of their own, and each worker its GBs. They
 # take whole files, whose tests share fixtures, and in their order, in which the last ones are short.
 PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest \
 		$(if $(filter-out 0 1,$(TEST_WORKERS)),--numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder)
 
-test: setup
+test: .venv/all
 	$(PYTEST)
 
+test-quick: .venv/all
+	$(PYTEST) -m 'not slow'
+
 # Another order of additions than on this processor: torch without vector instructions, oneDNN with those of 2013.
-test-arithmetic: setup
+test-arithmetic: .venv/all
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m arithmetic
 
-check: setup
+check: .venv/all
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	.venv/bin/lint-imports
 
-bench: setup
+bench: .venv/all
 	$(RUN) -m benchmarks.sample_labels
 	@echo "Those that need real data: benchmarks/real_captions.py, spark_labels.py, real_images.py, feed.py and"
 	@echo "feed_accuracy.py, clip.py, transfer.py; see BENCHMARKS.md"

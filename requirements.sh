@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stop before any installation if Python or Java is missing or too old, and say what to install.
-# usage: sh requirements.sh PYTHON
+# Stop before any installation if Python, or Java where it is asked for, is missing or too old, and say what to install.
+# usage: sh requirements.sh PYTHON [java]
 set -eu
 python=$1
 
@@ -20,6 +20,7 @@ command -v "$python" >/dev/null 2>&1 ||
     stop "Python: found $python without venv; wanted the module that makes virtual environments." \
         "apt-get install python3-venv"
 
+[ "${2:-}" = java ] || exit 0
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 command -v "$java" >/dev/null 2>&1 ||
     stop "Java: found no $java; wanted Java 17 or newer, which Spark needs." \

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName
@@ -25,64 +25,84 @@ MAX_CAPTION_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Label:
-    """Turn captions into label shards: one Spark job, no vocabulary, run once per corpus."""
+    """Turn captions into label shards, in one Spark job, once per corpus."""
 
-    captions: tuple[str, ...]
-    """files, folders, globs (also of folders: dt=*/lang=en) or brace ranges with the captions; local paths or URIs
+    SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "more files for a finished directory": ("extend", "replace_changed"),
+        "TSV and CSV files": ("columns", "separator", "quoting"),
+        "labeler": ("labeler", "spacy_model", "wordnet"),
+        "job": (
+            "master", "strict", "allow_unlabelled", "max_caption_bytes", "rows_per_file", "task_bytes", "log",
+        ),
+    }  # fmt: skip
+
+    captions: Annotated[tuple[str, ...], "PATH"]
+    """files, folders, globs (of folders too: dt=*/lang=en) or brace ranges that hold the captions; local paths or URIs
     (docs/places.md)"""
-    out: str
+    out: Annotated[str, "PATH"]
     """directory of the label shards, new or empty; a local path or a URI"""
     format: Format = "auto"
-    """how the captions are stored. auto tells by the files' names; img2dataset's sidecars by their columns; COCO's
-    captions by their content. A named format takes files of any extension"""
-    caption_columns: tuple[str, ...] = ()
-    """columns that hold captions, as text or lists of texts; a row gets the union of their synsets. json.caption is a
-    field inside a column. In tars: extensions of members, or json.FIELD. Default: "caption"; in tars "txt" """
-    synset_columns: tuple[str, ...] = ()
-    """columns that name synsets: wnids (n02084071) or names (dog.n.01), as lists, or as text with spaces or commas
-    between them. A row gets these and the synsets of its captions; without --caption-columns, only these"""
-    key_column: str | None = None
-    """column of the sample's key or uid: text, dates or whole numbers (7.0 equals 7); in TSV and CSV the text as it is.
-    Default: img2dataset's "key"; elsewhere the row's number in its file, unless there is a column "key" """
-    shard_column: str | None = None
-    """column that names the shard. Default: the input file's stem"""
+    """format of the captions; a named format takes files of any extension
+
+    auto: by the files' names; img2dataset by the columns of its sidecars, COCO by what its files hold"""
+    caption_columns: Annotated[tuple[str, ...], "NAME"] = ()
+    """columns of captions: text, or lists of texts. A row gets the synsets of all of them. json.caption is a field
+    inside
+    of a column. In tars, give extensions of members, or json.FIELD (default: caption; in tars txt)"""
+    synset_columns: Annotated[tuple[str, ...], "NAME"] = ()
+    """columns of synsets, as wnids (n02084071) or names (dog.n.01): lists, or text with spaces or commas between them.
+    A
+    row gets these and the synsets of its captions; without --caption-columns, these alone"""
+    key_column: Annotated[str | None, "NAME"] = None
+    """column of the sample's key or uid: text, dates or whole numbers (7.0 equals 7); in TSV and CSV the text as it
+    stands
+    (default: "key" if there is such a column, else the row's number in its file)"""
+    shard_column: Annotated[str | None, "NAME"] = None
+    """column that names the shard (default: the input file's name without its extension)"""
     same_key: SameKey = "refuse"
-    """how to treat several rows of one (shard, key): refuse them, or join them to one row with the union of their
-    synsets, as for COCO and Flickr30k, which have five rows for each image. Samples of a tar that share a key are
-    rejected either way"""
-    columns: tuple[str, ...] = ()
-    """names of the columns of a TSV or CSV file without a header line. Default: the first line names them"""
-    separator: str | None = None
-    """separator of the columns of a TSV or CSV file, such as ";" or "|". Default: tab for TSV, comma for CSV"""
+    """answer to several rows of one shard that have the same key; in tars such samples are rejected either way
+
+    refuse: reject them
+    union: make them one row with the synsets of all, as for the five captions of an image in COCO and Flickr30k"""
+    columns: Annotated[tuple[str, ...], "NAME"] = ()
+    """names of the columns, for files without a header line (default: the first line names them)"""
+    separator: Annotated[str | None, "CHARACTER"] = None
+    """character between two columns, such as ";" or "|" (default: tab in TSV, comma in CSV)"""
     quoting: Quoting | None = None
-    """how a TSV or CSV file quotes. rfc4180: a quote inside a text is doubled; backslash: one stands before it; none:
-    quotes are ordinary characters, and every line is a row. Default: detected in the beginning of each file"""
+    """how texts are quoted (default: detected at the beginning of each file)
+
+    rfc4180: a quote inside of a text is doubled
+    backslash: a backslash stands before a quote inside of a text
+    none: quotes are ordinary characters, and every line is a row"""
     max_caption_bytes: int = MAX_CAPTION_BYTES
-    """bytes of the longest caption that is labelled; longer ones are rejected"""
+    """longest caption that is labelled, bytes; longer ones are rejected"""
     rows_per_file: int = 5_000_000
     """approximate number of rows in a part file"""
     task_bytes: int | None = None
-    """approximate bytes of captions that one task reads. Default: 8 to 256 MiB, so that every core gets some tasks"""
+    """approximate bytes of captions that a task reads (default: 8 to 256 MiB, so that every core gets some tasks)"""
     strict: bool = False
-    """fail at the first file that cannot be read, instead of listing it among the rejects"""
+    """stop at the first file that cannot be read, instead of listing it among the rejects"""
     allow_unlabelled: bool = False
-    """finish even if no row got a label. By default that is an error: most often --caption-columns names the wrong
-    columns"""
+    """finish even if no row got a label, which most often means that --caption-columns names the wrong columns"""
     extend: bool = False
     """add new files to a finished label directory; files that it holds already need not be given again"""
     replace_changed: bool = False
     """with --extend: label changed files anew, and only those; their new rows replace the old"""
     log: Path | None = None
-    """log file; each step of the job appends a line of JSON"""
+    """file to which each step of the job appends a line of JSON"""
     labeler: LabelerName = "catlip"
-    """catlip is the project's own; spacy takes parts of speech from a spaCy pipeline; reference is the rule of CatLIP's
-    released code. The last two need packages of their own on every worker, and are many times slower"""
-    spacy_model: str = SPACY_MODEL
-    """for --labeler spacy: the pipeline's package, or its folder"""
+    """rule that turns a caption into synsets; spacy and reference need packages of their own on every worker, and are
+    many times slower
+
+    catlip: the project's own
+    spacy: parts of speech from a spaCy pipeline
+    reference: the rule of CatLIP's released code"""
+    spacy_model: Annotated[str, "PATH"] = SPACY_MODEL
+    """with --labeler spacy: package of the pipeline, or its folder"""
     wordnet: Path | None = None
-    """for --labeler reference: folder of WordNet 3.0's database files. Default: as NLTK's downloader installed it"""
-    master: str | None = None
-    """Spark master: local[*], spark://HOST:PORT, yarn, k8s://... Default: spark-submit's, else local[*]"""
+    """with --labeler reference: folder of WordNet 3.0's database files (default: where NLTK's downloader puts them)"""
+    master: Annotated[str | None, "URL"] = None
+    """Spark master: local[*], spark://HOST:PORT, yarn, k8s://... (default: spark-submit's, else local[*])"""
 
     def __post_init__(self) -> None:
         _require_positive("max_caption_bytes", self.max_caption_bytes)
@@ -111,19 +131,19 @@ class Label:
 
 @dataclass(frozen=True)
 class Prune:
-    """Choose a vocabulary from the counts of one or more label directories: takes seconds for any corpus."""
+    """Choose a vocabulary from the counts of label directories, in seconds for any corpus."""
 
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[str, ...], "PATH"]
     """label directories; the counts of several are added"""
     out: Location | None = None
-    """vocabulary file to write, such as vocabulary.parquet. Without it nothing is written, and a table shows the size
-    of the vocabulary at each threshold"""
+    """vocabulary file to write, such as vocabulary.parquet (default: write nothing, and show how many classes each
+    threshold leaves)"""
     min_count: int | None = None
     """keep synsets in at least this many captions (V_tau; 500 in the paper)"""
     top_k: int | None = None
-    """or keep this many of the most frequent synsets"""
+    """keep this many of the most frequent synsets; in place of --min-count"""
     count_unlabelled: bool = False
-    """also count the rows that the vocabulary leaves without a label: one pass over the label shards"""
+    """also count the rows that the vocabulary leaves without a label, which takes one pass over the label shards"""
 
     def __post_init__(self) -> None:
         _spell_locations(self)
@@ -131,14 +151,14 @@ class Prune:
 
 @dataclass(frozen=True)
 class Report:
-    """Show a finished label directory on one HTML page that needs no network. Takes seconds, and no Spark."""
+    """Show a finished label directory on one HTML page, in seconds and without Spark."""
 
-    labels: str
+    labels: Annotated[str, "PATH"]
     """label directory; a local path or a URI"""
     out: Location
     """page to write, such as report.html; must not exist yet"""
-    captions: tuple[str, ...] = ()
-    """the labelled input files, or some of them: label directories hold no captions to show beside the synsets"""
+    captions: Annotated[tuple[str, ...], "PATH"] = ()
+    """the labelled input files, or some of them, to show captions beside the synsets; label directories hold none"""
     examples: int = 3
     """most captions shown for a synset"""
     min_count: int = 500
@@ -154,9 +174,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Explain:
-    """Explain the labels of captions: words, parts of speech, senses. Takes seconds, and no Spark."""
+    """Explain the labels of captions: words, parts of speech, senses."""
 
-    captions: tuple[str, ...]
+    captions: Annotated[tuple[str, ...], "CAPTION"]
     """captions, each in quotes"""
 
     def __post_init__(self) -> None:
@@ -171,24 +191,24 @@ class Explain:
 
 @dataclass(frozen=True)
 class Check:
-    """Compare labels with image tars: samples without a label, labels without a sample. Reads tar headers alone."""
+    """Compare labels with image tars: samples without a label, labels without a sample."""
 
-    labels: str
+    labels: Annotated[str, "PATH"]
     """label directory"""
-    images: tuple[str, ...]
-    """files, folders or globs with the image tars"""
+    images: Annotated[tuple[str, ...], "PATH"]
+    """image tars: files, folders or globs"""
     max_missing: float = 0.0
-    """share of the samples that may be missing from labels and rejects. Default: none. Labels of these images account
-    for every sample, and labels of other images are better noticed here than after a day of training"""
+    """largest share of the samples that may have neither label nor reject. Labels of these images account for every
+    sample; labels of other images are better noticed here than after a day of training"""
     max_surplus: float = 0.0
-    """share of the labels that may lack a sample. Default: none, for the same reason. 1 checks some tars of a corpus
-    against the labels of all"""
+    """largest share of the labels that may lack a sample. Give 1 to check some tars of a corpus against the labels of
+    all"""
     worst: int = 10
-    """number of tars shown: those that fit their labels worst"""
+    """number of tars to show: those that fit their labels worst"""
     out: Location | None = None
     """JSON file to write, with the totals and the account of every tar"""
-    master: str | None = None
-    """Spark master, as for label"""
+    master: Annotated[str | None, "URL"] = None
+    """Spark master, as for label (default: spark-submit's, else local[*])"""
 
     def __post_init__(self) -> None:
         _require_share("max_missing", self.max_missing)
@@ -199,21 +219,22 @@ class Check:
 
 @dataclass(frozen=True)
 class Align:
-    """Give labels whose keys are ids the shards and keys of image tars that were downloaded later, joined by id."""
+    """Match labels made by id with image tars that were downloaded later."""
 
-    labels: str
+    labels: Annotated[str, "PATH"]
     """label directory whose keys are the ids (python -m pipeline label --key-column uid)"""
-    images: tuple[str, ...]
-    """files, folders or globs: img2dataset's sidecars (00000.parquet beside 00000.tar), or tars that hold the ids"""
-    id_column: str
-    """column of the sidecars that holds the id; or json.FIELD, a field of the tars' .json members; or __key__, the
-    samples' own keys, for labels keyed by names of image files, with or without extension (COCO, Flickr30k)"""
-    out: str
+    images: Annotated[tuple[str, ...], "PATH"]
+    """img2dataset's sidecars (00000.parquet beside 00000.tar), or tars that hold the ids: files, folders or globs"""
+    id_column: Annotated[str, "NAME"]
+    """place of the id: a column of the sidecars; json.FIELD, a field of the tars' .json members; or __key__, the
+    samples'
+    own keys, for labels keyed by names of image files, with or without extension (COCO, Flickr30k)"""
+    out: Annotated[str, "PATH"]
     """directory of the aligned label shards, new or empty"""
     rows_per_file: int = 5_000_000
     """approximate number of rows in a part file"""
-    master: str | None = None
-    """Spark master, as for label"""
+    master: Annotated[str | None, "URL"] = None
+    """Spark master, as for label (default: spark-submit's, else local[*])"""
 
     def __post_init__(self) -> None:
         _require_positive("rows_per_file", self.rows_per_file)
@@ -221,12 +242,17 @@ class Align:
 
 @dataclass(frozen=True)
 class Verify:
-    """Compare two labelers on a sample of your own captions: where they agree, and where not. Needs no Spark."""
+    """Compare two labelers on a sample of your own captions."""
 
-    captions: tuple[str, ...]
-    """files, folders or globs with the captions, in any format that label reads"""
+    SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "reading the captions": ("format", "caption_columns", "columns", "separator", "quoting"),
+        "labelers": ("spacy_model", "wordnet", "punkt"),
+    }
+
+    captions: Annotated[tuple[str, ...], "PATH"]
+    """captions in any format that label reads: files, folders or globs"""
     labelers: tuple[LabelerName, LabelerName] = ("catlip", "reference")
-    """the two labelers: labels that only the second gives are gained, labels that only the first gives are lost"""
+    """two labelers. Labels that only the second gives are gained, labels that only the first gives are lost"""
     sample: int = 10_000
     """rows to draw"""
     examples: int = 20
@@ -236,21 +262,24 @@ class Verify:
     out: Location | None = None
     """JSON file to write, with everything shown"""
     format: Format = "auto"
-    """how the captions are stored, as for label"""
-    caption_columns: tuple[str, ...] = ()
-    """columns that hold captions, as for label; here each text is a caption of its own"""
-    columns: tuple[str, ...] = ()
-    """names of the columns of a TSV or CSV file without a header line"""
-    separator: str | None = None
-    """separator of the columns of a TSV or CSV file, as for label"""
+    """format of the captions, as for label"""
+    caption_columns: Annotated[tuple[str, ...], "NAME"] = ()
+    """columns of captions, as for label; here each text is a caption of its own (default: caption; in tars txt)"""
+    columns: Annotated[tuple[str, ...], "NAME"] = ()
+    """names of the columns, for files without a header line (default: the first line names them)"""
+    separator: Annotated[str | None, "CHARACTER"] = None
+    """character between two columns, as for label (default: tab in TSV, comma in CSV)"""
     quoting: Quoting | None = None
-    """how a TSV or CSV file quotes, as for label"""
-    spacy_model: str = SPACY_MODEL
-    """for --labeler spacy: the pipeline's package, or its folder"""
+    """how texts are quoted, as for label (default: detected at the beginning of each file)"""
+    spacy_model: Annotated[str, "PATH"] = SPACY_MODEL
+    """with --labelers spacy: package of the pipeline, or its folder"""
     wordnet: Path | None = None
-    """for --labeler reference: folder of WordNet 3.0's database files"""
+    """with --labelers reference: folder of WordNet 3.0's database files (default: where NLTK's downloader puts them)"""
     punkt: Literal["installed", "untrained"] = "installed"
-    """for --labeler reference: NLTK's model of sentence ends, as installed, or untrained, which needs no data"""
+    """with --labelers reference: NLTK's model of the ends of sentences
+
+    installed: as NLTK's downloader installed it
+    untrained: one that needs no data"""
 
     def __post_init__(self) -> None:
         _require_positive("sample", self.sample)

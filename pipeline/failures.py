@@ -109,7 +109,7 @@ DEATHS = (
     Death(
         r"JAVA_GATEWAY_EXITED|Java gateway process exited",
         "Spark", "a Java process that ended as it started", "a Java process that runs",
-        "Its output stands above. Likely causes: a --master that Spark does not know, too little memory for "
+        "Likely causes: a --master that Spark does not know, too little memory for "
         "spark.driver.memory, or options that this Java does not know.",
     ),
 )  # fmt: skip

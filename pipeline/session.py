@@ -2,7 +2,8 @@
 
 Java is checked first, because Spark's own message about it does not say what to do. The folder is named by host and
 process, and is removed with the run. A run that was killed cannot remove its own; the next run does, once neither the
-killed run nor a child of it is alive.
+killed run nor a child of it is alive. Spark and Java write to spark.log in the folder, not to the terminal; if Spark
+fails, the log stays, beside the folder, and the error names it.
 """
 
 from __future__ import annotations
@@ -16,31 +17,37 @@ import subprocess
 import sys
 import tempfile
 import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from py4j.protocol import Py4JError
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from pipeline.failures import explained
+from pipeline.rooms import ROOMS_ZIP, zip_rooms
 from vocab.errors import MissingRequirementError
+from vocab.pages.text import tell
 from vocab.store.locks import has_ended, machine
 
 JAVA_VERSION = 17
 JAVA_END_SECONDS = 20.0
 """seconds for Java to end by itself"""
-ROOMS_ZIP = "rooms.zip"
+LOG = "spark.log"
+LAST_LINES = 10
+"""lines of the log that are shown if Java does not start"""
 
 
 @contextmanager
 def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     """A session that ends with the block, together with its Java process.
 
-    Under spark-submit, its options apply; otherwise `master`, or local[*]. Raises MissingRequirementError if Java is
-    missing or older than 17, and what `failures.explained` raises for failures of Spark.
+    Under spark-submit, its options apply, and Spark logs where they say; otherwise `master`, or local[*]. Raises
+    MissingRequirementError if Java is missing or older than 17, and what `failures.explained` raises for failures of
+    Spark.
     """
     check_java()
     # Workers must run this interpreter, not the first python3 on the path.
@@ -52,17 +59,19 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
     # spark-submit has started the JVM already, with a master of its own.
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     chosen = master or (None if submitted else "local[*]")
-    is_local = (chosen or "").startswith("local")
+    remote = not submitted and not (chosen or "").startswith("local")
     session = None
-    with scratch_folder() as folder:
+    with scratch_folder() as folder, named_if_spark_fails(folder / LOG):
         try:
             # Inside `finally`: to know whether Java died first, its process must not have been ended here.
             with explained():
+                if remote:
+                    tell(f"spark   log in {folder / LOG}\n")
                 with used_by_children(folder), own_signals():
-                    session = started(chosen, name=name)
-                # On a local master, a failed task ends the job with an error that says why; Java's log would repeat it.
-                session.sparkContext.setLogLevel("OFF" if is_local else "ERROR")
-                if not submitted and not is_local:
+                    session = started(chosen, name=name, log=folder / LOG)
+                if submitted:
+                    session.sparkContext.setLogLevel("ERROR")
+                if remote:
                     # The executors have no checkout. Users of spark-submit give the same zip with --py-files.
                     session.sparkContext.addPyFile(str(zip_rooms(folder / ROOMS_ZIP)))
                 yield session
@@ -70,22 +79,54 @@ def spark_session(master: str | None, *, name: str) -> Iterator[SparkSession]:
             end_spark(session)
 
 
-def started(master: str | None, *, name: str) -> SparkSession:
-    """Start a session with the settings that this room needs."""
-    builder = SparkSession.builder.appName(name)
+def started(master: str | None, *, name: str, log: Path) -> SparkSession:
+    """Start a session with the settings that this room needs, and Java, if it does not run yet, with a log."""
+    conf = SparkConf(loadDefaults=False).setAppName(name)
     if master is not None:
-        builder = builder.master(master)
+        conf.setMaster(master)
     if master is not None and re.fullmatch(r"local(\[.*\])?", master):
-        builder = builder.config("spark.driver.memory", "4g").config("spark.driver.bindAddress", "127.0.0.1")
-        builder = builder.config("spark.driver.host", "127.0.0.1")
-    return (
-        # The job shows its own progress.
-        builder.config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.session.timeZone", "UTC")
-        # Batches small enough for several Python workers to hold, and large enough to encode each word only once.
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "32768")
-        .getOrCreate()
-    )
+        conf.set("spark.driver.memory", "4g").set("spark.driver.bindAddress", "127.0.0.1")
+        conf.set("spark.driver.host", "127.0.0.1")
+    # The job shows its own progress.
+    conf.set("spark.ui.showConsoleProgress", "false")
+    conf.set("spark.sql.session.timeZone", "UTC")
+    # Batches small enough for several Python workers to hold, and large enough to encode each word only once.
+    conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "32768")
+    if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkContext._gateway is None:
+        launch_java(conf, log)
+    return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def launch_java(conf: SparkConf, log: Path) -> None:
+    """Start Spark's Java as pyspark does, with its output in the log; show the log's last lines if it ends at once."""
+    # The log may leave its folder, which is closed to other users.
+    log.touch(mode=0o600)
+    with log.open("wb") as file:
+        try:
+            gateway = launch_gateway(conf, {"stdout": file, "stderr": file})  # type: ignore[no-untyped-call]
+        except PySparkException:
+            lines = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("\tat ")]
+            tell("".join(f"spark   {line}\n" for line in lines[-LAST_LINES:]))
+            raise
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
+@contextmanager
+def named_if_spark_fails(log: Path) -> Iterator[None]:
+    """If Spark fails in the block, keep its log beside the folder and name it in the error."""
+    try:
+        yield
+    except (MissingRequirementError, PySparkException, Py4JError) as error:
+        failure = error.__cause__ if isinstance(error, MissingRequirementError) else error
+        # A missing package of a labeler is no failure of Spark.
+        if not isinstance(failure, (PySparkException, Py4JError, ConnectionError, EOFError)) or not log.exists():
+            raise
+        kept = log.rename(log.parent.with_name(f"{log.parent.name}.log"))
+        if not isinstance(error, MissingRequirementError):
+            error.add_note(f"Spark's log: {kept}")
+            raise
+        remedy = f"{error.remedy} Spark's log: {kept}"
+        raise MissingRequirementError(error.thing, found=error.found, wanted=error.wanted, remedy=remedy) from failure
 
 
 def _is_not_of_py4j(record: logging.LogRecord) -> bool:
@@ -123,23 +164,6 @@ def end_spark(session: SparkSession | None) -> None:
         process.wait()
     # The next session of this process starts another Java.
     SparkContext._gateway = SparkContext._jvm = None
-
-
-def zip_rooms(target: Path) -> Path:
-    """Write vocab/ and pipeline/, which executors need, to a zip: equal files give equal bytes."""
-    root = Path(__file__).resolve().parent.parent
-    files = sorted(
-        path
-        for room in ("vocab", "pipeline")
-        for path in (root / room).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    )
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in files:
-            name = zipfile.ZipInfo(path.relative_to(root).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
-            name.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(name, path.read_bytes())
-    return target
 
 
 def check_java() -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.processes import cli
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
 
-def run(*arguments: object) -> str:
-    """Run a command of the project; its output. The test fails with what it printed if it fails."""
-    command = [sys.executable, "-m", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+def run(room: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project. The test fails with the command's output if the command fails."""
+    result = cli(*arguments, room=room, **environment)
     assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    return result
 
 
+@pytest.mark.slow
 def test_captions_become_labels_become_two_training_steps(tmp_path: Path) -> None:
     pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
     pytest.importorskip("torch", reason="the trainer extra is not installed")
@@ -41,8 +40,13 @@ def test_captions_become_labels_become_two_training_steps(tmp_path: Path) -> Non
         "--processes",
         1,
     )
-    said = run("pipeline", "label", "--captions", sample, "--out", labels, "--master", "local[2]")
-    assert "120 rows" in said
+    (tmp_path / "tmp").mkdir()
+    arguments = ("label", "--captions", sample, "--out", labels, "--master", "local[2]")
+    said = run("pipeline", *arguments, TMPDIR=str(tmp_path / "tmp"))
+    assert "120 rows" in said.stdout
+    # Spark's own lines are in its log, which goes with a job that succeeds.
+    assert all(line.startswith("labels  ") for line in re.split(r"[\r\n]+", said.stderr.strip())), said.stderr
+    assert list((tmp_path / "tmp").iterdir()) == []
     run("pipeline", "prune", "--labels", labels, "--min-count", 2, "--out", vocabulary)
     run(
         *("trainer", "pretrain", "sample", "--images", sample, "--labels", labels, "--vocabulary", vocabulary),
@@ -50,13 +54,16 @@ def test_captions_become_labels_become_two_training_steps(tmp_path: Path) -> Non
         *("--eval-workers", 0, "--image-size", 32, "--depth", 1, "--log-every", 1),
     )
 
+    from trainer.records.record import read_results  # torch is installed
+
     manifest = LabelShards.open(labels).manifest
     assert manifest.rows == 120 == manifest.labelled + manifest.empty + manifest.rejected
-    results = json.loads((run_directory / "results.json").read_text())
-    assert results["steps"] == 2
-    assert results["classes"] == len(Vocabulary.load(vocabulary)) > 10
-    assert results["evaluation"]["images"] + results["evaluation_account"].get("unmatched", 0) <= 40
-    assert results["training_account"].get("bad", 0) == 0
+    results = read_results(run_directory)
+    details = results.details
+    assert details["steps"] == 2
+    assert details["classes"] == len(Vocabulary.load(vocabulary)) > 10
+    assert results.records[0].images + details["evaluation_account"].get("unmatched", 0) <= 40
+    assert details["training_account"].get("bad", 0) == 0
     page = (run_directory / "page.html").read_text()
     assert "mean average precision" in page
     assert "<script src" not in page

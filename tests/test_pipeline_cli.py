@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.labels import label_table
 from tests.processes import cli
 from vocab.store.label_writing import write_label_shards
@@ -18,7 +14,7 @@ from vocab.store.label_writing import write_label_shards
 def test_help_lists_the_verbs() -> None:
     said = cli("--help").stdout
     assert all(verb in said for verb in ("label", "prune", "sample"))
-    assert "columns that hold captions" in " ".join(cli("label", "--help").stdout.replace("│", " ").split())
+    assert "columns of captions" in cli("label", "--help").stdout
 
 
 def test_prune_says_what_it_kept(tmp_path: Path) -> None:
@@ -61,47 +57,6 @@ def test_without_java_the_job_says_what_to_install(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "Java: found none; wanted version 17 or newer" in result.stderr
     assert not (tmp_path / "labels").exists()
-
-
-@pytest.mark.parametrize(
-    ("python", "home", "message"),
-    [
-        ("no-such-python", "", "Python: found no no-such-python; wanted Python 3.11"),
-        (sys.executable, "/nowhere", "Java: found no /nowhere/bin/java; wanted Java 17"),
-    ],
-)
-def test_set_up_stops_at_once_without_python_or_java(python: str, home: str, message: str) -> None:
-    environment = os.environ | ({"JAVA_HOME": home} if home else {})
-    result = subprocess.run(
-        ["sh", "requirements.sh", python], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert "apt-get install" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("version", "accepted"), [("1.8.0_292", False), ("11.0.2", False), ("17.0.15", True), ("21", True)]
-)
-def test_set_up_knows_an_old_java(tmp_path: Path, version: str, accepted: bool) -> None:
-    java = tmp_path / "bin" / "java"
-    java.parent.mkdir()
-    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n")
-    java.chmod(0o755)
-    result = subprocess.run(
-        ["sh", "requirements.sh", sys.executable],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"JAVA_HOME": str(tmp_path)},
-        check=False,
-    )
-    assert (result.returncode == 0) == accepted, result.stderr
-
-
-def test_make_alone_prints_help() -> None:
-    said = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert all(f"make {target}" in said for target in ("demo", "labels", "pretrain", "test", "check", "bench", "clean"))
 
 
 def test_vocab_build_without_wordnet_says_where_to_get_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -96,6 +97,7 @@ def markers(out: Path) -> int:
     return len(list((out / "_job").glob("task-*.json")))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_job_survives_a_dead_worker_and_a_dead_driver(
     spark: Any, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
@@ -124,6 +126,9 @@ def test_a_job_survives_a_dead_worker_and_a_dead_driver(
         command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"}, check=False
     )
     assert finished.returncode == 0, finished.stderr
+    first, *others = finished.stderr.splitlines()
+    assert re.fullmatch(r"spark   log in /\S+/spark\.log", first), finished.stderr
+    assert all(line.startswith("labels  ") for line in re.split(r"[\r\n]+", "\n".join(others))), finished.stderr
     assert f"{FILES * ROWS:,} rows" in finished.stdout
     ours, undisturbed = LabelShards.open(out), LabelShards.open(whole)
     assert ours.read_all() == undisturbed.read_all()
@@ -140,6 +145,7 @@ print([row.synsets for row in with_synsets(frame, captions=("caption",)).orderBy
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_library_call_works_through_spark_connect(tmp_path: Path) -> None:
     for package in ("grpc", "grpc_status", "pandas"):

@@ -25,7 +25,8 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
 from pipeline.failures import explain, explained
-from pipeline.session import PREFIX, remove_abandoned, scratch_folder, used_by_children
+from pipeline.session import PREFIX, named_if_spark_fails, remove_abandoned, scratch_folder, used_by_children
+from tests.processes import cli
 from vocab.errors import InputError, MissingRequirementError
 from vocab.store.locks import machine
 
@@ -135,7 +136,9 @@ def test_a_java_process_that_refuses_connections_is_a_sentence(
         ConnectionResetError(104, "of a bucket"),
     ],
 )
-def test_other_errors_stay_what_they_are(error: Exception) -> None:
+def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    # A Java that lives is not waited for: in the session of other tests it does not end.
+    monkeypatch.setattr("pipeline.failures.JAVA_END_SECONDS", 0.1)
     with pytest.raises(type(error)), explained():
         raise error
 
@@ -269,4 +272,44 @@ def test_however_a_job_ends_it_says_so_in_a_line_and_leaves_no_temporary_file(
     assert re.fullmatch(said, last), errors
     assert "Traceback" not in errors
     assert "\tat " not in errors
-    assert list((tmp_path / "tmp").iterdir()) == []
+    # Only Spark's log may stay, and only where the error names it.
+    named = re.findall(r"Spark's log: (\S+)", last)
+    assert [str(path) for path in (tmp_path / "tmp").iterdir()] == named
+    assert len(named) == (status == 2)
+
+
+def test_a_java_that_cannot_start_shows_its_last_lines_and_names_its_log(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("caption\ndog\n")
+    result = cli(
+        *("label", "--captions", tmp_path / "a.tsv", "--out", tmp_path / "out"),
+        TMPDIR=str(tmp_path),
+        SPARK_SUBMIT_OPTS="-Xmx1x",
+    )
+    assert result.returncode == 2
+    *lines, last = [line for line in result.stderr.splitlines() if not line.startswith("labels  ")]
+    assert "spark   Invalid maximum heap size: -Xmx1x" in lines
+    assert all(line.startswith("spark   ") for line in lines)
+    said = r"error: Spark: found a Java process that ended as it started; .* Spark's log: (\S+)"
+    named = re.fullmatch(said, last)
+    assert named is not None, result.stderr
+    log = Path(named[1])
+    assert "Invalid maximum heap size: -Xmx1x" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tsv", log.name}
+
+
+def test_an_error_that_is_not_sparks_leaves_no_log_and_one_that_nobody_explained_names_it(tmp_path: Path) -> None:
+    def log_of(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "spark.log").write_text("WARN")
+        return folder / "spark.log"
+
+    missing = MissingRequirementError("spaCy", found="none", wanted="one", remedy="Install it.")
+    with pytest.raises(MissingRequirementError) as caught, named_if_spark_fails(log_of("a")):
+        raise missing
+    assert caught.value is missing
+    with pytest.raises(PySparkException) as unexplained, named_if_spark_fails(log_of("b")):
+        raise PySparkException("[UNRESOLVED_COLUMN] a")
+    assert unexplained.value.__notes__ == [f"Spark's log: {tmp_path}/b.log"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "b.log"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,12 +45,20 @@ def test_a_training_node_needs_no_spark() -> None:
     assert result.stdout.strip() == "ok", result.stderr
 
 
-def test_the_labels_work_from_a_zip_as_spark_ships_it(tmp_path: object) -> None:
-    from pathlib import Path
+def test_the_zip_needs_python_alone_and_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    archives = [tmp_path / "dist" / name for name in ("a.zip", "b.zip")]
+    for archive in archives:
+        command = [sys.executable, "-S", "-E", "-s", "-m", "pipeline.rooms", str(archive)]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert result.stdout == f"{archive}\n", result.stderr
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+    assert {path.name for path in archives[0].parent.iterdir()} == {"a.zip", "b.zip"}
 
-    from pipeline.session import zip_rooms
 
-    archive = zip_rooms(Path(str(tmp_path)) / "rooms.zip")
+def test_the_labels_work_from_a_zip_as_spark_ships_it(tmp_path: Path) -> None:
+    from pipeline.rooms import zip_rooms
+
+    archive = zip_rooms(tmp_path / "rooms.zip")
     code = "import sys; sys.path.insert(0, sys.argv[1]); from vocab import labeler; import pyarrow as pa\n"
     code += "from vocab.pages import page; page.environment().get_template('pipeline/report/report.html')\n"
     code += "page.text_of(page.STYLE)\n"

@@ -64,6 +64,7 @@ def kill_a_rank(forks: Forks, corpus: Corpus, run: Path) -> None:
     group.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in dead["loaders"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [kill_a_loader, kill_a_rank])
 def test_two_processes_killed_then_three_see_every_key_once_an_epoch(
     forks: Forks, corpus: Corpus, tmp_path: Path, kill: Callable[[Forks, Corpus, Path], None]

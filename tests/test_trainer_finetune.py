@@ -144,6 +144,8 @@ def test_colours_are_learnt_and_the_results_say_so(model: Path, task: TaskConfig
     assert epochs == list(range(1, 17))
     assert losses(tmp_path / "run")[-1] < 0.7 < losses(tmp_path / "run")[0]
     assert "| top1 | 1 |" in (tmp_path / "run" / "results.md").read_text()
+    classes = (tmp_path / "run" / "classes.csv").read_text()
+    assert classes == "class,images,accuracy\ncar,3,1.000000\ncat,3,1.000000\ndog,3,1.000000\n"
 
 
 def test_a_batch_too_large_for_the_images_is_said_before_and_after(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from trainer.options import (
     BelowOne,
@@ -42,21 +42,22 @@ from vocab.store.secrets import public
 class DataConfig(Cache, Decode, Crops):
     """Images, their labels, and how a batch is made of them."""
 
-    images: Annotated[tuple[str, ...], "required"] = ()
-    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar", s3://,
-    gs:// or http(s):// addresses; "IMAGES::LABELS" also names the labels, where several data sets have their own"""
-    labels: Annotated[str, "required"] = ""
-    """label shards of these images, made by `python -m pipeline label`"""
-    vocabulary: Annotated[str, "required"] = ""
-    """vocabulary.parquet pruned from these labels, made by `python -m pipeline prune`"""
+    images: Annotated[tuple[str, ...], "PATH"] = ()
+    """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar", s3://, gs:// or
+    https:// addresses. "IMAGES::LABELS" names the labels of these images, where data sets have their own"""
+    labels: Annotated[str, "PATH"] = ""
+    """label shards of these images, made by python -m pipeline label"""
+    vocabulary: Annotated[str, "PATH"] = ""
+    """vocabulary.parquet pruned from these labels, made by python -m pipeline prune"""
     source_weights: tuple[float, ...] = ()
-    """share of the samples that each entry of `images` gives, in any unit; unset: every sample is seen equally often"""
-    eval_images: tuple[str, ...] = ()
-    """image tars to evaluate on; unset: the last `holdout-shards` tars of each entry of `images`"""
-    eval_labels: str | None = None
-    """label shards of `eval-images`; unset: the same as `labels`"""
+    """share of the samples that each entry of --images gives, in any unit
+    (default: every sample is seen equally often)"""
+    eval_images: Annotated[tuple[str, ...], "PATH"] = ()
+    """image tars to evaluate on (default: the last --holdout-shards tars of each entry of --images)"""
+    eval_labels: Annotated[str | None, "PATH"] = None
+    """label shards of --eval-images (default: the same as --labels)"""
     holdout_shards: NotNegative = 1
-    """tars kept out of training for evaluation, from the end of each sorted entry of `images`"""
+    """tars kept out of training for evaluation, from the end of each sorted entry of --images"""
     allow_foreign_vocabulary: bool = False
     """accept a vocabulary that was not counted from these labels"""
     image_size: Positive = 224
@@ -64,35 +65,42 @@ class DataConfig(Cache, Decode, Crops):
     batch_size: Positive = 2048
     """images per optimisation step, over all processes"""
     resolution: Literal["fixed", "schedule", "variable"] = "fixed"
-    """image size of a step; fixed: always `image-size`;
-    schedule: the sizes of `resolution-schedule`, one after another;
-    variable: a random one of `resolution-sizes`, with about equally many pixels in every step (the paper's way)"""
-    resolution_schedule: str = "0:112,0.5:160,0.8:224"
-    """with `--resolution schedule`: pairs of the share of training at which a size begins, and the size in pixels"""
+    """image size of a step
+
+    fixed: always --image-size
+    schedule: the sizes of --resolution-schedule, one after another
+    variable: a random size of --resolution-sizes; smaller images come in larger batches (the paper's way)"""
+    resolution_schedule: Annotated[str, "SHARE:SIZE,..."] = "0:112,0.5:160,0.8:224"
+    """with --resolution schedule: pairs of the share of training at which a size begins, and the size in pixels"""
     resolution_sizes: tuple[int, int, int] = (128, 320, 16)
-    """with `--resolution variable`: smallest size, largest size, and the step between sizes, pixels"""
+    """with --resolution variable: smallest size, largest size, and the step between sizes, pixels"""
     range_augment: Literal["off", "corenet", "narrow"] = "off"
-    """learn how strongly to change brightness, contrast and noise (RangeAugment);
-    corenet: begin with the wide ranges of the paper's code;
-    narrow: begin with narrow ones, for runs of a few thousand steps"""
+    """learn how strongly to change brightness, contrast and noise (RangeAugment)
+
+    corenet: begin with the wide ranges of the paper's code
+    narrow: begin with narrow ranges, for runs of a few thousand steps"""
     eval_crop: PositiveShare = 0.875
     """share of the shorter side that the centre crop of evaluation keeps"""
     unlabelled: Literal["keep", "drop", "weigh"] = "keep"
-    """samples without a class of the vocabulary: keep them with all classes negative (the paper's way),
-    drop them, or weigh them by `unlabelled-weight`"""
+    """samples without a class of the vocabulary
+
+    keep: train on them with all classes negative (the paper's way)
+    drop: leave them out
+    weigh: keep them with the weight --unlabelled-weight"""
     unlabelled_weight: PositiveShare = 0.1
-    """with `--unlabelled weigh`: weight of a sample without a class; all other samples weigh 1"""
+    """with --unlabelled weigh: weight of a sample without a class; all other samples weigh 1"""
     max_unmatched_share: Share = 0.5
-    """largest share of the first tars' samples without a row in the labels,
-    and of their rows without a sample, before the run stops"""
+    """largest share of the first tars' samples without a row in the labels, and of these rows without a sample; the run
+    stops above it"""
     shuffle_shards: Positive = 16
     """tars whose samples are shuffled together"""
     tar_teams: Positive = 1
-    """number of teams of processes that the tars are dealt out to, so that each machine fetches only its own tars;
-    where tars are remote, give the number of machines;
-    1: all processes share all tars, and a step has the same images on any number of processes"""
+    """number of teams of processes that divide the tars among them. Give the number of machines where tars are remote:
+    each machine then fetches only its own tars. With 1 all processes share all tars, and a step has the same images
+    on
+    any number of processes"""
     workers: NotNegative = 4
-    """loaders per process; 0: the training process loads its images itself"""
+    """loaders per process; with 0 the training process loads its images itself"""
     loaders: Literal["processes", "threads"] = "processes"
     """kind of loaders"""
     prefetch: Positive = 3
@@ -112,24 +120,28 @@ class DataConfig(Cache, Decode, Crops):
 class ModelConfig(Options):
     """Vision transformer, by timm's names. Unset sizes are the architecture's own."""
 
-    model: str = "vit_base_patch16_224"
-    """timm architecture"""
+    model: Annotated[str, "NAME"] = "vit_base_patch16_224"
+    """architecture, by timm's name"""
     patch_size: Positive | None = None
-    """side of a patch, pixels"""
+    """side of a patch, pixels (default: the architecture's)"""
     embed_dim: Positive | None = None
-    """width of the tokens"""
+    """width of the tokens (default: the architecture's)"""
     depth: Positive | None = None
-    """number of blocks"""
+    """number of blocks (default: the architecture's)"""
     num_heads: Positive | None = None
-    """number of attention heads"""
+    """number of attention heads (default: the architecture's)"""
     global_pool: Literal["token", "avg", "map"] | None = None
-    """input of the classifier: class token, average of the patches, or attention pooling"""
+    """input of the classifier (default: the architecture's)
+
+    token: the class token
+    avg: the average of the patches
+    map: attention pooling"""
     drop_path: BelowOne = 0.0
     """stochastic depth rate of the last block"""
     patch_keep: Annotated[float, Bounds(0.25, 1)] = 1.0
     """share of the patches that a training step sees, drawn anew for every image and step, 0.25 to 1"""
     full_patches_share: Share = 0.1
-    """share of training, at its end, in which steps see all patches whatever `patch-keep` says"""
+    """share of training, at its end, in which steps see all patches whatever --patch-keep says"""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that is out of bounds, and for a width that the heads do not divide."""
@@ -150,15 +162,18 @@ class LossConfig(Options):
     """Loss options. Defaults: CatLIP's."""
 
     loss: LossName = "bce"
-    """bce: binary cross entropy of every class, summed (CatLIP); softmax: cross entropy over an image's classes;
-    softmax-idf: the same, weighted by inverse document frequency (SuperClass);
+    """loss of the classifier
+
+    bce: binary cross entropy of every class, summed (CatLIP)
+    softmax: cross entropy over an image's classes
+    softmax-idf: softmax weighted by inverse document frequency (SuperClass)
     asymmetric: easy negatives count less (Ridnik et al.)"""
     label_smoothing: BelowOne = 0.0
     """share of every target that is spread over all classes"""
     asymmetric_focus: tuple[Exponent, Exponent] = (0.0, 4.0)
-    """with `--loss asymmetric`: focusing exponents of positives and of negatives"""
+    """with --loss asymmetric: focusing exponents of positives and of negatives"""
     asymmetric_margin: BelowOne = 0.05
-    """with `--loss asymmetric`: probability below which a negative has no loss"""
+    """with --loss asymmetric: probability below which a negative has no loss"""
     head_chunk: Positive = 1024
     """images of a process whose logits exist at the same time; the memory of the logits is proportional to it"""
 
@@ -183,9 +198,12 @@ class OptimConfig(Descent, Spikes):
     steps: Positive = 200_000
     """optimisation steps of the whole run"""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """learning rate after warm-up: cosine; or wsd: stable, then decaying in the last `decay-share` of the steps"""
+    """learning rate after warm-up
+
+    cosine: falling to --final-lr along a cosine
+    wsd: stable, then falling in the last --decay-share of the steps"""
     decay_share: PositiveShare = 0.2
-    """with `--schedule wsd`: share of the steps, at the end, in which the learning rate falls to `final-lr`"""
+    """with --schedule wsd: share of the steps, at the end, in which the learning rate falls to --final-lr"""
     start_lr: NotNegativeNumber = 1e-6
     """learning rate before the first step"""
     peak_lr: PositiveNumber = 1e-3
@@ -208,22 +226,24 @@ class RunConfig(TrainCompute, Seed, Keeping, Tracking):
     out: Path = Path("runs/pretrain")
     """run directory; the directory of a stopped run continues that run"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """distribution over several processes; ddp: every process holds the whole model;
-    fsdp: every process holds a share of the weights and of the optimiser (FSDP2),
-    for models that are too large for one GPU"""
+    """distribution over several processes
+
+    ddp: every process holds the whole model
+    fsdp: every process holds a share of the weights and of the optimiser (FSDP2), for models too large for one GPU"""
     eval_every: NotNegative = 0
-    """steps between evaluations; 0: evaluate at the end only"""
+    """steps between evaluations; with 0 the end of the run alone has one"""
     eval_limit: Positive = 20_000
     """largest number of images to evaluate on, the first ones of the held-out tars"""
     eval_workers: NotNegative = 2
-    """data loading processes per process while evaluating"""
-    probe_images: tuple[str, ...] = ()
-    """tars with a .cls beside each image, whose features under the averaged weights train a linear probe at each
-    evaluation; unset: no probe"""
-    probe_eval_images: tuple[str, ...] = ()
+    """loaders per process while evaluating"""
+    probe_images: Annotated[tuple[str, ...], "PATH"] = ()
+    """tars with a .cls beside each image. At each evaluation a linear probe is trained on their features under the
+    averaged
+    weights (default: no probe)"""
+    probe_eval_images: Annotated[tuple[str, ...], "PATH"] = ()
     """tars with a .cls beside each image, to measure that probe on"""
     keep_every: NotNegative = 0
-    """steps between checkpoints that are kept beside the newest ones; 0: keep the newest only"""
+    """steps between checkpoints that are kept for good, beside the newest ones; with 0 there are none"""
     gallery: NotNegative = 24
     """held-out pictures shown on page.html"""
 
@@ -243,11 +263,22 @@ class RunConfig(TrainCompute, Seed, Keeping, Tracking):
 class PretrainConfig(Options):
     """Pre-train a vision transformer on synsets mined from captions."""
 
+    REQUIRED: ClassVar[tuple[str, ...]] = ("images", "labels", "vocabulary")
+    SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "": ("out", "steps", "batch_size", "image_size", "seed"),
+        **Options.SECTIONS,
+    }
+
     data: DataConfig = field(default_factory=DataConfig)
+    """images and labels"""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """model"""
     loss: LossConfig = field(default_factory=LossConfig)
+    """loss"""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """optimiser"""
     run: RunConfig = field(default_factory=RunConfig)
+    """run"""
 
     def __post_init__(self) -> None:
         """Raise InputError for matrices that Muon cannot share out."""

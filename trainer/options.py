@@ -61,6 +61,30 @@ class Options:
 
     PREFIX: ClassVar[str] = "--"
     """beginning of the options' names on the command line"""
+    SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "optimiser": (
+            "optimiser", "schedule", "decay_share", "warmup_steps", "start_lr", "peak_lr", "final_lr", "weight_decay",
+            "layer_decay", "clip_norm", "accumulate", "ema_momentum", "beta1", "beta2", "muon_momentum",
+        ),
+        "augmentation": ("min_crop_area", "flip", "range_augment", "mixup", "cutmix"),
+        "image size during training": ("resolution", "resolution_schedule", "resolution_sizes"),
+        "evaluation during training": (
+            "eval_every", "eval_limit", "eval_workers", "gallery", "probe_images", "probe_eval_images",
+        ),
+        "checkpoints and logs": (
+            "checkpoint_every", "keep_checkpoints", "keep_every", "log_every", "wandb", "on_spike", "spike_factor",
+        ),
+        "computing": (
+            "device", "precision", "parallel", "compile", "activation_checkpointing", "threads", "head_chunk",
+            "peak_tflops",
+        ),
+        "loading": (
+            "workers", "loaders", "prefetch", "pin_memory", "shuffle_shards", "tar_teams", "max_member_bytes",
+        ),
+        "remote tars": ("cache", "cache_gb", "allow_pipe"),
+        "images that cannot be used": ("max_bad_share", "max_pixels", "truncated_images"),
+    }  # fmt: skip
+    """headings of --help, with the fields under them; the others come first (`vocab/command_line.py`)"""
 
     def __post_init__(self) -> None:
         """Raise InputError for the first option that is of another type than declared, or out of its bounds."""
@@ -124,9 +148,14 @@ class Compute(Options):
     """Device and number format."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """device that computes; auto: CUDA where there is one, else the CPU"""
+    """device that computes
+
+    auto: CUDA if there is a GPU, else the CPU"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """number format of the model; auto: bfloat16 autocast on CUDA, float32 on the CPU. Probes are trained in float32"""
+    """number format of the model; probes are trained in float32 in any case
+
+    auto: bfloat16 on CUDA, float32 on the CPU
+    bfloat16: autocast, with weights in float32"""
 
     def is_bfloat16(self, device_type: str) -> bool:
         """Tell whether the model computes in bfloat16 on a type of device, "cuda" or "cpu"."""
@@ -140,9 +169,9 @@ class TrainCompute(Compute):
     compile: bool = False
     """compile the model with torch.compile, for every image size before the first step"""
     activation_checkpointing: bool = False
-    """recompute the blocks' activations in the backward pass instead of keeping them: less memory, more work"""
+    """compute the blocks' activations again in the backward pass instead of keeping them: less memory, more work"""
     threads: Positive | None = None
-    """CPU threads of each process; unset: torch's choice"""
+    """CPU threads of each process (default: torch's choice)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +179,12 @@ class Cache(Options):
     """Copies of remote tars, and tars that a command writes."""
 
     cache: Path | None = None
-    """folder on a local disk for copies of remote tars and tables of their samples,
-    shared by all processes of a machine; unset: open-catlip in the user's cache folder"""
+    """folder on a local disk for copies of remote tars, shared by all processes of a machine
+    (default: open-catlip in the user's cache folder)"""
     cache_gb: PositiveNumber = 200.0
-    """largest size of the copies of remote tars, GB (10^9 bytes); the copy that was unused longest is removed first"""
+    """largest size of these copies, GB (10^9 bytes); the copy unused for longest is removed first"""
     allow_pipe: bool = False
-    """allow "pipe:COMMAND" in place of a tar: a shell runs the command with your rights"""
+    """accept "pipe:COMMAND" in place of a tar: a shell runs the command with your rights"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,15 +192,16 @@ class Decode(Options):
     """Which images are decoded, and how many may fail."""
 
     max_bad_share: Share = 0.1
-    """largest share of the images that may be broken or missing before the verb stops;
-    pre-training looks at it after its first 100 samples"""
+    """largest share of broken or missing images; the verb stops above it. Pre-training looks at it after its first 100
+    samples"""
     max_pixels: Positive = 89_478_485
-    """largest image that is decoded, pixels (the default is PIL's); a larger one is a bad sample,
-    and so is one whose decoder needs more than 4 bytes for each of these pixels and more than 384 times its file"""
+    """largest image that is decoded, pixels (PIL's limit). A larger one is a bad sample, and so is one whose decoder
+    needs more than 4 bytes for each of these pixels and more than 384 times its file"""
     truncated_images: Literal["refuse", "take"] = "refuse"
-    """images whose file breaks off behind the header: refuse them as bad samples,
-    or take the part that is there and count them (JPEG, PNG, GIF, BMP and uncompressed TIFF;
-    other formats cannot be decoded in part)"""
+    """images whose file breaks off behind its header
+
+    refuse: bad samples
+    take: decode and count what is there: JPEG, PNG, GIF, BMP and uncompressed TIFF; no other format can be"""
 
     @property
     def take_truncated(self) -> bool:
@@ -184,7 +214,7 @@ class Crops(Options):
     """Random crops and flips of training images."""
 
     min_crop_area: PositiveShare = 0.08
-    """smallest share of an image's area that a random resized crop keeps"""
+    """smallest share of an image's area that a random crop keeps"""
     flip: bool = True
     """mirror half of the training images, drawn at random"""
 
@@ -202,8 +232,11 @@ class OnSpike(Options):
     """Answer to a loss that is NaN or much too large."""
 
     on_spike: Literal["stop", "skip", "rollback"] = "stop"
-    """answer to a loss that is NaN, infinite or a spike; stop: end the run and name the batch's samples;
-    skip: leave out the step; rollback: return to the last checkpoint, and go on with the batches that follow"""
+    """answer to a loss that is NaN, infinite or a spike
+
+    stop: end the run and name the batch's samples
+    skip: leave out the step
+    rollback: return to the last checkpoint, and go on with the batches that follow"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +244,10 @@ class Descent(OnSpike):
     """Optimiser. Defaults: CatLIP's for ViT-B/16."""
 
     optimiser: Literal["adamw", "muon"] = "adamw"
-    """AdamW for all weights, or Muon for the matrices of the blocks and AdamW for all others"""
+    """optimiser of the weights
+
+    adamw: AdamW for all weights
+    muon: Muon for the matrices of the blocks, AdamW for all others"""
     warmup_steps: NotNegative = 10_000
     """steps in which the learning rate rises linearly to its peak"""
     weight_decay: NotNegativeNumber = 0.2
@@ -223,7 +259,7 @@ class Descent(OnSpike):
     clip_norm: Annotated[float, Bounds(above_low=True)] = 1.0
     """largest norm of the gradient; a longer gradient is scaled down to it"""
     accumulate: Positive = 1
-    """parts into which a process splits its share of the batch, with one backward pass each"""
+    """parts into which a process splits its share of the batch, each with a backward pass of its own"""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that is out of bounds, and for steps that Muon cannot skip."""
@@ -242,8 +278,8 @@ class Spikes(OnSpike):
     """Losses that are NaN or much too large."""
 
     spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
-    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far;
-    inf: only NaN and infinite losses count"""
+    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; with
+    inf only NaN and infinite losses count"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +299,6 @@ class Tracking(Options):
     """Weights & Biases, and the peak that a run's speed is compared with."""
 
     peak_tflops: PositiveNumber | None = None
-    """stated peak of the device in bfloat16 matrix products, TFLOP/s; unset: from our table of GPUs"""
-    wandb: str | None = None
-    """Weights & Biases project to log to as well (pip install '.[wandb]'); unset: none"""
+    """the GPU's stated peak in bfloat16 matrix products, TFLOP/s (default: from our table of GPUs)"""
+    wandb: Annotated[str | None, "NAME"] = None
+    """Weights & Biases project to log to as well; needs pip install '.[wandb]'"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -17,12 +17,14 @@ from vocab.store.locations import Location
 class FeedConfig(Seed):
     """Run the data path alone, and say what limits it."""
 
+    REQUIRED: ClassVar[tuple[str, ...]] = ("images", "labels")
+
     data: DataConfig = field(default_factory=lambda: DataConfig(holdout_shards=0, batch_size=256))
-    """images and labels of a run; nothing is held out unless --holdout-shards says so"""
+    """images and labels; nothing is held out unless --holdout-shards says so"""
     seconds: Annotated[float, Bounds(above_low=True)] = 20.0
     """duration of the measurement after the first batch, seconds"""
     gpu_rate: float = 4500.0
-    """images per second that training needs; 4,500 is ViT-B/16 on an H200"""
+    """images per second that training needs; the default is ViT-B/16's on an H200"""
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,17 @@ class ExportConfig(Options):
     out: Location
     """folder to write; it must not exist"""
     checkpoint: int | None = None
-    """step of the checkpoint to export; unset: the finished run's weights, or else the newest checkpoint's"""
+    """step of the checkpoint to export (default: the finished run's weights, or else the newest checkpoint)"""
     weights: Literal["ema", "model"] = "ema"
-    """ema: the moving average, which was evaluated; model: the weights of the step itself, from a checkpoint"""
+    """weights to export
+
+    ema: the moving average, which was evaluated
+    model: those of the step itself, from a checkpoint"""
     backbone: bool = False
     """leave out the classifier, so that the model gives features instead of logits"""
     onnx: bool = False
-    """also write model.onnx, and compare its output with the model's (pip install '.[onnx]')"""
-    licence: str = "other"
+    """also write model.onnx, and compare its output with the model's; needs pip install '.[onnx]'"""
+    licence: Annotated[str, "NAME"] = "other"
     """licence of the weights for the model card, by its name on the Hub: apache-2.0, cc-by-4.0, ..."""
 
 
@@ -56,30 +61,33 @@ class ImportConfig(Options):
     out: Location
     """folder to write; it must not exist"""
     model: Literal["vit_base", "vit_large", "vit_huge"] | None = None
-    """architecture that the weights must have; unset: read from their shapes"""
+    """architecture that the weights must have (default: read from their shapes)"""
     classes: Positive = 24_320
     """number of classes that the classifier must have; as many of the vocabulary's first synsets are used"""
     image_size: Positive = 224
-    """side of the images that the position embeddings are interpolated to, pixels; 224: as released"""
+    """side of the images that the position embeddings are interpolated to, pixels; released ones are for 224"""
 
 
 @dataclass(frozen=True)
 class PlanConfig(Options):
-    """Say what a run will cost, in memory, work and hours, before it is launched. Needs no data."""
+    """Say what a run will cost, in memory, work and hours, before it is launched.
 
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    No data is needed. All options of python -m trainer pretrain RECIPE are options of plan too; its --help lists them.
+    """
+
+    pretrain: Annotated[PretrainConfig, "elsewhere"] = field(default_factory=PretrainConfig)
     """recipe of the run"""
-    gpu: str = "H100"
-    """kind of GPU, such as "H200" or "A100 40GB", or its name from torch.cuda.get_device_name;
-    a GPU that is not in our table needs `peak-tflops` and `gpu-memory`"""
+    gpu: Annotated[str, "NAME"] = "H100"
+    """kind of GPU, such as "H200" or "A100 40GB", or its name from torch.cuda.get_device_name. A GPU that is not in our
+    table needs --peak-tflops and --gpu-memory"""
     gpus: Positive = 8
     """number of GPUs, with one process each"""
     gpu_memory: PositiveNumber | None = None
-    """memory of a GPU, GB (10^9 bytes); unset: from our table"""
+    """memory of a GPU, GB (10^9 bytes) (default: from our table)"""
     mfu: PositiveShare = 0.4
-    """expected share of the GPU's stated peak that goes into the model's work (MFU);
-    work that activation checkpointing repeats does not count"""
+    """expected share of the GPU's stated peak that goes into the model's work (MFU); work that activation checkpointing
+    repeats does not count"""
     classes: Positive | None = None
-    """number of classes; unset: those of `vocabulary`, or without a vocabulary CatLIP's 24,320"""
+    """number of classes (default: the vocabulary's, or CatLIP's 24,320 without --vocabulary)"""
     price: NotNegativeNumber | None = None
-    """price of one GPU for one hour, in any currency; unset: no price is shown"""
+    """price of one GPU for one hour, in any currency (default: no price is shown)"""

@@ -31,7 +31,8 @@ class Build:
     """Make the packed file of WordNet's nouns from WordNet's own database files."""
 
     wordnet: Path = WORDNET
-    """folder with data.noun, index.noun, index.sense and the .exc files (Debian: wordnet-base, wordnet-sense-index)"""
+    """folder with data.noun, index.noun, index.sense and the .exc files
+    (Debian: wordnet-base, wordnet-sense-index)"""
     out: Path = NOUNS_FILE
     """file to write"""
 
@@ -41,11 +42,11 @@ class FitTagger:
     """Fit the tagger's tables on a treebank; needs SciPy, three minutes and 4 GB of memory."""
 
     treebank: Path
-    """CoNLL-U file: en_ewt-ud-train.conllu of Universal Dependencies' English Web Treebank, plain or gzip"""
+    """CoNLL-U file, plain or gzip: en_ewt-ud-train.conllu of Universal Dependencies' English Web Treebank"""
     semcor: Path | None = None
-    """SemCor's sentences as JSON lines, plain or gzip; see fit/semcor.py. The package's tables were fitted with it"""
+    """SemCor's sentences as JSON lines, plain or gzip (vocab/fit/semcor.py); the package's tables have them"""
     licence: str = "Universal Dependencies English Web Treebank, CC BY-SA 4.0"
-    """the treebank's name and licence, kept in the file"""
+    """name and licence of the treebank, kept in the file"""
     wordnet: Path = WORDNET
     """folder with WordNet's database files"""
     out: Path = TAGGER_FILE
@@ -57,11 +58,11 @@ class FitSenses:
     """Fit the tables of senses; needs SciPy and half a minute."""
 
     semcor: Path
-    """SemCor's sentences as JSON lines, plain or gzip; see fit/semcor.py"""
+    """SemCor's sentences as JSON lines, plain or gzip (vocab/fit/semcor.py)"""
     listed: Path
     """wnids of synsets that pictures are known to show, one a line: ImageNet-22k's"""
     licence: str = "SemCor 3.0 and WordNet 3.0, Princeton University; ImageNet-22k's list of synsets"
-    """their names and licences, kept in the file"""
+    """names and licences of both, kept in the file"""
     wordnet: Path = WORDNET
     """folder with WordNet's database files"""
     out: Path = SENSES_FILE

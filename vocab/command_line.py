@@ -40,6 +40,7 @@ ELSEWHERE = "elsewhere"
 POSITIONAL = get_args(tyro.conf.Positional[str])[1]
 WIDEST = 100
 """most columns of a help, for longer lines are hard to read"""
+NO_BREAK = "\xa0"
 DEFAULT = re.compile(r"\s*\(default: [^)]*\)")
 NUMBERS = {int: "a whole number", float: "a number"}
 
@@ -83,8 +84,13 @@ class Option:
     @property
     def names(self) -> tuple[str, ...]:
         """Spellings of the name; a switch has two."""
-        before, dot, last = self.name.removeprefix("--").rpartition(".")
-        return (self.name,) if self.kinds else (self.name, f"--{before}{dot}no-{last}")
+        part = self.name.removesuffix(self.last_name)
+        return (self.name,) if self.kinds else (self.name, f"{part}no-{self.last_name}")
+
+    @property
+    def last_name(self) -> str:
+        """Name without the dashes and the parts that it is in."""
+        return self.name.removeprefix("--").rpartition(".")[2]
 
     @property
     def is_missing(self) -> bool:
@@ -110,7 +116,8 @@ class Option:
         if self.is_required:
             lines[0] += " (required)"
         elif shown := self._default():
-            lines[0] = f"{DEFAULT.sub('', lines[0])} (default: {shown})"
+            # A default stays on one line: textwrap breaks at no such space.
+            lines[0] = f"{DEFAULT.sub('', lines[0])} (default:{NO_BREAK}{shown})"
         return lines
 
     def _default(self) -> str:
@@ -321,7 +328,7 @@ def _refuse_value(name: str, word: str, kind: Any, see: str) -> None:
 def _show(lines: Iterable[str]) -> NoReturn:
     """Print a help, and end the program."""
     # Secrets are left in, for a help has none: "pipe:COMMAND" looks like one.
-    tell("\n".join(lines) + "\n", to=sys.stdout, has_captions=True)
+    tell("\n".join(lines).strip("\n") + "\n", to=sys.stdout, has_captions=True)
     sys.exit(0)
 
 
@@ -331,7 +338,7 @@ def _width() -> int:
 
 def _wrapped(text: str, *, first: str = "", then: str | None = None) -> list[str]:
     """Break a paragraph into lines that begin with `first` and `then`; names of options stay whole."""
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         text,
         width=_width(),
         initial_indent=first,
@@ -339,6 +346,7 @@ def _wrapped(text: str, *, first: str = "", then: str | None = None) -> list[str
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(NO_BREAK, " ") for line in lines]
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -364,18 +372,23 @@ def _help_of_options(program: str, options: Sequence[Option], about: str, kind: 
     """Lines of a help that lists options: the required ones, then section after section."""
     required = sorted((each for each in options if each.is_required), key=lambda each: not each.is_positional)
     others = [each for each in options if not each.is_required]
-    yield from _wrapped(
-        " ".join([program, *(each.head for each in required), "[options]"]), first="usage: ", then=" " * 7
-    )
+    heads = [each.head.replace(" ", NO_BREAK) for each in required]
+    usage = [program, *heads, *(["[options]"] if others else [])]
+    yield from _wrapped(" ".join(usage), first="usage: ", then=" " * 7)
     yield ""
     yield from _paragraphs(about)
     last = getattr(kind, "SECTIONS", {})
+    rank = {
+        name.replace("_", "-"): number for number, name in enumerate(name for names in last.values() for name in names)
+    }
     order = dict.fromkeys(["", *(each.section for each in others if each.section not in last), *last])
     sections = {section: [each for each in others if each.section == section] for section in order}
     for heading, listed in [("required", required), *sections.items()]:
         if listed:
-            yield from _wrapped(f"{heading or 'options'}:")
-            for option in listed:
+            yield f"{heading or 'options'}:"
+            for option in (
+                listed if heading not in last else sorted(listed, key=lambda each: rank.get(each.last_name, -1))
+            ):
                 yield from _help_of(option)
             yield ""
 

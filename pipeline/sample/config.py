@@ -18,23 +18,27 @@ MOST_PER_SHARD = 10_000
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Draw a data set of images with captions from a seed, offline."""
+    """Draw a data set of images with captions, offline, to try everything on."""
 
     out: Path
-    """Folder to write; it must be new or empty."""
+    """folder to write, new or empty"""
     samples: int = 12_000
-    """How many samples to draw."""
+    """number of samples"""
     samples_per_shard: int | None = None
-    """Samples in one tar and its Parquet file, at most 10,000; unset: 1,000, or a quarter of the samples where that is
-    less, for a run needs tars to train on and others to evaluate on."""
+    """samples in a tar and its Parquet file, at most 10,000 (default: 1,000, or a quarter of the samples where that is
+    less, for a run needs tars to train on and others to evaluate on)"""
     seed: int = 0
-    """Sample i depends on this and on i alone; the rest of the options never move it."""
+    """seed of every draw; a sample depends on the seed and on its own number alone"""
     size: int = 96
-    """Side of the square images in pixels."""
+    """side of the square images, pixels"""
     mode: Literal["scenes", "objects", "captions"] = "scenes"
-    """scenes: images with captions. objects: one labelled object an image, for probes. captions: Parquet only, fast."""
+    """contents of the data set
+
+    scenes: images with captions
+    objects: images of one labelled object, for probes
+    captions: captions alone, as Parquet"""
     processes: int | None = None
-    """Processes that draw; as many as there are processors by default. The bytes written do not depend on it."""
+    """processes that draw, which do not change the bytes written (default: one for each processor)"""
 
     def __post_init__(self) -> None:
         # The dataclass is frozen; this is a part of making one.

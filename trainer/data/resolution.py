@@ -73,7 +73,7 @@ class ScheduledResolution:
     steps: int
 
     def at(self, step: int) -> StepShape:
-        """Shape of a step, counted from 0; the last phase goes on after the end."""
+        """Shape of a step, counted from 0; steps after the end have the shape of the last phase."""
         started = [size for share, size in self.phases if step >= round(share * self.steps)]
         return StepShape(started[-1], self.batch)
 

@@ -179,7 +179,7 @@ def kept_patches(patches: int, share: float) -> int:
 
 @torch.no_grad()
 def choose_patches(seeds: Int64[Tensor, " batch"], patches: int, kept: int) -> Int64[Tensor, "batch kept"]:
-    """Choose the patches that each image keeps, ascending: those of its smallest words, no two of which are equal.
+    """Choose the patches that each image keeps, ascending: those with the smallest words, which are all different.
 
     Every set of `kept` patches is equally likely.
     """

@@ -7,7 +7,7 @@ transfer_init/                                       fine-tuning with --init tra
 metrics.jsonl  bad_samples.jsonl  tensorboard/       while the run goes
 spikes.jsonl  rollback.json                          after steps that went wrong
 checkpoints/step-00001000/                           at regular steps and at the end
-page.html                                            at each evaluation
+page.html  classes.csv                               at each evaluation
 results.json                                         at the end, with
 model.safetensors  README.md                         pre-training: the averaged weights and their card
 model/  results.md                                   fine-tuning: a folder that timm loads, and a table

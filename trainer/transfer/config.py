@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -57,14 +57,18 @@ class TaskImages(Decode):
     """Reading of a task's images, and names of their classes."""
 
     kind: Literal["auto", "folders", "tars", "csv", "coco"] = "auto"
-    """form of the images to train and test on; auto: by their names, and by what lies in their folders"""
+    """form of the images to train and test on
+
+    auto: by their names, and by what lies in their folders"""
     class_names: Location | None = None
-    """names of the classes, as wnids or in words, where the labels are neither:
-    a .txt or .json list in the order of the classes, or a .json, .csv or .tsv of label and name"""
+    """names of the classes, as wnids or in words, where the labels are neither: a .txt or .json list in the order of
+    the
+    classes, or a .json, .csv or .tsv of label and name"""
     multi_label: bool = False
-    """a .csv row names an image and one of its classes, and an image may have several rows,
-    or one row without a label if it shows none of the classes; COCO's annotations are always read so"""
-    csv_columns: tuple[str, str] = ("path", "label")
+    """an image of a .csv may have several rows, one for each of its classes, or one row without a label if it shows
+    none
+    of them. COCO's annotations are always read so"""
+    csv_columns: Annotated[tuple[str, str], "NAME"] = ("path", "label")
     """names of the .csv columns that hold the path of an image and its label"""
 
 
@@ -75,12 +79,12 @@ class TaskConfig(TaskImages, Cache):
 
     PREFIX = "--task."
 
-    train: str
-    """images to train on: a folder with one folder per class;
-    tars with a .cls in each sample, named by a folder, a glob, braces or URLs;
-    a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
-    test: str
-    """images to test on, in any of the forms of `train`"""
+    train: Annotated[str, "PATH"]
+    """images to train on: a folder with one folder per class; tars with a .cls in each sample, named by a folder, a
+    glob,
+    braces or URLs; a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
+    test: Annotated[str, "PATH"]
+    """images to test on, in any of the forms of --task.train"""
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,9 @@ class InputSize(Options):
     """Size of the images that the model sees."""
 
     image_size: Positive | None = None
-    """side of the square image that the model sees, pixels;
-    position embeddings are interpolated to another size than the pre-training's; unset: the pre-training's"""
+    """side of the square image that the model sees, pixels. Position embeddings are interpolated to another size than
+    the
+    pre-training's (default: the pre-training's)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +110,7 @@ class View(InputSize):
     """Part of an image that the model sees."""
 
     crop: PositiveShare | None = None
-    """share of the shorter side that the central crop keeps; unset: the pre-training's"""
+    """share of the shorter side that the centre crop keeps (default: the pre-training's)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,18 +118,24 @@ class DecodeThreads(Options):
     """Threads that decode images."""
 
     workers: NotNegative = 8
-    """threads per process that decode images; 0: images are decoded between two batches"""
+    """threads per process that decode images; with 0 images are decoded between two batches"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions(DecodeThreads):
     """Computation of a model's features, and the folder that keeps them."""
 
+    SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "features": ("batch", "features", "image_size", "crop"),
+        **Options.SECTIONS,
+    }
+
     batch: Positive = 256
     """images per process that pass through the model together"""
     features: Path | None = None
-    """folder that keeps computed features for other settings, shares and verbs, 4 bytes per number;
-    it may be deleted at any time; unset: `features` in the folder of `cache`"""
+    """folder that keeps computed features for other settings, shares and verbs, 4 bytes per number. It may be deleted
+    at
+    any time (default: features in the folder for copies of remote tars)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +143,14 @@ class TransferInit(Options):
     """First weights of a new classifier."""
 
     init: Literal["random", "transfer"] = "random"
-    """first weights of the new classifier; random: small random numbers;
+    """first weights of the new classifier
+
+    random: small random numbers
     transfer: the rows of the pre-trained classifier for the classes' synsets"""
     alpha: PositiveShare = 0.5
-    """with `--init transfer`: smallest path similarity between a class's synset and the synset whose row it takes;
-    1: only the same synset; 0.5: also a synset one step above or below"""
+    """with --init transfer: smallest path similarity between a class's synset and the synset whose row it takes. 1
+    takes
+    the same synset only, 0.5 also one that is a step above or below"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,28 +173,33 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
     _: KW_ONLY
     epochs: Positive = 30
     percent: tuple[Percent, ...] = (100.0,)
-    """shares of the training images of each class, in percent, measured one after another;
-    the images of 1 % are among the 5 % of the same seed"""
+    """shares of the training images of each class, in percent, measured one after another; the images of 1 % are among
+    the
+    5 % of the same seed"""
     seeds: tuple[SeedNumber, ...] = (0,)
-    """seeds to measure one after another;
-    each draws the images of a share, their order, random weights, and the folds of cross-validation"""
+    """seeds to measure one after another. Each draws the images of a share, their order, random weights, and the folds
+    of
+    cross-validation"""
     preset: Literal["grid", "paper"] = "grid"
-    """grid: the best of several learning rates and weight decays, by cross-validation on the training images;
+    """learning rates and weight decays to try
+
+    grid: several of both; the best is found by cross-validation on the training images
     paper: CatLIP's learning rate 3e-5, without weight decay"""
     learning_rates: tuple[PositiveNumber, ...] = ()
-    """learning rates of the first step to choose among; unset: the preset's"""
+    """learning rates of the first step to choose among (default: the preset's)"""
     weight_decays: tuple[NotNegativeNumber, ...] = ()
-    """weight decays of AdamW to choose among; unset: the preset's"""
+    """weight decays of AdamW to choose among (default: the preset's)"""
     train_batch: Positive = 256
     """images per optimisation step of the classifier"""
     final_share: Share = 1 / 30
-    """learning rate of the last step divided by that of the first, with a cosine between them; CatLIP: 1e-6 / 3e-5"""
+    """learning rate of the last step divided by that of the first, with a cosine between them; CatLIP has
+    1e-6 / 3e-5"""
     label_smoothing: BelowOne = 0.0
     """share of every target that is spread over all classes"""
     neighbours: NotNegative = 20
-    """nearest neighbours that vote for the class of an image; 0: no neighbours are looked up"""
+    """nearest neighbours that vote for the class of an image; with 0 none are looked up"""
     temperature: PositiveNumber = 0.07
-    """temperature of the neighbours' votes, exp(cosine / temperature); both defaults are DINO's"""
+    """temperature of the neighbours' votes, exp(cosine / temperature); DINO's, as is the number of neighbours"""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that is out of bounds, and for a list that is empty or has a number twice."""
@@ -197,18 +216,24 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
 class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
     """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
 
+    REQUIRED: ClassVar[tuple[str, ...]] = ("test",)
+
     out: Location
     """folder of the results; it must not exist"""
     task: TaskConfig = field(default_factory=lambda: TaskConfig(train="", test=""))
-    """images and classes of the task; without `train`, the classes are those of `test`"""
+    """images and classes of the task"""
     alpha: PositiveShare = 1.0
-    """smallest path similarity between a class's synset and the synset whose row scores it; 1: only the same synset"""
+    """smallest path similarity between a class's synset and the synset whose row scores it; 1 takes the same synset
+    only"""
     hyponyms: Literal["none", "max", "any"] = "none"
-    """way to score a class by the rows of all synsets below its own as well; none: its own row alone;
-    max: the largest logit; any: the probability that at least one of them is shown"""
+    """score of a class from the rows of all synsets below its own as well
+
+    none: its own row alone
+    max: the largest logit
+    any: the probability that at least one of them is shown"""
     prior: Literal["keep", "remove"] | None = None
-    """keep, or remove, the share of a score that comes from the frequency of its synset in the pre-training corpus;
-    unset: remove for one class per image, where test sets are balanced, and keep for several"""
+    """share of a score that comes from the frequency of its synset in the pre-training corpus: keep or remove it
+    (default: remove for one class per image, where test sets are balanced, and keep for several)"""
 
 
 @own_first
@@ -242,25 +267,26 @@ class FinetuneConfig(
     batch: Positive = 512
     """images per optimisation step, over all processes"""
     mixup: BetaParameter = 0.0
-    """parameter of the Beta distribution by which neighbours in a batch are blended; 0: no blending"""
+    """parameter of the Beta distribution by which neighbours in a batch are blended; 0 blends none"""
     cutmix: BetaParameter = 0.0
-    """parameter of the Beta distribution by which neighbours in a batch exchange boxes;
-    0: no exchange; with mixup as well, each has half of the batches"""
+    """parameter of the Beta distribution by which neighbours in a batch exchange boxes; 0 exchanges none. With --mixup
+    as
+    well, each has half of the batches"""
     label_smoothing: BelowOne | None = None
-    """share of every target that is spread over all classes; unset: 0.1, or 0 for several classes per image"""
+    """share of every target that is spread over all classes (default: 0.1, or 0 for several classes per image)"""
     drop_path: BelowOne = 0.0
     """stochastic depth rate of the last block"""
     peak_lr: PositiveNumber | None = None
-    """learning rate after warm-up; unset: 3e-5, or 1e-5 for several classes per image"""
+    """learning rate after warm-up (default: 3e-5, or 1e-5 for several classes per image)"""
     final_lr: NotNegativeNumber | None = None
-    """learning rate at the last step, reached by a cosine; unset: a tenth of the peak"""
+    """learning rate at the last step, reached by a cosine (default: a tenth of the peak)"""
     ema_momentum: PositiveShare | None = None
-    """share of the new weights in the moving average, which is evaluated;
-    unset: the paper's 0.0005, or 10 / steps in runs so short that the average would still hold their first weights"""
+    """share of the new weights in the moving average, which is evaluated (default: the paper's 0.0005, or 10 / steps in
+    runs so short that the average would still hold their first weights)"""
     prefetch: Positive = 2
     """batches that are decoded ahead"""
     eval_every: NotNegative = 1
-    """epochs between evaluations; 0: evaluate at the end only"""
+    """epochs between evaluations; with 0 the end of the run alone has one"""
 
     def check(self, *, world: int) -> None:
         """Raise InputError for a batch that `world` processes cannot share out."""

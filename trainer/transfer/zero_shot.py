@@ -20,6 +20,7 @@ from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
+from trainer.records.classes import FILE as CLASSES
 from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
@@ -176,7 +177,7 @@ def write(outcome: ZeroShotOutcome) -> None:
             details={"by_class": class_tables.scored_json(*classified)},
         )
         (work / "results.md").write_text(page, encoding="utf-8")
-        (work / "classes.csv").write_text(class_tables.scored_csv(*classified), encoding="utf-8")
+        (work / CLASSES).write_text(class_tables.scored_csv(*classified), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
 
 

@@ -110,16 +110,16 @@ def _opened(location: Path, image_size: int | None, crop: float | None, *, sourc
         preprocessing=Preprocessing(size, seen.mean, seen.std, crop or seen.crop),
         architecture=architecture,
         source=source,
-        fingerprint=fingerprint_of(model, size),
+        fingerprint=fingerprint_of(model.state_dict(), size),
         arguments={**arguments, "img_size": size},
         loss=loss,
     )
 
 
-def fingerprint_of(model: nn.Module, size: int) -> str:
+def fingerprint_of(tensors: Mapping[str, Tensor], size: int) -> str:
     """sha256 of the weights and of the size of images."""
     digest = hashlib.sha256(f"{size}".encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         # Flat, because a scalar, as in the batch count of batch norms, cannot be viewed as bytes.
         digest.update(tensor.detach().flatten().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")
