@@ -26,7 +26,8 @@ def test_the_figure_shows_held_out_pictures_with_captions_labels_and_guesses(tmp
         [guess.right for guess in each.predicted] for each in shown
     ]
     draw(tmp_path / "figures" / "demo.png", shown)
-    assert Image.open(tmp_path / "figures" / "demo.png").format == "PNG"
+    with Image.open(tmp_path / "figures" / "demo.png") as figure:
+        assert figure.format == "PNG"
 
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
