@@ -48,7 +48,7 @@ def measure(options: RealImages) -> dict[str, object]:
     with spark_session("local[2]", name="real images") as spark:
         captions = (str(images / "emoji"), str(images / "coco_ccby"))
         manifest = label_captions(spark, Label(captions, str(labels)))
-    vocabulary = prune(Prune((str(labels),), vocabulary_file, min_count=options.min_count))
+    vocabulary = prune(Prune((str(labels),), vocabulary_file, min_count=options.min_count)).vocabulary
     held_out = [images / "emoji" / "00003.tar", images / "coco_ccby" / "00001.tar"]
     training = [tar for folder in ("emoji", "coco_ccby") for tar in sorted((images / folder).glob("*.tar"))]
     command = [

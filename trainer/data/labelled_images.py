@@ -142,7 +142,6 @@ class _OpenTars:
         self._lock = threading.Lock()
 
     def read(self, image: int) -> bytes:
-        """The bytes of an image."""
         number = int(self._store.tars[image])
         offset, size = int(self._store.offsets[image]), int(self._store.sizes[image])
         tar = self._tar(number)
@@ -157,7 +156,6 @@ class _OpenTars:
         return content
 
     def close(self) -> None:
-        """Close all tars."""
         with self._lock:
             self._open.clear()
 

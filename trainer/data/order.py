@@ -145,7 +145,6 @@ class Walk(Generic[GroupT]):
         return list(self._take(count))
 
     def close(self) -> None:
-        """Close the open groups."""
         at_hand, self._group = self._group, None
         if at_hand is not None:
             at_hand[1].close()

@@ -168,7 +168,6 @@ class Optimiser:
             part.step()
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
         for part in self._parts:
             part.zero_grad(set_to_none=True)
 

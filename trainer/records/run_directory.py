@@ -147,13 +147,13 @@ def stored_config(out: Path, kind: RunKind) -> dict[str, Any] | None:
                 wanted=f"that of the run whose checkpoints lie in {checkpoints[-1].parent}",
                 remedy=f"Copy the one of a checkpoint there: {checkpoints[-1] / CONFIG}",
             ) from error
-        raise occupied(out, f"no readable {CONFIG}", kind.name) from error
+        raise _occupied(out, f"no readable {CONFIG}", kind.name) from error
     if not isinstance(stored, dict) or not kind.fields <= stored.keys():
-        raise occupied(out, f"a {CONFIG} of something else", kind.name)
+        raise _occupied(out, f"a {CONFIG} of something else", kind.name)
     return stored
 
 
-def occupied(out: Path, found: str, kind: str) -> OutputExistsError:
+def _occupied(out: Path, found: str, kind: str) -> OutputExistsError:
     """Make the error for an `--out` that holds no `kind`, with what was `found` beside its entries."""
     return OutputExistsError(
         out,

@@ -111,7 +111,7 @@ class FinetuneResults:
         return [
             *no_match_note(self.matches),
             *notes_at_start(self.config, self.task, self.train, self.plan),
-            *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
+            *undecoded(train=read_bad_samples(self.config.out), test=scored.skipped),
         ]
 
     def check_training(self, totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
@@ -267,10 +267,6 @@ def _renewed(folder: Path) -> AbstractContextManager[Path]:
     if folder.exists():
         shutil.rmtree(folder)
     return new_folder(folder)
-
-
-def _notes_on_bad(train: Sequence[Skipped], test: Sequence[Skipped]) -> list[str]:
-    return [undecoded(side, bad) for side, bad in (("train", train), ("test", test)) if bad]
 
 
 def _without_images(images: LabelledImages, task: TaskData) -> list[str]:

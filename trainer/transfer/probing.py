@@ -341,8 +341,7 @@ def _start(pretrained: Pretrained, matches: list[ClassMatch], train: ImageFeatur
 
 
 def _on_the_data(given: ProbeInputs) -> list[str]:
-    sides = (("train", given.train.skipped), ("test", given.test.skipped))
-    return [*given.task.notes, *(undecoded(side, skipped) for side, skipped in sides if skipped)]
+    return [*given.task.notes, *undecoded(train=given.train.skipped, test=given.test.skipped)]
 
 
 def _remarks(outcome: ProbeOutcome, probe: ProbeResult) -> list[str]:

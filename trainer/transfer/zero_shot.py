@@ -112,7 +112,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     scores = score(features, pretrained, classes, config)
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
-    notes = (*notes, *([undecoded("test", bad)] if bad else []), *class_tables.unscored_notes(matches, classes))
+    notes = (*notes, *undecoded(test=bad), *class_tables.unscored_notes(matches, classes))
     if not images.multi_label:
         notes = (*class_tables.one_choice_note(classes), *notes)
     return ZeroShotOutcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)

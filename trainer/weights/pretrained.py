@@ -61,14 +61,11 @@ class Pretrained:
         """The pre-trained classifier."""
         return classifier_of(self.model, self.architecture)
 
-    def normalised(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch 3 size size"]:
-        """Normalise bytes for the model, float32."""
-        seen = self.preprocessing
-        return images.permute(0, 3, 1, 2).float().div_(WHITE).sub_(seen.mean).div_(seen.std)
-
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
         """The features of images that the classifier reads."""
-        return features(self.model, self.normalised(images))
+        seen = self.preprocessing
+        pixels = images.permute(0, 3, 1, 2).float().div_(WHITE).sub_(seen.mean).div_(seen.std)
+        return features(self.model, pixels)
 
 
 def open_pretrained(location: Location, *, image_size: int | None = None, crop: float | None = None) -> Pretrained:
