@@ -133,7 +133,8 @@ def test_make_has_the_targets_and_variables_of_a_page(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_benchmarks_have_the_options_that_a_page_gives_them(page: Path) -> None:
     for words in commands(page, "python"):
-        target = f"{words[1].replace('.', '/')}.py" if words[:1] == ["-m"] else "".join(words[:1])
+        module = words[1] if words[:1] == ["-m"] and len(words) > 1 else ""
+        target = f"{module.replace('.', '/')}.py" if module else "".join(words[:1])
         if not target.startswith("benchmarks/"):
             continue
         options = [word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")]

@@ -22,7 +22,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -80,6 +80,8 @@ class Option:
     is_required: bool
     is_positional: bool
     section: str
+    is_listed: bool = True
+    """False of an option that the help of another verb lists: it may be given, and is never missing"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,7 +97,7 @@ class Option:
     @property
     def is_missing(self) -> bool:
         """True of an option that stands nowhere if the command line does not name it."""
-        return self.value is MISSING and not self.is_positional
+        return self.value is MISSING and self.is_listed and not self.is_positional
 
     @property
     def head(self) -> str:
@@ -155,7 +157,7 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
     options = list(_options_of(verb.kind, default, verb))
     named = rest[: rest.index("--")] if "--" in rest else rest
     if {"-h", "--help"} & set(named):
-        _show(_help_of_options(program, options, about, verb.kind))
+        _show(_help_of_options(program, [each for each in options if each.is_listed], about, verb.kind))
     _refuse_words(program, options, rest)
     chosen_markers = [(tyro.conf.OmitArgPrefixes, verb.is_flat), (tyro.conf.PositionalRequiredArgs, verb.takes_words)]
     markers: Any = [marker for marker, is_chosen in chosen_markers if is_chosen]
@@ -193,9 +195,10 @@ def _options_of(kind: Any, default: Any, verb: Verb, *, prefix: str = "--", sect
             value = each.default_factory()
         if not is_dataclass(hint):
             yield _option(each.name, hint, marks, text, value, verb, prefix=prefix, section=section)
-        elif ELSEWHERE not in marks:
+        else:
             inside = prefix if verb.is_flat else f"{prefix}{each.name.replace('_', '-')}."
-            yield from _options_of(hint, value, verb, prefix=inside, section=text or _doc(hint))
+            for option in _options_of(hint, value, verb, prefix=inside, section=text or _doc(hint)):
+                yield replace(option, is_listed=False) if ELSEWHERE in marks else option
 
 
 def _option(
