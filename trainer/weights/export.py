@@ -13,7 +13,7 @@ from torch import nn
 
 from trainer.loss.losses import is_softmax
 from trainer.model.vit import classifier_of
-from trainer.records.card import Subject, model_card
+from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
 from trainer.verb_config import ExportConfig
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, first_conv_of, new_folder
@@ -34,9 +34,6 @@ from vocab.errors import FormatError
 from vocab.store.locations import name_of
 from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
-
-SHOWN_SYNSETS = 5
-"""synsets that the snippet of the card prints"""
 
 
 def export(wanted: ExportConfig) -> str:
