@@ -30,6 +30,7 @@ from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
 from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
 from trainer.probe import feature_files
+from trainer.records.record import read_records
 from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model, new_folder
@@ -229,7 +230,7 @@ def test_without_the_onnx_packages_it_says_what_to_install(
 def test_the_card_names_what_was_trained_on_what_and_how_well(finished: Path, tmp_path: Path) -> None:
     export(ExportConfig(finished, tmp_path / "given", licence="cc-by-4.0"))
     card = (tmp_path / "given" / "README.md").read_text()
-    macro = json.loads((finished / "results.json").read_text())["evaluation"]["macro"]
+    macro = read_records(finished)[0].value
     for fact in [
         "license: cc-by-4.0",
         "library_name: timm",

@@ -34,6 +34,7 @@ from trainer.checkpoints.disk import flush, write_file
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
+from trainer.records.record import RESULTS
 from trainer.weights import corenet
 from vocab import wordnet
 from vocab.errors import FormatError
@@ -44,7 +45,6 @@ from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
-RESULTS = "results.json"
 REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 """errors of timm and torch for a configuration from which they cannot build a model"""
 NAMES = frozenset({"label_names", "label_descriptions"})
