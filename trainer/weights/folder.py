@@ -226,8 +226,8 @@ def load_model(folder: str | Path) -> nn.Module:
     """Load the model of an exported or imported folder, in eval mode, onto the CPU.
 
     Most are built as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released CatLIP models are built
-    by `trainer/weights/corenet.py`. All have timm's `pretrained_cfg`, with the classes' names. Raises FormatError for any
-    other folder, and if configuration or weights do not match their checksum, if they have one, or each other.
+    by `trainer/weights/corenet.py`. All have timm's `pretrained_cfg`, with the classes' names. Raises FormatError for
+    any other folder, and if configuration or weights do not match their checksum, if they have one, or each other.
     """
     location = Path(folder)
     try:
