@@ -76,7 +76,7 @@ class Option:
     is_optional: bool
     """the word None stands for no value"""
     called: str
-    """what to call the values: PATH [PATH ...]"""
+    """name of the values: PATH [PATH ...]"""
     is_required: bool
     is_positional: bool
     section: str

@@ -33,7 +33,7 @@ from vocab.store.field_types import is_of, name_of
 from vocab.store.locations import Location, read_whole, with_locations
 
 Section = Literal["probe", "zeroshot", "finetune"]
-SuiteMethod = Literal["zeroshot", "knn", "probe", "finetune"]
+SuiteMethod = Literal["probe", "knn", "finetune", "zeroshot"]
 """methods by which a suite measures a model that is there"""
 Init = Literal["random", "transfer"]
 SECTIONS: Mapping[Section, tuple[SuiteMethod, ...]] = MappingProxyType(
