@@ -91,7 +91,7 @@ def make_files(root: Path) -> list[Flipped]:
     run, export, suite, probed = (root / name for name in ("run", "export", "suite", "probe"))
     data = ("--images", root / "corpus", "--labels", labels, "--vocabulary", vocabulary)
     _run("pretrain", "sample", *data, "--out", run, *TINY.split(), *SHORT.split())
-    Ledger(run).add([], [Skipped("00000", f"{key}", "broken_image") for key in range(4)])
+    Ledger(run).add([Skipped("00000", f"{key}", "broken_image") for key in range(4)])
     _run("export", run, "--out", export)
     (root / "tasks.toml").write_text(TASKS.format(root=root))
     cpu = ("--workers", 0, "--device", "cpu", "--features", root / "features")

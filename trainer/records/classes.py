@@ -22,7 +22,7 @@ FILE = "classes.csv"
 LISTED = 1000
 """classes in the table of a page: one of 24,320 rows makes the page slow, and classes.csv has them all"""
 EXTREMES = 300
-"""of more classes, so many best and as many worst are listed; the rest are the first ones"""
+"""best classes, and worst ones, in a table of `LISTED` rows; its other rows are the first classes"""
 
 
 @dataclass(frozen=True)
