@@ -153,9 +153,10 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
         program, default = f"{program} {chosen}", verb.recipes[chosen][1]
         about = f"{about}\n\n{names[chosen]}"
     options = list(_options_of(verb.kind, default, verb))
+    listed = list(_options_of(verb.kind, default, verb, all_parts=False))
     named = rest[: rest.index("--")] if "--" in rest else rest
     if {"-h", "--help"} & set(named):
-        _show(_help_of_options(program, options, about, verb.kind))
+        _show(_help_of_options(program, listed, about, verb.kind))
     _refuse_words(program, options, rest)
     chosen_markers = [(tyro.conf.OmitArgPrefixes, verb.is_flat), (tyro.conf.PositionalRequiredArgs, verb.takes_words)]
     markers: Any = [marker for marker, is_chosen in chosen_markers if is_chosen]
@@ -182,8 +183,13 @@ def _near(name: str, known: Collection[str]) -> str:
     return next(iter(ends or difflib.get_close_matches(name, known, n=1)), "")
 
 
-def _options_of(kind: Any, default: Any, verb: Verb, *, prefix: str = "--", section: str = "") -> Iterator[Option]:
-    """Yield the options of a dataclass and of its parts, in the order of their fields."""
+def _options_of(
+    kind: Any, default: Any, verb: Verb, *, all_parts: bool = True, prefix: str = "--", section: str = ""
+) -> Iterator[Option]:
+    """Yield the options of a dataclass and of its parts, in the order of their fields.
+
+    `all_parts`: parts that another verb lists too, for the verb takes their options all the same.
+    """
     plain, extended, texts = get_type_hints(kind), get_type_hints(kind, include_extras=True), _docs_of(kind)
     for each in fields(kind):
         hint, text = plain[each.name], texts.get(each.name, "")
@@ -193,9 +199,10 @@ def _options_of(kind: Any, default: Any, verb: Verb, *, prefix: str = "--", sect
             value = each.default_factory()
         if not is_dataclass(hint):
             yield _option(each.name, hint, marks, text, value, verb, prefix=prefix, section=section)
-        elif ELSEWHERE not in marks:
+        elif all_parts or ELSEWHERE not in marks:
             inside = prefix if verb.is_flat else f"{prefix}{each.name.replace('_', '-')}."
-            yield from _options_of(hint, value, verb, prefix=inside, section=text or _doc(hint))
+            heading = text or _doc(hint)
+            yield from _options_of(hint, value, verb, all_parts=all_parts, prefix=inside, section=heading)
 
 
 def _option(

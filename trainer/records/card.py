@@ -22,6 +22,8 @@ from vocab.pages.tables import in_markdown, markdown_table
 from vocab.vocabulary import Vocabulary
 
 SHOWN_CLASSES = 12
+SHOWN_SYNSETS = 5
+"""synsets of a picture that the card's lines of Python print"""
 # Options that matter for training such a model again; all of them are in the run's config.json.
 TRAINED_WITH = (
     "data.image_size data.resolution data.batch_size data.min_crop_area data.range_augment data.unlabelled "

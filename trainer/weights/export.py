@@ -13,7 +13,7 @@ from torch import nn
 
 from trainer.loss.losses import is_softmax
 from trainer.model.vit import classifier_of
-from trainer.records.card import Subject, model_card
+from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
 from trainer.records.record import RESULTS, ResultsFile, read_results
 from trainer.verb_config import ExportConfig
 from trainer.weights.fetching import local_folder
@@ -35,8 +35,6 @@ from vocab.errors import FormatError
 from vocab.store.locations import name_of
 from vocab.vocabulary import Vocabulary
 
-SHOWN_SYNSETS = 5
-"""synsets that the snippet of the card prints"""
 NAMED_DETAILS = frozenset({"images_seen", "parameters", "processes", "device", "training_account"})
 """details of results.json that the card shows"""
 
