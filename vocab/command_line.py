@@ -15,6 +15,7 @@ line; "(default: ...)" in it says what no value means. The class and the types o
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import inspect
 import re
@@ -22,7 +23,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -55,7 +56,7 @@ class Verb:
     """parts of the dataclass give no prefix to their options: --steps, not --optim.steps"""
     takes_words: bool = False
     """required options are words without a name"""
-    recipes: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    recipes: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
     """descriptions and instances by name, one of which the command line chooses to change; empty: no choice"""
 
 
@@ -79,7 +80,8 @@ class Option:
     """what to call the values: PATH [PATH ...]"""
     is_required: bool
     is_positional: bool
-    section: str
+    section: str | None
+    """heading of --help; None if another verb's help lists the option"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -182,7 +184,9 @@ def _near(name: str, known: Collection[str]) -> str:
     return next(iter(ends or difflib.get_close_matches(name, known, n=1)), "")
 
 
-def _options_of(kind: Any, default: Any, verb: Verb, *, prefix: str = "--", section: str = "") -> Iterator[Option]:
+def _options_of(
+    kind: Any, default: Any, verb: Verb, *, prefix: str = "--", section: str | None = ""
+) -> Iterator[Option]:
     """Yield the options of a dataclass and of its parts, in the order of their fields."""
     plain, extended, texts = get_type_hints(kind), get_type_hints(kind, include_extras=True), _docs_of(kind)
     for each in fields(kind):
@@ -193,13 +197,22 @@ def _options_of(kind: Any, default: Any, verb: Verb, *, prefix: str = "--", sect
             value = each.default_factory()
         if not is_dataclass(hint):
             yield _option(each.name, hint, marks, text, value, verb, prefix=prefix, section=section)
-        elif ELSEWHERE not in marks:
+        else:
             inside = prefix if verb.is_flat else f"{prefix}{each.name.replace('_', '-')}."
-            yield from _options_of(hint, value, verb, prefix=inside, section=text or _doc(hint))
+            heading = None if ELSEWHERE in marks or section is None else text or _doc(hint)
+            yield from _options_of(hint, value, verb, prefix=inside, section=heading)
 
 
 def _option(
-    field_name: str, hint: Any, marks: Sequence[Any], text: str, value: Any, verb: Verb, *, prefix: str, section: str
+    field_name: str,
+    hint: Any,
+    marks: Sequence[Any],
+    text: str,
+    value: Any,
+    verb: Verb,
+    *,
+    prefix: str,
+    section: str | None,
 ) -> Option:
     """Describe the option of a field. `marks`: what its type is annotated with. `section`: heading of its dataclass."""
     name = field_name.replace("_", "-")
@@ -223,9 +236,9 @@ def _option(
         is_list=is_list,
         is_optional=NoneType in get_args(hint),
         called=f"{called[0]} [{called[0]} ...]" if is_list else " ".join(called),
-        is_required=value is MISSING or (field_name in getattr(verb.kind, "REQUIRED", ()) and not value),
+        is_required=value is MISSING or (field in getattr(verb.kind, "REQUIRED", ()) and not value),
         is_positional=is_positional,
-        section=headings.get(field_name, section),
+        section=section if section is None else headings.get(field, section),
     )
 
 
@@ -279,7 +292,7 @@ def _refuse_words(program: str, options: Sequence[Option], words: Sequence[str])
         wanted = "no more words without a name"
         raise InputError(program, found=free[len(places)], wanted=wanted, remedy=see)
     # A list may be empty: its dataclass says more.
-    nothing = [] if free or is_spare else [each.called for each in places if not each.is_list]
+    nothing = [] if free or is_spare else [each.called for each in places if each.value is MISSING and not each.is_list]
     nothing += [each.head for each in options if each.is_missing and each.name not in given]
     if nothing:
         raise InputError(program, found=f"no {', no '.join(nothing)}", wanted="all that is required", remedy=see)
@@ -371,7 +384,7 @@ def _help_of_choices(program: str, kind: str, choices: Mapping[str, str], about:
 def _help_of_options(program: str, options: Sequence[Option], about: str, kind: Any) -> Iterator[str]:
     """Lines of a help that lists options: the required ones, then section after section."""
     required = sorted((each for each in options if each.is_required), key=lambda each: not each.is_positional)
-    others = [each for each in options if not each.is_required]
+    others = [each for each in options if not each.is_required and each.section is not None]
     heads = [each.head.replace(" ", NO_BREAK) for each in required]
     usage = [program, *heads, *(["[options]"] if others else [])]
     yield from _wrapped(" ".join(usage), first="usage: ", then=" " * 7)
