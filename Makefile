@@ -18,8 +18,8 @@
 # `make labels` and `make pretrain` without variables work on the sample. Everything is written below out/.
 #
 # A target installs in .venv only what it needs: Spark for labels, torch for pretrain with IMAGES=, both for the demo; the
-# tools of development come with test, check and bench. TORCH=cpu takes a build of torch without CUDA, of 1 GB in place of
-# 7, from PyTorch's own index or the one that TORCH_INDEX= names.
+# tools of development come with test, check and bench. TORCH=cpu takes torch and torchvision without CUDA from PyTorch's
+# own index, or from the one that TORCH_INDEX= names: .venv of the demo is then of 1.9 GB, not 6.3.
 
 # Threads that wait by spinning take the cores from the loader's processes where there are few of them.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -77,12 +77,14 @@ EXTRAS = $(@F)
 ifeq ($(TORCH),cpu)
 .venv/trainer .venv/all: | .venv/torch-cpu
 endif
-# Installed first, so that pip does not take PyPI's build, which brings CUDA.
+# Installed first, so that pip does not take PyPI's builds, which bring CUDA; torchvision's does not load beside a torch
+# without it.
 .venv/torch-cpu: | .venv/bin/python
-	$(RUN) -m pip install --quiet --retries 1 --index-url $(TORCH_INDEX) torch torchvision && \
-		$(RUN) -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || { \
-		echo "error: TORCH=cpu: pip brought no torch without CUDA from $(TORCH_INDEX). Name another index with" \
-			"TORCH_INDEX=, remove .venv if its torch is older than this choice, or leave TORCH=cpu out." >&2; exit 1; }
+	@echo "Installing torch and torchvision without CUDA from $(TORCH_INDEX)"
+	@$(RUN) -m pip install -qq --retries 1 --index-url $(TORCH_INDEX) torch torchvision && \
+		$(RUN) -c 'import sys, torch, torchvision; sys.exit(torch.version.cuda is not None)' 2>&- || { \
+		echo "error: TORCH=cpu: pip brought no torch and torchvision without CUDA from $(TORCH_INDEX). Name another index" \
+			"with TORCH_INDEX=, or leave TORCH=cpu out; if .venv has a torch with CUDA, remove .venv first." >&2; exit 1; }
 	@touch $@
 
 sample: .venv/pipeline

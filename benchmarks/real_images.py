@@ -21,6 +21,7 @@ from pipeline.config import Label, Prune
 from pipeline.prune import prune
 from pipeline.run import label_captions
 from pipeline.session import spark_session
+from trainer.records.record import read_results
 from vocab.errors import run_cli
 
 
@@ -47,7 +48,7 @@ def measure(options: RealImages) -> dict[str, object]:
     with spark_session("local[2]", name="real images") as spark:
         captions = (str(images / "emoji"), str(images / "coco_ccby"))
         manifest = label_captions(spark, Label(captions, str(labels)))
-    vocabulary = prune(Prune((str(labels),), vocabulary_file, min_count=options.min_count))
+    vocabulary = prune(Prune((str(labels),), vocabulary_file, min_count=options.min_count)).vocabulary
     held_out = [images / "emoji" / "00003.tar", images / "coco_ccby" / "00001.tar"]
     training = [tar for folder in ("emoji", "coco_ccby") for tar in sorted((images / folder).glob("*.tar"))]
     command = [
@@ -65,23 +66,23 @@ def measure(options: RealImages) -> dict[str, object]:
         ),
     ]
     subprocess.run(command, check=True)
-    results = json.loads((run / "results.json").read_text())
+    results = read_results(run)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
-    evaluation = results["evaluation"]
+    record = results.records[0]
     return {
         "rows": manifest.rows,
         "labelled": manifest.labelled,
         "empty": manifest.empty,
         "rejected": manifest.rejected,
         "classes": len(vocabulary),
-        "steps": results["steps"],
-        "seconds": results["seconds"],
+        "steps": results.details["steps"],
+        "seconds": record.seconds,
         "first_loss": losses[0],
         "last_loss": losses[-1],
-        "mean_average_precision": evaluation,
-        "ratio_to_class_frequencies": round(evaluation["macro"] / evaluation["baseline_macro"], 2),
-        "device": results["device"],
+        "mean_average_precision": record.extra,
+        "ratio_to_class_frequencies": round(record.value / record.extra["baseline_macro"], 2),
+        "device": results.details["device"],
     }
 
 

@@ -46,7 +46,7 @@ from benchmarks.measuring.setting import DATA, machine, say
 from benchmarks.transfer_study.corpus import Corpus, open_corpus, write_corpus
 from benchmarks.transfer_study.figures import draw_curves, draw_shares, require_matplotlib
 from benchmarks.transfer_study.pictures import read_pictures
-from benchmarks.transfer_study.pretraining import RECIPE, Pretraining, data_of, label, pretrain
+from benchmarks.transfer_study.pretraining import RECIPE, Pretraining, data_of, label, pretrain, results_of
 from benchmarks.transfer_study.race import Race, course_of, race
 from benchmarks.transfer_study.report import clip_differences, curves_json, gain_of, race_table, write_json
 from benchmarks.transfer_study.sides import Point
@@ -166,8 +166,7 @@ def pretrained_corpus(
     """Pictures, and the run that was trained on them; made here, or taken from --pretrained."""
     if options.pretrained is not None:
         corpus, made = open_corpus(options.pretrained), Pretraining(options.pretrained)
-        results: dict[str, object] = json.loads((made.run / "results.json").read_text())
-        return corpus, made, results
+        return corpus, made, results_of(made.run)
     corpus = write_corpus(
         options.data, options.out / "pretraining", seen=sizes.seen, unseen=sizes.unseen, seed=options.seed
     )

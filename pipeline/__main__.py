@@ -48,12 +48,12 @@ def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify 
     """Run the verb of the options, and print its result."""
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
     from pipeline.explain import explain
-    from pipeline.prune import choose, preview
+    from pipeline.prune import preview, prune
 
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):
-        said = preview(options.labels) if options.out is None else f"{options.out}: {choose(options)}\n"
+        said = preview(options.labels) if options.out is None else f"{options.out}: {prune(options)}\n"
         tell(said, to=sys.stdout)
     elif isinstance(options, Report):
         # Pages need jinja2, which no other verb does.

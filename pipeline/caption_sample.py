@@ -20,12 +20,12 @@ from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading
 from pipeline.reading.inputs import InputFiles, list_inputs
 from pipeline.reading.lines import decoded
 from pipeline.reading.lookahead import spread
-from pipeline.reading.rows import ReadOptions
+from pipeline.reading.rows import ReadOptions, broken_file
 from pipeline.reading.stored_formats import EXTENSIONS
 from pipeline.reject_reasons import NOT_UTF8
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.store.field_types import require_fields
-from vocab.store.files import BROKEN, filesystem_of
+from vocab.store.files import BROKEN, open_file
 from vocab.store.manifest import MANIFEST, InputFile, Manifest
 
 Record = tuple[bytes, ...]
@@ -135,21 +135,12 @@ def rows_of(piece: Piece, reading: ReadOptions) -> Iterator[tuple[list[bytes], s
         for batch in read_piece(piece, reading):
             yield from zip(batch.column("captions").to_pylist(), batch.column("reason").to_pylist(), strict=True)
     except UnreadableFile as error:
-        raise _unreadable(piece.path, str(error)) from error
+        raise broken_file(piece.path, error) from error
 
 
 def usable(caption: bytes, most: int) -> str | None:
     """Text of a caption of at most `most` bytes; None for a caption that the job would reject."""
     return decoded(caption) if len(caption) <= most else None
-
-
-def _unreadable(path: str, error: str) -> InputError:
-    return InputError(
-        path,
-        found=f"a file that cannot be read ({error})",
-        wanted="a whole file, of the format that its name says",
-        remedy="Download it again, or leave it out of --captions.",
-    )
 
 
 def _pool(
@@ -177,12 +168,11 @@ def row_groups(paths: Sequence[str], chance: Random) -> Iterator[Piece]:
 
 
 def _count_groups(path: str) -> int:
-    filesystem, inner = filesystem_of(path)
     try:
-        with filesystem.open_input_file(inner) as stream:
+        with open_file(path) as stream:
             count: int = pq.ParquetFile(stream).metadata.num_row_groups
     except BROKEN as error:
-        raise _unreadable(path, str(error)) from error
+        raise broken_file(path, error) from error
     return count
 
 

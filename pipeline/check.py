@@ -11,7 +11,7 @@ import json
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import BinaryIO, cast
@@ -22,22 +22,20 @@ from pyspark.sql import functions as F
 
 from pipeline.config import Check
 from pipeline.failures import explained
-from pipeline.label_reading import shard_sizes
+from pipeline.label_reading import MOST_TASKS, shard_sizes
 from pipeline.reading.inputs import list_inputs
 from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.session import spark_session
 from vocab.errors import InputError, MismatchError
 from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
-from vocab.store.files import filesystem_of, sha256_of, write_whole
+from vocab.store.files import filesystem_of, open_file, sha256_of, write_whole
 from vocab.store.label_shards import LabelShards, possible_shards
 from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.manifest import MANIFEST
 from vocab.store.secrets import public, without_secrets
 from vocab.store.tars import samples
 
-MOST_TASKS = 10_000
-"""tasks at most: beyond, Spark's own work for a task outweighs the reading of a tar"""
 SHOWN_SHARDS = 10
 COLUMNS = ("samples", "labelled", "rejected", "missing", "surplus", "repeated", "truncated", "tar")
 LEGEND = "missing: not in the labels; surplus: labels without a sample; repeated: samples whose key the tar has twice"
@@ -93,14 +91,21 @@ def run_check(options: Check) -> None:
 def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Comparison:
     """Account for every tar, in a task for each, and for the labels that belong to none."""
     filesystem, root = filesystem_of(labels.location)
-    account = account_tars(labels.location, sha256_of(filesystem, f"{root}/{MANIFEST}"))
+    location, manifest = labels.location, sha256_of(filesystem, f"{root}/{MANIFEST}")
+
+    def account(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            opened = open_labels(location, manifest)
+            texts = [json.dumps(asdict(account_tar(path, opened))) for path in batch["tar"].to_pylist()]
+            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["account"])
+
     paths = spark.createDataFrame([(tar,) for tar in tars], "tar string").repartition(min(len(tars), MOST_TASKS))
     with explained():
-        found = paths.mapInArrow(account, DDL).toArrow().to_pylist()
-        accounts = tuple(sorted((TarAccount(**row) for row in found), key=lambda tar: tar.tar))
+        found = [json.loads(row["account"]) for row in paths.mapInArrow(account, "account string").collect()]
+        accounts = tuple(sorted((TarAccount(**fields) for fields in found), key=lambda tar: tar.tar))
         shards = {tar.shard for tar in accounts if tar.shard is not None}
         count, rows, first = rows_without_tar(spark, labels, shards)
-    label_rows = sum(file.rows for file in labels.manifest.files if file.path.startswith("part-"))
+    label_rows = sum(file.rows for file in labels.manifest.parts)
     return Comparison(without_secrets(labels.location), accounts, count, rows, first, label_rows)
 
 
@@ -246,32 +251,6 @@ class TarAccount:
     """why it could not be read at all"""
 
 
-SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("tar", "shard")),
-        *((name, pa.int64()) for name in ("samples", "labelled", "rejected", "missing", "surplus")),
-        *((name, pa.int64()) for name in ("absent_rejects", "repeated")),
-        ("truncated", pa.bool_()),
-        ("unreadable", pa.string()),
-    ]
-)
-DDL = (
-    "tar string, shard string, samples bigint, labelled bigint, rejected bigint, missing bigint, surplus bigint, "
-    "absent_rejects bigint, repeated bigint, truncated boolean, unreadable string"
-)
-
-
-def account_tars(labels: str, manifest: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """For `mapInArrow`: paths of tars in (column "tar"), accounts out. `manifest`: checksum of the labels' manifest."""
-
-    def account(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            rows = [asdict(account_tar(path, open_labels(labels, manifest))) for path in batch["tar"].to_pylist()]
-            yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-
-    return account
-
-
 @cache
 def open_labels(labels: str, manifest: str) -> LabelShards:
     """The label directory, opened once per Python worker; `manifest` tells it from an older one of the same name."""
@@ -289,8 +268,7 @@ def account_tar(path: str, labels: LabelShards) -> TarAccount:
     repeats: Set[str] = frozenset()
     truncated, unreadable = False, None
     try:
-        filesystem, inner = filesystem_of(path)
-        with filesystem.open_input_file(inner) as stream:
+        with open_file(path) as stream:
             for sample in samples(cast(BinaryIO, stream)):
                 truncated, repeats = not sample.whole, sample.repeats
                 if sample.whole:

@@ -87,7 +87,7 @@ class Owner:
         if _content(read_text(self._location) or "{}").get("run") != self._run:
             return
         filesystem, root = filesystem_of(self._out)
-        if filesystem.get_file_info(f"{root}/{JOB}/{PLAN}").type == pafs.FileType.File:
+        if _has_plan(self._out):
             filesystem.delete_file(f"{root}/{JOB}/{OWNER}")
             return
         filesystem.delete_dir(f"{root}/{JOB}")

@@ -142,7 +142,9 @@ def extension_of(
     if options.shard_column:
         _refuse_replacing(replaced)
     else:
-        _refuse_same_names(inputs, [*label, *(old for old in base.inputs if old.path not in gone or old.path in same)])
+        held_on = (old for old in base.inputs if old.path not in gone or old.path in same)
+        if (two := inputs.of_one_shard([*label, *held_on])) is not None:
+            raise _same_name(inputs.shard_of(two[1]), two[1], two[0])
     kept = tuple(same.get(file.path, file) for file in base.inputs if file.path not in gone)
     return Extension(base, replace(inputs, files=tuple(label)), kept, tuple(replaced), len(same))
 
@@ -200,12 +202,6 @@ def _refuse_replacing(changed: Sequence[InputFile]) -> None:
             wanted="labels whose shards are their input files: otherwise a row's input file is not known",
             remedy="Label the changed corpus into a new directory.",
         )
-
-
-def _refuse_same_names(inputs: InputFiles, files: Sequence[InputFile]) -> None:
-    """Raise MismatchError for two files of the same shard."""
-    if (same := inputs.of_one_shard(files)) is not None:
-        raise _same_name(inputs.shard_of(same[1]), same[1], same[0])
 
 
 def _same_name(shard: str, path: str, other: str) -> MismatchError:

@@ -17,6 +17,7 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
+from pipeline.reading.rows import broken_file
 from vocab.errors import NO_MEMORY, CatlipError, InputError, MissingRequirementError
 from vocab.store.files import SCHEME_PATTERN
 
@@ -188,9 +189,5 @@ def explain(message: str) -> CatlipError | None:
     if file is None:
         return None
     causes = CAUSE.findall(message)
-    return InputError(
-        re.sub(SCHEME_PATTERN, "", file["path"]).rstrip("."),
-        found=f"a file that cannot be read ({causes[-1].strip() if causes else 'truncated or damaged'})",
-        wanted="a whole file, of the format that its name says",
-        remedy="Download it again, or leave it out of --captions.",
-    )
+    why = causes[-1].strip() if causes else "truncated or damaged"
+    return broken_file(re.sub(SCHEME_PATTERN, "", file["path"]).rstrip("."), why)

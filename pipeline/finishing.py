@@ -124,7 +124,7 @@ def _write_counts_and_rejects(
     names = [_named(name, generation) for name in (COUNTS, REJECTS)]
     added = add_counts(starmap(read_table, counts))
     if (least := pc.min(added["captions"]).as_py() or 0) < 0:
-        raise _lost(f"{out}/{names[0]}", f"a synset in {least:,} rows", "0 or more")
+        raise lost(f"{out}/{names[0]}", f"a synset in {least:,} rows", "0 or more")
     write_counts(out, added.filter(pc.not_equal(added["captions"], 0)), name=names[0])
     write_rejects(out, names[1], rejects, gone=gone)
     return names
@@ -149,23 +149,24 @@ def check_written(out: str, manifest: Manifest) -> None:
     for file in manifest.files:
         info = filesystem.get_file_info(f"{root}/{file.path}")
         if info.type != pafs.FileType.File or info.size != file.bytes:
-            raise _lost(f"{out}/{file.path}", f"{info.size} bytes", f"{file.bytes:,} bytes")
-    parts = sum(file.rows for file in manifest.files if file.path.startswith("part-"))
+            raise lost(f"{out}/{file.path}", f"{info.size} bytes", f"{file.bytes:,} bytes")
+    parts = sum(file.rows for file in manifest.parts)
     rejects = sum(file.rows for file in manifest.files if _kind(file.path) == REJECTS)
     if (parts, rejects) != (manifest.labelled + manifest.empty, manifest.rejected):
-        raise _lost(
+        raise lost(
             out,
             f"{parts:,} label rows and {rejects:,} rejects in the files",
             f"{manifest.labelled + manifest.empty:,} and {manifest.rejected:,}",
         )
 
 
-def _lost(thing: str, found: str, wanted: str) -> FormatError:
+def lost(thing: str, found: str, wanted: str) -> FormatError:
+    """The error for an account of rows that does not close."""
     return FormatError(
         thing,
         found=found,
         wanted=wanted,
-        remedy="Rows were lost or written twice; write to a new directory, and please report it.",
+        remedy="Rows were lost or counted twice; write to a new directory, and please report it.",
     )
 
 

@@ -25,7 +25,7 @@ from pipeline.planning import Task
 from pipeline.task import JOB, PLAN, Done
 from vocab.errors import FormatError, MismatchError
 from vocab.store.field_types import require_types
-from vocab.store.files import filesystem_of, write_whole
+from vocab.store.files import filesystem_of, open_stream, write_whole
 from vocab.store.manifest import InputFile
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.store.secrets import public
@@ -215,9 +215,8 @@ def _done(location: str, text: str) -> Done | None:
 
 def read_text(location: str) -> str | None:
     """Text of a file, or None if there is no such file."""
-    filesystem, path = filesystem_of(location)
     try:
-        with filesystem.open_input_stream(path) as stream:
+        with open_stream(location) as stream:
             text: str = stream.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return None

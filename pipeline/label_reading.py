@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from vocab.errors import FormatError
-from vocab.store.files import DAMAGED, filesystem_of
+from vocab.store.files import DAMAGED, open_file
 from vocab.store.label_shards import LabelShards
 
 BATCH_ROWS = 32_768
@@ -23,7 +23,7 @@ MOST_TASKS = 10_000
 
 def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFrame:
     """The rows of the part files. `columns`: as in "shard string, key string, synsets array<int>"."""
-    parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
+    parts = [file.path for file in labels.manifest.parts]
     return parquet_rows(spark, labels.location, parts, columns)
 
 
@@ -40,7 +40,7 @@ def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns
 
 def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, rows: the number of label rows of each shard."""
-    parts = [file.path for file in labels.manifest.files if file.path.startswith("part-")]
+    parts = [file.path for file in labels.manifest.parts]
     location, columns = labels.location, "shard string, rows bigint"
 
     def sizes(name: str) -> Iterator[pa.RecordBatch]:
@@ -70,9 +70,8 @@ def _mapped(
 
 def batches_of(folder: str, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows of one file, a batch at a time. Raises FormatError for a file that cannot be read."""
-    filesystem, root = filesystem_of(folder)
     try:
-        with filesystem.open_input_file(f"{root}/{name}") as stream:
+        with open_file(f"{folder}/{name}") as stream:
             for batch in pq.ParquetFile(stream).iter_batches(BATCH_ROWS, columns=columns):
                 yield batch.select(columns)
     except DAMAGED as error:

@@ -42,8 +42,8 @@ def with_synsets(
     Raises InputError for a column that is not there or holds no text, and what `load_labeler` raises.
     """
     refuse_no_names(captions)
-    require_columns(frame, captions, where="DataFrame", remedy=COLUMN_REMEDY)
-    texts = caption_list(frame, captions, remedy=COLUMN_REMEDY)
+    require_columns(frame, captions)
+    texts = caption_list(frame, captions)
     load = partial(load_labeler, labeler, spacy_model=spacy_model, wordnet=wordnet)
     # An error of loading is better raised here than in the middle of the job.
     load()
@@ -73,7 +73,7 @@ def label(captions: Column, max_caption_bytes: int, load: LoadLabeler = load_lab
     return labelled
 
 
-def caption_list(frame: DataFrame, columns: tuple[str, ...], *, remedy: str = COLUMN_REMEDY) -> Column:
+def caption_list(frame: DataFrame, columns: tuple[str, ...]) -> Column:
     """Captions of several columns, each text or a list of texts, as one array<binary> without nulls."""
     arrays: list[Column] = []
     for name in columns:
@@ -86,19 +86,19 @@ def caption_list(frame: DataFrame, columns: tuple[str, ...], *, remedy: str = CO
                 f"column {name!r}",
                 found=f"type {kind.simpleString()}",
                 wanted="text, or a list of texts",
-                remedy=remedy,
+                remedy=COLUMN_REMEDY,
             )
         arrays.append(F.coalesce(column.cast("array<binary>"), F.array().cast("array<binary>")))
     return F.filter(F.concat(*arrays), lambda caption: caption.isNotNull())
 
 
-def require_columns(frame: DataFrame, names: tuple[str, ...], *, where: str, remedy: str = COLUMN_REMEDY) -> None:
+def require_columns(frame: DataFrame, names: tuple[str, ...]) -> None:
     """Raise InputError, which lists the columns, if one of `names` is missing."""
     for name in names:
         if name not in frame.columns:
             raise InputError(
-                where,
+                "DataFrame",
                 found=f"columns {', '.join(frame.columns)}",
                 wanted=f"a column {name!r}",
-                remedy=remedy,
+                remedy=COLUMN_REMEDY,
             )

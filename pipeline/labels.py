@@ -56,10 +56,12 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
         without = np.setdiff1d(rows[missing], present)
         reasons[without[reasons[without] == None]] = MISSING_VALUE  # noqa: E711 - element by element
         rows = present
-    synsets = union_of(load().label(texts), rows, len(captions))
-    rejected = pa.array(reasons != None)  # noqa: E711 - element by element
-    synsets = pc.if_else(rejected, pa.scalar(None, synsets.type), synsets)
-    return pa.StructArray.from_arrays([synsets, pa.array(reasons, pa.string())], fields=list(RESULT_TYPE))
+    return _results(union_of(load().label(texts), rows, len(captions)), pa.array(reasons, pa.string()))
+
+
+def _results(synsets: pa.ListArray, reasons: pa.StringArray) -> pa.StructArray:
+    synsets = pc.if_else(pc.is_valid(reasons), pa.scalar(None, synsets.type), synsets)
+    return pa.StructArray.from_arrays([synsets, reasons], fields=list(RESULT_TYPE))
 
 
 def union_of(lists: pa.ListArray, rows: NDArray[np.int64], length: int) -> pa.ListArray:
@@ -102,10 +104,7 @@ def named_synsets(texts: pa.ListArray) -> pa.StructArray:
     reasons[rows[names_some[indices]]] = None
     reasons[rows[is_unknown[indices]]] = UNKNOWN_SYNSET
     lists = pa.array([synsets or () for synsets in found], pa.list_(pa.int32())).take(encoded.indices)
-    synsets = union_of(lists, rows, len(texts))
-    rejected = pa.array(reasons != None)  # noqa: E711 - element by element
-    synsets = pc.if_else(rejected, pa.scalar(None, synsets.type), synsets)
-    return pa.StructArray.from_arrays([synsets, pa.array(reasons, pa.string())], fields=list(RESULT_TYPE))
+    return _results(union_of(lists, rows, len(texts)), pa.array(reasons, pa.string()))
 
 
 def with_named(labels: pa.StructArray, named: pa.StructArray, *, has_captions: bool) -> pa.StructArray:
@@ -126,9 +125,7 @@ def with_named(labels: pa.StructArray, named: pa.StructArray, *, has_captions: b
     lists = [result.field("synsets").fill_null(pa.scalar([], pa.list_(pa.int32()))) for result in (labels, named)]
     rows = np.concatenate([np.arange(len(labels), dtype=np.int64)] * 2)
     order = np.argsort(rows, kind="stable")
-    synsets = union_of(pa.concat_arrays(lists).take(pa.array(order)), rows[order], len(labels))
-    synsets = pc.if_else(pc.is_valid(reasons), pa.scalar(None, synsets.type), synsets)
-    return pa.StructArray.from_arrays([synsets, reasons], fields=list(RESULT_TYPE))
+    return _results(union_of(pa.concat_arrays(lists).take(pa.array(order)), rows[order], len(labels)), reasons)
 
 
 def _synsets_in(text: bytes) -> tuple[int, ...] | None:

@@ -25,7 +25,7 @@ from pipeline.reading.inputs import InputFiles
 from pipeline.reading.lines import BLOCK
 from pipeline.reading.parquet import split_groups
 from pipeline.reading.rows import ReadOptions
-from vocab.store.files import BROKEN, filesystem_of
+from vocab.store.files import BROKEN, open_file
 from vocab.store.manifest import InputFile
 from vocab.store.secrets import without_secrets
 
@@ -112,9 +112,8 @@ def _pieces(file: InputFile, inputs: InputFiles, spans: Sequence[Span]) -> list[
         return [(Piece(file.path, shard), file.size * (GZIP_RATIO if file.path.endswith(".gz") else 1))]
     if file.size <= SPLIT_BYTES:
         return [(Piece(file.path, shard), file.size)]
-    filesystem, path = filesystem_of(file.path)
     try:
-        with filesystem.open_input_file(path) as stream:
+        with open_file(file.path) as stream:
             runs = split_groups(pq.ParquetFile(stream).metadata, PIECE_ROWS)
     except BROKEN:
         # The task that reads the file reports what is wrong with it.
@@ -185,8 +184,7 @@ def lines_starting(part: Range, reading: ReadOptions) -> tuple[int | None, int]:
 
     The number is QUOTED if the range begins a file whose rows may have several lines.
     """
-    filesystem, path = filesystem_of(part.path)
-    with filesystem.open_input_file(path) as file:
+    with open_file(part.path) as file:
         head = file.read(BLOCK) if part.start == 0 and reading.format != "jsonl" else b""
         if head and spans_lines(head, reading_of_table(reading, head, where=part.path)):
             return None, QUOTED

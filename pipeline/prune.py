@@ -45,17 +45,12 @@ class Pruned:
         return text
 
 
-def prune(options: Prune) -> Vocabulary:
+def prune(options: Prune) -> Pruned:
     """Choose the classes and write the vocabulary. Counts of several corpora are added before the threshold applies.
 
     Raises InputError if no output file is named or no synset passes, OutputExistsError if the output file exists, and
     MismatchError if different labelers made the directories.
     """
-    return choose(options).vocabulary
-
-
-def choose(options: Prune) -> Pruned:
-    """`prune`, which also tells how well the vocabulary covers the corpora."""
     if options.out is None:
         raise InputError(
             "--out", found="nothing", wanted="a file to write", remedy="Name one: --out vocabulary.parquet"

@@ -42,8 +42,7 @@ class Rewritten:
 
     def to_json(self) -> str:
         """Text that a task sends back through Spark."""
-        files, account, counts = ([asdict(each) for each in some] for some in (self.files, self.account, self.counts))
-        return json.dumps({"files": files, "account": account, "counts": counts})
+        return json.dumps(asdict(self))
 
     @classmethod
     def together(cls, texts: Sequence[str]) -> Rewritten:

@@ -287,8 +287,7 @@ def put_in_order(
     removed: list[Rewritten] = []
     if extension is not None:
         describe(spark, "take out the rows of changed files")
-        files = [file for file in extension.base.files if file.path.startswith("part-")]
-        held = without_shards(spark, files, extension.gone_shards, job)
+        held = without_shards(spark, extension.base.parts, extension.gone_shards, job)
         parts += held.files
         removed = [replace(held, files=())]
     describe(spark, "merge")

@@ -14,7 +14,7 @@ import io
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
@@ -46,13 +46,9 @@ class SortedFile:
     first: Name
     last: Name
 
-    def to_json(self) -> dict[str, Any]:
-        """Fields of the file's JSON."""
-        return {"file": asdict(self.file), "first": list(self.first), "last": list(self.last)}
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> SortedFile:
-        """The inverse of `to_json`."""
+        """Make a file of what JSON keeps of its `asdict`."""
         return cls(LabelFile(**content["file"]), tuple(content["first"]), tuple(content["last"]))
 
 

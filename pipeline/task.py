@@ -20,12 +20,12 @@ from pipeline.labels import LoadLabeler, label_lists, named_synsets, with_named
 from pipeline.planning import Task
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
 from pipeline.reading.row_digest import RowDigest
-from pipeline.reading.rows import ReadOptions
+from pipeline.reading.rows import ReadOptions, broken_file
 from pipeline.reject_reasons import NULL_KEY, NULL_SHARD, TRUNCATED_TAR, UNREADABLE_FILE
 from pipeline.sorted_files import SortedFile, SortedWriter
-from vocab.errors import FormatError, InputError, OutputExistsError
+from vocab.errors import FormatError, OutputExistsError
 from vocab.store.field_types import require_types
-from vocab.store.files import filesystem_of, write_whole
+from vocab.store.files import filesystem_of, open_stream, write_whole
 from vocab.store.label_shards import INPUT, REJECTS_SCHEMA, SCHEMA
 from vocab.store.manifest import InputFile, LabelFile
 from vocab.store.sealing import from_sealed_json, to_sealed_json
@@ -87,16 +87,7 @@ class Done:
 
     def to_json(self) -> str:
         """Text of the marker file."""
-        content = {
-            "plan": self.plan,
-            "task": self.task,
-            "parts": [file.to_json() for file in self.parts],
-            "rejects": [file.to_json() for file in self.rejects],
-            "counts": asdict(self.counts),
-            "account": [asdict(file) for file in self.account],
-            "peak_mb": self.peak_mb,
-        }
-        return to_sealed_json(content)
+        return to_sealed_json(asdict(self))
 
     @classmethod
     def from_json(cls, location: str, text: str) -> Done:
@@ -173,9 +164,8 @@ def refuse_ended(out: str, plan: str) -> None:
 
     A worker may outlive the run that sent it: another run may have finished the job meanwhile, or begun another one.
     """
-    filesystem, path = filesystem_of(f"{out}/{JOB}/{PLAN}")
     try:
-        with filesystem.open_input_stream(path) as stream:
+        with open_stream(f"{out}/{JOB}/{PLAN}") as stream:
             head = stream.read(PLAN_HEAD)
     except FileNotFoundError:
         head = b""
@@ -214,10 +204,10 @@ def label_piece(
                     # A tar that breaks off is read like any other; its last sample has this reason.
                     unreadable = "the archive breaks off"
                     if job.reading.strict:
-                        raise _unreadable(piece, unreadable)
+                        raise broken_file(piece.path, unreadable, also=", or leave out --strict")
     except UnreadableFile as error:
         if job.reading.strict:
-            raise _unreadable(piece, str(error)) from error
+            raise broken_file(piece.path, error, also=", or leave out --strict") from error
         if not is_last and not isinstance(filesystem_of(piece.path)[0], pafs.LocalFileSystem):
             # Networks fail and recover: a remote file counts as broken once the last attempt has failed.
             raise OSError(f"{without_secrets(piece.path)}: {without_secrets(str(error))}") from error
@@ -229,15 +219,6 @@ def label_piece(
         labelled=labelled, empty=empty, rejected=rejected, unreadable=unreadable,
         digest="" if unreadable else digest.hexdigest(),
     )  # fmt: skip
-
-
-def _unreadable(piece: Piece, why: str) -> InputError:
-    return InputError(
-        piece.path,
-        found=f"a file that cannot be read ({why})",
-        wanted="a whole file, of the format that its name says",
-        remedy="Download it again, or leave it out of --captions, or leave out --strict.",
-    )
 
 
 def label_batch(batch: pa.RecordBatch, shard: str, job: JobSettings) -> pa.Table:

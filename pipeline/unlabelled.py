@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.finishing import read_table
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
-from pipeline.reading.rows import ReadOptions
+from pipeline.reading.rows import ReadOptions, broken_file
 from pipeline.reading.tars import HOW_TO_REPEAT_NONE
 from pipeline.reject_reasons import NULL_KEY, NULL_SHARD, REPEATED_KEY, UNKNOWN_SYNSET
 from pipeline.task import JOB, Done, JobSettings
@@ -54,12 +54,7 @@ def require_labels(
         return None
     broken = [file for file in account if file.unreadable]
     if not labelled and len(broken) == len(account):
-        raise UnlabelledError(
-            broken[0].path,
-            found=f"a file that cannot be read ({broken[0].unreadable})",
-            wanted="a whole file, of the format that its name says",
-            remedy="Download it again, or leave it out of --captions.",
-        )
+        raise broken_file(broken[0].path, broken[0].unreadable, kind=UnlabelledError)
     where = account[0].path if len(account) == 1 else f"{len(account)} input files"
     insist = " To keep rows without a label all the same, give --allow-unlabelled."
     if labelled + empty == 0 and not allowed:

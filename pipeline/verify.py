@@ -15,7 +15,7 @@ from pipeline.caption_sample import CaptionSample, draw_captions
 from pipeline.config import Verify
 from pipeline.reading.inputs import list_inputs
 from vocab import wordnet
-from vocab.labelers import CaptionLabeler, LabelerName, load_labeler
+from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
 from vocab.store.files import write_whole
@@ -32,7 +32,10 @@ def run_verify(options: Verify) -> None:
     """
     if options.out is not None:
         refuse_taken(options.out)
-    labelers = [load(name, options) for name in options.labelers]
+    labelers = [
+        load_labeler(name, spacy_model=options.spacy_model, wordnet=options.wordnet, punkt=options.punkt)
+        for name in options.labelers
+    ]
     inputs = list_inputs(options.captions, options.format)
     drawn = draw_captions(
         inputs,
@@ -49,11 +52,6 @@ def run_verify(options: Verify) -> None:
     tell("\n".join(summary_lines(drawn, found, options.labelers)) + "\n", to=sys.stdout, has_captions=True)
     if options.out is not None:
         write_report(options.out, options, labelers, drawn, found)
-
-
-def load(name: LabelerName, options: Verify) -> CaptionLabeler:
-    """The labeler of that name with its options."""
-    return load_labeler(name, spacy_model=options.spacy_model, wordnet=options.wordnet, punkt=options.punkt)
 
 
 def summary_lines(drawn: CaptionSample, found: Agreement, names: tuple[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from tests.synsets import CAT, DOG
 from trainer.evaluation import Evaluation
 from trainer.metrics import mean_average_precision
+from trainer.records.classes import of_vocabulary
 from trainer.records.gallery import GalleryImage, Guess
 from trainer.records.page import page
 from vocab.vocabulary import Vocabulary
@@ -20,7 +21,6 @@ RESULTS = {
     "classes": 2,
     "steps": 500,
     "images_seen": 64_000,
-    "seconds": 200.0,
     "device": "cpu",
     "processes": 1,
     "training_account": {"samples": 64_100, "bad": 100},
@@ -55,8 +55,10 @@ def html(
         lines=lines,
         vocabulary=vocabulary,
         result=evaluation(),
+        classes=of_vocabulary(vocabulary, evaluation()),
         results=RESULTS | {"device": device},
         shown=[image],
         model=model,
         total_steps=total_steps,
+        seconds=200.0,
     )

@@ -26,7 +26,8 @@ from vocab.errors import CatlipError
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-ALL_PAGES = [*PAGES, *(ROOT / name for name in ("BENCHMARKS.md", "CONTRIBUTING.md")), *sorted(ROOT.glob("vocab/*.md"))]
+OTHERS = ("ARCHITECTURE.md", "BENCHMARKS.md", "CONTRIBUTING.md")
+ALL_PAGES = [*PAGES, *(ROOT / name for name in OTHERS), *sorted(ROOT.glob("vocab/*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELLS = ("", "bash", "console", "sh")
 """languages of blocks that hold commands; those that begin with a space are drawings"""

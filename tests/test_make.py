@@ -42,8 +42,9 @@ def test_a_torch_without_cuda_comes_first_and_another_is_an_error_in_one_line(
 ) -> None:
     # A Python whose pip does nothing, beside a torch that says how it was built.
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").write_text(f"class version:\n    cuda = {cuda}\n")
+    for package, text in (("torch", f"class version:\n    cuda = {cuda}\n"), ("torchvision", "")):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(text)
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\necho "$@" >> pip.log\n[ "$1" = -m ] || exec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -51,7 +52,7 @@ def test_a_torch_without_cuda_comes_first_and_another_is_an_error_in_one_line(
         (tmp_path / file).write_text("")
     result = make("--silent", ".venv/trainer", "TORCH=cpu", "TORCH_INDEX=file:///wheels", folder=tmp_path)
     first, *others = [line for line in (tmp_path / "pip.log").read_text().splitlines() if line.startswith("-m pip")]
-    assert first == "-m pip install --quiet --retries 1 --index-url file:///wheels torch torchvision"
+    assert first == "-m pip install -qq --retries 1 --index-url file:///wheels torch torchvision"
     assert others == (["-m pip install --quiet --editable .[trainer]"] if accepted else [])
     assert (result.returncode == 0) == (tmp_path / ".venv" / "trainer").exists() == accepted, result.stderr
     said = [line for line in result.stderr.splitlines() if not line.startswith("make: ")]

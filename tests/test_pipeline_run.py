@@ -16,7 +16,7 @@ import pytest
 from pipeline.__main__ import what_was_rejected
 from pipeline.check import compare
 from pipeline.config import Label, Prune
-from pipeline.prune import choose, preview, prune
+from pipeline.prune import preview, prune
 from pipeline.report.sections import account
 from pipeline.report.tally import tally_of
 from pipeline.run import label_captions
@@ -378,7 +378,7 @@ def test_several_captions_of_an_image_in_several_rows_are_joined(spark: Any, tmp
         "together",
     ]
     assert pq.read_schema(tmp_path / "in/labels" / manifest.files[0].path).names == [*SCHEMA.names, "input"]
-    assert len(prune(Prune((labels.location,), tmp_path / "v.parquet", min_count=2))) == 1
+    assert len(prune(Prune((labels.location,), tmp_path / "v.parquet", min_count=2)).vocabulary) == 1
     for shard, keys in (("00000", "klm"), ("00001", "abc")):
         with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
             for key in keys:
@@ -412,7 +412,7 @@ def test_counts_of_several_corpora_are_added_before_the_threshold(tmp_path: Path
     for name, fingerprint in (("a", "f"), ("b", "f"), ("c", "g")):
         table = label_table(("0", "k", [DOG]), ("0", "l", [CAT] if name == "b" else []))
         write_label_shards(tmp_path / name, table, labeler="wordnet", fingerprint=fingerprint)
-    both = prune(Prune((str(tmp_path / "a"), str(tmp_path / "b")), tmp_path / "v.parquet", min_count=2))
+    both = prune(Prune((str(tmp_path / "a"), str(tmp_path / "b")), tmp_path / "v.parquet", min_count=2)).vocabulary
     assert (both.synsets.tolist(), both.rows, len(both.sources)) == ([DOG], 4, 2)
     with pytest.raises(MismatchError, match="Label both corpora with the same release"):
         prune(Prune((str(tmp_path / "a"), str(tmp_path / "c")), tmp_path / "w.parquet", min_count=1))
@@ -430,7 +430,7 @@ def test_rows_that_a_vocabulary_leaves_without_a_label_are_counted(tmp_path: Pat
     )
     write_label_shards(tmp_path / "labels", table, labeler="catlip", fingerprint="f")
     places = (str(tmp_path / "labels"),)
-    chosen = choose(Prune(places, tmp_path / "v.parquet", min_count=2, count_unlabelled=True))
+    chosen = prune(Prune(places, tmp_path / "v.parquet", min_count=2, count_unlabelled=True))
     assert str(chosen) == (
         "2 classes seen in at least 2 of 5 captions, 0.80 labels per caption, 2 captions (40.0%) without one"
     )

@@ -150,8 +150,9 @@ def test_of_many_files_only_some_are_looked_at(tmp_path: Path, kind: str, monkey
         (tmp_path / name).write_bytes(content)
     opened: list[str] = []
     for module in (dialects, lookahead):
-        real = module.filesystem_of
-        monkeypatch.setattr(module, "filesystem_of", lambda place, real=real: opened.append(place) or real(place))
+        for name in ("open_file", "open_stream"):
+            real = getattr(module, name)
+            monkeypatch.setattr(module, name, lambda place, real=real: opened.append(place) or real(place))
     look_before(Label((str(tmp_path),), str(tmp_path / "labels")))
     assert len({Path(place).name for place in opened}) == 2
 

@@ -10,28 +10,33 @@ import pytest
 
 from tests.synsets import CAR, CAT, DOG
 from trainer.records.card import Subject, front_matter, model_card, source_name
+from trainer.records.record import Record, ResultsFile
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(np.array([DOG, CAT, CAR], np.int32), np.array([50, 20, 5]), rows=1000, min_count=5)
-RESULTS: dict[str, Any] = {
-    "seconds": 12.3,
+EVALUATION = {
+    "images": 13,
+    "classes": 2,
+    "macro": 0.5,
+    "head": 0.75,
+    "torso": 0.25,
+    "tail": None,
+    "micro": 0.625,
+    "baseline_macro": 0.125,
+    "baseline_micro": 0.25,
+}
+DETAILS: dict[str, Any] = {
     "parameters": 5000,
     "device": "cuda",
     "processes": 8,
-    "evaluation": {
-        "images": 13,
-        "classes": 2,
-        "macro": 0.5,
-        "head": 0.75,
-        "torso": 0.25,
-        "tail": None,
-        "micro": 0.625,
-        "baseline_macro": 0.125,
-        "baseline_micro": 0.25,
-    },
     "training_account": {"samples": 48, "bad": 2, "unmatched": 0, "unlabelled": 9, "surplus_labels": 1},
 }
+RESULTS = ResultsFile(
+    "pretrain",
+    [Record("a | b", "pretrain", "random", 100.0, 0, "map_macro", 0.5, 13, 12.3, EVALUATION)],
+    DETAILS,
+)
 
 
 def card(*, title: str = "cats", model: str = "vit_tiny_patch16_224", **changes: Any) -> str:

@@ -30,6 +30,7 @@ from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
 from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
 from trainer.probe import feature_files
+from trainer.records.record import read_records, write_results
 from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model, new_folder
@@ -229,7 +230,7 @@ def test_without_the_onnx_packages_it_says_what_to_install(
 def test_the_card_names_what_was_trained_on_what_and_how_well(finished: Path, tmp_path: Path) -> None:
     export(ExportConfig(finished, tmp_path / "given", licence="cc-by-4.0"))
     card = (tmp_path / "given" / "README.md").read_text()
-    macro = json.loads((finished / "results.json").read_text())["evaluation"]["macro"]
+    macro = read_records(finished)[0].value
     for fact in [
         "license: cc-by-4.0",
         "library_name: timm",
@@ -302,6 +303,13 @@ def test_a_file_that_is_cut_short_leaves_nothing_behind(run: Path, tmp_path: Pat
     with pytest.raises(FormatError, match=name):
         export(ExportConfig(run, tmp_path / "given"))
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_results_of_another_verb_are_refused(run: Path, tmp_path: Path) -> None:
+    (record,) = read_records(run)
+    write_results(run, [replace(record, method="finetune")], verb="finetune", model="m", details={"epochs": 1})
+    with pytest.raises(FormatError, match=r"results\.json: found results of finetune with the details epochs; wanted"):
+        export(ExportConfig(run, tmp_path / "given"))
 
 
 def test_a_run_without_its_vocabulary_or_configuration_is_refused(run: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.pictures import picture
 from tests.released_weights import BLOCKS, CLASSES, COUNTS, HEADS, WIDTH, Code, released
 from tests.synsets import CAT, DOG
 from trainer.__main__ import main
@@ -125,10 +126,25 @@ def test_the_folder_says_how_it_is_loaded_and_timm_refuses_it(wanted: ImportConf
     with pytest.raises(RuntimeError, match="Unknown model"):
         timm.create_model(f"local-dir:{wanted.out}", pretrained=True)
     card = (wanted.out / "README.md").read_text()
-    assert 'load_model("FOLDER")' in card
     assert "width 128, 2 blocks" in card
     assert "n0" not in Vocabulary.load(wanted.out / "vocabulary.parquet").names
     assert Vocabulary.load(wanted.out / "vocabulary.parquet").names == ["dog.n.01", "cat.n.01", "car.n.01"]
+
+
+def test_the_card_s_lines_name_what_is_in_a_picture(
+    wanted: ImportConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_released(wanted)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picture.jpg").write_bytes(picture())
+    code = (wanted.out / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    exec(code.replace("FOLDER", str(wanted.out)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition(" ")[2] for line in lines) == [
+        "n02084071 dog.n.01: dog, domestic dog, Canis familiaris",
+        "n02121620 cat.n.01: cat, true cat",
+        "n02958343 car.n.01: car, auto, automobile, machine, motorcar",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,8 @@ def test_accuracy_counts_the_first_and_the_first_five() -> None:
     assert found.metric == ("top1", 0.5)
     assert found.correct is not None
     assert found.correct.tolist() == [True, False, False, True]
+    assert found.by_class is not None
+    assert np.array_equal(found.by_class, [1, *[np.nan] * 3, 0, 0, np.nan], equal_nan=True)
 
 
 def test_of_five_classes_there_is_no_top_five() -> None:
@@ -30,6 +33,7 @@ def test_several_classes_an_image_have_average_precisions() -> None:
     assert found.map_macro == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert found.metric == ("map_macro", found.map_macro)
     assert found.correct is None
+    assert found.parts.tolist() == pytest.approx([5 / 6, 1 / 2])
     # One ranking of all pairs: 3 true, 2 false, 1 true, .5 false, .4 true.
     assert found.map_micro == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
 

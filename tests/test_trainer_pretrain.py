@@ -25,7 +25,9 @@ from trainer.data.batch import Batch, Skipped
 from trainer.pretrain import pretrain
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import read_log
+from trainer.records.record import Record, read_records, read_results
 from trainer.step.step import Step
+from trainer.weights.pretrained import open_pretrained
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError, MissingRequirementError, OutputExistsError
 from vocab.vocabulary import Vocabulary
 
@@ -46,17 +48,46 @@ def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_run_explains_itself(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == set(
-        "config.json data.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints "
+        "config.json data.json vocabulary.parquet metrics.jsonl bad_samples.jsonl tensorboard checkpoints classes.csv "
         "model.safetensors results.json page.html environment.json README.md".split()
     )
-    results = json.loads((finished / "results.json").read_text())
-    assert (results["steps"], results["images_seen"], results["classes"]) == (6, 48, 3)
-    assert results["evaluation"]["images"] == 13
-    assert results["training_account"]["samples"] == 48
+    details = read_results(finished).details
+    assert (details["steps"], details["images_seen"], details["classes"]) == (6, 48, 3)
+    assert details["training_account"]["samples"] == 48
     assert json.loads((finished / "config.json").read_text())["optim"]["steps"] == 6
     assert len(losses(finished)) == 6
     assert list((finished / "tensorboard").iterdir())
     assert [path.name for path in sorted((finished / "checkpoints").iterdir())] == ["step-00000004", "step-00000006"]
+
+
+def test_a_run_s_results_are_records_as_those_of_every_verb(corpus: Corpus, finished: Path) -> None:
+    content = json.loads((finished / "results.json").read_text())
+    assert (content["format"], content["version"], content["verb"]) == ("catlip-results", 2, "pretrain")
+    assert content["model"] == str(finished)
+    assert content["fingerprint"] == open_pretrained(finished).fingerprint
+    assert content["data"] == {"train": str(corpus.images), "test": "held-out shards", "classes": 3}
+    (record,) = read_records(finished)
+    assert record == Record(
+        task=f"{corpus.images} | held-out shards",
+        method="pretrain",
+        init="random",
+        percent=100.0,
+        seed=0,
+        metric="map_macro",
+        value=record.extra["macro"],
+        images=13,
+        seconds=record.seconds,
+        extra=record.extra,
+    )
+    assert record.extra.keys() == set(
+        "images classes macro head torso tail micro baseline_macro baseline_micro".split()
+    )
+    assert content["table"][0]["value"] == record.value
+    header, *classes = (finished / "classes.csv").read_text().splitlines()
+    assert header == "synset,name,captions,images,average_precision"
+    assert sorted(line.split(",")[0] for line in classes) == ["n02084071", "n02121620", "n02958343"]
+    precisions = [float(line.rpartition(",")[2]) for line in classes]
+    assert sum(precisions) / 3 == pytest.approx(record.value, abs=1e-6)
 
 
 def test_the_page_shows_held_out_pictures_with_their_captions_escaped(finished: Path) -> None:
@@ -77,7 +108,7 @@ def test_the_weights_are_the_averaged_ones_under_timm_s_names(finished: Path) ->
 def test_colours_are_learnt(corpus: Corpus, tmp_path: Path) -> None:
     config = corpus.config(tmp_path / "run", steps=40, warmup_steps=5, ema_momentum=0.3, drop_path=0.0)
     pretrain(config)
-    found = json.loads((tmp_path / "run" / "results.json").read_text())["evaluation"]
+    found = read_records(tmp_path / "run")[0].extra
     # Every fifth square's caption names nothing, so nobody can reach 1.
     assert found["macro"] > 0.7
     assert found["baseline_macro"] < 0.35
@@ -133,7 +164,7 @@ def test_a_run_whose_data_moved_goes_on_to_the_same_bits(corpus: Corpus, finishe
     assert pretrain(corpus.config(run, **options)) == 0
     assert losses(run) == losses(finished)
     assert same_weights(run, finished)
-    found = [json.loads((place / "results.json").read_text())["evaluation"] for place in (run, finished)]
+    found = [read_records(place)[0].extra for place in (run, finished)]
     assert found[0] == found[1]
     # From here on the new places are the run's, and the old ones would do as well.
     for again in (options, {}):
@@ -195,10 +226,10 @@ def test_two_processes_give_the_curve_of_one(forks: Forks, corpus: Corpus, tmp_p
     forks.run(1, tmp_path / "log", torchrun, words)
     pretrain(corpus.config(tmp_path / "alone", drop_path=0.0, steps=4))
     assert losses(tmp_path / "pair") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
-    alone, pair = (json.loads((tmp_path / run / "results.json").read_text()) for run in ("alone", "pair"))
-    assert pair["processes"] == 2
-    assert pair["evaluation"]["images"] == alone["evaluation"]["images"] == 13
-    assert pair["training_account"]["samples"] == alone["training_account"]["samples"] == 32
+    alone, pair = (read_results(tmp_path / run) for run in ("alone", "pair"))
+    assert pair.details["processes"] == 2
+    assert pair.records[0].images == alone.records[0].images == 13
+    assert pair.details["training_account"]["samples"] == alone.details["training_account"]["samples"] == 32
 
 
 @pytest.mark.slow
@@ -213,7 +244,7 @@ def test_two_killed_processes_are_continued_by_three(forks: Forks, corpus: Corpu
     forks.run(3, tmp_path / "log", trainer, command(config))
     pretrain(corpus.config(tmp_path / "alone", **options))
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-2)
-    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "alone")]
+    results = [read_results(tmp_path / name).details for name in ("run", "alone")]
     assert [result["training_account"] for result in results] == [results[1]["training_account"]] * 2
     assert results[0]["training_account"]["samples"] == results[0]["images_seen"] == 360
 
@@ -277,7 +308,7 @@ def test_resolutions_change_from_step_to_step(
     else:
         assert {(8, 32): 1, (16, 8): 1, (24, 4): 1}.keys() >= set(seen)
         assert len(set(seen)) > 1
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results = read_results(tmp_path / "run").details
     assert results["images_seen"] == sum(count for _, count in seen) == results["training_account"]["samples"]
 
 

@@ -67,7 +67,7 @@ def test_a_run_and_its_export_say_by_which_loss_the_rows_were_learnt(run: Path, 
 
 
 def test_the_source_that_results_name_holds_no_secret(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.weights.pretrained.local_folder", lambda place, step: nullcontext(run))
+    monkeypatch.setattr("trainer.weights.pretrained.local_folder", lambda place: nullcontext(run))
     assert open_pretrained("https://me:word@host/b16?signature=word").source == "https://host/b16?..."
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from dataclasses import replace
 from functools import partial
@@ -31,6 +30,7 @@ from trainer.model.vit import features
 from trainer.pretrain import pretrain
 from trainer.probe.features import Embed, Outputs, extract
 from trainer.probe.probe import open_probe, probe
+from trainer.records.record import read_records
 from trainer.transfer.config import ProbeConfig, TaskConfig
 from trainer.transfer.probing import probe_records
 from trainer.transfer.tasks.tars import open_tars
@@ -149,14 +149,15 @@ def test_the_probe_of_a_run_and_the_verb_give_one_number(tmp_path: Path) -> None
     train, test = squares(tmp_path, "train", 60), squares(tmp_path, "test", 31)
     options: dict[str, Any] = {"probe_images": (str(train),), "probe_eval_images": (str(test),)}
     assert pretrain(make_corpus(tmp_path / "corpus").config(tmp_path / "run", **options)) == 0
-    own = json.loads((tmp_path / "run" / "results.json").read_text())["probe"]
+    (own,) = (record for record in read_records(tmp_path / "run") if record.method == "probe")
     task = TaskConfig(str(train), str(test), cache=tmp_path / "cache")
     config = ProbeConfig(tmp_path / "run", task, tmp_path / "out", neighbours=0, workers=0, device="cpu")
     (record,) = probe_records(config, HERE, task="squares")
-    assert (record.metric, record.value) == ("top1", own["probe_top1"])
-    chosen = [record.extra[name] for name in ("learning_rate", "weight_decay", "train_images")]
-    assert chosen == [own[f"probe_{name}"] for name in ("learning_rate", "weight_decay", "train_images")]
-    assert record.images == own["probe_test_images"] == 31
+    assert (record.metric, record.value) == ("top1", own.value)
+    for name in ("top1", "learning_rate", "weight_decay", "train_images", "bad_images"):
+        assert record.extra[name] == own.extra[name]
+    assert record.images == own.images == 31
+    assert own.task == f"{train} | {test}"
 
 
 # --- several ranks ---

@@ -63,7 +63,17 @@ def test_the_verb_leaves_a_folder_of_results(run: Path, folders: Path, tmp_path:
         patch.setattr(sys, "argv", ["trainer", *words])
         main()
     found = results(tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "results.json", "results.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "classes.csv", "config.json", "results.json", "results.md",
+    ]  # fmt: skip
+
+    header, *classes = (tmp_path / "out" / "classes.csv").read_text().splitlines()
+    assert header == "method,percent,seed,class,images,accuracy"
+    assert len(classes) == 2 * 4 * 3
+    accuracies = [float(line.rpartition(",")[2]) for line in classes if line.startswith("probe,100,1,")]
+    (whole,) = (one for one in found["records"] if (one["method"], one["percent"], one["seed"]) == ("probe", 100, 1))
+    assert sum(accuracies) / 3 == pytest.approx(whole["value"], abs=1e-6)
+
     assert (found["version"], found["verb"], found["model"]) == (2, "probe", str(run))
     assert (found["data"]["classes"], found["data"]["test_images"]) == (3, 18)
     records, nearest = ([one for one in found["records"] if one["method"] == name] for name in ("probe", "knn"))

@@ -15,6 +15,7 @@ import torch
 from tests.corpus import Corpus, command, losses, make_corpus
 from tests.forks import Forks, torchrun, trainer
 from trainer.pretrain import pretrain
+from trainer.records.record import read_results
 
 # Everything random that the model has.
 RANDOM: dict[str, Any] = {"drop_path": 0.3, "patch_keep": 0.5, "range_augment": "narrow"}
@@ -44,10 +45,10 @@ def test_the_same_global_batch_gives_the_same_curve(
     config = corpus.config(tmp_path / "run", **RANDOM, **options)
     forks.run(processes, tmp_path / "log", trainer, command(config))
     assert losses(tmp_path / "run") == pytest.approx(losses(alone), rel=1e-4)
-    one, other = (json.loads((rank / "results.json").read_text()) for rank in (alone, tmp_path / "run"))
-    assert other["processes"] == processes
-    assert other["training_account"] == one["training_account"]
-    assert other["evaluation"]["macro"] == pytest.approx(one["evaluation"]["macro"], rel=1e-3)
+    one, other = (read_results(run) for run in (alone, tmp_path / "run"))
+    assert other.details["processes"] == processes
+    assert other.details["training_account"] == one.details["training_account"]
+    assert other.records[0].value == pytest.approx(one.records[0].value, rel=1e-3)
 
 
 def stopped(words: list[str], after: int) -> None:

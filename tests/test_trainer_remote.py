@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from tests.corpus import Corpus, command, losses, make_corpus
 from tests.forks import Forks, trainer
 from trainer.pretrain import pretrain
+from trainer.records.record import read_results
 
 pytest.importorskip("moto", reason="moto is not installed")
 boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
@@ -68,8 +68,7 @@ def test_a_run_over_an_object_store_is_the_run_over_local_files(
     )
     forks.run(1, tmp_path / "log", trainer_with, store, command(remote))
     assert losses(tmp_path / "remote") == pytest.approx(losses(tmp_path / "local"), rel=1e-4)
-    results = json.loads((tmp_path / "remote" / "results.json").read_text())
-    assert results["training_account"]["samples"] == 48
+    assert read_results(tmp_path / "remote").details["training_account"]["samples"] == 48
     held = sum(path.stat().st_size for path in (tmp_path / "cache" / "tars").rglob("*.tar*"))
     assert 0 < held <= limit * 1e9
 

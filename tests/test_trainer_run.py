@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -21,6 +20,7 @@ from trainer.data.batch import Batch
 from trainer.pretrain import pretrain
 from trainer.records import results as results_module
 from trainer.records.log import read_log
+from trainer.records.record import read_results
 from trainer.step.step import Step
 from vocab.errors import InputError
 
@@ -31,8 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def results(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "results.json").read_text())
-    return found
+    return dict(read_results(run).details)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_its_samples(

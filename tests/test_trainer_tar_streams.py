@@ -87,6 +87,6 @@ def test_a_command_that_hangs_is_killed_with_all_it_started(tmp_path: Path) -> N
         True,
     )
     cause, _ = failure(f"pipe:exec >&-; sleep 1; touch {alive}", timeout_s=0.2)
-    assert cause == "a command that goes on 0.2 s after its output"
+    assert cause == "a command that still runs 0.2 s after the end of its output"
     threading.Event().wait(1.2)
     assert not alive.exists()

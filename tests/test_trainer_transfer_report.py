@@ -140,7 +140,10 @@ def test_a_record_comes_back_from_json_as_it_was() -> None:
         ({"seed": True}, "seed=True, which is no int"),
         ({"value": "0.5"}, "value='0.5', which is no float"),
         ({"value": float("nan")}, "value=nan"),
-        ({"method": "magic"}, r"method='magic', which is no Literal\['probe', 'knn', 'finetune', 'zeroshot'\]"),
+        (
+            {"method": "magic"},
+            r"method='magic', which is no Literal\['pretrain', 'zeroshot', 'knn', 'probe', 'finetune'\]",
+        ),
         ({"extra": []}, r"extra=\[\]"),
         ({"more": 1}, "a record with task, method, init, percent, seed, metric, value, images, seconds, extra, more"),
     ],

@@ -132,6 +132,10 @@ HOSTILE: dict[str, tuple[str, str]] = {
         'csv_columns = ["path"]',
         "task 'pets': csv_columns: found ['path']; wanted a value of type list[str, str]",
     ),
+    "a method that makes the model": (
+        'methods = ["pretrain"]',
+        "task 'pets': methods: found ['pretrain']; wanted a value of type list[Literal['probe', 'knn', 'finetune', ",
+    ),
     "no methods": ("methods = []", "task 'pets': methods: found none; wanted one or more values"),
     "no seeds": ("seeds = []", "task 'pets': seeds: found none"),
     "a seed twice": ("seeds = [1, 0, 1]", "task 'pets': seeds: found 1 0 1; wanted each value once"),

@@ -133,10 +133,17 @@ def test_results_of_every_verb_are_read_by_one_function_and_drawn_by_the_noteboo
         assert list(dict.fromkeys(record.method for record in records)) == wanted
         assert all(record.metric == "top1" and record.images == 12 for record in records)
         assert [cell["value"] for cell in content["table"]] == [cell.interval.value for cell in cells_of(records)]
-    places = os.pathsep.join(str(tmp_path / verb) for verb in methods)
+    (pretrained,) = read_records(root / "run")
+    assert (pretrained.method, pretrained.metric, pretrained.value) == (
+        "pretrain",
+        "map_macro",
+        pretrained.extra["macro"],
+    )
+    places = os.pathsep.join(str(folder) for folder in (root / "run", *(tmp_path / verb for verb in methods)))
     outputs = run_notebook(ROOT / "notebooks" / "transfer.ipynb", monkeypatch, RESULTS=places, CURVES=None)
     assert not [output for output in outputs if output["output_type"] == "error"]
     text = "".join(output.get("text", "") for output in outputs)
+    assert text.count("pretrain, random, 100 %: map_macro") == 1
     assert text.count("zeroshot, none, 0 %: top1") == 3
     assert text.count("finetune, random, 100 %: top1") == 2
 

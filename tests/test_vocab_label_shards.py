@@ -147,7 +147,7 @@ def test_shard_names_come_from_statistics_where_a_row_group_has_one_shard(
     small_groups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards, spy = LabelShards.open(small_groups), Spy(monkeypatch)
-    assert shards.shard_names() == {"a", "b", "c"}
+    assert shards.shard_names == {"a", "b", "c"}
     assert spy.groups == [1]
     assert [shards.find_shard(tar) for tar in ("x/a.tar", "x/c.tar", "x/d.tar")] == ["a", "c", None]
     assert (spy.footers, spy.groups) == (1, [1])
@@ -157,18 +157,18 @@ def test_pickled_labels_leave_their_footers_behind_and_read_the_same(small_group
     shards = LabelShards.open(small_groups)
     before = pickle.dumps(shards)
     rows = shards.read_shard("a")
-    assert shards.shard_names() == {"a", "b", "c"}
+    assert shards.shard_names == {"a", "b", "c"}
     copy = pickle.loads(pickle.dumps(shards))  # noqa: S301
     assert len(pickle.dumps(shards)) == len(before)
     assert copy.read_shard("a") == rows
-    assert copy.shard_names() == {"a", "b", "c"}
+    assert copy.shard_names == {"a", "b", "c"}
 
 
 def test_a_part_file_that_breaks_after_its_footer_was_read_is_named(small_groups: Path) -> None:
     shards = LabelShards.open(small_groups)
     shards.read_shard("a")
     (small_groups / "part-00000.parquet").write_bytes(b"PAR1 no more")
-    for read in (lambda: shards.read_shard("b"), shards.shard_names, lambda: shards.find_shard("b.tar")):
+    for read in (lambda: shards.read_shard("b"), lambda: shards.shard_names, lambda: shards.find_shard("b.tar")):
         with pytest.raises(FormatError, match=r"part-00000\.parquet: found a file that cannot be read"):
             read()
 

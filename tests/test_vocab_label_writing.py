@@ -41,7 +41,7 @@ def test_what_is_written_is_what_is_read(
     }
     assert read == rows
     assert len(shards.read_all()) == len(rows)
-    assert shards.shard_names() == {shard for shard, _ in rows}
+    assert shards.shard_names == {shard for shard, _ in rows}
 
 
 def test_the_same_rows_give_the_same_counts_file(tmp_path: Path) -> None:

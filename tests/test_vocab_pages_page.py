@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from pipeline.report.tally import tally_of
 from tests.labels import write_five
 from tests.run_page import html as run_page
 from tests.synsets import CAT, DOG
+from trainer.records.classes import ClassScores
 from trainer.records.page import write_finetune_page
 from vocab.pages.page import LONGEST_TEXT, brief, environment, policy_of, render, stranger
 from vocab.pages.text import shown
@@ -100,7 +103,8 @@ def finetune_of(text: str, folder: Path) -> str:
     lines = [{"step": step, "loss": 1.0 / step, "eval_top1": 0.1 * step} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     facts |= {"device": text, "notes": [text, text], "steps": 2, "top1": 0.5}
-    write_finetune_page(folder, facts, model=text, classes=2, total_steps=4, seconds=1.0)
+    classes = ClassScores(("class", "images", "accuracy"), [(text.encode("utf-8", "replace").decode(), 3)], [0.5])
+    write_finetune_page(folder, facts, model=text, classes=classes, total_steps=4, seconds=1.0)
     return (folder / "page.html").read_bytes().decode()
 
 
@@ -130,14 +134,17 @@ def test_every_element_ends_and_nothing_is_fetched_or_run(tmp_path: Path, page_o
     page = page_of("plain", tmp_path)
     elements = Elements(page)
     assert elements.open == []
-    assert not {tag for tag, _ in elements.found} & {"script", "iframe", "object", "embed", "link", "base", "form"}
+    assert not {tag for tag, _ in elements.found} & {"iframe", "object", "embed", "link", "base", "form"}
+    # The runs' pages hold one script of ours, which sorts their tables; it has no attribute, so it fetches nothing.
+    scripts = [] if page_of is report_of else [("script", ())]
+    assert [element for element in elements.found if element[0] == "script"] == scripts
     assert not [name for _, names in elements.found for name in names if name.startswith("on") or name == "style"]
     assert all(link is not None and link.startswith(("#", "data:image/jpeg;base64,")) for link in elements.links)
     assert not re.search(r"https?:|url\(|@import", page)
 
 
 @PAGES
-def test_the_policy_stands_before_anything_else_and_knows_the_one_style_sheet(
+def test_the_policy_stands_before_anything_else_and_knows_the_one_style_sheet_and_the_one_script(
     tmp_path: Path, page_of: Callable[[str, Path], str]
 ) -> None:
     page = page_of("plain", tmp_path)
@@ -146,8 +153,11 @@ def test_the_policy_stands_before_anything_else_and_knows_the_one_style_sheet(
     assert policy is not None
     assert policy.start() < page.index("<title>") < page.index("<style>")
     assert len(styles) == 1
-    assert policy[1] == policy_of(styles[0])
-    assert policy[1].startswith("default-src 'none'; script-src 'none'; base-uri 'none'; form-action 'none'; ")
+    script = "".join(re.findall(r"<script>(.*?)</script>", page, re.DOTALL))
+    assert policy[1] == policy_of(styles[0], script)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = "'none'" if page_of is report_of else f"'sha256-{digest}'"
+    assert policy[1].startswith(f"default-src 'none'; script-src {allowed}; base-uri 'none'; form-action 'none'; ")
 
 
 def test_a_page_names_itself() -> None:

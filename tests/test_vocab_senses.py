@@ -7,9 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from vocab import caption_senses, labeler, wordnet
+from vocab import caption_senses, labeler, plain, wordnet
+from vocab.context import Case
 from vocab.errors import FormatError
 from vocab.senses import REACH
+from vocab.tokens import Gap, Shape
 
 
 def test_every_listed_lemma_and_sense_is_wordnets_and_stands_once() -> None:
@@ -43,7 +45,11 @@ def test_a_batch_of_nouns_gets_what_each_gets_alone() -> None:
     places = np.arange(len(lemmas)) * (length + REACH) + middle
     together = ours.senses.choose(rows, places, places, lemmas)
     alone = [
-        ours.senses.choose_one(lemma, np.delete(caption[:length], middle))
+        plain.choose_sense(
+            ours,
+            [plain.Word("", "", 0, Gap.SPACE, Shape.LOWER, Case.NONE, row) for row in caption[:length].tolist()],
+            plain.Noun(middle, middle, lemma),
+        )
         for lemma, caption in zip(lemmas.tolist(), captions, strict=True)
     ]
     assert together.tolist() == alone

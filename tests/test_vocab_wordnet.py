@@ -10,7 +10,7 @@ import pytest
 
 from vocab import wordnet
 from vocab.errors import FormatError, InputError
-from vocab.fit.wordnet_files import base_forms, parse_index, parse_sense, parse_synset, read_wordnet
+from vocab.fit.wordnet_files import parse_index, parse_sense, parse_synset, read_wordnet
 
 DATABASE = Path("/usr/share/wordnet")
 
@@ -131,8 +131,3 @@ def test_a_line_of_data_noun_is_parsed() -> None:
 def test_lines_of_the_indexes_are_parsed() -> None:
     assert parse_index("acris n 1 3 @ #m %m 1 0 01651370") == ("acris", [1651370])
     assert parse_sense("absorbing%5:00:00:interesting:00 01344171 1 0") == ("absorbing", "3", 1344171, 0)
-
-
-def test_an_inflected_verb_leads_to_its_base() -> None:
-    assert base_forms("left", [("ed", "")], {"left": ["leave"]}) == {"leave"}
-    assert "sit" in base_forms("sits", [("s", "")], {})

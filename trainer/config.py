@@ -7,7 +7,7 @@ written as config.json into the run directory.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -365,8 +365,8 @@ def differences(
     Changeable fields are left out. Secrets in locations make no difference, for a signature is another one tomorrow,
     nor does the file's seal.
     """
-    now = _flat(as_json(config))
-    before = _flat(public(stored))
+    now = flattened(as_json(config))
+    before = flattened(public(stored))
     return {
         name: (before.get(name), now.get(name))
         for name in sorted(before.keys() | now.keys())
@@ -374,8 +374,9 @@ def differences(
     }
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, object]:
+def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Name the values of nested dicts by the dotted paths to them."""
     flat: dict[str, object] = {}
     for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

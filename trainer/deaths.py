@@ -72,7 +72,6 @@ class Process:
 
     @staticmethod
     def own() -> Process:
-        """This process."""
         return Process(machine(), os.getpid())
 
     def is_gone(self, *, seen_from: Process) -> bool:

@@ -160,7 +160,7 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
         source.cache.fetch_ahead([source.tars[tar].location for tar in tars])
         for labels in {source.tars[tar].labels for tar in tars}:
             accounts = {
-                shown_tar(source.tars[tar].location): _account(source, tar)
+                shown_tar(source.tars[tar].location): source.table_of(tar).account
                 for tar in tars
                 if source.tars[tar].labels == labels
             }
@@ -172,15 +172,9 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
             )
 
 
-def _account(source: Source, tar: int) -> dict[str, int]:
-    file, table = source.open_tar(tar)
-    file.close()
-    return table.account
-
-
 def _keys(source: Source, tars: Sequence[int]) -> tuple[list[str], list[str]]:
     """Read the keys of the tar with the most samples without a row, and of its rows in the labels."""
-    named = source.tars[max(tars, key=lambda tar: _account(source, tar)["unmatched"])]
+    named = source.tars[max(tars, key=lambda tar: source.table_of(tar).account["unmatched"])]
     with source.cache.open(named.location) as file:
         index = index_tar(path_of(file), max_member_bytes=source.max_member_bytes, location=shown_tar(named.location))
     return index.keys, source.labels[named.labels].read_shard(named.shard)["key"].to_pylist()

@@ -77,7 +77,7 @@ def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
             evaluated = run.evaluate()
             weights = run.last_average()
             if evaluated is not None and weights is not None:
-                summary = results.write(weights, results.numbers(evaluated, run.progress))
+                summary = results.write(weights, evaluated, run.progress)
     if rank.is_main:
         tell(f"{summary}\n")
     return status

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab.misread import mended
+from vocab.word_table import bytes_of
 
 FOREIGN_LETTER = "\x7f"
 """stands for a letter outside the Latin script, so that such words stay words"""
@@ -178,7 +179,7 @@ def words_of_file(name: re.Match[str]) -> str:
 def clean_all(captions: pa.StringArray) -> Cleaned:
     """Every caption as `clean` gives it. `captions` must be valid UTF-8; nulls are empty."""
     captions = captions.fill_null("") if captions.null_count else captions
-    text, starts = _bytes_of(captions)
+    text, starts = bytes_of(captions)
     rows = _suspects(text, starts)
     accents = np.zeros(len(captions), dtype=np.int64)
     if len(rows):
@@ -187,7 +188,7 @@ def clean_all(captions: pa.StringArray) -> Cleaned:
         pairs = [clean(caption) for caption in captions.take(pa.array(rows)).to_pylist()]
         accents[rows] = [count for _, count in pairs]
         captions = pc.replace_with_mask(captions, pa.array(mask), pa.array([c for c, _ in pairs], captions.type))
-        text, starts = _bytes_of(captions)
+        text, starts = bytes_of(captions)
     return Cleaned(text, starts, accents, len(rows))
 
 
@@ -212,14 +213,3 @@ def _suspects(text: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.
     rows = rows[~(stop & (at + 1 == starts[rows + 1]))]
     distinct: NDArray[np.int64] = rows[np.diff(rows, prepend=-1) > 0]
     return distinct
-
-
-def _bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The text bytes of an array without nulls, in place, and where each text begins."""
-    if len(texts) == 0:
-        return np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
-    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
-    _, offsets, data = texts.buffers()
-    starts = np.frombuffer(offsets, dtype=width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
-    return text[starts[0] : starts[-1]], starts - starts[0]

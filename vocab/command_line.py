@@ -15,7 +15,6 @@ line; "(default: ...)" in it says what no value means. The class and the types o
 from __future__ import annotations
 
 import ast
-import dataclasses
 import difflib
 import inspect
 import re
@@ -23,7 +22,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -56,7 +55,7 @@ class Verb:
     """parts of the dataclass give no prefix to their options: --steps, not --optim.steps"""
     takes_words: bool = False
     """required options are words without a name"""
-    recipes: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
+    recipes: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     """descriptions and instances by name, one of which the command line chooses to change; empty: no choice"""
 
 
@@ -77,11 +76,10 @@ class Option:
     is_optional: bool
     """the word None stands for no value"""
     called: str
-    """what to call the values: PATH [PATH ...]"""
+    """name of the values: PATH [PATH ...]"""
     is_required: bool
     is_positional: bool
-    section: str | None
-    """heading of --help; None if another verb's help lists the option"""
+    section: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,9 +153,10 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
         program, default = f"{program} {chosen}", verb.recipes[chosen][1]
         about = f"{about}\n\n{names[chosen]}"
     options = list(_options_of(verb.kind, default, verb))
+    listed = list(_options_of(verb.kind, default, verb, all_parts=False))
     named = rest[: rest.index("--")] if "--" in rest else rest
     if {"-h", "--help"} & set(named):
-        _show(_help_of_options(program, options, about, verb.kind))
+        _show(_help_of_options(program, listed, about, verb.kind))
     _refuse_words(program, options, rest)
     chosen_markers = [(tyro.conf.OmitArgPrefixes, verb.is_flat), (tyro.conf.PositionalRequiredArgs, verb.takes_words)]
     markers: Any = [marker for marker, is_chosen in chosen_markers if is_chosen]
@@ -185,9 +184,12 @@ def _near(name: str, known: Collection[str]) -> str:
 
 
 def _options_of(
-    kind: Any, default: Any, verb: Verb, *, prefix: str = "--", section: str | None = ""
+    kind: Any, default: Any, verb: Verb, *, all_parts: bool = True, prefix: str = "--", section: str = ""
 ) -> Iterator[Option]:
-    """Yield the options of a dataclass and of its parts, in the order of their fields."""
+    """Yield the options of a dataclass and of its parts, in the order of their fields.
+
+    `all_parts`: parts that another verb lists too, for the verb takes their options all the same.
+    """
     plain, extended, texts = get_type_hints(kind), get_type_hints(kind, include_extras=True), _docs_of(kind)
     for each in fields(kind):
         hint, text = plain[each.name], texts.get(each.name, "")
@@ -197,22 +199,14 @@ def _options_of(
             value = each.default_factory()
         if not is_dataclass(hint):
             yield _option(each.name, hint, marks, text, value, verb, prefix=prefix, section=section)
-        else:
+        elif all_parts or ELSEWHERE not in marks:
             inside = prefix if verb.is_flat else f"{prefix}{each.name.replace('_', '-')}."
-            heading = None if ELSEWHERE in marks or section is None else text or _doc(hint)
-            yield from _options_of(hint, value, verb, prefix=inside, section=heading)
+            heading = text or _doc(hint)
+            yield from _options_of(hint, value, verb, all_parts=all_parts, prefix=inside, section=heading)
 
 
 def _option(
-    field_name: str,
-    hint: Any,
-    marks: Sequence[Any],
-    text: str,
-    value: Any,
-    verb: Verb,
-    *,
-    prefix: str,
-    section: str | None,
+    field_name: str, hint: Any, marks: Sequence[Any], text: str, value: Any, verb: Verb, *, prefix: str, section: str
 ) -> Option:
     """Describe the option of a field. `marks`: what its type is annotated with. `section`: heading of its dataclass."""
     name = field_name.replace("_", "-")
@@ -236,9 +230,9 @@ def _option(
         is_list=is_list,
         is_optional=NoneType in get_args(hint),
         called=f"{called[0]} [{called[0]} ...]" if is_list else " ".join(called),
-        is_required=value is MISSING or (field in getattr(verb.kind, "REQUIRED", ()) and not value),
+        is_required=value is MISSING or (field_name in getattr(verb.kind, "REQUIRED", ()) and not value),
         is_positional=is_positional,
-        section=section if section is None else headings.get(field, section),
+        section=headings.get(field_name, section),
     )
 
 
@@ -384,7 +378,7 @@ def _help_of_choices(program: str, kind: str, choices: Mapping[str, str], about:
 def _help_of_options(program: str, options: Sequence[Option], about: str, kind: Any) -> Iterator[str]:
     """Lines of a help that lists options: the required ones, then section after section."""
     required = sorted((each for each in options if each.is_required), key=lambda each: not each.is_positional)
-    others = [each for each in options if not each.is_required and each.section is not None]
+    others = [each for each in options if not each.is_required]
     heads = [each.head.replace(" ", NO_BREAK) for each in required]
     usage = [program, *heads, *(["[options]"] if others else [])]
     yield from _wrapped(" ".join(usage), first="usage: ", then=" " * 7)

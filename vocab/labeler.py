@@ -27,7 +27,7 @@ from vocab.cleaning import clean_all
 from vocab.context import Case, Context, context_of
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.missing_values import without_missing
-from vocab.nouns import COLOURS, SHADES
+from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Scorer, build_scorer
 from vocab.senses import Senses, build_senses
 from vocab.tagger import Tag, Tagger
@@ -224,15 +224,12 @@ class Labeler:
     @cached_property
     def shades(self) -> NDArray[np.bool_]:
         """[W] words that name a shade when they stand before a colour."""
-        return self._among(SHADES)
+        return are_among(self.tagger.words, SHADES)
 
     @cached_property
     def colours(self) -> NDArray[np.bool_]:
         """[W] colours."""
-        return self._among(COLOURS)
-
-    def _among(self, words: frozenset[str]) -> NDArray[np.bool_]:
-        return np.asarray(pc.is_in(self.tagger.words, value_set=pa.array(sorted(words))), dtype=bool)
+        return are_among(self.tagger.words, COLOURS)
 
 
 def longest_first(

@@ -6,10 +6,10 @@ In: words. Out: a value each; a caption whose values add up to less than nothing
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vocab.nouns import are_among
 from vocab.tagger import UNKNOWN, Tagger
 
 # Articles, prepositions, conjunctions, pronouns and auxiliaries of languages written with Latin letters, without their
@@ -63,5 +63,5 @@ def values_of(tagger: Tagger) -> NDArray[np.int32]:
     values[np.asarray(pc.match_substring(tagger.words, "0"))] = 0
     values[tagger.pad] = 0
     for words, value in ((FOREIGN_WORDS, FOREIGN), (SHARED_WORDS, SHARED)):
-        values[np.asarray(pc.is_in(tagger.words, value_set=pa.array(sorted(words))))] = value
+        values[are_among(tagger.words, words)] = value
     return values

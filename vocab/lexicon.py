@@ -22,6 +22,7 @@ from vocab.errors import FormatError
 from vocab.morphology import singular_forms
 from vocab.nouns import (
     PHRASE_OPENERS,
+    are_among,
     is_described_name,
     is_function_word,
     is_given_name,
@@ -205,7 +206,7 @@ def _may_be_phrase(wordnet: WordNet, spelled: Spellings, part_rows: NDArray[np.i
     """[spellings] true for those of two to MAX_WORDS words that may be labels."""
     starts, lengths = spelled.starts, np.diff(spelled.starts)
     first = spelled.parts.take(pa.array(starts[:-1].clip(max=len(spelled.parts) - 1)))
-    opener = np.asarray(pc.is_in(first, value_set=pa.array(sorted(PHRASE_OPENERS))), dtype=bool)
+    opener = are_among(first, PHRASE_OPENERS)
     missing = np.concatenate([[0], np.cumsum(part_rows < 0)])
     complete = missing[starts[1:]] == missing[starts[:-1]]
     may_be: NDArray[np.bool_] = (lengths >= 2) & (lengths <= MAX_WORDS) & complete & ~opener

@@ -62,9 +62,14 @@ DESCRIBED = frozenset(
 """words that a quality before them mostly just describes: a *black cat* is no fisher, an *old man* nobody's father"""
 
 
+def are_among(words: pa.StringArray, listed: frozenset[str]) -> NDArray[np.bool_]:
+    """[len(words)] true for words of a list, false for others and for nulls."""
+    return np.asarray(pc.is_in(words, value_set=pa.array(sorted(listed))), dtype=bool)
+
+
 def is_function_word(words: pa.StringArray) -> NDArray[np.bool_]:
     """[len(words)] closed-class words, which never become a label on their own."""
-    return np.asarray(pc.is_in(words, value_set=pa.array(sorted(FUNCTION_WORDS - NOUNS_TOO))), dtype=bool)
+    return are_among(words, FUNCTION_WORDS - NOUNS_TOO)
 
 
 def is_number_or_letter(words: pa.StringArray) -> NDArray[np.bool_]:
@@ -75,11 +80,11 @@ def is_number_or_letter(words: pa.StringArray) -> NDArray[np.bool_]:
 
 def is_given_name(words: pa.StringArray) -> NDArray[np.bool_]:
     """[len(words)] given names that WordNet lists as common nouns."""
-    return np.asarray(pc.is_in(words, value_set=pa.array(sorted(DROPPED))), dtype=bool)
+    return are_among(words, DROPPED)
 
 
 def is_short_name(words: pa.StringArray, lemmas: NDArray[np.int64], wordnet: WordNet) -> NDArray[np.bool_]:
-    """[len(words)] two letters whose lemma (-1: none) is first a place, a person or a group (*un*, *de*)."""
+    """[len(words)] two letters whose lemma (-1: none) means a place, a person or a group first (*un*, *de*)."""
     files = [number for number, name in LEXICOGRAPHER_FILES.items() if name in ("group", "location", "person")]
     short = np.asarray(pc.less_equal(pc.utf8_length(words), 2), dtype=bool) & (lemmas >= 0)
     first = wordnet.sense_synsets[wordnet.sense_starts[np.maximum(lemmas, 0)]]
@@ -92,12 +97,8 @@ def is_plain_description(wordnet: WordNet) -> NDArray[np.bool_]:
     A *brown bear* is a bear and stays, and so do names (*Great Dane*) and what has been tagged more than RARE times.
     """
     first, last = _halves(wordnet)
-    doubtful = np.flatnonzero(
-        np.asarray(pc.is_in(first, value_set=pa.array(sorted(QUALITIES))), dtype=bool)
-        & np.asarray(pc.is_in(last, value_set=pa.array(sorted(DESCRIBED))), dtype=bool)
-        & ~_is_capitalized(wordnet)
-        & (wordnet.lemma_counts() <= RARE)
-    )
+    described = are_among(first, QUALITIES) & are_among(last, DESCRIBED)
+    doubtful = np.flatnonzero(described & ~_is_capitalized(wordnet) & (wordnet.lemma_counts() <= RARE))
     heads = np.asarray(pc.index_in(last, value_set=wordnet.lemmas).fill_null(-1), dtype=np.int64)
     plain = np.zeros(len(wordnet.lemmas), dtype=bool)
     for lemma in doubtful[heads[doubtful] >= 0].tolist():
@@ -111,8 +112,8 @@ def is_described_name(wordnet: WordNet) -> NDArray[np.bool_]:
     first, last = _halves(wordnet)
     capitalized = _is_capitalized(wordnet)
     common = wordnet.lemmas.filter(pa.array(~capitalized))
-    both = pc.and_(pc.is_in(first, value_set=pa.array(sorted(QUALITIES))), pc.is_in(last, value_set=common))
-    names: NDArray[np.bool_] = capitalized & np.asarray(both, dtype=bool)
+    of_common = np.asarray(pc.is_in(last, value_set=common), dtype=bool)
+    names: NDArray[np.bool_] = capitalized & are_among(first, QUALITIES) & of_common
     return names
 
 

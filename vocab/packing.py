@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vocab.errors import FormatError
+from vocab.word_table import bytes_of
 
 TEXT = ".text"
 """suffix of the names of string arrays, which are stored as newline-joined bytes"""
@@ -120,10 +121,6 @@ def strings_of(joined: NDArray[np.uint8]) -> pa.StringArray:
 
 def ascii_list(array: pa.StringArray) -> list[str]:
     """`array.to_pylist()` for an array of plain ASCII without nulls, several times as fast."""
-    if len(array) == 0:
-        return []
-    _, offsets, data = array.buffers()
-    edges = np.frombuffer(offsets, dtype=np.int32)[array.offset : array.offset + len(array) + 1].tolist()
-    text = str(data[edges[0] : edges[-1]], "ascii") if data is not None else ""
-    begin = edges[0]
-    return [text[a - begin : b - begin] for a, b in pairwise(edges)]
+    text, edges = bytes_of(array)
+    whole = text.tobytes().decode("ascii")
+    return [whole[a:b] for a, b in pairwise(edges.tolist())]

@@ -85,7 +85,7 @@ class Noun:
 
     @property
     def length(self) -> int:
-        """How many words."""
+        """Number of its words."""
         return self.last - self.first + 1
 
     @property

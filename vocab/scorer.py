@@ -1,9 +1,9 @@
 """The scores that the tagger's tables give to many words at once.
 
 In: a `Tagger` and the `Context` of a batch. Out: for each word that is asked about, a score for each `Tag`. They are
-the sums of all features that `plain.features` lists, with fewer look-ups: what an *ordinary* word has (a space on
-either side, or a sign that parts phrases; no telling capitals) is added beforehand to tables that are looked at
-anyway, and only the other words are gone over again.
+the sums of all features that `plain.features` lists, with fewer look-ups: the features of an *ordinary* word (a space
+on either side, or a sign that parts phrases; no telling capitals) are added beforehand to tables that every word looks
+up; only the other words get a second pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ODD_CASES, ODD_GAPS = (table.tobytes().ljust(256, b"\0") for table in (ODD_CASE,
 """the same by byte, for `bytes.translate`"""
 ORDINARY_GAP = np.where(ODD_GAP, Gap.SPACE, np.arange(GAPS))
 
-# A profile here: the window's five columns, then the word's own as capitalised and as lower case, all told.
+# A profile here: the window's five columns, then the word's own, complete, as capitalised and as lower case.
 OWN = WINDOW.index(0)
 PROFILE = len(WINDOW) + 2
 COLUMN_OF_CASE = np.full(CASES, OWN, dtype=np.int64)
@@ -116,7 +116,7 @@ def _add(total: NDArray[np.int16], rows: NDArray[np.int64], scores: NDArray[np.i
 
 
 def _is_odd(context: Context) -> NDArray[np.bool_]:
-    """[places] whether a gap on either side, or a case in the window of three, is not ordinary."""
+    """[places] true where a gap on either side, or a case in the window of three, is not ordinary."""
     odd_gap = _among(context.gaps, ODD_GAPS)
     odd_case = _among(context.cases, ODD_CASES)
     odd: NDArray[np.bool_] = odd_gap | odd_case

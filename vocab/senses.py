@@ -146,22 +146,6 @@ class Senses:
             found = self.pair_keys[np.minimum(np.searchsorted(self.pair_keys, keys), len(self.pair_keys) - 1)]
             total[at[found == keys]] += PAIR
 
-    def choose_one(self, lemma: int, around: NDArray[np.int64]) -> int:
-        """Synset row of one noun among words with the rows `around`: what `choose` gives."""
-        scores = self.scores_one(lemma, around)
-        best = max(scores.values())
-        return int(self.synsets[next(sense for sense, score in scores.items() if score == best)])
-
-    def scores_one(self, lemma: int, around: NDArray[np.int64]) -> dict[int, int]:
-        """Score of each sense that can win, by its number in `WordNet.sense_synsets`, in WordNet's order."""
-        first, last = int(self.candidate_starts[lemma]), int(self.candidate_starts[lemma + 1])
-        scores: dict[int, int] = {}
-        for sense in self.candidates[first:last].tolist():
-            cues = sum(int(self.cues[self.cue_of[row] + self.kinds[sense]]) for row in around.tolist())
-            pairs = sum(sense << PAIR_BITS | row in self.pair_set for row in around.tolist())
-            scores[sense] = int(self.scores[sense]) + max(-LIMIT, min(LIMIT, cues)) + PAIR * pairs
-        return scores
-
     @cached_property
     def pair_set(self) -> frozenset[int]:
         """`pair_keys`, to look single ones up."""

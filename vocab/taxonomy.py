@@ -1,7 +1,6 @@
 """The hierarchy of WordNet's nouns: what lies above a synset and below it, and how near two synsets lie to each other.
 
-Every function takes hypernyms (dog -> canine) and instance
-hypernyms (Paris -> national capital) alike as one step up.
+Every function takes hypernyms (dog -> canine) and instance hypernyms (Paris -> national capital) alike as one step up.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocab.errors import FormatError, InputError
+from vocab.lexicon import sorted_unique
 from vocab.wordnet import WordNet
 
 # Distances are kept as uint8: two ways up of at most MAX_DEPTH steps stay below FAR, and FAR + 1 is still a uint8.
@@ -54,7 +54,7 @@ def path_similarity(wordnet: WordNet, ours: NDArray[np.integer], theirs: NDArray
 
 
 def hyponyms_in(wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[np.integer]) -> list[NDArray[np.int64]]:
-    """For each of `synsets`, the places in `among` of what lies below it, at any depth; ascending, itself left out.
+    """For each of `synsets`, the places in `among` of its hyponyms at any depth, ascending; without the synset itself.
 
     Both are offsets in data.noun. Equals, for each s of `synsets`,
 
@@ -71,8 +71,9 @@ def hyponyms_in(wordnet: WordNet, synsets: NDArray[np.integer], among: NDArray[n
         places, below = np.divmod(new, size)
         counts = starts[below + 1] - starts[below]
         edges = np.repeat(starts[below] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        new = np.setdiff1d(np.repeat(places, counts) * size + parents[edges], seen)
-        seen = np.union1d(seen, new)
+        reached = sorted_unique(np.repeat(places, counts) * size + parents[edges])
+        new = reached[seen[np.searchsorted(seen, reached).clip(max=len(seen) - 1)] != reached]
+        seen = np.sort(np.concatenate([seen, new]))
     places, above = np.divmod(seen, size)
     places, above = places[rows[places] != above], above[rows[places] != above]
     order = np.lexsort((places, above))
@@ -145,7 +146,7 @@ def depths(wordnet: WordNet) -> NDArray[np.int64]:
 
 
 def _members(wordnet: WordNet, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """[S] whether a synset is one of `rows`."""
+    """[S] true for the synsets in `rows`."""
     members = np.zeros(len(wordnet.synsets), dtype=bool)
     members[rows] = True
     return members

@@ -116,8 +116,9 @@ class Vocabulary:
     def log_odds(self) -> NDArray[np.float64]:
         """[classes] log-odds of each class's frequency: the best guess for an unseen image.
 
-        A class of all rows counts as missing from one that was not counted, a class of none as in one. Where rows are
-        not known, they are taken to hold one class each: too many of them, by as much as captions hold several.
+        A class of every row counts as missing from one more row, and a class of none as present in one more, so that
+        no value is infinite. Where the number of rows is unknown, each label counts as a row: captions hold several,
+        so this estimate is too large.
         """
         rows = max(self.rows or int(self.captions.sum()), int(self.captions.max()), 1)
         share = np.clip(self.captions / rows, 1 / (rows + 1), rows / (rows + 1))

@@ -116,15 +116,21 @@ def _fill(rows: NDArray[np.int64], *keys: NDArray[np.uint64]) -> Slots:
     return table
 
 
+def bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The bytes of all texts of an array without nulls, in place, and where each begins; last, where the last ends."""
+    if len(texts) == 0:
+        return np.zeros(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    _, offsets, data = texts.buffers()
+    starts = np.frombuffer(offsets, dtype=width)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
+    return text[starts[0] : starts[-1]], starts - starts[0]
+
+
 def spread(words: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """The text of a string array without nulls, with padding, and where its words begin and end."""
-    if len(words) == 0:
-        return np.zeros(PADDING, dtype=np.uint8), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    _, offsets, data = words.buffers()
-    edges = np.frombuffer(offsets, dtype=np.int32)[words.offset : words.offset + len(words) + 1].astype(np.int64)
-    text = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
-    text = np.concatenate([text[edges[0] : edges[-1]], np.zeros(PADDING, dtype=np.uint8)])
-    return text, edges[:-1] - edges[0], edges[1:] - edges[0]
+    text, edges = bytes_of(words)
+    return np.concatenate([text, np.zeros(PADDING, dtype=np.uint8)]), edges[:-1], edges[1:]
 
 
 def eight_bytes(text: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -23,7 +23,7 @@ from vocab.packing import Kind
 
 PACKED = Kind(
     file="wordnet-3.0-nouns.npz",
-    version=2,
+    version=3,
     holds="the packed nouns of WordNet 3.0",
     made_by="python -m vocab build --wordnet /usr/share/wordnet",
 )
@@ -71,10 +71,6 @@ class WordNet:
     """[N] synset rows, a lemma's most frequent sense first"""
     sense_counts: NDArray[np.int32]
     """[N] how often the sense was tagged in WordNet's own corpora (index.sense)"""
-    other_counts: NDArray[np.int32]
-    """[L] how often the same spelling was tagged as a verb, adjective or adverb"""
-    inflected_counts: NDArray[np.int32]
-    """[L] tagged uses of verbs, adjectives and adverbs that have this spelling among their inflected forms"""
     exception_forms: pa.StringArray
     """irregular plurals (noun.exc), sorted: geese"""
     exception_bases: pa.StringArray

@@ -50,7 +50,6 @@ from trainer.weights.run_model import read_weights, stored_config
 from vocab import packing, senses, tagger, wordnet
 from vocab.packing import unpack
 from vocab.store.label_shards import LabelShards
-from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
 TASKS = """
@@ -92,7 +91,7 @@ def make_files(root: Path) -> list[Flipped]:
     run, export, suite, probed = (root / name for name in ("run", "export", "suite", "probe"))
     data = ("--images", root / "corpus", "--labels", labels, "--vocabulary", vocabulary)
     _run("pretrain", "sample", *data, "--out", run, *TINY.split(), *SHORT.split())
-    Ledger(run).add([], [Skipped("00000", f"{key}", "broken_image") for key in range(4)])
+    Ledger(run).add([Skipped("00000", f"{key}", "broken_image") for key in range(4)])
     _run("export", run, "--out", export)
     (root / "tasks.toml").write_text(TASKS.format(root=root))
     cpu = ("--workers", 0, "--device", "cpu", "--features", root / "features")
@@ -206,7 +205,7 @@ def _of_transfer(suite: Path, probed: Path, features: Path) -> Iterator[Flipped]
         "finetune: config.json", tuned / "config.json", lambda: run_directory.stored_config(tuned, FINETUNING)
     )
     for kind, folder in (("finetune", tuned), ("probe", probed)):
-        yield Flipped(f"{kind}: results.json", folder / "results.json", partial(_json, folder / "results.json"))
+        yield Flipped(f"{kind}: results.json", folder / "results.json", partial(read_records, folder))
     yield from _of_account("finetune", tuned)
     file = min(features.glob("*.safetensors"))
     key, width = _described(file)
@@ -251,14 +250,6 @@ def _values(vocabulary: Vocabulary) -> object:
 
 def _bytes(tensors: dict[str, Any]) -> object:
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
-
-
-def _json(path: Path) -> object:
-    """The content of a file that no program of ours reads back; None for one that is no JSON."""
-    try:
-        return from_sealed_json(path, path.read_bytes())
-    except ValueError:
-        return None
 
 
 def _described(file: Path) -> tuple[str, int]:

@@ -5,7 +5,6 @@ In: a `Corpus`. Out: a `Pretraining`, which names what each verb wrote.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from benchmarks.measuring.setting import say
 from benchmarks.transfer_study.corpus import Corpus, require_unseen
 from trainer.config import DataConfig
 from trainer.recipes.files import read_recipe
+from trainer.records.record import read_results
 from vocab.errors import InputError
 from vocab.store.label_shards import LabelShards
 
@@ -74,8 +74,13 @@ def pretrain(corpus: Corpus, made: Pretraining, *, device: str, options: Sequenc
         *("--cache", str(data.cache), "--out", str(made.run), "--device", device),
         *options,
     )
-    results: dict[str, object] = json.loads((made.run / "results.json").read_text())
-    return results
+    return results_of(made.run)
+
+
+def results_of(run: Path) -> dict[str, object]:
+    """Numbers and facts of a finished run's results.json."""
+    results = read_results(run)
+    return {**results.details, "seconds": results.records[0].seconds, "evaluation": results.records[0].extra}
 
 
 def data_of(corpus: Corpus, made: Pretraining) -> DataConfig:

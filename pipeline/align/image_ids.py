@@ -14,7 +14,6 @@ every row of a sidecar, or sample of a tar:
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -30,11 +29,11 @@ from pipeline.reading.key_text import NO_TEXT, require_name_type, text_of, texts
 from pipeline.reading.nested import value_at
 from pipeline.reading.parquet import KEY, STATUS, require_key_type, status_reasons
 from pipeline.reading.stored_formats import refuse_compressed
-from pipeline.reading.tars import JSON_FIELD
+from pipeline.reading.tars import JSON_FIELD, json_fields
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, NULL_ID, NULL_KEY, REPEATED_KEY, TRUNCATED_TAR
 from vocab.errors import InputError
 from vocab.store.file_names import is_left_out
-from vocab.store.files import BROKEN, filesystem_of
+from vocab.store.files import BROKEN, filesystem_of, open_file
 from vocab.store.secrets import without_secrets
 from vocab.store.tars import Sample, samples
 
@@ -45,8 +44,6 @@ DDL = "input string, shard string, key string, id string, reason string, total b
 OWN_KEY = "__key__"
 """WebDataset's name for a sample's key"""
 BATCH_ROWS = 16_384
-MAX_JSON_BYTES = 16 << 20
-"""a larger .json member is not a record of one image"""
 
 
 def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -89,9 +86,8 @@ def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.Record
 
 @contextmanager
 def _opened(path: str) -> Iterator[pq.ParquetFile]:
-    filesystem, inner = filesystem_of(path)
     try:
-        with filesystem.open_input_file(inner) as stream:
+        with open_file(path) as stream:
             yield pq.ParquetFile(stream)
     except BROKEN as error:
         raise InputError(
@@ -135,11 +131,10 @@ def _sidecar_rows(path: str, shard: str, batch: pa.RecordBatch, id_column: str, 
 
 
 def _ids_of_tar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
-    filesystem, inner = filesystem_of(path)
     rows: list[tuple[str, str | None, str | None]] = []
     repeats: Set[str] = frozenset()
     try:
-        with filesystem.open_input_file(inner) as stream:
+        with open_file(path) as stream:
             for sample in samples(cast(BinaryIO, stream)):
                 repeats = sample.repeats
                 rows.append((sample.key, *_id_of_sample(cast(BinaryIO, stream), sample, id_column)))
@@ -171,14 +166,8 @@ def _id_of_sample(stream: BinaryIO, sample: Sample, id_column: str) -> tuple[str
     member = sample.members.get("json")
     if member is None:
         return None, NULL_ID
-    if member.size > MAX_JSON_BYTES:
-        return None, MALFORMED_RECORD
-    stream.seek(member.offset)
-    try:
-        record = json.loads(stream.read(member.size))
-    except (ValueError, RecursionError):
-        return None, MALFORMED_RECORD
-    if not isinstance(record, dict):
+    record = json_fields(stream, member)
+    if record is None:
         return None, MALFORMED_RECORD
     text, reason = text_of(value_at(record, id_column.removeprefix(JSON_FIELD)))
     return text, NULL_ID if text is None and reason is None else reason

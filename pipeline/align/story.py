@@ -24,13 +24,13 @@ from pipeline.claim import STAGING, finished_manifest, owned, refuse_used, remov
 from pipeline.config import Align
 from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
-from pipeline.finishing import check_written, write_rejects
-from pipeline.label_reading import parquet_rows
+from pipeline.finishing import check_written, lost, write_rejects
+from pipeline.label_reading import MOST_TASKS, parquet_rows
 from pipeline.reading.inputs import InputFiles
 from pipeline.reject_reasons import NO_LABEL
 from pipeline.session import spark_session
 from pipeline.sorted_files import SortedFile, SortedWriter, sort_on_spark
-from vocab.errors import FormatError, MismatchError, OutputExistsError
+from vocab.errors import MismatchError, OutputExistsError
 from vocab.pages.text import tell
 from vocab.store.files import filesystem_of, sha256_of
 from vocab.store.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, SCHEMA, LabelShards
@@ -41,8 +41,6 @@ from vocab.store.manifest import MANIFEST, InputFile, LabelFile, Manifest
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
 """fields of the account; no rows are merged here"""
 REPEATED_KEY_REMEDY = "Repack the tar or its sidecar without the repeated key, or leave them out of --images."
-MOST_TASKS = 10_000
-"""tasks at most: beyond, Spark's own work for a task outweighs the reading of a sidecar"""
 
 
 @dataclass(frozen=True)
@@ -105,10 +103,12 @@ def align(spark: SparkSession, labels: LabelShards, inputs: InputFiles, options:
         matches = count_matches(staged("id string, reason string, copies bigint"), labels)
         refuse_no_match(matches, labels, options)
 
-        kept = staged("shard string, key string, synsets array<int>, reason string").where("reason is null")
+        rows = staged("shard string, key string, synsets array<int>, reason string").where("reason is null")
+        kept = rows.select(*SCHEMA.names)
         refused = staged("shard string, key string, reason string").where("reason is not null")
         counted = staged("synsets array<int>")
-        parts = write_parts(kept, out, ranges=max(1, math.ceil(matches.matched / options.rows_per_file)))
+        ranges = max(1, math.ceil(matches.matched / options.rows_per_file))
+        parts = write_ranges(kept, out, "part", SCHEMA, ranges=ranges, remedy=REPEATED_KEY_REMEDY)
         files = [write_count_table(counted, out), *parts, write_reject_file(refused, out)]
         manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
         check_written(out, manifest)
@@ -149,7 +149,7 @@ def account_of_files(rows: DataFrame, inputs: InputFiles) -> tuple[InputFile, ..
     found = {row["input"]: row.asDict() for row in counted.collect()}
     for path, numbers in found.items():
         if numbers["rows"] != numbers["total"]:
-            raise _lost(path, f"{numbers['rows']:,} rows after the join", f"the file's {numbers['total']:,}")
+            raise lost(path, f"{numbers['rows']:,} rows after the join", f"the file's {numbers['total']:,}")
     return tuple(
         replace(file, **{name: found[path][name] for name in ACCOUNT}) if path in found else file
         for file in inputs.files
@@ -190,14 +190,6 @@ def refuse_no_match(matches: Matches, labels: LabelShards, options: Align) -> No
     )
 
 
-def write_parts(rows: DataFrame, out: str, *, ranges: int) -> list[LabelFile]:
-    """Write shard, key, synsets to sorted part files, one for each range that holds rows.
-
-    Raises InputError, through Spark, for a (shard, key) of two rows.
-    """
-    return write_ranges(rows.select(*SCHEMA.names), out, "part", SCHEMA, ranges=ranges, remedy=REPEATED_KEY_REMEDY)
-
-
 def write_reject_file(rows: DataFrame, out: str) -> LabelFile:
     """Write shard, key, reason to one sorted file, which exists even without rows."""
     staging = f"{out}/{STAGING}"
@@ -217,12 +209,15 @@ def write_ranges(
     order: Sequence[str] = ("shard", "key"),
     remedy: str | None = None,
 ) -> list[LabelFile]:
-    """Sort rows on Spark and write each range to a file, in order."""
+    """Sort rows on Spark and write each range that holds rows to a file, in order.
+
+    Raises InputError, through Spark, for a (shard, key) of two rows, if there is a `remedy` for it.
+    """
 
     def write(number: int, batches: Iterator[pa.RecordBatch]) -> str:
         name = f"{prefix}-{number:05d}"
         with SortedWriter(folder, name, schema, rows_per_file=sys.maxsize, remedy=remedy) as writer:
-            return json.dumps([file.to_json() for file in writer.add_all(batches)])
+            return json.dumps([asdict(file) for file in writer.add_all(batches)])
 
     texts = sort_on_spark(rows, write, ranges=ranges, order=order)
     return [SortedFile.from_json(file).file for text in texts for file in json.loads(text)]
@@ -268,9 +263,3 @@ def summary_lines(manifest: Manifest, matches: Matches, options: Align) -> list[
         f"labels: {matches.used:,} used, {matches.unused:,} without an image; "
         f"{matches.repeated_ids:,} ids of several equal labels, {matches.shared_ids:,} ids of several samples",
     ]
-
-
-def _lost(thing: str, found: str, wanted: str) -> FormatError:
-    return FormatError(
-        thing, found=found, wanted=wanted, remedy="Rows were lost or counted twice; run again, and please report it."
-    )

@@ -84,7 +84,7 @@ class Enclosed(NamedTuple):
 
 
 class CsvRecord(NamedTuple):
-    """CsvRecord that begins in a line with quotes."""
+    """Record that begins in a line with quotes."""
 
     first: int
     last: int
@@ -145,7 +145,7 @@ def quoted_lines(block: Block, dialect: Dialect) -> Offsets:
 
     They hold a quote, or in lenient text a quote that begins a field; in CSV, also a carriage return that ends no line.
     """
-    lone_returns = not dialect.lenient and b"\r" in block.data and block.data.count(b"\r") > block.data.count(b"\r\n")
+    lone_returns = not dialect.lenient and has_lone_returns(block)
     if QUOTE not in block.data and not lone_returns:
         return np.empty(0, dtype=np.int64)
     data = np.frombuffer(block.data, dtype=np.uint8)

@@ -26,9 +26,9 @@ from pipeline.reading.gzip_files import verified_text
 from pipeline.reading.inputs import InputFiles
 from pipeline.reading.lines import BLOCK, first_line, has_returns_alone, no_text, split_lines
 from pipeline.reading.lookahead import Faults, require_names, sampled
-from pipeline.reading.rows import ReadOptions, column_fault, own_reading
+from pipeline.reading.rows import ReadOptions, broken_file, column_fault, own_reading
 from vocab.errors import InputError
-from vocab.store.files import filesystem_of
+from vocab.store.files import open_file, open_stream
 from vocab.store.manifest import InputFile
 
 
@@ -188,12 +188,7 @@ def table_reading(reading: ReadOptions, options: Label, inputs: InputFiles) -> R
 
     if not require_names(inputs.files, look):
         first = sampled(inputs.files)[0].path
-        raise InputError(
-            first,
-            found=f"a file that cannot be read ({_damage(first) or 'the disk or the network failed'})",
-            wanted="a whole file, of the format that its name says",
-            remedy="Download it again, or leave it out of --captions.",
-        )
+        raise broken_file(first, _damage(first) or "the disk or the network failed")
     return replace(reading, columns=seen[-1])
 
 
@@ -306,17 +301,15 @@ def _damage(path: str) -> OSError | None:
     """Read a gzip file to find its damage; None for an intact file, or one that is not gzip."""
     if not path.endswith(".gz"):
         return None
-    filesystem, inner = filesystem_of(path)
-    with filesystem.open_input_file(inner) as file:
+    with open_file(path) as file:
         return verified_text(file)[1]
 
 
 def _first_line(path: str) -> bytes | None:
     """Read the first line; None if the file cannot be read, which its task will report."""
-    filesystem, inner = filesystem_of(path)
     head = b""
     try:
-        with filesystem.open_input_stream(inner) as stream:
+        with open_stream(path) as stream:
             while b"\n" not in head and len(head) <= HEADER_BYTES and (block := stream.read(1 << 16)):
                 head += block
     except PermissionError as error:

@@ -29,7 +29,7 @@ from pipeline.reading.stored_formats import (
     stem_of,
 )
 from vocab.errors import InputError
-from vocab.store.files import BROKEN, SCHEME_PATTERN, filesystem_of
+from vocab.store.files import BROKEN, SCHEME_PATTERN, open_file
 from vocab.store.manifest import InputFile
 from vocab.store.secrets import without_secrets
 
@@ -95,8 +95,8 @@ def inputs_of(options: Label) -> InputFiles:
 def list_inputs(locations: tuple[str, ...], format_: Format, *, apart_from: str | None = None) -> InputFiles:
     """Find the files, without those in the folder `apart_from`.
 
-    A named format takes a file given by itself whatever its name, and of a folder or glob the files that `of_format`
-    chooses.
+    If the format is named, a file given by itself is taken whatever its name, and of a folder or glob those that
+    `of_format` chooses.
 
     Raises InputError if a location holds no file, if the format is not clear, for files compressed with anything but
     gzip, and for files of a table with a log of its own or of a Spark job that has not ended.
@@ -204,9 +204,8 @@ def _lone_tars(tars: Sequence[str]) -> InputError:
 def _holds_sidecars(paths: Sequence[str]) -> bool:
     """Tell sidecars by the first file that can be read; each task checks its own files again."""
     for path in paths:
-        filesystem, inner = filesystem_of(path)
         try:
-            with filesystem.open_input_file(inner) as stream:
+            with open_file(path) as stream:
                 return is_sidecar(pq.ParquetFile(stream))
         except BROKEN:
             # Its task will report the error.

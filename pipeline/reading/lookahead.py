@@ -10,11 +10,10 @@ TSV and CSV files.
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import pyarrow.fs as pafs
@@ -28,12 +27,12 @@ from pipeline.reading.lines import split_lines, text_blocks
 from pipeline.reading.nested import has_at
 from pipeline.reading.parquet import ERROR, KEY, STATUS, SUCCESS, column_faults, has_sidecar_columns, refuse_keys
 from pipeline.reading.rows import ReadOptions
-from pipeline.reading.stored_formats import HOW_TO_WRITE_LINES, ONE_DOCUMENT, PARQUET
-from pipeline.reading.tars import JSON_FIELD, MAX_MEMBER_BYTES
+from pipeline.reading.stored_formats import HOW_TO_WRITE_LINES, LINE_FORMATS, ONE_DOCUMENT, PARQUET
+from pipeline.reading.tars import JSON_FIELD, json_fields
 from vocab.errors import InputError
-from vocab.store.files import BROKEN, filesystem_of
+from vocab.store.files import BROKEN, filesystem_of, open_file, open_stream
 from vocab.store.manifest import InputFile
-from vocab.store.tars import Sample, samples
+from vocab.store.tars import samples
 
 MAX_FILES = 32
 
@@ -75,7 +74,7 @@ SAMPLES_LOOKED_AT, REMOTE_SAMPLES_LOOKED_AT = 200_000, 2_000
 """samples of tars looked at in all files; in an object store each costs a request"""
 NAMES_SHOWN = 40
 ANY = ""
-"""stands in Faults for several names of which one would be enough"""
+"""key of Faults that stands for several names, any one of which is enough"""
 
 
 def require_captions(reading: ReadOptions, inputs: InputFiles) -> None:
@@ -95,9 +94,8 @@ def require_captions(reading: ReadOptions, inputs: InputFiles) -> None:
 
 
 def _of_parquet(file: InputFile, reading: ReadOptions) -> Faults | None:
-    filesystem, path = filesystem_of(file.path)
     try:
-        with filesystem.open_input_file(path) as stream:
+        with open_file(file.path) as stream:
             parquet = pq.ParquetFile(stream)
             refuse_keys(parquet, reading, file.path)
             # A table without columns says nothing about other files.
@@ -109,8 +107,7 @@ def _of_parquet(file: InputFile, reading: ReadOptions) -> Faults | None:
 
 def first_records(path: str, size: int = 1 << 20) -> Iterator[dict[str, Any]]:
     """Records in roughly the first `size` bytes of a JSONL file. Raises OSError for a file that cannot be read."""
-    filesystem, inner = filesystem_of(path)
-    with filesystem.open_input_stream(inner) as stream:
+    with open_stream(path) as stream:
         read = 0
         for block, is_last in text_blocks(stream, path):
             for line in split_lines(block).lines.to_pylist():
@@ -140,15 +137,13 @@ def _of_records(file: InputFile, reading: ReadOptions, size: int) -> Faults | No
 
 
 def _of_coco(path: str) -> Iterator[dict[str, Any]]:
-    filesystem, inner = filesystem_of(path)
-    with filesystem.open_input_stream(inner) as stream:
+    with open_stream(path) as stream:
         yield from (fields for fields, _ in records_of(stream))
 
 
 def _is_document(path: str) -> bool:
     """Tell a file that begins like JSON, though its lines are not records."""
-    filesystem, inner = filesystem_of(path)
-    with filesystem.open_input_stream(inner) as stream:
+    with open_stream(path) as stream:
         head: bytes = stream.read(1 << 10)
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"["))
 
@@ -159,13 +154,14 @@ def _document(path: str) -> InputError:
 
 def _of_tar(file: InputFile, reading: ReadOptions, count: int) -> Faults | None:
     """Look for any of the members: a sample may lack some."""
-    filesystem, path = filesystem_of(file.path)
+    reads_fields = any(name.startswith(JSON_FIELD) for name in reading.texts)
     seen: dict[str, None] = {}
     try:
-        with filesystem.open_input_file(path) as stream:
+        with open_file(file.path) as stream:
             tar = first_tar_bytes(stream)
             for sample in islice(samples(tar), count):
-                fields = _fields(tar, sample) if any(name.startswith(JSON_FIELD) for name in reading.texts) else {}
+                member = sample.members.get("json") if reads_fields else None
+                fields = {} if member is None else json_fields(tar, member) or {}
                 for name in reading.texts:
                     if name in sample.members or (
                         name.startswith(JSON_FIELD) and has_at(fields, name[len(JSON_FIELD) :])
@@ -175,18 +171,6 @@ def _of_tar(file: InputFile, reading: ReadOptions, count: int) -> Faults | None:
     except (tarfile.ReadError, OSError):
         return None
     return {ANY: _lacking(file.path, "members", seen, reading)} if seen else None
-
-
-def _fields(tar: BinaryIO, sample: Sample) -> dict[str, Any]:
-    member = sample.members.get("json")
-    if member is None or member.size > MAX_MEMBER_BYTES:
-        return {}
-    tar.seek(member.offset)
-    try:
-        fields = json.loads(tar.read(member.size))
-    except (ValueError, RecursionError):
-        return {}
-    return cast(dict[str, Any], fields) if isinstance(fields, dict) else {}
 
 
 def _lacking(path: str, things: str, seen: dict[str, None], reading: ReadOptions) -> InputError:
@@ -205,7 +189,6 @@ def _lacking(path: str, things: str, seen: dict[str, None], reading: ReadOptions
     )
 
 
-TEXT_FORMATS = ("tsv", "csv", "jsonl")
 KEY_COLUMNS = ("key", "__key__")
 """names that WebDataset and its tools give to a sample's key"""
 
@@ -231,7 +214,7 @@ def refuse_unused_key(reading: ReadOptions, options: Label, inputs: InputFiles) 
     """
     names = reading.columns or _names_of_fields(inputs)
     where, is_auto = inputs.files[0].path, options.format == "auto"
-    if inputs.format in TEXT_FORMATS and has_sidecar_columns(names) and (is_auto or options.key_column is None):
+    if inputs.format in LINE_FORMATS and has_sidecar_columns(names) and (is_auto or options.key_column is None):
         raise InputError(
             where,
             found=f"img2dataset's columns {KEY}, {STATUS} and {ERROR} in a file of format {inputs.format}",
@@ -241,7 +224,7 @@ def refuse_unused_key(reading: ReadOptions, options: Label, inputs: InputFiles) 
         )
     # Data warehouses write names of columns in capitals.
     unused = [name for name in names if name.strip().casefold() in KEY_COLUMNS]
-    if options.same_key == "union" and reading.key is None and inputs.format in ("parquet", *TEXT_FORMATS):
+    if options.same_key == "union" and reading.key is None and inputs.format in ("parquet", *LINE_FORMATS):
         raise InputError(
             "--same-key union",
             found="no --key-column: keys would be row numbers, of which each belongs to one row",
@@ -268,9 +251,8 @@ def _names_of_fields(inputs: InputFiles) -> Sequence[str]:
         except OSError:
             return ()
     for file in inputs.files if inputs.format in PARQUET else ():
-        filesystem, path = filesystem_of(file.path)
         try:
-            with filesystem.open_input_file(path) as stream:
+            with open_file(file.path) as stream:
                 names: list[str] = pq.ParquetFile(stream).schema_arrow.names
                 return names
         except BROKEN:

@@ -94,6 +94,16 @@ def column_fault(names: Sequence[str], name: str, *, where: str) -> InputError |
     return None
 
 
+def broken_file(path: str, why: object, *, kind: type[InputError] = InputError, also: str = "") -> InputError:
+    """The error for a file of captions that cannot be read. `also`: another remedy."""
+    return kind(
+        path,
+        found=f"a file that cannot be read ({why})",
+        wanted="a whole file, of the format that its name says",
+        remedy=f"Download it again, or leave it out of --captions{also}.",
+    )
+
+
 def own_reading(reading: ReadOptions, name_in_file: Callable[[str], str | None]) -> ReadOptions:
     """Options for a file that may lack columns of the job. `name_in_file`: the file's name of a column, or None.
 

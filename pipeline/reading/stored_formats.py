@@ -24,7 +24,7 @@ from pipeline.reading.json_captions import record_of
 from pipeline.reading.lines import first_line
 from vocab.errors import InputError
 from vocab.store.file_names import compression_of
-from vocab.store.files import filesystem_of
+from vocab.store.files import open_stream
 
 EXTENSIONS: dict[StoredFormat, tuple[str, ...]] = {
     "parquet": (".parquet",),
@@ -47,7 +47,8 @@ TARS = (*EXTENSIONS["webdataset"], *SPELLINGS["webdataset"])
 JSON = (".json", ".json.gz")
 GZIP = "gzip"
 PARQUET = ("parquet", "img2dataset")
-TEXT_FORMATS = ("tsv", "csv", "jsonl", "coco")
+LINE_FORMATS = ("tsv", "csv", "jsonl")
+TEXT_FORMATS = (*LINE_FORMATS, "coco")
 TEXT_PATTERN = re.compile(r"\.(tsv|tab|csv|txt|jsonl|ndjson|json|log)(\.gz)?$", re.IGNORECASE)
 STEM_PATTERN = re.compile(r"\.(parquet|pq|parq|pqt|tsv|tab|csv|txt|jsonl|ndjson|json|tar|tgz)(\.gz)?$", re.IGNORECASE)
 # x.tsv.part, x.tar.crdownload, x.parquet._COPYING_, x.parquet.5e4d2f.tmp
@@ -149,9 +150,7 @@ def begins_as(path: str, stored: StoredFormat, *, like: str) -> bool:
 
 
 def _head(path: str, *, decompressed: bool) -> bytes:
-    filesystem, inner = filesystem_of(path)
-    # "detect" decompresses .gz.
-    with filesystem.open_input_stream(inner, compression="detect" if decompressed else None) as stream:
+    with open_stream(path, compression="detect" if decompressed else None) as stream:
         head: bytes = stream.read(HEAD_BYTES)
     return head
 
@@ -191,9 +190,7 @@ def json_format_of(paths: Sequence[str]) -> tuple[Literal["jsonl", "coco"], list
 
 
 def _kind_of(path: str) -> StoredFormat | None:
-    filesystem, inner = filesystem_of(path)
-    # open_input_stream decompresses .gz.
-    with filesystem.open_input_stream(inner) as stream:
+    with open_stream(path) as stream:
         head = stream.read(JSON_HEAD_BYTES)
         first = head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0]
         try:

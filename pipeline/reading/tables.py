@@ -97,7 +97,7 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
 
 
 def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
-    """Mark the lines of a block by its quotes; also count them, without the lines of an open record at the end."""
+    """Mark the lines of a block by its quotes; count them too, without the lines of an open record at the end."""
     marks = Marks(is_utf8=is_utf8(block.data))
     if (QUOTE not in block.data) if dialect.lenient else dialect.quoting == "none":
         return marks, len(block.lines)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -153,6 +153,18 @@ def _content(stream: BinaryIO, member: Member, extension: str, columns: Sequence
         return None
     stream.seek(member.offset)
     return stream.read(member.size)
+
+
+def json_fields(stream: BinaryIO, member: Member) -> dict[str, Any] | None:
+    """Fields of a sample's .json member; None for one that is too large or is not a JSON object."""
+    if member.size > MAX_MEMBER_BYTES:
+        return None
+    stream.seek(member.offset)
+    try:
+        fields = json.loads(stream.read(member.size))
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
 
 
 def _take(content: bytes, extension: str, columns: Sequence[str], texts: list[bytes], row: _Row) -> None:

@@ -87,7 +87,9 @@ def tally_of(labels: LabelShards) -> Tally:
     for lists in labels.synset_lists():
         lengths = pc.list_value_length(lists).to_numpy()
         ranks = _ranks(lists.flatten().to_numpy(), rank_after, labels.location)
-        by_length = _added(by_length, np.bincount(lengths))
+        more = np.bincount(lengths, minlength=len(by_length))
+        more[: len(by_length)] += by_length
+        by_length = more
         by_best += np.bincount(best_ranks(ranks, lengths, without=len(synsets)), minlength=len(synsets) + 1)
     tally = Tally(synsets, captions, by_length, by_best, reasons_of(labels))
     _require_account(labels, tally)
@@ -127,14 +129,6 @@ def _ranks(synsets: NDArray[np.int32], rank_after: NDArray[np.int32], where: str
     if ranks.min(initial=0) < 0:
         raise _disagreement(where, "synsets in the part files that counts.parquet lacks", "every synset counted")
     return ranks
-
-
-def _added(total: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sum of two histograms of any lengths."""
-    longer, shorter = (total, more) if len(total) >= len(more) else (more, total)
-    result = longer.copy()
-    result[: len(shorter)] += shorter
-    return result
 
 
 def _require_account(labels: LabelShards, tally: Tally) -> None:

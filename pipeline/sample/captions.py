@@ -66,7 +66,7 @@ class Caption(NamedTuple):
 
 
 def write_caption(scene: Scene, chance: Random) -> Caption:
-    """A caption for the scene: most tell all of it in English, some a part, a few nothing."""
+    """Write a caption for the scene: most captions name all of it in English, some a part, a few nothing."""
     sort = chance.random()
     if sort < 0.02:
         return Caption(pick(chance, EMPTY), [])
@@ -102,7 +102,7 @@ def _told(groups: Sequence[ObjectGroup], chance: Random) -> Sequence[ObjectGroup
 
 
 def _name(group: ObjectGroup, chance: Random) -> str:
-    """Such as "two old red bikes" or "a crane lifting steel beams"."""
+    """Name a group of objects: "two old red bikes", "a crane lifting steel beams"."""
     kind, number, colour = group
     noun = pick(chance, kind.nouns)
     dice = chance.random()

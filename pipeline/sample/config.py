@@ -53,12 +53,12 @@ class SampleConfig:
 
     @property
     def shards(self) -> int:
-        """How many shards the samples fill."""
+        """Number of shards that the samples fill."""
         return -(-self.samples // self.per_shard)
 
     @property
     def workers(self) -> int:
-        """How many processes draw, never more than there are shards."""
+        """Number of processes that draw, at most one for each shard."""
         return min(self.processes or os.cpu_count() or 1, self.shards)
 
 

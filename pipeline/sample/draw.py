@@ -6,7 +6,7 @@ In: a `SampleConfig`. Out: a folder as img2dataset writes it, by mode:
     objects     00000.tar (KEY.jpg, KEY.cls, KEY.json), ..., classes.json
     captions    00000.parquet, ...: the rows that "scenes" would write, without painting
 
-and, last of all, config.json: the options that decide the bytes.
+and last config.json: the options that decide the bytes.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def draw_shard(config: SampleConfig, shard: int) -> int:
 
 
 def _claim_output(config: SampleConfig) -> None:
-    """Make the folder, or take over that of the same drawing, which died: its files are drawn again, the same ones."""
+    """Make the folder, or take over the one that the same drawing left when it died: its files are drawn again."""
     marker = config.out / DRAWING
     if marker.is_file() and marker.read_bytes() == _text(config):
         for unfinished in config.out.glob(".*.tmp"):

@@ -49,7 +49,7 @@ class ObjectKind:
     nouns: tuple[NounForms, ...]
     colours: tuple[str, ...]
     tilt: float
-    """The most degrees that it may lean to either side."""
+    """degrees that it may lean to either side, at most"""
     clues: tuple[str, ...]
     """Words that a caption adds when the noun alone could mean something else."""
 

@@ -47,7 +47,7 @@ def key_of(shard: int, index: int) -> str:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary name to write under, which takes the final one when all is written and on disk."""
+    """Yield a temporary name to write under; the file takes its final name once all of it is on disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -14,6 +14,7 @@ No pickle: nothing in a checkpoint can run code.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trainer.checkpoints.disk import checksum_of
 from trainer.checkpoints.manifest import REMOVE, CheckpointManifest, StoredTensor, TensorPiece, broken, read_manifest
 from trainer.checkpoints.pieces import DTYPES, Rows, Tensors, dtype_name, held_rows, local_part, rows_in
 from vocab.errors import FormatError, MismatchError
@@ -119,15 +119,6 @@ def open_checkpoint(folder: Path, *, checksums: bool = True) -> Checkpoint:
     return Checkpoint(folder, manifest)
 
 
-def restore(checkpoint: Checkpoint, tensors: Tensors) -> None:
-    """Copy a checkpoint's tensors into live ones, in place; each rank reads the rows that it holds.
-
-    Raises MismatchError unless both have the same maps with the same tensors of the same types and shapes, FormatError
-    for a file that contradicts the manifest; both before any tensor is changed.
-    """
-    read_into(checkpoint.path, checkpoint.manifest.tensors, tensors)
-
-
 def folder_name(step: int) -> str:
     """Name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
@@ -141,7 +132,8 @@ def folders_of(run: Path) -> dict[int, Path]:
 
 def _checksum(path: Path) -> str:
     try:
-        return checksum_of(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise broken(path, f"a file that cannot be read ({error})") from error
 
@@ -202,8 +194,13 @@ def open_pieces(folder: Path) -> Iterator[Pieces]:
 
 
 @torch.no_grad()
-def read_into(folder: Path, stored: Mapping[str, Mapping[str, StoredTensor]], live: Tensors) -> None:
-    """Copy stored tensors into live ones, in place; of sharded ones this rank's rows. Raises as `restore`."""
+def restore(checkpoint: Checkpoint, live: Tensors) -> None:
+    """Copy a checkpoint's tensors into live ones, in place; each rank reads the rows that it holds.
+
+    Raises MismatchError unless both have the same maps with the same tensors of the same types and shapes, FormatError
+    for a file that contradicts the manifest; both before any tensor is changed.
+    """
+    folder, stored = checkpoint.path, checkpoint.manifest.tensors
     check_match(folder, stored, live)
     with open_pieces(folder) as pieces:
         for entries in stored.values():

@@ -38,15 +38,6 @@ def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> Written:
     return Written(size, digest.hexdigest())
 
 
-def checksum_of(path: Path) -> str:
-    """sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def flush(path: Path) -> None:
     """Flush a file's bytes, or a folder's names: what was made or renamed in it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

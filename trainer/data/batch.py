@@ -61,7 +61,6 @@ class Meter:
     """CPU time within busy_seconds"""
 
     def add(self, other: Meter) -> None:
-        """Add another meter to this one."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 

@@ -24,7 +24,7 @@ from trainer.data.loaders import LoaderPool, Loaders
 from trainer.data.open_files import check_limit
 from trainer.data.reader import BatchReader, LoaderShare
 from trainer.data.resolution import Resolution
-from trainer.data.ring import Ring, bytes_of
+from trainer.data.ring import Ring
 from trainer.data.source import Source
 from vocab.errors import InputError
 
@@ -86,7 +86,6 @@ class Feed:
         self.close()
 
     def close(self) -> None:
-        """End the loaders."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -133,7 +132,7 @@ class Feed:
         world = self._shares[0].world
         ring = Ring(
             self._prefetch + HELD + 1,
-            max(bytes_of(shape.batch // world, shape.size) for shape in self.resolution.shapes()),
+            max(3 * (shape.batch // world) * shape.size**2 for shape in self.resolution.shapes()),
         )
         if self._pin:
             ring.pin()

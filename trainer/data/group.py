@@ -72,7 +72,6 @@ class TarGroup:
 
     @property
     def epoch(self) -> int:
-        """The epoch that it belongs to."""
         return self.order.epoch_of(self.number)
 
     @cached_property

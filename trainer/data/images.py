@@ -48,7 +48,7 @@ PLAIN_SEGMENTS = frozenset({0xDB, 0xC4, 0xDD, 0xFE, 0xC0, 0xC1, 0xC2})
 APP_SEGMENTS = frozenset(range(0xE0, 0xF0))
 JFIF = b"\xff\xe0\x00\x10JFIF\x00"
 START_OF_SCAN = 0xDA
-# Memory that a thread keeps between images: touched pages need no second fault. Larger images do without.
+# Memory that a thread keeps between images, because its pages are mapped already. Larger images get their own.
 SCRATCH_BYTES = 64 << 20
 # Errors of simplejpeg for bytes that it cannot decode or, being strict, does not accept.
 JPEG_ERRORS = (ValueError, RuntimeError, LookupError, MemoryError)
@@ -147,7 +147,7 @@ def _cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int) -> U
         return on_grid(choose(*whole), *whole, size=size)
 
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        # Its orientation is known by now; in other formats it may lie behind the pixels.
+        # A JPEG has its orientation in the header; in other formats it may lie behind the pixels.
         orientation = orientation_of(image)
         box, step = chosen()
         load(image, file_bytes=len(content), max_pixels=max_pixels, step=step)
@@ -183,7 +183,7 @@ def _jpeg_into(content: bytes, out: Pixels, choose: Choose, max_pixels: int) -> 
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     except JPEG_ERRORS:
         return False
-    # PIL has a limit of its own, and refuses twice as much. `memory_of` knows what a progressive JPEG needs.
+    # PIL refuses more than twice its own limit. `memory_of` knows what a progressive JPEG needs.
     limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
     if colours not in ("YCbCr", "Gray", "RGB") or width * height > limit * BYTES_PER_PIXEL / MOST_JPEG_BYTES:
         return False
@@ -234,7 +234,7 @@ def _upright_jpeg(content: bytes) -> bool:
 def _unturned(content: bytes) -> bool:
     """Tell if PIL finds neither a fault in the header of a JPEG nor an orientation that `decode` would undo."""
     try:
-        # The size is checked later; no JPEG has so many pixels.
+        # No limit here, for no JPEG has so many pixels: the caller checks the size.
         with QUIET, open_image(content, max_pixels=1 << 32) as image:
             return orientation_of(image) == 1
     except BadImage:

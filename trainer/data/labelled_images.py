@@ -53,7 +53,7 @@ class LabelledImages:
     """name of each class in the data set, by its number"""
     multi_label: bool
     fingerprint: str
-    """checksum of the whole data set, whatever is selected: changes if any bytes may have changed"""
+    """checksum of the whole data set, the same for every selection; another one if any bytes may have changed"""
     skipped: tuple[Skipped, ...] = ()
     """bad samples found without decoding"""
     class_names: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ MAX_OPEN = 128
 
 @dataclass(frozen=True, eq=False)
 class TarStore:
-    """Images in tars, a bounded number of which is open. Holds no handles: it can be sent to any process."""
+    """Images in tars, of which at most MAX_OPEN are open. Holds no handles: it can be sent to any process."""
 
     locations: tuple[str, ...]
     """locations of the tars"""
@@ -142,7 +142,6 @@ class _OpenTars:
         self._lock = threading.Lock()
 
     def read(self, image: int) -> bytes:
-        """The bytes of an image."""
         number = int(self._store.tars[image])
         offset, size = int(self._store.offsets[image]), int(self._store.sizes[image])
         tar = self._tar(number)
@@ -157,7 +156,6 @@ class _OpenTars:
         return content
 
     def close(self) -> None:
-        """Close all tars."""
         with self._lock:
             self._open.clear()
 

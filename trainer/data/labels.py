@@ -71,7 +71,8 @@ def find_shards(labels: LabelShards, tars: Sequence[str]) -> dict[str, str]:
                 tar,
                 found=f"no shard of that name in {labels.location}",
                 wanted=f"labels of shard {PurePosixPath(tar).stem!r}",
-                remedy="Label this tar's captions (python -m pipeline label), or leave the tar out of --images.",
+                remedy="Label this tar's captions (python -m pipeline label); give labels made by id the shards of "
+                "the tars (python -m pipeline align); or leave the tar out of --images.",
             )
         if shard in owners:
             raise MismatchError(

@@ -204,7 +204,7 @@ class LoaderPool:
             if isinstance(runner, ForkServerProcess):
                 runner.join(timeout=max(0.0, deadline - time.monotonic()))
                 if runner.is_alive():
-                    # It may be in the middle of a download, which nobody needs any more.
+                    # It may be downloading a tar that is no longer needed.
                     runner.kill()
             runner.join()
         self._ring.close()

@@ -1,4 +1,4 @@
-"""The order in which samples are met: a pure function of seed and epoch, whatever the number of ranks and loaders.
+"""The order of samples: a pure function of seed and epoch, the same for any number of ranks and loaders.
 
 It is an endless sequence of groups of tars, each with its samples shuffled; walks along it can begin anywhere.
 
@@ -145,7 +145,6 @@ class Walk(Generic[GroupT]):
         return list(self._take(count))
 
     def close(self) -> None:
-        """Close the open groups."""
         at_hand, self._group = self._group, None
         if at_hand is not None:
             at_hand[1].close()

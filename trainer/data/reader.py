@@ -81,7 +81,6 @@ class _Own:
 
     @property
     def table(self) -> TarTable:
-        """The table of its tar."""
         return self.group.tables[self.tar]
 
 
@@ -110,7 +109,6 @@ class BatchReader:
         }
 
     def close(self) -> None:
-        """Close the open tars."""
         for walks in self._walks.values():
             for walk in walks:
                 walk.close()

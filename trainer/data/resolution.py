@@ -42,7 +42,7 @@ class Resolution(Protocol):
         """Shape of a step, counted from 0."""
 
     def shapes(self) -> tuple[StepShape, ...]:
-        """All shapes that occur."""
+        """All shapes that occur, by size."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,9 @@ class FixedResolution:
     batch: int
 
     def at(self, step: int) -> StepShape:
-        """Shape of a step, counted from 0."""
         return StepShape(self.size, self.batch)
 
     def shapes(self) -> tuple[StepShape, ...]:
-        """All shapes that occur, by size."""
         return (StepShape(self.size, self.batch),)
 
 
@@ -73,12 +71,11 @@ class ScheduledResolution:
     steps: int
 
     def at(self, step: int) -> StepShape:
-        """Shape of a step, counted from 0; the last phase goes on after the end."""
+        """Shape of a step, counted from 0; steps after the end have the shape of the last phase."""
         started = [size for share, size in self.phases if step >= round(share * self.steps)]
         return StepShape(started[-1], self.batch)
 
     def shapes(self) -> tuple[StepShape, ...]:
-        """All shapes that occur, by size."""
         starts = {round(share * self.steps) for share, _ in self.phases}
         return _by_size({self.at(step) for step in starts if step < self.steps})
 
@@ -102,12 +99,10 @@ class VariableResolution:
     seed: int
 
     def at(self, step: int) -> StepShape:
-        """Shape of a step, counted from 0."""
         word = np.random.SeedSequence([self.seed, step], spawn_key=(SIZE_STREAM,)).generate_state(1)[0]
         return self._shape(self.sizes[int(word) * len(self.sizes) >> 32])
 
     def shapes(self) -> tuple[StepShape, ...]:
-        """All shapes that can occur, by size."""
         return _by_size({self._shape(size) for size in self.sizes})
 
     def _shape(self, size: int) -> StepShape:

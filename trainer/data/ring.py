@@ -6,7 +6,6 @@ room in /dev/shm and vanishes with its last process.
 
 from __future__ import annotations
 
-import math
 import mmap
 import os
 from collections.abc import Callable
@@ -97,8 +96,3 @@ def page_lock(address: int, size: int, *, purpose: str, remedy: str) -> Callable
 
 def _reopen(slots: int, slot_bytes: int, descriptor: Any) -> Ring:
     return Ring(slots, slot_bytes, descriptor=descriptor.detach())
-
-
-def bytes_of(count: int, size: int) -> int:
-    """Bytes of `count` images."""
-    return math.prod((count, size, size, 3))

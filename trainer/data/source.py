@@ -122,8 +122,7 @@ class Source:
         """Make the missing tables of a group's tars, the last one first."""
         order = self.orders[pool]
         for tar in reversed(order.tars_of(number)):
-            file, _ = self.open_tar(self.pool_tars[pool][tar])
-            file.close()
+            self.table_of(self.pool_tars[pool][tar])
 
     def open_tar(self, tar: int) -> tuple[BinaryIO, TarTable]:
         """Fetch and open a tar, with its table. Raises InputError if it is missing or cannot be opened."""
@@ -143,12 +142,17 @@ class Source:
             raise
         return file, table
 
+    def table_of(self, tar: int) -> TarTable:
+        """Fetch a tar and make its table. Raises as `open_tar`."""
+        file, table = self.open_tar(tar)
+        file.close()
+        return table
+
     def sample_names(self, tars: Int32[np.ndarray, " images"], indices: Int32[np.ndarray, " images"]) -> list[str]:
         """Look up shard/key of some samples, by their tars and their indices there."""
         names = [""] * len(tars)
         for tar in np.unique(tars).tolist():
-            file, table = self.open_tar(tar)
-            file.close()
+            table = self.table_of(tar)
             keys = dict(zip(table.indices.tolist(), table.keys, strict=True))
             for image in np.flatnonzero(tars == tar).tolist():
                 names[image] = f"{self.tars[tar].shard}/{keys[int(indices[image])]}"

@@ -236,7 +236,7 @@ def _listed_tars(name: str) -> Sequence[str]:
         raise _no_tar(name, f"a location that cannot be listed ({type(error).__name__}: {error})") from error
     # Later sizes must not come from this listing.
     filesystem.invalidate_cache()
-    # Some file systems leave out the host that the name has; those that change the path itself must say what it is.
+    # Scheme and host, which listed paths may lack, are put back: from the name if it ends in the path that was listed.
     prefix = name.rstrip("/").removesuffix(path) if name.rstrip("/").endswith(path) else None
     base = _base_of(path) if glob.has_magic(path) else path
     tars = [found for found in paths if _PACKED_OR_NOT.search(found) and not is_left_out(found.removeprefix(base))]

@@ -1,7 +1,7 @@
 """Marks of tars: size and checksum of a sample of the bytes, to know a tar again wherever it lies.
 
-A mark is made without reading or fetching all of a tar: it is the sha256 of parts that lie evenly over the tar, or of
-all of a tar that is no longer than these parts.
+A mark is made without reading or fetching all of a tar: it is the sha256 of parts that lie evenly over the tar. A tar
+that is no longer than these parts is read whole.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def marked(location: str, cache: TarCache, *, known: TarMark | None, moved: bool
 
 
 def mark_of(path: Path) -> str:
-    """sha256 of 16 parts of 64 KiB that lie evenly over a file, or of all of a file that is no longer than that."""
+    """sha256 of 16 parts of 64 KiB that lie evenly over a file; of the whole file if it is no longer than that."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

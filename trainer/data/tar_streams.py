@@ -149,7 +149,7 @@ def _command(command: str, timeout_s: float) -> Iterator[Callable[[int], bytes]]
                     status = process.wait(timeout_s)
                 except subprocess.TimeoutExpired as error:
                     raise DownloadError(
-                        f"a command that goes on {timeout_s:g} s after its output", passing=True
+                        f"a command that still runs {timeout_s:g} s after the end of its output", passing=True
                     ) from error
                 if status != 0:
                     stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - STDERR_TAIL))

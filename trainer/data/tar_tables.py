@@ -95,7 +95,7 @@ class TarTable:
 def make_table(
     path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int, location: str = ""
 ) -> TarTable:
-    """Make the table of a tar. For a file that is not a tar it has no samples, and all its labels count as bad.
+    """Make the table of a tar. The table of a file that is not a tar has no samples, and all its labels count as bad.
 
     `location`: name of the tar in errors, if not the path. Raises InputError for a tar that is missing or cannot be
     read, FormatError for labels that cannot be read.

@@ -105,7 +105,7 @@ class BinaryCrossEntropy(Loss):
 
         sum of softplus(z) - sum of t z,    t = 1 at the positives and 0 elsewhere
 
-    Smoothed as timm's BinaryCrossEntropy has it: t = 1 - s + s / classes at the positives, s / classes elsewhere.
+    Smoothed as in timm's BinaryCrossEntropy: t = 1 - s + s / classes at the positives, s / classes elsewhere.
     """
 
     def __init__(self, *, smoothing: float = 0.0) -> None:
@@ -132,7 +132,7 @@ class SoftmaxCrossEntropy(Loss):
         - sum of t log softmax(z),    t = w y / sum of w y
 
     The weight w is the same for all classes, or `class_weights`. An image without a class, or with classes of weight 0
-    alone, has loss 0 and gradient 0. Smoothed as torch's CrossEntropyLoss has it: (1 - s) t + s / classes.
+    alone, has loss 0 and gradient 0. Smoothed as in torch's CrossEntropyLoss: (1 - s) t + s / classes.
     """
 
     class_weights: Float64[Tensor, " classes"] | None

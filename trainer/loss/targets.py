@@ -43,7 +43,6 @@ class Targets:
             )
 
     def __len__(self) -> int:
-        """Number of images."""
         return len(self.ends) - 1
 
     def cut(self, first: int, last: int) -> Targets:

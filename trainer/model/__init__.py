@@ -1,1 +1,1 @@
-"""The vision transformer as a step calls it: its images, what is dropped of it at random, its classifier."""
+"""The vision transformer, and what a step does around it: augmentation, dropping, mixing, classifier and loss."""

@@ -109,7 +109,7 @@ def prepare(
 
     `mean` and `std` are of pixels from 0 to 255; released weights want others than ours. Both tensors lie on the same
     device. No shape depends on `flips`, so nothing waits for the host and the function compiles to one kernel. Images
-    are mirrored here and not by the loaders because it costs no pass of its own while bytes become floats.
+    are mirrored here, while bytes become floats, because in the loaders it would cost a pass of its own.
 
     The memory of the result is channels-last, the order of the bytes: nothing is transposed here, and the convolution
     that cuts an image into patches then leaves its tokens in the order that the blocks read.

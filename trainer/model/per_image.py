@@ -69,10 +69,6 @@ class PatchDropout(nn.Module):
         kept = tokens[:, self.prefix :].gather(1, chosen[:, :, None].expand(-1, -1, tokens.shape[2]))
         return torch.cat([tokens[:, : self.prefix], kept], dim=1) if self.prefix else kept
 
-    def extra_repr(self) -> str:
-        """For print(model)."""
-        return f"share={self.share}, prefix={self.prefix}"
-
 
 class DropPath(nn.Module):
     """Stochastic depth: in training, a residual branch is left out for some images, and scaled up for the others.
@@ -93,10 +89,6 @@ class DropPath(nn.Module):
         if self.scale and self.rate < 1:
             factor = factor / (1 - self.rate)
         return branch * factor.view(-1, *(1,) * (branch.ndim - 1))
-
-    def extra_repr(self) -> str:
-        """For print(model)."""
-        return f"branch={self.branch}, rate={self.rate:.3f}"
 
 
 def install(model: nn.Module, *, patch_keep: float = 1.0) -> ImageSeeds:
@@ -179,7 +171,7 @@ def kept_patches(patches: int, share: float) -> int:
 
 @torch.no_grad()
 def choose_patches(seeds: Int64[Tensor, " batch"], patches: int, kept: int) -> Int64[Tensor, "batch kept"]:
-    """Choose the patches that each image keeps, ascending: those of its smallest words, no two of which are equal.
+    """Choose the patches that each image keeps, ascending: those with the smallest words, which are all different.
 
     Every set of `kept` patches is equally likely.
     """

@@ -9,7 +9,7 @@ utils/neural_aug_utils.py (operations, bounds, first values), loss_fn/neural_aug
 projects/catlip/pretraining/*.yaml (all three operations, 40 to 20 dB, cosine, loss weight 1). From there:
 
     brightness x * m; contrast m * x + (1 - m) * channel mean; noise x + s * N(0, 1), on x in [0, 1]; clipped at the end
-    m, s uniform in a range of which both ends are learnt, each kept inside bounds by a sigmoid
+    m, s uniform in a range with learnt ends, each kept inside bounds by a sigmoid
     every operation touches half of the images, in a random order
 
 Four things differ from corenet. A coin for each image decides whether an operation touches it, where corenet takes

@@ -105,7 +105,7 @@ def _no_blocks(option: str, found: str, model: nn.Module) -> InputError:
 
 
 def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
-    """Make the optimiser of a model, which must be on its device by now, and sharded if it will be.
+    """Make the optimiser of a model that is already on its device, and already sharded if it will be.
 
     `augment`: augmentation that is learnt with the model. Raises InputError for Muon if weights are sharded, and for
     Muon or a layer decay if the model has no blocks.
@@ -168,7 +168,6 @@ class Optimiser:
             part.step()
 
     def zero_grad(self) -> None:
-        """Drop the gradients."""
         for part in self._parts:
             part.zero_grad(set_to_none=True)
 

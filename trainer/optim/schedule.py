@@ -1,6 +1,6 @@
 """The learning rate of a step: linear warm-up to the peak, then a cosine, or a plateau and a short decay.
 
-The rate is a function of the step and the options alone, so that a resumed run has it.
+The rate is a function of the step and the options alone, so a resumed run has the same rate.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def outputs_of(
     """
     numbers = np.arange(len(rows))[rank.index :: rank.world]
     size, at_once = transform.size, transform.batch * rank.world
-    shares = [numbers[first : first + transform.batch] for first in _starts(len(rows), at_once, transform.batch)]
+    starts = range(0, -(-len(rows) // at_once) * transform.batch, transform.batch)
+    shares = [numbers[first : first + transform.batch] for first in starts]
     values: Tensor | None = None
     faults: dict[int, str] = {}
     truncated = 0
@@ -88,11 +89,6 @@ def outputs_of(
     decoded = np.setdiff1d(np.arange(len(rows)), np.array(list(found), np.int64))
     sound = values[torch.from_numpy(decoded)] if found else values
     return Outputs(sound, decoded, found, sum(count for _, count in parts))
-
-
-def _starts(images: int, at_once: int, batch: int) -> range:
-    """Where each step's share begins among a rank's own images."""
-    return range(0, -(-images // at_once) * batch, batch)
 
 
 def _interleave(own: Tensor, rows: int, rank: Rank) -> Tensor | None:

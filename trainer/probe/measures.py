@@ -42,8 +42,10 @@ class Measured:
     """average precision of all pairs of an image and a class, as one ranking"""
     correct: Bool[np.ndarray, " images"] | None = None
     """True for each image whose class came first; None where images have several classes"""
-    precisions: Float64[np.ndarray, " shown"] | None = None
-    """average precision of each class that an image shows, of several"""
+    by_class: Float64[np.ndarray, " classes"] | None = None
+    """share of each class's images whose class came first, or its average precision; NaN without an image"""
+    images_by_class: Int64[np.ndarray, " classes"] | None = None
+    """number of images that show each class"""
 
     @property
     def metric(self) -> tuple[str, float]:
@@ -58,8 +60,14 @@ class Measured:
         """Numbers whose mean is the metric: of images, or of classes."""
         if self.correct is not None:
             return self.correct.astype(np.float64)
-        assert self.precisions is not None
-        return self.precisions
+        assert self.by_class is not None
+        known: Float64[np.ndarray, " shown"] = self.by_class[~np.isnan(self.by_class)]
+        return known
+
+    @property
+    def class_metric(self) -> str:
+        """Name of the numbers in `by_class`."""
+        return "average_precision" if self.top1 is None else "accuracy"
 
     def numbers(self) -> dict[str, float]:
         """Metrics that were measured, by name."""
@@ -93,9 +101,13 @@ def ranks_of(scores: Float[Tensor, "batch classes"], labels: Int64[Tensor, " bat
 
 def accuracies_of(ranks: Int64[Tensor, " images"], images: LabelledImages) -> Measured:
     """Compute accuracies from the rank of each image's class (`ranks_of`), of one class an image."""
-    found = ranks.numpy()
+    found, counts = ranks.numpy(), images.images_by_class
     top5 = float((found < TOP).mean()) if len(images.labels) > TOP else None
-    return Measured(top1=float((found < 1).mean()), top5=top5, correct=found < 1)
+    right = np.bincount(images.one_class[found < 1], minlength=len(counts))
+    by_class = np.divide(right, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return Measured(
+        top1=float((found < 1).mean()), top5=top5, correct=found < 1, by_class=by_class, images_by_class=counts
+    )
 
 
 def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledImages) -> Measured:
@@ -117,7 +129,8 @@ def precisions_of(scores: Float32[Tensor, "images classes"], images: LabelledIma
     return Measured(
         map_macro=float(known.mean()),
         map_micro=micro_average_precision(ranked, offsets, positives),
-        precisions=known.numpy(),
+        by_class=by_class.numpy(),
+        images_by_class=images.images_by_class,
     )
 
 

@@ -16,11 +16,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from trainer.loss.losses import is_softmax
+from trainer.records.record import ResultsFile
 from vocab.errors import InputError
 from vocab.pages.tables import in_markdown, markdown_table
 from vocab.vocabulary import Vocabulary
 
 SHOWN_CLASSES = 12
+SHOWN_SYNSETS = 5
+"""synsets of a picture that the card's lines of Python print"""
 # Options that matter for training such a model again; all of them are in the run's config.json.
 TRAINED_WITH = (
     "data.image_size data.resolution data.batch_size data.min_crop_area data.range_augment data.unlabelled "
@@ -67,15 +70,15 @@ def model_card(
     subject: Subject,
     config: Mapping[str, Any],
     vocabulary: Vocabulary,
-    results: Mapping[str, Any] | None,
+    results: ResultsFile | None,
     *,
     loading: str,
 ) -> str:
     """README.md of a run or of an exported folder.
 
-    `config`: content of the run's config.json. `results`: content of its results.json, or None if these weights have
-    not been evaluated. `loading`: Markdown on how to load the weights from the card's folder. Raises InputError for a
-    licence that is not a name.
+    `config`: content of the run's config.json. `results`: its results.json, or None if these weights have not been
+    evaluated. `loading`: Markdown on how to load the weights from the card's folder. Raises InputError for a licence
+    that is not a name.
     """
     model = str(_of(config, "model.model"))
     sections = [
@@ -150,10 +153,11 @@ def _what(subject: Subject, config: Mapping[str, Any], vocabulary: Vocabulary) -
     return f"{gives} These weights are the {in_markdown(subject.origin)}{seen}."
 
 
-def _numbers(subject: Subject, results: Mapping[str, Any] | None) -> str:
-    scored = results.get("evaluation") if results is not None else None
-    if scored is None:
+def _numbers(subject: Subject, results: ResultsFile | None) -> str:
+    record = results.of("pretrain") if results is not None else None
+    if record is None:
         return "These weights have not been evaluated.\n"
+    scored = record.extra
     rows: list[tuple[str, object]] = [
         ("mean average precision, mean of classes", _score(scored["macro"])),
         ("the same from class frequencies alone", _score(scored["baseline_macro"])),
@@ -169,7 +173,7 @@ def _numbers(subject: Subject, results: Mapping[str, Any] | None) -> str:
     return markdown_table(("on held-out images, labelled by their captions", ""), rows) + f"\n{note}"
 
 
-def _training(subject: Subject, config: Mapping[str, Any], results: Mapping[str, Any] | None) -> str:
+def _training(subject: Subject, config: Mapping[str, Any], results: ResultsFile | None) -> str:
     fields = [(name.partition(".")[2].replace("_", " "), _of(config, name)) for name in TRAINED_WITH]
     rows: list[tuple[str, object]] = [
         ("architecture", _of(config, "model.model")),
@@ -178,13 +182,15 @@ def _training(subject: Subject, config: Mapping[str, Any], results: Mapping[str,
         ("images seen", f"{subject.images_seen:,}" if subject.images_seen is not None else None),
         *fields,
     ]
-    if results is not None:
+    accounts: list[tuple[str, str]] = []
+    if results is not None and (record := results.of("pretrain")) is not None:
+        details = results.details
         rows += [
-            ("parameters, classifier included", f"{results['parameters']:,}"),
-            ("seconds of training", f"{results['seconds']:,.0f} on {results['processes']} x {results['device']}"),
+            ("parameters, classifier included", f"{details['parameters']:,}"),
+            ("seconds of training", f"{record.seconds:,.0f} on {details['processes']} x {details['device']}"),
         ]
-    account = results.get("training_account") if results is not None else None
-    accounts = [(ACCOUNT[name], f"{number:,}") for name, number in (account or {}).items() if name in ACCOUNT]
+        account = details["training_account"]
+        accounts = [(meaning, f"{account[name]:,}") for name, meaning in ACCOUNT.items() if name in account]
     kept = [(name, value) for name, value in rows if value is not None]
     parts = [markdown_table(("option", "value"), kept)]
     if accounts:

@@ -75,26 +75,13 @@ class RunProgress:
         }
 
 
-@dataclass(frozen=True)
-class WindowShare:
-    """One rank's numbers since the last line of the log, as the other ranks get them."""
-
-    images: int
-    operations: int
-    """floating-point operations of the rank's steps"""
-    waited: float
-    ready: float
-    meter: Meter
-    account: Counter[str]
-    skipped: list[Skipped]
-
-
 @dataclass
-class _Window:
-    """Events on this rank since the last line of the log."""
+class Window:
+    """Numbers of one rank since the last line of the log; every rank gets those of all."""
 
     images: int = 0
     operations: int = 0
+    """floating-point operations of the rank's steps"""
     waited: float = 0.0
     ready: int = 0
     steps: int = 0
@@ -114,18 +101,6 @@ class _Window:
         self.account.update(batch.account)
         self.skipped += batch.skipped
 
-    def share(self) -> WindowShare:
-        """Return the numbers that go to the other ranks."""
-        return WindowShare(
-            images=self.images,
-            operations=self.operations,
-            waited=self.waited,
-            ready=self.ready / max(1, self.steps),
-            meter=self.meter,
-            account=self.account,
-            skipped=self.skipped,
-        )
-
 
 class Journal:
     """The account of one run; every rank has one, the main rank's writes."""
@@ -135,7 +110,7 @@ class Journal:
         self.progress = RunProgress()
         self.ledger: Ledger | None = None
         self._log: Log | None = None
-        self._window = _Window()
+        self._window = Window()
         self._samples: dict[int, tuple[Int32[Tensor, " batch"], Int32[Tensor, " batch"]]] = {}
         """tar and index of each image of the steps whose metrics were not read yet"""
 
@@ -151,7 +126,7 @@ class Journal:
             tell(f"warning: {fault} Continuing from step {progress.step}.\n")
         if resume.checkpoint is not None:
             tell(f"going on from {resume.checkpoint.path}\n")
-        self.ledger = Ledger(job.out, totals=progress.totals, lines=progress.bad_lines)
+        self.ledger = Ledger(job.out, lines=progress.bad_lines)
         with Log(
             job.out,
             start=progress.step,
@@ -165,7 +140,7 @@ class Journal:
                 yield
             finally:
                 # Samples that an error kept from being reported; the error may be about them.
-                self.ledger.add([], self._window.skipped)
+                self.ledger.add(self._window.skipped)
 
     def rewind(self, progress: RunProgress) -> None:
         """Go on from an earlier step: lines of later steps are dropped, the account of samples stays."""
@@ -201,20 +176,20 @@ class Journal:
         """
         progress, now = self.progress, time.perf_counter()
         elapsed = now - self._window.started
-        shares = gather(self._window.share(), self.rank)
-        skipped = [bad for share in shares for bad in share.skipped]
+        windows = gather(self._window, self.rank)
+        skipped = [bad for window in windows for bad in window.skipped]
         totals = Counter(progress.totals)
-        for share in shares:
-            totals.update(share.account)
+        for window in windows:
+            totals.update(window.account)
         progress.totals = dict(totals)
         progress.seconds += elapsed
-        progress.images += sum(share.images for share in shares)
+        progress.images += sum(window.images for window in windows)
         if self.ledger is not None:
-            self.ledger.add([share.account for share in shares], skipped)
+            self.ledger.add(skipped)
             progress.bad_lines = self.ledger.lines
-        self._window = _Window(started=now)
+        self._window = Window(started=now)
         if line:
-            self._write_line(shares, elapsed)
+            self._write_line(windows, elapsed)
             progress.losses, progress.norms = [], []
         if self._log is not None:
             progress.log_lines = self._log.lines
@@ -251,11 +226,11 @@ class Journal:
         if self._log is not None:
             log_pictures(self._log, pictures, step=self.progress.step)
 
-    def _write_line(self, shares: list[WindowShare], elapsed: float) -> None:
+    def _write_line(self, windows: list[Window], elapsed: float) -> None:
         if self._log is None:
             return
         job, progress = self.job, self.progress
-        speed = _speeds(shares, elapsed, job.peaks, self.rank.device)
+        speed = _speeds(windows, elapsed, job.peaks, self.rank.device)
         loss = _mean(progress.losses)
         values = {
             **job.line(progress.step),
@@ -286,30 +261,30 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _speeds(shares: list[WindowShare], elapsed: float, peaks: Peaks, device: torch.device) -> dict[str, Any]:
+def _speeds(windows: list[Window], elapsed: float, peaks: Peaks, device: torch.device) -> dict[str, Any]:
     """Compute images a second, model FLOP utilisation (MFU), memory, and what the data path did.
 
     Utilisation is the operations that the model needs (`speed/flops.py`), whatever was done twice, over those that the
     ranks' devices could have done in the time. Numbers of loaders are left out where there are none.
     """
     meter = Meter()
-    for share in shares:
-        meter.add(share.meter)
+    for window in windows:
+        meter.add(window.meter)
     loading = meter.busy_seconds + meter.idle_seconds
-    rate = sum(share.operations for share in shares) / elapsed / len(shares)
+    rate = sum(window.operations for window in windows) / elapsed / len(windows)
     return {
-        "images_per_second": sum(share.images for share in shares) / elapsed,
+        "images_per_second": sum(window.images for window in windows) / elapsed,
         "tflops_per_device": rate / 1e12,
         "mfu": rate / peaks.stated if peaks.stated is not None else None,
         "mfu_measured": rate / peaks.measured,
         "memory_gb": _peak_memory(device) / 1e9,
-        "data_wait_share": float(np.mean([share.waited for share in shares])) / elapsed,
-    } | (_loader_speeds(shares, meter, elapsed) if loading > 0 else {})
+        "data_wait_share": float(np.mean([window.waited for window in windows])) / elapsed,
+    } | (_loader_speeds(windows, meter, elapsed) if loading > 0 else {})
 
 
-def _loader_speeds(shares: list[WindowShare], meter: Meter, elapsed: float) -> dict[str, float]:
+def _loader_speeds(windows: list[Window], meter: Meter, elapsed: float) -> dict[str, float]:
     return {
-        "batches_ready": float(np.mean([share.ready for share in shares])),
+        "batches_ready": float(np.mean([window.ready / max(1, window.steps) for window in windows])),
         "read_mb_per_second": meter.bytes / 1e6 / elapsed,
         "decode_ms_per_image": 1e3 * meter.decode_seconds / max(1, meter.images),
         "loaders_idle_share": meter.idle_seconds / (meter.busy_seconds + meter.idle_seconds),

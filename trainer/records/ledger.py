@@ -1,6 +1,6 @@
-"""Bad samples and bad steps by name, everything else that was not trained on by number.
+"""Bad samples and bad steps of a run, by name.
 
-In: accounts and skipped samples of batches, and metrics of steps that went wrong. Out: totals of all epochs, and
+In: skipped samples of batches, and metrics of steps that went wrong. Out:
 
     bad_samples.jsonl    a line for each bad sample of the first epoch; later epochs meet the same ones
         {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from vocab.store.files import named
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 
 FILE, SPIKES = "bad_samples.jsonl", "spikes.jsonl"
-TOTALS = ("samples", "bad", "unmatched", "unlabelled", "surplus_labels")
 
 
 def read_bad_samples(run: Path) -> list[Skipped]:
@@ -34,22 +32,19 @@ def read_bad_samples(run: Path) -> list[Skipped]:
 
 
 class Ledger:
-    """Totals of a run, and its list of bad samples."""
+    """The list of a run's bad samples."""
 
-    def __init__(self, run: Path, *, totals: Mapping[str, int] | None = None, lines: int = 0) -> None:
-        """`totals` and `lines`: those of a resumed run's checkpoint; later lines are dropped, for they come again."""
+    def __init__(self, run: Path, *, lines: int = 0) -> None:
+        """`lines`: number of them at a resumed run's checkpoint; later ones are dropped, for they come again."""
         self.path = run / FILE
-        self.totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0) | dict(totals or {}))
         self.lines = lines
         kept = _lines(self.path)[:lines] if lines else []
         if len(kept) < lines:
             tell(f"warning: {self.path} has {len(kept):,} of the {lines:,} lines that the run wrote\n")
         self.path.write_bytes(b"".join(kept))
 
-    def add(self, accounts: Iterable[Mapping[str, int]], skipped: Iterable[Skipped]) -> None:
-        """Count samples, and write down the bad ones."""
-        for account in accounts:
-            self.totals.update(account)
+    def add(self, skipped: Iterable[Skipped]) -> None:
+        """Write down bad samples."""
         with named(self.path), self.path.open("a") as file:
             for bad in skipped:
                 file.write(to_sealed_json(asdict(bad)))

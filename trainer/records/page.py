@@ -1,7 +1,7 @@
 """page.html: one run on one self-contained page, to open without a network; written anew at every evaluation.
 
 In: a run directory's log and an `Evaluation`. Out: numbers beside those of class frequencies alone, the curves of the
-log, held-out pictures with their labelled and predicted synsets, the best and worst classes, the vocabulary.
+log, held-out pictures with their labelled and predicted synsets, the classes with their scores.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 
 from trainer.data.source import Source
 from trainer.evaluation import Evaluation
+from trainer.records.classes import ClassScores, of_vocabulary
 from trainer.records.gallery import GalleryImage, Probabilities, pictures
 from trainer.records.log import FILE as LOG_FILE
 from trainer.records.log import read_log
@@ -27,8 +28,7 @@ from vocab.vocabulary import Vocabulary
 
 PREDICTIONS = 5
 LISTED_CLASSES = 10
-LISTED_VOCABULARY = 1000
-"""classes in the page's table: one with 24,320 rows helps nobody, and vocabulary.parquet has them all"""
+"""classes of highest and of lowest average precision"""
 WHOLE, HALF = (960, 300), (560, 260)
 """sizes of a figure that takes the page's width, and of two side by side"""
 
@@ -102,24 +102,29 @@ def write_page(
     gallery: int,
     model: str,
     steps: int,
+    seconds: float,
     probabilities: Probabilities = torch.sigmoid,
 ) -> list[GalleryImage]:
-    """Write page.html of a run as it stands, whole or not at all, and return the pictures on it.
+    """Write page.html and classes.csv of a run as it stands, each whole or not at all; return the pictures on the page.
 
-    `results`: the content of results.json, or what it would be now; its `steps` are those taken. `gallery`: pictures
-    to show. `model`: name of the architecture. `steps`: steps of the whole run. `probabilities`: makes probabilities
-    of logits, as the run's loss has them.
+    `results`: details of results.json, or what they would be now; its `steps` are those taken. `gallery`: pictures to
+    show. `model`: name of the architecture. `steps`: steps of the whole run; `seconds`: time spent on those taken.
+    `probabilities`: makes probabilities of logits, as the run's loss has them.
     """
+    classes = of_vocabulary(source.vocabulary, result)
+    classes.write(run)
     shown = pictures(source, result, count=gallery, predictions=PREDICTIONS, probabilities=probabilities)
     content = page(
         title=run.name,
         lines=read_log(run / LOG_FILE),
         vocabulary=source.vocabulary,
         result=result,
+        classes=classes,
         results=results,
         shown=shown,
         model=model,
         total_steps=steps,
+        seconds=seconds,
     )
     with write_whole(run / "page.html") as file:
         file.write(content.encode())
@@ -127,15 +132,17 @@ def write_page(
 
 
 def write_finetune_page(
-    run: Path, results: Mapping[str, Any], *, model: str, classes: int, total_steps: int, seconds: float
+    run: Path, results: Mapping[str, Any], *, model: str, classes: ClassScores, total_steps: int, seconds: float
 ) -> None:
-    """Write page.html of a fine-tuning run as it stands, whole or not at all.
+    """Write page.html and classes.csv of a fine-tuning run as it stands, each whole or not at all.
 
     `results`: scores and facts of results.json, or what they would be now. `model`: where the pre-trained model lies.
     """
+    classes.write(run)
     scores = [(results[name], meaning) for name, meaning in TEST_SCORE_NAMES.items() if name in results]
     content = render(
         "trainer/records/finetune.html",
+        sortable=True,
         title=run.name,
         model=model,
         classes=classes,
@@ -155,20 +162,23 @@ def page(
     lines: Sequence[Mapping[str, Any]],
     vocabulary: Vocabulary,
     result: Evaluation,
+    classes: ClassScores,
     results: Mapping[str, Any],
     shown: Sequence[GalleryImage],
     model: str,
     total_steps: int,
+    seconds: float,
 ) -> str:
     """HTML of the page."""
     best, worst = _extremes(vocabulary, result)
     return render(
         "trainer/records/page.html",
+        sortable=True,
         title=title,
         model=model,
         results=results,
         total_steps=total_steps,
-        time=duration(float(results["seconds"])),
+        time=duration(seconds),
         done=f"{int(results['steps']) / max(1, total_steps):.0%}",
         scored=result.report,
         numbers=_numbers(result, lines),
@@ -177,7 +187,7 @@ def page(
         best=best,
         worst=worst,
         vocabulary=vocabulary,
-        classes=_classes(vocabulary, result),
+        classes=classes,
         account=[
             (meaning, *(f"{results[side].get(name, 0):,}" for side in ("training_account", "evaluation_account")))
             for name, meaning in ACCOUNT.items()
@@ -241,22 +251,6 @@ def _extremes(vocabulary: Vocabulary, result: Evaluation) -> tuple[list[tuple[st
         for label in {*known[:LISTED_CLASSES], *known[-LISTED_CLASSES:]}
     }
     return [rows[label] for label in known[:LISTED_CLASSES]], [rows[label] for label in known[::-1][:LISTED_CLASSES]]
-
-
-def _classes(vocabulary: Vocabulary, result: Evaluation) -> list[tuple[str, ...]]:
-    """Rows of the most frequent classes."""
-    precision, counts = result.class_precision.tolist(), _positives(vocabulary, result)
-    return [
-        (
-            str(label),
-            vocabulary.names[label],
-            vocabulary.wnids[label],
-            f"{int(vocabulary.captions[label]):,}",
-            f"{counts[label]:,}",
-            f"{precision[label]:.3f}" if counts[label] else "-",
-        )
-        for label in range(min(len(vocabulary), LISTED_VOCABULARY))
-    ]
 
 
 def _positives(vocabulary: Vocabulary, result: Evaluation) -> list[int]:

@@ -1,7 +1,7 @@
 """Results: records of what a method reached on a task, their cells over seeds, and results.json, which holds them.
 
 In: what a verb measured. Out: `Record`; `Cell`; results.json, version 2, which every verb writes and `read_records`
-reads. `train_images`, `notes` and so on depend on the method; so does `details`.
+reads. `extra` depends on the method, `details` on the verb.
 
     {"format": "catlip-results", "version": 2, "verb": "transfer", "model": "runs/b16", "fingerprint": "8c1f...",
      "data": {}, "notes": [], "left_out": [], "bad_images": [{"side": "test", "image": "7.png", "reason": "missing"}],
@@ -31,13 +31,13 @@ from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.store.secrets import public
 
-Method = Literal["probe", "knn", "finetune", "zeroshot"]
-Verb = Literal["probe", "zeroshot", "finetune", "transfer"]
+Method = Literal["pretrain", "zeroshot", "knn", "probe", "finetune"]
+Verb = Literal["pretrain", "probe", "zeroshot", "finetune", "transfer"]
 
 FORMAT, VERSION = "catlip-results", 2
 RESULTS = "results.json"
-METHODS: tuple[Method, ...] = ("zeroshot", "knn", "probe", "finetune")
-"""in the order of tables: from what trains nothing to what trains all weights"""
+METHODS: tuple[Method, ...] = ("pretrain", "zeroshot", "knn", "probe", "finetune")
+"""in the order of tables: the pre-training itself, then from what trains nothing to what trains all weights"""
 NO_INIT: Literal["none"] = "none"
 """init of a method that trains nothing"""
 RANDOM, TRANSFER = "random", "transfer"
@@ -62,9 +62,9 @@ class Record:
     """A measurement: of one method, from one init, on one share of the training images, by one seed."""
 
     task: str
-    method: Literal["probe", "knn", "finetune", "zeroshot"]
+    method: Method
     init: str
-    """random or transfer; none where nothing is trained"""
+    """first weights, random or transfer; none where nothing is trained"""
     percent: float
     """percentage of the training images; 0 where none are used"""
     seed: int
@@ -107,6 +107,20 @@ class Cell:
     """number of test images"""
 
 
+@dataclass(frozen=True)
+class ResultsFile:
+    """Content of results.json that is read back."""
+
+    verb: Verb
+    records: list[Record]
+    details: Mapping[str, Any]
+    """facts that only this verb has"""
+
+    def of(self, method: Method) -> Record | None:
+        """Return the first record of a method; None where there is none."""
+        return next((record for record in self.records if record.method == method), None)
+
+
 def write_results(
     folder: Path,
     records: Sequence[Record],
@@ -146,7 +160,12 @@ def write_results(
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Read the records of a folder's results.json, whichever verb wrote it.
+    """Read the records of a folder's results.json, whichever verb wrote it. Raises as `read_results`."""
+    return read_results(folder).records
+
+
+def read_results(folder: Path) -> ResultsFile:
+    """Read a folder's results.json, whichever verb wrote it.
 
     Raises FormatError for a file of another format or version, or one that was altered.
     """
@@ -158,12 +177,21 @@ def read_records(folder: Path) -> list[Record]:
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("records"), list):
         raise _broken(path, "something else")
     check_version(content.get("version"), source=path)
-    return [of_json(value, source=path) for value in content["records"]]
+    records = [of_json(value, source=path) for value in content["records"]]
+    verb: Any = content.get("verb")
+    details = content.get("details")
+    if not is_of(verb, Verb) or not isinstance(details, dict):
+        raise _broken(path, f"the verb {verb!r} and details of type {type(details).__name__}")
+    return ResultsFile(verb, records, details)
 
 
 def named_bad(**sides: Iterable[Skipped]) -> list[dict[str, str]]:
     """List images that did not decode, by side (train, test), as results.json has them."""
-    return [{"side": side, "image": bad.key, "reason": bad.reason} for side, images in sides.items() for bad in images]
+    return [
+        {"side": side, "image": f"{bad.shard}/{bad.key}" if bad.shard else bad.key, "reason": bad.reason}
+        for side, images in sides.items()
+        for bad in images
+    ]
 
 
 def marks_of(correct: Bool[np.ndarray, " images"]) -> str:
@@ -285,6 +313,6 @@ def _broken(source: object, found: str) -> FormatError:
     return FormatError(
         source,
         found=found,
-        wanted="records of results, as `python -m trainer` writes them (probe, zeroshot, finetune, transfer)",
+        wanted="records of results, as `python -m trainer` writes them (pretrain, probe, zeroshot, finetune, transfer)",
         remedy="Copy the file again, or measure again into another --out.",
     )

@@ -1,13 +1,13 @@
 """Results of a pre-training run: scores and a page at each evaluation, weights and a card at the end.
 
-In: the averaged weights, held-out images, a probe's images. Out: numbers in the log and page.html; at the end
-model.safetensors (timm's names), results.json and README.md, each written whole.
+In: the averaged weights, held-out images, a probe's images. Out: numbers in the log, page.html and classes.csv; at
+the end model.safetensors (timm's names), results.json and README.md, each written whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -27,9 +27,15 @@ from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.log import SCORE
 from trainer.records.page import write_page
+from trainer.records.record import RANDOM, Record, ResultsFile, named_bad, write_results
 from trainer.step.training import Training
+from trainer.weights.pretrained import fingerprint_of
 from vocab.store.files import write_whole
-from vocab.store.sealing import to_sealed_json
+from vocab.store.secrets import without_secrets
+
+HELD_OUT = "held-out shards"
+"""stands in results.json for images to evaluate on that are not named by --eval-images"""
+NO_PROBE = "the features of the probe's images are NaN or infinite: no accuracy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,64 +77,106 @@ class Results:
         return Evaluated(scores | (probed.numbers() if probed is not None else {}), (result, probed))
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
-        """Write page.html; return the pictures on it."""
+        """Write page.html and classes.csv; return the pictures on the page."""
         config, (result, _) = self.config, evaluated.result
         return write_page(
             config.run.out,
             self.inputs.held_out,
             result,
-            self.numbers(evaluated, progress),
+            self.details(result, progress),
             gallery=config.run.gallery,
             model=config.model.model,
             steps=config.optim.steps,
+            seconds=progress.seconds,
             probabilities=lambda logits: probabilities(logits, config.loss),
         )
 
-    def numbers(self, evaluated: Evaluated, progress: RunProgress) -> dict[str, Any]:
-        """Make the content of results.json."""
-        result: Evaluation = evaluated.result[0]
-        probed: ProbeReport | None = evaluated.result[1]
+    def records(self, evaluated: Evaluated, progress: RunProgress) -> list[Record]:
+        """Make the record of the evaluation, and that of the probe unless its features are NaN or infinite."""
+        run, (result, probed) = self.config.run, evaluated.result
+        record = Record(
+            task=" | ".join(self._places()),
+            method="pretrain",
+            init=RANDOM,
+            percent=100.0,
+            seed=run.seed,
+            metric="map_macro",
+            value=result.report.macro,
+            images=result.report.images,
+            seconds=round(progress.seconds, 1),
+            extra=asdict(result.report),
+        )
+        if probed is None or probed.learning_rate is None:
+            return [record]
+        about = {name: value for name, value in vars(probed).items() if name not in ("test_images", "seconds")}
+        probe_record = replace(
+            record,
+            task=f"{_joined(run.probe_images)} | {_joined(run.probe_eval_images)}",
+            method="probe",
+            metric="top1",
+            value=probed.top1,
+            images=probed.test_images,
+            seconds=round(probed.seconds, 1),
+            extra=about,
+        )
+        return [record, probe_record]
+
+    def details(self, result: Evaluation, progress: RunProgress) -> dict[str, Any]:
+        """Make the facts of results.json that only pre-training has."""
         return {
             "steps": progress.step,
             "images_seen": progress.images,
             "images_rolled_back": progress.rolled_back,
             "spikes": progress.spikes,
-            "seconds": round(progress.seconds, 1),
             "parameters": sum(parameter.numel() for parameter in self.training.model.parameters()),
             "classes": len(self.inputs.vocabulary),
             "device": str(self.rank.device),
             "processes": self.rank.world,
-            "evaluation": asdict(result.report),
-            "probe": probed.numbers() if probed is not None else None,
             "training_account": progress.totals,
             "evaluation_account": result.account,
         }
 
-    def write(self, weights: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> str:
+    def write(self, weights: Mapping[str, Tensor], evaluated: Evaluated, progress: RunProgress) -> str:
         """Write what a finished run leaves, given its averaged weights; return a summary."""
-        out, vocabulary = self.config.run.out, self.inputs.vocabulary
+        out, vocabulary, (train, test) = self.config.run.out, self.inputs.vocabulary, self._places()
+        result, probed = evaluated.result
+        records, details = self.records(evaluated, progress), self.details(result, progress)
         with write_whole(out / "model.safetensors") as file:
             file.writelines(sealed_file(weights, {VOCABULARY: vocabulary.fingerprint}))
-        with write_whole(out / "results.json") as file:
-            file.write(to_sealed_json(numbers, indent=2).encode())
+        write_results(
+            out,
+            records,
+            verb="pretrain",
+            model=str(out),
+            fingerprint=fingerprint_of(weights, self.config.data.image_size),
+            data={"train": train, "test": test, "classes": len(vocabulary)},
+            notes=[NO_PROBE] if probed is not None and probed.learning_rate is None else [],
+            bad_images=named_bad(test=result.skipped),
+            details=details,
+        )
         with write_whole(out / "README.md") as file:
-            file.write(self._card(numbers).encode())
-        scored = numbers["evaluation"]
+            file.write(self._card(ResultsFile("pretrain", records, details)).encode())
         return (
-            f"mean average precision {scored['macro']:.3f} (class frequencies alone {scored['baseline_macro']:.3f}) "
-            f"on {scored['images']:,} held-out images\nopen {out / 'page.html'}"
+            f"mean average precision {result.report.macro:.3f} "
+            f"(class frequencies alone {result.report.baseline_macro:.3f}) "
+            f"on {result.report.images:,} held-out images\nopen {out / 'page.html'}"
         )
 
-    def _card(self, numbers: Mapping[str, Any]) -> str:
+    def _places(self) -> tuple[str, str]:
+        """Locations of the images trained on and of those evaluated on, as the other verbs write them."""
+        data = self.config.data
+        return _joined(data.images), _joined(data.eval_images) or HELD_OUT
+
+    def _card(self, results: ResultsFile) -> str:
         out = self.config.run.out
         subject = Subject(
-            title=out.name, origin="moving average at the end of the run", images_seen=numbers["images_seen"]
+            title=out.name, origin="moving average at the end of the run", images_seen=results.details["images_seen"]
         )
         loading = (
             f"`python -m trainer export {out} --out FOLDER` makes a folder that timm loads; "
             "`model.safetensors` here has timm's names."
         )
-        return model_card(subject, as_json(self.config), self.inputs.vocabulary, numbers, loading=loading)
+        return model_card(subject, as_json(self.config), self.inputs.vocabulary, results, loading=loading)
 
     def _probe(self, batch: int) -> ProbeReport | None:
         if self.probe_images is None:
@@ -139,3 +187,7 @@ class Results:
         transform = EvalTransform(data.image_size, data.eval_crop, batch, decoding, self.bfloat16)
         embed = self.training.objective.eval().embed
         return probe(embed, train, test, self.rank, transform=transform, seed=run.seed)
+
+
+def _joined(locations: Iterable[str]) -> str:
+    return " ".join(map(without_secrets, locations))

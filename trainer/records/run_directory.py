@@ -7,7 +7,7 @@ transfer_init/                                       fine-tuning with --init tra
 metrics.jsonl  bad_samples.jsonl  tensorboard/       while the run goes
 spikes.jsonl  rollback.json                          after steps that went wrong
 checkpoints/step-00001000/                           at regular steps and at the end
-page.html                                            at each evaluation
+page.html  classes.csv                               at each evaluation
 results.json                                         at the end, with
 model.safetensors  README.md                         pre-training: the averaged weights and their card
 model/  results.md                                   fine-tuning: a folder that timm loads, and a table
@@ -147,13 +147,13 @@ def stored_config(out: Path, kind: RunKind) -> dict[str, Any] | None:
                 wanted=f"that of the run whose checkpoints lie in {checkpoints[-1].parent}",
                 remedy=f"Copy the one of a checkpoint there: {checkpoints[-1] / CONFIG}",
             ) from error
-        raise occupied(out, f"no readable {CONFIG}", kind.name) from error
+        raise _occupied(out, f"no readable {CONFIG}", kind.name) from error
     if not isinstance(stored, dict) or not kind.fields <= stored.keys():
-        raise occupied(out, f"a {CONFIG} of something else", kind.name)
+        raise _occupied(out, f"a {CONFIG} of something else", kind.name)
     return stored
 
 
-def occupied(out: Path, found: str, kind: str) -> OutputExistsError:
+def _occupied(out: Path, found: str, kind: str) -> OutputExistsError:
     """Make the error for an `--out` that holds no `kind`, with what was `found` beside its entries."""
     return OutputExistsError(
         out,

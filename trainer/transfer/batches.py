@@ -136,7 +136,6 @@ class _Drawn:
         )
 
     def choosers(self, plan: EpochPlan) -> list[Choose]:
-        """Choose the crop of each image."""
         return [_chooser(row, plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
 
 

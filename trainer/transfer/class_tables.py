@@ -8,11 +8,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,14 @@ from trainer.transfer.report import percentage
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import wordnet
-from vocab.pages.tables import markdown_list, markdown_table
+from vocab.pages.tables import csv_table, markdown_list, markdown_table
 from vocab.pages.text import counted, listed
 from vocab.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
 STEM = "transfer_init"
 HEADER = ("class", "synsets", "starts from", "similarity", "remarks")
+SCORED_HEADER = ("class", "synsets", "rows", "matches", "similarities", "hyponyms", "value", "shared_with")
 CSV_HEADER = ("class", "synsets", "matches", "similarities", "nearest", "reason", "shared_with", "starts_like")
 
 
@@ -84,8 +83,8 @@ def match_csv(matches: Sequence[ClassMatch]) -> str:
         similarities = [f"{similarity:.4f}" for _, similarity in match.matches]
         several = (match.shared_with, match.starts_like)
         fields = [match.synsets, wnids, similarities, nearest, [match.reason or ""], *several]
-        rows.append([match.name, *("; ".join(field) for field in fields)])
-    return _csv(CSV_HEADER, rows)
+        rows.append((match.name, *("; ".join(field) for field in fields)))
+    return csv_table(CSV_HEADER, rows)
 
 
 def spelt(wnid: str) -> str:
@@ -132,16 +131,14 @@ def scored_csv(
     Column `rows` counts the rows that score the class; `matches` are the rows of its synsets or of similar ones, with
     their `similarities`.
     """
-    header = ("class", "synsets", "rows", "matches", "similarities", "hyponyms", "value", "shared_with")
-    lines = []
-    for match, rows, value in zip(matches, classes, result.by_class, strict=True):
-        shown = "" if value is None else f"{value:.6f}"
-        count = len({label for group in rows.groups for label in group})
+    rows = []
+    for match, scored_by, value in zip(matches, classes, result.by_class, strict=True):
+        count = len({label for group in scored_by.groups for label in group})
         wnids, similarities = [wnid for wnid, _ in match.matches], [f"{found:.4f}" for _, found in match.matches]
-        before, after = (match.synsets, wnids, similarities, _hyponyms(match, rows, vocabulary)), match.shared_with
+        before = (match.synsets, wnids, similarities, _hyponyms(match, scored_by, vocabulary))
         synsets, *by = ("; ".join(field) for field in before)
-        lines.append((match.name, synsets, count, *by, shown, "; ".join(after)))
-    return _csv(header, lines)
+        rows.append((match.name, synsets, count, *by, value, "; ".join(match.shared_with)))
+    return csv_table(SCORED_HEADER, rows)
 
 
 def unscored_notes(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list[str]:
@@ -169,12 +166,6 @@ def one_choice_note(classes: Sequence[ClassRows]) -> list[str]:
     of = f"{len(scorable):,} of {counted(len(classes), 'class', 'classes')} can be scored,"
     alike = " all by the same rows, and the first" if len(scorable) > 1 else " and"
     return [f"{of}{alike} comes first in every image: accuracy says nothing of the model."]
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
-    return buffer.getvalue()
 
 
 def _scored_row(match: ClassMatch, rows: ClassRows, share: float | None, vocabulary: Vocabulary) -> tuple[str, ...]:

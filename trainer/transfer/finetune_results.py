@@ -1,7 +1,7 @@
 """Results of a fine-tuning run: scores and a page at each evaluation, the model and its record at the end.
 
-In: the averaged weights, a task's test images. Out: numbers in the log and page.html; at the end model/, a folder that
-timm loads, results.json and results.md.
+In: the averaged weights, a task's test images. Out: numbers in the log, page.html and classes.csv; at the end model/, a
+folder that timm loads, results.json and results.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.model.vit import classifier_of
 from trainer.probe.measures import Scored, score
+from trainer.records.classes import of_task
 from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
@@ -90,14 +91,17 @@ class FinetuneResults:
         )
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
-        """Write page.html; no pictures for the log. Raises InputError if too many of the test images are bad."""
+        """Write page.html and classes.csv; no pictures for the log.
+
+        Raises InputError if too many of the test images are bad.
+        """
         scored: Scored = evaluated.result
         check_bad_share("--task.test", scored.images, scored.skipped, self.config.task.max_bad_share)
         write_finetune_page(
             self.config.out,
             results={**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
             model=self.pretrained.source,
-            classes=len(self.task.class_names),
+            classes=of_task(self.task.class_names, scored.measured),
             total_steps=self.plan.steps,
             seconds=progress.seconds,
         )
@@ -107,7 +111,7 @@ class FinetuneResults:
         return [
             *no_match_note(self.matches),
             *notes_at_start(self.config, self.task, self.train, self.plan),
-            *_notes_on_bad(read_bad_samples(self.config.out), scored.skipped),
+            *undecoded(train=read_bad_samples(self.config.out), test=scored.skipped),
         ]
 
     def check_training(self, totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
@@ -263,10 +267,6 @@ def _renewed(folder: Path) -> AbstractContextManager[Path]:
     if folder.exists():
         shutil.rmtree(folder)
     return new_folder(folder)
-
-
-def _notes_on_bad(train: Sequence[Skipped], test: Sequence[Skipped]) -> list[str]:
-    return [undecoded(side, bad) for side, bad in (("train", train), ("test", test)) if bad]
 
 
 def _without_images(images: LabelledImages, task: TaskData) -> list[str]:

@@ -4,6 +4,7 @@ In: a `ProbeConfig`. Out: a folder, which appears whole:
 
     results.json        records for each share and seed (trainer/records/record.py)
     results.md          the same as a page
+    classes.csv         accuracy or average precision of each class, by each of them
     config.json         the options
     transfer_init.*     with --init transfer: what every class began with (class_tables.py)
 
@@ -30,6 +31,8 @@ from trainer.probe.grid import GridSchedule
 from trainer.probe.knn import votes
 from trainer.probe.linear import Head, check_numbers, random_head
 from trainer.probe.measures import Measured, measure
+from trainer.records.classes import FILE as CLASSES
+from trainer.records.classes import of_task
 from trainer.records.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
 from trainer.transfer import class_tables
 from trainer.transfer.config import ProbeConfig
@@ -40,6 +43,7 @@ from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import InputError
+from vocab.pages.tables import csv_table
 from vocab.pages.text import counted, listed, tell
 
 
@@ -198,11 +202,24 @@ def write(outcome: ProbeOutcome) -> None:
             bad_images=named_bad(train=given.train.skipped, test=given.test.skipped),
             details={"features_seconds": round(given.seconds, 3)},
         )
+        (work / CLASSES).write_text(classes_csv(outcome), encoding="utf-8")
         page = probe_page(records, init=init, setting=setting, notes=found)
         (work / "results.md").write_text(page, encoding="utf-8")
         (work / "config.json").write_text(to_json(config), encoding="utf-8")
         if outcome.matches:
             class_tables.write_matches(outcome.matches, work, alpha=config.alpha)
+
+
+def classes_csv(outcome: ProbeOutcome) -> str:
+    """Write classes.csv: what each probe, and the nearest neighbours beside it, reached on every class."""
+    names, rows = outcome.given.task.class_names, []
+    for probe in outcome.probes:
+        for method, measured in (("probe", probe.measured), ("knn", probe.nearest)):
+            if measured is not None:
+                scores = of_task(names, measured)
+                columns = ("method", "percent", "seed", *scores.columns)
+                rows += [(method, f"{probe.percent:g}", probe.seed, *row) for row in scores.scored_rows()]
+    return csv_table(columns, rows)
 
 
 def records_of(outcome: ProbeOutcome, *, task: str) -> list[Record]:
@@ -324,8 +341,7 @@ def _start(pretrained: Pretrained, matches: list[ClassMatch], train: ImageFeatur
 
 
 def _on_the_data(given: ProbeInputs) -> list[str]:
-    sides = (("train", given.train.skipped), ("test", given.test.skipped))
-    return [*given.task.notes, *(undecoded(side, skipped) for side, skipped in sides if skipped)]
+    return [*given.task.notes, *undecoded(train=given.train.skipped, test=given.test.skipped)]
 
 
 def _remarks(outcome: ProbeOutcome, probe: ProbeResult) -> list[str]:

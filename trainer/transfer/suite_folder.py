@@ -25,6 +25,7 @@ from typing import Any
 
 from trainer.checkpoints.checkpoint import FOLDER
 from trainer.checkpoints.disk import flush
+from trainer.config import flattened
 from trainer.records.record import (
     NO_INIT,
     RESULTS,
@@ -39,19 +40,20 @@ from trainer.records.record import (
     read_records,
     write_results,
 )
-from trainer.records.run_lock import entries
+from trainer.records.run_directory import CONFIG, RunKind, stored_config
 from trainer.transfer.config import CHANGEABLE, TransferConfig
 from trainer.transfer.report import results_table
 from trainer.transfer.suite_plan import finetune_folder, keys_of
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
-from vocab.errors import FormatError, MismatchError, OutputExistsError
+from vocab.errors import FormatError, MismatchError
 from vocab.pages.text import counted, tell
 from vocab.store.files import named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.store.secrets import public, without_secrets
 
-CONFIG, RECORDS, TABLE = "config.json", "records.jsonl", "results.md"
+RECORDS, TABLE = "records.jsonl", "results.md"
 FORMAT = "catlip-transfer-suite"
+SUITE = RunKind("a suite", frozenset({"format", "fingerprint", "tasks"}))
 # Fields by which a measured task may ask for more results, or for fewer.
 RESULT_FIELDS = frozenset("name methods percents seeds inits".split())
 UNTRAINED: tuple[Method, ...] = ("zeroshot", "knn")
@@ -103,9 +105,10 @@ def examine(config: TransferConfig, tasks: Sequence[SuiteTask], fingerprint: str
 
 def read_config(out: Path) -> dict[str, Any] | None:
     """Read config.json; None in a new folder. Raises OutputExistsError for a folder that is not a suite's."""
-    if not out.exists() or (out.is_dir() and not entries(out)):
-        return None
-    return _stored(out)
+    stored = stored_config(out, SUITE)
+    if stored is not None:
+        check_version(stored.get("version"), source=out / CONFIG)
+    return stored
 
 
 def check_images(out: Path, images: Mapping[str, str], measured: EarlierResults) -> None:
@@ -219,7 +222,7 @@ def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key])
     `stored`: the settings by which the results `measured` were computed. Options of inactive methods are compared once
     the task asks for these methods again.
     """
-    before, now, keys = _flat(stored), _flat(settings_of(task)), list(measured)
+    before, now, keys = flattened(stored), flattened(settings_of(task)), list(measured)
     for name in sorted(before.keys() | now.keys()):
         if (
             name not in LOCATION_FIELDS
@@ -234,7 +237,7 @@ def changed(task: SuiteTask, stored: Mapping[str, Any], measured: Iterable[Key])
 
 def to_record(task: SuiteTask, stored: Mapping[str, Any], measured: Sequence[Key]) -> dict[str, Any]:
     """Current settings; for options of inactive methods, the values their results were computed with."""
-    before, now = _flat(stored), _flat(settings_of(task))
+    before, now = flattened(stored), flattened(settings_of(task))
     settings: dict[str, Any] = {section: {} for section in SECTIONS}
     for name in dict.fromkeys([*now, *before]):
         waits = not _is_active(name, task) and any(_depends_on(name, key) for key in measured)
@@ -259,17 +262,6 @@ def _say_lost(out: Path, records: Mapping[Key, Record]) -> None:
         tell(f"warning: {out / RECORDS} lost {what} that {RESULTS} has; measuring again\n")
 
 
-def _stored(out: Path) -> dict[str, Any]:
-    try:
-        stored = from_sealed_json(out / CONFIG, (out / CONFIG).read_bytes())
-    except (OSError, ValueError) as error:
-        raise _occupied(out, f"no readable {CONFIG}") from error
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise _occupied(out, f"a {CONFIG} of something else")
-    check_version(stored.get("version"), source=out / CONFIG)
-    return stored
-
-
 def _keys(task: SuiteTask, records: Iterable[Key]) -> list[Key]:
     """Select the keys of one task."""
     return [key for key in records if key.task == task.name]
@@ -278,15 +270,6 @@ def _keys(task: SuiteTask, records: Iterable[Key]) -> list[Key]:
 def _other(out: Path, found: str, wanted: str) -> MismatchError:
     remedy = "Give what it was started with, or choose another --out."
     return MismatchError(out, found=found, wanted=wanted, remedy=remedy)
-
-
-def _occupied(out: Path, found: str) -> OutputExistsError:
-    return OutputExistsError(
-        out,
-        found="a file" if out.is_file() else f"{counted(len(entries(out)), 'entry', 'entries')} and {found}",
-        wanted="an empty or new folder, or one of a suite to go on with",
-        remedy="Choose another --out, or remove this one.",
-    )
 
 
 def _is_active(name: str, task: SuiteTask) -> bool:
@@ -311,11 +294,3 @@ def _depends_on(name: str, key: Key) -> bool:
             key.method == "knn" and option not in CLASSIFIER_OPTIONS
         )
     return all(section != other or key.method in methods for other, methods in SECTIONS.items())
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten to section.option. A missing option differs from one with any value."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= {f"{name}.{inside}": value[inside] for inside in value} if isinstance(value, dict) else {name: value}
-    return flat

@@ -27,15 +27,16 @@ from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from trainer.options import Bounds, Percent, PositiveShare
-from trainer.records.record import Method
 from trainer.transfer.config import TaskImages
 from vocab.errors import InputError
 from vocab.store.field_types import is_of, name_of
 from vocab.store.locations import Location, read_whole, with_locations
 
 Section = Literal["probe", "zeroshot", "finetune"]
+SuiteMethod = Literal["probe", "knn", "finetune", "zeroshot"]
+"""methods by which a suite measures a model that is there"""
 Init = Literal["random", "transfer"]
-SECTIONS: Mapping[Section, tuple[Method, ...]] = MappingProxyType(
+SECTIONS: Mapping[Section, tuple[SuiteMethod, ...]] = MappingProxyType(
     {"probe": ("probe", "knn"), "zeroshot": ("zeroshot",), "finetune": ("finetune",)}
 )
 """methods that each table of options applies to"""
@@ -60,7 +61,7 @@ class SuiteTask(TaskImages):
     """images to test on"""
     train: str = ""
     """images to train on; may be left out where nothing is trained"""
-    methods: tuple[Method, ...] = ("zeroshot", "knn", "probe")
+    methods: tuple[SuiteMethod, ...] = ("zeroshot", "knn", "probe")
     """methods to measure the model by"""
     percents: tuple[Percent, ...] = (1.0, 5.0, 10.0, 25.0, 50.0, 100.0)
     """shares of the training images of each class, in percent"""

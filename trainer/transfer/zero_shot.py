@@ -20,6 +20,7 @@ from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
+from trainer.records.classes import FILE as CLASSES
 from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
@@ -111,7 +112,7 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     scores = score(features, pretrained, classes, config)
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
-    notes = (*notes, *([undecoded("test", bad)] if bad else []), *class_tables.unscored_notes(matches, classes))
+    notes = (*notes, *undecoded(test=bad), *class_tables.unscored_notes(matches, classes))
     if not images.multi_label:
         notes = (*class_tables.one_choice_note(classes), *notes)
     return ZeroShotOutcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
@@ -176,7 +177,7 @@ def write(outcome: ZeroShotOutcome) -> None:
             details={"by_class": class_tables.scored_json(*classified)},
         )
         (work / "results.md").write_text(page, encoding="utf-8")
-        (work / "classes.csv").write_text(class_tables.scored_csv(*classified), encoding="utf-8")
+        (work / CLASSES).write_text(class_tables.scored_csv(*classified), encoding="utf-8")
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
 
 

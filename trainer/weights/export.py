@@ -13,7 +13,8 @@ from torch import nn
 
 from trainer.loss.losses import is_softmax
 from trainer.model.vit import classifier_of
-from trainer.records.card import Subject, model_card
+from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
+from trainer.records.record import RESULTS, ResultsFile, read_results
 from trainer.verb_config import ExportConfig
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, first_conv_of, new_folder
@@ -32,11 +33,10 @@ from trainer.weights.run_model import (
 )
 from vocab.errors import FormatError
 from vocab.store.locations import name_of
-from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
 
-SHOWN_SYNSETS = 5
-"""synsets that the snippet of the card prints"""
+NAMED_DETAILS = frozenset({"images_seen", "parameters", "processes", "device", "training_account"})
+"""details of results.json that the card shows"""
 
 
 def export(wanted: ExportConfig) -> str:
@@ -87,7 +87,7 @@ def _card(
 ) -> str:
     # The numbers of a run belong to its result, not to the weights of a checkpoint.
     results = results_of(run) if stored.step is None else None
-    seen = results["images_seen"] if results is not None else None
+    seen = results.details["images_seen"] if results is not None else None
     if stored.step is not None:
         seen = images_at(run, stored.step)
     subject = Subject(
@@ -100,24 +100,19 @@ def _card(
     return model_card(subject, config, vocabulary, results, loading=_loading(wanted, config, vocabulary))
 
 
-def results_of(run: Path) -> dict[str, Any] | None:
+def results_of(run: Path) -> ResultsFile | None:
     """The run's results.json; None if the run has not written it. Raises FormatError if it cannot be read."""
-    path = run / "results.json"
-    if not path.exists():
+    if not (run / RESULTS).exists():
         return None
-    try:
-        results = from_sealed_json(path, path.read_bytes())
-        return {name: results[name] for name in NAMED_RESULTS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    results = read_results(run)
+    if results.of("pretrain") is None or not results.details.keys() >= NAMED_DETAILS:
         raise FormatError(
-            path,
-            found=f"no readable results ({error!r})",
-            wanted="the results of a finished run",
+            run / RESULTS,
+            found=f"results of {results.verb} with the details {', '.join(results.details) or None}",
+            wanted=f"those of a finished run: {', '.join(sorted(NAMED_DETAILS))}",
             remedy="Copy it again, or remove it: the card then says that the weights were not evaluated.",
-        ) from error
-
-
-NAMED_RESULTS = ("images_seen", "seconds", "parameters", "device", "processes", "evaluation", "training_account")
+        )
+    return results
 
 
 def _loading(wanted: ExportConfig, config: Mapping[str, Any], vocabulary: Vocabulary) -> str:

@@ -25,7 +25,7 @@ from vocab.store.locations import Location, location_of
 WEIGHTS = "model.safetensors"
 _STEP = re.compile(rf"{FOLDER}/step-(\d{{8}})/.+")
 # Records of a run are left out: they may be larger than its weights.
-_LEFT_OUT = re.compile(r".*\.(jsonl|html|lock|tmp)|tensorboard/.*|\..*")
+_LEFT_OUT = re.compile(r".*\.(jsonl|html|csv|lock|tmp)|tensorboard/.*|\..*")
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def local_folder(location: Location, *, step: int | None = None, result: bool = 
     """A folder of this machine that holds a model: the location itself, or a copy that lives as long as the process.
 
     `step`: step of the wanted checkpoint; None: the newest. `result`: prefer the result of a finished run. Errors of
-    the block name the location, not its copy. Raises InputError for a location in a store that is no folder.
+    the block name the location, not its copy. Raises InputError for a URI that names no folder.
     """
     location = location_of(location)
     if isinstance(location, Path):

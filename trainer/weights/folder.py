@@ -34,6 +34,7 @@ from trainer.checkpoints.disk import flush, write_file
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
+from trainer.records.record import RESULTS
 from trainer.weights import corenet
 from vocab import wordnet
 from vocab.errors import FormatError
@@ -44,9 +45,10 @@ from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
-RESULTS = "results.json"
 REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 """errors of timm and torch for a configuration from which they cannot build a model"""
+NAMES = frozenset({"label_names", "label_descriptions"})
+"""fields of config.json that timm adds to a model's `pretrained_cfg`"""
 WEIGHTS_SHA256 = "weights_sha256"
 """field of config.json that timm does not know: the checksum in the metadata of the weights written with it"""
 LOSS = "pretraining_loss"
@@ -224,8 +226,8 @@ def load_model(folder: str | Path) -> nn.Module:
     """Load the model of an exported or imported folder, in eval mode, onto the CPU.
 
     Most are built as timm.create_model("local-dir:FOLDER", pretrained=True) does; the released CatLIP models are built
-    by `trainer/weights/corenet.py`. Raises FormatError for any other folder, and if configuration or weights do not
-    match their checksum, if they have one, or each other.
+    by `trainer/weights/corenet.py`. All have timm's `pretrained_cfg`, with the classes' names. Raises FormatError for
+    any other folder, and if configuration or weights do not match their checksum, if they have one, or each other.
     """
     location = Path(folder)
     try:
@@ -236,8 +238,13 @@ def load_model(folder: str | Path) -> nn.Module:
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
         architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
         if architecture == corenet.ARCHITECTURE:
-            model: nn.Module = corenet.build_conv_stem(corenet.ConvStemSizes(**arguments), classes=classes)
-            model.load_state_dict(load_file(location / WEIGHTS))
+            conv_stem: Any = corenet.build_conv_stem(corenet.ConvStemSizes(**arguments), classes=classes)
+            conv_stem.load_state_dict(load_file(location / WEIGHTS))
+            conv_stem.pretrained_cfg = {
+                **config["pretrained_cfg"],
+                **{name: config[name] for name in NAMES & config.keys()},
+            }
+            model: nn.Module = conv_stem
         else:
             model = timm.create_model(f"local-dir:{location}", pretrained=True)
     except (*REFUSALS, OSError, SafetensorError) as error:

@@ -61,14 +61,11 @@ class Pretrained:
         """The pre-trained classifier."""
         return classifier_of(self.model, self.architecture)
 
-    def normalised(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch 3 size size"]:
-        """Normalise bytes for the model, float32."""
-        seen = self.preprocessing
-        return images.permute(0, 3, 1, 2).float().div_(WHITE).sub_(seen.mean).div_(seen.std)
-
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
         """The features of images that the classifier reads."""
-        return features(self.model, self.normalised(images))
+        seen = self.preprocessing
+        pixels = images.permute(0, 3, 1, 2).float().div_(WHITE).sub_(seen.mean).div_(seen.std)
+        return features(self.model, pixels)
 
 
 def open_pretrained(location: Location, *, image_size: int | None = None, crop: float | None = None) -> Pretrained:
@@ -110,16 +107,16 @@ def _opened(location: Path, image_size: int | None, crop: float | None, *, sourc
         preprocessing=Preprocessing(size, seen.mean, seen.std, crop or seen.crop),
         architecture=architecture,
         source=source,
-        fingerprint=fingerprint_of(model, size),
+        fingerprint=fingerprint_of(model.state_dict(), size),
         arguments={**arguments, "img_size": size},
         loss=loss,
     )
 
 
-def fingerprint_of(model: nn.Module, size: int) -> str:
+def fingerprint_of(tensors: Mapping[str, Tensor], size: int) -> str:
     """sha256 of the weights and of the size of images."""
     digest = hashlib.sha256(f"{size}".encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         # Flat, because a scalar, as in the batch count of batch norms, cannot be viewed as bytes.
         digest.update(tensor.detach().flatten().cpu().view(torch.uint8).numpy().data if tensor.numel() else b"")

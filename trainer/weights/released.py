@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.records.card import classes, front_matter
+from trainer.records.card import SHOWN_SYNSETS, classes, front_matter
 from trainer.verb_config import ImportConfig
 from trainer.weights.corenet import (
     ARCHITECTURE,
@@ -128,6 +128,7 @@ def _card(wanted: ImportConfig, shape: ConvStemSizes, vocabulary: Vocabulary) ->
         size=shape.img_size,
         written=written,
         architecture=ARCHITECTURE,
+        shown=min(SHOWN_SYNSETS, len(vocabulary)),
         classes=classes(vocabulary),
     )
 
@@ -146,14 +147,20 @@ The model is a VisionTransformer of timm with three convolutions in front. timm 
 timm.create_model refuses the architecture {architecture}; this loads it:
 
 ```python
+import timm
+from PIL import Image
 from trainer.weights.folder import load_model
 
-model = load_model("FOLDER")
-logits = model(images)
+model = load_model("FOLDER").requires_grad_(False)
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+shares = model(transform(Image.open("picture.jpg").convert("RGB"))[None])[0].sigmoid()
+for label in shares.topk({shown}).indices.tolist():
+    synset = model.pretrained_cfg["label_names"][label]
+    print(f"{{shares[label]:.0%}}", synset, model.pretrained_cfg["label_descriptions"][synset])
 ```
 
-FOLDER is where this card lies. Images are float32 [batch, 3, {size}, {size}] in [0, 1]: CoreNet neither subtracts a
-mean nor divides by a deviation.
+FOLDER is the folder of this card, and picture.jpg any picture. Images are float32 [batch, 3, {size}, {size}] in [0, 1]:
+CoreNet neither subtracts a mean nor divides by a deviation.
 
 Without this package, at width 768: timm's vit_base_mci_224 with num_classes takes model.safetensors as it is, and
 computes the same after `model.patch_embed.backbone[0].conv.padding = (1, 1)`. Left at its own padding of 0, it gives

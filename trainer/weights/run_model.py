@@ -5,7 +5,6 @@ The model is built as config.json says; weights, configuration and vocabulary ar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainer.checkpoints.checkpoint import FOLDER, folder_name, open_checkpoint
+from trainer.checkpoints.checkpoint import folders_of, open_checkpoint
 from trainer.checkpoints.safetensors_files import VOCABULARY, is_altered, metadata_of
 from trainer.config import LossConfig, ModelConfig
 from trainer.model.vit import build_model, timm_arguments
@@ -79,24 +78,23 @@ def check_classes(weights: Path, vocabulary: Vocabulary, *, remedy: str) -> None
 
 def images_at(run: Path, step: int) -> int | None:
     """Number of images that the run had trained on at a checkpoint; None if the checkpoint does not say."""
-    progress = open_checkpoint(run / FOLDER / folder_name(step), checksums=False).state.get("progress")
+    progress = open_checkpoint(folders_of(run)[step], checksums=False).state.get("progress")
     return int(progress["images"]) if isinstance(progress, dict) and "images" in progress else None
 
 
 def _checkpoint(run: Path, step: int | None) -> Path:
-    there = [path for path in sorted((run / "checkpoints").glob("step-*")) if re.fullmatch(r"step-\d{8}", path.name)]
-    wanted = [path for path in there if step is None or int(path.name[5:]) == step]
-    if not wanted:
-        steps = ", ".join(f"{int(path.name[5:])}" for path in there)
+    there = folders_of(run)
+    wanted = max(there, default=None) if step is None else step
+    if wanted is None or wanted not in there:
         raise InputError(
             run,
-            found=f"checkpoints of step {steps}" if there else "no checkpoint",
+            found=f"checkpoints of step {', '.join(map(str, there))}" if there else "no checkpoint",
             wanted="a checkpoint" if step is None else f"one of step {step}",
             remedy="Choose one of them with --checkpoint."
             if there
             else "Is this the directory of a run? Name its --out.",
         )
-    return wanted[-1]
+    return there[wanted]
 
 
 def _broken(path: Path, found: str) -> FormatError:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from vocab import caption_senses
 from vocab.caption_senses import CaptionSenses
 from vocab.cleaning import clean_all
-from vocab.errors import FormatError, MissingRequirementError
+from vocab.errors import FormatError
+from vocab.fit.regression import require_scipy
 from vocab.fit.semcor import Sentence, read_semcor
-from vocab.fit.wordnet_files import read_lines
+from vocab.fit.wordnet_files import read_glosses
 from vocab.senses import PAIR_BITS, REACH, SCALE, Senses, SenseTables, features_of_senses
 from vocab.tagger import Tagger
 from vocab.tokens import split_words
@@ -88,11 +89,6 @@ def read_tagged(sentences: Iterable[Sentence], wordnet: WordNet, tagger: Tagger,
             found.around.append(np.concatenate([rows[max(0, a - REACH) : a], rows[b : b + REACH]]))
             found.documents.append(sentence.document)
     return Tagged(np.array(lemmas), np.array(senses), found.around, found.documents)
-
-
-def read_glosses(folder: Path) -> list[str]:
-    """The gloss of each synset, definitions and examples, in the order of data.noun."""
-    return [line.split(" | ", 1)[1] for line in read_lines(folder, "data.noun")]
 
 
 def count_in_glosses(tagger: Tagger, glosses: Sequence[str], kinds: Kinds) -> NDArray[np.float64]:
@@ -186,7 +182,7 @@ def fit(wordnet_folder: Path, semcor: Path, listed: Path, wordnet: WordNet, tagg
     training = [sentence for sentence in read_semcor(semcor) if not is_test_document(sentence.document)]
     tagged = read_tagged(training, wordnet, tagger)
     everything = read_tagged(training, wordnet, tagger, alone=True)
-    glosses = read_glosses(wordnet_folder)
+    glosses = read_glosses(wordnet_folder, "noun")
     shown = np.isin(
         wordnet.synsets, [synset_of_wnid(line.split()[0]) for line in listed.read_text().splitlines() if line]
     )
@@ -311,12 +307,9 @@ def _weigh(
     kinds: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """[features + 1] weights by which the right senses win; the last is that of the cues."""
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise MissingRequirementError(
-            "scipy", found="not installed", wanted="SciPy, to fit tables", remedy="pip install 'open-catlip[fit]'"
-        ) from error
+    require_scipy()
+    from scipy.optimize import minimize
+
     rows, values, right, importance = [], [], [], []
     for number, (part, weight) in enumerate(zip(groups, (1.0, LIST_WEIGHT), strict=True)):
         for choice, (a, b) in enumerate(zip(part.first.tolist(), part.last.tolist(), strict=True)):
@@ -354,9 +347,13 @@ def accuracy(
 ) -> tuple[float, float, int]:
     """Share of SemCor's nouns, also those of one sense, that get the tagged sense; the first sense's; and how many."""
     tagged = read_tagged(sentences, wordnet, tagger, alone=True)
-    ours = first = 0
-    for lemma, sense, rows in zip(tagged.lemmas.tolist(), tagged.senses.tolist(), tagged.around, strict=True):
-        ours += senses.choose_one(lemma, rows) == wordnet.sense_synsets[sense]
-        first += int(wordnet.sense_synsets[wordnet.sense_starts[lemma]] == wordnet.sense_synsets[sense])
-    count = len(tagged.lemmas)
-    return ours / count, first / count, count
+    # Each noun among its own words, with as many empty places behind them as cues reach.
+    rows = np.full((len(tagged.lemmas), 3 * REACH + 1), tagger.pad)
+    for row, around in zip(rows, tagged.around, strict=True):
+        row[: len(around[:REACH])] = around[:REACH]
+        row[REACH + 1 : REACH + 1 + len(around[REACH:])] = around[REACH:]
+    places = np.arange(len(rows)) * rows.shape[1] + REACH
+    right = wordnet.sense_synsets[tagged.senses]
+    ours = senses.choose(rows.ravel(), places, places, tagged.lemmas) == right
+    first = wordnet.sense_synsets[wordnet.sense_starts[tagged.lemmas]] == right
+    return float(ours.mean()), float(first.mean()), len(rows)

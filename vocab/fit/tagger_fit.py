@@ -24,7 +24,7 @@ from vocab.fit.semcor import UNTAGGED, read_semcor, silver_sentences
 from vocab.fit.tagger_features import PROFILE_PLACES, Features, Text, features_of, word_features
 from vocab.fit.tagger_words import FOLDS, KnownWords, TaggedWords, fold_of_sentences
 from vocab.fit.treebank import GoldToken, read_treebank
-from vocab.fit.wordnet_files import read_lines
+from vocab.fit.wordnet_files import read_glosses
 from vocab.lexicon import spellings_of
 from vocab.tagger import SCALE, Tag, Tagger, pack_lanes
 
@@ -54,14 +54,12 @@ def fit(treebank: Path, wordnet_folder: Path, semcor: Path | None = None) -> Tag
     """Fit on files. Raises InputError for a missing one, MissingRequirementError without SciPy."""
     listed = spellings_of(wordnet.load()).parts
     silver = silver_sentences(read_semcor(semcor)) if semcor is not None else []
-    texts = [*read_glosses(wordnet_folder), *(" ".join(token.form for token in sentence) for sentence in silver)]
+    texts = [
+        *read_glosses(wordnet_folder, *FILES.values()),
+        *(" ".join(token.form for token in sentence) for sentence in silver),
+    ]
     gold = read_treebank(treebank)
     return fit_sentences(gold, read_readings(wordnet_folder), listed.to_pylist(), silver=silver, texts=texts)
-
-
-def read_glosses(folder: Path) -> list[str]:
-    """The gloss of each synset of all parts of speech, definitions and examples."""
-    return [line.split(" | ", 1)[1] for name in FILES.values() for line in read_lines(folder, f"data.{name}")]
 
 
 def fit_sentences(

@@ -1,7 +1,7 @@
 """WordNet's own database files, parsed into arrays.
 
-In: a folder with data.noun, index.noun, index.sense, noun.exc, verb.exc and adj.exc of WordNet 3.0 (Debian:
-wordnet-base and wordnet-sense-index). Out: a `WordNet`. Runs once, when the packed file is built; formats in wndb(5WN).
+In: a folder with data.noun, index.noun, index.sense and noun.exc of WordNet 3.0 (Debian: wordnet-base and
+wordnet-sense-index). Out: a `WordNet`. Runs once, when the packed file is built; formats in wndb(5WN).
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ from numpy.typing import NDArray
 
 from vocab.errors import InputError
 from vocab.wordnet import WordNet
-
-# Suffix rules of morphy(7WN), for the parts of speech whose inflected forms can look like a noun.
-VERB_SUFFIXES = (("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", ""))
-ADJECTIVE_SUFFIXES = (("er", ""), ("est", ""), ("er", "e"), ("est", "e"))
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,9 @@ def read_wordnet(folder: Path) -> WordNet:
     """Parse the files. Raises InputError if one is missing, is not WordNet 3.0's, or contradicts another."""
     synsets = [parse_synset(line) for line in read_lines(folder, "data.noun")]
     index = dict(parse_index(line) for line in read_lines(folder, "index.noun"))
-    counts: dict[str, dict[str, int]] = {
-        pos: defaultdict(int) for pos in "1234"
-    }  # part of speech -> lemma -> tagged uses
-    sense_counts: dict[tuple[str, int], int] = {}
-    for lemma, pos, offset, count in (parse_sense(line) for line in read_lines(folder, "index.sense")):
-        counts[pos][lemma] += count
-        if pos == "1":
-            sense_counts[lemma, offset] = count
+    senses = map(parse_sense, read_lines(folder, "index.sense"))
+    sense_counts = {(lemma, offset): count for lemma, pos, offset, count in senses if pos == "1"}
     lemmas = list(index)
-    verbs, adjectives = read_exceptions(folder, "verb.exc"), read_exceptions(folder, "adj.exc")
     exceptions = [(form, base) for form, bases in sorted(read_exceptions(folder, "noun.exc").items()) for base in bases]
     row_of_synset = {synset.offset: row for row, synset in enumerate(synsets)}
     row_of_lemma = {lemma: row for row, lemma in enumerate(lemmas)}
@@ -75,15 +64,6 @@ def read_wordnet(folder: Path) -> WordNet:
         sense_starts=sense_starts,
         sense_synsets=sense_synsets,
         sense_counts=np.array([sense_counts[lemma, o] for lemma in lemmas for o in index[lemma]], dtype=np.int32),
-        other_counts=np.array([sum(counts[pos][lemma] for pos in "234") for lemma in lemmas], dtype=np.int32),
-        inflected_counts=np.array(
-            [
-                sum(counts["2"][base] for base in base_forms(lemma, VERB_SUFFIXES, verbs))
-                + sum(counts["3"][base] for base in base_forms(lemma, ADJECTIVE_SUFFIXES, adjectives))
-                for lemma in lemmas
-            ],
-            dtype=np.int32,
-        ),
         exception_forms=pa.array([form for form, _ in exceptions], pa.string()),
         exception_bases=pa.array([base for _, base in exceptions], pa.string()),
         version="3.0",
@@ -128,15 +108,6 @@ def parse_sense(line: str) -> tuple[str, str, int, int]:
     return lemma, "3" if rest[0] == "5" else rest[0], int(offset), int(count)
 
 
-def base_forms(form: str, suffixes: Sequence[tuple[str, str]], exceptions: dict[str, list[str]]) -> set[str]:
-    """The words that `form` can be an inflected form of, itself excluded: "sitting" -> {"sit", "sitte", "sitt"}."""
-    found = set(exceptions.get(form, []))
-    for suffix, ending in suffixes:
-        if form.endswith(suffix):
-            found.add(form[: -len(suffix)] + ending)
-    return found - {form}
-
-
 def read_lines(folder: Path, name: str) -> Iterator[str]:
     """Lines of a database file, without the licence at its head (whose lines begin with two spaces)."""
     path = folder / name
@@ -149,6 +120,11 @@ def read_lines(folder: Path, name: str) -> Iterator[str]:
         )
     with path.open(encoding="utf-8") as lines:
         yield from (line.rstrip("\n") for line in lines if not line.startswith("  "))
+
+
+def read_glosses(folder: Path, *names: str) -> list[str]:
+    """The gloss of each synset, definitions and examples, in the order of data.noun and its like."""
+    return [line.split(" | ", 1)[1] for name in names for line in read_lines(folder, f"data.{name}")]
 
 
 def read_exceptions(folder: Path, name: str) -> dict[str, list[str]]:

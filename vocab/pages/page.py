@@ -1,9 +1,9 @@
 """One self-contained HTML page from a template, harmless whatever the texts on it hold.
 
 In: a template of this repository and its values. Out: HTML that shows them and does nothing else. Strings are escaped
-and their hidden characters written out wherever a template puts them; only `Markup` passes as it is. The page forbids
-itself scripts, and everything from elsewhere, by a Content-Security-Policy; the policy allows the style sheet by its
-hash, so that no text can bring another.
+and their hidden characters written out wherever a template puts them; only `Markup` passes as it is. By a
+Content-Security-Policy the page forbids itself everything from elsewhere; the policy allows the style sheet, and our
+own script where the page has one, by their hashes, so that no text can bring another.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from markupsafe import Markup
 
 from vocab.pages.text import counted, shown
 
-STYLE = "vocab/pages/style.css"
+STYLE, SORTING = "vocab/pages/style.css", "vocab/pages/sorting.js"
 LONGEST_TEXT = 240
 """characters of a caption, key, reason or path that `stranger` and `brief` show"""
 
 
-def render(template: str, **values: object) -> str:
+def render(template: str, *, sortable: bool = False, **values: object) -> str:
     """Page of a template such as "pipeline/report/report.html", which extends vocab/pages/base.html.
 
-    Raises jinja2's UndefinedError for a value that the template uses and `values` lacks.
+    `sortable`: the page has the script that sorts tables of the class "sortable". Raises jinja2's UndefinedError for a
+    value that the template uses and `values` lacks.
     """
-    style = text_of(STYLE)
-    return environment().get_template(template).render(style=Markup(style), policy=policy_of(style), **values) + "\n"
+    style, script = text_of(STYLE), text_of(SORTING) if sortable else ""
+    ours = {"style": Markup(style), "script": Markup(script), "policy": policy_of(style, script)}
+    return environment().get_template(template).render(**ours, **values) + "\n"
 
 
 @functools.cache
@@ -54,12 +56,12 @@ def text_of(file: str) -> str:
     return files(package.replace("/", ".")).joinpath(name).read_text(encoding="utf-8")
 
 
-def policy_of(style: str) -> Markup:
-    """Content-Security-Policy that allows one style sheet and pictures inside the page."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+def policy_of(style: str, script: str = "") -> Markup:
+    """Content-Security-Policy that allows one style sheet, at most one script, and pictures inside the page."""
+    scripts = _hash_of(script) if script else "'none'"
     return Markup(
-        "default-src 'none'; script-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-        f"style-src 'sha256-{digest}'"
+        f"default-src 'none'; script-src {scripts}; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src {_hash_of(style)}"
     )
 
 
@@ -74,6 +76,10 @@ def brief(text: str) -> Markup:
     "<b>" -> "&lt;b&gt;"    "gnp\\u202ejpg" -> "gnp\\\\u202ejpg"
     """
     return Markup.escape(shown(text, longest=LONGEST_TEXT))
+
+
+def _hash_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _without_hidden(value: object) -> object:

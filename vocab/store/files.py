@@ -136,6 +136,18 @@ def filesystem_of(location: str | Path) -> tuple[pafs.FileSystem, str]:
     return filesystem, path
 
 
+def open_file(location: str | Path) -> pa.NativeFile:
+    """Open a file to read at any offset. Raises OSError, and what `filesystem_of` raises."""
+    filesystem, path = filesystem_of(location)
+    return filesystem.open_input_file(path)
+
+
+def open_stream(location: str | Path, *, compression: str | None = "detect") -> pa.NativeFile:
+    """Open a file to read from its beginning, decompressed if its name ends in .gz. Raises as `open_file`."""
+    filesystem, path = filesystem_of(location)
+    return filesystem.open_input_stream(path, compression=compression)
+
+
 def _split(text: str) -> tuple[str, str, str]:
     """Split a URI into its base, its path and the options of a store: s3://bucket, a/b, ?region=eu-west-1."""
     found = _URI.match(text)
@@ -155,9 +167,9 @@ _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 def entries_below(folder: str, *, enter: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
     """Files and folders below a local folder, links followed; the same on every Python.
 
-    `enter(name)`: whether to give the entry of that name, and to look into it if it is a folder. A link to a folder
-    above it is given and not entered; a dangling link is neither a file nor a folder. Raises OSError for a folder that
-    cannot be read.
+    `enter(name)` decides whether an entry is yielded and, if it is a folder, entered. A link to a folder above it is
+    yielded and not entered; a dangling link is neither a file nor a folder. Raises OSError for a folder that cannot be
+    read.
     """
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while waiting:

@@ -56,13 +56,12 @@ class LabelShards:
         self.manifest = manifest
         self._filesystem = filesystem
         self._root = root
-        self._parts = [file for file in manifest.files if file.path.startswith("part-")]
         self._footers: dict[str, Footer] = {}
         self._compared: set[str] = set()
         """names of files whose checksum was found to hold"""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_names"} | {"_footers": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "shard_names"} | {"_footers": {}}
 
     @classmethod
     def open(cls, directory: str | Path, *, checksums: bool = True) -> LabelShards:
@@ -117,7 +116,7 @@ class LabelShards:
     @cached_property
     def rows_sha256(self) -> str:
         """Checksum of the part files' checksums; identifies the rows."""
-        return hashlib.sha256("".join(file.sha256 for file in self._parts).encode()).hexdigest()
+        return hashlib.sha256("".join(file.sha256 for file in self.manifest.parts).encode()).hexdigest()
 
     def read_shard(self, shard: str) -> pa.Table:
         """Rows of one shard as key: string, synsets: list<int32>, sorted by key; no rows if the labels lack the shard.
@@ -127,7 +126,7 @@ class LabelShards:
         schema = pa.schema([SCHEMA.field("key"), SCHEMA.field("synsets")])
         tables = [
             self._read_groups(file.path, shard, schema)
-            for file in self._parts
+            for file in self.manifest.parts
             if file.first_shard is not None
             and file.last_shard is not None
             and byte_order(file.first_shard) <= byte_order(shard) <= byte_order(file.last_shard)
@@ -139,17 +138,14 @@ class LabelShards:
         schema = pa.schema([REJECTS_SCHEMA.field("key"), REJECTS_SCHEMA.field("reason")])
         return self._read_groups(self._named(REJECTS).path, shard, schema).combine_chunks()
 
+    @cached_property
     def shard_names(self) -> frozenset[str]:
-        """Names of all shards with a row; found once, from the column `shard` alone.
+        """Names of all shards with a row, from the column `shard` alone.
 
         Raises FormatError for a part file that cannot be read.
         """
-        return self._names
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
         names: set[str] = set()
-        for file in self._parts:
+        for file in self.manifest.parts:
             if file.first_shard is not None and file.first_shard == file.last_shard:
                 names.add(file.first_shard)
             elif file.rows:
@@ -175,7 +171,7 @@ class LabelShards:
         "images/emoji/00000.tar" -> "emoji/00000" if the labels have that shard, else "00000" if they have that. A
         shard that is named by its path counts even if all its rows were rejected: its tar must not get other labels.
         """
-        held = self.shard_names()
+        held = self.shard_names
         return next((name for name in possible_shards(tar_path) if name in held or name in self._shards_by_path), None)
 
     @cached_property
@@ -192,7 +188,7 @@ class LabelShards:
 
     def read_all(self) -> pa.Table:
         """Every row of every part file; for tests and small corpora."""
-        tables = [self._read(file).select(SCHEMA.names).cast(SCHEMA) for file in self._parts]
+        tables = [self._read(file).select(SCHEMA.names).cast(SCHEMA) for file in self.manifest.parts]
         return pa.concat_tables([SCHEMA.empty_table(), *tables])
 
     def _named(self, name: str) -> LabelFile:
@@ -205,7 +201,7 @@ class LabelShards:
 
         Raises FormatError for a part file that cannot be read, or that holds a null where the format has a list.
         """
-        for file in self._parts:
+        for file in self.manifest.parts:
             for lists in self._stream(file, "synsets"):
                 if lists.null_count or lists.values.null_count:
                     raise self._unreadable(file.path, "nulls in synsets")

@@ -33,7 +33,6 @@ def write_label_shards(
     *,
     labeler: str,
     fingerprint: str,
-    wordnet: str = "3.0",
     rejects: pa.Table | None = None,
     parts: int = 1,
     config: dict[str, Any] | None = None,
@@ -62,7 +61,7 @@ def write_label_shards(
     manifest = Manifest(
         labeler=labeler,
         labeler_fingerprint=fingerprint,
-        wordnet=wordnet,
+        wordnet="3.0",
         files=tuple(describe_file(work, name) for name in [*names, COUNTS, REJECTS]),
         rows=len(rows) + len(rejects),
         labelled=len(rows) - empty,

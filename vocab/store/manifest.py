@@ -94,6 +94,11 @@ class Manifest:
     config: dict[str, Any] = field(default_factory=dict)
     """resolved options of the job"""
 
+    @property
+    def parts(self) -> list[LabelFile]:
+        """The part files, in order."""
+        return [file for file in self.files if file.path.startswith("part-")]
+
     def to_json(self) -> str:
         """The text of manifest.json. Raises FormatError if the rows do not add up."""
         self._check_account(MANIFEST)

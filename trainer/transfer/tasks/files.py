@@ -59,7 +59,6 @@ class FileStore:
         return nullcontext(self.read)
 
     def path(self, image: int) -> str:
-        """Path of an image."""
         return os.path.join(self.root, self.paths[image])  # noqa: PTH118 - a million of them are joined
 
     def read(self, image: int) -> bytes:
@@ -214,10 +213,14 @@ def left_out_note(skipped: Sequence[Skipped]) -> str:
     return f"{counted(len(skipped), 'file or sample', 'files or samples')} left out: {account(skipped)}{names}"
 
 
-def undecoded(side: str, bad: Sequence[Skipped]) -> str:
-    """Write a note on images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
-    names = listed([f"{name_of(each)} ({each.reason})" for each in bad])
-    return f"{side}: {counted(len(bad), 'image')} could not be decoded: {names}"
+def undecoded(**sides: Sequence[Skipped]) -> list[str]:
+    """Write notes on images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
+    return [
+        f"{side}: {counted(len(bad), 'image')} could not be decoded: "
+        + listed([f"{name_of(each)} ({each.reason})" for each in bad])
+        for side, bad in sides.items()
+        if bad
+    ]
 
 
 def left_out(**sides: LabelledImages) -> list[dict[str, str]]:

@@ -1,7 +1,10 @@
-"""The report in a real browser: no complaint on its console, and nothing that a caption says is run."""
+"""Pages in a real browser: no complaint on the console, nothing a stranger wrote is run, tables are sorted."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import math
 import re
 import shutil
 import subprocess
@@ -13,6 +16,9 @@ import pytest
 from pipeline.config import Report
 from pipeline.report.story import report
 from tests.labels import EVIL, HOSTILE_CAPTIONS, hostile_labels
+from tests.run_page import html as run_page
+from trainer.records.classes import ClassScores
+from trainer.records.page import write_finetune_page
 from vocab.pages.page import render
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -90,3 +96,46 @@ def test_the_report_opens_without_a_complaint_and_runs_no_caption(browser: str, 
     assert "<img" not in opened.dom
     assert HOSTILE_CAPTIONS[2].replace("&", "&amp;") in opened.dom
     assert opened.dom.count("<svg") >= 6
+
+
+PRESS = """
+const order = () => [...document.querySelectorAll("table.sortable tbody tr")].map(row => row.cells[0].textContent);
+const [name, images, accuracy] = document.querySelectorAll("table.sortable th button");
+accuracy.focus();
+const told = [document.activeElement === accuracy ? "focused" : "lost"];
+for (const button of [accuracy, accuracy, images, name]) { button.click(); told.push(order().join("")); }
+document.title = `${told.join(" ")} ${name.parentElement.getAttribute("aria-sort")}`;
+"""
+
+
+def test_a_press_on_a_heading_sorts_the_table_of_classes(browser: str, tmp_path: Path) -> None:
+    counts = {"parameters": 5000, "train_images": 6, "images": 3, "images_seen": 12, "processes": 1, "steps": 2}
+    facts = {**counts, "device": "cpu", "notes": [], "top1": 0.5}
+    scores = ClassScores(("class", "images", "accuracy"), [("b", 3), ("a", 0), ("c", 1200)], [0.25, math.nan, 1.0])
+    (tmp_path / "metrics.jsonl").touch()
+    write_finetune_page(tmp_path, facts, model="m", classes=scores, total_steps=2, seconds=1.0)
+    page = (tmp_path / "page.html").read_text()
+    rows = re.search(r"<table class=sortable>.*?<tbody>(.*?)</tbody>", page, re.DOTALL)
+    assert rows is not None
+    # Without the script: every class in its order, and headings that are no buttons.
+    assert re.findall(r"<td><bdi>(\w)</bdi></td>", rows[1]) == ["b", "a", "c"]
+    assert "<button" not in page
+
+    # The policy lets the page's own script run, and here one more, which presses.
+    digest = base64.b64encode(hashlib.sha256(PRESS.encode()).digest()).decode()
+    allowed = page.replace("script-src ", f"script-src 'sha256-{digest}' ")
+    pressed = allowed.replace("</body>", f"<script>{PRESS}</script></body>")
+    (tmp_path / "page.html").write_text(pressed)
+    opened = open_page(browser, tmp_path / "page.html", tmp_path / "profile")
+    assert opened.console == []
+    # Descending, ascending, by numbers of more than three digits, by names; a class without a score is last.
+    assert opened.title == "focused cba bca cba abc ascending"
+
+
+def test_a_run_s_page_opens_without_a_complaint_and_runs_no_caption(browser: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(run_page(caption=EVIL, key=EVIL, title=EVIL, model=EVIL))
+    opened = open_page(browser, tmp_path / "page.html", tmp_path / "profile")
+    assert opened.console == []
+    assert opened.title != "ran"
+    assert opened.dom.count('<button type="button">') == 5
+    assert "&lt;script&gt;document.title=" in opened.dom
