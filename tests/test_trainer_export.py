@@ -305,6 +305,14 @@ def test_a_file_that_is_cut_short_leaves_nothing_behind(run: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
+def test_results_in_the_form_of_an_earlier_version_are_refused_and_the_run_writes_them_anew(
+    run: Path, tmp_path: Path
+) -> None:
+    (run / "results.json").write_text('{"steps": 6, "images_seen": 48, "evaluation": {"macro": 0.5}}')
+    with pytest.raises(FormatError, match=r"no records of the format catlip-results; .* Give the finished run's command"):
+        export(ExportConfig(run, tmp_path / "given"))
+
+
 def test_results_of_another_verb_are_refused(run: Path, tmp_path: Path) -> None:
     (record,) = read_records(run)
     write_results(run, [replace(record, method="finetune")], verb="finetune", model="m", details={"epochs": 1})

@@ -104,15 +104,20 @@ def results_of(run: Path) -> ResultsFile | None:
     """The run's results.json; None if the run has not written it. Raises FormatError if it cannot be read."""
     if not (run / RESULTS).exists():
         return None
-    results = read_results(run)
-    if results.of("pretrain") is None or not results.details.keys() >= NAMED_DETAILS:
-        raise FormatError(
-            run / RESULTS,
-            found=f"results of {results.verb} with the details {', '.join(results.details) or None}",
-            wanted=f"those of a finished run: {', '.join(sorted(NAMED_DETAILS))}",
-            remedy="Copy it again, or remove it: the card then says that the weights were not evaluated.",
-        )
-    return results
+    try:
+        results = read_results(run)
+        found = f"results of {results.verb} with the details {', '.join(results.details) or None}"
+        if results.of("pretrain") is not None and results.details.keys() >= NAMED_DETAILS:
+            return results
+    except FormatError as error:
+        found = error.found
+    raise FormatError(
+        run / RESULTS,
+        found=found,
+        wanted=f"results of pretrain with the details {', '.join(sorted(NAMED_DETAILS))}",
+        remedy="Give the finished run's command again, which writes it anew. Or remove it: the card then says that the "
+        "weights were not evaluated.",
+    )
 
 
 def _loading(wanted: ExportConfig, config: Mapping[str, Any], vocabulary: Vocabulary) -> str:
