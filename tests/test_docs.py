@@ -107,7 +107,7 @@ def test_the_programs_take_the_commands_of_a_page(page: Path, monkeypatch: pytes
     refused = []
     for program in ("trainer", "pipeline"):
         for words in commands(page, f"-m {program}", rf"\S*{program}/__main__\.py"):
-            words = ["sample" if word.endswith("recipe.py") else word for word in words]
+            words = ["sample" if re.fullmatch(r"\w+\.py", word) else word for word in words]  # a recipe of one's own
             if words[-1:] == ["..."] and not words[-2].startswith("-"):
                 words = [*words[:-1], "--help"]
             elif not any(word.startswith("-") for word in words):
@@ -133,14 +133,12 @@ def test_make_has_the_targets_and_variables_of_a_page(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_benchmarks_have_the_options_that_a_page_gives_them(page: Path) -> None:
     for words in commands(page, "python"):
-        if words[0] == "-m" and words[1].startswith("benchmarks."):
-            file = ROOT / f"{words[1].replace('.', '/')}.py"
-        elif words[0].startswith("benchmarks/"):
-            file = ROOT / words[0]
-        else:
+        module = words[1] if words[:1] == ["-m"] and len(words) > 1 else ""
+        target = f"{module.replace('.', '/')}.py" if module else "".join(words[:1])
+        if not target.startswith("benchmarks/"):
             continue
         options = [word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")]
-        assert [option for option in options if f"    {option}: " not in file.read_text()] == [], words
+        assert [option for option in options if f"    {option}: " not in (ROOT / target).read_text()] == [], words
 
 
 def test_result_rows_are_figures_of_benchmarks_md_with_the_command_that_measured_them() -> None:

@@ -211,3 +211,9 @@ def test_help_begins_with_the_verbs_and_does_not_wait_for_torch() -> None:
             assert [line.split()[0] for line in said.splitlines() if line.startswith("  ") and line[2] != " "] == [
                 *VERBS
             ]
+
+
+def test_a_plan_takes_the_options_of_its_run_and_needs_none_of_them() -> None:
+    plan = read(["plan", "sample", "--accumulate", "2", "--gpus", "1"])
+    assert isinstance(plan, PlanConfig)
+    assert (plan.pretrain.optim.accumulate, plan.gpus, plan.pretrain.data.images) == (2, 1, ())

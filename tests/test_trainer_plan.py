@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 
 from tests.conftest import ROOT
 from tests.synsets import counted_vocabulary
@@ -68,21 +69,61 @@ def test_the_last_line_is_json_and_the_others_are_for_people() -> None:
     assert "at 50% of 989 TFLOP/s" in text
 
 
+PLANNED = {
+    "vit_base_patch16_rope_reg1_gap_256": "rotary position embeddings, in buffers",
+    "eva02_tiny_patch14_224": "the same, and SwiGLU",
+    "vit_small_patch16_dinov3": "the same, of another class",
+    "beit_base_patch16_224": "one size of images",
+    "cait_xxs24_224": "a class token that is handed to modules",
+    "naflexvit_base_patch16_gap": "sequences of any length",
+    "convit_tiny": "no checkpointing",
+    "twins_svt_small": "stages of blocks, no checkpointing",
+    "visformer_tiny": "no list of blocks",
+    "coat_lite_tiny": "neither",
+    "qwen3_vit_88m": "an encoder inside of the classifier",
+}
+"""architectures that can be trained, and what sets each apart"""
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_can_be_trained_can_be_planned(name: str) -> None:
+    if name not in timm.list_models():
+        pytest.skip(f"this timm has no {name}")
+    depth = None if name.startswith(("twins", "visformer", "coat", "qwen3")) else 2
+    # The images of 112 pixels are small, for speed; some architectures are of one size.
+    size = 64 if name.startswith("qwen3") else 224 if name.startswith(("convit", "twins", "visformer")) else 112
+    found = reckon(options(model=ModelConfig(model=name, depth=depth), image_size=size))
+    assert found.memory.image["activations"] > 0
+    assert found.memory.image["a block's backward pass"] > 0
+    assert found.flops > 0
+
+
+def test_a_model_without_a_list_of_blocks_is_gathered_whole() -> None:
+    model = ModelConfig(model="visformer_tiny")
+    alone, among = (
+        reckon(options(model=model, image_size=224, run=RunConfig(parallel=parallel))).memory.fixed
+        for parallel in ("ddp", "fsdp")
+    )
+    assert among["weights"] == alone["weights"] // 4
+    assert among["exchange"] == 2 * alone["weights"]
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("run", "optim", "message"),
     [
-        "eva02_tiny_patch14_224",  # rotary position embeddings, in buffers
-        "vit_base_patch16_rope_reg1_gap_256",
-        "vit_small_patch16_dinov3",
-        "beit_base_patch16_224",  # of one size of images
-        "cait_xxs24_224",  # a class token that is handed to modules
-        "naflexvit_base_patch16_gap",
+        (
+            RunConfig(activation_checkpointing=True),
+            OptimConfig(),
+            "--activation-checkpointing: found CoaT, which",
+        ),
+        (RunConfig(), OptimConfig(optimiser="muon"), "--optimiser: found muon for a CoaT without trainable blocks"),
+        (RunConfig(), OptimConfig(layer_decay=0.9), "--layer-decay: found 0.9 for a CoaT without trainable blocks"),
     ],
 )
-def test_what_can_be_trained_can_be_planned(name: str) -> None:
-    found = reckon(options(model=ModelConfig(model=name, depth=2), image_size=112))
-    assert found.memory.image["activations"] > 0
-    assert found.flops > 0
+def test_what_a_run_refuses_is_not_planned(run: RunConfig, optim: OptimConfig, message: str) -> None:
+    planned = options(model=ModelConfig(model="coat_lite_tiny"), run=run)
+    with pytest.raises(InputError, match=message):
+        reckon(replace(planned, pretrain=replace(planned.pretrain, optim=replace(optim, steps=100, warmup_steps=0))))
 
 
 def test_a_model_of_one_size_is_not_planned_for_others() -> None:

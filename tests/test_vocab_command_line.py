@@ -191,3 +191,24 @@ def test_a_word_that_is_wrong_is_one_line(words: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         read(*words.split())
     assert str(error.value) == message
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Verb with the options of another."""
+
+    price: float = 0.0
+    """price"""
+    run: Annotated[Options, "elsewhere"] = SMALL
+    """run"""
+
+
+def test_options_of_another_verb_are_read_and_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    verbs = {"plan": Verb(Outer, is_flat=True)}
+    with pytest.raises(SystemExit, match="0"):
+        read_options("python -m room", verbs, ["plan", "--help"], about="")
+    assert capsys.readouterr().out.partition("options:\n")[2] == "  --price FLOAT\n      price (default: 0)\n"
+    found = read_options("python -m room", verbs, ["plan", "--price", "2", "--threads", "9", "--size", "4"], about="")
+    assert (found.price, found.run.threads, found.run.inner.size) == (2.0, 9, 4)
+    with pytest.raises(InputError, match=r"Did you mean --threads\?"):
+        read_options("python -m room", verbs, ["plan", "--thread", "9"], about="")

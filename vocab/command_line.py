@@ -286,7 +286,7 @@ def _refuse_words(program: str, options: Sequence[Option], words: Sequence[str])
         wanted = "no more words without a name"
         raise InputError(program, found=free[len(places)], wanted=wanted, remedy=see)
     # A list may be empty: its dataclass says more.
-    nothing = [] if free or is_spare else [each.called for each in places if not each.is_list]
+    nothing = [] if free or is_spare else [each.called for each in places if each.value is MISSING and not each.is_list]
     nothing += [each.head for each in options if each.is_missing and each.name not in given]
     if nothing:
         raise InputError(program, found=f"no {', no '.join(nothing)}", wanted="all that is required", remedy=see)

@@ -81,15 +81,22 @@ def checkpoint_activations(model: nn.Module, *, enable: bool = True) -> None:
 
     Raises InputError for an architecture that cannot do so.
     """
-    switch = getattr(model, "set_grad_checkpointing", None)
-    if switch is None:
+    try:
+        # Architectures of timm that cannot do so lack the method, or assert that it is not asked for.
+        model.set_grad_checkpointing(enable=enable)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
         raise InputError(
             "--activation-checkpointing",
             found=f"{type(model).__name__}, which cannot compute its blocks again",
-            wanted="an architecture with set_grad_checkpointing",
+            wanted="an architecture whose set_grad_checkpointing takes True",
             remedy="Leave it out, or choose a plain vision transformer of timm, such as vit_base_patch16_224.",
-        )
-    switch(enable=enable)
+        ) from error
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """List the transformer's blocks, first to last; none where they are called otherwise, or stand in stages."""
+    blocks = list(model.get_submodule("blocks").children()) if hasattr(model, "blocks") else []
+    return [] if any(isinstance(block, nn.ModuleList) for block in blocks) else blocks
 
 
 def classifier_of(model: nn.Module, name: str) -> nn.Linear:

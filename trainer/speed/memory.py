@@ -19,13 +19,16 @@ from torch.func import functional_call
 
 from trainer.model.per_image import seeds_of, set_patch_share
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
-from trainer.model.vit import checkpoint_activations, features
+from trainer.model.vit import blocks_of, checkpoint_activations, features
+from vocab.errors import InputError
 
 FLOAT32, BFLOAT16, BYTE = 4, 2, 1
 RESERVED_BYTES = 2_000_000_000
 """about as much as CUDA's context, libraries' workspaces, exchange buffers and gaps of the allocator take"""
 BATCHES_ON_DEVICE = 2
 """batches of bytes on the device: the one that is worked on, and the one that is being copied"""
+STAGES = 4
+"""parts that a model without a list of blocks is taken to have: most such models work in four stages"""
 MUON_COPIES = 4
 """copies in bfloat16 of one matrix in Muon's iteration: itself, its square, a polynomial of that, the product"""
 
@@ -79,23 +82,33 @@ class _Features(nn.Module):
 def activations(
     model: nn.Module, *, size: int, share: float = 1.0, bfloat16: bool = True, checkpointing: bool = False
 ) -> Activations:
-    """Measure what autograd saves in training of a model on the meta device, which must have `blocks`.
+    """Measure what autograd saves in training of a model on the meta device.
 
-    With `checkpointing`, a block saves its input only; `block` is then what it saves when it is computed again.
+    With `checkpointing`, a block saves its input only; `block` is then what it saves when it is computed again. Raises
+    InputError for `checkpointing` of an architecture that cannot do so.
     """
     set_patch_share(model, share)
     model.train()
-    depth = len(model.get_submodule("blocks"))  # type: ignore[arg-type]
-    found = {}
-    for again in (False, True):
-        checkpoint_activations(model, enable=again)
-        # Two sizes of batch give the slope. Neither is 1, because operations treat a single image differently.
-        two, four = (saved_bytes(model, images, size=size, bfloat16=bfloat16) for images in (2, 4))
-        found[again] = (four - two) // 2, 2 * two - four
-    checkpoint_activations(model, enable=False)
-    (plain, shared), (inputs, _) = found[False], found[True]
+    depth = len(blocks_of(model)) or STAGES
+    plain, shared = _slope(model, size=size, bfloat16=bfloat16)
+    try:
+        checkpoint_activations(model)
+    except InputError:
+        if checkpointing:
+            raise
+        inputs = 0
+    else:
+        inputs, _ = _slope(model, size=size, bfloat16=bfloat16)
+        checkpoint_activations(model, enable=False)
     # Autocast keeps its copies of the weights to the end of the forward pass, whatever autograd saves.
     return Activations(inputs if checkpointing else plain, (plain - inputs) // depth, shared)
+
+
+def _slope(model: nn.Module, *, size: int, bfloat16: bool) -> tuple[int, int]:
+    """Bytes that autograd saves of each image, and of none."""
+    # Neither size of batch is 1, because operations treat a single image differently.
+    two, four = (saved_bytes(model, images, size=size, bfloat16=bfloat16) for images in (2, 4))
+    return (four - two) // 2, 2 * two - four
 
 
 def saved_bytes(model: nn.Module, images: int, *, size: int, bfloat16: bool) -> int:
@@ -225,5 +238,5 @@ def _matrices(model: nn.Module) -> list[Tensor]:
 def _exchange(model: nn.Module) -> int:
     """Bytes of whole weights and gradients that exist under FSDP for their exchange alone."""
     weights = sum(parameter.numel() for parameter in model.parameters())
-    blocks = [sum(p.numel() for p in block.parameters()) for block in model.get_submodule("blocks").children()]
-    return 2 * FLOAT32 * (2 * max(blocks) + weights - sum(blocks))
+    blocks = [sum(p.numel() for p in block.parameters()) for block in blocks_of(model)]
+    return 2 * FLOAT32 * (2 * max(blocks, default=0) + weights - sum(blocks))

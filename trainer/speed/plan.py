@@ -17,6 +17,7 @@ from trainer.config import PretrainConfig
 from trainer.data.resolution import StepShape
 from trainer.model.per_image import patch_share
 from trainer.model.vit import classifier_of, on_meta, patch_of
+from trainer.optim.optimiser import groups_of
 from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops
 from trainer.speed.memory import Memory, memory
@@ -79,6 +80,7 @@ def reckon(config: PlanConfig) -> Costs:
     rate, limit = gpu_of(config)
     classes = classes_of(config)
     model = on_meta(run.model, classes=classes, image_size=run.data.image_size, one_size=run.data.one_size)
+    groups_of(model, run.optim)  # for its errors
     taken = steps_of(run, model, world=config.gpus)
     kinds = sorted({(shape.size, share) for shape, share in taken})
     work = {(size, share): training_flops(model, size=size, share=share) for size, share in kinds}

@@ -15,13 +15,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.distributed import Rank
 from trainer.model.objective import Objective
+from trainer.model.vit import blocks_of
 
 
 def shard(objective: Objective, rank: Rank, *, bfloat16: bool) -> None:
     """Give every process its rows of every tensor; before optimiser and average are made of them.
 
-    Each block is gathered when it is needed, in the precision it computes in; everything else with the whole. Gradients
-    are summed in float32.
+    Each block is gathered when it is needed, in the precision it computes in; everything else, all of a model without
+    blocks, with the whole. Gradients are summed in float32.
     """
     mesh = init_device_mesh(rank.device.type, (rank.world,))
     # Inputs stay as they are: under autocast the residual stream is float32, as with DDP.
@@ -51,8 +52,3 @@ def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextMana
         unsynchronised: contextlib.AbstractContextManager[None] = module.no_sync()
         return unsynchronised
     return contextlib.nullcontext()
-
-
-def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """List the transformer's blocks, first to last."""
-    return list(model.get_submodule("blocks").children())

@@ -24,10 +24,12 @@ from trainer.distributed import Rank
 from trainer.model.objective import Objective
 from trainer.model.per_image import patch_share, set_patch_share
 from trainer.model.range_augment import DRAWS
+from trainer.model.vit import blocks_of
 from trainer.optim.optimiser import clip
 from trainer.optim.schedule import learning_rate
-from trainer.step.parallel import blocks_of, exchange, replicate
+from trainer.step.parallel import exchange, replicate
 from trainer.step.training import Training
+from vocab.errors import InputError
 
 MOST_GRAPHS = 1024
 """compiled graphs of one function: shapes x (all patches or some) x blocks that differ, as in their drop rate"""
@@ -104,12 +106,23 @@ class Step:
 
 
 def compile_objective(objective: Objective) -> None:
-    """Have the blocks, and what happens to the pixels, compiled at their first call with each shape."""
+    """Have the blocks, and what happens to the pixels, compiled at their first call with each shape.
+
+    Raises InputError for a model without a list of blocks.
+    """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
     torch._dynamo.config.accumulated_recompile_limit = max(
         torch._dynamo.config.accumulated_recompile_limit, MOST_GRAPHS
     )
-    for block in blocks_of(objective.model):
+    blocks = blocks_of(objective.model)
+    if not blocks:
+        raise InputError(
+            "--compile",
+            found=f"{type(objective.model).__name__}, which has no list of blocks",
+            wanted="a vision transformer of timm, whose blocks.0, blocks.1, ... are compiled one by one",
+            remedy="Leave it out, or choose another --model.",
+        )
+    for block in blocks:
         block.compile(dynamic=False)
     objective.pixels = torch.compile(objective.pixels, dynamic=False)  # type: ignore[method-assign]
 
