@@ -214,7 +214,10 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
 @own_first
 @dataclass(frozen=True)
 class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
-    """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
+    """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained.
+
+    Without --task.train the classes are those of --task.test.
+    """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("test",)
 
