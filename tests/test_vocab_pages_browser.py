@@ -128,7 +128,8 @@ def test_a_press_on_a_heading_sorts_the_table_of_classes(browser: str, tmp_path:
     (tmp_path / "page.html").write_text(pressed)
     opened = open_page(browser, tmp_path / "page.html", tmp_path / "profile")
     assert opened.console == []
-    # Descending, ascending, by numbers of more than three digits, by names and the numbers in them; a class without a score is last.
+    # Descending, ascending, by numbers of more than three digits, by names and the numbers in them; a class without a
+    # score is last.
     assert opened.title == "focused c,10,9 10,c,9 c,10,9 9,10,c ascending"
 
 
