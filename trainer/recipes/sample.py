@@ -2,8 +2,8 @@
 
 Command   make pretrain, which is: python -m trainer pretrain sample --images ... --labels ... --vocabulary ...
 Cost      1,200 steps of 64 images at 64 px: 2 min 15 s at 570 images/s, two cores with nothing else to do.
-Expect    macro mean average precision 0.096 against 0.018 from class frequencies alone,
-          micro 0.165 against 0.063, over 168 classes in 971 held-out images. Most of these classes are words that no
+Expect    macro mean average precision 0.094 to 0.096 against 0.018 from class frequencies alone,
+          micro 0.16 against 0.063, over 168 classes in 971 held-out images. Most of these classes are words that no
           picture shows: stock, gift, morning.
 
 What was tried on the sample's labels as an earlier labeler made them from its captions, 185 classes:
