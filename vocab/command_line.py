@@ -268,7 +268,7 @@ def _docs_of(kind: Any) -> dict[str, str]:
 
 
 def _refuse(program: str, options: Sequence[Option], words: Sequence[str]) -> NoReturn:
-    """Raise InputError for the first word that is wrong, or for options that are missing, in words that tyro refused."""
+    """Raise InputError for words that tyro has refused: the first wrong one, or the options that are missing."""
     see = f"{program} --help lists every option."
     given, free, rest = set(), list[str](), list(words)
     while rest:
