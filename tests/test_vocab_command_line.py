@@ -202,7 +202,7 @@ def test_a_word_that_is_wrong_is_one_line(words: str, message: str) -> None:
 WORDS = """--images --images=a --images= --out --out=o --out=None --out=-h --threads --threads=-3 --threads=None
 --threads=x --rate --rate=-inf --rate=1_0 --pair --pair=1 --quiet --no-quiet --quiet=true --quiet= --inner --inner.size
 --inner.size=4 --inner.flip --inner.no-flip --no-inner.flip --inner.no_flip --inner.mode --inner.mode=none --Out
---imagse -- - --- ---out -out m 1 -1 -0.5 -inf -NaN -1e5 -.5 -5- None none max true \u0663 \xe9 -\xe9 --\xe9 --= = @f""".split()
+--imagse -- - --- ---out -out m 1 -1 -0.5 -inf -NaN -1e5 -.5 -5- None max true \u0663 \xe9 -\xe9 --= = @f""".split()
 
 
 def tyro_reads(words: list[str]) -> Any:
