@@ -139,6 +139,14 @@ class Prune:
 
     def __post_init__(self) -> None:
         _spell_locations(self)
+        given = [name for name in ("min_count", "top_k", "count_unlabelled") if getattr(self, name)]
+        if given and self.out is None:
+            raise InputError(
+                "--out",
+                found=f"nothing, and --{given[0].replace('_', '-')}",
+                wanted="a file to write",
+                remedy="Name one: --out vocabulary.parquet",
+            )
 
 
 @dataclass(frozen=True)
