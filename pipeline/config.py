@@ -47,22 +47,19 @@ class Label:
     auto: by the files' names; img2dataset by the columns of its sidecars, COCO by what its files hold"""
     caption_columns: Annotated[tuple[str, ...], "NAME"] = ()
     """columns of captions: text, or lists of texts. A row gets the synsets of all of them. json.caption is a field
-    inside
-    of a column. In tars, give extensions of members, or json.FIELD (default: caption; in tars txt)"""
+    inside of a column. In tars, give extensions of members, or json.FIELD (default: caption; in tars txt)"""
     synset_columns: Annotated[tuple[str, ...], "NAME"] = ()
     """columns of synsets, as wnids (n02084071) or names (dog.n.01): lists, or text with spaces or commas between them.
-    A
-    row gets these and the synsets of its captions; without --caption-columns, these alone"""
+    A row gets these and the synsets of its captions; without --caption-columns, these alone"""
     key_column: Annotated[str | None, "NAME"] = None
     """column of the sample's key or uid: text, dates or whole numbers (7.0 equals 7); in TSV and CSV the text as it
-    stands
-    (default: "key" if there is such a column, else the row's number in its file)"""
+    stands (default: the keys of tars, COCO and img2dataset, else the row's number in its file)"""
     shard_column: Annotated[str | None, "NAME"] = None
     """column that names the shard (default: the input file's name without its extension)"""
     same_key: SameKey = "refuse"
     """answer to several rows of one shard that have the same key; in tars such samples are rejected either way
 
-    refuse: reject them
+    refuse: end the job with an error
     union: make them one row with the synsets of all, as for the five captions of an image in COCO and Flickr30k"""
     columns: Annotated[tuple[str, ...], "NAME"] = ()
     """names of the columns, for files without a header line (default: the first line names them)"""
@@ -227,8 +224,7 @@ class Align:
     """img2dataset's sidecars (00000.parquet beside 00000.tar), or tars that hold the ids: files, folders or globs"""
     id_column: Annotated[str, "NAME"]
     """place of the id: a column of the sidecars; json.FIELD, a field of the tars' .json members; or __key__, the
-    samples'
-    own keys, for labels keyed by names of image files, with or without extension (COCO, Flickr30k)"""
+    samples' own keys, for labels keyed by names of image files, with or without extension (COCO, Flickr30k)"""
     out: Annotated[str, "PATH"]
     """directory of the aligned label shards, new or empty"""
     rows_per_file: int = 5_000_000

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.errors.exceptions.captured import CapturedException
 
 from pipeline.reading.rows import broken_file
 from vocab.errors import NO_MEMORY, CatlipError, InputError, MissingRequirementError
 from vocab.store.files import SCHEME_PATTERN
+from vocab.store.secrets import without_secrets
 
 # FAILED_READ_FILE's text, and Parquet's own when only the footer was read.
 FILE_IN_MESSAGE = re.compile(
@@ -129,9 +131,9 @@ def explained() -> Iterator[None]:
             # The text of a Java exception comes from Java, which may be gone by now.
             explanation = java_is_dead(silent)
         if explanation is None:
-            if isinstance(error, Py4JJavaError):
-                # Java, which holds the text, may have ended before the traceback is shown.
-                error.add_note(str(error))
+            if isinstance(error, (Py4JJavaError, CapturedException)):
+                # Java, which is asked for the text, has ended before the traceback is shown.
+                error.add_note(without_secrets(str(error)))
             raise
         raise explanation from error
 
