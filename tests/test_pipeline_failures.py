@@ -81,9 +81,10 @@ def test_an_error_of_ours_and_a_refused_place_come_first() -> None:
     ours = explain(page.format("vocab.errors.InputError: a.tsv: found x; wanted y. Mend it."))
     assert isinstance(ours, InputError)
     assert str(ours) == "a.tsv: found x; wanted y. Mend it."
-    place = explain(page.format("OSError: [Errno 28] No space left on device: '/data/part-0'"))
-    assert isinstance(place, InputError)
-    assert place.thing == "/data/part-0"
+    for refused in ("OSError: [Errno 28] No space left on device", "FileNotFoundError: [Errno 2] No such file"):
+        place = explain(page.format(f"{refused}: '/data/part-0'"))
+        assert isinstance(place, InputError)
+        assert place.thing == "/data/part-0"
 
 
 def test_a_java_process_that_does_not_answer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
