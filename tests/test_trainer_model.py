@@ -11,8 +11,11 @@ import timm
 import torch
 
 from tests.synsets import counted_vocabulary
-from trainer.config import ModelConfig
+from trainer.config import LossConfig, ModelConfig
+from trainer.loss.losses import loss_of
+from trainer.model.objective import Objective
 from trainer.model.vit import architecture, build_model, checkpoint_activations, classifier_of, features, on_meta
+from trainer.step.step import compile_objective
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
@@ -133,6 +136,20 @@ def test_activation_checkpointing_can_be_had_and_left() -> None:
     assert model.grad_checkpointing is False
     with pytest.raises(InputError, match="--activation-checkpointing: found Linear"):
         checkpoint_activations(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("name", ["convit_tiny", "coat_lite_tiny"])
+def test_an_architecture_whose_blocks_cannot_be_computed_again_is_refused(name: str) -> None:
+    model = on_meta(ModelConfig(model=name), classes=3, image_size=224, one_size=True)
+    with pytest.raises(InputError, match="--activation-checkpointing: found Co"):
+        checkpoint_activations(model)
+
+
+def test_a_model_without_a_list_of_blocks_is_not_compiled() -> None:
+    model = on_meta(ModelConfig(model="visformer_tiny"), classes=3, image_size=224, one_size=True)
+    objective = Objective(model, None, loss_of(LossConfig(), counted_vocabulary(50, 20, 1)), chunk=8)
+    with pytest.raises(InputError, match="--compile: found Visformer, which has no list of blocks"):
+        compile_objective(objective)
 
 
 def test_this_checkout_s_trainer_is_tested() -> None:

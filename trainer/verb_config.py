@@ -15,7 +15,10 @@ from vocab.store.locations import Location
 @own_first
 @dataclass(frozen=True)
 class FeedConfig(Seed):
-    """Run the data path alone, and say what limits it."""
+    """Run the data path alone, and say what limits it.
+
+    Without --vocabulary every synset of the labels is a class.
+    """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("images", "labels")
 

@@ -214,7 +214,10 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
 @own_first
 @dataclass(frozen=True)
 class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
-    """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained."""
+    """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained.
+
+    Without --task.train the classes are those of --task.test.
+    """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("test",)
 
@@ -271,7 +274,7 @@ class FinetuneConfig(
     cutmix: BetaParameter = 0.0
     """parameter of the Beta distribution by which neighbours in a batch exchange boxes; 0 exchanges none. With --mixup
     as
-    well, each has half of the batches"""
+    well, each has half of the pairs"""
     label_smoothing: BelowOne | None = None
     """share of every target that is spread over all classes (default: 0.1, or 0 for several classes per image)"""
     drop_path: BelowOne = 0.0
