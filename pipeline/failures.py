@@ -32,7 +32,9 @@ OWN_ERROR = re.compile(
     r"vocab\.errors\.\w+: (?P<thing>.+?): found (?P<found>.+?); wanted (?P<wanted>.+?)\. (?P<remedy>.+)"
 )
 # An error of the file system: "OSError: [Errno 28] No space left on device: '/data/labels/part-00000...'".
-SYSTEM_ERROR = re.compile(r"(?:OS|Permission|FileNotFound)Error: \[Errno \d+\] (?P<what>[^:\n]+)(?:: '(?P<path>[^']+)')?")
+SYSTEM_ERROR = re.compile(
+    r"(?:OS|Permission|FileNotFound)Error: \[Errno \d+\] (?P<what>[^:\n]+)(?:: '(?P<path>[^']+)')?"
+)
 # A missing Python for the workers, or one that ends with a message before it works.
 NO_PYTHON = re.compile(
     r"Cannot run program \"(?P<program>[^\"]+)\": error=\d+, (?P<why>[^\n]+)|"
@@ -174,8 +176,8 @@ def explain(message: str) -> CatlipError | None:
             refused["path"] or "the output directory",
             found=refused["what"].strip(),
             wanted="a location that can be read and written",
-            remedy="Make room, give access, or share the folder with every worker; then give the same command again: it goes on "
-            "where it stopped.",
+            remedy="Make room, give access, or share the folder with every worker; then give the same command again: it "
+            "goes on where it stopped.",
         )
     if unstarted := NO_PYTHON.search(message):
         said = (unstarted["said"] or "").strip().rpartition("\n")[2].strip()
