@@ -176,8 +176,8 @@ def explain(message: str) -> CatlipError | None:
             refused["path"] or "the output directory",
             found=refused["what"].strip(),
             wanted="a location that can be read and written",
-            remedy="Make room, give access, or share the folder with every worker; then give the same command again: it "
-            "goes on where it stopped.",
+            remedy="Make room, give access, or share the folder with every worker; then give the same command again: "
+            "it goes on where it stopped.",
         )
     if unstarted := NO_PYTHON.search(message):
         said = (unstarted["said"] or "").strip().rpartition("\n")[2].strip()
