@@ -54,14 +54,13 @@ class Label:
     key_column: Annotated[str | None, "NAME"] = None
     """column of the sample's key or uid: text, dates or whole numbers (7.0 equals 7); in TSV and CSV the text as it
     stands. Needed where a column is called key or __key__, unless --format is given; not for tars, whose samples have
-    keys
-    (default: img2dataset's "key"; in COCO the image's name; else the row's number in its file)"""
+    keys (default: img2dataset's "key"; in COCO the image's name; else the row's number in its file)"""
     shard_column: Annotated[str | None, "NAME"] = None
     """column that names the shard; not for tars (default: the input file's name without its extension)"""
     same_key: SameKey = "refuse"
     """answer to several rows of one shard that have the same key; in tars such samples are rejected either way
 
-    refuse: reject them
+    refuse: end the job with an error
     union: make them one row with the synsets of all, as for the five captions of an image in COCO and Flickr30k"""
     columns: Annotated[tuple[str, ...], "NAME"] = ()
     """names of the columns, for files without a header line (default: the first line names them)"""

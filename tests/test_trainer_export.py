@@ -30,7 +30,7 @@ from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
 from trainer.model.vit import build_model
 from trainer.pretrain import pretrain
 from trainer.probe import feature_files
-from trainer.records.record import read_records, write_results
+from trainer.records.record import read_records
 from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
 from trainer.weights.folder import load_model, new_folder
@@ -305,10 +305,33 @@ def test_a_file_that_is_cut_short_leaves_nothing_behind(run: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
-def test_results_of_another_verb_are_refused(run: Path, tmp_path: Path) -> None:
-    (record,) = read_records(run)
-    write_results(run, [replace(record, method="finetune")], verb="finetune", model="m", details={"epochs": 1})
-    with pytest.raises(FormatError, match=r"results\.json: found results of finetune with the details epochs; wanted"):
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        (["version"], 3, "version 3"),
+        (["details", "parameters"], "7M", "parameters is '7M', where int is wanted"),
+        (["records", 0, "extra", "macro"], None, "macro is 'None', where float is wanted"),
+        (["records", 0, "extra"], {}, "no images"),
+        (["records", 0, "method"], "finetune", "results of pretrain without a record of pretrain"),
+    ],
+)
+def test_altered_results_are_refused_and_the_run_writes_them_anew(
+    path: list[Any], value: object, found: str, run: Path, tmp_path: Path
+) -> None:
+    content = json.loads((run / "results.json").read_text())
+    del content["own_sha256"]
+    inside = content
+    for name in path[:-1]:
+        inside = inside[name]
+    inside[path[-1]] = value
+    (run / "results.json").write_text(json.dumps(content))
+    with pytest.raises(FormatError, match=rf"results\.json: found {re.escape(found)}; .* Give the run's command again"):
+        export(ExportConfig(run, tmp_path / "given"))
+
+
+def test_results_in_the_form_of_an_earlier_version_are_refused(run: Path, tmp_path: Path) -> None:
+    (run / "results.json").write_text('{"steps": 6, "images_seen": 48, "evaluation": {"macro": 0.5}}')
+    with pytest.raises(FormatError, match=r"no records of the format catlip-results; .* Give the run's command again"):
         export(ExportConfig(run, tmp_path / "given"))
 
 

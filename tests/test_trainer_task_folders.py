@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.pictures import classed, folders, picture
+from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import ImageStore, LabelledImages
 from trainer.transfer.config import TaskConfig
@@ -228,3 +229,10 @@ def test_one_file_under_two_names_is_found_in_both_stores(tmp_path: Path) -> Non
 def test_no_image_at_all_is_an_error() -> None:
     with pytest.raises(InputError, match="found 0 of 0 images"):
         check_bad_share("here", 0, (), 1.0)
+
+
+def test_the_share_of_bad_images_that_is_wanted_is_named_as_it_was_given() -> None:
+    with pytest.raises(
+        InputError, match=r"found 99 of 100 images .*; wanted at least one, and at most 0\.4% of no use"
+    ):
+        check_bad_share("--task.test", 99, [Skipped("", "a.png", "not_an_image")], 0.004)

@@ -157,7 +157,7 @@ def test_a_record_that_is_none_is_named(change: dict[str, Any], found: str) -> N
     ("text", "found"),
     [
         ("{", "no readable file"),
-        ("[]", "something else"),
+        ("[]", "no records of the format catlip-results"),
         ('{"format": "catlip-results", "version": 3, "records": []}', "version 3; wanted version 2"),
         ('{"format": "catlip-results", "version": 2, "records": [5]}', "found 5"),
     ],

@@ -103,7 +103,7 @@ const order = () => [...document.querySelectorAll("table.sortable tbody tr")].ma
 const [name, images, accuracy] = document.querySelectorAll("table.sortable th button");
 accuracy.focus();
 const told = [document.activeElement === accuracy ? "focused" : "lost"];
-for (const button of [accuracy, accuracy, images, name]) { button.click(); told.push(order().join("")); }
+for (const button of [accuracy, accuracy, images, name]) { button.click(); told.push(order().join(",")); }
 document.title = `${told.join(" ")} ${name.parentElement.getAttribute("aria-sort")}`;
 """
 
@@ -111,14 +111,14 @@ document.title = `${told.join(" ")} ${name.parentElement.getAttribute("aria-sort
 def test_a_press_on_a_heading_sorts_the_table_of_classes(browser: str, tmp_path: Path) -> None:
     counts = {"parameters": 5000, "train_images": 6, "images": 3, "images_seen": 12, "processes": 1, "steps": 2}
     facts = {**counts, "device": "cpu", "notes": [], "top1": 0.5}
-    scores = ClassScores(("class", "images", "accuracy"), [("b", 3), ("a", 0), ("c", 1200)], [0.25, math.nan, 1.0])
+    scores = ClassScores(("class", "images", "accuracy"), [("10", 3), ("9", 0), ("c", 1200)], [0.25, math.nan, 1.0])
     (tmp_path / "metrics.jsonl").touch()
     write_finetune_page(tmp_path, facts, model="m", classes=scores, total_steps=2, seconds=1.0)
     page = (tmp_path / "page.html").read_text()
     rows = re.search(r"<table class=sortable>.*?<tbody>(.*?)</tbody>", page, re.DOTALL)
     assert rows is not None
     # Without the script: every class in its order, and headings that are no buttons.
-    assert re.findall(r"<td><bdi>(\w)</bdi></td>", rows[1]) == ["b", "a", "c"]
+    assert re.findall(r"<td><bdi>(\w+)</bdi></td>", rows[1]) == ["10", "9", "c"]
     assert "<button" not in page
 
     # The policy lets the page's own script run, and here one more, which presses.
@@ -128,8 +128,9 @@ def test_a_press_on_a_heading_sorts_the_table_of_classes(browser: str, tmp_path:
     (tmp_path / "page.html").write_text(pressed)
     opened = open_page(browser, tmp_path / "page.html", tmp_path / "profile")
     assert opened.console == []
-    # Descending, ascending, by numbers of more than three digits, by names; a class without a score is last.
-    assert opened.title == "focused cba bca cba abc ascending"
+    # Descending, ascending, by numbers of more than three digits, by names and the numbers in them; a class without a
+    # score is last.
+    assert opened.title == "focused c,10,9 10,c,9 c,10,9 9,10,c ascending"
 
 
 def test_a_run_s_page_opens_without_a_complaint_and_runs_no_caption(browser: str, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def check_bad_share(
         raise InputError(
             "images",
             found=f"{bad:,} bad samples of {samples:,}{examples}",
-            wanted=f"at most {max_bad_share:.0%}",
+            wanted=f"at most {100 * max_bad_share:g}%",
             remedy="Mend or leave out such tars (python -m pipeline check finds them), or raise --max-bad-share.",
         )
 

@@ -175,7 +175,7 @@ def read_results(folder: Path) -> ResultsFile:
     except (OSError, ValueError) as error:
         raise _broken(path, f"no readable file ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("records"), list):
-        raise _broken(path, "something else")
+        raise _broken(path, f"no records of the format {FORMAT}")
     check_version(content.get("version"), source=path)
     records = [of_json(value, source=path) for value in content["records"]]
     verb: Any = content.get("verb")

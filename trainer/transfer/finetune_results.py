@@ -124,7 +124,7 @@ class FinetuneResults:
         raise InputError(
             "--task.train",
             found=f"{bad:,} bad images of {seen:,}{example}",
-            wanted=f"at most {most:.0%}",
+            wanted=f"at most {100 * most:g}%",
             remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names them.",
         )
 

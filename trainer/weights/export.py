@@ -6,12 +6,14 @@ In: a run directory. Out: the folder of `trainer/weights/folder.py`, with a mode
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from trainer.loss.losses import is_softmax
+from trainer.metrics import MeanAveragePrecision
 from trainer.model.vit import classifier_of
 from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
 from trainer.records.record import RESULTS, ResultsFile, read_results
@@ -32,11 +34,20 @@ from trainer.weights.run_model import (
     vocabulary_of,
 )
 from vocab.errors import FormatError
+from vocab.store.field_types import require_fields
 from vocab.store.locations import name_of
 from vocab.vocabulary import Vocabulary
 
-NAMED_DETAILS = frozenset({"images_seen", "parameters", "processes", "device", "training_account"})
-"""details of results.json that the card shows"""
+
+@dataclass(frozen=True)
+class CardDetails:
+    """Details of results.json that the card shows."""
+
+    images_seen: int
+    parameters: int
+    processes: int
+    device: str
+    training_account: dict[str, int]
 
 
 def export(wanted: ExportConfig) -> str:
@@ -104,15 +115,27 @@ def results_of(run: Path) -> ResultsFile | None:
     """The run's results.json; None if the run has not written it. Raises FormatError if it cannot be read."""
     if not (run / RESULTS).exists():
         return None
-    results = read_results(run)
-    if results.of("pretrain") is None or not results.details.keys() >= NAMED_DETAILS:
-        raise FormatError(
-            run / RESULTS,
-            found=f"results of {results.verb} with the details {', '.join(results.details) or None}",
-            wanted=f"those of a finished run: {', '.join(sorted(NAMED_DETAILS))}",
-            remedy="Copy it again, or remove it: the card then says that the weights were not evaluated.",
-        )
-    return results
+    try:
+        results = read_results(run)
+        record = results.of("pretrain")
+        if record is not None:
+            for kind, values in ((MeanAveragePrecision, record.extra), (CardDetails, results.details)):
+                require_fields(kind, {field.name: values[field.name] for field in fields(kind)})
+            return results
+        found = f"results of {results.verb} without a record of pretrain"
+    except FormatError as error:
+        found = error.found
+    except KeyError as error:
+        found = f"no {error.args[0]}"
+    except ValueError as error:
+        found = str(error)
+    raise FormatError(
+        run / RESULTS,
+        found=found,
+        wanted="the results of a finished run",
+        remedy="Give the run's command again, which writes it anew. Or remove it: the card then says that the weights "
+        "were not evaluated.",
+    )
 
 
 def _loading(wanted: ExportConfig, config: Mapping[str, Any], vocabulary: Vocabulary) -> str:

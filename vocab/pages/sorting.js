@@ -26,7 +26,7 @@ function key(text, numeric) {
 }
 // Cells without a number come last either way.
 function compare(one, other, descending) {
-  if (typeof one === "string") return (descending ? -1 : 1) * one.localeCompare(other);
+  if (typeof one === "string") return (descending ? -1 : 1) * one.localeCompare(other, "en", { numeric: true });
   if (Number.isNaN(one) || Number.isNaN(other)) return Number.isNaN(one) - Number.isNaN(other);
   return descending ? other - one : one - other;
 }

@@ -193,7 +193,7 @@ def check_bad_share(
         what,
         found=f"{images:,} of {total:,} images that can be used"
         + (f" ({account(skipped)}; for example {examples})" if skipped else ""),
-        wanted=f"at least one, and at most {max_bad_share:.0%} of no use",
+        wanted=f"at least one, and at most {100 * max_bad_share:g}% of no use",
         remedy=remedy,
     )
 
