@@ -61,14 +61,15 @@ help:
 # One environment, and in it a stamp for each set of extras. README.md says what a cluster or a training node installs.
 setup: .venv/pipeline .venv/trainer
 
-.venv/bin/python:
+# Python would be there before pip is: a set-up that was killed between them must begin anew.
+.venv/bin/pip:
 	@sh requirements.sh $(PYTHON)
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --upgrade pip
 
 EXTRAS = $(@F)
 .venv/all: EXTRAS = pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev
-.venv/pipeline .venv/trainer .venv/all: setup.cfg pyproject.toml | .venv/bin/python
+.venv/pipeline .venv/trainer .venv/all: setup.cfg pyproject.toml | .venv/bin/pip
 	@$(if $(findstring pipeline,$(EXTRAS)),sh requirements.sh $(PYTHON) java)
 	@echo "Installing [$(EXTRAS)] in .venv, which may take some minutes."
 	$(RUN) -m pip install --quiet --editable '.[$(EXTRAS)]'
@@ -79,9 +80,9 @@ ifeq ($(TORCH),cpu)
 endif
 # Installed first, so that pip does not take PyPI's builds, which bring CUDA; torchvision's does not load beside a torch
 # without it.
-.venv/torch-cpu: | .venv/bin/python
+.venv/torch-cpu: setup.cfg | .venv/bin/pip
 	@echo "Installing torch and torchvision without CUDA from $(TORCH_INDEX)"
-	@$(RUN) -m pip install -qq --retries 1 --index-url $(TORCH_INDEX) torch torchvision && \
+	@$(RUN) -m pip install -qq --retries 1 --upgrade --index-url $(TORCH_INDEX) torch torchvision && \
 		$(RUN) -c 'import sys, torch, torchvision; sys.exit(torch.version.cuda is not None)' 2>&- || { \
 		echo "error: TORCH=cpu: pip brought no torch and torchvision without CUDA from $(TORCH_INDEX). Name another index" \
 			"with TORCH_INDEX=, or leave TORCH=cpu out; if .venv has a torch with CUDA, remove .venv first." >&2; exit 1; }

@@ -29,7 +29,7 @@ from pipeline.session import spark_session
 from vocab.errors import InputError, MismatchError
 from vocab.pages.tables import terminal_table
 from vocab.pages.text import shown, tell
-from vocab.store.files import filesystem_of, open_file, sha256_of, write_whole
+from vocab.store.files import absolute, filesystem_of, open_file, sha256_of, write_whole
 from vocab.store.label_shards import LabelShards, possible_shards
 from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.manifest import MANIFEST
@@ -91,7 +91,7 @@ def run_check(options: Check) -> None:
 def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Comparison:
     """Account for every tar, in a task for each, and for the labels that belong to none."""
     filesystem, root = filesystem_of(labels.location)
-    location, manifest = labels.location, sha256_of(filesystem, f"{root}/{MANIFEST}")
+    location, manifest = absolute(labels.location), sha256_of(filesystem, f"{root}/{MANIFEST}")
 
     def account(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

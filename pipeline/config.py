@@ -47,22 +47,20 @@ class Label:
     auto: by the files' names; img2dataset by the columns of its sidecars, COCO by what its files hold"""
     caption_columns: Annotated[tuple[str, ...], "NAME"] = ()
     """columns of captions: text, or lists of texts. A row gets the synsets of all of them. json.caption is a field
-    inside
-    of a column. In tars, give extensions of members, or json.FIELD (default: caption; in tars txt)"""
+    inside of a column. In tars, give extensions of members, or json.FIELD (default: caption; in tars txt)"""
     synset_columns: Annotated[tuple[str, ...], "NAME"] = ()
     """columns of synsets, as wnids (n02084071) or names (dog.n.01): lists, or text with spaces or commas between them.
-    A
-    row gets these and the synsets of its captions; without --caption-columns, these alone"""
+    A row gets these and the synsets of its captions; without --caption-columns, these alone"""
     key_column: Annotated[str | None, "NAME"] = None
     """column of the sample's key or uid: text, dates or whole numbers (7.0 equals 7); in TSV and CSV the text as it
-    stands
-    (default: "key" if there is such a column, else the row's number in its file)"""
+    stands. Needed where a column is called key or __key__, unless --format is given; not for tars, whose samples have
+    keys (default: img2dataset's "key"; in COCO the image's name; else the row's number in its file)"""
     shard_column: Annotated[str | None, "NAME"] = None
-    """column that names the shard (default: the input file's name without its extension)"""
+    """column that names the shard; not for tars (default: the input file's name without its extension)"""
     same_key: SameKey = "refuse"
     """answer to several rows of one shard that have the same key; in tars such samples are rejected either way
 
-    refuse: reject them
+    refuse: end the job with an error
     union: make them one row with the synsets of all, as for the five captions of an image in COCO and Flickr30k"""
     columns: Annotated[tuple[str, ...], "NAME"] = ()
     """names of the columns, for files without a header line (default: the first line names them)"""
@@ -119,14 +117,7 @@ class Label:
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
         _require_separator(self.separator)
-        given = [name for name in ("columns", "separator", "quoting") if getattr(self, name)]
-        if given and self.format in ("parquet", "jsonl", "webdataset", "img2dataset", "coco"):
-            raise InputError(
-                f"--{given[0]}",
-                found=f"given for format {self.format}",
-                wanted="tsv or csv",
-                remedy="Leave it out: only TSV and CSV files have separators, quotes and lines without a header.",
-            )
+        refuse_ignored(self, self.format)
 
 
 @dataclass(frozen=True)
@@ -147,6 +138,14 @@ class Prune:
 
     def __post_init__(self) -> None:
         _spell_locations(self)
+        given = [name for name in ("min_count", "top_k", "count_unlabelled") if getattr(self, name)]
+        if given and self.out is None:
+            raise InputError(
+                "--out",
+                found=f"nothing, and --{given[0].replace('_', '-')}",
+                wanted="a file to write",
+                remedy="Name one: --out vocabulary.parquet",
+            )
 
 
 @dataclass(frozen=True)
@@ -227,8 +226,7 @@ class Align:
     """img2dataset's sidecars (00000.parquet beside 00000.tar), or tars that hold the ids: files, folders or globs"""
     id_column: Annotated[str, "NAME"]
     """place of the id: a column of the sidecars; json.FIELD, a field of the tars' .json members; or __key__, the
-    samples'
-    own keys, for labels keyed by names of image files, with or without extension (COCO, Flickr30k)"""
+    samples' own keys, for labels keyed by names of image files, with or without extension (COCO, Flickr30k)"""
     out: Annotated[str, "PATH"]
     """directory of the aligned label shards, new or empty"""
     rows_per_file: int = 5_000_000
@@ -293,6 +291,24 @@ class Verify:
                 found=f"{self.labelers[0]} twice",
                 wanted="two different labelers",
                 remedy=f"Choose from {', '.join(get_args(LabelerName))}.",
+            )
+
+
+def refuse_ignored(options: Label, stored: Format) -> None:
+    """Raise InputError for an option that files of a format have no use for."""
+    tables = "only TSV and CSV files have separators, quotes and lines without a header."
+    tars = "a sample's key is its name in its tar, and the tar is its shard."
+    for names, formats, why in (
+        (("columns", "separator", "quoting"), ("tsv", "csv"), tables),
+        (("key_column", "shard_column"), ("parquet", "tsv", "csv", "jsonl", "img2dataset", "coco"), tars),
+    ):
+        given = [name for name in names if getattr(options, name)]
+        if given and stored not in ("auto", *formats):
+            raise InputError(
+                f"--{given[0].replace('_', '-')}",
+                found=f"given for format {stored}",
+                wanted=" or ".join(formats),
+                remedy=f"Leave it out: {why}",
             )
 
 

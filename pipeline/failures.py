@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.errors.exceptions.captured import CapturedException
 
 from pipeline.reading.rows import broken_file
 from vocab.errors import NO_MEMORY, CatlipError, InputError, MissingRequirementError
 from vocab.store.files import SCHEME_PATTERN
+from vocab.store.secrets import without_secrets
 
 # FAILED_READ_FILE's text, and Parquet's own when only the footer was read.
 FILE_IN_MESSAGE = re.compile(
@@ -30,7 +32,9 @@ OWN_ERROR = re.compile(
     r"vocab\.errors\.\w+: (?P<thing>.+?): found (?P<found>.+?); wanted (?P<wanted>.+?)\. (?P<remedy>.+)"
 )
 # An error of the file system: "OSError: [Errno 28] No space left on device: '/data/labels/part-00000...'".
-SYSTEM_ERROR = re.compile(r"(?:OSError|PermissionError): \[Errno \d+\] (?P<what>[^:\n]+)(?:: '(?P<path>[^']+)')?")
+SYSTEM_ERROR = re.compile(
+    r"(?:OS|Permission|FileNotFound)Error: \[Errno \d+\] (?P<what>[^:\n]+)(?:: '(?P<path>[^']+)')?"
+)
 # A missing Python for the workers, or one that ends with a message before it works.
 NO_PYTHON = re.compile(
     r"Cannot run program \"(?P<program>[^\"]+)\": error=\d+, (?P<why>[^\n]+)|"
@@ -129,9 +133,9 @@ def explained() -> Iterator[None]:
             # The text of a Java exception comes from Java, which may be gone by now.
             explanation = java_is_dead(silent)
         if explanation is None:
-            if isinstance(error, Py4JJavaError):
-                # Java, which holds the text, may have ended before the traceback is shown.
-                error.add_note(str(error))
+            if isinstance(error, (Py4JJavaError, CapturedException)):
+                # Java, which is asked for the text, has ended before the traceback is shown.
+                error.add_note(without_secrets(str(error)))
             raise
         raise explanation from error
 
@@ -172,7 +176,8 @@ def explain(message: str) -> CatlipError | None:
             refused["path"] or "the output directory",
             found=refused["what"].strip(),
             wanted="a location that can be read and written",
-            remedy="Make room or give access, then give the same command again: it goes on where it stopped.",
+            remedy="Make room, give access, or share the folder with every worker; then give the same command again: "
+            "it goes on where it stopped.",
         )
     if unstarted := NO_PYTHON.search(message):
         said = (unstarted["said"] or "").strip().rpartition("\n")[2].strip()

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from vocab.errors import FormatError
-from vocab.store.files import DAMAGED, open_file
+from vocab.store.files import DAMAGED, absolute, open_file
 from vocab.store.label_shards import LabelShards
 
 BATCH_ROWS = 32_768
@@ -34,14 +34,14 @@ def reject_rows(spark: SparkSession, labels: LabelShards) -> DataFrame:
 
 def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns: str) -> DataFrame:
     """The rows of Parquet files in a folder. `columns`: their columns, in Spark's DDL."""
-    wanted = [column.split()[0] for column in columns.split(", ")]
+    wanted, folder = [column.split()[0] for column in columns.split(", ")], absolute(folder)
     return _mapped(spark, names, lambda name: batches_of(folder, name, wanted), columns)
 
 
 def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
     """shard, rows: the number of label rows of each shard."""
     parts = [file.path for file in labels.manifest.parts]
-    location, columns = labels.location, "shard string, rows bigint"
+    location, columns = absolute(labels.location), "shard string, rows bigint"
 
     def sizes(name: str) -> Iterator[pa.RecordBatch]:
         # The rows are sorted by shard: a batch holds few shards.

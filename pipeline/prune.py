@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.config import Prune
-from vocab.errors import InputError, MismatchError
+from vocab.errors import MismatchError
 from vocab.store.label_shards import LabelShards
 from vocab.store.locations import make_folder_of, refuse_taken
 from vocab.vocabulary import Vocabulary
@@ -48,13 +48,10 @@ class Pruned:
 def prune(options: Prune) -> Pruned:
     """Choose the classes and write the vocabulary. Counts of several corpora are added before the threshold applies.
 
-    Raises InputError if no output file is named or no synset passes, OutputExistsError if the output file exists, and
-    MismatchError if different labelers made the directories.
+    Raises InputError if no synset passes, OutputExistsError if the output file exists, and MismatchError if different
+    labelers made the directories.
     """
-    if options.out is None:
-        raise InputError(
-            "--out", found="nothing", wanted="a file to write", remedy="Name one: --out vocabulary.parquet"
-        )
+    assert options.out is not None, "preview needs no output file"
     refuse_taken(options.out)
     corpora = open_corpora(options.labels)
     vocabulary = Vocabulary.from_counts(

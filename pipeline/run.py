@@ -41,6 +41,7 @@ from vocab import wordnet
 from vocab.errors import CatlipError, OutputExistsError
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.pages.text import tell
+from vocab.store.files import absolute
 from vocab.store.manifest import InputFile, Manifest
 
 TASKS_PER_CORE_AND_WAVE = 16
@@ -189,8 +190,8 @@ def cut_into_tasks(spark: SparkSession, inputs: InputFiles, reading: ReadOptions
 def job_of(spark: SparkSession, options: Label, plan: JobPlan, reading: ReadOptions) -> JobSettings:
     """The part of the job that travels to every task."""
     return JobSettings(
-        options.out.rstrip("/"), reading, labeler_of(options), options.max_caption_bytes, options.rows_per_file,
-        plan.id, retries=retries_of(spark), same_key=options.same_key,
+        absolute(options.out.rstrip("/")), reading, labeler_of(options), options.max_caption_bytes,
+        options.rows_per_file, plan.id, retries=retries_of(spark), same_key=options.same_key,
     )  # fmt: skip
 
 

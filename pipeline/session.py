@@ -85,8 +85,9 @@ def started(master: str | None, *, name: str, log: Path) -> SparkSession:
     if master is not None:
         conf.setMaster(master)
     if master is not None and re.fullmatch(r"local(\[.*\])?", master):
-        conf.set("spark.driver.memory", "4g").set("spark.driver.bindAddress", "127.0.0.1")
-        conf.set("spark.driver.host", "127.0.0.1")
+        conf.set("spark.driver.bindAddress", "127.0.0.1").set("spark.driver.host", "127.0.0.1")
+        # Not in conf, which spark-defaults.conf could not override.
+        os.environ.setdefault("SPARK_DRIVER_MEMORY", "4g")
     # The job shows its own progress.
     conf.set("spark.ui.showConsoleProgress", "false")
     conf.set("spark.sql.session.timeZone", "UTC")

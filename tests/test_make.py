@@ -48,15 +48,38 @@ def test_a_torch_without_cuda_comes_first_and_another_is_an_error_in_one_line(
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\necho "$@" >> pip.log\n[ "$1" = -m ] || exec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    for file in ("setup.cfg", "pyproject.toml", "requirements.sh"):
+    for file in (".venv/bin/pip", "setup.cfg", "pyproject.toml", "requirements.sh"):
         (tmp_path / file).write_text("")
     result = make("--silent", ".venv/trainer", "TORCH=cpu", "TORCH_INDEX=file:///wheels", folder=tmp_path)
     first, *others = [line for line in (tmp_path / "pip.log").read_text().splitlines() if line.startswith("-m pip")]
-    assert first == "-m pip install -qq --retries 1 --index-url file:///wheels torch torchvision"
+    assert first == "-m pip install -qq --retries 1 --upgrade --index-url file:///wheels torch torchvision"
     assert others == (["-m pip install --quiet --editable .[trainer]"] if accepted else [])
     assert (result.returncode == 0) == (tmp_path / ".venv" / "trainer").exists() == accepted, result.stderr
     said = [line for line in result.stderr.splitlines() if not line.startswith("make: ")]
     assert said == [] if accepted else len(said) == 1 and "from file:///wheels. Name another index" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("done", "again"),
+    [
+        ([], [".venv/bin/pip", ".venv/torch-cpu", ".venv/trainer"]),
+        # Killed after `python -m venv` had made Python, and before it had made pip.
+        ([".venv/bin/python"], [".venv/bin/pip", ".venv/torch-cpu", ".venv/trainer"]),
+        ([".venv/bin/pip"], [".venv/torch-cpu", ".venv/trainer"]),
+        ([".venv/bin/pip", ".venv/torch-cpu"], [".venv/trainer"]),
+        # A new setup.cfg may want another torch, which must come without CUDA too.
+        ([".venv/bin/pip", ".venv/torch-cpu", ".venv/trainer", "setup.cfg"], [".venv/torch-cpu", ".venv/trainer"]),
+        ([".venv/bin/pip", "setup.cfg", ".venv/torch-cpu", ".venv/trainer"], []),
+    ],
+)
+def test_a_set_up_goes_on_where_it_ended(tmp_path: Path, done: list[str], again: list[str]) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for minute, file in enumerate(["setup.cfg", "pyproject.toml", *done]):
+        (tmp_path / file).write_text("")
+        os.utime(tmp_path / file, (60 * minute, 60 * minute))
+    planned = make("--dry-run", ".venv/trainer", "TORCH=cpu", folder=tmp_path).stdout
+    steps = {".venv/bin/pip": "-m venv", ".venv/torch-cpu": "torch torchvision", ".venv/trainer": "--editable"}
+    assert [step for step, sign in steps.items() if sign in planned] == again, planned
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from py4j.clientserver import ClientServer, JavaParameters, PythonParameters
 from py4j.protocol import Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.errors.exceptions.captured import CapturedException
 
 from pipeline.failures import explain, explained
 from pipeline.session import PREFIX, named_if_spark_fails, remove_abandoned, scratch_folder, used_by_children
@@ -79,9 +81,10 @@ def test_an_error_of_ours_and_a_refused_place_come_first() -> None:
     ours = explain(page.format("vocab.errors.InputError: a.tsv: found x; wanted y. Mend it."))
     assert isinstance(ours, InputError)
     assert str(ours) == "a.tsv: found x; wanted y. Mend it."
-    place = explain(page.format("OSError: [Errno 28] No space left on device: '/data/part-0'"))
-    assert isinstance(place, InputError)
-    assert place.thing == "/data/part-0"
+    for refused in ("OSError: [Errno 28] No space left on device", "FileNotFoundError: [Errno 2] No such file"):
+        place = explain(page.format(f"{refused}: '/data/part-0'"))
+        assert isinstance(place, InputError)
+        assert place.thing == "/data/part-0"
 
 
 def test_a_java_process_that_does_not_answer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +144,15 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, error:
     monkeypatch.setattr("pipeline.failures.JAVA_END_SECONDS", 0.1)
     with pytest.raises(type(error)), explained():
         raise error
+
+
+def test_an_error_that_nobody_explained_keeps_its_text_when_java_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SparkContext, "_jvm", object())
+    monkeypatch.setattr(CapturedException, "_log_exception", lambda error: None)
+    with pytest.raises(CapturedException) as caught, explained():
+        raise CapturedException("RuntimeError: boom at s3://key:secret@bucket", "")
+    monkeypatch.setattr(SparkContext, "_jvm", None)
+    assert "RuntimeError: boom at s3://bucket" in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_scratch_folder_goes_with_its_run_and_is_the_childrens_too() -> None:
@@ -279,11 +291,14 @@ def test_however_a_job_ends_it_says_so_in_a_line_and_leaves_no_temporary_file(
 
 
 def test_a_java_that_cannot_start_shows_its_last_lines_and_names_its_log(tmp_path: Path) -> None:
-    (tmp_path / "a.tsv").write_text("caption\ndog\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tsv").write_text("caption\ndog\n")
+    # The error's remedy names this setting, so it must count on a local master too.
+    (tmp_path / "in" / "spark-defaults.conf").write_text("spark.driver.memory 1x\n")
     result = cli(
-        *("label", "--captions", tmp_path / "a.tsv", "--out", tmp_path / "out"),
+        *("label", "--captions", tmp_path / "in" / "a.tsv", "--out", tmp_path / "out"),
         TMPDIR=str(tmp_path),
-        SPARK_SUBMIT_OPTS="-Xmx1x",
+        SPARK_CONF_DIR=str(tmp_path / "in"),
     )
     assert result.returncode == 2
     *lines, last = [line for line in result.stderr.splitlines() if not line.startswith("labels  ")]
@@ -295,7 +310,7 @@ def test_a_java_that_cannot_start_shows_its_last_lines_and_names_its_log(tmp_pat
     log = Path(named[1])
     assert "Invalid maximum heap size: -Xmx1x" in log.read_text()
     assert log.stat().st_mode & 0o077 == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"a.tsv", log.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"in", log.name}
 
 
 def test_an_error_that_is_not_sparks_leaves_no_log_and_one_that_nobody_explained_names_it(tmp_path: Path) -> None:

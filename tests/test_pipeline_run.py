@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.__main__ import what_was_rejected
+from pipeline.align.image_ids import list_image_files
+from pipeline.align.story import align
 from pipeline.check import compare
-from pipeline.config import Label, Prune
+from pipeline.config import Align, Label, Prune
 from pipeline.prune import preview, prune
 from pipeline.report.sections import account
 from pipeline.report.tally import tally_of
@@ -48,6 +50,25 @@ def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
+
+
+def test_relative_paths_are_those_of_the_driver_where_workers_run_in_another_folder(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Workers stay in the folder in which Spark was started, as those of a cluster stay in theirs.
+    spark.range(1).mapInArrow(lambda batches: batches, "id long").collect()
+    monkeypatch.chdir(tmp_path)
+    Path("captions.tsv").write_text("uid\tcaption\nu0\ta dog\nu1\ta cat\n")
+    with tarfile.open("00000.tar", "w") as tar:
+        for key in ("0", "1"):
+            add_member(tar, f"{key}.jpg", b"")
+            add_member(tar, f"{key}.json", json.dumps({"uid": f"u{key}"}).encode())
+    label_captions(spark, Label(("captions.tsv",), "by-uid", key_column="uid"))
+    options = Align("by-uid", ("00000.tar",), "json.uid", "labels")
+    align(spark, LabelShards.open("by-uid"), list_image_files(options.images, options.id_column), options)
+    labels = LabelShards.open("labels")
+    assert rows(labels) == [("00000", "0", [DOG]), ("00000", "1", [CAT])]
+    assert compare(spark, labels, [str(tmp_path / "00000.tar")]).total("labelled") == 2
 
 
 def test_parquet(spark: Any, tmp_path: Path) -> None:

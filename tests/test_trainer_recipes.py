@@ -52,13 +52,16 @@ def test_a_file_is_a_recipe_whose_fields_the_command_line_overrides(recipe: Path
         (RECIPE.replace("OptimConfig(steps=7)", "PretrainConfig.nothing"), "mine.py, line 6: found"),
         (RECIPE.replace("PretrainConfig(optim", "dict(*5, optim"), "mine.py, line 6: found"),
         ("CONFIG = 5\0", "found"),
-        (None, "found no such file"),
+        ("CONFIG = {}['a']", "mine.py, line 1: found KeyError: 'a'; wanted"),
+        ("open('/nowhere/x')", "mine.py, line 1: found FileNotFoundError: [Errno 2] No such file or directory: '/nowh"),
+        (None, "mine.py: found a file that cannot be read (No such file or directory)"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_named(recipe: Path, text: str | None, message: str) -> None:
     recipe.unlink() if text is None else recipe.write_text(text)
-    with pytest.raises(InputError, match=re.escape(message)):
+    with pytest.raises(InputError, match=re.escape(message)) as error:
         read_recipe(recipe)
+    assert str(error.value).count("mine.py") == 1
 
 
 def test_every_recipe_of_ours_could_be_a_file_of_one_s_own(tmp_path: Path) -> None:

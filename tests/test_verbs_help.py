@@ -103,6 +103,11 @@ def test_a_misspelt_verb_or_option_is_one_line_with_the_name_that_may_be_meant(
                 call(monkeypatch, room, verb, *recipe, f"{name}z")
 
 
+def test_zeroshot_asks_for_test_images_before_it_opens_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"^--task\.test: found nothing; wanted images"):
+        call(monkeypatch, "trainer", "zeroshot", "model", "--out", "out")
+
+
 def test_every_heading_of_a_section_has_fields() -> None:
     fields = {name for verb in trainer.__main__.VERBS.values() for name in names_of(verb.kind)}
     listed = {

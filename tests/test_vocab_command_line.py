@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+import tyro
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tyro.conf import Positional
 
 from vocab.command_line import Verb, read_options
 from vocab.errors import InputError
-from vocab.store.locations import Location
+from vocab.store.locations import Location, with_locations
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,6 @@ def test_options_are_read_with_their_prefix_or_without() -> None:
     assert found == expected
     assert read("try", "small", "m", *words, "--no-flip", "--size", "4") == expected
     assert read("try", "small", "m") == Options(Path("m"), 7, ("z",))
-    assert read("run", "--images", "a", "m").images == ("a",)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +189,42 @@ def test_options_are_read_with_their_prefix_or_without() -> None:
         ("run m --inner.mode maxx", "--inner.mode: found maxx; wanted max, none. Did you mean max?"),
         ("run m n", "python -m room run: found n; wanted no more words without a name. "
          "python -m room run --help lists every option."),
+        ("run m --inner.flip=true", "--inner.flip: found true; wanted no value. "
+         "Give --inner.flip or --inner.no-flip."),
     ],
 )  # fmt: skip
 def test_a_word_that_is_wrong_is_one_line(words: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         read(*words.split())
     assert str(error.value) == message
+
+
+WORDS = """--images --images=a --images= --out --out=o --out=None --out=-h --threads --threads=-3 --threads=None
+--threads=x --rate --rate=-inf --rate=1_0 --pair --pair=1 --quiet --no-quiet --quiet=true --quiet= --inner --inner.size
+--inner.size=4 --inner.flip --inner.no-flip --no-inner.flip --inner.no_flip --inner.mode --inner.mode=none --Out
+--imagse -- - --- ---out -out m 1 -1 -0.5 -inf -NaN -1e5 -.5 -5- None max true \u0663 \xe9 -\xe9 --= = @f""".split()
+
+
+def tyro_reads(words: list[str]) -> Any:
+    try:
+        return with_locations(tyro.cli(Options, args=words), nested=True)
+    except SystemExit:
+        return None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([*WORDS, "", " ", "a b"]), max_size=4), st.booleans())
+def test_every_line_of_words_is_read_as_tyro_reads_it_or_is_refused_in_one_line(words: list[str], first: bool) -> None:
+    words = ["m", *words] if first else [*words, "m"]
+    with redirect_stderr(StringIO()):
+        expected = tyro_reads(words)
+    with redirect_stderr(StringIO()) as said:
+        if expected is None:
+            with pytest.raises(InputError):
+                read("run", *words)
+        else:
+            assert repr(read("run", *words)) == repr(expected)  # NaN is not equal to itself
+    assert said.getvalue() == ""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,12 @@ def test_help_may_be_cut_short(room: str) -> None:
     assert done.stdout in ("141\n", "0\n")
 
 
+def test_a_program_without_standard_output_ends_well() -> None:
+    command = f"{sys.executable} -m vocab --help >&-"
+    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.partition("\n")[0]) == (0, "usage: python -m vocab VERB [options]")
+
+
 @pytest.mark.parametrize(
     ("raised", "status"),
     [

@@ -46,7 +46,7 @@ class DataConfig(Cache, Decode, Crops):
     """image tars (WebDataset): files, folders, globs, brace ranges such as "cc3m/{00000..00331}.tar", s3://, gs:// or
     https:// addresses. "IMAGES::LABELS" names the labels of these images, where data sets have their own"""
     labels: Annotated[str, "PATH"] = ""
-    """label shards of these images, made by python -m pipeline label"""
+    """label shards of the images, made by python -m pipeline label; or name them in --images"""
     vocabulary: Annotated[str, "PATH"] = ""
     """vocabulary.parquet pruned from these labels, made by python -m pipeline prune"""
     source_weights: tuple[float, ...] = ()
@@ -84,20 +84,19 @@ class DataConfig(Cache, Decode, Crops):
     unlabelled: Literal["keep", "drop", "weigh"] = "keep"
     """samples without a class of the vocabulary
 
-    keep: train on them with all classes negative (the paper's way)
+    keep: train on them with all classes negative (the paper's way); softmax losses learn nothing from them
     drop: leave them out
     weigh: keep them with the weight --unlabelled-weight"""
     unlabelled_weight: PositiveShare = 0.1
     """with --unlabelled weigh: weight of a sample without a class; all other samples weigh 1"""
     max_unmatched_share: Share = 0.5
-    """largest share of the first tars' samples without a row in the labels, and of these rows without a sample; the run
-    stops above it"""
+    """largest share of the first tars' samples without a row in the labels, and of the rows for these tars without a
+    sample; the run stops above it"""
     shuffle_shards: Positive = 16
     """tars whose samples are shuffled together"""
     tar_teams: Positive = 1
     """number of teams of processes that divide the tars among them. Give the number of machines where tars are remote:
-    each machine then fetches only its own tars. With 1 all processes share all tars, and a step has the same images
-    on
+    each machine then fetches only its own tars. With 1 all processes share all tars, and a step has the same images on
     any number of processes"""
     workers: NotNegative = 4
     """loaders per process; with 0 the training process loads its images itself"""
@@ -238,8 +237,7 @@ class RunConfig(TrainCompute, Seed, Keeping, Tracking):
     """loaders per process while evaluating"""
     probe_images: Annotated[tuple[str, ...], "PATH"] = ()
     """tars with a .cls beside each image. At each evaluation a linear probe is trained on their features under the
-    averaged
-    weights (default: no probe)"""
+    averaged weights (default: no probe)"""
     probe_eval_images: Annotated[tuple[str, ...], "PATH"] = ()
     """tars with a .cls beside each image, to measure that probe on"""
     keep_every: NotNegative = 0

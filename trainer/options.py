@@ -179,10 +179,10 @@ class Cache(Options):
     """Copies of remote tars, and tars that a command writes."""
 
     cache: Path | None = None
-    """folder on a local disk for copies of remote tars, shared by all processes of a machine
-    (default: open-catlip in the user's cache folder)"""
+    """folder on a local disk for copies of remote tars and tables of all tars' samples, shared by all processes of a
+    machine (default: open-catlip in the user's cache folder)"""
     cache_gb: PositiveNumber = 200.0
-    """largest size of these copies, GB (10^9 bytes); the copy unused for longest is removed first"""
+    """largest size of the copies, GB (10^9 bytes); the copy unused for longest is removed first"""
     allow_pipe: bool = False
     """accept "pipe:COMMAND" in place of a tar: a shell runs the command with your rights"""
 

@@ -75,7 +75,7 @@ class ImportConfig(Options):
 class PlanConfig(Options):
     """Say what a run will cost, in memory, work and hours, before it is launched.
 
-    No data is needed. All options of python -m trainer pretrain RECIPE are options of plan too; its --help lists them.
+    No data is needed. Takes every option that python -m trainer pretrain RECIPE --help lists, too.
     """
 
     pretrain: Annotated[PretrainConfig, "elsewhere"] = field(default_factory=PretrainConfig)

@@ -1,7 +1,8 @@
 """Command lines of the three programs: their verbs, their --help, and one line for a word that is wrong.
 
 In: a program's verbs, each with the dataclass of its options, and the words of a command line. Out: the dataclass.
-Used by the `__main__` of each room. tyro reads the values, so nothing that runs on an executor imports this module.
+Used by the `__main__` of each room. tyro reads the words, and alone decides which ones are right; what is wrong with
+the others is told here, in one line. Nothing that runs on an executor imports this module.
 
 The docstring under a field is its help. A line in it that begins with one of the option's choices, "none: ...", stays a
 line; "(default: ...)" in it says what no value means. The class and the types of its fields may say more:
@@ -17,11 +18,13 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import io
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -157,11 +160,14 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
     named = rest[: rest.index("--")] if "--" in rest else rest
     if {"-h", "--help"} & set(named):
         _show(_help_of_options(program, listed, about, verb.kind))
-    _refuse_words(program, options, rest)
     chosen_markers = [(tyro.conf.OmitArgPrefixes, verb.is_flat), (tyro.conf.PositionalRequiredArgs, verb.takes_words)]
     markers: Any = [marker for marker, is_chosen in chosen_markers if is_chosen]
     given: dict[str, Any] = {} if default is MISSING else {"default": default}
-    read: Any = tyro.cli(verb.kind, args=rest, prog=program, config=markers, **given)
+    try:
+        with redirect_stderr(io.StringIO()):  # tyro's message has many lines
+            read: Any = tyro.cli(verb.kind, args=rest, prog=program, config=markers, **given)
+    except SystemExit:
+        _refuse(program, options, rest)
     return with_locations(read, nested=not verb.is_flat)
 
 
@@ -210,7 +216,8 @@ def _option(
 ) -> Option:
     """Describe the option of a field. `marks`: what its type is annotated with. `section`: heading of its dataclass."""
     name = field_name.replace("_", "-")
-    kinds = tuple(kind for kind in (get_args(hint) if _is_union(hint) else (hint,)) if kind is not NoneType)
+    is_union = get_origin(hint) in (Union, UnionType)
+    kinds = tuple(kind for kind in (get_args(hint) if is_union else (hint,)) if kind is not NoneType)
     if kinds == (bool,):
         kinds = ()
     elif Path in kinds:
@@ -234,10 +241,6 @@ def _option(
         is_positional=is_positional,
         section=headings.get(field_name, section),
     )
-
-
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (Union, UnionType)
 
 
 def _called(kind: Any) -> str:
@@ -264,36 +267,30 @@ def _docs_of(kind: Any) -> dict[str, str]:
     return texts
 
 
-def _refuse_words(program: str, options: Sequence[Option], words: Sequence[str]) -> None:
-    """Raise InputError for the first word that is wrong, and for options that are missing.
-
-    tyro would refuse the same words, at length; what is left to it is rare.
-    """
+def _refuse(program: str, options: Sequence[Option], words: Sequence[str]) -> NoReturn:
+    """Raise InputError for words that tyro has refused: the first wrong one, or the options that are missing."""
     see = f"{program} --help lists every option."
-    given, free, is_spare, rest = set(), list[str](), False, list(words)
+    given, free, rest = set(), list[str](), list(words)
     while rest:
         word = rest.pop(0)
         if _is_name(word):
-            option, values = _take(program, options, word, rest, see)
-            given.add(option.name)
-            # tyro takes the last value for a word without a name, where that is missing.
-            is_spare |= option.is_list and len(values) > 1
+            given.add(_take(program, options, word, rest, see).name)
         else:
             free += rest if word == "--" else [word]
             rest = [] if word == "--" else rest
     places = [each for each in options if each.is_positional]
-    if len(free) > len(places) and not any(each.is_list for each in places):
-        wanted = "no more words without a name"
-        raise InputError(program, found=free[len(places)], wanted=wanted, remedy=see)
-    # A list may be empty: its dataclass says more.
-    nothing = [] if free or is_spare else [each.called for each in places if each.value is MISSING and not each.is_list]
+    nothing = [each.called for each in places if each.value is MISSING and not free]
     nothing += [each.head for each in options if each.is_missing and each.name not in given]
     if nothing:
         raise InputError(program, found=f"no {', no '.join(nothing)}", wanted="all that is required", remedy=see)
+    if len(free) > len(places) and not any(each.is_list for each in places):
+        wanted = "no more words without a name"
+        raise InputError(program, found=free[len(places)], wanted=wanted, remedy=see)
+    raise InputError(program, found=" ".join(words), wanted="words in an order that can be read", remedy=see)
 
 
-def _take(program: str, options: Sequence[Option], word: str, rest: list[str], see: str) -> tuple[Option, list[str]]:
-    """Take the values of an option from the words after its name. Raises InputError for what it cannot have."""
+def _take(program: str, options: Sequence[Option], word: str, rest: list[str], see: str) -> Option:
+    """Take an option's values from the words after its name, and return it. Raises InputError for wrong values."""
     name, equals, value = word.partition("=")
     known = {each: option for option in options if not option.is_positional for each in option.names}
     option = known.get(name.replace("_", "-"))
@@ -301,6 +298,8 @@ def _take(program: str, options: Sequence[Option], word: str, rest: list[str], s
         near = _near(name, known)
         remedy = f"Did you mean {near}?" if near else see
         raise InputError(name, found="no option of that name", wanted=f"an option of {program}", remedy=remedy)
+    if equals and not option.kinds:
+        raise InputError(name, found=value or "=", wanted="no value", remedy=f"Give {' or '.join(option.names)}.")
     values, wanted = [value] if equals else [], len(option.kinds)
     while rest and not _is_name(rest[0]) and rest[0] != "--" and (option.is_list or len(values) < wanted):
         values.append(rest.pop(0))
@@ -310,7 +309,7 @@ def _take(program: str, options: Sequence[Option], word: str, rest: list[str], s
     for each, kind in zip(values, option.kinds * len(values) if option.is_list else option.kinds, strict=False):
         if not (option.is_optional and each == "None"):
             _refuse_value(name, each, kind, see)
-    return option, values
+    return option
 
 
 def _is_name(word: str) -> bool:
@@ -384,18 +383,15 @@ def _help_of_options(program: str, options: Sequence[Option], about: str, kind: 
     yield from _wrapped(" ".join(usage), first="usage: ", then=" " * 7)
     yield ""
     yield from _paragraphs(about)
-    last = getattr(kind, "SECTIONS", {})
-    rank = {
-        name.replace("_", "-"): number for number, name in enumerate(name for names in last.values() for name in names)
-    }
-    order = dict.fromkeys(["", *(each.section for each in others if each.section not in last), *last])
-    sections = {section: [each for each in others if each.section == section] for section in order}
-    for heading, listed in [("required", required), *sections.items()]:
+    named = [name.replace("_", "-") for names in getattr(kind, "SECTIONS", {}).values() for name in names]
+    rank = {name: number for number, name in enumerate(named)}
+    sections: dict[str, list[Option]] = {"required": required, "": []}
+    for each in sorted(others, key=lambda each: rank.get(each.last_name, -1)):
+        sections.setdefault(each.section, []).append(each)
+    for heading, listed in sections.items():
         if listed:
             yield f"{heading or 'options'}:"
-            for option in (
-                listed if heading not in last else sorted(listed, key=lambda each: rank.get(each.last_name, -1))
-            ):
+            for option in listed:
                 yield from _help_of(option)
             yield ""
 

@@ -216,13 +216,15 @@ def _end(sentence: str) -> NoReturn:
 
 
 def _flushed(main: Callable[[], None]) -> None:
-    """Run, and flush standard output, so that a failed write raises here."""
+    """Run, and flush standard output, so that a failed write raises here; it is None if the shell closed it."""
     try:
         main()
-    except SystemExit:
-        sys.stdout.flush()  # --help ends so
+    except SystemExit:  # --help ends so
+        if sys.stdout is not None:
+            sys.stdout.flush()
         raise
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _reader_is_gone() -> bool:

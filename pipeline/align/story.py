@@ -32,7 +32,7 @@ from pipeline.session import spark_session
 from pipeline.sorted_files import SortedFile, SortedWriter, sort_on_spark
 from vocab.errors import MismatchError, OutputExistsError
 from vocab.pages.text import tell
-from vocab.store.files import filesystem_of, sha256_of
+from vocab.store.files import absolute, filesystem_of, sha256_of
 from vocab.store.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, SCHEMA, LabelShards
 from vocab.store.label_writing import describe_file, write_counts, write_manifest
 from vocab.store.locations import refuse_unwritable
@@ -87,7 +87,7 @@ def align(spark: SparkSession, labels: LabelShards, inputs: InputFiles, options:
     the account of rows does not close. The directory becomes a label directory when the manifest is written, at the
     very end. An alignment that died begins anew.
     """
-    out = options.out.rstrip("/")
+    out = absolute(options.out.rstrip("/"))
     refuse_used(out)
     with owned(out) as owner, explained(), removed_on_failure(out):
         refuse_meanwhile(out, None, None)

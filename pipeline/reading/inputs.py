@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
-from pipeline.config import Format, Label, StoredFormat
+from pipeline.config import Format, Label, StoredFormat, refuse_ignored
 from pipeline.reading.listing import Listing, files_at
 from pipeline.reading.managed_folders import refuse_tables, refuse_unfinished
 from pipeline.reading.parquet import is_sidecar
@@ -79,15 +79,18 @@ class NoInputError(InputError):
 def inputs_of(options: Label) -> InputFiles:
     """Find the input files of a job, without its own output directory, which may lie in their folder.
 
-    Raises InputError for two files of one shard, unless a column names the shards, and what `list_inputs` raises.
+    Raises InputError for two files of one shard, unless a column names the shards, and what `list_inputs` and
+    `refuse_ignored` raise.
     """
     inputs = list_inputs(options.captions, options.format, apart_from=options.out)
+    refuse_ignored(options, inputs.format)
     if options.shard_column is None and (same := inputs.of_one_shard(inputs.files)) is not None:
         raise InputError(
             same[1],
             found=f"a second file for shard {inputs.shard_of(same[1])!r}, which {same[0]} has",
             wanted="a shard of its own for each file",
-            remedy="Leave one of them out if both hold the same captions; else rename one, or give --shard-column.",
+            remedy="Leave one of them out if both hold the same captions; else rename one"
+            + ("." if inputs.format == "webdataset" else ", or give --shard-column."),
         )
     return inputs
 

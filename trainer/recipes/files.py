@@ -14,6 +14,11 @@ from vocab.errors import InputError
 
 PARTS = (PretrainConfig, DataConfig, ModelConfig, LossConfig, OptimConfig, RunConfig)
 FIELDS = {part.__name__: [option.name for option in dataclasses.fields(part)] for part in PARTS}
+FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, SyntaxError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""errors that a mistake in a recipe raises when it runs"""
 SEE = "See trainer/recipes/vit_b16_cc3m.py for one; --help lists every field."
 
 
@@ -23,19 +28,23 @@ def read_recipe(path: Path) -> tuple[str, PretrainConfig]:
     Raises InputError for a file that holds no recipe, an unknown field, or a value that its option cannot have.
     """
     try:
-        _refuse_unknown_fields(path, ast.parse(path.read_bytes(), str(path)))
-        names = runpy.run_path(str(path))
+        recipe = ast.parse(path.read_bytes(), str(path))
     except OSError as error:
-        raise _no_recipe(path, f"no such file ({error.strerror})") from error
+        raise _no_recipe(path, f"a file that cannot be read ({error.strerror})") from error
     except SyntaxError as error:
         raise _no_recipe(f"{path}, line {error.lineno}", error.msg) from error
+    except ValueError as error:
+        raise _no_recipe(path, str(error)) from error
+    _refuse_unknown_fields(path, recipe)
+    try:
+        names = runpy.run_path(str(path))
     except InputError as error:
         where = _line_of(path, error)
         raise InputError(
             f"{where}: {error.thing}", found=error.found, wanted=error.wanted, remedy=error.remedy
         ) from error
-    except (TypeError, ValueError, NameError, ImportError, AttributeError) as error:
-        raise _no_recipe(_line_of(path, error), str(error)) from error
+    except FAULTS as error:
+        raise _no_recipe(_line_of(path, error), f"{type(error).__name__}: {error}") from error
     config = names.get("CONFIG")
     if not isinstance(config, PretrainConfig):
         raise _no_recipe(path, f"CONFIG of type {type(config).__name__}" if "CONFIG" in names else "no CONFIG")

@@ -62,12 +62,10 @@ class TaskImages(Decode):
     auto: by their names, and by what lies in their folders"""
     class_names: Location | None = None
     """names of the classes, as wnids or in words, where the labels are neither: a .txt or .json list in the order of
-    the
-    classes, or a .json, .csv or .tsv of label and name"""
+    the classes, or a .json, .csv or .tsv of label and name"""
     multi_label: bool = False
     """an image of a .csv may have several rows, one for each of its classes, or one row without a label if it shows
-    none
-    of them. COCO's annotations are always read so"""
+    none of them. COCO's annotations are always read so"""
     csv_columns: Annotated[tuple[str, str], "NAME"] = ("path", "label")
     """names of the .csv columns that hold the path of an image and its label"""
 
@@ -81,8 +79,7 @@ class TaskConfig(TaskImages, Cache):
 
     train: Annotated[str, "PATH"]
     """images to train on: a folder with one folder per class; tars with a .cls in each sample, named by a folder, a
-    glob,
-    braces or URLs; a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
+    glob, braces or URLs; a .csv or .tsv of path and label; or ANNOTATIONS.json::IMAGE_FOLDER, COCO's form"""
     test: Annotated[str, "PATH"]
     """images to test on, in any of the forms of --task.train"""
 
@@ -101,8 +98,7 @@ class InputSize(Options):
 
     image_size: Positive | None = None
     """side of the square image that the model sees, pixels. Position embeddings are interpolated to another size than
-    the
-    pre-training's (default: the pre-training's)"""
+    the pre-training's (default: the pre-training's)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +130,7 @@ class FeatureOptions(DecodeThreads):
     """images per process that pass through the model together"""
     features: Path | None = None
     """folder that keeps computed features for other settings, shares and verbs, 4 bytes per number. It may be deleted
-    at
-    any time (default: features in the folder for copies of remote tars)"""
+    at any time (default: features in the folder for copies of remote tars)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +144,7 @@ class TransferInit(Options):
     transfer: the rows of the pre-trained classifier for the classes' synsets"""
     alpha: PositiveShare = 0.5
     """with --init transfer: smallest path similarity between a class's synset and the synset whose row it takes. 1
-    takes
-    the same synset only, 0.5 also one that is a step above or below"""
+    takes the same synset only, 0.5 also one that is a step above or below"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +168,10 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
     epochs: Positive = 30
     percent: tuple[Percent, ...] = (100.0,)
     """shares of the training images of each class, in percent, measured one after another; the images of 1 % are among
-    the
-    5 % of the same seed"""
+    the 5 % of the same seed"""
     seeds: tuple[SeedNumber, ...] = (0,)
     """seeds to measure one after another. Each draws the images of a share, their order, random weights, and the folds
-    of
-    cross-validation"""
+    of cross-validation"""
     preset: Literal["grid", "paper"] = "grid"
     """learning rates and weight decays to try
 
@@ -192,8 +184,7 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
     train_batch: Positive = 256
     """images per optimisation step of the classifier"""
     final_share: Share = 1 / 30
-    """learning rate of the last step divided by that of the first, with a cosine between them; CatLIP has
-    1e-6 / 3e-5"""
+    """learning rate of the last step divided by that of the first, with a cosine between them; CatLIP's is 1/30"""
     label_smoothing: BelowOne = 0.0
     """share of every target that is spread over all classes"""
     neighbours: NotNegative = 20
@@ -273,8 +264,7 @@ class FinetuneConfig(
     """parameter of the Beta distribution by which neighbours in a batch are blended; 0 blends none"""
     cutmix: BetaParameter = 0.0
     """parameter of the Beta distribution by which neighbours in a batch exchange boxes; 0 exchanges none. With --mixup
-    as
-    well, each has half of the pairs"""
+    as well, each has half of the pairs"""
     label_smoothing: BelowOne | None = None
     """share of every target that is spread over all classes (default: 0.1, or 0 for several classes per image)"""
     drop_path: BelowOne = 0.0

@@ -56,6 +56,7 @@ class ZeroShotOutcome:
 
 def zero_shot(config: ZeroShotConfig) -> None:
     """Measure, and write a folder. Raises a CatlipError, and writes nothing, if that is impossible."""
+    config.task.require("test", bool(config.task.test), "nothing", "images", remedy="Add: --task.test PATH.")
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
         outcome = measure(config, rank)

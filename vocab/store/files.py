@@ -136,6 +136,11 @@ def filesystem_of(location: str | Path) -> tuple[pafs.FileSystem, str]:
     return filesystem, path
 
 
+def absolute(location: str) -> str:
+    """Spell a location for processes that run in another folder. URIs stay as they are."""
+    return location if is_uri(location) else filesystem_of(location)[1]
+
+
 def open_file(location: str | Path) -> pa.NativeFile:
     """Open a file to read at any offset. Raises OSError, and what `filesystem_of` raises."""
     filesystem, path = filesystem_of(location)
