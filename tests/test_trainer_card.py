@@ -57,6 +57,7 @@ def test_numbers_stand_beside_those_of_frequencies_alone() -> None:
     assert "| tail: least frequent third | none |" in text
     assert "| samples trained on | 48 |" in text
     assert "| without a class of the vocabulary | 9 |" in text
+    assert "\nLabels were mined from the captions of the pictures; nobody " in text
     assert "3 WordNet 3.0 noun synsets, each in at least 5 of 1,000 captions" in text
     assert "dog.n.01, cat.n.01, car.n.01" in text
 
