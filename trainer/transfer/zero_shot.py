@@ -26,7 +26,7 @@ from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
-from trainer.transfer.tasks.opening import notes_of, open_images, open_task
+from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
@@ -211,5 +211,6 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
     if config.task.train:
         task = open_task(config.task)
         return task.test, task.class_names, task.notes
-    images, named = open_images(config.task.test, config.task)
+    images = open_images(config.task.test, config.task)
+    named = class_names_of(images, config.task)
     return images, named.names, (*notes_of("test", images), *named.notes)
