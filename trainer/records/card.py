@@ -208,7 +208,7 @@ def source_name(source: str) -> str:
 
 
 def _score(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _of(config: Mapping[str, Any], name: str) -> Any:

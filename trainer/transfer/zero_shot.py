@@ -21,7 +21,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
 from trainer.records.classes import FILE as CLASSES
-from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
+from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
@@ -191,8 +191,8 @@ def summary(outcome: ZeroShotOutcome) -> list[str]:
     among = numbers.map_macro if numbers.top1 is None else numbers.top1
     if among is not None:
         shown = numbers.images if numbers.top1 is None else numbers.scorable_images
-        lines.append(f"{name} {among:.2%} over these, of {counted(shown, 'image')}")
-    lines.append(f"{name} {value:.2%} over all {classes}, of {counted(numbers.images, 'image')}")
+        lines.append(f"{name} {score_text(name, among)} over these, of {counted(shown, 'image')}")
+    lines.append(f"{name} {score_text(name, value)} over all {classes}, of {counted(numbers.images, 'image')}")
     lines += outcome.notes
     lines.append(f"{outcome.config.out}: results.md")
     return lines
