@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trainer.records.intervals import LEVEL, Interval
+from trainer.records.intervals import LEVEL
 from trainer.records.record import NOTES, PRECISION, Cell, Record, RecordGroup, cells_of, differences_of, score_text
 from vocab.pages.tables import Markdown, in_markdown, markdown_list, markdown_table
 from vocab.pages.text import counted
@@ -97,11 +97,12 @@ def _not_scored(record: Record) -> str | None:
     return f"zeroshot: {scorable:,} of {counted(classes, 'class', 'classes')} can be scored, and {count}"
 
 
-def text_of(interval: Interval, *, metric: str, signed: bool = False) -> str:
-    """Write an interval: of an accuracy in percent, "16.2 ± 0.5 (3 seeds)", "80.9 [80.6, 81.2] (1 seed)", of a mean
+def text_of(cell: Cell, *, signed: bool = False) -> str:
+    """Write a cell: an accuracy in percent, "16.2 ± 0.5 (3 seeds)", "80.9 [80.6, 81.2] (1 seed)"; a mean
     average precision as it is, "0.333 ± 0.012 (3 seeds)".
     """
-    unit, digits = (1, 3) if metric.startswith(PRECISION) else (POINTS, 1)
+    interval = cell.interval
+    unit, digits = (1, 3) if cell.row.metric.startswith(PRECISION) else (POINTS, 1)
     value = f"{unit * interval.value:{'+' if signed else ''}.{digits}f}"
     seeds = f"({interval.seeds} seed{'s' if interval.seeds > 1 else ''})"
     if interval.low is None or interval.high is None or interval.half_width is None:
@@ -116,7 +117,7 @@ def _markdown(cells: Sequence[Cell], *, signed: bool) -> str:
     percents = sorted({cell.percent for cell in cells})
     rows: dict[RecordGroup, Mapping[float, str]] = {}
     for cell in cells:
-        text = Markdown(text_of(cell.interval, metric=cell.row.metric, signed=signed))
+        text = Markdown(text_of(cell, signed=signed))
         rows[cell.row] = {**rows.get(cell.row, {}), cell.percent: text}
     head = ["task", "method", "init", "metric", *(f"{percent:g} %" for percent in percents)]
     body = [
