@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.conftest import ROOT
 
@@ -19,6 +20,12 @@ def cli(*arguments: object, room: str = "pipeline", **environment: str) -> subpr
         env=os.environ | environment,
         check=False,
     )
+
+
+def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the Makefile in a folder, without the flags and variables of the make that runs the tests."""
+    command = ["make", "--file", str(ROOT / "Makefile"), "--directory", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=False)
 
 
 BLOCK = """

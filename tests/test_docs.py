@@ -7,7 +7,6 @@ import io
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import trainer.__main__
 from tests.conftest import ROOT
 from tests.corpus import make_corpus
 from tests.pictures import picture
+from tests.processes import make
 from trainer.pretrain import pretrain
 from trainer.verb_config import ExportConfig
 from trainer.weights.export import export
@@ -124,7 +124,7 @@ def test_make_has_the_targets_and_variables_of_a_page(page: Path) -> None:
         pytest.skip("no make on this machine")
     makefile = (ROOT / "Makefile").read_text()
     for words in commands(page, "make"):
-        planned = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True)
+        planned = make("--dry-run", *words)
         assert planned.returncode == 0, (words, planned.stderr)
         variables = [word.partition("=")[0] for word in words if "=" in word]
         assert [each for each in variables if f"$({each})" not in makefile] == [], words

@@ -11,12 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-
-
-def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run the Makefile in a folder."""
-    command = ["make", "--file", str(ROOT / "Makefile"), "--directory", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+from tests.processes import make
 
 
 @pytest.mark.parametrize(
@@ -124,5 +119,5 @@ def test_set_up_knows_an_old_java(tmp_path: Path, version: str, accepted: bool) 
 
 
 def test_make_alone_prints_help() -> None:
-    said = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    said = make().stdout
     assert all(f"make {target}" in said for target in ("demo", "labels", "pretrain", "test", "check", "bench", "clean"))

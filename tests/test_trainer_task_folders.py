@@ -91,12 +91,12 @@ def test_what_a_system_leaves_is_no_class_and_no_image(tmp_path: Path) -> None:
     assert notes_of("test", opened(root)) == ["test: 1 of 3 classes has no image: only_leftovers"]
     shutil.rmtree(root / "only_leftovers")
     task = TaskConfig(train="", test="", cache=tmp_path / "cache")
-    assert open_images(str(root), task)[0].labels == ("_background_", "cat")
+    assert open_images(str(root), task).labels == ("_background_", "cat")
     # Beside tars, such a folder makes no class folders of them.
     tars = classed(tmp_path / "tars" / "0.tar", {"0": b"0", "1": b"1"}).parent
     for name in LEFTOVERS:
         (tars / name).mkdir()
-    assert open_images(str(tars), task)[0].labels == ("0", "1")
+    assert open_images(str(tars), task).labels == ("0", "1")
 
 
 def test_bad_images_are_named_and_bounded(tmp_path: Path) -> None:

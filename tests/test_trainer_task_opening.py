@@ -12,7 +12,7 @@ import pytest
 
 from tests.pictures import classed, folders, picture
 from trainer.transfer.config import TaskConfig
-from trainer.transfer.tasks.opening import kind_of, open_images, open_task
+from trainer.transfer.tasks.opening import class_names_of, kind_of, open_images, open_task
 from vocab.errors import InputError, MismatchError
 
 
@@ -229,11 +229,12 @@ def test_images_to_test_on_alone_have_the_classes_that_a_list_names(tmp_path: Pa
     _, test = tars(tmp_path)
     (tmp_path / "names.json").write_text('["tench", "shark", "cat", "dog"]')
     with_names = config(tmp_path, "", test, class_names=tmp_path / "names.json")
-    images, named = open_images(str(test), with_names)
+    images = open_images(str(test), with_names)
+    named = class_names_of(images, with_names)
     assert images.labels == ("0", "1", "2", "3")
     assert named.names == ("tench", "shark", "cat", "dog")
     (tmp_path / "names.json").write_text('{"0": "tench", "1": "shark"}')
-    _, named = open_images(str(test), with_names)
+    named = class_names_of(open_images(str(test), with_names), with_names)
     assert named.names == ("tench",)
 
 
@@ -271,7 +272,8 @@ def test_names_in_the_order_of_numbers_go_to_their_classes_in_every_form(tmp_pat
         place = Path(f"{tmp_path}/a.json::{root}")
     (tmp_path / "names.txt").write_text("\n".join(f"name {number}" for number in range(12)))
     task = config(tmp_path, "", place, class_names=tmp_path / "names.txt")
-    images, named = open_images(str(place), task)
+    images = open_images(str(place), task)
+    named = class_names_of(images, task)
     assert dict(zip(images.labels, named.names, strict=True)) == {f"class_{n}": f"name {n}" for n in range(12)}
 
 
@@ -300,5 +302,5 @@ def test_names_follow_the_ids_of_categories_as_numbers_even_where_they_are_texts
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
     place = f"{tmp_path}/a.json::{root}"
-    images, _ = open_images(place, config(tmp_path, "", place))
+    images = open_images(place, config(tmp_path, "", place))
     assert (images.labels, images.classes.tolist()) == (tuple(words), [10])

@@ -225,8 +225,8 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     every = scored_table(result, matches, classes, vocabulary)
     page = zero_shot_page(record, title="Zero-shot", notes=(), classes=every)
     assert "| images | 1 | 1 |\n" in page
-    assert "| mean average precision, micro | 100.00% | 100.00% |\n\n| class |" in page
-    assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 100.00% |\n" in page
+    assert "| mean average precision, micro | 1.000 | 1.000 |\n\n| class |" in page
+    assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 1.000 |\n" in page
     assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 | |\n" in page
     table = list(csv.DictReader(scored_csv(result, matches, classes, vocabulary).splitlines()))
     assert [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in table] == [

@@ -169,9 +169,11 @@ def report(planned: Costs, config: PlanConfig) -> list[str]:
     total, most = planned.memory.total(planned.part), planned.memory.most_images(int(planned.limit))
     per_step = planned.flops / planned.steps
     gpu_hours = planned.hours * config.gpus
+    named = config.classes is not None or config.pretrain.data.vocabulary
+    assumed = "" if named else " assumed (as in Apple's weights; --vocabulary or --classes gives yours)"
     lines = [
         _verdict(planned, config),
-        f"{config.pretrain.model.model}, {counted(planned.classes, 'class', 'classes')}: "
+        f"{config.pretrain.model.model}, {counted(planned.classes, 'class', 'classes')}{assumed}: "
         f"{planned.parameters / 1e6:,.1f} M parameters",
         "",
         f"memory of each {config.gpu}, {counted(config.gpus, 'process', 'processes')} "

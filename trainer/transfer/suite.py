@@ -17,7 +17,7 @@ from typing import NamedTuple
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, barrier, join_processes, on_main
 from trainer.records import run_lock
-from trainer.records.record import NOTES, Record
+from trainer.records.record import NOTES, Record, score_text
 from trainer.transfer import suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.finetune import finetune_records
@@ -32,7 +32,7 @@ from trainer.transfer.suite_plan import (
     zero_shot_config,
 )
 from trainer.transfer.tasks.files import content_of
-from trainer.transfer.tasks.opening import open_images, open_task
+from trainer.transfer.tasks.opening import class_names_of, open_images, open_task
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
 from trainer.weights.pretrained import open_pretrained
 from vocab.errors import CatlipError, InputError
@@ -105,7 +105,8 @@ def check(task: SuiteTask, config: TransferConfig, rank: Rank, vocabulary: Vocab
         opened = open_task(images)
         names, sides = opened.class_names, (opened.train, opened.test)
     else:
-        alone, named = open_images(images.test, images)
+        alone = open_images(images.test, images)
+        named = class_names_of(alone, images)
         names, sides = named.names, (alone,)
     for call in calls_of(task, frozenset()):
         if call.verb == "zeroshot":
@@ -176,7 +177,7 @@ def _kept(call: VerbCall, found: Sequence[Record]) -> list[Record]:
     for record in kept:
         tell(
             f"{record.task}: {record.method}, {record.init} init, {record.percent:g} %, seed {record.seed}: "
-            f"{record.metric} {record.value:.2%}\n"
+            f"{record.metric} {score_text(record.metric, record.value)}\n"
         )
     return kept
 

@@ -21,12 +21,12 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
 from trainer.records.classes import FILE as CLASSES
-from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
+from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
-from trainer.transfer.tasks.opening import notes_of, open_images, open_task
+from trainer.transfer.tasks.opening import class_names_of, notes_of, open_images, open_task
 from trainer.transfer.transfer_init import ClassMatch, match_classes
 from trainer.weights.folder import check_new, new_folder
 from trainer.weights.pretrained import Pretrained, open_pretrained
@@ -197,8 +197,8 @@ def summary(outcome: ZeroShotOutcome) -> list[str]:
     among = numbers.map_macro if numbers.top1 is None else numbers.top1
     if among is not None:
         shown = numbers.images if numbers.top1 is None else numbers.scorable_images
-        lines.append(f"{name} {among:.2%} over these, of {counted(shown, 'image')}")
-    lines.append(f"{name} {value:.2%} over all {classes}, of {counted(numbers.images, 'image')}")
+        lines.append(f"{name} {score_text(name, among)} over these, of {counted(shown, 'image')}")
+    lines.append(f"{name} {score_text(name, value)} over all {classes}, of {counted(numbers.images, 'image')}")
     lines += outcome.notes
     lines.append(f"{outcome.config.out}: results.md")
     return lines
@@ -217,5 +217,6 @@ def _open(config: ZeroShotConfig) -> tuple[LabelledImages, tuple[str, ...], tupl
     if config.task.train:
         task = open_task(config.task)
         return task.test, task.class_names, task.notes
-    images, named = open_images(config.task.test, config.task)
+    images = open_images(config.task.test, config.task)
+    named = class_names_of(images, config.task)
     return images, named.names, (*notes_of("test", images), *named.notes)

@@ -74,15 +74,20 @@ def open_task(config: TaskConfig) -> TaskData:
     return TaskData(train, test, named.names, notes)
 
 
-def open_images(location: str, config: TaskConfig) -> tuple[LabelledImages, ClassNames]:
-    """Open one side of a task alone and name its classes, for methods that train nothing: its classes are all.
+def open_images(location: str, config: TaskConfig) -> LabelledImages:
+    """Open one side of a task alone, for methods that train nothing: its classes are all there are.
 
     A list of names says how many classes tars have. Raises as `open_task`.
     """
     images, given = _open(location, config), _given_names(config)
     if isinstance(given, list) and _is_tars(location, config) and int(images.labels[-1]) < len(given):
         images = with_all_classes(images, len(given))
-    return images, names_of_classes(images.labels, given, source=config.class_names, own=images.class_names)
+    return images
+
+
+def class_names_of(images: LabelledImages, config: TaskConfig) -> ClassNames:
+    """Name the classes of `open_images`. Raises MismatchError for names that are not those of the classes."""
+    return names_of_classes(images.labels, _given_names(config), source=config.class_names, own=images.class_names)
 
 
 def check_sides(train: LabelledImages, test: LabelledImages) -> None:
