@@ -34,6 +34,11 @@ from vocab.errors import MismatchError
 from vocab.pages.text import counted, tell
 from vocab.vocabulary import Vocabulary
 
+TO_SCORE_THEM = (
+    "Name classes that cannot be scored by --task.class-names FILE; where only the vocabulary lacks them, take near "
+    "synsets by a lower --alpha, or by --hyponyms."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ZeroShotOutcome:
@@ -114,6 +119,8 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
     notes = (*notes, *undecoded(test=bad), *class_tables.unscored_notes(matches, classes))
+    if not all(rows.scorable for rows in classes):
+        notes = (*notes, TO_SCORE_THEM)
     if not images.multi_label:
         notes = (*class_tables.one_choice_note(classes), *notes)
     return ZeroShotOutcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
@@ -135,8 +142,7 @@ def matched(
             "zero-shot on this task",
             found=f"{none}: {' '.join(class_tables.unscored_notes(matches, classes)).rstrip('.')}",
             wanted="a class whose name is a noun, or a wnid, that the model's vocabulary has",
-            remedy="Name the classes by --task.class-names FILE; where only the vocabulary lacks them, take near "
-            "synsets by a lower --alpha, or by --hyponyms.",
+            remedy=TO_SCORE_THEM,
         )
     return matches, classes
 
