@@ -28,7 +28,7 @@ from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.session import spark_session
 from vocab.errors import InputError, MismatchError
 from vocab.pages.tables import terminal_table
-from vocab.pages.text import shown, tell
+from vocab.pages.text import counted, shown, tell
 from vocab.store.files import absolute, filesystem_of, open_file, sha256_of, write_whole
 from vocab.store.label_shards import LabelShards, possible_shards
 from vocab.store.locations import Location, make_folder_of, refuse_taken
@@ -121,7 +121,8 @@ def rows_without_tar(spark: SparkSession, labels: LabelShards, shards: set[str])
 def summary_lines(report: Comparison, *, worst: int) -> list[str]:
     """The comparison as lines of text: totals, the tars that fit worst, labels without a tar."""
     lines = [
-        f"{len(report.tars):,} tars, {report.total('samples'):,} samples: {report.total('labelled'):,} with a label, "
+        f"{counted(len(report.tars), 'tar')}, {counted(report.total('samples'), 'sample')}: "
+        f"{report.total('labelled'):,} with a row in the labels, "
         f"{report.total('rejected'):,} rejected when labelled, {report.total('missing'):,} missing from the labels "
         f"({report.missing_share:.2%})",
         f"{report.labels}: {report.label_rows:,} labels, {report.total('surplus'):,} without a sample in their tar, "

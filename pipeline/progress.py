@@ -17,6 +17,8 @@ from vocab.pages.text import duration
 from vocab.store.files import named
 
 SHOWN_EVERY = 2.0
+SETTLED = 30.0
+"""seconds before a rate is shown: the start of Spark's workers is most of a short job"""
 
 
 class JobProgress:
@@ -63,10 +65,10 @@ class JobProgress:
             sys.stderr.flush()
 
     def line(self, seconds: float) -> str:
-        """Share of the work, rows, rows/s of this run, and the time left at that speed."""
+        """Share of the work, rows, rows/s of this run once it is SETTLED, and the time left at that speed."""
         share = sum(self._weights.get(task, 0) for task in self._done) / self._total
         found = sum(self._weights.get(task, 0) for task in self._found) / self._total
         own_rows = sum(rows for task, rows in self._done.items() if task not in self._found)
-        rate = own_rows / max(seconds, 1e-9)
+        rate = f"  {own_rows / seconds:,.0f} rows/s" if seconds >= SETTLED else ""
         left = "" if share <= found or share >= 1 else f"  {duration(seconds * (1 - share) / (share - found))} left"
-        return f"labels  {self.wave}  {share:4.0%}  {sum(self._done.values()):,} rows  {rate:,.0f} rows/s{left}    "
+        return f"labels  {self.wave}  {share:4.0%}  {sum(self._done.values()):,} rows{rate}{left}    "

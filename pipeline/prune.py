@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 
 from pipeline.config import Prune
 from vocab.errors import MismatchError
+from vocab.pages.text import counted
 from vocab.store.label_shards import LabelShards
 from vocab.store.locations import make_folder_of, refuse_taken
 from vocab.vocabulary import Vocabulary
 
 THRESHOLDS = tuple(10**power * digit for power in range(7) for digit in (1, 2, 5))
+FEW_CLASSES = 10
+"""a threshold that leaves fewer is likely too high for the corpus, and is remarked on"""
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,18 @@ class Pruned:
     vocabulary: Vocabulary
     unlabelled: int | None
     """rows that hold none of its synsets; None if they were not counted"""
+    remark: str = ""
+    """where classes are few, how to get more of them"""
 
     def __str__(self) -> str:
         """ "1,193 classes seen in at least 500 of 66,309 captions, 2.71 labels per caption, 1.3 % without one"."""
         found = self.vocabulary
         labels = found.captions.sum() / max(1, found.rows)
-        text = f"{len(found):,} classes seen in at least {found.min_count:,} of {found.rows:,} captions, "
-        text += f"{labels:.2f} labels per caption"
+        text = f"{counted(len(found), 'class', 'classes')} seen in at least {found.min_count:,} of "
+        text += f"{counted(found.rows, 'caption')}, {labels:.2f} labels per caption"
         if self.unlabelled is not None:
-            text += f", {self.unlabelled:,} captions ({self.unlabelled / max(1, found.rows):.1%}) without one"
-        return text
+            text += f", {counted(self.unlabelled, 'caption')} ({self.unlabelled / max(1, found.rows):.1%}) without one"
+        return f"{text}\n{self.remark}" if self.remark else text
 
 
 def prune(options: Prune) -> Pruned:
@@ -54,8 +59,9 @@ def prune(options: Prune) -> Pruned:
     assert options.out is not None, "preview needs no output file"
     refuse_taken(options.out)
     corpora = open_corpora(options.labels)
+    counts = merged_counts(corpora)
     vocabulary = Vocabulary.from_counts(
-        merged_counts(corpora),
+        counts,
         rows=rows_of(corpora),
         min_count=options.min_count,
         top_k=options.top_k,
@@ -64,7 +70,16 @@ def prune(options: Prune) -> Pruned:
     unlabelled = count_unlabelled(corpora, vocabulary.synsets) if options.count_unlabelled else None
     make_folder_of(options.out)
     vocabulary.save(options.out)
-    return Pruned(vocabulary, unlabelled)
+    is_few = len(vocabulary) < FEW_CLASSES and len(vocabulary) != options.top_k
+    return Pruned(vocabulary, unlabelled, how_to_get_more(counts, vocabulary) if is_few else "")
+
+
+def how_to_get_more(counts: pa.Table, vocabulary: Vocabulary) -> str:
+    """Remark on few classes: the lower thresholds that leave more, from high to low, if there are any."""
+    captions = np.asarray(counts["captions"])
+    lower = [(each, int((captions >= each).sum())) for each in reversed(THRESHOLDS) if each < vocabulary.min_count]
+    more = [f"--min-count {each:,} leaves {classes:,}" for each, classes in lower if classes > len(vocabulary)]
+    return f"few classes for a model to tell apart: {', '.join(more) or 'more captions would give more'}"
 
 
 def preview(labels: tuple[str, ...]) -> str:

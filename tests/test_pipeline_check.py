@@ -58,7 +58,7 @@ def test_each_tar_has_its_account(spark: Any, tmp_path: Path) -> None:
     assert (report.absent_shards, report.absent_rows, report.first_absent) == (2, 2, ("7", "8"))
     assert (report.missing_share, report.surplus_share) == (1 / 5, 3 / 6)
     assert summary_lines(report, worst=1) == [
-        "2 tars, 5 samples: 3 with a label, 1 rejected when labelled, 1 missing from the labels (20.00%)",
+        "2 tars, 5 samples: 3 with a row in the labels, 1 rejected when labelled, 1 missing from the labels (20.00%)",
         f"{tmp_path}/labels: 6 labels, 1 without a sample in their tar, 2 in 2 shards without a tar (50.00% together)",
         "rejected rows without a sample, such as failed downloads: 1; that is no fault",
         "",
@@ -152,7 +152,7 @@ def test_the_verb_prints_then_writes_then_fails(
     options = Check(str(tmp_path / "labels"), (str(tmp_path / "in"),), out=tmp_path / "report.json")
     with pytest.raises(MismatchError, match="found no row for 1 of 2 samples"):
         run_check(options)
-    assert capsys.readouterr().out.startswith("1 tars, 2 samples: 1 with a label")
+    assert capsys.readouterr().out.startswith("1 tar, 2 samples: 1 with a row in the labels")
     content = json.loads((tmp_path / "report.json").read_text())
     assert (content["totals"]["samples"], content["totals"]["labelled"]) == (2, 1)
     assert content["tars"][0]["tar"] == str(tmp_path / "in/0.tar")

@@ -20,7 +20,8 @@ def test_help_lists_the_verbs() -> None:
 def test_prune_says_what_it_kept(tmp_path: Path) -> None:
     write_label_shards(tmp_path / "labels", label_table(("0", "a", [2084071])), labeler="x", fingerprint="y")
     result = cli("prune", "--labels", tmp_path / "labels", "--min-count", 1, "--out", tmp_path / "v.parquet")
-    said = f"{tmp_path}/v.parquet: 1 classes seen in at least 1 of 1 captions, 1.00 labels per caption\n"
+    said = f"{tmp_path}/v.parquet: 1 class seen in at least 1 of 1 caption, 1.00 labels per caption\n"
+    said += "few classes for a model to tell apart: more captions would give more\n"
     assert result.stdout == said, result.stderr
     preview = cli("prune", "--labels", tmp_path / "labels")
     assert preview.stdout.split() == "V_tau classes labels per caption 1 1 1.00".split(), preview.stderr

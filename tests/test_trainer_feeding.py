@@ -76,7 +76,7 @@ def test_the_command_runs_with_loaders_and_without_a_vocabulary(corpus: Corpus) 
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["images_per_second"] > 0
-    assert "from 1 processes" in done.stdout
+    assert "from 1 process\n" in done.stdout
 
 
 def test_what_takes_most_of_the_time_is_the_limit() -> None:

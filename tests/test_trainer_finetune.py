@@ -138,7 +138,7 @@ def test_the_page_shows_the_course_of_a_run(model: Path, task: TaskConfig, tmp_p
         assert page.count(f"<b>{title}</b>") == 1
     assert "6 steps over 48 images" in page
     assert "fine-tuned on 24 images of 3 classes" in page
-    assert f"<b class=number>{results(out)['top1']:.1%}</b><span>top-1 accuracy</span>" in page
+    assert f"<b class=number>{results(out)['top1']:.2%}</b><span>top-1 accuracy</span>" in page
     assert "batch 8 is large for 24 training images" in page
     # A directory's name is a stranger's text too, and nothing on the page can fetch anything.
     assert "&lt;b&gt;run" in page

@@ -194,7 +194,12 @@ def test_a_vocabulary_gives_its_classes(tmp_path: Path) -> None:
     counted_vocabulary(5, 3).save(tmp_path / "vocabulary.parquet")
     told = replace(options(vocabulary=str(tmp_path / "vocabulary.parquet")), classes=None)
     assert reckon(told).classes == 2
-    assert reckon(replace(options(), classes=None)).classes == 24_320
+    assumed = replace(options(), classes=None)
+    assert reckon(assumed).classes == 24_320
+    assert (
+        " 24,320 classes assumed (as in Apple's weights; --vocabulary or --classes gives yours): " in plan(assumed)[1]
+    )
+    assert not any("assumed" in line for given in (told, options()) for line in plan(given))
     with pytest.raises(CatlipError):
         reckon(replace(options(vocabulary=str(tmp_path / "none.parquet")), classes=None))
 
@@ -231,3 +236,4 @@ def test_the_command_plans_a_recipe_without_data() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["images"] == 76_800
+    assert done.stderr == "computing the memory, the operations and the hours of the run\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import ROOT
 from tests.corpus import Corpus, losses, make_corpus, same_weights, spikes
 from trainer import run as run_module
 from trainer.checkpoints import retention
@@ -345,6 +347,17 @@ def test_the_progress_line_says_which_peak_it_is_a_share_of(
     assert pretrain(corpus.config(tmp_path / "known", steps=3, peak_tflops=1.0)) == 0
     said = capsys.readouterr().err
     assert (said.count(" of_measured_peak="), said.count(" mfu=")) == (0, 3)
+
+
+def test_the_documentation_explains_each_word_of_the_progress_line(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs/training.md").read_text()
+    explained = page[page.index("| in the line |") :].split("\n\n")[0]
+    assert pretrain(corpus.config(tmp_path / "run", steps=3)) == 0
+    words = re.findall(r" (\w+)=", capsys.readouterr().err)
+    assert {"of_measured_peak", "ready"} < set(words)
+    assert [word for word in words if f"`{word}`" not in explained] == []
 
 
 def test_patches_are_dropped_until_the_last_share_of_training(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from trainer.records.record import (
     differences_of,
     of_json,
     read_records,
+    score_text,
     write_results,
 )
 from trainer.transfer.report import results_table
@@ -46,11 +48,11 @@ MARKDOWN = """\
 | pets | zeroshot | none | top1 | 70.0 [67.2, 72.8] (1 seed) | | |
 | pets | probe | random | top1 | | 63.0 ± 9.0 (3 seeds) | 70.0 [67.2, 72.8] (1 seed) |
 | pets | probe | transfer | top1 | | 74.0 ± 9.9 (3 seeds) | |
-| coco | zeroshot | none | map_macro | 33.3 (1 seed) | | |
+| coco | zeroshot | none | map_macro | 0.333 (1 seed) | | |
 
 ± is half of a 95% interval over seeds (Student's t). [low, high] is a 95% interval over test images (bootstrap).
 
-Transfer Init minus random init, points, seed by seed:
+Transfer Init minus random init, seed by seed; accuracies in points:
 
 | task | method | init | metric | 1 % |
 |---|---|---|---|---|
@@ -79,6 +81,19 @@ def test_below_the_table_stands_what_its_numbers_do_not_show() -> None:
         "- coco: zeroshot: 2 of 5 classes can be scored, and the others count with precision 0\n"
         "- coco: 3 classes have no synset by their names: a, b, c.\n"
     )
+
+
+def test_a_mean_average_precision_is_never_in_percent() -> None:
+    assert [score_text(metric, 0.95562) for metric in ("map_macro", "map_micro", "top1")] == [
+        "0.956",
+        "0.956",
+        "95.56%",
+    ]
+    coco = [record(value, task="coco", metric="map_macro", seed=seed) for seed, value in enumerate([0.31, 0.33])]
+    better = [replace(one, value=one.value + 0.125, init="transfer") for one in coco]
+    table = results_table([*coco, *better])
+    assert "| coco | probe | random | map_macro | 0.320 ± 0.127 (2 seeds) |" in table
+    assert "| coco | probe | transfer - random | map_macro | +0.125 ± 0.000 (2 seeds) |" in table
 
 
 def test_a_table_without_records_has_no_rows() -> None:

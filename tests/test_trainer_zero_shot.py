@@ -69,7 +69,7 @@ def test_a_class_without_images_is_no_error() -> None:
     "shown", [images_of([1, 1], 2), images_of([[1], []], 2, multi_label=True), images_of([[], []], 2, multi_label=True)]
 )
 def test_images_that_show_no_class_that_can_be_scored_are_an_error(shown: LabelledImages) -> None:
-    with pytest.raises(InputError, match=r"found 2 that show none of the 1 classes that can be scored"):
+    with pytest.raises(InputError, match=r"found 2 that show none of 1 class that can be scored"):
         evaluate(torch.ones(2, 1), classes_of([True, False]), shown, bad_images=0)
 
 
@@ -185,8 +185,10 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
         "test: 1 file or sample left out: 1 empty_image (dog/empty.png)",
         "test: 1 image could not be decoded: dog/broken.png (not_an_image)",
         "1 class has no synset by its name: zzyzx.",
+        "Name classes that cannot be scored by --task.class-names FILE; where only the vocabulary lacks them, take "
+        "near synsets by a lower --alpha, or by --hyponyms.",
     ]
-    said = capsys.readouterr().err.splitlines()[-7:-1]
+    said = capsys.readouterr().err.splitlines()[-8:-1]
     assert said[0] == "3 of 4 classes can be scored"
     assert said[1:3] == [
         f"top1 {numbers['top1']:.2%} over these, of 12 images",
@@ -223,8 +225,8 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     every = scored_table(result, matches, classes, vocabulary)
     page = zero_shot_page(record, title="Zero-shot", notes=(), classes=every)
     assert "| images | 1 | 1 |\n" in page
-    assert "| mean average precision, micro | 100.00% | 100.00% |\n\n| class |" in page
-    assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 100.00% |\n" in page
+    assert "| mean average precision, micro | 1.000 | 1.000 |\n\n| class |" in page
+    assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 1.000 |\n" in page
     assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 | |\n" in page
     table = list(csv.DictReader(scored_csv(result, matches, classes, vocabulary).splitlines()))
     assert [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in table] == [

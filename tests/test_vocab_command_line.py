@@ -64,6 +64,14 @@ class Options:
     """part of it"""
 
 
+@dataclass(frozen=True)
+class Words:
+    """Words of a verb without options."""
+
+    words: Annotated[tuple[str, ...], "WORD"]
+    """words to say"""
+
+
 SMALL = Options("m", threads=7, images=("z",))
 VERBS = {"run": Verb(Options), "try": Verb(Options, is_flat=True, recipes={"small": ("A small one.", SMALL)})}
 HELP = """\
@@ -197,6 +205,14 @@ def test_a_word_that_is_wrong_is_one_line(words: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         read(*words.split())
     assert str(error.value) == message
+
+
+def test_a_verb_of_words_alone_or_of_options_alone_says_so() -> None:
+    verbs = {"say": Verb(Words, takes_words=True), "set": Verb(Part)}
+    with pytest.raises(InputError, match=r"wanted WORD \[WORD \.\.\.\] as plain words: .* say has no options\."):
+        read_options("python -m room", verbs, ["say", "--word", "a"], about="")
+    with pytest.raises(InputError, match=r"python -m room set: found a; wanted options only, no word without a name\."):
+        read_options("python -m room", verbs, ["set", "a"], about="")
 
 
 WORDS = """--images --images=a --images= --out --out=o --out=None --out=-h --threads --threads=-3 --threads=None

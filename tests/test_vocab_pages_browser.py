@@ -90,7 +90,7 @@ def test_the_report_opens_without_a_complaint_and_runs_no_caption(browser: str, 
     opened = open_page(browser, tmp_path / "report.html", tmp_path / "profile")
     # Silence also says that the policy knows the style sheet: one that it blocks is a complaint.
     assert opened.console == []
-    assert opened.title == f"Labels in {labels}"
+    assert opened.title == f"Labels: {labels}"
     assert "&lt;script&gt;document.title=" in opened.dom
     assert "<script" not in opened.dom
     assert "<img" not in opened.dom

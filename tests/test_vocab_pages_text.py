@@ -72,6 +72,10 @@ def test_long_text_is_cut() -> None:
 
 
 def test_one_thing_is_not_called_several() -> None:
+    uncounted = re.compile(r"(?<!of )\{[^{}]*:,\} (classes|processes)\b")
+    sources = [path for room in ("vocab", "pipeline", "trainer") for path in (ROOT / room).rglob("*.py")]
+    lines = [line for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line for line in lines if uncounted.search(line) and "> 1]" not in line] == []
     assert [counted(number, "image") for number in (0, 1, 1000)] == ["0 images", "1 image", "1,000 images"]
     assert [counted(number, "class has none", "classes have none") for number in (1, 2)] == [
         "1 class has none",

@@ -64,6 +64,7 @@ def main() -> None:
 
             tell("\n".join(feed(config)) + "\n", to=sys.stdout)
         case PlanConfig() as config:
+            tell("computing the memory, the operations and the hours of the run\n")
             from trainer.speed.plan import plan
 
             tell("\n".join(plan(config)) + "\n", to=sys.stdout)

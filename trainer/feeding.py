@@ -21,6 +21,7 @@ from trainer.data.source import Source
 from trainer.inputs import check_first_tars, open_source, split_corpora
 from trainer.verb_config import FeedConfig
 from vocab.errors import InputError
+from vocab.pages.text import counted
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
 
@@ -147,9 +148,11 @@ def report(speed: Speed, config: FeedConfig) -> list[str]:
     """Describe the speed in lines for people and, on the last line, in JSON for programs."""
     data, meter = config.data, speed.meter
     cores = speed.cores_for(config.gpu_rate)
+    kind = ("process", "processes") if data.loaders == "processes" else ("thread", "threads")
+    loaders = counted(data.workers, *kind) if data.workers else "1 loader in the calling process"
     lines = [
-        f"{speed.images:,} images of {data.image_size} px in {speed.seconds:.1f} s: {speed.rate:,.0f} images/s from "
-        f"{max(1, data.workers)} {data.loaders if data.workers else 'loader in the calling process'}",
+        f"{counted(speed.images, 'image')} of {data.image_size} px in {speed.seconds:.1f} s: "
+        f"{speed.rate:,.0f} images/s from {loaders}",
         f"first batch after {speed.first_batch_seconds:.1f} s; {meter.bytes / 1e6 / speed.seconds:,.1f} MB/s read",
         "",
         *(f"  {name:<26}{share:>6.0%}" for name, share in speed.shares.items()),

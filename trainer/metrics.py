@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vocab.errors import InputError
+from vocab.pages.text import counted
 
 # Score columns sorted at a time: bounds the memory beside the scores themselves.
 CHUNK_ELEMENTS = 1 << 25
@@ -78,7 +79,7 @@ def _check(scores: Float[Tensor, "images classes"], positives: Int64[Tensor, " p
     if not len(positives):
         raise InputError(
             "held-out tars",
-            found=f"{len(scores):,} images, none of them labelled with a class of the vocabulary",
+            found=f"{counted(len(scores), 'image')}, none of them labelled with a class of the vocabulary",
             wanted="at least one labelled image",
             remedy="Check --eval-images and --eval-labels, or raise --holdout-shards or --eval-limit.",
         )

@@ -31,7 +31,7 @@ from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, build_training
 from vocab.errors import MismatchError
-from vocab.pages.text import tell
+from vocab.pages.text import counted, tell
 from vocab.store.locations import refuse_unwritable
 
 PRETRAINING = RunKind("a run", frozenset({"data", "model", "optim", "run"}))
@@ -106,9 +106,10 @@ def find_start(config: PretrainConfig, inputs: Inputs) -> tuple[ResumePoint, Run
     if found is not None and found.fingerprint != vocabulary.fingerprint:
         raise MismatchError(
             found.path,
-            found=f"the classes of another vocabulary ({len(found.vocabulary):,} classes)",
-            wanted=f"those of --vocabulary ({len(vocabulary):,} classes)",
-            remedy=f"Resume with the vocabulary the run was started with ({config.run.out / 'vocabulary.parquet'}).",
+            found=f"the classes of another vocabulary ({counted(len(found.vocabulary), 'class', 'classes')})",
+            wanted=f"those of --vocabulary ({counted(len(vocabulary), 'class', 'classes')})",
+            remedy=f"Resume with the vocabulary the run was started with ({config.run.out / 'vocabulary.parquet'}), or "
+            "start a new run in another --out.",
         )
     return resume, data
 

@@ -284,7 +284,7 @@ def _refuse(program: str, options: Sequence[Option], words: Sequence[str]) -> No
     if nothing:
         raise InputError(program, found=f"no {', no '.join(nothing)}", wanted="all that is required", remedy=see)
     if len(free) > len(places) and not any(each.is_list for each in places):
-        wanted = "no more words without a name"
+        wanted = "no more words without a name" if places else "options only, no word without a name"
         raise InputError(program, found=free[len(places)], wanted=wanted, remedy=see)
     raise InputError(program, found=" ".join(words), wanted="words in an order that can be read", remedy=see)
 
@@ -297,7 +297,9 @@ def _take(program: str, options: Sequence[Option], word: str, rest: list[str], s
     if option is None:
         near = _near(name, known)
         remedy = f"Did you mean {near}?" if near else see
-        raise InputError(name, found="no option of that name", wanted=f"an option of {program}", remedy=remedy)
+        words = " ".join(each.called for each in options if each.is_positional)
+        right = f"an option of {program}" if known else f"{words} as plain words: {program} has no options"
+        raise InputError(name, found="no option of that name", wanted=right, remedy=remedy)
     if equals and not option.kinds:
         raise InputError(name, found=value or "=", wanted="no value", remedy=f"Give {' or '.join(option.names)}.")
     values, wanted = [value] if equals else [], len(option.kinds)

@@ -62,7 +62,7 @@ def page(
     """HTML of the page."""
     return render(
         "pipeline/report/report.html",
-        title=f"Labels in {without_secrets(labels.location)}",
+        title=f"Labels: {without_secrets(labels.location)}",
         location=without_secrets(labels.location),
         labels=labels,
         manifest=labels.manifest,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from trainer.config import LossConfig, LossName
 from trainer.loss.targets import Targets
 from vocab.errors import InputError
+from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
 
 # Logits processed at a time: 16 MB of float32, which stay in a GPU's cache from one pass to the next, and whose
@@ -59,7 +60,8 @@ def inverse_document_frequency(vocabulary: Vocabulary) -> Float64[Tensor, " clas
     if weights.max(initial=0) <= 0:
         raise InputError(
             "--loss softmax-idf",
-            found=f"{len(vocabulary)} classes, each in all or all but one of {vocabulary.rows:,} captions",
+            found=f"{counted(len(vocabulary), 'class', 'classes')}, each in all or all but one of "
+            f"{counted(vocabulary.rows, 'caption')}",
             wanted="a class that some captions hold and others do not",
             remedy="Choose --loss softmax, or count the vocabulary from more captions.",
         )

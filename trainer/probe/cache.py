@@ -172,7 +172,8 @@ def _computed(
     found = extract(pretrained.embed, images.store, rows, rank, transform)
     if found is not None:
         broken = counted(found.truncated, "of which breaks off", "of which break off") if found.truncated else ""
-        tell(f"features of {len(rows):,} images{broken and f', {broken}'} in {time.perf_counter() - began:.1f} s\n")
+        seconds = time.perf_counter() - began
+        tell(f"features of {counted(len(rows), 'image')}{broken and f', {broken}'} in {seconds:.1f} s\n")
     return found
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainer.data.labelled_images import LabelledImages
 from vocab.errors import InputError, MismatchError
+from vocab.pages.text import counted
 
 STD = 0.01
 """standard deviation of a random head's weights, so small that every class is about equally likely at first"""
@@ -83,7 +84,8 @@ def check_fit(values: Float[Tensor, "images width"], images: LabelledImages, hea
     if (count, classes, width) != (len(images), len(images.labels), values.shape[1]):
         raise MismatchError(
             "the features",
-            found=f"{count:,} of width {values.shape[1]:,}; the classifier has {classes:,} classes and width {width:,}",
-            wanted=f"those of {len(images):,} images with {len(images.labels):,} classes",
+            found=f"{count:,} of width {values.shape[1]:,}; "
+            f"the classifier has {counted(classes, 'class', 'classes')} and width {width:,}",
+            wanted=f"those of {counted(len(images), 'image')} with {counted(len(images.labels), 'class', 'classes')}",
             remedy="Compute features and classifier from the same model and images.",
         )

@@ -27,6 +27,7 @@ from trainer.transfer.tasks.numbering import renumbered
 from trainer.transfer.tasks.opening import check_sides
 from trainer.transfer.tasks.tars import open_tars
 from vocab.errors import InputError
+from vocab.pages.text import counted
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _check_enough(classes: int, test_images: int, reasons: Counter[str]) -> None
         return
     raise InputError(
         "the probe's tars",
-        found=f"{classes} classes to train on and {test_images:,} images to measure on, "
+        found=f"{counted(classes, 'class', 'classes')} to train on and {counted(test_images, 'image')} to measure on, "
         + (", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none of them bad"),
         wanted="images of two classes, and at least one to measure on",
         remedy="Look at the tars of --probe-images and --probe-eval-images.",

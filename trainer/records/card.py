@@ -40,7 +40,7 @@ ACCOUNT = {
 }
 
 LIMITS = """\
-Labels were mined from the captions that stood beside pictures on the web; nobody has checked them picture by picture.
+Labels were mined from the captions of the pictures; nobody has checked them picture by picture.
 
 - A caption names little of what its picture shows, and sometimes what it does not show. A class that a caption leaves
   out counts as absent in training and in the numbers above, so that those are lower than what an eye would give.
@@ -208,7 +208,7 @@ def source_name(source: str) -> str:
 
 
 def _score(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _of(config: Mapping[str, Any], name: str) -> Any:

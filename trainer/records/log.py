@@ -192,7 +192,7 @@ class ProgressLine:
     Where stderr is a file, each time values are shown is a line, for the carriage returns of a bar would make one
     endless line of a cluster's log:
 
-        step 1,200/20,000 (6.0%), 1 h 12 min left: loss=12.31 images_s=4,512 waits=0% ready=3.0
+        step 1,200/20,000 (6.0%), 1 h 12 min left: loss=12.310 images_s=4512 mfu=41% waits=0% ready=3.0 bad=0
     """
 
     def __init__(self, *, start: int, steps: int, plain: bool | None = None, verb: str = "pretrain") -> None:

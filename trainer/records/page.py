@@ -20,6 +20,7 @@ from trainer.records.classes import ClassScores, of_vocabulary
 from trainer.records.gallery import GalleryImage, Probabilities, pictures
 from trainer.records.log import FILE as LOG_FILE
 from trainer.records.log import read_log
+from trainer.records.record import score_text
 from vocab.pages.charts import Axis, drawable, line_chart
 from vocab.pages.page import render
 from vocab.pages.text import duration
@@ -75,7 +76,7 @@ TEST_SCORES = (
     Figure(
         "Test images",
         {"macro": "eval_map_macro", "micro": "eval_map_micro"},
-        Axis("mean average precision", percent=True),
+        Axis("mean average precision"),
         dots=True,
     ),
 )
@@ -139,7 +140,6 @@ def write_finetune_page(
     `results`: scores and facts of results.json, or what they would be now. `model`: where the pre-trained model lies.
     """
     classes.write(run)
-    scores = [(results[name], meaning) for name, meaning in TEST_SCORE_NAMES.items() if name in results]
     content = render(
         "trainer/records/finetune.html",
         sortable=True,
@@ -149,7 +149,9 @@ def write_finetune_page(
         results=results,
         total_steps=total_steps,
         time=duration(seconds),
-        numbers=[(f"{value:.1%}", meaning) for value, meaning in scores],
+        numbers=[
+            (score_text(name, results[name]), meaning) for name, meaning in TEST_SCORE_NAMES.items() if name in results
+        ],
         **log_curves(read_log(run / LOG_FILE), TEST_SCORES),
     )
     with write_whole(run / "page.html") as file:

@@ -41,6 +41,8 @@ METHODS: tuple[Method, ...] = ("pretrain", "zeroshot", "knn", "probe", "finetune
 NO_INIT: Literal["none"] = "none"
 """init of a method that trains nothing"""
 RANDOM, TRANSFER = "random", "transfer"
+PRECISION = "map_"
+"""beginning of the names of mean average precisions; other metrics are accuracies"""
 CORRECT = "correct"
 """entry of `extra` with a "1" or a "0" for each test image: "1" if the model's first class is the image's"""
 NOTES = "notes"
@@ -82,6 +84,13 @@ class Record:
     def key(self) -> Key:
         """Identity of the record."""
         return Key(self.task, self.method, self.init, self.percent, self.seed)
+
+
+def score_text(metric: str, value: float | None) -> str:
+    """Write a score for people: an accuracy in percent, 81.25%; a mean average precision as 0.956; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if metric.startswith(PRECISION) else f"{value:.2%}"
 
 
 @dataclass(frozen=True)

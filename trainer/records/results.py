@@ -30,6 +30,7 @@ from trainer.records.page import write_page
 from trainer.records.record import RANDOM, Record, ResultsFile, named_bad, write_results
 from trainer.step.training import Training
 from trainer.weights.pretrained import fingerprint_of
+from vocab.pages.text import counted
 from vocab.store.files import write_whole
 from vocab.store.secrets import without_secrets
 
@@ -159,7 +160,7 @@ class Results:
         return (
             f"mean average precision {result.report.macro:.3f} "
             f"(class frequencies alone {result.report.baseline_macro:.3f}) "
-            f"on {result.report.images:,} held-out images\nopen {out / 'page.html'}"
+            f"on {counted(result.report.images, 'held-out image')}\nopen {out / 'page.html'}"
         )
 
     def _places(self) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from trainer.speed.memory import Memory, memory
 from trainer.speed.peak import TERA, card_of
 from trainer.verb_config import PlanConfig
 from vocab.errors import InputError
+from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
 
 CATLIP_CLASSES = 24_320
@@ -168,19 +169,23 @@ def report(planned: Costs, config: PlanConfig) -> list[str]:
     total, most = planned.memory.total(planned.part), planned.memory.most_images(int(planned.limit))
     per_step = planned.flops / planned.steps
     gpu_hours = planned.hours * config.gpus
+    named = config.classes is not None or config.pretrain.data.vocabulary
+    assumed = "" if named else " assumed (as in Apple's weights; --vocabulary or --classes gives yours)"
     lines = [
         _verdict(planned, config),
-        f"{config.pretrain.model.model}, {planned.classes:,} classes: {planned.parameters / 1e6:,.1f} M parameters",
+        f"{config.pretrain.model.model}, {counted(planned.classes, 'class', 'classes')}{assumed}: "
+        f"{planned.parameters / 1e6:,.1f} M parameters",
         "",
-        f"memory of each {config.gpu}, {config.gpus} processes ({config.pretrain.run.parallel}), "
-        f"{planned.part:,} images of {shape.size} px at a time, {share:.0%} of their patches:",
+        f"memory of each {config.gpu}, {counted(config.gpus, 'process', 'processes')} "
+        f"({config.pretrain.run.parallel}), "
+        f"{counted(planned.part, 'image')} of {shape.size} px at a time, {share:.0%} of their patches:",
         *(f"  {name:<26}{size / GIGA:>9.2f} GB" for name, size in planned.memory.fixed.items() if size),
         *(
             f"  {name:<26}{planned.part * size / GIGA:>9.2f} GB   {size / 1e6:.2f} MB an image"
             for name, size in planned.memory.image.items()
         ),
         f"  {'all':<26}{total / GIGA:>9.2f} GB",
-        f"  at most {most:,} images at a time",
+        f"  at most {counted(most, 'image')} at a time",
         "",
         *(
             f"an image of {size} px, {share:.0%} of its patches: {work / GIGA:,.1f} GFLOP forward and backward"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.transfer.report import percentage
+from trainer.records.record import score_text
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import wordnet
@@ -117,7 +117,7 @@ def scored_table(
     """Write a Markdown table with a row for every class: what scores it, and how well."""
     value = "average precision" if result.report.map_macro_all is not None else "top-1"
     rows = [
-        _scored_row(match, rows, share, vocabulary)
+        _scored_row(match, rows, score_text(result.report.metric[0], share), vocabulary)
         for match, rows, share in zip(matches, classes, result.by_class, strict=True)
     ]
     return markdown_table(("class", "synsets", "scored by", "similarity", value), rows)
@@ -168,13 +168,13 @@ def one_choice_note(classes: Sequence[ClassRows]) -> list[str]:
     return [f"{of}{alike} comes first in every image: accuracy says nothing of the model."]
 
 
-def _scored_row(match: ClassMatch, rows: ClassRows, share: float | None, vocabulary: Vocabulary) -> tuple[str, ...]:
+def _scored_row(match: ClassMatch, rows: ClassRows, score: str, vocabulary: Vocabulary) -> tuple[str, ...]:
     below = _hyponyms(match, rows, vocabulary)
     by = [spelt(wnid) for wnid, _ in match.matches]
     if below:
         by.append(f"{counted(len(below), 'hyponym')}: {listed(list(map(spelt, below)))}")
     similarities = ", ".join(f"{similarity:.2f}" for _, similarity in match.matches)
-    return match.name, ", ".join(map(spelt, match.synsets)), ", ".join(by), similarities, percentage(share)
+    return match.name, ", ".join(map(spelt, match.synsets)), ", ".join(by), similarities, score
 
 
 def _hyponyms(match: ClassMatch, rows: ClassRows, vocabulary: Vocabulary) -> list[str]:

@@ -31,7 +31,7 @@ from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
 from trainer.records.page import write_finetune_page
-from trainer.records.record import CORRECT, NOTES, Record, marks_of, named_bad, write_results
+from trainer.records.record import CORRECT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
 from trainer.transfer.class_tables import STEM, no_match_note, write_matches
@@ -87,7 +87,7 @@ class FinetuneResults:
         return Evaluated(
             {"epoch": epoch, **{f"{SCORE}{name}": value for name, value in scored.numbers().items()}},
             scored,
-            shown={"epoch": f"{epoch:g}", name: f"{value:.2%}"},
+            shown={"epoch": f"{epoch:g}", name: score_text(name, value)},
         )
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
@@ -211,7 +211,7 @@ class FinetuneResults:
         # A run takes hours, and the notes of its start have left the screen.
         return record, (
             "".join(f"{note}\n" for note in notes)
-            + f"{record.metric} {record.value:.2%} on {counted(record.images, 'test image')}\n"
+            + f"{record.metric} {score_text(record.metric, record.value)} on {counted(record.images, 'test image')}\n"
             f"{out / MODEL} is the model, {out / TABLE} the results"
         )
 

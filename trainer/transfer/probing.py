@@ -33,7 +33,7 @@ from trainer.probe.linear import Head, check_numbers, random_head
 from trainer.probe.measures import Measured, measure
 from trainer.records.classes import FILE as CLASSES
 from trainer.records.classes import of_task
-from trainer.records.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, write_results
+from trainer.records.record import CORRECT, NO_INIT, NOTES, Key, Record, marks_of, named_bad, score_text, write_results
 from trainer.transfer import class_tables
 from trainer.transfer.config import ProbeConfig
 from trainer.transfer.report import probe_page
@@ -69,11 +69,11 @@ class ProbeResult:
     def line(self) -> str:
         """One-line summary."""
         name, value = self.measured.metric
-        beside = f", nearest neighbours {self.nearest.metric[1]:.2%}" if self.nearest is not None else ""
+        beside = f", nearest neighbours {score_text(*self.nearest.metric)}" if self.nearest is not None else ""
         setting = self.choice.setting
         return (
-            f"{self.percent:g} % of the images, seed {self.seed}: {name} {value:.2%}{beside} (learning rate "
-            f"{setting.learning_rate:g}, weight decay {setting.weight_decay:g}: {self.choice.why})"
+            f"{self.percent:g} % of the images, seed {self.seed}: {name} {score_text(name, value)}{beside} "
+            f"(learning rate {setting.learning_rate:g}, weight decay {setting.weight_decay:g}: {self.choice.why})"
         )
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trainer.records.intervals import LEVEL, Interval
-from trainer.records.record import NOTES, Cell, Record, RecordGroup, cells_of, differences_of
+from trainer.records.intervals import LEVEL
+from trainer.records.record import NOTES, PRECISION, Cell, Record, RecordGroup, cells_of, differences_of, score_text
 from vocab.pages.tables import Markdown, in_markdown, markdown_list, markdown_table
 from vocab.pages.text import counted
 
@@ -30,11 +30,14 @@ ZERO_SHOT_ROWS = {
 
 
 def results_table(records: Sequence[Record]) -> str:
-    """Write the results in percent, the differences in points, and the notes. Raises as `cells_of`."""
+    """Write results, differences and notes. Raises as `cells_of`."""
     cells, differences = cells_of(records), differences_of(records)
     parts = [_markdown(cells, signed=False), _explained(cells)]
     if differences:
-        parts += ["Transfer Init minus random init, points, seed by seed:", _markdown(differences, signed=True)]
+        parts += [
+            "Transfer Init minus random init, seed by seed; accuracies in points:",
+            _markdown(differences, signed=True),
+        ]
     parts.append(markdown_list(notes_on(records)))
     return _page(parts)
 
@@ -52,8 +55,8 @@ def probe_page(records: Sequence[Record], *, init: str, setting: str, notes: Seq
     rows = []
     for record in probes:
         cells = [f"{record.percent:g} %", f"{record.seed}", f"{record.extra['train_images']:,}"]
-        cells += [f"{record.extra[name]:.2%}" for name in names]
-        cells += [f"{nearest[record.percent, record.seed].value:.2%}"] if nearest else []
+        cells += [score_text(name, record.extra[name]) for name in names]
+        cells += [score_text(record.metric, nearest[record.percent, record.seed].value)] if nearest else []
         rows.append([*cells, f"{record.extra['learning_rate']:g}", f"{record.extra['weight_decay']:g}"])
     table = markdown_table([*head, "learning rate", "weight decay"], rows)
     return _page([f"# Linear probe from {init}", setting, table, markdown_list(notes)])
@@ -69,14 +72,9 @@ def zero_shot_page(record: Record, *, title: str, notes: Sequence[str], classes:
     for name, text in ZERO_SHOT_ROWS.items():
         shares = [extra.get(name), extra.get(f"{name}_all")]
         if shares != [None, None]:
-            rows.append((text, percentage(shares[0]), percentage(shares[1])))
+            rows.append((text, score_text(name, shares[0]), score_text(name, shares[1])))
     numbers = markdown_table(("", "scorable classes", "all classes"), rows)
     return _page([f"# {in_markdown(title)}", numbers, markdown_list(notes), classes])
-
-
-def percentage(share: float | None) -> str:
-    """Write a share in percent, and nothing for None."""
-    return "" if share is None else f"{share:.2%}"
 
 
 def notes_on(records: Sequence[Record]) -> list[str]:
@@ -99,15 +97,19 @@ def _not_scored(record: Record) -> str | None:
     return f"zeroshot: {scorable:,} of {counted(classes, 'class', 'classes')} can be scored, and {count}"
 
 
-def text_of(interval: Interval, *, signed: bool = False) -> str:
-    """Write an interval in percent: "16.2 ± 0.5 (3 seeds)", "80.9 [80.6, 81.2] (1 seed)"."""
-    value = f"{POINTS * interval.value:+.1f}" if signed else f"{POINTS * interval.value:.1f}"
+def text_of(cell: Cell, *, signed: bool = False) -> str:
+    """Write a cell: an accuracy in percent, "16.2 ± 0.5 (3 seeds)", "80.9 [80.6, 81.2] (1 seed)"; a mean
+    average precision as it is, "0.333 ± 0.012 (3 seeds)".
+    """
+    interval = cell.interval
+    unit, digits = (1, 3) if cell.row.metric.startswith(PRECISION) else (POINTS, 1)
+    value = f"{unit * interval.value:{'+' if signed else ''}.{digits}f}"
     seeds = f"({interval.seeds} seed{'s' if interval.seeds > 1 else ''})"
     if interval.low is None or interval.high is None or interval.half_width is None:
         return f"{value} {seeds}"
     if interval.over == "images":
-        return f"{value} [{POINTS * interval.low:.1f}, {POINTS * interval.high:.1f}] {seeds}"
-    return f"{value} ± {POINTS * interval.half_width:.1f} {seeds}"
+        return f"{value} [{unit * interval.low:.{digits}f}, {unit * interval.high:.{digits}f}] {seeds}"
+    return f"{value} ± {unit * interval.half_width:.{digits}f} {seeds}"
 
 
 def _markdown(cells: Sequence[Cell], *, signed: bool) -> str:
@@ -115,7 +117,7 @@ def _markdown(cells: Sequence[Cell], *, signed: bool) -> str:
     percents = sorted({cell.percent for cell in cells})
     rows: dict[RecordGroup, Mapping[float, str]] = {}
     for cell in cells:
-        text = Markdown(text_of(cell.interval, signed=signed))
+        text = Markdown(text_of(cell, signed=signed))
         rows[cell.row] = {**rows.get(cell.row, {}), cell.percent: text}
     head = ["task", "method", "init", "metric", *(f"{percent:g} %" for percent in percents)]
     body = [

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, barrier, join_processes, on_main
 from trainer.records import run_lock
-from trainer.records.record import NOTES, Record
+from trainer.records.record import NOTES, Record, score_text
 from trainer.transfer import suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.finetune import finetune_records
@@ -177,7 +177,7 @@ def _kept(call: VerbCall, found: Sequence[Record]) -> list[Record]:
     for record in kept:
         tell(
             f"{record.task}: {record.method}, {record.init} init, {record.percent:g} %, seed {record.seed}: "
-            f"{record.metric} {record.value:.2%}\n"
+            f"{record.metric} {score_text(record.metric, record.value)}\n"
         )
     return kept
 

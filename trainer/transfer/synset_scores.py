@@ -35,6 +35,7 @@ from trainer.probe.measures import TOP, ranks_of
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import taxonomy, wordnet
 from vocab.errors import InputError
+from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
 
 Prior = Literal["keep", "remove"]
@@ -278,7 +279,8 @@ def evaluate(
     if not report.scorable_images:
         raise InputError(
             "the test images",
-            found=f"{report.images:,} that show none of the {report.scorable_classes:,} classes that can be scored",
+            found=f"{report.images:,} that show none of "
+            f"{counted(report.scorable_classes, 'class', 'classes')} that can be scored",
             wanted="at least one image of such a class",
             remedy="Name the classes by --task.class-names FILE, or give images of these classes.",
         )

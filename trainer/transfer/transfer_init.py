@@ -30,6 +30,7 @@ from trainer.probe.linear import Head, check_fit, check_numbers
 from vocab import taxonomy, wordnet
 from vocab.class_names import synsets_of_class_names
 from vocab.errors import InputError, MismatchError
+from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
 
 NO_SYNSET, BELOW_ALPHA = "no synset", "below alpha"
@@ -210,7 +211,7 @@ def _check_classes(rows: int, vocabulary: Vocabulary, matches: list[ClassMatch])
     raise MismatchError(
         "the classes' matches" if strangers else "the pre-trained classifier",
         found=f"{strangers[0]!r} with a synset that the vocabulary lacks" if strangers else f"{rows:,} rows",
-        wanted=f"the {len(vocabulary):,} classes of the vocabulary",
+        wanted=f"the vocabulary's {counted(len(vocabulary), 'class', 'classes')}",
         remedy="Use the vocabulary that the model was trained with.",
     )
 

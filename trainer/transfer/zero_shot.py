@@ -21,7 +21,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
 from trainer.records.classes import FILE as CLASSES
-from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, write_results
+from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult, evaluate, rows_of_classes, synset_scores
@@ -33,6 +33,11 @@ from trainer.weights.pretrained import Pretrained, open_pretrained
 from vocab.errors import MismatchError
 from vocab.pages.text import counted, tell
 from vocab.vocabulary import Vocabulary
+
+TO_SCORE_THEM = (
+    "Name classes that cannot be scored by --task.class-names FILE; where only the vocabulary lacks them, take near "
+    "synsets by a lower --alpha, or by --hyponyms."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +119,8 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
     notes = (*notes, *undecoded(test=bad), *class_tables.unscored_notes(matches, classes))
+    if not all(rows.scorable for rows in classes):
+        notes = (*notes, TO_SCORE_THEM)
     if not images.multi_label:
         notes = (*class_tables.one_choice_note(classes), *notes)
     return ZeroShotOutcome(config, pretrained, matches, classes, result, notes, left_out(test=images), bad, seconds)
@@ -135,8 +142,7 @@ def matched(
             "zero-shot on this task",
             found=f"{none}: {' '.join(class_tables.unscored_notes(matches, classes)).rstrip('.')}",
             wanted="a class whose name is a noun, or a wnid, that the model's vocabulary has",
-            remedy="Name the classes by --task.class-names FILE; where only the vocabulary lacks them, take near "
-            "synsets by a lower --alpha, or by --hyponyms.",
+            remedy=TO_SCORE_THEM,
         )
     return matches, classes
 
@@ -191,8 +197,8 @@ def summary(outcome: ZeroShotOutcome) -> list[str]:
     among = numbers.map_macro if numbers.top1 is None else numbers.top1
     if among is not None:
         shown = numbers.images if numbers.top1 is None else numbers.scorable_images
-        lines.append(f"{name} {among:.2%} over these, of {counted(shown, 'image')}")
-    lines.append(f"{name} {value:.2%} over all {classes}, of {counted(numbers.images, 'image')}")
+        lines.append(f"{name} {score_text(name, among)} over these, of {counted(shown, 'image')}")
+    lines.append(f"{name} {score_text(name, value)} over all {classes}, of {counted(numbers.images, 'image')}")
     lines += outcome.notes
     lines.append(f"{outcome.config.out}: results.md")
     return lines

@@ -49,6 +49,7 @@ from timm.models.vision_transformer_hybrid import ConvStem
 from torch import Tensor, nn
 
 from vocab.errors import InputError, MismatchError
+from vocab.pages.text import counted
 
 ARCHITECTURE = "catlip_conv_stem_vit"
 FIRST_CONV = "patch_embed.backbone.0.conv"
@@ -231,7 +232,7 @@ def check_classes(converted: Converted, classes: int) -> None:
     if converted.classes != classes:
         raise MismatchError(
             "classifier",
-            found=f"{converted.classes:,} classes",
+            found=counted(converted.classes, "class", "classes"),
             wanted=f"{classes:,}",
             remedy="Weights that were fine-tuned (ImageNet, Places) have other classes than the vocabulary; "
             "give those of the pre-training, or the right --classes.",

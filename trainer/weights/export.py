@@ -34,6 +34,7 @@ from trainer.weights.run_model import (
     vocabulary_of,
 )
 from vocab.errors import FormatError
+from vocab.pages.text import counted
 from vocab.store.field_types import require_fields
 from vocab.store.locations import name_of
 from vocab.vocabulary import Vocabulary
@@ -84,7 +85,8 @@ def export(wanted: ExportConfig) -> str:
         fill(work, tensors, build, vocabulary, classifier=not wanted.backbone)
         checked = write_onnx(model, work, image_size=size) if wanted.onnx else None
         (work / CARD).write_text(_card(wanted, run, config, stored, vocabulary))
-    line = f"{wanted.out}: {_origin(stored)}, {len(vocabulary):,} classes{' left out' if wanted.backbone else ''}"
+    classes = counted(len(vocabulary), "class", "classes") + (" left out" if wanted.backbone else "")
+    line = f"{wanted.out}: {_origin(stored)}, {classes}"
     return line if checked is None else f"{line}\n{ONNX_FILE}: {checked}"
 
 

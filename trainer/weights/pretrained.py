@@ -29,6 +29,7 @@ from trainer.weights.run_model import (
     vocabulary_of,
 )
 from vocab.errors import FormatError, InputError, MismatchError
+from vocab.pages.text import counted
 from vocab.store.locations import Location
 from vocab.store.sealing import from_sealed_json
 from vocab.store.secrets import without_secrets
@@ -167,8 +168,8 @@ def _of_folder(location: Path) -> Parts:
     if classes != len(vocabulary):
         raise MismatchError(
             location / WEIGHTS,
-            found=f"a classifier of {classes:,} classes" if classes else "no classifier",
-            wanted=f"one of the {len(vocabulary):,} classes of {VOCABULARY}",
+            found=f"a classifier of {counted(classes, 'class', 'classes')}" if classes else "no classifier",
+            wanted=f"one of the {counted(len(vocabulary), 'class', 'classes')} of {VOCABULARY}",
             remedy="Export the run without --backbone, and keep the folder's files together.",
         )
     check_classes(location / WEIGHTS, vocabulary, remedy="Copy the folder again, whole, or export the run again.")

@@ -29,6 +29,7 @@ from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, load_mo
 from trainer.weights.vocabulary_pickle import read_vocabulary
 from vocab.errors import InputError, MismatchError
 from vocab.pages.tables import in_markdown
+from vocab.pages.text import counted
 from vocab.store.locations import Location, name_of, read_whole
 from vocab.vocabulary import Vocabulary
 
@@ -60,7 +61,8 @@ def import_released(wanted: ImportConfig) -> str:
         (work / CARD).write_text(_card(wanted, converted.shape, vocabulary))
         # This also checks that nothing is missing.
         load_model(work)
-    sizes = f"width {converted.shape.embed_dim}, {converted.shape.depth} blocks, {converted.classes:,} classes"
+    classes = counted(converted.classes, "class", "classes")
+    sizes = f"width {converted.shape.embed_dim}, {converted.shape.depth} blocks, {classes}"
     return f'{wanted.out}: {sizes}\ntrainer.weights.folder.load_model("{wanted.out}") loads it'
 
 

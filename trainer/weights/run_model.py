@@ -19,6 +19,7 @@ from trainer.checkpoints.safetensors_files import VOCABULARY, is_altered, metada
 from trainer.config import LossConfig, ModelConfig
 from trainer.model.vit import build_model, timm_arguments
 from vocab.errors import FormatError, InputError, MismatchError
+from vocab.pages.text import counted
 from vocab.store.field_types import require_fields
 from vocab.store.sealing import from_sealed_json
 from vocab.vocabulary import Vocabulary
@@ -70,7 +71,8 @@ def check_classes(weights: Path, vocabulary: Vocabulary, *, remedy: str) -> None
     if metadata_of(weights).get(VOCABULARY) not in (None, vocabulary.fingerprint):
         raise MismatchError(
             weights.with_name("vocabulary.parquet"),
-            found=f"{len(vocabulary):,} classes that differ, at least in their order, from those of {weights.name}",
+            found=f"{counted(len(vocabulary), 'class that differs', 'classes that differ')}, at least in their order, "
+            f"from those of {weights.name}",
             wanted="the vocabulary of the weights beside it",
             remedy=remedy,
         )
@@ -153,10 +155,11 @@ def vocabulary_of(stored: StoredWeights) -> Vocabulary:
     vocabulary = Vocabulary.load(stored.vocabulary)
     classifier = stored.tensors.get("head.weight")
     if classifier is None or len(classifier) != len(vocabulary):
-        outputs = "no classifier" if classifier is None else f"a classifier of {len(classifier):,} classes"
+        size = 0 if classifier is None else len(classifier)
+        outputs = f"a classifier of {counted(size, 'class', 'classes')}" if size else "no classifier"
         raise MismatchError(
             stored.vocabulary,
-            found=f"{len(vocabulary):,} classes, and weights with {outputs}",
+            found=f"{counted(len(vocabulary), 'class', 'classes')}, and weights with {outputs}",
             wanted="as many classes as the classifier has",
             remedy=PUT_BACK,
         )

@@ -22,6 +22,7 @@ import numpy as np
 
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
+from vocab.pages.text import counted
 from vocab.store.locations import Location, read_whole
 from vocab.vocabulary import Vocabulary
 
@@ -65,7 +66,8 @@ def read_vocabulary(path: Location, *, classes: int) -> Vocabulary:
     foreign = np.flatnonzero(~np.isin(synsets[:classes], wordnet.load().synsets))
     if len(foreign):
         first = pairs[int(foreign[0])][0]
-        raise _refused(path, f"{len(foreign):,} classes that are no noun of WordNet 3.0, the first of them {first}")
+        are = counted(len(foreign), "class that is", "classes that are")
+        raise _refused(path, f"{are} no noun of WordNet 3.0, the first of them {first}")
     return Vocabulary(
         synsets[:classes],
         counts[:classes],
