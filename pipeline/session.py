@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
@@ -137,14 +138,24 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
 @contextmanager
 def own_signals() -> Iterator[None]:
     """Restore the handler of Ctrl-C after the block: pyspark's handler outlives its session, and then fails."""
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    pressed = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+    if pressed:
+        # Python ignores exceptions that are raised while it forks, as for Java.
+        before(signal.SIGINT, None)
 
 
 def end_spark(session: SparkSession | None) -> None:

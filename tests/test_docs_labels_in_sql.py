@@ -73,6 +73,7 @@ def files(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     return {name: f"{root}/{files}" for name, files in made["FILES"].items()}
 
 
+@pytest.mark.slow
 def test_the_queries_of_the_page_in_spark(spark: Any, files: dict[str, str], tmp_path: Path) -> None:
     exec(IN_SPARK, {"spark": spark, "FILES": files})
     assert [[tuple(row) for row in spark.sql(query).collect()] for query in QUERIES] == RESULTS

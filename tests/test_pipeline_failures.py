@@ -261,6 +261,24 @@ def interrupt_start(job: subprocess.Popen[str], out: Path) -> None:
     job.send_signal(signal.SIGINT)
 
 
+FORK = """
+import os, signal
+from pipeline.session import own_signals
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    with own_signals():
+        if os.fork() == 0:
+            os._exit(0)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_an_interrupt_that_python_ignores_while_java_is_forked_is_not_lost() -> None:
+    told_once = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert told_once.stdout == "stopped\n", told_once.stderr
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("kill", "status", "said"),
