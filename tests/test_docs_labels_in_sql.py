@@ -16,6 +16,8 @@ from pipeline.run import label_captions
 from tests.conftest import ROOT
 from tests.synsets import CAR, CAT, COUCH, DOG
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", (ROOT / "docs" / "labels-in-sql.md").read_text(), re.DOTALL)
 TABLES, IN_SPARK, IN_DUCKDB = (text for language, text in BLOCKS if language == "python")
 QUERIES = [text for language, text in BLOCKS if language == "sql"]
@@ -73,7 +75,6 @@ def files(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     return {name: f"{root}/{files}" for name, files in made["FILES"].items()}
 
 
-@pytest.mark.slow
 def test_the_queries_of_the_page_in_spark(spark: Any, files: dict[str, str], tmp_path: Path) -> None:
     exec(IN_SPARK, {"spark": spark, "FILES": files})
     assert [[tuple(row) for row in spark.sql(query).collect()] for query in QUERIES] == RESULTS

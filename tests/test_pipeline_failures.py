@@ -279,6 +279,7 @@ def test_an_interrupt_that_python_ignores_while_java_is_forked_is_not_lost() -> 
     assert told_once.stdout == "stopped\n", told_once.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("kill", "status", "said"),

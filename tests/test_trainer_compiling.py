@@ -14,6 +14,8 @@ from tests.corpus import Corpus, command, losses, make_corpus
 from tests.forks import Forks, trainer
 from trainer.pretrain import pretrain
 
+pytestmark = pytest.mark.slow
+
 # Everything random that the model has; 8, 16 or 24 pixels.
 RANDOM: dict[str, Any] = {"drop_path": 0.3, "patch_keep": 0.5, "range_augment": "narrow"}
 RUNS: dict[str, dict[str, Any]] = {

@@ -237,7 +237,7 @@ def test_the_card_names_what_was_trained_on_what_and_how_well(finished: Path, tm
         r"vit\_tiny\_patch16\_224",
         "one logit for each of 3 synsets",
         "which saw 48 images",
-        f"| mean average precision, mean of classes | {macro:.4f} |",
+        f"| mean average precision, mean of classes | {macro:.3f} |",
         "| peak lr | 0.003 |",
         "| data | corpus/images |",
         Vocabulary.load(finished / "vocabulary.parquet").fingerprint,
