@@ -137,7 +137,10 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Restore the handler of Ctrl-C after the block: pyspark's handler outlives its session, and then fails."""
+    """Restore the handler of Ctrl-C after the block, and call it there if a Ctrl-C in the block had no effect.
+
+    pyspark's own handler outlives its session, and then fails.
+    """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield

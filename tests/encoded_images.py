@@ -45,7 +45,7 @@ def cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int = PHOT
 
 
 def plainly_cropped(content: bytes, *, choose: Choose, size: int, max_pixels: int = PHOTO_LIMIT) -> np.ndarray:
-    """What crop_into must give: PIL from start to end."""
+    """Decode, crop and scale with PIL alone: the pixels that crop_into must give."""
     return plainly(decode(content, max_pixels=max_pixels), choose=choose, size=size)
 
 

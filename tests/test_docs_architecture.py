@@ -1,4 +1,4 @@
-"""What ARCHITECTURE.md and CONTRIBUTING.md name: paths, functions, names of the code, folders, contracts, terms."""
+"""Paths, functions, folders, contracts and terms that ARCHITECTURE.md and CONTRIBUTING.md name: each exists."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_picture_may_have_all_pixels_that_are_allowed_in_any_format(content: b
 
 @pytest.fixture
 def scales(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, tuple[int, ...]]]:
-    """Of each JPEG that the fast way decoded: the denominator of its scale, and the shape that came out."""
+    """Denominator of the scale, and resulting shape, of each JPEG that the fast way decoded."""
     seen: list[tuple[float, tuple[int, ...]]] = []
     real = simplejpeg.decode_jpeg
 
