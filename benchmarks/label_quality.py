@@ -51,8 +51,9 @@ import tyro
 
 from benchmarks.labelling.corpora import measure_sources, name_of
 from benchmarks.labelling.equality import measure_oracle, measure_reference
+from benchmarks.labelling.gold import measure_gold
 from benchmarks.labelling.nouns import measure_labels, measure_nouns
-from benchmarks.labelling.sources import read_sources
+from benchmarks.labelling.sources import read_sources, there
 from benchmarks.measuring.setting import DATA
 from vocab import labeler, wordnet
 from vocab.errors import InputError, run_cli
@@ -61,7 +62,7 @@ from vocab.fit.semcor import read_semcor
 from vocab.fit.treebank import read_treebank
 from vocab.labeler import Labeler
 
-Part = Literal["nouns", "labels", "imagenet", "semcor", "reference", "oracle", "sources"]
+Part = Literal["captions", "nouns", "labels", "imagenet", "semcor", "reference", "oracle", "sources"]
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,6 @@ def words_of(ours: Labeler, synset: int) -> list[str]:
     return ours.nouns.words_of(ours.nouns.row_of(synset))
 
 
-def there(file: Path) -> Path:
-    """The file itself. Raises InputError if there is none."""
-    if not file.is_file():
-        raise InputError(
-            file, found="no such file", wanted="a file of the data folder", remedy="Set CATLIP_DATA, or pass --data."
-        )
-    return file
-
-
 def measure_semcor(ours: Labeler, semcor: Path) -> dict[str, object]:
     """semcor_sense_accuracy and semcor_first_sense_accuracy, on the documents held out."""
     sentences = [sentence for sentence in read_semcor(semcor) if senses_fit.is_test_document(sentence.document)]
@@ -138,6 +130,8 @@ def measure(options: LabelQuality) -> dict[str, object]:
     ours = labeler.load()
     gold, parts = options.data / "gold", options.parts
     result: dict[str, object] = {}
+    if "captions" in parts:
+        result |= measure_gold(ours, gold / "captions.jsonl")
     if "nouns" in parts or "labels" in parts:
         treebank = options.treebank or gold / "en_ewt-dev.conllu.gz"
         sentences = read_treebank(treebank)

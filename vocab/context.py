@@ -25,9 +25,13 @@ GAPS = len(Gap) + 1
 
 
 class Case(IntEnum):
-    """Capitalisation of a word, where it is informative in its caption."""
+    """Capitalisation of a word, and what it says in its caption.
+
+    In a *title*, most words have a capital; in a *sentence*, few have, and those are names or begin it.
+    """
 
     UNTOLD = 0
+    """a word of a caption without capitals"""
     LOWER = 1
     CAPITAL = 2
     UPPER = 3
@@ -35,6 +39,9 @@ class Case(IntEnum):
     FIRST_UPPER = 5
     NUMBER = 6
     NONE = 7
+    TITLE_LOWER = 8
+    TITLE_CAPITAL = 9
+    TITLE_UPPER = 10
 
 
 CASES = len(Case)
@@ -87,16 +94,18 @@ def context_of(tokens: Tokens, rows: NDArray[np.int64], pad: int) -> Context:
 def cases_of(tokens: Tokens, caption_of: NDArray[np.int64]) -> NDArray[np.uint8]:
     """[T] `Case` of each word.
 
-    Capitals say something only in a caption of three words or more of which some, but no more than half, have them: not
-    in a title, and not where everything is typed in lower case.
+    A caption is a sentence if it has three words or more of which some, but no more than half, have capitals; with more
+    capitals, or fewer words, a title.
     """
     numbers = tokens.shapes == Shape.NUMBER
     captions = len(tokens.starts) - 1
     letters = np.diff(tokens.starts) - _count(numbers, caption_of, captions)
     capitals = _count((tokens.shapes == Shape.CAPITAL) | (tokens.shapes == Shape.UPPER), caption_of, captions)
-    telling = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
+    sentences = (capitals > 0) & (2 * capitals <= letters) & (letters >= 3)
     cases = CASE_OF.take(tokens.gaps * len(Shape) + tokens.shapes)
-    cases[~telling.take(caption_of) & ~numbers] = Case.UNTOLD
+    others = np.flatnonzero(~sentences.take(caption_of) & ~numbers)
+    in_title = (capitals > 0).take(caption_of.take(others))
+    cases[others] = np.where(in_title, TITLE_CASE_OF.take(tokens.shapes.take(others)), Case.UNTOLD)
     return cases
 
 
@@ -117,3 +126,4 @@ CASE_OF = np.array(
     ],
     dtype=np.uint8,
 ).ravel()
+TITLE_CASE_OF = np.array([Case.TITLE_LOWER, Case.TITLE_CAPITAL, Case.TITLE_UPPER, Case.NUMBER], dtype=np.uint8)

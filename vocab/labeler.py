@@ -29,8 +29,9 @@ from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Scorer, build_scorer
-from vocab.senses import Senses, build_senses
-from vocab.tagger import Tag, Tagger
+from vocab.entries import extended
+from vocab.senses import NO_SENSE, Senses, build_senses
+from vocab.tagger import STRONG, Tag, Tagger
 from vocab.tokens import Gap, split_words
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
@@ -54,7 +55,8 @@ class Nouns:
 
     firsts: NDArray[np.int64]
     lasts: NDArray[np.int64]
-    lemmas: NDArray[np.int64]
+    readings: NDArray[np.int64]
+    """lemma of a common noun; L + lemma of a name"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +94,9 @@ class Labeler:
         rows = self.tagger.rows_in(tokens.text, tokens.places, tokens.ends)
         context = self.in_english(context_of(tokens, rows, self.tagger.pad), cleaned.accents)
         nouns = self.find_nouns(context)
-        synsets = self.senses.choose(context.rows, nouns.firsts, nouns.lasts, nouns.lemmas)
-        return self._lists(context.caption_of.take(nouns.lasts), synsets, len(captions))
+        synsets = self.senses.choose(context.rows, nouns.firsts, nouns.lasts, nouns.readings)
+        has = np.flatnonzero(synsets != NO_SENSE)
+        return self._lists(context.caption_of.take(nouns.lasts[has]), synsets[has], len(captions))
 
     def in_english(self, context: Context, accents: NDArray[np.int64]) -> Context:
         """Keep the words of English captions; those of others become empty places."""
@@ -119,26 +122,44 @@ class Labeler:
         singles = np.flatnonzero(self.lexicon.is_noun.take(context.rows))
         heads = starts + lengths - 1
 
-        ahead = self._noun_lead(context, np.concatenate([heads, singles]))
+        ahead, is_name = self._noun_lead(context, np.concatenate([heads, singles]))
         is_phrase = (ahead[: len(heads)] >= -PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
         is_phrase &= self._are_unbroken(context, starts, lengths)
         is_phrase &= ~self.lexicon.names[lemmas] | self._are_names_here(context, starts, heads)
+        is_phrase |= self.lexicon.stops[lemmas]
         starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
         won, taken = longest_first(starts, lengths, len(context.rows))
-        singles = singles[(ahead[len(heads) :] >= 0) & ~taken.take(singles)]
-        singles = singles[~self._are_shades(context, singles)]
+        won = won[~self.lexicon.stops[lemmas[won]]]
+        kept = (ahead[len(heads) :] >= 0) & ~taken.take(singles)
+        singles, single_is_name = singles[kept], is_name[len(heads) :][kept]
+        shades = self._are_shades(context, singles)
+        singles, single_is_name = singles[~shades], single_is_name[~shades]
+        single_lemmas = self.lexicon.lemma_of_word.take(context.rows.take(singles)).astype(np.int64)
+        names = np.flatnonzero(single_is_name & (single_lemmas < self.lexicon.own))
+        apart = np.ones(len(singles), dtype=bool)
+        apart[names] = ~self._is_beside_name(context, singles[names])
+        singles, readings = singles[apart], (single_lemmas + self.senses.lemmas * single_is_name)[apart]
         return Nouns(
             np.concatenate([starts[won], singles]),
             np.concatenate([(starts + lengths - 1)[won], singles]),
-            np.concatenate([lemmas[won], self.lexicon.lemma_of_word.take(context.rows.take(singles))]),
+            np.concatenate([lemmas[won], readings]),
         )
 
-    def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Lead of each word's score as a noun over its best other score."""
+    def _is_beside_name(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which words have a name beside them: *Jordan* in Michael Jordan is no country."""
+        beside = np.concatenate([at - 1, at + 1])
+        joined = ~STRONG.take(context.gaps.take(np.concatenate([at, at + 1])))
+        scores = self.scorer.scores(context, beside)
+        is_name: NDArray[np.bool_] = joined & (scores.argmax(axis=1) == Tag.NAME)
+        return is_name[: len(at)] | is_name[len(at) :]
+
+    def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Lead of each word's score as a noun, common or name, over its best other score; and whether it is a name."""
         scores = self.scorer.scores(context, at)
-        others = np.maximum(np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.VERB]), scores[:, Tag.OTHER])
-        lead: NDArray[np.int16] = scores[:, Tag.NOUN] - others
-        return lead
+        others = np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.OTHER])
+        lead: NDArray[np.int16] = np.maximum(scores[:, Tag.NOUN], scores[:, Tag.NAME]) - others
+        is_name: NDArray[np.bool_] = scores[:, Tag.NAME] > scores[:, Tag.NOUN]
+        return lead, is_name
 
     def _are_shades(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Words that name a shade of a colour: *light* in a light blue shirt."""
@@ -263,7 +284,11 @@ def longest_first(
 @cache
 def load() -> Labeler:
     """The labeler, built once per process (well under a second) and shared by everything in it."""
-    nouns = wordnet.load()
-    tables = tagger.load()
-    words = tables.words
-    return Labeler(nouns, tables, build_lexicon(nouns, words), build_senses(nouns, senses.load(), len(words)))
+    tables, words = senses.load(), tagger.load()
+    nouns = extended(wordnet.load(), tables.entries, tables.entry_starts, tables.entry_synsets)
+    return Labeler(
+        nouns,
+        words,
+        build_lexicon(nouns, words.words, tables.entry_kinds),
+        build_senses(nouns, tables, len(words.words)),
+    )

@@ -16,19 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vocab.caption_senses import ADDED
 from vocab.cleaning import clean_all
-from vocab.errors import FormatError
+from vocab.entries import EntryKind
 from vocab.morphology import singular_forms
 from vocab.nouns import (
     PHRASE_OPENERS,
     are_among,
     is_described_name,
     is_function_word,
-    is_given_name,
-    is_number_or_letter,
+    is_number_or_code,
     is_plain_description,
-    is_short_name,
 )
 from vocab.tokens import split_words
 from vocab.word_table import NONE, WordTable, build_word_table, spread
@@ -69,6 +66,10 @@ class Lexicon:
     """[W] words that an edge is labelled with"""
     names: NDArray[np.bool_]
     """[L] names that read like a description: White House"""
+    own: int
+    """number of WordNet's lemmas: those from here on are captions' own entries"""
+    stops: NDArray[np.bool_]
+    """[L] words that are no noun together: in front of"""
 
     def edges(self, nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Edge from each node by each word, else NONE."""
@@ -82,55 +83,53 @@ class Lexicon:
     def fingerprint(self) -> str:
         """sha256 of the tables."""
         digest = hashlib.sha256()
-        for table in (getattr(self, field.name) for field in fields(self)):
+        for table in (np.asarray(getattr(self, field.name)) for field in fields(self)):
             digest.update(table.astype(table.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Spellings:
-    """Words of every lemma and added name, split by the rules for captions."""
+    """Words of every lemma, split by the rules for captions."""
 
     parts: pa.StringArray
     starts: NDArray[np.int64]
-    """[spellings + 1]"""
-    lemmas: NDArray[np.int64]
-    """[spellings] lemma of each spelling"""
+    """[L + 1]"""
 
 
 def spellings_of(wordnet: WordNet) -> Spellings:
-    """WordNet's lemmas, then the names that `caption_senses` adds to them."""
-    added = pa.array(list(ADDED), pa.string())
-    lemmas = pc.index_in(pa.array(list(ADDED.values()), pa.string()), value_set=wordnet.lemmas)
-    if lemmas.null_count:
-        raise FormatError(
-            "caption senses, added names",
-            found=f"{list(ADDED.values())[lemmas.is_null().index(True).as_py()]!r}",
-            wanted="a lemma of WordNet 3.0",
-            remedy="Mend ADDED in vocab/caption_senses.py.",
-        )
-    texts = pa.concat_arrays([pc.replace_substring(wordnet.lemmas, "_", " "), added])
-    tokens = split_words(clean_all(texts))
-    every = np.concatenate([np.arange(len(wordnet.lemmas)), np.asarray(lemmas, dtype=np.int64)])
-    return Spellings(tokens.words, tokens.starts, every)
+    """Every lemma, split into words."""
+    tokens = split_words(clean_all(pc.replace_substring(wordnet.lemmas, "_", " ")))
+    return Spellings(tokens.words, tokens.starts)
 
 
-def build_lexicon(wordnet: WordNet, known: pa.StringArray) -> Lexicon:
-    """Resolve every lemma to rows of `known`; a lemma with a word without a row becomes unreachable."""
+def build_lexicon(wordnet: WordNet, known: pa.StringArray, entry_kinds: NDArray[np.uint8]) -> Lexicon:
+    """Resolve every lemma to rows of `known`; a lemma with a word without a row becomes unreachable.
+
+    `entry_kinds` are those of captions' own entries, the last lemmas: they go before all others of the same words.
+    """
     spelled = spellings_of(wordnet)
     starts = spelled.starts
     table = build_word_table(known)
     part_rows = table.find(*spread(spelled.parts))
     lengths = np.diff(starts)
-    # Of spellings with the same words the lemma used most comes last, and stays; an added name before all.
-    counts = wordnet.lemma_counts()[spelled.lemmas]
-    counts[len(wordnet.lemmas) :] = np.iinfo(counts.dtype).max
+    # Of lemmas with the same words the one used most comes last, and stays; captions' own entry before all.
+    own = len(lengths) - len(entry_kinds)
+    counts = wordnet.lemma_counts()
+    counts[own:] = np.iinfo(counts.dtype).max
     order = np.lexsort((np.arange(len(lengths)), -counts))[::-1]
     single = order[(lengths[order] == 1) & (part_rows[starts[:-1][order].clip(max=len(part_rows) - 1)] >= 0)]
     forms = _rows_of(singular_forms(known, wordnet), table)
-    lemma_of_word = _single_words(wordnet, known, forms, part_rows[starts[single]], spelled.lemmas[single])
-    phrases = order[_may_be_phrase(wordnet, spelled, part_rows)[order]]
+    kinds = np.concatenate([np.full(own, EntryKind.WORD, dtype=np.uint8), entry_kinds])
+    inflected = kinds[single] == EntryKind.WORD
+    lemma_of_word = _single_words(
+        wordnet, known, forms, part_rows[starts[single[inflected]]], single[inflected], own=own
+    )
+    exact = single[~inflected]
+    lemma_of_word[part_rows[starts[exact]]] = np.where(kinds[exact] == EntryKind.NO_NOUN, NONE, exact)
+    phrases = order[_may_be_phrase(wordnet, spelled, part_rows, own=own)[order]]
     node_of_word, edge_keys, edge_nodes, edge_lemmas = _edges(spelled, phrases, part_rows, forms, len(known))
+    edge_lemmas[np.isin(edge_lemmas, np.flatnonzero(kinds == EntryKind.PARTED))] = NONE
     edge_rows = edge_keys & ((1 << ROW_BITS) - 1)
     may_be = np.zeros(1 << FILTER_BITS, dtype=bool)
     may_be[_hash(edge_keys >> ROW_BITS, edge_rows)] = True
@@ -147,6 +146,8 @@ def build_lexicon(wordnet: WordNet, known: pa.StringArray) -> Lexicon:
         opens=node_of_word != NONE,
         goes_on=goes_on,
         names=is_described_name(wordnet),
+        own=own,
+        stops=kinds == EntryKind.NO_NOUN,
     )
 
 
@@ -177,17 +178,19 @@ def _single_words(
     forms: NDArray[np.int64],
     rows: NDArray[np.int64],
     lemmas_of_rows: NDArray[np.int64],
+    *,
+    own: int,
 ) -> NDArray[np.int32]:
     """[W] lemma of each word alone: the first of its forms that is one.
 
     The forms are the irregular singulars, the word itself, and its regular singulars; see `singular_forms`. `rows` are
-    the words that spell a lemma, and the lemmas; of several for one word the last counts.
+    the words that spell a lemma, and the lemmas; of several for one word the last counts. From `own` on, lemmas are
+    captions' own entries.
     """
     counts = wordnet.lemma_counts()
     lemma = np.full(len(known) + 1, NONE, dtype=np.int64)
     lemma[rows] = lemmas_of_rows
-    dropped = is_function_word(known) | is_number_or_letter(known) | is_given_name(known)
-    dropped |= is_short_name(known, lemma[:-1], wordnet)
+    dropped = (is_function_word(known) | is_number_or_code(known)) & (lemma[:-1] < own)
     lemma[:-1][dropped] = NONE
 
     lemmas = lemma[forms]  # [W, forms]; NONE picks the extra row
@@ -202,15 +205,22 @@ def _single_words(
     return chosen
 
 
-def _may_be_phrase(wordnet: WordNet, spelled: Spellings, part_rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[spellings] true for those of two to MAX_WORDS words that may be labels."""
+def _may_be_phrase(
+    wordnet: WordNet, spelled: Spellings, part_rows: NDArray[np.int64], *, own: int
+) -> NDArray[np.bool_]:
+    """[L] true for lemmas of two to MAX_WORDS words that may be labels."""
     starts, lengths = spelled.starts, np.diff(spelled.starts)
     first = spelled.parts.take(pa.array(starts[:-1].clip(max=len(spelled.parts) - 1)))
     opener = are_among(first, PHRASE_OPENERS)
     missing = np.concatenate([[0], np.cumsum(part_rows < 0)])
     complete = missing[starts[1:]] == missing[starts[:-1]]
-    may_be: NDArray[np.bool_] = (lengths >= 2) & (lengths <= MAX_WORDS) & complete & ~opener
-    return may_be & ~is_plain_description(wordnet)[spelled.lemmas]
+    # Digits fold to 0, so that *20/20* is any date or range.
+    digits = np.asarray(pc.match_substring_regex(spelled.parts, "^0+$"), dtype=np.int64)
+    numbers = np.diff(np.concatenate([[0], np.cumsum(digits)])[starts]) == lengths
+    unwanted = opener | numbers | is_plain_description(wordnet)
+    unwanted[own:] = False
+    may_be: NDArray[np.bool_] = (lengths >= 2) & (lengths <= MAX_WORDS) & complete & ~unwanted
+    return may_be
 
 
 def _edges(
@@ -248,7 +258,7 @@ def _edges(
     edge_nodes[np.searchsorted(edge_keys, inner)] = len(firsts) + np.arange(len(inner))
     edge_lemmas = np.full(len(edge_keys), NONE, dtype=np.int32)
     for keys, which in ((inflected_keys, inflected_phrases), (exact_keys, phrases)):
-        edge_lemmas[np.searchsorted(edge_keys, keys)] = spelled.lemmas[which]
+        edge_lemmas[np.searchsorted(edge_keys, keys)] = which
     return node_of_word, edge_keys, edge_nodes, edge_lemmas
 
 

@@ -13,6 +13,7 @@ PLURAL_ENDINGS = (
     ("ches", "ch"),
     ("shes", "sh"),
     ("men", "man"),
+    ("ersby", "erby"),
     ("ses", "s"),
     ("xes", "x"),
     ("zes", "z"),

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vocab.caption_senses import DROPPED
-from vocab.wordnet import LEXICOGRAPHER_FILES, WordNet
+from vocab.wordnet import WordNet
 
 # Closed-class words of English, with their inflected and contracted forms as `vocab.tokens` leaves them. Grammar, not
 # taste: articles, pronouns, prepositions, conjunctions, auxiliaries, adverbs of degree and place, numerals.
@@ -72,23 +71,11 @@ def is_function_word(words: pa.StringArray) -> NDArray[np.bool_]:
     return are_among(words, FUNCTION_WORDS - NOUNS_TOO)
 
 
-def is_number_or_letter(words: pa.StringArray) -> NDArray[np.bool_]:
-    """[len(words)] numbers and single characters (*2019*, *3d*, *x*): nouns in WordNet, codes in captions."""
+def is_number_or_code(words: pa.StringArray) -> NDArray[np.bool_]:
+    """[len(words)] numbers and words of one or two letters (*2019*, *3d*, *x*, *cd*): nouns in WordNet, codes, units,
+    states and chemical symbols in captions. Those that captions do mean are listed (`vocab.fit.caption_senses`)."""
     number = pc.match_substring_regex(words, r"^[0-9]")
-    return np.asarray(pc.or_(number, pc.less_equal(pc.utf8_length(words), 1)), dtype=bool)
-
-
-def is_given_name(words: pa.StringArray) -> NDArray[np.bool_]:
-    """[len(words)] given names that WordNet lists as common nouns."""
-    return are_among(words, DROPPED)
-
-
-def is_short_name(words: pa.StringArray, lemmas: NDArray[np.int64], wordnet: WordNet) -> NDArray[np.bool_]:
-    """[len(words)] two letters whose lemma (-1: none) means a place, a person or a group first (*un*, *de*)."""
-    files = [number for number, name in LEXICOGRAPHER_FILES.items() if name in ("group", "location", "person")]
-    short = np.asarray(pc.less_equal(pc.utf8_length(words), 2), dtype=bool) & (lemmas >= 0)
-    first = wordnet.sense_synsets[wordnet.sense_starts[np.maximum(lemmas, 0)]]
-    return short & np.isin(wordnet.lexicographer_files[first], files)
+    return np.asarray(pc.or_(number, pc.less_equal(pc.utf8_length(words), 2)), dtype=bool)
 
 
 def is_plain_description(wordnet: WordNet) -> NDArray[np.bool_]:

@@ -26,11 +26,10 @@ from vocab.labeler import ABBREVIATED, PHRASE_BONUS, UNBROKEN, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
 from vocab.missing_values import is_missing
 from vocab.nouns import COLOURS, SHADES
-from vocab.senses import LIMIT, PAIR, PAIR_BITS, REACH
+from vocab.senses import LIMIT, NO_SENSE, PAIR, PAIR_BITS, REACH
 from vocab.tagger import (
-    CAPITAL_PROFILE,
-    LOWER_PROFILE,
     MAX_ENDING,
+    PROFILE_OF_CASE,
     STRONG_GAPS,
     UNKNOWN,
     WINDOW,
@@ -81,7 +80,9 @@ class Noun:
     last: int
     """place of its last word"""
     lemma: int
-    """row in WordNet"""
+    """row in `Labeler.nouns`"""
+    is_name: bool
+    """read as a name, not as a common noun"""
 
     @property
     def length(self) -> int:
@@ -130,7 +131,7 @@ class Reading:
     nouns: tuple[Noun, ...]
     """nouns; none in a caption that is not English"""
     synsets: tuple[int, ...]
-    """row in WordNet of each noun's sense"""
+    """row in WordNet of each noun's sense, `NO_SENSE` for one that has none here"""
 
     @property
     def english(self) -> bool:
@@ -142,7 +143,7 @@ def label(labeler: Labeler, captions: Iterable[str | None]) -> list[list[int]]:
     """`Labeler.label`: WordNet offsets of each caption, unique and ascending."""
     offsets = labeler.nouns.synsets
     return [
-        [] if caption is None else sorted({int(offsets[row]) for row in read(labeler, caption).synsets})
+        [] if caption is None else sorted({int(offsets[row]) for row in read(labeler, caption).synsets if row != NO_SENSE})
         for caption in captions
     ]
 
@@ -157,7 +158,9 @@ def read(labeler: Labeler, caption: str) -> Reading:
     if value >= 0:
         alone = [is_noun(of_word, bonus=0) for of_word in scores]
         as_head = [is_noun(of_word, bonus=PHRASE_BONUS) for of_word in scores]
-        nouns = find_nouns(labeler, words, alone, as_head)
+        names = [is_name(of_word) for of_word in scores]
+        whole = [of_word[Tag.NAME] > max(of_word[: Tag.NAME]) and of_word[Tag.NAME] >= max(of_word) for of_word in scores]
+        nouns = find_nouns(labeler, words, alone, as_head, names, whole)
     synsets = [choose_sense(labeler, words, noun) for noun in nouns]
     return Reading(cleaned, accents, tuple(words), value, tuple(scores), tuple(nouns), tuple(synsets))
 
@@ -173,8 +176,10 @@ def find_words(tagger: Tagger, cleaned: str) -> list[Word]:
         form = text.lower().translate(DIGITS)
         words.append(Word(text, form, start, gap, shape_of(text), Case.NONE, row_of(tagger, form)))
         end = match.end()
-    telling = capitals_tell(words)
-    return [replace(word, case=case_of(word, telling=telling)) for word in words]
+    lettered = [word for word in words if word.shape != Shape.NUMBER]
+    capitals = sum(word.shape != Shape.LOWER for word in lettered)
+    is_sentence = len(lettered) >= 3 and 2 * capitals <= len(lettered)
+    return [replace(word, case=case_of(word, capitals=capitals, is_sentence=is_sentence)) for word in words]
 
 
 def gap_of(between: str) -> Gap:
@@ -205,19 +210,14 @@ def row_of(tagger: Tagger, form: str) -> int:
     return tagger.row_of[UNKNOWN]
 
 
-def capitals_tell(words: Sequence[Word]) -> bool:
-    """`context.cases_of`: true if capitals are informative; not in a title, or where there are none."""
-    lettered = [word for word in words if word.shape != Shape.NUMBER]
-    capitals = [word for word in lettered if word.shape != Shape.LOWER]
-    return len(lettered) >= 3 and 0 < 2 * len(capitals) <= len(lettered)
-
-
-def case_of(word: Word, *, telling: bool) -> Case:
-    """`context.cases_of` for one word: the first of a sentence is a case of its own."""
+def case_of(word: Word, *, capitals: int, is_sentence: bool) -> Case:
+    """`context.cases_of` for one word, in a caption with so many capitals: the first of a sentence has its own."""
     if word.shape == Shape.NUMBER:
         return Case.NUMBER
-    if not telling:
+    if not capitals:
         return Case.UNTOLD
+    if not is_sentence:
+        return {Shape.LOWER: Case.TITLE_LOWER, Shape.CAPITAL: Case.TITLE_CAPITAL}.get(word.shape, Case.TITLE_UPPER)
     if word.shape == Shape.LOWER:
         return Case.LOWER
     if word.gap in (Gap.START, Gap.STOP, Gap.QUOTE):
@@ -237,13 +237,13 @@ def word_value(labeler: Labeler, word: Word) -> int:
 
 def score(tagger: Tagger, words: Sequence[Word], place: int) -> Scores:
     """`Scorer.scores`: the sum of the scores of all features."""
-    noun, adjective, verb, other = 0, 0, 0, 0
+    noun, name, adjective, other = 0, 0, 0, 0
     for of_feature in features(tagger, words, place).values():
         noun += of_feature[Tag.NOUN]
+        name += of_feature[Tag.NAME]
         adjective += of_feature[Tag.ADJECTIVE]
-        verb += of_feature[Tag.VERB]
         other += of_feature[Tag.OTHER]
-    return noun, adjective, verb, other
+    return noun, name, adjective, other
 
 
 def features(tagger: Tagger, words: Sequence[Word], place: int) -> dict[str, Scores]:
@@ -268,10 +268,8 @@ def features(tagger: Tagger, words: Sequence[Word], place: int) -> dict[str, Sco
         "its case": scores_in(tagger.case, own.case, own_class),
         "the cases": scores_in(tagger.cases, own.case, before.case, after.case),
     }
-    if own.case == Case.CAPITAL:
-        found["the word with a capital"] = scores_in(tagger.profiles, profiles[2], CAPITAL_PROFILE)
-    if own.case == Case.LOWER:
-        found["the word without a capital"] = scores_in(tagger.profiles, profiles[2], LOWER_PROFILE)
+    if own.case in PROFILE_OF_CASE:
+        found["the word in its case"] = scores_in(tagger.profiles, profiles[2], PROFILE_OF_CASE[own.case])
     return found
 
 
@@ -292,34 +290,56 @@ def class_or_gap(tagger: Tagger, word: Word, gap: int) -> int:
 
 def scores_in(table: NDArray[np.int64], *place: int) -> Scores:
     """Scores of a table's row: four of 16 bits are kept as one number of 64."""
-    noun, adjective, verb, other = struct.unpack("=4h", struct.pack("=q", table[place]))
-    return noun, adjective, verb, other
+    noun, name, adjective, other = struct.unpack("=4h", struct.pack("=q", table[place]))
+    return noun, name, adjective, other
 
 
 def is_noun(scores: Scores, *, bonus: int) -> bool:
-    """`Labeler._noun_lead`: in doubt, yes."""
-    return scores[Tag.NOUN] + bonus >= max(scores[Tag.ADJECTIVE], scores[Tag.VERB], scores[Tag.OTHER])
+    """`Labeler._noun_lead`: true for a noun, common or name; in doubt, yes."""
+    return max(scores[Tag.NOUN], scores[Tag.NAME]) + bonus >= max(scores[Tag.ADJECTIVE], scores[Tag.OTHER])
 
 
-def find_nouns(labeler: Labeler, words: Sequence[Word], alone: Sequence[bool], as_head: Sequence[bool]) -> list[Noun]:
+def is_name(scores: Scores) -> bool:
+    """`Labeler._noun_lead`: true for a noun that is rather a name."""
+    return scores[Tag.NAME] > scores[Tag.NOUN]
+
+
+def find_nouns(
+    labeler: Labeler, words: Sequence[Word], alone: Sequence[bool], as_head: Sequence[bool], names: Sequence[bool],
+    whole: Sequence[bool],
+) -> list[Noun]:
     """`Labeler.find_nouns`: nouns of several words, the longest first, then single words among the rest.
 
-    `alone` and `as_head` say which words are nouns where they stand: by themselves, and as the last of several.
+    `alone` and `as_head` say which words are nouns where they stand: by themselves, and as the last of several;
+    `names`, which of them are names rather than common nouns; `whole`, which are names rather than anything else.
     """
+    stops = labeler.lexicon.stops
     phrases = [
         phrase
         for phrase in find_phrases(labeler, words)
-        if (as_head[phrase.last] or is_hyphenated(words, phrase))
-        and not is_broken(words, phrase)
-        and not is_no_name_here(labeler, words, phrase)
+        if stops[phrase.lemma]
+        or (
+            (as_head[phrase.last] or is_hyphenated(words, phrase))
+            and not is_broken(words, phrase)
+            and not is_no_name_here(labeler, words, phrase)
+        )
     ]
-    nouns = longest_first(phrases)
-    taken = {place for noun in nouns for place in noun.places}
+    won = longest_first(phrases)
+    nouns = [phrase for phrase in won if not stops[phrase.lemma]]
+    taken = {place for phrase in won for place in phrase.places}
     for place, word in enumerate(words):
         lemma = int(labeler.lexicon.lemma_of_word[word.row])
-        if lemma >= 0 and alone[place] and place not in taken and not is_shade(words, place):
-            nouns.append(Noun(place, place, lemma))
+        if lemma < 0 or not alone[place] or place in taken or is_shade(words, place):
+            continue
+        if not names[place] or lemma >= labeler.lexicon.own or not is_beside_name(words, place, whole):
+            nouns.append(Noun(place, place, lemma, names[place]))
     return nouns
+
+
+def is_beside_name(words: Sequence[Word], place: int, names: Sequence[bool]) -> bool:
+    """`Labeler._is_beside_name`: true if the word before or after is a name, and nothing parts the two."""
+    before = place > 0 and names[place - 1] and words[place].gap not in STRONG_GAPS
+    return before or (place + 1 < len(words) and names[place + 1] and words[place + 1].gap not in STRONG_GAPS)
 
 
 def find_phrases(labeler: Labeler, words: Sequence[Word]) -> list[Noun]:
@@ -333,7 +353,7 @@ def find_phrases(labeler: Labeler, words: Sequence[Word]) -> list[Noun]:
                 break
             node, lemma = edge_of[node, words[last].row]
             if lemma >= 0:
-                found.append(Noun(first, last, lemma))
+                found.append(Noun(first, last, lemma, is_name=False))
     return found
 
 
@@ -386,13 +406,17 @@ def longest_first(phrases: Iterable[Noun]) -> list[Noun]:
 def choose_sense(labeler: Labeler, words: Sequence[Word], noun: Noun) -> int:
     """`Senses.choose`: row in WordNet of the synset that a noun means, the first of those with the highest score."""
     candidates = [sense for sense in senses_of(labeler, words, noun) if sense.can_win]
-    return max(candidates, key=lambda sense: sense.total).synset
+    best = max(candidates, key=lambda sense: sense.total, default=None)
+    if best is None or (labeler.senses.needs_cue[noun.lemma] and not best.listed):
+        return NO_SENSE
+    return best.synset
 
 
 def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense]:
     """`Senses._choose_by_cues` and `_add_pairs`: every sense of a noun, in WordNet's order, with its evidence."""
     senses, starts = labeler.senses, labeler.senses.candidate_starts
-    candidates = senses.candidates[starts[noun.lemma] : starts[noun.lemma + 1]].tolist()
+    reading = noun.lemma + senses.lemmas * noun.is_name
+    candidates = senses.candidates[starts[reading] : starts[reading + 1]].tolist()
     around = words_around(words, noun)
     found: list[Sense] = []
     for sense in range(*labeler.nouns.sense_starts[noun.lemma : noun.lemma + 2].tolist()):

@@ -14,31 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocab.context import CASES, END, GAPS, Case, Context
-from vocab.tagger import CAPITAL_PROFILE, LOWER_PROFILE, STRONG, WINDOW, Tag, Tagger, lanes, pack_lanes
+from vocab.tagger import PROFILE_OF_CASE, STRONG, WINDOW, Tag, Tagger, lanes, pack_lanes
 from vocab.tokens import Gap
 
-HALVES = (Case.UNTOLD, Case.LOWER)
-"""the ordinary cases; a caption has one or the other, but for numbers"""
-HALF_OF_CASE = np.zeros(CASES, dtype=np.int64)
-HALF_OF_CASE[Case.LOWER] = 1
-ODD_CASE = ~np.isin(np.arange(CASES), (*HALVES, Case.NONE))
+ORDINARY = (Case.UNTOLD, Case.LOWER, Case.TITLE_CAPITAL)
+"""the ordinary cases; a caption has one of them, and few words in another"""
+ORDINARY_OF_CASE = np.zeros(CASES, dtype=np.int64)
+ORDINARY_OF_CASE[[Case.LOWER, Case.CAPITAL, Case.UPPER, Case.FIRST_CAPITAL, Case.FIRST_UPPER]] = 1
+ORDINARY_OF_CASE[[Case.TITLE_LOWER, Case.TITLE_CAPITAL, Case.TITLE_UPPER]] = 2
+ODD_CASE = ~np.isin(np.arange(CASES), (*ORDINARY, Case.NONE))
 ODD_GAP = ~STRONG & (np.arange(GAPS) != Gap.SPACE)
 ODD_CASES, ODD_GAPS = (table.tobytes().ljust(256, b"\0") for table in (ODD_CASE, ODD_GAP))
 """the same by byte, for `bytes.translate`"""
 ORDINARY_GAP = np.where(ODD_GAP, Gap.SPACE, np.arange(GAPS))
 
-# A profile here: the window's five columns, then the word's own, complete, as capitalised and as lower case.
+# A profile here: the window's five columns, then the word's own, complete, in each case of PROFILE_OF_CASE.
 OWN = WINDOW.index(0)
-PROFILE = len(WINDOW) + 2
+PROFILE = len(WINDOW) + len(PROFILE_OF_CASE)
 COLUMN_OF_CASE = np.full(CASES, OWN, dtype=np.int64)
-COLUMN_OF_CASE[[Case.CAPITAL, Case.LOWER]] = len(WINDOW), len(WINDOW) + 1
+COLUMN_OF_CASE[list(PROFILE_OF_CASE)] = list(PROFILE_OF_CASE.values())
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
     """Flat tables. K classes; S sides: the class of a neighbour, or K + gap where the gap is strong.
 
-    The tables with two halves hold untold cases in the first and telling lower case in the second.
+    The tables with O parts hold one for each of the `ORDINARY` cases.
     """
 
     classes: int
@@ -49,11 +50,11 @@ class Scorer:
     profiles: NDArray[np.int64]
     """[P * PROFILE]"""
     before: NDArray[np.int64]
-    """[S * 2 * K] side before, half, own class: with the gap before and the case"""
+    """[S * O * K] side before, part, own class: with the gap before and the case"""
     after: NDArray[np.int64]
     """[S * K] side after, own class: with the gap after"""
     around: NDArray[np.int64]
-    """[2 * S * S] half, sides before and after: with both gaps, and neighbours of the same case"""
+    """[O * S * S] part, sides before and after: with both gaps, and neighbours of the same case"""
     gap_before: NDArray[np.int64]
     """[gaps * K] what another gap than a space adds, zero for strong ones, which are in the tables above"""
     gap_after: NDArray[np.int64]
@@ -77,11 +78,11 @@ class Scorer:
                 total += lanes(self.profiles.take(profiles.take(at + offset) + place))
         before = self._sides(context.gaps.take(at), class_at.take(at - 1))
         after = self._sides(context.gaps.take(at + 1), class_at.take(at + 1))
-        half = HALF_OF_CASE.take(case)
+        part = ORDINARY_OF_CASE.take(case)
         sides = self.classes + GAPS
-        total += lanes(self.before.take((before * 2 + half) * self.classes + own_class))
+        total += lanes(self.before.take((before * len(ORDINARY) + part) * self.classes + own_class))
         total += lanes(self.after.take(after * self.classes + own_class))
-        total += lanes(self.around.take((half * sides + before) * sides + after))
+        total += lanes(self.around.take((part * sides + before) * sides + after))
         odd = np.flatnonzero(_is_odd(context).take(at))
         _add(total, odd, self._beyond_ordinary(context, at[odd], own_class[odd]))
         return total
@@ -138,33 +139,33 @@ def build_scorer(tagger: Tagger) -> Scorer:
         for name in ("profiles", "before", "after", "around", "gap_before", "gap_after", "gaps", "case", "cases")
     }
     own = table["profiles"][:, OWN]
-    told = [own + table["profiles"][:, column] for column in (CAPITAL_PROFILE, LOWER_PROFILE)]
+    told = [own + table["profiles"][:, column] for column in PROFILE_OF_CASE.values()]
     # The gap that a side stands for: a strong one is a side of its own, beside any word is a space.
     gap_of_side = np.concatenate([np.full(classes, Gap.SPACE), np.arange(GAPS)])
     before = table["before"] + table["gap_before"][gap_of_side]
     around = table["around"] + table["gaps"][gap_of_side[:, None], gap_of_side]
     # An empty place, which has no case, is where no caption is: beyond START and END.
     first, last = (gap_of_side == Gap.START)[:, None], gap_of_side == END
-    around_of_half = [
-        around + table["cases"][half, np.where(first, Case.NONE, half), np.where(last, Case.NONE, half)]
-        for half in HALVES
+    around_of_case = [
+        around + table["cases"][case, np.where(first, Case.NONE, case), np.where(last, Case.NONE, case)]
+        for case in ORDINARY
     ]
-    own_half = np.array(HALVES)[HALF_OF_CASE]
+    ordinary = np.array(ORDINARY)[ORDINARY_OF_CASE]
     own_case, left, right = np.ogrid[:CASES, :CASES, :CASES]
     ordinary_cases = table["cases"][
-        own_half[own_case],
-        np.where(left == Case.NONE, Case.NONE, own_half[own_case]),
-        np.where(right == Case.NONE, Case.NONE, own_half[own_case]),
+        ordinary[own_case],
+        np.where(left == Case.NONE, Case.NONE, ordinary[own_case]),
+        np.where(right == Case.NONE, Case.NONE, ordinary[own_case]),
     ]
     folded = {
         "profiles": np.concatenate([table["profiles"][:, : len(WINDOW)], np.stack(told, axis=1)], axis=1),
-        "before": np.stack([before + table["case"][half] for half in HALVES], axis=1),
+        "before": np.stack([before + table["case"][case] for case in ORDINARY], axis=1),
         "after": (table["after"] + table["gap_after"][gap_of_side].swapaxes(0, 1)).swapaxes(0, 1),
-        "around": np.stack(around_of_half),
+        "around": np.stack(around_of_case),
         "gap_before": table["gap_before"] - table["gap_before"][ORDINARY_GAP],
         "gap_after": table["gap_after"] - table["gap_after"][ORDINARY_GAP],
         "gaps": table["gaps"] - table["gaps"][ORDINARY_GAP[:, None], ORDINARY_GAP],
-        "case": table["case"] - table["case"][own_half],
+        "case": table["case"] - table["case"][ordinary],
         "cases": table["cases"] - ordinary_cases,
     }
     return Scorer(

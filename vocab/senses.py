@@ -14,10 +14,13 @@ from dataclasses import dataclass, fields
 from functools import cache, cached_property
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import packing
 from vocab.context import EMPTY
+from vocab.entries import EntryKind, is_colour, is_genus, is_proper
 from vocab.packing import Kind
 from vocab.wordnet import LEXICOGRAPHER_FILES, WordNet
 
@@ -28,6 +31,8 @@ PACKED = Kind(
     made_by="python -m vocab fit-senses --semcor semcor.jsonl --listed imagenet22k_synsets.txt",
 )
 FILES = tuple(LEXICOGRAPHER_FILES)
+PERSON = 18
+NO_SENSE = -1
 REACH = EMPTY
 """words on either side that give cues"""
 SCALE = 32
@@ -65,6 +70,14 @@ class SenseTables:
     """[P] sense << PAIR_BITS | row of a word listed for it, ascending: from `vocab.caption_senses`"""
     weights: NDArray[np.float64]
     """[features + 1] by which the scores were made: of `FEATURES`, then of the cues"""
+    entries: pa.StringArray
+    """[E] words of captions' own entries (`vocab.entries`), parted by spaces"""
+    entry_starts: NDArray[np.int32]
+    """[E + 1] where each entry's senses begin"""
+    entry_synsets: NDArray[np.int32]
+    """synset rows"""
+    entry_kinds: NDArray[np.uint8]
+    """[E] `EntryKind`"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,50 +85,55 @@ class Senses:
     """The tables, ready for look-ups."""
 
     synsets: NDArray[np.int64]
-    """[N] synset row of each sense"""
+    """[N + 1] synset row of each sense, `NO_SENSE` for a colour, which is a label of nothing; the last is NO_SENSE's"""
     kinds: NDArray[np.int64]
     """[N] kind of each sense"""
     scores: NDArray[np.int32]
     """[N]"""
     chosen: NDArray[np.int64]
-    """[L] sense with the highest score, the first of equals"""
+    """[2 L] for each reading of a lemma, as a common noun and then as a name, the sense with the highest score, the
+    first of equals; `NO_SENSE` where there is none"""
     candidate_starts: NDArray[np.int64]
-    """[L + 1] where a lemma's candidates begin: the senses that cues can make win, all others left out"""
+    """[2 L + 1] where a reading's candidates begin: the senses that cues can make win, all others left out"""
     candidates: NDArray[np.int64]
     """senses"""
+    needs_cue: NDArray[np.bool_]
+    """[2 L] readings that have a sense only if a word nearby is listed for it"""
     cue_of: NDArray[np.int64]
     """[W] where the word's cues begin in `cues`; those without have the first, which are zero"""
     cues: NDArray[np.int8]
     """[(C + 1) * K]"""
     is_unsure: NDArray[np.bool_]
-    """[L] lemmas with more than one candidate"""
+    """[2 L] readings with more than one candidate, or that need a cue"""
     pair_filter: NDArray[np.bool_]
     """[2 ** FILTER_BITS] false where no lemma and word listed for one of its senses have that hash: a quick negative"""
     pair_keys: NDArray[np.int64]
     """[P] as in `SenseTables`"""
 
     def choose(
-        self, rows: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], lemmas: NDArray[np.int64]
+        self, rows: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], readings: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """[nouns] synset row of each noun.
+        """[nouns] synset row of each noun, `NO_SENSE` for those that have none here.
 
         `rows` [places] are those of the batch's `Context`, whose empty places part captions by REACH or more and have
-        no cues; `firsts` and `lasts` are the places of each noun's first and last word.
+        no cues; `firsts` and `lasts` are the places of each noun's first and last word; `readings` are its lemma as a
+        common noun, or L + its lemma as a name.
         """
-        chosen = self.chosen.take(lemmas)
-        unsure = np.flatnonzero(self.is_unsure.take(lemmas))
+        chosen = self.chosen.take(readings)
+        unsure = np.flatnonzero(self.is_unsure.take(readings))
         if len(unsure):
-            chosen[unsure] = self._choose_by_cues(rows, firsts[unsure], lasts[unsure], lemmas[unsure])
+            chosen[unsure] = self._choose_by_cues(rows, firsts[unsure], lasts[unsure], readings[unsure])
         return self.synsets.take(chosen)
 
     def _choose_by_cues(
-        self, rows: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], lemmas: NDArray[np.int64]
+        self, rows: NDArray[np.int64], firsts: NDArray[np.int64], lasts: NDArray[np.int64], readings: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """[nouns] sense of each: all candidates are laid out one after another, and each word around adds its cues."""
-        begin = self.candidate_starts.take(lemmas)
-        counts = self.candidate_starts.take(lemmas + 1) - begin
+        begin = self.candidate_starts.take(readings)
+        counts = self.candidate_starts.take(readings + 1) - begin
         first_of = np.cumsum(counts) - counts
-        noun_of = np.repeat(np.arange(len(lemmas)), counts)
+        noun_of = np.repeat(np.arange(len(readings)), counts)
+        lemmas = readings % self.lemmas
         senses = self.candidates.take(np.arange(len(noun_of)) + (begin - first_of).take(noun_of))
         kinds = self.kinds.take(senses)
         around = [rows.take(edge) for distance in range(1, REACH + 1) for edge in (firsts - distance, lasts + distance)]
@@ -124,14 +142,18 @@ class Senses:
             total += self.cues.take(self.cue_of.take(row).take(noun_of) + kinds)
         np.clip(total, -LIMIT, LIMIT, out=total)
         total += self.scores.take(senses)
+        unhinted = total.copy()
         for row in around:
             noun = np.flatnonzero(self.pair_filter.take(_hash(lemmas, row)))
             self._add_pairs(total, senses, row[noun], first_of[noun], counts[noun])
         best = np.maximum.reduceat(total, first_of)
         # The first of the best senses: the place of the first hit in each run.
         hits = np.flatnonzero(total == best.take(noun_of))
-        winner = np.empty(len(lemmas), dtype=np.int64)
-        winner[noun_of[hits][::-1]] = senses[hits][::-1]
+        winner = np.empty(len(readings), dtype=np.int64)
+        hits = hits[::-1]
+        winner[noun_of[hits]] = np.where(
+            self.needs_cue.take(readings).take(noun_of[hits]) & (total[hits] == unhinted[hits]), NO_SENSE, senses[hits]
+        )
         return winner
 
     def _add_pairs(
@@ -145,6 +167,11 @@ class Senses:
             keys = senses[at] << PAIR_BITS | row[has]
             found = self.pair_keys[np.minimum(np.searchsorted(self.pair_keys, keys), len(self.pair_keys) - 1)]
             total[at[found == keys]] += PAIR
+
+    @property
+    def lemmas(self) -> int:
+        """Number of lemmas."""
+        return len(self.chosen) // 2
 
     @cached_property
     def pair_set(self) -> frozenset[int]:
@@ -197,41 +224,77 @@ def features_of_senses(wordnet: WordNet) -> NDArray[np.float64]:
 
 
 def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
-    """Lay the tables out for look-ups. `words` is the number of the tagger's rows."""
-    starts = wordnet.sense_starts.astype(np.int64)
-    lemma_of = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    best = np.maximum.reduceat(tables.scores, starts[:-1])
-    hits = np.flatnonzero(tables.scores == best[lemma_of])
-    chosen = np.empty(len(starts) - 1, dtype=np.int64)
-    chosen[lemma_of[hits][::-1]] = hits[::-1]
+    """Lay the tables out for look-ups. `wordnet` has the entries; `words` is the number of the tagger's rows."""
+    starts, lengths = wordnet.sense_starts.astype(np.int64), np.diff(wordnet.sense_starts)
+    lemmas = len(lengths)
+    lemma_of = np.repeat(np.arange(lemmas), lengths)
     kinds = tables.kind_of[wordnet.sense_synsets].astype(np.int64)
     paired = np.zeros(len(lemma_of), dtype=bool)
     paired[tables.pair_keys >> PAIR_BITS] = True
-    can_win = tables.scores >= best[lemma_of] - 2 * LIMIT
+    reading_of, sense_of = _readings(wordnet, lemma_of, tables.entry_kinds)
+    needs_cue = np.zeros(2 * lemmas, dtype=bool)
+    cued = lemmas - len(tables.entry_kinds) + np.flatnonzero(tables.entry_kinds == EntryKind.CUED)
+    needs_cue[np.concatenate([cued, cued + lemmas])] = True
+
+    best = np.full(2 * lemmas, np.iinfo(np.int32).min)
+    np.maximum.at(best, reading_of, tables.scores[sense_of])
+    hits = np.flatnonzero(tables.scores[sense_of] == best[reading_of])[::-1]
+    chosen = np.full(2 * lemmas, NO_SENSE)
+    chosen[reading_of[hits]] = sense_of[hits]
+    can_win = tables.scores[sense_of] >= best[reading_of] - 2 * LIMIT
     # Of senses of one kind, which get the same cues, only the first of the best can.
-    order = np.lexsort((np.arange(len(lemma_of)), -tables.scores, kinds, lemma_of))
-    same = (lemma_of[order][1:] == lemma_of[order][:-1]) & (kinds[order][1:] == kinds[order][:-1])
+    order = np.lexsort((sense_of, -tables.scores[sense_of], kinds[sense_of], reading_of))
+    same = (np.diff(reading_of[order]) == 0) & (np.diff(kinds[sense_of][order]) == 0)
     can_win[order[1:][same]] = False
-    candidates = np.flatnonzero(can_win | paired)
-    candidate_starts = np.searchsorted(candidates, starts)
+    kept = can_win | paired[sense_of]
+    candidate_starts = np.searchsorted(reading_of[kept], np.arange(2 * lemmas + 1))
     cue_of = np.zeros(words, dtype=np.int64)
     cue_of[tables.cue_words] = (np.arange(len(tables.cue_words)) + 1) * len(tables.kinds)
     cues = np.concatenate([np.zeros((1, len(tables.kinds)), dtype=np.int8), tables.cues]).ravel()
     pair_filter = np.zeros(1 << FILTER_BITS, dtype=bool)
     pair_filter[_hash(lemma_of[tables.pair_keys >> PAIR_BITS], tables.pair_keys & ((1 << PAIR_BITS) - 1))] = True
+    counts = np.diff(candidate_starts)
+    shown = np.where(is_colour(wordnet), NO_SENSE, np.arange(len(wordnet.synsets)))
     return Senses(
-        synsets=wordnet.sense_synsets.astype(np.int64),
+        synsets=np.append(shown[wordnet.sense_synsets], NO_SENSE),
         kinds=kinds,
         scores=tables.scores,
         chosen=chosen,
         candidate_starts=candidate_starts,
-        candidates=candidates,
+        candidates=sense_of[kept],
+        needs_cue=needs_cue,
         cue_of=cue_of,
         cues=cues,
-        is_unsure=np.diff(candidate_starts) > 1,
+        is_unsure=(counts > 1) | (needs_cue & (counts > 0)),
         pair_filter=pair_filter,
         pair_keys=tables.pair_keys,
     )
+
+
+def _readings(
+    wordnet: WordNet, lemma_of: NDArray[np.int64], entry_kinds: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of a reading and a sense that it may have, ascending.
+
+    A common noun has the common senses of its lemma, or all where all are proper; a name the proper ones, but a person
+    only by more than one word, for a surname alone is mostly somebody else's. A captions' own word has all in both.
+    """
+    # A genus is meant only where the word has no other sense.
+    genus = is_genus(wordnet)[wordnet.sense_synsets]
+    wanted = ~genus | (np.bincount(lemma_of, ~genus) == 0)[lemma_of]
+    proper = is_proper(wordnet)
+    lemmas = len(wordnet.sense_starts) - 1
+    own = np.zeros(lemmas, dtype=bool)
+    own[lemmas - len(entry_kinds) :] = entry_kinds == EntryKind.WORD
+    has_common = np.zeros(lemmas, dtype=bool)
+    has_common[lemma_of[~proper & wanted]] = True
+    files = wordnet.lexicographer_files[wordnet.sense_synsets]
+    individual = np.diff(wordnet.instance_starts)[wordnet.sense_synsets] > 0
+    single = ~np.asarray(pc.match_substring(wordnet.lemmas, "_"), dtype=bool)
+    surname = individual & (files == PERSON) & single[lemma_of]
+    common = np.flatnonzero((~proper | ~has_common[lemma_of] | own[lemma_of]) & wanted)
+    named = np.flatnonzero(((proper & ~surname) | own[lemma_of]) & wanted)
+    return np.concatenate([lemma_of[common], lemmas + lemma_of[named]]), np.concatenate([common, named])
 
 
 @cache

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import packing
-from vocab.context import END, GAPS
+from vocab.context import END, GAPS, Case
 from vocab.packing import Kind, ascii_list
 from vocab.tokens import Gap
 from vocab.word_table import NONE, WordTable, build_word_table, spread
@@ -36,9 +36,12 @@ class Tag(IntEnum):
     """Parts of speech that the tagger tells apart."""
 
     NOUN = 0
-    ADJECTIVE = 1
-    VERB = 2
+    """common noun"""
+    NAME = 1
+    """proper noun, or a word of one"""
+    ADJECTIVE = 2
     OTHER = 3
+    """verb or word of grammar"""
 
 
 PACKED = Kind(
@@ -50,8 +53,8 @@ PACKED = Kind(
 SCALE = 256
 """a score of 256 is one unit of log odds"""
 WINDOW = (-2, -1, 0, 1, 2)
-CAPITAL_PROFILE, LOWER_PROFILE = 5, 6
-"""places in a profile, after the five of the window, for a word that is capitalised or not, where capitals count"""
+PROFILE_OF_CASE = {Case.CAPITAL: 5, Case.LOWER: 6, Case.TITLE_CAPITAL: 7}
+"""places in a profile, after the five of the window, for a word in one of these cases"""
 MAX_ENDING = 4
 UNKNOWN = "*"
 """row of unknown words; `*tion` is the row of those with that ending"""
@@ -75,8 +78,8 @@ class Tagger:
     class_of: NDArray[np.int32]
     """[W]"""
     profiles: NDArray[np.int64]
-    """[P, 7] what a word adds where it stands at each place of `WINDOW` around the word that is scored; then what it
-    adds to its own scores as capitalised or lower case"""
+    """[P, 8] what a word adds where it stands at each place of `WINDOW` around the word that is scored; then what it
+    adds to its own scores in each case of `PROFILE_OF_CASE`"""
     before: NDArray[np.int64]
     """[K + gaps, K] class of the word before, or the strong gap before; own class"""
     after: NDArray[np.int64]

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from vocab import wordnet
 from vocab.cleaning import ADDRESS, FILE, HOST, clean
 from vocab.context import Context, context_of
+from vocab.entries import is_proper
 from vocab.fit.treebank import Aligned, GoldToken, align
 from vocab.labeler import Labeler
 from vocab.morphology import singular_forms
+from vocab.senses import NO_SENSE
 from vocab.tagger import Tag, Tagger
 
 NOUN_UPOS = ("NOUN", "PROPN")
@@ -99,7 +101,7 @@ def measure_nouns(ours: Labeler, sentences: list[list[GoldToken]]) -> dict[str, 
     for name, case in cases.items():
         aligned = align(sentences, case=case)
         context = in_context(ours.tagger, aligned)
-        nouns = ours.scorer.scores(context, context.at).argmax(axis=1) == Tag.NOUN
+        nouns = np.isin(ours.scorer.scores(context, context.at).argmax(axis=1), (Tag.NOUN, Tag.NAME))
         tagged = covered(aligned.first[nouns], aligned.last[nouns], len(tokens))
         counts, without = match(tagged | taken_off, gold), match(tagged, gold)
         sys.stdout.write(f"{name}: {counts}\n  without addresses and file names: {without}\n")
@@ -112,49 +114,68 @@ def measure_labels(ours: Labeler, sentences: list[list[GoldToken]]) -> dict[str,
     """label_precision and label_recall, on the treebank in lower case."""
     tokens = [token for sentence in sentences for token in sentence]
     gold = is_gold_noun(tokens)
-    known = gold & is_known_noun(tokens, ours.nouns)
+    name = np.array([token.upos == "PROPN" for token in tokens])
     aligned = align(sentences, case=str.lower)
     context = in_context(ours.tagger, aligned)
     accents = np.array([sum(clean(token.form)[1] for token in sentence) for sentence in sentences], dtype=np.int64)
     english = ours.is_english(context, accents)
-    last_words, other_words = words_of_nouns(ours, ours.in_english(context, accents))
-    lasts = covered(aligned.first[last_words], aligned.last[last_words], len(tokens))
-    others = covered(aligned.first[other_words], aligned.last[other_words], len(tokens))
-    lenient, strict = lasts | (others & gold), lasts | others
+    found = labelled_words(ours, ours.in_english(context, accents))
+    last, other, last_of_name, other_of_name = (
+        covered(aligned.first[words], aligned.last[words], len(tokens)) for words in found
+    )
+    known, known_name = (gold & is_known_noun(tokens, lemmas) for lemmas in (ours.nouns.lemmas, proper_lemmas(ours)))
+    individual = gold & (~name | last_of_name | other_of_name)
     result: dict[str, object] = {}
-    for suffix, found in (("", lenient), ("_strict", strict)):
-        precise, recalled = match(found, gold), match(found, known)
-        sys.stdout.write(
-            f"label_precision{suffix} {precise.precision:.4f} ({precise.both:,} of {precise.found:,} tokens)  "
-            f"label_recall{suffix} {recalled.recall:.4f} ({recalled.both:,} of {recalled.wanted:,} tokens)\n"
-        )
-        result |= {f"label_precision{suffix}": round(precise.precision, 4)}
-        result |= {f"label_recall{suffix}": round(recalled.recall, 4)}
+    for suffix, right, wanted in (
+        ("", individual, known & (~name | known_name)), ("_of_any_name", gold, known)
+    ):  # fmt: skip
+        lenient, strict = last | (other & gold), last | other
+        for how, labelled in ((suffix, lenient), (f"{suffix}_strict", strict)):
+            precise, recalled = match(labelled, right), match(labelled, wanted)
+            sys.stdout.write(
+                f"label_precision{how} {precise.precision:.4f} ({precise.both:,} of {precise.found:,} tokens)  "
+                f"label_recall{how} {recalled.recall:.4f} ({recalled.both:,} of {recalled.wanted:,} tokens)\n"
+            )
+            result |= {f"label_precision{how}": round(precise.precision, 4)}
+            result |= {f"label_recall{how}": round(recalled.recall, 4)}
+        print_mistakes(tokens, lenient & ~right, wanted & ~lenient)
     sys.stdout.write(
         f"  {int(gold.sum()):,} gold nouns, of which WordNet knows {int(known.sum()):,}; {int((~english).sum())} of "
         f"{len(english):,} sentences taken for another language\n"
     )
-    print_mistakes(tokens, lenient & ~gold, known & ~lenient)
     return result | {"known_gold_nouns": int(known.sum()), "sentences_not_english": int((~english).sum())}
 
 
-def words_of_nouns(ours: Labeler, context: Context) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Words, numbered without the empty places, that are the last of a noun that is found, and its other words."""
+def labelled_words(ours: Labeler, context: Context) -> list[NDArray[np.int64]]:
+    """Words, numbered without the empty places: the last of each noun with a label, and its other words; then the same
+    of those whose label is an individual, or another synset that WordNet spells as a name."""
     nouns = ours.find_nouns(context)
+    synsets = ours.senses.choose(context.rows, nouns.firsts, nouns.lasts, nouns.readings)
     word_at = np.full(len(context.rows), -1)
     word_at[context.at] = np.arange(len(context.at))
-    lengths = nouns.lasts - nouns.firsts + 1
-    others = [nouns.lasts[lengths > back] - back for back in range(1, int(lengths.max(initial=1)))]
-    return word_at[nouns.lasts], word_at[np.concatenate([np.zeros(0, dtype=np.int64), *others])]
+    named = np.isin(synsets, ours.nouns.sense_synsets[is_proper(ours.nouns)])
+    found = []
+    for chosen in (synsets != NO_SENSE, named):
+        firsts, lasts = nouns.firsts[chosen], nouns.lasts[chosen]
+        lengths = lasts - firsts + 1
+        others = [lasts[lengths > back] - back for back in range(1, int(lengths.max(initial=1)))]
+        found += [word_at[lasts], word_at[np.concatenate([np.zeros(0, dtype=np.int64), *others])]]
+    return found
 
 
-def is_known_noun(tokens: Sequence[GoldToken], nouns: wordnet.WordNet) -> NDArray[np.bool_]:
-    """[tokens] whether WordNet has the token, lower-cased, its lemma or a singular of it among its nouns."""
+def proper_lemmas(ours: Labeler) -> pa.StringArray:
+    """Lemmas with a sense that is an individual, or that WordNet spells as a name."""
+    lemma_of = np.repeat(np.arange(len(ours.nouns.lemmas)), np.diff(ours.nouns.sense_starts))
+    return ours.nouns.lemmas.take(pa.array(np.unique(lemma_of[is_proper(ours.nouns)])))
+
+
+def is_known_noun(tokens: Sequence[GoldToken], among: pa.StringArray) -> NDArray[np.bool_]:
+    """[tokens] whether the token, lower-cased, its lemma or a singular of it is among some lemmas of WordNet."""
     forms = pa.array([clean(token.form)[0].lower() for token in tokens], pa.string())
     lemmas = pa.array([clean(token.lemma)[0].lower() for token in tokens], pa.string())
     known = np.zeros(len(tokens), dtype=bool)
-    for candidates in (lemmas, *singular_forms(forms, nouns)):
-        known |= np.asarray(pc.is_in(candidates, value_set=nouns.lemmas, skip_nulls=True), dtype=bool)
+    for candidates in (lemmas, *singular_forms(forms, wordnet.load())):
+        known |= np.asarray(pc.is_in(candidates, value_set=among, skip_nulls=True), dtype=bool)
     return known
 
 

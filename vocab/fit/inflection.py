@@ -72,7 +72,7 @@ def read_readings(folder: Path) -> dict[str, Readings]:
 def inflected_forms(lemma: str, pos: str) -> list[str]:
     """Regular forms: dog -> dogs; stop -> stops, stopping, stopped; nice -> nicer, nicest."""
     if pos == NOUN:
-        return [plural(lemma)]
+        return plurals(lemma)
     if pos == VERB:
         return [plural(lemma), *(stem + ending for ending in ("ing", "ed") for stem in stems(lemma, ending))]
     if pos == ADJECTIVE and len(lemma) <= 6:
@@ -87,6 +87,18 @@ def plural(lemma: str) -> str:
     if re.search("[^aeiou]y$", lemma):
         return lemma[:-1] + "ies"
     return lemma + "s"
+
+
+def plurals(lemma: str) -> list[str]:
+    """All regular plurals: monarch -> monarches and monarchs (spelling does not tell which), snowman -> snowmen."""
+    found = [plural(lemma)]
+    if lemma.endswith("ch"):
+        found.append(lemma + "s")
+    if lemma.endswith("man"):
+        found.append(lemma[:-3] + "men")
+    if lemma.endswith("erby"):
+        found.append(lemma[:-2] + "sby")
+    return found
 
 
 def stems(lemma: str, ending: str) -> list[str]:

@@ -87,6 +87,8 @@ def silver_sentences(sentences: Iterable[Sentence]) -> list[list[GoldToken]]:
 def _parts(token: SenseToken) -> list[GoldToken]:
     parts = [part for part in token.form.split("_") if part]
     upos = "PUNCT" if token.pos is None else UPOS_OF_PENN.get(token.pos[:2], GRAMMAR)
+    if token.pos == "NNP":
+        upos = "PROPN"
     if len(parts) == 1 or token.pos == "NNP":
         tags = [upos] * len(parts)
     else:

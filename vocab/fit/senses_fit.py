@@ -18,10 +18,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vocab import caption_senses
-from vocab.caption_senses import CaptionSenses
 from vocab.cleaning import clean_all
+from vocab.entries import extended
 from vocab.errors import FormatError
+from vocab.fit.caption_senses import (
+    SENSES_FILE,
+    WORDS_FILE,
+    CaptionSenses,
+    Entry,
+    entries_of,
+    read_senses,
+    read_words,
+)
+from vocab.fit.inflection import plural
 from vocab.fit.regression import require_scipy
 from vocab.fit.semcor import Sentence, read_semcor
 from vocab.fit.wordnet_files import read_glosses
@@ -186,7 +195,10 @@ def fit(wordnet_folder: Path, semcor: Path, listed: Path, wordnet: WordNet, tagg
     shown = np.isin(
         wordnet.synsets, [synset_of_wnid(line.split()[0]) for line in listed.read_text().splitlines() if line]
     )
-    return fit_tables(wordnet, tagger, glosses, tagged, everything, shown)
+    listed_senses = read_senses(SENSES_FILE.read_text(encoding="utf-8"))
+    words = read_words(WORDS_FILE.read_text(encoding="utf-8"), wordnet)
+    entries = entries_of(wordnet, tagger.words, listed_senses, words)
+    return fit_tables(wordnet, tagger, glosses, tagged, everything, shown, listed_senses, entries)
 
 
 def fit_tables(
@@ -196,6 +208,8 @@ def fit_tables(
     tagged: Tagged,
     everything: Tagged,
     shown: NDArray[np.bool_],
+    listed: Sequence[CaptionSenses] = (),
+    entries: Sequence[Entry] = (),
 ) -> SenseTables:
     """Count the cues, then fit the weights."""
     kinds = kinds_of(wordnet, KIND_SIZE)
@@ -205,7 +219,14 @@ def fit_tables(
     grammar = np.array([name.startswith("word ") for name in tagger.classes])[tagger.class_of]
     grammar |= np.array([word.startswith("*") or not word for word in tagger.words.to_pylist()])
     groups = _groups_of_tagged(wordnet, tagged), _groups_of_listed(wordnet, shown)
-    static = features_of_senses(wordnet)
+    entry_tables = {
+        "entries": pa.array([entry.words for entry in entries], pa.string()),
+        "entry_starts": np.cumsum([0, *(len(entry.synsets) for entry in entries)]).astype(np.int32),
+        "entry_synsets": np.array([row for entry in entries for row in entry.synsets], dtype=np.int32),
+        "entry_kinds": np.array([entry.kind for entry in entries], dtype=np.uint8),
+    }
+    of_captions = extended(wordnet, *list(entry_tables.values())[:3])
+    static = features_of_senses(of_captions)
     # Cues counted on a noun's own sentence would know the answer: each half is judged by the other half's.
     halves = np.array([zlib.crc32(document.encode()) % 2 for document in tagged.documents])
     all_halves = np.array([zlib.crc32(document.encode()) % 2 for document in everything.documents])
@@ -216,58 +237,70 @@ def fit_tables(
         cues = cues_of(in_glosses + SEMCOR_SHARE * near, ignored=grammar)
         for number in np.flatnonzero(halves == half):
             around[number] = cues[tagged.around[number]].sum(axis=0)
-    weights = _weigh(static, groups, around, kinds.of[wordnet.sense_synsets])
+    weights = _weigh(static, groups, around, kinds.of[of_captions.sense_synsets])
     cues = cues_of(in_glosses + SEMCOR_SHARE * nearby, ignored=grammar)
     scores = np.rint(static @ weights[:-1] * SCALE).astype(np.int32)
     scaled = np.clip(np.rint(cues * weights[-1] * SCALE), -127, 127).astype(np.int8)
     used = np.flatnonzero(scaled.any(axis=1))
-    prefer_listed(scores, wordnet)
+    rows = _rows_of_listed(of_captions, listed)
+    prefer_listed(scores, of_captions, rows)
     return SenseTables(
-        pair_keys=listed_pairs(wordnet, tagger),
+        pair_keys=listed_pairs(of_captions, tagger, rows),
         scores=scores,
         kinds=kinds.roots.astype(np.int32),
         kind_of=kinds.of.astype(np.uint8),
         cue_words=used.astype(np.int32),
         cues=scaled[used],
         weights=weights.astype(np.float64),
+        **entry_tables,
     )
 
 
-def prefer_listed(scores: NDArray[np.int32], wordnet: WordNet) -> None:
+def prefer_listed(scores: NDArray[np.int32], wordnet: WordNet, listed: Iterable[tuple[int, CaptionSenses]]) -> None:
     """Put, in place, the senses that captions mean above the others of their lemma."""
-    for lemma, listed in _listed_lemmas(wordnet):
-        if listed.default is not None:
+    for lemma, line in listed:
+        if line.default is not None:
             first, last = int(wordnet.sense_starts[lemma]), int(wordnet.sense_starts[lemma + 1])
-            sense = first + listed.default - 1
-            others = np.delete(scores[first:last], listed.default - 1)
+            sense = first + line.default - 1
+            others = np.delete(scores[first:last], line.default - 1)
             scores[sense] = max(int(scores[sense]), int(others.max(initial=scores[sense])) + LISTED_LEAD)
 
 
-def listed_pairs(wordnet: WordNet, tagger: Tagger) -> NDArray[np.int64]:
-    """Keys of the senses and the words that are listed as speaking for them, ascending."""
+def listed_pairs(
+    wordnet: WordNet, tagger: Tagger, listed: Iterable[tuple[int, CaptionSenses]]
+) -> NDArray[np.int64]:
+    """Keys of the senses and the words that are listed as speaking for them, with their plurals, ascending."""
+    nouns = set(wordnet.lemmas.to_pylist())
     keys = {
-        int(wordnet.sense_starts[lemma]) + number - 1 << PAIR_BITS | row
-        for lemma, listed in _listed_lemmas(wordnet)
-        for number, words in listed.cues.items()
-        for row in tagger.rows(pa.array(words, pa.string())).tolist()
+        int(wordnet.sense_starts[lemma]) + number - 1 << PAIR_BITS | tagger.row_of[form]
+        for lemma, line in listed
+        for number, words in line.cues.items()
+        for word in words
+        for form in ((word, plural(word)) if word in nouns else (word,))
+        if form in tagger.row_of
     }
     return np.array(sorted(keys), dtype=np.int64)
 
 
-def _listed_lemmas(wordnet: WordNet) -> Iterator[tuple[int, CaptionSenses]]:
+def _rows_of_listed(
+    wordnet: WordNet, listed: Iterable[CaptionSenses]
+) -> list[tuple[int, CaptionSenses]]:
+    """Lemma of each listed line that has senses: captions' own entry before WordNet's."""
     row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
-    for listed in caption_senses.listed():
-        lemma = row_of.get(listed.lemma)
-        if lemma is None:
+    found = []
+    for line in listed:
+        lemma = row_of.get(line.lemma)
+        if lemma is None or (not line.is_noun and not line.cues):
             continue
         count = int(wordnet.sense_starts[lemma + 1] - wordnet.sense_starts[lemma])
-        for number in (listed.default or 1, *listed.cues):
+        for number in (line.default or 1, *line.cues):
             if number > count:
                 raise FormatError(
-                    f"caption senses of {listed.lemma}", found=f"sense {number}", wanted=f"1 to {count}",
-                    remedy="Mend the line in vocab/caption_senses.py.",
+                    f"{SENSES_FILE.name}, {line.lemma}", found=f"sense {number}", wanted=f"1 to {count}",
+                    remedy="Mend the line.",
                 )  # fmt: skip
-        yield lemma, listed
+        found.append((lemma, line))
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,29 +13,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vocab.context import CASES, GAPS, Case, Context, context_of
+from vocab.context import CASES, GAPS, Context, context_of
 from vocab.fit.regression import NO_ROW, Group, indicators
 from vocab.fit.tagger_words import FOLDS, KnownWords
 from vocab.fit.treebank import Aligned, GoldToken, align
-from vocab.tagger import CAPITAL_PROFILE, LOWER_PROFILE, STRONG, WINDOW
+from vocab.tagger import PROFILE_OF_CASE, STRONG, WINDOW
 
 SILVER = "silver"
 """place of the word itself in SemCor, and nowhere else: features there say how its annotators differ"""
 # Which features of a word are looked at where: "-1" is the word before the one that is scored.
 LOOKED_AT = {
-    "word": ("-2", "-1", "+0", "+1", "+2", "capital", "lower", SILVER),
-    "kind": ("-1", "+0", "+1", SILVER),
+    "word": ("-2", "-1", "+0", "+1", "+2", "capital", "lower", "title_capital", SILVER),
+    "kind": ("-2", "-1", "+0", "+1", "+2", SILVER),
     "class": ("-1", "+0", "+1", SILVER),
     "beginning": ("+0",),
     "ending1": ("+0",),
     "ending2": ("-1", "+0", "+1", SILVER),
     "ending3": ("-1", "+0", "+1", SILVER),
     "ending4": ("+0",),
-    "vector": ("-1", "+0", "+1"),
+    "vector": ("-2", "-1", "+0", "+1", "+2"),
+    "names": ("-2", "-1", "+0", "+1", "+2", "capital", "title_capital"),
 }
 PROFILE_PLACES = {
-    **{f"{offset:+d}": place for place, offset in enumerate(WINDOW)}, "capital": CAPITAL_PROFILE, "lower": LOWER_PROFILE
-}  # fmt: skip
+    **{f"{offset:+d}": place for place, offset in enumerate(WINDOW)},
+    **{case.name.lower(): place for case, place in PROFILE_OF_CASE.items()},
+}
 PLACES = (*PROFILE_PLACES, SILVER)
 PAIRS = ("before", "after", "around", "gap_before", "gap_after", "gaps", "case", "cases")
 MIN_PAIR = 4
@@ -57,9 +59,10 @@ class Text:
 
     @classmethod
     def read(
-        cls, sentences: Sequence[Sequence[GoldToken]], folds: NDArray[np.int64] | None, *, case: Callable[[str], str]
-    ) -> Text:
-        """`folds`: of each sentence; none for SemCor's, which no class was made of."""
+        cls, sentences: Sequence[Sequence[GoldToken]], folds: NDArray[np.int64] | None = None,
+        *, case: Callable[[str], str], is_silver: bool = False,
+    ) -> Text:  # fmt: skip
+        """`folds`: of each sentence of the treebank; none for others, which no class was made of."""
         aligned = align(sentences, case=case)
         upos = [token.upos for sentence in sentences for token in sentence]
         of_sentence = np.full(len(sentences), FOLDS) if folds is None else folds
@@ -68,7 +71,7 @@ class Text:
             aligned.tokens.words.to_pylist(),
             [upos[token] for token in aligned.first.tolist()],
             np.repeat(of_sentence, np.diff(aligned.tokens.starts)),
-            folds is None,
+            is_silver,
         )
 
 
@@ -123,8 +126,8 @@ def _look(known: KnownWords, text: Text) -> dict[str, NDArray[np.int64]]:
     folds[at] = text.folds
     entries = rows * (FOLDS + 1) + folds
     found = {f"{offset:+d}": entries[at + offset] for offset in WINDOW}
-    for place, wanted in (("capital", Case.CAPITAL), ("lower", Case.LOWER)):
-        found[place] = np.where(context.cases[at] == wanted, entries[at], NO_ROW)
+    for case in PROFILE_OF_CASE:
+        found[case.name.lower()] = np.where(context.cases[at] == case, entries[at], NO_ROW)
     found[SILVER] = entries[at] if text.is_silver else np.full(len(at), NO_ROW)
     return found | _pairs(len(known.classes), context, known.class_at(rows, folds))
 

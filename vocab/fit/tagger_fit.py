@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from vocab import wordnet
 from vocab.context import CASES, GAPS
+from vocab.fit.caption_senses import WORDS_FILE, read_words
+from vocab.fit.captions import read_captions
 from vocab.fit.distribution import word_vectors
-from vocab.fit.inflection import FILES, Readings, read_readings
+from vocab.fit.inflection import FILES, Readings, plural, read_readings
+from vocab.fit.names import read_names
 from vocab.fit.regression import Group, first_observations, probabilities, regress, require_scipy
 from vocab.fit.semcor import UNTAGGED, read_semcor, silver_sentences
 from vocab.fit.tagger_features import PROFILE_PLACES, Features, Text, features_of, word_features
@@ -28,9 +31,7 @@ from vocab.fit.wordnet_files import read_glosses
 from vocab.lexicon import spellings_of
 from vocab.tagger import SCALE, Tag, Tagger, pack_lanes
 
-TAG_OF_UPOS = {
-    "NOUN": Tag.NOUN, "PROPN": Tag.NOUN, "ADJ": Tag.ADJECTIVE, "VERB": Tag.VERB, "AUX": Tag.VERB,
-}  # fmt: skip
+TAG_OF_UPOS = {"NOUN": Tag.NOUN, "PROPN": Tag.NAME, "ADJ": Tag.ADJECTIVE}
 CLASS_OF_UPOS = {
     "NOUN": "noun", "PROPN": "name", "ADJ": "adjective", "VERB": "verb", "ADV": "adverb", "NUM": "number",
     "DET": "closed", "PRON": "closed", "ADP": "closed", "CCONJ": "closed", "SCONJ": "closed", "PART": "closed",
@@ -43,6 +44,11 @@ PENALTY = 1.5
 ITERATIONS = 80
 SILVER_WEIGHT = 0.2
 """weight of a word of SemCor; a word of the treebank has weight 1"""
+SMALL_WORDS = frozenset("a an and as at by for from in of on or the to with".split())
+TITLE_WEIGHT = 0.5
+"""weight of a word of the treebank written as a title, beside 1 for the same word as it is"""
+CAPTION_WEIGHT = 1.5
+"""weight of a judged word of a caption"""
 MIN_AGREEMENT = 0.05
 """probability, by the treebank alone, from which a tag of SemCor is believed"""
 KNOWN_NOUN = SCALE
@@ -50,16 +56,25 @@ KNOWN_NOUN = SCALE
 thanks" is one in the treebank"""
 
 
-def fit(treebank: Path, wordnet_folder: Path, semcor: Path | None = None) -> Tagger:
+def fit(
+    treebank: Path, wordnet_folder: Path, semcor: Path | None = None, captions: Sequence[Path] = (), names: Path | None = None
+) -> Tagger:
     """Fit on files. Raises InputError for a missing one, MissingRequirementError without SciPy."""
-    listed = spellings_of(wordnet.load()).parts
+    nouns = wordnet.load()
+    own = [word for entry in read_words(WORDS_FILE.read_text(encoding="utf-8"), nouns) for word in entry.words.split()]
+    listed = [*spellings_of(nouns).parts.to_pylist(), *own, *map(plural, own)]
     silver = silver_sentences(read_semcor(semcor)) if semcor is not None else []
     texts = [
         *read_glosses(wordnet_folder, *FILES.values()),
         *(" ".join(token.form for token in sentence) for sentence in silver),
     ]
     gold = read_treebank(treebank)
-    return fit_sentences(gold, read_readings(wordnet_folder), listed.to_pylist(), silver=silver, texts=texts)
+    readings = read_readings(wordnet_folder)
+    judged = [sentence for path in captions for sentence in read_captions(path, readings)]
+    return fit_sentences(
+        gold, readings, listed, judged=judged, silver=silver, texts=texts,
+        names=read_names(names) if names is not None else {},
+    )  # fmt: skip
 
 
 def fit_sentences(
@@ -67,8 +82,10 @@ def fit_sentences(
     readings: Mapping[str, Readings],
     listed: Iterable[str],
     *,
+    judged: Sequence[Sequence[GoldToken]] = (),
     silver: Sequence[Sequence[GoldToken]] = (),
     texts: Sequence[str] = (),
+    names: Mapping[str, str] = {},
 ) -> Tagger:
     """Fit on sentences, on what a dictionary says of words, and on untagged texts beside the sentences.
 
@@ -76,27 +93,35 @@ def fit_sentences(
     """
     require_scipy()
     folds = fold_of_sentences(len(gold))
-    of_gold = [Text.read(gold, folds, case=case) for case in (str, str.lower)]
-    of_silver = [Text.read(silver, None, case=case) for case in (str, str.lower)] if silver else []
+    of_gold = [Text.read(gold, folds, case=case) for case in (str, str.lower, as_title)]
+    of_judged = [Text.read(judged, case=case) for case in (str, str.lower)] if judged else []
+    of_silver = [Text.read(silver, case=case, is_silver=True) for case in (str, str.lower)] if silver else []
     lower = of_gold[1]
     known = KnownWords.build(
         TaggedWords.count(lower.words, [CLASS_OF_UPOS[upos] for upos in lower.upos], lower.folds.tolist()),
         readings,
         listed,
-        collections.Counter(of_silver[1].words if of_silver else ()),
+        collections.Counter(word for text in (*of_judged[1:], *of_silver[1:]) for word in text.words),
         word_vectors([*texts, *lower.aligned.captions]),
+        names,
     )
-    features = features_of(known, [*of_gold, *of_silver])
-    upos = [upos for text in (*of_gold, *of_silver) for upos in text.upos]
+    parts = [*of_gold, *of_judged, *of_silver]
+    features = features_of(known, parts)
+    upos = [upos for text in parts for upos in text.upos]
     targets = np.array([TAG_OF_UPOS.get(name, Tag.OTHER) for name in upos], dtype=np.int64)
     known_tag = np.array([name != UNTAGGED for name in upos])
     groups = features.places | features.pairs
-    found = _weigh(list(groups.values()), targets, known_tag, gold=sum(len(text.words) for text in of_gold))
+    found = _weigh(list(groups.values()), targets, known_tag, gold=sum(len(text.words) for text in (*of_gold, *of_judged)), treebank=sum(len(text.words) for text in of_gold), titles=len(of_gold[2].words))
     return _tagger(known, features, dict(zip(groups, found, strict=True)))
 
 
+def as_title(word: str) -> str:
+    """The word with a capital, as in a title; small words of grammar stay small."""
+    return word if word in SMALL_WORDS else word[:1].upper() + word[1:]
+
+
 def _weigh(
-    groups: Sequence[Group], targets: NDArray[np.int64], known_tag: NDArray[np.bool_], *, gold: int
+    groups: Sequence[Group], targets: NDArray[np.int64], known_tag: NDArray[np.bool_], *, gold: int, treebank: int, titles: int
 ) -> list[NDArray[np.float64]]:
     """[features, tags] weights of each group; the first `gold` words are the treebank's, the others SemCor's."""
 
@@ -112,12 +137,15 @@ def _weigh(
             iterations=ITERATIONS,
         )
 
-    weights = fitted(np.ones(gold))
+    first = known_tag[:gold].astype(np.float64)
+    first[treebank - titles : treebank] *= TITLE_WEIGHT
+    first[treebank:] *= CAPTION_WEIGHT
+    weights = fitted(first)
     if gold == len(targets):
         return weights
     by_gold = probabilities(groups, weights)[np.arange(len(targets)), targets]
     importance = np.where(known_tag & (by_gold >= MIN_AGREEMENT), SILVER_WEIGHT, 0.0)
-    importance[:gold] = 1
+    importance[:gold] = first
     return fitted(importance)
 
 

@@ -99,13 +99,14 @@ class KnownWords:
         listed: Iterable[str],
         silver: Mapping[str, int],
         vectors: Vectors,
+        names: Mapping[str, str],
     ) -> KnownWords:
         """Words in `listed` are known in any case; `silver` are uses in tagged text beside the treebank."""
         tags = tagged.tags
         frequent = {word for word in tags if tags[word].total() >= MIN_WORD}
-        known = sorted(frequent | set(readings) | set(listed) | FOREIGN_WORDS | SHARED_WORDS)
+        known = sorted(frequent | set(readings) | set(listed) | set(names) | FOREIGN_WORDS | SHARED_WORDS)
         words = [*known, UNKNOWN, *tagged.endings(), ""]
-        own_names, *fold_names = _names(words, tagged, readings)
+        own_names, *fold_names = _names(words, tagged, readings, names)
         classes = sorted({*own_names, *(name for fold in fold_names for name in fold)})
         numbers = {name: number for number, name in enumerate(classes)}
         class_of, *class_without = (np.array([numbers[name] for name in column]) for column in (own_names, *fold_names))
@@ -116,7 +117,7 @@ class KnownWords:
             class_of,
             np.stack(class_without),
             np.array([word in readings and readings[word].parts_of_speech == {NOUN} for word in words]),
-            _features(words, weighed, readings),
+            _features(words, weighed, readings, names),
             vectors.of(words),
         )
 
@@ -139,7 +140,9 @@ class KnownWords:
         return np.array([row(word) for word in words], dtype=np.int64)
 
 
-def _names(words: Sequence[str], tagged: TaggedWords, readings: Mapping[str, Readings]) -> list[list[str]]:
+def _names(
+    words: Sequence[str], tagged: TaggedWords, readings: Mapping[str, Readings], on_lists: Mapping[str, str]
+) -> list[list[str]]:
     """[1 + FOLDS, W] names of the words' classes: by the whole treebank, and without each of its folds."""
     closed = tagged.closed()
 
@@ -148,13 +151,15 @@ def _names(words: Sequence[str], tagged: TaggedWords, readings: Mapping[str, Rea
         for word in words[:-1]:
             tags = tagged.tags.get(word)
             left = tags - without.get(word, collections.Counter()) if tags is not None else None
-            found.append(f"word {word}" if word in closed else class_name(word, left, readings.get(word)))
+            found.append(f"word {word}" if word in closed else class_name(word, left, readings.get(word), on_lists.get(word)))
         return [*found, "empty place"]
 
     return [names({}), *(names(fold) for fold in tagged.of_fold)]
 
 
-def class_name(word: str, tags: collections.Counter[str] | None, readings: Readings | None) -> str:
+def class_name(
+    word: str, tags: collections.Counter[str] | None, readings: Readings | None, lists: str | None
+) -> str:
     """The class of a word that is not one by itself: by its tags in the treebank, or by what WordNet knows of it."""
     ending = next((e for e in ENDINGS if word.endswith(e) and len(word) > len(e) + 1), "")
     if "0" in word:
@@ -168,15 +173,18 @@ def class_name(word: str, tags: collections.Counter[str] | None, readings: Readi
         form = ("form" if inflected else "") if itself else f"form of {inflected}"
         known = f"{itself}.{form}.{share if itself != NOUN else ''}"
         return f"wordnet {known} {ending if ending in ('ing', 'ed', 's', 'ly') else ''}".rstrip()
+    if lists is not None:
+        return f"name {lists[0]}"
     return f"unknown {ending}".rstrip()
 
 
 def _features(
-    words: Sequence[str], weighed: set[str], readings: Mapping[str, Readings]
+    words: Sequence[str], weighed: set[str], readings: Mapping[str, Readings], names: Mapping[str, str]
 ) -> dict[str, NDArray[np.int64]]:
     values: dict[str, list[str | None]] = {
         "word": [word if word in weighed else None for word in words],
         "kind": [readings[word].kind if word in readings else "unknown" for word in words],
+        "names": [names.get(word) for word in words],
         "beginning": [word[:3] if len(word) > 4 and word[0] != UNKNOWN else None for word in words],
         **{f"ending{length}": [_ending(word, length) for word in words] for length in range(1, MAX_ENDING + 1)},
     }

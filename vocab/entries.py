@@ -1,0 +1,88 @@
+"""Entries of captions' own beside WordNet's: words that WordNet lacks, and words that it reads otherwise.
+
+In: WordNet and the tables of senses. Out: WordNet with more lemmas, each with senses of its own, so that everything
+that looks a lemma up finds them:
+
+    selfie       a word that WordNet lacks: the senses of the nearest entry, also for its plural
+    drawers      a plural that WordNet knows by itself: its own senses, then those of its singular
+    male         a word that is no noun in captions: senses that only a listed word nearby can bring up, or none
+    in front of  words that are no noun: no sense
+    red fire     words that belong to others, as in a red fire hydrant
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import IntEnum
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vocab.wordnet import WordNet
+
+CHROMATIC_COLOUR, ACHROMATIC_COLOUR = 4959672, 4960079
+
+
+class EntryKind(IntEnum):
+    """How an entry is read."""
+
+    WORD = 0
+    """a noun with a plural"""
+    FORM = 1
+    """a noun in this form alone"""
+    CUED = 2
+    """a noun, in this form alone, if a word nearby is listed for one of its senses"""
+    NO_NOUN = 3
+    """no noun"""
+    PARTED = 4
+    """no noun together, whatever each word is"""
+
+
+def extended(wordnet: WordNet, entries: pa.StringArray, starts: NDArray[np.int32], synsets: NDArray[np.int32]) -> WordNet:
+    """WordNet with the entries as its last lemmas; the senses of each have the counts of the synsets' highest."""
+    highest = np.zeros(len(wordnet.synsets), dtype=wordnet.sense_counts.dtype)
+    np.maximum.at(highest, wordnet.sense_synsets, wordnet.sense_counts)
+    return replace(
+        wordnet,
+        lemmas=pa.concat_arrays([wordnet.lemmas, pc.replace_substring(entries, " ", "_")]),
+        sense_starts=np.concatenate([wordnet.sense_starts, wordnet.sense_starts[-1] + starts[1:]]),
+        sense_synsets=np.concatenate([wordnet.sense_synsets, synsets]),
+        sense_counts=np.concatenate([wordnet.sense_counts, highest[synsets]]),
+    )
+
+
+def is_proper(wordnet: WordNet) -> NDArray[np.bool_]:
+    """[N] senses that are individuals (*Paris*), or that WordNet spells as a name: months, languages, breeds."""
+    lemma_of = np.repeat(np.arange(len(wordnet.lemmas)), np.diff(wordnet.sense_starts))
+    named = np.asarray(pc.match_substring_regex(wordnet.words, "^[A-Z].*[a-z]"), dtype=bool)
+    synset_of = np.repeat(np.arange(len(wordnet.synsets)), np.diff(wordnet.word_starts))
+    keys = wordnet.word_lemmas[named].astype(np.int64) * len(wordnet.synsets) + synset_of[named]
+    individual = np.diff(wordnet.instance_starts)[wordnet.sense_synsets] > 0
+    proper: NDArray[np.bool_] = individual | np.isin(lemma_of * len(wordnet.synsets) + wordnet.sense_synsets, keys)
+    return proper
+
+
+def is_genus(wordnet: WordNet) -> NDArray[np.bool_]:
+    """[S] synsets that are a genus of plants or animals: *Argentina*, the fish."""
+    named = np.asarray(pc.starts_with(wordnet.words, "genus_"), dtype=bool)
+    genus: NDArray[np.bool_] = np.bincount(
+        np.repeat(np.arange(len(wordnet.synsets)), np.diff(wordnet.word_starts))[named], minlength=len(wordnet.synsets)
+    ).astype(bool)
+    return genus
+
+
+def is_colour(wordnet: WordNet) -> NDArray[np.bool_]:
+    """[S] colours: *red*, *navy*, but not *colour* itself."""
+    below: dict[int, list[int]] = {}
+    parents = np.repeat(np.arange(len(wordnet.synsets)), np.diff(wordnet.hypernym_starts))
+    for child, parent in zip(parents.tolist(), wordnet.hypernyms.tolist(), strict=True):
+        below.setdefault(parent, []).append(child)
+    colour = np.zeros(len(wordnet.synsets), dtype=bool)
+    todo = [wordnet.row_of(root) for root in (CHROMATIC_COLOUR, ACHROMATIC_COLOUR)]
+    while todo:
+        row = todo.pop()
+        colour[row] = True
+        todo += below.get(row, [])
+    return colour

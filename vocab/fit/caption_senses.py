@@ -1,0 +1,144 @@
+"""Senses of nouns in captions, and nouns that captions have beside WordNet's: lists written by hand.
+
+In: the lists, `caption_senses.txt` and `caption_words.txt` beside this module. Out: `Entry`s, and for a lemma or entry
+the sense that a caption means if nothing else is known, and words nearby that speak for a sense.
+
+    crane 5 | 4: bird flying wing nest          sense 5 of WordNet 3.0, but sense 4 beside one of these words
+    male x                                      no noun in captions: no label
+    selfie = self-portrait.n.01                 a word that WordNet lacks; its plural is read so too
+    in front of = -                             words that are no noun
+    red fire = +                                words that are no noun together, each may be one: a red fire hydrant
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from vocab.entries import EntryKind
+from vocab.errors import FormatError
+from vocab.morphology import singular_forms
+from vocab.wordnet import WordNet
+
+SENSES_FILE = Path(__file__).parent / "caption_senses.txt"
+WORDS_FILE = Path(__file__).parent / "caption_words.txt"
+CODE = 2
+"""letters of words that are no nouns unless they are listed"""
+NO_SYNSETS = {"-": EntryKind.NO_NOUN, "+": EntryKind.PARTED}
+
+
+@dataclass(frozen=True)
+class CaptionSenses:
+    """One line of the list of senses."""
+
+    lemma: str
+    is_noun: bool
+    """false if the word has a sense only beside one of the cues"""
+    default: int | None
+    """number of the sense, from 1; None if WordNet's counts and what pictures show decide"""
+    cues: dict[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A lemma of captions' own: words, parted by spaces, and the rows of its synsets."""
+
+    words: str
+    kind: EntryKind
+    synsets: tuple[int, ...]
+
+
+def read_senses(text: str) -> list[CaptionSenses]:
+    """Parse the list of senses. Raises FormatError for a line that cannot be read."""
+    return [_senses(line) for line in _lines(text)]
+
+
+def read_words(text: str, wordnet: WordNet) -> list[Entry]:
+    """Parse the list of words. Raises FormatError for a line that cannot be read."""
+    row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
+    return [_word(line, wordnet, row_of) for line in _lines(text)]
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield line
+
+
+def _senses(line: str) -> CaptionSenses:
+    head, *groups = (part.strip() for part in line.split("|"))
+    try:
+        lemma, default = head.split()
+        cues = {int(number): tuple(words.split()) for number, words in (group.split(":") for group in groups)}
+        return CaptionSenses(lemma, default != "x", None if default in ("-", "x") else int(default), cues)
+    except ValueError as error:
+        raise FormatError(
+            f"{SENSES_FILE.name}: {line!r}", found=str(error), wanted="lemma default | sense: words | ...",
+            remedy="Mend the line.",
+        ) from error  # fmt: skip
+
+
+def _word(line: str, wordnet: WordNet, row_of: Mapping[str, int]) -> Entry:
+    words, _, names = (part.strip() for part in line.partition("="))
+    if names in NO_SYNSETS:
+        return Entry(words, NO_SYNSETS[names], ())
+    synsets = []
+    for name in names.split():
+        lemma, _, number = name.rpartition(".n.")
+        senses = _senses_of(wordnet, row_of[lemma]) if lemma in row_of else ()
+        if not number.isdigit() or not 0 < int(number) <= len(senses):
+            raise FormatError(
+                f"{WORDS_FILE.name}: {line!r}", found=repr(name), wanted="a synset of WordNet 3.0, as dog.n.01, or -",
+                remedy="Mend the line.",
+            )  # fmt: skip
+        synsets.append(senses[int(number) - 1])
+    return Entry(words, EntryKind.WORD, tuple(synsets))
+
+
+def entries_of(
+    wordnet: WordNet, known: pa.StringArray, listed: Sequence[CaptionSenses], words: Sequence[Entry]
+) -> list[Entry]:
+    """All entries: the listed words, plurals with a lemma of their own, and lemmas that are no nouns in captions."""
+    row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
+    pools = {word: _pool(wordnet, [row_of[form] for form in forms]) for word, forms in _plurals(known, wordnet, row_of)}
+    own = {entry.words for entry in words}
+    no_nouns = {line.lemma: line for line in listed if not line.is_noun}
+    found = list(words)
+    for lemma, line in no_nouns.items():
+        synsets = pools.get(lemma) or (_pool(wordnet, [row_of[lemma]]) if lemma in row_of else ())
+        spelled = lemma.replace("_", " ")
+        found.append(Entry(spelled, EntryKind.CUED, synsets) if line.cues else Entry(spelled, EntryKind.NO_NOUN, ()))
+    found += [
+        Entry(line.lemma, EntryKind.FORM, _pool(wordnet, [row_of[line.lemma]]))
+        for line in listed
+        if line.is_noun and len(line.lemma) <= CODE and line.lemma in row_of and line.lemma not in own
+    ]
+    found += [
+        Entry(word, EntryKind.FORM, synsets)
+        for word, synsets in pools.items()
+        if word not in no_nouns and word not in own and len(word) > CODE
+    ]
+    return found
+
+
+def _plurals(
+    known: pa.StringArray, wordnet: WordNet, row_of: Mapping[str, int]
+) -> Iterator[tuple[str, list[str]]]:
+    """Words that are a lemma, and the plural of another: the lemma, then the others."""
+    columns = [forms.to_pylist() for forms in singular_forms(known, wordnet)]
+    for place, word in enumerate(known.to_pylist()):
+        others = dict.fromkeys(column[place] for column in columns if column[place] in row_of and column[place] != word)
+        if word in row_of and others:
+            yield word, [word, *others]
+
+
+def _pool(wordnet: WordNet, lemmas: Sequence[int]) -> tuple[int, ...]:
+    """Synsets of some lemmas, each once."""
+    return tuple(dict.fromkeys(synset for lemma in lemmas for synset in _senses_of(wordnet, lemma)))
+
+
+def _senses_of(wordnet: WordNet, lemma: int) -> tuple[int, ...]:
+    return tuple(wordnet.sense_synsets[wordnet.sense_starts[lemma] : wordnet.sense_starts[lemma + 1]].tolist())
