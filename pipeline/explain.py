@@ -11,7 +11,7 @@ In: captions. Out: text, with a table for each caption:
     a          OTHER by 6.9      a                 grammar word
     golden     ADJECTIVE by 2.2  golden_retriever  part of golden_retriever
     retriever  NOUN by 1.1       golden_retriever  golden_retriever.n.01: its only sense
-    saw        VERB by 0.8       saw               no noun here: VERB by 0.8
+    saw        OTHER by 0.8      saw               no noun here: OTHER by 0.8
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from vocab import labeler, language, plain
 from vocab.cleaning import FOREIGN_LETTER
 from vocab.labeler import PHRASE_BONUS, Labeler
 from vocab.missing_values import is_missing
-from vocab.nouns import is_function_word, is_given_name, is_number_or_letter
+from vocab.nouns import is_function_word, is_number_or_code
 from vocab.pages.text import shown
 from vocab.plain import Noun, Reading, Scores, Sense
-from vocab.senses import PAIR
+from vocab.senses import NO_SENSE, PAIR
 from vocab.senses import SCALE as SENSE_SCALE
 from vocab.tagger import SCALE, Tag
 from vocab.wordnet import wnid_of
@@ -84,7 +84,7 @@ def why_language(ours: Labeler, reading: Reading) -> str:
 
 def labels_of(ours: Labeler, reading: Reading) -> str:
     """The labels by name and wnid, in the order in which they are stored."""
-    rows = sorted(set(reading.synsets))
+    rows = sorted(set(reading.synsets) - {NO_SENSE})
     return ", ".join(f"{ours.nouns.name_of(row)} {wnid_of(int(ours.nouns.synsets[row]))}" for row in rows) or "none"
 
 
@@ -107,14 +107,25 @@ def rows_of(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
 
 def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
     """Why a word that is not part of a noun has no label."""
-    word = reading.words[index]
+    word, scores = reading.words[index], reading.scores[index]
+    stop = next((phrase for phrase in stop_phrases(ours, reading) if index in phrase.places), None)
+    if stop is not None:
+        return f"part of {lemma_name(ours, stop.lemma)}, which is no noun"
     if int(ours.lexicon.lemma_of_word[word.row]) < 0:
         return why_no_lemma(ours, word.form)
     if not reading.english:
         return "caption not English"
     if plain.is_shade(reading.words, index):
         return f"a shade of {reading.words[index + 1].form}"
-    return f"no noun here: {tag_and_margin(reading.scores[index])}"
+    if plain.is_noun(scores, bonus=0) and plain.is_name(scores):
+        return f"part of a longer name: {tag_and_margin(scores)}"
+    return f"no noun here: {tag_and_margin(scores)}"
+
+
+def stop_phrases(ours: Labeler, reading: Reading) -> list[Noun]:
+    """Words that are no noun together: in front of."""
+    phrases = plain.find_phrases(ours, reading.words) if reading.english else []
+    return [phrase for phrase in phrases if ours.lexicon.stops[phrase.lemma]]
 
 
 def why_no_lemma(ours: Labeler, form: str) -> str:
@@ -122,12 +133,10 @@ def why_no_lemma(ours: Labeler, form: str) -> str:
     forms = pa.array([form])
     if is_function_word(forms)[0]:
         return "grammar word"
-    if is_number_or_letter(forms)[0]:
-        return "number or single letter"
-    if is_given_name(forms)[0]:
-        return "given name"
+    if is_number_or_code(forms)[0]:
+        return "number or code"
     if ours.nouns.lemmas.index(form).as_py() >= 0:
-        return "a noun of WordNet that is left out"
+        return "a noun of WordNet, but none in captions"
     return "no noun of WordNet"
 
 
@@ -135,6 +144,9 @@ def why_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
     """The sense that won, what speaks for it, and those it won against."""
     senses = plain.senses_of(ours, reading.words, noun)
     won = plain.choose_sense(ours, reading.words, noun)
+    if won == NO_SENSE:
+        return why_no_sense(ours, reading, noun)
+    senses = [sense for sense in senses if sense.synset != NO_SENSE]
     ranked = sorted(senses, key=lambda sense: (sense.synset != won, -sense.total))
     name = ours.nouns.name_of(won)
     if len(senses) == 1:
@@ -153,6 +165,16 @@ def why_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
     return f"{shown[0]}: {why}; before {', '.join(shown[1:])}{more}"
 
 
+def why_no_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
+    """Why a noun has no label."""
+    candidates = [sense for sense in plain.senses_of(ours, reading.words, noun) if sense.can_win]
+    if not candidates:
+        return f"a name that is none of WordNet's: {tag_and_margin(reading.scores[noun.last])}"
+    if ours.senses.needs_cue[noun.lemma] and not any(sense.listed for sense in candidates):
+        return "a noun in captions only beside words that are listed for it"
+    return "a colour"
+
+
 def cues_of(sense: Sense) -> str:
     """The words that speak for or against a sense."""
     said = [*sense.cues, *((text, PAIR) for text in sense.listed)]
@@ -164,7 +186,7 @@ def passed_over_phrases(ours: Labeler, reading: Reading) -> list[tuple[str, ...]
     noun_at = {index: noun for noun in reading.nouns for index in noun.places}
     rows: list[tuple[str, ...]] = []
     for phrase in plain.find_phrases(ours, reading.words):
-        if noun_at.get(phrase.first) == phrase:
+        if noun_at.get(phrase.first) == phrase or ours.lexicon.stops[phrase.lemma]:
             continue
         rows.append((lemma_name(ours, phrase.lemma), why_no_phrase(ours, reading, phrase, noun_at)))
     return rows
@@ -181,7 +203,10 @@ def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun, noun_at: Mappin
         return "parted by a sign"
     if not (plain.is_noun(scores, bonus=PHRASE_BONUS) or plain.is_hyphenated(words, phrase)):
         return f"no noun here: {words[phrase.last].text} is {tag_and_margin(scores)}"
-    longer = next(noun_at[index] for index in phrase.places if index in noun_at)
+    stops = stop_phrases(ours, reading)
+    longer = next((stop for stop in stops if set(stop.places) & set(phrase.places)), None) or next(
+        noun_at[index] for index in phrase.places if index in noun_at
+    )
     return f"gives way to {lemma_name(ours, longer.lemma)}"
 
 

@@ -39,12 +39,17 @@ class Build:
 
 @dataclass(frozen=True)
 class FitTagger:
-    """Fit the tagger's tables on a treebank; needs SciPy, three minutes and 4 GB of memory."""
+    """Fit the tagger's tables on a treebank; needs SciPy, six minutes and 5 GB of memory."""
 
     treebank: Path
     """CoNLL-U file, plain or gzip: en_ewt-ud-train.conllu of Universal Dependencies' English Web Treebank"""
     semcor: Path | None = None
     """SemCor's sentences as JSON lines, plain or gzip (vocab/fit/semcor.py); the package's tables have them"""
+    captions: Path | None = None
+    """tagged captions as JSON lines (vocab/fit/captions.py); the package's tables have them"""
+    names: Path | None = None
+    """folder with lists of given names, surnames, places and brands (vocab/fit/names.py); the package's tables have
+    them"""
     licence: str = "Universal Dependencies English Web Treebank, CC BY-SA 4.0"
     """name and licence of the treebank, kept in the file"""
     wordnet: Path = WORDNET
@@ -81,7 +86,8 @@ def fit_tagger(options: FitTagger) -> bytes:
     from vocab.fit.tagger_fit import fit
 
     trained_on = options.licence if options.semcor is None else f"{options.licence}; {SEMCOR_LICENCE}"
-    return tagger.pack(fit(options.treebank, options.wordnet, options.semcor), {"trained_on": trained_on})
+    tables = fit(options.treebank, options.wordnet, options.semcor, options.captions, options.names)
+    return tagger.pack(tables, {"trained_on": trained_on})
 
 
 def fit_senses(options: FitSenses) -> bytes:

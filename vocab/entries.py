@@ -54,13 +54,21 @@ def extended(wordnet: WordNet, entries: pa.StringArray, starts: NDArray[np.int32
 
 
 def is_proper(wordnet: WordNet) -> NDArray[np.bool_]:
-    """[N] senses that are individuals (*Paris*), or that WordNet spells as a name: months, languages, breeds."""
-    lemma_of = np.repeat(np.arange(len(wordnet.lemmas)), np.diff(wordnet.sense_starts))
-    named = np.asarray(pc.match_substring_regex(wordnet.words, "^[A-Z].*[a-z]"), dtype=bool)
+    """[N] senses that WordNet writes with a capital and in no other way: individuals, months, languages, breeds.
+
+    *Paris* is one, but not *sun*, nor *TV*. A sense of an entry is one if all words of its synset are.
+    """
     synset_of = np.repeat(np.arange(len(wordnet.synsets)), np.diff(wordnet.word_starts))
-    keys = wordnet.word_lemmas[named].astype(np.int64) * len(wordnet.synsets) + synset_of[named]
-    individual = np.diff(wordnet.instance_starts)[wordnet.sense_synsets] > 0
-    proper: NDArray[np.bool_] = individual | np.isin(lemma_of * len(wordnet.synsets) + wordnet.sense_synsets, keys)
+    capital = np.asarray(pc.match_substring_regex(wordnet.words, "^[A-Z].*[a-z]"), dtype=bool)
+    keys = wordnet.word_lemmas.astype(np.int64) * len(wordnet.synsets) + synset_of
+    lemma_of = np.repeat(np.arange(len(wordnet.lemmas)), np.diff(wordnet.sense_starts))
+    wanted = lemma_of * len(wordnet.synsets) + wordnet.sense_synsets
+    in_all = np.ones(len(wordnet.synsets), dtype=bool)
+    in_all[synset_of[~capital]] = False
+    own = lemma_of > wordnet.word_lemmas.max()
+    proper: NDArray[np.bool_] = np.where(
+        own, in_all[wordnet.sense_synsets], np.isin(wanted, keys[capital]) & ~np.isin(wanted, keys[~capital])
+    )
     return proper
 
 

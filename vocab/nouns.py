@@ -119,7 +119,8 @@ def _halves(wordnet: WordNet) -> tuple[pa.StringArray, pa.StringArray]:
 def _is_capitalized(wordnet: WordNet) -> NDArray[np.bool_]:
     """[L] lemmas that WordNet spells with a capital in every word, in every sense."""
     lower = np.asarray(pc.match_substring_regex(wordnet.words, "(^|_)[^A-Z]"), dtype=bool)
-    capitalized = np.ones(len(wordnet.lemmas), dtype=bool)
+    capitalized = np.zeros(len(wordnet.lemmas), dtype=bool)
+    capitalized[wordnet.word_lemmas] = True
     capitalized[wordnet.word_lemmas[lower]] = False
     return capitalized
 

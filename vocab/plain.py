@@ -159,8 +159,7 @@ def read(labeler: Labeler, caption: str) -> Reading:
         alone = [is_noun(of_word, bonus=0) for of_word in scores]
         as_head = [is_noun(of_word, bonus=PHRASE_BONUS) for of_word in scores]
         names = [is_name(of_word) for of_word in scores]
-        whole = [of_word[Tag.NAME] > max(of_word[: Tag.NAME]) and of_word[Tag.NAME] >= max(of_word) for of_word in scores]
-        nouns = find_nouns(labeler, words, alone, as_head, names, whole)
+        nouns = find_nouns(labeler, words, alone, as_head, names)
     synsets = [choose_sense(labeler, words, noun) for noun in nouns]
     return Reading(cleaned, accents, tuple(words), value, tuple(scores), tuple(nouns), tuple(synsets))
 
@@ -305,13 +304,12 @@ def is_name(scores: Scores) -> bool:
 
 
 def find_nouns(
-    labeler: Labeler, words: Sequence[Word], alone: Sequence[bool], as_head: Sequence[bool], names: Sequence[bool],
-    whole: Sequence[bool],
+    labeler: Labeler, words: Sequence[Word], alone: Sequence[bool], as_head: Sequence[bool], names: Sequence[bool]
 ) -> list[Noun]:
     """`Labeler.find_nouns`: nouns of several words, the longest first, then single words among the rest.
 
     `alone` and `as_head` say which words are nouns where they stand: by themselves, and as the last of several;
-    `names`, which of them are names rather than common nouns; `whole`, which are names rather than anything else.
+    `names`, which are names if they are nouns.
     """
     stops = labeler.lexicon.stops
     phrases = [
@@ -325,6 +323,7 @@ def find_nouns(
         )
     ]
     won = longest_first(phrases)
+    whole = [noun and name for noun, name in zip(alone, names, strict=True)]
     nouns = [phrase for phrase in won if not stops[phrase.lemma]]
     taken = {place for phrase in won for place in phrase.places}
     for place, word in enumerate(words):

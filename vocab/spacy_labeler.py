@@ -26,11 +26,13 @@ from vocab.errors import InputError, MissingRequirementError
 from vocab.labeler import Labeler
 from vocab.missing_values import is_missing
 from vocab.plain import Word
+from vocab.senses import NO_SENSE
 
 # Part of the fingerprint: raised with every change of the rules below.
-RULES_VERSION = 1
+RULES_VERSION = 2
 
-NOUN_TAGS = ("NOUN", "PROPN")
+NAME_TAG = "PROPN"
+NOUN_TAGS = ("NOUN", NAME_TAG)
 UNUSED = ("parser", "ner", "lemmatizer", "senter", "textcat", "entity_linker")
 """components that no part of speech depends on"""
 PROBE = "A dog sleeps on the sofa."
@@ -70,7 +72,7 @@ class SpacyLabeler:
             if words
         ]
         for doc, (place, words) in self.nlp.pipe(english, as_tuples=True, batch_size=BATCH):
-            lists[place] = self._synsets(words, nouns_of(doc, words))
+            lists[place] = self._synsets(words, tags_of(doc, words))
         return pa.array(lists, pa.list_(pa.int32()))
 
     def _english_words(self, caption: str) -> tuple[str, list[Word]]:
@@ -79,15 +81,16 @@ class SpacyLabeler:
         words = plain.find_words(self.ours.tagger, text)
         return text, words if plain.language_value(self.ours, words, accents) >= 0 else []
 
-    def _synsets(self, words: Sequence[Word], is_noun: Sequence[bool]) -> list[int]:
+    def _synsets(self, words: Sequence[Word], tags: Sequence[str]) -> list[int]:
         """Unique ascending synsets of one caption."""
-        nouns = plain.find_nouns(self.ours, words, is_noun, is_noun)
-        senses = {plain.choose_sense(self.ours, words, noun) for noun in nouns}
+        is_noun = [tag in NOUN_TAGS for tag in tags]
+        nouns = plain.find_nouns(self.ours, words, is_noun, is_noun, [tag == NAME_TAG for tag in tags])
+        senses = {plain.choose_sense(self.ours, words, noun) for noun in nouns} - {NO_SENSE}
         return sorted(int(self.ours.nouns.synsets[row]) for row in senses)
 
 
-def nouns_of(doc: Any, words: Sequence[Word]) -> list[bool]:
-    """Which words are nouns, by the tag of the token at each word's last letter; `doc` is a spaCy `Doc`.
+def tags_of(doc: Any, words: Sequence[Word]) -> list[str]:
+    """Tags of the tokens at each word's last letter; `doc` is a spaCy `Doc`.
 
     spaCy parts "cannot" and joins "AT&T", where our words are cannot, at, t.
     """
@@ -98,7 +101,7 @@ def nouns_of(doc: Any, words: Sequence[Word]) -> list[bool]:
         last = word.start + len(word.text) - 1
         while token.idx + len(token) <= last:
             token = next(tokens)
-        found.append(token.pos_ in NOUN_TAGS)
+        found.append(token.pos_)
     return found
 
 

@@ -103,7 +103,12 @@ def entries_of(
 ) -> list[Entry]:
     """All entries: the listed words, plurals with a lemma of their own, and lemmas that are no nouns in captions."""
     row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
-    pools = {word: _pool(wordnet, [row_of[form] for form in forms]) for word, forms in _plurals(known, wordnet, row_of)}
+    lines = {line.lemma for line in listed}
+    pools = {
+        word: _pool(wordnet, [row_of[form] for form in forms])
+        for word, forms in _plurals(known, wordnet, row_of)
+        if len(forms) > 1 or word in lines
+    }
     own = {entry.words for entry in words}
     no_nouns = {line.lemma: line for line in listed if not line.is_noun}
     found = list(words)
@@ -127,12 +132,12 @@ def entries_of(
 def _plurals(
     known: pa.StringArray, wordnet: WordNet, row_of: Mapping[str, int]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Words that are a lemma, and the plural of another: the lemma, then the others."""
+    """Words that are the plural of a lemma: that lemma, after the word's own if it has one."""
     columns = [forms.to_pylist() for forms in singular_forms(known, wordnet)]
     for place, word in enumerate(known.to_pylist()):
         others = dict.fromkeys(column[place] for column in columns if column[place] in row_of and column[place] != word)
-        if word in row_of and others:
-            yield word, [word, *others]
+        if others:
+            yield word, [word, *others] if word in row_of else list(others)
 
 
 def _pool(wordnet: WordNet, lemmas: Sequence[int]) -> tuple[int, ...]:

@@ -1,80 +1,61 @@
-"""Captions whose words were judged by people: common noun, name, or neither.
+"""Captions whose words were tagged by hand: common noun, name, or neither.
 
-In: judged captions, one JSON object a line. Out: sentences of a treebank, more text for the tagger to learn from.
+In: captions with a letter for each of their words, one JSON object a line. Out: sentences of a treebank, more text for
+the tagger to learn from. `benchmarks.labelling.tagged_captions` writes the lines for the package's tables.
 
-    {"id": 5, "caption": "Max the dog", "items": [{"text": "max", "kind": "name"}, {"text": "dog", "kind": "noun"}]}
-
-Captions with an even id are left out: they are measured with.
+    {"caption": "Watch Max the black dog", "tags": "VP.AN"}       N noun, P name, A adjective, V verb, O other, . untold
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from vocab.cleaning import clean
 from vocab.errors import FormatError, InputError
-from vocab.fit.inflection import ADJECTIVE, VERB, Readings
 from vocab.fit.semcor import UNTAGGED
 from vocab.fit.treebank import GoldToken
 
-PIECE = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9\s]")
-UPOS_OF_KIND = {"noun": "NOUN", "none": "NOUN", "name": "PROPN", "colour": "ADJ", "adjective": "ADJ", "verb": "VERB",
-    "other": "X"}  # fmt: skip
+UPOS_OF_LETTER = {"N": "NOUN", "P": "PROPN", "A": "ADJ", "V": "VERB", "O": "X", ".": UNTAGGED}
+PIECE = re.compile(r"([A-Za-z0-9\x7f]+)|[^\s]")
 
 
-def read_captions(path: Path, readings: Mapping[str, Readings]) -> list[list[GoldToken]]:
-    """Sentences; words that nobody judged are UNTAGGED. Raises InputError or FormatError for a bad file."""
+def read_captions(path: Path) -> list[list[GoldToken]]:
+    """Sentences. Raises InputError for a missing file, FormatError for a line that is not such a caption."""
     if not path.is_file():
-        raise InputError(path, found="no such file", wanted="judged captions as JSON lines", remedy="Pass such a file.")
-    return list(_sentences(path, readings))
+        raise InputError(
+            path, found="no such file", wanted="tagged captions as JSON lines",
+            remedy="Make it with python -m benchmarks.labelling.tagged_captions.",
+        )  # fmt: skip
+    return list(_sentences(path))
 
 
-def _sentences(path: Path, readings: Mapping[str, Readings]) -> Iterator[list[GoldToken]]:
+def _sentences(path: Path) -> Iterator[list[GoldToken]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             record = json.loads(line)
-            items = [(str(item["text"]), str(item["kind"])) for item in record["items"]]
-            caption, is_measured = str(record["caption"]), record["id"] % 2 == 0
+            yield sentence(str(record["caption"]), str(record["tags"]))
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 f"{path}:{number}", found=f"{type(error).__name__}: {error}",
-                wanted='{"id": ..., "caption": ..., "items": [{"text": ..., "kind": ...}, ...]}',
-                remedy="Mend the line.",
+                wanted='{"caption": ..., "tags": a letter of NPAVO. for each word}', remedy="Write the file again.",
             ) from error  # fmt: skip
-        if not is_measured and not any(kind == "foreign" for _, kind in items):
-            yield sentence(caption, items, readings)
 
 
-def sentence(caption: str, items: list[tuple[str, str]], readings: Mapping[str, Readings]) -> list[GoldToken]:
-    """The caption's words with a tag where an item, in the caption's order, judges them."""
+def sentence(caption: str, tags: str) -> list[GoldToken]:
+    """Words and signs of a caption. Raises ValueError if there are more or fewer letters than words."""
     text = clean(caption)[0]
-    pieces = [(match[0], match.end()) for match in PIECE.finditer(text)]
-    words = [piece.lower() for piece, _ in pieces]
-    tags = [UNTAGGED] * len(pieces)
-    begin: dict[tuple[str, ...], int] = {}
-    for surface, kind in items:
-        looked_for = tuple(PIECE.findall(surface.lower()))
-        start = begin.get(looked_for, 0)
-        place = next(
-            (i for i in range(start, len(words)) if tuple(words[i : i + len(looked_for)]) == looked_for and tags[i] == UNTAGGED), None
+    pieces = list(PIECE.finditer(text))
+    words = sum(piece[1] is not None for piece in pieces)
+    if words != len(tags):
+        raise ValueError(f"{len(tags)} letters for {words} words")
+    letters = iter(tags)
+    return [
+        GoldToken(
+            piece[0], piece[0], UPOS_OF_LETTER[next(letters)] if piece[1] is not None else UNTAGGED,
+            text[piece.end() : piece.end() + 1].isspace(),
         )
-        if place is None:
-            continue
-        begin[looked_for] = place + 1
-        last = place + len(looked_for) - 1
-        for i in range(place, last + 1):
-            if kind == "not":
-                tags[i] = _not_a_noun(words[i], readings)
-            elif kind == "name" or i == last:
-                tags[i] = UPOS_OF_KIND[kind]
-    return [GoldToken(piece, piece, tag, text[end : end + 1].isspace()) for (piece, end), tag in zip(pieces, tags, strict=True)]
-
-
-def _not_a_noun(word: str, readings: Mapping[str, Readings]) -> str:
-    known = readings[word] if word in readings else Readings()
-    if ADJECTIVE in known.itself and not word.endswith(("ing", "s")):
-        return "ADJ"
-    return "VERB" if VERB in known.parts_of_speech else "X"
+        for piece in pieces
+    ]  # fmt: skip

@@ -47,8 +47,9 @@ SEMCOR_SHARE = 5
 """a noun's neighbour in SemCor counts as much as this many words of glosses"""
 LIST_WEIGHT = 0.1
 """weight of one lemma of the listed synsets; a tagged noun of SemCor has weight 1"""
-LISTED_LEAD = 32
+LISTED_LEAD = 48
 """score by which a sense that captions mean is put above the others"""
+DIGITS = str.maketrans("123456789", "0" * 9)
 KIND_SIZE = 1500
 """synsets that a kind has at least"""
 PENALTY = 1.0
@@ -272,12 +273,12 @@ def listed_pairs(
     """Keys of the senses and the words that are listed as speaking for them, with their plurals, ascending."""
     nouns = set(wordnet.lemmas.to_pylist())
     keys = {
-        int(wordnet.sense_starts[lemma]) + number - 1 << PAIR_BITS | tagger.row_of[form]
+        int(wordnet.sense_starts[lemma]) + number - 1 << PAIR_BITS | row
         for lemma, line in listed
         for number, words in line.cues.items()
         for word in words
         for form in ((word, plural(word)) if word in nouns else (word,))
-        if form in tagger.row_of
+        if (row := tagger.row_of.get(form.translate(DIGITS))) is not None
     }
     return np.array(sorted(keys), dtype=np.int64)
 

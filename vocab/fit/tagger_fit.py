@@ -1,7 +1,8 @@
-"""Fit the tagger's tables on a treebank.
+"""Fit the tagger's tables on a treebank and on captions.
 
-In: a CoNLL-U treebank, WordNet's database files, SemCor. Out: a `Tagger`. Every sentence is read twice, as it is
-written and in lower case, because captions come both ways. SemCor's tags count less, and only where they do not
+In: a CoNLL-U treebank, tagged captions, WordNet's database files, SemCor, lists of names. Out: a `Tagger`. Every
+sentence is read as it is written and in lower case, the treebank's also with the capitals of a title, because captions
+come in all three ways. SemCor's tags count less, and only where they do not
 contradict what the treebank alone teaches; what is peculiar to its annotators is fitted apart, and dropped.
 """
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vocab import wordnet
+from vocab.cleaning import clean_all
 from vocab.context import CASES, GAPS
 from vocab.fit.caption_senses import WORDS_FILE, read_words
 from vocab.fit.captions import read_captions
@@ -30,6 +32,7 @@ from vocab.fit.treebank import GoldToken, read_treebank
 from vocab.fit.wordnet_files import read_glosses
 from vocab.lexicon import spellings_of
 from vocab.tagger import SCALE, Tag, Tagger, pack_lanes
+from vocab.tokens import split_words
 
 TAG_OF_UPOS = {"NOUN": Tag.NOUN, "PROPN": Tag.NAME, "ADJ": Tag.ADJECTIVE}
 CLASS_OF_UPOS = {
@@ -47,8 +50,8 @@ SILVER_WEIGHT = 0.2
 SMALL_WORDS = frozenset("a an and as at by for from in of on or the to with".split())
 TITLE_WEIGHT = 0.5
 """weight of a word of the treebank written as a title, beside 1 for the same word as it is"""
-CAPTION_WEIGHT = 1.5
-"""weight of a judged word of a caption"""
+CAPTION_WEIGHT = 2.5
+"""weight of a tagged word of a caption"""
 MIN_AGREEMENT = 0.05
 """probability, by the treebank alone, from which a tag of SemCor is believed"""
 KNOWN_NOUN = SCALE
@@ -57,24 +60,30 @@ thanks" is one in the treebank"""
 
 
 def fit(
-    treebank: Path, wordnet_folder: Path, semcor: Path | None = None, captions: Sequence[Path] = (), names: Path | None = None
+    treebank: Path,
+    wordnet_folder: Path,
+    semcor: Path | None = None,
+    captions: Path | None = None,
+    names: Path | None = None,
 ) -> Tagger:
     """Fit on files. Raises InputError for a missing one, MissingRequirementError without SciPy."""
     nouns = wordnet.load()
-    own = [word for entry in read_words(WORDS_FILE.read_text(encoding="utf-8"), nouns) for word in entry.words.split()]
-    listed = [*spellings_of(nouns).parts.to_pylist(), *own, *map(plural, own)]
+    entries = [entry.words for entry in read_words(WORDS_FILE.read_text(encoding="utf-8"), nouns)]
+    own = split_words(clean_all(pa.array(entries))).words.to_pylist()
     silver = silver_sentences(read_semcor(semcor)) if semcor is not None else []
     texts = [
         *read_glosses(wordnet_folder, *FILES.values()),
         *(" ".join(token.form for token in sentence) for sentence in silver),
     ]
-    gold = read_treebank(treebank)
-    readings = read_readings(wordnet_folder)
-    judged = [sentence for path in captions for sentence in read_captions(path, readings)]
     return fit_sentences(
-        gold, readings, listed, judged=judged, silver=silver, texts=texts,
+        read_treebank(treebank),
+        read_readings(wordnet_folder),
+        [*spellings_of(nouns).parts.to_pylist(), *own, *map(plural, own)],
+        captions=read_captions(captions) if captions is not None else [],
+        silver=silver,
+        texts=texts,
         names=read_names(names) if names is not None else {},
-    )  # fmt: skip
+    )
 
 
 def fit_sentences(
@@ -82,36 +91,38 @@ def fit_sentences(
     readings: Mapping[str, Readings],
     listed: Iterable[str],
     *,
-    judged: Sequence[Sequence[GoldToken]] = (),
+    captions: Sequence[Sequence[GoldToken]] = (),
     silver: Sequence[Sequence[GoldToken]] = (),
     texts: Sequence[str] = (),
-    names: Mapping[str, str] = {},
+    names: Mapping[str, str] | None = None,
 ) -> Tagger:
     """Fit on sentences, on what a dictionary says of words, and on untagged texts beside the sentences.
 
-    Words in `listed` get rows of their own in any case. `silver` are `silver_sentences`.
+    Words in `listed` get rows of their own in any case. `silver` are `silver_sentences`; `names` are `read_names`.
     """
     require_scipy()
     folds = fold_of_sentences(len(gold))
     of_gold = [Text.read(gold, folds, case=case) for case in (str, str.lower, as_title)]
-    of_judged = [Text.read(judged, case=case) for case in (str, str.lower)] if judged else []
+    of_captions = [Text.read(captions, case=case) for case in (str, str.lower)] if captions else []
     of_silver = [Text.read(silver, case=case, is_silver=True) for case in (str, str.lower)] if silver else []
     lower = of_gold[1]
     known = KnownWords.build(
         TaggedWords.count(lower.words, [CLASS_OF_UPOS[upos] for upos in lower.upos], lower.folds.tolist()),
         readings,
         listed,
-        collections.Counter(word for text in (*of_judged[1:], *of_silver[1:]) for word in text.words),
+        collections.Counter(word for text in (*of_captions[1:], *of_silver[1:]) for word in text.words),
         word_vectors([*texts, *lower.aligned.captions]),
-        names,
+        names or {},
     )
-    parts = [*of_gold, *of_judged, *of_silver]
+    parts = [*of_gold, *of_captions, *of_silver]
     features = features_of(known, parts)
     upos = [upos for text in parts for upos in text.upos]
     targets = np.array([TAG_OF_UPOS.get(name, Tag.OTHER) for name in upos], dtype=np.int64)
     known_tag = np.array([name != UNTAGGED for name in upos])
     groups = features.places | features.pairs
-    found = _weigh(list(groups.values()), targets, known_tag, gold=sum(len(text.words) for text in (*of_gold, *of_judged)), treebank=sum(len(text.words) for text in of_gold), titles=len(of_gold[2].words))
+    weights = (1.0, 1.0, TITLE_WEIGHT, *[CAPTION_WEIGHT] * len(of_captions))
+    trusted = np.repeat(weights, [len(text.words) for text in (*of_gold, *of_captions)])
+    found = _weigh(list(groups.values()), targets, known_tag, trusted)
     return _tagger(known, features, dict(zip(groups, found, strict=True)))
 
 
@@ -121,9 +132,9 @@ def as_title(word: str) -> str:
 
 
 def _weigh(
-    groups: Sequence[Group], targets: NDArray[np.int64], known_tag: NDArray[np.bool_], *, gold: int, treebank: int, titles: int
+    groups: Sequence[Group], targets: NDArray[np.int64], known_tag: NDArray[np.bool_], trusted: NDArray[np.float64]
 ) -> list[NDArray[np.float64]]:
-    """[features, tags] weights of each group; the first `gold` words are the treebank's, the others SemCor's."""
+    """[features, tags] weights of each group; `trusted` are the weights of the first words, the others are SemCor's."""
 
     def fitted(importance: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         count = len(importance)
@@ -137,15 +148,13 @@ def _weigh(
             iterations=ITERATIONS,
         )
 
-    first = known_tag[:gold].astype(np.float64)
-    first[treebank - titles : treebank] *= TITLE_WEIGHT
-    first[treebank:] *= CAPTION_WEIGHT
+    first = known_tag[: len(trusted)] * trusted
     weights = fitted(first)
-    if gold == len(targets):
+    if len(trusted) == len(targets):
         return weights
-    by_gold = probabilities(groups, weights)[np.arange(len(targets)), targets]
-    importance = np.where(known_tag & (by_gold >= MIN_AGREEMENT), SILVER_WEIGHT, 0.0)
-    importance[:gold] = first
+    by_trusted = probabilities(groups, weights)[np.arange(len(targets)), targets]
+    importance = np.where(known_tag & (by_trusted >= MIN_AGREEMENT), SILVER_WEIGHT, 0.0)
+    importance[: len(trusted)] = first
     return fitted(importance)
 
 

@@ -1,0 +1,49 @@
+"""The captions that the tagger learns from, with a letter for each word: what `python -m vocab fit-tagger` reads.
+
+    python -m benchmarks.labelling.tagged_captions --out tagged_captions.jsonl [--data DIR]
+
+In: the folder with real data (CATLIP_DATA), and `caption_tags.tsv` beside this module: corpus, place of the caption in
+it from 0, and letters (`vocab.fit.captions` explains them). The letters were written by hand; none of these captions
+is in gold/captions.jsonl, which the labels are measured with.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from benchmarks.labelling.sources import read_sources
+from benchmarks.measuring.setting import DATA
+from vocab.errors import run_cli
+
+TAGS = Path(__file__).parent / "caption_tags.tsv"
+
+
+@dataclass(frozen=True)
+class TaggedCaptions:
+    """Write the captions that the tagger learns from, with a letter for each word."""
+
+    out: Path
+    """file to write"""
+    data: Path = DATA
+    """folder with captions/"""
+
+
+def main() -> None:
+    """Join the letters with the corpora."""
+    options = tyro.cli(TaggedCaptions)
+    sources = read_sources(options.data)
+    lines = []
+    for line in TAGS.read_text(encoding="utf-8").splitlines():
+        source, place, tags = line.split("\t")
+        lines.append(json.dumps({"caption": sources[source][int(place)], "tags": tags}, ensure_ascii=False))
+    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{options.out}: {len(lines):,} captions\n")
+
+
+if __name__ == "__main__":
+    run_cli(main)
