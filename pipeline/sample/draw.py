@@ -12,7 +12,6 @@ and last config.json: the options that decide the bytes.
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -25,15 +24,7 @@ from pipeline.sample.chance import stream
 from pipeline.sample.config import SampleConfig, check
 from pipeline.sample.kinds import OBJECTS
 from pipeline.sample.scenes import Picture, Scene, compose, compose_one, paint
-from pipeline.sample.shards import (
-    add_sample,
-    key_of,
-    shard_name,
-    whole,
-    write_json,
-    write_sidecar,
-    write_stats,
-)
+from pipeline.sample.shards import add_sample, key_of, open_tar, shard_name, write_json, write_sidecar, write_stats
 from vocab.errors import OutputExistsError
 from vocab.store.files import write_whole
 from vocab.store.locations import refuse_unwritable
@@ -162,10 +153,7 @@ def _columns(rows: list[Row], size: int) -> dict[str, list[Any]]:
 def _draw_scenes(config: SampleConfig, shard: int) -> int:
     name = shard_name(shard)
     rows = list(_rows(config, shard))
-    with (
-        whole(config.out / f"{name}.tar") as temporary,
-        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
+    with open_tar(config.out / f"{name}.tar") as tar:
         for row in rows:
             if row.error is None:
                 picture = paint(row.scene, size=config.size, chance=stream(config.seed, row.number, "picture"))
@@ -192,9 +180,8 @@ def _scene_truth(row: Row, picture: Picture) -> dict[str, Any]:
 
 def _draw_objects(config: SampleConfig, shard: int) -> int:
     """Every class in turn, so that the set and each shard are balanced to within one image a class."""
-    path = config.out / f"{shard_name(shard)}.tar"
     numbers = _numbers(config, shard)
-    with whole(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with open_tar(config.out / f"{shard_name(shard)}.tar") as tar:
         for index, number in enumerate(numbers):
             key, label = key_of(shard, index), number % len(OBJECTS)
             kind = OBJECTS[label]

@@ -62,6 +62,11 @@ def catmull_rom(points: Sequence[Point], *, closed: bool) -> list[Point]:
     return curve if closed else [*curve, points[-1]]
 
 
+def symmetric(half: Sequence[Point]) -> list[Point]:
+    """A shape from the points of its right half: these, and back on the left the mirrored ones."""
+    return [*half, *[(-x, y) for x, y in reversed(half) if x != 0]]
+
+
 class Pen:
     """Draws one object; `colour` is its main colour and `chance` decides its small variations."""
 

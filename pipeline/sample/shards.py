@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from vocab.store.files import write_whole
 
 JPEG_QUALITY = 85
 
@@ -46,28 +47,22 @@ def key_of(shard: int, index: int) -> str:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary name to write under; the file takes its final name once all of it is on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a shard's tar to add samples to."""
+    with write_whole(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        yield tar
 
 
 def write_json(path: Path, content: object) -> None:
     """Write a small JSON file for people to read too."""
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with write_whole(path) as file:
+        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_sidecar(path: Path, columns: dict[str, list[Any]]) -> None:
     """Write the Parquet file of a shard."""
-    with whole(path) as temporary:
-        pq.write_table(pa.table(columns, schema=SIDECAR), temporary)
+    with write_whole(path) as file:
+        pq.write_table(pa.table(columns, schema=SIDECAR), file)
 
 
 def write_stats(path: Path, statuses: Sequence[str]) -> None:
