@@ -32,13 +32,13 @@ def write_caption(scene: Scene, chance: Random) -> Caption:
     """Write a caption for the scene: most captions name all of it in English, some a part, a few nothing."""
     sort = chance.random()
     if sort < 0.02:
-        return Caption(pick(chance, WORDS["empty"]), [])
+        return Caption(_text(chance, WORDS["empty"]), [])
     if sort < 0.05:
         return Caption(_camera_name(chance), [])
     if sort < 0.09:
         return Caption(_foreign(scene, chance), [])
     if sort < 0.11:
-        return Caption(_roughen(pick(chance, WORDS["untold"]), chance), [])
+        return Caption(_roughen(_text(chance, WORDS["untold"]), chance), [])
     return _english(scene, chance)
 
 
@@ -52,8 +52,13 @@ def _english(scene: Scene, chance: Random) -> Caption:
     if scene.place is not None and chance.random() < 0.5:
         where = " " + pick(chance, scene.place.phrases)
         mentioned.add(scene.place.synset)
-    text = pick(chance, WORDS["templates"]).format(what=what, where=where)
+    text = _text(chance, WORDS["templates"]).format(what=what, where=where)
     return Caption(_roughen(text, chance), sorted(mentioned))
+
+
+def _text(chance: Random, texts: Sequence[str]) -> str:
+    """One of the texts of a list in words.toml."""
+    return pick(chance, texts)
 
 
 def _told(groups: Sequence[ObjectGroup], chance: Random) -> Sequence[ObjectGroup]:
@@ -69,12 +74,12 @@ def _name(group: ObjectGroup, chance: Random) -> str:
     kind, number, colour = group
     noun = pick(chance, kind.nouns)
     dice = chance.random()
-    words = pick(chance, WORDS["adjectives"]) if dice < 0.2 else ""
+    words = _text(chance, WORDS["adjectives"]) if dice < 0.2 else ""
     # Unless the name says it already, as the golden retriever's does.
     if colour and chance.random() < 0.5 and colour not in kind.name:
         words += colour + " "
     if number > 1:
-        phrase = pick(chance, WORDS["numbers"][str(number)]) + words + noun.plural
+        phrase = _text(chance, WORDS["numbers"][str(number)]) + words + noun.plural
     else:
         phrase = words + noun.singular
         # Alt texts often drop the article.
@@ -92,12 +97,12 @@ def _foreign(scene: Scene, chance: Random) -> str:
     number = int(chance.random() * len(WORDS["languages"]))
     language = WORDS["languages"][number]
     names = language["joint"].join(group.kind.foreign[number] for group in scene.groups)
-    return pick(chance, language["templates"]).format(names)
+    return _text(chance, language["templates"]).format(names)
 
 
 def _camera_name(chance: Random) -> str:
     """A name that a camera or a program gave: it says nothing of the image."""
-    return pick(chance, WORDS["camera_names"]).format(int(chance.random() * 10000))
+    return _text(chance, WORDS["camera_names"]).format(int(chance.random() * 10000))
 
 
 # Damage that the web does to captions. The words that name things stay in it.
@@ -108,7 +113,7 @@ def _as_is(text: str, chance: Random) -> str:
 
 
 def _product(text: str, chance: Random) -> str:
-    return pick(chance, WORDS["products"]).format(text, 1000 + int(chance.random() * 9000))
+    return _text(chance, WORDS["products"]).format(text, 1000 + int(chance.random() * 9000))
 
 
 def _markup(text: str, chance: Random) -> str:
@@ -135,7 +140,7 @@ def _file_name(text: str, chance: Random) -> str:
 
 def _emoji(text: str, chance: Random) -> str:
     comes_last = chance.random() < 0.7
-    emoji = pick(chance, WORDS["emoji"])
+    emoji = _text(chance, WORDS["emoji"])
     return f"{text} {emoji}" if comes_last else f"{emoji}{text}"
 
 
@@ -144,7 +149,7 @@ def _quotes(text: str, chance: Random) -> str:
 
 
 def _sentence(text: str, chance: Random) -> str:
-    return f"{text}. {pick(chance, WORDS['sentences'])}"
+    return f"{text}. {_text(chance, WORDS['sentences'])}"
 
 
 DRESS = (
