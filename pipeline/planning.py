@@ -10,11 +10,12 @@ bytes, on Spark, that only looks for line ends. Text with quotes is not cut: a l
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,8 @@ from vocab.store.secrets import without_secrets
 if TYPE_CHECKING:
     # Executors load this module too, and need no Spark.
     from pyspark.sql import SparkSession
+
+Item = TypeVar("Item")
 
 SPLIT_BYTES = 64 << 20
 """size above which a Parquet file, or a text file that is not compressed, is read by several tasks"""
@@ -121,6 +124,19 @@ def _pieces(file: InputFile, inputs: InputFiles, spans: Sequence[Span]) -> list[
     return [(Piece(file.path, shard, run), file.size // len(runs)) for run in runs]
 
 
+def on_spark(spark: SparkSession, items: Sequence[Item], work: Callable[[Item], str]) -> list[str]:
+    """Texts that `work` makes of the items, in their order, by one Spark job with a task for each item."""
+    held = tuple(items)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            texts = [work(held[number]) for number in batch.column(0).to_pylist()]
+            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["text"])
+
+    rows = spark.range(0, len(held), 1, len(held)).mapInArrow(run, "text string").collect() if held else []
+    return [row["text"] for row in rows]
+
+
 QUOTED = -1
 
 
@@ -143,21 +159,11 @@ def spans_of(spark: SparkSession, inputs: InputFiles, reading: ReadOptions) -> d
         for parts in [math.ceil(file.size / SPLIT_BYTES)]
         for part in range(parts)
     ]
-    if not ranges:
-        return {}
-
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            numbers = batch.column(0).to_pylist()
-            found = [lines_starting(ranges[number], reading) for number in numbers]
-            columns = [numbers, [first for first, _ in found], [lines for _, lines in found]]
-            yield pa.RecordBatch.from_arrays([pa.array(c, pa.int64()) for c in columns], ["part", "first", "lines"])
-
-    rows = spark.range(0, len(ranges), 1, len(ranges)).mapInArrow(count, "part long, first long, lines long").collect()
-    counted = {ranges[row["part"]]: (row["first"], row["lines"]) for row in rows}
+    counts = on_spark(spark, ranges, lambda part: json.dumps(lines_starting(part, reading)))
+    counted = {part: json.loads(count) for part, count in zip(ranges, counts, strict=True)}
     uncut = {part.path for part, (_, lines) in counted.items() if lines == QUOTED}
     return cut(
-        {part: counted[part] for part in ranges if part.path not in uncut},
+        {part: count for part, count in counted.items() if part.path not in uncut},
         {file.path: file.size for file in inputs.files},
     )
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageChops
 
+from pipeline.config import SampleConfig
 from pipeline.sample import draw as draw_module
 from pipeline.sample.captions import write_caption
 from pipeline.sample.chance import stream
-from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from pipeline.sample.kinds import COLOURS, OBJECTS, PLACES, WORDS, ObjectKind, plural_of
 from pipeline.sample.pen import Pen
@@ -147,7 +147,7 @@ def test_a_folder_that_holds_something_is_refused_and_kept(tmp_path: Path) -> No
     ("option", "value"), [("samples", 0), ("samples_per_shard", 10_001), ("seed", -1), ("size", 4), ("processes", 0)]
 )
 def test_an_option_out_of_range_is_refused_before_anything_is_written(tmp_path: Path, option: str, value: int) -> None:
-    with pytest.raises(InputError, match=option):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}"):
         draw(tmp_path / "new", **{option: value})
     assert not (tmp_path / "new").exists()
 

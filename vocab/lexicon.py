@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from vocab.caption_senses import ADDED
 from vocab.cleaning import clean_all
 from vocab.errors import FormatError
-from vocab.morphology import singular_forms
 from vocab.nouns import (
     PHRASE_OPENERS,
     are_among,
@@ -29,6 +28,7 @@ from vocab.nouns import (
     is_number_or_letter,
     is_plain_description,
     is_short_name,
+    singular_forms,
 )
 from vocab.tokens import split_words
 from vocab.word_table import NONE, WordTable, build_word_table, spread

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.claim import Owner
-from pipeline.config import Label, Prune
+from pipeline.config import Label, Prune, SampleConfig
 from pipeline.finishing import write_finished
 from pipeline.job import begun_plan, finished_tasks, write_plan
 from pipeline.planning import plan_tasks
@@ -27,7 +27,6 @@ from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import list_inputs
 from pipeline.rewriting import Rewritten
 from pipeline.run import labeler_of, plan_of
-from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from pipeline.task import JOB, JobSettings, run_task
 from trainer.__main__ import main as trainer

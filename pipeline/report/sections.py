@@ -15,9 +15,8 @@ import numpy as np
 from pipeline.report.coverage import SIMILARITIES, Coverage, found_at
 from pipeline.report.examples import Examples
 from pipeline.report.tally import Tally
-from pipeline.report.treemap import Tile, treemap
 from vocab import wordnet
-from vocab.pages.charts import Axis, bar_chart, line_chart, log_spaced
+from vocab.pages.charts import Axis, Tile, bar_chart, line_chart, log_spaced, treemap
 from vocab.pages.text import share
 from vocab.store.label_shards import LabelShards
 from vocab.store.manifest import Manifest

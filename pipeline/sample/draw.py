@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from pipeline.config import SampleConfig
 from pipeline.sample.captions import write_caption
 from pipeline.sample.chance import stream
-from pipeline.sample.config import SampleConfig, check
 from pipeline.sample.kinds import OBJECTS
 from pipeline.sample.scenes import Picture, Scene, compose, compose_one, paint
 from pipeline.sample.shards import add_sample, key_of, open_tar, shard_name, write_json, write_sidecar, write_stats
@@ -54,10 +54,8 @@ class Row(NamedTuple):
 def draw_sample(config: SampleConfig) -> None:
     """Draw the data set that the options describe.
 
-    Raises InputError for an option out of range and OutputExistsError for a folder that holds something, both before
-    anything is written.
+    Raises OutputExistsError for a folder that holds something, before anything is written.
     """
-    check(config)
     refuse_unwritable(config.out)
     _claim_output(config)
     with tqdm(total=config.samples, unit=" samples", disable=None) as bar:
