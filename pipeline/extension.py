@@ -1,8 +1,4 @@
-"""Extension of a finished label directory by input files that it does not hold yet.
-
-In: an output directory and the files that a job found. Out: the manifest that the job extends, and an `Extension`:
-which files are new, which have changed, and which stay.
-"""
+"""Extension of a finished label directory by input files that it does not hold yet."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Spark's failures as errors that say what to do.
-
-In: an exception of Spark's, with a page of Java and Python frames. Out: an error of ours that names the file, or what
-failed and why.
-"""
+"""Spark's failures as errors that say what to do."""
 
 from __future__ import annotations
 

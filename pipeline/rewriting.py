@@ -1,8 +1,7 @@
 """Part files of a job in place of others: overlapping ones merged, and rows of changed input files taken out.
 
-In: sorted files, and the shards whose rows go. Out: `Rewritten`: files that do not overlap, and what joined and removed
-rows change in account and counts. Files that overlap no other are left as they are. A finished directory's own files
-stay until its next manifest is written.
+Files that overlap no other are left as they are. A finished directory's own files stay until its next manifest is
+written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """WordNet's nouns by their words: single words that are nouns, and sequences of words that are one noun.
 
-In: WordNet, and the words that have a row in the tagger's tables. Out: a `Lexicon`, whose look-ups take whole arrays.
-All inflection is resolved when it is built, so that a plural costs no more than a singular.
+All inflection is resolved when the lexicon is built, so that a plural costs no more than a singular.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Ids of downloaded images: in img2dataset's sidecars, in .json members of tars, or the samples' own keys.
 
-In: locations of the images, and the column or field of the id. Out: an `InputFiles` of sidecars or tars; and a row for
-every row of a sidecar, or sample of a tar:
+Every row of a sidecar, or sample of a tar, gives a row:
 
     input string    the file, as it was listed
     shard string    the tar's

@@ -1,7 +1,6 @@
 """The join of images and labels by id, a shuffle join on Spark.
 
-In: the rows of `pipeline.align.image_ids`, and a label directory whose keys are ids. Out: the same rows, none lost and
-none doubled, with
+The rows of `pipeline.align.image_ids`, none lost and none doubled, get
 
     synsets array<int>    synsets of the id; null exactly if there is a reason
     reason string         the row's own reason, or that of the id's reject, or no_label

@@ -1,12 +1,9 @@
 r"""Separators, quotes and column names of TSV and CSV files, from the options and the first bytes of the files.
 
-In: the options and files of a job, or a `ReadOptions` and the head of one file. Out: a `ReadOptions` with the columns
-of the text files, and a `Dialect`.
-
-    caption,id                  CSV is read as RFC 4180 quotes, unless backslashes before quotes explain more lines
-    "a \"big\" dog",7
-    caption\tid  caption|id      quotes in TSV and in text between bars are ordinary, unless quoting explains more lines
-    "a cat\non a table"\t7
+caption,id                  CSV is read as RFC 4180 quotes, unless backslashes before quotes explain more lines
+"a \"big\" dog",7
+caption\tid  caption|id      quotes in TSV and in text between bars are ordinary, unless quoting explains more lines
+"a cat\non a table"\t7
 """
 
 from __future__ import annotations

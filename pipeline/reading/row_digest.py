@@ -1,8 +1,8 @@
 """Digest of an input file's rows, which shows whether a file whose time has changed still holds the same rows.
 
-In: batches of `rows.ROWS` of a file's pieces. Out: a digest of the file that does not depend on how its rows are cut
-into batches, nor on the order of its pieces; the cut into pieces is the same on every cluster. The digest is taken
-while rows are labelled: it needs no second pass, and of a tar not one byte of its images.
+It does not depend on how the rows are cut into batches, nor on the order of the file's pieces; the cut into pieces is
+the same on every cluster. It is taken while rows are labelled, without a second pass, and of a tar it needs not one
+byte of the images.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Captions in WebDataset tars: headers and text members are read, images are skipped.
 
-In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/store/tars.py`.
-
-    000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
+000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
 """
 
 from __future__ import annotations

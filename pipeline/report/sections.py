@@ -1,8 +1,4 @@
-"""Values of the report's sections, which report.html lays out: numbers, tables of texts, charts.
-
-In: a tally, a manifest, captions beside synsets and a coverage where there are any. Out: a dictionary for each section,
-or None for a section that has nothing to show.
-"""
+"""Values of the report's sections, which report.html lays out; None for a section that has nothing to show."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """Captions in the manner of the web's alt texts, made of the texts in words.toml.
 
-In: a scene and a stream of chance. Out: a caption, and the drawn synsets that an ideal English labeler finds in it.
-
-`mentioned` judges the sample's own kinds and places only: a labeler is right to find a photo in "photo of a dog", and
-such a label, whose synset the sample never draws, is neither a hit nor a false alarm.
+Synsets that a caption mentions are among the sample's own kinds and places: a labeler is right to find a photo in
+"photo of a dog", and such a label, whose synset the sample never draws, is neither a hit nor a false alarm.
 """
 
 from __future__ import annotations

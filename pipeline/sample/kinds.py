@@ -1,8 +1,4 @@
-"""The kinds of things that the sample draws: what each is in WordNet 3.0, and how it looks.
-
-In: words.toml, which says what people call each of them. Out: `OBJECTS`, most frequent first, and `PLACES`, the
-backgrounds that have a name.
-"""
+"""The kinds of things that the sample draws: what each is in WordNet 3.0, what words.toml calls it, how it looks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Shards on disk: a tar of samples, the Parquet file beside it, and its statistics, as img2dataset writes them.
-
-In: samples. Out: files that appear whole or not at all, with the same bytes every time.
-"""
+"""Shards on disk: a tar of samples, the Parquet file beside it, and its statistics, as img2dataset writes them."""
 
 from __future__ import annotations
 

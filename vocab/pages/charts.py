@@ -1,7 +1,6 @@
 """Line charts, histograms and treemaps as inline SVG: no plotting library, no script, nothing fetched.
 
-In: numbers and the names of the axes, or tiles. Out: an <svg> element as `Markup`. Its colours are in
-style.css, by the classes `chart`, `grid`, `curve`, `c0` to `c3`, `broken`, `bar`, `mark`, `treemap` and `tile`.
+Colours are in style.css, by the classes `chart`, `grid`, `curve`, `c0` to `c3`, `broken`, `bar`, `mark`, and `tile`.
 """
 
 from __future__ import annotations

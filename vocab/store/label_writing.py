@@ -1,8 +1,4 @@
-"""Writing label shards: whole directories, and the single files of a job's directory.
-
-In: label rows, rejects, counts, a manifest, in the format of `label_shards.py`. Out: the files, each whole or not at
-all, and their entries in the manifest.
-"""
+"""Writing label shards: whole directories, and the single files of a job's directory, each whole or not at all."""
 
 from __future__ import annotations
 

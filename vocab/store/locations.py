@@ -1,10 +1,7 @@
 """Options that name a file or folder: which of them take URIs, and checks of a location before any work.
 
-In: a dataclass of options, or a location. Out: options with locations spelt in one way, the bytes of a file (of a web
-server too), an error.
-
-    str | Path    type of an option that takes a local path or a URI; a local one becomes a Path when it is read
-    Path          type of an option that must be local: a URI is refused
+str | Path    type of an option that takes a local path or a URI; a local one becomes a Path when it is read
+Path          type of an option that must be local: a URI is refused
 """
 
 from __future__ import annotations
