@@ -18,13 +18,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.reading.key_text import text_of
 from pipeline.reading.lines import Readable, decoded, numbered_lines
@@ -38,39 +36,34 @@ ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*|[?#].*$", re.DOTALL)
 FILE_NAMES, ADDRESSES = ("file_name", "filename", "image"), ("coco_url", "url")
 
 
-@dataclass
-class Records:
-    """Columns of JSON records, filled record by record."""
+class _Row(NamedTuple):
+    """Row of a JSON record."""
 
-    numbers: list[int] = field(default_factory=list)
-    captions: list[list[bytes]] = field(default_factory=list)
-    named: list[list[bytes]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    shards: list[str | None] = field(default_factory=list)
-    reasons: list[str | None] = field(default_factory=list)
+    key: str | None
+    captions: list[bytes]
+    named: list[bytes]
+    shard: str | None
+    reason: str | None
+    """reason to reject it, or None"""
 
-    def batch(self, reading: ReadOptions, *, has_keys: bool) -> pa.RecordBatch:
-        """Rows as in `rows.ROWS`; without keys of their own, the rows' numbers are the keys."""
-        numbered = pc.utf8_lpad(pa.array(self.numbers).cast(pa.string()), KEY_DIGITS, "0")
-        return batch_of(
-            pa.array(self.keys, pa.string()) if has_keys else numbered,
-            pa.array(self.captions, pa.list_(pa.binary())),
-            named=pa.array(self.named, pa.list_(pa.binary())) if reading.synsets else None,
-            shards=pa.array(self.shards, pa.string()) if reading.shard else None,
-            reasons=pa.array(self.reasons, pa.string()),
-        )
+
+def _batch(rows: Sequence[_Row], reading: ReadOptions) -> pa.RecordBatch:
+    keys, captions, named, shards, reasons = zip(*rows, strict=True)
+    return batch_of(
+        pa.array(keys, pa.string()),
+        pa.array(captions, pa.list_(pa.binary())),
+        named=pa.array(named, pa.list_(pa.binary())) if reading.synsets else None,
+        shards=pa.array(shards, pa.string()) if reading.shard else None,
+        reasons=pa.array(reasons, pa.string()),
+    )
 
 
 def read_jsonl(stream: Readable, path: str, first: int, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Rows of JSON records. Blank lines are not rows; a row's number is that of its line."""
     for number, lines in numbered_lines(stream, path, first):
-        records = Records()
-        for offset, line in enumerate(lines.to_pylist()):
-            if line.strip():
-                fields, reason = record_of(line)
-                take_fields(records, number + offset, fields, reason, reading)
-        if records.numbers:
-            yield records.batch(reading, has_keys=reading.key is not None)
+        numbered = enumerate(lines.to_pylist(), start=number)
+        if rows := [_row(*record_of(line), reading, f"{at:0{KEY_DIGITS}d}") for at, line in numbered if line.strip()]:
+            yield _batch(rows, reading)
 
 
 def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
@@ -84,19 +77,17 @@ def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
     return (record, None) if isinstance(record, dict) else ({}, MALFORMED_RECORD)
 
 
-def take_fields(
-    records: Records, number: int, fields: dict[str, Any], reason: str | None, reading: ReadOptions
-) -> None:
-    """Add a row of these fields; `reason`: reason to reject it, or None."""
-    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
+def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_key: str | None) -> _Row:
+    """Row of a record's fields. `reason`: reason to reject it, or None. `own_key`: key where no column names rows."""
+
+    def texts(names: Sequence[str]) -> list[bytes]:
+        return [text for name in names for text in caption_texts(value_at(fields, name))]
+
+    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (own_key, None)
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
-    records.numbers.append(number)
-    records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
-    if reading.synsets:
-        records.named.append([text for name in reading.synsets for text in caption_texts(value_at(fields, name))])
-    records.keys.append(key if reason is None else "")
-    records.shards.append(shard if reason is None else "")
-    records.reasons.append(reason or no_key or no_shard)
+    if reason is not None:
+        key, shard = "" if reading.key else key, ""
+    return _Row(key, texts(reading.captions), texts(reading.synsets), shard, reason or no_key or no_shard)
 
 
 def caption_texts(value: object) -> list[bytes]:
@@ -109,14 +100,9 @@ def caption_texts(value: object) -> list[bytes]:
 
 def read_coco(stream: Readable, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Rows of one COCO file. Raises OSError for a file that is not such JSON."""
-    rows = records_of(stream)
-    while some := list(islice(rows, BATCH_ROWS)):
-        records = Records()
-        for number, (fields, reason) in enumerate(some):
-            take_fields(records, number, fields, reason, reading)
-            if reading.key is None:
-                records.keys[-1] = key_of(fields)
-        yield records.batch(reading, has_keys=True)
+    records = records_of(stream)
+    while some := list(islice(records, BATCH_ROWS)):
+        yield _batch([_row(*record, reading, None if reading.key else key_of(record[0])) for record in some], reading)
 
 
 def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:
