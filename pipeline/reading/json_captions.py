@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ import pyarrow as pa
 from pipeline.reading.key_text import text_of
 from pipeline.reading.lines import Readable, decoded, numbered_lines
 from pipeline.reading.nested import elements, value_at
-from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, batch_of
+from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, Row, batch_of_rows
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, UNLISTED_IMAGE
 from vocab.store.tars import split_name
 
@@ -36,34 +36,12 @@ ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*|[?#].*$", re.DOTALL)
 FILE_NAMES, ADDRESSES = ("file_name", "filename", "image"), ("coco_url", "url")
 
 
-class _Row(NamedTuple):
-    """Row of a JSON record."""
-
-    key: str | None
-    captions: list[bytes]
-    named: list[bytes]
-    shard: str | None
-    reason: str | None
-    """reason to reject it, or None"""
-
-
-def _batch(rows: Sequence[_Row], reading: ReadOptions) -> pa.RecordBatch:
-    keys, captions, named, shards, reasons = zip(*rows, strict=True)
-    return batch_of(
-        pa.array(keys, pa.string()),
-        pa.array(captions, pa.list_(pa.binary())),
-        named=pa.array(named, pa.list_(pa.binary())) if reading.synsets else None,
-        shards=pa.array(shards, pa.string()) if reading.shard else None,
-        reasons=pa.array(reasons, pa.string()),
-    )
-
-
 def read_jsonl(stream: Readable, path: str, first: int, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Rows of JSON records. Blank lines are not rows; a row's number is that of its line."""
     for number, lines in numbered_lines(stream, path, first):
         numbered = enumerate(lines.to_pylist(), start=number)
         if rows := [_row(*record_of(line), reading, f"{at:0{KEY_DIGITS}d}") for at, line in numbered if line.strip()]:
-            yield _batch(rows, reading)
+            yield batch_of_rows(rows, reading)
 
 
 def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
@@ -77,7 +55,7 @@ def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
     return (record, None) if isinstance(record, dict) else ({}, MALFORMED_RECORD)
 
 
-def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_key: str | None) -> _Row:
+def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_key: str | None) -> Row:
     """Row of a record's fields. `reason`: reason to reject it, or None. `own_key`: key where no column names rows."""
 
     def texts(names: Sequence[str]) -> list[bytes]:
@@ -87,7 +65,7 @@ def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_k
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
     if reason is not None:
         key, shard = "" if reading.key else key, ""
-    return _Row(key, texts(reading.captions), texts(reading.synsets), shard, reason or no_key or no_shard)
+    return Row(key, texts(reading.captions), texts(reading.synsets), shard, reason or no_key or no_shard)
 
 
 def caption_texts(value: object) -> list[bytes]:
@@ -102,7 +80,9 @@ def read_coco(stream: Readable, reading: ReadOptions) -> Iterator[pa.RecordBatch
     """Rows of one COCO file. Raises OSError for a file that is not such JSON."""
     records = records_of(stream)
     while some := list(islice(records, BATCH_ROWS)):
-        yield _batch([_row(*record, reading, None if reading.key else key_of(record[0])) for record in some], reading)
+        yield batch_of_rows(
+            [_row(*record, reading, None if reading.key else key_of(record[0])) for record in some], reading
+        )
 
 
 def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:

@@ -28,6 +28,7 @@ from pipeline.sample.shards import add_sample, key_of, open_tar, shard_name, wri
 from vocab.errors import OutputExistsError
 from vocab.store.files import write_whole
 from vocab.store.locations import refuse_unwritable
+from vocab.wordnet import wnid_of
 
 DRAWING = ".drawing.json"
 """options of an unfinished drawing; removed when the drawing is complete"""
@@ -187,7 +188,7 @@ def _draw_objects(config: SampleConfig, shard: int) -> int:
             picture = paint(compose_one(chance, kind), size=config.size, chance=chance)
             truth = {
                 "key": key,
-                "wnid": _wnid(kind.synset),
+                "wnid": wnid_of(kind.synset),
                 "words": ", ".join(_words(label)),
                 "kind": kind.name,
                 "width": config.size,
@@ -202,17 +203,13 @@ def _words(label: int) -> list[str]:
     return list(dict.fromkeys(noun.singular for noun in OBJECTS[label].nouns))
 
 
-def _wnid(synset: int) -> str:
-    return f"n{synset:08d}"
-
-
 def _as_json(content: dict[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
 def _write_classes(config: SampleConfig) -> None:
     classes = {
-        str(label): {"wnid": _wnid(kind.synset), "name": kind.name, "words": _words(label)}
+        str(label): {"wnid": wnid_of(kind.synset), "name": kind.name, "words": _words(label)}
         for label, kind in enumerate(OBJECTS)
     }
     write_json(config.out / "classes.json", classes)
