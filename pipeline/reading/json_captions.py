@@ -27,7 +27,7 @@ import pyarrow as pa
 from pipeline.reading.key_text import text_of
 from pipeline.reading.lines import Readable, decoded, numbered_lines
 from pipeline.reading.nested import elements, value_at
-from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, Row, batch_of_rows
+from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, CaptionRow, ReadOptions, batch_of_rows
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, UNLISTED_IMAGE
 from vocab.store.tars import split_name
 
@@ -55,7 +55,7 @@ def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
     return (record, None) if isinstance(record, dict) else ({}, MALFORMED_RECORD)
 
 
-def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_key: str | None) -> Row:
+def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_key: str | None) -> CaptionRow:
     """Row of a record's fields. `reason`: reason to reject it, or None. `own_key`: key where no column names rows."""
 
     def texts(names: Sequence[str]) -> list[bytes]:
@@ -65,7 +65,7 @@ def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_k
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
     if reason is not None:
         key, shard = "" if reading.key else key, ""
-    return Row(key, texts(reading.captions), texts(reading.synsets), shard, reason or no_key or no_shard)
+    return CaptionRow(key, texts(reading.captions), texts(reading.synsets), shard, reason or no_key or no_shard)
 
 
 def caption_texts(value: object) -> list[bytes]:

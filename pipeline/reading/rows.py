@@ -171,8 +171,8 @@ def batch_of(
     return pa.RecordBatch.from_arrays(columns, schema=ROWS)
 
 
-class Row(NamedTuple):
-    """Row of ROWS as it is read from a record or a sample."""
+class CaptionRow(NamedTuple):
+    """Row of ROWS, as it is read from a record or a sample."""
 
     key: str | None
     captions: list[bytes]
@@ -181,7 +181,7 @@ class Row(NamedTuple):
     reason: str | None
 
 
-def batch_of_rows(rows: Sequence[Row], reading: ReadOptions) -> pa.RecordBatch:
+def batch_of_rows(rows: Sequence[CaptionRow], reading: ReadOptions) -> pa.RecordBatch:
     """Rows as a batch of ROWS."""
     keys, captions, named, shards, reasons = zip(*rows, strict=True)
     return batch_of(

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.reading.json_captions import caption_texts
 from pipeline.reading.nested import value_at
-from pipeline.reading.rows import BATCH_ROWS, ROWS, ReadOptions, Row, batch_of_rows
+from pipeline.reading.rows import BATCH_ROWS, ROWS, CaptionRow, ReadOptions, batch_of_rows
 from pipeline.reject_reasons import (
     CAPTION_TOO_LONG,
     MALFORMED_RECORD,
@@ -84,7 +84,7 @@ def _batches(stream: BinaryIO, reading: ReadOptions, ending: _Ending) -> Iterato
     """Rows of all samples, as far as the tar can be read; repeated keys are not rejected yet."""
     found = samples(stream)
     while ending.failure is None:
-        rows: list[Row] = []
+        rows: list[CaptionRow] = []
         size = 0
         try:
             for sample in islice(found, BATCH_ROWS):
@@ -108,7 +108,7 @@ def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
     return batch.set_column(ROWS.get_field_index("reason"), "reason", reasons)
 
 
-def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> Row:
+def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> CaptionRow:
     """Read the members of a sample that hold captions or name synsets."""
     captions: list[bytes] = []
     named: list[bytes] = []
@@ -138,7 +138,7 @@ def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> Row:
         reason = NOT_UTF8
     if not captions and not named and reason is None:
         reason = NO_CAPTION
-    return Row(sample.key, captions, named, None, reason)
+    return CaptionRow(sample.key, captions, named, None, reason)
 
 
 def json_fields(stream: BinaryIO, member: Member) -> dict[str, Any] | None:
