@@ -32,7 +32,7 @@ def write_caption(scene: Scene, chance: Random) -> Caption:
     if sort < 0.02:
         return Caption(_text(chance, WORDS["empty"]), [])
     if sort < 0.05:
-        return Caption(_camera_name(chance), [])
+        return Caption(_text(chance, WORDS["camera_names"]).format(int(chance.random() * 10000)), [])
     if sort < 0.09:
         return Caption(_foreign(scene, chance), [])
     if sort < 0.11:
@@ -98,20 +98,44 @@ def _foreign(scene: Scene, chance: Random) -> str:
     return _text(chance, language["templates"]).format(names)
 
 
-def _camera_name(chance: Random) -> str:
-    """A name that a camera or a program gave: it says nothing of the image."""
-    return _text(chance, WORDS["camera_names"]).format(int(chance.random() * 10000))
+DRESSES = (
+    ("none", "product", "markup", "URL", "file name", "emoji", "quotes", "sentence"),
+    cumulative((0.62, 0.13, 0.05, 0.015, 0.03, 0.045, 0.04, 0.07)),
+)
 
 
-# Damage that the web does to captions. The words that name things stay in it.
+def _roughen(text: str, chance: Random) -> str:
+    """The caption as a crawler might find it: in some letter case and in at most one piece of web dress.
 
-
-def _as_is(text: str, chance: Random) -> str:
+    The words that name things stay in it.
+    """
+    case = chance.random()
+    if case < 0.3:
+        text = text[:1].upper() + text[1:]
+    elif case < 0.45:
+        # Not str.title, which writes "Chef'S".
+        text = " ".join([word[:1].upper() + word[1:] for word in text.split(" ")])
+    elif case < 0.5:
+        text = text.upper()
+    match pick_weighted(chance, *DRESSES):
+        case "product":
+            return _text(chance, WORDS["products"]).format(text, 1000 + int(chance.random() * 9000))
+        case "markup":
+            return _markup(text, chance)
+        case "URL":
+            return quote(text) + pick(chance, ("", ".jpg", "%20%281%29.jpeg"))
+        case "file name":
+            name = pick(chance, ("-", "_")).join(text.lower().replace(",", "").split())
+            return name + pick(chance, (".jpg", ".png", "_0342.jpg"))
+        case "emoji":
+            comes_last = chance.random() < 0.7
+            emoji = _text(chance, WORDS["emoji"])
+            return f"{text} {emoji}" if comes_last else f"{emoji}{text}"
+        case "quotes":
+            return f"“{text}”" if chance.random() < 0.6 else f"{text} – it’s today’s picture…"
+        case "sentence":
+            return f"{text}. {_text(chance, WORDS['sentences'])}"
     return text
-
-
-def _product(text: str, chance: Random) -> str:
-    return _text(chance, WORDS["products"]).format(text, 1000 + int(chance.random() * 9000))
 
 
 def _markup(text: str, chance: Random) -> str:
@@ -124,46 +148,3 @@ def _markup(text: str, chance: Random) -> str:
     if style < 0.7:
         return html.escape(f"{text} & more")
     return f'<p class="alt">{text}</p><br/>' if style < 0.85 else f"{text}&nbsp;&#8211; &quot;HD&quot;"
-
-
-def _url_escape(text: str, chance: Random) -> str:
-    return quote(text) + pick(chance, ("", ".jpg", "%20%281%29.jpeg"))
-
-
-def _file_name(text: str, chance: Random) -> str:
-    return pick(chance, ("-", "_")).join(text.lower().replace(",", "").split()) + pick(
-        chance, (".jpg", ".png", "_0342.jpg")
-    )
-
-
-def _emoji(text: str, chance: Random) -> str:
-    comes_last = chance.random() < 0.7
-    emoji = _text(chance, WORDS["emoji"])
-    return f"{text} {emoji}" if comes_last else f"{emoji}{text}"
-
-
-def _quotes(text: str, chance: Random) -> str:
-    return f"“{text}”" if chance.random() < 0.6 else f"{text} – it’s today’s picture…"
-
-
-def _sentence(text: str, chance: Random) -> str:
-    return f"{text}. {_text(chance, WORDS['sentences'])}"
-
-
-DRESS = (
-    (_as_is, _product, _markup, _url_escape, _file_name, _emoji, _quotes, _sentence),
-    cumulative((0.62, 0.13, 0.05, 0.015, 0.03, 0.045, 0.04, 0.07)),
-)
-
-
-def _roughen(text: str, chance: Random) -> str:
-    """The caption in some letter case and in at most one piece of web dress."""
-    case = chance.random()
-    if case < 0.3:
-        text = text[:1].upper() + text[1:]
-    elif case < 0.45:
-        # Not str.title, which writes "Chef'S".
-        text = " ".join([word[:1].upper() + word[1:] for word in text.split(" ")])
-    elif case < 0.5:
-        text = text.upper()
-    return pick_weighted(chance, *DRESS)(text, chance)
