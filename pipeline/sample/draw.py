@@ -77,7 +77,7 @@ def draw_shard(config: SampleConfig, shard: int) -> int:
             return _draw_objects(config, shard)
         case "captions":
             rows = list(_rows(config, shard))
-            write_sidecar(config.out / f"{shard_name(shard)}.parquet", _columns(rows, config.size))
+            write_sidecar(config.out / f"{shard_name(shard)}.parquet", [_record(row, config.size) for row in rows])
             return len(rows)
 
 
@@ -134,18 +134,19 @@ def _rows(config: SampleConfig, shard: int) -> Iterator[Row]:
         yield Row(number, key_of(shard, index), scene, text, mentioned, error)
 
 
-def _columns(rows: list[Row], size: int) -> dict[str, list[Any]]:
-    sides = [None if row.error else size for row in rows]
+def _record(row: Row, size: int) -> dict[str, Any]:
+    """The sample's row in the Parquet file of its shard."""
+    side = None if row.error else size
     return {
-        "key": [row.key for row in rows],
-        "caption": [row.caption for row in rows],
-        "url": [f"https://example.org/{row.key}.jpg" for row in rows],
-        "status": [row.status for row in rows],
-        "error_message": [row.error for row in rows],
-        "width": sides,
-        "height": sides,
-        "synsets": [row.scene.synsets for row in rows],
-        "mentioned": [row.mentioned for row in rows],
+        "key": row.key,
+        "caption": row.caption,
+        "url": f"https://example.org/{row.key}.jpg",
+        "status": row.status,
+        "error_message": row.error,
+        "width": side,
+        "height": side,
+        "synsets": row.scene.synsets,
+        "mentioned": row.mentioned,
     }
 
 
@@ -156,25 +157,18 @@ def _draw_scenes(config: SampleConfig, shard: int) -> int:
         for row in rows:
             if row.error is None:
                 picture = paint(row.scene, size=config.size, chance=stream(config.seed, row.number, "picture"))
-                text = {"txt": row.caption, "json": _as_json(_scene_truth(row, picture))}
-                add_sample(tar, row.key, image=picture.image, text=text)
-    write_sidecar(config.out / f"{name}.parquet", _columns(rows, config.size))
+                truth = _scene_truth(row, picture)
+                add_sample(tar, row.key, image=picture.image, text={"txt": row.caption}, truth=truth)
+    write_sidecar(config.out / f"{name}.parquet", [_record(row, config.size) for row in rows])
     write_stats(config.out / f"{name}_stats.json", [row.status for row in rows])
     return len(rows)
 
 
 def _scene_truth(row: Row, picture: Picture) -> dict[str, Any]:
-    return {
-        "key": row.key,
-        "caption": row.caption,
-        "status": row.status,
-        "width": picture.image.width,
-        "height": picture.image.height,
-        "synsets": row.scene.synsets,
-        "mentioned": row.mentioned,
-        "kinds": row.scene.kinds,
-        "objects": [{"kind": kind.name, "synset": kind.synset, "box": box} for kind, box in picture.boxes],
-    }
+    record = _record(row, picture.image.width)
+    objects = [{"kind": kind.name, "synset": kind.synset, "box": box} for kind, box in picture.boxes]
+    truth = {name: value for name, value in record.items() if name not in ("url", "error_message")}
+    return truth | {"kinds": row.scene.kinds, "objects": objects}
 
 
 def _draw_objects(config: SampleConfig, shard: int) -> int:
@@ -195,16 +189,12 @@ def _draw_objects(config: SampleConfig, shard: int) -> int:
                 "height": config.size,
                 "box": picture.boxes[0][1],
             }
-            add_sample(tar, key, image=picture.image, text={"cls": str(label), "json": _as_json(truth)})
+            add_sample(tar, key, image=picture.image, text={"cls": str(label)}, truth=truth)
     return len(numbers)
 
 
 def _words(label: int) -> list[str]:
     return list(dict.fromkeys(noun.singular for noun in OBJECTS[label].nouns))
-
-
-def _as_json(content: dict[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False)
 
 
 def _write_classes(config: SampleConfig) -> None:

@@ -56,10 +56,10 @@ def write_json(path: Path, content: object) -> None:
         file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_sidecar(path: Path, columns: dict[str, list[Any]]) -> None:
+def write_sidecar(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the Parquet file of a shard."""
     with write_whole(path) as file:
-        pq.write_table(pa.table(columns, schema=SIDECAR), file)
+        pq.write_table(pa.Table.from_pylist(rows, schema=SIDECAR), file)
 
 
 def write_stats(path: Path, statuses: Sequence[str]) -> None:
@@ -75,17 +75,17 @@ def write_stats(path: Path, statuses: Sequence[str]) -> None:
     write_json(path, stats)
 
 
-def add_sample(tar: tarfile.TarFile, key: str, *, image: Image.Image, text: dict[str, str]) -> None:
-    """Add KEY.jpg, and one member per entry of text: extension -> content, written as UTF-8."""
+def add_sample(
+    tar: tarfile.TarFile, key: str, *, image: Image.Image, text: dict[str, str], truth: dict[str, Any]
+) -> None:
+    """Add KEY.jpg, one member per entry of text: extension -> content, and KEY.json with the truth."""
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=JPEG_QUALITY)
-    _add_member(tar, f"{key}.jpg", jpeg.getvalue())
-    for extension, content in text.items():
-        _add_member(tar, f"{key}.{extension}", content.encode())
-
-
-def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    # A fresh TarInfo has no time and no owner, so the bytes depend on nothing but the content.
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
+    texts = {
+        name: content.encode() for name, content in {**text, "json": json.dumps(truth, ensure_ascii=False)}.items()
+    }
+    for extension, content in {"jpg": jpeg.getvalue(), **texts}.items():
+        # A fresh TarInfo has no time and no owner, so the bytes depend on nothing but the content.
+        info = tarfile.TarInfo(f"{key}.{extension}")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
