@@ -266,20 +266,18 @@ def words_of(synset: int) -> list[str]:
 def _synset_rows(tally: Tally, ranks: Sequence[int], examples: Examples | None) -> list[Values]:
     """Row of the page for each synset; its captions are None where the report has none at all."""
     nouns = wordnet.load()
-    rows = []
-    for rank in ranks:
-        synset = int(tally.synsets[rank])
-        rows.append(
-            {
-                "rank": rank + 1,
-                "name": nouns.name_of(nouns.row_of(synset)),
-                "wnid": wordnet.wnid_of(synset),
-                "words": ", ".join(words_of(synset)),
-                "count": int(tally.captions[rank]),
-                "captions": None if examples is None else examples.captions.get(synset, []),
-            }
-        )
-    return rows
+    return [
+        {
+            "rank": rank + 1,
+            "name": nouns.name_of(nouns.row_of(synset)),
+            "wnid": wordnet.wnid_of(synset),
+            "words": ", ".join(words_of(synset)),
+            "count": int(tally.captions[rank]),
+            "captions": None if examples is None else examples.captions.get(synset, []),
+        }
+        for rank in ranks
+        for synset in [int(tally.synsets[rank])]
+    ]
 
 
 def _tile(tally: Tally, rank: int) -> Tile:
