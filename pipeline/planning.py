@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
@@ -32,7 +32,7 @@ from vocab.store.secrets import without_secrets
 
 if TYPE_CHECKING:
     # Executors load this module too, and need no Spark.
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 Item = TypeVar("Item")
 
@@ -43,6 +43,8 @@ PIECE_ROWS = 1_000_000
 LEAST_WEIGHT, MOST_WEIGHT = 8 << 20, 256 << 20
 """bounds of a task's weight: roughly its bytes of captions"""
 TASKS_PER_CORE = 4
+MOST_TASKS = 10_000
+"""tasks of a Spark job at most: beyond, Spark's own work for a task outweighs the reading of a file"""
 TAR_SHARE = 500
 """a tar weighs its size divided by this: at most so small a part of it is text, and the rest is skipped"""
 GZIP_RATIO = 3
@@ -124,17 +126,31 @@ def _pieces(file: InputFile, inputs: InputFiles, spans: Sequence[Span]) -> list[
     return [(Piece(file.path, shard, run), file.size // len(runs)) for run in runs]
 
 
-def on_spark(spark: SparkSession, items: Sequence[Item], work: Callable[[Item], str]) -> list[str]:
-    """Texts that `work` makes of the items, in their order, by one Spark job with a task for each item."""
+def rows_of_each(
+    spark: SparkSession, items: Sequence[Item], read: Callable[[Item], Iterable[pa.RecordBatch]], columns: str
+) -> DataFrame:
+    """Rows that `read` makes of the items, in their order, a task for each item or a few. `columns`: in Spark's DDL."""
+    if not items:
+        return spark.createDataFrame([], columns)
+
+    # Each item is read by the same task in every run, so that Spark samples the same rows to cut ranges.
     held = tuple(items)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            texts = [work(held[number]) for number in batch.column(0).to_pylist()]
-            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["text"])
+            for number in batch.column(0).to_pylist():
+                yield from read(held[number])
 
-    rows = spark.range(0, len(held), 1, len(held)).mapInArrow(run, "text string").collect() if held else []
-    return [row["text"] for row in rows]
+    return spark.range(0, len(held), 1, min(len(held), MOST_TASKS)).mapInArrow(run, columns)
+
+
+def text_of_each(spark: SparkSession, items: Sequence[Item], work: Callable[[Item], str]) -> list[str]:
+    """Texts that `work` makes of the items, in their order, by one Spark job."""
+
+    def read(item: Item) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pydict({"text": pa.array([work(item)], pa.string())})
+
+    return [row["text"] for row in rows_of_each(spark, items, read, "text string").collect()]
 
 
 QUOTED = -1
@@ -159,7 +175,7 @@ def spans_of(spark: SparkSession, inputs: InputFiles, reading: ReadOptions) -> d
         for parts in [math.ceil(file.size / SPLIT_BYTES)]
         for part in range(parts)
     ]
-    counts = on_spark(spark, ranges, lambda part: json.dumps(lines_starting(part, reading)))
+    counts = text_of_each(spark, ranges, lambda part: json.dumps(lines_starting(part, reading)))
     counted = {part: json.loads(count) for part, count in zip(ranges, counts, strict=True)}
     uncut = {part.path for part, (_, lines) in counted.items() if lines == QUOTED}
     return cut(

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from pipeline.counts import Counts, Joins
 from pipeline.label_reading import parquet_rows
-from pipeline.planning import on_spark
+from pipeline.planning import text_of_each
 from pipeline.sorted_files import SortedFile, SortedWriter, overlapping, sort_on_spark
 from pipeline.task import JOB, REPEATED_KEY_REMEDY, JobSettings, refuse_ended
 from vocab.store.files import filesystem_of
@@ -104,7 +104,7 @@ def check_files(spark: SparkSession, files: Sequence[LabelFile], out: str) -> No
         check_file(*filesystem_of(out), file)
         return ""
 
-    on_spark(spark, files, check)
+    text_of_each(spark, files, check)
 
 
 def without_shards(
@@ -114,7 +114,7 @@ def without_shards(
     order = sorted(map(byte_order, shards))
     touched = [file for file in files if _can_hold(file, order)]
     kept = tuple(sorted_file_of(file) for file in files if file not in touched)
-    written = Rewritten.together(on_spark(spark, touched, lambda file: strip(file, shards, job).to_json()))
+    written = Rewritten.together(text_of_each(spark, touched, lambda file: strip(file, shards, job).to_json()))
     return Rewritten(kept + written.files, counts=written.counts)
 
 

@@ -25,7 +25,7 @@ from pipeline.failures import explained
 from pipeline.finishing import account_of_tasks, write_finished
 from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, read_as, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
-from pipeline.planning import Task, on_spark, plan_tasks, spans_of
+from pipeline.planning import Task, plan_tasks, spans_of, text_of_each
 from pipeline.progress import JobProgress
 from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import InputFiles, inputs_of
@@ -254,7 +254,7 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: JobSettings) -> lis
         context = TaskContext.get()
         return run_task(task, job, attempt=0 if context is None else context.attemptNumber()).to_json()
 
-    return [Done.from_json(f"{job.out}: a task", text) for text in on_spark(spark, wave, run)]
+    return [Done.from_json(f"{job.out}: a task", text) for text in text_of_each(spark, wave, run)]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ Every row of a sidecar, or sample of a tar, gives a row:
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
@@ -43,17 +43,6 @@ DDL = "input string, shard string, key string, id string, reason string, total b
 OWN_KEY = "__key__"
 """WebDataset's name for a sample's key"""
 BATCH_ROWS = 16_384
-
-
-def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Make a function for `mapInArrow`: files (columns "input", "shard") to the rows above."""
-
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for file in batch.to_pylist():
-                yield from ids_of(file["input"], file["shard"], id_column)
-
-    return read
 
 
 def ids_of(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.planning import Task, on_spark
+from pipeline.planning import Task, text_of_each
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
 from pipeline.reading.rows import ReadOptions
 
@@ -82,7 +82,9 @@ def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: ReadOptions)
     """Digests, by path, of the files that the tasks read; a file that cannot be read has none."""
     pieces = [piece for task in tasks for piece in task.pieces]
     found: dict[str, list[str]] = {}
-    for piece, digest in zip(pieces, on_spark(spark, pieces, lambda piece: _digest_of(piece, reading)), strict=True):
+    for piece, digest in zip(
+        pieces, text_of_each(spark, pieces, lambda piece: _digest_of(piece, reading)), strict=True
+    ):
         found.setdefault(piece.path, []).append(digest)
     return {path: digest_of_pieces(digests) for path, digests in found.items() if "" not in digests}
 
