@@ -1,7 +1,7 @@
-"""Input files to tasks, fixed before any caption is read.
+"""Input files to tasks, fixed before any caption is read, and the functions that give work to tasks on Spark.
 
-In: the listed files. Out: `Task`s, each of neighbouring pieces in the order of their shards, large enough to be worth
-starting and small enough to keep all cores busy.
+A `Task` has neighbouring pieces in the order of their shards. It is large enough to be worth starting and small enough
+to keep all cores busy.
 
 Large text files that are not compressed are cut at line ends, so that several tasks read one. A cut is a `Span`: bytes
 of whole lines, and the number of the first line, which keys are made of. Numbering the lines takes a pass over the

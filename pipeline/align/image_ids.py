@@ -60,23 +60,24 @@ def is_of_tars(id_column: str) -> bool:
 
 def check_sidecar(path: str, id_column: str) -> None:
     """Raise InputError for a sidecar that cannot be read or lacks a column."""
-    with _opened(path) as file:
-        _require(path, file.schema_arrow, id_column)
+    with _opened(path, id_column):
+        pass
 
 
 def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
-    with _opened(path) as file:
-        _require(path, file.schema_arrow, id_column)
+    with _opened(path, id_column) as file:
         wanted = dict.fromkeys([KEY, id_column, *([STATUS] if STATUS in file.schema_arrow.names else [])])
         for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted)):
             yield _sidecar_rows(path, shard, batch, id_column, file.metadata.num_rows)
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[pq.ParquetFile]:
+def _opened(path: str, id_column: str) -> Iterator[pq.ParquetFile]:
     try:
         with open_file(path) as stream:
-            yield pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream)
+            _require(path, file.schema_arrow, id_column)
+            yield file
     except BROKEN as error:
         raise InputError(
             path,

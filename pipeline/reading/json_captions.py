@@ -1,8 +1,5 @@
 """Captions in JSON: a record in each line (JSONL), COCO's documents, Karpathy's splits of them, and lists of records.
 
-In: an open stream. Out: batches of `rows.ROWS`: a row for each line, annotation, or image or record that holds its
-captions itself.
-
     {"caption": ["dogs", "a cat"], "uid": "7"}           JSONL; a caption field holds a text or a list of texts
     {"images": [{"id": 9, "file_name": "000000000009.jpg"}],
      "annotations": [{"id": 1, "image_id": 9, "caption": "a dog"}]}                              key 000000000009

@@ -1,7 +1,6 @@
 """A pen that draws one object in the object's own coordinates.
 
-In: an image, and where the object stands, its scale, angle and colour. Out: paint, and the box that the paint covers.
-An object's own coordinates run from about -1 to 1, x to the right and y down, so a drawing knows nothing of the scene.
+These run from about -1 to 1, x to the right and y down, so a drawing knows nothing of the scene.
 """
 
 from __future__ import annotations
