@@ -127,7 +127,12 @@ def _pieces(file: InputFile, inputs: InputFiles, spans: Sequence[Span]) -> list[
 
 
 def rows_of_each(
-    spark: SparkSession, items: Sequence[Item], read: Callable[[Item], Iterable[pa.RecordBatch]], columns: str
+    spark: SparkSession,
+    items: Sequence[Item],
+    read: Callable[[Item], Iterable[pa.RecordBatch]],
+    columns: str,
+    *,
+    most_tasks: int = MOST_TASKS,
 ) -> DataFrame:
     """Rows that `read` makes of the items, in their order, a task for each item or a few. `columns`: in Spark's DDL."""
     if not items:
@@ -141,16 +146,18 @@ def rows_of_each(
             for number in batch.column(0).to_pylist():
                 yield from read(held[number])
 
-    return spark.range(0, len(held), 1, min(len(held), MOST_TASKS)).mapInArrow(run, columns)
+    return spark.range(0, len(held), 1, min(len(held), most_tasks)).mapInArrow(run, columns)
 
 
-def text_of_each(spark: SparkSession, items: Sequence[Item], work: Callable[[Item], str]) -> list[str]:
+def text_of_each(
+    spark: SparkSession, items: Sequence[Item], work: Callable[[Item], str], *, most_tasks: int = MOST_TASKS
+) -> list[str]:
     """Texts that `work` makes of the items, in their order, by one Spark job."""
 
     def read(item: Item) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pydict({"text": pa.array([work(item)], pa.string())})
 
-    return [row["text"] for row in rows_of_each(spark, items, read, "text string").collect()]
+    return [row["text"] for row in rows_of_each(spark, items, read, "text string", most_tasks=most_tasks).collect()]
 
 
 QUOTED = -1

@@ -254,7 +254,8 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: JobSettings) -> lis
         context = TaskContext.get()
         return run_task(task, job, attempt=0 if context is None else context.attemptNumber()).to_json()
 
-    return [Done.from_json(f"{job.out}: a task", text) for text in text_of_each(spark, wave, run)]
+    texts = text_of_each(spark, wave, run, most_tasks=len(wave))
+    return [Done.from_json(f"{job.out}: a task", text) for text in texts]
 
 
 @contextmanager
