@@ -19,17 +19,9 @@ from vocab.store.files import write_whole
 JPEG_QUALITY = 85
 
 SIDECAR = pa.schema(
-    [
-        ("key", pa.string()),
-        ("caption", pa.string()),
-        ("url", pa.string()),
-        ("status", pa.string()),
-        ("error_message", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("synsets", pa.list_(pa.int32())),
-        ("mentioned", pa.list_(pa.int32())),
-    ]
+    [(name, pa.string()) for name in ("key", "caption", "url", "status", "error_message")]
+    + [(name, pa.int32()) for name in ("width", "height")]
+    + [(name, pa.list_(pa.int32())) for name in ("synsets", "mentioned")]
 )
 
 

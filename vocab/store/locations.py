@@ -91,7 +91,12 @@ def read_whole(location: Location, *, most: int | None = None) -> bytes:
         with location.open("rb") as file:
             return file.read(most)
     try:
-        with _opened(location) as stream:
+        if is_web(location):
+            opened = open_web(location, WEB_TIMEOUT_S)
+        else:
+            filesystem, path = filesystem_of(location)
+            opened = filesystem.open_input_stream(path, buffer_size=HASH_BLOCK)
+        with opened as stream:
             return cast(bytes, stream.read(most))
     except (OSError, HTTPException) as error:
         # Neither Arrow nor urllib numbers all its errors.
@@ -106,13 +111,6 @@ def read_whole(location: Location, *, most: int | None = None) -> bytes:
         else:
             number = getattr(error, "errno", None) or errno.ECONNABORTED
         raise OSError(number, said, location) from error
-
-
-def _opened(location: str) -> Any:
-    if is_web(location):
-        return open_web(location, WEB_TIMEOUT_S)
-    filesystem, path = filesystem_of(location)
-    return filesystem.open_input_stream(path, buffer_size=HASH_BLOCK)
 
 
 def why(error: Exception) -> str:
