@@ -21,8 +21,7 @@ from tests.forks import Forks
 from trainer.config import OptimConfig
 from trainer.model.range_augment import RangeAugment
 from trainer.optim.average import Average
-from trainer.optim.optimiser import Optimiser, clip, groups_of, lr_scale, optimiser_of
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import Optimiser, clip, groups_of, learning_rate, lr_scale, optimiser_of
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic

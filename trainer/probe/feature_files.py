@@ -26,11 +26,10 @@ from jaxtyping import Float32, Int64
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trainer.checkpoints.disk import flush
 from trainer.checkpoints.safetensors_files import ByteRange, header_of, is_altered, sealed_header
 from vocab.errors import InputError
 from vocab.pages.text import tell
-from vocab.store.files import named
+from vocab.store.files import flush, named
 from vocab.store.locks import ABANDONED_SECONDS, host, lock
 
 KEY = "key"

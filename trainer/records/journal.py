@@ -22,7 +22,7 @@ from torch import Tensor
 from trainer.data.batch import Batch, Meter, Skipped
 from trainer.distributed import Rank, gather
 from trainer.job import Evaluated, Job
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import learning_rate
 from trainer.records.gallery import GalleryImage, log_pictures
 from trainer.records.ledger import Ledger, append_spike
 from trainer.records.log import Log

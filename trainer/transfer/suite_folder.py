@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoints.checkpoint import FOLDER
-from trainer.checkpoints.disk import flush
 from trainer.config import flattened
 from trainer.records.record import (
     NO_INIT,
@@ -48,7 +47,7 @@ from trainer.transfer.suite_plan import keys_of, record_folder
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 from vocab.errors import FormatError, MismatchError
 from vocab.pages.text import counted, tell
-from vocab.store.files import named, write_whole
+from vocab.store.files import flush, named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.store.secrets import public, without_secrets
 

@@ -24,7 +24,7 @@ from jaxtyping import Int64, UInt64
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read, TarStore
-from trainer.data.tar_marks import mark_of
+from trainer.records.run_data import mark_of
 from vocab.errors import InputError
 from vocab.pages.text import counted, listed, shown
 
