@@ -92,7 +92,7 @@ def evaluate(
     for part in parts:
         account.update(part.account)
     skipped = [bad for part in parts for bad in part.skipped]
-    check_bad_share(account, source.max_bad_share, examples=examples_of(skipped), fewest=1)
+    check_bad_share(account, source.options.max_bad_share, examples=examples_of(skipped), fewest=1)
     order = sorted(range(len(samples)), key=samples.__getitem__)[:limit]
     classes = [labelled for part in parts for labelled in part.classes]
     logits = torch.cat([part.logits for part in parts])[order]

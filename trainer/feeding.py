@@ -99,7 +99,7 @@ def open_training_source(config: FeedConfig) -> Source:
     else:
         vocabulary = every_synset(list(labels.values()))
     source = open_source(corpora, labels, vocabulary, data, seed=config.seed)
-    check_first_tars(source, data)
+    check_first_tars(source)
     return source
 
 

@@ -97,7 +97,7 @@ class Feed:
             yield batch
             self._account.update(batch.account)
             self._bad += batch.skipped[: MAX_NAMED - len(self._bad)]
-            check_bad_share(self._account, self.source.max_bad_share, examples=examples_of(self._bad))
+            check_bad_share(self._account, self.source.options.max_bad_share, examples=examples_of(self._bad))
 
     def _count(self, step: int) -> tuple[int, int]:
         """Number and size of the images of this rank at a step."""

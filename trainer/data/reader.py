@@ -203,10 +203,10 @@ class BatchReader:
         lengths = np.array([len(found) for found in classes], np.int64)
         weights[slots] = 1
         unlabelled = (lengths == 0) & (weights > 0)
-        if self.source.unlabelled == "weigh" and self.source.train:
-            weights[unlabelled] = self.source.unlabelled_weight
+        if self.source.options.unlabelled == "weigh" and self.source.train:
+            weights[unlabelled] = self.source.options.unlabelled_weight
         account.update(samples=len(own), unlabelled=int(unlabelled.sum()))
-        if self.source.train and self.source.flip:
+        if self.source.train and self.source.options.flip:
             flips = by_slot[:, FLIP] >= 0.5
         return BatchPart(
             step=self.step,
@@ -244,7 +244,7 @@ class BatchReader:
         self, own: list[_Own], numbers: Float64[np.ndarray, "own draws"], mine: Images, part: BatchPart
     ) -> None:
         """Read and decode the samples; bad ones become black, get weight 0, and are counted and named."""
-        meter = part.meter
+        meter, options = part.meter, self.source.options
         for sample in own:
             sample.group.announce(sample.tar, sample.row)
         present: Bool[np.ndarray, " images"] = np.zeros(len(mine), np.bool_)
@@ -257,8 +257,8 @@ class BatchReader:
                     content,
                     mine[sample.slot],
                     choose=self._chooser(row),
-                    max_pixels=self.source.max_pixels,
-                    take_truncated=self.source.take_truncated,
+                    max_pixels=options.max_pixels,
+                    take_truncated=options.take_truncated,
                 )
                 present[sample.slot] = True
                 if truncated:
@@ -277,7 +277,7 @@ class BatchReader:
             part.weights[~present] = 0
 
     def _chooser(self, row: Float64[np.ndarray, " draws"]) -> Callable[[int, int], tuple[int, int, int, int]]:
-        source = self.source
-        if source.train:
-            return lambda width, height: random_box(width, height, row[:BOX_DRAWS], min_area=source.min_crop_area)
-        return lambda width, height: centre_box(width, height, share=source.eval_crop)
+        options = self.source.options
+        if self.source.train:
+            return lambda width, height: random_box(width, height, row[:BOX_DRAWS], min_area=options.min_crop_area)
+        return lambda width, height: centre_box(width, height, share=options.eval_crop)

@@ -105,13 +105,13 @@ def _picture(
     predictions: int,
     probabilities: Probabilities,
 ) -> GalleryImage:
-    names, classes = source.vocabulary.names, result.classes_of(image)
+    names, classes, how = source.vocabulary.names, result.classes_of(image), source.options
     probability, best = probabilities(result.logits[image]).topk(min(predictions, len(names)))
     pairs = zip(probability.tolist(), best.tolist(), strict=True)
     pixels = next(members[name] for name in IMAGE_EXTENSIONS if name in members)
     return GalleryImage(
         key=key,
-        jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=source.max_pixels, take_truncated=source.take_truncated)),
+        jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=how.max_pixels, take_truncated=how.take_truncated)),
         caption=_caption(tar, members),
         labelled=[names[label] for label in classes],
         predicted=[Guess(names[label], share, label in classes) for share, label in pairs],

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from trainer.data.source import Source
 from trainer.evaluation import Evaluation
-from trainer.records.classes import ClassScores, of_vocabulary
-from trainer.records.gallery import GalleryImage, Probabilities, pictures
+from trainer.records.classes import ClassScores
+from trainer.records.gallery import GalleryImage
 from trainer.records.log import FILE as LOG_FILE
 from trainer.records.log import read_log
 from trainer.records.record import score_text
@@ -27,7 +24,6 @@ from vocab.pages.text import duration
 from vocab.store.files import write_whole
 from vocab.vocabulary import Vocabulary
 
-PREDICTIONS = 5
 LISTED_CLASSES = 10
 """classes of highest and of lowest average precision"""
 WHOLE, HALF = (960, 300), (560, 260)
@@ -94,53 +90,21 @@ PACE = (
 )
 
 
-def write_page(
-    run: Path,
-    source: Source,
-    result: Evaluation,
-    results: Mapping[str, Any],
-    *,
-    gallery: int,
-    model: str,
-    steps: int,
-    seconds: float,
-    probabilities: Probabilities = torch.sigmoid,
-) -> list[GalleryImage]:
-    """Write page.html and classes.csv of a run as it stands, each whole or not at all; return the pictures on the page.
-
-    `results`: details of results.json, or what they would be now; its `steps` are those taken. `gallery`: pictures to
-    show. `model`: name of the architecture. `steps`: steps of the whole run; `seconds`: time spent on those taken.
-    `probabilities`: makes probabilities of logits, as the run's loss has them.
-    """
-    classes = of_vocabulary(source.vocabulary, result)
+def write_page(run: Path, content: str, classes: ClassScores) -> None:
+    """Write page.html and classes.csv of a run as it stands, each whole or not at all."""
     classes.write(run)
-    shown = pictures(source, result, count=gallery, predictions=PREDICTIONS, probabilities=probabilities)
-    content = page(
-        title=run.name,
-        lines=read_log(run / LOG_FILE),
-        vocabulary=source.vocabulary,
-        result=result,
-        classes=classes,
-        results=results,
-        shown=shown,
-        model=model,
-        total_steps=steps,
-        seconds=seconds,
-    )
     with write_whole(run / "page.html") as file:
         file.write(content.encode())
-    return shown
 
 
-def write_finetune_page(
+def finetune_page(
     run: Path, results: Mapping[str, Any], *, model: str, classes: ClassScores, total_steps: int, seconds: float
-) -> None:
-    """Write page.html and classes.csv of a fine-tuning run as it stands, each whole or not at all.
+) -> str:
+    """HTML of the page of a fine-tuning run.
 
     `results`: scores and facts of results.json, or what they would be now. `model`: where the pre-trained model lies.
     """
-    classes.write(run)
-    content = render(
+    return render(
         "trainer/records/finetune.html",
         sortable=True,
         title=run.name,
@@ -154,8 +118,6 @@ def write_finetune_page(
         ],
         **log_curves(read_log(run / LOG_FILE), TEST_SCORES),
     )
-    with write_whole(run / "page.html") as file:
-        file.write(content.encode())
 
 
 def page(
@@ -171,7 +133,11 @@ def page(
     total_steps: int,
     seconds: float,
 ) -> str:
-    """HTML of the page."""
+    """HTML of the page of a pre-training run.
+
+    `results`: details of results.json, or what they would be now; its `steps` are those taken. `model`: name of the
+    architecture. `total_steps`: steps of the whole run; `seconds`: time spent on those taken.
+    """
     best, worst = _extremes(vocabulary, result)
     return render(
         "trainer/records/page.html",

@@ -23,10 +23,12 @@ from trainer.job import Evaluated
 from trainer.loss.losses import probabilities
 from trainer.probe.probe import ProbeReport, probe
 from trainer.records.card import Subject, model_card
-from trainer.records.gallery import GalleryImage
+from trainer.records.classes import of_vocabulary
+from trainer.records.gallery import GalleryImage, pictures
 from trainer.records.journal import RunProgress
-from trainer.records.log import SCORE
-from trainer.records.page import write_page
+from trainer.records.log import FILE as LOG_FILE
+from trainer.records.log import SCORE, read_log
+from trainer.records.page import page, write_page
 from trainer.records.record import RANDOM, Record, ResultsFile, named_bad, write_results
 from trainer.step.training import Training
 from trainer.weights.pretrained import fingerprint_of
@@ -36,6 +38,8 @@ from vocab.store.secrets import without_secrets
 
 HELD_OUT = "held-out shards"
 """stands in results.json for images to evaluate on that are not named by --eval-images"""
+PREDICTIONS = 5
+"""synsets that the page shows of what the model sees in a picture"""
 NO_PROBE = "the features of the probe's images are NaN or infinite: no accuracy"
 
 
@@ -79,18 +83,29 @@ class Results:
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
         """Write page.html and classes.csv; return the pictures on the page."""
-        config, (result, _) = self.config, evaluated.result
-        return write_page(
-            config.run.out,
-            self.inputs.held_out,
+        config, source, (result, _) = self.config, self.inputs.held_out, evaluated.result
+        classes = of_vocabulary(source.vocabulary, result)
+        shown = pictures(
+            source,
             result,
-            self.details(result, progress),
-            gallery=config.run.gallery,
-            model=config.model.model,
-            steps=config.optim.steps,
-            seconds=progress.seconds,
+            count=config.run.gallery,
+            predictions=PREDICTIONS,
             probabilities=lambda logits: probabilities(logits, config.loss),
         )
+        content = page(
+            title=config.run.out.name,
+            lines=read_log(config.run.out / LOG_FILE),
+            vocabulary=source.vocabulary,
+            result=result,
+            classes=classes,
+            results=self.details(result, progress),
+            shown=shown,
+            model=config.model.model,
+            total_steps=config.optim.steps,
+            seconds=progress.seconds,
+        )
+        write_page(config.run.out, content, classes)
+        return shown
 
     def records(self, evaluated: Evaluated, progress: RunProgress) -> list[Record]:
         """Make the record of the evaluation, and that of the probe unless its features are NaN or infinite."""

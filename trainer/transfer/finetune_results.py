@@ -30,7 +30,7 @@ from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
-from trainer.records.page import write_finetune_page
+from trainer.records.page import finetune_page, write_page
 from trainer.records.record import CORRECT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
@@ -97,14 +97,16 @@ class FinetuneResults:
         """
         scored: Scored = evaluated.result
         check_bad_share("--task.test", scored.images, scored.skipped, self.config.task.max_bad_share)
-        write_finetune_page(
+        classes = of_task(self.task.class_names, scored.measured)
+        content = finetune_page(
             self.config.out,
-            results={**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
+            {**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
             model=self.pretrained.source,
-            classes=of_task(self.task.class_names, scored.measured),
+            classes=classes,
             total_steps=self.plan.steps,
             seconds=progress.seconds,
         )
+        write_page(self.config.out, content, classes)
         return []
 
     def _notes(self, scored: Scored) -> list[str]:
