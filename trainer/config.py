@@ -281,6 +281,8 @@ class PretrainConfig(Options):
     def __post_init__(self) -> None:
         """Raise InputError for matrices that Muon cannot share out."""
         super().__post_init__()
+        # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
+        # each matrix, and fails for shapes whose result comes out replicated.
         self.optim.require(
             "optimiser",
             self.optim.optimiser == "adamw" or self.run.parallel == "ddp",

@@ -108,20 +108,10 @@ def _no_blocks(option: str, found: str, model: nn.Module) -> InputError:
 def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
     """Make the optimiser of a model that is already on its device, and already sharded if it will be.
 
-    `augment`: augmentation that is learnt with the model. Raises InputError for Muon if weights are sharded, and for
-    Muon or a layer decay if the model has no blocks.
+    `augment`: augmentation that is learnt with the model. Raises InputError for Muon or a layer decay if the model has
+    no blocks.
     """
-    groups = groups_of(model, config, augment=augment)
-    if config.optimiser == "muon" and any(group.sharded for group in groups):
-        # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
-        # each matrix, and fails for shapes whose result comes out replicated.
-        raise InputError(
-            "--optimiser",
-            found="muon for weights that are sharded (--parallel fsdp)",
-            wanted="whole matrices on every process",
-            remedy="Use --parallel ddp, or --optimiser adamw.",
-        )
-    return Optimiser(groups, config)
+    return Optimiser(groups_of(model, config, augment=augment), config)
 
 
 class Optimiser:
@@ -159,10 +149,9 @@ class Optimiser:
         """Update the weights by their gradients, or change nothing if `skip` is 1.
 
         `skip`: 1.0 or 0.0 on the device, so that the host need not know it. With 1.0, weights, moments and step counts
-        stay as they are, even if gradients are NaN. Raises InputError for `skip` with Muon.
+        stay as they are, even if gradients are NaN. Not with Muon, which cannot leave a step out.
         """
-        if skip is not None and len(self._parts) > 1:
-            raise _cannot_skip()
+        assert skip is None or self._parts == [self._adamw], "Muon cannot skip"
         # The fused kernel skips where `found_inf` is 1; GradScaler uses this for gradients that overflowed.
         self._adamw.found_inf, self._adamw.grad_scale = skip, None  # type: ignore[attr-defined]
         for part in self._parts:
@@ -207,15 +196,6 @@ def _for_torch(groups: Sequence[ParameterGroup], *, muon: bool) -> list[dict[str
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]
-
-
-def _cannot_skip() -> InputError:
-    return InputError(
-        "--on-spike",
-        found="skip with --optimiser muon",
-        wanted="an optimiser that leaves a step out without waiting for the device, as AdamW does",
-        remedy="Use --on-spike stop or rollback, or --optimiser adamw.",
-    )
 
 
 @torch.no_grad()

@@ -200,11 +200,7 @@ def read_results(folder: Path) -> ResultsFile:
 
 def named_bad(**sides: Iterable[Skipped]) -> list[dict[str, str]]:
     """List images that did not decode, by side (train, test), as results.json has them."""
-    return [
-        {"side": side, "image": f"{bad.shard}/{bad.key}" if bad.shard else bad.key, "reason": bad.reason}
-        for side, images in sides.items()
-        for bad in images
-    ]
+    return [{"side": side, "image": bad.name, "reason": bad.reason} for side, images in sides.items() for bad in images]
 
 
 def marks_of(correct: Bool[np.ndarray, " images"]) -> str:

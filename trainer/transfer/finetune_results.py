@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from trainer.data.batch import Skipped
@@ -43,7 +42,7 @@ from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, timm_fi
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
 from vocab.pages.tables import Markdown, markdown_list, markdown_table
-from vocab.pages.text import counted, listed
+from vocab.pages.text import counted
 from vocab.store.files import write_whole
 from vocab.store.secrets import without_secrets
 
@@ -173,7 +172,7 @@ class FinetuneResults:
             "device": str(self.rank.device),
             "processes": self.rank.world,
             "classes_of_test_images": evaluated.result.classes,
-            "classes_without_training_images": _without_images(self.train, self.task),
+            "classes_without_training_images": self.task.without_images(self.train),
         }
         if self.config.init == "transfer":
             unmatched = [match.name for match in self.matches if not match.matches]
@@ -233,12 +232,9 @@ def spec_of(pretrained: Pretrained) -> ModelSpec:
 
 def notes_at_start(config: FinetuneConfig, task: TaskData, train: LabelledImages, plan: EpochPlan) -> list[str]:
     """Write notes that can be given before the first step: on the data, and on a run of few steps."""
-    names = _without_images(train, task)
-    share = f"{config.percent:g} % of the images"
-    empty = counted(len(names), "class has no training image", "classes have no training image")
     # Where the whole data set has none either, the data's own note says so.
-    lacking = [f"{share}: {empty}: {listed(names)}"] if names != _without_images(task.train, task) else []
-    return [*task.notes, *lacking, *few_steps(plan)]
+    lacking = task.lacking(train) if task.lacking(train) != task.lacking(task.train) else []
+    return [*task.notes, *(f"{config.percent:g} % of the images: {each}" for each in lacking), *few_steps(plan)]
 
 
 def few_steps(plan: EpochPlan) -> list[str]:
@@ -269,7 +265,3 @@ def _renewed(folder: Path) -> AbstractContextManager[Path]:
     if folder.exists():
         shutil.rmtree(folder)
     return new_folder(folder)
-
-
-def _without_images(images: LabelledImages, task: TaskData) -> list[str]:
-    return [task.class_names[label] for label in np.flatnonzero(images.images_by_class == 0).tolist()]

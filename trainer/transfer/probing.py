@@ -277,13 +277,12 @@ def _probe(
     grid = grid_of(config.preset, config.learning_rates, config.weight_decays)
     choice, head = train_best(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=key.seed)
     measured = measure(head.logits_in_parts(test.values), test.images)
-    without_images = [given.task.class_names[number] for number in np.flatnonzero(train.images.images_by_class == 0)]
     about: dict[str, Any] = {
         "learning_rate": choice.setting.learning_rate,
         "weight_decay": choice.setting.weight_decay,
         "choice": choice.why,
         "preset": config.preset,
-        "classes_without_images": without_images,
+        "classes_without_images": given.task.without_images(train.images),
         NOTES: [*class_tables.no_match_note(matches), *_on_the_data(given)],
     } | ({"alpha": config.alpha} if matches else {})
     record = _record(given, key, measured, about, train=len(train.images), seconds=time.perf_counter() - began)
@@ -291,8 +290,7 @@ def _probe(
         nearest = replace(nearest, seed=key.seed, seconds=0.0)
     elif config.neighbours:
         nearest = _nearest(given, train, test, key)
-    empty = counted(len(without_images), "class has no training image", "classes have no training image")
-    remarks = [f"{empty}: {listed(without_images)}"] if without_images else []
+    remarks = given.task.lacking(train.images)
     return ProbeResult(record, nearest, remarks if choice.sure else [*remarks, f"the setting is {choice.why}"])
 
 

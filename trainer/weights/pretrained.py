@@ -30,6 +30,7 @@ from trainer.weights.run_model import (
 )
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.pages.text import counted
+from vocab.store.field_types import is_of
 from vocab.store.locations import Location
 from vocab.store.sealing import from_sealed_json
 from vocab.store.secrets import without_secrets
@@ -177,11 +178,10 @@ def _of_folder(location: Path) -> Parts:
     return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
 
 
-def _loss_of(name: object, location: Path) -> LossName:
-    for known in get_args(LossName):
-        if name == known:
-            loss: LossName = known
-            return loss
+def _loss_of(name: Any, location: Path) -> LossName:
+    if is_of(name, LossName):
+        loss: LossName = name
+        return loss
     raise FormatError(
         location / CONFIG,
         found=f"pre-training by the loss {name!r}",

@@ -52,6 +52,16 @@ class TaskData:
     notes: tuple[str, ...] = ()
     """notes on the data for readers of results: classes without images, images left out"""
 
+    def without_images(self, images: LabelledImages) -> list[str]:
+        """Names of the classes that none of some images shows."""
+        return [self.class_names[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
+
+    def lacking(self, images: LabelledImages) -> list[str]:
+        """Write a note on the classes without a training image; none where each has one."""
+        names = self.without_images(images)
+        empty = counted(len(names), "class has no training image", "classes have no training image")
+        return [f"{empty}: {listed(names)}"] if names else []
+
 
 def open_task(config: TaskConfig) -> TaskData:
     """Open both sides of a task; no image is read. Every rank opens them, and raises the same errors.
@@ -257,18 +267,12 @@ def _whole(location: str) -> str:
 
 
 def subset(images: LabelledImages, *, percent: float, seed: int) -> LabelledImages:
-    """Draw `percent` of the images of each class, to the nearest image, and at least one of every class that has any.
+    """Draw `percent`, in (0, 100], of each class's images, to the nearest image, and at least one where it has any.
 
     Where images have any number of classes, draw `percent` of all images, and at least one. Images stay in their order.
     Of one seed, a smaller share lies inside a larger one. The draw of an image depends on the seed and on its row in
     the store alone, so that leaving out broken images changes no other draw. 100 gives all images.
-
-    Raises InputError for a percentage outside (0, 100].
     """
-    if not 0 < percent <= 100:
-        raise InputError(
-            "--percent", found=f"{percent:g}", wanted="above 0, and at most 100", remedy="Give 1 for one percent."
-        )
     if percent == 100 or len(images) == 0:
         return images
     luck = _luck(images, seed)
