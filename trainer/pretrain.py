@@ -133,18 +133,8 @@ def open_feed(config: PretrainConfig, source: Source, training: Training, rank: 
 
 def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolution:
     """Choose the shape of every step: the same on all ranks, and divisible among them."""
-    data = config.data
-    return resolution_of(
-        data.resolution,
-        image_size=data.image_size,
-        batch_size=data.batch_size,
-        schedule=data.resolution_schedule,
-        sizes=data.resolution_sizes,
-        steps=config.optim.steps,
-        multiple=math.lcm(world, data.tar_teams) * config.optim.accumulate,
-        seed=config.run.seed,
-        patch=patch,
-    )
+    multiple = math.lcm(world, config.data.tar_teams) * config.optim.accumulate
+    return resolution_of(config.data, steps=config.optim.steps, multiple=multiple, seed=config.run.seed, patch=patch)
 
 
 def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:

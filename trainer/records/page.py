@@ -17,7 +17,7 @@ from trainer.records.classes import ClassScores
 from trainer.records.gallery import GalleryImage
 from trainer.records.log import FILE as LOG_FILE
 from trainer.records.log import read_log
-from trainer.records.record import score_text
+from trainer.records.record import SCORE_NAMES, score_text
 from vocab.pages.charts import Axis, drawable, line_chart
 from vocab.pages.page import render
 from vocab.pages.text import duration
@@ -76,12 +76,6 @@ TEST_SCORES = (
         dots=True,
     ),
 )
-TEST_SCORE_NAMES = {
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "map_macro": "mean average precision of the classes",
-    "map_micro": "average precision of all pairs of image and class",
-}
 PACE = (
     Figure("Learning rate", {"rate": "learning_rate"}, Axis("learning rate")),
     Figure("Norm of the gradient", {"norm": "grad_norm"}, Axis("norm before clipping (log scale)", log=True)),
@@ -114,7 +108,7 @@ def finetune_page(
         total_steps=total_steps,
         time=duration(seconds),
         numbers=[
-            (score_text(name, results[name]), meaning) for name, meaning in TEST_SCORE_NAMES.items() if name in results
+            (score_text(name, results[name]), meaning) for name, meaning in SCORE_NAMES.items() if name in results
         ],
         **log_curves(read_log(run / LOG_FILE), TEST_SCORES),
     )

@@ -44,6 +44,12 @@ NO_INIT: Literal["none"] = "none"
 RANDOM, TRANSFER = "random", "transfer"
 PRECISION = "map_"
 """beginning of the names of mean average precisions; other metrics are accuracies"""
+SCORE_NAMES = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "map_macro": "mean average precision, macro",
+    "map_micro": "mean average precision, micro",
+}
 CORRECT = "correct"
 """entry of `extra` with a "1" or a "0" for each test image: "1" if the model's first class is the image's"""
 NOTES = "notes"
