@@ -39,9 +39,9 @@ from trainer.step.training import Training, training_of
 from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
-from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
+from trainer.transfer.finetune_results import FinetuneInputs, FinetuneResults, notes_at_start
 from trainer.transfer.tasks.files import content_of
-from trainer.transfer.tasks.opening import TaskData, open_task, subset
+from trainer.transfer.tasks.opening import open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained
 from vocab.errors import MismatchError
@@ -55,17 +55,6 @@ LOGITS_CHUNK = 1024
 """images whose logits exist at a time"""
 MOST_SCALED = 20_000
 """images whose features say where a transferred classifier's logits lie: a mean and a scale need no more"""
-
-
-@dataclass(frozen=True, eq=False)
-class FinetuneInputs:
-    """All that a run starts from."""
-
-    pretrained: Pretrained
-    task: TaskData
-    train: LabelledImages
-    """training images of the run, which may be a share of the task's"""
-    plan: EpochPlan
 
 
 @dataclass(frozen=True)
@@ -111,7 +100,7 @@ def tune(config: FinetuneConfig, rank: Rank) -> FinetuneOutcome:
     train, plan = inputs.train, inputs.plan
     config = config.completed(multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
     if rank.is_main:
-        tell("".join(f"{note}\n" for note in notes_at_start(config, inputs.task, train, plan)))
+        tell("".join(f"{note}\n" for note in notes_at_start(config, inputs)))
     set_up_torch(config.threads, rank)
     # Before the directory is locked: no lock file in a directory that is not a run.
     on_main(lambda: stored_config(config.out, FINETUNING), rank)
@@ -138,7 +127,7 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     if config.activation_checkpointing:
         checkpoint_activations(model, enable=False)  # recomputed blocks do not count as work of the model
     step = Step(training, rank, optim, compiled=config.compile, bfloat16=transform.bfloat16)
-    results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, matches, training, transform)
+    results = FinetuneResults(config, rank, inputs, matches, training, transform)
     job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(resume):
