@@ -28,7 +28,6 @@ from trainer.options import (
     PositiveShare,
     Seed,
     Share,
-    Spikes,
     Tracking,
     TrainCompute,
     own_first,
@@ -191,7 +190,7 @@ class LossConfig(Options):
 
 @own_first
 @dataclass(frozen=True)
-class OptimConfig(Descent, Spikes):
+class OptimConfig(Descent):
     """Optimiser, learning rate, moving average. Defaults: CatLIP's for ViT-B/16."""
 
     steps: Positive = 200_000
@@ -215,6 +214,9 @@ class OptimConfig(Descent, Spikes):
     """momentum of Muon"""
     ema_momentum: PositiveShare = 0.0005
     """share of the new weights in the moving average, which is evaluated and exported"""
+    spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
+    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; with
+    inf only NaN and infinite losses count"""
 
 
 @own_first

@@ -228,19 +228,7 @@ class Seed(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnSpike(Options):
-    """Answer to a loss that is NaN or much too large."""
-
-    on_spike: Literal["stop", "skip", "rollback"] = "stop"
-    """answer to a loss that is NaN, infinite or a spike
-
-    stop: end the run and name the batch's samples
-    skip: leave out the step
-    rollback: return to the last checkpoint, and go on with the batches that follow"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Descent(OnSpike):
+class Descent(Options):
     """Optimiser. Defaults: CatLIP's for ViT-B/16."""
 
     optimiser: Literal["adamw", "muon"] = "adamw"
@@ -260,6 +248,12 @@ class Descent(OnSpike):
     """largest norm of the gradient; a longer gradient is scaled down to it"""
     accumulate: Positive = 1
     """parts into which a process splits its share of the batch, each with a backward pass of its own"""
+    on_spike: Literal["stop", "skip", "rollback"] = "stop"
+    """answer to a loss that is NaN, infinite or a spike
+
+    stop: end the run and name the batch's samples
+    skip: leave out the step
+    rollback: return to the last checkpoint, and go on with the batches that follow"""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that is out of bounds, and for steps that Muon cannot skip."""
@@ -271,15 +265,6 @@ class Descent(OnSpike):
             "adamw, or --on-spike stop or rollback",
             remedy="torch's Muon cannot leave out a step.",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spikes(OnSpike):
-    """Losses that are NaN or much too large."""
-
-    spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
-    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; with
-    inf only NaN and infinite losses count"""
 
 
 @dataclass(frozen=True, kw_only=True)

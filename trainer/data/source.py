@@ -26,7 +26,7 @@ from trainer.data.batch import Position
 from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Cursor, Order
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_tables import TarTable, TarTables
+from trainer.data.tar_tables import TableInputs, TarTable, TarTables
 from vocab.errors import FormatError, MismatchError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
@@ -118,17 +118,11 @@ class Source:
 
     def open_tar(self, tar: int) -> tuple[BinaryIO, TarTable]:
         """Fetch and open a tar, with its table. Raises InputError if it is missing or cannot be opened."""
-        named = self.tars[tar]
+        named, most = self.tars[tar], self.options.max_member_bytes
+        of = TableInputs(named.location, named.shard, self.labels[named.labels], self.vocabulary, most)
         file = self.cache.open(named.location)
         try:
-            table = self.tables.get(
-                path_of(file),
-                location=named.location,
-                shard=named.shard,
-                labels=self.labels[named.labels],
-                vocabulary=self.vocabulary,
-                max_member_bytes=self.options.max_member_bytes,
-            )
+            table = self.tables.get(path_of(file), of)
         except BaseException:
             file.close()
             raise
