@@ -28,7 +28,6 @@ from trainer.options import (
     PositiveShare,
     Seed,
     Share,
-    Tracking,
     TrainCompute,
     own_first,
 )
@@ -221,7 +220,7 @@ class OptimConfig(Descent):
 
 @own_first
 @dataclass(frozen=True)
-class RunConfig(TrainCompute, Seed, Keeping, Tracking):
+class RunConfig(TrainCompute, Seed, Keeping):
     """Where and how the run happens, and what it writes."""
 
     out: Path = Path("runs/pretrain")

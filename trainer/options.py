@@ -269,7 +269,7 @@ class Descent(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping(Options):
-    """How often a run logs and saves."""
+    """Log and checkpoints of a run."""
 
     log_every: Positive = 50
     """steps between two lines of metrics.jsonl"""
@@ -277,12 +277,6 @@ class Keeping(Options):
     """steps between two checkpoints; the last step always has one"""
     keep_checkpoints: Positive = 2
     """number of newest checkpoints to keep"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tracking(Options):
-    """Weights & Biases, and the peak that a run's speed is compared with."""
-
     peak_tflops: PositiveNumber | None = None
     """the GPU's stated peak in bfloat16 matrix products, TFLOP/s (default: from our table of GPUs)"""
     wandb: Annotated[str | None, "NAME"] = None

@@ -132,7 +132,7 @@ class Journal:
             start=progress.step,
             steps=job.steps,
             lines=progress.log_lines,
-            wandb=job.wandb,
+            wandb=job.keeping.wandb,
             config=asdict(job.config),
             verb=job.verb,
         ) as self._log:

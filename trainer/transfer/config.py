@@ -32,7 +32,6 @@ from trainer.options import (
     PositiveShare,
     Seed,
     Share,
-    Tracking,
     TrainCompute,
     own_first,
     values_of,
@@ -236,7 +235,6 @@ class FinetuneConfig(
     TransferInit,
     Seed,
     Keeping,
-    Tracking,
 ):
     """Train a pre-trained model on a task, all of it. Defaults: the paper's recipe for ImageNet-1k."""
 
