@@ -90,5 +90,4 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
         return self.optim.steps

@@ -138,7 +138,6 @@ def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolut
 
 
 def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:
-    """Put together the job of the run."""
     run, vocabulary, source, device = config.run, inputs.vocabulary, inputs.train, step.rank.device
     model, size, one_size = config.model, config.data.image_size, config.data.one_size
     flops = ImageFlops(lambda: on_meta(model, classes=len(vocabulary), image_size=size, one_size=one_size))

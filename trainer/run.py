@@ -59,7 +59,6 @@ class StopSignals:
 
     @property
     def asked(self) -> bool:
-        """Tell whether a signal came."""
         return self._number is not None
 
     @property

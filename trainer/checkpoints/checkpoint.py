@@ -44,7 +44,6 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Steps taken."""
         return self.manifest.step
 
     @property
@@ -120,7 +119,6 @@ def open_checkpoint(folder: Path, *, checksums: bool = True) -> Checkpoint:
 
 
 def folder_name(step: int) -> str:
-    """Name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
 
 

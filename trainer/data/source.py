@@ -53,12 +53,10 @@ class Source:
 
     @property
     def pool_tars(self) -> tuple[tuple[int, ...], ...]:
-        """The tars of each pool."""
         return self.pools or (tuple(range(len(self.tars))),)
 
     @cached_property
     def orders(self) -> tuple[Order, ...]:
-        """The order of each pool."""
         return tuple(
             Order(
                 tuple(self.tars[tar].hash for tar in pool),

@@ -91,7 +91,6 @@ class Window:
     started: float = field(default_factory=time.perf_counter)
 
     def add(self, batch: Batch, *, operations: int) -> None:
-        """Count the batch of one step."""
         self.steps += 1
         self.images += len(batch)
         self.operations += operations
@@ -215,7 +214,6 @@ class Journal:
         return self._log is not None and self._log.has_scores(self.progress.step)
 
     def write_scores(self, evaluated: Evaluated) -> None:
-        """Log the scores of the current step."""
         if self._log is not None:
             self._log.write_scores(self.progress.step, evaluated.scores)
             if evaluated.shown:

@@ -44,7 +44,6 @@ class Ledger:
         self.path.write_bytes(b"".join(kept))
 
     def add(self, skipped: Iterable[Skipped]) -> None:
-        """Write down bad samples."""
         with named(self.path), self.path.open("a") as file:
             for bad in skipped:
                 file.write(to_sealed_json(asdict(bad)))

@@ -82,7 +82,6 @@ class Log:
             self._wandb.close()
 
     def step(self) -> None:
-        """Count one step."""
         self._progress.step()
 
     def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
@@ -211,7 +210,6 @@ class ProgressLine:
             self._bar.close()
 
     def step(self) -> None:
-        """Count one step."""
         self._done += 1
         if self._bar is not None:
             self._bar.update()

@@ -92,7 +92,6 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """Identity of the record."""
         return Key(self.task, self.method, self.init, self.percent, self.seed)
 
 

@@ -56,7 +56,6 @@ class Results:
     bfloat16: bool
 
     def is_due(self, step: int) -> bool:
-        """Tell whether an evaluation follows a step."""
         every = self.config.run.eval_every
         return every > 0 and step > 0 and step % every == 0
 

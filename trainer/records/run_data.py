@@ -88,7 +88,6 @@ class RunData:
     held_out: Side
 
     def write(self, out: Path) -> None:
-        """Write data.json."""
         with write_whole(out / FILE) as file:
             file.write(to_sealed_json({"version": VERSION, **asdict(self)}).encode())
 

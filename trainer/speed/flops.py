@@ -34,7 +34,6 @@ class ImageFlops:
         self._counted: dict[tuple[int, float], int] = {}
 
     def of(self, *, size: int, share: float = 1.0) -> int:
-        """Return the operations of `training_flops`."""
         if (size, share) not in self._counted:
             self._counted[size, share] = training_flops(self._model, size=size, share=share)
         return self._counted[size, share]

@@ -74,7 +74,6 @@ class _Features(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 rows columns"], seeds: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
-        """Return `trainer.model.vit.features`."""
         seeds_of(self.model).set(seeds)
         return features(self.model, images)
 

@@ -157,7 +157,6 @@ def warm_up(module: nn.Module, shapes: Iterable[tuple[int, int]], rank: Rank, *,
 
 
 def _black_batch(images: int, size: int) -> Batch:
-    """Black images without a class."""
     return Batch(
         images=torch.zeros(images, size, size, 3, dtype=torch.uint8),
         offsets=torch.zeros(images + 1, dtype=torch.int64),

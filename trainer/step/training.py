@@ -35,7 +35,6 @@ class Training:
 
     @property
     def model(self) -> nn.Module:
-        """The timm transformer."""
         return self.objective.model
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:

@@ -273,7 +273,6 @@ def job_of(
     flops: ImageFlops,
     fingerprint: str,
 ) -> Job:
-    """Put together the job of the run."""
     plan, rank = inputs.plan, step.rank
     # A run that went back to a checkpoint has taken more batches than steps.
     taken = resume.state["data"]["batches"] if resume.state else 0

@@ -143,7 +143,6 @@ class FinetuneResults:
                 write_matches(self.matches, work, alpha=self.config.alpha)
 
     def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
-        """Make the record of a finished run."""
         config, scored = self.config, evaluated.result
         metric, value = scored.measured.metric
         extra = {

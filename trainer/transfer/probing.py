@@ -239,7 +239,6 @@ def summary(outcome: ProbeOutcome) -> list[str]:
 
 
 def _on(features: ImageFeatures, rank: Rank) -> ImageFeatures:
-    """Move features to the rank's device."""
     return replace(features, values=features.values.to(rank.device))
 
 

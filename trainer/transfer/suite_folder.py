@@ -268,7 +268,6 @@ def _say_lost(out: Path, records: Mapping[Key, Record]) -> None:
 
 
 def _keys(task: SuiteTask, records: Iterable[Key]) -> list[Key]:
-    """Select the keys of one task."""
     return [key for key in records if key.task == task.name]
 
 

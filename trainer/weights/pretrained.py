@@ -60,7 +60,6 @@ class Pretrained:
 
     @property
     def classifier(self) -> nn.Linear:
-        """The pre-trained classifier."""
         return classifier_of(self.model, self.architecture)
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
