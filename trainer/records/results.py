@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -38,8 +39,6 @@ from vocab.store.secrets import without_secrets
 
 HELD_OUT = "held-out shards"
 """stands in results.json for images to evaluate on that are not named by --eval-images"""
-PREDICTIONS = 5
-"""synsets that the page shows of what the model sees in a picture"""
 NO_PROBE = "the features of the probe's images are NaN or infinite: no accuracy"
 
 
@@ -84,13 +83,8 @@ class Results:
         """Write page.html and classes.csv; return the pictures on the page."""
         config, source, (result, _) = self.config, self.inputs.held_out, evaluated.result
         classes = of_vocabulary(source.vocabulary, result)
-        shown = pictures(
-            source,
-            result,
-            count=config.run.gallery,
-            predictions=PREDICTIONS,
-            probabilities=lambda logits: probabilities(logits, config.loss),
-        )
+        to_show = partial(probabilities, config=config.loss)
+        shown = pictures(source, result, count=config.run.gallery, probabilities=to_show)
         content = page(
             title=config.run.out.name,
             lines=read_log(config.run.out / LOG_FILE),
