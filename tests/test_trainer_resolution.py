@@ -173,20 +173,20 @@ def test_a_schedule_that_makes_no_sense_is_refused(text: str, found: str) -> Non
         (
             "fixed",
             {"image_size": 225},
-            "--image-size: found size 225; wanted a multiple of the patch, 16. Choose 224 or 240",
+            "--image-size: found 225; wanted a multiple of the patch, 16. Choose 224 or 240",
         ),
         ("fixed", {"image_size": 0}, "--image-size: found 0; wanted more than 0"),
         ("fixed", {"batch_size": 12}, "--batch-size: found 12; wanted a multiple of 8. Choose 16"),
         (
             "schedule",
             {"resolution_schedule": "0:100"},
-            "--resolution-schedule: found size 100; wanted a multiple of the patch, 16",
+            "--resolution-schedule: found 100; wanted a multiple of the patch, 16",
         ),
         ("schedule", {"resolution_schedule": ""}, "--resolution-schedule: found ''; wanted SHARE:SIZE"),
         (
             "variable",
             {"resolution_sizes": (128, 320, 8)},
-            "--resolution-sizes: found size 136; wanted a multiple of the patch, 16",
+            "--resolution-sizes: found 136; wanted a multiple of the patch, 16",
         ),
         ("variable", {"resolution_sizes": (128, 320, 50)}, "--resolution-sizes: found 128 to 320 by 50"),
         ("variable", {"resolution_sizes": (0, 320, 16)}, "--resolution-sizes: found 0 to 320 by 16"),
@@ -197,7 +197,7 @@ def test_a_schedule_that_makes_no_sense_is_refused(text: str, found: str) -> Non
             {"resolution_sizes": (1, 10**9, 1)},
             "--resolution-sizes: found 1000000000 sizes; wanted at most 64",
         ),
-        ("variable", {"image_size": 230}, "--image-size: found size 230; wanted a multiple of the patch, 16"),
+        ("variable", {"image_size": 230}, "--image-size: found 230; wanted a multiple of the patch, 16"),
     ],
 )
 def test_options_that_cannot_work_are_refused(kind: Any, change: dict[str, Any], message: str) -> None:

@@ -146,9 +146,9 @@ def resolution_of(data: DataConfig, *, steps: int, multiple: int, seed: int, pat
         case "variable":
             choice, even = _sizes_between(*data.resolution_sizes), math.lcm(multiple, grain(batch))
             option, resolution = "resolution-sizes", VariableResolution(choice, data.image_size, batch, even, seed)
-            _check_size("image-size", data.image_size, patch)
+            check_size("image-size", data.image_size, patch)
     for shape in resolution.shapes():
-        _check_size(option, shape.size, patch)
+        check_size(option, shape.size, patch)
     return resolution
 
 
@@ -181,7 +181,7 @@ def parse_schedule(text: str) -> Phases:
         remedy=example,
     )
     for _, pixels in phases:
-        _check_size("resolution-schedule", pixels, 1)
+        check_size("resolution-schedule", pixels, 1)
     _check_count("resolution-schedule", len(phases))
     return tuple(phases)
 
@@ -208,13 +208,14 @@ def _check_count(option: str, count: int) -> None:
     )
 
 
-def _check_size(option: str, size: int, patch: int) -> None:
-    _require(size > 0, option, found=f"size {size}", wanted="more than 0 pixels", remedy="Choose a larger size.")
+def check_size(option: str, size: int, patch: int) -> None:
+    """Raise InputError, naming the option, for images that whole patches do not fill."""
+    _require(size > 0, option, found=f"{size}", wanted="more than 0 pixels", remedy="Choose a larger size.")
     below = max(1, size // patch) * patch
     _require(
         size % patch == 0,
         option,
-        found=f"size {size}",
+        found=f"{size}",
         wanted=f"a multiple of the patch, {patch}",
         remedy=f"Choose {below} or {below + patch}.",
     )

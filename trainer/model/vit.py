@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
+from trainer.data.resolution import check_size
 from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from vocab.errors import InputError
@@ -171,11 +172,4 @@ def _check_name(name: str) -> None:
 def _check_patches(model: nn.Module, image_size: int) -> None:
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     for side in patch if isinstance(patch, tuple) else ():
-        if image_size % side:
-            below, above = max(1, image_size // side) * side, (image_size // side + 1) * side
-            raise InputError(
-                "--image-size",
-                found=f"{image_size}",
-                wanted=f"a multiple of the patch, {side}",
-                remedy=f"Choose {below} or {above}.",
-            )
+        check_size("image-size", image_size, side)
