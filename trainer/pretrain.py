@@ -26,7 +26,7 @@ from trainer.records.results import Results
 from trainer.records.run_data import RunData, read_run_data, run_data_of
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, has_learnt, stored_config
 from trainer.run import Run, stopped
-from trainer.speed.flops import ImageFlops
+from trainer.speed.flops import image_flops
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, build_training
@@ -140,10 +140,10 @@ def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolut
 def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:
     run, vocabulary, source, device = config.run, inputs.vocabulary, inputs.train, step.rank.device
     model, size, one_size = config.model, config.data.image_size, config.data.one_size
-    flops = ImageFlops(lambda: on_meta(model, classes=len(vocabulary), image_size=size, one_size=one_size))
+    flops = image_flops(lambda: on_meta(model, classes=len(vocabulary), image_size=size, one_size=one_size))
 
     def operations(number: int, batch: Batch) -> int:
-        return len(batch) * flops.of(size=batch.images.shape[1], share=step.patch_share(number))
+        return len(batch) * flops(batch.images.shape[1], step.patch_share(number))
 
     def write_start() -> None:
         data.write(run.out)

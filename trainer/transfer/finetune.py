@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +33,7 @@ from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
-from trainer.speed.flops import ImageFlops, meta_copy
+from trainer.speed.flops import image_flops, meta_copy
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, training_of
@@ -128,7 +129,7 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
         checkpoint_activations(model, enable=False)  # recomputed blocks do not count as work of the model
     step = Step(training, rank, optim, compiled=config.compile, bfloat16=transform.bfloat16)
     results = FinetuneResults(config, rank, inputs, matches, training, transform)
-    job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
+    job = job_of(config, inputs, resume, step, results, flops=image_flops(lambda: model), fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(resume):
         status = run.train()
@@ -270,7 +271,7 @@ def job_of(
     step: Step,
     results: FinetuneResults,
     *,
-    flops: ImageFlops,
+    flops: Callable[[int, float], int],
     fingerprint: str,
 ) -> Job:
     plan, rank = inputs.plan, step.rank
@@ -295,7 +296,7 @@ def job_of(
         copied=("config.json",),
         batches=contextlib.closing(made),
         resolution=FixedResolution(plan.image_size, plan.batch),
-        operations=lambda number, batch: len(batch) * flops.of(size=plan.image_size),
+        operations=lambda number, batch: len(batch) * flops(plan.image_size, 1.0),
         peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
         data_state=lambda positions: {"batches": positions[0].step},
         sample_names=lambda _, images: [inputs.train.names[image] for image in images.tolist()],
