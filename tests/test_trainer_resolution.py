@@ -155,8 +155,8 @@ def test_a_schedule_is_read_from_its_text() -> None:
         ("0:112,nan:224", "shares 0, nan"),
         ("nan:112", "shares nan"),
         ("0:112,inf:224", "shares 0, inf"),
-        ("0:0", "size 0"),
-        ("0:112,0.5:-16", "size -16"),
+        ("0:0", "0"),
+        ("0:112,0.5:-16", "-16"),
         (",".join(f"0.{place:03}:16" for place in range(65)), "65 sizes"),
     ],
 )

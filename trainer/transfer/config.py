@@ -147,9 +147,17 @@ class TransferInit(Options):
     takes the same synset only, 0.5 also one that is a step above or below"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Epochs(Options):
+    """Length of a training."""
+
+    epochs: Positive
+    """number of times that every training image is seen"""
+
+
 @own_first
 @dataclass(frozen=True)
-class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit):
+class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epochs):
     """Train linear classifiers on a frozen model's features of a task, and compare with its nearest neighbours."""
 
     task: TaskConfig
@@ -158,7 +166,6 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit):
     """folder of the results; it must not exist"""
     _: KW_ONLY
     epochs: Positive = 30
-    """number of times that every training image is seen"""
     percent: tuple[Percent, ...] = (100.0,)
     """shares of the training images of each class, in percent, measured one after another; the images of 1 % are among
     the 5 % of the same seed"""
@@ -233,6 +240,7 @@ class FinetuneConfig(
     DecodeThreads,
     TrainCompute,
     TransferInit,
+    Epochs,
     Seed,
     Keeping,
 ):
@@ -244,7 +252,6 @@ class FinetuneConfig(
     """directory of the results; the directory of a stopped run continues that run"""
     _: KW_ONLY
     epochs: Positive = 10
-    """number of times that every training image is seen"""
     warmup_steps: NotNegative = 0
     weight_decay: NotNegativeNumber = 0.05
     keep_checkpoints: Positive = 1
