@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from trainer.data.crops import Box, centre_box
+from trainer.data.crops import centre_box
 from trainer.data.images import BadImage, Choose, crop_into
 from trainer.data.labelled_images import ImageStore, Read
 
@@ -77,10 +77,7 @@ def central_crops(
     store: ImageStore, groups: Iterable[Int64[np.ndarray, " _"]], transform: EvalTransform
 ) -> Iterator[Decoded]:
     """The central crops of groups of a store's images, in order. Raises as `decoded`."""
-
-    def choose(width: int, height: int) -> Box:
-        return centre_box(width, height, share=transform.crop)
-
+    choose = partial(centre_box, share=transform.crop)
     wanted = ((rows, [choose] * len(rows)) for rows in groups)
     return decoded(store, wanted, size=transform.size, how=transform.decoding)
 

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -279,5 +280,5 @@ class BatchReader:
     def _chooser(self, row: Float64[np.ndarray, " draws"]) -> Callable[[int, int], tuple[int, int, int, int]]:
         options = self.source.options
         if self.source.train:
-            return lambda width, height: random_box(width, height, row[:BOX_DRAWS], min_area=options.min_crop_area)
-        return lambda width, height: centre_box(width, height, share=options.eval_crop)
+            return partial(random_box, draws=row[:BOX_DRAWS], min_area=options.min_crop_area)
+        return partial(centre_box, share=options.eval_crop)

@@ -206,18 +206,14 @@ def _numbers(result: Evaluation, lines: Sequence[Mapping[str, Any]]) -> list[tup
 
 def _extremes(vocabulary: Vocabulary, result: Evaluation) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Rows of the classes of highest and of lowest average precision."""
-    precision, counts = result.class_precision.tolist(), _positives(vocabulary, result)
+    precision = result.class_precision.tolist()
+    counts = result.positives.bincount(minlength=len(vocabulary)).tolist()
     known = sorted((label for label in range(len(vocabulary)) if counts[label]), key=lambda label: -precision[label])
     rows = {
         label: (vocabulary.names[label], f"{precision[label]:.3f}", f"{counts[label] / result.report.images:.3f}")
         for label in {*known[:LISTED_CLASSES], *known[-LISTED_CLASSES:]}
     }
     return [rows[label] for label in known[:LISTED_CLASSES]], [rows[label] for label in known[::-1][:LISTED_CLASSES]]
-
-
-def _positives(vocabulary: Vocabulary, result: Evaluation) -> list[int]:
-    counts: list[int] = result.positives.bincount(minlength=len(vocabulary)).tolist()
-    return counts
 
 
 def _score(value: float | None) -> str:

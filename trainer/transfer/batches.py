@@ -15,16 +15,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
 from trainer.data.batch import Batch, Position, Skipped
-from trainer.data.crops import BOX_DRAWS, Box, random_box
+from trainer.data.crops import BOX_DRAWS, random_box
 from trainer.data.decoding import Decoded, Decoding, decoded
 from trainer.data.draws import draws
 from trainer.data.images import Choose
@@ -136,11 +136,7 @@ class _Drawn:
         )
 
     def choosers(self, plan: EpochPlan) -> list[Choose]:
-        return [_chooser(row, plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
-
-
-def _chooser(row: Float64[np.ndarray, "22"], min_area: float) -> Callable[[int, int], Box]:
-    return lambda width, height: random_box(width, height, row, min_area=min_area)
+        return [partial(random_box, draws=row, min_area=plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
 
 
 def _batch(made: Decoded, drawn: _Drawn, images: LabelledImages, plan: EpochPlan) -> Batch:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
 from trainer.data.draws import draws, shard_hash
 from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
@@ -275,7 +275,8 @@ def subset(images: LabelledImages, *, percent: float, seed: int) -> LabelledImag
     """
     if percent == 100 or len(images) == 0:
         return images
-    luck = _luck(images, seed)
+    shards = np.full(len(images), shard_hash("subset"), np.uint64)
+    luck = draws(seed=seed, epoch=0, shards=shards, indices=images.rows, count=1)[:, 0]
     strata = np.zeros(len(images), np.int64) if images.multi_label else images.one_class
     order = np.lexsort((luck, strata))
     counts = np.bincount(strata)
@@ -284,9 +285,3 @@ def subset(images: LabelledImages, *, percent: float, seed: int) -> LabelledImag
     wanted = np.maximum(1, np.floor(counts * (percent / 100) + 0.5).astype(np.int64))
     chosen: Int64[np.ndarray, " some"] = np.sort(order[rank < wanted[strata[order]]])
     return images.select(chosen)
-
-
-def _luck(images: LabelledImages, seed: int) -> Float64[np.ndarray, " images"]:
-    """Draw a number in [0, 1) for each image; the smallest are taken first."""
-    shards = np.full(len(images), shard_hash("subset"), np.uint64)
-    return draws(seed=seed, epoch=0, shards=shards, indices=images.rows, count=1)[:, 0]
