@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from trainer.data.crops import centre_box
 from trainer.data.images import BadImage, Choose, crop_into
 from trainer.data.labelled_images import ImageStore, Read
 
@@ -71,15 +70,6 @@ class Decoded:
     """reason why an image is black; None for a decoded one"""
     truncated: int = 0
     """number of truncated files, which were decoded as far as they go"""
-
-
-def central_crops(
-    store: ImageStore, groups: Iterable[Int64[np.ndarray, " _"]], transform: EvalTransform
-) -> Iterator[Decoded]:
-    """The central crops of groups of a store's images, in order. Raises as `decoded`."""
-    choose = partial(centre_box, share=transform.crop)
-    wanted = ((rows, [choose] * len(rows)) for rows in groups)
-    return decoded(store, wanted, size=transform.size, how=transform.decoding)
 
 
 def decoded(

@@ -20,12 +20,14 @@ from vocab.vocabulary import Vocabulary
 
 
 def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int, one_size: bool = True) -> nn.Module:
-    """Build a model with random weights, and the vocabulary's frequencies as the classifier's first guess.
+    """Build a model with random weights, and the log-odds of each class's frequency as the classifier's bias.
 
-    Arguments and errors otherwise as in `architecture`.
+    That is the best guess of a model that sees nothing: without it the first hundreds of steps go into learning that
+    most classes are absent. Arguments and errors otherwise as in `architecture`.
     """
     model = architecture(config, classes=len(vocabulary), image_size=image_size, one_size=one_size)
-    set_prior(classifier_of(model, config.model), vocabulary)
+    with torch.no_grad():
+        classifier_of(model, config.model).bias.copy_(torch.from_numpy(vocabulary.log_odds))
     return model
 
 
@@ -125,15 +127,6 @@ def replace_classifier(
         linear.bias.copy_(bias)
     model.set_submodule("head", linear, strict=True)
     model.num_classes = classes  # type: ignore[assignment]  # as timm counts them
-
-
-def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:
-    """Set the bias to the log-odds of each class's frequency, the best guess of a model that sees nothing.
-
-    Without it the first hundreds of steps go into learning that most classes are absent.
-    """
-    with torch.no_grad():
-        classifier.bias.copy_(torch.from_numpy(vocabulary.log_odds))
 
 
 def patch_of(model: nn.Module) -> int:
