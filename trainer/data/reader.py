@@ -1,8 +1,5 @@
 """A reader: the part of one loader in every step, read, decoded and written into the batch.
 
-In: a source, the shape of every step, and the share of this loader. Out: a `BatchPart` of each step; the pixels are
-already in the batch.
-
     step     samples of all teams, one after the other; each rank has an equal run of them, and of a rank's run loader w
              of m has samples w, w + m, w + 2 m, ...
     team     ranks that share the same tars; team t of T walks every T-th group (`trainer/data/order.py`)

@@ -1,6 +1,5 @@
 """Mixup and cutmix on the device: neighbours in a batch exchange parts of their pixels, and of their classes.
 
-In: pixels of a batch, sparse targets, the images' seeds. Out: mixed pixels, and two targets whose losses are added.
 Images 2 i and 2 i + 1 are a pair, so that any even share of a batch has whole pairs: the number of processes and of
 accumulated parts changes neither pairs nor numbers.
 

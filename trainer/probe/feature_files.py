@@ -1,6 +1,6 @@
 """Files of features: each appears whole, and temporary files of killed writers are removed.
 
-In: features with the numbers of their images. Out: a file in a folder that other processes and hosts may use too.
+Other processes and hosts may use the folder too.
 
     features-9f2c....safetensors                  values   float32 [images, width]
                                                   rows     int64 [images], numbers of the images, ascending

@@ -1,8 +1,5 @@
 """Outputs of a model for many images, each rank computing its share.
 
-In: a function of a batch of pixels, and images of any store. Out: `Outputs` on the main rank, in the order of the
-images, whatever the number of ranks.
-
     rank r of W has images r, r + W, r + 2 W, ...; all take equally many batches, for the ranks of a sharded model
     compute each of them together, and send it to the main rank before the next one
 """

@@ -1,7 +1,5 @@
 """environment.json: machine, code and versions of every start of a run.
 
-In: this process, its machine and the checkout. Out: a list with an entry for the first start and each resumption.
-
     [{"started": "2025-11-25T04:00:19+00:00", "step": 0, "command": ["pretrain", "sample", "--images", ...],
       "versions": {"python": "3.11.7", "torch": "2.14.1+cu130", ...}, "cuda": {"runtime": "13.0", "gpus": [...], ...},
       "machine": {"cpu": "...", "cores": 16, "memory_bytes": 137438953472}, "processes": 8, "device": "cuda:0",

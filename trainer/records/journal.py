@@ -1,7 +1,4 @@
 """Account of a run while it goes: losses, speed, time spent waiting, samples that were skipped.
-
-In: each step's batch on every rank, and its metrics two steps later. Out: lines of the log, of bad_samples.jsonl and of
-spikes.jsonl on the main rank, and the totals that a checkpoint keeps.
 """
 
 from __future__ import annotations

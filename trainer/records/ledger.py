@@ -1,7 +1,5 @@
 """Bad samples and bad steps of a run, by name.
 
-In: skipped samples of batches, and metrics of steps that went wrong. Out:
-
     bad_samples.jsonl    a line for each bad sample of the first epoch; later epochs meet the same ones
         {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
     spikes.jsonl         a line for each bad step; null stands for NaN and infinity

@@ -1,7 +1,4 @@
 """page.html: one run on one self-contained page, to open without a network; written anew at every evaluation.
-
-In: a run directory's log and an `Evaluation`. Out: numbers beside those of class frequencies alone, the curves of the
-log, held-out pictures with their labelled and predicted synsets, the classes with their scores.
 """
 
 from __future__ import annotations

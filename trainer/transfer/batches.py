@@ -1,7 +1,5 @@
 """Training batches of a task's images: a function of the seed and the number of the batch, whoever makes them.
 
-In: `LabelledImages` and an `EpochPlan`. Out: this rank's share of every batch from one on, decoded ahead by threads.
-
     positions    0, 1, 2, ... through all epochs; batch b has those from (b - 1) * batch on
     epoch        position // images; each has an order of its own, and a batch may hold the end of one and the start
                  of the next

@@ -1,8 +1,5 @@
 """Transfer Init: a new classifier that starts from rows of the pre-trained one, by what its classes are called.
 
-In: the names of a task's classes, the vocabulary, the pre-trained classifier. Out: for each class what was found, as
-`ClassMatch`, and the new classifier, as `Head`.
-
     class name  ->  synsets          by the labeler of captions; a wnid is one itself   (vocab/class_names.py)
     synset      ->  row              of the vocabulary's synset at the highest path similarity, if that is >= alpha
     rows        ->  row of the head  their mean; scaled and centred by `scale_head` to suit the task's images

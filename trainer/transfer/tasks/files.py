@@ -1,7 +1,4 @@
 """Images that are files: which of them are there, and their bytes.
-
-In: a folder and paths in it. Out: `FileStore`, an `ImageStore`, of those that can be images as far as the file system
-tells, and the others with the reason.
 """
 
 from __future__ import annotations
