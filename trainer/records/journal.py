@@ -1,5 +1,4 @@
-"""Account of a run while it goes: losses, speed, time spent waiting, samples that were skipped.
-"""
+"""Account of a run while it goes: losses, speed, time spent waiting, samples that were skipped."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""page.html: one run on one self-contained page, to open without a network; written anew at every evaluation.
-"""
+"""page.html: one run on one self-contained page, to open without a network; written anew at every evaluation."""
 
 from __future__ import annotations
 

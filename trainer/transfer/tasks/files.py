@@ -1,5 +1,4 @@
-"""Images that are files: which of them are there, and their bytes.
-"""
+"""Images that are files: which of them are there, and their bytes."""
 
 from __future__ import annotations
 
