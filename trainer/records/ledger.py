@@ -1,9 +1,9 @@
 """Bad samples and bad steps of a run, by name.
 
-    bad_samples.jsonl    a line for each bad sample of the first epoch; later epochs meet the same ones
-        {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
-    spikes.jsonl         a line for each bad step; null stands for NaN and infinity
-        {"step": 7, "loss": null, "grad_norm": null, "policy": "skip", "samples": ["00017/000170042", ...]}
+bad_samples.jsonl    a line for each bad sample of the first epoch; later epochs meet the same ones
+    {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
+spikes.jsonl         a line for each bad step; null stands for NaN and infinity
+    {"step": 7, "loss": null, "grad_norm": null, "policy": "skip", "samples": ["00017/000170042", ...]}
 """
 
 from __future__ import annotations

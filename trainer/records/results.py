@@ -18,7 +18,7 @@ from trainer.config import PretrainConfig, as_json
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
-from trainer.evaluation import Evaluation, Loading, evaluate
+from trainer.evaluation import Evaluation, evaluate
 from trainer.inputs import Inputs
 from trainer.job import Evaluated
 from trainer.loss.losses import probabilities
@@ -69,7 +69,8 @@ class Results:
             self.training.objective,
             self.inputs.held_out,
             self.rank,
-            loading=Loading(size=data.image_size, batch=batch, workers=run.eval_workers, loaders=data.loaders),
+            batch=batch,
+            workers=run.eval_workers,
             limit=run.eval_limit,
             bfloat16=self.bfloat16,
         )
