@@ -1,7 +1,7 @@
 """Outputs of a model for many images, each rank computing its share.
 
-rank r of W has images r, r + W, r + 2 W, ...; all take equally many batches, for the ranks of a sharded model
-compute each of them together, and send it to the main rank before the next one
+Rank r of W has images r, r + W, r + 2 W, ... All take equally many batches, for the ranks of a sharded model compute
+each of them together, and send it to the main rank before the next one.
 """
 
 from __future__ import annotations
