@@ -1,8 +1,7 @@
 """Last steps of a job: counts and rejects in one file each, the account of rows, the manifest.
 
-In: the record of every task (`Done`), the part files, and the directory that is extended, if any. Out: a finished label
-directory, from the moment its manifest is written; until then it is none, or the old one. `pipeline.claim` removes
-files that the manifest does not name.
+The folder is a finished label directory from the moment its manifest is written; until then it is none, or the old one.
+`pipeline.claim` removes files that the manifest does not name.
 """
 
 from __future__ import annotations

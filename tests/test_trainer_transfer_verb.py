@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -103,6 +104,17 @@ def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypat
     assert len(tuned) == 4
     assert all((folder / "model" / "model.safetensors").exists() for folder in tuned)
     assert not any((folder / "checkpoints").exists() for folder in tuned)
+    # Beside every result the scores of its classes: 4 images each, so that their mean is the accuracy.
+    for record in records:
+        name = f"{record.task}-{record.init}-{record.percent:g}-{record.seed}"
+        rows = list(csv.DictReader((out / record.method / name / "classes.csv").read_text().splitlines()))
+        assert [(row["class"], row["images"]) for row in rows] == [("car", "4"), ("cat", "4"), ("dog", "4")]
+        assert sum(float(row["accuracy"]) for row in rows) / 3 == pytest.approx(record.value, abs=1e-6)
+    assert sorted(path.name for path in (out / "zeroshot").iterdir()) == [
+        "squares, untrained-none-0-0",
+        "squares-none-0-0",
+    ]
+    assert [path.name for path in (out / "knn").iterdir()] == ["squares-none-100-0"]
     # What is done is not done again: not even the features are looked at.
     (tmp_path / "cache" / "features").rename(tmp_path / "elsewhere")
     main()

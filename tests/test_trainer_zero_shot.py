@@ -23,7 +23,7 @@ from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.probe.measures import ranks_of
 from trainer.records.record import Record
-from trainer.transfer.class_tables import one_choice_note, scored_csv, scored_table, unscored_notes
+from trainer.transfer.class_tables import one_choice_note, scored_classes, scored_table, unscored_notes
 from trainer.transfer.config import TaskConfig, ZeroShotConfig
 from trainer.transfer.report import zero_shot_page
 from trainer.transfer.synset_scores import ClassRows, evaluate
@@ -211,11 +211,12 @@ def test_the_folder_has_numbers_a_page_every_class_and_the_configuration(
     by = [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in rows]
     assert by[1] == ("1", "n02084071", "1.0000", "")
     assert by[3] == ("0", "", "", "")
+    assert [(row["images"], row["accuracy"] == "") for row in rows[1:]] == [("4", False), ("4", False), ("1", True)]
     stored = json.loads((config.out / "config.json").read_text())
     assert (stored["prior"], stored["hyponyms"], stored["task"]["test"]) == ("remove", "none", config.task.test)
 
 
-def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_are() -> None:
+def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_are(tmp_path: Path) -> None:
     vocabulary = vocabulary_of(DOG, FISH)
     matches = match_classes(["wolf", "vertebrate", "zzyzx"], vocabulary, alpha=0.3)
     classes = [ClassRows(((0,),)), ClassRows(((0, 1),)), ClassRows(())]
@@ -228,7 +229,9 @@ def test_the_page_and_the_table_name_the_rows_of_a_class_and_how_similar_they_ar
     assert "| mean average precision, micro | 1.000 | 1.000 |\n\n| class |" in page
     assert "| wolf | wolf (n02114100) | dog (n02084071) | 0.33 | 1.000 |\n" in page
     assert "| vertebrate | vertebrate (n01471682) | fish (n02512053), 1 hyponym: dog (n02084071) | 0.33 | |\n" in page
-    table = list(csv.DictReader(scored_csv(result, matches, classes, vocabulary).splitlines()))
+    scored_classes(result, matches, classes, vocabulary).write(tmp_path)
+    table = list(csv.DictReader((tmp_path / "classes.csv").read_text().splitlines()))
+    assert [(row["images"], row["average_precision"]) for row in table] == [("1", "1.000000"), ("0", ""), ("0", "")]
     assert [(row["rows"], row["matches"], row["similarities"], row["hyponyms"]) for row in table] == [
         ("1", "n02084071", "0.3333", ""),
         ("2", "n02512053", "0.3333", "n02084071"),

@@ -20,7 +20,7 @@ from vocab.cleaning import ADDRESS, FILE, HOST, clean
 from vocab.context import Context, context_of
 from vocab.fit.treebank import Aligned, GoldToken, align
 from vocab.labeler import Labeler
-from vocab.morphology import singular_forms
+from vocab.nouns import singular_forms
 from vocab.tagger import Tag, Tagger
 
 NOUN_UPOS = ("NOUN", "PROPN")

@@ -1,9 +1,8 @@
 """Captions in Parquet files, row group by row group; also in img2dataset's sidecars, a row for each URL.
 
-In: an open file and the row groups wanted. Out: batches of `rows.ROWS`. A row group that cannot be read becomes as many
-rejected rows as the footer says it holds, so that the account still closes; if that is more than any writer makes, or
-less than was read, the file ends there. Sidecars are recognised by their columns, since any Parquet file may have such
-a name:
+A row group that cannot be read becomes as many rejected rows as the footer says it holds, so that the account still
+closes; if that is more than any writer makes, or less than was read, the file ends there. Sidecars are recognised by
+their columns, since any Parquet file may have such a name:
 
     url   caption   key         status               error_message     width ...
     ...   a dog     000000003   success              null              256

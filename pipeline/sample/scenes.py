@@ -1,7 +1,4 @@
-"""Scenes: which things an image shows, where they stand, and the painting itself.
-
-In: a seed and a sample number. Out: a `Scene` (what there is), then a `Picture` (the image and the boxes).
-"""
+"""Scenes: which things an image shows, where they stand, and the painting itself."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from trainer.data.batch import Skipped
+from trainer.records.classes import ClassScores
 from trainer.records.intervals import Interval, over_images, over_seeds, paired
 from vocab.errors import FormatError, MismatchError
 from vocab.store.field_types import is_of, name_of
@@ -79,6 +80,9 @@ class Record:
     seconds: float
     extra: Mapping[str, Any]
     """other metrics and settings; `notes`; `correct`, "1" or "0" for each test image in order"""
+    classes: ClassScores | None = field(default=None, compare=False, repr=False)
+    """content of classes.csv, which results.json leaves out; None for runs, which write it with their page, and in a
+    record that was read back"""
 
     @property
     def key(self) -> Key:
@@ -210,12 +214,13 @@ def marks_of(correct: Bool[np.ndarray, " images"]) -> str:
 
 def as_json(record: Record) -> dict[str, Any]:
     """Convert a record to the object that files hold."""
-    return {**asdict(record), "extra": dict(record.extra)}
+    return {each.name: getattr(record, each.name) for each in fields(Record) if each.name != "classes"}
 
 
 def of_json(value: object, *, source: object) -> Record:
     """Convert an object of the file `source` to a record. Raises FormatError for anything else."""
     hints = get_type_hints(Record)
+    del hints["classes"]
     if not isinstance(value, dict) or value.keys() != hints.keys():
         raise _broken(source, f"a record with {', '.join(map(str, value))}" if isinstance(value, dict) else repr(value))
     for name, hint in hints.items():

@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.records.classes import ClassScores
 from trainer.records.record import score_text
 from trainer.transfer.synset_scores import ClassRows, ZeroShotResult
 from trainer.transfer.transfer_init import ClassMatch
@@ -25,7 +27,7 @@ from vocab.vocabulary import Vocabulary
 FORMAT_VERSION = 1
 STEM = "transfer_init"
 HEADER = ("class", "synsets", "starts from", "similarity", "remarks")
-SCORED_HEADER = ("class", "synsets", "rows", "matches", "similarities", "hyponyms", "value", "shared_with")
+SCORED_HEADER = ("class", "synsets", "matches", "similarities", "hyponyms", "shared_with", "rows", "images")
 CSV_HEADER = ("class", "synsets", "matches", "similarities", "nearest", "reason", "shared_with", "starts_like")
 
 
@@ -123,22 +125,23 @@ def scored_table(
     return markdown_table(("class", "synsets", "scored by", "similarity", value), rows)
 
 
-def scored_csv(
+def scored_classes(
     result: ZeroShotResult, matches: Sequence[ClassMatch], classes: Sequence[ClassRows], vocabulary: Vocabulary
-) -> str:
-    """Write classes.csv; semicolons separate several values of a field.
+) -> ClassScores:
+    """List what scores each class, and how well; semicolons separate several values of a field.
 
     Column `rows` counts the rows that score the class; `matches` are the rows of its synsets or of similar ones, with
     their `similarities`.
     """
-    rows = []
-    for match, scored_by, value in zip(matches, classes, result.by_class, strict=True):
+    rows: list[tuple[str | int, ...]] = []
+    for match, scored_by, images in zip(matches, classes, result.images_by_class.tolist(), strict=True):
         count = len({label for group in scored_by.groups for label in group})
         wnids, similarities = [wnid for wnid, _ in match.matches], [f"{found:.4f}" for _, found in match.matches]
-        before = (match.synsets, wnids, similarities, _hyponyms(match, scored_by, vocabulary))
-        synsets, *by = ("; ".join(field) for field in before)
-        rows.append((match.name, synsets, count, *by, value, "; ".join(match.shared_with)))
-    return csv_table(SCORED_HEADER, rows)
+        several = (match.synsets, wnids, similarities, _hyponyms(match, scored_by, vocabulary), match.shared_with)
+        rows.append((match.name, *("; ".join(field) for field in several), count, images))
+    score = "average_precision" if result.correct is None else "accuracy"
+    scores = [math.nan if value is None else value for value in result.by_class]
+    return ClassScores((*SCORED_HEADER, score), rows, scores)
 
 
 def unscored_notes(matches: Sequence[ClassMatch], classes: Sequence[ClassRows]) -> list[str]:

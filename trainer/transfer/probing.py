@@ -17,6 +17,7 @@ In: a `ProbeConfig`. Out: a folder, which appears whole:
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -202,7 +203,7 @@ def write(outcome: ProbeOutcome) -> None:
             bad_images=named_bad(train=given.train.skipped, test=given.test.skipped),
             details={"features_seconds": round(given.seconds, 3)},
         )
-        (work / CLASSES).write_text(classes_csv(outcome), encoding="utf-8")
+        (work / CLASSES).write_text(classes_csv(records), encoding="utf-8")
         page = probe_page(records, init=init, setting=setting, notes=found)
         (work / "results.md").write_text(page, encoding="utf-8")
         (work / "config.json").write_text(to_json(config), encoding="utf-8")
@@ -210,15 +211,14 @@ def write(outcome: ProbeOutcome) -> None:
             class_tables.write_matches(outcome.matches, work, alpha=config.alpha)
 
 
-def classes_csv(outcome: ProbeOutcome) -> str:
+def classes_csv(records: Sequence[Record]) -> str:
     """Write classes.csv: what each probe, and the nearest neighbours beside it, reached on every class."""
-    names, rows = outcome.given.task.class_names, []
-    for probe in outcome.probes:
-        for method, measured in (("probe", probe.measured), ("knn", probe.nearest)):
-            if measured is not None:
-                scores = of_task(names, measured)
-                columns = ("method", "percent", "seed", *scores.columns)
-                rows += [(method, f"{probe.percent:g}", probe.seed, *row) for row in scores.scored_rows()]
+    rows = []
+    for record in records:
+        scores = record.classes
+        assert scores is not None
+        columns = ("method", "percent", "seed", *scores.columns)
+        rows += [(record.method, f"{record.percent:g}", record.seed, *row) for row in scores.scored_rows()]
     return csv_table(columns, rows)
 
 
@@ -372,4 +372,5 @@ def _record(
         images=len(given.test.images),
         seconds=seconds,
         extra=extra,
+        classes=of_task(given.task.class_names, measured),
     )

@@ -4,7 +4,8 @@
     run.lock                     while a suite is at work
     records.jsonl                a line for each record, on the disk as soon as it was measured
     results.json  results.md     the table, whole after each task
-    finetune/TASK-INIT-SHARE-SEED/    what python -m trainer finetune leaves; without checkpoints once it is measured
+    METHOD/TASK-INIT-SHARE-SEED/    classes.csv of one result; of finetune all that python -m trainer finetune leaves,
+                                    without checkpoints once it is measured
 
 A line of records.jsonl: {"version": 2, "task": "imagenet", "method": "probe", ..., "own_sha256": "..."}, with the
 fields that records have in results.json.
@@ -43,7 +44,7 @@ from trainer.records.record import (
 from trainer.records.run_directory import CONFIG, RunKind, stored_config
 from trainer.transfer.config import CHANGEABLE, TransferConfig
 from trainer.transfer.report import results_table
-from trainer.transfer.suite_plan import finetune_folder, keys_of
+from trainer.transfer.suite_plan import keys_of, record_folder
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 from vocab.errors import FormatError, MismatchError
 from vocab.pages.text import counted, tell
@@ -162,13 +163,18 @@ def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
     To be called with the records of earlier starts too: one may have been killed before it removed them.
     """
     for key in keys:
-        folder = finetune_folder(out, key) / FOLDER
+        folder = record_folder(out, key) / FOLDER
         if key.method == "finetune" and folder.exists():
             shutil.rmtree(folder)
 
 
-def append(out: Path, records: Iterable[Record]) -> None:
-    """Append records; on return they are on the disk."""
+def append(out: Path, records: Sequence[Record]) -> None:
+    """Append records, after the scores of their classes; on return they are on the disk."""
+    for record in records:
+        if record.classes is not None:
+            folder = record_folder(out, record.key)
+            folder.mkdir(parents=True, exist_ok=True)
+            record.classes.write(folder)
     lines = "".join(to_sealed_json({"version": VERSION, **as_json(record)}) for record in records)
     with named(out / RECORDS), (out / RECORDS).open("ab") as file:
         file.write(lines.encode())

@@ -29,8 +29,6 @@ from trainer.transfer.config import (
 )
 from trainer.transfer.tasks_file import Init, Section, SectionFields, SuiteTask
 
-FINETUNE = "finetune"
-"""folder of a suite's fine-tuning runs"""
 SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision".split())
 """options of single verbs that a suite sets itself"""
 ALL = 100.0
@@ -85,9 +83,9 @@ def calls_of(task: SuiteTask, done: Set[Key]) -> list[VerbCall]:
     return calls
 
 
-def finetune_folder(out: Path, key: Key) -> Path:
-    """Folder of one fine-tuning run of the suite in `out`."""
-    return out / FINETUNE / f"{key.task}-{key.init}-{key.percent:g}-{key.seed}"
+def record_folder(out: Path, key: Key) -> Path:
+    """Folder of one measurement of the suite in `out`."""
+    return out / key.method / f"{key.task}-{key.init}-{key.percent:g}-{key.seed}"
 
 
 def options() -> SectionFields:
@@ -140,7 +138,7 @@ def finetune_config(call: VerbCall, config: TransferConfig) -> FinetuneConfig:
     return FinetuneConfig(
         model=config.model,
         task=task_config(call.task, config),
-        out=finetune_folder(config.out, key),
+        out=record_folder(config.out, key),
         init=_init(call),
         alpha=call.task.alpha,
         percent=key.percent,

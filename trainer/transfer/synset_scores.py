@@ -247,6 +247,8 @@ class ZeroShotResult:
     report: ZeroShotReport
     by_class: tuple[float | None, ...]
     """top-1 accuracy or average precision of each class; None for a class without images, and for an unscorable one"""
+    images_by_class: Int64[np.ndarray, " classes"]
+    """number of images that show each class"""
     correct: Bool[np.ndarray, " images"] | None
     """True for each image whose class comes first; None where images have several classes"""
 
@@ -313,7 +315,7 @@ def _one(
         top1_all=float(first.mean()),
         top5_all=float(among.mean()) if several else None,
     )
-    return ZeroShotResult(report, tuple(by_class), first)
+    return ZeroShotResult(report, tuple(by_class), counts, first)
 
 
 def _several(
@@ -328,7 +330,8 @@ def _several(
     average = average_precision(scores, offsets, positives)
     by_class = [None if place < 0 or average[place].isnan() else float(average[place]) for place in positions.tolist()]
     found = [precision for precision in by_class if precision is not None]
-    shown = int((images.images_by_class > 0).sum())
+    counts = images.images_by_class
+    shown = int((counts > 0).sum())
     micro = micro_average_precision(scores, offsets, positives)
     report = replace(
         report,
@@ -337,4 +340,4 @@ def _several(
         map_macro_all=sum(found) / shown,
         map_micro_all=micro * float(kept.mean()),
     )
-    return ZeroShotResult(report, tuple(by_class), None)
+    return ZeroShotResult(report, tuple(by_class), counts, None)

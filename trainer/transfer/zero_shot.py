@@ -20,7 +20,6 @@ from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
-from trainer.records.classes import FILE as CLASSES
 from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
@@ -57,6 +56,11 @@ class ZeroShotOutcome:
     bad: list[Skipped]
     """images that could not be decoded"""
     seconds: float
+
+    @property
+    def classified(self) -> tuple[ZeroShotResult, list[ClassMatch], list[ClassRows], Vocabulary]:
+        """All that tables of classes are made from."""
+        return self.result, self.matches, self.classes, self.pretrained.vocabulary
 
 
 def zero_shot(config: ZeroShotConfig) -> None:
@@ -101,6 +105,7 @@ def record_of(outcome: ZeroShotOutcome, *, task: str) -> Record:
         images=report.images,
         seconds=outcome.seconds,
         extra=extra,
+        classes=class_tables.scored_classes(*outcome.classified),
     )
 
 
@@ -166,9 +171,9 @@ def score(
 
 def write(outcome: ZeroShotOutcome) -> None:
     """Write the folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
-    classified = (outcome.result, outcome.matches, outcome.classes, outcome.pretrained.vocabulary)
     record = record_of(outcome, task=outcome.config.task.test)
-    classes = class_tables.scored_table(*classified)
+    classes = class_tables.scored_table(*outcome.classified)
+    assert record.classes is not None
     page = report.zero_shot_page(record, title=title_of(outcome), notes=outcome.notes, classes=classes)
     with new_folder(outcome.config.out) as work:
         write_results(
@@ -181,10 +186,10 @@ def write(outcome: ZeroShotOutcome) -> None:
             notes=outcome.notes,
             left_out=outcome.left_out,
             bad_images=named_bad(test=outcome.bad),
-            details={"by_class": class_tables.scored_json(*classified)},
+            details={"by_class": class_tables.scored_json(*outcome.classified)},
         )
         (work / "results.md").write_text(page, encoding="utf-8")
-        (work / CLASSES).write_text(class_tables.scored_csv(*classified), encoding="utf-8")
+        record.classes.write(work)
         (work / "config.json").write_text(to_json(outcome.config), encoding="utf-8")
 
 

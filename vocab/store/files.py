@@ -1,7 +1,4 @@
-"""Locations that hold files: a local folder, or a bucket named by a URI (s3://, gs://, hdfs://, abfs://).
-
-In: a path or URI. Out: a pyarrow file system and the path inside it, and files that appear whole or not at all.
-"""
+"""Files in locations, local or named by a URI (s3://, gs://, hdfs://, abfs://); they appear whole or not at all."""
 
 from __future__ import annotations
 
