@@ -135,8 +135,9 @@ dist:
 	$(PYTHON) -m pipeline.rooms dist/rooms.zip
 
 # Two workers, however many cores: tests of four ranks and of Spark need some of their own, and each worker its GBs. They
-# take whole files, whose tests share fixtures, and in their order, in which the last ones are short.
-PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest \
+# take whole files, whose tests share fixtures, and in their order, in which the last ones are short. Modules are kept
+# compiled: the processes that tests start would compile them again.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest \
 		$(if $(filter-out 0 1,$(TEST_WORKERS)),--numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder)
 
 test: .venv/all

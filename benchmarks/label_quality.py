@@ -56,7 +56,7 @@ from benchmarks.labelling.nouns import measure_labels, measure_nouns
 from benchmarks.labelling.sources import read_sources, there
 from benchmarks.measuring.setting import DATA
 from vocab import labeler, wordnet
-from vocab.errors import InputError, run_cli
+from vocab.errors import run_cli
 from vocab.fit import senses_fit
 from vocab.fit.semcor import read_semcor
 from vocab.fit.treebank import read_treebank

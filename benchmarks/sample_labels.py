@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from pipeline.sample.config import SampleConfig
+from pipeline.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from vocab import labeler, wordnet
 from vocab.errors import run_cli

@@ -33,7 +33,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from benchmarks.labelling.sources import read_sources
 from benchmarks.measuring.setting import DATA
-from pipeline.config import Label, Prune
+from pipeline.config import Label, Prune, SampleConfig
 from pipeline.prune import prune
 from pipeline.run import label_captions
 from pipeline.session import spark_session
@@ -63,7 +63,6 @@ class SparkLabels:
 
 def texts_of(options: SparkLabels, folder: Path) -> pa.StringArray:
     """Real captions of six corpora, then the sample's."""
-    from pipeline.sample.config import SampleConfig
     from pipeline.sample.draw import draw_sample
 
     texts = [text for source in read_sources(options.data).values() for text in source]

@@ -19,16 +19,14 @@ from vocab.errors import InputError, run_cli
 from vocab.pages.text import shown, tell
 
 if TYPE_CHECKING:
-    from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
-    from pipeline.sample.config import SampleConfig
+    from pipeline.config import Align, Check, Explain, Label, Prune, Report, SampleConfig, Verify
     from vocab.store.manifest import Manifest
 
 
 def main() -> None:
     """Read the command line and run its verb."""
     # Imported here, so that a Ctrl-C while they load is handled like any other.
-    from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
-    from pipeline.sample.config import SampleConfig
+    from pipeline.config import Align, Check, Explain, Label, Prune, Report, SampleConfig, Verify
     from vocab.command_line import Verb, read_options
 
     verbs = {

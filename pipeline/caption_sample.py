@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.config import MAX_CAPTION_BYTES, Label, Quoting
+from pipeline.config import MAX_CAPTION_BYTES, Label
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece, reading_of
 from pipeline.reading.inputs import InputFiles, list_inputs
 from pipeline.reading.lines import decoded
@@ -61,24 +61,13 @@ class CaptionSample:
     """files of the input"""
 
 
-def draw_captions(
-    inputs: InputFiles,
-    *,
-    caption_columns: tuple[str, ...],
-    columns: tuple[str, ...],
-    rows: int,
-    seed: int,
-    separator: str | None = None,
-    quoting: Quoting | None = None,
-) -> CaptionSample:
+def draw_captions(inputs: InputFiles, reading: ReadOptions, *, rows: int, seed: int) -> CaptionSample:
     """Draw `rows` rows, or all there are, and take their captions.
 
-    Raises InputError for a file that cannot be read, for a missing column, and if no caption is found.
+    Raises InputError for a file that cannot be read, and if no caption is found.
     """
     chance = Random(seed)
     paths = chance.sample([file.path for file in inputs.files], len(inputs.files))
-    options = Label((), "", inputs.format, caption_columns, columns=columns, separator=separator, quoting=quoting)
-    reading = reading_of(options, inputs)
     read_from: set[str] = set()
 
     def records_of(piece: Piece) -> Iterator[Record]:

@@ -11,18 +11,18 @@ import json
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import BinaryIO, cast
 
-import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.config import Check
 from pipeline.failures import explained
-from pipeline.label_reading import MOST_TASKS, shard_sizes
+from pipeline.label_reading import shard_sizes
+from pipeline.planning import text_of_each
 from pipeline.reading.inputs import list_inputs
 from pipeline.reading.stored_formats import refuse_compressed
 from pipeline.session import spark_session
@@ -93,15 +93,11 @@ def compare(spark: SparkSession, labels: LabelShards, tars: list[str]) -> Compar
     filesystem, root = filesystem_of(labels.location)
     location, manifest = absolute(labels.location), sha256_of(filesystem, f"{root}/{MANIFEST}")
 
-    def account(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            opened = open_labels(location, manifest)
-            texts = [json.dumps(asdict(account_tar(path, opened))) for path in batch["tar"].to_pylist()]
-            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["account"])
+    def account(tar: str) -> str:
+        return json.dumps(asdict(account_tar(tar, open_labels(location, manifest))))
 
-    paths = spark.createDataFrame([(tar,) for tar in tars], "tar string").repartition(min(len(tars), MOST_TASKS))
     with explained():
-        found = [json.loads(row["account"]) for row in paths.mapInArrow(account, "account string").collect()]
+        found = [json.loads(text) for text in text_of_each(spark, tars, account)]
         accounts = tuple(sorted((TarAccount(**fields) for fields in found), key=lambda tar: tar.tar))
         shards = {tar.shard for tar in accounts if tar.shard is not None}
         count, rows, first = rows_without_tar(spark, labels, shards)
@@ -131,7 +127,8 @@ def summary_lines(report: Comparison, *, worst: int) -> list[str]:
     ]
     if absent := report.total("absent_rejects"):
         lines.append(f"rejected rows without a sample, such as failed downloads: {absent:,}; that is no fault")
-    bad = sorted((tar for tar in report.tars if faults_of(tar)), key=badness)
+    # The worst first: unreadable tars, then those of most faults.
+    bad = sorted(filter(faults_of, report.tars), key=lambda tar: (tar.unreadable is None, -faults_of(tar), tar.tar))
     if not bad:
         lines.append("every tar fits its labels")
     else:
@@ -155,11 +152,6 @@ def last_cells(tar: TarAccount) -> tuple[str, str]:
 def faults_of(tar: TarAccount) -> int:
     """Number of a tar's samples and labels that do not fit, plus one for each kind of damage."""
     return tar.missing + tar.surplus + tar.repeated + tar.truncated + (tar.unreadable is not None)
-
-
-def badness(tar: TarAccount) -> tuple[bool, int, str]:
-    """Sort key that puts the worst first: unreadable tars, then those of most faults, then by name."""
-    return tar.unreadable is None, -faults_of(tar), tar.tar
 
 
 def refuse_misfit(report: Comparison, *, max_missing: float, max_surplus: float) -> None:

@@ -21,7 +21,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 import pyarrow.fs as pafs
@@ -33,7 +33,7 @@ from vocab.store.files import filesystem_of, write_whole
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import refuse_used_directory
 from vocab.store.locks import has_ended, machine
-from vocab.store.manifest import MANIFEST, InputFile, Manifest
+from vocab.store.manifest import MANIFEST, Manifest
 
 OWNER = "owner.json"
 STALE_SECONDS = 60.0
@@ -223,14 +223,10 @@ def remove_unnamed(out: str, manifest: Manifest | None) -> None:
 
 def _is_left_over(out: str, manifest: Manifest) -> bool:
     plan = begun_plan(out)
-    if plan is not None and not _states(plan.inputs) <= _states(manifest.inputs):
+    # The old manifest has a file that is labelled again in another state.
+    if plan is not None and not {file.state for file in plan.inputs} <= {file.state for file in manifest.inputs}:
         return False
     return JOB in _entries(out) or bool(_unnamed(out, [file.path for file in manifest.files]))
-
-
-def _states(files: Iterable[InputFile]) -> set[tuple[str, int, str]]:
-    """Files as they were found. The old manifest has a file that is labelled again in another state."""
-    return {(file.public_path, file.size, file.modified) for file in files}
 
 
 def _unnamed(out: str, named: Collection[str]) -> list[str]:

@@ -1,10 +1,9 @@
-"""Options of the pipeline's verbs: one frozen dataclass each; the docstring under a field is its help.
-
-The options of `sample` are in `pipeline/sample/config.py`.
-"""
+"""Options of the pipeline's verbs: one frozen dataclass each; the docstring under a field is its help."""
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
@@ -19,6 +18,8 @@ Format = Literal["auto", "parquet", "tsv", "csv", "jsonl", "webdataset", "img2da
 Quoting = Literal["rfc4180", "backslash", "none"]
 SameKey = Literal["refuse", "union"]
 
+MAX_SHARDS, MAX_SAMPLES_PER_SHARD = 100_000, 10_000
+"""bounds of the drawn sample, whose keys have room for no more"""
 MAX_CAPTION_BYTES = 65_536
 """bytes of the longest caption that is labelled, unless options say otherwise"""
 
@@ -294,6 +295,56 @@ class Verify:
             )
 
 
+@dataclass(frozen=True)
+class SampleConfig:
+    """Draw a data set of images with captions, offline, to try everything on."""
+
+    out: Path
+    """folder to write, new or empty"""
+    samples: int = 12_000
+    """number of samples"""
+    samples_per_shard: int | None = None
+    """samples in a tar and its Parquet file, at most 10,000 (default: 1,000, or a quarter of the samples where that is
+    less, for a run needs tars to train on and others to evaluate on)"""
+    seed: int = 0
+    """seed of every draw; a sample depends on the seed and on its own number alone"""
+    size: int = 96
+    """side of the square images, pixels"""
+    mode: Literal["scenes", "objects", "captions"] = "scenes"
+    """contents of the data set
+
+    scenes: images with captions
+    objects: images of one labelled object, for probes
+    captions: captions alone, as Parquet"""
+    processes: int | None = None
+    """processes that draw, which do not change the bytes written (default: one for each processor)"""
+
+    def __post_init__(self) -> None:
+        _spell_locations(self)
+        _require_range("samples_per_shard", self.per_shard, 1, MAX_SAMPLES_PER_SHARD)
+        _require_range("samples", self.samples, 1, MAX_SHARDS * self.per_shard)
+        _require_range("seed", self.seed, 0, 2**63 - 1)
+        _require_range("size", self.size, 16, 2048)
+        _require_range("processes", 1 if self.processes is None else self.processes, 1, 1024)
+
+    @property
+    def per_shard(self) -> int:
+        """Samples in one tar."""
+        if self.samples_per_shard is not None:
+            return self.samples_per_shard
+        return max(1, min(1_000, -(-self.samples // 4)))
+
+    @property
+    def shards(self) -> int:
+        """Number of shards that the samples fill."""
+        return -(-self.samples // self.per_shard)
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that draw, at most one for each shard."""
+        return min(self.processes or os.cpu_count() or 1, self.shards)
+
+
 def refuse_ignored(options: Label, stored: Format) -> None:
     """Raise InputError for an option that files of a format have no use for."""
     tables = "only TSV and CSV files have separators, quotes and lines without a header."
@@ -334,20 +385,19 @@ def _spell_locations(options: object) -> None:
 
 
 def _require_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise InputError(
-            f"--{name.replace('_', '-')}",
-            found=str(value),
-            wanted="0 to 1",
-            remedy="It is a share: 0.01 is one in 100.",
-        )
+    _require_range(name, value, 0, 1, remedy="It is a share: 0.01 is one in 100.")
 
 
 def _require_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise InputError(
-            f"--{name.replace('_', '-')}", found=str(value), wanted="at least 1", remedy="Leave it out for the default."
-        )
+    _require_range(name, value, 1, math.inf, remedy="Leave it out for the default.")
+
+
+def _require_range(
+    name: str, value: float, low: int, high: float, *, remedy: str = "Choose a value in this range."
+) -> None:
+    if not low <= value <= high:
+        wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
+        raise InputError(f"--{name.replace('_', '-')}", found=str(value), wanted=wanted, remedy=remedy)
 
 
 def _require_labeler(name: str, *, given: bool, wanted: LabelerName, chosen: LabelerName) -> None:

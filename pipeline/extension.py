@@ -1,8 +1,4 @@
-"""Extension of a finished label directory by input files that it does not hold yet.
-
-In: an output directory and the files that a job found. Out: the manifest that the job extends, and an `Extension`:
-which files are new, which have changed, and which stay.
-"""
+"""Extension of a finished label directory by input files that it does not hold yet."""
 
 from __future__ import annotations
 
@@ -125,7 +121,7 @@ def extension_of(
         old = alike[file.path]
         if old is None or (digests is None and file in doubtful):
             label.append(file)
-        elif _state(old) == _state(file) or (old.digest and again.get(file.path) == old.digest):
+        elif old.state == file.state or (old.digest and again.get(file.path) == old.digest):
             # A new time of the file is remembered, so that it is not read again; a new folder is not.
             is_there = old.public_path == file.public_path
             same[old.path] = replace(old, modified=file.modified) if is_there else same.get(old.path, old)
@@ -149,13 +145,9 @@ def extension_of(
     return Extension(base, replace(inputs, files=tuple(label)), kept, tuple(replaced), len(same))
 
 
-def _state(file: InputFile) -> tuple[str, int, str]:
-    return file.public_path, file.size, file.modified
-
-
 def _is_doubtful(file: InputFile, old: InputFile | None) -> bool:
     """Tell whether only the content of a file can show that it is the held one."""
-    return old is not None and _state(old) != _state(file) and old.size == file.size and old.digest != ""
+    return old is not None and old.state != file.state and old.size == file.size and old.digest != ""
 
 
 def _refuse_outside(inputs: InputFiles) -> None:

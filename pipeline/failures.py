@@ -1,8 +1,4 @@
-"""Spark's failures as errors that say what to do.
-
-In: an exception of Spark's, with a page of Java and Python frames. Out: an error of ours that names the file, or what
-failed and why.
-"""
+"""Spark's failures as errors that say what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import subprocess
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
@@ -46,45 +41,34 @@ CAUSE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Death:
-    """A failure of Spark that no input caused: memory, disk, network."""
-
-    pattern: str
-    """a regular expression of Spark's message"""
-    thing: str
-    found: str
-    wanted: str
-    remedy: str
-
-
 JAVA_END_SECONDS = 5.0
 """seconds for a Java process that does not answer to end"""
 GOES_ON = "A label job goes on when the same command is given again."
+# Failures of Spark that no input caused: patterns of its message, and the four parts of the error.
 DEATHS = (
-    Death(
+    (
         # The last one is Java's too, when it starts a process.
         r"OutOfMemoryError|GC overhead limit|UNABLE_TO_ACQUIRE_MEMORY|Cannot allocate memory",
         "Spark", "too little memory for its Java processes", "more memory",
         f"Raise spark.driver.memory (local masters) or spark.executor.memory in spark-defaults.conf. {GOES_ON}",
     ),
-    Death(
+    (
         r"maxResultSize",
         "Spark", "a result too large for the driver (spark.driver.maxResultSize)", "a larger limit",
         f"Raise spark.driver.maxResultSize in spark-defaults.conf. {GOES_ON}",
     ),
-    Death(
+    (
         r"No space left on device|Disk quota exceeded",
         "Spark's scratch folder", "a full disk", "room to sort and merge",
         f"Make room in TMPDIR, or name a larger folder with SPARK_LOCAL_DIRS. {GOES_ON}",
     ),
-    Death(
+    (
         r"(?m)^\s*(?:[\w.]*\.)?(?:Arrow|_Array)?MemoryError\b|" + NO_MEMORY,
         "a Python worker", "too little memory", "more memory",
         "Run fewer workers at once: --master 'local[2]', or fewer spark.executor.cores; or raise "
         f"spark.executor.memoryOverhead. {GOES_ON}",
     ),
-    Death(
+    (
         r"Python worker exited unexpectedly|Python worker (?:was )?killed|PYTHON_WORKER_EXITED|Python worker .*crashed|"
         r"EOFException occurred while reading the port number|"
         # A worker that dies while Java shakes hands with it, sends it a task or reads its answer.
@@ -95,23 +79,23 @@ DEATHS = (
         "Most often memory ran out (see `dmesg`): run fewer workers at once, --master 'local[2]' or fewer "
         f"spark.executor.cores, or raise spark.executor.memoryOverhead. {GOES_ON}",
     ),
-    Death(
+    (
         r"ExecutorLostFailure|Executor heartbeat timed out|Remote RPC client disassociated|FetchFailed",
         "Spark", "an executor lost more often than Spark retries", "executors that run until their tasks end",
         f"Most often memory ran out: raise spark.executor.memoryOverhead, and see the executor's log. {GOES_ON}",
     ),
-    Death(
+    (
         r"masters are unresponsive|Could not parse Master URL|INVALID_MASTER|Failed to connect to master|"
         r"Failed to connect to /|SparkContext was shut down|Cannot call methods on a stopped SparkContext",
         "--master", "a master that does not answer, or ended the job", "a running master",
         f"Check the address and that its cluster runs. {GOES_ON}",
     ),
-    Death(
+    (
         r"could not bind on a random free port|UnknownHostException|Service 'sparkDriver' failed|BindException",
         "Spark", "no address of this machine to listen at", "an address that Spark can bind to",
         "Set SPARK_LOCAL_IP=127.0.0.1 for a local master, or to this machine's address in the cluster's network.",
     ),
-    Death(
+    (
         r"JAVA_GATEWAY_EXITED|Java gateway process exited",
         "Spark", "a Java process that ended as it started", "a Java process that runs",
         "Likely causes: a --master that Spark does not know, too little memory for "
@@ -187,9 +171,9 @@ def explain(message: str) -> CatlipError | None:
             wanted="a Python with pyspark, numpy and pyarrow on every worker",
             remedy=f"Name it with PYSPARK_PYTHON, or spark.pyspark.python in spark-defaults.conf. {GOES_ON}",
         )
-    for death in DEATHS:
-        if re.search(death.pattern, message):
-            return MissingRequirementError(death.thing, found=death.found, wanted=death.wanted, remedy=death.remedy)
+    for pattern, thing, found, wanted, remedy in DEATHS:
+        if re.search(pattern, message):
+            return MissingRequirementError(thing, found=found, wanted=wanted, remedy=remedy)
     file = FILE_IN_MESSAGE.search(message)
     if file is None:
         return None

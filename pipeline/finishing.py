@@ -1,8 +1,7 @@
 """Last steps of a job: counts and rejects in one file each, the account of rows, the manifest.
 
-In: the record of every task (`Done`), the part files, and the directory that is extended, if any. Out: a finished label
-directory, from the moment its manifest is written; until then it is none, or the old one. `pipeline.claim` removes
-files that the manifest does not name.
+The folder is a finished label directory from the moment its manifest is written; until then it is none, or the old one.
+`pipeline.claim` removes files that the manifest does not name.
 """
 
 from __future__ import annotations
@@ -41,11 +40,6 @@ def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tup
         sums = {name: getattr(file, name) + getattr(change, name) for name in ACCOUNT}
         totals[path] = replace(file, **sums, unreadable=file.unreadable or change.unreadable)
     return tuple(totals.values())
-
-
-def account_of_tasks(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
-    """The plan's input files with the accounts of the tasks."""
-    return account_of(plan.inputs, (change for done in finished for change in done.account))
 
 
 def with_digests(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -134,13 +134,7 @@ def write_plan(out: str, plan: JobPlan) -> None:
 
 def refuse_other_plan(out: str, begun: JobPlan, now: JobPlan) -> None:
     """Raise MismatchError, naming the first difference, unless both plans give the same result."""
-    difference = (
-        _difference_of_config(begun.config, now.config)
-        or _difference(f"labeler {now.labeler}", f"tables {begun.fingerprint[:12]}", f"tables {now.fingerprint[:12]}")
-        or _difference_of_inputs(begun.inputs, now.inputs)
-    )
-    if difference is not None:
-        thing, before, after = difference
+    for thing, before, after in _differences(begun, now):
         raise MismatchError(
             f"{out}: {thing}",
             found=after,
@@ -149,31 +143,22 @@ def refuse_other_plan(out: str, begun: JobPlan, now: JobPlan) -> None:
         )
 
 
-def _difference(thing: str, before: str, after: str) -> tuple[str, str, str] | None:
-    return None if before == after else (thing, before, after)
-
-
-def _difference_of_config(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, str, str] | None:
+def _differences(begun: JobPlan, now: JobPlan) -> Iterator[tuple[str, str, str]]:
+    """Yield what differs, and how it was and is: options, the labeler, input files."""
     # A plan of an earlier release lacks options that came later: it did what these do by default.
     defaults = config_of(Label(("",), ""))
-    for name in [*before, *after]:
+    for name in [*begun.config, *now.config]:
         # Through JSON, which has no tuples.
-        old, new = (json.dumps(public(config.get(name, defaults.get(name)))) for config in (before, after))
+        old, new = (json.dumps(public(plan.config.get(name, defaults.get(name)))) for plan in (begun, now))
         if old != new:
-            return f"option {name}", old, new
-    return None
-
-
-def _difference_of_inputs(before: Sequence[InputFile], after: Sequence[InputFile]) -> tuple[str, str, str] | None:
-    old, new = ({file.public_path: file for file in files} for files in (before, after))
-    for path in [*old, *new]:
-        if path not in new:
-            return f"input file {path}", _state(old[path]), "no such file"
-        if path not in old:
-            return f"input file {path}", "no such file", _state(new[path])
-        if _state(old[path]) != _state(new[path]):
-            return f"input file {path}", _state(old[path]), _state(new[path])
-    return None
+            yield f"option {name}", old, new
+    if begun.fingerprint[:12] != now.fingerprint[:12]:
+        yield f"labeler {now.labeler}", f"tables {begun.fingerprint[:12]}", f"tables {now.fingerprint[:12]}"
+    states = [{file.public_path: _state(file) for file in plan.inputs} for plan in (begun, now)]
+    for path in [*states[0], *states[1]]:
+        was, is_now = (held.get(path, "no such file") for held in states)
+        if was != is_now:
+            yield f"input file {path}", was, is_now
 
 
 def _state(file: InputFile) -> str:

@@ -5,37 +5,25 @@ Arrow reads them, a task for each file: it opens object stores for which Spark w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from pipeline.planning import rows_of_each
 from vocab.errors import FormatError
 from vocab.store.files import DAMAGED, absolute, open_file
 from vocab.store.label_shards import LabelShards
 
 BATCH_ROWS = 32_768
-MOST_TASKS = 10_000
-"""tasks at most: beyond, Spark's own work for a task outweighs the reading of a file"""
-
-
-def label_rows(spark: SparkSession, labels: LabelShards, columns: str) -> DataFrame:
-    """The rows of the part files. `columns`: as in "shard string, key string, synsets array<int>"."""
-    parts = [file.path for file in labels.manifest.parts]
-    return parquet_rows(spark, labels.location, parts, columns)
-
-
-def reject_rows(spark: SparkSession, labels: LabelShards) -> DataFrame:
-    """shard, key, reason."""
-    return parquet_rows(spark, labels.location, [labels.rejects_name], "shard string, key string, reason string")
 
 
 def parquet_rows(spark: SparkSession, folder: str, names: Sequence[str], columns: str) -> DataFrame:
-    """The rows of Parquet files in a folder. `columns`: their columns, in Spark's DDL."""
+    """The rows of Parquet files in a folder. `columns`: as in "shard string, key string, synsets array<int>"."""
     wanted, folder = [column.split()[0] for column in columns.split(", ")], absolute(folder)
-    return _mapped(spark, names, lambda name: batches_of(folder, name, wanted), columns)
+    return rows_of_each(spark, names, lambda name: batches_of(folder, name, wanted), columns)
 
 
 def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
@@ -48,24 +36,7 @@ def shard_sizes(spark: SparkSession, labels: LabelShards) -> DataFrame:
         for batch in batches_of(location, name, ["shard"]):
             yield pa.RecordBatch.from_arrays(batch["shard"].value_counts().flatten(), names=["shard", "rows"])
 
-    return _mapped(spark, parts, sizes, columns).groupBy("shard").agg(F.sum("rows").alias("rows"))
-
-
-def _mapped(
-    spark: SparkSession, names: Sequence[str], read_file: Callable[[str], Iterator[pa.RecordBatch]], columns: str
-) -> DataFrame:
-    if not names:
-        return spark.createDataFrame([], columns)
-
-    # Each file is read by the same task in every run, so that Spark samples the same rows to cut ranges.
-    files = tuple(names)
-
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                yield from read_file(files[number])
-
-    return spark.range(0, len(files), 1, min(len(files), MOST_TASKS)).mapInArrow(read, columns)
+    return rows_of_each(spark, parts, sizes, columns).groupBy("shard").agg(F.sum("rows").alias("rows"))
 
 
 def batches_of(folder: str, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:

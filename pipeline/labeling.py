@@ -42,7 +42,6 @@ def with_synsets(
     Raises InputError for a column that is not there or holds no text, and what `load_labeler` raises.
     """
     refuse_no_names(captions)
-    require_columns(frame, captions)
     texts = caption_list(frame, captions)
     load = partial(load_labeler, labeler, spacy_model=spacy_model, wordnet=wordnet)
     # An error of loading is better raised here than in the middle of the job.
@@ -74,9 +73,15 @@ def label(captions: Column, max_caption_bytes: int, load: LoadLabeler = load_lab
 
 
 def caption_list(frame: DataFrame, columns: tuple[str, ...]) -> Column:
-    """Captions of several columns, each text or a list of texts, as one array<binary> without nulls."""
+    """Captions of several columns, each text or a list of texts, as one array<binary> without nulls.
+
+    Raises InputError for a column that is not there or holds no text.
+    """
     arrays: list[Column] = []
     for name in columns:
+        if name not in frame.columns:
+            found = f"columns {', '.join(frame.columns)}"
+            raise InputError("DataFrame", found=found, wanted=f"a column {name!r}", remedy=COLUMN_REMEDY)
         kind = frame.schema[name].dataType
         column = frame[f"`{name}`"]
         if isinstance(kind, (StringType, BinaryType)):
@@ -90,15 +95,3 @@ def caption_list(frame: DataFrame, columns: tuple[str, ...]) -> Column:
             )
         arrays.append(F.coalesce(column.cast("array<binary>"), F.array().cast("array<binary>")))
     return F.filter(F.concat(*arrays), lambda caption: caption.isNotNull())
-
-
-def require_columns(frame: DataFrame, names: tuple[str, ...]) -> None:
-    """Raise InputError, which lists the columns, if one of `names` is missing."""
-    for name in names:
-        if name not in frame.columns:
-            raise InputError(
-                "DataFrame",
-                found=f"columns {', '.join(frame.columns)}",
-                wanted=f"a column {name!r}",
-                remedy=COLUMN_REMEDY,
-            )

@@ -143,9 +143,7 @@ def synset_named(name: str) -> int | None:
     """Offset of the noun that a wnid or name stands for; None if WordNet 3.0 has no such noun."""
     nouns = wordnet.load()
     if (match := _WNID.fullmatch(name)) is not None:
-        offset = int(match[1])
-        row = int(np.searchsorted(nouns.synsets, offset))
-        return offset if row < len(nouns.synsets) and nouns.synsets[row] == offset else None
+        return None if nouns.find(int(match[1])) is None else int(match[1])
     match = _NAME.fullmatch(name)
     lemma = None if match is None else _lemmas().get(match[1].lower())
     if match is None or lemma is None:

@@ -1,7 +1,7 @@
-"""Input files to tasks, fixed before any caption is read.
+"""Input files to tasks, fixed before any caption is read, and the functions that give work to tasks on Spark.
 
-In: the listed files. Out: `Task`s, each of neighbouring pieces in the order of their shards, large enough to be worth
-starting and small enough to keep all cores busy.
+A `Task` has neighbouring pieces in the order of their shards. It is large enough to be worth starting and small enough
+to keep all cores busy.
 
 Large text files that are not compressed are cut at line ends, so that several tasks read one. A cut is a `Span`: bytes
 of whole lines, and the number of the first line, which keys are made of. Numbering the lines takes a pass over the
@@ -10,11 +10,12 @@ bytes, on Spark, that only looks for line ends. Text with quotes is not cut: a l
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +32,9 @@ from vocab.store.secrets import without_secrets
 
 if TYPE_CHECKING:
     # Executors load this module too, and need no Spark.
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
+
+Item = TypeVar("Item")
 
 SPLIT_BYTES = 64 << 20
 """size above which a Parquet file, or a text file that is not compressed, is read by several tasks"""
@@ -40,6 +43,8 @@ PIECE_ROWS = 1_000_000
 LEAST_WEIGHT, MOST_WEIGHT = 8 << 20, 256 << 20
 """bounds of a task's weight: roughly its bytes of captions"""
 TASKS_PER_CORE = 4
+MOST_TASKS = 10_000
+"""tasks of a Spark job at most: beyond, Spark's own work for a task outweighs the reading of a file"""
 TAR_SHARE = 500
 """a tar weighs its size divided by this: at most so small a part of it is text, and the rest is skipped"""
 GZIP_RATIO = 3
@@ -121,6 +126,40 @@ def _pieces(file: InputFile, inputs: InputFiles, spans: Sequence[Span]) -> list[
     return [(Piece(file.path, shard, run), file.size // len(runs)) for run in runs]
 
 
+def rows_of_each(
+    spark: SparkSession,
+    items: Sequence[Item],
+    read: Callable[[Item], Iterable[pa.RecordBatch]],
+    columns: str,
+    *,
+    most_tasks: int = MOST_TASKS,
+) -> DataFrame:
+    """Rows that `read` makes of the items, in their order, a task for each item or a few. `columns`: in Spark's DDL."""
+    if not items:
+        return spark.createDataFrame([], columns)
+
+    # Each item is read by the same task in every run, so that Spark samples the same rows to cut ranges.
+    held = tuple(items)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                yield from read(held[number])
+
+    return spark.range(0, len(held), 1, min(len(held), most_tasks)).mapInArrow(run, columns)
+
+
+def text_of_each(
+    spark: SparkSession, items: Sequence[Item], work: Callable[[Item], str], *, most_tasks: int = MOST_TASKS
+) -> list[str]:
+    """Texts that `work` makes of the items, in their order, by one Spark job."""
+
+    def read(item: Item) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pydict({"text": pa.array([work(item)], pa.string())})
+
+    return [row["text"] for row in rows_of_each(spark, items, read, "text string", most_tasks=most_tasks).collect()]
+
+
 QUOTED = -1
 
 
@@ -143,21 +182,11 @@ def spans_of(spark: SparkSession, inputs: InputFiles, reading: ReadOptions) -> d
         for parts in [math.ceil(file.size / SPLIT_BYTES)]
         for part in range(parts)
     ]
-    if not ranges:
-        return {}
-
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            numbers = batch.column(0).to_pylist()
-            found = [lines_starting(ranges[number], reading) for number in numbers]
-            columns = [numbers, [first for first, _ in found], [lines for _, lines in found]]
-            yield pa.RecordBatch.from_arrays([pa.array(c, pa.int64()) for c in columns], ["part", "first", "lines"])
-
-    rows = spark.range(0, len(ranges), 1, len(ranges)).mapInArrow(count, "part long, first long, lines long").collect()
-    counted = {ranges[row["part"]]: (row["first"], row["lines"]) for row in rows}
+    counts = text_of_each(spark, ranges, lambda part: json.dumps(lines_starting(part, reading)))
+    counted = {part: json.loads(count) for part, count in zip(ranges, counts, strict=True)}
     uncut = {part.path for part, (_, lines) in counted.items() if lines == QUOTED}
     return cut(
-        {part: counted[part] for part in ranges if part.path not in uncut},
+        {part: count for part, count in counted.items() if part.path not in uncut},
         {file.path: file.size for file in inputs.files},
     )
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.config import Prune
+from pipeline.counts import add_counts
 from vocab.errors import MismatchError
 from vocab.pages.text import counted
 from vocab.store.label_shards import LabelShards
@@ -59,7 +60,7 @@ def prune(options: Prune) -> Pruned:
     assert options.out is not None, "preview needs no output file"
     refuse_taken(options.out)
     corpora = open_corpora(options.labels)
-    counts = merged_counts(corpora)
+    counts = add_counts(corpus.counts() for corpus in corpora)
     vocabulary = Vocabulary.from_counts(
         counts,
         rows=rows_of(corpora),
@@ -85,7 +86,7 @@ def how_to_get_more(counts: pa.Table, vocabulary: Vocabulary) -> str:
 def preview(labels: tuple[str, ...]) -> str:
     """Table of classes and labels per caption at thresholds from 1 to the count of the most frequent synset."""
     corpora = open_corpora(labels)
-    captions = np.sort(np.asarray(merged_counts(corpora)["captions"]))[::-1]
+    captions = np.sort(np.asarray(add_counts(corpus.counts() for corpus in corpora)["captions"]))[::-1]
     lines = [f"{'V_tau':>9} {'classes':>9} {'labels per caption':>19}"]
     for threshold in THRESHOLDS:
         kept = captions[captions >= threshold]
@@ -100,12 +101,6 @@ def open_corpora(locations: tuple[str, ...]) -> list[LabelShards]:
     refuse_mixed_labelers(corpora)
     refuse_repeated(corpora)
     return corpora
-
-
-def merged_counts(corpora: Sequence[LabelShards]) -> pa.Table:
-    """synset, captions of all corpora together."""
-    counts = pa.concat_tables([corpus.counts() for corpus in corpora])
-    return counts.group_by("synset").aggregate([("captions", "sum")]).rename_columns(["synset", "captions"])
 
 
 def rows_of(corpora: Sequence[LabelShards]) -> int:

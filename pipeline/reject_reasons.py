@@ -38,9 +38,3 @@ NULL_ID = "null_id"
 """in aligned labels: a sample without an id"""
 NO_LABEL = "no_label"
 """in aligned labels: a sample whose id has no label"""
-
-REASONS = (
-    NULL_CAPTION, MISSING_VALUE, NO_CAPTION, NOT_UTF8, CAPTION_TOO_LONG, MALFORMED_RECORD, NULL_KEY, NULL_SHARD,
-    NULL_SYNSET, UNKNOWN_SYNSET, UNLISTED_IMAGE, FAILED_DOWNLOAD, REPEATED_KEY, TRUNCATED_TAR, UNREADABLE_FILE,
-    UNREADABLE_ROW_GROUP, NULL_ID, NO_LABEL,
-)  # fmt: skip

@@ -1,8 +1,7 @@
 """Part files of a job in place of others: overlapping ones merged, and rows of changed input files taken out.
 
-In: sorted files, and the shards whose rows go. Out: `Rewritten`: files that do not overlap, and what joined and removed
-rows change in account and counts. Files that overlap no other are left as they are. A finished directory's own files
-stay until its next manifest is written.
+Files that overlap no other are left as they are. A finished directory's own files stay until its next manifest is
+written.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from pipeline.counts import Counts, Joins
 from pipeline.label_reading import parquet_rows
+from pipeline.planning import text_of_each
 from pipeline.sorted_files import SortedFile, SortedWriter, overlapping, sort_on_spark
 from pipeline.task import JOB, REPEATED_KEY_REMEDY, JobSettings, refuse_ended
 from vocab.store.files import filesystem_of
@@ -99,16 +99,12 @@ def write_sorted(batches: Iterator[pa.RecordBatch], job: JobSettings) -> Rewritt
 
 def check_files(spark: SparkSession, files: Sequence[LabelFile], out: str) -> None:
     """Compare files with their checksums, on the executors. Raises FormatError, through Spark, for one that differs."""
-    described = tuple(files)
 
-    def check(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        filesystem, root = filesystem_of(out)
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                check_file(filesystem, root, described[number])
-            yield batch
+    def check(file: LabelFile) -> str:
+        check_file(*filesystem_of(out), file)
+        return ""
 
-    spark.range(0, len(described), 1, len(described)).mapInArrow(check, "id bigint").collect()
+    text_of_each(spark, files, check)
 
 
 def without_shards(
@@ -118,16 +114,7 @@ def without_shards(
     order = sorted(map(byte_order, shards))
     touched = [file for file in files if _can_hold(file, order)]
     kept = tuple(sorted_file_of(file) for file in files if file not in touched)
-    if not touched:
-        return Rewritten(kept)
-
-    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            texts = [strip(touched[number], shards, job).to_json() for number in batch.column(0).to_pylist()]
-            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["written"])
-
-    rows = spark.range(0, len(touched), 1, len(touched)).mapInArrow(write, "written string").collect()
-    written = Rewritten.together([row["written"] for row in rows])
+    written = Rewritten.together(text_of_each(spark, touched, lambda file: strip(file, shards, job).to_json()))
     return Rewritten(kept + written.files, counts=written.counts)
 
 

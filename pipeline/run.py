@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
@@ -23,10 +22,10 @@ from pipeline.claim import Owner, owned, refuse_used, remove_rest, remove_unname
 from pipeline.config import Label
 from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
-from pipeline.finishing import account_of_tasks, write_finished
+from pipeline.finishing import account_of, write_finished
 from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, read_as, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
-from pipeline.planning import Task, plan_tasks, spans_of
+from pipeline.planning import Task, plan_tasks, spans_of, text_of_each
 from pipeline.progress import JobProgress
 from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import InputFiles, inputs_of
@@ -80,7 +79,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
             owner.check()
         with explained():
             finished = run_tasks(spark, plan, job, owner, options)
-            account = account_of_tasks(plan, finished)
+            account = account_of(plan.inputs, (change for done in finished for change in done.account))
             if note := require_labels(job, account, finished, allowed=options.allow_unlabelled):
                 tell(f"labels  {note}\n")
             rewritten = put_in_order(spark, finished, extension, job)
@@ -250,17 +249,13 @@ def run_wave(spark: SparkSession, wave: Sequence[Task], job: JobSettings) -> lis
 
     Spark runs a task whose executor died again; it writes files of other names.
     """
-    tasks = tuple(wave)
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            context = TaskContext.get()
-            attempt = 0 if context is None else context.attemptNumber()
-            texts = [run_task(tasks[number], job, attempt=attempt).to_json() for number in batch.column(0).to_pylist()]
-            yield pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], names=["done"])
+    def run(task: Task) -> str:
+        context = TaskContext.get()
+        return run_task(task, job, attempt=0 if context is None else context.attemptNumber()).to_json()
 
-    rows = spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(run, "done string").collect()
-    return [Done.from_json(f"{job.out}: a task", row["done"]) for row in rows]
+    texts = text_of_each(spark, wave, run, most_tasks=len(wave))
+    return [Done.from_json(f"{job.out}: a task", text) for text in texts]
 
 
 @contextmanager

@@ -1,7 +1,4 @@
-"""Rows in any order to Parquet files sorted by (shard, key): an external merge sort.
-
-In: tables of shard, key and further columns, a few at a time. Out: files of at most `rows_per_file` rows, each sorted
-by (shard, key), complete under its name or absent, with a checksum taken as it was written.
+"""Rows in any order to Parquet files sorted by (shard, key), with checksums: an external merge sort.
 
 Rows that come in order, as from one input file per shard, make files that follow one another, and no merge is needed.
 Other rows make files whose ranges overlap: `overlapping` groups these, and `sort_on_spark` sorts the rows of a group.

@@ -1,7 +1,4 @@
-"""Jobs that label nothing, or next to nothing: most likely the options or the input are wrong.
-
-In: the account of the input files, and how they were read. Out: None, a note, or an error that shows captions.
-"""
+"""Jobs that label nothing, or next to nothing: most likely the options or the input are wrong."""
 
 from __future__ import annotations
 

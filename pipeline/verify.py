@@ -12,7 +12,8 @@ from random import Random
 import pyarrow as pa
 
 from pipeline.caption_sample import CaptionSample, draw_captions
-from pipeline.config import Verify
+from pipeline.config import Label, Verify
+from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import list_inputs
 from vocab import wordnet
 from vocab.labelers import CaptionLabeler, load_labeler
@@ -37,15 +38,11 @@ def run_verify(options: Verify) -> None:
         for name in options.labelers
     ]
     inputs = list_inputs(options.captions, options.format)
-    drawn = draw_captions(
-        inputs,
-        caption_columns=options.caption_columns,
-        columns=options.columns,
-        separator=options.separator,
-        quoting=options.quoting,
-        rows=options.sample,
-        seed=options.seed,
-    )
+    as_job = Label(
+        (), "", inputs.format, options.caption_columns,
+        columns=options.columns, separator=options.separator, quoting=options.quoting,
+    )  # fmt: skip
+    drawn = draw_captions(inputs, reading_of(as_job, inputs), rows=options.sample, seed=options.seed)
     captions = pa.array(drawn.texts, pa.string())
     first, second = (labeler.label(captions).to_pylist() for labeler in labelers)
     found = agreement(drawn.texts, first, second, examples=options.examples, seed=options.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ os.environ["SPARK_CONF_DIR"] = str(ROOT / "tests" / "spark")
 # How long an example takes says how busy the machine is.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from going through a million objects of imports again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ Run as a program, this file is the process that forks: it reads requests on stdi
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -165,6 +166,9 @@ def become(environment: dict[str, str], log: str) -> None:
 
 
 def main() -> None:
+    # The collector would go through a million objects of imports, again and again and at the end of every fork, which
+    # would get its own copy of their memory.
+    gc.disable()
     # What the forks are to have.
     import hypothesis  # noqa: F401
     import pytest  # noqa: F401
@@ -175,7 +179,9 @@ def main() -> None:
     import trainer.__main__
     import trainer.pretrain  # noqa: F401
 
+    gc.freeze()
     function, arguments = serve()
+    gc.enable()
     function(*arguments)
 
 

@@ -20,8 +20,7 @@ import pytest
 from pipeline.align.image_ids import ids_of, list_image_files
 from pipeline.align.story import Matches, align, run_align
 from pipeline.claim import refuse_used
-from pipeline.config import Align, Label
-from pipeline.sample.config import SampleConfig
+from pipeline.config import Align, Label, SampleConfig
 from pipeline.sample.draw import draw_sample
 from tests.labels import label_table
 from vocab.errors import FormatError, InputError, MismatchError, OutputExistsError

@@ -16,13 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageChops
 
+from pipeline.config import SampleConfig
 from pipeline.sample import draw as draw_module
-from pipeline.sample.captions import TEMPLATES, UNTOLD, write_caption
+from pipeline.sample.captions import write_caption
 from pipeline.sample.chance import stream
-from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
-from pipeline.sample.foreign import LANGUAGES, NAMES
-from pipeline.sample.kinds import COLOURS, OBJECTS, PLACES, ObjectKind, plural_of
+from pipeline.sample.kinds import COLOURS, OBJECTS, PLACES, WORDS, ObjectKind, plural_of
 from pipeline.sample.pen import Pen
 from pipeline.sample.scenes import ObjectGroup, Scene, compose, paint
 from vocab.errors import InputError, OutputExistsError
@@ -148,7 +147,7 @@ def test_a_folder_that_holds_something_is_refused_and_kept(tmp_path: Path) -> No
     ("option", "value"), [("samples", 0), ("samples_per_shard", 10_001), ("seed", -1), ("size", 4), ("processes", 0)]
 )
 def test_an_option_out_of_range_is_refused_before_anything_is_written(tmp_path: Path, option: str, value: int) -> None:
-    with pytest.raises(InputError, match=option):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}"):
         draw(tmp_path / "new", **{option: value})
     assert not (tmp_path / "new").exists()
 
@@ -177,8 +176,8 @@ def test_the_ambiguous_words_are_drawn_in_both_senses() -> None:
 
 
 def test_every_kind_has_a_name_in_every_language() -> None:
-    assert set(NAMES) == {kind.name for kind in OBJECTS}
-    assert {len(names) for names in NAMES.values()} == {len(LANGUAGES)}
+    assert set(WORDS["kinds"]) == {kind.name for kind in OBJECTS}
+    assert {len(kind.foreign) for kind in OBJECTS} == {len(WORDS["languages"])}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +275,7 @@ def test_a_mentioned_object_is_named_in_the_caption(many: list[tuple[Scene, str,
 def test_no_template_names_a_kind_by_accident() -> None:
     words = {noun.lower() for kind in OBJECTS for pair in kind.nouns for noun in (pair.singular, pair.plural)}
     words |= {place.name for place in PLACES}
-    for template in (*TEMPLATES, *UNTOLD):
+    for template in (*WORDS["templates"], *WORDS["untold"]):
         assert not words & set(re.findall(r"[a-z]+", template.lower())), template
 
 

@@ -334,7 +334,8 @@ def test_json_lines_in_utf16_are_unreadable_and_those_of_old_macs_are_read(tmp_p
 def test_a_sample_is_read_as_the_job_reads(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", b"caption;id\na dog, big;7\n")
     inputs = list_inputs((str(path),), "auto")
-    drawn = draw_captions(inputs, caption_columns=(), columns=(), rows=5, seed=0, separator=";")
+    reading = reading_of(Label((), "", inputs.format, separator=";"), inputs)
+    drawn = draw_captions(inputs, reading, rows=5, seed=0)
     assert drawn.texts == ["a dog, big"]
 
 

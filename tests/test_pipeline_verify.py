@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.caption_sample import CaptionSample, draw_captions
-from pipeline.config import Format, Verify
+from pipeline.config import Format, Label, Verify
+from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import list_inputs
 from pipeline.verify import Example, agreement, run_verify, summary_lines
 from vocab.errors import InputError, MissingRequirementError, OutputExistsError
@@ -33,7 +34,8 @@ def draw(
     seed: int = 0,
 ) -> CaptionSample:
     inputs = list_inputs(tuple(map(str, places)), format_)
-    return draw_captions(inputs, caption_columns=names, columns=columns, rows=rows, seed=seed)
+    reading = reading_of(Label((), "", inputs.format, names, columns=columns), inputs)
+    return draw_captions(inputs, reading, rows=rows, seed=seed)
 
 
 def test_every_format_gives_its_captions(tmp_path: Path) -> None:

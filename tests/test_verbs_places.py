@@ -24,8 +24,7 @@ import torch
 import pipeline.__main__
 import trainer.__main__
 import vocab.__main__
-from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
-from pipeline.sample.config import SampleConfig
+from pipeline.config import Align, Check, Explain, Label, Prune, Report, SampleConfig, Verify
 from tests.corpus import Corpus, command, make_corpus
 from tests.labels import label_table
 from tests.pictures import write_tar

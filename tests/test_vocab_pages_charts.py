@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.treemap import Tile, squarify, treemap
 from vocab.pages.charts import (
     Axis,
+    Tile,
     abbreviated,
     bar_chart,
     line_chart,
     log_spaced,
     log_ticks,
+    squarify,
     thinned,
     ticks,
+    treemap,
     written_out,
 )
 

@@ -36,6 +36,12 @@ class Build:
     out: Path = NOUNS_FILE
     """file to write"""
 
+    def packed(self) -> bytes:
+        """Parse and pack."""
+        from vocab.fit.wordnet_files import read_wordnet
+
+        return wordnet.pack(read_wordnet(self.wordnet))
+
 
 @dataclass(frozen=True)
 class FitTagger:
@@ -57,6 +63,14 @@ class FitTagger:
     out: Path = TAGGER_FILE
     """file to write"""
 
+    def packed(self) -> bytes:
+        """Fit and pack."""
+        from vocab.fit.tagger_fit import fit
+
+        trained_on = self.licence if self.semcor is None else f"{self.licence}; {SEMCOR_LICENCE}"
+        tables = fit(self.treebank, self.wordnet, self.semcor, self.captions, self.names)
+        return tagger.pack(tables, {"trained_on": trained_on})
+
 
 @dataclass(frozen=True)
 class FitSenses:
@@ -73,29 +87,12 @@ class FitSenses:
     out: Path = SENSES_FILE
     """file to write"""
 
+    def packed(self) -> bytes:
+        """Fit and pack."""
+        from vocab.fit.senses_fit import fit
 
-def build(options: Build) -> bytes:
-    """Parse and pack."""
-    from vocab.fit.wordnet_files import read_wordnet
-
-    return wordnet.pack(read_wordnet(options.wordnet))
-
-
-def fit_tagger(options: FitTagger) -> bytes:
-    """Fit and pack."""
-    from vocab.fit.tagger_fit import fit
-
-    trained_on = options.licence if options.semcor is None else f"{options.licence}; {SEMCOR_LICENCE}"
-    tables = fit(options.treebank, options.wordnet, options.semcor, options.captions, options.names)
-    return tagger.pack(tables, {"trained_on": trained_on})
-
-
-def fit_senses(options: FitSenses) -> bytes:
-    """Fit and pack."""
-    from vocab.fit.senses_fit import fit
-
-    tables = fit(options.wordnet, options.semcor, options.listed, wordnet.load(), tagger.load())
-    return senses.pack(tables, {"trained_on": options.licence})
+        tables = fit(self.wordnet, self.semcor, self.listed, wordnet.load(), tagger.load())
+        return senses.pack(tables, {"trained_on": self.licence})
 
 
 def main() -> None:
@@ -105,12 +102,7 @@ def main() -> None:
     options = read_options("python -m vocab", verbs, sys.argv[1:], about=about)
     out = options.out
     refuse_unwritable(out)
-    if isinstance(options, Build):
-        content = build(options)
-    elif isinstance(options, FitTagger):
-        content = fit_tagger(options)
-    else:
-        content = fit_senses(options)
+    content = options.packed()
     make_folder_of(out)
     with write_whole(out) as file:
         file.write(content)

@@ -80,7 +80,8 @@ def _synset_named(name: str) -> int | None:
     "n02084071", "dog.n.01" -> 2084071; "dog", "stop_sign.n.01", "n99999999" -> None
     """
     if WNID.fullmatch(name):
-        return _known(name)
+        synset = wordnet.synset_of_wnid(name)
+        return None if wordnet.load().find(synset) is None else synset
     match = SYNSET_NAME.fullmatch(name)
     if match is None:
         return None
@@ -159,11 +160,3 @@ def _resolve(synonyms: list[str], senses: Labels, labels: Labels) -> list[int]:
 def _plain(name: str) -> str:
     """ "Bull's-Eye " -> "bulls eye"."""
     return re.sub(BETWEEN_WORDS, " ", re.sub(APOSTROPHES, "", name.lower())).strip()
-
-
-def _known(wnid: str) -> int | None:
-    """Offset of a wnid; None if WordNet 3.0 has no such noun."""
-    synset = wordnet.synset_of_wnid(wnid)
-    nouns = wordnet.load().synsets
-    row = nouns.searchsorted(synset)
-    return synset if row < len(nouns) and nouns[row] == synset else None

@@ -1,7 +1,7 @@
 """Caption text to plain ASCII: what the web wrapped around the words is taken off, every letter is one byte.
 
-In: an Arrow string array. Out: a `Cleaned` of the same captions. Most captions are ASCII without any sign of markup and
-are not looked at twice; the others go through `clean`, one at a time.
+Most captions are ASCII without any sign of markup and are not looked at twice; the others go through `clean`, one at a
+time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The words of a batch of captions, each with its neighbours.
 
-In: `Tokens`, and the row of each word in the tagger's tables. Out: a `Context`, in which every caption is followed and
-preceded by EMPTY empty places, so that what looks at neighbours needs no thought of where captions end.
+Every caption is followed and preceded by EMPTY empty places, so that code that looks at neighbours needs no thought of
+where captions end.
 """
 
 from __future__ import annotations

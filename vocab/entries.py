@@ -40,7 +40,9 @@ class EntryKind(IntEnum):
     """no noun together, whatever each word is"""
 
 
-def extended(wordnet: WordNet, entries: pa.StringArray, starts: NDArray[np.int32], synsets: NDArray[np.int32]) -> WordNet:
+def extended(
+    wordnet: WordNet, entries: pa.StringArray, starts: NDArray[np.int32], synsets: NDArray[np.int32]
+) -> WordNet:
     """WordNet with the entries as its last lemmas; the senses of each have the counts of the synsets' highest."""
     highest = np.zeros(len(wordnet.synsets), dtype=wordnet.sense_counts.dtype)
     np.maximum.at(highest, wordnet.sense_synsets, wordnet.sense_counts)

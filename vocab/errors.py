@@ -14,6 +14,7 @@ no message holds a secret (`vocab/store/secrets.py`) or a character that command
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import select
@@ -146,6 +147,9 @@ def run_cli(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as error:
         sys.stderr.write("stopped\n")
         sys.exit(128 + (error.number if isinstance(error, Terminated) else signal.SIGINT))
+    finally:
+        # The interpreter's last collection would go through the million objects of torch for more than a second.
+        gc.freeze()
 
 
 def end_as_told() -> None:

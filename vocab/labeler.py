@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from vocab import language, senses, tagger, wordnet
 from vocab.cleaning import clean_all
 from vocab.context import Case, Context, context_of
+from vocab.entries import extended
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.missing_values import without_missing
 from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Scorer, build_scorer
-from vocab.entries import extended
 from vocab.senses import NO_SENSE, Senses, build_senses
 from vocab.tagger import STRONG, Tag, Tagger
 from vocab.tokens import Gap, split_words

@@ -1,6 +1,6 @@
 """English or not, judged by a caption's small words. Only English gives labels: *die*, *hat*, *pour* may be no nouns.
 
-In: words. Out: a value each; a caption whose values add up to less than nothing is taken for another language.
+A caption whose words' values add up to less than nothing is taken for another language.
 """
 
 from __future__ import annotations

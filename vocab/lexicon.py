@@ -1,7 +1,6 @@
 """WordNet's nouns by their words: single words that are nouns, and sequences of words that are one noun.
 
-In: WordNet, and the words that have a row in the tagger's tables. Out: a `Lexicon`, whose look-ups take whole arrays.
-All inflection is resolved when it is built, so that a plural costs no more than a singular.
+All inflection is resolved when the lexicon is built, so that a plural costs no more than a singular.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from vocab.cleaning import clean_all
 from vocab.entries import EntryKind
-from vocab.morphology import singular_forms
 from vocab.nouns import (
     PHRASE_OPENERS,
     are_among,
@@ -26,6 +24,7 @@ from vocab.nouns import (
     is_function_word,
     is_number_or_code,
     is_plain_description,
+    singular_forms,
 )
 from vocab.tokens import split_words
 from vocab.word_table import NONE, WordTable, build_word_table, spread

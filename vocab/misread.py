@@ -1,8 +1,7 @@
-"""Repair of UTF-8 that was read as another encoding: `The catâ€™s toy` -> `The cat’s toy`.
+"""Repair of UTF-8 that was read as another encoding, maybe several times: `The catâ€™s toy` -> `The cat’s toy`.
 
-In: a text. Out: the same text with each misread character put right, also where it was misread several times. A letter
-with an accent and a sign after it, as in “AMANHÔ, is what a misread character looks like too: what stands around such a
-pair decides (`is_misread`).
+A letter with an accent and a sign after it, as in “AMANHÔ, is what a misread character looks like too: what stands
+around such a pair decides (`is_misread`).
 """
 
 from __future__ import annotations

@@ -143,7 +143,9 @@ def label(labeler: Labeler, captions: Iterable[str | None]) -> list[list[int]]:
     """`Labeler.label`: WordNet offsets of each caption, unique and ascending."""
     offsets = labeler.nouns.synsets
     return [
-        [] if caption is None else sorted({int(offsets[row]) for row in read(labeler, caption).synsets if row != NO_SENSE})
+        []
+        if caption is None
+        else sorted({int(offsets[row]) for row in read(labeler, caption).synsets if row != NO_SENSE})
         for caption in captions
     ]
 

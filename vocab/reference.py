@@ -1,8 +1,5 @@
 """The label rule of CatLIP's released code, on NLTK: the reference for our own labeler.
 
-In: captions as an Arrow string array. Out: for each caption the WordNet 3.0 offsets that the released rule finds,
-unique and ascending, as an Arrow list<int32> array, like `vocab.labeler`.
-
     "Two Golden Retrievers asleep on a couch"  ->  [2099029, 13743269]     retriever.n.01, two.n.01
 
 The rule is that of apple/corenet, `caption_preprocessing` (corenet/data/datasets/utils/text.py) and

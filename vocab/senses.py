@@ -225,7 +225,7 @@ def features_of_senses(wordnet: WordNet) -> NDArray[np.float64]:
 
 def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
     """Lay the tables out for look-ups. `wordnet` has the entries; `words` is the number of the tagger's rows."""
-    starts, lengths = wordnet.sense_starts.astype(np.int64), np.diff(wordnet.sense_starts)
+    lengths = np.diff(wordnet.sense_starts)
     lemmas = len(lengths)
     lemma_of = np.repeat(np.arange(lemmas), lengths)
     kinds = tables.kind_of[wordnet.sense_synsets].astype(np.int64)

@@ -1,8 +1,5 @@
 """Captions to noun synsets where a spaCy pipeline says which words are nouns: what our own tagger is compared with.
 
-In: captions as an Arrow string array. Out: for each caption the WordNet 3.0 offsets of its nouns, unique and ascending,
-as an Arrow list<int32> array, like `vocab.labeler`.
-
 Everything but the parts of speech is our own: cleaning, words, which captions are English, which words are one noun,
 which sense it has. A word is a noun where spaCy's token at its last letter is tagged NOUN or PROPN; several words are
 one noun where the last of them is, or where hyphens join them. Runs caption by caption, hundreds of times as slow as

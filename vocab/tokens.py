@@ -1,7 +1,7 @@
 """Plain text to words: where each begins, the gap before it, its capitals.
 
-In: a `Cleaned` batch. Out: its `Tokens`. Letters and digits make words; every other sign parts them and is remembered
-as the gap before the next word, so that "dog, cat" and "dog-cat" are two words either way but not the same context.
+Letters and digits make words; every other sign parts them and is remembered as the gap before the next word, so that
+"dog, cat" and "dog-cat" are two words either way but not the same context.
 """
 
 from __future__ import annotations

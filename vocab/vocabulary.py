@@ -167,20 +167,14 @@ class Vocabulary:
         """Read and check vocabulary.parquet. Raises FormatError if it is not one, is newer, or was altered."""
         try:
             table = pq.read_table(pa.BufferReader(read_whole(path)), partitioning=None)
-            header = _header(path, table)
+            rows, min_count, sources, fingerprint = _header(path, table)
         except FileNotFoundError as error:
             raise _unreadable(path, "no such file") from error
         except DAMAGED as error:
             raise _unreadable(path, f"no readable Parquet file ({error})") from error
-        vocabulary = cls(
-            synsets=_offsets(path, table),
-            captions=table["captions"].to_numpy(),
-            rows=header.rows,
-            min_count=header.min_count,
-            sources=header.sources,
-        )
+        vocabulary = cls(_offsets(path, table), table["captions"].to_numpy(), rows, min_count, sources)
         in_order = np.array_equal(table["label"].to_numpy(), np.arange(len(table)))
-        if not in_order or vocabulary.fingerprint != header.fingerprint:
+        if not in_order or vocabulary.fingerprint != fingerprint:
             raise _unreadable(path, "classes that do not match the fingerprint stored with them")
         if len(np.unique(vocabulary.synsets)) != len(vocabulary):
             raise _unreadable(path, "a synset that stands twice")
@@ -196,17 +190,8 @@ def _offsets(path: str | Path, table: pa.Table) -> NDArray[np.int32]:
         raise _unreadable(path, f"a synset that is not text ({error})") from error
 
 
-@dataclass(frozen=True)
-class _Header:
-    """Header of the table, held in the Parquet metadata."""
-
-    rows: int
-    min_count: int
-    fingerprint: str
-    sources: tuple[str, ...]
-
-
-def _header(path: str | Path, table: pa.Table) -> _Header:
+def _header(path: str | Path, table: pa.Table) -> tuple[int, int, tuple[str, ...], str]:
+    """Rows, least count, sources and fingerprint, from the Parquet metadata."""
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
     if stored is None or not table.schema.equals(SCHEMA):
         raise _unreadable(path, "a Parquet file of something else")
@@ -216,12 +201,8 @@ def _header(path: str | Path, table: pa.Table) -> _Header:
             raise _unreadable(path, f"format version {header['version']}, written by a newer release")
         if "sha256" in header and header["sha256"] != _content_sha256(header, table):
             raise _unreadable(path, "content that does not match the checksum stored with it")
-        return _Header(
-            rows=int(header["rows"]),
-            min_count=int(header["min_count"]),
-            fingerprint=str(header["fingerprint"]),
-            sources=tuple(str(source) for source in header["sources"]),
-        )
+        sources = tuple(str(source) for source in header["sources"])
+        return int(header["rows"]), int(header["min_count"]), sources, str(header["fingerprint"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _unreadable(path, f"unreadable metadata ({error!r})") from error
 

@@ -1,8 +1,7 @@
 """Words to rows, many at once: an exact hash table over the bytes of words.
 
-In: a text and where its words begin and end. Out: the row of each word, NONE for words that have none. No Python object
-is made for any word of up to LONGEST bytes: eight bytes are one number, and two numbers are a word. Equals
-`{word: row for row, word in enumerate(words)}.get`.
+No Python object is made for any word of up to LONGEST bytes: eight bytes are one number, and two numbers are a word.
+Equals `{word: row for row, word in enumerate(words)}.get`.
 """
 
 from __future__ import annotations

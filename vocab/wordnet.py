@@ -78,10 +78,15 @@ class WordNet:
     version: str
     """version of WordNet: "3.0" """
 
+    def find(self, synset: int) -> int | None:
+        """Row of a synset offset; None for an offset that is not a noun of WordNet 3.0."""
+        row = int(np.searchsorted(self.synsets, synset))
+        return row if row < len(self.synsets) and self.synsets[row] == synset else None
+
     def row_of(self, synset: int) -> int:
         """Row of a synset offset. Raises InputError for an offset that is not a noun of WordNet 3.0."""
-        row = int(np.searchsorted(self.synsets, synset))
-        if row == len(self.synsets) or self.synsets[row] != synset:
+        row = self.find(synset)
+        if row is None:
             raise InputError(
                 f"synset {wnid_of(synset)}",
                 found="no such noun",

@@ -18,22 +18,22 @@ import numpy as np
 from PIL import Image
 
 from pipeline.claim import Owner
-from pipeline.config import Label, Prune
+from pipeline.config import Label, Prune, SampleConfig
+from pipeline.counts import add_counts
 from pipeline.finishing import write_finished
 from pipeline.job import begun_plan, finished_tasks, write_plan
 from pipeline.planning import plan_tasks
-from pipeline.prune import merged_counts, open_corpora, prune, rows_of
+from pipeline.prune import open_corpora, prune, rows_of
 from pipeline.reading.captions import reading_of
 from pipeline.reading.inputs import list_inputs
 from pipeline.rewriting import Rewritten
 from pipeline.run import labeler_of, plan_of
-from pipeline.sample.config import SampleConfig
 from pipeline.sample.draw import draw_sample
 from pipeline.task import JOB, JobSettings, run_task
 from trainer.__main__ import main as trainer
 from trainer.checkpoints.checkpoint import open_checkpoint
 from trainer.data.batch import Skipped
-from trainer.data.tar_tables import make_table, read_table, write_table
+from trainer.data.tar_tables import TableInputs, make_table, read_table, write_table
 from trainer.pretrain import PRETRAINING
 from trainer.probe import feature_files
 from trainer.records import run_directory
@@ -131,7 +131,7 @@ def _of_labels(labels: Path, begun: Path, job: JobSettings, vocabulary: Path) ->
 
     def counted() -> object:
         corpora = open_corpora((str(labels),))
-        return merged_counts(corpora).sort_by("synset"), rows_of(corpora)
+        return add_counts(corpus.counts() for corpus in corpora), rows_of(corpora)
 
     def finish() -> object:
         plan = begun_plan(str(begun))
@@ -214,11 +214,8 @@ def _of_transfer(suite: Path, probed: Path, features: Path) -> Iterator[Flipped]
 
 def _of_tar(root: Path, labels: Path, vocabulary: Vocabulary) -> Iterator[Flipped]:
     made, tar = root / "table.arrow", root / "corpus" / "00000.tar"
-    limit = 1 << 30
-    write_table(
-        made,
-        make_table(tar, shard="00000", labels=LabelShards.open(labels), vocabulary=vocabulary, max_member_bytes=limit),
-    )
+    of = TableInputs(str(tar), "00000", LabelShards.open(labels), vocabulary, max_member_bytes=1 << 30)
+    write_table(made, make_table(tar, of))
 
     def read() -> object:
         table = read_table(made)

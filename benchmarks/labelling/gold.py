@@ -83,8 +83,8 @@ class Tally:
     def __str__(self) -> str:
         wrong = ", ".join(f"{kind} {count}" for kind, count in self.wrong.most_common())
         return (
-            f"precision {self.precision:.3f} recall {self.recall:.3f} F1 {self.f1:.3f} name error {self.name_error:.3f} "
-            f"({self.labels:,} labels, {self.nouns:,} nouns; wrong: {wrong})"
+            f"precision {self.precision:.3f} recall {self.recall:.3f} F1 {self.f1:.3f} "
+            f"name error {self.name_error:.3f} ({self.labels:,} labels, {self.nouns:,} nouns; wrong: {wrong})"
         )
 
 

@@ -21,7 +21,7 @@ from vocab.context import Context, context_of
 from vocab.entries import is_proper
 from vocab.fit.treebank import Aligned, GoldToken, align
 from vocab.labeler import Labeler
-from vocab.morphology import singular_forms
+from vocab.nouns import singular_forms
 from vocab.senses import NO_SENSE
 from vocab.tagger import Tag, Tagger
 

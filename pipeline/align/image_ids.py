@@ -1,7 +1,6 @@
 """Ids of downloaded images: in img2dataset's sidecars, in .json members of tars, or the samples' own keys.
 
-In: locations of the images, and the column or field of the id. Out: an `InputFiles` of sidecars or tars; and a row for
-every row of a sidecar, or sample of a tar:
+Every row of a sidecar, or sample of a tar, gives a row:
 
     input string    the file, as it was listed
     shard string    the tar's
@@ -15,7 +14,7 @@ every row of a sidecar, or sample of a tar:
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
@@ -46,17 +45,6 @@ OWN_KEY = "__key__"
 BATCH_ROWS = 16_384
 
 
-def read_ids(id_column: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Make a function for `mapInArrow`: files (columns "input", "shard") to the rows above."""
-
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for file in batch.to_pylist():
-                yield from ids_of(file["input"], file["shard"], id_column)
-
-    return read
-
-
 def ids_of(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
     """The rows of one file. Raises InputError for one that cannot be read or lacks a column."""
     if is_of_tars(id_column):
@@ -70,25 +58,21 @@ def is_of_tars(id_column: str) -> bool:
     return id_column == OWN_KEY or id_column.startswith(JSON_FIELD)
 
 
-def check_sidecar(path: str, id_column: str) -> None:
-    """Raise InputError for a sidecar that cannot be read or lacks a column."""
-    with _opened(path) as file:
-        _require(path, file.schema_arrow, id_column)
-
-
 def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
-    with _opened(path) as file:
-        _require(path, file.schema_arrow, id_column)
+    with _opened(path, id_column) as file:
         wanted = dict.fromkeys([KEY, id_column, *([STATUS] if STATUS in file.schema_arrow.names else [])])
         for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted)):
             yield _sidecar_rows(path, shard, batch, id_column, file.metadata.num_rows)
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[pq.ParquetFile]:
+def _opened(path: str, id_column: str) -> Iterator[pq.ParquetFile]:
+    """Open a sidecar. Raises InputError for one that cannot be read or lacks a column."""
     try:
         with open_file(path) as stream:
-            yield pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream)
+            _require(path, file.schema_arrow, id_column)
+            yield file
     except BROKEN as error:
         raise InputError(
             path,
@@ -199,8 +183,9 @@ def list_image_files(locations: tuple[str, ...], id_column: str) -> InputFiles:
             wanted=f"img2dataset's sidecars, whose column {id_column!r} holds the id",
             remedy="Check --images; where the tars themselves hold the id, give --id-column json.FIELD.",
         ) from error
-    # A mistyped column is better reported now than by a job.
-    check_sidecar(sidecars.files[0].path, id_column)
+    with _opened(sidecars.files[0].path, id_column):
+        # A mistyped column is better reported now than by a job.
+        pass
     _require_pairs(sidecars)
     return sidecars
 

@@ -1,7 +1,6 @@
 """The join of images and labels by id, a shuffle join on Spark.
 
-In: the rows of `pipeline.align.image_ids`, and a label directory whose keys are ids. Out: the same rows, none lost and
-none doubled, with
+The rows of `pipeline.align.image_ids`, none lost and none doubled, get
 
     synsets array<int>    synsets of the id; null exactly if there is a reason
     reason string         the row's own reason, or that of the id's reject, or no_label
@@ -21,7 +20,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline.label_reading import label_rows, reject_rows
+from pipeline.label_reading import parquet_rows
 from pipeline.reject_reasons import NO_LABEL
 from vocab.errors import MismatchError
 from vocab.store.files import filesystem_of, write_whole
@@ -62,8 +61,9 @@ def labels_by_id(spark: SparkSession, labels: LabelShards, *, of_files: bool = F
     """
     joins = labels.manifest.config.get("same_key") == "union"
     union = F.array_sort(F.array_distinct(F.flatten(F.collect_list("synsets"))))
-    rows = label_rows(spark, labels, "key string, synsets array<int>")
-    rejects = reject_rows(spark, labels)
+    parts = [file.path for file in labels.manifest.parts]
+    rows = parquet_rows(spark, labels.location, parts, "key string, synsets array<int>")
+    rejects = parquet_rows(spark, labels.location, [labels.rejects_name], "key string, reason string")
     every = rows.select("key", "synsets", F.lit(None).cast("string").alias("reason")).unionByName(
         rejects.select("key", F.lit(None).cast("array<int>").alias("synsets"), "reason")
     )

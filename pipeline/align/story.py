@@ -18,14 +18,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline.align.image_ids import DDL, OWN_KEY, list_image_files, read_ids
+from pipeline.align.image_ids import DDL, OWN_KEY, ids_of, list_image_files
 from pipeline.align.join import join_by_id, labels_by_id, refuse_contradictions, write_staged
 from pipeline.claim import STAGING, finished_manifest, owned, refuse_used, remove_unnamed
 from pipeline.config import Align
 from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
 from pipeline.finishing import check_written, lost, write_rejects
-from pipeline.label_reading import MOST_TASKS, parquet_rows
+from pipeline.label_reading import parquet_rows
+from pipeline.planning import rows_of_each
 from pipeline.reading.inputs import InputFiles
 from pipeline.reject_reasons import NO_LABEL
 from pipeline.session import spark_session
@@ -133,8 +134,7 @@ def removed_on_failure(out: str) -> Iterator[None]:
 def read_samples(spark: SparkSession, inputs: InputFiles, id_column: str) -> DataFrame:
     """The rows of every image file, a task for each (`pipeline.align.image_ids`)."""
     files = [(file.path, inputs.shard_of(file.path)) for file in inputs.files]
-    paths = spark.createDataFrame(files, "input string, shard string").repartition(min(len(files), MOST_TASKS))
-    return paths.mapInArrow(read_ids(id_column), DDL)
+    return rows_of_each(spark, files, lambda file: ids_of(*file, id_column), DDL)
 
 
 def account_of_files(rows: DataFrame, inputs: InputFiles) -> tuple[InputFile, ...]:

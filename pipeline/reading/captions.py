@@ -1,8 +1,4 @@
-"""Captions of any stored format as batches of rows.
-
-In: a `Piece` of an input file, and how to read it. Out: batches of `rows.ROWS`, one row for every row of the input;
-after them `UnreadableFile`, if the file cannot be read to its end.
-"""
+"""Captions of any stored format as batches of rows."""
 
 from __future__ import annotations
 

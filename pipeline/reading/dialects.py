@@ -1,12 +1,9 @@
 r"""Separators, quotes and column names of TSV and CSV files, from the options and the first bytes of the files.
 
-In: the options and files of a job, or a `ReadOptions` and the head of one file. Out: a `ReadOptions` with the columns
-of the text files, and a `Dialect`.
-
-    caption,id                  CSV is read as RFC 4180 quotes, unless backslashes before quotes explain more lines
-    "a \"big\" dog",7
-    caption\tid  caption|id      quotes in TSV and in text between bars are ordinary, unless quoting explains more lines
-    "a cat\non a table"\t7
+caption,id                  CSV is read as RFC 4180 quotes, unless backslashes before quotes explain more lines
+"a \"big\" dog",7
+caption\tid  caption|id      quotes in TSV and in text between bars are ordinary, unless quoting explains more lines
+"a cat\non a table"\t7
 """
 
 from __future__ import annotations
@@ -221,7 +218,10 @@ def _spelled(name: str, columns: Sequence[str]) -> str | None:
 
 def _faults(columns: Sequence[str], reading: ReadOptions, *, where: str) -> dict[str, InputError]:
     """Errors by column that the file lacks. Raises InputError for columns that cannot be told apart."""
-    _refuse_repeated(columns, where=where)
+    if repeated := [name for name, count in Counter(columns).items() if count > 1]:
+        raise InputError(
+            where, found=f"two columns {repeated[0]!r}", wanted="different names", remedy="Name them with --columns."
+        )
     _refuse_other_separator(columns, reading, where=where)
     missing = [name for name in reading.needed if _spelled(name, columns) is None]
     faults = ((name, column_fault(columns, name, where=where)) for name in missing)
@@ -286,14 +286,6 @@ def _refuse_other_separator(columns: Sequence[str], reading: ReadOptions, *, whe
             found=f"a header whose names stand between {others[0]!r}: {columns[0][:200]!r}",
             wanted=f"{reading.separator.decode()!r} between them, as a {reading.format} file has it",
             remedy=f"Give --separator {others[0]!r}.".replace("\\\\", "\\"),
-        )
-
-
-def _refuse_repeated(columns: Sequence[str], *, where: str) -> None:
-    repeated = [name for name, count in Counter(columns).items() if count > 1]
-    if repeated:
-        raise InputError(
-            where, found=f"two columns {repeated[0]!r}", wanted="different names", remedy="Name them with --columns."
         )
 
 

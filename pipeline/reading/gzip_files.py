@@ -1,10 +1,8 @@
 """Gzip files as streams, of which nothing is used before its checksum has been compared; tars at any offset.
 
-In: an open file, of one gzip member or many (pigz, bgzip, `cat a.gz b.gz`); a tar may also be uncompressed. Out: a
-stream of the text, or of the tar.
-
-After a damaged byte, zlib goes on with wrong text, and notices only at the end of the member, where the checksum is. So
-a file is decompressed twice: once to find how much of it lies in whole members, and once to read that much.
+A file may have one gzip member or many (pigz, bgzip, `cat a.gz b.gz`). After a damaged byte, zlib goes on with wrong
+text, and notices only at the end of the member, where the checksum is. So a file is decompressed twice: once to find
+how much of it lies in whole members, and once to read that much.
 
 A tar is read almost in order: a sample's text once its last header has been seen. The bytes inflated last are kept for
 the way back; to go back farther means to inflate from the start.

@@ -1,8 +1,5 @@
 """Captions in JSON: a record in each line (JSONL), COCO's documents, Karpathy's splits of them, and lists of records.
 
-In: an open stream. Out: batches of `rows.ROWS`: a row for each line, annotation, or image or record that holds its
-captions itself.
-
     {"caption": ["dogs", "a cat"], "uid": "7"}           JSONL; a caption field holds a text or a list of texts
     {"images": [{"id": 9, "file_name": "000000000009.jpg"}],
      "annotations": [{"id": 1, "image_id": 9, "caption": "a dog"}]}                              key 000000000009
@@ -18,18 +15,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.reading.key_text import text_of
 from pipeline.reading.lines import Readable, decoded, numbered_lines
 from pipeline.reading.nested import elements, value_at
-from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, ReadOptions, batch_of
+from pipeline.reading.rows import BATCH_ROWS, KEY_DIGITS, CaptionRow, ReadOptions, batch_of_rows
 from pipeline.reject_reasons import MALFORMED_RECORD, NOT_UTF8, UNLISTED_IMAGE
 from vocab.store.tars import split_name
 
@@ -38,39 +33,12 @@ ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*|[?#].*$", re.DOTALL)
 FILE_NAMES, ADDRESSES = ("file_name", "filename", "image"), ("coco_url", "url")
 
 
-@dataclass
-class Records:
-    """Columns of JSON records, filled record by record."""
-
-    numbers: list[int] = field(default_factory=list)
-    captions: list[list[bytes]] = field(default_factory=list)
-    named: list[list[bytes]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    shards: list[str | None] = field(default_factory=list)
-    reasons: list[str | None] = field(default_factory=list)
-
-    def batch(self, reading: ReadOptions, *, has_keys: bool) -> pa.RecordBatch:
-        """Rows as in `rows.ROWS`; without keys of their own, the rows' numbers are the keys."""
-        numbered = pc.utf8_lpad(pa.array(self.numbers).cast(pa.string()), KEY_DIGITS, "0")
-        return batch_of(
-            pa.array(self.keys, pa.string()) if has_keys else numbered,
-            pa.array(self.captions, pa.list_(pa.binary())),
-            named=pa.array(self.named, pa.list_(pa.binary())) if reading.synsets else None,
-            shards=pa.array(self.shards, pa.string()) if reading.shard else None,
-            reasons=pa.array(self.reasons, pa.string()),
-        )
-
-
 def read_jsonl(stream: Readable, path: str, first: int, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Rows of JSON records. Blank lines are not rows; a row's number is that of its line."""
     for number, lines in numbered_lines(stream, path, first):
-        records = Records()
-        for offset, line in enumerate(lines.to_pylist()):
-            if line.strip():
-                fields, reason = record_of(line)
-                take_fields(records, number + offset, fields, reason, reading)
-        if records.numbers:
-            yield records.batch(reading, has_keys=reading.key is not None)
+        numbered = enumerate(lines.to_pylist(), start=number)
+        if rows := [_row(*record_of(line), reading, f"{at:0{KEY_DIGITS}d}") for at, line in numbered if line.strip()]:
+            yield batch_of_rows(rows, reading)
 
 
 def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
@@ -84,19 +52,17 @@ def record_of(line: bytes) -> tuple[dict[str, Any], str | None]:
     return (record, None) if isinstance(record, dict) else ({}, MALFORMED_RECORD)
 
 
-def take_fields(
-    records: Records, number: int, fields: dict[str, Any], reason: str | None, reading: ReadOptions
-) -> None:
-    """Add a row of these fields; `reason`: reason to reject it, or None."""
-    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (None, None)
+def _row(fields: dict[str, Any], reason: str | None, reading: ReadOptions, own_key: str | None) -> CaptionRow:
+    """Row of a record's fields. `reason`: reason to reject it, or None. `own_key`: key where no column names rows."""
+
+    def texts(names: Sequence[str]) -> list[bytes]:
+        return [text for name in names for text in caption_texts(value_at(fields, name))]
+
+    key, no_key = text_of(value_at(fields, reading.key)) if reading.key else (own_key, None)
     shard, no_shard = text_of(value_at(fields, reading.shard)) if reading.shard else (None, None)
-    records.numbers.append(number)
-    records.captions.append([text for name in reading.captions for text in caption_texts(value_at(fields, name))])
-    if reading.synsets:
-        records.named.append([text for name in reading.synsets for text in caption_texts(value_at(fields, name))])
-    records.keys.append(key if reason is None else "")
-    records.shards.append(shard if reason is None else "")
-    records.reasons.append(reason or no_key or no_shard)
+    if reason is not None:
+        key, shard = "" if reading.key else key, ""
+    return CaptionRow(key, texts(reading.captions), texts(reading.synsets), shard, reason or no_key or no_shard)
 
 
 def caption_texts(value: object) -> list[bytes]:
@@ -109,14 +75,11 @@ def caption_texts(value: object) -> list[bytes]:
 
 def read_coco(stream: Readable, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
     """Rows of one COCO file. Raises OSError for a file that is not such JSON."""
-    rows = records_of(stream)
-    while some := list(islice(rows, BATCH_ROWS)):
-        records = Records()
-        for number, (fields, reason) in enumerate(some):
-            take_fields(records, number, fields, reason, reading)
-            if reading.key is None:
-                records.keys[-1] = key_of(fields)
-        yield records.batch(reading, has_keys=True)
+    records = records_of(stream)
+    while some := list(islice(records, BATCH_ROWS)):
+        yield batch_of_rows(
+            [_row(*record, reading, None if reading.key else key_of(record[0])) for record in some], reading
+        )
 
 
 def records_of(stream: Readable) -> Iterator[tuple[dict[str, Any], str | None]]:

@@ -1,7 +1,5 @@
 """A look at some files before a job: whether they hold captions, synsets and keys under the names in the options.
 
-In: the input files, and how they are to be read. Out: an error that lists what the first file has, or nothing.
-
 Files are sampled, and the look ends at the first that has everything: a corpus may have a hundred thousand files in an
 object store. If only some files lack the names, their tasks reject their rows. Names are columns in the schema of
 Parquet files, fields of JSON records, and members of a tar's samples; `reading.dialects` finds them in the headers of

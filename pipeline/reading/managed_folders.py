@@ -1,12 +1,10 @@
 """Folders whose data files may hold rows that do not count: tables with a log, unfinished writes of Spark.
 
-In: everything in and above the locations of a job. Out: nothing, or an error.
-
-    table/_delta_log/  part-*.parquet       Delta     the log says which files, and which of their rows, count
-    table/.hoodie/  2024/*.parquet          Hudi      older versions of the same rows are beside them
-    table/metadata/*.metadata.json  data/   Iceberg
-    out/_temporary/  part-*.parquet         Spark, at work or dead: without _SUCCESS, some files are missing
-    out/_started_17  part-*.parquet         the same of Databricks, without _committed_17
+table/_delta_log/  part-*.parquet       Delta     the log says which files, and which of their rows, count
+table/.hoodie/  2024/*.parquet          Hudi      older versions of the same rows are beside them
+table/metadata/*.metadata.json  data/   Iceberg
+out/_temporary/  part-*.parquet         Spark, at work or dead: without _SUCCESS, some files are missing
+out/_started_17  part-*.parquet         the same of Databricks, without _committed_17
 """
 
 from __future__ import annotations

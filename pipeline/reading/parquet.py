@@ -1,9 +1,8 @@
 """Captions in Parquet files, row group by row group; also in img2dataset's sidecars, a row for each URL.
 
-In: an open file and the row groups wanted. Out: batches of `rows.ROWS`. A row group that cannot be read becomes as many
-rejected rows as the footer says it holds, so that the account still closes; if that is more than any writer makes, or
-less than was read, the file ends there. Sidecars are recognised by their columns, since any Parquet file may have such
-a name:
+A row group that cannot be read becomes as many rejected rows as the footer says it holds, so that the account still
+closes; if that is more than any writer makes, or less than was read, the file ends there. Sidecars are recognised by
+their columns, since any Parquet file may have such a name:
 
     url   caption   key         status               error_message     width ...
     ...   a dog     000000003   success              null              256
@@ -121,7 +120,7 @@ def column_faults(schema: pa.Schema, reading: ReadOptions, path: str) -> dict[st
                 wanted="the path of a field, as json.caption",
                 remedy=f"Column {head!r} is of type {schema.field(head).type}.",
             )
-        elif name in reading.texts and not _holds_texts(kind):
+        elif name in reading.texts and not (is_text(element_type(kind)) or pa.types.is_null(element_type(kind))):
             faults[name] = InputError(
                 f"{path}, column {name!r}",
                 found=f"type {kind}",
@@ -130,11 +129,6 @@ def column_faults(schema: pa.Schema, reading: ReadOptions, path: str) -> dict[st
                 "json.caption.",
             )
     return faults
-
-
-def _holds_texts(kind: pa.DataType) -> bool:
-    inner = element_type(kind)
-    return is_text(inner) or pa.types.is_null(inner)
 
 
 def refuse_keys(file: pq.ParquetFile, reading: ReadOptions, path: str) -> None:

@@ -1,21 +1,21 @@
 """Digest of an input file's rows, which shows whether a file whose time has changed still holds the same rows.
 
-In: batches of `rows.ROWS` of a file's pieces. Out: a digest of the file that does not depend on how its rows are cut
-into batches, nor on the order of its pieces; the cut into pieces is the same on every cluster. The digest is taken
-while rows are labelled: it needs no second pass, and of a tar not one byte of its images.
+It does not depend on how the rows are cut into batches, nor on the order of the file's pieces; the cut into pieces is
+the same on every cluster. It is taken while rows are labelled, without a second pass, and of a tar it needs not one
+byte of the images.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.planning import Task
+from pipeline.planning import Task, text_of_each
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
 from pipeline.reading.rows import ReadOptions
 
@@ -81,24 +81,20 @@ def digest_of_pieces(digests: Iterable[str]) -> str:
 def digests_of(spark: SparkSession, tasks: Sequence[Task], reading: ReadOptions) -> dict[str, str]:
     """Digests, by path, of the files that the tasks read; a file that cannot be read has none."""
     pieces = [piece for task in tasks for piece in task.pieces]
-
-    def take(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            texts = [_digest_of(pieces[number], reading) for number in batch.column(0).to_pylist()]
-            yield pa.RecordBatch.from_arrays([batch.column(0), pa.array(texts, pa.string())], names=["id", "digest"])
-
-    rows = spark.range(0, len(pieces), 1, len(pieces)).mapInArrow(take, "id bigint, digest string").collect()
-    found: dict[str, list[str | None]] = {}
-    for row in rows:
-        found.setdefault(pieces[row["id"]].path, []).append(row["digest"])
-    return {path: digest_of_pieces(map(str, digests)) for path, digests in found.items() if None not in digests}
+    found: dict[str, list[str]] = {}
+    for piece, digest in zip(
+        pieces, text_of_each(spark, pieces, lambda piece: _digest_of(piece, reading)), strict=True
+    ):
+        found.setdefault(piece.path, []).append(digest)
+    return {path: digest_of_pieces(digests) for path, digests in found.items() if "" not in digests}
 
 
-def _digest_of(piece: Piece, reading: ReadOptions) -> str | None:
+def _digest_of(piece: Piece, reading: ReadOptions) -> str:
+    """Digest of a piece; "" if it cannot be read."""
     digest = RowDigest(piece)
     try:
         for batch in read_piece(piece, reading):
             digest.add(batch)
     except UnreadableFile:
-        return None
+        return ""
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -168,6 +169,28 @@ def batch_of(
     given = dict(zip(ROWS.names, (shards, keys, captions, named, reasons), strict=True))
     columns = [pa.nulls(len(keys), ROWS.field(n).type) if c is None else c for n, c in given.items()]
     return pa.RecordBatch.from_arrays(columns, schema=ROWS)
+
+
+class CaptionRow(NamedTuple):
+    """Row of ROWS, as it is read from a record or a sample."""
+
+    key: str | None
+    captions: list[bytes]
+    named: list[bytes]
+    shard: str | None
+    reason: str | None
+
+
+def batch_of_rows(rows: Sequence[CaptionRow], reading: ReadOptions) -> pa.RecordBatch:
+    """Rows as a batch of ROWS."""
+    keys, captions, named, shards, reasons = zip(*rows, strict=True)
+    return batch_of(
+        pa.array(keys, pa.string()),
+        pa.array(captions, pa.list_(pa.binary())),
+        named=pa.array(named, pa.list_(pa.binary())) if reading.synsets else None,
+        shards=pa.array(shards, pa.string()) if reading.shard else None,
+        reasons=pa.array(reasons, pa.string()),
+    )
 
 
 def rejected(keys: Sequence[str], reason: str) -> pa.RecordBatch:

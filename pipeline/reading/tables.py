@@ -44,24 +44,6 @@ Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass
-class Marks:
-    """Findings about the lines of a block, from its quotes."""
-
-    fields: dict[int, list[bytes]] = field(default_factory=dict)
-    """fields of the record that begins in a line, if splitting at separators would give others"""
-    malformed: set[int] = field(default_factory=set)
-    """lines, each of which is a malformed record"""
-    inside: set[int] = field(default_factory=set)
-    """lines that continue the record of the line before"""
-    broken: set[int] = field(default_factory=set)
-    """lines whose record is not UTF-8"""
-    is_utf8: bool = False
-    """the whole block is UTF-8, so that its lines need no check"""
-    enclosed: Enclosed | None = None
-    """lines, each of which is a record with quotes only around whole fields"""
-
-
-@dataclass
 class Seen:
     """Findings about a file so far. If both are true, its rows cannot be told apart."""
 
@@ -70,6 +52,153 @@ class Seen:
     """the text has quotes that a writer that quotes would have escaped"""
     spanning: bool = False
     """a quoted field has line ends in it"""
+
+
+@dataclass
+class Marks:
+    """Findings about the lines of a block, from its quotes and backslashes."""
+
+    block: Block
+    line: int
+    """lines of the file before the block"""
+    is_last: bool
+    """the file ends with the block"""
+    dialect: Dialect
+    seen: Seen
+    is_utf8: bool
+    """the whole block is UTF-8, so that its lines need no check"""
+    fields: dict[int, list[bytes]] = field(default_factory=dict)
+    """fields of the record that begins in a line, if splitting at separators would give others"""
+    malformed: set[int] = field(default_factory=set)
+    """lines, each of which is a malformed record"""
+    inside: set[int] = field(default_factory=set)
+    """lines that continue the record of the line before"""
+    broken: set[int] = field(default_factory=set)
+    """lines whose record is not UTF-8"""
+    enclosed: Enclosed | None = None
+    """lines, each of which is a record with quotes only around whole fields"""
+
+    def mark_quoted(self) -> int:
+        """Mark the lines by their quotes; count them too, without the lines of an open record at the end."""
+        block, dialect = self.block, self.dialect
+        if (QUOTE not in block.data) if dialect.lenient else dialect.quoting == "none":
+            return len(block.lines)
+        grammar = replace(dialect, quoting="rfc4180") if dialect.quoting == "none" else dialect
+        lines = quoted_lines(block, dialect)
+        if dialect.lenient:
+            for unopened in reversed(closing_lines(block, dialect).tolist()):
+                self._mark_torn(unopened, -1, Fault.UNOPENED)
+        if len(lines) and dialect.quoting == "rfc4180" and not dialect.lenient and not has_lone_returns(block):
+            self.enclosed = enclosed_fields(block, dialect)
+            lines = np.setdiff1d(lines, self.enclosed.lines, assume_unique=True)
+        for record in records(block, lines, grammar):
+            if record.fields is Fault.OPEN and self._may_go_on(record.first):
+                return record.first
+            fields = record.fields
+            if record.first == record.last and isinstance(fields, list) and len(fields) == dialect.columns:
+                if dialect.quoting != "none":
+                    self.fields[record.first] = fields
+            elif dialect.lenient:
+                self._mark_lenient(record)
+            else:
+                self._mark_strict(record)
+        return len(block.lines)
+
+    def _may_go_on(self, line: int) -> bool:
+        """Tell whether a record that begins in a line may go on beyond the block."""
+        return not self.is_last and len(self.block.data) - self.block.begins[line] < BLOCK
+
+    def _mark_lenient(self, record: CsvRecord) -> None:
+        """Mark a record of text that may not be quoted at all: every line is a row, unless that is in doubt."""
+        first, last, fields = record
+        if isinstance(fields, Fault):
+            # A quoted text whose end is missing would go on in the next line, which then is not a row by itself.
+            self._mark_torn(first, 1, fields)
+        elif len(fields) == self.dialect.columns:
+            if self.dialect.quoting != "none":
+                raise self._one_row_or_several(record)
+            if not is_of_lines(record, self.block, self.dialect):
+                self.malformed.update(range(first, last + 1))
+
+    def _mark_torn(self, line: int, step: int, fault: Fault) -> None:
+        """Mark the lines of a record that may be torn. Raises InputError unless quotes are known to be ordinary."""
+        lines = range(0) if line in self.malformed else torn_lines(self.block, line, step, self.dialect)
+        if lines and self.dialect.quoting != "none":
+            raise self._unclear_quotes(line, fault.value)
+        self.malformed.update(lines)
+
+    def _mark_strict(self, record: CsvRecord) -> None:
+        """Mark a record of quoted text, maybe of several lines; if none is, stray quotes cost only their row."""
+        first, last, fields = record
+        self.seen.stray |= fields is Fault.STRAY
+        self.seen.spanning |= first < last
+        if fields is Fault.STRAY and not self.seen.spanning:
+            self.malformed.add(first)
+            return
+        if isinstance(fields, Fault):
+            raise self._unclear_quotes(first, fields.value)
+        if self.seen.stray and self.seen.spanning:
+            raise self._unclear_quotes(first, f"a field over several lines, and above it {Fault.STRAY.value}")
+        columns, fits = self.dialect.columns, len(fields) == self.dialect.columns
+        is_doubtful = not fits or (columns > 1 and is_of_lines(record, self.block, self.dialect))
+        if first < last and not self.dialect.trusted and is_doubtful:
+            raise self._one_row_or_several(record)
+        self.inside.update(range(first + 1, last + 1))
+        if not fits:
+            self.malformed.add(first)
+            return
+        self.fields[first] = fields
+        if first < last and decoded(self.block.text(first, last)) is None:
+            self.broken.add(first)
+
+    def mark_escaped(self) -> int:
+        """Mark the lines of records whose line ends are escaped; count the lines before one that the block cuts off.
+
+        Raises InputError for such a record, unless the user says that every line is a row.
+        """
+        enclosed = () if self.enclosed is None else self.enclosed.lines
+        for lines in escaped_line_ends(self.block, self.dialect):
+            if lines.stop > len(self.block.lines):
+                return lines.start if self._may_go_on(lines.start) else len(self.block.lines)
+            is_read = not self.inside.isdisjoint(lines) or not self.fields.keys().isdisjoint(lines)
+            if not is_read and not np.isin(lines, enclosed).any():
+                if not (self.dialect.trusted and self.dialect.quoting == "none"):
+                    raise self._escaped_line_end(lines)
+                self.malformed.update(lines)
+        return len(self.block.lines)
+
+    def _where(self, line: int) -> str:
+        return f"{self.seen.path}, line {self.line + line + 1:,}"
+
+    def _unclear_quotes(self, line: int, found: str) -> InputError:
+        return InputError(
+            self._where(line),
+            found=found,
+            wanted="quotes around whole fields; quotes inside a field doubled, or behind backslashes, in the whole "
+            "file",
+            remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
+            "--quoting none; if a backslash stands before each quote in a field: --quoting backslash.",
+        )
+
+    def _escaped_line_end(self, lines: range) -> InputError:
+        return InputError(
+            self._where(lines[0]),
+            found=f"a backslash at the end of the line, and its last field in line {self.line + lines[-1] + 1:,}",
+            wanted="a record a line, or quotes around a field that holds a line end",
+            remedy="Write the file anew with quotes, as with pandas: "
+            f"read_csv(FILE, sep={self.dialect.separator.decode()!r}, quoting=3, escapechar='\\\\').to_csv(...). "
+            "To have every line taken for a row and the lines of such records rejected: --quoting none.",
+        )
+
+    def _one_row_or_several(self, record: CsvRecord) -> InputError:
+        return InputError(
+            self._where(record.first),
+            found=f"a quote that closes {record.last - record.first} lines below, in a file that does not show "
+            "whether its writer quotes: one row or several",
+            wanted="a file whose rows are unambiguous",
+            remedy="--quoting rfc4180 if a quoted field may hold line ends; --quoting none if quotes are ordinary "
+            "characters and every line is a row.",
+        )
 
 
 def read_table(stream: Readable, path: str, first: int, head: bytes, reading: ReadOptions) -> Iterator[pa.RecordBatch]:
@@ -84,11 +213,12 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
     line, held, seen = first, b"", Seen(path)
     for data, is_last in text_blocks(stream, path):
         block = split_lines(held + data)
-        marks, end = _marked(block, seen, line, dialect, is_last=is_last)
-        end = min(end, _mark_escaped(marks, block, dialect, (seen, line), is_last=is_last))
+        marks = Marks(block, line, is_last, dialect, seen, is_utf8(block.data))
+        end = marks.mark_quoted()
+        end = min(end, marks.mark_escaped())
         held = block.data[block.begins[end] :] if end < len(block.lines) else b""
         for start in range(0, end, BATCH_ROWS):
-            rows = _rows(number, block, range(start + skip, min(start + BATCH_ROWS, end)), marks, reading, dialect)
+            rows = _rows(number, range(start + skip, min(start + BATCH_ROWS, end)), marks, reading)
             skip = False
             number += len(rows)
             if len(rows):
@@ -96,143 +226,9 @@ def read_table(stream: Readable, path: str, first: int, head: bytes, reading: Re
         line += end
 
 
-def _marked(block: Block, seen: Seen, line: int, dialect: Dialect, *, is_last: bool) -> tuple[Marks, int]:
-    """Mark the lines of a block by its quotes; count them too, without the lines of an open record at the end."""
-    marks = Marks(is_utf8=is_utf8(block.data))
-    if (QUOTE not in block.data) if dialect.lenient else dialect.quoting == "none":
-        return marks, len(block.lines)
-    grammar = replace(dialect, quoting="rfc4180") if dialect.quoting == "none" else dialect
-    lines = quoted_lines(block, dialect)
-    if dialect.lenient:
-        for unopened in reversed(closing_lines(block, dialect).tolist()):
-            _mark_torn(marks, unopened, -1, Fault.UNOPENED, block, dialect, (seen, line))
-    if len(lines) and dialect.quoting == "rfc4180" and not dialect.lenient and not has_lone_returns(block):
-        marks.enclosed = enclosed_fields(block, dialect)
-        lines = np.setdiff1d(lines, marks.enclosed.lines, assume_unique=True)
-    for record in records(block, lines, grammar):
-        if record.fields is Fault.OPEN and not is_last and len(block.data) - block.begins[record.first] < BLOCK:
-            return marks, record.first
-        if record.first == record.last and isinstance(record.fields, list) and len(record.fields) == dialect.columns:
-            if dialect.quoting != "none":
-                marks.fields[record.first] = record.fields
-            continue
-        (_mark_lenient if dialect.lenient else _mark_strict)(marks, record, block, dialect, (seen, line))
-    return marks, len(block.lines)
-
-
-def _mark_lenient(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, position: tuple[Seen, int]) -> None:
-    """Mark a record of text that may not be quoted at all: every line is a row, unless that is in doubt."""
-    first, last, fields = record
-    if isinstance(fields, Fault):
-        # A quoted text whose end is missing would go on in the next line, which then is not a row by itself.
-        _mark_torn(marks, first, 1, fields, block, dialect, position)
-    elif len(fields) == dialect.columns:
-        if dialect.quoting != "none":
-            raise _one_row_or_several(record, position)
-        if not is_of_lines(record, block, dialect):
-            marks.malformed.update(range(first, last + 1))
-
-
-def _mark_torn(
-    marks: Marks, line: int, step: int, fault: Fault, block: Block, dialect: Dialect, position: tuple[Seen, int]
-) -> None:
-    """Mark the lines of a record that may be torn. Raises InputError unless quotes are known to be ordinary."""
-    lines = range(0) if line in marks.malformed else torn_lines(block, line, step, dialect)
-    if lines and dialect.quoting != "none":
-        raise _unclear_quotes(CsvRecord(line, line, fault), fault.value, position)
-    marks.malformed.update(lines)
-
-
-def _mark_strict(marks: Marks, record: CsvRecord, block: Block, dialect: Dialect, position: tuple[Seen, int]) -> None:
-    """Mark a record of quoted text. It may have several lines; stray quotes cost only their row if no record has."""
-    first, last, fields = record
-    seen = position[0]
-    seen.stray |= fields is Fault.STRAY
-    seen.spanning |= first < last
-    if fields is Fault.STRAY and not seen.spanning:
-        marks.malformed.add(first)
-        return
-    if isinstance(fields, Fault) or (seen.stray and seen.spanning):
-        spanning = f"a field over several lines, and above it {Fault.STRAY.value}"
-        raise _unclear_quotes(record, fields.value if isinstance(fields, Fault) else spanning, position)
-    fits = len(fields) == dialect.columns
-    if (
-        first < last
-        and not dialect.trusted
-        and (not fits or (dialect.columns > 1 and is_of_lines(record, block, dialect)))
-    ):
-        raise _one_row_or_several(record, position)
-    marks.inside.update(range(first + 1, last + 1))
-    if not fits:
-        marks.malformed.add(first)
-        return
-    marks.fields[first] = fields
-    if first < last and decoded(block.text(first, last)) is None:
-        marks.broken.add(first)
-
-
-def _mark_escaped(marks: Marks, block: Block, dialect: Dialect, position: tuple[Seen, int], *, is_last: bool) -> int:
-    """Mark the lines of records whose line ends are escaped; also count the lines before one that the block cuts off.
-
-    Raises InputError for such a record, unless the user says that every line is a row.
-    """
-    enclosed = () if marks.enclosed is None else marks.enclosed.lines
-    for lines in escaped_line_ends(block, dialect):
-        if lines.stop > len(block.lines):
-            is_held = not is_last and len(block.data) - block.begins[lines.start] < BLOCK
-            return lines.start if is_held else len(block.lines)
-        if (
-            marks.inside.isdisjoint(lines)
-            and marks.fields.keys().isdisjoint(lines)
-            and not np.isin(lines, enclosed).any()
-        ):
-            if not (dialect.trusted and dialect.quoting == "none"):
-                raise _escaped_line_end(CsvRecord(lines[0], lines[-1], Fault.STRAY), dialect, position)
-            marks.malformed.update(lines)
-    return len(block.lines)
-
-
-def _where(record: CsvRecord, position: tuple[Seen, int]) -> str:
-    seen, line = position
-    return f"{seen.path}, line {line + record.first + 1:,}"
-
-
-def _unclear_quotes(record: CsvRecord, found: str, position: tuple[Seen, int]) -> InputError:
-    return InputError(
-        _where(record, position),
-        found=found,
-        wanted="quotes around whole fields; quotes inside a field doubled, or behind backslashes, in the whole file",
-        remedy="Mend that line. If the file's quotes are ordinary characters, and every line is a row: "
-        "--quoting none; if a backslash stands before each quote in a field: --quoting backslash.",
-    )
-
-
-def _escaped_line_end(record: CsvRecord, dialect: Dialect, position: tuple[Seen, int]) -> InputError:
-    return InputError(
-        _where(record, position),
-        found=f"a backslash at the end of the line, and its last field in line {position[1] + record.last + 1:,}",
-        wanted="a record a line, or quotes around a field that holds a line end",
-        remedy="Write the file anew with quotes, as with pandas: "
-        f"read_csv(FILE, sep={dialect.separator.decode()!r}, quoting=3, escapechar='\\\\').to_csv(...). "
-        "To have every line taken for a row and the lines of such records rejected: --quoting none.",
-    )
-
-
-def _one_row_or_several(record: CsvRecord, position: tuple[Seen, int]) -> InputError:
-    return InputError(
-        _where(record, position),
-        found=f"a quote that closes {record.last - record.first} lines below, in a file that does not show "
-        "whether its writer quotes: one row or several",
-        wanted="a file whose rows are unambiguous",
-        remedy="--quoting rfc4180 if a quoted field may hold line ends; --quoting none if quotes are ordinary "
-        "characters and every line is a row.",
-    )
-
-
-def _rows(
-    number: int, block: Block, lines: range, marks: Marks, reading: ReadOptions, dialect: Dialect
-) -> pa.RecordBatch:
+def _rows(number: int, lines: range, marks: Marks, reading: ReadOptions) -> pa.RecordBatch:
     """Rows that begin in some lines of a block."""
+    block, dialect = marks.block, marks.dialect
     texts = block.lines[lines.start : lines.stop]
     parts = pc.split_pattern(texts, dialect.separator)
     begins = np.asarray(parts.offsets[:-1])
@@ -240,7 +236,7 @@ def _rows(
     inner = np.array([line - lines.start for line in special], dtype=np.int64)
     enclosed = None if marks.enclosed is None else marks.enclosed.within(lines)
     malformed = (np.diff(np.asarray(parts.offsets)) != dialect.columns) & ~_have_fields(lines, marks, enclosed)
-    malformed |= _repeat_header(block, lines, marks, enclosed, [name.encode() for name in reading.columns], dialect)
+    malformed |= _repeat_header(lines, marks, enclosed, [name.encode() for name in reading.columns])
     malformed[[line - lines.start for line in marks.malformed if line in lines]] = True
     keep = np.ones(len(texts), dtype=bool)
     keep[[line - lines.start for line in marks.inside if line in lines]] = False
@@ -285,13 +281,12 @@ def _have_fields(lines: range, marks: Marks, enclosed: Enclosed | None) -> Mask:
     return have
 
 
-def _repeat_header(
-    block: Block, lines: range, marks: Marks, enclosed: Enclosed | None, names: list[bytes], dialect: Dialect
-) -> Mask:
+def _repeat_header(lines: range, marks: Marks, enclosed: Enclosed | None, names: list[bytes]) -> Mask:
     """Mask [lines] of records whose fields are the names of the columns."""
-    repeats = np.asarray(pc.equal(block.lines[lines.start : lines.stop], dialect.separator.join(names))).copy()
+    header = marks.dialect.separator.join(names)
+    repeats = np.asarray(pc.equal(marks.block.lines[lines.start : lines.stop], header)).copy()
     if enclosed is not None:
-        repeats[enclosed.lines - lines.start] = _are_names(block, enclosed, names)
+        repeats[enclosed.lines - lines.start] = _are_names(marks.block, enclosed, names)
     for line, fields in marks.fields.items():
         if line in lines:
             repeats[line - lines.start] = fields == names

@@ -1,8 +1,6 @@
 """Captions in WebDataset tars: headers and text members are read, images are skipped.
 
-In: an open tar. Out: batches of `rows.ROWS`, a row for each sample of `vocab/store/tars.py`.
-
-    000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
+000000003.jpg  000000003.json  000000003.txt  000000004.jpg ...
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -19,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.reading.json_captions import caption_texts
 from pipeline.reading.nested import value_at
-from pipeline.reading.rows import BATCH_ROWS, ROWS, ReadOptions, batch_of
+from pipeline.reading.rows import BATCH_ROWS, ROWS, CaptionRow, ReadOptions, batch_of_rows
 from pipeline.reject_reasons import (
     CAPTION_TOO_LONG,
     MALFORMED_RECORD,
@@ -41,16 +39,6 @@ MAX_MEMBER_BYTES = 16 << 20
 """a larger text member is not a caption, and could exhaust a worker's memory"""
 HELD_BYTES = 64 << 20
 """bytes of captions of one tar that are held in memory, and of one batch; the rest goes to a temporary file"""
-
-
-@dataclass
-class _Row:
-    """Captions of one sample, or the reason why it has none."""
-
-    captions: list[bytes] = field(default_factory=list)
-    named: list[bytes] = field(default_factory=list)
-    """texts that name synsets"""
-    reason: str | None = None
 
 
 @dataclass
@@ -96,26 +84,20 @@ def _batches(stream: BinaryIO, reading: ReadOptions, ending: _Ending) -> Iterato
     """Rows of all samples, as far as the tar can be read; repeated keys are not rejected yet."""
     found = samples(stream)
     while ending.failure is None:
-        keys: list[str] = []
-        rows: list[_Row] = []
+        rows: list[CaptionRow] = []
         size = 0
         try:
             for sample in islice(found, BATCH_ROWS):
                 ending.repeats = sample.repeats
-                row = _read(stream, sample, reading)
-                keys.append(sample.key)
-                rows.append(row)
-                size += sum(map(len, row.captions)) + sum(map(len, row.named))
+                rows.append(_read(stream, sample, reading))
+                size += sum(map(len, rows[-1].captions)) + sum(map(len, rows[-1].named))
                 if size > HELD_BYTES:
                     break
         except OSError as error:
             ending.failure = error
         if not rows:
             return
-        captions = pa.array([row.captions for row in rows], pa.list_(pa.binary()))
-        named = pa.array([row.named for row in rows], pa.list_(pa.binary())) if reading.synsets else None
-        reasons = pa.array([row.reason for row in rows], pa.string())
-        yield batch_of(pa.array(keys, pa.string()), captions, named=named, reasons=reasons)
+        yield batch_of_rows(rows, reading)
 
 
 def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
@@ -126,33 +108,37 @@ def _with_repeats(batch: pa.RecordBatch, repeats: Set[str]) -> pa.RecordBatch:
     return batch.set_column(ROWS.get_field_index("reason"), "reason", reasons)
 
 
-def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> _Row:
+def _read(stream: BinaryIO, sample: Sample, reading: ReadOptions) -> CaptionRow:
     """Read the members of a sample that hold captions or name synsets."""
-    if not sample.whole:
-        return _Row(reason=TRUNCATED_TAR)
-    row = _Row()
+    captions: list[bytes] = []
+    named: list[bytes] = []
+    reason = None if sample.whole else TRUNCATED_TAR
+    reads_fields = any(name.startswith(JSON_FIELD) for name in reading.texts)
     for extension, member in sample.members.items():
-        content = _content(stream, member, extension, reading.texts, row)
-        if content is not None:
-            _take(content, extension, reading.captions, row.captions, row)
-            if reading.synsets:
-                _take(content, extension, reading.synsets, row.named, row)
-    if "\ufffd" in sample.key and row.reason is None:
-        row.reason = NOT_UTF8
-    if not row.captions and not row.named and row.reason is None:
-        row.reason = NO_CAPTION
-    return row
-
-
-def _content(stream: BinaryIO, member: Member, extension: str, columns: Sequence[str], row: _Row) -> bytes | None:
-    """Content of a member that a column names, or names a field of; None for other members, and one too large."""
-    if extension not in columns and (extension != "json" or not any(c.startswith(JSON_FIELD) for c in columns)):
-        return None
-    if member.size > MAX_MEMBER_BYTES:
-        row.reason = CAPTION_TOO_LONG
-        return None
-    stream.seek(member.offset)
-    return stream.read(member.size)
+        if extension not in reading.texts and not (extension == "json" and reads_fields):
+            continue
+        if member.size > MAX_MEMBER_BYTES:
+            reason = CAPTION_TOO_LONG
+            continue
+        stream.seek(member.offset)
+        content = stream.read(member.size)
+        if extension in reading.captions:
+            captions.append(content)
+        if extension in reading.synsets:
+            named.append(content)
+        if extension == "json" and reads_fields:
+            try:
+                record = json.loads(content)
+            except (ValueError, RecursionError):
+                reason = MALFORMED_RECORD
+                continue
+            captions += _texts_in(record, reading.captions)
+            named += _texts_in(record, reading.synsets)
+    if "\ufffd" in sample.key and reason is None:
+        reason = NOT_UTF8
+    if not captions and not named and reason is None:
+        reason = NO_CAPTION
+    return CaptionRow(sample.key, captions, named, None, reason)
 
 
 def json_fields(stream: BinaryIO, member: Member) -> dict[str, Any] | None:
@@ -167,17 +153,7 @@ def json_fields(stream: BinaryIO, member: Member) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def _take(content: bytes, extension: str, columns: Sequence[str], texts: list[bytes], row: _Row) -> None:
-    """Add the texts of a member that the columns name."""
-    if extension in columns:
-        texts.append(content)
-    if extension != "json" or not (
-        fields := [name.removeprefix(JSON_FIELD) for name in columns if name.startswith(JSON_FIELD)]
-    ):
-        return
-    try:
-        record = json.loads(content)
-    except (ValueError, RecursionError):
-        row.reason = MALFORMED_RECORD
-        return
-    texts += [text for name in fields for text in caption_texts(value_at(record, name))]
+def _texts_in(record: object, columns: Sequence[str]) -> list[bytes]:
+    """Texts in the fields of a JSON record that columns name as json.FIELD."""
+    fields = [name.removeprefix(JSON_FIELD) for name in columns if name.startswith(JSON_FIELD)]
+    return [text for name in fields for text in caption_texts(value_at(record, name))]

@@ -1,10 +1,7 @@
-"""Nearness of the labels to the classes of a downstream data set, such as ImageNet-1k.
+"""Nearness of the labels to the classes of a data set, such as ImageNet-1k, whose file of wnids has one a line:
 
-In: a tally and a file of wnids. Out: a `Coverage`: for each class how often its own synset occurs, and the similarity
-of the nearest synset, among all synsets and among those of the vocabulary (figures 2b and 2c of the CatLIP paper).
-
-    n01440764
-    n01443537
+n01440764
+n01443537
 """
 
 from __future__ import annotations

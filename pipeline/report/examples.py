@@ -1,8 +1,7 @@
 """Example captions for synsets.
 
-In: a label directory's manifest, its input files, and the synsets to show. Out: `Examples`. A label directory holds no
-captions, so a sample of them is read again (`caption_sample`) and labelled by the same labeler, which gives the same
-labels.
+A label directory holds no captions, so a sample of them is read again (`caption_sample`) and labelled by the same
+labeler, which gives the same labels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Values of the report's sections, which report.html lays out: numbers, tables of texts, charts.
-
-In: a tally, a manifest, captions beside synsets and a coverage where there are any. Out: a dictionary for each section,
-or None for a section that has nothing to show.
-"""
+"""Values of the report's sections, which report.html lays out; None for a section that has nothing to show."""
 
 from __future__ import annotations
 
@@ -15,9 +11,8 @@ import numpy as np
 from pipeline.report.coverage import SIMILARITIES, Coverage, found_at
 from pipeline.report.examples import Examples
 from pipeline.report.tally import Tally
-from pipeline.report.treemap import Tile, treemap
 from vocab import wordnet
-from vocab.pages.charts import Axis, bar_chart, line_chart, log_spaced
+from vocab.pages.charts import Axis, Tile, bar_chart, line_chart, log_spaced, treemap
 from vocab.pages.text import share
 from vocab.store.label_shards import LabelShards
 from vocab.store.manifest import Manifest
@@ -271,20 +266,18 @@ def words_of(synset: int) -> list[str]:
 def _synset_rows(tally: Tally, ranks: Sequence[int], examples: Examples | None) -> list[Values]:
     """Row of the page for each synset; its captions are None where the report has none at all."""
     nouns = wordnet.load()
-    rows = []
-    for rank in ranks:
-        synset = int(tally.synsets[rank])
-        rows.append(
-            {
-                "rank": rank + 1,
-                "name": nouns.name_of(nouns.row_of(synset)),
-                "wnid": wordnet.wnid_of(synset),
-                "words": ", ".join(words_of(synset)),
-                "count": int(tally.captions[rank]),
-                "captions": None if examples is None else examples.captions.get(synset, []),
-            }
-        )
-    return rows
+    return [
+        {
+            "rank": rank + 1,
+            "name": nouns.name_of(nouns.row_of(synset)),
+            "wnid": wordnet.wnid_of(synset),
+            "words": ", ".join(words_of(synset)),
+            "count": int(tally.captions[rank]),
+            "captions": None if examples is None else examples.captions.get(synset, []),
+        }
+        for rank in ranks
+        for synset in [int(tally.synsets[rank])]
+    ]
 
 
 def _tile(tally: Tally, rank: int) -> Tile:

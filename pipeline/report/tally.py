@@ -1,8 +1,4 @@
-"""Counts of a label directory, made in one pass over its part files.
-
-In: a finished label directory. Out: a `Tally`: synsets by frequency, rows by their number of synsets, and rows by their
-most frequent synset, which tells for every threshold how many rows are left without a label.
-"""
+"""Counts of a label directory, made in one pass over its part files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Backgrounds: the named places, and plain ones that nobody would name.
-
-In: the name of a background, a side in pixels and a stream of chance. Out: an image to draw objects on.
-"""
+"""Backgrounds: the named places, and plain ones that nobody would name."""
 
 from __future__ import annotations
 

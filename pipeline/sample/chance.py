@@ -1,7 +1,5 @@
 """Chance that is a pure function of a seed and a place in the data set.
 
-In: a seed, a sample number and a purpose. Out: a stream of random numbers, and ways to choose with it.
-
 Only `Random.random` is used: Python promises its values for a seed in every version, and promises nothing for `choice`.
 """
 

@@ -12,31 +12,23 @@ and last config.json: the options that decide the bytes.
 from __future__ import annotations
 
 import json
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from pipeline.config import SampleConfig
 from pipeline.sample.captions import write_caption
 from pipeline.sample.chance import stream
-from pipeline.sample.config import SampleConfig, check
 from pipeline.sample.kinds import OBJECTS
 from pipeline.sample.scenes import Picture, Scene, compose, compose_one, paint
-from pipeline.sample.shards import (
-    add_sample,
-    key_of,
-    shard_name,
-    whole,
-    write_json,
-    write_sidecar,
-    write_stats,
-)
+from pipeline.sample.shards import add_sample, key_of, open_tar, shard_name, write_json, write_sidecar, write_stats
 from vocab.errors import OutputExistsError
 from vocab.store.files import write_whole
 from vocab.store.locations import refuse_unwritable
+from vocab.wordnet import wnid_of
 
 DRAWING = ".drawing.json"
 """options of an unfinished drawing; removed when the drawing is complete"""
@@ -63,10 +55,8 @@ class Row(NamedTuple):
 def draw_sample(config: SampleConfig) -> None:
     """Draw the data set that the options describe.
 
-    Raises InputError for an option out of range and OutputExistsError for a folder that holds something, both before
-    anything is written.
+    Raises OutputExistsError for a folder that holds something, before anything is written.
     """
-    check(config)
     refuse_unwritable(config.out)
     _claim_output(config)
     with tqdm(total=config.samples, unit=" samples", disable=None) as bar:
@@ -80,15 +70,15 @@ def draw_sample(config: SampleConfig) -> None:
 
 def draw_shard(config: SampleConfig, shard: int) -> int:
     """Draw one shard and say how many samples it has; it needs no other shard, so any process may draw it."""
-    match config.mode:
-        case "scenes":
-            return _draw_scenes(config, shard)
-        case "objects":
-            return _draw_objects(config, shard)
-        case "captions":
-            rows = list(_rows(config, shard))
-            write_sidecar(config.out / f"{shard_name(shard)}.parquet", _columns(rows, config.size))
-            return len(rows)
+    if config.mode == "objects":
+        return _draw_objects(config, shard)
+    name = shard_name(shard)
+    rows = list(_rows(config, shard))
+    if config.mode == "scenes":
+        _draw_scenes(config, name, rows)
+        write_stats(config.out / f"{name}_stats.json", [row.status for row in rows])
+    write_sidecar(config.out / f"{name}.parquet", [_record(row, config.size) for row in rows])
+    return len(rows)
 
 
 def _claim_output(config: SampleConfig) -> None:
@@ -144,57 +134,42 @@ def _rows(config: SampleConfig, shard: int) -> Iterator[Row]:
         yield Row(number, key_of(shard, index), scene, text, mentioned, error)
 
 
-def _columns(rows: list[Row], size: int) -> dict[str, list[Any]]:
-    sides = [None if row.error else size for row in rows]
-    return {
-        "key": [row.key for row in rows],
-        "caption": [row.caption for row in rows],
-        "url": [f"https://example.org/{row.key}.jpg" for row in rows],
-        "status": [row.status for row in rows],
-        "error_message": [row.error for row in rows],
-        "width": sides,
-        "height": sides,
-        "synsets": [row.scene.synsets for row in rows],
-        "mentioned": [row.mentioned for row in rows],
-    }
-
-
-def _draw_scenes(config: SampleConfig, shard: int) -> int:
-    name = shard_name(shard)
-    rows = list(_rows(config, shard))
-    with (
-        whole(config.out / f"{name}.tar") as temporary,
-        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        for row in rows:
-            if row.error is None:
-                picture = paint(row.scene, size=config.size, chance=stream(config.seed, row.number, "picture"))
-                text = {"txt": row.caption, "json": _as_json(_scene_truth(row, picture))}
-                add_sample(tar, row.key, image=picture.image, text=text)
-    write_sidecar(config.out / f"{name}.parquet", _columns(rows, config.size))
-    write_stats(config.out / f"{name}_stats.json", [row.status for row in rows])
-    return len(rows)
-
-
-def _scene_truth(row: Row, picture: Picture) -> dict[str, Any]:
+def _record(row: Row, size: int) -> dict[str, Any]:
+    """The sample's row in the Parquet file of its shard."""
+    side = None if row.error else size
     return {
         "key": row.key,
         "caption": row.caption,
+        "url": f"https://example.org/{row.key}.jpg",
         "status": row.status,
-        "width": picture.image.width,
-        "height": picture.image.height,
+        "error_message": row.error,
+        "width": side,
+        "height": side,
         "synsets": row.scene.synsets,
         "mentioned": row.mentioned,
-        "kinds": row.scene.kinds,
-        "objects": [{"kind": kind.name, "synset": kind.synset, "box": box} for kind, box in picture.boxes],
     }
+
+
+def _draw_scenes(config: SampleConfig, name: str, rows: Sequence[Row]) -> None:
+    with open_tar(config.out / f"{name}.tar") as tar:
+        for row in rows:
+            if row.error is None:
+                picture = paint(row.scene, size=config.size, chance=stream(config.seed, row.number, "picture"))
+                truth = _scene_truth(row, picture)
+                add_sample(tar, row.key, image=picture.image, text={"txt": row.caption}, truth=truth)
+
+
+def _scene_truth(row: Row, picture: Picture) -> dict[str, Any]:
+    record = _record(row, picture.image.width)
+    objects = [{"kind": kind.name, "synset": kind.synset, "box": box} for kind, box in picture.boxes]
+    truth = {name: value for name, value in record.items() if name not in ("url", "error_message")}
+    return truth | {"kinds": row.scene.kinds, "objects": objects}
 
 
 def _draw_objects(config: SampleConfig, shard: int) -> int:
     """Every class in turn, so that the set and each shard are balanced to within one image a class."""
-    path = config.out / f"{shard_name(shard)}.tar"
     numbers = _numbers(config, shard)
-    with whole(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with open_tar(config.out / f"{shard_name(shard)}.tar") as tar:
         for index, number in enumerate(numbers):
             key, label = key_of(shard, index), number % len(OBJECTS)
             kind = OBJECTS[label]
@@ -202,14 +177,14 @@ def _draw_objects(config: SampleConfig, shard: int) -> int:
             picture = paint(compose_one(chance, kind), size=config.size, chance=chance)
             truth = {
                 "key": key,
-                "wnid": _wnid(kind.synset),
+                "wnid": wnid_of(kind.synset),
                 "words": ", ".join(_words(label)),
                 "kind": kind.name,
                 "width": config.size,
                 "height": config.size,
                 "box": picture.boxes[0][1],
             }
-            add_sample(tar, key, image=picture.image, text={"cls": str(label), "json": _as_json(truth)})
+            add_sample(tar, key, image=picture.image, text={"cls": str(label)}, truth=truth)
     return len(numbers)
 
 
@@ -217,17 +192,9 @@ def _words(label: int) -> list[str]:
     return list(dict.fromkeys(noun.singular for noun in OBJECTS[label].nouns))
 
 
-def _wnid(synset: int) -> str:
-    return f"n{synset:08d}"
-
-
-def _as_json(content: dict[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False)
-
-
 def _write_classes(config: SampleConfig) -> None:
     classes = {
-        str(label): {"wnid": _wnid(kind.synset), "name": kind.name, "words": _words(label)}
+        str(label): {"wnid": wnid_of(kind.synset), "name": kind.name, "words": _words(label)}
         for label, kind in enumerate(OBJECTS)
     }
     write_json(config.out / "classes.json", classes)

@@ -1,16 +1,15 @@
-"""Furniture, tableware and things on a desk, drawn with a pen.
-
-In: a pen at the thing's place. Out: paint.
-"""
+"""Furniture, food and tableware, clothes and things on a desk, drawn with a pen."""
 
 from __future__ import annotations
 
 import math
 
-from pipeline.sample.pen import BLACK, RGB, WHITE, Pen, shade
+from pipeline.sample.pen import BLACK, RGB, WHITE, Pen, shade, symmetric
 
-WOOD: RGB = (150, 100, 60)
+CRUST: RGB = (205, 145, 75)
+GOLD: RGB = (240, 195, 60)
 STEEL: RGB = (178, 184, 190)
+WOOD: RGB = (150, 100, 60)
 
 
 def chair(pen: Pen) -> None:
@@ -75,6 +74,51 @@ def clock(pen: Pen) -> None:
     pen.dot(0, 0, 0.08, (200, 40, 40))
 
 
+def pizza(pen: Pen) -> None:
+    """A whole pizza from above, cut in slices."""
+    pen.oval(0, 0, 0.95, 0.95, CRUST)
+    pen.oval(0, 0, 0.8, 0.8, (245, 205, 90), edge=False)
+    start = pen.chance.random() * math.tau
+    for step in range(9):
+        turn, reach = start + step * 2.4, 0.2 + 0.42 * math.sqrt(step / 8)
+        pen.oval(reach * math.cos(turn), reach * math.sin(turn), 0.14, 0.14, (195, 50, 40))
+        pen.dot(reach * math.cos(turn + 1.2), reach * math.sin(turn + 1.2), 0.055, (60, 125, 50))
+    for step in range(4):
+        x, y = 0.93 * math.cos(start + step * math.pi / 4), 0.93 * math.sin(start + step * math.pi / 4)
+        pen.line([(-x, -y), (x, y)], 0.03, (165, 110, 50))
+
+
+def hot_dog(pen: Pen) -> None:
+    """A sausage in a bun under a wave of mustard."""
+    bun = (222, 165, 95)
+    pen.blob([(-0.9, 0.0), (-0.7, -0.42), (0.7, -0.42), (0.9, 0.0), (0.6, 0.2), (-0.6, 0.2)], shade(bun, 0.85))
+    pen.blob([(-0.98, 0.0), (-0.8, -0.2), (0.8, -0.2), (0.98, 0.0), (0.8, 0.2), (-0.8, 0.2)], (175, 70, 45))
+    pen.blob([(-0.88, 0.12), (0, 0.2), (0.88, 0.12), (0.75, 0.5), (0, 0.56), (-0.75, 0.5)], bun)
+    wave = [(-0.75 + 0.15 * step, -0.04 + (0.09 if step % 2 else -0.09)) for step in range(11)]
+    pen.curve(wave, 0.09, (250, 205, 40))
+
+
+def ice_cream(pen: Pen) -> None:
+    """Two scoops on a wafer cone."""
+    wafer = (220, 165, 90)
+    pen.polygon([(-0.42, 0.0), (0.42, 0.0), (0, 0.98)], wafer)
+    for shift in (-0.2, 0.0, 0.2):
+        pen.line([(shift - 0.15, 0.05), (shift * 0.5 + 0.1, 0.6)], 0.03, shade(wafer, 0.65))
+        pen.line([(shift + 0.15, 0.05), (shift * 0.5 - 0.1, 0.6)], 0.03, shade(wafer, 0.65))
+    pen.oval(0, -0.12, 0.52, 0.36, pen.colour)
+    pen.oval(0, -0.55, 0.4, 0.38, shade(pen.colour, 1.4))
+    pen.dot(0.05, -0.92, 0.09, (200, 30, 45))
+
+
+def loaf(pen: Pen) -> None:
+    """A loaf of bread in profile, scored along its top."""
+    pen.blob(symmetric([(0.4, -0.45), (0.85, -0.25), (0.95, 0.3), (0.7, 0.5)]), (190, 120, 60))
+    pen.line([(-0.75, 0.45), (0.75, 0.45)], 0.08, (150, 90, 45))
+    for x in (-0.5, -0.1, 0.3):
+        pen.curve([(x - 0.06, 0.05), (x + 0.08, -0.12), (x + 0.16, -0.34)], 0.11, (240, 205, 150))
+    pen.dot(-0.7, 0.1, 0.05, WHITE)
+
+
 def cup(pen: Pen) -> None:
     """A cup with a handle on a saucer, steaming."""
     china = pen.colour
@@ -89,11 +133,8 @@ def cup(pen: Pen) -> None:
 def wine_glass(pen: Pen) -> None:
     """A stemmed bowl, half full."""
     glass = (222, 235, 242)
-    wine = pen.colour
     pen.blob([(-0.4, -0.95), (0.4, -0.95), (0.47, -0.4), (0.2, 0.02), (-0.2, 0.02), (-0.47, -0.4)], glass)
-    pen.blob(
-        [(-0.42, -0.5), (0.42, -0.5), (0.36, -0.22), (0.12, -0.03), (-0.12, -0.03), (-0.36, -0.22)], wine, edge=False
-    )
+    pen.blob(symmetric([(0.42, -0.5), (0.36, -0.22), (0.12, -0.03)]), pen.colour, edge=False)
     pen.line([(0, 0.0), (0, 0.85)], 0.09, shade(glass, 0.85))
     pen.oval(0, 0.88, 0.4, 0.09, glass)
 
@@ -146,7 +187,48 @@ def computer_mouse(pen: Pen) -> None:
     """The pointing device from above, with its cable."""
     shell = pen.colour
     pen.curve([(0, -0.5), (0.1, -0.75), (-0.25, -0.85), (-0.15, -1.0)], 0.07, (60, 60, 66))
-    pen.blob([(-0.4, -0.45), (0, -0.58), (0.4, -0.45), (0.52, 0.4), (0.28, 0.88), (-0.28, 0.88), (-0.52, 0.4)], shell)
+    pen.blob(symmetric([(0, -0.58), (0.4, -0.45), (0.52, 0.4), (0.28, 0.88)]), shell)
     pen.line([(-0.46, 0.05), (0.46, 0.05)], 0.045, shade(shell, 0.45))
     pen.line([(0, -0.52), (0, 0.05)], 0.045, shade(shell, 0.45))
     pen.oval(0, -0.25, 0.08, 0.16, (70, 160, 220))
+
+
+def guitar(pen: Pen) -> None:
+    """A waisted body with a sound hole, neck and head."""
+    wood = pen.colour
+    pen.rectangle(-0.08, -0.8, 0.08, 0.1, (70, 45, 30))
+    pen.polygon([(-0.14, -1.0), (0.14, -1.0), (0.1, -0.76), (-0.1, -0.76)], (70, 45, 30))
+    pen.blob(symmetric([(0, 0.98), (0.42, 0.88), (0.5, 0.6), (0.28, 0.35), (0.36, 0.08), (0.22, -0.06)]), wood)
+    pen.oval(0, 0.3, 0.15, 0.15, (45, 30, 22))
+    pen.rectangle(-0.22, 0.66, 0.22, 0.74, (60, 38, 25))
+    for x in (-0.04, 0.04):
+        pen.line([(x, -0.9), (x, 0.7)], 0.018, (235, 230, 215))
+
+
+def umbrella(pen: Pen) -> None:
+    """An open canopy in two tones over a hooked handle."""
+    cloth = pen.colour
+    pen.line([(0, -0.9), (0, 0.7)], 0.07, (85, 65, 50))
+    pen.ring(0.14, 0.72, 0.14, 0.07, (85, 65, 50), part=(0, 180))
+    arch = [(math.cos(math.radians(turn)), math.sin(math.radians(turn))) for turn in range(180, 361, 15)]
+    hem = [(0.65, -0.05), (0.33, 0.08), (0, -0.05), (-0.33, 0.08), (-0.65, -0.05)]
+    pen.polygon([(0.97 * x, 0.08 + 0.85 * y) for x, y in arch] + hem, cloth)
+    pen.blob([(0, -0.77), (0.25, -0.4), (0.33, 0.06), (0, -0.05), (-0.33, 0.06), (-0.25, -0.4)], shade(cloth, 1.45))
+
+
+def hat(pen: Pen) -> None:
+    """A tall crown with a band above a wide brim."""
+    felt = pen.colour
+    pen.oval(0, 0.5, 0.98, 0.2, felt)
+    pen.blob(symmetric([(0, -0.46), (0.2, -0.58), (0.46, -0.45), (0.52, 0.48)]), felt)
+    pen.polygon([(-0.52, 0.18), (0.52, 0.18), (0.54, 0.44), (-0.54, 0.44)], shade(felt, 0.4))
+
+
+def crown(pen: Pen) -> None:
+    """Five gold points with jewels."""
+    pen.polygon(symmetric([(0, 0.0), (0.42, -0.6), (0.5, 0.1), (0.95, -0.4), (0.8, 0.6)]), GOLD)
+    pen.rectangle(-0.8, 0.36, 0.8, 0.65, shade(GOLD, 0.85))
+    for x, y in ((-0.95, -0.45), (-0.42, -0.65), (0.42, -0.65), (0.95, -0.45)):
+        pen.oval(x * 0.97, y, 0.1, 0.1, (225, 60, 75))
+    for x, jewel in ((-0.45, (60, 120, 210)), (0.0, (215, 40, 60)), (0.45, (60, 170, 90))):
+        pen.oval(x, 0.5, 0.11, 0.09, jewel)

@@ -1,15 +1,17 @@
-"""The kinds of things that the sample draws: what each is in WordNet 3.0, what people call it, how it looks.
-
-In: nothing. Out: `OBJECTS`, most frequent first, and `PLACES`, the backgrounds that have a name.
-"""
+"""The kinds of things that the sample draws: what each is in WordNet 3.0, what words.toml calls it, how it looks."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from pipeline.sample import animals, birds, food, household, nature, outdoors, vehicles
+from pipeline.sample import animals, household, outdoors, plants
 from pipeline.sample.pen import RGB, Pen
+
+WORDS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 
 COLOURS: dict[str, RGB] = {
     "black": (52, 52, 60),
@@ -46,12 +48,14 @@ class ObjectKind:
     name: str
     synset: int
     draw: Callable[[Pen], None]
-    nouns: tuple[NounForms, ...]
     colours: tuple[str, ...]
     tilt: float
     """degrees that it may lean to either side, at most"""
+    nouns: tuple[NounForms, ...]
+    foreign: tuple[str, ...]
+    """names in the languages of words.toml"""
     clues: tuple[str, ...]
-    """Words that a caption adds when the noun alone could mean something else."""
+    """words that a caption adds when the noun alone could mean something else"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,108 +77,86 @@ def plural_of(noun: str) -> str:
 
 
 def _kind(
-    name: str,
-    synset: int,
-    draw: Callable[[Pen], None],
-    nouns: str = "",
-    *,
-    colours: tuple[str, ...] = (),
-    tilt: float = 12,
-    clues: tuple[str, ...] = (),
+    name: str, synset: int, draw: Callable[[Pen], None], *, colours: tuple[str, ...] = (), tilt: float = 12
 ) -> ObjectKind:
-    """A kind from a row of the table, where nouns read "bike|bicycle" or, with an irregular plural, "goose/geese"."""
-    pairs = [noun.partition("/") for noun in (nouns or name).split("|")]
-    return ObjectKind(
-        name, synset, draw, tuple(NounForms(s, p or plural_of(s)) for s, _, p in pairs), colours, tilt, clues
-    )
+    """A kind with its words, where nouns read "bike" or, with an irregular plural, "goose/geese"."""
+    words = WORDS["kinds"][name]
+    pairs = [noun.partition("/") for noun in words["nouns"]]
+    nouns = tuple(NounForms(singular, plural or plural_of(singular)) for singular, _, plural in pairs)
+    foreign, clues = tuple(words["foreign"]), tuple(words.get("clues", ()))
+    return ObjectKind(name, synset, draw, colours, tilt, nouns, foreign, clues)
 
-
-RODENT = ("nibbling a piece of cheese", "hiding in the barn", "with tiny whiskers", "in a field of wheat")
-DEVICE = ("for your PC", "with USB cable and scroll wheel", "wireless 2.4 GHz", "next to the keyboard")
-FLYING_MAMMAL = ("hanging in a cave", "flying at night with spread wings", "hunting insects after dusk")
-CLUB = ("made of maple wood for baseball practice", "swung by the batter", "aluminum, youth league")
-WADER = ("wading in the marsh", "spreading its feathers", "migrating south for the winter", "nesting in the wetlands")
-MACHINE = ("lifting steel beams", "at a construction site", "with a 40 ton load", "above the harbour containers")
-FURNITURE = ("with four legs", "for the dining area", "handmade from solid oak")
 
 # The order is the frequency order; `scenes` turns it into Zipf-like weights.
 OBJECTS = (
-    _kind("dog", 2084071, animals.dog, "dog|dog|domestic dog", colours=FUR),
+    _kind("dog", 2084071, animals.dog, colours=FUR),
     _kind("cat", 2121620, animals.cat, colours=FUR),
-    _kind("car", 2958343, vehicles.car, "car|automobile|auto|motorcar", colours=PAINT),
-    _kind("tree", 13104059, nature.tree, colours=("green", "red", "yellow"), tilt=6),
+    _kind("car", 2958343, outdoors.car, colours=PAINT),
+    _kind("tree", 13104059, plants.tree, colours=("green", "red", "yellow"), tilt=6),
     _kind("house", 3544360, outdoors.house, colours=("white", "yellow", "blue", "pink", "gray"), tilt=4),
     _kind("chair", 3001627, household.chair, colours=WOODEN),
-    _kind("fish", 2512053, animals.fish, "fish/fish|fish/fishes", colours=("orange", "blue", "yellow", "red", "green")),
-    _kind("bus", 2924116, vehicles.bus, "bus|bus|coach", colours=PAINT, tilt=6),
-    _kind("book", 2870092, household.book, "book|book|volume", colours=PAINT, tilt=40),
-    _kind("pizza", 7873807, food.pizza, "pizza|pizza|pizza pie", tilt=180),
-    _kind("bicycle", 2834778, vehicles.bicycle, "bicycle|bike", colours=PAINT),
-    _kind("table", 4379243, household.table, colours=WOODEN, tilt=6, clues=FURNITURE),
+    _kind("fish", 2512053, animals.fish, colours=("orange", "blue", "yellow", "red", "green")),
+    _kind("bus", 2924116, outdoors.bus, colours=PAINT, tilt=6),
+    _kind("book", 2870092, household.book, colours=PAINT, tilt=40),
+    _kind("pizza", 7873807, household.pizza, tilt=180),
+    _kind("bicycle", 2834778, outdoors.bicycle, colours=PAINT),
+    _kind("table", 4379243, household.table, colours=WOODEN, tilt=6),
     _kind("clock", 3046257, household.clock, colours=PAINT),
-    _kind("apple", 7739125, food.apple, colours=("red", "green", "yellow"), tilt=25),
-    _kind("sofa", 4256520, household.sofa, "sofa|couch", colours=("red", "blue", "green", "gray", "brown", "pink")),
-    _kind("mouse", 2330245, animals.mouse, "mouse/mice", colours=("gray", "brown", "white"), clues=RODENT),
-    _kind("airplane", 2691156, vehicles.airplane, "airplane|aeroplane|plane",
-          colours=("white", "blue", "red", "gray"), tilt=35),
-    _kind("umbrella", 4507155, outdoors.umbrella, colours=PAINT, tilt=30),
-    _kind("hat", 3497657, outdoors.hat, colours=("black", "brown", "red", "blue", "pink", "purple"), tilt=20),
+    _kind("apple", 7739125, plants.apple, colours=("red", "green", "yellow"), tilt=25),
+    _kind("sofa", 4256520, household.sofa, colours=("red", "blue", "green", "gray", "brown", "pink")),
+    _kind("mouse", 2330245, animals.mouse, colours=("gray", "brown", "white")),
+    _kind("airplane", 2691156, outdoors.airplane, colours=("white", "blue", "red", "gray"), tilt=35),
+    _kind("umbrella", 4507155, household.umbrella, colours=PAINT, tilt=30),
+    _kind("hat", 3497657, household.hat, colours=("black", "brown", "red", "blue", "pink", "purple"), tilt=20),
     _kind("cup", 3147509, household.cup, colours=("white", "red", "blue", "green", "yellow", "pink")),
-    _kind("duck", 1846331, birds.duck, colours=("yellow", "white", "brown")),
-    _kind("sunflower", 11978233, nature.sunflower),
-    _kind("balloon", 2782329, outdoors.balloon,
-          colours=("red", "blue", "green", "yellow", "pink", "purple"), tilt=25),
-    _kind("guitar", 3467517, outdoors.guitar,
-          colours=("brown", "red", "black", "blue", "golden"), tilt=60),
-    _kind("laptop", 3642806, household.laptop, "laptop|laptop computer", colours=("gray", "black", "white", "pink")),
-    _kind("computer mouse", 3793489, household.computer_mouse, "mouse/mice|computer mouse/computer mice",
-          colours=("black", "white", "gray", "red"), tilt=60, clues=DEVICE),
-    _kind("train", 4468005, vehicles.train, "train|train|railroad train",
-          colours=("red", "green", "blue", "black"), tilt=6),
+    _kind("duck", 1846331, animals.duck, colours=("yellow", "white", "brown")),
+    _kind("sunflower", 11978233, plants.sunflower),
+    _kind("balloon", 2782329, outdoors.balloon, colours=("red", "blue", "green", "yellow", "pink", "purple"), tilt=25),
+    _kind("guitar", 3467517, household.guitar, colours=("brown", "red", "black", "blue", "golden"), tilt=60),
+    _kind("laptop", 3642806, household.laptop, colours=("gray", "black", "white", "pink")),
+    _kind("computer mouse", 3793489, household.computer_mouse, colours=("black", "white", "gray", "red"), tilt=60),
+    _kind("train", 4468005, outdoors.train, colours=("red", "green", "blue", "black"), tilt=6),
     _kind("butterfly", 2274259, animals.butterfly,
           colours=("blue", "orange", "yellow", "purple", "pink", "white"), tilt=60),
-    _kind("banana", 7753592, food.banana, tilt=180),
-    _kind("traffic light", 6874185, outdoors.traffic_light, "traffic light|traffic signal|stoplight", tilt=8),
-    _kind("key", 3613294, household.key, colours=("golden", "gray", "brown"), tilt=180, clues=("for the door",)),
+    _kind("banana", 7753592, plants.banana, tilt=180),
+    _kind("traffic light", 6874185, outdoors.traffic_light, tilt=8),
+    _kind("key", 3613294, household.key, colours=("golden", "gray", "brown"), tilt=180),
     _kind("golden retriever", 2099601, animals.golden_retriever, colours=("golden",)),
-    _kind("wine glass", 4592099, household.wine_glass, "wine glass|wineglass", colours=("red", "purple", "yellow")),
-    _kind("sailboat", 4128499, vehicles.sailboat, "sailboat|sailing boat",
-          colours=("red", "blue", "yellow", "white", "orange")),
-    _kind("crane machine", 3126707, vehicles.tower_crane, "crane",
-          colours=("yellow", "red", "orange"), tilt=4, clues=MACHINE),
-    _kind("lamp", 3636649, household.lamp,
-          colours=("yellow", "red", "green", "blue", "pink", "white")),
-    _kind("hot dog", 7697537, food.hot_dog, "hot dog|hotdog", tilt=40),
-    _kind("moon", 9358358, nature.moon, tilt=40),
-    _kind("goose", 1855672, birds.goose, "goose/geese", colours=("white", "gray")),
+    _kind("wine glass", 4592099, household.wine_glass, colours=("red", "purple", "yellow")),
+    _kind("sailboat", 4128499, outdoors.sailboat, colours=("red", "blue", "yellow", "white", "orange")),
+    _kind("crane machine", 3126707, outdoors.tower_crane, colours=("yellow", "red", "orange"), tilt=4),
+    _kind("lamp", 3636649, household.lamp, colours=("yellow", "red", "green", "blue", "pink", "white")),
+    _kind("hot dog", 7697537, household.hot_dog, tilt=40),
+    _kind("moon", 9358358, outdoors.moon, tilt=40),
+    _kind("goose", 1855672, animals.goose, colours=("white", "gray")),
     _kind("soccer ball", 4254680, outdoors.soccer_ball, tilt=180),
-    _kind("ice cream", 7614500, food.ice_cream, "ice cream|icecream|ice cream cone",
-          colours=("pink", "brown", "white", "green"), tilt=25),
-    _kind("sheep", 2411705, animals.sheep, "sheep/sheep", colours=("white", "gray", "brown")),
-    _kind("cactus", 11842204, nature.cactus, "cactus/cacti|cactus/cactuses", tilt=6),
-    _kind("crane bird", 2012849, birds.crane, "crane", colours=("white", "gray"), tilt=8, clues=WADER),
-    _kind("owl", 1621127, birds.owl, colours=("brown", "gray", "white")),
-    _kind("star", 13881644, nature.star, colours=("yellow", "red", "blue", "pink", "golden"), tilt=36,
-          clues=("with five points", "shape for kids to color")),
-    _kind("mushroom", 13001041, nature.mushroom, colours=("red", "brown", "orange")),
-    _kind("bat", 2139199, animals.bat, "bat", colours=("black", "brown", "gray", "purple"), clues=FLYING_MAMMAL),
-    _kind("loaf", 7683786, food.loaf, "loaf of bread/loaves of bread|loaf/loaves"),
-    _kind("baseball bat", 2806379, outdoors.baseball_bat, "bat",
-          colours=("golden", "brown", "black", "red"), tilt=180, clues=CLUB),
+    _kind("ice cream", 7614500, household.ice_cream, colours=("pink", "brown", "white", "green"), tilt=25),
+    _kind("sheep", 2411705, animals.sheep, colours=("white", "gray", "brown")),
+    _kind("cactus", 11842204, plants.cactus, tilt=6),
+    _kind("crane bird", 2012849, animals.crane, colours=("white", "gray"), tilt=8),
+    _kind("owl", 1621127, animals.owl, colours=("brown", "gray", "white")),
+    _kind("star", 13881644, outdoors.star, colours=("yellow", "red", "blue", "pink", "golden"), tilt=36),
+    _kind("mushroom", 13001041, plants.mushroom, colours=("red", "brown", "orange")),
+    _kind("bat", 2139199, animals.bat, colours=("black", "brown", "gray", "purple")),
+    _kind("loaf", 7683786, household.loaf),
+    _kind("baseball bat", 2806379, outdoors.baseball_bat, colours=("golden", "brown", "black", "red"), tilt=180),
     _kind("snail", 1944390, animals.snail, colours=("brown", "orange", "pink", "purple")),
     _kind("lighthouse", 2814860, outdoors.lighthouse, colours=("red", "blue", "black"), tilt=4),
-    _kind("crown", 3138669, outdoors.crown, tilt=25, clues=("with jewels", "fit for a queen")),
-    _kind("leaf", 13152742, nature.leaf, "leaf/leaves", colours=("green", "red", "yellow", "orange"), tilt=180),
-    _kind("knife", 3623556, household.knife, "knife/knives", colours=("black", "brown", "red"), tilt=180),
-    _kind("penguin", 2055803, birds.penguin),
+    _kind("crown", 3138669, household.crown, tilt=25),
+    _kind("leaf", 13152742, plants.leaf, colours=("green", "red", "yellow", "orange"), tilt=180),
+    _kind("knife", 3623556, household.knife, colours=("black", "brown", "red"), tilt=180),
+    _kind("penguin", 2055803, animals.penguin),
 )  # fmt: skip
 
-PLACES = (
-    Place("grass", 12102133, ("on the grass", "in the green grass", "in tall grass")),
-    Place("sky", 9436708, ("under a blue sky", "in the sky", "against the sky")),
-    Place("beach", 9217230, ("on the beach", "at the beach", "on a sandy beach")),
-    Place("snow", 15043763, ("in the snow", "on fresh snow", "in deep snow")),
-    Place("room", 4105893, ("in a room", "in an empty room", "in a bright room")),
-    Place("road", 4096066, ("on the road", "beside a country road", "on an open road")),
-    Place("mountain", 9359803, ("in front of a mountain", "below the mountains", "near a snowy mountain")),
+PLACES = tuple(
+    Place(name, synset, tuple(WORDS["places"][name]))
+    for name, synset in (
+        ("grass", 12102133),
+        ("sky", 9436708),
+        ("beach", 9217230),
+        ("snow", 15043763),
+        ("room", 4105893),
+        ("road", 4096066),
+        ("mountain", 9359803),
+    )
 )

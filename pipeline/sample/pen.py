@@ -1,7 +1,6 @@
 """A pen that draws one object in the object's own coordinates.
 
-In: an image, and where the object stands, its scale, angle and colour. Out: paint, and the box that the paint covers.
-An object's own coordinates run from about -1 to 1, x to the right and y down, so a drawing knows nothing of the scene.
+These run from about -1 to 1, x to the right and y down, so a drawing knows nothing of the scene.
 """
 
 from __future__ import annotations
@@ -34,14 +33,8 @@ SPLINE = [
 
 def shade(colour: RGB, factor: float) -> RGB:
     """Darker for a factor below 1, lighter above it (2 is white)."""
-    if factor <= 1:
-        return (int(colour[0] * factor), int(colour[1] * factor), int(colour[2] * factor))
-    rest = 2 - factor
-    return (
-        int(255 - (255 - colour[0]) * rest),
-        int(255 - (255 - colour[1]) * rest),
-        int(255 - (255 - colour[2]) * rest),
-    )
+    r, g, b = (int(value * factor if factor <= 1 else 255 - (255 - value) * (2 - factor)) for value in colour)
+    return r, g, b
 
 
 def jitter(colour: RGB, chance: Random, amount: float = 18) -> RGB:
@@ -60,6 +53,11 @@ def catmull_rom(points: Sequence[Point], *, closed: bool) -> list[Point]:
         (x0, y0), (x1, y1), (x2, y2), (x3, y3) = (points[k % n] for k in near)
         curve += [(a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3) for a, b, c, d in SPLINE]
     return curve if closed else [*curve, points[-1]]
+
+
+def symmetric(half: Sequence[Point]) -> list[Point]:
+    """A shape from the points of its right half: these, and back on the left the mirrored ones."""
+    return [*half, *[(-x, y) for x, y in reversed(half) if x != 0]]
 
 
 class Pen:

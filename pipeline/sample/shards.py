@@ -1,13 +1,9 @@
-"""Shards on disk: a tar of samples, the Parquet file beside it, and its statistics, as img2dataset writes them.
-
-In: samples. Out: files that appear whole or not at all, with the same bytes every time.
-"""
+"""Shards on disk: a tar of samples, the Parquet file beside it, and its statistics, as img2dataset writes them."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,20 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from vocab.store.files import write_whole
+
 JPEG_QUALITY = 85
 
 SIDECAR = pa.schema(
-    [
-        ("key", pa.string()),
-        ("caption", pa.string()),
-        ("url", pa.string()),
-        ("status", pa.string()),
-        ("error_message", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("synsets", pa.list_(pa.int32())),
-        ("mentioned", pa.list_(pa.int32())),
-    ]
+    [(name, pa.string()) for name in ("key", "caption", "url", "status", "error_message")]
+    + [(name, pa.int32()) for name in ("width", "height")]
+    + [(name, pa.list_(pa.int32())) for name in ("synsets", "mentioned")]
 )
 
 
@@ -46,28 +36,22 @@ def key_of(shard: int, index: int) -> str:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary name to write under; the file takes its final name once all of it is on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a shard's tar to add samples to."""
+    with write_whole(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        yield tar
 
 
 def write_json(path: Path, content: object) -> None:
     """Write a small JSON file for people to read too."""
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with write_whole(path) as file:
+        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_sidecar(path: Path, columns: dict[str, list[Any]]) -> None:
+def write_sidecar(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the Parquet file of a shard."""
-    with whole(path) as temporary:
-        pq.write_table(pa.table(columns, schema=SIDECAR), temporary)
+    with write_whole(path) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SIDECAR), file)
 
 
 def write_stats(path: Path, statuses: Sequence[str]) -> None:
@@ -83,17 +67,17 @@ def write_stats(path: Path, statuses: Sequence[str]) -> None:
     write_json(path, stats)
 
 
-def add_sample(tar: tarfile.TarFile, key: str, *, image: Image.Image, text: dict[str, str]) -> None:
-    """Add KEY.jpg, and one member per entry of text: extension -> content, written as UTF-8."""
+def add_sample(
+    tar: tarfile.TarFile, key: str, *, image: Image.Image, text: dict[str, str], truth: dict[str, Any]
+) -> None:
+    """Add KEY.jpg, one member per entry of text: extension -> content, and KEY.json with the truth."""
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=JPEG_QUALITY)
-    _add_member(tar, f"{key}.jpg", jpeg.getvalue())
-    for extension, content in text.items():
-        _add_member(tar, f"{key}.{extension}", content.encode())
-
-
-def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    # A fresh TarInfo has no time and no owner, so the bytes depend on nothing but the content.
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
+    texts = {
+        name: content.encode() for name, content in {**text, "json": json.dumps(truth, ensure_ascii=False)}.items()
+    }
+    for extension, content in {"jpg": jpeg.getvalue(), **texts}.items():
+        # A fresh TarInfo has no time and no owner, so the bytes depend on nothing but the content.
+        info = tarfile.TarInfo(f"{key}.{extension}")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))

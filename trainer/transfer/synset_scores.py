@@ -31,7 +31,7 @@ from trainer.config import LossName
 from trainer.data.labelled_images import LabelledImages
 from trainer.loss.losses import inverse_document_frequency, is_softmax
 from trainer.metrics import average_precision, micro_average_precision
-from trainer.probe.measures import TOP, ranks_of
+from trainer.probe.measures import TOP, accuracies_of, ranks_of
 from trainer.transfer.transfer_init import ClassMatch
 from vocab import taxonomy, wordnet
 from vocab.errors import InputError
@@ -299,23 +299,22 @@ def _one(
 ) -> ZeroShotResult:
     own = torch.from_numpy(positions[images.one_class])
     known = (own >= 0).numpy()
-    ranks = np.full(len(images), len(positions))
-    ranks[known] = ranks_of(scores[known], own[known]).numpy()
-    first, among = ranks < 1, ranks < TOP
+    ranks = torch.full((len(images),), len(positions))
+    ranks[known] = ranks_of(scores[known], own[known])
+    found, among = accuracies_of(ranks, images), (ranks[known] < TOP).double()
+    assert found.correct is not None
+    assert found.by_class is not None
     several = report.scorable_classes > TOP
-    counts, right = images.images_by_class, np.bincount(images.one_class[first], minlength=len(positions))
-    by_class = [
-        float(hits) / float(count) if position >= 0 and count else None
-        for position, hits, count in zip(positions.tolist(), right.tolist(), counts.tolist(), strict=True)
-    ]
     report = replace(
         report,
-        top1=float(first[known].mean()) if report.scorable_classes > 1 else None,
-        top5=float(among[known].mean()) if several else None,
-        top1_all=float(first.mean()),
-        top5_all=float(among.mean()) if several else None,
+        top1=float(found.correct[known].mean()) if report.scorable_classes > 1 else None,
+        top5=float(among.mean()) if several else None,
+        top1_all=found.top1,
+        top5_all=float((ranks < TOP).double().mean()) if several else None,
     )
-    return ZeroShotResult(report, tuple(by_class), counts, first)
+    scored = (positions >= 0) & (images.images_by_class > 0)
+    by_class = [value if each else None for value, each in zip(found.by_class.tolist(), scored.tolist(), strict=True)]
+    return ZeroShotResult(report, tuple(by_class), images.images_by_class, found.correct)
 
 
 def _several(

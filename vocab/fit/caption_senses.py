@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from vocab.entries import EntryKind
 from vocab.errors import FormatError
-from vocab.morphology import singular_forms
+from vocab.nouns import singular_forms
 from vocab.wordnet import WordNet
 
 SENSES_FILE = Path(__file__).parent / "caption_senses.txt"
@@ -129,9 +129,7 @@ def entries_of(
     return found
 
 
-def _plurals(
-    known: pa.StringArray, wordnet: WordNet, row_of: Mapping[str, int]
-) -> Iterator[tuple[str, list[str]]]:
+def _plurals(known: pa.StringArray, wordnet: WordNet, row_of: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
     """Words that are the plural of a lemma: that lemma, after the word's own if it has one."""
     columns = [forms.to_pylist() for forms in singular_forms(known, wordnet)]
     for place, word in enumerate(known.to_pylist()):

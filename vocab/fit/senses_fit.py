@@ -10,7 +10,7 @@ of a lemma: on SemCor's tagged nouns, and on the lemmas of the listed synsets, w
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -267,9 +267,7 @@ def prefer_listed(scores: NDArray[np.int32], wordnet: WordNet, listed: Iterable[
             scores[sense] = max(int(scores[sense]), int(others.max(initial=scores[sense])) + LISTED_LEAD)
 
 
-def listed_pairs(
-    wordnet: WordNet, tagger: Tagger, listed: Iterable[tuple[int, CaptionSenses]]
-) -> NDArray[np.int64]:
+def listed_pairs(wordnet: WordNet, tagger: Tagger, listed: Iterable[tuple[int, CaptionSenses]]) -> NDArray[np.int64]:
     """Keys of the senses and the words that are listed as speaking for them, with their plurals, ascending."""
     nouns = set(wordnet.lemmas.to_pylist())
     keys = {
@@ -283,9 +281,7 @@ def listed_pairs(
     return np.array(sorted(keys), dtype=np.int64)
 
 
-def _rows_of_listed(
-    wordnet: WordNet, listed: Iterable[CaptionSenses]
-) -> list[tuple[int, CaptionSenses]]:
+def _rows_of_listed(wordnet: WordNet, listed: Iterable[CaptionSenses]) -> list[tuple[int, CaptionSenses]]:
     """Lemma of each listed line that has senses: captions' own entry before WordNet's."""
     row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
     found = []

@@ -151,15 +151,15 @@ def _names(
         for word in words[:-1]:
             tags = tagged.tags.get(word)
             left = tags - without.get(word, collections.Counter()) if tags is not None else None
-            found.append(f"word {word}" if word in closed else class_name(word, left, readings.get(word), on_lists.get(word)))
+            found.append(
+                f"word {word}" if word in closed else class_name(word, left, readings.get(word), on_lists.get(word))
+            )
         return [*found, "empty place"]
 
     return [names({}), *(names(fold) for fold in tagged.of_fold)]
 
 
-def class_name(
-    word: str, tags: collections.Counter[str] | None, readings: Readings | None, lists: str | None
-) -> str:
+def class_name(word: str, tags: collections.Counter[str] | None, readings: Readings | None, lists: str | None) -> str:
     """The class of a word that is not one by itself: by its tags in the treebank, or by what WordNet knows of it."""
     ending = next((e for e in ENDINGS if word.endswith(e) and len(word) > len(e) + 1), "")
     if "0" in word:

@@ -1,9 +1,8 @@
 """One self-contained HTML page from a template, harmless whatever the texts on it hold.
 
-In: a template of this repository and its values. Out: HTML that shows them and does nothing else. Strings are escaped
-and their hidden characters written out wherever a template puts them; only `Markup` passes as it is. By a
-Content-Security-Policy the page forbids itself everything from elsewhere; the policy allows the style sheet, and our
-own script where the page has one, by their hashes, so that no text can bring another.
+Strings are escaped and their hidden characters written out wherever a template puts them; only `Markup` passes as it
+is. By a Content-Security-Policy the page forbids itself everything from elsewhere; the policy allows the style sheet,
+and our own script where the page has one, by their hashes, so that no text can bring another.
 """
 
 from __future__ import annotations

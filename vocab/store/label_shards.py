@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -156,13 +157,9 @@ class LabelShards:
         ranges = self._footer(name).ranges
         names = {held[0].decode() for held in ranges if held is not None and held[0] == held[1]}
         mixed = [group for group, held in enumerate(ranges) if held is None or held[0] != held[1]]
-        try:
-            with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
-                parquet = pq.ParquetFile(file, metadata=self._footer(name).metadata, read_dictionary=["shard"])
-                for group in mixed:
-                    names.update(parquet.read_row_group(group, columns=["shard"])["shard"].unique().to_pylist())
-        except DAMAGED as error:
-            raise self._unreadable(name, str(error)) from error
+        with self._opened(name, metadata=self._footer(name).metadata, read_dictionary=["shard"]) as parquet:
+            for group in mixed:
+                names.update(parquet.read_row_group(group, columns=["shard"])["shard"].unique().to_pylist())
         return names
 
     def find_shard(self, tar_path: str) -> str | None:
@@ -213,20 +210,14 @@ class LabelShards:
 
     def _stream(self, file: LabelFile, column: str) -> Iterator[pa.Array]:
         self._check(file, checksums=True)
-        try:
-            with self._filesystem.open_input_file(f"{self._root}/{file.path}") as stream:
-                for batch in pq.ParquetFile(stream).iter_batches(columns=[column]):
-                    yield batch.column(column)
-        except DAMAGED as error:
-            raise self._unreadable(file.path, str(error)) from error
+        with self._opened(file.path) as parquet:
+            for batch in parquet.iter_batches(columns=[column]):
+                yield batch.column(column)
 
     def _footer(self, name: str) -> Footer:
         if name not in self._footers:
-            try:
-                with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
-                    self._footers[name] = Footer.of(pq.ParquetFile(file).metadata)
-            except DAMAGED as error:
-                raise self._unreadable(name, str(error)) from error
+            with self._opened(name) as parquet:
+                self._footers[name] = Footer.of(parquet.metadata)
         return self._footers[name]
 
     def _read_groups(self, name: str, shard: str, schema: pa.Schema) -> pa.Table:
@@ -235,20 +226,23 @@ class LabelShards:
         groups = footer.groups_of(shard)
         if not groups:
             return schema.empty_table()
-        try:
-            with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
-                parquet = pq.ParquetFile(file, metadata=footer.metadata, pre_buffer=True)
-                rows = parquet.read_row_groups(groups, columns=["shard", *schema.names])
-                return rows.filter(pc.equal(rows["shard"], shard)).select(schema.names).cast(schema)
-        except DAMAGED as error:
-            raise self._unreadable(name, str(error)) from error
+        with self._opened(name, metadata=footer.metadata, pre_buffer=True) as parquet:
+            rows = parquet.read_row_groups(groups, columns=["shard", *schema.names])
+            return rows.filter(pc.equal(rows["shard"], shard)).select(schema.names).cast(schema)
 
     def _read(self, file: LabelFile) -> pa.Table:
         self._check(file, checksums=True)
+        with self._opened(file.path) as parquet:
+            return parquet.read()
+
+    @contextmanager
+    def _opened(self, name: str, **options: Any) -> Iterator[pq.ParquetFile]:
+        """Open a file of the directory with options of ParquetFile. Raises FormatError where it cannot be read."""
         try:
-            return pq.read_table(f"{self._root}/{file.path}", filesystem=self._filesystem, partitioning=None)
+            with self._filesystem.open_input_file(f"{self._root}/{name}") as file:
+                yield pq.ParquetFile(file, **options)
         except DAMAGED as error:
-            raise self._unreadable(file.path, str(error)) from error
+            raise self._unreadable(name, str(error)) from error
 
     def _unreadable(self, name: str, why: str) -> FormatError:
         return FormatError(

@@ -1,14 +1,10 @@
-"""Writing label shards: whole directories, and the single files of a job's directory.
-
-In: label rows, rejects, counts, a manifest, in the format of `label_shards.py`. Out: the files, each whole or not at
-all, and their entries in the manifest.
-"""
+"""Writing label shards: whole directories, and the single files of a job's directory, each whole or not at all."""
 
 from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +104,9 @@ def check_rows(rows: pa.Table) -> None:
     if len(rows) > 1 and not faults:
         pairs: Sequence[tuple[str, str]] = list(zip(rows["shard"].to_pylist(), rows["key"].to_pylist(), strict=True))
         faults += [f"{b!r} twice" for a, b in itertools.pairwise(pairs) if a == b][:1]
-    faults += [f"synsets {s}" for s in _unordered(rows["synsets"].to_pylist())][:1] if not faults else []
+    if not faults:
+        lists = rows["synsets"].to_pylist()
+        faults = [f"synsets {s}" for s in lists if any(a >= b for a, b in itertools.pairwise(s))][:1]
     if faults:
         raise InputError(
             "label rows",
@@ -116,10 +114,6 @@ def check_rows(rows: pa.Table) -> None:
             wanted="unique (shard, key), and synsets unique and ascending",
             remedy="Merge rows of one sample into one, and sort its synsets.",
         )
-
-
-def _unordered(lists: Iterable[list[int]]) -> Iterable[list[int]]:
-    return (synsets for synsets in lists if any(a >= b for a, b in itertools.pairwise(synsets)))
 
 
 def describe_file(location: str | Path, name: str) -> LabelFile:

@@ -1,10 +1,7 @@
 """Options that name a file or folder: which of them take URIs, and checks of a location before any work.
 
-In: a dataclass of options, or a location. Out: options with locations spelt in one way, the bytes of a file (of a web
-server too), an error.
-
-    str | Path    type of an option that takes a local path or a URI; a local one becomes a Path when it is read
-    Path          type of an option that must be local: a URI is refused
+str | Path    type of an option that takes a local path or a URI; a local one becomes a Path when it is read
+Path          type of an option that must be local: a URI is refused
 """
 
 from __future__ import annotations
@@ -94,7 +91,12 @@ def read_whole(location: Location, *, most: int | None = None) -> bytes:
         with location.open("rb") as file:
             return file.read(most)
     try:
-        with _opened(location) as stream:
+        if is_web(location):
+            opened = open_web(location, WEB_TIMEOUT_S)
+        else:
+            filesystem, path = filesystem_of(location)
+            opened = filesystem.open_input_stream(path, buffer_size=HASH_BLOCK)
+        with opened as stream:
             return cast(bytes, stream.read(most))
     except (OSError, HTTPException) as error:
         # Neither Arrow nor urllib numbers all its errors.
@@ -109,13 +111,6 @@ def read_whole(location: Location, *, most: int | None = None) -> bytes:
         else:
             number = getattr(error, "errno", None) or errno.ECONNABORTED
         raise OSError(number, said, location) from error
-
-
-def _opened(location: str) -> Any:
-    if is_web(location):
-        return open_web(location, WEB_TIMEOUT_S)
-    filesystem, path = filesystem_of(location)
-    return filesystem.open_input_stream(path, buffer_size=HASH_BLOCK)
 
 
 def why(error: Exception) -> str:

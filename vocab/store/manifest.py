@@ -71,6 +71,11 @@ class InputFile:
         """Path without the secrets of its URI: files of equal ones are the same, whatever key they are read with."""
         return without_secrets(self.path)
 
+    @property
+    def state(self) -> tuple[str, int, str]:
+        """Path, size and time as the file was found: files of equal states hold the same bytes."""
+        return self.public_path, self.size, self.modified
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -1,7 +1,4 @@
-"""Secrets in locations: what is left out before a location is shown, or written where others read it.
-
-In: a location, a word of a command line, a sentence, or a whole configuration. Out: the same without passwords,
-signatures and shell commands.
+"""Secrets in locations: passwords, signatures and shell commands are left out before a location is shown or written.
 
     https://user:word@host/{00..99}.tar?X-Amz-Signature=...    https://host/{00..99}.tar?...
     s3://KEY:SECRET@bucket/00000.tar                           s3://bucket/00000.tar
