@@ -243,7 +243,7 @@ def fit_tables(
     scores = np.rint(static @ weights[:-1] * SCALE).astype(np.int32)
     scaled = np.clip(np.rint(cues * weights[-1] * SCALE), -127, 127).astype(np.int8)
     used = np.flatnonzero(scaled.any(axis=1))
-    rows = _rows_of_listed(of_captions, listed)
+    rows = rows_of_listed(of_captions, listed)
     prefer_listed(scores, of_captions, rows)
     return SenseTables(
         pair_keys=listed_pairs(of_captions, tagger, rows),
@@ -281,7 +281,7 @@ def listed_pairs(wordnet: WordNet, tagger: Tagger, listed: Iterable[tuple[int, C
     return np.array(sorted(keys), dtype=np.int64)
 
 
-def _rows_of_listed(wordnet: WordNet, listed: Iterable[CaptionSenses]) -> list[tuple[int, CaptionSenses]]:
+def rows_of_listed(wordnet: WordNet, listed: Iterable[CaptionSenses]) -> list[tuple[int, CaptionSenses]]:
     """Lemma of each listed line that has senses: captions' own entry before WordNet's."""
     row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
     found = []
