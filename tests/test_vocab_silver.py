@@ -11,8 +11,8 @@ from vocab.fit.semcor import SenseToken, Sentence, silver_sentences
     ("form", "penn", "wanted"),
     [
         ("dogs", "NN", "dogs/NOUN"),
-        ("Atlanta", "NNP", "Atlanta/NOUN"),
-        ("Fulton_County", "NNP", "Fulton/NOUN County/NOUN"),
+        ("Atlanta", "NNP", "Atlanta/PROPN"),
+        ("Fulton_County", "NNP", "Fulton/PROPN County/PROPN"),
         ("primary_election", "NN", "primary/_ election/NOUN"),
         ("took_place", "VB", "took/_ place/_"),
         ("recent", "JJ", "recent/ADJ"),

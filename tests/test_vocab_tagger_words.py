@@ -18,10 +18,11 @@ TAGGED = TaggedWords.count(
     [0, 0, 0, 1, 1, 1] * 5,
 )
 VECTORS = Vectors(["duck"], np.array([[0.6, 0.8]], dtype=np.float32))
+NAMES = {"kowalski": "s2", "paris": "g3p0", "goose": "d2"}
 
 
 def known(silver: dict[str, int] | None = None) -> KnownWords:
-    return KnownWords.build(TAGGED, {"duck": DUCK, "goose": Readings({NOUN})}, ["pond"], silver or {}, VECTORS)
+    return KnownWords.build(TAGGED, {"duck": DUCK, "goose": Readings({NOUN})}, ["pond"], silver or {}, VECTORS, NAMES)
 
 
 def test_the_last_row_is_the_empty_place() -> None:
@@ -33,7 +34,7 @@ def test_the_last_row_is_the_empty_place() -> None:
 
 def test_an_unknown_word_has_the_row_of_its_longest_known_ending() -> None:
     words = KnownWords.build(
-        TaggedWords.count(["waiting", "sitting", "eating"], ["verb"] * 3, [0, 0, 0]), {}, [], {}, VECTORS
+        TaggedWords.count(["waiting", "sitting", "eating"], ["verb"] * 3, [0, 0, 0]), {}, [], {}, VECTORS, {}
     )
     assert [words.words[row] for row in words.rows(["zorbing", "tig", "xyz", ""])] == ["*ing", "*g", "*", ""]
 
@@ -64,16 +65,35 @@ def test_words_have_vectors_and_endings_have_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "tags", "wanted"),
+    ("word", "tags", "lists", "wanted"),
     [
-        ("000", {}, "number"),
-        ("running", {"verb": 9, "noun": 1}, "treebank verb+noun ing"),
-        ("dog", {"noun": 7}, "unknown"),
-        ("zorbness", {}, "unknown ness"),
+        ("000", {}, None, "number"),
+        ("running", {"verb": 9, "noun": 1}, None, "treebank verb+noun ing"),
+        ("dog", {"noun": 7}, None, "unknown"),
+        ("zorbness", {}, None, "unknown ness"),
+        ("garden", {"noun": 8}, "s2", "treebank noun"),
+        ("kowalski", {"name": 7}, "s2", "name s"),
+        ("paris", {}, "g3p0", "name g"),
     ],
 )
-def test_a_class_is_named_for_tags_or_else_for_the_ending(word: str, tags: dict[str, int], wanted: str) -> None:
-    assert class_name(word, collections.Counter(tags), None) == wanted
+def test_a_class_is_named_for_tags_or_for_a_list_of_names_or_else_for_the_ending(
+    word: str, tags: dict[str, int], lists: str | None, wanted: str
+) -> None:
+    assert class_name(word, collections.Counter(tags), None, lists) == wanted
+
+
+def test_what_a_dictionary_knows_of_a_word_goes_before_lists_of_names() -> None:
+    assert class_name("goose", None, Readings({NOUN}), "d2") == "wordnet 1.."
+
+
+def test_a_name_has_a_row_and_its_lists_are_a_feature() -> None:
+    words = known()
+    of_lists = words.keys["names"]
+    kowalski, paris, goose, duck = words.rows(["kowalski", "paris", "goose", "duck"])
+    assert words.words[kowalski] == "kowalski"
+    assert words.classes[words.class_of[paris]] == "name g"
+    assert len({of_lists[kowalski], of_lists[paris], of_lists[goose]}) == 3
+    assert of_lists[duck] == -1
 
 
 def test_folds_are_runs_of_neighbours() -> None:

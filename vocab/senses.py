@@ -26,7 +26,7 @@ from vocab.wordnet import LEXICOGRAPHER_FILES, WordNet
 
 PACKED = Kind(
     file="senses.npz",
-    version=1,
+    version=2,
     holds="the tables of senses",
     made_by="python -m vocab fit-senses --semcor semcor.jsonl --listed imagenet22k_synsets.txt",
 )

@@ -86,7 +86,7 @@ def _word(line: str, wordnet: WordNet, row_of: Mapping[str, int]) -> Entry:
     if names in NO_SYNSETS:
         return Entry(words, NO_SYNSETS[names], ())
     synsets = []
-    for name in names.split():
+    for name in names.split() or [""]:
         lemma, _, number = name.rpartition(".n.")
         senses = _senses_of(wordnet, row_of[lemma]) if lemma in row_of else ()
         if not number.isdigit() or not 0 < int(number) <= len(senses):

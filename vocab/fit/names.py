@@ -47,9 +47,11 @@ def read_names(folder: Path) -> dict[str, str]:
         add(row["name"], "b", 0)
     for row in _rows(folder / "names_misc.tsv.gz"):
         if row["kind"] == "person":
-            first, *_, last = [*row["name"].split(), ""]
-            add(first, "g", 2)
-            add(last, "s", 2)
+            words = row["name"].split()
+            for word in words[:1]:
+                add(word, "g", 2)
+            for word in words[1:][-1:]:
+                add(word, "s", 2)
         elif row["kind"] in MISCELLANEOUS:
             add(row["name"], MISCELLANEOUS[row["kind"]], 2)
     return {word: "".join(f"{kind}{step}" for kind, step in sorted(steps.items())) for word, steps in found.items()}

@@ -290,8 +290,8 @@ def rows_of_listed(wordnet: WordNet, listed: Iterable[CaptionSenses]) -> list[tu
         if lemma is None or (not line.is_noun and not line.cues):
             continue
         count = int(wordnet.sense_starts[lemma + 1] - wordnet.sense_starts[lemma])
-        for number in (line.default or 1, *line.cues):
-            if number > count:
+        for number in (1 if line.default is None else line.default, *line.cues):
+            if not 1 <= number <= count:
                 raise FormatError(
                     f"{SENSES_FILE.name}, {line.lemma}", found=f"sense {number}", wanted=f"1 to {count}",
                     remedy="Mend the line.",
