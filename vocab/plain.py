@@ -414,13 +414,15 @@ def choose_sense(labeler: Labeler, words: Sequence[Word], noun: Noun) -> int:
 
 
 def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense]:
-    """`Senses._choose_by_cues` and `_add_pairs`: every sense of a noun, in WordNet's order, with its evidence."""
+    """`Senses._choose_by_cues` and `_add_pairs`: the senses that a noun may have, in order, with their evidence."""
     senses, starts = labeler.senses, labeler.senses.candidate_starts
     reading = noun.lemma + senses.lemmas * noun.is_name
     candidates = senses.candidates[starts[reading] : starts[reading + 1]].tolist()
     around = words_around(words, noun)
     found: list[Sense] = []
     for sense in range(*labeler.nouns.sense_starts[noun.lemma : noun.lemma + 2].tolist()):
+        if not senses.may_mean[int(noun.is_name), sense]:
+            continue
         cues = [(word.text, cue_of(labeler, word, int(senses.kinds[sense]))) for word in around]
         speaking = tuple((text, cue) for text, cue in cues if cue != 0)
         listed = tuple(word.text for word in around if sense << PAIR_BITS | word.row in senses.pair_set)

@@ -97,6 +97,8 @@ class Senses:
     """[2 L + 1] where a reading's candidates begin: the senses that cues can make win, all others left out"""
     candidates: NDArray[np.int64]
     """senses"""
+    may_mean: NDArray[np.bool_]
+    """[2, N] senses that a common noun may have, and a name"""
     needs_cue: NDArray[np.bool_]
     """[2 L] readings that have a sense only if a word nearby is listed for it"""
     cue_of: NDArray[np.int64]
@@ -232,6 +234,8 @@ def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
     paired = np.zeros(len(lemma_of), dtype=bool)
     paired[tables.pair_keys >> PAIR_BITS] = True
     reading_of, sense_of = _readings(wordnet, lemma_of, tables.entry_kinds)
+    may_mean = np.zeros((2, len(lemma_of)), dtype=bool)
+    may_mean[reading_of // lemmas, sense_of] = True
     needs_cue = np.zeros(2 * lemmas, dtype=bool)
     cued = lemmas - len(tables.entry_kinds) + np.flatnonzero(tables.entry_kinds == EntryKind.CUED)
     needs_cue[np.concatenate([cued, cued + lemmas])] = True
@@ -262,6 +266,7 @@ def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
         chosen=chosen,
         candidate_starts=candidate_starts,
         candidates=sense_of[kept],
+        may_mean=may_mean,
         needs_cue=needs_cue,
         cue_of=cue_of,
         cues=cues,
