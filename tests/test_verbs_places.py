@@ -78,7 +78,8 @@ VERBS = {
     ),
     "vocab build": Verb(vocab.__main__.Build, {"wordnet": REFUSES, "out": REFUSES}),
     "vocab fit-tagger": Verb(
-        vocab.__main__.FitTagger, dict.fromkeys(["treebank", "semcor", "wordnet", "out"], REFUSES)
+        vocab.__main__.FitTagger,
+        dict.fromkeys(["treebank", "semcor", "captions", "names", "wordnet", "out"], REFUSES),
     ),
     "vocab fit-senses": Verb(vocab.__main__.FitSenses, dict.fromkeys(["semcor", "listed", "wordnet", "out"], REFUSES)),
 }
