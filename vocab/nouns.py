@@ -101,7 +101,10 @@ def is_described_name(wordnet: WordNet) -> NDArray[np.bool_]:
     """[L] names that read like a description, a quality and a common noun: *White House*, *Red Sea*."""
     first, last = _halves(wordnet)
     capitalized = _is_capitalized(wordnet)
-    common = wordnet.lemmas.filter(pa.array(~capitalized))
+    # Captions' own entries say nothing of how a word is written: York is a name, though they have it too.
+    written = np.zeros(len(wordnet.lemmas), dtype=bool)
+    written[wordnet.word_lemmas] = True
+    common = wordnet.lemmas.filter(pa.array(written & ~capitalized))
     of_common = np.asarray(pc.is_in(last, value_set=common), dtype=bool)
     names: NDArray[np.bool_] = capitalized & are_among(first, QUALITIES) & of_common
     return names
