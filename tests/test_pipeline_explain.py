@@ -30,7 +30,8 @@ LINES = {
         r"frobnicating +\w+ by [\d.]+ +frobnicating +no noun of WordNet",
         r"2019 +\w+ by [\d.]+ +0000 +number or code",
     ],
-    "a man in a light blue shirt": [r"light +\w+ by [\d.]+ +light +a shade of blue"],
+    "a man in a light blue shirt": [r"light +\w+ by [\d.]+ +light +part of light_blue, which is no noun"],
+    "a baby blue shirt": [r"baby +\w+ by [\d.]+ +baby +a shade of blue"],
     "der Hund ist schwarz, dog": [
         r"language  not English by \d+: der -3, Hund \+1, ist -3, schwarz -3, dog \+1",
         r"labels    none",
@@ -93,7 +94,7 @@ def test_the_words_around_that_change_a_sense_are_named() -> None:
 
 
 def test_only_senses_that_a_word_may_have_there_are_compared() -> None:
-    said = explain(["President Obama"])
+    said = explain(["the president speaks to a crowd"])
     assert "president.n.01" in said
     # The best of the others is an individual, and this is a common noun.
     assert "president_of_the_united_states" not in said

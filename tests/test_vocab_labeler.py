@@ -39,8 +39,11 @@ CAPTIONS = {
     "traffic lights at night": "traffic_light.n.01 night.n.01",
     "ice cream": "ice_cream.n.01",
     "ice-cream": "ice_cream.n.01",
-    "a piece of cake in New York City": "piece_of_cake.n.01 new_york.n.01",
+    "the Statue of Liberty in New York City": "statue_of_liberty.n.01 new_york.n.01",
+    "new york in spring": "new_york.n.01 spring.n.01",
     "T-shirts": "jersey.n.03",
+    # but no idiom for what captions mean word by word
+    "a cup of tea and a piece of cake": "cup.n.01 tea.n.01 piece.n.08 cake.n.03",
     "a light at the traffic": "light.n.14 traffic.n.01",
     # a picture shows the animal, where WordNet's corpora have too little to say
     "a tiger": "tiger.n.02",
@@ -78,7 +81,46 @@ CAPTIONS = {
     # names younger than WordNet
     "a cell phone": "cellular_telephone.n.01",
     "a close-up of geese": "closeup.n.01 goose.n.01",
+    # names only of what WordNet has, and only alone
     "john and tom": "",
+    "a trip to Paris": "trip.n.01 paris.n.01",
+    "New York, Paris, London": "new_york.n.01 paris.n.01 london.n.01",
+    "Paris, France": "paris.n.01 france.n.01",
+    "Paris Hilton": "",
+    "London Paris": "",
+    "Michael Jordan": "",
+    "a tour of London and Paris": "tour.n.01 london.n.01 paris.n.01",
+    "Abraham Lincoln": "lincoln.n.01",
+    "a painting by Picasso": "painting.n.01",
+    "a Chihuahua and a Labrador": "chihuahua.n.03 labrador_retriever.n.01",
+    "September in Canada": "september.n.01 canada.n.01",
+    # entries of captions' own, also as a name, beside one, and in the plural
+    "iphone": "cellular_telephone.n.01",
+    "an iPhone on a table": "cellular_telephone.n.01 table.n.02",
+    "Apple iPhone": "cellular_telephone.n.01",
+    "two selfies and a hoodie": "self-portrait.n.01 sweatshirt.n.01",
+    "race tracks": "racetrack.n.01",
+    # a plural has its own senses and those of its singular
+    "a woman in glasses": "woman.n.01 spectacles.n.01",
+    "two glasses of wine": "glass.n.02 wine.n.01",
+    "two bridges over a river": "bridge.n.01 river.n.01",
+    "a child in his arms": "child.n.01 arm.n.01",
+    # no noun in captions, unless a listed word is near
+    "cream shoes": "shoe.n.01",
+    "cream in coffee": "cream.n.02 coffee.n.01",
+    "a male lion": "lion.n.01",
+    # words that are no noun together, and words that each may be one
+    "a house in front of a lake": "house.n.01 lake.n.01",
+    "the front of a house": "front.n.01 house.n.01",
+    "a cat on top of a car": "cat.n.01 car.n.01",
+    "the top of a mountain": "top.n.02 mountain.n.01",
+    "a red fire hydrant": "fireplug.n.01",
+    # colours are none
+    "a navy shirt": "shirt.n.01",
+    "the colour red": "color.n.01",
+    # a code is one only if it is listed
+    "a dress in xl": "dress.n.01",
+    "a cd and a TV": "compact_disk.n.01 television_receiver.n.01",
     # words that are mostly something else, and words of grammar, are no nouns
     "black, white and free": "",
     "they are sitting in it, as he does": "",

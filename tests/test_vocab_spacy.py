@@ -51,7 +51,7 @@ CAPTIONS = {
     # and so are names, which have a label only if WordNet has that individual, and no other name is beside
     "the Cat": "",
     "a dog in Paris": "dog.n.01 paris.n.01",
-    "a dog and Paris Dog": "dog.n.01",
+    "a dog and Paris Rome": "dog.n.01",
     # words, lemmas, nouns of several words and senses are ours
     "two dogs": "dog.n.01",
     "Two golden retrievers": "golden_retriever.n.01",

@@ -58,18 +58,19 @@ def extended(
 def is_proper(wordnet: WordNet) -> NDArray[np.bool_]:
     """[N] senses that WordNet writes with a capital and in no other way: individuals, months, languages, breeds.
 
-    *Paris* is one, but not *sun*, nor *TV*. A sense of an entry is one if all words of its synset are.
+    *Paris* is one, but not *sun*, nor *TV*. A sense of an entry is one if the first word of its synset is: China, which
+    is also mainland China and the PRC.
     """
     synset_of = np.repeat(np.arange(len(wordnet.synsets)), np.diff(wordnet.word_starts))
     capital = np.asarray(pc.match_substring_regex(wordnet.words, "^[A-Z].*[a-z]"), dtype=bool)
     keys = wordnet.word_lemmas.astype(np.int64) * len(wordnet.synsets) + synset_of
     lemma_of = np.repeat(np.arange(len(wordnet.lemmas)), np.diff(wordnet.sense_starts))
     wanted = lemma_of * len(wordnet.synsets) + wordnet.sense_synsets
-    in_all = np.ones(len(wordnet.synsets), dtype=bool)
-    in_all[synset_of[~capital]] = False
     own = lemma_of > wordnet.word_lemmas.max()
     proper: NDArray[np.bool_] = np.where(
-        own, in_all[wordnet.sense_synsets], np.isin(wanted, keys[capital]) & ~np.isin(wanted, keys[~capital])
+        own,
+        capital[wordnet.word_starts[wordnet.sense_synsets]],
+        np.isin(wanted, keys[capital]) & ~np.isin(wanted, keys[~capital]),
     )
     return proper
 

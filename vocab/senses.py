@@ -40,7 +40,7 @@ SCALE = 32
 PAIR = 256
 """added to a sense by each nearby word that is listed for it"""
 PAIR_BITS = 20
-FILTER_BITS = 17
+FILTER_BITS = 21
 LIMIT = 32
 """all cues together change a sense's score by no more than this"""
 FEATURES = (
@@ -281,16 +281,18 @@ def _readings(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of a reading and a sense that it may have, ascending.
 
-    A common noun has the common senses of its lemma, or all where all are proper; a name the proper ones, but a person
-    only by more than one word, for a surname alone is mostly somebody else's. A captions' own word has all in both.
+    A common noun has the common senses of its lemma, or all where all are proper, or all of captions' own entry; a name
+    the proper ones, but a person only by more than one word, for a surname alone is mostly somebody else's, or all of
+    captions' own word.
     """
     # A genus is meant only where the word has no other sense.
     genus = is_genus(wordnet)[wordnet.sense_synsets]
     wanted = ~genus | (np.bincount(lemma_of, ~genus) == 0)[lemma_of]
     proper = is_proper(wordnet)
     lemmas = len(wordnet.sense_starts) - 1
-    own = np.zeros(lemmas, dtype=bool)
-    own[lemmas - len(entry_kinds) :] = entry_kinds == EntryKind.WORD
+    own, own_word = np.zeros((2, lemmas), dtype=bool)
+    own[lemmas - len(entry_kinds) :] = True
+    own_word[lemmas - len(entry_kinds) :] = entry_kinds == EntryKind.WORD
     has_common = np.zeros(lemmas, dtype=bool)
     has_common[lemma_of[~proper & wanted]] = True
     files = wordnet.lexicographer_files[wordnet.sense_synsets]
@@ -298,7 +300,7 @@ def _readings(
     single = ~np.asarray(pc.match_substring(wordnet.lemmas, "_"), dtype=bool)
     surname = individual & (files == PERSON) & single[lemma_of]
     common = np.flatnonzero((~proper | ~has_common[lemma_of] | own[lemma_of]) & wanted)
-    named = np.flatnonzero(((proper & ~surname) | own[lemma_of]) & wanted)
+    named = np.flatnonzero(((proper & ~surname) | own_word[lemma_of]) & wanted)
     return np.concatenate([lemma_of[common], lemmas + lemma_of[named]]), np.concatenate([common, named])
 
 

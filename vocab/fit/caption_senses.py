@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vocab.entries import EntryKind
+from vocab.entries import EntryKind, is_proper
 from vocab.errors import FormatError
 from vocab.nouns import singular_forms
 from vocab.wordnet import WordNet
@@ -116,11 +116,15 @@ def entries_of(
         synsets = pools.get(lemma) or (_pool(wordnet, [row_of[lemma]]) if lemma in row_of else ())
         spelled = lemma.replace("_", " ")
         found.append(Entry(spelled, EntryKind.CUED, synsets) if line.cues else Entry(spelled, EntryKind.NO_NOUN, ()))
-    found += [
-        Entry(line.lemma, EntryKind.FORM, _pool(wordnet, [row_of[line.lemma]]))
-        for line in listed
-        if line.is_noun and len(line.lemma) <= CODE and line.lemma in row_of and line.lemma not in own
-    ]
+    proper = is_proper(wordnet)
+    for line in listed:
+        row = row_of.get(line.lemma)
+        if row is not None and line.is_noun and line.lemma not in own and line.lemma not in pools:
+            mixed = not proper[wordnet.sense_starts[row] : wordnet.sense_starts[row + 1]].all()
+            means_proper = line.default is not None and proper[wordnet.sense_starts[row] + line.default - 1]
+            if len(line.lemma) <= CODE or (mixed and means_proper):
+                spelled = line.lemma.replace("_", " ")
+                found.append(Entry(spelled, EntryKind.FORM, _pool(wordnet, [row])))
     found += [
         Entry(word, EntryKind.FORM, synsets)
         for word, synsets in pools.items()
