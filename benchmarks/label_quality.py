@@ -5,17 +5,25 @@
 In: the folder with real data (CATLIP_DATA): captions/, gold/, lists/. Out: each figure with its breakdown as it goes;
 last, one JSON object. What is measured:
 
+**caption_f1, caption_precision, caption_recall, web_precision, web_recall**: labels of captions whose nouns people
+judged (gold/captions.jsonl), of even ids; those of odd ids, with which rules and tables are tuned, are printed beside
+them. Precision: share of labels that the caption's gold allows. Recall: share of nouns with a sense that have an
+allowed label. `web_`: of raw web alt texts alone. **name_error, web_name_error**: share of labels that fall on a name
+and are not allowed.
+
 **noun_f1, noun_f1_lower**: the tagger alone, on a treebank as it is written and in lower case. Gold: tokens whose UPOS
-is NOUN or PROPN. Found: tokens that overlap a word to which the tagger gives its highest score as a noun. Addresses and
+is NOUN or PROPN. Found: tokens that overlap a word whose highest score is that of a noun or a name. Addresses and
 file names, which the labeler takes off before it tags anything, count as found, because the treebank calls them names;
 the F1 that does not count them so is printed beside it.
 
 **label_precision, label_recall**: the labeler on the lower-cased treebank, each sentence a caption. Its nouns cover
 gold tokens: a single word those that it overlaps; a noun of several words those of its last word always, and those of
 its other words that are NOUN or PROPN ("hot" in "hot dog" is neither claimed as a noun nor counted against it).
-Precision: share of covered tokens that are NOUN or PROPN. Recall: share covered of the tokens that are NOUN or PROPN
-and that WordNet knows as a noun of one word, by lower-cased form, by the treebank's lemma, or by a singular that the
-form may be a plural of. The sense is not judged. `_strict`: every token that a noun of several words covers counts.
+Precision: share of covered tokens that are NOUN, or PROPN with a label that WordNet spells as a name. Recall: share
+covered of the tokens that are NOUN and that WordNet knows as a noun of one word, by lower-cased form, by the treebank's
+lemma, or by a singular that the form may be a plural of; and of those that are PROPN and that WordNet knows as a name.
+The sense is not judged. `_strict`: every token that a noun of several words covers counts. `_of_any_name`: every PROPN
+counts as right, the definition before names were told apart.
 
 **imagenet1k_reachable**: classes of ImageNet-1k whose own synset is among the labels of "a photo of a {lemma}" for at
 least one of the synset's lemmas, spelled as in WordNet with spaces for underscores.

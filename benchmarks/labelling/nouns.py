@@ -164,9 +164,11 @@ def labelled_words(ours: Labeler, context: Context) -> list[NDArray[np.int64]]:
 
 
 def proper_lemmas(ours: Labeler) -> pa.StringArray:
-    """Lemmas with a sense that is an individual, or that WordNet spells as a name."""
+    """Lemmas with a sense that is an individual, or that WordNet spells as a name, and that a name may have: a person's
+    surname alone is mostly somebody else's."""
     lemma_of = np.repeat(np.arange(len(ours.nouns.lemmas)), np.diff(ours.nouns.sense_starts))
-    return ours.nouns.lemmas.take(pa.array(np.unique(lemma_of[is_proper(ours.nouns)])))
+    named = is_proper(ours.nouns) & ours.senses.may_mean[1]
+    return ours.nouns.lemmas.take(pa.array(np.unique(lemma_of[named])))
 
 
 def is_known_noun(tokens: Sequence[GoldToken], among: pa.StringArray) -> NDArray[np.bool_]:
