@@ -51,7 +51,7 @@ from benchmarks.measuring.setting import machine, say
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages, Read
 from trainer.distributed import device_of
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import learning_rate
 from trainer.probe.grid import BETAS, GridSchedule, Setting, train_grid
 from trainer.probe.linear import Head, random_head
 from vocab.errors import run_cli

@@ -127,7 +127,8 @@ def summary_lines(report: Comparison, *, worst: int) -> list[str]:
     ]
     if absent := report.total("absent_rejects"):
         lines.append(f"rejected rows without a sample, such as failed downloads: {absent:,}; that is no fault")
-    bad = sorted((tar for tar in report.tars if faults_of(tar)), key=badness)
+    # The worst first: unreadable tars, then those of most faults.
+    bad = sorted(filter(faults_of, report.tars), key=lambda tar: (tar.unreadable is None, -faults_of(tar), tar.tar))
     if not bad:
         lines.append("every tar fits its labels")
     else:
@@ -151,11 +152,6 @@ def last_cells(tar: TarAccount) -> tuple[str, str]:
 def faults_of(tar: TarAccount) -> int:
     """Number of a tar's samples and labels that do not fit, plus one for each kind of damage."""
     return tar.missing + tar.surplus + tar.repeated + tar.truncated + (tar.unreadable is not None)
-
-
-def badness(tar: TarAccount) -> tuple[bool, int, str]:
-    """Sort key that puts the worst first: unreadable tars, then those of most faults, then by name."""
-    return tar.unreadable is None, -faults_of(tar), tar.tar
 
 
 def refuse_misfit(report: Comparison, *, max_missing: float, max_surplus: float) -> None:

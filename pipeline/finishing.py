@@ -42,11 +42,6 @@ def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tup
     return tuple(totals.values())
 
 
-def account_of_tasks(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
-    """The plan's input files with the accounts of the tasks."""
-    return account_of(plan.inputs, (change for done in finished for change in done.account))
-
-
 def with_digests(plan: JobPlan, finished: Iterable[Done]) -> tuple[InputFile, ...]:
     """The plan's input files, with a digest where every piece of a file has one."""
     pieces = Counter(without_secrets(piece.path) for task in plan.tasks for piece in task.pieces)

@@ -22,7 +22,7 @@ from pipeline.claim import Owner, owned, refuse_used, remove_rest, remove_unname
 from pipeline.config import Label
 from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
-from pipeline.finishing import account_of_tasks, write_finished
+from pipeline.finishing import account_of, write_finished
 from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, read_as, refuse_other_plan, write_plan
 from pipeline.labels import LoadLabeler
 from pipeline.planning import Task, plan_tasks, spans_of, text_of_each
@@ -79,7 +79,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
             owner.check()
         with explained():
             finished = run_tasks(spark, plan, job, owner, options)
-            account = account_of_tasks(plan, finished)
+            account = account_of(plan.inputs, (change for done in finished for change in done.account))
             if note := require_labels(job, account, finished, allowed=options.allow_unlabelled):
                 tell(f"labels  {note}\n")
             rewritten = put_in_order(spark, finished, extension, job)

@@ -40,7 +40,7 @@ class Corpus:
     vocabulary: Path
 
     def source(self, **changes: Any) -> Source:
-        """Open its tars as a source that shuffles two at a time."""
+        """Open its tars as a source that shuffles two at a time; `changes` are of the source or of its options."""
         tars, labels = list_tars([str(self.images)]), LabelShards.open(self.labels)
         shards = find_shards(labels, tars)
         source = Source(
@@ -49,9 +49,9 @@ class Corpus:
             vocabulary=Vocabulary.load(self.vocabulary),
             cache=TarCache(self.images.parent / "cache" / "tars", max_bytes=1 << 30),
             tables=TarTables(self.images.parent / "cache" / "tables"),
-            shuffle_shards=2,
         )
-        return replace(source, **changes)
+        options = {name: changes.pop(name) for name in list(changes) if not hasattr(source, name)}
+        return replace(source, options=DataConfig(**{"shuffle_shards": 2, **options}), **changes)
 
     def config(self, out: Path, **changes: Any) -> PretrainConfig:
         """Configure a run of six steps; `changes` go by field name to the part that has the field."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.labels import label_table
 from tests.pictures import tar_of
 from tests.synsets import CAR, CAT, DOG, vocabulary_of
-from trainer.data.tar_tables import TarTable, make_table
+from trainer.data.tar_tables import TableInputs, TarTable, make_table
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import write_label_shards
 from vocab.vocabulary import Vocabulary
@@ -23,7 +23,7 @@ Row = tuple[str, str, list[int]]
 
 @dataclass(frozen=True)
 class Asked:
-    """Arguments of `make_table`."""
+    """Arguments of `make_table`, one by one."""
 
     path: Path
     labels: LabelShards
@@ -31,12 +31,12 @@ class Asked:
     shard: str = "0"
     max_member_bytes: int = LIMIT
 
-    def options(self, **changes: Any) -> dict[str, Any]:
-        names = ("shard", "labels", "vocabulary", "max_member_bytes")
-        return {name: getattr(self, name) for name in names} | changes
+    def inputs(self, location: str) -> TableInputs:
+        return TableInputs(location, self.shard, self.labels, self.vocabulary, self.max_member_bytes)
 
     def make(self, **changes: Any) -> TarTable:
-        return make_table(changes.pop("path", self.path), **self.options(**changes))
+        asked = replace(self, **changes)
+        return make_table(asked.path, asked.inputs(str(asked.path)))
 
 
 def labels_of(directory: Path, rows: list[Row]) -> LabelShards:

@@ -25,7 +25,6 @@ from torch.distributed.tensor import DTensor
 from tests.forks import Forks
 from trainer.checkpoints import writer
 from trainer.checkpoints.checkpoint import Pieces, newest, open_checkpoint, read_whole, restore
-from trainer.checkpoints.disk import Written, write_file
 from trainer.checkpoints.manifest import (
     RankManifest,
     StoredTensor,
@@ -38,6 +37,7 @@ from trainer.checkpoints.manifest import (
 from trainer.checkpoints.pieces import Rows
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError
+from vocab.store.files import Written, write_file
 
 Live = dict[str, dict[str, Tensor]]
 

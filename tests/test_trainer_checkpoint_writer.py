@@ -19,10 +19,10 @@ from torch import Tensor
 
 from trainer.checkpoints import retention, writer
 from trainer.checkpoints.checkpoint import newest, restore
-from trainer.checkpoints.disk import Written, write_file
 from trainer.checkpoints.retention import bytes_needed, check_space
 from trainer.checkpoints.writer import Checkpoints
 from vocab.errors import FormatError, InputError
+from vocab.store.files import Written, write_file
 
 Live = dict[str, dict[str, Tensor]]
 
@@ -331,7 +331,7 @@ KILLED = """
 import os, sys, time, torch
 from pathlib import Path
 from trainer.checkpoints import writer
-from trainer.checkpoints.disk import write_file
+from vocab.store.files import write_file
 from trainer.checkpoints.writer import Checkpoints
 
 run = Path(sys.argv[1])

@@ -296,6 +296,6 @@ def test_both_versions_of_the_memory_benchmark_compute_the_same() -> None:
 def test_an_impossible_chunk_and_targets_of_other_images_are_refused() -> None:
     inputs, targets = problem()
     with pytest.raises(InputError, match="head-chunk"):
-        chunked_loss(*inputs, targets, loss_named("bce"), chunk=0)
+        LossConfig(head_chunk=0)
     with pytest.raises(MismatchError, match="6 images"):
         chunked_loss(*inputs, targets.cut(0, 6), loss_named("bce"), chunk=3)

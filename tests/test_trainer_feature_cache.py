@@ -35,8 +35,6 @@ from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
 
-HOW: dict[str, Any] = {"batch": 4, "workers": 0, "bfloat16": False, "max_pixels": 1 << 20}
-
 
 def pretrained(**changes: Any) -> Pretrained:
     torch.manual_seed(0)
@@ -53,8 +51,14 @@ def pretrained(**changes: Any) -> Pretrained:
     return replace(model, **changes)
 
 
+def shown_to(model: Pretrained, *, max_pixels: int = 1 << 20, bfloat16: bool = False) -> EvalTransform:
+    seen = model.preprocessing
+    return EvalTransform(seen.image_size, seen.crop, 4, Decoding(0, 1, max_pixels), bfloat16)
+
+
 def features(images: LabelledImages, cache: Path | None, model: Pretrained | None = None, **how: Any) -> ImageFeatures:
-    found = cached_features(model or pretrained(), images, HERE, cache=cache, **(HOW | how))
+    model = model or pretrained()
+    found = cached_features(model, images, HERE, transform=shown_to(model, **how), cache=cache)
     assert found is not None
     return found
 
@@ -172,7 +176,7 @@ def test_a_file_that_is_broken_or_anothers_is_computed_again(
     store = shelf(3)
     wanted = features(images_on(store), tmp_path)
     (path,) = tmp_path.iterdir()
-    key = key_of(pretrained(), images_on(store), EvalTransform(16, 0.9, 4, Decoding(0, 1, 1 << 20), False))
+    key = key_of(pretrained(), images_on(store), shown_to(pretrained()))
     kept = {name: tensor.clone() for name, tensor in load_file(path).items()}
     path.unlink()
     save_file(kept, path, {"key": key})
@@ -330,7 +334,8 @@ def rank_of_two(out: Path) -> None:
     with join_processes("cpu") as rank:
         found = []
         for images in (images_on(store).select(np.arange(5)), images_on(store)):
-            one = cached_features(pretrained(), images, rank, cache=out / f"cache{rank.index}", **HOW)
+            model, cache = pretrained(), out / f"cache{rank.index}"
+            one = cached_features(model, images, rank, transform=shown_to(model), cache=cache)
             found.append(one and (one.values.numpy(), one.images.names, one.skipped))
         (out / str(rank.index)).write_bytes(pickle.dumps(found))
 

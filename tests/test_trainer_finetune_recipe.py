@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tyro
 
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import learning_rate
 from trainer.transfer.config import CHANGEABLE, FinetuneConfig, TaskConfig
 from vocab.errors import InputError
 

@@ -243,7 +243,7 @@ def test_what_exists_is_not_written_over(wanted: ImportConfig) -> None:
 
 
 def test_an_image_size_without_whole_patches_is_refused(wanted: ImportConfig) -> None:
-    refused(replace(wanted, image_size=230), InputError, "wanted a multiple of 16")
+    refused(replace(wanted, image_size=230), InputError, "wanted a multiple of the patch, 16")
 
 
 def test_a_folder_that_is_none_is_refused_by_the_loader(wanted: ImportConfig, tmp_path: Path) -> None:

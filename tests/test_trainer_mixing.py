@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from trainer.loss.targets import Targets
 from trainer.model.mixing import Mixing, beta_quantile, beta_roots, box_masks, partners
+from trainer.transfer.config import FinetuneConfig, TaskConfig
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
@@ -163,5 +165,5 @@ def test_a_box_is_cut_at_the_edges_of_the_image() -> None:
 
 @pytest.mark.parametrize("alphas", [(-0.1, 0.0), (0.0, math.nan), (1000.0, 0.0)])
 def test_parameters_that_no_distribution_has_are_refused(alphas: tuple[float, float]) -> None:
-    with pytest.raises(InputError, match=r"--(mixup|cutmix): found .*; wanted 0 to 100"):
-        Mixing(mixup=alphas[0], cutmix=alphas[1])
+    with pytest.raises(InputError, match=r"--(mixup|cutmix): found .*; wanted 0 or more, and at most 100"):
+        FinetuneConfig("model", TaskConfig("train", "test"), Path("out"), mixup=alphas[0], cutmix=alphas[1])

@@ -21,8 +21,7 @@ from tests.forks import Forks
 from trainer.config import OptimConfig
 from trainer.model.range_augment import RangeAugment
 from trainer.optim.average import Average
-from trainer.optim.optimiser import Optimiser, clip, groups_of, lr_scale, optimiser_of
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import Optimiser, clip, groups_of, learning_rate, lr_scale, optimiser_of
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
@@ -263,7 +262,7 @@ def test_a_step_after_a_skipped_one_needs_no_flag() -> None:
 def test_muon_cannot_skip() -> None:
     with pytest.raises(InputError, match="--optimiser: found muon with --on-spike skip"):
         replace(MUON, on_spike="skip")
-    with pytest.raises(InputError, match="--on-spike"):
+    with pytest.raises(AssertionError, match="Muon cannot skip"):
         optimiser_of(vit(), MUON).step(skip=torch.tensor(0.0))
 
 
@@ -378,8 +377,6 @@ def _sharded(folder: Path) -> None:
         for block in model.blocks:
             fully_shard(block)
         fully_shard(model)
-        with pytest.raises(InputError, match="muon for weights that are sharded"):
-            optimiser_of(model, MUON)
         optimiser = optimiser_of(model, CONFIG, augment=augment)
         norms = _take_steps(model, optimiser, augment, images().chunk(2)[rank])
         tensors = dict(model.named_parameters()) | dict(augment.named_parameters()) | optimiser.state()

@@ -127,10 +127,10 @@ def test_pictures_carry_the_probabilities_of_the_run_s_loss(tmp_path: Path) -> N
     source = make_corpus(tmp_path, tars=1, samples=3).source(train=False)
     logits = torch.tensor([[2.0, 2.0, -9.0]]).repeat(3, 1)
     result = replace(evaluation(), logits=logits, class_precision=torch.zeros(3).double())
-    (first, _) = pictures(source, result, count=2, predictions=2)
-    assert [round(guess.probability, 2) for guess in first.predicted] == [0.88, 0.88]
-    (first, _) = pictures(source, result, count=2, predictions=2, probabilities=lambda row: row.softmax(-1))
-    assert [round(guess.probability, 2) for guess in first.predicted] == [0.5, 0.5]
+    (first, _) = pictures(source, result, count=2, probabilities=torch.sigmoid)
+    assert [round(guess.probability, 2) for guess in first.predicted] == [0.88, 0.88, 0.0]
+    (first, _) = pictures(source, result, count=2, probabilities=lambda row: row.softmax(-1))
+    assert [round(guess.probability, 2) for guess in first.predicted] == [0.5, 0.5, 0.0]
     with Log(tmp_path, start=0, steps=3) as log:
         log_pictures(log, [first], step=2)
     assert list((tmp_path / "tensorboard").iterdir())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tests.labelled_images import drawn_features, images_of
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import learning_rate
 from trainer.probe import grid
 from trainer.probe.grid import GridSchedule, Setting, train_grid
 from trainer.probe.linear import Head, random_head

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.config import DataConfig
 from trainer.data.resolution import (
     FixedResolution,
+    Resolution,
     ScheduledResolution,
     StepShape,
     VariableResolution,
@@ -22,19 +24,20 @@ from vocab.errors import InputError
 
 CATLIP = VariableResolution(tuple(range(128, 321, 16)), base_size=224, batch=65_536, multiple=64, seed=0)
 OPTIONS: dict[str, Any] = {
-    "image_size": 224,
     "batch_size": 64,
-    "schedule": "0:112,0.5:160,0.8:224",
-    "sizes": (128, 320, 16),
-    "steps": 100,
-    "multiple": 8,
-    "seed": 0,
-    "patch": 16,
+    "resolution_schedule": "0:112,0.5:160,0.8:224",
+    "resolution_sizes": (128, 320, 16),
 }
 
 
+def asked(kind: Any, *, steps: int = 100, multiple: int = 8, **options: Any) -> Resolution:
+    """Make the resolution of a run of patches of 16 pixels."""
+    data = DataConfig(resolution=kind, **OPTIONS | options)
+    return resolution_of(data, steps=steps, multiple=multiple, seed=0, patch=16)
+
+
 def test_a_fixed_resolution_is_the_same_in_every_step() -> None:
-    resolution = resolution_of("fixed", **OPTIONS)
+    resolution = asked("fixed")
     assert resolution == FixedResolution(224, 64)
     assert resolution.at(0) == resolution.at(99) == StepShape(224, 64)
     assert resolution.shapes() == (StepShape(224, 64),)
@@ -44,7 +47,7 @@ def test_a_fixed_resolution_is_the_same_in_every_step() -> None:
     ("step", "size"), [(0, 112), (49, 112), (50, 160), (79, 160), (80, 224), (99, 224), (500, 224)]
 )
 def test_a_schedule_changes_at_its_shares_of_training(step: int, size: int) -> None:
-    resolution = resolution_of("schedule", **OPTIONS)
+    resolution = asked("schedule")
     assert resolution.at(step) == StepShape(size, 64)
     assert resolution.shapes() == (StepShape(112, 64), StepShape(160, 64), StepShape(224, 64))
 
@@ -60,7 +63,7 @@ def test_a_phase_shorter_than_a_step_is_passed_over() -> None:
     st.integers(1, 60), st.sampled_from(["0:16", "0:16,0.3:32", "0:48,0.1:16,0.7:32,0.9:48", "0:16,0.5:32,0.5001:64"])
 )
 def test_the_shapes_of_a_schedule_are_those_of_its_steps(steps: int, schedule: str) -> None:
-    resolution = resolution_of("schedule", **OPTIONS | {"steps": steps, "schedule": schedule})
+    resolution = asked("schedule", steps=steps, resolution_schedule=schedule)
     assert set(resolution.shapes()) == {resolution.at(step) for step in range(steps)}
 
 
@@ -126,7 +129,7 @@ def test_a_batch_is_the_nearest_multiple_and_not_nothing(
 
 
 def test_the_base_size_keeps_its_batch() -> None:
-    resolution = resolution_of("variable", **OPTIONS)
+    resolution = asked("variable")
     assert {shape.size: shape.batch for shape in resolution.shapes()}[224] == 64
     assert resolution.shapes()[0] == StepShape(128, 200)
     assert resolution.shapes()[-1] == StepShape(320, 32)
@@ -152,8 +155,8 @@ def test_a_schedule_is_read_from_its_text() -> None:
         ("0:112,nan:224", "shares 0, nan"),
         ("nan:112", "shares nan"),
         ("0:112,inf:224", "shares 0, inf"),
-        ("0:0", "size 0"),
-        ("0:112,0.5:-16", "size -16"),
+        ("0:0", "0"),
+        ("0:112,0.5:-16", "-16"),
         (",".join(f"0.{place:03}:16" for place in range(65)), "65 sizes"),
     ],
 )
@@ -170,39 +173,42 @@ def test_a_schedule_that_makes_no_sense_is_refused(text: str, found: str) -> Non
         (
             "fixed",
             {"image_size": 225},
-            "--image-size: found size 225; wanted a multiple of the patch, 16. Choose 224 or 240",
+            "--image-size: found 225; wanted a multiple of the patch, 16. Choose 224 or 240",
         ),
-        ("fixed", {"image_size": 0}, "--image-size: found size 0; wanted more than 0 pixels"),
+        ("fixed", {"image_size": 0}, "--image-size: found 0; wanted more than 0"),
         ("fixed", {"batch_size": 12}, "--batch-size: found 12; wanted a multiple of 8. Choose 16"),
         (
             "schedule",
-            {"schedule": "0:100"},
-            "--resolution-schedule: found size 100; wanted a multiple of the patch, 16",
+            {"resolution_schedule": "0:100"},
+            "--resolution-schedule: found 100; wanted a multiple of the patch, 16",
         ),
-        ("schedule", {"schedule": ""}, "--resolution-schedule: found ''; wanted SHARE:SIZE"),
+        ("schedule", {"resolution_schedule": ""}, "--resolution-schedule: found ''; wanted SHARE:SIZE"),
         (
             "variable",
-            {"sizes": (128, 320, 8)},
-            "--resolution-sizes: found size 136; wanted a multiple of the patch, 16",
+            {"resolution_sizes": (128, 320, 8)},
+            "--resolution-sizes: found 136; wanted a multiple of the patch, 16",
         ),
-        ("variable", {"sizes": (128, 320, 50)}, "--resolution-sizes: found 128 to 320 by 50"),
-        ("variable", {"sizes": (0, 320, 16)}, "--resolution-sizes: found 0 to 320 by 16"),
-        ("variable", {"sizes": (320, 128, 16)}, "--resolution-sizes: found 320 to 128 by 16"),
-        ("variable", {"sizes": (128, 320, 0)}, "--resolution-sizes: found 128 to 320 by 0"),
-        ("variable", {"sizes": (1, 10**9, 1)}, "--resolution-sizes: found 1000000000 sizes; wanted at most 64"),
-        ("variable", {"image_size": 230}, "--image-size: found size 230; wanted a multiple of the patch, 16"),
+        ("variable", {"resolution_sizes": (128, 320, 50)}, "--resolution-sizes: found 128 to 320 by 50"),
+        ("variable", {"resolution_sizes": (0, 320, 16)}, "--resolution-sizes: found 0 to 320 by 16"),
+        ("variable", {"resolution_sizes": (320, 128, 16)}, "--resolution-sizes: found 320 to 128 by 16"),
+        ("variable", {"resolution_sizes": (128, 320, 0)}, "--resolution-sizes: found 128 to 320 by 0"),
+        (
+            "variable",
+            {"resolution_sizes": (1, 10**9, 1)},
+            "--resolution-sizes: found 1000000000 sizes; wanted at most 64",
+        ),
+        ("variable", {"image_size": 230}, "--image-size: found 230; wanted a multiple of the patch, 16"),
     ],
 )
 def test_options_that_cannot_work_are_refused(kind: Any, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as refused:
-        resolution_of(kind, **OPTIONS | change)
+        asked(kind, **change)
     assert message in str(refused.value)
 
 
 def test_variable_batches_are_the_same_for_all_numbers_of_processes_that_divide_a_64th() -> None:
     def batches(batch: int, multiple: int) -> list[int]:
-        sized = {"sizes": (128, 320, 64), "batch_size": batch, "multiple": multiple}
-        found = resolution_of("variable", **(OPTIONS | sized))
+        found = asked("variable", resolution_sizes=(128, 320, 64), batch_size=batch, multiple=multiple)
         return [shape.batch for shape in found.shapes()]
 
     assert batches(65_536, 1) == batches(65_536, 64) == batches(65_536, 1024) == [200_704, 89_088, 50_176, 31_744]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import OptimConfig
-from trainer.optim.schedule import decay_start, learning_rate
+from trainer.optim.optimiser import decay_start, learning_rate
 
 COSINE = OptimConfig(steps=110, warmup_steps=10, start_lr=0.0, peak_lr=1.0, final_lr=0.1)
 WSD = replace(COSINE, schedule="wsd", steps=200, decay_share=0.2)

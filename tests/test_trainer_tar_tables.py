@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +23,7 @@ from tests.synsets import CAT, DOG, vocabulary_of
 from tests.tar_tables import LIMIT, Asked, asked_in, content_of, damaged, labels_of
 from trainer.data import tar_tables
 from trainer.data.tar_index import NoTarError
-from trainer.data.tar_tables import TarTable, TarTables, make_table
+from trainer.data.tar_tables import TableInputs, TarTable, TarTables, make_table
 from vocab.errors import FormatError, InputError
 from vocab.store.files import write_whole
 
@@ -35,7 +36,8 @@ def asked(tmp_path: Path) -> Asked:
 def get(asked: Asked, tables: TarTables, **changes: Any) -> TarTable:
     """The table from a folder; `changes`: to what it is asked for with, or the location."""
     location = changes.pop("location", "images/0.tar")
-    return tables.get(changes.pop("path", asked.path), location=location, **asked.options(**changes))
+    asked = replace(asked, **changes)
+    return tables.get(asked.path, asked.inputs(location))
 
 
 def files(folder: Path) -> list[Path]:
@@ -117,11 +119,11 @@ def test_a_damaged_table_is_made_again(asked: Asked, tmp_path: Path, data: st.Da
 def ask(asked: Asked, folder: Path, processes: int) -> None:
     """A process that asks for a table once all are there, and notes what it got, and if it makes it."""
 
-    def make(path: Path, **options: Any) -> TarTable:
+    def make(path: Path, of: TableInputs) -> TarTable:
         with (folder.parent / "made").open("a") as file:
             file.write("x")
         time.sleep(0.2)
-        return make_table(path, **options)
+        return make_table(path, of)
 
     tar_tables.make_table = make
     tables, rank = TarTables(folder), os.environ["RANK"]

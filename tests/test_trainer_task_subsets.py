@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.labelled_images import LabelledImages, Read
+from trainer.transfer.config import FinetuneConfig, TaskConfig
 from trainer.transfer.tasks.opening import subset
 from vocab.errors import InputError
 
@@ -96,7 +98,7 @@ def test_where_images_have_any_number_of_classes_the_share_is_of_all_images() ->
 @pytest.mark.parametrize("percent", [0.0, -1.0, 100.5, float("nan")])
 def test_a_share_outside_of_a_hundred_is_an_error(percent: float) -> None:
     with pytest.raises(InputError, match="--percent: found"):
-        subset(of_classes(2, 2), percent=percent, seed=0)
+        FinetuneConfig("model", TaskConfig("train", "test"), Path("out"), percent=percent)
 
 
 def test_nothing_stays_nothing() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from tests.labelled_images import classifier_of, images_of
 from tests.synsets import AIRPLANE, CABIN, CANINE, CHURCH, DOG, DOMESTIC_ANIMAL, FISH, HOT_DOG, TENCH, vocabulary_of
 from trainer.probe.linear import Head
+from trainer.transfer.config import TransferInit
 from trainer.transfer.transfer_init import (
     ClassMatch,
     fit_sigmoid,
@@ -95,7 +96,7 @@ def test_classes_of_one_row_name_each_other_though_their_synsets_differ() -> Non
 @pytest.mark.parametrize("alpha", [0.0, -1.0, 1.1, math.nan, math.inf])
 def test_an_alpha_that_is_none_is_refused(alpha: float) -> None:
     with pytest.raises(InputError, match=r"--alpha.*at most 1"):
-        match_classes(["dog"], vocabulary_of(DOG), alpha=alpha)
+        TransferInit(alpha=alpha)
 
 
 def test_rows_and_biases_are_averaged_as_they_are() -> None:

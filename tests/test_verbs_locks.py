@@ -80,9 +80,8 @@ def tar_cache(folder: Path) -> None:
 
 def tables_of_tars(folder: Path) -> None:
     asked = asked_in(folder)
-    first, second = (
-        TarTables(folder / "tables").get(asked.path, location="images/0.tar", **asked.options()) for _ in range(2)
-    )
+    of = asked.inputs("images/0.tar")
+    first, second = (TarTables(folder / "tables").get(asked.path, of) for _ in range(2))
     assert len(first) == len(second) > 0
     assert len(list((folder / "tables").glob("*.tar-table"))) == 1
 

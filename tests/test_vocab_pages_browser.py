@@ -18,7 +18,7 @@ from pipeline.report.story import report
 from tests.labels import EVIL, HOSTILE_CAPTIONS, hostile_labels
 from tests.run_page import html as run_page
 from trainer.records.classes import ClassScores
-from trainer.records.page import write_finetune_page
+from trainer.records.page import finetune_page
 from vocab.pages.page import render
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -113,8 +113,7 @@ def test_a_press_on_a_heading_sorts_the_table_of_classes(browser: str, tmp_path:
     facts = {**counts, "device": "cpu", "notes": [], "top1": 0.5}
     scores = ClassScores(("class", "images", "accuracy"), [("10", 3), ("9", 0), ("c", 1200)], [0.25, math.nan, 1.0])
     (tmp_path / "metrics.jsonl").touch()
-    write_finetune_page(tmp_path, facts, model="m", classes=scores, total_steps=2, seconds=1.0)
-    page = (tmp_path / "page.html").read_text()
+    page = finetune_page(tmp_path, facts, model="m", classes=scores, total_steps=2, seconds=1.0)
     rows = re.search(r"<table class=sortable>.*?<tbody>(.*?)</tbody>", page, re.DOTALL)
     assert rows is not None
     # Without the script: every class in its order, and headings that are no buttons.

@@ -27,7 +27,7 @@ from tests.labels import write_five
 from tests.run_page import html as run_page
 from tests.synsets import CAT, DOG
 from trainer.records.classes import ClassScores
-from trainer.records.page import write_finetune_page
+from trainer.records.page import finetune_page
 from vocab.pages.page import LONGEST_TEXT, brief, environment, policy_of, render, stranger
 from vocab.pages.text import shown
 from vocab.store.manifest import InputFile
@@ -104,8 +104,7 @@ def finetune_of(text: str, folder: Path) -> str:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     facts |= {"device": text, "notes": [text, text], "steps": 2, "top1": 0.5}
     classes = ClassScores(("class", "images", "accuracy"), [(text.encode("utf-8", "replace").decode(), 3)], [0.5])
-    write_finetune_page(folder, facts, model=text, classes=classes, total_steps=4, seconds=1.0)
-    return (folder / "page.html").read_bytes().decode()
+    return finetune_page(folder, facts, model=text, classes=classes, total_steps=4, seconds=1.0)
 
 
 PAGES = pytest.mark.parametrize(

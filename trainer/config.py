@@ -28,8 +28,6 @@ from trainer.options import (
     PositiveShare,
     Seed,
     Share,
-    Spikes,
-    Tracking,
     TrainCompute,
     own_first,
 )
@@ -191,7 +189,7 @@ class LossConfig(Options):
 
 @own_first
 @dataclass(frozen=True)
-class OptimConfig(Descent, Spikes):
+class OptimConfig(Descent):
     """Optimiser, learning rate, moving average. Defaults: CatLIP's for ViT-B/16."""
 
     steps: Positive = 200_000
@@ -215,11 +213,14 @@ class OptimConfig(Descent, Spikes):
     """momentum of Muon"""
     ema_momentum: PositiveShare = 0.0005
     """share of the new weights in the moving average, which is evaluated and exported"""
+    spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
+    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; with
+    inf only NaN and infinite losses count"""
 
 
 @own_first
 @dataclass(frozen=True)
-class RunConfig(TrainCompute, Seed, Keeping, Tracking):
+class RunConfig(TrainCompute, Seed, Keeping):
     """Where and how the run happens, and what it writes."""
 
     out: Path = Path("runs/pretrain")
@@ -281,6 +282,8 @@ class PretrainConfig(Options):
     def __post_init__(self) -> None:
         """Raise InputError for matrices that Muon cannot share out."""
         super().__post_init__()
+        # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
+        # each matrix, and fails for shapes whose result comes out replicated.
         self.optim.require(
             "optimiser",
             self.optim.optimiser == "adamw" or self.run.parallel == "ddp",

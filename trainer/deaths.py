@@ -1,8 +1,8 @@
 """Deaths: one sentence about what ended a rank from outside of this program, on that rank and on all the others.
 
-In: an error of torch, of the system or of memory. Out: a CatlipError. Torch tells the surviving ranks only that a
-connection was closed, in a page of text each. So a rank that still can leaves its last words in the store of the
-process group, and a rank that was killed is found missing among the processes of its machine.
+Torch tells the surviving ranks only that a connection was closed, in a page of text each. So a rank that still can
+leaves its last words in the store of the process group, and a rank that was killed is found missing among the processes
+of its machine.
 """
 
 from __future__ import annotations

@@ -159,6 +159,5 @@ def raise_alike(error: CatlipError, rank: Rank) -> NoReturn:
 
 
 def barrier(rank: Rank) -> None:
-    """Wait for all ranks."""
     if rank.world > 1:
         dist.barrier()

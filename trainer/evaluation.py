@@ -16,7 +16,6 @@ from torch import Tensor
 
 from trainer.data.batch import Skipped
 from trainer.data.feed import Feed, check_bad_share, examples_of
-from trainer.data.loaders import Loaders
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.distributed import Rank, gather_on_main
@@ -46,17 +45,6 @@ class Evaluation:
         return labelled
 
 
-@dataclass(frozen=True)
-class Loading:
-    """Options of loading held-out images."""
-
-    size: int
-    batch: int
-    """images at a time, per rank"""
-    workers: int = 0
-    loaders: Loaders = "processes"
-
-
 @dataclass
 class _RankScores:
     """Images that one rank scored."""
@@ -69,14 +57,14 @@ class _RankScores:
 
 
 def evaluate(
-    objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool
+    objective: Objective, source: Source, rank: Rank, *, batch: int, workers: int, limit: int, bfloat16: bool
 ) -> Evaluation | None:
-    """Score the first `limit` held-out images; None on ranks other than the main one.
+    """Score the first `limit` held-out images, `batch` at a time per rank; None on ranks other than the main one.
 
     Raises InputError on the main rank if no image could be scored, or more are bad than the source allows (of however
     few), and as `mean_average_precision`.
     """
-    part = _score(objective, source, rank, loading=loading, limit=limit, bfloat16=bfloat16)
+    part = _score(objective, source, rank, batch=batch, workers=workers, limit=limit, bfloat16=bfloat16)
     parts: list[_RankScores] = gather_on_main(part, rank)
     if not rank.is_main:
         return None
@@ -92,7 +80,7 @@ def evaluate(
     for part in parts:
         account.update(part.account)
     skipped = [bad for part in parts for bad in part.skipped]
-    check_bad_share(account, source.max_bad_share, examples=examples_of(skipped), fewest=1)
+    check_bad_share(account, source.options.max_bad_share, examples=examples_of(skipped), fewest=1)
     order = sorted(range(len(samples)), key=samples.__getitem__)[:limit]
     classes = [labelled for part in parts for labelled in part.classes]
     logits = torch.cat([part.logits for part in parts])[order]
@@ -114,26 +102,24 @@ def evaluate(
 
 @torch.no_grad()
 def _score(
-    objective: Objective, source: Source, rank: Rank, *, loading: Loading, limit: int, bfloat16: bool
+    objective: Objective, source: Source, rank: Rank, *, batch: int, workers: int, limit: int, bfloat16: bool
 ) -> _RankScores:
     part = _RankScores([], torch.empty(0), [], Counter(), [])
     logits: list[Tensor] = [torch.empty(0, len(source.vocabulary))]
     was_training = objective.training
     objective.eval()
-    resolution = FixedResolution(loading.size, loading.batch * rank.world)
-    seen = 0
-    with Feed(
-        source, resolution, rank=rank.index, world=rank.world, workers=loading.workers, loaders=loading.loaders
-    ) as feed:
-        for batch in feed:
-            part.account.update(batch.account)
-            part.skipped += batch.skipped
-            scored = torch.nonzero(batch.weights > 0)[:, 0].tolist()
+    resolution = FixedResolution(source.options.image_size, batch * rank.world)
+    loaders, seen = source.options.loaders, 0
+    with Feed(source, resolution, rank=rank.index, world=rank.world, workers=workers, loaders=loaders) as feed:
+        for shown in feed:
+            part.account.update(shown.account)
+            part.skipped += shown.skipped
+            scored = torch.nonzero(shown.weights > 0)[:, 0].tolist()
             # The whole batch also where a rank has no sample left: under FSDP2 all ranks compute together.
             with torch.autocast(rank.device.type, torch.bfloat16, enabled=bfloat16):
-                logits.append(objective.score(batch.images.to(rank.device)).float().cpu()[scored])
-            part.samples += [batch.samples[image] for image in scored]
-            part.classes += [batch.classes[batch.ends[image] : batch.ends[image + 1]].tolist() for image in scored]
+                logits.append(objective.score(shown.images.to(rank.device)).float().cpu()[scored])
+            part.samples += [shown.samples[image] for image in scored]
+            part.classes += [shown.classes[shown.ends[image] : shown.ends[image + 1]].tolist() for image in scored]
             # All ranks stop after the same step, and nobody needs to ask the others.
             seen += resolution.at(0).batch
             if seen >= limit:

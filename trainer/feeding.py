@@ -99,7 +99,7 @@ def open_training_source(config: FeedConfig) -> Source:
     else:
         vocabulary = every_synset(list(labels.values()))
     source = open_source(corpora, labels, vocabulary, data, seed=config.seed)
-    check_first_tars(source, data)
+    check_first_tars(source)
     return source
 
 
@@ -160,7 +160,7 @@ def report(speed: Speed, config: FeedConfig) -> list[str]:
         f"limited by: {speed.limit}" + ("" if speed.limit != "waiting for a free buffer" else " (loaders are faster)"),
         f"{config.gpu_rate:,.0f} images/s need about {cores:.1f} cores ({os.cpu_count()} here)",
         "account: " + ", ".join(f"{name} {count:,}" for name, count in sorted(speed.account.items())),
-        *(f"  bad: {bad.shard}/{bad.key}: {bad.reason}" for bad in speed.skipped[:NAMED]),
+        *(f"  bad: {bad.name}: {bad.reason}" for bad in speed.skipped[:NAMED]),
     ]
     numbers = {
         "images_per_second": round(speed.rate, 1),

@@ -68,7 +68,7 @@ def open_inputs(data: DataConfig, *, seed: int, thorough: bool = True, recorded:
         source, evaluated = in_recorded_order(source, evaluated, recorded)
     if thorough:
         for each in (source, evaluated):
-            check_first_tars(each, data)
+            check_first_tars(each)
     return Inputs(vocabulary, source, evaluated)
 
 
@@ -95,16 +95,7 @@ def open_source(
         pools=tuple(pools) if data.source_weights else (),
         weights=weights_of(data.source_weights, len(pools)) if data.source_weights else (1.0,),
         seed=seed,
-        min_crop_area=data.min_crop_area,
-        flip=data.flip,
-        eval_crop=data.eval_crop,
-        unlabelled=data.unlabelled,
-        unlabelled_weight=data.unlabelled_weight,
-        shuffle_shards=data.shuffle_shards,
-        max_pixels=data.max_pixels,
-        max_member_bytes=data.max_member_bytes,
-        max_bad_share=data.max_bad_share,
-        take_truncated=data.take_truncated,
+        options=data,
     )
 
 
@@ -153,7 +144,7 @@ def _refuse_trained_on(train: Sequence[Corpus], held_out: Sequence[Corpus], opti
         )
 
 
-def check_first_tars(source: Source, data: DataConfig) -> None:
+def check_first_tars(source: Source) -> None:
     """Raise MismatchError if most samples of the first tars have no row in their labels, or most rows no sample."""
     for pool, order in enumerate(source.orders):
         tars = [source.pool_tars[pool][tar] for tar in order.tars_of(0)]
@@ -167,7 +158,7 @@ def check_first_tars(source: Source, data: DataConfig) -> None:
             check_matched(
                 accounts,
                 location=source.labels[labels].location,
-                max_unmatched_share=data.max_unmatched_share,
+                max_unmatched_share=source.options.max_unmatched_share,
                 keys=partial(_keys, source, [tar for tar in tars if source.tars[tar].labels == labels]),
             )
 
@@ -176,7 +167,9 @@ def _keys(source: Source, tars: Sequence[int]) -> tuple[list[str], list[str]]:
     """Read the keys of the tar with the most samples without a row, and of its rows in the labels."""
     named = source.tars[max(tars, key=lambda tar: source.table_of(tar).account["unmatched"])]
     with source.cache.open(named.location) as file:
-        index = index_tar(path_of(file), max_member_bytes=source.max_member_bytes, location=shown_tar(named.location))
+        index = index_tar(
+            path_of(file), max_member_bytes=source.options.max_member_bytes, location=shown_tar(named.location)
+        )
     return index.keys, source.labels[named.labels].read_shard(named.shard)["key"].to_pylist()
 
 

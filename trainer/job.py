@@ -18,6 +18,7 @@ from jaxtyping import Int32
 from trainer.config import OptimConfig
 from trainer.data.batch import Batch, Position, Skipped
 from trainer.data.resolution import Resolution
+from trainer.options import Keeping
 from trainer.records.gallery import GalleryImage
 from trainer.speed.peak import Peaks
 
@@ -50,14 +51,10 @@ class Job:
     out: Path
     """run directory"""
     optim: OptimConfig
-    log_every: int
-    """steps between two lines of the log"""
-    checkpoint_every: int
-    keep_checkpoints: int
+    keeping: Keeping
+    """how often to log and to save"""
     keep_every: int = 0
     """steps between checkpoints that are kept for good; 0 keeps none"""
-    wandb: str | None = None
-    """project of Weights & Biases"""
     fingerprint: str
     """sha256 of what is learnt from; a checkpoint of another one is refused"""
     copied: Sequence[str]
@@ -93,5 +90,4 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
         return self.optim.steps

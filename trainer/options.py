@@ -228,19 +228,7 @@ class Seed(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnSpike(Options):
-    """Answer to a loss that is NaN or much too large."""
-
-    on_spike: Literal["stop", "skip", "rollback"] = "stop"
-    """answer to a loss that is NaN, infinite or a spike
-
-    stop: end the run and name the batch's samples
-    skip: leave out the step
-    rollback: return to the last checkpoint, and go on with the batches that follow"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Descent(OnSpike):
+class Descent(Options):
     """Optimiser. Defaults: CatLIP's for ViT-B/16."""
 
     optimiser: Literal["adamw", "muon"] = "adamw"
@@ -260,6 +248,12 @@ class Descent(OnSpike):
     """largest norm of the gradient; a longer gradient is scaled down to it"""
     accumulate: Positive = 1
     """parts into which a process splits its share of the batch, each with a backward pass of its own"""
+    on_spike: Literal["stop", "skip", "rollback"] = "stop"
+    """answer to a loss that is NaN, infinite or a spike
+
+    stop: end the run and name the batch's samples
+    skip: leave out the step
+    rollback: return to the last checkpoint, and go on with the batches that follow"""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that is out of bounds, and for steps that Muon cannot skip."""
@@ -274,17 +268,8 @@ class Descent(OnSpike):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spikes(OnSpike):
-    """Losses that are NaN or much too large."""
-
-    spike_factor: Annotated[float, Bounds(1, above_low=True)] = 2.0
-    """multiple of its running mean above which a loss is a spike, if it also exceeds the usual variation by far; with
-    inf only NaN and infinite losses count"""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Keeping(Options):
-    """How often a run logs and saves."""
+    """Log and checkpoints of a run."""
 
     log_every: Positive = 50
     """steps between two lines of metrics.jsonl"""
@@ -292,12 +277,6 @@ class Keeping(Options):
     """steps between two checkpoints; the last step always has one"""
     keep_checkpoints: Positive = 2
     """number of newest checkpoints to keep"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tracking(Options):
-    """Weights & Biases, and the peak that a run's speed is compared with."""
-
     peak_tflops: PositiveNumber | None = None
     """the GPU's stated peak in bfloat16 matrix products, TFLOP/s (default: from our table of GPUs)"""
     wandb: Annotated[str | None, "NAME"] = None

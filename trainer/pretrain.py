@@ -26,7 +26,7 @@ from trainer.records.results import Results
 from trainer.records.run_data import RunData, read_run_data, run_data_of
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, has_learnt, stored_config
 from trainer.run import Run, stopped
-from trainer.speed.flops import ImageFlops
+from trainer.speed.flops import image_flops
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, build_training
@@ -133,28 +133,17 @@ def open_feed(config: PretrainConfig, source: Source, training: Training, rank: 
 
 def resolution_for(config: PretrainConfig, *, world: int, patch: int) -> Resolution:
     """Choose the shape of every step: the same on all ranks, and divisible among them."""
-    data = config.data
-    return resolution_of(
-        data.resolution,
-        image_size=data.image_size,
-        batch_size=data.batch_size,
-        schedule=data.resolution_schedule,
-        sizes=data.resolution_sizes,
-        steps=config.optim.steps,
-        multiple=math.lcm(world, data.tar_teams) * config.optim.accumulate,
-        seed=config.run.seed,
-        patch=patch,
-    )
+    multiple = math.lcm(world, config.data.tar_teams) * config.optim.accumulate
+    return resolution_of(config.data, steps=config.optim.steps, multiple=multiple, seed=config.run.seed, patch=patch)
 
 
 def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, step: Step, results: Results) -> Job:
-    """Put together the job of the run."""
     run, vocabulary, source, device = config.run, inputs.vocabulary, inputs.train, step.rank.device
     model, size, one_size = config.model, config.data.image_size, config.data.one_size
-    flops = ImageFlops(lambda: on_meta(model, classes=len(vocabulary), image_size=size, one_size=one_size))
+    flops = image_flops(lambda: on_meta(model, classes=len(vocabulary), image_size=size, one_size=one_size))
 
     def operations(number: int, batch: Batch) -> int:
-        return len(batch) * flops.of(size=batch.images.shape[1], share=step.patch_share(number))
+        return len(batch) * flops(batch.images.shape[1], step.patch_share(number))
 
     def write_start() -> None:
         data.write(run.out)
@@ -165,11 +154,8 @@ def job_of(config: PretrainConfig, inputs: Inputs, data: RunData, feed: Feed, st
         config=config,
         out=run.out,
         optim=config.optim,
-        log_every=run.log_every,
-        checkpoint_every=run.checkpoint_every,
-        keep_checkpoints=run.keep_checkpoints,
+        keeping=run,
         keep_every=run.keep_every,
-        wandb=run.wandb,
         fingerprint=vocabulary.fingerprint,
         copied=("config.json", "vocabulary.parquet"),
         batches=feed,

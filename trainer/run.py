@@ -59,7 +59,6 @@ class StopSignals:
 
     @property
     def asked(self) -> bool:
-        """Tell whether a signal came."""
         return self._number is not None
 
     @property
@@ -97,7 +96,7 @@ class Run:
         self.metrics = DeferredMetrics(rank.device)
         self.journal = Journal(job, rank)
         self.checkpoints: Checkpoints
-        if job.wandb is not None:
+        if job.keeping.wandb is not None:
             check_wandb()
 
     @contextlib.contextmanager
@@ -107,7 +106,7 @@ class Run:
         if resume.checkpoint is not None:
             self._restore(resume.checkpoint, resume.state)
         if self.progress.step < job.steps:
-            kept = job.keep_checkpoints + (job.steps // job.keep_every if job.keep_every else 0)
+            kept = job.keeping.keep_checkpoints + (job.steps // job.keep_every if job.keep_every else 0)
             on_main(lambda: check_space(job.out, self.training.tensors(), kept), rank)
         barrier(rank)  # nobody writes before everybody has looked
         with contextlib.ExitStack() as stack:
@@ -122,7 +121,7 @@ class Run:
                     rank.index,
                     rank.world,
                     nonce=self.nonce,
-                    keep=job.keep_checkpoints,
+                    keep=job.keeping.keep_checkpoints,
                     keep_every=job.keep_every,
                 )
             )
@@ -192,8 +191,8 @@ class Run:
         job, step = self.job, self.progress.step
         last = step == job.steps
         return AfterStep(
-            line=step % job.log_every == 0 or last,
-            checkpoint=step % job.checkpoint_every == 0 or last,
+            line=step % job.keeping.log_every == 0 or last,
+            checkpoint=step % job.keeping.checkpoint_every == 0 or last,
             evaluation=job.evaluation_due(step) and not last,
         )
 

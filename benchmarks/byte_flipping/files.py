@@ -33,7 +33,7 @@ from pipeline.task import JOB, JobSettings, run_task
 from trainer.__main__ import main as trainer
 from trainer.checkpoints.checkpoint import open_checkpoint
 from trainer.data.batch import Skipped
-from trainer.data.tar_tables import make_table, read_table, write_table
+from trainer.data.tar_tables import TableInputs, make_table, read_table, write_table
 from trainer.pretrain import PRETRAINING
 from trainer.probe import feature_files
 from trainer.records import run_directory
@@ -214,11 +214,8 @@ def _of_transfer(suite: Path, probed: Path, features: Path) -> Iterator[Flipped]
 
 def _of_tar(root: Path, labels: Path, vocabulary: Vocabulary) -> Iterator[Flipped]:
     made, tar = root / "table.arrow", root / "corpus" / "00000.tar"
-    limit = 1 << 30
-    write_table(
-        made,
-        make_table(tar, shard="00000", labels=LabelShards.open(labels), vocabulary=vocabulary, max_member_bytes=limit),
-    )
+    of = TableInputs(str(tar), "00000", LabelShards.open(labels), vocabulary, max_member_bytes=1 << 30)
+    write_table(made, make_table(tar, of))
 
     def read() -> object:
         table = read_table(made)

@@ -112,7 +112,7 @@ def our_choice(source: Source, *, epoch: int, tar: int, index: int) -> Choose:
     )
 
     def choose(width: int, height: int) -> Crop:
-        left, top, across, down = random_box(width, height, row[:BOX_DRAWS], min_area=source.min_crop_area)
+        left, top, across, down = random_box(width, height, row[:BOX_DRAWS], min_area=source.options.min_crop_area)
         return Crop((left, top, left + across, top + down), mirrored=False)
 
     return choose

@@ -28,9 +28,8 @@ from trainer.data.batch import Batch
 from trainer.distributed import Rank
 from trainer.model.objective import prepare
 from trainer.optim.average import Average
-from trainer.optim.optimiser import Optimiser, ParameterGroup, is_decayed
+from trainer.optim.optimiser import Optimiser, ParameterGroup, is_decayed, learning_rate
 from trainer.optim.optimiser import clip as clip_gradient
-from trainer.optim.schedule import learning_rate
 from vocab.vocabulary import Vocabulary
 
 # As much of the arithmetic as ViT-B-16's text tower has beside its image tower.

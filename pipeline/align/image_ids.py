@@ -58,12 +58,6 @@ def is_of_tars(id_column: str) -> bool:
     return id_column == OWN_KEY or id_column.startswith(JSON_FIELD)
 
 
-def check_sidecar(path: str, id_column: str) -> None:
-    """Raise InputError for a sidecar that cannot be read or lacks a column."""
-    with _opened(path, id_column):
-        pass
-
-
 def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.RecordBatch]:
     with _opened(path, id_column) as file:
         wanted = dict.fromkeys([KEY, id_column, *([STATUS] if STATUS in file.schema_arrow.names else [])])
@@ -73,6 +67,7 @@ def _ids_of_sidecar(path: str, shard: str, id_column: str) -> Iterator[pa.Record
 
 @contextmanager
 def _opened(path: str, id_column: str) -> Iterator[pq.ParquetFile]:
+    """Open a sidecar. Raises InputError for one that cannot be read or lacks a column."""
     try:
         with open_file(path) as stream:
             file = pq.ParquetFile(stream)
@@ -188,8 +183,9 @@ def list_image_files(locations: tuple[str, ...], id_column: str) -> InputFiles:
             wanted=f"img2dataset's sidecars, whose column {id_column!r} holds the id",
             remedy="Check --images; where the tars themselves hold the id, give --id-column json.FIELD.",
         ) from error
-    # A mistyped column is better reported now than by a job.
-    check_sidecar(sidecars.files[0].path, id_column)
+    with _opened(sidecars.files[0].path, id_column):
+        # A mistyped column is better reported now than by a job.
+        pass
     _require_pairs(sidecars)
     return sidecars
 

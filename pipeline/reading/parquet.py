@@ -120,7 +120,7 @@ def column_faults(schema: pa.Schema, reading: ReadOptions, path: str) -> dict[st
                 wanted="the path of a field, as json.caption",
                 remedy=f"Column {head!r} is of type {schema.field(head).type}.",
             )
-        elif name in reading.texts and not _holds_texts(kind):
+        elif name in reading.texts and not (is_text(element_type(kind)) or pa.types.is_null(element_type(kind))):
             faults[name] = InputError(
                 f"{path}, column {name!r}",
                 found=f"type {kind}",
@@ -129,11 +129,6 @@ def column_faults(schema: pa.Schema, reading: ReadOptions, path: str) -> dict[st
                 "json.caption.",
             )
     return faults
-
-
-def _holds_texts(kind: pa.DataType) -> bool:
-    inner = element_type(kind)
-    return is_text(inner) or pa.types.is_null(inner)
 
 
 def refuse_keys(file: pq.ParquetFile, reading: ReadOptions, path: str) -> None:

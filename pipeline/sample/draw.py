@@ -12,7 +12,7 @@ and last config.json: the options that decide the bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any, NamedTuple
@@ -70,15 +70,15 @@ def draw_sample(config: SampleConfig) -> None:
 
 def draw_shard(config: SampleConfig, shard: int) -> int:
     """Draw one shard and say how many samples it has; it needs no other shard, so any process may draw it."""
-    match config.mode:
-        case "scenes":
-            return _draw_scenes(config, shard)
-        case "objects":
-            return _draw_objects(config, shard)
-        case "captions":
-            rows = list(_rows(config, shard))
-            write_sidecar(config.out / f"{shard_name(shard)}.parquet", [_record(row, config.size) for row in rows])
-            return len(rows)
+    if config.mode == "objects":
+        return _draw_objects(config, shard)
+    name = shard_name(shard)
+    rows = list(_rows(config, shard))
+    if config.mode == "scenes":
+        _draw_scenes(config, name, rows)
+        write_stats(config.out / f"{name}_stats.json", [row.status for row in rows])
+    write_sidecar(config.out / f"{name}.parquet", [_record(row, config.size) for row in rows])
+    return len(rows)
 
 
 def _claim_output(config: SampleConfig) -> None:
@@ -150,18 +150,13 @@ def _record(row: Row, size: int) -> dict[str, Any]:
     }
 
 
-def _draw_scenes(config: SampleConfig, shard: int) -> int:
-    name = shard_name(shard)
-    rows = list(_rows(config, shard))
+def _draw_scenes(config: SampleConfig, name: str, rows: Sequence[Row]) -> None:
     with open_tar(config.out / f"{name}.tar") as tar:
         for row in rows:
             if row.error is None:
                 picture = paint(row.scene, size=config.size, chance=stream(config.seed, row.number, "picture"))
                 truth = _scene_truth(row, picture)
                 add_sample(tar, row.key, image=picture.image, text={"txt": row.caption}, truth=truth)
-    write_sidecar(config.out / f"{name}.parquet", [_record(row, config.size) for row in rows])
-    write_stats(config.out / f"{name}_stats.json", [row.status for row in rows])
-    return len(rows)
 
 
 def _scene_truth(row: Row, picture: Picture) -> dict[str, Any]:

@@ -33,14 +33,8 @@ SPLINE = [
 
 def shade(colour: RGB, factor: float) -> RGB:
     """Darker for a factor below 1, lighter above it (2 is white)."""
-    if factor <= 1:
-        return (int(colour[0] * factor), int(colour[1] * factor), int(colour[2] * factor))
-    rest = 2 - factor
-    return (
-        int(255 - (255 - colour[0]) * rest),
-        int(255 - (255 - colour[1]) * rest),
-        int(255 - (255 - colour[2]) * rest),
-    )
+    r, g, b = (int(value * factor if factor <= 1 else 255 - (255 - value) * (2 - factor)) for value in colour)
+    return r, g, b
 
 
 def jitter(colour: RGB, chance: Random, amount: float = 18) -> RGB:

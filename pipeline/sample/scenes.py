@@ -71,9 +71,7 @@ def compose(chance: Random) -> Scene:
             kinds.append(kind)
     # Four objects fill an image, so only the first kind may come in numbers.
     number = min(pick_weighted(chance, *HOW_MANY_OF_ONE), 5 - wanted)
-    groups = [_group(chance, kinds[0], number)]
-    for kind in kinds[1:]:
-        groups.append(_group(chance, kind, 1))
+    groups = [_group(chance, kind, number if kind is kinds[0] else 1) for kind in kinds]
     place, background = _place(chance)
     return Scene(tuple(groups), place, background)
 

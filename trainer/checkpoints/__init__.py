@@ -3,5 +3,5 @@
 checkpoint.py         a whole checkpoint: found, verified, loaded, restored     writer.py     saving, beside training
 manifest.py           state.json and the manifests of ranks: files, checksums   snapshot.py   copies in host memory
 pieces.py             the rows of a tensor that one process holds               retention.py  what is kept; its room
-safetensors_files.py  headers of safetensors files, and their seals             disk.py       flushed files, checksums
+safetensors_files.py  headers of safetensors files, and their seals
 """

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Set
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,6 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Steps taken."""
         return self.manifest.step
 
     @property
@@ -120,7 +119,6 @@ def open_checkpoint(folder: Path, *, checksums: bool = True) -> Checkpoint:
 
 
 def folder_name(step: int) -> str:
-    """Name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
 
 
@@ -141,12 +139,12 @@ def _checksum(path: Path) -> str:
 SAME_RUN = "Resume with the options and the vocabulary that the run was started with, or start anew in another --out."
 
 
-class Pieces:
-    """The open safetensors files of one checkpoint."""
+class Pieces(ExitStack):
+    """The open safetensors files of one checkpoint, closed with the context; each is opened when it is first needed."""
 
-    def __init__(self, folder: Path, files: ExitStack) -> None:
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
-        self._files = files
         self._open: dict[str, Any] = {}
 
     def copy_into(self, part: Tensor, name: str, stored: StoredTensor, rows: Rows) -> None:
@@ -175,7 +173,7 @@ class Pieces:
         path = self.folder / piece.file
         try:
             if piece.file not in self._open:
-                self._open[piece.file] = self._files.enter_context(safe_open(path, "pt"))
+                self._open[piece.file] = self.enter_context(safe_open(path, "pt"))
             header = self._open[piece.file].get_slice(name)
             found = (header.get_dtype(), header.get_shape())
         except (OSError, SafetensorError) as error:
@@ -184,13 +182,6 @@ class Pieces:
         if found != wanted:
             raise broken(path, f"{name} as {found[0]} {found[1]} where the state says {wanted[0]} {wanted[1]}")
         return self._open[piece.file]
-
-
-@contextmanager
-def open_pieces(folder: Path) -> Iterator[Pieces]:
-    """The files of a checkpoint; each is opened when it is first needed."""
-    with ExitStack() as files:
-        yield Pieces(folder, files)
 
 
 @torch.no_grad()
@@ -202,7 +193,7 @@ def restore(checkpoint: Checkpoint, live: Tensors) -> None:
     """
     folder, stored = checkpoint.path, checkpoint.manifest.tensors
     check_match(folder, stored, live)
-    with open_pieces(folder) as pieces:
+    with Pieces(folder) as pieces:
         for entries in stored.values():
             pieces.check(entries)
         for file, tensors in live.items():
@@ -214,7 +205,7 @@ def restore(checkpoint: Checkpoint, live: Tensors) -> None:
 def read_whole(folder: Path, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """Read whole tensors onto the CPU. Raises FormatError for a file that contradicts the manifest."""
     whole: dict[str, Tensor] = {}
-    with open_pieces(folder) as pieces:
+    with Pieces(folder) as pieces:
         # Checked first: nothing is allocated for a shape that no file has.
         pieces.check(stored)
         for name, entry in stored.items():

@@ -30,9 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from trainer.checkpoints.disk import Written, write_file
 from trainer.checkpoints.pieces import DTYPES, rows_in
 from vocab.errors import FormatError
+from vocab.store.files import Written, write_file
 from vocab.store.sealing import SEAL, digest_of, from_sealed_json, sealed, to_sealed_json
 
 FORMAT_VERSION = 2

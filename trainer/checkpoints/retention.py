@@ -11,9 +11,9 @@ import shutil
 from pathlib import Path
 
 from trainer.checkpoints.checkpoint import FOLDER, folders_of, open_checkpoint
-from trainer.checkpoints.disk import flush
 from trainer.checkpoints.pieces import Tensors
 from vocab.errors import FormatError, InputError
+from vocab.store.files import flush
 
 _LEFTOVER = re.compile(r"\.(step-\d{8,15})\.([0-9A-Za-z]+)\.(tmp|old)")
 

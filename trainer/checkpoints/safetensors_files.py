@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from trainer.checkpoints.disk import BLOCK
+from vocab.store.files import HASH_BLOCK
 
 METADATA = "__metadata__"
 """name of the header's entry for metadata: texts by name, not a tensor"""
@@ -85,7 +85,7 @@ def is_altered(path: Path) -> bool:
     with path.open("rb") as file:
         entries = _entries(file)
         seal = None if entries is None else entries[METADATA].get(SEAL)
-        return seal is not None and seal != _digest(entries or {}, iter(lambda: file.read(BLOCK), b""))
+        return seal is not None and seal != _digest(entries or {}, iter(lambda: file.read(HASH_BLOCK), b""))
 
 
 def metadata_of(path: Path) -> Mapping[str, Any]:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from trainer.checkpoints.disk import BLOCK
 from trainer.checkpoints.pieces import Rows, Tensors, dtype_name, file_name, held_rows, is_sharded, local_part
 from trainer.checkpoints.safetensors_files import ByteRange, header_of
 from trainer.data.ring import page_lock
 from vocab.errors import InputError
+from vocab.store.files import HASH_BLOCK
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class HostFile:
         """Blocks of the file in order, without a copy."""
         yield self.header
         body = self.body.numpy().data
-        for start in range(0, len(body), BLOCK):
-            yield body[start : start + BLOCK]
+        for start in range(0, len(body), HASH_BLOCK):
+            yield body[start : start + HASH_BLOCK]
 
 
 @dataclass(frozen=True)

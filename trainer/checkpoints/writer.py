@@ -21,7 +21,6 @@ from typing import Any
 import torch
 
 from trainer.checkpoints.checkpoint import FOLDER, folder_name
-from trainer.checkpoints.disk import Written, flush, write_file
 from trainer.checkpoints.manifest import (
     FILE_NAME,
     STATE,
@@ -39,6 +38,7 @@ from trainer.checkpoints.pieces import Tensors, dtype_name
 from trainer.checkpoints.retention import clear_leftovers, hidden_name, prune, publish
 from trainer.checkpoints.snapshot import HostCopies, Snapshot
 from vocab.errors import CatlipError, FormatError, InputError, remedy_of
+from vocab.store.files import Written, flush, write_file
 
 PATIENCE_AFTER_ERRORS = 10.0
 """seconds that the main rank waits for files of the other ranks after training has failed: they may be gone"""

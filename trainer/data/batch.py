@@ -26,8 +26,14 @@ class Skipped:
     """A sample that could not be used."""
 
     shard: str
+    """empty where images are files"""
     key: str
     reason: str
+
+    @property
+    def name(self) -> str:
+        """Name of the sample, with its shard if it is of one."""
+        return f"{self.shard}/{self.key}" if self.shard else self.key
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from trainer.data.crops import Box, centre_box
 from trainer.data.images import BadImage, Choose, crop_into
 from trainer.data.labelled_images import ImageStore, Read
 
@@ -28,7 +27,7 @@ Wanted = tuple[Int64[np.ndarray, " own"], Sequence[Choose]]
 """numbers of some images in the store, and the crop of each"""
 _Cropped = tuple[list[str | None], int]
 """reason why there is no crop, by image; and number of crops from truncated files"""
-_Begun = tuple[Tensor, int, list[Future[_Cropped] | _Cropped]]
+_Begun = tuple[Tensor, int, list[Future[_Cropped]]]
 """memory of a group of crops, number of crops, and the tasks that write them"""
 
 
@@ -37,7 +36,7 @@ class Decoding:
     """Options of decoding."""
 
     threads: int
-    """0: decode in the calling thread"""
+    """0: one, which decodes no image ahead"""
     ahead: int
     """groups of images that are decoded ahead"""
     max_pixels: int
@@ -73,18 +72,6 @@ class Decoded:
     """number of truncated files, which were decoded as far as they go"""
 
 
-def central_crops(
-    store: ImageStore, groups: Iterable[Int64[np.ndarray, " _"]], transform: EvalTransform
-) -> Iterator[Decoded]:
-    """The central crops of groups of a store's images, in order. Raises as `decoded`."""
-
-    def choose(width: int, height: int) -> Box:
-        return centre_box(width, height, share=transform.crop)
-
-    wanted = ((rows, [choose] * len(rows)) for rows in groups)
-    return decoded(store, wanted, size=transform.size, how=transform.decoding)
-
-
 def decoded(
     store: ImageStore, wanted: Iterable[Wanted], *, size: int, how: Decoding, pin: bool = False
 ) -> Iterator[Decoded]:
@@ -94,9 +81,8 @@ def decoded(
     """
     with ExitStack() as stack:
         read = stack.enter_context(store.open())
-        pool = ThreadPoolExecutor(how.threads, "decode") if how.threads else None
-        if pool is not None:
-            stack.callback(pool.shutdown, cancel_futures=True)
+        pool = ThreadPoolExecutor(max(1, how.threads), "decode")
+        stack.callback(pool.shutdown, cancel_futures=True)
         spare: list[Tensor] = []
 
         def begin(rows: Int64[np.ndarray, " own"], choosers: Sequence[Choose]) -> _Begun:
@@ -106,16 +92,16 @@ def decoded(
             numbers, outs = rows.tolist(), memory.numpy()[: len(rows)]
             slices = [slice(first, first + TASK_IMAGES) for first in range(0, len(numbers), TASK_IMAGES)]
             tasks = [partial(_crop, numbers[own], choosers[own], outs[own], read, how) for own in slices]
-            return memory, len(numbers), [pool.submit(task) if pool else task() for task in tasks]
+            return memory, len(numbers), list(map(pool.submit, tasks))
 
         begun = (begin(rows, choosers) for rows, choosers in wanted)
-        waiting = deque(islice(begun, how.ahead if pool is not None else 0))
+        waiting = deque(islice(begun, how.ahead if how.threads else 0))
         while True:
             waiting.extend(islice(begun, 1))
             if not waiting:
                 return
             memory, count, tasks = waiting.popleft()
-            ended = [task.result() if isinstance(task, Future) else task for task in tasks]
+            ended = [task.result() for task in tasks]
             reasons = [reason for each, _ in ended for reason in each]
             yield Decoded(memory[:count], reasons, sum(truncated for _, truncated in ended))
             spare.append(memory)

@@ -97,7 +97,7 @@ class Feed:
             yield batch
             self._account.update(batch.account)
             self._bad += batch.skipped[: MAX_NAMED - len(self._bad)]
-            check_bad_share(self._account, self.source.max_bad_share, examples=examples_of(self._bad))
+            check_bad_share(self._account, self.source.options.max_bad_share, examples=examples_of(self._bad))
 
     def _count(self, step: int) -> tuple[int, int]:
         """Number and size of the images of this rank at a step."""
@@ -105,20 +105,17 @@ class Feed:
         return shape.batch // self._shares[0].world, shape.size
 
     def _inline(self) -> Iterator[Batch]:
-        reader = BatchReader(self.source, self.resolution.at, self._shares[0], start=self._start)
-        with contextlib.closing(reader):
-            yield from self._filled(reader)
-
-    def _filled(self, reader: BatchReader) -> Iterator[Batch]:
-        while True:
-            began = time.perf_counter()
-            count, size = self._count(reader.step)
-            images = np.empty((count, size, size, 3), np.uint8)
-            part = reader.fill(images)
-            if part.ended:
-                return
-            batch = replace(assemble(images, [part]), waited=time.perf_counter() - began, ready=0)
-            yield batch.pin() if self._pin else batch
+        made = BatchReader(self.source, self.resolution.at, self._shares[0], start=self._start)
+        with contextlib.closing(made) as reader:
+            while True:
+                began = time.perf_counter()
+                count, size = self._count(reader.step)
+                images = np.empty((count, size, size, 3), np.uint8)
+                part = reader.fill(images)
+                if part.ended:
+                    return
+                batch = replace(assemble(images, [part]), waited=time.perf_counter() - began, ready=0)
+                yield batch.pin() if self._pin else batch
 
     def _make_tables(self) -> None:
         """Make tables of the first tars, beginning with the last one, while the loaders start."""
@@ -174,5 +171,5 @@ def check_bad_share(
 
 def examples_of(skipped: Sequence[Skipped]) -> str:
     """Names of the first few bad samples: ", for example 00017/000170042: broken_image"; empty if there are none."""
-    named = ", ".join(f"{bad.shard}/{bad.key}: {bad.reason}" for bad in skipped[:MAX_NAMED])
+    named = ", ".join(f"{bad.name}: {bad.reason}" for bad in skipped[:MAX_NAMED])
     return f", for example {named}" if named else ""

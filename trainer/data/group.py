@@ -76,7 +76,6 @@ class TarGroup:
 
     @cached_property
     def hashes(self) -> UInt64[np.ndarray, " tars"]:
-        """Hash of each tar."""
         return np.array([tar.hash for tar in self.tars], np.uint64)
 
     def __len__(self) -> int:

@@ -7,11 +7,10 @@ here reads members of tars.
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
@@ -116,68 +115,31 @@ class TarStore:
         The tars that were read last stay open. Reading raises InputError for a tar that is gone, was changed or has
         become shorter.
         """
-        tars = _OpenTars(self)
+        # Where two threads open the same tar at once, the second one's is closed when it has been read.
+        tar_of = lru_cache(MAX_OPEN)(self._open_tar)
         try:
-            yield tars.read
+            yield partial(self._read, tar_of)
         finally:
-            tars.close()
+            tar_of.cache_clear()
 
-
-class _OpenTar:
-    """An open tar; it is closed when no thread reads it and the list of open tars has dropped it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-
-    def __del__(self) -> None:
-        self.file.close()
-
-
-class _OpenTars:
-    """The tars that were read last, open."""
-
-    def __init__(self, store: TarStore) -> None:
-        self._store = store
-        self._open: OrderedDict[int, _OpenTar] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def read(self, image: int) -> bytes:
-        number = int(self._store.tars[image])
-        offset, size = int(self._store.offsets[image]), int(self._store.sizes[image])
-        tar = self._tar(number)
+    def _read(self, tar_of: Callable[[int], _OpenTar], image: int) -> bytes:
+        number, offset, size = int(self.tars[image]), int(self.offsets[image]), int(self.sizes[image])
+        tar = tar_of(number)
         content = os.pread(tar.file.fileno(), size, offset)
         if len(content) < size:
             raise InputError(
-                shown_tar(self._store.locations[number]),
+                shown_tar(self.locations[number]),
                 found=f"{len(content):,} of {size:,} bytes of the image at byte {offset:,}",
                 wanted="the tar as it was when its headers were read",
                 remedy="Do not change image tars while they are read; start the same command again.",
             )
         return content
 
-    def close(self) -> None:
-        with self._lock:
-            self._open.clear()
-
-    def _tar(self, number: int) -> _OpenTar:
-        with self._lock:
-            if (tar := self._open.get(number)) is not None:
-                self._open.move_to_end(number)
-                return tar
-        # Unlocked, because a remote tar may take minutes and other threads can go on with theirs. If two threads open
-        # the same tar, the second drops its own.
-        opened = self._opened(number)
-        with self._lock:
-            tar = self._open.setdefault(number, opened)
-            while len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)
-        return tar
-
-    def _opened(self, number: int) -> _OpenTar:
-        location = self._store.locations[number]
-        tar = _OpenTar(self._store.cache.open(location))
+    def _open_tar(self, number: int) -> _OpenTar:
+        location = self.locations[number]
+        tar = _OpenTar(self.cache.open(location))
         size, changed = stamp_of(tar.file)
-        wanted = self._store.stamps[number].tolist()
+        wanted = self.stamps[number].tolist()
         # The copy of a remote tar may have been fetched anew, which changes its time alone.
         if size != wanted[0] or (changed != wanted[1] and is_local(location)):
             raise InputError(
@@ -187,6 +149,16 @@ class _OpenTars:
                 remedy="Do not change image tars while they are read; start the same command again.",
             )
         return tar
+
+
+class _OpenTar:
+    """An open tar; it is closed when no thread reads it and the store has dropped it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def __del__(self) -> None:
+        self.file.close()
 
 
 def stamp_of(file: BinaryIO) -> tuple[int, int]:

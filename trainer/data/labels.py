@@ -30,7 +30,6 @@ class TarLabels:
 
     @property
     def unmatched(self) -> int:
-        """Number of samples without a row."""
         return len(self.matched) - int(self.matched.sum())
 
 

@@ -48,7 +48,6 @@ class Order:
         return -(-len(self.hashes) // self.group_size)
 
     def epoch_of(self, group: int) -> int:
-        """The epoch that a group belongs to."""
         return group // self.groups
 
     def tars_of(self, group: int) -> list[int]:

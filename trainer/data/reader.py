@@ -1,8 +1,5 @@
 """A reader: the part of one loader in every step, read, decoded and written into the batch.
 
-In: a source, the shape of every step, and the share of this loader. Out: a `BatchPart` of each step; the pixels are
-already in the batch.
-
     step     samples of all teams, one after the other; each rank has an equal run of them, and of a rank's run loader w
              of m has samples w, w + m, w + 2 m, ...
     team     ranks that share the same tars; team t of T walks every T-th group (`trainer/data/order.py`)
@@ -17,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -203,10 +201,10 @@ class BatchReader:
         lengths = np.array([len(found) for found in classes], np.int64)
         weights[slots] = 1
         unlabelled = (lengths == 0) & (weights > 0)
-        if self.source.unlabelled == "weigh" and self.source.train:
-            weights[unlabelled] = self.source.unlabelled_weight
+        if self.source.options.unlabelled == "weigh" and self.source.train:
+            weights[unlabelled] = self.source.options.unlabelled_weight
         account.update(samples=len(own), unlabelled=int(unlabelled.sum()))
-        if self.source.train and self.source.flip:
+        if self.source.train and self.source.options.flip:
             flips = by_slot[:, FLIP] >= 0.5
         return BatchPart(
             step=self.step,
@@ -244,7 +242,7 @@ class BatchReader:
         self, own: list[_Own], numbers: Float64[np.ndarray, "own draws"], mine: Images, part: BatchPart
     ) -> None:
         """Read and decode the samples; bad ones become black, get weight 0, and are counted and named."""
-        meter = part.meter
+        meter, options = part.meter, self.source.options
         for sample in own:
             sample.group.announce(sample.tar, sample.row)
         present: Bool[np.ndarray, " images"] = np.zeros(len(mine), np.bool_)
@@ -257,8 +255,8 @@ class BatchReader:
                     content,
                     mine[sample.slot],
                     choose=self._chooser(row),
-                    max_pixels=self.source.max_pixels,
-                    take_truncated=self.source.take_truncated,
+                    max_pixels=options.max_pixels,
+                    take_truncated=options.take_truncated,
                 )
                 present[sample.slot] = True
                 if truncated:
@@ -277,7 +275,7 @@ class BatchReader:
             part.weights[~present] = 0
 
     def _chooser(self, row: Float64[np.ndarray, " draws"]) -> Callable[[int, int], tuple[int, int, int, int]]:
-        source = self.source
-        if source.train:
-            return lambda width, height: random_box(width, height, row[:BOX_DRAWS], min_area=source.min_crop_area)
-        return lambda width, height: centre_box(width, height, share=source.eval_crop)
+        options = self.source.options
+        if self.source.train:
+            return partial(random_box, draws=row[:BOX_DRAWS], min_area=options.min_crop_area)
+        return partial(centre_box, share=options.eval_crop)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from trainer.config import DataConfig
 from vocab.errors import InputError
 
 # Each size is a graph to compile and a buffer to keep; CatLIP has 13.
@@ -121,46 +122,33 @@ def grain(batch_size: int) -> int:
     return max(part for part in range(1, max(1, batch_size // 64) + 1) if batch_size % part == 0)
 
 
-def resolution_of(
-    kind: Literal["fixed", "schedule", "variable"],
-    *,
-    image_size: int,
-    batch_size: int,
-    schedule: str,
-    sizes: tuple[int, int, int],
-    steps: int,
-    multiple: int,
-    seed: int,
-    patch: int = 1,
-) -> Resolution:
+def resolution_of(data: DataConfig, *, steps: int, multiple: int, seed: int, patch: int = 1) -> Resolution:
     """Make the resolution that the options ask for; options of another kind are ignored.
 
-    `image_size`: of every step if fixed, of the steps with `batch_size` images if variable. `schedule`: see
-    `parse_schedule`. `sizes`: smallest, largest, and step between sizes. `multiple`: every batch must be a multiple of
-    it (processes times parts), and if variable of `grain` too. `patch`: every size must be a multiple of it. Raises
-    InputError for options that do not fit.
+    `multiple`: every batch must be a multiple of it (processes times parts), and if variable of `grain` too. `patch`:
+    every size must be a multiple of it. Raises InputError for options that do not fit.
     """
+    batch = data.batch_size
     _require(
-        multiple > 0 and batch_size > 0 and batch_size % multiple == 0,
+        multiple > 0 and batch % multiple == 0,
         "batch-size",
-        found=f"{batch_size}",
+        found=f"{batch}",
         wanted=f"a multiple of {multiple}",
-        remedy=f"Choose {max(1, round(batch_size / max(1, multiple))) * multiple}.",
+        remedy=f"Choose {max(1, round(batch / max(1, multiple))) * multiple}.",
     )
     resolution: Resolution
-    match kind:
+    match data.resolution:
         case "fixed":
-            option, resolution = "image-size", FixedResolution(image_size, batch_size)
+            option, resolution = "image-size", FixedResolution(data.image_size, batch)
         case "schedule":
-            phases = parse_schedule(schedule)
-            option, resolution = "resolution-schedule", ScheduledResolution(phases, batch_size, steps)
+            phases = parse_schedule(data.resolution_schedule)
+            option, resolution = "resolution-schedule", ScheduledResolution(phases, batch, steps)
         case "variable":
-            choice = _sizes_between(*sizes)
-            even = math.lcm(multiple, grain(batch_size))
-            option, resolution = "resolution-sizes", VariableResolution(choice, image_size, batch_size, even, seed)
-            _check_size("image-size", image_size, patch)
+            choice, even = _sizes_between(*data.resolution_sizes), math.lcm(multiple, grain(batch))
+            option, resolution = "resolution-sizes", VariableResolution(choice, data.image_size, batch, even, seed)
+            check_size("image-size", data.image_size, patch)
     for shape in resolution.shapes():
-        _check_size(option, shape.size, patch)
+        check_size(option, shape.size, patch)
     return resolution
 
 
@@ -193,7 +181,7 @@ def parse_schedule(text: str) -> Phases:
         remedy=example,
     )
     for _, pixels in phases:
-        _check_size("resolution-schedule", pixels, 1)
+        check_size("resolution-schedule", pixels, 1)
     _check_count("resolution-schedule", len(phases))
     return tuple(phases)
 
@@ -220,13 +208,14 @@ def _check_count(option: str, count: int) -> None:
     )
 
 
-def _check_size(option: str, size: int, patch: int) -> None:
-    _require(size > 0, option, found=f"size {size}", wanted="more than 0 pixels", remedy="Choose a larger size.")
+def check_size(option: str, size: int, patch: int) -> None:
+    """Raise InputError, naming the option, for images that whole patches do not fill."""
+    _require(size > 0, option, found=f"{size}", wanted="more than 0 pixels", remedy="Choose a larger size.")
     below = max(1, size // patch) * patch
     _require(
         size % patch == 0,
         option,
-        found=f"size {size}",
+        found=f"{size}",
         wanted=f"a multiple of the patch, {patch}",
         remedy=f"Choose {below} or {below + patch}.",
     )

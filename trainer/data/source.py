@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Int32
 
+from trainer.config import DataConfig
 from trainer.data.batch import Position
 from trainer.data.group import Tar, TarGroup
 from trainer.data.order import Cursor, Order
 from trainer.data.tar_cache import TarCache
-from trainer.data.tar_tables import TarTable, TarTables
+from trainer.data.tar_tables import TableInputs, TarTable, TarTables
 from vocab.errors import FormatError, MismatchError
 from vocab.store.label_shards import LabelShards
 from vocab.vocabulary import Vocabulary
@@ -33,7 +34,7 @@ from vocab.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Source:
-    """Tars with their labels, and the options for processing a sample."""
+    """Tars with their labels, and the options for their samples."""
 
     tars: tuple[Tar, ...]
     labels: tuple[LabelShards, ...]
@@ -47,32 +48,21 @@ class Source:
     seed: int = 0
     train: bool = True
     """True: random order and crops, endless; False: every sample once, in order, centre-cropped"""
-    min_crop_area: float = 0.08
-    flip: bool = True
-    eval_crop: float = 0.875
-    unlabelled: Literal["keep", "drop", "weigh"] = "keep"
-    unlabelled_weight: float = 0.1
-    shuffle_shards: int = 16
-    max_pixels: int = 89_478_485
-    max_member_bytes: int = 64 << 20
-    max_bad_share: float = 0.1
-    take_truncated: bool = False
-    """decode truncated images as far as they go"""
+    options: DataConfig = field(default_factory=DataConfig)
+    """how samples are shuffled, decoded and cropped, and which of them may be bad"""
 
     @property
     def pool_tars(self) -> tuple[tuple[int, ...], ...]:
-        """The tars of each pool."""
         return self.pools or (tuple(range(len(self.tars))),)
 
     @cached_property
     def orders(self) -> tuple[Order, ...]:
-        """The order of each pool."""
         return tuple(
             Order(
                 tuple(self.tars[tar].hash for tar in pool),
                 # Pools of the same tars are met in different orders.
                 seed=self.seed + (number << 32),
-                group_size=self.shuffle_shards if self.train else 1,
+                group_size=self.options.shuffle_shards if self.train else 1,
                 shuffled=self.train,
             )
             for number, pool in enumerate(self.pool_tars)
@@ -82,9 +72,9 @@ class Source:
     def digest(self) -> str:
         """Checksum of everything that the order of samples depends on, except for steps and teams."""
         lines = [f"{tar.labels}\t{tar.shard}" for tar in self.tars]
-        lines += [f"{self.seed} {self.shuffle_shards}", repr(self.pools), repr(self.weights)]
+        lines += [f"{self.seed} {self.options.shuffle_shards}", repr(self.pools), repr(self.weights)]
         # With --unlabelled drop, the vocabulary decides which samples there are.
-        lines += [self.vocabulary.fingerprint if self.unlabelled == "drop" else ""]
+        lines += [self.vocabulary.fingerprint if self.options.unlabelled == "drop" else ""]
         lines += [labels.counts_sha256 for labels in self.labels]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -115,7 +105,7 @@ class Source:
             tars=[self.tars[tar] for tar in tars],
             files=[opened[tar][0] for tar in tars],
             tables=[opened[tar][1] for tar in tars],
-            drop_unlabelled=self.unlabelled == "drop",
+            drop_unlabelled=self.options.unlabelled == "drop",
         )
 
     def make_tables(self, pool: int, number: int) -> None:
@@ -126,17 +116,11 @@ class Source:
 
     def open_tar(self, tar: int) -> tuple[BinaryIO, TarTable]:
         """Fetch and open a tar, with its table. Raises InputError if it is missing or cannot be opened."""
-        named = self.tars[tar]
+        named, most = self.tars[tar], self.options.max_member_bytes
+        of = TableInputs(named.location, named.shard, self.labels[named.labels], self.vocabulary, most)
         file = self.cache.open(named.location)
         try:
-            table = self.tables.get(
-                path_of(file),
-                location=named.location,
-                shard=named.shard,
-                labels=self.labels[named.labels],
-                vocabulary=self.vocabulary,
-                max_member_bytes=self.max_member_bytes,
-            )
+            table = self.tables.get(path_of(file), of)
         except BaseException:
             file.close()
             raise

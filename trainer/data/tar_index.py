@@ -80,8 +80,12 @@ def index_tar(path: Path, *, max_member_bytes: int, location: str = "") -> TarIn
             offsets.append(offset)
             sizes.append(size)
     index = TarIndex(keys, np.array(offsets, np.int64), np.array(sizes, np.int64), np.zeros(len(keys), np.uint8))
-    repeated = [number for number, key in enumerate(keys) if key in repeats] if repeats else []
-    _find_faults(index, unread, repeated, max_member_bytes)
+    # Of several faults the last one here counts.
+    index.faults[index.sizes > max_member_bytes] = IMAGE_TOO_LARGE
+    index.faults[index.sizes == 0] = EMPTY_IMAGE
+    index.faults[index.offsets < 0] = NO_IMAGE
+    index.faults[unread] = UNREAD_FORMAT
+    index.faults[[number for number, key in enumerate(keys) if key in repeats] if repeats else []] = REPEATED_KEY
     if not whole:
         index.faults[-1] = TRUNCATED_TAR
     return index
@@ -110,14 +114,6 @@ def _readable(path: Path, location: str) -> Iterator[BinaryIO]:
             yield stream
     except (OSError, tarfile.ReadError) as error:
         raise no_readable_tar(location or path, error) from error
-
-
-def _find_faults(index: TarIndex, unread: list[int], repeated: list[int], max_member_bytes: int) -> None:
-    index.faults[index.sizes > max_member_bytes] = IMAGE_TOO_LARGE
-    index.faults[index.sizes == 0] = EMPTY_IMAGE
-    index.faults[index.offsets < 0] = NO_IMAGE
-    index.faults[unread] = UNREAD_FORMAT
-    index.faults[repeated] = REPEATED_KEY
 
 
 def no_readable_tar(location: str | Path, error: OSError | tarfile.ReadError) -> InputError:

@@ -68,7 +68,11 @@ def open_stream(location: str, *, allow_pipe: bool, timeout_s: float, prefix: st
         else:
             is_web = location.partition("://")[0].lower() in WEB
             with _failures():
-                file, size = _open_web(location, timeout_s) if is_web else _open_stored(location)
+                if is_web:
+                    file = open_web(location, timeout_s)
+                    size = file.length
+                else:
+                    file, size = _open_stored(location)
             stack.enter_context(file)
             read = file.read
         yield TarStream(size, _blocks(read, STORE_BLOCK if size and size > STORE_BLOCK else BLOCK))
@@ -89,11 +93,6 @@ def _open_stored(location: str) -> tuple[Any, int | None]:
     file = filesystem.open(path, "rb", block_size=STORE_BLOCK, cache_type="none")
     size = getattr(file, "size", None)
     return file, size if isinstance(size, int) else filesystem.info(path).get("size")
-
-
-def _open_web(location: str, timeout_s: float) -> tuple[Any, int | None]:
-    response = open_web(location, timeout_s)
-    return response, response.length
 
 
 @contextmanager

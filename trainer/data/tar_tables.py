@@ -92,19 +92,29 @@ class TarTable:
         return decoded
 
 
-def make_table(
-    path: Path, *, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int, location: str = ""
-) -> TarTable:
+@dataclass(frozen=True)
+class TableInputs:
+    """All that a table is made from, beside the tar's file."""
+
+    location: str
+    """origin of the tar, which may be a URL"""
+    shard: str
+    labels: LabelShards
+    vocabulary: Vocabulary
+    max_member_bytes: int
+
+
+def make_table(path: Path, of: TableInputs) -> TarTable:
     """Make the table of a tar. The table of a file that is not a tar has no samples, and all its labels count as bad.
 
-    `location`: name of the tar in errors, if not the path. Raises InputError for a tar that is missing or cannot be
-    read, FormatError for labels that cannot be read.
+    `path`: the local file. Raises InputError for a tar that is missing or cannot be read, FormatError for labels that
+    cannot be read.
     """
     try:
-        index = index_tar(path, max_member_bytes=max_member_bytes, location=location)
+        index = index_tar(path, max_member_bytes=of.max_member_bytes, location=shown_tar(of.location))
     except NoTarError:
-        return _unreadable(len(labels.read_shard(shard)))
-    joined = join(labels, vocabulary, shard=shard, keys=index.keys)
+        return _unreadable(len(of.labels.read_shard(of.shard)))
+    joined = join(of.labels, of.vocabulary, shard=of.shard, keys=index.keys)
     bad = index.faults > 0
     usable = ~bad & joined.matched
     (kept,) = np.nonzero(usable)
@@ -220,23 +230,13 @@ class TarTables:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_held": OrderedDict(), "_held_samples": 0}
 
-    def get(
-        self,
-        path: Path,
-        *,
-        location: str,
-        shard: str,
-        labels: LabelShards,
-        vocabulary: Vocabulary,
-        max_member_bytes: int,
-    ) -> TarTable:
+    def get(self, path: Path, of: TableInputs) -> TarTable:
         """The table of a tar, as `make_table` makes it; of many processes that ask at once, one makes it.
 
-        `path`: the local file. `location`: its origin, which may be a URL. The table depends on the location, the size
-        and time of change of the file, the labels and the vocabulary. Raises as `make_table`, and InputError if the
-        folder cannot be written.
+        The table depends on the location, the size and time of change of the file, the labels and the vocabulary.
+        Raises as `make_table`, and InputError if the folder cannot be written.
         """
-        name = _name_of(path, location, shard, labels, vocabulary, max_member_bytes)
+        name = _name_of(path, of)
         if name in self._held:
             self._held.move_to_end(name)
             return self._held[name]
@@ -248,14 +248,7 @@ class TarTables:
                 # The process that held the lock before may have made it.
                 table = self._map(file)
                 if table is None:
-                    table = make_table(
-                        path,
-                        shard=shard,
-                        labels=labels,
-                        vocabulary=vocabulary,
-                        max_member_bytes=max_member_bytes,
-                        location=shown_tar(location),
-                    )
+                    table = make_table(path, of)
                     with self._named_refusals():
                         write_table(file, table)
             self._remove_old(file)
@@ -336,14 +329,12 @@ class TarTables:
             ) from error
 
 
-def _name_of(
-    path: Path, location: str, shard: str, labels: LabelShards, vocabulary: Vocabulary, max_member_bytes: int
-) -> str:
+def _name_of(path: Path, of: TableInputs) -> str:
     """A hash of everything that a table depends on."""
     try:
         found = path.stat()
     except OSError as error:
-        raise no_readable_tar(shown_tar(location), error) from error
-    tar = [location, found.st_size, found.st_mtime_ns, shard, max_member_bytes]
-    whole = [FORMAT_VERSION, *tar, labels.rows_sha256, vocabulary.fingerprint]
+        raise no_readable_tar(shown_tar(of.location), error) from error
+    tar = [of.location, found.st_size, found.st_mtime_ns, of.shard, of.max_member_bytes]
+    whole = [FORMAT_VERSION, *tar, of.labels.rows_sha256, of.vocabulary.fingerprint]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets
-from vocab.errors import InputError, MismatchError
+from vocab.errors import MismatchError
 
 
 # The offsets are integers that differ at every step: nothing to trace.
@@ -41,10 +41,8 @@ def chunked_loss(
 
     Under autocast, and for parameters of less than float32, products are taken in the lower precision and everything
     else in float32: bias, loss, sums over chunks, the result. float64 inputs are computed in float64. Raises
-    InputError for a chunk below 1, MismatchError for targets of another number of images than the features.
+    MismatchError for targets of another number of images than the features.
     """
-    if chunk < 1:
-        raise InputError("--head-chunk", found=f"{chunk}", wanted="1 image or more", remedy="Choose 1024.")
     if len(targets) != len(features):
         raise MismatchError(
             "targets",

@@ -1,6 +1,5 @@
 """Mixup and cutmix on the device: neighbours in a batch exchange parts of their pixels, and of their classes.
 
-In: pixels of a batch, sparse targets, the images' seeds. Out: mixed pixels, and two targets whose losses are added.
 Images 2 i and 2 i + 1 are a pair, so that any even share of a batch has whole pairs: the number of processes and of
 accumulated parts changes neither pairs nor numbers.
 
@@ -20,15 +19,12 @@ from torch import Tensor, nn
 
 from trainer.loss.targets import Targets
 from trainer.model.hashes import MIX_STREAM, keys, words
-from vocab.errors import InputError
 
 # Words of a pair: which of the two, lam, and the middle of the box.
 CHOICE, SHARE, ACROSS, DOWN = range(4)
 NUMBERS = 4
 _WORDS = 2.0**32
 QUANTILES = 4096
-LARGEST = 100.0
-"""largest parameter of a Beta distribution: above it lam is close to 1/2, and the table underflows"""
 
 
 class Mixing(nn.Module):
@@ -40,14 +36,9 @@ class Mixing(nn.Module):
     def __init__(self, *, mixup: float, cutmix: float) -> None:
         """`mixup`, `cutmix`: parameters of the Beta distributions that lam is drawn from; 0 turns one off.
 
-        With both, each applies to half of the pairs. Raises InputError for a parameter below 0 or above LARGEST.
+        With both, each applies to half of the pairs.
         """
         super().__init__()
-        for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
-            if not 0 <= alpha <= LARGEST:
-                raise InputError(
-                    f"--{name}", found=f"{alpha}", wanted=f"0 to {LARGEST:g}", remedy="Choose 0, 0.2 or 1."
-                )
         assert mixup > 0 or cutmix > 0, "nothing to mix"
         self.mixup, self.cutmix = mixup, cutmix
         self.cut_share = 0.0 if cutmix == 0 else 1.0 if mixup == 0 else 0.5

@@ -94,7 +94,7 @@ class DropPath(nn.Module):
 def install(model: nn.Module, *, patch_keep: float = 1.0) -> ImageSeeds:
     """Replace timm's modules by these, and return the object that takes the seeds; `seeds_of` returns it again.
 
-    Raises InputError for a `patch_keep` outside of (0, 1], or below 1 if the model's patches cannot be dropped.
+    Raises InputError for a `patch_keep` below 1 if the model's patches cannot be dropped.
     """
     branches = [name for name, module in model.named_modules() if isinstance(module, TimmDropPath)]
     image_seeds = ImageSeeds(len(branches))
@@ -104,8 +104,6 @@ def install(model: nn.Module, *, patch_keep: float = 1.0) -> ImageSeeds:
         model.set_submodule(
             name, DropPath(image_seeds, branch=number, rate=path.drop_prob, scale=path.scale_by_keep), strict=True
         )
-    if not 0 < patch_keep <= 1:
-        raise InputError("--patch-keep", found=f"{patch_keep:g}", wanted="0 to 1", remedy="Choose 0.25 to 1.")
     if isinstance(model, VisionTransformer) and isinstance(model.patch_drop, nn.Identity | TimmPatchDropout):
         dropout = PatchDropout(image_seeds, share=patch_keep, prefix=model.num_prefix_tokens)
         model.set_submodule("patch_drop", dropout, strict=True)

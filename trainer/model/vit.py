@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
+from trainer.data.resolution import check_size
 from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from vocab.errors import InputError
@@ -19,12 +20,14 @@ from vocab.vocabulary import Vocabulary
 
 
 def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int, one_size: bool = True) -> nn.Module:
-    """Build a model with random weights, and the vocabulary's frequencies as the classifier's first guess.
+    """Build a model with random weights, and the log-odds of each class's frequency as the classifier's bias.
 
-    Arguments and errors otherwise as in `architecture`.
+    That is the best guess of a model that sees nothing: without it the first hundreds of steps go into learning that
+    most classes are absent. Arguments and errors otherwise as in `architecture`.
     """
     model = architecture(config, classes=len(vocabulary), image_size=image_size, one_size=one_size)
-    set_prior(classifier_of(model, config.model), vocabulary)
+    with torch.no_grad():
+        classifier_of(model, config.model).bias.copy_(torch.from_numpy(vocabulary.log_odds))
     return model
 
 
@@ -126,15 +129,6 @@ def replace_classifier(
     model.num_classes = classes  # type: ignore[assignment]  # as timm counts them
 
 
-def set_prior(classifier: nn.Linear, vocabulary: Vocabulary) -> None:
-    """Set the bias to the log-odds of each class's frequency, the best guess of a model that sees nothing.
-
-    Without it the first hundreds of steps go into learning that most classes are absent.
-    """
-    with torch.no_grad():
-        classifier.bias.copy_(torch.from_numpy(vocabulary.log_odds))
-
-
 def patch_of(model: nn.Module) -> int:
     """Side of the model's patches, pixels; 1 if it has none."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
@@ -171,11 +165,4 @@ def _check_name(name: str) -> None:
 def _check_patches(model: nn.Module, image_size: int) -> None:
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     for side in patch if isinstance(patch, tuple) else ():
-        if image_size % side:
-            below, above = max(1, image_size // side) * side, (image_size // side + 1) * side
-            raise InputError(
-                "--image-size",
-                found=f"{image_size}",
-                wanted=f"a multiple of the patch, {side}",
-                remedy=f"Choose {below} or {above}.",
-            )
+        check_size("image-size", image_size, side)

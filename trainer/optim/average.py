@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
+
+from trainer.checkpoints.pieces import local_part
 
 
 class Average:
@@ -41,10 +42,10 @@ class Average:
         averages: list[Tensor] = []
         for live, kept in self._pairs():
             if self.steps and isinstance(live, nn.Parameter) and live.is_floating_point():
-                weights.append(_own(live))
-                averages.append(_own(kept))
+                weights.append(local_part(live))
+                averages.append(local_part(kept))
             else:
-                _own(kept).copy_(_own(live))
+                local_part(kept).copy_(local_part(live))
         if weights:
             torch._foreach_lerp_(averages, weights, self.momentum)
         self.steps += 1
@@ -79,15 +80,9 @@ class Average:
         return iter({id(live): (live, self._kept[name]) for name, live in self._live.items()}.values())
 
 
-def _own(tensor: Tensor) -> Tensor:
-    """This process's part of a DTensor; each process averages its own."""
-    tensor = tensor.detach()
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 @torch.no_grad()
 def _exchange(live: Tensor, kept: Tensor) -> None:
-    ours, theirs = _own(live), _own(kept)
+    ours, theirs = local_part(live), local_part(kept)
     spare = ours.clone()
     ours.copy_(theirs)
     theirs.copy_(spare)

@@ -1,4 +1,4 @@
-"""The optimiser: parameter groups, gradient clipping, and AdamW, or Muon for the matrices of the blocks beside AdamW.
+"""The optimiser: parameter groups, learning rates, clipping, and AdamW, or Muon for the blocks' matrices beside AdamW.
 
 The groups cover every trainable parameter of the model and of learnt augmentation. The optimiser's state is there from
 the start, as named tensors that stay the same tensors.
@@ -6,6 +6,7 @@ the start, as named tensors that stay the same tensors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,20 +108,10 @@ def _no_blocks(option: str, found: str, model: nn.Module) -> InputError:
 def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
     """Make the optimiser of a model that is already on its device, and already sharded if it will be.
 
-    `augment`: augmentation that is learnt with the model. Raises InputError for Muon if weights are sharded, and for
-    Muon or a layer decay if the model has no blocks.
+    `augment`: augmentation that is learnt with the model. Raises InputError for Muon or a layer decay if the model has
+    no blocks.
     """
-    groups = groups_of(model, config, augment=augment)
-    if config.optimiser == "muon" and any(group.sharded for group in groups):
-        # Muon would have to gather each matrix. In torch 2.14, Newton-Schulz runs on shards with 13 collectives for
-        # each matrix, and fails for shapes whose result comes out replicated.
-        raise InputError(
-            "--optimiser",
-            found="muon for weights that are sharded (--parallel fsdp)",
-            wanted="whole matrices on every process",
-            remedy="Use --parallel ddp, or --optimiser adamw.",
-        )
-    return Optimiser(groups, config)
+    return Optimiser(groups_of(model, config, augment=augment), config)
 
 
 class Optimiser:
@@ -158,10 +149,9 @@ class Optimiser:
         """Update the weights by their gradients, or change nothing if `skip` is 1.
 
         `skip`: 1.0 or 0.0 on the device, so that the host need not know it. With 1.0, weights, moments and step counts
-        stay as they are, even if gradients are NaN. Raises InputError for `skip` with Muon.
+        stay as they are, even if gradients are NaN. Not with Muon, which cannot leave a step out.
         """
-        if skip is not None and len(self._parts) > 1:
-            raise _cannot_skip()
+        assert skip is None or self._parts == [self._adamw], "Muon cannot skip"
         # The fused kernel skips where `found_inf` is 1; GradScaler uses this for gradients that overflowed.
         self._adamw.found_inf, self._adamw.grad_scale = skip, None  # type: ignore[attr-defined]
         for part in self._parts:
@@ -208,15 +198,6 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
-def _cannot_skip() -> InputError:
-    return InputError(
-        "--on-spike",
-        found="skip with --optimiser muon",
-        wanted="an optimiser that leaves a step out without waiting for the device, as AdamW does",
-        remedy="Use --on-spike stop or rollback, or --optimiser adamw.",
-    )
-
-
 @torch.no_grad()
 def clip(model: nn.Module, max_norm: float) -> Float[Tensor, ""]:
     """Scale the gradients so that their total norm is at most `max_norm`; returns the norm before.
@@ -232,3 +213,35 @@ def clip(model: nn.Module, max_norm: float) -> Float[Tensor, ""]:
         norm = norm.full_tensor()
     nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
+
+
+def learning_rate(step: int, config: OptimConfig) -> float:
+    """The rate of step `step`, counted from 1: linear from start to peak, then by `config.schedule` to the final rate.
+
+    Step 0 has the starting rate; steps after the last one have the final rate.
+
+    cosine: half a cosine from the end of warm-up to the last step (Loshchilov and Hutter, arXiv 1608.03983).
+    wsd: the peak, then 1 - sqrt(share) of the way in the last `decay_share` of the steps, the shape that Hägele et al.,
+    arXiv 2405.18392, prefer to a line. For language models they report that a decay over 10 to 20 % of the steps
+    equals or beats a cosine; not tried here on images. A decay that would begin within warm-up begins at its end.
+    """
+    step = min(step, config.steps)
+    if step <= config.warmup_steps:
+        return config.start_lr + (config.peak_lr - config.start_lr) * _share(step, 0, config.warmup_steps)
+    match config.schedule:
+        case "cosine":
+            height = (1 + math.cos(math.pi * _share(step, config.warmup_steps, config.steps))) / 2
+        case "wsd":
+            start = max(config.warmup_steps, decay_start(config))
+            height = 1 - math.sqrt(_share(step, start, config.steps))
+    return config.final_lr + (config.peak_lr - config.final_lr) * height
+
+
+def decay_start(config: OptimConfig) -> int:
+    """The last step at the peak under wsd, from which runs of other lengths can branch off."""
+    return config.steps - round(config.decay_share * config.steps)
+
+
+def _share(step: int, start: int, end: int) -> float:
+    """Share of the way from `start` to `end` that is done, 0 to 1; 0 if the way has no length."""
+    return max(0.0, (step - start) / (end - start)) if end > start else 0.0

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
@@ -59,17 +61,12 @@ def features_of(
     config: ProbeConfig | ZeroShotConfig, pretrained: Pretrained, images: LabelledImages, rank: Rank
 ) -> ImageFeatures | None:
     """Read or compute features by a verb's options, as `cached_features`. All ranks must call it."""
-    return cached_features(
-        pretrained,
-        images,
-        rank,
-        batch=config.batch,
-        workers=config.workers,
-        cache=feature_folder(config.features, config.task.cache),
-        bfloat16=config.is_bfloat16(rank.device.type),
-        max_pixels=config.task.max_pixels,
-        take_truncated=config.task.take_truncated,
-    )
+    seen, task = pretrained.preprocessing, config.task
+    decoding = Decoding(config.workers, 1, task.max_pixels, task.take_truncated)
+    bfloat16 = config.is_bfloat16(rank.device.type)
+    transform = EvalTransform(seen.image_size, seen.crop, config.batch, decoding, bfloat16)
+    cache = feature_folder(config.features, task.cache)
+    return cached_features(pretrained, images, rank, transform=transform, cache=cache)
 
 
 def feature_folder(features: Path | None, cache: Path | None) -> Path:
@@ -78,26 +75,15 @@ def feature_folder(features: Path | None, cache: Path | None) -> Path:
 
 
 def cached_features(
-    pretrained: Pretrained,
-    images: LabelledImages,
-    rank: Rank,
-    *,
-    batch: int,
-    workers: int,
-    cache: Path | None,
-    bfloat16: bool,
-    max_pixels: int,
-    take_truncated: bool = False,
+    pretrained: Pretrained, images: LabelledImages, rank: Rank, *, transform: EvalTransform, cache: Path | None
 ) -> ImageFeatures | None:
     """Read features from the cache and compute the missing ones; None on ranks but the main one. All must call it.
 
-    `cache`: a folder, made where there is none; None computes all and keeps nothing. `batch`: images at a time on each
-    rank. `workers`: threads that decode. The model goes to the rank's device if there is anything to compute.
+    `cache`: a folder, made where there is none; None computes all and keeps nothing. The model goes to the rank's
+    device if there is anything to compute.
 
     Raises InputError for a store that was changed, and for a disk without room.
     """
-    seen, decoding = pretrained.preprocessing, Decoding(workers, 1, max_pixels, take_truncated)
-    transform = EvalTransform(seen.image_size, seen.crop, batch, decoding, bfloat16)
     key = key_of(pretrained, images, transform)
     path = None if cache is None else cache / name_of(key)
     width = pretrained.classifier.in_features
@@ -151,11 +137,8 @@ def positions_of(
     rows: Int64[np.ndarray, " images"], among: Int64[np.ndarray, " others"]
 ) -> Int64[np.ndarray, " images"]:
     """Find the index of each row among other, distinct rows; -1 where it is missing."""
-    order = np.argsort(among, kind="stable")
-    found = np.searchsorted(among, rows, sorter=order)
-    positions = order[np.minimum(found, max(0, len(among) - 1))] if len(among) else np.zeros(len(rows), np.int64)
-    here = among[positions] == rows if len(among) else np.zeros(len(rows), np.bool_)
-    result: Int64[np.ndarray, " images"] = np.where(here, positions, -1)
+    found = pc.index_in(pa.array(rows), value_set=pa.array(among)).fill_null(-1)
+    result: Int64[np.ndarray, " images"] = found.to_numpy(zero_copy_only=False).astype(np.int64)
     return result
 
 

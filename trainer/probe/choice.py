@@ -1,8 +1,5 @@
 """Choice of a probe's learning rate and weight decay, by stratified cross-validation on the training images.
 
-In: a preset, or the user's numbers; features of the training images. Out: a `Choice`, and the classifier that was
-trained with it on all of them.
-
 The test images have no part in the choice. Folds are held out in turn until they have HELD_OUT_ENOUGH images together:
 on few images the most accurate setting is the luckiest. Each fold has the same share of every class (Kohavi 1995) and
 at least one image of most classes; otherwise a classifier has seen fewer images of just the classes that it is tested

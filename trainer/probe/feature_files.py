@@ -1,6 +1,6 @@
 """Files of features: each appears whole, and temporary files of killed writers are removed.
 
-In: features with the numbers of their images. Out: a file in a folder that other processes and hosts may use too.
+Other processes and hosts may use the folder too.
 
     features-9f2c....safetensors                  values   float32 [images, width]
                                                   rows     int64 [images], numbers of the images, ascending
@@ -26,11 +26,10 @@ from jaxtyping import Float32, Int64
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trainer.checkpoints.disk import flush
 from trainer.checkpoints.safetensors_files import ByteRange, header_of, is_altered, sealed_header
 from vocab.errors import InputError
 from vocab.pages.text import tell
-from vocab.store.files import named
+from vocab.store.files import flush, named
 from vocab.store.locks import ABANDONED_SECONDS, host, lock
 
 KEY = "key"

@@ -1,16 +1,14 @@
 """Outputs of a model for many images, each rank computing its share.
 
-In: a function of a batch of pixels, and images of any store. Out: `Outputs` on the main rank, in the order of the
-images, whatever the number of ranks.
-
-    rank r of W has images r, r + W, r + 2 W, ...; all take equally many batches, for the ranks of a sharded model
-    compute each of them together, and send it to the main rank before the next one
+Rank r of W has images r, r + W, r + 2 W, ... All take equally many batches, for the ranks of a sharded model compute
+each of them together, and send it to the main rank before the next one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +16,8 @@ import torch.distributed as dist
 from jaxtyping import Int64
 from torch import Tensor
 
-from trainer.data.decoding import EvalTransform, central_crops
+from trainer.data.crops import centre_box
+from trainer.data.decoding import EvalTransform, decoded
 from trainer.data.labelled_images import ImageStore
 from trainer.distributed import Rank, gather_on_main
 
@@ -67,7 +66,9 @@ def outputs_of(
     faults: dict[int, str] = {}
     truncated = 0
     with torch.no_grad(), torch.autocast(rank.device.type, torch.bfloat16, enabled=transform.bfloat16):
-        crops = central_crops(store, (rows[share] for share in shares), transform)
+        choose = partial(centre_box, share=transform.crop)
+        wanted = ((rows[share], [choose] * len(share)) for share in shares)
+        crops = decoded(store, wanted, size=size, how=transform.decoding)
         for step, (share, made) in enumerate(zip(shares, crops, strict=True)):
             # A rank without images of a step computes a black one: no model takes an empty batch.
             some = len(share) > 0
@@ -86,9 +87,9 @@ def outputs_of(
     if values is None:
         return None
     found = dict(sorted((image, reason) for part, _ in parts for image, reason in part.items()))
-    decoded = np.setdiff1d(np.arange(len(rows)), np.array(list(found), np.int64))
-    sound = values[torch.from_numpy(decoded)] if found else values
-    return Outputs(sound, decoded, found, sum(count for _, count in parts))
+    sound = np.setdiff1d(np.arange(len(rows)), np.array(list(found), np.int64))
+    kept = values[torch.from_numpy(sound)] if found else values
+    return Outputs(kept, sound, found, sum(count for _, count in parts))
 
 
 def _interleave(own: Tensor, rows: int, rank: Rank) -> Tensor | None:

@@ -35,7 +35,7 @@ from torch.optim.adamw import adamw
 
 from trainer.config import OptimConfig
 from trainer.data.labelled_images import LabelledImages
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import learning_rate
 from trainer.probe.linear import Head, check_fit, check_numbers
 
 BETAS = (0.9, 0.999)

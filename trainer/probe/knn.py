@@ -1,7 +1,7 @@
 """Nearest neighbours (k-NN): training images vote for the classes of others; nothing is trained, nothing is tuned.
 
-In: features of training images with their classes, and of others. Out: scores of the others' classes. As DINO has it
-(arXiv 2104.14294, section 4.1 and eval_knn.py): cosine similarity, votes of exp(similarity / temperature).
+As DINO has it (arXiv 2104.14294, section 4.1 and eval_knn.py): cosine similarity, votes of exp(similarity /
+temperature).
 """
 
 from __future__ import annotations

@@ -168,7 +168,12 @@ def score(objective: Objective, images: LabelledImages, rank: Rank, *, transform
     objective.eval()
     found = outputs(compute, images, rank, transform=transform)
     objective.train(was_training)
-    return None if found is None else _scored(found, images)
+    if found is None:
+        return None
+    own = images.select(found.decoded)
+    measured = (precisions_of if images.multi_label else accuracies_of)(found.values, own)
+    skipped = [Skipped("", images.names[image], reason) for image, reason in found.faults.items()]
+    return Scored(measured, len(own), int((own.images_by_class > 0).sum()), skipped)
 
 
 def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, transform: EvalTransform) -> Outputs | None:
@@ -187,10 +192,3 @@ def outputs(compute: Compute, images: LabelledImages, rank: Rank, *, transform: 
             remedy="Look at --task.train and --task.test.",
         )
     return found
-
-
-def _scored(found: Outputs, images: LabelledImages) -> Scored:
-    own = images.select(found.decoded)
-    measured = (precisions_of if images.multi_label else accuracies_of)(found.values, own)
-    skipped = [Skipped("", images.names[image], reason) for image, reason in found.faults.items()]
-    return Scored(measured, len(own), int((own.images_by_class > 0).sum()), skipped)

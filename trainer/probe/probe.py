@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from trainer.config import DataConfig, RunConfig
 from trainer.data.decoding import EvalTransform
@@ -88,9 +87,13 @@ def probe(
     classes = int(np.count_nonzero(learnt_images.images_by_class))
     reasons = Counter([*learnt.faults.values(), *seen.faults.values()])
     _check_enough(classes, len(seen_images), reasons)
-    finite = not images_without_numbers(learnt.values) and not images_without_numbers(seen.values)
-    features_of = (learnt.values.to(rank.device), seen.values.to(rank.device))
-    choice, measured = _measured(features_of, learnt_images, seen_images, seed=seed) if finite else (None, Measured())
+    values, shown = learnt.values.to(rank.device), seen.values.to(rank.device)
+    choice: Choice | None = None
+    measured = Measured()
+    if not images_without_numbers(values) and not images_without_numbers(shown):
+        start, grid = random_head(len(train.labels), values.shape[1], seed=seed), grid_of("grid", (), ())
+        choice, head = train_best(values, learnt_images, grid=grid, schedule=GridSchedule(), start=start, seed=seed)
+        measured = measure(head.logits_in_parts(shown), seen_images)
     return ProbeReport(
         top1=float("nan") if measured.top1 is None else measured.top1,
         top5=measured.top5,
@@ -102,17 +105,6 @@ def probe(
         weight_decay=None if choice is None else choice.setting.weight_decay,
         seconds=time.perf_counter() - began,
     )
-
-
-def _measured(
-    features: tuple[Tensor, Tensor], train: LabelledImages, test: LabelledImages, *, seed: int
-) -> tuple[Choice, Measured]:
-    """Train the verb's default probe on the features of `train`, and measure it on those of `test`."""
-    values, shown = features
-    start = random_head(len(train.labels), values.shape[1], seed=seed)
-    grid = grid_of("grid", (), ())
-    choice, head = train_best(values, train, grid=grid, schedule=GridSchedule(), start=start, seed=seed)
-    return choice, measure(head.logits_in_parts(shown), test)
 
 
 def _check_enough(classes: int, test_images: int, reasons: Counter[str]) -> None:

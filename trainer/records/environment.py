@@ -1,7 +1,5 @@
 """environment.json: machine, code and versions of every start of a run.
 
-In: this process, its machine and the checkout. Out: a list with an entry for the first start and each resumption.
-
     [{"started": "2025-11-25T04:00:19+00:00", "step": 0, "command": ["pretrain", "sample", "--images", ...],
       "versions": {"python": "3.11.7", "torch": "2.14.1+cu130", ...}, "cuda": {"runtime": "13.0", "gpus": [...], ...},
       "machine": {"cpu": "...", "cores": 16, "memory_bytes": 137438953472}, "processes": 8, "device": "cuda:0",
@@ -121,7 +119,7 @@ def cuda() -> dict[str, Any] | None:
         "runtime": torch.version.cuda,
         "driver": driver(Path("/proc/driver/nvidia/version")),
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "nccl": nccl(),
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if dist.is_nccl_available() else None,  # type: ignore[no-untyped-call]
         "gpus": [
             {"name": card.name, "memory_bytes": card.total_memory, "capability": f"{card.major}.{card.minor}"}
             for card in cards
@@ -129,20 +127,9 @@ def cuda() -> dict[str, Any] | None:
     }
 
 
-def nccl() -> str | None:
-    """Version of NCCL; null in a torch built without it."""
-    if not dist.is_nccl_available():
-        return None
-    return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
-
-
 def driver(report: Path) -> str | None:
     """Read the version in the report of the NVIDIA kernel module; null where there is none."""
-    try:
-        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", report.read_text(errors="replace"))
-    except OSError:
-        return None
-    return found[1] if found else None
+    return _first_in(report, r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s")
 
 
 def machine() -> dict[str, Any]:
@@ -157,11 +144,15 @@ def machine() -> dict[str, Any]:
 
 def processor(report: Path) -> str | None:
     """Read the first model name in /proc/cpuinfo; null where there is none, as on many ARM machines."""
+    return _first_in(report, r"^model name\s*:\s*(.+?)\s*$")
+
+
+def _first_in(report: Path, pattern: str) -> str | None:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", report.read_text(errors="replace"), re.MULTILINE)
+        found = re.search(pattern, report.read_text(errors="replace"), re.MULTILINE)
     except OSError:
         return None
-    return found[1].strip() if found else None
+    return found[1] if found else None
 
 
 def git(folder: Path) -> dict[str, Any]:

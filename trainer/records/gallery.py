@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +23,8 @@ from vocab.store.tars import Member
 Probabilities = Callable[[Tensor], Tensor]
 """logits of an image [classes] -> probabilities to show: the sigmoid of each, or a softmax over all"""
 
+PREDICTIONS = 5
+"""synsets that are shown of what the model sees in a picture"""
 THUMBNAIL = 256
 MAX_CAPTION_BYTES = 1 << 20
 MAX_CAPTION_SHOWN = 240
@@ -61,14 +62,7 @@ class GalleryImage:
     predicted: list[Guess]
 
 
-def pictures(
-    source: Source,
-    result: Evaluation,
-    *,
-    count: int,
-    predictions: int,
-    probabilities: Probabilities = torch.sigmoid,
-) -> list[GalleryImage]:
+def pictures(source: Source, result: Evaluation, *, count: int, probabilities: Probabilities) -> list[GalleryImage]:
     """Take `count` labelled held-out images, evenly spaced over the evaluation, however well they are predicted."""
     labelled = [image for image in range(len(result.samples)) if result.classes_of(image)]
     positions = np.linspace(0, len(labelled), min(count, len(labelled)), endpoint=False).astype(int)
@@ -83,7 +77,7 @@ def pictures(
             for image in own:
                 index = result.samples[image][1]
                 key = f"{source.tars[tar].shard}/{keys[index]}"
-                shown[image] = _picture(source, result, image, key, file, members[index], predictions, probabilities)
+                shown[image] = _picture(source, result, image, key, file, members[index], probabilities)
     return [shown[image] for image in images]
 
 
@@ -102,16 +96,15 @@ def _picture(
     key: str,
     tar: BinaryIO,
     members: Mapping[str, Member],
-    predictions: int,
     probabilities: Probabilities,
 ) -> GalleryImage:
-    names, classes = source.vocabulary.names, result.classes_of(image)
-    probability, best = probabilities(result.logits[image]).topk(min(predictions, len(names)))
+    names, classes, how = source.vocabulary.names, result.classes_of(image), source.options
+    probability, best = probabilities(result.logits[image]).topk(min(PREDICTIONS, len(names)))
     pairs = zip(probability.tolist(), best.tolist(), strict=True)
     pixels = next(members[name] for name in IMAGE_EXTENSIONS if name in members)
     return GalleryImage(
         key=key,
-        jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=source.max_pixels, take_truncated=source.take_truncated)),
+        jpeg=_thumbnail(decode(_read(tar, pixels), max_pixels=how.max_pixels, take_truncated=how.take_truncated)),
         caption=_caption(tar, members),
         labelled=[names[label] for label in classes],
         predicted=[Guess(names[label], share, label in classes) for share, label in pairs],

@@ -1,8 +1,4 @@
-"""Account of a run while it goes: losses, speed, time spent waiting, samples that were skipped.
-
-In: each step's batch on every rank, and its metrics two steps later. Out: lines of the log, of bad_samples.jsonl and of
-spikes.jsonl on the main rank, and the totals that a checkpoint keeps.
-"""
+"""Account of a run while it goes: losses, speed, time spent waiting, samples that were skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from torch import Tensor
 from trainer.data.batch import Batch, Meter, Skipped
 from trainer.distributed import Rank, gather
 from trainer.job import Evaluated, Job
-from trainer.optim.schedule import learning_rate
+from trainer.optim.optimiser import learning_rate
 from trainer.records.gallery import GalleryImage, log_pictures
 from trainer.records.ledger import Ledger, append_spike
 from trainer.records.log import Log
@@ -91,7 +87,6 @@ class Window:
     started: float = field(default_factory=time.perf_counter)
 
     def add(self, batch: Batch, *, operations: int) -> None:
-        """Count the batch of one step."""
         self.steps += 1
         self.images += len(batch)
         self.operations += operations
@@ -132,7 +127,7 @@ class Journal:
             start=progress.step,
             steps=job.steps,
             lines=progress.log_lines,
-            wandb=job.wandb,
+            wandb=job.keeping.wandb,
             config=asdict(job.config),
             verb=job.verb,
         ) as self._log:
@@ -215,7 +210,6 @@ class Journal:
         return self._log is not None and self._log.has_scores(self.progress.step)
 
     def write_scores(self, evaluated: Evaluated) -> None:
-        """Log the scores of the current step."""
         if self._log is not None:
             self._log.write_scores(self.progress.step, evaluated.scores)
             if evaluated.shown:

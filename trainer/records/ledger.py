@@ -1,11 +1,9 @@
 """Bad samples and bad steps of a run, by name.
 
-In: skipped samples of batches, and metrics of steps that went wrong. Out:
-
-    bad_samples.jsonl    a line for each bad sample of the first epoch; later epochs meet the same ones
-        {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
-    spikes.jsonl         a line for each bad step; null stands for NaN and infinity
-        {"step": 7, "loss": null, "grad_norm": null, "policy": "skip", "samples": ["00017/000170042", ...]}
+bad_samples.jsonl    a line for each bad sample of the first epoch; later epochs meet the same ones
+    {"shard": "00017", "key": "000170042", "reason": "decompression_bomb", "own_sha256": "..."}
+spikes.jsonl         a line for each bad step; null stands for NaN and infinity
+    {"step": 7, "loss": null, "grad_norm": null, "policy": "skip", "samples": ["00017/000170042", ...]}
 """
 
 from __future__ import annotations
@@ -44,7 +42,6 @@ class Ledger:
         self.path.write_bytes(b"".join(kept))
 
     def add(self, skipped: Iterable[Skipped]) -> None:
-        """Write down bad samples."""
         with named(self.path), self.path.open("a") as file:
             for bad in skipped:
                 file.write(to_sealed_json(asdict(bad)))

@@ -1,7 +1,5 @@
 """Log of a run while it goes: metrics.jsonl, TensorBoard, Weights & Biases where asked for, a progress line.
 
-In: numbers with the step they belong to, and pictures. Out: one JSON object a line, and the same as scalars.
-
     {"step": 100, "loss": 12.3, "learning_rate": 0.001, "images_per_second": 214.0, ..., "own_sha256": "..."}
 
 JSON has no NaN and no infinity: null stands for them, and TensorBoard shows which of the two it was.
@@ -82,7 +80,6 @@ class Log:
             self._wandb.close()
 
     def step(self) -> None:
-        """Count one step."""
         self._progress.step()
 
     def write(self, step: int, values: Mapping[str, float | int | None]) -> None:
@@ -211,7 +208,6 @@ class ProgressLine:
             self._bar.close()
 
     def step(self) -> None:
-        """Count one step."""
         self._done += 1
         if self._bar is not None:
             self._bar.update()

@@ -1,8 +1,4 @@
-"""page.html: one run on one self-contained page, to open without a network; written anew at every evaluation.
-
-In: a run directory's log and an `Evaluation`. Out: numbers beside those of class frequencies alone, the curves of the
-log, held-out pictures with their labelled and predicted synsets, the classes with their scores.
-"""
+"""page.html: one run on one self-contained page, to open without a network; written anew at every evaluation."""
 
 from __future__ import annotations
 
@@ -12,22 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from trainer.data.source import Source
 from trainer.evaluation import Evaluation
-from trainer.records.classes import ClassScores, of_vocabulary
-from trainer.records.gallery import GalleryImage, Probabilities, pictures
+from trainer.records.classes import ClassScores
+from trainer.records.gallery import GalleryImage
 from trainer.records.log import FILE as LOG_FILE
 from trainer.records.log import read_log
-from trainer.records.record import score_text
+from trainer.records.record import SCORE_NAMES, score_text
 from vocab.pages.charts import Axis, drawable, line_chart
 from vocab.pages.page import render
 from vocab.pages.text import duration
 from vocab.store.files import write_whole
 from vocab.vocabulary import Vocabulary
 
-PREDICTIONS = 5
 LISTED_CLASSES = 10
 """classes of highest and of lowest average precision"""
 WHOLE, HALF = (960, 300), (560, 260)
@@ -80,12 +72,6 @@ TEST_SCORES = (
         dots=True,
     ),
 )
-TEST_SCORE_NAMES = {
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "map_macro": "mean average precision of the classes",
-    "map_micro": "average precision of all pairs of image and class",
-}
 PACE = (
     Figure("Learning rate", {"rate": "learning_rate"}, Axis("learning rate")),
     Figure("Norm of the gradient", {"norm": "grad_norm"}, Axis("norm before clipping (log scale)", log=True)),
@@ -94,53 +80,21 @@ PACE = (
 )
 
 
-def write_page(
-    run: Path,
-    source: Source,
-    result: Evaluation,
-    results: Mapping[str, Any],
-    *,
-    gallery: int,
-    model: str,
-    steps: int,
-    seconds: float,
-    probabilities: Probabilities = torch.sigmoid,
-) -> list[GalleryImage]:
-    """Write page.html and classes.csv of a run as it stands, each whole or not at all; return the pictures on the page.
-
-    `results`: details of results.json, or what they would be now; its `steps` are those taken. `gallery`: pictures to
-    show. `model`: name of the architecture. `steps`: steps of the whole run; `seconds`: time spent on those taken.
-    `probabilities`: makes probabilities of logits, as the run's loss has them.
-    """
-    classes = of_vocabulary(source.vocabulary, result)
+def write_page(run: Path, content: str, classes: ClassScores) -> None:
+    """Write page.html and classes.csv of a run as it stands, each whole or not at all."""
     classes.write(run)
-    shown = pictures(source, result, count=gallery, predictions=PREDICTIONS, probabilities=probabilities)
-    content = page(
-        title=run.name,
-        lines=read_log(run / LOG_FILE),
-        vocabulary=source.vocabulary,
-        result=result,
-        classes=classes,
-        results=results,
-        shown=shown,
-        model=model,
-        total_steps=steps,
-        seconds=seconds,
-    )
     with write_whole(run / "page.html") as file:
         file.write(content.encode())
-    return shown
 
 
-def write_finetune_page(
+def finetune_page(
     run: Path, results: Mapping[str, Any], *, model: str, classes: ClassScores, total_steps: int, seconds: float
-) -> None:
-    """Write page.html and classes.csv of a fine-tuning run as it stands, each whole or not at all.
+) -> str:
+    """HTML of the page of a fine-tuning run.
 
     `results`: scores and facts of results.json, or what they would be now. `model`: where the pre-trained model lies.
     """
-    classes.write(run)
-    content = render(
+    return render(
         "trainer/records/finetune.html",
         sortable=True,
         title=run.name,
@@ -150,12 +104,10 @@ def write_finetune_page(
         total_steps=total_steps,
         time=duration(seconds),
         numbers=[
-            (score_text(name, results[name]), meaning) for name, meaning in TEST_SCORE_NAMES.items() if name in results
+            (score_text(name, results[name]), meaning) for name, meaning in SCORE_NAMES.items() if name in results
         ],
         **log_curves(read_log(run / LOG_FILE), TEST_SCORES),
     )
-    with write_whole(run / "page.html") as file:
-        file.write(content.encode())
 
 
 def page(
@@ -171,7 +123,11 @@ def page(
     total_steps: int,
     seconds: float,
 ) -> str:
-    """HTML of the page."""
+    """HTML of the page of a pre-training run.
+
+    `results`: details of results.json, or what they would be now; its `steps` are those taken. `model`: name of the
+    architecture. `total_steps`: steps of the whole run; `seconds`: time spent on those taken.
+    """
     best, worst = _extremes(vocabulary, result)
     return render(
         "trainer/records/page.html",
@@ -246,18 +202,14 @@ def _numbers(result: Evaluation, lines: Sequence[Mapping[str, Any]]) -> list[tup
 
 def _extremes(vocabulary: Vocabulary, result: Evaluation) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Rows of the classes of highest and of lowest average precision."""
-    precision, counts = result.class_precision.tolist(), _positives(vocabulary, result)
+    precision = result.class_precision.tolist()
+    counts = result.positives.bincount(minlength=len(vocabulary)).tolist()
     known = sorted((label for label in range(len(vocabulary)) if counts[label]), key=lambda label: -precision[label])
     rows = {
         label: (vocabulary.names[label], f"{precision[label]:.3f}", f"{counts[label] / result.report.images:.3f}")
         for label in {*known[:LISTED_CLASSES], *known[-LISTED_CLASSES:]}
     }
     return [rows[label] for label in known[:LISTED_CLASSES]], [rows[label] for label in known[::-1][:LISTED_CLASSES]]
-
-
-def _positives(vocabulary: Vocabulary, result: Evaluation) -> list[int]:
-    counts: list[int] = result.positives.bincount(minlength=len(vocabulary)).tolist()
-    return counts
 
 
 def _score(value: float | None) -> str:

@@ -44,6 +44,12 @@ NO_INIT: Literal["none"] = "none"
 RANDOM, TRANSFER = "random", "transfer"
 PRECISION = "map_"
 """beginning of the names of mean average precisions; other metrics are accuracies"""
+SCORE_NAMES = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "map_macro": "mean average precision, macro",
+    "map_micro": "mean average precision, micro",
+}
 CORRECT = "correct"
 """entry of `extra` with a "1" or a "0" for each test image: "1" if the model's first class is the image's"""
 NOTES = "notes"
@@ -86,7 +92,6 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """Identity of the record."""
         return Key(self.task, self.method, self.init, self.percent, self.seed)
 
 
@@ -200,11 +205,7 @@ def read_results(folder: Path) -> ResultsFile:
 
 def named_bad(**sides: Iterable[Skipped]) -> list[dict[str, str]]:
     """List images that did not decode, by side (train, test), as results.json has them."""
-    return [
-        {"side": side, "image": f"{bad.shard}/{bad.key}" if bad.shard else bad.key, "reason": bad.reason}
-        for side, images in sides.items()
-        for bad in images
-    ]
+    return [{"side": side, "image": bad.name, "reason": bad.reason} for side, images in sides.items() for bad in images]
 
 
 def marks_of(correct: Bool[np.ndarray, " images"]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -17,16 +18,18 @@ from trainer.config import PretrainConfig, as_json
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
-from trainer.evaluation import Evaluation, Loading, evaluate
+from trainer.evaluation import Evaluation, evaluate
 from trainer.inputs import Inputs
 from trainer.job import Evaluated
 from trainer.loss.losses import probabilities
 from trainer.probe.probe import ProbeReport, probe
 from trainer.records.card import Subject, model_card
-from trainer.records.gallery import GalleryImage
+from trainer.records.classes import of_vocabulary
+from trainer.records.gallery import GalleryImage, pictures
 from trainer.records.journal import RunProgress
-from trainer.records.log import SCORE
-from trainer.records.page import write_page
+from trainer.records.log import FILE as LOG_FILE
+from trainer.records.log import SCORE, read_log
+from trainer.records.page import page, write_page
 from trainer.records.record import RANDOM, Record, ResultsFile, named_bad, write_results
 from trainer.step.training import Training
 from trainer.weights.pretrained import fingerprint_of
@@ -52,7 +55,6 @@ class Results:
     bfloat16: bool
 
     def is_due(self, step: int) -> bool:
-        """Tell whether an evaluation follows a step."""
         every = self.config.run.eval_every
         return every > 0 and step > 0 and step % every == 0
 
@@ -67,7 +69,8 @@ class Results:
             self.training.objective,
             self.inputs.held_out,
             self.rank,
-            loading=Loading(size=data.image_size, batch=batch, workers=run.eval_workers, loaders=data.loaders),
+            batch=batch,
+            workers=run.eval_workers,
             limit=run.eval_limit,
             bfloat16=self.bfloat16,
         )
@@ -79,18 +82,24 @@ class Results:
 
     def show(self, evaluated: Evaluated, progress: RunProgress) -> list[GalleryImage]:
         """Write page.html and classes.csv; return the pictures on the page."""
-        config, (result, _) = self.config, evaluated.result
-        return write_page(
-            config.run.out,
-            self.inputs.held_out,
-            result,
-            self.details(result, progress),
-            gallery=config.run.gallery,
+        config, source, (result, _) = self.config, self.inputs.held_out, evaluated.result
+        classes = of_vocabulary(source.vocabulary, result)
+        to_show = partial(probabilities, config=config.loss)
+        shown = pictures(source, result, count=config.run.gallery, probabilities=to_show)
+        content = page(
+            title=config.run.out.name,
+            lines=read_log(config.run.out / LOG_FILE),
+            vocabulary=source.vocabulary,
+            result=result,
+            classes=classes,
+            results=self.details(result, progress),
+            shown=shown,
             model=config.model.model,
-            steps=config.optim.steps,
+            total_steps=config.optim.steps,
             seconds=progress.seconds,
-            probabilities=lambda logits: probabilities(logits, config.loss),
         )
+        write_page(config.run.out, content, classes)
+        return shown
 
     def records(self, evaluated: Evaluated, progress: RunProgress) -> list[Record]:
         """Make the record of the evaluation, and that of the probe unless its features are NaN or infinite."""

@@ -12,15 +12,20 @@ MismatchError that says what differs.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trainer.data.group import Tar
 from trainer.data.source import Source
-from trainer.data.tar_marks import TarMark, marked
+from trainer.data.tar_cache import TarCache
+from trainer.data.tar_locations import PIPE, is_local, local_name
+from trainer.data.tar_streams import DownloadError, open_stream
 from vocab.errors import FormatError, MismatchError
 from vocab.pages.text import counted, listed
 from vocab.store.field_types import require_types
@@ -34,8 +39,20 @@ MARK_THREADS = 32
 """tars whose marks are taken at a time"""
 REMEDY = "Name the images and labels that the run was started with, wherever they lie now, or choose another --out."
 
+PARTS, PART_BYTES = 16, 1 << 16
+"""parts of a tar that its mark is taken of, and their bytes"""
 Name = tuple[str, str]
 """identity of a tar wherever it lies: rows of its labels, and its shard"""
+
+
+@dataclass(frozen=True)
+class TarMark:
+    """A tar by its content; None where a value is unknown until the tar is fetched."""
+
+    bytes: int | None = None
+    changed: int | None = None
+    """time of change (ns) of a local file"""
+    mark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,6 @@ class RunData:
     held_out: Side
 
     def write(self, out: Path) -> None:
-        """Write data.json."""
         with write_whole(out / FILE) as file:
             file.write(to_sealed_json({"version": VERSION, **asdict(self)}).encode())
 
@@ -214,3 +230,42 @@ def _check_pools(source: Source, side: Side) -> None:
                     wanted=f"that tar in number {before + 1}, whose weight it has had so far",
                     remedy="Name the images in the order in which the run was started.",
                 )
+
+
+def marked(location: str, cache: TarCache, *, known: TarMark | None, moved: bool) -> TarMark:
+    """The mark of a tar. `known`: its earlier mark; `moved`: True if it lay in another location then.
+
+    A local file of the same size and time of change in the same location is not read again. A remote tar is marked by
+    its copy in the cache; if it moved and has no copy, only its size is asked for.
+    """
+    if is_local(location):
+        path = Path(local_name(location))
+        try:
+            found = path.stat()
+            if known is not None and not moved and (known.bytes, known.changed) == (found.st_size, found.st_mtime_ns):
+                return known
+            return TarMark(found.st_size, found.st_mtime_ns, mark_of(path))
+        except OSError:
+            return TarMark()  # opening it for its samples raises the error that names the cause
+    if (copy := cache.copy_of(location)) is not None:
+        with suppress(FileNotFoundError):  # evicted meanwhile
+            return TarMark(copy.stat().st_size, mark=mark_of(copy))
+    if known is not None and not moved:
+        # The content of a location is assumed never to change, as in the cache.
+        return replace(known, changed=None)
+    if known is not None and not location.startswith(PIPE):
+        with suppress(DownloadError), open_stream(location, allow_pipe=False, timeout_s=cache.timeout_s) as stream:
+            return TarMark(stream.size)
+    return TarMark()
+
+
+def mark_of(path: Path) -> str:
+    """sha256 of 16 parts of 64 KiB that lie evenly over a file; of the whole file if it is no longer than that."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        last = max(0, size - PART_BYTES)
+        for part in range(PARTS):
+            start = part * PART_BYTES if size <= PARTS * PART_BYTES else part * last // (PARTS - 1)
+            digest.update(os.pread(file.fileno(), PART_BYTES, start))
+    return digest.hexdigest()

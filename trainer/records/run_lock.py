@@ -28,11 +28,7 @@ def held(out: Path, rank: Rank) -> Iterator[None]:
     Raises InputError on every rank if another run holds it.
     """
     with ExitStack() as stack:
-
-        def take() -> None:
-            stack.enter_context(_locked(out))
-
-        on_main(take, rank)
+        on_main(lambda: stack.enter_context(_locked(out)), rank)
         yield
 
 

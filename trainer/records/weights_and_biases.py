@@ -88,7 +88,6 @@ class WandbRun:
         self._send(step, {name: value for name, value in values.items() if value is not None})
 
     def picture(self, name: str, pixels: UInt8[np.ndarray, "height width 3"], step: int, *, caption: str) -> None:
-        """Send a picture."""
         self._send(step, {name: self._wandb.Image(pixels, caption=caption)})
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache
 
 import torch
 from torch import nn
@@ -22,26 +22,14 @@ from trainer.model.per_image import seeds_of, set_patch_share
 TRAINING_OVER_FORWARD = 3
 
 
-class ImageFlops:
-    """Operations of one training image by its shape, each shape counted when it is first asked for.
+def image_flops(build: Callable[[], nn.Module]) -> Callable[[int, float], int]:
+    """Make a function from size and share of the patches to `training_flops`, each counted when it is first asked for.
 
     A large model and many resolutions take some seconds, for which not every rank need wait before the first step.
+    `build`: makes the model on the meta device.
     """
-
-    def __init__(self, build: Callable[[], nn.Module]) -> None:
-        """`build`: makes the model on the meta device."""
-        self._build = build
-        self._counted: dict[tuple[int, float], int] = {}
-
-    def of(self, *, size: int, share: float = 1.0) -> int:
-        """Return the operations of `training_flops`."""
-        if (size, share) not in self._counted:
-            self._counted[size, share] = training_flops(self._model, size=size, share=share)
-        return self._counted[size, share]
-
-    @cached_property
-    def _model(self) -> nn.Module:
-        return self._build()
+    model = cache(build)
+    return cache(lambda size, share: training_flops(model(), size=size, share=share))
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

@@ -74,7 +74,6 @@ class _Features(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 rows columns"], seeds: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "batch width"]:
-        """Return `trainer.model.vit.features`."""
         seeds_of(self.model).set(seeds)
         return features(self.model, images)
 
@@ -193,7 +192,10 @@ def memory(
         "weights in bfloat16": saved.shared + (BFLOAT16 * head.numel() if bfloat16 else 0),
         "logits": head_chunk * head.shape[0] * (FLOAT32 + width),
         "classifier's gradient": FLOAT32 * head.numel(),
-        "optimiser's work": _muon_work(model) if optimiser == "muon" else 0,
+        # AdamW is fused and needs none.
+        "optimiser's work": MUON_COPIES * BFLOAT16 * max(matrix.numel() for matrix in _matrices(model))
+        if optimiser == "muon"
+        else 0,
         "reserved": RESERVED_BYTES,
     }
     pixels = 3 * size * size
@@ -224,11 +226,6 @@ def _moments(model: nn.Module, *, muon: bool) -> int:
     """Count the optimiser's numbers: two for each weight (AdamW), one for those of the blocks' matrices (Muon)."""
     weights = sum(parameter.numel() for parameter in model.parameters())
     return 2 * weights - (sum(matrix.numel() for matrix in _matrices(model)) if muon else 0)
-
-
-def _muon_work(model: nn.Module) -> int:
-    """Bytes that a step of Muon needs for a moment; AdamW is fused and needs none."""
-    return MUON_COPIES * BFLOAT16 * max(matrix.numel() for matrix in _matrices(model))
 
 
 def _matrices(model: nn.Module) -> list[Tensor]:

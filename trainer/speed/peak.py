@@ -1,7 +1,6 @@
 """Peak rate of a device in matrix products: stated by its maker, and measured.
 
-In: a device, or its name. Out: floating-point operations per second (a multiplication and its addition are two), and
-the memory that the maker states.
+Rates are floating-point operations per second; a multiplication and its addition are two.
 
 Stated rates come from NVIDIA's data sheets: tensor cores, dense, bfloat16 with sums in float32; half of the rate where
 a sheet gives it with sparsity. V100 and T4 have no bfloat16; their rates are for float16.

@@ -61,7 +61,6 @@ class Costs:
 
     @property
     def fits(self) -> bool:
-        """Tell whether the configured parts fit."""
         return self.memory.total(self.part) <= self.limit
 
     @property

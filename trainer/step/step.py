@@ -9,12 +9,15 @@ which one graph of the whole model would not allow.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float32
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 
 from trainer.config import ModelConfig, OptimConfig
 from trainer.data.batch import Batch, Position
@@ -25,9 +28,7 @@ from trainer.model.objective import Objective
 from trainer.model.per_image import patch_share, set_patch_share
 from trainer.model.range_augment import DRAWS
 from trainer.model.vit import blocks_of
-from trainer.optim.optimiser import clip
-from trainer.optim.schedule import learning_rate
-from trainer.step.parallel import exchange, replicate
+from trainer.optim.optimiser import clip, learning_rate
 from trainer.step.training import Training
 from vocab.errors import InputError
 
@@ -105,6 +106,24 @@ class Step:
         return loss
 
 
+def replicate(objective: Objective, rank: Rank) -> nn.Module:
+    """Wrap the objective as steps call it."""
+    if rank.world == 1 or isinstance(objective, FSDPModule):
+        return objective
+    # No device_ids: batches lie on the device already, so DDP has nothing to move.
+    return DistributedDataParallel(objective, gradient_as_bucket_view=True)
+
+
+def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    """Surround the passes of one part of a step: gradients are exchanged with the last part alone."""
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(last)
+    elif isinstance(module, DistributedDataParallel) and not last:
+        unsynchronised: contextlib.AbstractContextManager[None] = module.no_sync()
+        return unsynchronised
+    return contextlib.nullcontext()
+
+
 def compile_objective(objective: Objective) -> None:
     """Have the blocks, and what happens to the pixels, compiled at their first call with each shape.
 
@@ -138,7 +157,6 @@ def warm_up(module: nn.Module, shapes: Iterable[tuple[int, int]], rank: Rank, *,
 
 
 def _black_batch(images: int, size: int) -> Batch:
-    """Black images without a class."""
     return Batch(
         images=torch.zeros(images, size, size, 3, dtype=torch.uint8),
         offsets=torch.zeros(images + 1, dtype=torch.int64),

@@ -1,4 +1,7 @@
-"""State that changes from step to step, made at step 0: weights, their average, the optimiser, learnt augmentation."""
+"""State that changes from step to step, made at step 0: weights, their average, the optimiser, learnt augmentation.
+
+Under DDP every process has all of it, under FSDP2 a share of each tensor.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from trainer.config import OptimConfig, PretrainConfig
 from trainer.distributed import Rank
 from trainer.loss.losses import loss_of
 from trainer.model.objective import Objective
 from trainer.model.range_augment import RangeAugment
-from trainer.model.vit import build_model, checkpoint_activations
+from trainer.model.vit import blocks_of, build_model, checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import Optimiser, optimiser_of
 from trainer.step.metrics import Guard
-from trainer.step.parallel import shard
 from vocab.vocabulary import Vocabulary
 
 
@@ -31,7 +35,6 @@ class Training:
 
     @property
     def model(self) -> nn.Module:
-        """The timm transformer."""
         return self.objective.model
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -74,3 +77,21 @@ def training_of(objective: Objective, optim: OptimConfig, device: torch.device) 
         optimiser_of(model, optim, augment=objective.augment),
         Guard(device, factor=optim.spike_factor),
     )
+
+
+def shard(objective: Objective, rank: Rank, *, bfloat16: bool) -> None:
+    """Give every process its rows of every tensor; before optimiser and average are made of them.
+
+    Each block is gathered when it is needed, in the precision it computes in; everything else, all of a model without
+    blocks, with the whole. Gradients are summed in float32.
+    """
+    mesh = init_device_mesh(rank.device.type, (rank.world,))
+    # Inputs stay as they are: under autocast the residual stream is float32, as with DDP.
+    precision = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    for block in blocks_of(objective.model):
+        fully_shard(block, mesh=mesh, mp_policy=precision)
+    fully_shard(objective, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+    for method in ("score", "embed"):
+        register_fsdp_forward_method(objective, method)

@@ -1,7 +1,5 @@
 """Training batches of a task's images: a function of the seed and the number of the batch, whoever makes them.
 
-In: `LabelledImages` and an `EpochPlan`. Out: this rank's share of every batch from one on, decoded ahead by threads.
-
     positions    0, 1, 2, ... through all epochs; batch b has those from (b - 1) * batch on
     epoch        position // images; each has an order of its own, and a batch may hold the end of one and the start
                  of the next
@@ -15,16 +13,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
 from trainer.data.batch import Batch, Position, Skipped
-from trainer.data.crops import BOX_DRAWS, Box, random_box
+from trainer.data.crops import BOX_DRAWS, random_box
 from trainer.data.decoding import Decoded, Decoding, decoded
 from trainer.data.draws import draws
 from trainer.data.images import Choose
@@ -136,11 +134,7 @@ class _Drawn:
         )
 
     def choosers(self, plan: EpochPlan) -> list[Choose]:
-        return [_chooser(row, plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
-
-
-def _chooser(row: Float64[np.ndarray, "22"], min_area: float) -> Callable[[int, int], Box]:
-    return lambda width, height: random_box(width, height, row, min_area=min_area)
+        return [partial(random_box, draws=row, min_area=plan.min_crop_area) for row in self.draws[:, :BOX_DRAWS]]
 
 
 def _batch(made: Decoded, drawn: _Drawn, images: LabelledImages, plan: EpochPlan) -> Batch:

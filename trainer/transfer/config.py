@@ -32,7 +32,6 @@ from trainer.options import (
     PositiveShare,
     Seed,
     Share,
-    Tracking,
     TrainCompute,
     own_first,
     values_of,
@@ -40,7 +39,8 @@ from trainer.options import (
 from vocab.store.locations import Location
 
 SeedNumber = Annotated[int, Bounds(0, 1 << 63, below_high=True)]
-BetaParameter = Annotated[float, Bounds()]
+BetaParameter = Annotated[float, Bounds(high=100)]
+"""above it lam of mixup and cutmix is close to 1/2, and the table of `mixing.py` underflows"""
 
 # CatLIP's recipes, as CoreNet has them: for ImageNet-1k and Places365, and for COCO with its several classes an image.
 PEAK_LR, PEAK_LR_SEVERAL = 3e-5, 1e-5
@@ -243,7 +243,6 @@ class FinetuneConfig(
     Epochs,
     Seed,
     Keeping,
-    Tracking,
 ):
     """Train a pre-trained model on a task, all of it. Defaults: the paper's recipe for ImageNet-1k."""
 

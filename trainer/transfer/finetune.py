@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,16 +33,16 @@ from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
-from trainer.speed.flops import ImageFlops, meta_copy
+from trainer.speed.flops import image_flops, meta_copy
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, training_of
 from trainer.transfer.batches import EpochPlan, batches
 from trainer.transfer.class_tables import match_summary
 from trainer.transfer.config import CHANGEABLE, PLACES, FinetuneConfig
-from trainer.transfer.finetune_results import FinetuneResults, notes_at_start
+from trainer.transfer.finetune_results import FinetuneInputs, FinetuneResults, notes_at_start
 from trainer.transfer.tasks.files import content_of
-from trainer.transfer.tasks.opening import TaskData, open_task, subset
+from trainer.transfer.tasks.opening import open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained
 from vocab.errors import MismatchError
@@ -55,17 +56,6 @@ LOGITS_CHUNK = 1024
 """images whose logits exist at a time"""
 MOST_SCALED = 20_000
 """images whose features say where a transferred classifier's logits lie: a mean and a scale need no more"""
-
-
-@dataclass(frozen=True, eq=False)
-class FinetuneInputs:
-    """All that a run starts from."""
-
-    pretrained: Pretrained
-    task: TaskData
-    train: LabelledImages
-    """training images of the run, which may be a share of the task's"""
-    plan: EpochPlan
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,7 @@ def tune(config: FinetuneConfig, rank: Rank) -> FinetuneOutcome:
     train, plan = inputs.train, inputs.plan
     config = config.completed(multi_label=train.multi_label, image_size=plan.image_size, steps=plan.steps)
     if rank.is_main:
-        tell("".join(f"{note}\n" for note in notes_at_start(config, inputs.task, train, plan)))
+        tell("".join(f"{note}\n" for note in notes_at_start(config, inputs)))
     set_up_torch(config.threads, rank)
     # Before the directory is locked: no lock file in a directory that is not a run.
     on_main(lambda: stored_config(config.out, FINETUNING), rank)
@@ -138,8 +128,8 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
     if config.activation_checkpointing:
         checkpoint_activations(model, enable=False)  # recomputed blocks do not count as work of the model
     step = Step(training, rank, optim, compiled=config.compile, bfloat16=transform.bfloat16)
-    results = FinetuneResults(config, rank, pretrained, task, train, inputs.plan, matches, training, transform)
-    job = job_of(config, inputs, resume, step, results, flops=ImageFlops(lambda: model), fingerprint=fingerprint)
+    results = FinetuneResults(config, rank, inputs, matches, training, transform)
+    job = job_of(config, inputs, resume, step, results, flops=image_flops(lambda: model), fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(resume):
         status = run.train()
@@ -281,10 +271,9 @@ def job_of(
     step: Step,
     results: FinetuneResults,
     *,
-    flops: ImageFlops,
+    flops: Callable[[int, float], int],
     fingerprint: str,
 ) -> Job:
-    """Put together the job of the run."""
     plan, rank = inputs.plan, step.rank
     # A run that went back to a checkpoint has taken more batches than steps.
     taken = resume.state["data"]["batches"] if resume.state else 0
@@ -302,15 +291,12 @@ def job_of(
         config=config,
         out=config.out,
         optim=step.optim,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
-        keep_checkpoints=config.keep_checkpoints,
-        wandb=config.wandb,
+        keeping=config,
         fingerprint=fingerprint,
         copied=("config.json",),
         batches=contextlib.closing(made),
         resolution=FixedResolution(plan.image_size, plan.batch),
-        operations=lambda number, batch: len(batch) * flops.of(size=plan.image_size),
+        operations=lambda number, batch: len(batch) * flops(plan.image_size, 1.0),
         peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
         data_state=lambda positions: {"batches": positions[0].step},
         sample_names=lambda _, images: [inputs.train.names[image] for image in images.tolist()],

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from trainer.data.batch import Skipped
@@ -30,7 +29,7 @@ from trainer.records.gallery import GalleryImage
 from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
-from trainer.records.page import write_finetune_page
+from trainer.records.page import finetune_page, write_page
 from trainer.records.record import CORRECT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
@@ -43,7 +42,7 @@ from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, timm_fi
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
 from vocab.pages.tables import Markdown, markdown_list, markdown_table
-from vocab.pages.text import counted, listed
+from vocab.pages.text import counted
 from vocab.store.files import write_whole
 from vocab.store.secrets import without_secrets
 
@@ -53,17 +52,24 @@ FEW_STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
+class FinetuneInputs:
+    """All that a run starts from."""
+
+    pretrained: Pretrained
+    task: TaskData
+    train: LabelledImages
+    """training images of the run, which may be a share of the task's"""
+    plan: EpochPlan
+
+
+@dataclass(frozen=True, eq=False)
 class FinetuneResults:
     """Evaluations and results of one run; every rank has one, the main rank's writes."""
 
     config: FinetuneConfig
     """complete options"""
     rank: Rank
-    pretrained: Pretrained
-    task: TaskData
-    train: LabelledImages
-    """training images of the run, which may be a share of the task's"""
-    plan: EpochPlan
+    inputs: FinetuneInputs
     matches: list[ClassMatch]
     """matches of each class, for Transfer Init"""
     training: Training
@@ -72,17 +78,17 @@ class FinetuneResults:
 
     def is_due(self, step: int) -> bool:
         """Tell whether a step ended an epoch that an evaluation follows."""
-        every, plan = self.config.eval_every, self.plan
+        every, plan = self.config.eval_every, self.inputs.plan
         if every == 0 or step == 0:
             return False
         return plan.epochs_after(step) // every > plan.epochs_after(step - 1) // every
 
     def evaluate(self, step: int) -> Evaluated | None:
         """Score the weights as they are on the test images; None on ranks other than the main one."""
-        scored = score(self.training.objective, self.task.test, self.rank, transform=self.transform)
+        scored = score(self.training.objective, self.inputs.task.test, self.rank, transform=self.transform)
         if scored is None:
             return None
-        epoch = self.plan.epochs_seen(step)
+        epoch = self.inputs.plan.epochs_seen(step)
         name, value = scored.measured.metric
         return Evaluated(
             {"epoch": epoch, **{f"{SCORE}{name}": value for name, value in scored.numbers().items()}},
@@ -97,20 +103,22 @@ class FinetuneResults:
         """
         scored: Scored = evaluated.result
         check_bad_share("--task.test", scored.images, scored.skipped, self.config.task.max_bad_share)
-        write_finetune_page(
+        classes = of_task(self.inputs.task.class_names, scored.measured)
+        content = finetune_page(
             self.config.out,
-            results={**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
-            model=self.pretrained.source,
-            classes=of_task(self.task.class_names, scored.measured),
-            total_steps=self.plan.steps,
+            {**self.details(evaluated, progress), **self.record(evaluated, progress).extra},
+            model=self.inputs.pretrained.source,
+            classes=classes,
+            total_steps=self.inputs.plan.steps,
             seconds=progress.seconds,
         )
+        write_page(self.config.out, content, classes)
         return []
 
     def _notes(self, scored: Scored) -> list[str]:
         return [
             *no_match_note(self.matches),
-            *notes_at_start(self.config, self.task, self.train, self.plan),
+            *notes_at_start(self.config, self.inputs),
             *undecoded(train=read_bad_samples(self.config.out), test=scored.skipped),
         ]
 
@@ -135,15 +143,14 @@ class FinetuneResults:
                 write_matches(self.matches, work, alpha=self.config.alpha)
 
     def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
-        """Make the record of a finished run."""
         config, scored = self.config, evaluated.result
         metric, value = scored.measured.metric
         extra = {
             **scored.numbers(),
             "steps": progress.step,
             "images_seen": progress.images,
-            "epochs_seen": self.plan.epochs_seen(progress.step),
-            "train_images": len(self.train),
+            "epochs_seen": self.inputs.plan.epochs_seen(progress.step),
+            "train_images": len(self.inputs.train),
             NOTES: self._notes(scored),
         }
         if scored.measured.correct is not None:
@@ -171,7 +178,7 @@ class FinetuneResults:
             "device": str(self.rank.device),
             "processes": self.rank.world,
             "classes_of_test_images": evaluated.result.classes,
-            "classes_without_training_images": _without_images(self.train, self.task),
+            "classes_without_training_images": self.inputs.task.without_images(self.inputs.train),
         }
         if self.config.init == "transfer":
             unmatched = [match.name for match in self.matches if not match.matches]
@@ -180,7 +187,7 @@ class FinetuneResults:
 
     def write(self, weights: Mapping[str, Tensor], evaluated: Evaluated, progress: RunProgress) -> tuple[Record, str]:
         """Write the model's folder, given the averaged weights, then the results; return the record and a summary."""
-        out, task = self.config.out, self.task
+        out, task = self.config.out, self.inputs.task
         record, details = self.record(evaluated, progress), self.details(evaluated, progress)
         notes = record.extra[NOTES]
         images = self.config.task
@@ -189,19 +196,19 @@ class FinetuneResults:
             "test": without_secrets(images.test),
             "classes": len(task.class_names),
         }
-        fields = timm_fields(spec_of(self.pretrained), classes=len(task.class_names))
+        fields = timm_fields(spec_of(self.inputs.pretrained), classes=len(task.class_names))
         fields["label_names"] = list(task.class_names)
         with _renewed(out / MODEL) as work:
             write_model(work, {name: tensor.detach().cpu() for name, tensor in weights.items()}, fields)
         with write_whole(out / TABLE) as file:
-            shown = {"model": self.pretrained.source, **data, **vars(record), **record.extra, **details}
+            shown = {"model": self.inputs.pretrained.source, **data, **vars(record), **record.extra, **details}
             file.write(markdown(shown, notes).encode())
         write_results(
             out,
             [record],
             verb="finetune",
-            model=self.pretrained.source,
-            fingerprint=self.pretrained.fingerprint,
+            model=self.inputs.pretrained.source,
+            fingerprint=self.inputs.pretrained.fingerprint,
             data=data,
             notes=notes,
             left_out=left_out(train=task.train, test=task.test),
@@ -229,14 +236,13 @@ def spec_of(pretrained: Pretrained) -> ModelSpec:
     )
 
 
-def notes_at_start(config: FinetuneConfig, task: TaskData, train: LabelledImages, plan: EpochPlan) -> list[str]:
+def notes_at_start(config: FinetuneConfig, inputs: FinetuneInputs) -> list[str]:
     """Write notes that can be given before the first step: on the data, and on a run of few steps."""
-    names = _without_images(train, task)
-    share = f"{config.percent:g} % of the images"
-    empty = counted(len(names), "class has no training image", "classes have no training image")
+    task = inputs.task
     # Where the whole data set has none either, the data's own note says so.
-    lacking = [f"{share}: {empty}: {listed(names)}"] if names != _without_images(task.train, task) else []
-    return [*task.notes, *lacking, *few_steps(plan)]
+    own, everywhere = task.lacking(inputs.train), task.lacking(task.train)
+    lacking = own if own != everywhere else []
+    return [*task.notes, *(f"{config.percent:g} % of the images: {each}" for each in lacking), *few_steps(inputs.plan)]
 
 
 def few_steps(plan: EpochPlan) -> list[str]:
@@ -267,7 +273,3 @@ def _renewed(folder: Path) -> AbstractContextManager[Path]:
     if folder.exists():
         shutil.rmtree(folder)
     return new_folder(folder)
-
-
-def _without_images(images: LabelledImages, task: TaskData) -> list[str]:
-    return [task.class_names[label] for label in np.flatnonzero(images.images_by_class == 0).tolist()]

@@ -27,7 +27,7 @@ from trainer.config import to_json
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
-from trainer.probe.choice import Choice, grid_of, train_best
+from trainer.probe.choice import grid_of, train_best
 from trainer.probe.grid import GridSchedule
 from trainer.probe.knn import votes
 from trainer.probe.linear import Head, check_numbers, random_head
@@ -52,29 +52,21 @@ from vocab.pages.text import counted, listed, tell
 class ProbeResult:
     """Result on one share of the training images, by one seed."""
 
-    percent: float
-    seed: int
-    choice: Choice
-    measured: Measured
-    """accuracy of the linear classifier"""
-    nearest: Measured | None
-    """accuracy of the nearest neighbours, where they were asked for"""
-    images: int
-    """number of images that it was trained on"""
-    without_images: tuple[int, ...]
-    """numbers of the classes without a training image"""
-    seconds: float
-    """time of choosing a setting, training and measuring"""
-    nearest_seconds: float
+    record: Record
+    """record of the linear classifier"""
+    nearest: Record | None
+    """record of the nearest neighbours, where they were asked for"""
+    remarks: list[str]
+    """notes on this share and seed"""
 
     def line(self) -> str:
         """One-line summary."""
-        name, value = self.measured.metric
-        beside = f", nearest neighbours {score_text(*self.nearest.metric)}" if self.nearest is not None else ""
-        setting = self.choice.setting
+        record, extra, nearest = self.record, self.record.extra, self.nearest
+        beside = f", nearest neighbours {score_text(nearest.metric, nearest.value)}" if nearest is not None else ""
         return (
-            f"{self.percent:g} % of the images, seed {self.seed}: {name} {score_text(name, value)}{beside} "
-            f"(learning rate {setting.learning_rate:g}, weight decay {setting.weight_decay:g}: {self.choice.why})"
+            f"{record.percent:g} % of the images, seed {record.seed}: {record.metric} "
+            f"{score_text(record.metric, record.value)}{beside} (learning rate {extra['learning_rate']:g}, "
+            f"weight decay {extra['weight_decay']:g}: {extra['choice']})"
         )
 
 
@@ -108,7 +100,7 @@ def probe(config: ProbeConfig) -> None:
     """Train, measure, and write a folder. Raises a CatlipError, and writes nothing, if that is impossible."""
     with join_processes(config.device) as rank:
         on_main(lambda: check_new(config.out), rank)
-        outcome = measure_all(config, rank)
+        outcome = measure_all(config, rank, task=f"{config.task.train} | {config.task.test}")
         if outcome is not None:
             write(outcome)
             tell("\n".join(summary(outcome)) + "\n")
@@ -119,8 +111,8 @@ def probe_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]
 
     `task`: its name in the table. `config.out` is not written to. Raises as `probe`.
     """
-    outcome = measure_all(config, rank)
-    return [] if outcome is None else records_of(outcome, task=task)
+    outcome = measure_all(config, rank, task=task)
+    return [] if outcome is None else records_of(outcome)
 
 
 def knn_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
@@ -128,17 +120,14 @@ def knn_records(config: ProbeConfig, rank: Rank, *, task: str) -> list[Record]:
     given = gather(config, rank)
     if given is None:
         return []
-    test, found = _on(given.test, rank), []
-    for percent, seed, part in given.parts:
-        began, key = time.perf_counter(), Key(task, "knn", NO_INIT, percent, seed)
-        train = _on(given.train.of(part), rank)
-        measured, images = _nearest(config, train, test), len(train.images)
-        seconds = time.perf_counter() - began
-        found.append(knn_record(given, key, measured, train=images, seconds=seconds))
-    return found
+    test = _on(given.test, rank)
+    return [
+        _nearest(given, _on(given.train.of(part), rank), test, Key(task, "knn", NO_INIT, percent, seed))
+        for percent, seed, part in given.parts
+    ]
 
 
-def measure_all(config: ProbeConfig, rank: Rank) -> ProbeOutcome | None:
+def measure_all(config: ProbeConfig, rank: Rank, *, task: str) -> ProbeOutcome | None:
     """Train a probe for each share and seed; None on ranks other than the main one, which only compute features."""
     given = gather(config, rank)
     if given is None:
@@ -151,8 +140,8 @@ def measure_all(config: ProbeConfig, rank: Rank) -> ProbeOutcome | None:
     for percent, seed, part in given.parts:
         # Of all training images the neighbours are the same for every seed.
         before = probes[-1].nearest if percent == 100 and seed != config.seeds[0] else None
-        train = _on(given.train.of(part), rank)
-        probes.append(_probe(given, matches, train, test, percent=percent, seed=seed, nearest=before))
+        train, key = _on(given.train.of(part), rank), Key(task, "probe", config.init, percent, seed)
+        probes.append(_probe(given, matches, train, test, key, nearest=before))
         if rank.is_main:
             tell(f"{probes[-1].line()}\n")
     return ProbeOutcome(given, matches, probes)
@@ -184,7 +173,7 @@ def write(outcome: ProbeOutcome) -> None:
     """Write the folder of the results, whole or not at all. Raises OutputExistsError if it exists."""
     given, config = outcome.given, outcome.given.config
     places, classes, test = config.task, len(given.task.class_names), len(given.test.images)
-    records, found = records_of(outcome, task=f"{places.train} | {places.test}"), notes(outcome)
+    records, found = records_of(outcome), notes(outcome)
     init = f"Transfer Init at path similarity >= {config.alpha:g}" if outcome.matches else "a random beginning"
     setting = (
         f"{counted(classes, 'class', 'classes')}, {counted(test, 'test image')}; {counted(config.epochs, 'epoch')}, "
@@ -222,31 +211,9 @@ def classes_csv(records: Sequence[Record]) -> str:
     return csv_table(columns, rows)
 
 
-def records_of(outcome: ProbeOutcome, *, task: str) -> list[Record]:
-    """Make one record per probe and one for its k-NN baseline, which has no init."""
-    found, given = [], outcome.given
-    for probe in outcome.probes:
-        setting = probe.choice.setting
-        about: dict[str, Any] = {
-            "learning_rate": setting.learning_rate,
-            "weight_decay": setting.weight_decay,
-            "choice": probe.choice.why,
-            "preset": given.config.preset,
-            "classes_without_images": [given.task.class_names[number] for number in probe.without_images],
-        } | ({"alpha": given.config.alpha} if outcome.matches else {})
-        key = Key(task, "probe", given.config.init, probe.percent, probe.seed)
-        about[NOTES] = [*class_tables.no_match_note(outcome.matches), *_on_the_data(given)]
-        found.append(_record(given, key, probe.measured, about, train=probe.images, seconds=probe.seconds))
-        if probe.nearest is not None:
-            nearest, seconds = key._replace(method="knn", init=NO_INIT), probe.nearest_seconds
-            found.append(knn_record(given, nearest, probe.nearest, train=probe.images, seconds=seconds))
-    return found
-
-
-def knn_record(given: ProbeInputs, key: Key, measured: Measured, *, train: int, seconds: float) -> Record:
-    """Make the record of nearest neighbours among `train` training images."""
-    about = {"neighbours": given.config.neighbours, "temperature": given.config.temperature}
-    return _record(given, key, measured, about, train=train, seconds=seconds)
+def records_of(outcome: ProbeOutcome) -> list[Record]:
+    """List the records of each probe and of its nearest neighbours, which have no init."""
+    return [record for probe in outcome.probes for record in (probe.record, probe.nearest) if record is not None]
 
 
 def notes(outcome: ProbeOutcome) -> list[str]:
@@ -256,8 +223,8 @@ def notes(outcome: ProbeOutcome) -> list[str]:
     # Seeds of one share mostly have the same notes.
     seeds: dict[tuple[float, str], list[int]] = {}
     for probe in outcome.probes:
-        for text in _remarks(outcome, probe):
-            seeds.setdefault((probe.percent, text), []).append(probe.seed)
+        for text in probe.remarks:
+            seeds.setdefault((probe.record.percent, text), []).append(probe.record.seed)
     for (percent, text), own in seeds.items():
         seed = "" if len(own) == len(given.config.seeds) else f", seed {', '.join(map(str, own))}"
         found.append(f"{percent:g} % of the images{seed}: {text}")
@@ -272,7 +239,6 @@ def summary(outcome: ProbeOutcome) -> list[str]:
 
 
 def _on(features: ImageFeatures, rank: Rank) -> ImageFeatures:
-    """Move features to the rank's device."""
     return replace(features, values=features.values.to(rank.device))
 
 
@@ -299,37 +265,42 @@ def _probe(
     matches: list[ClassMatch],
     train: ImageFeatures,
     test: ImageFeatures,
+    key: Key,
     *,
-    percent: float,
-    seed: int,
-    nearest: Measured | None,
+    nearest: Record | None,
 ) -> ProbeResult:
-    """Measure one share and seed; `nearest` where it is known already. Features lie on the device."""
+    """Measure one share and seed; `nearest` where it is known of another seed. Features lie on the device."""
     began, config = time.perf_counter(), given.config
     schedule = GridSchedule(config.epochs, config.train_batch, config.final_share, config.label_smoothing)
-    start = _start(given.pretrained, matches, train, seed=seed)
+    start = _start(given.pretrained, matches, train, seed=key.seed)
     grid = grid_of(config.preset, config.learning_rates, config.weight_decays)
-    choice, head = train_best(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=seed)
+    choice, head = train_best(train.values, train.images, grid=grid, schedule=schedule, start=start, seed=key.seed)
     measured = measure(head.logits_in_parts(test.values), test.images)
-    trained = time.perf_counter()
-    if nearest is None and config.neighbours:
-        nearest = _nearest(config, train, test)
-    return ProbeResult(
-        percent=percent,
-        seed=seed,
-        choice=choice,
-        measured=measured,
-        nearest=nearest,
-        images=len(train.images),
-        without_images=tuple(np.flatnonzero(train.images.images_by_class == 0).tolist()),
-        seconds=trained - began,
-        nearest_seconds=time.perf_counter() - trained,
-    )
+    about: dict[str, Any] = {
+        "learning_rate": choice.setting.learning_rate,
+        "weight_decay": choice.setting.weight_decay,
+        "choice": choice.why,
+        "preset": config.preset,
+        "classes_without_images": given.task.without_images(train.images),
+        NOTES: [*class_tables.no_match_note(matches), *_on_the_data(given)],
+    } | ({"alpha": config.alpha} if matches else {})
+    record = _record(given, key, measured, about, train=len(train.images), seconds=time.perf_counter() - began)
+    if nearest is not None:
+        nearest = replace(nearest, seed=key.seed, seconds=0.0)
+    elif config.neighbours:
+        nearest = _nearest(given, train, test, key)
+    remarks = given.task.lacking(train.images)
+    return ProbeResult(record, nearest, remarks if choice.sure else [*remarks, f"the setting is {choice.why}"])
 
 
-def _nearest(config: ProbeConfig, train: ImageFeatures, test: ImageFeatures) -> Measured:
+def _nearest(given: ProbeInputs, train: ImageFeatures, test: ImageFeatures, key: Key) -> Record:
+    """Measure the nearest neighbours among `train`; they have no init."""
+    began, config = time.perf_counter(), given.config
+    about = {"neighbours": config.neighbours, "temperature": config.temperature}
     voted = votes(train.values, train.images, test.values, neighbours=config.neighbours, temperature=config.temperature)
-    return measure(voted, test.images)
+    measured = measure(voted, test.images)
+    key, seconds = key._replace(method="knn", init=NO_INIT), time.perf_counter() - began
+    return _record(given, key, measured, about, train=len(train.images), seconds=seconds)
 
 
 def _start(pretrained: Pretrained, matches: list[ClassMatch], train: ImageFeatures, *, seed: int) -> Head:
@@ -342,14 +313,6 @@ def _start(pretrained: Pretrained, matches: list[ClassMatch], train: ImageFeatur
 
 def _on_the_data(given: ProbeInputs) -> list[str]:
     return [*given.task.notes, *undecoded(train=given.train.skipped, test=given.test.skipped)]
-
-
-def _remarks(outcome: ProbeOutcome, probe: ProbeResult) -> list[str]:
-    """Write notes on one share and seed."""
-    names = [outcome.given.task.class_names[number] for number in probe.without_images]
-    empty = counted(len(names), "class has no training image", "classes have no training image")
-    found = [f"{empty}: {listed(names)}"] if names else []
-    return found if probe.choice.sure else [*found, f"the setting is {probe.choice.why}"]
 
 
 def _record(

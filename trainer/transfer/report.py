@@ -14,19 +14,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trainer.records.intervals import LEVEL
-from trainer.records.record import NOTES, PRECISION, Cell, Record, RecordGroup, cells_of, differences_of, score_text
+from trainer.records.record import (
+    NOTES,
+    PRECISION,
+    SCORE_NAMES,
+    Cell,
+    Record,
+    RecordGroup,
+    cells_of,
+    differences_of,
+    score_text,
+)
 from vocab.pages.tables import Markdown, in_markdown, markdown_list, markdown_table
 from vocab.pages.text import counted
 
 POINTS = 100
 """percentage points of a share of 1"""
 HEADINGS = {"top1": "top-1", "top5": "top-5", "map_macro": "mAP, macro", "map_micro": "mAP, micro"}
-ZERO_SHOT_ROWS = {
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "map_macro": "mean average precision, macro",
-    "map_micro": "mean average precision, micro",
-}
 
 
 def results_table(records: Sequence[Record]) -> str:
@@ -69,7 +73,7 @@ def zero_shot_page(record: Record, *, title: str, notes: Sequence[str], classes:
         ("classes", f"{extra['scorable_classes']:,}", f"{extra['classes']:,}"),
         ("images", f"{extra['images' if several else 'scorable_images']:,}", f"{extra['images']:,}"),
     ]
-    for name, text in ZERO_SHOT_ROWS.items():
+    for name, text in SCORE_NAMES.items():
         shares = [extra.get(name), extra.get(f"{name}_all")]
         if shares != [None, None]:
             rows.append((text, score_text(name, shares[0]), score_text(name, shares[1])))

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoints.checkpoint import FOLDER
-from trainer.checkpoints.disk import flush
 from trainer.config import flattened
 from trainer.records.record import (
     NO_INIT,
@@ -48,7 +47,7 @@ from trainer.transfer.suite_plan import keys_of, record_folder
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 from vocab.errors import FormatError, MismatchError
 from vocab.pages.text import counted, tell
-from vocab.store.files import named, write_whole
+from vocab.store.files import flush, named, write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json, whole_lines
 from vocab.store.secrets import public, without_secrets
 
@@ -269,7 +268,6 @@ def _say_lost(out: Path, records: Mapping[Key, Record]) -> None:
 
 
 def _keys(task: SuiteTask, records: Iterable[Key]) -> list[Key]:
-    """Select the keys of one task."""
     return [key for key in records if key.task == task.name]
 
 

@@ -54,7 +54,6 @@ class VerbCall:
 
     @property
     def knn(self) -> bool:
-        """True if nearest neighbours are asked for."""
         return any(key.method == "knn" for key in self.wanted)
 
 

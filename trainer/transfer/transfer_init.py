@@ -1,8 +1,5 @@
 """Transfer Init: a new classifier that starts from rows of the pre-trained one, by what its classes are called.
 
-In: the names of a task's classes, the vocabulary, the pre-trained classifier. Out: for each class what was found, as
-`ClassMatch`, and the new classifier, as `Head`.
-
     class name  ->  synsets          by the labeler of captions; a wnid is one itself   (vocab/class_names.py)
     synset      ->  row              of the vocabulary's synset at the highest path similarity, if that is >= alpha
     rows        ->  row of the head  their mean; scaled and centred by `scale_head` to suit the task's images
@@ -29,7 +26,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.probe.linear import Head, check_fit, check_numbers
 from vocab import taxonomy, wordnet
 from vocab.class_names import synsets_of_class_names
-from vocab.errors import InputError, MismatchError
+from vocab.errors import MismatchError
 from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
 
@@ -74,16 +71,8 @@ def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: 
     """Match each class with pre-trained rows. `alpha`, in (0, 1]: least path similarity; 1 takes the same synset alone.
 
     Of equally similar classes of the vocabulary the most frequent is taken. Synsets of a name whose best match is below
-    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset. Raises InputError for an
-    alpha outside (0, 1].
+    alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset.
     """
-    if not 0 < alpha <= 1:
-        raise InputError(
-            "--alpha",
-            found=f"{alpha}",
-            wanted="a path similarity above 0 and at most 1",
-            remedy="1 takes the same synset alone, 0.5 its hypernyms and hyponyms as well.",
-        )
     synsets = synsets_of_class_names(class_names)
     nearest = _nearest(sorted({synset for own in synsets for synset in own}), vocabulary)
     found = []

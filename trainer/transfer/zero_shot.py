@@ -13,13 +13,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from trainer.config import to_json
 from trainer.data.batch import Skipped
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank, join_processes, on_main
-from trainer.probe.cache import ImageFeatures, features_of
+from trainer.probe.cache import features_of
 from trainer.records.record import CORRECT, NO_INIT, NOTES, Record, marks_of, named_bad, score_text, write_results
 from trainer.transfer import class_tables, report
 from trainer.transfer.config import ZeroShotConfig
@@ -120,7 +118,16 @@ def measure(config: ZeroShotConfig, rank: Rank) -> ZeroShotOutcome | None:
     if features is None:
         return None
     check_bad_share("--task.test", len(features.images), features.skipped, config.task.max_bad_share)
-    scores = score(features, pretrained, classes, config)
+    assert config.prior is not None
+    scores = synset_scores(
+        features.values,
+        pretrained.classifier,
+        pretrained.vocabulary,
+        [rows for rows in classes if rows.scorable],
+        prior=config.prior,
+        combine="any" if config.hyponyms == "any" else "max",
+        loss=pretrained.loss,
+    )
     result = evaluate(scores, classes, features.images, bad_images=len(features.skipped))
     bad, seconds = features.skipped, time.perf_counter() - began
     notes = (*notes, *undecoded(test=bad), *class_tables.unscored_notes(matches, classes))
@@ -150,23 +157,6 @@ def matched(
             remedy=TO_SCORE_THEM,
         )
     return matches, classes
-
-
-def score(
-    features: ImageFeatures, pretrained: Pretrained, classes: list[ClassRows], config: ZeroShotConfig
-) -> torch.Tensor:
-    """Compute scores [images, scorable classes] on the CPU."""
-    scorable = [rows for rows in classes if rows.scorable]
-    assert config.prior is not None
-    return synset_scores(
-        features.values,
-        pretrained.classifier,
-        pretrained.vocabulary,
-        scorable,
-        prior=config.prior,
-        combine="any" if config.hyponyms == "any" else "max",
-        loss=pretrained.loss,
-    )
 
 
 def write(outcome: ZeroShotOutcome) -> None:

@@ -179,32 +179,24 @@ def _names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_size: int) -> tuple[ConvStemSizes, int]:
-    """The model's sizes, read from a few tensors, to which all others must fit."""
-    stem = _leading(tensors, "patch_embed.backbone.0.conv.weight")
-    width, classes = _leading(tensors, "norm.weight"), _leading(tensors, "head.weight")
-    hidden, depth = _leading(tensors, "blocks.0.mlp.fc1.weight"), 1 + max(_blocks(tensors))
+    """The model's sizes, read from a few tensors; the shapes of all must be those of a model of these sizes."""
+    read = (f"{FIRST_CONV}.weight", "norm.weight", "blocks.0.mlp.fc1.weight", "head.weight")
+    stem, width, hidden, classes = (max([1, *tensors[name].shape[:1]]) for name in read)
+    if width > 1 and width % HEAD_WIDTH:
+        raise InputError("weights", found=f"width {width}", wanted=f"a multiple of {HEAD_WIDTH}", remedy=REMEDY)
+    shape = ConvStemSizes(
+        img_size=image_size,
+        stem_width=stem,
+        embed_dim=width,
+        depth=1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
+        num_heads=max(1, width // HEAD_WIDTH),
+        mlp_width=hidden,
+    )
+    with torch.device("meta"):
+        model = build_conv_stem(shape, classes=classes)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     stored = tensors["pos_embed"].shape[2] if tensors["pos_embed"].ndim == 4 else 0
-    expected: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, 1, math.isqrt(stored) ** 2, width),
-        "patch_embed.backbone.0.conv.weight": (stem, 3, 4, 4),
-        "patch_embed.backbone.1.conv.weight": (stem, stem, 2, 2),
-        "patch_embed.backbone.2.conv.weight": (width, stem, 2, 2),
-        "patch_embed.backbone.2.conv.bias": (width,),
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-        "head.weight": (classes, width),
-        "head.bias": (classes,),
-    }
-    for place in range(2):
-        expected |= {f"patch_embed.backbone.{place}.bn.{part}": (stem,) for part in _BATCH_NORM[:4]}
-        expected[f"patch_embed.backbone.{place}.bn.num_batches_tracked"] = ()
-    rows = {"norm1": (), "norm2": (), "attn.qkv": (3 * width, width), "attn.proj": (width, width)}
-    rows |= {"mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden)}
-    for number in range(depth):
-        for part, sides in rows.items():
-            expected[f"blocks.{number}.{part}.weight"] = sides or (width,)
-            expected[f"blocks.{number}.{part}.bias"] = sides[:1] or (width,)
+    expected["pos_embed"] = (1, 1, math.isqrt(stored) ** 2, width)
     theirs = {ours: name for name, ours in names.items()}
     for name, wanted in expected.items():
         if tuple(tensors[name].shape) != wanted or 0 in wanted:
@@ -214,16 +206,6 @@ def _sizes(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, image_siz
                 wanted=f"{list(wanted)}, to fit the other tensors",
                 remedy=REMEDY,
             )
-    if width % HEAD_WIDTH:
-        raise InputError("weights", found=f"width {width}", wanted=f"a multiple of {HEAD_WIDTH}", remedy=REMEDY)
-    shape = ConvStemSizes(
-        img_size=image_size,
-        stem_width=stem,
-        embed_dim=width,
-        depth=depth,
-        num_heads=width // HEAD_WIDTH,
-        mlp_width=hidden,
-    )
     return shape, classes
 
 
@@ -237,15 +219,6 @@ def check_classes(converted: Converted, classes: int) -> None:
             remedy="Weights that were fine-tuned (ImageNet, Places) have other classes than the vocabulary; "
             "give those of the pre-training, or the right --classes.",
         )
-
-
-def _leading(tensors: Mapping[str, Tensor], name: str) -> int:
-    tensor = tensors[name]
-    return int(tensor.shape[0]) if tensor.ndim else 0
-
-
-def _blocks(tensors: Mapping[str, Tensor]) -> set[int]:
-    return {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ from safetensors.torch import load_file
 from timm.layers.hybrid_embed import HybridEmbed
 from torch import Tensor, nn
 
-from trainer.checkpoints.disk import flush, write_file
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
@@ -38,7 +37,7 @@ from trainer.records.record import RESULTS
 from trainer.weights import corenet
 from vocab import wordnet
 from vocab.errors import FormatError
-from vocab.store.files import HASH_BLOCK, filesystem_of, named
+from vocab.store.files import HASH_BLOCK, filesystem_of, flush, named, write_file
 from vocab.store.locations import Location, location_of, refuse_taken
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.vocabulary import Vocabulary

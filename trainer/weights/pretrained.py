@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from trainer.config import LossName
+from trainer.data.resolution import check_size
 from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from trainer.model.vit import classifier_of, features, patch_of
@@ -30,6 +31,7 @@ from trainer.weights.run_model import (
 )
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.pages.text import counted
+from vocab.store.field_types import is_of
 from vocab.store.locations import Location
 from vocab.store.sealing import from_sealed_json
 from vocab.store.secrets import without_secrets
@@ -59,7 +61,6 @@ class Pretrained:
 
     @property
     def classifier(self) -> nn.Linear:
-        """The pre-trained classifier."""
         return classifier_of(self.model, self.architecture)
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
@@ -98,7 +99,7 @@ def _opened(location: Path, image_size: int | None, crop: float | None, *, sourc
     parts = _of_folder(location) if exported else _of_run(location)
     model, vocabulary, seen, architecture, arguments, loss = parts
     size = image_size or seen.image_size
-    _resize(model, size, architecture)
+    _resize(model, size)
     if exported:
         spare_last_block(model)
         install(model)
@@ -177,11 +178,10 @@ def _of_folder(location: Path) -> Parts:
     return model, vocabulary, preprocessing, str(config["architecture"]), dict(config["model_args"]), loss
 
 
-def _loss_of(name: object, location: Path) -> LossName:
-    for known in get_args(LossName):
-        if name == known:
-            loss: LossName = known
-            return loss
+def _loss_of(name: Any, location: Path) -> LossName:
+    if is_of(name, LossName):
+        loss: LossName = name
+        return loss
     raise FormatError(
         location / CONFIG,
         found=f"pre-training by the loss {name!r}",
@@ -200,18 +200,11 @@ def _fields(path: Path) -> Mapping[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _resize(model: nn.Module, size: int, architecture: str) -> None:
+def _resize(model: nn.Module, size: int) -> None:
     """Interpolate position embeddings for another image size. Raises InputError if patches do not fill it."""
-    patch = patch_of(model)
     sized: Any = model
     if getattr(sized.patch_embed, "img_size", None) == (size, size):
         return
-    step = patch if patch > 1 else 16
-    if size < step or size % step:
-        raise InputError(
-            "--image-size",
-            found=f"{size} for {architecture}",
-            wanted=f"a multiple of the patch, {step}",
-            remedy=f"Choose {max(1, size // step) * step} or {(size // step + 1) * step}.",
-        )
+    patch = patch_of(model)
+    check_size("image-size", size, patch if patch > 1 else 16)
     sized.set_input_size(img_size=(size, size))

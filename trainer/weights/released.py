@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.data.resolution import check_size
 from trainer.records.card import SHOWN_SYNSETS, classes, front_matter
 from trainer.verb_config import ImportConfig
 from trainer.weights.corenet import (
@@ -48,10 +49,7 @@ def import_released(wanted: ImportConfig) -> str:
     Raises OutputExistsError if `out` exists; InputError for files that are not what was released; MismatchError for
     weights of another size or another number of classes than asked for.
     """
-    if wanted.image_size < PATCH or wanted.image_size % PATCH:
-        raise InputError(
-            "--image-size", found=f"{wanted.image_size}", wanted=f"a multiple of {PATCH}", remedy="224 is as released."
-        )
+    check_size("image-size", wanted.image_size, PATCH)
     with new_folder(wanted.out) as work:
         converted = convert(read_tensors(wanted.weights), image_size=wanted.image_size)
         _check_size(wanted, converted.shape)

@@ -1,8 +1,5 @@
 r"""Names of a data set's classes, where its labels are not names.
 
-In: the labels, in the order of the classes, and a file of names or none. Out: a name for each class,
-as words or as a wnid, for `vocab/class_names.py` to read; and notes on them.
-
     labels "n01440764", "n01443537" and no file          the labels are the names
     labels "0", "1" and no file                          "cls0", "cls1": a number names no class, and "1" is a noun
     labels "airfield", "hotel" and "runway", "inn"       by their order: no name is another class's label

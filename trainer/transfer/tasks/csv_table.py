@@ -52,7 +52,13 @@ def open_csv_table(
     for line, path, label in _rows(table, columns, may_be_empty=multi_label):
         inside = _inside(table, line, path).removeprefix(f"{root}/")
         if (other := lines.setdefault(inside, line)) != line and not multi_label:
-            raise _second(table, line, path, f"as {label!r}, after line {other}, as {labels[inside].pop()!r}")
+            raise InputError(
+                f"{table}, line {line}",
+                found=f"{path!r} for the second time, as {label!r}, after line {other}, as {labels[inside].pop()!r}",
+                wanted="an image in one row",
+                remedy="Leave one of the rows out; or, where an image may show several classes, give "
+                "--task.multi-label.",
+            )
         labels.setdefault(inside, set()).update([label] if label else [])
     ordered = in_order({label for each in labels.values() for label in each})
     numbers = {label: number for number, label in enumerate(ordered)}
@@ -66,16 +72,6 @@ def open_csv_table(
         what=str(table),
         max_bad_share=max_bad_share,
         multi_label=multi_label,
-    )
-
-
-def _second(table: Path, line: int, path: str, how: str) -> InputError:
-    """Make the error for an image with two rows where each has one class."""
-    return InputError(
-        f"{table}, line {line}",
-        found=f"{path!r} for the second time, {how}",
-        wanted="an image in one row",
-        remedy="Leave one of the rows out; or, where an image may show several classes, give --task.multi-label.",
     )
 
 

@@ -1,8 +1,4 @@
-"""Images that are files: which of them are there, and their bytes.
-
-In: a folder and paths in it. Out: `FileStore`, an `ImageStore`, of those that can be images as far as the file system
-tells, and the others with the reason.
-"""
+"""Images that are files: which of them are there, and their bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +20,8 @@ from jaxtyping import Int64, UInt64
 from trainer.data.batch import Skipped
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages, Read, TarStore
-from trainer.data.tar_marks import mark_of
+from trainer.records.record import named_bad
+from trainer.records.run_data import mark_of
 from vocab.errors import InputError
 from vocab.pages.text import counted, listed, shown
 
@@ -188,7 +185,7 @@ def check_bad_share(
     total = images + len(bad)
     if images and len(bad) <= max_bad_share * total:
         return
-    examples = ", ".join(map(name_of, (bad or skipped)[:EXAMPLES]))
+    examples = ", ".join(each.name for each in (bad or skipped)[:EXAMPLES])
     raise InputError(
         what,
         found=f"{images:,} of {total:,} images that can be used"
@@ -208,7 +205,7 @@ def left_out_note(skipped: Sequence[Skipped]) -> str:
 
     Other files are counted alone.
     """
-    named = [name_of(each) for each in _bad_images(skipped)]
+    named = [each.name for each in _bad_images(skipped)]
     names = f" ({listed(named)})" if named else ""
     return f"{counted(len(skipped), 'file or sample', 'files or samples')} left out: {account(skipped)}{names}"
 
@@ -217,7 +214,7 @@ def undecoded(**sides: Sequence[Skipped]) -> list[str]:
     """Write notes on images that do not decode: "test: 1 image could not be decoded: a/0.jpg (not_an_image)"."""
     return [
         f"{side}: {counted(len(bad), 'image')} could not be decoded: "
-        + listed([f"{name_of(each)} ({each.reason})" for each in bad])
+        + listed([f"{each.name} ({each.reason})" for each in bad])
         for side, bad in sides.items()
         if bad
     ]
@@ -225,16 +222,7 @@ def undecoded(**sides: Sequence[Skipped]) -> list[str]:
 
 def left_out(**sides: LabelledImages) -> list[dict[str, str]]:
     """List the images that were left out before any was decoded, for results.json. Other files do not count."""
-    return [
-        {"side": side, "image": name_of(bad), "reason": bad.reason}
-        for side, images in sides.items()
-        for bad in _bad_images(images.skipped)
-    ]
-
-
-def name_of(skipped: Skipped) -> str:
-    """Name a sample, with its tar if it is of one."""
-    return "/".join(filter(None, (skipped.shard, skipped.key)))
+    return named_bad(**{side: _bad_images(images.skipped) for side, images in sides.items()})
 
 
 def _bad_images(skipped: Sequence[Skipped]) -> list[Skipped]:

@@ -1,7 +1,6 @@
 """Numbers of classes: one numbering for both sides of a task, numbers in labels, and the orders that they give.
 
-In: labels of classes. Out: images numbered as others are; the labels' numbers; another order of the labels, which the
-writer of a list of names may have had in mind.
+The writer of a list of names may have had another order of the labels in mind:
 
     "class_0", "class_1", "class_10", "class_2"    numbers 0, 1, 10, 2
     "0_cat", "10_ray", "1_dog"                     another order: "0_cat", "1_dog", "10_ray"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
 from trainer.data.draws import draws, shard_hash
 from trainer.data.labelled_images import MAX_CLASSES, LabelledImages, TarStore
@@ -51,6 +51,16 @@ class TaskData:
     """name of each class by its number, in words or as a wnid"""
     notes: tuple[str, ...] = ()
     """notes on the data for readers of results: classes without images, images left out"""
+
+    def without_images(self, images: LabelledImages) -> list[str]:
+        """Names of the classes that none of some images shows."""
+        return [self.class_names[number] for number in np.flatnonzero(images.images_by_class == 0).tolist()]
+
+    def lacking(self, images: LabelledImages) -> list[str]:
+        """Write a note on the classes without a training image; none where each has one."""
+        names = self.without_images(images)
+        empty = counted(len(names), "class has no training image", "classes have no training image")
+        return [f"{empty}: {listed(names)}"] if names else []
 
 
 def open_task(config: TaskConfig) -> TaskData:
@@ -257,21 +267,16 @@ def _whole(location: str) -> str:
 
 
 def subset(images: LabelledImages, *, percent: float, seed: int) -> LabelledImages:
-    """Draw `percent` of the images of each class, to the nearest image, and at least one of every class that has any.
+    """Draw `percent`, in (0, 100], of each class's images, to the nearest image, and at least one where it has any.
 
     Where images have any number of classes, draw `percent` of all images, and at least one. Images stay in their order.
     Of one seed, a smaller share lies inside a larger one. The draw of an image depends on the seed and on its row in
     the store alone, so that leaving out broken images changes no other draw. 100 gives all images.
-
-    Raises InputError for a percentage outside (0, 100].
     """
-    if not 0 < percent <= 100:
-        raise InputError(
-            "--percent", found=f"{percent:g}", wanted="above 0, and at most 100", remedy="Give 1 for one percent."
-        )
     if percent == 100 or len(images) == 0:
         return images
-    luck = _luck(images, seed)
+    shards = np.full(len(images), shard_hash("subset"), np.uint64)
+    luck = draws(seed=seed, epoch=0, shards=shards, indices=images.rows, count=1)[:, 0]
     strata = np.zeros(len(images), np.int64) if images.multi_label else images.one_class
     order = np.lexsort((luck, strata))
     counts = np.bincount(strata)
@@ -280,9 +285,3 @@ def subset(images: LabelledImages, *, percent: float, seed: int) -> LabelledImag
     wanted = np.maximum(1, np.floor(counts * (percent / 100) + 0.5).astype(np.int64))
     chosen: Int64[np.ndarray, " some"] = np.sort(order[rank < wanted[strata[order]]])
     return images.select(chosen)
-
-
-def _luck(images: LabelledImages, seed: int) -> Float64[np.ndarray, " images"]:
-    """Draw a number in [0, 1) for each image; the smallest are taken first."""
-    shards = np.full(len(images), shard_hash("subset"), np.uint64)
-    return draws(seed=seed, epoch=0, shards=shards, indices=images.rows, count=1)[:, 0]
