@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -196,8 +195,7 @@ def test_rows_cut_in_any_number_are_read_cut_in_any_other(
         pieces.append(TensorPiece(f"{rank}.safetensors", first, len(part)))
         first += len(part)
     stored, first = StoredTensor("F32", (rows, 2), tuple(pieces)), 0
-    with ExitStack() as files:
-        opened = Pieces(folder, files)
+    with Pieces(folder) as opened:
         for wanted in whole.chunk(after):
             part = torch.full_like(wanted, 9.0)
             opened.copy_into(part, "x", stored, Rows(first, len(part)))

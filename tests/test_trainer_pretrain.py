@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -495,9 +493,9 @@ def test_labels_of_other_images_are_refused(corpus: Corpus, tmp_path: Path) -> N
     refused(MismatchError, "found no row for 99 of ", config)
 
 
-def test_an_error_is_one_line_and_status_2(corpus: Corpus, tmp_path: Path) -> None:
+def test_an_error_is_one_line_and_status_2(corpus: Corpus, tmp_path: Path, forks: Forks) -> None:
     words = command(corpus.config(tmp_path / "run", images=("/nowhere/0.tar",)))
-    done = subprocess.run([sys.executable, "-m", "trainer", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: /nowhere/0.tar: found no such file; wanted a WebDataset tar.")
-    assert done.stderr.count("\n") == 1
+    done = forks.start(1, tmp_path / "said", trainer, words)
+    assert done.wait() == [2]
+    assert done.said().startswith("error: /nowhere/0.tar: found no such file; wanted a WebDataset tar.")
+    assert done.said().count("\n") == 1

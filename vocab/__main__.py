@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vocab import senses, tagger, wordnet
 from vocab.command_line import Verb, read_options
-from vocab.errors import run_cli
+from vocab.errors import InputError, run_cli
 from vocab.pages.text import tell
 from vocab.store.files import write_whole
 from vocab.store.locations import make_folder_of, refuse_unwritable
@@ -101,6 +101,8 @@ def main() -> None:
     about = "Make the tables in vocab/data, verb after verb; nothing of this is needed to use them."
     options = read_options("python -m vocab", verbs, sys.argv[1:], about=about)
     out = options.out
+    if out.is_dir():
+        raise InputError(f"--out {out}", found="a folder", wanted="a file to write", remedy="Name a file in it.")
     refuse_unwritable(out)
     content = options.packed()
     make_folder_of(out)

@@ -11,12 +11,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trainer.evaluation import Evaluation
-from trainer.probe.measures import Measured
 from vocab.pages.tables import csv_table
 from vocab.store.files import write_whole
 from vocab.vocabulary import Vocabulary
+
+if TYPE_CHECKING:  # readers of records need no torch
+    from trainer.evaluation import Evaluation
+    from trainer.probe.measures import Measured
 
 FILE = "classes.csv"
 LISTED = 1000

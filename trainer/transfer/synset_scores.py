@@ -82,8 +82,11 @@ def rows_of_classes(
         for synset in match.synsets:
             rows = {labels[nearest[synset][0]]} if synset in nearest else set()
             if below is not None:
-                own = {positions[other] for other in match.synsets}
-                rows |= below.of(positions[synset], own=own, one_class=one_class)
+                labels_below, synsets_below = below[positions[synset]]
+                inside = set(labels_below)
+                for other in synsets_below - {positions[own] for own in match.synsets} if one_class else ():
+                    inside -= below[other][0] | {labels.get(wnids[other], -1)}
+                rows |= inside
             if rows:
                 groups[tuple(sorted(rows))] = None
         found.append(ClassRows(tuple(groups)))
@@ -170,36 +173,15 @@ def sum_of(
     return largest + torch.segment_reduce(parts, "sum", lengths=sizes).log()
 
 
-@dataclass(frozen=True, eq=False)
-class _Below:
-    """Hyponyms of each synset of the classes."""
-
-    labels: list[frozenset[int]]
-    """classes of the vocabulary, by position of the synset"""
-    synsets: list[frozenset[int]]
-    """positions of the classes' own synsets"""
-    itself: list[frozenset[int]]
-    """the vocabulary's class of the synset itself, if there is one"""
-
-    def of(self, position: int, *, own: set[int], one_class: bool) -> set[int]:
-        """Rows below a synset, of a class with the synsets `own`."""
-        rows = set(self.labels[position])
-        if one_class:
-            for other in self.synsets[position] - own:
-                rows -= self.labels[other] | self.itself[other]
-        return rows
-
-
-def _below(wnids: list[str], vocabulary: Vocabulary) -> _Below:
+def _below(wnids: list[str], vocabulary: Vocabulary) -> list[tuple[frozenset[int], frozenset[int]]]:
+    """Find what lies below each synset: classes of the vocabulary, and positions of the synsets themselves."""
     offsets = np.array([wordnet.synset_of_wnid(wnid) for wnid in wnids], np.int32)
-    among = np.concatenate([vocabulary.synsets, offsets])
-    found = taxonomy.hyponyms_in(wordnet.load(), offsets, among)
+    found = taxonomy.hyponyms_in(wordnet.load(), offsets, np.concatenate([vocabulary.synsets, offsets]))
     size = len(vocabulary)
-    return _Below(
-        labels=[frozenset(positions[positions < size].tolist()) for positions in found],
-        synsets=[frozenset((positions[positions >= size] - size).tolist()) for positions in found],
-        itself=[frozenset({label} if label >= 0 else ()) for label in vocabulary.classes_of(offsets).tolist()],
-    )
+    return [
+        (frozenset(positions[positions < size].tolist()), frozenset((positions[positions >= size] - size).tolist()))
+        for positions in found
+    ]
 
 
 @dataclass(frozen=True)
