@@ -84,6 +84,8 @@ CAPTIONS = {
     # names only of what WordNet has, and only alone
     "john and tom": "",
     "a trip to Paris": "trip.n.01 paris.n.01",
+    "a tour of China": "tour.n.01 china.n.01",
+    "a turkey on the grass, a trip to Turkey": "turkey.n.01 grass.n.01 trip.n.01 turkey.n.02",
     "New York, Paris, London": "new_york.n.01 paris.n.01 london.n.01",
     "Paris, France": "paris.n.01 france.n.01",
     "Paris Hilton": "",
@@ -115,6 +117,8 @@ CAPTIONS = {
     "a cat on top of a car": "cat.n.01 car.n.01",
     "the top of a mountain": "top.n.02 mountain.n.01",
     "a red fire hydrant": "fireplug.n.01",
+    "a walk in the park": "walk.n.04 park.n.02",
+    "her head on his shoulder": "head.n.01 shoulder.n.01",
     # colours are none
     "a navy shirt": "shirt.n.01",
     "the colour red": "color.n.01",
@@ -174,7 +178,9 @@ def test_a_megabyte_of_text_is_labelled() -> None:
 
 
 def test_synsets_are_unique_and_ascending() -> None:
-    [synsets] = labeler.load().label(pa.array(["a sofa, a couch, a dog, two dogs, a cat, a tiger and a tree"])).to_pylist()
+    [synsets] = (
+        labeler.load().label(pa.array(["a sofa, a couch, a dog, two dogs, a cat, a tiger and a tree"])).to_pylist()
+    )
     assert synsets == sorted(set(synsets))
     assert len(synsets) == 5
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import random
+import re
+from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from vocab import labeler, plain, wordnet
+from vocab.cleaning import Cleaned, clean_all
 from vocab.context import Case
+from vocab.entries import EntryKind
 from vocab.errors import FormatError
 from vocab.fit.caption_senses import SENSES_FILE, WORDS_FILE, entries_of, read_senses, read_words
 from vocab.fit.senses_fit import rows_of_listed
 from vocab.labeler import Labeler
+from vocab.nouns import is_described_name
 from vocab.senses import REACH
-from vocab.tokens import Gap, Shape
+from vocab.tokens import Gap, Shape, split_words
 
 
 def test_every_listed_lemma_and_sense_is_wordnets_and_stands_once() -> None:
@@ -34,9 +41,51 @@ def test_the_tables_hold_the_lists() -> None:
     assert [entry.words.replace(" ", "_") for entry in entries] == ours.nouns.lemmas.to_pylist()[ours.lexicon.own :]
 
 
+def test_no_listed_word_hides_another_that_is_cleaned_to_the_same_letters() -> None:
+    """A rosé is a rose to the labeler, and a K9 is a K2."""
+    nouns = wordnet.load()
+    senses_of: dict[str, set[int]] = {}
+    spelled = clean_all(pc.replace_substring(nouns.lemmas, "_", " "))
+    for row, words in enumerate(plain_words(spelled)):
+        synsets = nouns.sense_synsets[nouns.sense_starts[row] : nouns.sense_starts[row + 1]].tolist()
+        senses_of.setdefault(words, set()).update(synsets)
+    entries = [
+        entry
+        for entry in read_words(WORDS_FILE.read_text(encoding="utf-8"), nouns)
+        if entry.kind == EntryKind.WORD and not re.fullmatch("[a-z .'&/-]+", entry.words)
+    ]
+    cleaned = plain_words(clean_all(pa.array([entry.words for entry in entries])))
+    hidden = {
+        entry.words
+        for entry, words in zip(entries, cleaned, strict=True)
+        if words in senses_of and not senses_of[words].issuperset(entry.synsets)
+    }
+    assert hidden == set()
+
+
+def plain_words(cleaned: Cleaned) -> list[str]:
+    """Words of each text as the labeler looks them up."""
+    tokens = split_words(cleaned)
+    words, starts = tokens.words.to_pylist(), tokens.starts.tolist()
+    return [" ".join(words[begin:end]) for begin, end in pairwise(starts)]
+
+
+def test_no_listed_word_is_a_name_that_reads_like_a_description() -> None:
+    """The lexicon would take "a white house" for the White House; its sense belongs into the list of senses."""
+    nouns = wordnet.load()
+    names = set(nouns.lemmas.filter(pa.array(is_described_name(nouns))).to_pylist())
+    individual = np.diff(nouns.instance_starts) > 0
+    listed = read_words(WORDS_FILE.read_text(encoding="utf-8"), nouns)
+    assert [
+        entry.words
+        for entry in listed
+        if entry.words.replace(" ", "_") in names and any(individual[row] for row in entry.synsets)
+    ] == []
+
+
 @pytest.mark.parametrize("line", ["dog 1 | hound", "dog", "dog one", "dog 1 | two: hound", "dog 1 2"])
 def test_a_line_that_is_no_sense_is_named(line: str) -> None:
-    with pytest.raises(FormatError, match="caption_senses.txt"):
+    with pytest.raises(FormatError, match=r"caption_senses\.txt"):
         read_senses(f"cat 1\n{line}\n")
 
 
