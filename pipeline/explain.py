@@ -110,7 +110,8 @@ def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
     word, scores = reading.words[index], reading.scores[index]
     stop = next((phrase for phrase in stop_phrases(ours, reading) if index in phrase.places), None)
     if stop is not None:
-        return f"part of {lemma_name(ours, stop.lemma)}, which is no noun"
+        kind = "a name" if ours.lexicon.titles[stop.lemma] else "no noun"
+        return f"part of {lemma_name(ours, stop.lemma)}, which is {kind}"
     if int(ours.lexicon.lemma_of_word[word.row]) < 0:
         return why_no_lemma(ours, word.form)
     if not reading.english:
@@ -125,7 +126,8 @@ def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
 def stop_phrases(ours: Labeler, reading: Reading) -> list[Noun]:
     """Words that are no noun together: in front of."""
     phrases = plain.find_phrases(ours, reading.words) if reading.english else []
-    return [phrase for phrase in phrases if ours.lexicon.stops[phrase.lemma]]
+    stops = [phrase for phrase in phrases if ours.lexicon.stops[phrase.lemma]]
+    return [stop for stop in stops if plain.is_stop(ours, reading.words, stop)]
 
 
 def why_no_lemma(ours: Labeler, form: str) -> str:

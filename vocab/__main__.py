@@ -80,6 +80,8 @@ class FitSenses:
     """SemCor's sentences as JSON lines, plain or gzip (vocab/fit/semcor.py)"""
     listed: Path
     """wnids of synsets that pictures are known to show, one a line: ImageNet-22k's"""
+    names: Path | None = None
+    """folder with lists of names (vocab/fit/names.py); the package's tables have them"""
     licence: str = "SemCor 3.0 and WordNet 3.0, Princeton University; ImageNet-22k's list of synsets"
     """names and licences of both, kept in the file"""
     wordnet: Path = WORDNET
@@ -91,7 +93,7 @@ class FitSenses:
         """Fit and pack."""
         from vocab.fit.senses_fit import fit
 
-        tables = fit(self.wordnet, self.semcor, self.listed, wordnet.load(), tagger.load())
+        tables = fit(self.wordnet, self.semcor, self.listed, self.names, wordnet.load(), tagger.load())
         return senses.pack(tables, {"trained_on": self.licence})
 
 

@@ -45,6 +45,7 @@ class Case(IntEnum):
 
 
 CASES = len(Case)
+CAPITALS = (Case.CAPITAL, Case.UPPER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.TITLE_CAPITAL, Case.TITLE_UPPER)
 
 
 @dataclass(frozen=True, eq=False)

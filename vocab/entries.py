@@ -8,6 +8,7 @@ that looks a lemma up finds them:
     male         a word that is no noun in captions: senses that only a listed word nearby can bring up, or none
     in front of  words that are no noun: no sense
     red fire     words that belong to others, as in a red fire hydrant
+    north face   a name, if each word has a capital
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class EntryKind(IntEnum):
     """no noun"""
     PARTED = 4
     """no noun together, whatever each word is"""
+    NAME = 5
+    """no noun if each word has a capital"""
 
 
 def extended(

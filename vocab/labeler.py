@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
 from vocab.cleaning import clean_all
-from vocab.context import Case, Context, context_of
+from vocab.context import CAPITALS, Case, Context, context_of
 from vocab.entries import extended
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.missing_values import without_missing
@@ -126,7 +126,8 @@ class Labeler:
         is_phrase = (ahead[: len(heads)] >= -PHRASE_BONUS) | self._hyphenated(context, starts, lengths)
         is_phrase &= self._are_unbroken(context, starts, lengths)
         is_phrase &= ~self.lexicon.names[lemmas] | self._are_names_here(context, starts, heads)
-        is_phrase |= self.lexicon.stops[lemmas]
+        is_stop = ~self.lexicon.titles[lemmas] | self._capitals(context, starts, lengths)
+        is_phrase = np.where(self.lexicon.stops[lemmas], is_stop, is_phrase)
         starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
         won, taken = longest_first(starts, lengths, len(context.rows))
         won = won[~self.lexicon.stops[lemmas[won]]]
@@ -186,6 +187,14 @@ class Labeler:
             ends_sentence = (context.gaps[at] == Gap.STOP) & ~self.abbreviations[context.rows[at - 1]]
             unbroken[inside] &= np.isin(context.gaps[at], UNBROKEN) & ~ends_sentence
         return unbroken
+
+    def _capitals(self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which spans have a capital in each word: *North Face*."""
+        capitals = np.ones(len(starts), dtype=bool)
+        for place in range(MAX_WORDS):
+            inside = np.flatnonzero(place < lengths)
+            capitals[inside] &= np.isin(context.cases[starts[inside] + place], CAPITALS)
+        return capitals
 
     def _hyphenated(self, context: Context, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which spans are joined by hyphens alone: *close-up* is a noun, whatever *up* is."""

@@ -69,6 +69,8 @@ class Lexicon:
     """number of WordNet's lemmas: those from here on are captions' own entries"""
     stops: NDArray[np.bool_]
     """[L] words that are no noun together: in front of"""
+    titles: NDArray[np.bool_]
+    """[L] of these, names: no noun if each word has a capital"""
 
     def edges(self, nodes: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Edge from each node by each word, else NONE."""
@@ -146,7 +148,8 @@ def build_lexicon(wordnet: WordNet, known: pa.StringArray, entry_kinds: NDArray[
         goes_on=goes_on,
         names=is_described_name(wordnet),
         own=own,
-        stops=kinds == EntryKind.NO_NOUN,
+        stops=np.isin(kinds, (EntryKind.NO_NOUN, EntryKind.NAME)),
+        titles=kinds == EntryKind.NAME,
     )
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vocab import language
 from vocab.cleaning import FOREIGN_LETTER, clean
-from vocab.context import EMPTY, END, Case
+from vocab.context import CAPITALS, EMPTY, END, Case
 from vocab.labeler import ABBREVIATED, PHRASE_BONUS, UNBROKEN, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
 from vocab.missing_values import is_missing
@@ -317,9 +317,10 @@ def find_nouns(
     phrases = [
         phrase
         for phrase in find_phrases(labeler, words)
-        if stops[phrase.lemma]
-        or (
-            (as_head[phrase.last] or is_hyphenated(words, phrase))
+        if (
+            is_stop(labeler, words, phrase)
+            if stops[phrase.lemma]
+            else (as_head[phrase.last] or is_hyphenated(words, phrase))
             and not is_broken(words, phrase)
             and not is_no_name_here(labeler, words, phrase)
         )
@@ -335,6 +336,12 @@ def find_nouns(
         if not names[place] or lemma >= labeler.lexicon.own or not is_beside_name(words, place, whole):
             nouns.append(Noun(place, place, lemma, names[place]))
     return nouns
+
+
+def is_stop(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bool:
+    """Tell whether words that are no noun together are so here: a name needs capitals (`Labeler._capitals`)."""
+    capitals = all(words[place].case in CAPITALS for place in phrase.places)
+    return capitals or not labeler.lexicon.titles[phrase.lemma]
 
 
 def is_beside_name(words: Sequence[Word], place: int, names: Sequence[bool]) -> bool:

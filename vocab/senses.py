@@ -28,7 +28,7 @@ PACKED = Kind(
     file="senses.npz",
     version=2,
     holds="the tables of senses",
-    made_by="python -m vocab fit-senses --semcor semcor.jsonl --listed imagenet22k_synsets.txt",
+    made_by="python -m vocab fit-senses --semcor semcor.jsonl --listed imagenet22k_synsets.txt --names lexical",
 )
 FILES = tuple(LEXICOGRAPHER_FILES)
 PERSON = 18

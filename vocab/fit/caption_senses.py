@@ -8,6 +8,7 @@ the sense that a caption means if nothing else is known, and words nearby that s
     selfie = self-portrait.n.01                 a word that WordNet lacks; its plural is read so too
     in front of = -                             words that are no noun
     red fire = +                                words that are no noun together, each may be one: a red fire hydrant
+    north face = name                           words that are no noun if each has a capital
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SENSES_FILE = Path(__file__).parent / "caption_senses.txt"
 WORDS_FILE = Path(__file__).parent / "caption_words.txt"
 CODE = 2
 """letters of words that are no nouns unless they are listed"""
-NO_SYNSETS = {"-": EntryKind.NO_NOUN, "+": EntryKind.PARTED}
+NO_SYNSETS = {"-": EntryKind.NO_NOUN, "+": EntryKind.PARTED, "name": EntryKind.NAME}
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,14 @@ def _word(line: str, wordnet: WordNet, row_of: Mapping[str, int]) -> Entry:
 
 
 def entries_of(
-    wordnet: WordNet, known: pa.StringArray, listed: Sequence[CaptionSenses], words: Sequence[Entry]
+    wordnet: WordNet,
+    known: pa.StringArray,
+    listed: Sequence[CaptionSenses],
+    words: Sequence[Entry],
+    names: Sequence[str] = (),
 ) -> list[Entry]:
-    """All entries: the listed words, plurals with a lemma of their own, and lemmas that are no nouns in captions."""
+    """All entries: the listed words, plurals with a lemma of their own, lemmas that are no nouns in captions, and names
+    of several words that hold a noun."""
     row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
     lines = {line.lemma for line in listed}
     pools = {
@@ -130,6 +136,10 @@ def entries_of(
         for word, synsets in pools.items()
         if word not in no_nouns and word not in own and len(word) > CODE
     ]
+    own = {entry.words for entry in found}
+    for name in names:
+        if name not in own and name.replace(" ", "_") not in row_of and any(word in row_of for word in name.split()):
+            found.append(Entry(name, EntryKind.NAME, ()))
     return found
 
 

@@ -1,7 +1,7 @@
 """Words that are names: given names, surnames, places, brands.
 
 In: the folder with lists of names. Out: for each word of the lists, in lower case, one short text that says on which
-lists it is and how common it is there: a feature of the tagger.
+lists it is and how common it is there: a feature of the tagger. And the names of several words, which are no nouns.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ import csv
 import gzip
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
-from vocab.cleaning import clean
+import pyarrow as pa
+
+from vocab.cleaning import clean, clean_all
 from vocab.errors import InputError
+from vocab.lexicon import MAX_WORDS
+from vocab.tokens import split_words
 
 RANKS = (300, 1500, 5000)
 """steps of how common a given name or a surname is"""
 WORD = re.compile("[a-z]+")
+LONG = ("person", "work", "team", "company", "newspaper")
 MISCELLANEOUS = {
     "first_name": "g", "last_name": "s", "dog_name": "d", "place": "p", "company": "b", "newspaper": "b", "team": "b",
     "myth": "m", "nationality": "n",
@@ -55,6 +61,21 @@ def read_names(folder: Path) -> dict[str, str]:
         elif row["kind"] in MISCELLANEOUS:
             add(row["name"], MISCELLANEOUS[row["kind"]], 2)
     return {word: "".join(f"{kind}{step}" for kind, step in sorted(steps.items())) for word, steps in found.items()}
+
+
+def read_long_names(folder: Path) -> list[str]:
+    """Brands, places, persons, teams, companies and works of two to four words, in lower case.
+
+    Raises InputError for a missing list.
+    """
+    names = [row["name"] for row in _rows(folder / "places.tsv")]
+    names += [row["name"] for row in _rows(folder / "brands_nsi.tsv.gz") if row["scope"] in ("world", "en")]
+    names += [row["name"] for row in _rows(folder / "brands_simple_icons.tsv")]
+    names += [row["name"] for row in _rows(folder / "names_misc.tsv.gz") if row["kind"] in LONG]
+    tokens = split_words(clean_all(pa.array(names)))
+    words, starts = tokens.words.to_pylist(), tokens.starts.tolist()
+    spelled = (words[begin:end] for begin, end in pairwise(starts))
+    return sorted({" ".join(name) for name in spelled if 2 <= len(name) <= MAX_WORDS})
 
 
 def _step(rank: int) -> int:

@@ -31,6 +31,7 @@ from vocab.fit.caption_senses import (
     read_words,
 )
 from vocab.fit.inflection import plural
+from vocab.fit.names import read_long_names
 from vocab.fit.regression import require_scipy
 from vocab.fit.semcor import Sentence, read_semcor
 from vocab.fit.wordnet_files import read_glosses
@@ -187,7 +188,9 @@ def cues_of(counts: NDArray[np.float64], *, ignored: NDArray[np.bool_]) -> NDArr
     return cues
 
 
-def fit(wordnet_folder: Path, semcor: Path, listed: Path, wordnet: WordNet, tagger: Tagger) -> SenseTables:
+def fit(
+    wordnet_folder: Path, semcor: Path, listed: Path, names: Path | None, wordnet: WordNet, tagger: Tagger
+) -> SenseTables:
     """Fit on files. Raises InputError for a missing one."""
     training = [sentence for sentence in read_semcor(semcor) if not is_test_document(sentence.document)]
     tagged = read_tagged(training, wordnet, tagger)
@@ -198,7 +201,8 @@ def fit(wordnet_folder: Path, semcor: Path, listed: Path, wordnet: WordNet, tagg
     )
     listed_senses = read_senses(SENSES_FILE.read_text(encoding="utf-8"))
     words = read_words(WORDS_FILE.read_text(encoding="utf-8"), wordnet)
-    entries = entries_of(wordnet, tagger.words, listed_senses, words)
+    long_names = read_long_names(names) if names is not None else []
+    entries = entries_of(wordnet, tagger.words, listed_senses, words, long_names)
     return fit_tables(wordnet, tagger, glosses, tagged, everything, shown, listed_senses, entries)
 
 
