@@ -118,7 +118,7 @@ def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
         return "caption not English"
     if plain.is_shade(reading.words, index):
         return f"a shade of {reading.words[index + 1].form}"
-    if plain.is_noun(scores, bonus=0) and plain.is_name(scores):
+    if plain.is_noun(scores, bonus=0) and plain.is_name(word, scores):
         return f"part of a longer name: {tag_and_margin(scores)}"
     return f"no noun here: {tag_and_margin(scores)}"
 
@@ -126,8 +126,13 @@ def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
 def stop_phrases(ours: Labeler, reading: Reading) -> list[Noun]:
     """Words that are no noun together: in front of."""
     phrases = plain.find_phrases(ours, reading.words) if reading.english else []
-    stops = [phrase for phrase in phrases if ours.lexicon.stops[phrase.lemma]]
-    return [stop for stop in stops if plain.is_stop(ours, reading.words, stop)]
+    taken = {index for noun in reading.nouns for index in noun.places}
+    stops = plain.longest_first(
+        phrase
+        for phrase in phrases
+        if ours.lexicon.stops[phrase.lemma] and plain.is_stop(ours, reading.words, phrase)
+    )
+    return [stop for stop in stops if taken.isdisjoint(stop.places)]
 
 
 def why_no_lemma(ours: Labeler, form: str) -> str:

@@ -45,6 +45,7 @@ class Case(IntEnum):
 
 
 CASES = len(Case)
+SMALL = (Case.LOWER, Case.TITLE_LOWER)
 CAPITALS = (Case.CAPITAL, Case.UPPER, Case.FIRST_CAPITAL, Case.FIRST_UPPER, Case.TITLE_CAPITAL, Case.TITLE_UPPER)
 
 

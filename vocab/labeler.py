@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
 from vocab.cleaning import clean_all
-from vocab.context import CAPITALS, Case, Context, context_of
+from vocab.context import CAPITALS, SMALL, Case, Context, context_of
 from vocab.entries import extended
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.missing_values import without_missing
@@ -151,15 +151,18 @@ class Labeler:
         beside = np.concatenate([at - 1, at + 1])
         joined = ~STRONG.take(context.gaps.take(np.concatenate([at, at + 1])))
         scores = self.scorer.scores(context, beside)
-        is_name: NDArray[np.bool_] = joined & (scores.argmax(axis=1) == Tag.NAME)
+        small = np.isin(context.cases.take(beside), SMALL)
+        is_name: NDArray[np.bool_] = joined & (scores.argmax(axis=1) == Tag.NAME) & ~small
         return is_name[: len(at)] | is_name[len(at) :]
 
     def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        """Lead of each word's score as a noun, common or name, over its best other score; and whether it is a name."""
+        """Lead of each word's score as a noun, common or name, over its best other score; and whether it is a name, which
+        a small letter beside capitals denies."""
         scores = self.scorer.scores(context, at)
         others = np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.OTHER])
         lead: NDArray[np.int16] = np.maximum(scores[:, Tag.NOUN], scores[:, Tag.NAME]) - others
-        is_name: NDArray[np.bool_] = scores[:, Tag.NAME] > scores[:, Tag.NOUN]
+        small = np.isin(context.cases.take(at), SMALL)
+        is_name: NDArray[np.bool_] = (scores[:, Tag.NAME] > scores[:, Tag.NOUN]) & ~small
         return lead, is_name
 
     def _are_shades(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:

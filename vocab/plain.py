@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vocab import language
 from vocab.cleaning import FOREIGN_LETTER, clean
-from vocab.context import CAPITALS, EMPTY, END, Case
+from vocab.context import CAPITALS, EMPTY, END, SMALL, Case
 from vocab.labeler import ABBREVIATED, PHRASE_BONUS, UNBROKEN, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
 from vocab.missing_values import is_missing
@@ -160,7 +160,7 @@ def read(labeler: Labeler, caption: str) -> Reading:
     if value >= 0:
         alone = [is_noun(of_word, bonus=0) for of_word in scores]
         as_head = [is_noun(of_word, bonus=PHRASE_BONUS) for of_word in scores]
-        names = [is_name(of_word) for of_word in scores]
+        names = [is_name(word, of_word) for word, of_word in zip(words, scores, strict=True)]
         nouns = find_nouns(labeler, words, alone, as_head, names)
     synsets = [choose_sense(labeler, words, noun) for noun in nouns]
     return Reading(cleaned, accents, tuple(words), value, tuple(scores), tuple(nouns), tuple(synsets))
@@ -300,9 +300,9 @@ def is_noun(scores: Scores, *, bonus: int) -> bool:
     return max(scores[Tag.NOUN], scores[Tag.NAME]) + bonus >= max(scores[Tag.ADJECTIVE], scores[Tag.OTHER])
 
 
-def is_name(scores: Scores) -> bool:
-    """`Labeler._noun_lead`: true for a noun that is rather a name."""
-    return scores[Tag.NAME] > scores[Tag.NOUN]
+def is_name(word: Word, scores: Scores) -> bool:
+    """`Labeler._noun_lead`: true for a noun that is rather a name, which a small letter beside capitals denies."""
+    return scores[Tag.NAME] > scores[Tag.NOUN] and word.case not in SMALL
 
 
 def find_nouns(

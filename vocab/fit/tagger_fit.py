@@ -23,7 +23,7 @@ from vocab.fit.caption_senses import WORDS_FILE, read_words
 from vocab.fit.captions import read_captions
 from vocab.fit.distribution import word_vectors
 from vocab.fit.inflection import FILES, Readings, plural, read_readings
-from vocab.fit.names import read_names
+from vocab.fit.names import read_long_names, read_names
 from vocab.fit.regression import Group, first_observations, probabilities, regress, require_scipy
 from vocab.fit.semcor import UNTAGGED, read_semcor, silver_sentences
 from vocab.fit.tagger_features import PROFILE_PLACES, Features, Text, features_of, word_features
@@ -69,6 +69,7 @@ def fit(
     """Fit on files. Raises InputError for a missing one, MissingRequirementError without SciPy."""
     nouns = wordnet.load()
     entries = [entry.words for entry in read_words(WORDS_FILE.read_text(encoding="utf-8"), nouns)]
+    long_names = read_long_names(names) if names is not None else []
     own = split_words(clean_all(pa.array(entries))).words.to_pylist()
     silver = silver_sentences(read_semcor(semcor)) if semcor is not None else []
     texts = [
@@ -78,7 +79,7 @@ def fit(
     return fit_sentences(
         read_treebank(treebank),
         read_readings(wordnet_folder),
-        [*spellings_of(nouns).parts.to_pylist(), *own, *map(plural, own)],
+        [*spellings_of(nouns).parts.to_pylist(), *own, *map(plural, own), *(" ".join(long_names)).split()],
         captions=read_captions(captions) if captions is not None else [],
         silver=silver,
         texts=texts,
