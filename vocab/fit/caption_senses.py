@@ -115,11 +115,11 @@ def entries_of(
         for word, forms in _plurals(known, wordnet, row_of)
         if len(forms) > 1 or word in lines
     }
-    own = {entry.words for entry in words}
+    own = {entry.words: entry.synsets for entry in words}
     no_nouns = {line.lemma: line for line in listed if not line.is_noun}
     found = list(words)
     for lemma, line in no_nouns.items():
-        synsets = pools.get(lemma) or (_pool(wordnet, [row_of[lemma]]) if lemma in row_of else ())
+        synsets = own.get(lemma) or pools.get(lemma) or (_pool(wordnet, [row_of[lemma]]) if lemma in row_of else ())
         spelled = lemma.replace("_", " ")
         found.append(Entry(spelled, EntryKind.CUED, synsets) if line.cues else Entry(spelled, EntryKind.NO_NOUN, ()))
     proper = is_proper(wordnet)
@@ -136,9 +136,9 @@ def entries_of(
         for word, synsets in pools.items()
         if word not in no_nouns and word not in own and len(word) > CODE
     ]
-    own = {entry.words for entry in found}
+    spelled_out = {entry.words for entry in found}
     for name in names:
-        if name not in own and name.replace(" ", "_") not in row_of and any(word in row_of for word in name.split()):
+        if name not in spelled_out and name.replace(" ", "_") not in row_of and any(word in row_of for word in name.split()):
             found.append(Entry(name, EntryKind.NAME, ()))
     return found
 
