@@ -7,12 +7,14 @@ and its gaps at every threshold, the head with example captions, the tail, the n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline.config import Report
 from pipeline.report import sections
-from pipeline.report.coverage import coverage_of, read_classes
-from pipeline.report.examples import examples_of, label_again
+from pipeline.report.coverage import Coverage, coverage_of, read_classes
+from pipeline.report.examples import Examples, examples_of, label_again
 from pipeline.report.tally import Tally, tally_of
 from vocab.pages.page import render
 from vocab.store.files import write_whole
@@ -41,7 +43,24 @@ def report(options: Report) -> Tally:
     examples = None if captions is None else examples_of(captions, listed, count=options.examples)
     coverage = None if classes is None else coverage_of(tally, classes, min_count=options.min_count)
 
-    content = render(
+    content = page(labels, tally, options, samples=samples, examples=examples, coverage=coverage)
+    make_folder_of(options.out)
+    with write_whole(options.out) as file:
+        file.write(content.encode())
+    return tally
+
+
+def page(
+    labels: LabelShards,
+    tally: Tally,
+    options: Report,
+    *,
+    samples: Sequence[sections.TailSample],
+    examples: Examples | None,
+    coverage: Coverage | None,
+) -> str:
+    """HTML of the page."""
+    return render(
         "pipeline/report/report.html",
         title=f"Labels: {without_secrets(labels.location)}",
         location=without_secrets(labels.location),
@@ -60,7 +79,3 @@ def report(options: Report) -> Tally:
         tail=sections.tail(tally, samples, examples),
         nearness=sections.nearness(coverage),
     )
-    make_folder_of(options.out)
-    with write_whole(options.out) as file:
-        file.write(content.encode())
-    return tally

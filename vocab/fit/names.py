@@ -75,7 +75,7 @@ def read_long_names(folder: Path) -> list[str]:
     tokens = split_words(clean_all(pa.array(names)))
     words, starts = tokens.words.to_pylist(), tokens.starts.tolist()
     spelled = (words[begin:end] for begin, end in pairwise(starts))
-    return sorted({" ".join(name) for name in spelled if 2 <= len(name) <= MAX_WORDS})
+    return sorted({" ".join(name) for name in spelled if 2 <= len(name) <= MAX_WORDS and all(map(str.isalpha, name))})
 
 
 def _step(rank: int) -> int:
