@@ -136,7 +136,7 @@ def test_workers_load_the_chosen_labeler(spark: Any, tmp_path: Path) -> None:
     ruler = nlp.add_pipe("attribute_ruler")
     ruler.add(patterns=[[{"ORTH": {"REGEX": "."}}]], attrs={"POS": "NOUN"})
     nlp.to_disk(tmp_path / "model")
-    frame = spark.createDataFrame([("they run to a dog",)], "caption string")
+    frame = spark.createDataFrame([("they walk to a dog",)], "caption string")
     ours = with_synsets(frame, captions=("caption",)).collect()[0]["synsets"]
     model = str(tmp_path / "model")
     labelled = with_synsets(frame, captions=("caption",), labeler="spacy", spacy_model=model)

@@ -81,7 +81,9 @@ VERBS = {
         vocab.__main__.FitTagger,
         dict.fromkeys(["treebank", "semcor", "captions", "names", "wordnet", "out"], REFUSES),
     ),
-    "vocab fit-senses": Verb(vocab.__main__.FitSenses, dict.fromkeys(["semcor", "listed", "wordnet", "out"], REFUSES)),
+    "vocab fit-senses": Verb(
+        vocab.__main__.FitSenses, dict.fromkeys(["semcor", "listed", "names", "wordnet", "out"], REFUSES)
+    ),
 }
 NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
