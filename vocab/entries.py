@@ -46,7 +46,7 @@ class EntryKind(IntEnum):
 def extended(
     wordnet: WordNet, entries: pa.StringArray, starts: NDArray[np.int32], synsets: NDArray[np.int32]
 ) -> WordNet:
-    """WordNet with the entries as its last lemmas; the senses of each have the counts of the synsets' highest."""
+    """WordNet with the entries as its last lemmas; each of their senses has its synset's highest count."""
     highest = np.zeros(len(wordnet.synsets), dtype=wordnet.sense_counts.dtype)
     np.maximum.at(highest, wordnet.sense_synsets, wordnet.sense_counts)
     return replace(
