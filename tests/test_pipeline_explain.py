@@ -98,7 +98,7 @@ def test_the_words_around_that_change_a_sense_are_named() -> None:
 def test_only_senses_that_a_word_may_have_there_are_compared() -> None:
     """A name is the country; the bird and its meat are none."""
     said = explain(["a trip to Turkey"])
-    assert re.search(r"^Turkey +NAME by [\d.]+ +turkey +turkey\.n\.02: its only sense as a name$", said, re.MULTILINE), said
+    assert re.search(r"^Turkey +NAME .* turkey\.n\.02: its only sense as a name$", said, re.MULTILINE), said
 
 
 def test_a_shorter_noun_gives_way_to_a_longer_one() -> None:

@@ -138,7 +138,8 @@ def entries_of(
     ]
     spelled_out = {entry.words for entry in found}
     for name in names:
-        if name not in spelled_out and name.replace(" ", "_") not in row_of and any(word in row_of for word in name.split()):
+        is_new = name not in spelled_out and name.replace(" ", "_") not in row_of
+        if is_new and any(word in row_of for word in name.split()):
             found.append(Entry(name, EntryKind.NAME, ()))
     return found
 
