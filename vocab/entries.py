@@ -5,7 +5,7 @@ that looks a lemma up finds them:
 
     selfie       a word that WordNet lacks: the senses of the nearest entry, also for its plural
     drawers      a plural that WordNet knows by itself: its own senses, then those of its singular
-    male         a word that is no noun in captions: senses that only a listed word nearby can bring up, or none
+    vintage      a word that is no noun in captions: senses that only a listed word nearby can bring up, or none
     in front of  words that are no noun: no sense
     red fire     words that belong to others, as in a red fire hydrant
     north face   a name, if each word has a capital

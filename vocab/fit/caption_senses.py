@@ -4,7 +4,7 @@ In: the lists, `caption_senses.txt` and `caption_words.txt` beside this module. 
 the sense that a caption means if nothing else is known, and words nearby that speak for a sense.
 
     crane 4 | 5: bird flying wing nest          sense 4 of WordNet 3.0, but sense 5 beside one of these words
-    male x                                      no noun in captions: no label
+    vintage x                                   no noun in captions: no label
     selfie = self-portrait.n.01                 a word that WordNet lacks; its plural is read so too
     in front of = -                             words that are no noun
     red fire = +                                words that are no noun together, each may be one: a red fire hydrant
