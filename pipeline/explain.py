@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.reject_reasons import MISSING_VALUE, NOT_UTF8
@@ -125,14 +126,11 @@ def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
 
 def stop_phrases(ours: Labeler, reading: Reading) -> list[Noun]:
     """Words that are no noun together: in front of."""
-    phrases = plain.find_phrases(ours, reading.words) if reading.english else []
-    taken = {index for noun in reading.nouns for index in noun.places}
-    stops = plain.longest_first(
-        phrase
-        for phrase in phrases
-        if ours.lexicon.stops[phrase.lemma] and plain.is_stop(ours, reading.words, phrase)
-    )
-    return [stop for stop in stops if taken.isdisjoint(stop.places)]
+    if not reading.english:
+        return []
+    as_head = [plain.is_noun(scores, bonus=PHRASE_BONUS) for scores in reading.scores]
+    won = plain.won_phrases(ours, reading.words, as_head)
+    return [phrase for phrase in won if ours.lexicon.stops[phrase.lemma]]
 
 
 def why_no_lemma(ours: Labeler, form: str) -> str:
@@ -142,9 +140,10 @@ def why_no_lemma(ours: Labeler, form: str) -> str:
         return "grammar word"
     if is_number_or_code(forms)[0]:
         return "number or code"
-    if ours.nouns.lemmas.index(form).as_py() >= 0:
-        return "a noun of WordNet, but none in captions"
-    return "no noun of WordNet"
+    lemma = ours.nouns.lemmas.index(form).as_py()
+    if lemma >= ours.lexicon.own:
+        return "no noun in captions"
+    return "a noun of WordNet, but none in captions" if lemma >= 0 else "no noun of WordNet"
 
 
 def why_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
@@ -156,11 +155,15 @@ def why_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
     senses = [sense for sense in senses if sense.synset != NO_SENSE]
     ranked = sorted(senses, key=lambda sense: (sense.synset != won, -sense.total))
     name = ours.nouns.name_of(won)
+    first, last = ours.nouns.sense_starts[noun.lemma : noun.lemma + 2]
     if len(senses) == 1:
-        return f"{name}: its only sense"
+        as_kind = "" if last - first == 1 else f" as a {'name' if noun.is_name else 'common noun'}"
+        return f"{name}: its only sense{as_kind}"
     before_cues = max(senses, key=lambda sense: sense.score)
     if before_cues.synset != won:
         why = f"the words around: {cues_of(ranked[0])}"
+    elif noun.lemma >= ours.lexicon.own:
+        why = "likeliest in captions"
     elif before_cues is senses[0]:
         why = "most used"
     else:
@@ -176,7 +179,10 @@ def why_no_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
     """Why a noun has no label."""
     candidates = [sense for sense in plain.senses_of(ours, reading.words, noun) if sense.can_win]
     if not candidates:
-        return f"a name that is none of WordNet's: {tag_and_margin(reading.scores[noun.last])}"
+        first, last = ours.nouns.sense_starts[noun.lemma : noun.lemma + 2]
+        individuals = np.diff(ours.nouns.instance_starts)[ours.nouns.sense_synsets[first:last]]
+        kind = "one word of a person's name" if individuals.any() else "a name that is none of WordNet's"
+        return f"{kind}: {tag_and_margin(reading.scores[noun.last])}"
     if ours.senses.needs_cue[noun.lemma] and not any(sense.listed for sense in candidates):
         return "a noun in captions only beside words that are listed for it"
     return "a colour"

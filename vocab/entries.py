@@ -5,7 +5,7 @@ that looks a lemma up finds them:
 
     selfie       a word that WordNet lacks: the senses of the nearest entry, also for its plural
     drawers      a plural that WordNet knows by itself: its own senses, then those of its singular
-    male         a word that is no noun in captions: senses that only a listed word nearby can bring up, or none
+    vintage      a word that is no noun in captions: senses that only a listed word nearby can bring up, or none
     in front of  words that are no noun: no sense
     red fire     words that belong to others, as in a red fire hydrant
     north face   a name, if each word has a capital
@@ -46,7 +46,7 @@ class EntryKind(IntEnum):
 def extended(
     wordnet: WordNet, entries: pa.StringArray, starts: NDArray[np.int32], synsets: NDArray[np.int32]
 ) -> WordNet:
-    """WordNet with the entries as its last lemmas; the senses of each have the counts of the synsets' highest."""
+    """WordNet with the entries as its last lemmas; each of their senses has its synset's highest count."""
     highest = np.zeros(len(wordnet.synsets), dtype=wordnet.sense_counts.dtype)
     np.maximum.at(highest, wordnet.sense_synsets, wordnet.sense_counts)
     return replace(

@@ -156,8 +156,10 @@ class Labeler:
         return is_name[: len(at)] | is_name[len(at) :]
 
     def _noun_lead(self, context: Context, at: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        """Lead of each word's score as a noun, common or name, over its best other score; and whether it is a name, which
-        a small letter beside capitals denies."""
+        """Lead of each word's score as a noun, common or name, over its best other score; and whether it is a name.
+
+        A small letter beside capitals denies a name.
+        """
         scores = self.scorer.scores(context, at)
         others = np.maximum(scores[:, Tag.ADJECTIVE], scores[:, Tag.OTHER])
         lead: NDArray[np.int16] = np.maximum(scores[:, Tag.NOUN], scores[:, Tag.NAME]) - others

@@ -313,8 +313,23 @@ def find_nouns(
     `alone` and `as_head` say which words are nouns where they stand: by themselves, and as the last of several;
     `names`, which are names if they are nouns.
     """
+    won = won_phrases(labeler, words, as_head)
+    whole = [noun and name for noun, name in zip(alone, names, strict=True)]
+    nouns = [phrase for phrase in won if not labeler.lexicon.stops[phrase.lemma]]
+    taken = {place for phrase in won for place in phrase.places}
+    for place, word in enumerate(words):
+        lemma = int(labeler.lexicon.lemma_of_word[word.row])
+        if lemma < 0 or not alone[place] or place in taken or is_shade(words, place):
+            continue
+        if not names[place] or lemma >= labeler.lexicon.own or not is_beside_name(words, place, whole):
+            nouns.append(Noun(place, place, lemma, names[place]))
+    return nouns
+
+
+def won_phrases(labeler: Labeler, words: Sequence[Word], as_head: Sequence[bool]) -> list[Noun]:
+    """`Labeler.find_nouns`: nouns of several words, and words that are no noun together, the longest first."""
     stops = labeler.lexicon.stops
-    phrases = [
+    return longest_first(
         phrase
         for phrase in find_phrases(labeler, words)
         if (
@@ -324,18 +339,7 @@ def find_nouns(
             and not is_broken(words, phrase)
             and not is_no_name_here(labeler, words, phrase)
         )
-    ]
-    won = longest_first(phrases)
-    whole = [noun and name for noun, name in zip(alone, names, strict=True)]
-    nouns = [phrase for phrase in won if not stops[phrase.lemma]]
-    taken = {place for phrase in won for place in phrase.places}
-    for place, word in enumerate(words):
-        lemma = int(labeler.lexicon.lemma_of_word[word.row])
-        if lemma < 0 or not alone[place] or place in taken or is_shade(words, place):
-            continue
-        if not names[place] or lemma >= labeler.lexicon.own or not is_beside_name(words, place, whole):
-            nouns.append(Noun(place, place, lemma, names[place]))
-    return nouns
+    )
 
 
 def is_stop(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bool:

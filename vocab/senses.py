@@ -67,7 +67,7 @@ class SenseTables:
     cues: NDArray[np.int8]
     """[C, K] what the word adds to senses of each kind"""
     pair_keys: NDArray[np.int64]
-    """[P] sense << PAIR_BITS | row of a word listed for it, ascending: from `vocab.caption_senses`"""
+    """[P] sense << PAIR_BITS | row of a word listed for it, ascending: from `vocab.fit.caption_senses`"""
     weights: NDArray[np.float64]
     """[features + 1] by which the scores were made: of `FEATURES`, then of the cues"""
     entries: pa.StringArray

@@ -4,7 +4,7 @@ In: the lists, `caption_senses.txt` and `caption_words.txt` beside this module. 
 the sense that a caption means if nothing else is known, and words nearby that speak for a sense.
 
     crane 4 | 5: bird flying wing nest          sense 4 of WordNet 3.0, but sense 5 beside one of these words
-    male x                                      no noun in captions: no label
+    vintage x                                   no noun in captions: no label
     selfie = self-portrait.n.01                 a word that WordNet lacks; its plural is read so too
     in front of = -                             words that are no noun
     red fire = +                                words that are no noun together, each may be one: a red fire hydrant
@@ -138,7 +138,8 @@ def entries_of(
     ]
     spelled_out = {entry.words for entry in found}
     for name in names:
-        if name not in spelled_out and name.replace(" ", "_") not in row_of and any(word in row_of for word in name.split()):
+        is_new = name not in spelled_out and name.replace(" ", "_") not in row_of
+        if is_new and any(word in row_of for word in name.split()):
             found.append(Entry(name, EntryKind.NAME, ()))
     return found
 

@@ -2,8 +2,8 @@
 
 In: a CoNLL-U treebank, tagged captions, WordNet's database files, SemCor, lists of names. Out: a `Tagger`. Every
 sentence is read as it is written and in lower case, the treebank's also with the capitals of a title, because captions
-come in all three ways. SemCor's tags count less, and only where they do not
-contradict what the treebank alone teaches; what is peculiar to its annotators is fitted apart, and dropped.
+come in all three ways. SemCor's tags count less, and only where they do not contradict what the treebank and
+the captions teach; what is peculiar to its annotators is fitted apart, and dropped.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TITLE_WEIGHT = 0.5
 CAPTION_WEIGHT = 2.5
 """weight of a tagged word of a caption"""
 MIN_AGREEMENT = 0.05
-"""probability, by the treebank alone, from which a tag of SemCor is believed"""
+"""probability, by the treebank and the captions alone, from which a tag of SemCor is believed"""
 KNOWN_NOUN = SCALE
 """added to the noun score of a word that is only a noun in WordNet: "geese, mice" is not a greeting, though "yes,
 thanks" is one in the treebank"""
