@@ -23,6 +23,8 @@ from vocab.store.locations import make_folder_of, refuse_unwritable
 DATA = Path(__file__).parent / "data"
 WORDNET = Path("/usr/share/wordnet")
 SEMCOR_LICENCE = "SemCor 3.0 and WordNet 3.0, Princeton University"
+CAPTIONS_LICENCE = "captions tagged for this project"
+NAMES_LICENCE = "lists of names, LICENSE.tables.md"
 NOUNS_FILE, TAGGER_FILE, SENSES_FILE = (DATA / kind.file for kind in (wordnet.PACKED, tagger.PACKED, senses.PACKED))
 
 
@@ -67,7 +69,8 @@ class FitTagger:
         """Fit and pack."""
         from vocab.fit.tagger_fit import fit
 
-        trained_on = self.licence if self.semcor is None else f"{self.licence}; {SEMCOR_LICENCE}"
+        parts = ((self.semcor, SEMCOR_LICENCE), (self.captions, CAPTIONS_LICENCE), (self.names, NAMES_LICENCE))
+        trained_on = "; ".join([self.licence, *(licence for path, licence in parts if path is not None)])
         tables = fit(self.treebank, self.wordnet, self.semcor, self.captions, self.names)
         return tagger.pack(tables, {"trained_on": trained_on})
 
@@ -94,7 +97,8 @@ class FitSenses:
         from vocab.fit.senses_fit import fit
 
         tables = fit(self.wordnet, self.semcor, self.listed, self.names, wordnet.load(), tagger.load())
-        return senses.pack(tables, {"trained_on": self.licence})
+        trained_on = self.licence if self.names is None else f"{self.licence}; {NAMES_LICENCE}"
+        return senses.pack(tables, {"trained_on": trained_on})
 
 
 def main() -> None:
