@@ -107,6 +107,8 @@ class Senses:
     """[(C + 1) * K]"""
     is_unsure: NDArray[np.bool_]
     """[2 L] readings with more than one candidate, or that need a cue"""
+    is_cue: NDArray[np.bool_]
+    """[W] words that are listed for a sense"""
     pair_filter: NDArray[np.bool_]
     """[2 ** FILTER_BITS] false where no lemma and word listed for one of its senses have that hash: a quick negative"""
     pair_keys: NDArray[np.int64]
@@ -146,7 +148,8 @@ class Senses:
         total += self.scores.take(senses)
         unhinted = total.copy()
         for row in around:
-            noun = np.flatnonzero(self.pair_filter.take(_hash(lemmas, row)))
+            noun = np.flatnonzero(self.is_cue.take(row))
+            noun = noun[self.pair_filter.take(_hash(lemmas[noun], row[noun]))]
             self._add_pairs(total, senses, row[noun], first_of[noun], counts[noun])
         best = np.maximum.reduceat(total, first_of)
         # The first of the best senses: the place of the first hit in each run.
@@ -255,6 +258,8 @@ def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
     cue_of = np.zeros(words, dtype=np.int64)
     cue_of[tables.cue_words] = (np.arange(len(tables.cue_words)) + 1) * len(tables.kinds)
     cues = np.concatenate([np.zeros((1, len(tables.kinds)), dtype=np.int8), tables.cues]).ravel()
+    is_cue = np.zeros(words, dtype=bool)
+    is_cue[tables.pair_keys & ((1 << PAIR_BITS) - 1)] = True
     pair_filter = np.zeros(1 << FILTER_BITS, dtype=bool)
     pair_filter[_hash(lemma_of[tables.pair_keys >> PAIR_BITS], tables.pair_keys & ((1 << PAIR_BITS) - 1))] = True
     counts = np.diff(candidate_starts)
@@ -271,6 +276,7 @@ def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
         cue_of=cue_of,
         cues=cues,
         is_unsure=(counts > 1) | (needs_cue & (counts > 0)),
+        is_cue=is_cue,
         pair_filter=pair_filter,
         pair_keys=tables.pair_keys,
     )
