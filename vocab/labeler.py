@@ -297,7 +297,7 @@ def longest_first(
 
 @cache
 def load() -> Labeler:
-    """The labeler, built once per process (well under a second) and shared by everything in it."""
+    """The labeler, built once per process (in about a second) and shared by everything in it."""
     tables, words = senses.load(), tagger.load()
     nouns = extended(wordnet.load(), tables.entries, tables.entry_starts, tables.entry_synsets)
     return Labeler(
