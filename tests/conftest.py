@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Tensor annotations in the trainer are promises about dtype and shape; the tests hold it to them.
 if importlib.util.find_spec("torch") is not None:
-    from jaxtyping import install_import_hook
+    from tests.shapes import check_shapes
 
-    install_import_hook("trainer", "beartype.beartype")
+    check_shapes("trainer")
 
 # Spark's own variable; processes that tests start inherit it.
 os.environ["SPARK_CONF_DIR"] = str(ROOT / "tests" / "spark")
