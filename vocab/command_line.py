@@ -26,6 +26,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -254,6 +255,7 @@ def _doc(kind: Any) -> str:
     return inspect.getdoc(kind) or ""
 
 
+@cache
 def _docs_of(kind: Any) -> dict[str, str]:
     """Texts under the fields of a dataclass and of those that it inherits from."""
     texts = {}
