@@ -41,7 +41,12 @@ def spark() -> Iterator[Any]:
     pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
     from pipeline.session import spark_session
 
+    # Java reads these as it starts.
+    starting = pytest.MonkeyPatch()
+    starting.setenv("PYSPARK_SUBMIT_ARGS", "--conf spark.python.daemon.module=tests.spark_daemon pyspark-shell")
+    starting.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     with spark_session("local[2]", name="tests") as session:
+        starting.undo()
         session.conf.set("spark.sql.shuffle.partitions", "2")
         yield session
 

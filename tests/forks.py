@@ -2,7 +2,7 @@
 
 In: a function and its arguments. Out: exit statuses and the text on stderr. Ranks get the variables that torchrun sets;
 tests that run torchrun itself show that it starts and stops the trainer. As in a user's process, and unlike the tests'
-own, types in the trainer are not checked.
+own, types in the trainer are not checked. As on a training node, there is no Spark.
 
 Run as a program, this file is the process that forks: it reads requests on stdin and answers on stdout.
 """
@@ -169,16 +169,21 @@ def main() -> None:
     # The collector would go through a million objects of imports, again and again and at the end of every fork, which
     # would get its own copy of their memory.
     gc.disable()
+    for package in ("pyspark", "py4j"):
+        sys.modules[package] = None
     # What the forks are to have.
     import hypothesis  # noqa: F401
+    import pyarrow.dataset  # noqa: F401 - the first read of a Parquet file would import it, and pandas
     import pytest  # noqa: F401
     import timm  # noqa: F401
     import torch.distributed.fsdp
     import torch.distributed.run  # noqa: F401
 
     import trainer.__main__
-    import trainer.pretrain  # noqa: F401
+    import trainer.pretrain
 
+    # A first command line imports what reads it.
+    trainer.__main__.read(["plan", "sample"])
     gc.freeze()
     function, arguments = serve()
     gc.enable()

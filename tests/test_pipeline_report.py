@@ -11,7 +11,7 @@ import pytest
 from pipeline.config import Report
 from pipeline.report.story import report
 from tests.labels import HOSTILE_CAPTIONS, HOSTILE_NAME, HOSTILE_REASON, hostile_labels, label_table, small_labels
-from tests.processes import cli, import_without
+from tests.processes import called, import_without
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 from vocab.pages.page import brief
 from vocab.store.label_shards import LabelShards
@@ -214,12 +214,14 @@ def test_a_page_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_verb_says_what_it_wrote_and_its_help_what_it_wants(tmp_path: Path) -> None:
-    result = cli("report", "--labels", small_labels(tmp_path), "--out", tmp_path / "new" / "report.html")
+    result = called("report", "--labels", small_labels(tmp_path), "--out", tmp_path / "new" / "report.html")
     assert result.stdout == f"{tmp_path}/new/report.html: 4 synsets in 92 captions\n", result.stderr
-    again = cli("report", "--labels", tmp_path / "labels", "--out", tmp_path / "new" / "report.html")
+    again = called("report", "--labels", tmp_path / "labels", "--out", tmp_path / "new" / "report.html")
     assert again.returncode == 2
     assert "found a file; wanted a new name" in again.stderr
-    assert cli("report", "--labels", "x", "--out", "y", "--examples", 0).stderr.startswith("error: --examples: found 0")
+    assert called("report", "--labels", "x", "--out", "y", "--examples", 0).stderr.startswith(
+        "error: --examples: found 0"
+    )
 
 
 def test_a_report_needs_no_spark(tmp_path: Path) -> None:
