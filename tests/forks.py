@@ -173,14 +173,17 @@ def main() -> None:
         sys.modules[package] = None
     # What the forks are to have.
     import hypothesis  # noqa: F401
+    import pyarrow.dataset  # noqa: F401 - the first read of a Parquet file would import it, and pandas
     import pytest  # noqa: F401
     import timm  # noqa: F401
     import torch.distributed.fsdp
     import torch.distributed.run  # noqa: F401
 
     import trainer.__main__
-    import trainer.pretrain  # noqa: F401
+    import trainer.pretrain
 
+    # A first command line imports what reads it.
+    trainer.__main__.read(["plan", "sample"])
     gc.freeze()
     function, arguments = serve()
     gc.enable()

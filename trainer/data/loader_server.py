@@ -20,7 +20,8 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 def loader_context() -> ForkServerContext:
     """The context that makes loader processes: forks of a process that has imported what loaders need."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.data.reader"])
+    # Arrow imports pandas, where it is installed, at its first conversion: once in the server, or in every loader.
+    context.set_forkserver_preload(["trainer.data.reader", "pandas"])
     return context
 
 
