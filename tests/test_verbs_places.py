@@ -84,6 +84,7 @@ VERBS = {
     "vocab fit-senses": Verb(
         vocab.__main__.FitSenses, dict.fromkeys(["semcor", "listed", "names", "wordnet", "out"], REFUSES)
     ),
+    "vocab mark-depictable": Verb(vocab.__main__.MarkDepictable, {"out": REFUSES}),
 }
 NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
