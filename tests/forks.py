@@ -9,6 +9,7 @@ Run as a program, this file is the process that forks: it reads requests on stdi
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import pickle
@@ -165,7 +166,18 @@ def become(environment: dict[str, str], log: str) -> None:
         os.dup2(descriptor, stream)
 
 
+def leave(status: int) -> None:
+    """End this process at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def main() -> None:
+    # First, so that it runs last. Python would visit all objects of imports once more to end, each on a page that the
+    # fork would have to copy.
+    status = 1
+    atexit.register(lambda: leave(status))
     # The collector would go through a million objects of imports, again and again and at the end of every fork, which
     # would get its own copy of their memory.
     gc.disable()
@@ -185,9 +197,14 @@ def main() -> None:
     # A first command line imports what reads it.
     trainer.__main__.read(["plan", "sample"])
     gc.freeze()
-    function, arguments = serve()
-    gc.enable()
-    function(*arguments)
+    try:
+        function, arguments = serve()
+        gc.enable()
+        function(*arguments)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 def loader_context() -> ForkServerContext:
     """The context that makes loader processes: forks of a process that has imported what loaders need."""
     context = multiprocessing.get_context("forkserver")
-    # Arrow imports pandas, where it is installed, at its first conversion: once in the server, or in every loader.
-    context.set_forkserver_preload(["trainer.data.reader", "pandas"])
+    context.set_forkserver_preload(["trainer.data.reader"])
     return context
 
 
