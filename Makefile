@@ -2,6 +2,7 @@
 #
 #   make demo         the whole road on a drawn sample: captions -> labels -> vocabulary -> pre-training -> one HTML page
 #   make labels       captions -> label shards and vocabulary          CAPTIONS= OUT= MIN_COUNT= MASTER= LABEL_OPTIONS=
+#                                                                      PRUNE_OPTIONS=
 #   make pretrain     images + labels -> a pre-trained model           IMAGES= LABELS= VOCABULARY= RECIPE= GPUS= OUT=
 #                                                                      PRETRAIN_OPTIONS=
 #   make sample       draw the sample                                  OUT= SAMPLES= SEED=
@@ -33,6 +34,7 @@ TORCHRUN := .venv/bin/torchrun
 SAMPLES ?= 12000
 SEED ?= 0
 MIN_COUNT ?= 20
+PRUNE_OPTIONS ?=
 RECIPE ?= sample
 GPUS ?= 0
 TEST_WORKERS ?= 2
@@ -101,7 +103,7 @@ labels: .venv/pipeline
 		set -x; $(RUN) -m pipeline label --captions $(CAPTIONS) --out $(or $(OUT),out/labels) \
 			$(if $(MASTER),--master $(MASTER)) $(LABEL_OPTIONS); \
 	fi
-	$(RUN) -m pipeline prune --labels $(or $(OUT),out/labels) --min-count $(MIN_COUNT) \
+	$(RUN) -m pipeline prune --labels $(or $(OUT),out/labels) --min-count $(MIN_COUNT) $(PRUNE_OPTIONS) \
 		--out $(patsubst %/,%,$(or $(OUT),out/labels)).vocabulary.parquet
 endif
 
@@ -124,7 +126,7 @@ $(SAMPLE_LABELS)/manifest.json: | $(SAMPLE_DIR)/config.json
 	$(RUN) -m pipeline label --captions $(SAMPLE_DIR) --out $(SAMPLE_LABELS) $(if $(MASTER),--master $(MASTER))
 
 $(SAMPLE_VOCABULARY): | $(SAMPLE_LABELS)/manifest.json
-	$(RUN) -m pipeline prune --labels $(SAMPLE_LABELS) --min-count $(MIN_COUNT) --out $@
+	$(RUN) -m pipeline prune --labels $(SAMPLE_LABELS) --min-count $(MIN_COUNT) --depictable --out $@
 
 report: .venv/pipeline
 	@$(if $(OUT),,rm -f out/report.html)

@@ -11,6 +11,11 @@ them. Precision: share of labels that the caption's gold allows. Recall: share o
 allowed label. `web_`: of raw web alt texts alone. **name_error, web_name_error**: share of labels that fall on a name
 and are not allowed.
 
+**depictable_f1, depictable_precision, depictable_recall**: the mark of what a picture can show (`vocab.depictable`)
+against people's: judged nouns that have a sense, each by its best synset. Precision: share of nouns with the mark that
+a picture of their caption can show. `depictable_f1_all_true`: every synset marked. Figures are of even ids; the rules
+were written with those of odd ids, printed beside them.
+
 **noun_f1, noun_f1_lower**: the tagger alone, on a treebank as it is written and in lower case. Gold: tokens whose UPOS
 is NOUN or PROPN. Found: tokens that overlap a word whose highest score is that of a noun or a name. Addresses and
 file names, which the labeler takes off before it tags anything, count as found, because the treebank calls them names;
@@ -58,6 +63,7 @@ import pyarrow as pa
 import tyro
 
 from benchmarks.labelling.corpora import measure_sources, name_of
+from benchmarks.labelling.depictable import measure_depictable
 from benchmarks.labelling.equality import measure_oracle, measure_reference
 from benchmarks.labelling.gold import measure_gold
 from benchmarks.labelling.nouns import measure_labels, measure_nouns
@@ -70,7 +76,7 @@ from vocab.fit.semcor import read_semcor
 from vocab.fit.treebank import read_treebank
 from vocab.labeler import Labeler
 
-Part = Literal["captions", "nouns", "labels", "imagenet", "semcor", "reference", "oracle", "sources"]
+Part = Literal["captions", "depictable", "nouns", "labels", "imagenet", "semcor", "reference", "oracle", "sources"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,8 @@ def measure(options: LabelQuality) -> dict[str, object]:
     result: dict[str, object] = {}
     if "captions" in parts:
         result |= measure_gold(ours, gold / "captions.jsonl")
+    if "depictable" in parts:
+        result |= measure_depictable(gold / "captions.jsonl")
     if "nouns" in parts or "labels" in parts:
         treebank = options.treebank or gold / "en_ewt-dev.conllu.gz"
         sentences = read_treebank(treebank)

@@ -51,7 +51,7 @@ def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify 
     if isinstance(options, Label):
         run_label(options)
     elif isinstance(options, Prune):
-        said = preview(options.labels) if options.out is None else f"{options.out}: {prune(options)}\n"
+        said = preview(options) if options.out is None else f"{options.out}: {prune(options)}\n"
         tell(said, to=sys.stdout)
     elif isinstance(options, Report):
         # Pages need jinja2, which no other verb does.

@@ -134,6 +134,16 @@ class Prune:
     """keep synsets in at least this many captions (V_tau; 500 in the paper)"""
     top_k: int | None = None
     """keep this many of the most frequent synsets; in place of --min-count"""
+    depictable: bool = False
+    """keep only what a picture can show: dog and beach, not price or quality (docs/labels.md)"""
+    only: Annotated[tuple[str, ...], "LIST"] = ()
+    """keep only the synsets of these lists: files with a wnid, a name (dog.n.01), a word, or a whole subtree
+    (person.n.01+) a line; or ready-made ones: imagenet-1k, imagenet-21k, places365"""
+    without: Annotated[tuple[str, ...], "LIST"] = ()
+    """leave out the synsets of these lists, written like those of --only; ready-made: slurs-and-adult"""
+    merge_duplicates: bool = False
+    """make one class of synsets that captions use for the same thing (girl, lass, female child), which takes one pass
+    over the label shards"""
     count_unlabelled: bool = False
     """also count the rows that the vocabulary leaves without a label, which takes one pass over the label shards"""
 

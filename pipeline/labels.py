@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +21,10 @@ from numpy.typing import NDArray
 
 from pipeline.reading.lines import valid_utf8
 from pipeline.reject_reasons import CAPTION_TOO_LONG, MISSING_VALUE, NOT_UTF8, NULL_CAPTION, NULL_SYNSET, UNKNOWN_SYNSET
-from vocab import wordnet
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.lexicon import sorted_unique
 from vocab.missing_values import are_missing
+from vocab.synset_names import synset_named
 
 RESULT_TYPE = pa.struct([("synsets", pa.list_(pa.int32())), ("reason", pa.string())])
 
@@ -85,8 +84,6 @@ def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int32]:
 
 _BETWEEN = re.compile(r"[\s,;|]+")
 _AROUND = "[](){}'\""
-_WNID = re.compile(r"[nN]([0-9]{8})")
-_NAME = re.compile(r"(.+)\.n\.([0-9]{1,3})")
 
 
 def named_synsets(texts: pa.ListArray) -> pa.StructArray:
@@ -137,23 +134,3 @@ def _synsets_in(text: bytes) -> tuple[int, ...] | None:
     # 'hood.n.01 is a name as it stands.
     offsets = {synset_named(name) or synset_named(name.strip(_AROUND)) for name in names}
     return None if None in offsets else tuple(sorted(offset for offset in offsets if offset is not None))
-
-
-def synset_named(name: str) -> int | None:
-    """Offset of the noun that a wnid or name stands for; None if WordNet 3.0 has no such noun."""
-    nouns = wordnet.load()
-    if (match := _WNID.fullmatch(name)) is not None:
-        return None if nouns.find(int(match[1])) is None else int(match[1])
-    match = _NAME.fullmatch(name)
-    lemma = None if match is None else _lemmas().get(match[1].lower())
-    if match is None or lemma is None:
-        return None
-    senses: NDArray[np.int32] = nouns.sense_synsets[nouns.sense_starts[lemma] : nouns.sense_starts[lemma + 1]]
-    number = int(match[2])
-    return int(nouns.synsets[senses[number - 1]]) if 1 <= number <= len(senses) else None
-
-
-@cache
-def _lemmas() -> dict[str, int]:
-    """Row of each lemma."""
-    return {lemma: row for row, lemma in enumerate(wordnet.load().lemmas.to_pylist())}

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.choice import choose
 from pipeline.config import Prune
 from pipeline.counts import add_counts
 from vocab.errors import MismatchError
@@ -37,8 +38,8 @@ class Pruned:
     vocabulary: Vocabulary
     unlabelled: int | None
     """rows that hold none of its synsets; None if they were not counted"""
-    remark: str = ""
-    """where classes are few, how to get more of them"""
+    remarks: tuple[str, ...] = ()
+    """synsets of --only that no caption holds; where classes are few, how to get more of them"""
 
     def __str__(self) -> str:
         """ "1,193 classes seen in at least 500 of 66,309 captions, 2.71 labels per caption, 1.3 % without one"."""
@@ -48,31 +49,37 @@ class Pruned:
         text += f"{counted(found.rows, 'caption')}, {labels:.2f} labels per caption"
         if self.unlabelled is not None:
             text += f", {counted(self.unlabelled, 'caption')} ({self.unlabelled / max(1, found.rows):.1%}) without one"
-        return f"{text}\n{self.remark}" if self.remark else text
+        if found.merged:
+            text += f", {counted(len(found.merged), 'synset')} merged into another"
+        return "\n".join([text, *self.remarks])
 
 
 def prune(options: Prune) -> Pruned:
     """Choose the classes and write the vocabulary. Counts of several corpora are added before the threshold applies.
 
-    Raises InputError if no synset passes, OutputExistsError if the output file exists, and MismatchError if different
-    labelers made the directories.
+    Raises InputError if no synset passes and for a list that cannot be read, OutputExistsError if the output file
+    exists, and MismatchError if different labelers made the directories.
     """
     assert options.out is not None, "preview needs no output file"
     refuse_taken(options.out)
     corpora = open_corpora(options.labels)
-    counts = add_counts(corpus.counts() for corpus in corpora)
+    chosen = choose(add_counts(corpus.counts() for corpus in corpora), options, corpora)
     vocabulary = Vocabulary.from_counts(
-        counts,
+        chosen.counts,
         rows=rows_of(corpora),
         min_count=options.min_count,
         top_k=options.top_k,
         sources=tuple(corpus.counts_sha256 for corpus in corpora),
+        merged=chosen.merged,
+        choice=chosen.choice,
     )
-    unlabelled = count_unlabelled(corpora, vocabulary.synsets) if options.count_unlabelled else None
+    synsets = np.concatenate([vocabulary.synsets, np.array([each for each, _ in vocabulary.merged], dtype=np.int32)])
+    unlabelled = count_unlabelled(corpora, synsets) if options.count_unlabelled else None
     make_folder_of(options.out)
     vocabulary.save(options.out)
     is_few = len(vocabulary) < FEW_CLASSES and len(vocabulary) != options.top_k
-    return Pruned(vocabulary, unlabelled, how_to_get_more(counts, vocabulary) if is_few else "")
+    more = how_to_get_more(chosen.counts, vocabulary) if is_few else ""
+    return Pruned(vocabulary, unlabelled, tuple(filter(None, (chosen.remark, more))))
 
 
 def how_to_get_more(counts: pa.Table, vocabulary: Vocabulary) -> str:
@@ -83,16 +90,17 @@ def how_to_get_more(counts: pa.Table, vocabulary: Vocabulary) -> str:
     return f"few classes for a model to tell apart: {', '.join(more) or 'more captions would give more'}"
 
 
-def preview(labels: tuple[str, ...]) -> str:
-    """Table of classes and labels per caption at thresholds from 1 to the count of the most frequent synset."""
-    corpora = open_corpora(labels)
-    captions = np.sort(np.asarray(add_counts(corpus.counts() for corpus in corpora)["captions"]))[::-1]
+def preview(options: Prune) -> str:
+    """Table of classes and labels per caption at thresholds from 1 to the count of the most frequent synset chosen."""
+    corpora = open_corpora(options.labels)
+    chosen = choose(add_counts(corpus.counts() for corpus in corpora), options, corpora)
+    captions = np.sort(np.asarray(chosen.counts["captions"]))[::-1]
     lines = [f"{'V_tau':>9} {'classes':>9} {'labels per caption':>19}"]
     for threshold in THRESHOLDS:
         kept = captions[captions >= threshold]
         if len(kept):
             lines.append(f"{threshold:>9,} {len(kept):>9,} {kept.sum() / max(1, rows_of(corpora)):>19.2f}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *filter(None, [chosen.remark])]) + "\n"
 
 
 def open_corpora(locations: tuple[str, ...]) -> list[LabelShards]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Tensor annotations in the trainer are promises about dtype and shape; the tests hold it to them.
 if importlib.util.find_spec("torch") is not None:
-    from jaxtyping import install_import_hook
+    from tests.shapes import check_shapes
 
-    install_import_hook("trainer", "beartype.beartype")
+    check_shapes("trainer")
 
 # Spark's own variable; processes that tests start inherit it.
 os.environ["SPARK_CONF_DIR"] = str(ROOT / "tests" / "spark")
@@ -28,6 +30,28 @@ os.environ["SPARK_CONF_DIR"] = str(ROOT / "tests" / "spark")
 # How long an example takes says how busy the machine is.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+
+USES_SPARK = re.compile(r"^def \w+\([^)]*\bspark: Any", re.MULTILINE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one worker run all files that use Spark, for another session would take as long as many of their tests."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    @cache
+    def uses_spark(file: str) -> bool:
+        return USES_SPARK.search((ROOT / file).read_text()) is not None
+
+    class OneSession(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "spark" if uses_spark(file) else file
+
+    return OneSession(config, log)
 
 
 def pytest_collection_finish() -> None:
@@ -41,7 +65,12 @@ def spark() -> Iterator[Any]:
     pytest.importorskip("pyspark", reason="the pipeline extra is not installed")
     from pipeline.session import spark_session
 
+    # Java reads these as it starts.
+    starting = pytest.MonkeyPatch()
+    starting.setenv("PYSPARK_SUBMIT_ARGS", "--conf spark.python.daemon.module=tests.spark_daemon pyspark-shell")
+    starting.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     with spark_session("local[2]", name="tests") as session:
+        starting.undo()
         session.conf.set("spark.sql.shuffle.partitions", "2")
         yield session
 

@@ -2,13 +2,14 @@
 
 In: a function and its arguments. Out: exit statuses and the text on stderr. Ranks get the variables that torchrun sets;
 tests that run torchrun itself show that it starts and stops the trainer. As in a user's process, and unlike the tests'
-own, types in the trainer are not checked.
+own, types in the trainer are not checked. As on a training node, there is no Spark.
 
 Run as a program, this file is the process that forks: it reads requests on stdin and answers on stdout.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import pickle
@@ -165,24 +166,45 @@ def become(environment: dict[str, str], log: str) -> None:
         os.dup2(descriptor, stream)
 
 
+def leave(status: int) -> None:
+    """End this process at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def main() -> None:
+    # First, so that it runs last. Python would visit all objects of imports once more to end, each on a page that the
+    # fork would have to copy.
+    status = 1
+    atexit.register(lambda: leave(status))
     # The collector would go through a million objects of imports, again and again and at the end of every fork, which
     # would get its own copy of their memory.
     gc.disable()
+    for package in ("pyspark", "py4j"):
+        sys.modules[package] = None
     # What the forks are to have.
     import hypothesis  # noqa: F401
+    import pyarrow.dataset  # noqa: F401 - the first read of a Parquet file would import it, and pandas
     import pytest  # noqa: F401
     import timm  # noqa: F401
     import torch.distributed.fsdp
     import torch.distributed.run  # noqa: F401
 
     import trainer.__main__
-    import trainer.pretrain  # noqa: F401
+    import trainer.pretrain
 
+    # A first command line imports what reads it.
+    trainer.__main__.read(["plan", "sample"])
     gc.freeze()
-    function, arguments = serve()
-    gc.enable()
-    function(*arguments)
+    try:
+        function, arguments = serve()
+        gc.enable()
+        function(*arguments)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Notebooks as tests run them: from the first cell to the last, in a kernel of their own."""
+"""Notebooks as tests run them: from the first cell to the last."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,32 @@ import pytest
 from tests.conftest import ROOT
 
 
-def run_notebook(path: Path, monkeypatch: pytest.MonkeyPatch, **environment: object) -> list[dict[str, Any]]:
-    """Run a notebook and return the outputs of all cells; variables that are None are unset."""
+def run_notebook(path: Path, *environments: Mapping[str, object]) -> list[list[dict[str, Any]]]:
+    """Run a notebook once for each environment, and return the outputs of each run; variables that are None are unset.
+
+    The runs share a kernel, for starting one and importing takes longer than the cells; no variable outlives a run.
+    """
     for package in ("nbclient", "nbformat", "ipykernel", "matplotlib"):
         pytest.importorskip(package, reason=f"{package} is not installed; pip install '.[notebooks]'")
-    import nbformat
     from nbclient import NotebookClient
+    from nbformat import v4
 
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    for name, value in environment.items():
-        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, str(value))
-    notebook = nbformat.read(path, as_version=4)
+    sources = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    runs = []
+    for variables in environments:
+        unset = [name for name, value in variables.items() if value is None]
+        given = {name: str(value) for name, value in variables.items() if value is not None}
+        setting = (
+            f"%reset -f\nimport os\nos.environ.update({given!r})\nfor name in {unset!r}: os.environ.pop(name, None)"
+        )
+        runs.append([v4.new_code_cell(setting), *(v4.new_code_cell("".join(source)) for source in sources)])
+    notebook = v4.new_notebook(cells=[cell for run in runs for cell in run])
     resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=":")
+        patch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    return [[output for cell in run for output in cell.get("outputs", [])] for run in runs]
 
 
 def holds_no_output(path: Path) -> bool:

@@ -1,13 +1,19 @@
-"""Commands of the project in processes of their own."""
+"""Commands of the project, in processes of their own or in this one."""
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
+from vocab.errors import run_cli
 
 
 def cli(*arguments: object, room: str = "pipeline", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -20,6 +26,18 @@ def cli(*arguments: object, room: str = "pipeline", **environment: str) -> subpr
         env=os.environ | environment,
         check=False,
     )
+
+
+def called(*arguments: object, room: str = "pipeline") -> subprocess.CompletedProcess[str]:
+    """Do what `python -m ROOM` does, in this process, which has imported the room."""
+    status, out, err = None, io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", [room, *map(str, arguments)])
+        try:
+            run_cli(importlib.import_module(f"{room}.__main__").main)
+        except SystemExit as exit:
+            status = exit.code
+    return subprocess.CompletedProcess(arguments, status or 0, out.getvalue(), err.getvalue())
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

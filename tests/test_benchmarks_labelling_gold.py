@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.labelling.depictable import compare, marks_of
 from benchmarks.labelling.gold import Item, Judged, Tally, labels_of, measure_gold, read_gold, tally, words_of
 from vocab import labeler, wordnet
 from vocab.errors import InputError
@@ -19,7 +20,7 @@ def judged(*items: Item, number: int = 2, source: str = "web", caption: str = ""
 
 
 def item(text: str, kind: str, *synsets: int) -> Item:
-    return Item(frozenset(text.split()), kind, frozenset(synsets))
+    return Item(frozenset(text.split()), kind, frozenset(synsets), next(iter(synsets), None))
 
 
 def of_words(labels: dict[int, str]) -> dict[int, frozenset[str]]:
@@ -90,7 +91,8 @@ def write(file: Path) -> Path:
                 "source": source,
                 "caption": caption,
                 "items": [
-                    {"text": text, "kind": kind, "synsets": [wnid] if wnid else []} for text, kind, wnid in items
+                    {"text": text, "kind": kind, "synsets": [wnid] if wnid else [], "depictable": False}
+                    for text, kind, wnid in items
                 ],
             }
         )
@@ -121,3 +123,18 @@ def test_figures_are_those_of_even_ids(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"captions\.jsonl: found no such file.*CATLIP_DATA"):
         read_gold(tmp_path / "captions.jsonl")
+
+
+def test_marks_of_pictures_are_compared_noun_by_noun() -> None:
+    dog, day = 2084071, 15155220
+    marks = compare([(dog, True), (dog, False), (day, False), (day, True)])
+    assert (marks.both, marks.ours_alone, marks.neither, marks.theirs_alone) == (1, 1, 1, 1)
+    assert (marks.precision, marks.recall, marks.f1) == (0.5, 0.5, 0.5)
+    assert marks.wrong == {"dog.n.01": 1, "day.n.01+": 1}
+    assert compare([(dog, True), (day, False)], all_true=True).f1 == pytest.approx(2 / 3)
+
+
+def test_only_nouns_with_a_synset_have_a_mark() -> None:
+    first = Item(frozenset({"dog"}), "noun", frozenset({DOG, SOFA}), SOFA, is_depictable=True)
+    name = Item(frozenset({"paris"}), "name", frozenset({PARIS}), PARIS, is_depictable=True)
+    assert marks_of([judged(first, name, item("minifig", "noun"))]) == [(SOFA, True)]

@@ -47,9 +47,20 @@ def curves(path: Path) -> Path:
     return path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, **environment: object) -> tuple[str, int]:
-    """What the notebook prints, and how many figures it draws; it writes no warnings."""
-    outputs = run_notebook(NOTEBOOK, monkeypatch, **environment)
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """Outputs of a run with two folders and curves, and of one with a folder alone."""
+    folder = tmp_path_factory.mktemp("transfer")
+    places = [results(folder / "a", "probe", "finetune", gain=0.1), results(folder / "b", "probe", gain=0.2)]
+    return run_notebook(
+        NOTEBOOK,
+        {"RESULTS": os.pathsep.join(map(str, places)), "CURVES": curves(folder / "curves.json")},
+        {"RESULTS": results(folder / "c", "probe", gain=0.1), "CURVES": None},
+    )
+
+
+def said(outputs: list[dict[str, Any]]) -> tuple[str, int]:
+    """Text that a run printed, and the number of figures that it drew; it wrote no warnings."""
     assert not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
     figures = sum("image/png" in output.get("data", {}) for output in outputs)
     return "".join(output.get("text", "") for output in outputs), figures
@@ -59,9 +70,8 @@ def test_the_committed_notebook_holds_no_output() -> None:
     assert holds_no_output(NOTEBOOK)
 
 
-def test_it_draws_figures_5_and_4_of_several_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = [results(tmp_path / "a", "probe", "finetune", gain=0.1), results(tmp_path / "b", "probe", gain=0.2)]
-    text, figures = run(monkeypatch, RESULTS=os.pathsep.join(map(str, places)), CURVES=curves(tmp_path / "curves.json"))
+def test_it_draws_figures_5_and_4_of_several_folders(runs: list[list[dict[str, Any]]]) -> None:
+    text, figures = said(runs[0])
     # Two methods of the first folder, one of the second, and Figure 4.
     assert figures == 4
     # 10, 11 and 12 of 50 images at 1 %: a spread of 2 points, 4.303 / sqrt(3) times that.
@@ -71,7 +81,7 @@ def test_it_draws_figures_5_and_4_of_several_folders(tmp_path: Path, monkeypatch
     assert "pets, probe, 1 %: +20.0 ± 0.0 (3 seeds)" in text
 
 
-def test_it_says_how_to_give_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, figures = run(monkeypatch, RESULTS=results(tmp_path / "a", "probe", gain=0.1), CURVES=None)
+def test_it_says_how_to_give_curves(runs: list[list[dict[str, Any]]]) -> None:
+    text, figures = said(runs[1])
     assert figures == 1
     assert "Set CURVES to a curves.json" in text

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pipeline.explain import explain
-from tests.processes import cli, import_without
+from tests.processes import called, cli, import_without
 
 # Margins and scores are left open: they change whenever tables are fitted again.
 LINES = {
@@ -126,7 +126,7 @@ def test_the_verb_prints_the_account_without_spark() -> None:
 
 
 def test_no_caption_is_an_error_of_one_line() -> None:
-    result = cli("explain")
+    result = called("explain")
     assert result.returncode == 2
     assert 'Run: python -m pipeline explain "a dog on a couch"' in result.stderr
 

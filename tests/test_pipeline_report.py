@@ -11,7 +11,7 @@ import pytest
 from pipeline.config import Report
 from pipeline.report.story import report
 from tests.labels import HOSTILE_CAPTIONS, HOSTILE_NAME, HOSTILE_REASON, hostile_labels, label_table, small_labels
-from tests.processes import cli, import_without
+from tests.processes import called, import_without
 from vocab.errors import CatlipError, FormatError, InputError, OutputExistsError
 from vocab.pages.page import brief
 from vocab.store.label_shards import LabelShards
@@ -76,8 +76,18 @@ def test_thresholds_say_what_is_kept_and_what_is_left_without_a_label(tmp_path: 
 
 def test_the_head_is_listed_with_names_words_and_counts(tmp_path: Path) -> None:
     head = text_of(section_of(page_of(tmp_path, small_labels(tmp_path)), "head"))
-    assert "1 person.n.01 n00007846 person, individual, someone, somebody, mortal, soul 60" in head
-    assert "2 dog.n.01 n02084071 dog, domestic dog, Canis familiaris 30" in head
+    assert "1 person.n.01 n00007846 person, individual, someone, somebody, mortal, soul yes 60" in head
+    assert "2 dog.n.01 n02084071 dog, domestic dog, Canis familiaris yes 30" in head
+
+
+def test_the_page_says_what_a_picture_can_show(tmp_path: Path) -> None:
+    rows = label_table(("0", "a", [2084071, 13303315]), ("0", "b", [2084071]), ("0", "c", [2084071]))
+    write_label_shards(tmp_path / "labels", rows, labeler="catlip", fingerprint="f" * 64)
+    html = page_of(tmp_path, tmp_path / "labels")
+    shown = text_of(section_of(html, "shown"))
+    assert "a picture can show it 1 0 - 3 75.0%" in shown
+    assert "no picture can show it 1 0 - 1 25.0%" in shown
+    assert "2 price.n.02 n13303315 price, terms, damage no 1" in text_of(section_of(html, "head"))
 
 
 def test_without_captions_the_page_says_why_there_are_none(tmp_path: Path) -> None:
@@ -99,7 +109,7 @@ def test_the_tail_shows_synsets_seen_once_and_seldom(tmp_path: Path) -> None:
     assert "1 to 9 1 25.0% 0.8%" in tail
     assert "10 to 99 3 75.0% 99.2%" in tail
     assert "Seen once: 1 of 1, spread evenly over WordNet's order" in tail
-    assert "cat.n.01 n02121620 cat, true cat 1" in tail
+    assert "cat.n.01 n02121620 cat, true cat yes 1" in tail
     assert "Seen 2 to 10 times: 0 of 0" in tail
 
 
@@ -160,7 +170,7 @@ def test_rows_without_any_synset_give_empty_sections(tmp_path: Path) -> None:
     write_label_shards(tmp_path / "labels", rows, labeler="catlip", fingerprint="f" * 64)
     (tmp_path / "classes.txt").write_text("n02084071\n")
     html = page_of(tmp_path, tmp_path / "labels", classes=tmp_path / "classes.txt")
-    for name in ("frequency", "thresholds", "treemap", "head", "tail"):
+    for name in ("frequency", "thresholds", "shown", "treemap", "head", "tail"):
         assert "No row holds a synset." in section_of(html, name)
     assert "0 of 1 classes occur themselves" in section_of(html, "coverage")
 
@@ -214,12 +224,14 @@ def test_a_page_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_verb_says_what_it_wrote_and_its_help_what_it_wants(tmp_path: Path) -> None:
-    result = cli("report", "--labels", small_labels(tmp_path), "--out", tmp_path / "new" / "report.html")
+    result = called("report", "--labels", small_labels(tmp_path), "--out", tmp_path / "new" / "report.html")
     assert result.stdout == f"{tmp_path}/new/report.html: 4 synsets in 92 captions\n", result.stderr
-    again = cli("report", "--labels", tmp_path / "labels", "--out", tmp_path / "new" / "report.html")
+    again = called("report", "--labels", tmp_path / "labels", "--out", tmp_path / "new" / "report.html")
     assert again.returncode == 2
     assert "found a file; wanted a new name" in again.stderr
-    assert cli("report", "--labels", "x", "--out", "y", "--examples", 0).stderr.startswith("error: --examples: found 0")
+    assert called("report", "--labels", "x", "--out", "y", "--examples", 0).stderr.startswith(
+        "error: --examples: found 0"
+    )
 
 
 def test_a_report_needs_no_spark(tmp_path: Path) -> None:

@@ -456,8 +456,11 @@ def test_rows_that_a_vocabulary_leaves_without_a_label_are_counted(tmp_path: Pat
         "2 classes seen in at least 2 of 5 captions, 0.80 labels per caption, 2 captions (40.0%) without one\n"
         "few classes for a model to tell apart: --min-count 1 leaves 3"
     )
-    assert not prune(Prune(places, tmp_path / "two.parquet", top_k=2)).remark
-    assert [line.split() for line in preview(places).splitlines()[1:]] == [["1", "3", "1.00"], ["2", "2", "0.80"]]
+    assert not prune(Prune(places, tmp_path / "two.parquet", top_k=2)).remarks
+    assert [line.split() for line in preview(Prune(places)).splitlines()[1:]] == [
+        ["1", "3", "1.00"],
+        ["2", "2", "0.80"],
+    ]
     with pytest.raises(InputError, match="--out"):
         prune(Prune(places, min_count=2))
 

@@ -37,23 +37,30 @@ class StoppedError(BaseException):
     """Error that ends a run between its tasks and its manifest."""
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, spark: Any) -> Iterator[Any]:
-    with s3_server(monkeypatch):
-        import boto3
-
+@pytest.fixture(scope="module")
+def server(spark: Any) -> Iterator[None]:
+    """An S3 server for all tests here: for another one, Spark would start other workers."""
+    with pytest.MonkeyPatch.context() as patch, s3_server(patch):
         for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
             # Spark's workers get the environment of its Java process, which is older than the server.
-            monkeypatch.setitem(spark.sparkContext.environment, name, os.environ[name])
-        client = boto3.client("s3")
-        # A bucket of these tests' own: the server's objects live as long as the process.
-        client.create_bucket(Bucket="keys")
-        for name in FILES:
-            put(client, name, f"a dog of {name}")
-        yield client
-        for found in client.list_objects_v2(Bucket="keys").get("Contents", []):
-            client.delete_object(Bucket="keys", Key=found["Key"])
-        client.close()
+            patch.setitem(spark.sparkContext.environment, name, os.environ[name])
+        yield
+
+
+@pytest.fixture
+def store(server: None) -> Iterator[Any]:
+    import boto3
+
+    client = boto3.client("s3")
+    # A bucket of these tests' own: the server's objects live as long as the process.
+    client.create_bucket(Bucket="keys")
+    for name in FILES:
+        put(client, name, f"a dog of {name}")
+    yield client
+    for found in client.list_objects_v2(Bucket="keys").get("Contents", []):
+        client.delete_object(Bucket="keys", Key=found["Key"])
+    client.delete_bucket(Bucket="keys")
+    client.close()
 
 
 def put(client: Any, name: str, caption: str) -> None:

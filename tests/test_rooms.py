@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.forks import Forks
 from tests.processes import import_without
 
 
@@ -39,10 +40,17 @@ def test_an_executor_needs_numpy_pyarrow_and_spark_alone() -> None:
     assert result.stdout.strip() == "[[2084071]]", result.stderr
 
 
-def test_a_training_node_needs_no_spark() -> None:
+def test_a_training_node_needs_no_spark(forks: Forks, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the trainer extra is not installed")
-    result = import_without({"pyspark", "py4j"}, "import trainer.__main__, trainer.pretrain; print('ok')")
-    assert result.stdout.strip() == "ok", result.stderr
+    forks.run(1, tmp_path / "log", train_without_spark)
+
+
+def train_without_spark() -> None:
+    """Find in a fork that the trainer is imported, and that Spark cannot be."""
+    assert {"trainer.__main__", "trainer.pretrain"} <= sys.modules.keys()
+    for package in ("pyspark", "py4j"):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(package)
 
 
 def test_the_zip_needs_python_alone_and_has_the_same_bytes_each_time(tmp_path: Path) -> None:

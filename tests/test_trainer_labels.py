@@ -56,6 +56,13 @@ def test_samples_get_the_classes_of_their_own_key(labels: LabelShards) -> None:
     assert (joined.unmatched, joined.surplus) == (1, 1)
 
 
+def test_a_sample_has_the_class_of_merged_synsets_once(labels: LabelShards) -> None:
+    two = vocabulary_of(labels, 2)
+    merged = Vocabulary(two.synsets[:1], two.captions[:1], rows=5, min_count=1, merged=((CAT, DOG), (CAR, DOG)))
+    joined = join(labels, merged, shard="00000", keys=list("cab"))
+    assert classes_of(joined) == [[0], [0], []]
+
+
 def test_synsets_outside_the_vocabulary_are_no_classes(labels: LabelShards) -> None:
     joined = join(labels, vocabulary_of(labels, 2), shard="00000", keys=list("abc"))
     assert classes_of(joined) == [[0, 1], [], []]

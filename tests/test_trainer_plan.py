@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import timm
 
 from tests.conftest import ROOT
 from tests.synsets import counted_vocabulary
-from trainer.__main__ import RECIPES, read
+from trainer.__main__ import RECIPES, main, read
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
 from trainer.model.vit import on_meta
 from trainer.speed.flops import training_flops
@@ -227,13 +226,11 @@ def test_a_gpu_of_no_table_can_be_described() -> None:
     assert (found.peak, found.limit) == (10e12, 12e9)
 
 
-def test_the_command_plans_a_recipe_without_data() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", "plan", "sample", *"--gpu A100 --gpus 2 --classes 168".split()],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["images"] == 76_800
-    assert done.stderr == "computing the memory, the operations and the hours of the run\n"
+def test_the_command_plans_a_recipe_without_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainer", "plan", "sample", *"--gpu A100 --gpus 2 --classes 168".split()])
+    main()
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["images"] == 76_800
+    assert said.err == "computing the memory, the operations and the hours of the run\n"

@@ -152,7 +152,7 @@ def test_results_of_every_verb_are_read_by_one_function_and_drawn_by_the_noteboo
         pretrained.extra["macro"],
     )
     places = os.pathsep.join(str(folder) for folder in (root / "run", *(tmp_path / verb for verb in methods)))
-    outputs = run_notebook(ROOT / "notebooks" / "transfer.ipynb", monkeypatch, RESULTS=places, CURVES=None)
+    (outputs,) = run_notebook(ROOT / "notebooks" / "transfer.ipynb", {"RESULTS": places, "CURVES": None})
     assert not [output for output in outputs if output["output_type"] == "error"]
     text = "".join(output.get("text", "") for output in outputs)
     assert text.count("pretrain, random, 100 %: map_macro") == 1

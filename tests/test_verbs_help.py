@@ -20,7 +20,7 @@ from vocab.errors import InputError
 
 MAINS = {"vocab": vocab.__main__.main, "pipeline": pipeline.__main__.main, "trainer": trainer.__main__.main}
 VERBS = {
-    "vocab": ["build", "fit-tagger", "fit-senses"],
+    "vocab": ["build", "fit-tagger", "fit-senses", "mark-depictable"],
     "pipeline": ["label", "prune", "report", "explain", "check", "align", "verify", "sample"],
     "trainer": [*trainer.__main__.VERBS],
 }

@@ -58,7 +58,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "pipeline label": Verb(Label, {"captions": TAKES, "out": TAKES, "log": REFUSES, **WORDNET}),
-    "pipeline prune": Verb(Prune, {"labels": TAKES, "out": TAKES}),
+    "pipeline prune": Verb(Prune, dict.fromkeys(["labels", "out", "only", "without"], TAKES)),
     "pipeline report": Verb(Report, dict.fromkeys(["labels", "out", "captions", "classes"], TAKES)),
     "pipeline explain": Verb(Explain, {}),
     "pipeline check": Verb(Check, dict.fromkeys(["labels", "images", "out"], TAKES)),
@@ -84,6 +84,7 @@ VERBS = {
     "vocab fit-senses": Verb(
         vocab.__main__.FitSenses, dict.fromkeys(["semcor", "listed", "names", "wordnet", "out"], REFUSES)
     ),
+    "vocab mark-depictable": Verb(vocab.__main__.MarkDepictable, {"out": REFUSES}),
 }
 NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
@@ -200,6 +201,8 @@ def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = "".join(f"k{key}\ta dog and a cat\tall\n" for key in keys)
         (root / "in" / f"{name}.tsv").write_text(f"key\tcaption\tset\n{rows}")
     (root / "classes.txt").write_text("n02084071\nn02121620\n")
+    (root / "only.txt").write_text("entity.n.01+\n")
+    (root / "without.txt").write_text("wound.n.01\n")
     ids = [("x", "u0", [DOG]), ("x", "u1", [CAR]), ("y", "u2", []), ("y", "u3", [CAT])]
     write_label_shards(root / "ids", label_table(*ids), labeler="test", fingerprint="f" * 64)
     (root / "sidecars").mkdir()
@@ -265,7 +268,13 @@ GIVEN: dict[str, dict[str, Any]] = {
         "key-column": "key",
         "out": "s3://verbs/made/labels/",
     },
-    "pipeline prune": {"labels": f"{S3}/labels", "min-count": "1", "out": "s3a://verbs/made/v é%20 1.parquet"},
+    "pipeline prune": {
+        "labels": f"{S3}/labels",
+        "min-count": "1",
+        "only": f"{S3}/only.txt",
+        "without": f"{S3}/without.txt",
+        "out": "s3a://verbs/made/v é%20 1.parquet",
+    },
     "pipeline report": {
         "labels": "s3://verbs/made/labels",
         "captions": f"{S3}/in",

@@ -182,3 +182,41 @@ def test_log_odds_without_a_count_of_rows_take_them_to_hold_one_class_each(
 ) -> None:
     vocabulary = Vocabulary(np.array([DOG, CAT], np.int32), np.array(captions, np.int64), rows=0, min_count=0)
     assert vocabulary.log_odds.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_file_says_which_classes_a_picture_can_show(tmp_path: Path) -> None:
+    price = 13303315
+    Vocabulary.from_counts(table({DOG: 3, price: 2, CAT: 1}), rows=9, min_count=1).save(tmp_path / "v.parquet")
+    header = json.loads(pq.read_schema(tmp_path / "v.parquet").metadata[METADATA_KEY])
+    assert header["depictable"] == "101"
+    assert {"merged", "choice"}.isdisjoint(header)
+
+
+def test_a_table_that_another_program_wrote_back_is_refused(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    edited = vocabulary.to_table().slice(1).replace_schema_metadata(None)
+    pq.write_table(edited, tmp_path / "v.parquet")
+    with pytest.raises(FormatError, match=r"columns of a vocabulary without its metadata.*--only and --without"):
+        Vocabulary.load(tmp_path / "v.parquet")
+
+
+def test_a_vocabulary_with_a_class_taken_out_by_hand_is_refused(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    whole = vocabulary.to_table()
+    pq.write_table(whole.slice(0, 2), tmp_path / "v.parquet")
+    with pytest.raises(FormatError, match="content that does not match the checksum"):
+        Vocabulary.load(tmp_path / "v.parquet")
+
+
+@pytest.mark.parametrize(
+    ("merged", "found"),
+    [
+        (((SOFA, 1),), "a synset merged into one that is no class"),
+        (((DOG, CAT),), "a synset that stands twice"),
+    ],
+)
+def test_a_merge_that_contradicts_the_classes_is_refused(
+    merged: tuple[tuple[int, int], ...], found: str, tmp_path: Path
+) -> None:
+    synsets, captions = np.array([DOG, CAT], np.int32), np.array([2, 1], np.int64)
+    Vocabulary(synsets, captions, rows=3, min_count=1, merged=merged).save(tmp_path / "v.parquet")
+    with pytest.raises(FormatError, match=found):
+        Vocabulary.load(tmp_path / "v.parquet")

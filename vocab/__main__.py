@@ -3,8 +3,9 @@
 python -m vocab build          WordNet's database files -> the packed nouns
 python -m vocab fit-tagger     a treebank, SemCor -> the tagger's tables
 python -m vocab fit-senses     SemCor and a list of synsets that pictures show -> the tables of senses
+python -m vocab mark-depictable    rules written by hand -> the mark of synsets that a picture can show
 
-In this order: each reads what the one before it wrote.
+In this order: each reads what the one before it wrote, the last only the packed nouns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vocab import senses, tagger, wordnet
+from vocab import depictable, senses, tagger, wordnet
 from vocab.command_line import Verb, read_options
 from vocab.errors import InputError, run_cli
 from vocab.pages.text import tell
@@ -25,7 +26,9 @@ WORDNET = Path("/usr/share/wordnet")
 SEMCOR_LICENCE = "SemCor 3.0 and WordNet 3.0, Princeton University"
 CAPTIONS_LICENCE = "captions tagged for this project"
 NAMES_LICENCE = "lists of names, LICENSE.tables.md"
-NOUNS_FILE, TAGGER_FILE, SENSES_FILE = (DATA / kind.file for kind in (wordnet.PACKED, tagger.PACKED, senses.PACKED))
+NOUNS_FILE, TAGGER_FILE, SENSES_FILE, MARKS_FILE = (
+    DATA / kind.file for kind in (wordnet.PACKED, tagger.PACKED, senses.PACKED, depictable.PACKED)
+)
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,28 @@ class FitSenses:
         return senses.pack(tables, {"trained_on": trained_on})
 
 
+@dataclass(frozen=True)
+class MarkDepictable:
+    """Compile the rules for what a picture can show, vocab/fit/depictable.txt, to a mark for each synset."""
+
+    out: Path = MARKS_FILE
+    """file to write"""
+
+    def packed(self) -> bytes:
+        """Read the rules, compile and pack."""
+        from vocab.fit.depictable import RULES_FILE, marks_of
+
+        return depictable.pack(marks_of(RULES_FILE.read_text(encoding="utf-8"), wordnet.load()))
+
+
 def main() -> None:
     """Command line of the room."""
-    verbs = {"build": Verb(Build), "fit-tagger": Verb(FitTagger), "fit-senses": Verb(FitSenses)}
+    verbs = {
+        "build": Verb(Build),
+        "fit-tagger": Verb(FitTagger),
+        "fit-senses": Verb(FitSenses),
+        "mark-depictable": Verb(MarkDepictable),
+    }
     about = "Make the tables in vocab/data, verb after verb; nothing of this is needed to use them."
     options = read_options("python -m vocab", verbs, sys.argv[1:], about=about)
     out = options.out

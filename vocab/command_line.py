@@ -26,6 +26,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -155,10 +156,9 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
         )
         program, default = f"{program} {chosen}", verb.recipes[chosen][1]
         about = f"{about}\n\n{names[chosen]}"
-    options = list(_options_of(verb.kind, default, verb))
-    listed = list(_options_of(verb.kind, default, verb, all_parts=False))
     named = rest[: rest.index("--")] if "--" in rest else rest
     if {"-h", "--help"} & set(named):
+        listed = list(_options_of(verb.kind, default, verb, all_parts=False))
         _show(_help_of_options(program, listed, about, verb.kind))
     chosen_markers = [(tyro.conf.OmitArgPrefixes, verb.is_flat), (tyro.conf.PositionalRequiredArgs, verb.takes_words)]
     markers: Any = [marker for marker, is_chosen in chosen_markers if is_chosen]
@@ -167,7 +167,7 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
         with redirect_stderr(io.StringIO()):  # tyro's message has many lines
             read: Any = tyro.cli(verb.kind, args=rest, prog=program, config=markers, **given)
     except SystemExit:
-        _refuse(program, options, rest)
+        _refuse(program, list(_options_of(verb.kind, default, verb)), rest)
     return with_locations(read, nested=not verb.is_flat)
 
 
@@ -255,6 +255,7 @@ def _doc(kind: Any) -> str:
     return inspect.getdoc(kind) or ""
 
 
+@cache
 def _docs_of(kind: Any) -> dict[str, str]:
     """Texts under the fields of a dataclass and of those that it inherits from."""
     texts = {}

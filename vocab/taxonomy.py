@@ -124,6 +124,17 @@ def ancestors(wordnet: WordNet, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         found[new] = True
 
 
+def descendants(wordnet: WordNet, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Rows of the given synsets and of all that lie below one of them, unique and ascending."""
+    children, parents = hypernym_edges(wordnet)
+    found = _members(wordnet, rows)
+    while True:
+        new = children[found[parents] & ~found[children]]
+        if not len(new):
+            return np.flatnonzero(found).astype(np.int64)
+        found[new] = True
+
+
 def depths(wordnet: WordNet) -> NDArray[np.int64]:
     """[S] steps of the longest way up from each synset, 0 at the root; NLTK's `Synset.max_depth`.
 

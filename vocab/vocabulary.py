@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vocab import wordnet
+from vocab.depictable import are_depictable
 from vocab.errors import CatlipError, FormatError, InputError
 from vocab.store.files import DAMAGED, write_whole
 from vocab.store.locations import read_whole
@@ -55,6 +56,10 @@ class Vocabulary:
     """least number of captions of a synset in the vocabulary"""
     sources: tuple[str, ...] = ()
     """sha256 of each counts.parquet that it was counted from"""
+    merged: tuple[tuple[int, int], ...] = ()
+    """pairs of a synset that is no class of its own, and the class's synset that it counts for; ascending"""
+    choice: tuple[str, ...] = ()
+    """how classes were chosen beside their counts, an option each: "--depictable", "--only imagenet-1k" """
 
     @classmethod
     def from_counts(
@@ -65,6 +70,8 @@ class Vocabulary:
         min_count: int | None = None,
         top_k: int | None = None,
         sources: tuple[str, ...] = (),
+        merged: tuple[tuple[int, int], ...] = (),
+        choice: tuple[str, ...] = (),
     ) -> Vocabulary:
         """Make a vocabulary by threshold or size, from columns synset: int32 and captions: int64.
 
@@ -91,14 +98,23 @@ class Vocabulary:
                 remedy=f"The most frequent synset occurs {captions.max(initial=0):,} times; choose a lower threshold.",
             )
         least = min_count if min_count is not None else int(captions[order[-1]])
-        return cls(synsets[order], captions[order], rows=rows, min_count=least, sources=sources)
+        kept = set(synsets[order].tolist())
+        merged = tuple(sorted(pair for pair in merged if pair[1] in kept))
+        return cls(synsets[order], captions[order], rows, least, sources, merged, choice)
 
     def __len__(self) -> int:
         return len(self.synsets)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the ordered synsets: two vocabularies are interchangeable exactly when theirs are equal."""
+        """sha256 of the ordered synsets, with those merged into them if there are any: two vocabularies are
+        interchangeable exactly when theirs are equal."""
+        merged = [f"{wordnet.wnid_of(synset)}={wordnet.wnid_of(of)}" for synset, of in self.merged]
+        return hashlib.sha256(" ".join([*self.wnids, *merged]).encode()).hexdigest()
+
+    @property
+    def sha256_of_synsets(self) -> str:
+        """sha256 of the ordered synsets alone, as the file has it."""
         return hashlib.sha256(" ".join(self.wnids).encode()).hexdigest()
 
     @cached_property
@@ -127,14 +143,20 @@ class Vocabulary:
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        order = np.argsort(self.synsets).astype(np.int32)
-        return self.synsets[order], order
+        """Synsets that have a class, ascending, merged ones among them; and the class of each."""
+        label_of = {synset: label for label, synset in enumerate(self.synsets.tolist())}
+        label_of |= {synset: label_of[of] for synset, of in self.merged}
+        order = np.argsort(known := np.array(list(label_of), dtype=np.int32))
+        return known[order], np.array(list(label_of.values()), dtype=np.int32)[order]
 
     def classes_of(self, synsets: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Class index of each synset, -1 for synsets that the vocabulary lacks; same shape."""
-        ascending, order = self._sorted
+        """Class index of each synset, that of its class for a merged one, -1 for synsets that the vocabulary lacks.
+
+        The same shape as `synsets`; two synsets of a caption may give the same class.
+        """
+        ascending, classes = self._sorted
         places = np.minimum(np.searchsorted(ascending, synsets), len(ascending) - 1)
-        return np.where(ascending[places] == synsets, order[places], -1).astype(np.int32)
+        return np.where(ascending[places] == synsets, classes[places], -1).astype(np.int32)
 
     def to_table(self) -> pa.Table:
         """The table of vocabulary.parquet, metadata included."""
@@ -143,9 +165,15 @@ class Vocabulary:
             "version": FORMAT_VERSION,
             "min_count": self.min_count,
             "rows": self.rows,
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.sha256_of_synsets,
             "sources": self.sources,
+            "depictable": "".join("01"[int(mark)] for mark in are_depictable(self.synsets)),
         }
+        # Optional, so that the readers of earlier releases find what they know.
+        if self.merged:
+            header["merged"] = {wordnet.wnid_of(synset): wordnet.wnid_of(of) for synset, of in self.merged}
+        if self.choice:
+            header["choice"] = self.choice
         columns = [
             np.arange(len(self), dtype=np.int32),
             self.wnids,
@@ -167,32 +195,55 @@ class Vocabulary:
         """Read and check vocabulary.parquet. Raises FormatError if it is not one, is newer, or was altered."""
         try:
             table = pq.read_table(pa.BufferReader(read_whole(path)), partitioning=None)
-            rows, min_count, sources, fingerprint = _header(path, table)
+            header = _header(path, table)
         except FileNotFoundError as error:
             raise _unreadable(path, "no such file") from error
         except DAMAGED as error:
             raise _unreadable(path, f"no readable Parquet file ({error})") from error
-        vocabulary = cls(_offsets(path, table), table["captions"].to_numpy(), rows, min_count, sources)
+        try:
+            synsets = _offsets(path, table["synset"].to_pylist())
+        except UnicodeDecodeError as error:
+            raise _unreadable(path, f"a synset that is not text ({error})") from error
+        others, classes = (_offsets(path, list(wnids)).tolist() for wnids in (header.merged, header.merged.values()))
+        merged = tuple(zip(others, classes, strict=True))
+        vocabulary = cls(
+            synsets, table["captions"].to_numpy(), header.rows, header.min_count, header.sources, merged, header.choice
+        )
         in_order = np.array_equal(table["label"].to_numpy(), np.arange(len(table)))
-        if not in_order or vocabulary.fingerprint != fingerprint:
+        if not in_order or vocabulary.sha256_of_synsets != header.fingerprint:
             raise _unreadable(path, "classes that do not match the fingerprint stored with them")
-        if len(np.unique(vocabulary.synsets)) != len(vocabulary):
+        known = set(synsets.tolist())
+        if len(known) != len(vocabulary) or not known.isdisjoint(others):
             raise _unreadable(path, "a synset that stands twice")
+        if not known.issuperset(classes):
+            raise _unreadable(path, "a synset merged into one that is no class")
         return vocabulary
 
 
-def _offsets(path: str | Path, table: pa.Table) -> NDArray[np.int32]:
+@dataclass(frozen=True)
+class _Header:
+    """Metadata of the file."""
+
+    rows: int
+    min_count: int
+    sources: tuple[str, ...]
+    fingerprint: str
+    merged: dict[str, str]
+    choice: tuple[str, ...]
+
+
+def _offsets(path: str | Path, wnids: list[str]) -> NDArray[np.int32]:
     try:
-        return np.array([wordnet.synset_of_wnid(wnid) for wnid in table["synset"].to_pylist()], dtype=np.int32)
+        return np.array([wordnet.synset_of_wnid(wnid) for wnid in wnids], dtype=np.int32)
     except CatlipError as error:
         raise _unreadable(path, f"an unknown synset ({error.found})") from error
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, f"a synset that is not text ({error})") from error
 
 
-def _header(path: str | Path, table: pa.Table) -> tuple[int, int, tuple[str, ...], str]:
-    """Rows, least count, sources and fingerprint, from the Parquet metadata."""
+def _header(path: str | Path, table: pa.Table) -> _Header:
+    """Read the Parquet metadata. Raises FormatError if there is none, if it is newer, or if the table was altered."""
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
+    if stored is None and table.schema.names == SCHEMA.names:
+        raise _unreadable(path, "the columns of a vocabulary without its metadata, as another program writes them")
     if stored is None or not table.schema.equals(SCHEMA):
         raise _unreadable(path, "a Parquet file of something else")
     try:
@@ -201,9 +252,15 @@ def _header(path: str | Path, table: pa.Table) -> tuple[int, int, tuple[str, ...
             raise _unreadable(path, f"format version {header['version']}, written by a newer release")
         if "sha256" in header and header["sha256"] != _content_sha256(header, table):
             raise _unreadable(path, "content that does not match the checksum stored with it")
-        sources = tuple(str(source) for source in header["sources"])
-        return int(header["rows"]), int(header["min_count"]), sources, str(header["fingerprint"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        return _Header(
+            rows=int(header["rows"]),
+            min_count=int(header["min_count"]),
+            sources=tuple(map(str, header["sources"])),
+            fingerprint=str(header["fingerprint"]),
+            merged={str(synset): str(of) for synset, of in header.get("merged", {}).items()},
+            choice=tuple(map(str, header.get("choice", ()))),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _unreadable(path, f"unreadable metadata ({error!r})") from error
 
 
@@ -218,5 +275,6 @@ def _unreadable(path: str | Path, found: str) -> FormatError:
         path,
         found=found,
         wanted=f"a vocabulary of format version {FORMAT_VERSION}",
-        remedy="Make it with: python -m pipeline prune --labels LABELS --min-count N --out vocabulary.parquet",
+        remedy="Make it with: python -m pipeline prune --labels LABELS --min-count N --out vocabulary.parquet; "
+        "to choose its classes, give --only and --without.",
     )

@@ -59,6 +59,7 @@ train = "{root}/train"
 test = "{root}/test"
 methods = ["zeroshot", "knn", "probe", "finetune"]
 percents = [100]
+seeds = [0]
 [task.probe]
 epochs = 2
 train_batch = 8
@@ -234,7 +235,9 @@ def _of_tables(folder: Path) -> Iterator[Flipped]:
 
 def _tables(kind: packing.Kind, file: Path) -> object:
     tables, about = unpack(kind, file.read_bytes())
-    return {name: np.asarray(table).tolist() for name, table in tables.items()}, about
+    arrays = {name: np.asarray(table) for name, table in tables.items()}
+    # Lists of all numbers would take longer than the reading.
+    return {name: each.tolist() if each.dtype == object else each.tobytes() for name, each in arrays.items()}, about
 
 
 def _vocabulary(path: Path) -> object:

@@ -1,4 +1,4 @@
-"""Labels of captions whose nouns were judged by people, with the WordNet sense of each.
+"""Labels of captions whose nouns were judged by people, with the WordNet sense of each; and what pictures can show.
 
 In: gold/captions.jsonl of the folder with real data (captions-GUIDE.md beside it says how captions were judged). Out:
 figures by source, and the mistakes on the terminal. Rules and tables are tuned on captions with an odd id; the figures
@@ -37,6 +37,10 @@ class Item:
     """noun, name, not (no noun here), colour, none (a noun that WordNet lacks) or foreign"""
     synsets: frozenset[int]
     """offsets that are right"""
+    first: int | None = None
+    """the best of them; None where there is none"""
+    is_depictable: bool = False
+    """people marked it as something that a picture of this caption can show"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,13 @@ def _judged(file: Path) -> Iterator[Judged]:
     for line in file.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         items = tuple(
-            Item(words_of(item["text"]), item["kind"], frozenset(map(synset_of_wnid, item["synsets"])))
+            Item(
+                words_of(item["text"]),
+                item["kind"],
+                frozenset(map(synset_of_wnid, item["synsets"])),
+                synset_of_wnid(item["synsets"][0]) if item["synsets"] else None,
+                item["depictable"],
+            )
             for item in record["items"]
         )
         yield Judged(record["id"], record["source"], record["caption"], items)

@@ -103,12 +103,14 @@ def untrained_word_tokenize() -> Callable[[str], list[str]]:
 
 
 def write_nltk_wordnet(folder: Path) -> None:
-    """corpora/wordnet in NLTK's layout: Debian's files and a `lexnames`, whose names no label depends on."""
+    """corpora/wordnet in NLTK's layout: Debian's files; no label depends on `lexnames` and `index.sense`."""
     corpus = folder / "corpora" / "wordnet"
     corpus.mkdir(parents=True)
     for file in DEBIAN_WORDNET.iterdir():
         if file.is_file():
             shutil.copyfile(file, corpus / file.name)
+    # Read twice, for the wordnets of other languages.
+    (corpus / "index.sense").write_text("")
     (corpus / "lexnames").write_text("".join(f"{number:02d}\tname{number}\t0\n" for number in range(45)))
 
 

@@ -12,6 +12,7 @@ from pipeline.report.coverage import SIMILARITIES, Coverage, found_at
 from pipeline.report.examples import Examples
 from pipeline.report.tally import Tally
 from vocab import wordnet
+from vocab.depictable import are_depictable
 from vocab.pages.charts import Axis, Tile, bar_chart, line_chart, log_spaced, treemap
 from vocab.pages.text import share
 from vocab.store.label_shards import LabelShards
@@ -167,6 +168,21 @@ def thresholds(tally: Tally, min_count: int) -> Values | None:
     return {"size": size, "without": without, "rows": rows}
 
 
+def shown(tally: Tally, min_count: int) -> Values | None:
+    """Synsets that a picture can show and others, of all and of those that `min_count` rows hold."""
+    if not len(tally.synsets):
+        return None
+    marks = are_depictable(tally.synsets)
+    kept = int(tally.sizes([min_count])[0])
+    rows = []
+    for what, mask in (("a picture can show it", marks), ("no picture can show it", ~marks)):
+        labels = int(tally.captions[mask].sum())
+        head = int(mask[:kept].sum())
+        cells = (f"{int(mask.sum()):,}", f"{head:,}", share(head, kept), f"{labels:,}", share(labels, tally.labels))
+        rows.append((what, *cells))
+    return {"rows": rows}
+
+
 def areas(tally: Tally) -> Values | None:
     """Head of the vocabulary as areas (figure 3c of the paper shows it as a cloud of words)."""
     if not len(tally.synsets):
@@ -273,6 +289,7 @@ def _synset_rows(tally: Tally, ranks: Sequence[int], examples: Examples | None) 
             "wnid": wordnet.wnid_of(synset),
             "words": ", ".join(words_of(synset)),
             "count": int(tally.captions[rank]),
+            "is_depictable": bool(are_depictable(tally.synsets[rank : rank + 1])[0]),
             "captions": None if examples is None else examples.captions.get(synset, []),
         }
         for rank in ranks

@@ -74,6 +74,7 @@ def page(
         lengths=sections.lengths(tally),
         frequency=sections.frequency(tally, options.min_count),
         thresholds=sections.thresholds(tally, options.min_count),
+        shown=sections.shown(tally, options.min_count),
         areas=sections.areas(tally),
         head=sections.head(tally, examples),
         tail=sections.tail(tally, samples, examples),

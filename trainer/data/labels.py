@@ -46,10 +46,10 @@ def join(labels: LabelShards, vocabulary: Vocabulary, *, shard: str, keys: Seque
     samples = np.repeat(np.arange(len(keys)), lengths)
     classes = vocabulary.classes_of(synsets.flatten().to_numpy(zero_copy_only=False).astype(np.int32))
     samples, classes = samples[classes >= 0], classes[classes >= 0]
-    # Sorted by sample, then by class: one sort of both in one number.
-    pairs = np.sort(samples << 32 | classes)
+    # Sorted by sample, then by class: one sort of both in one number. Merged synsets give a sample a class twice.
+    pairs = np.unique(samples << 32 | classes)
     return TarLabels(
-        ends=np.concatenate([[0], np.cumsum(np.bincount(samples, minlength=len(keys)))]).astype(np.int64),
+        ends=np.concatenate([[0], np.cumsum(np.bincount(pairs >> 32, minlength=len(keys)))]).astype(np.int64),
         classes=(pairs & 0xFFFF_FFFF).astype(np.int32),
         matched=matched,
         surplus=len(table) - int(pc.count_distinct(rows).as_py()),
