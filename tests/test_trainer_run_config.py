@@ -93,7 +93,7 @@ def test_a_location_whose_secret_config_json_lacks_is_asked_for(corpus: Corpus, 
     path = stored(tmp_path / "old", config)
     repeated = read(["pretrain", str(path)])
     assert isinstance(repeated, PretrainConfig)
-    with pytest.raises(InputError, match="--images: found .*whose command or signature is left out"):
+    with pytest.raises(InputError, match=r"--images: found .*whose command or signature is left out"):
         check(repeated, world=1)
     given = read(["pretrain", str(path), "--images", location])
     assert isinstance(given, PretrainConfig)
