@@ -190,6 +190,7 @@ def test_aligned_labels_keep_the_lexicon(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "in" / "a.tsv").write_text("caption\tuid\na Pikachu\tu1\n")
     run(spark, tmp_path, lexicon=words, key_column="uid")
     (tmp_path / "tars").mkdir()
+    (tmp_path / "tars" / "00000.tar").touch()
     pq.write_table(pa.table({"uid": ["u1"], "key": ["k"], "status": ["success"]}), tmp_path / "tars" / "00000.parquet")
     options = Align(str(tmp_path / "labels"), (str(tmp_path / "tars"),), "uid", str(tmp_path / "aligned"))
     align(spark, LabelShards.open(tmp_path / "labels"), list_image_files(options.images, "uid"), options)

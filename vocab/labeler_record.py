@@ -63,7 +63,11 @@ class LabelerRecord:
         return labeler
 
     def load_for_names(self) -> CaptionLabeler:
-        """The labeler for names of classes: that of this release where its tables have changed since, and says so."""
+        """The labeler for names of classes: this release's where its tables have changed since, and our own where the
+        labels are another program's; either is said."""
+        if self.name not in get_args(LabelerName):
+            tell(f"class names are read with our own labeler: the labels were made by another, {self.name!r:.80}\n")
+            return load_labeler(lexicon=self.lexicon)
         labeler = self._load("class names", "make the labels again with this release")
         if labeler.fingerprint != self.fingerprint:
             tell(
