@@ -18,7 +18,8 @@ from tests.labels import label_table
 from vocab.class_names import synsets_of_class_names
 from vocab.empty_reasons import EmptyReason
 from vocab.errors import InputError, MismatchError
-from vocab.labeler_record import record_of
+from vocab.labeler_record import LabelerRecord, record_of
+from vocab.labelers import load_labeler
 from vocab.store.label_shards import LabelShards
 from vocab.store.label_writing import write_label_shards
 from vocab.store.manifest import Manifest
@@ -223,3 +224,14 @@ def test_verify_and_explain_take_a_label_directory(spark: Any, tmp_path: Path) -
     assert options.lexicon is not None
     assert "toy.n.03: by the lexicon" in explain(options.captions, read_lexicon(options.lexicon))
     assert Verify((str(tmp_path / "in"),), lexicon=str(tmp_path / "labels")).lexicon == tmp_path / "labels"
+
+
+def test_names_are_read_with_our_own_labeler_where_another_program_made_the_labels(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert LabelerRecord("theirs", "f").load_for_names() is load_labeler()
+    assert "the labels were made by another, 'theirs'" in capsys.readouterr().err
+    assert LabelerRecord("catlip", "f" * 64).load_for_names() is load_labeler()
+    assert "the labels were made with ffffffffffff, those of another release" in capsys.readouterr().err
+    assert LabelerRecord("catlip", load_labeler().fingerprint).load_for_names() is load_labeler()
+    assert capsys.readouterr().err == ""

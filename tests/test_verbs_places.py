@@ -90,7 +90,7 @@ NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
     "wandb gpu licence task.csv-columns".split()
 ) | {f"{verb} model" for verb in ("trainer pretrain", "trainer plan")} | {"pipeline explain captions"}  # fmt: skip
-POSITIONAL = ("run", "weights", "model")
+POSITIONAL = ("run", "weights", "model", "words")
 NEEDED = {
     "pipeline label": {"captions": "in", "out": "o"},
     "pipeline prune": {"labels": "l", "min-count": "1"},
@@ -270,7 +270,7 @@ GIVEN: dict[str, dict[str, Any]] = {
         "lexicon": f"{S3}/words.txt",
         "out": "s3://verbs/made/labels/",
     },
-    "pipeline explain": {"captions": "a dog", "lexicon": f"{S3}/words.txt"},
+    "pipeline explain": {"words": "a dog", "lexicon": f"{S3}/words.txt"},
     "pipeline prune": {
         "labels": f"{S3}/labels",
         "min-count": "1",
