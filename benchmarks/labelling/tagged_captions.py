@@ -2,8 +2,9 @@
 
     python -m benchmarks.labelling.tagged_captions --out tagged_captions.jsonl [--data DIR]
 
-In: the folder with real data (CATLIP_DATA), and `caption_tags.tsv` beside this module: corpus, place of the caption in
-it from 0, and letters (`vocab.fit.captions` explains them). The letters were written by hand. All other captions of the
+In: the folder with real data (CATLIP_DATA), and two files beside this module. `caption_tags.tsv`: corpus, place of the
+caption in it from 0, and letters (`vocab.fit.captions` explains them). `written_captions.tsv`: captions written for the
+words that are nouns in one caption and verbs or adjectives in another, and letters. The letters were written by hand. All other captions of the
 corpora are written without tags, except those of gold/captions.jsonl, which the labels are measured with.
 """
 
@@ -22,6 +23,7 @@ from benchmarks.measuring.setting import DATA
 from vocab.errors import run_cli
 
 TAGS = Path(__file__).parent / "caption_tags.tsv"
+WRITTEN = Path(__file__).parent / "written_captions.tsv"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ def main() -> None:
         source, place, tags = line.split("\t")
         places.add((source, int(place)))
         lines.append({"caption": sources[source][int(place)], "tags": tags})
+    for line in WRITTEN.read_text(encoding="utf-8").splitlines():
+        caption, tags = line.split("\t")
+        lines.append({"caption": caption, "tags": tags})
+    tagged = len(lines)
     lines += [
         {"caption": text}
         for source, texts in sources.items()
@@ -53,7 +59,7 @@ def main() -> None:
     ]
     written = (json.dumps(line, ensure_ascii=False) for line in lines)
     options.out.write_text("\n".join(written) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{options.out}: {len(places):,} tagged captions, {len(lines) - len(places):,} others\n")
+    sys.stdout.write(f"{options.out}: {tagged:,} tagged captions, {len(lines) - tagged:,} others\n")
 
 
 if __name__ == "__main__":

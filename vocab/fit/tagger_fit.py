@@ -50,7 +50,7 @@ SILVER_WEIGHT = 0.2
 SMALL_WORDS = frozenset("a an and as at by for from in of on or the to with".split())
 TITLE_WEIGHT = 0.5
 """weight of a word of the treebank written as a title, beside 1 for the same word as it is"""
-CAPTION_WEIGHT = 4.0
+CAPTION_WEIGHT = 2.0
 """weight of a tagged word of a caption"""
 MIN_AGREEMENT = 0.05
 """probability, by the treebank and the captions alone, from which a tag of SemCor is believed"""
