@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shutil
 from dataclasses import replace
@@ -19,11 +20,13 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from tests.corpus import Corpus, losses, make_corpus
+from tests.released_weights import CLASSES, COUNTS, released
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
 from trainer.step.training import build_training
-from trainer.verb_config import ExportConfig
+from trainer.verb_config import ExportConfig, ImportConfig
 from trainer.weights.export import export
+from trainer.weights.released import import_released
 from trainer.weights.sources import read_source
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError
 from vocab.vocabulary import Vocabulary
@@ -290,6 +293,16 @@ def test_a_start_that_is_none_is_named(
     with pytest.raises(error) as raised:
         read_source(init)
     assert found in str(raised.value)
+
+
+def test_released_weights_are_refused_by_what_timm_lacks(tmp_path: Path) -> None:
+    torch.save(released(), tmp_path / "vit.pt")
+    (tmp_path / "vocabulary.pkl").write_bytes(pickle.dumps(COUNTS))
+    import_released(
+        ImportConfig(tmp_path / "vit.pt", tmp_path / "vocabulary.pkl", tmp_path / "imported", classes=CLASSES)
+    )
+    with pytest.raises(InputError, match="found released CatLIP weights, whose convolutional stem"):
+        read_source(str(tmp_path / "imported"))
 
 
 def test_weights_that_were_altered_are_noticed(run: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from timm.models import get_deprecated_models
 from torch import Tensor, nn
 
 from trainer.checkpoints.safetensors_files import is_altered
+from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, REFUSALS, VOCABULARY, WEIGHTS
 from trainer.weights.run_model import check_classes, read_weights, stored_config, vocabulary_of
@@ -148,6 +149,13 @@ def _of_path(place: Path, shown: str) -> SourceWeights:
 
 
 def _of_folder(folder: Path, shown: str, architecture: str) -> SourceWeights:
+    if architecture == corenet.ARCHITECTURE:
+        raise InputError(
+            folder,
+            found="released CatLIP weights, whose convolutional stem is none of timm's",
+            wanted="weights of an architecture of timm",
+            remedy="Use them with probe, zeroshot, finetune and transfer, which take them as they are.",
+        )
     if not (folder / WEIGHTS).is_file() and (others := _pickles_in(folder)):
         raise _pickle(others[0])
     tensors = read_safetensors(folder / WEIGHTS)
