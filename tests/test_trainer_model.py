@@ -60,7 +60,9 @@ def test_weights_keep_timm_s_names() -> None:
 )
 @pytest.mark.parametrize("built", [architecture, on_meta])
 def test_the_name_of_pretrained_weights_is_refused(name: str, built: Callable[..., object]) -> None:
-    with pytest.raises(InputError, match=r"weights would be random.*Give vit_tiny_patch16_224 to begin with random"):
+    with pytest.raises(
+        InputError, match=r"names pre-trained weights.*Give --model vit_tiny_patch16_224, and the weights as --init"
+    ):
         built(ModelConfig(model=name), classes=3, image_size=224)
 
 

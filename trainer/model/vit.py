@@ -237,10 +237,9 @@ def _check_name(name: str) -> None:
     if re.search("[.:/]", name) or timm.is_model(name):
         raise InputError(
             "--model",
-            found=f"{name}, which names pre-trained weights; a run loads none, its weights would be random",
+            found=f"{name}, which names pre-trained weights",
             wanted="the name of an architecture, without tag or source",
-            remedy=f"Give {near[0] if near else 'vit_base_patch16_224'} to begin with random weights. Weights that "
-            "CatLIP's authors released are brought in by python -m trainer import, for probe, zeroshot and finetune.",
+            remedy=f"Give --model {near[0] if near else 'vit_base_patch16_224'}, and the weights as --init.",
         )
     raise InputError(
         "--model",
