@@ -195,7 +195,8 @@ def classifier_of(model: nn.Module) -> nn.Linear:
 def classifier_name(model: nn.Module) -> str:
     """Name of the classifier among the model's parts: head, fc, head.fc, classifier."""
     classifier = classifier_of(model)
-    return next(name for name, part in model.named_modules() if part is classifier)
+    name: str = next(name for name, part in model.named_modules() if part is classifier)
+    return name
 
 
 def architecture_of(model: nn.Module) -> str:

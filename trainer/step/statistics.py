@@ -37,5 +37,6 @@ class BatchStatistics:
             return
         flat = torch.cat([tensor.flatten() for tensor in means])
         dist.all_reduce(flat)
-        for tensor, mean in zip(means, (flat / world).split([tensor.numel() for tensor in means]), strict=True):
+        parts = torch.split(flat / world, [tensor.numel() for tensor in means])
+        for tensor, mean in zip(means, parts, strict=True):
             tensor.copy_(mean.view_as(tensor))

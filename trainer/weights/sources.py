@@ -20,9 +20,10 @@ from timm.models import get_deprecated_models
 from torch import Tensor, nn
 
 from trainer.checkpoints.safetensors_files import is_altered
+from trainer.model.vit import REFUSALS, architecture_of
 from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
-from trainer.weights.folder import CONFIG, REFUSALS, VOCABULARY, WEIGHTS
+from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS
 from trainer.weights.run_model import check_classes, read_weights, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError
 from vocab.store.locations import location_of
@@ -100,12 +101,6 @@ def timm_model(name: str) -> nn.Module:
     return model.eval()
 
 
-def architecture_of(model: nn.Module) -> str:
-    """timm's name of a model that timm built."""
-    about: Any = model.pretrained_cfg
-    return str(about["architecture"])
-
-
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a file of weights. Raises InputError for none and for a pickle, FormatError for a file that is not whole."""
     if not path.is_file():
@@ -145,7 +140,7 @@ def _of_path(place: Path, shown: str) -> SourceWeights:
         )
     run = stored_config(place)
     stored = read_weights(place, kind="ema", step=None)
-    return SourceWeights(shown, stored.tensors, run["model"]["model"], vocabulary_of(stored))
+    return SourceWeights(shown, stored.tensors, run["model"]["model"], vocabulary_of(run, stored))
 
 
 def _of_folder(folder: Path, shown: str, architecture: str) -> SourceWeights:
