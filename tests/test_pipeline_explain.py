@@ -77,9 +77,9 @@ LINES = {
         # Anatole France is no sense of a surname alone.
         r"France +NAME by [\d.]+ +france +france\.n\.01: its only sense as a name",
     ],
-    "a painting by Picasso": [r"Picasso +NAME by [\d.]+ +picasso +one word of a person's name: NAME by [\d.]+"],
+    "a painting by Kirchner": [r"Kirchner +NAME by [\d.]+ +kirchner +one word of a person's name: NAME by [\d.]+"],
     # what is never a label
-    "the colour red": [r"red +NOUN by [\d.]+ +red +a colour"],
+    "shades of red": [r"red +NOUN by [\d.]+ +red +a colour"],
     "a dress in xl": [r"xl +\w+ by [\d.]+ +xl +number or code"],
 }
 
