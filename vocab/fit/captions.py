@@ -4,7 +4,7 @@ In: captions with a letter for each of their words, one JSON object a line. Out:
 the tagger to learn from. `benchmarks.labelling.tagged_captions` writes the lines for the package's tables.
 
     {"caption": "Watch Max the black dog", "tags": "VP.AN"}       N noun, P name, A adjective, V verb, O other, . untold
-    {"caption": "a dog on a couch"}                               plain text, which tells beside which words a word stands
+    {"caption": "a dog on a couch"}                               plain text: which words stand beside each other
 """
 
 from __future__ import annotations
