@@ -3,9 +3,10 @@
     python -m benchmarks.labelling.tagged_captions --out tagged_captions.jsonl [--data DIR]
 
 In: the folder with real data (CATLIP_DATA), and two files beside this module. `caption_tags.tsv`: corpus, place of the
-caption in it from 0, and letters (`vocab.fit.captions` explains them). `written_captions.tsv`: captions written for words
-that are nouns in one caption and verbs or adjectives in another, and letters. The letters were written by hand. All other
-captions of the corpora are written without tags, except those of gold/captions.jsonl, which the labels are measured with.
+caption in it from 0, and letters (`vocab.fit.captions` explains them). `written_captions.tsv`: captions written for
+words that are nouns in one caption and verbs or adjectives in another, and letters. The letters were written by hand.
+All other captions of the corpora are written without tags, except those of gold/captions.jsonl, which the labels are
+measured with.
 """
 
 from __future__ import annotations

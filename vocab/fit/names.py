@@ -1,8 +1,8 @@
 """Words that are names: given names, surnames, places, brands.
 
 In: the folder with lists of names, and `caption_names.txt` beside this module. Out: for each word of the lists, in
-lower case, one short text that says on which lists it is and how common it is there, and for nouns that are names as well
-a grade: features of the tagger. And the names of several words, which are no nouns.
+lower case, one short text that says on which lists it is and how common it is there, and for nouns that are names as
+well a grade: features of the tagger. And the names of several words, which are no nouns.
 """
 
 from __future__ import annotations
