@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from trainer.config import ModelConfig
 from trainer.model.vit import classifier_of, timm_arguments
 from trainer.weights.folder import REFUSALS
-from trainer.weights.sources import SourceWeights, first_line
+from trainer.weights.native import first_line
+from trainer.weights.sources import SourceWeights
 from vocab.errors import MismatchError
 from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
