@@ -20,6 +20,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from tests.corpus import Corpus, losses, make_corpus
+from tests.hub import cached
 from tests.released_weights import CLASSES, COUNTS, released
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
@@ -164,16 +165,6 @@ def test_position_embeddings_and_patches_of_another_size_are_resized_and_said(
     said = capsys.readouterr().err.splitlines()
     assert "  position embeddings resized in two dimensions: 8 x 8 to 2 x 2 patches" in said
     assert "  patch_embed.proj.weight resized: 16 x 3 x 4 x 4 to 16 x 3 x 8 x 8" in said
-
-
-def cached(hub: Path, monkeypatch: pytest.MonkeyPatch, model: nn.Module, repository: str) -> None:
-    """Lay a model into a cache of the Hugging Face Hub, as a download leaves it."""
-    place = hub / f"models--{repository.replace('/', '--')}"
-    timm.models.save_for_hf(model, place / "snapshots" / "abc", safe_serialization=True)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("abc")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def config_of(root: Path, out: Path) -> TransferConfig:
 
 def checked(task: SuiteTask, config: TransferConfig) -> str:
     """The fingerprint of a task that is opened."""
-    return check(task, config, HERE, open_model(config).vocabulary)
+    return check(task, config, HERE, open_model(config).classes)
 
 
 def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,7 @@ import timm
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
-from trainer.model.vit import classifier_of, timm_arguments
-from trainer.weights.folder import REFUSALS
+from trainer.model.vit import REFUSALS, classifier_name, timm_arguments
 from trainer.weights.native import first_line
 from trainer.weights.sources import SourceWeights
 from vocab.errors import MismatchError
@@ -45,8 +44,7 @@ def put_first_weights(
 
     Raises MismatchError for weights of another shape, with other names, or with NaN.
     """
-    classifier = classifier_of(model, config.model)
-    own = next(name for name, part in model.named_modules() if part is classifier)
+    own = classifier_name(model)
     fitted = fit(weights, config, image_size=image_size, one_size=one_size)
     same = weights.vocabulary is not None and weights.vocabulary.fingerprint == vocabulary.fingerprint
     keep = same and f"{own}.weight" in fitted

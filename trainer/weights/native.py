@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from timm.models import get_deprecated_models, load_model_config_from_hf
 from torch import nn
 
-from trainer.weights.folder import REFUSALS
+from trainer.model.vit import REFUSALS, architecture_of
 from vocab.errors import InputError
 
 SUFFIX = ".safetensors"
@@ -38,8 +38,13 @@ class NativeModel:
     """A model that timm built for its weights, in evaluation; with their classifier, or without one."""
 
     model: nn.Module
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """arguments of timm.create_model beside the name and the number of classes"""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """arguments of timm.create_model beside the name"""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of timm.create_model beside the name and the number of classes."""
+        return {name: value for name, value in self.given.items() if name != "num_classes"}
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -50,7 +55,7 @@ class NativeModel:
     @property
     def architecture(self) -> str:
         """timm's name of the architecture."""
-        return str(self.about["architecture"])
+        return architecture_of(self.model)
 
 
 def is_name(given: str) -> bool:

@@ -1,8 +1,8 @@
 """Image towers of open_clip as models of timm, to be measured beside ours: open_clip:ViT-B-32::laion2b_s34b_b79k.
 
-In: an architecture of open_clip, and behind "::" the tag of its weights or a .safetensors file. Out: timm's model of the
-image tower; its classifier is the projection into the space of captions, and its features are what the projection
-reads. A tower that open_clip took from timm is that model; others are converted by timm, and compared with the tower.
+In: an architecture of open_clip, and behind "::" the tag of its weights or a .safetensors file. Out: timm's model of
+the image tower. The features are the input of the projection into the space of captions. A tower that open_clip took
+from timm is that model; others are converted by timm, and compared with the tower.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 
-from trainer.weights.folder import REFUSALS
+from trainer.model.vit import REFUSALS
 from trainer.weights.native import OPEN_CLIP, NativeModel, first_line
 from vocab.errors import InputError, MissingRequirementError
 
@@ -44,7 +44,7 @@ def open_clip_model(name: str) -> NativeModel:
     size = tower.image_size[0] if isinstance(tower.image_size, tuple) else tower.image_size
     seen = tower.preprocess_cfg
     model.pretrained_cfg = {
-        **model.pretrained_cfg,
+        **{name: value for name, value in model.pretrained_cfg.items() if name != "state_dict"},
         "input_size": (3, size, size),
         "mean": tuple(seen["mean"]),
         "std": tuple(seen["std"]),
@@ -81,7 +81,7 @@ def _check_names(name: str, architecture: str, weights: str, open_clip: Any) -> 
     if architecture not in open_clip.list_models():
         raise InputError(
             name,
-            found=f"{architecture or 'nothing'}, an architecture that open_clip {open_clip.__version__} does not have",
+            found=f"the architecture {architecture or 'of no name'}, which open_clip {open_clip.__version__} lacks",
             wanted=WANTED,
             remedy="open_clip.list_models() has all of them.",
         )
@@ -90,7 +90,7 @@ def _check_names(name: str, architecture: str, weights: str, open_clip: Any) -> 
     if weights not in tags and not is_file:
         raise InputError(
             name,
-            found=f"{weights}, which is neither" if weights else "no weights",
+            found=f"the weights {weights}" if weights else "no weights",
             wanted=WANTED,
             remedy=f"open_clip has weights of {architecture} by the tags {', '.join(tags)}."
             if tags
@@ -116,14 +116,11 @@ def _converted(tower: Any, name: str) -> tuple[Any, dict[str, Any]]:
     }
     classes = 0 if tower.proj is None else tower.proj.shape[1]
     given = {"state_dict": {f"visual.{part}": tensor for part, tensor in tower.state_dict().items()}}
-    about: dict[str, Any] = {
-        "architecture": QUICK if quick else PLAIN,
-        "num_classes": classes,
-        "fixed_input_size": True,
-    }
+    architecture = QUICK if quick else PLAIN
+    about: dict[str, Any] = {"architecture": architecture, "num_classes": classes, "fixed_input_size": True}
     try:
         model = timm.create_model(
-            QUICK if quick else PLAIN,
+            architecture,
             pretrained=True,
             pretrained_cfg={**about, **given, "classifier": "head", "first_conv": "patch_embed.proj"},
             num_classes=classes,
@@ -136,7 +133,6 @@ def _converted(tower: Any, name: str) -> tuple[Any, dict[str, Any]]:
         wanted, found = tower(image), model(image)
     if not (wanted - found).abs().max() <= TOLERANCE * wanted.abs().max():
         raise _unlike(name, "a tower that computes something else than timm's model of the same weights")
-    model.pretrained_cfg.pop("state_dict", None)
     return model, arguments
 
 

@@ -99,7 +99,7 @@ def _of_path(place: Path, shown: str) -> SourceWeights:
         )
     run = stored_config(place)
     stored = read_weights(place, kind="ema", step=None)
-    return SourceWeights(shown, stored.tensors, run["model"]["model"], vocabulary_of(stored))
+    return SourceWeights(shown, stored.tensors, run["model"]["model"], vocabulary_of(run, stored))
 
 
 def _of_folder(folder: Path, shown: str, architecture: str) -> SourceWeights:
@@ -110,8 +110,7 @@ def _of_folder(folder: Path, shown: str, architecture: str) -> SourceWeights:
             wanted="weights of an architecture of timm",
             remedy="Use them with probe, zeroshot, finetune and transfer, which take them as they are.",
         )
-    if not (folder / WEIGHTS).is_file() and (others := _pickles_in(folder)):
-        raise _pickle(others[0])
+    refuse_pickles(folder)
     tensors = read_safetensors(folder / WEIGHTS)
     if not (folder / VOCABULARY).is_file():
         return SourceWeights(shown, tensors, architecture)
@@ -133,6 +132,12 @@ def _config_of(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise _broken(path, f"no readable configuration ({error})") from error
     return config if isinstance(config, dict) else {}
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise InputError for a folder of a model that has its weights as a pickle alone."""
+    if not (folder / WEIGHTS).is_file() and (others := _pickles_in(folder)):
+        raise _pickle(others[0])
 
 
 def _pickles_in(folder: Path) -> list[Path]:
