@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from tests.corpus import Corpus, losses, make_corpus
+from tests.corpus import Corpus, command, losses, make_corpus
+from tests.forks import Forks, trainer
 from tests.hub import cached
 from tests.released_weights import CLASSES, COUNTS, released
 from trainer.distributed import Rank
@@ -303,3 +304,15 @@ def test_weights_that_were_altered_are_noticed(run: Path, tmp_path: Path) -> Non
     (tmp_path / "exported" / "model.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match="found weights that do not match their checksum"):
         read_source(str(tmp_path / "exported"))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_several_processes_begin_with_the_same_weights(
+    forks: Forks, corpus: Corpus, tmp_path: Path, parallel: str
+) -> None:
+    init = str(saved(tmp_path / "weights.safetensors", other_model()))
+    assert pretrain(corpus.config(tmp_path / "alone", init=init, drop_path=0.0)) == 0
+    config = corpus.config(tmp_path / "together", init=init, drop_path=0.0, parallel=parallel)
+    forks.run(2, tmp_path / "log", trainer, command(config))
+    assert losses(tmp_path / "together") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    assert (tmp_path / "log").read_text().count("classifier new: the weights have none of this vocabulary") == 1
