@@ -31,6 +31,7 @@ from trainer.weights.export import export
 from trainer.weights.released import import_released
 from trainer.weights.sources import read_source
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError
+from vocab.store.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 SMALL: dict[str, Any] = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
@@ -183,6 +184,16 @@ def test_a_name_of_timm_gives_its_pretrained_weights(
     assert same_backbone(found, model.state_dict())
 
 
+def test_weights_of_another_architecture_that_fit_are_taken_and_it_is_said(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    model = timm.create_model("vit_small_patch16_224", img_size=16, **SMALL)
+    timm.models.save_for_hf(model, tmp_path / "small", safe_serialization=True)
+    assert same_backbone(begun(corpus, tmp_path / "small"), model.state_dict())
+    assert f"first weights: {tmp_path}/small, made for vit_small_patch16_224\n" in capsys.readouterr().err
+
+
 def test_weights_that_no_cache_and_no_network_has_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -285,6 +296,16 @@ def test_a_start_that_is_none_is_named(
     with pytest.raises(error) as raised:
         read_source(init)
     assert found in str(raised.value)
+
+
+def test_a_run_of_an_architecture_that_timm_removed_is_named(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    config["model"]["model"] = "vit_tiny_patch16_244"
+    (copy / "config.json").write_text(to_sealed_json(config))
+    with pytest.raises(FormatError, match=r"json: found the architecture vit_tiny_patch16_244, which timm") as raised:
+        read_source(str(copy))
+    assert "Install the timm that the weights were written with." in str(raised.value)
 
 
 def test_released_weights_are_refused_by_what_timm_lacks(tmp_path: Path) -> None:

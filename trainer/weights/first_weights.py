@@ -58,8 +58,9 @@ def put_first_weights(
     if broken := [name for name, tensor in taken.items() if not tensor.isfinite().all()]:
         raise _mismatch(weights, config, f"NaN or infinity in {_listed(broken)}")
     model.load_state_dict(taken)
+    other = f", made for {weights.architecture}" if weights.architecture not in (None, config.model) else ""
     return [
-        f"first weights: {weights.source}",
+        f"first weights: {weights.source}{other}",
         *resizings(weights.tensors, fitted),
         _classifier_line(weights, keep=keep),
     ]
