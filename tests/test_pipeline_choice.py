@@ -80,6 +80,12 @@ def test_lists_are_united_and_what_is_left_out_goes(tmp_path: Path) -> None:
     assert less.vocabulary.choice == (f"--only {tmp_path}/list.txt", f"--without {tmp_path}/less.txt")
 
 
+def test_the_vocabulary_holds_no_secret_of_a_list_s_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocab.synset_lists.read_whole", lambda location, most: b"dog.n.01")
+    choose(tmp_path, only=("https://user:word@host/list.txt?X-Amz-Signature=9f86",))
+    assert Vocabulary.load(tmp_path / "v.parquet").choice == ("--only https://host/list.txt?...",)
+
+
 def test_the_size_is_that_of_the_chosen_synsets(tmp_path: Path) -> None:
     chosen = choose(tmp_path, only=listed(tmp_path, "cat.n.01\nsofa.n.01"), min_count=None, top_k=1)
     assert names(chosen) == ["cat.n.01"]
