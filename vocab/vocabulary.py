@@ -142,12 +142,20 @@ class Vocabulary:
         return odds
 
     @cached_property
-    def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Synsets that have a class, ascending, merged ones among them; and the class of each."""
+    def members(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Synsets that have a class, and the class of each: class after class, behind its own synset merged ones."""
         label_of = {synset: label for label, synset in enumerate(self.synsets.tolist())}
         label_of |= {synset: label_of[of] for synset, of in self.merged}
-        order = np.argsort(known := np.array(list(label_of), dtype=np.int32))
-        return known[order], np.array(list(label_of.values()), dtype=np.int32)[order]
+        labels = np.array(list(label_of.values()), dtype=np.int32)
+        order = np.argsort(labels, kind="stable")
+        return np.array(list(label_of), dtype=np.int32)[order], labels[order]
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The members, ascending by synset."""
+        synsets, labels = self.members
+        order = np.argsort(synsets)
+        return synsets[order], labels[order]
 
     def classes_of(self, synsets: NDArray[np.int32]) -> NDArray[np.int32]:
         """Class index of each synset, that of its class for a merged one, -1 for synsets that the vocabulary lacks.
