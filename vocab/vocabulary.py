@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vocab import wordnet
 from vocab.depictable import are_depictable
 from vocab.errors import CatlipError, FormatError, InputError
+from vocab.pages.text import counted
 from vocab.store.files import DAMAGED, write_whole
 from vocab.store.locations import read_whole
 from vocab.store.sealing import digest_of
@@ -93,7 +94,7 @@ class Vocabulary:
         if (min_count is not None and min_count < 1) or (top_k is not None and top_k < 1) or len(order) == 0:
             raise InputError(
                 "vocabulary",
-                found=f"no class at min_count={min_count}, top_k={top_k} among {len(counts):,} synsets",
+                found=f"no class at min_count={min_count}, top_k={top_k} among {counted(len(counts), 'synset')}",
                 wanted="at least one class, and a rule of at least 1",
                 remedy=f"The most frequent synset occurs {captions.max(initial=0):,} times; choose a lower threshold.",
             )
