@@ -1,6 +1,6 @@
 """Speed of the labeler on the captions of six corpora: one process, one thread.
 
-    python benchmarks/labels.py [--runs 5] [--batch 32768] [--data DIR]
+    python benchmarks/labels.py [--runs 5] [--batch 32768] [--data DIR] [--lexicon 10000]
 
 In: captions/ of the folder with real data (CATLIP_DATA), gold/ for the tagger of the released rule. Out: captions/s and
 words/s, of all and of each corpus; the peer's; time to load and memory; last, one JSON object.
@@ -17,6 +17,9 @@ The peer is the rule of CatLIP's released code (`vocab.reference`), on a sample 
 each word's synset, and has met all words of the sample before the passes that count: the case that suits it best. What
 the released code itself does, with a part-of-speech tag for each word that it never looks at, is timed on a smaller
 sample where a treebank is at hand to train such a tagger, by the processor's clock.
+
+`--lexicon N` also times the labeler with N entries of a user's: words and phrases of the same captions, so that many
+are found, and words that no caption holds. Passes without and with them alternate.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ if __name__ == "__main__":  # as a script or with -m: the project's modules are 
 import gc
 import importlib.util
 import json
+import re
 import statistics
 import subprocess
 import tempfile
@@ -50,6 +54,7 @@ from vocab import labeler
 from vocab.cleaning import clean_all
 from vocab.errors import run_cli
 from vocab.labeler import Labeler
+from vocab.user_lexicon import UserLexicon, lexicon_in
 
 if TYPE_CHECKING:
     from benchmarks.labelling.naive_reference import Tools
@@ -98,6 +103,8 @@ class Labels:
     """captions of the sample for the released code with its tagging; 0 for none"""
     load_runs: int = 5
     """fresh processes that load the tables"""
+    lexicon: int = 0
+    """entries of a user's lexicon that the labeler is timed with as well; 0 for none"""
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,8 @@ def measure(options: Labels) -> dict[str, object]:
     result |= rates("words", total_words(everything), passes_over(ours, everything, options))
     result |= {"captions": len(short), "texts": len(everything), "words": total_words(everything)}
     result["sources"] = {name: of_source(ours, name, texts, options) for name, texts in sources.items()}
+    if options.lexicon:
+        result["lexicon"] = of_lexicon(ours, short, options)
     return result | {"runs": options.runs, "batch": options.batch, "machine": machine()}
 
 
@@ -279,6 +288,58 @@ def of_released(ours: Labeler, peer: Peer, short: list[str], options: Labels) ->
         f"that on {len(sample):,}\n"
     )
     return {"released_captions_per_second": round(rate), "ratio_to_released": ratio, "released_sample": len(few)}
+
+
+UNHEARD = 4
+"""one in so many entries is a word that no caption holds"""
+LONGEST_PHRASE = 3
+MEANT = ("dog.n.01", "toy.n.03", "", "self-portrait.n.01")
+"""synsets of the entries, in turn; "" for no label"""
+
+
+def lexicon_of(texts: Sequence[str], entries: int) -> UserLexicon:
+    """So many entries: words and phrases of the texts, evenly, and words that nobody uses."""
+    found: dict[str, None] = {}
+    for number, text in enumerate(texts):
+        words = re.findall("[a-z]{3,}", text.lower())
+        start, length = number % max(1, len(words)), 1 + number % LONGEST_PHRASE
+        if phrase := " ".join(words[start : start + length]):
+            found[phrase] = None
+    unheard = [f"zq{letters_of(number)}q" for number in range(entries // UNHEARD)]
+    chosen = evenly(list(found), entries - len(unheard)) + unheard
+    lines = (f"{words} = {MEANT[number % len(MEANT)]}\n" for number, words in enumerate(chosen))
+    return lexicon_in("".join(lines), name="drawn")
+
+
+def letters_of(number: int) -> str:
+    """A number in letters: digits of entries are all alike."""
+    return "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
+def of_lexicon(ours: Labeler, short: Sequence[str], options: Labels) -> dict[str, object]:
+    """Seconds with a lexicon over those without it, medians over pairs of passes; and seconds to load it."""
+    lexicon = lexicon_of(short, options.lexicon)
+    taught: list[Labeler] = []
+    loading = timed(lambda: taught.append(labeler.load_with(lexicon)))
+    taught[0].label(pa.array(WARM_UP))
+    batches = batches_of(short, options.batch)
+    pairs = [
+        (timed(lambda: label_all(ours, batches)), timed(lambda: label_all(taught[0], batches)))
+        for _ in range(options.runs)
+    ]
+    found: dict[str, object] = {
+        "entries": len(lexicon.entries),
+        "ratio": round(statistics.median(with_it.wall / without.wall for without, with_it in pairs), 3),
+        "ratio_cpu": round(statistics.median(with_it.cpu / without.cpu for without, with_it in pairs), 3),
+        "load_seconds_cpu": round(loading.cpu, 2),
+        "captions_per_second_cpu": round(len(short) / median_cpu([with_it for _, with_it in pairs])),
+        "captions_per_second_cpu_without": round(len(short) / median_cpu([without for without, _ in pairs])),
+    }
+    sys.stdout.write(
+        f"with {len(lexicon.entries):,} entries of a user's {found['ratio']} times the seconds, by processor "
+        f"{found['ratio_cpu']}; they take {found['load_seconds_cpu']} s to load\n"
+    )
+    return found
 
 
 def load_costs(runs: int) -> dict[str, object]:

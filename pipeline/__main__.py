@@ -47,6 +47,7 @@ def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify 
     from pipeline.config import Align, Check, Explain, Label, Prune, Report, Verify
     from pipeline.explain import explain
     from pipeline.prune import preview, prune
+    from vocab.user_lexicon import read_lexicon
 
     if isinstance(options, Label):
         run_label(options)
@@ -60,7 +61,8 @@ def run_verb(options: Label | Prune | Report | Explain | Check | Align | Verify 
         tally = report(options)
         tell(f"{options.out}: {len(tally.synsets):,} synsets in {tally.rows:,} captions\n", to=sys.stdout)
     elif isinstance(options, Explain):
-        tell(explain(options.captions), to=sys.stdout, has_captions=True)
+        lexicon = None if options.lexicon is None else read_lexicon(options.lexicon)
+        tell(explain(options.captions, lexicon), to=sys.stdout, has_captions=True)
     elif isinstance(options, Check):
         from pipeline.check import run_check
 
@@ -102,7 +104,19 @@ def run_label(options: Label) -> None:
         f"{manifest.rejected:,} rejected{merged}\n",
         to=sys.stdout,
     )
-    tell(what_was_rejected(options.out, manifest), to=sys.stdout)
+    tell(why_empty(manifest) + what_was_rejected(options.out, manifest), to=sys.stdout)
+
+
+def why_empty(manifest: Manifest) -> str:
+    """Lines about rows without a label by reason, and about labels that have none at all."""
+    from vocab.empty_reasons import counts_by_reason
+
+    reasons = counts_by_reason(manifest.empty_reasons)
+    said = f"empty{', before rows were joined' if manifest.merged else ''}: {reasons}\n" if reasons else ""
+    if manifest.rows and not manifest.labelled:
+        why = reasons or ("every row was rejected" if manifest.rejected == manifest.rows else "no reason is known")
+        said = f"nothing was labelled: {why}\n"
+    return said
 
 
 def what_was_rejected(out: str, manifest: Manifest) -> str:

@@ -167,7 +167,9 @@ def _other_at_work(text: str, run: str) -> str | None:
 
 STAGING = "_staging"
 # Names of files that jobs and alignments write beside their folders, and of the same while they are written.
-OURS = re.compile(r"part-.+\.parquet|(counts|rejects)(-\d+)?\.parquet|\.(part-|counts|rejects|manifest\.json).*\.tmp")
+OURS = re.compile(
+    r"part-.+\.parquet|(counts|rejects)(-\d+)?\.parquet|lexicon\.parquet|\.(part-|counts|rejects|lexicon|manifest\.json).*\.tmp"
+)
 
 
 def finished_manifest(out: str) -> Manifest | None:

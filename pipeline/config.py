@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
 from vocab.errors import InputError
-from vocab.labelers import SPACY_MODEL, LabelerName
+from vocab.labelers import SPACY_MODEL, LabelerName, refuse_lexicon
 from vocab.store.files import is_uri, local_path
 from vocab.store.locations import Location, locations_in
 
@@ -31,7 +31,7 @@ class Label:
     SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {
         "more files for a finished directory": ("extend", "replace_changed"),
         "TSV and CSV files": ("columns", "separator", "quoting"),
-        "labeler": ("labeler", "spacy_model", "wordnet"),
+        "labeler": ("labeler", "lexicon", "spacy_model", "wordnet"),
         "job": (
             "master", "strict", "allow_unlabelled", "max_caption_bytes", "rows_per_file", "task_bytes", "log",
         ),
@@ -96,6 +96,9 @@ class Label:
     catlip: the project's own
     spacy: parts of speech from a spaCy pipeline
     reference: the rule of CatLIP's released code"""
+    lexicon: Location | None = None
+    """file of your own words, read before everything built in: a line such as 'hot dog = frank.n.02', or 'vintage ='
+    for no label (docs/labels.md); or a label directory, for the words that it was made with. Not with reference"""
     spacy_model: Annotated[str, "PATH"] = SPACY_MODEL
     """with --labeler spacy: package of the pipeline, or its folder"""
     wordnet: Path | None = None
@@ -117,6 +120,7 @@ class Label:
             )
         _require_labeler("spacy_model", given=self.spacy_model != SPACY_MODEL, wanted="spacy", chosen=self.labeler)
         _require_labeler("wordnet", given=self.wordnet is not None, wanted="reference", chosen=self.labeler)
+        refuse_lexicon(self.labeler, given=self.lexicon is not None)
         _require_separator(self.separator)
         refuse_ignored(self, self.format)
 
@@ -188,8 +192,11 @@ class Explain:
 
     captions: Annotated[tuple[str, ...], "CAPTION"]
     """captions, each in quotes"""
+    lexicon: Location | None = None
+    """file of your own words, as for label; or a label directory, for the words that it was made with"""
 
     def __post_init__(self) -> None:
+        _spell_locations(self)
         if not self.captions:
             raise InputError(
                 "explain",
@@ -255,7 +262,7 @@ class Verify:
 
     SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {
         "reading the captions": ("format", "caption_columns", "columns", "separator", "quoting"),
-        "labelers": ("spacy_model", "wordnet", "punkt"),
+        "labelers": ("lexicon", "spacy_model", "wordnet", "punkt"),
     }
 
     captions: Annotated[tuple[str, ...], "PATH"]
@@ -280,6 +287,9 @@ class Verify:
     """character between two columns, as for label (default: tab in TSV, comma in CSV)"""
     quoting: Quoting | None = None
     """how texts are quoted, as for label (default: detected at the beginning of each file)"""
+    lexicon: Location | None = None
+    """file of your own words for catlip and spacy, as for label; or a label directory, for the words that it was made
+    with. reference goes without"""
     spacy_model: Annotated[str, "PATH"] = SPACY_MODEL
     """with --labelers spacy: package of the pipeline, or its folder"""
     wordnet: Path | None = None

@@ -24,6 +24,7 @@ import pyarrow as pa
 from pipeline.reject_reasons import MISSING_VALUE, NOT_UTF8
 from vocab import labeler, language, plain
 from vocab.cleaning import FOREIGN_LETTER
+from vocab.empty_reasons import WORDING
 from vocab.labeler import PHRASE_BONUS, Labeler
 from vocab.missing_values import is_missing
 from vocab.nouns import is_function_word, is_number_or_code
@@ -32,6 +33,7 @@ from vocab.plain import Noun, Reading, Scores, Sense
 from vocab.senses import NO_SENSE, PAIR
 from vocab.senses import SCALE as SENSE_SCALE
 from vocab.tagger import SCALE, Tag
+from vocab.user_lexicon import UserLexicon
 from vocab.wordnet import wnid_of
 
 HEADER = ("word", "tag", "form", "what becomes of it")
@@ -39,9 +41,9 @@ MAX_RIVALS = 4
 """senses shown beside the chosen one"""
 
 
-def explain(captions: Iterable[str]) -> str:
-    """Explain each caption; an empty line stands between two."""
-    ours = labeler.load()
+def explain(captions: Iterable[str], lexicon: UserLexicon | None = None) -> str:
+    """Explain each caption, as labelled with the user's own words; an empty line stands between two."""
+    ours = labeler.load() if lexicon is None else labeler.load_with(lexicon)
     # The labeler has a control character in index of a letter of another script.
     accounts = "\n".join(account_of(ours, caption) for caption in captions).replace(FOREIGN_LETTER, "?")
     return shown(accounts, lines=True)
@@ -86,7 +88,9 @@ def why_language(ours: Labeler, reading: Reading) -> str:
 def labels_of(ours: Labeler, reading: Reading) -> str:
     """The labels by name and wnid, in the order in which they are stored."""
     rows = sorted(set(reading.synsets) - {NO_SENSE})
-    return ", ".join(f"{ours.nouns.name_of(row)} {wnid_of(int(ours.nouns.synsets[row]))}" for row in rows) or "none"
+    if (why := plain.why_empty(ours, reading)) is not None:
+        return f"none, {WORDING[why]}"
+    return ", ".join(f"{ours.nouns.name_of(row)} {wnid_of(int(ours.nouns.synsets[row]))}" for row in rows)
 
 
 def rows_of(ours: Labeler, reading: Reading) -> list[tuple[str, ...]]:
@@ -112,7 +116,11 @@ def why_no_label(ours: Labeler, reading: Reading, index: int) -> str:
     stop = next((phrase for phrase in stop_phrases(ours, reading) if index in phrase.places), None)
     if stop is not None:
         kind = "a name" if ours.lexicon.titles[stop.lemma] else "no noun"
+        if plain.is_users(ours, stop.lemma):
+            return f"part of {lemma_name(ours, stop.lemma)}: no label, by the lexicon"
         return f"part of {lemma_name(ours, stop.lemma)}, which is {kind}"
+    if ours.user is not None and ours.user.silent[word.row]:
+        return "no label, by the lexicon"
     if int(ours.lexicon.lemma_of_word[word.row]) < 0:
         return why_no_lemma(ours, word.form)
     if not reading.english:
@@ -155,6 +163,8 @@ def why_sense(ours: Labeler, reading: Reading, noun: Noun) -> str:
     senses = [sense for sense in senses if sense.synset != NO_SENSE]
     ranked = sorted(senses, key=lambda sense: (sense.synset != won, -sense.total))
     name = ours.nouns.name_of(won)
+    if plain.is_users(ours, noun.lemma):
+        return f"{name}: by the lexicon"
     first, last = ours.nouns.sense_starts[noun.lemma : noun.lemma + 2]
     if len(senses) == 1:
         as_kind = "" if last - first == 1 else f" as a {'name' if noun.is_name else 'common noun'}"
@@ -210,11 +220,14 @@ def why_no_phrase(ours: Labeler, reading: Reading, phrase: Noun, noun_at: Mappin
     words, scores = reading.words, reading.scores[phrase.last]
     if not reading.english:
         return "caption not English"
+    if plain.is_users(ours, phrase.lemma) and not plain.is_entry(ours, words, phrase):
+        return "an entry of the lexicon, parted by a sign"
     if plain.is_no_name_here(ours, words, phrase):
         return "a description here, not a name"
     if plain.is_broken(words, phrase):
         return "parted by a sign"
-    if not (plain.is_noun(scores, bonus=PHRASE_BONUS) or plain.is_hyphenated(words, phrase)):
+    is_noun = plain.is_noun(scores, bonus=PHRASE_BONUS) or plain.is_hyphenated(words, phrase)
+    if not (is_noun or plain.is_users(ours, phrase.lemma)):
         return f"no noun here: {words[phrase.last].text} is {tag_and_margin(scores)}"
     stops = stop_phrases(ours, reading)
     longer = next((stop for stop in stops if set(stop.places) & set(phrase.places)), None) or next(

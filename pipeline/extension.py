@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.claim import finished_manifest, settle
 from pipeline.config import Label
-from pipeline.job import JobPlan, begun_plan, refuse_other_plan
+from pipeline.job import LEXICON, JobPlan, begun_plan, refuse_other_plan
 from pipeline.reading.inputs import InputFiles
 from vocab.errors import InputError, MismatchError, OutputExistsError
 from vocab.store.files import SCHEME_PATTERN
@@ -224,7 +224,7 @@ def _changed(old: InputFile, file: InputFile) -> MismatchError:
 def refuse_other_base(out: str, base: Manifest, plan: JobPlan) -> None:
     """Raise MismatchError unless the same labeler and options made the directory, apart from its files' names."""
     as_plan = JobPlan(
-        config={name: base.config[name] for name in plan.config if name in base.config},
+        config={name: base.config[name] for name in (*plan.config, LEXICON) if name in base.config},
         labeler=base.labeler,
         fingerprint=base.labeler_fingerprint,
         wordnet=base.wordnet,

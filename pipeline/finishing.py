@@ -25,10 +25,11 @@ from pipeline.rewriting import Rewritten
 from pipeline.task import JOB, Done
 from vocab.errors import FormatError
 from vocab.store.files import filesystem_of, write_whole
-from vocab.store.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, check_file
+from vocab.store.label_shards import COUNTS, LEXICON, REJECTS, REJECTS_SCHEMA, check_file
 from vocab.store.label_writing import ROW_GROUP_ROWS, describe_file, write_counts, write_manifest
-from vocab.store.manifest import ACCOUNT, InputFile, LabelFile, Manifest
+from vocab.store.manifest import ACCOUNT, EMPTY_REASONS, InputFile, LabelFile, Manifest
 from vocab.store.secrets import without_secrets
+from vocab.user_lexicon import UserLexicon
 
 
 def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tuple[InputFile, ...]:
@@ -37,7 +38,7 @@ def account_of(inputs: Iterable[InputFile], changes: Iterable[InputFile]) -> tup
     for change in changes:
         path = change.public_path
         file = totals[path]
-        sums = {name: getattr(file, name) + getattr(change, name) for name in ACCOUNT}
+        sums = {name: getattr(file, name) + getattr(change, name) for name in (*ACCOUNT, *EMPTY_REASONS)}
         totals[path] = replace(file, **sums, unreadable=file.unreadable or change.unreadable)
     return tuple(totals.values())
 
@@ -65,10 +66,12 @@ def write_finished(
     rewritten: Sequence[Rewritten],
     *,
     extension: Extension | None = None,
+    lexicon: UserLexicon | None = None,
 ) -> Manifest:
     """Write counts, rejects and the manifest. Raises FormatError if the account of rows does not close.
 
     `rewritten`: the part files in order, with corrections of account and counts for joined and removed rows.
+    `lexicon`: the user's own words, which the directory keeps.
     """
     base = None if extension is None else extension.base
     generation = 0 if base is None else int(base.config.get("extensions", 0)) + 1
@@ -82,6 +85,7 @@ def write_finished(
         files=(
             *(file.file for each in rewritten for file in each.files),
             *(describe_file(out, name) for name in names),
+            *write_lexicon(out, lexicon, base=base),
         ),
         inputs=inputs,
         config=plan.config | _config_of_extension(plan, base, generation),
@@ -90,6 +94,15 @@ def write_finished(
     check_written(out, manifest)
     write_manifest(out, manifest)
     return manifest
+
+
+def write_lexicon(out: str, lexicon: UserLexicon | None, *, base: Manifest | None = None) -> list[LabelFile]:
+    """Write the lexicon, if there is one, unless the directory that is extended holds it already."""
+    held = [] if base is None else [file for file in base.files if file.path == LEXICON]
+    if held or lexicon is None:
+        return held
+    lexicon.write(f"{out}/{LEXICON}")
+    return [describe_file(out, LEXICON)]
 
 
 def _config_of_extension(plan: JobPlan, base: Manifest | None, generation: int) -> dict[str, object]:

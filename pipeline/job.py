@@ -31,9 +31,12 @@ from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.store.secrets import public
 
 PLAN_VERSION = 1
+LEXICON = "lexicon"
+"""field of the configuration: number and checksum of the user's own words, in place of their location"""
 # Options that do not change the result, or that the plan holds in other fields.
 NOT_COMPARED = (
     "captions", "out", "master", "extend", "replace_changed", "log", "strict", "task_bytes", "allow_unlabelled",
+    "lexicon",
 )  # fmt: skip
 
 
@@ -139,7 +142,8 @@ def refuse_other_plan(out: str, begun: JobPlan, now: JobPlan) -> None:
             f"{out}: {thing}",
             found=after,
             wanted=f"{before}, as when the job began",
-            remedy="Give the options that it began with, or another directory as --out.",
+            remedy="Give the options that it began with, or another directory as --out."
+            + (" --lexicon takes a label directory too, for the words that it holds." if LEXICON in thing else ""),
         )
 
 

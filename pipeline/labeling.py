@@ -19,6 +19,8 @@ from pipeline.config import MAX_CAPTION_BYTES
 from pipeline.labels import LoadLabeler, label_lists
 from vocab.errors import InputError
 from vocab.labelers import SPACY_MODEL, LabelerName, load_labeler
+from vocab.store.locations import Location
+from vocab.user_lexicon import read_lexicon
 
 RESULT_DDL = "struct<synsets: array<int>, reason: string>"
 COLUMN_REMEDY = "Name a column of captions: captions=(...)."
@@ -32,18 +34,21 @@ def with_synsets(
     labeler: LabelerName = "catlip",
     spacy_model: str = SPACY_MODEL,
     wordnet: Path | None = None,
+    lexicon: Location | None = None,
 ) -> DataFrame:
     """Add `synsets: array<int>`: WordNet 3.0 offsets, unique and ascending, the union over the named columns.
 
     A caption column holds text or a list of texts. A row gets null if it has no caption, or only the text of missing
     values (`vocab.missing_values`), or one that is not UTF-8 or longer than `max_caption_bytes`. `labeler`,
-    `spacy_model` and `wordnet` are arguments of `load_labeler`.
+    `spacy_model` and `wordnet` are arguments of `load_labeler`. `lexicon` is a file of your own words, or a label
+    directory, for the words that it was made with.
 
-    Raises InputError for a column that is not there or holds no text, and what `load_labeler` raises.
+    Raises InputError for a column that is not there or holds no text, and what `load_labeler` and `read_lexicon` raise.
     """
     refuse_no_names(captions)
     texts = caption_list(frame, captions)
-    load = partial(load_labeler, labeler, spacy_model=spacy_model, wordnet=wordnet)
+    own = None if lexicon is None else read_lexicon(lexicon)
+    load = partial(load_labeler, labeler, spacy_model=spacy_model, wordnet=wordnet, lexicon=own)
     # An error of loading is better raised here than in the middle of the job.
     load()
     return frame.withColumn("synsets", label(texts, max_caption_bytes, load)["synsets"])

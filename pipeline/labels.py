@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.reading.lines import valid_utf8
 from pipeline.reject_reasons import CAPTION_TOO_LONG, MISSING_VALUE, NOT_UTF8, NULL_CAPTION, NULL_SYNSET, UNKNOWN_SYNSET
+from vocab.empty_reasons import LABELLED
 from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.lexicon import sorted_unique
 from vocab.missing_values import are_missing
@@ -38,6 +39,23 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
     `captions`: list<binary>, without nulls inside. The text of a missing value is not a caption; a row with nothing
     else has the reason "missing_value". Later batches and tasks of the same Python worker use the same labeler.
     """
+    texts, rows, reasons = _usable(captions, max_caption_bytes)
+    return _results(union_of(load().label(texts), rows, len(captions)), reasons)
+
+
+def label_and_say_why(
+    captions: pa.ListArray, max_caption_bytes: int, load: LoadLabeler
+) -> tuple[pa.StructArray, NDArray[np.int8]]:
+    """`label_lists`, and [rows] `EmptyReason` of each row whose captions have no label: of several, the greatest."""
+    texts, rows, reasons = _usable(captions, max_caption_bytes)
+    labelled = load().label_and_say_why(texts)
+    why = np.full(len(captions), LABELLED, dtype=np.int8)
+    np.maximum.at(why, rows, labelled.why_empty)
+    return _results(union_of(labelled.synsets, rows, len(captions)), reasons), why
+
+
+def _usable(captions: pa.ListArray, max_caption_bytes: int) -> tuple[pa.StringArray, NDArray[np.int64], pa.StringArray]:
+    """The texts that can be labelled, the row of each, and [captions] reasons why a row has none."""
     texts = captions.flatten().cast(pa.binary())
     rows = pc.list_parent_indices(captions)
     too_long = pc.greater(pc.binary_length(texts), max_caption_bytes)
@@ -55,7 +73,7 @@ def label_lists(captions: pa.ListArray, max_caption_bytes: int, load: LoadLabele
         without = np.setdiff1d(rows[missing], present)
         reasons[without[reasons[without] == None]] = MISSING_VALUE  # noqa: E711 - element by element
         rows = present
-    return _results(union_of(load().label(texts), rows, len(captions)), pa.array(reasons, pa.string()))
+    return texts, rows, pa.array(reasons, pa.string())
 
 
 def _results(synsets: pa.ListArray, reasons: pa.StringArray) -> pa.StructArray:

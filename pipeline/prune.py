@@ -21,6 +21,7 @@ from pipeline.choice import choose
 from pipeline.config import Prune
 from pipeline.counts import add_counts
 from vocab.errors import MismatchError
+from vocab.labeler_record import record_of
 from vocab.pages.text import counted
 from vocab.store.label_shards import LabelShards
 from vocab.store.locations import make_folder_of, refuse_taken
@@ -70,6 +71,8 @@ def prune(options: Prune) -> Pruned:
         min_count=options.min_count,
         top_k=options.top_k,
         sources=tuple(corpus.counts_sha256 for corpus in corpora),
+        # All corpora have the same, or they would have been refused.
+        labeler=record_of(corpora[0]),
         merged=chosen.merged,
         choice=chosen.choice,
     )

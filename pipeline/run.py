@@ -23,7 +23,17 @@ from pipeline.config import Label
 from pipeline.extension import OWN_SHARDS, Extension, base_of, extension_of, refuse_meanwhile, refuse_other_base
 from pipeline.failures import explained
 from pipeline.finishing import account_of, write_finished
-from pipeline.job import JobPlan, Markers, begun_plan, config_of, finished_tasks, read_as, refuse_other_plan, write_plan
+from pipeline.job import (
+    LEXICON,
+    JobPlan,
+    Markers,
+    begun_plan,
+    config_of,
+    finished_tasks,
+    read_as,
+    refuse_other_plan,
+    write_plan,
+)
 from pipeline.labels import LoadLabeler
 from pipeline.planning import Task, plan_tasks, spans_of, text_of_each
 from pipeline.progress import JobProgress
@@ -42,6 +52,7 @@ from vocab.labelers import CaptionLabeler, load_labeler
 from vocab.pages.text import tell
 from vocab.store.files import absolute
 from vocab.store.manifest import InputFile, Manifest
+from vocab.user_lexicon import UserLexicon, read_lexicon
 
 TASKS_PER_CORE_AND_WAVE = 16
 POLL_SECONDS = 2.0
@@ -84,7 +95,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
                 tell(f"labels  {note}\n")
             rewritten = put_in_order(spark, finished, extension, job)
         owner.check()
-        manifest = write_finished(out, plan, finished, rewritten, extension=extension)
+        manifest = write_finished(out, plan, finished, rewritten, extension=extension, lexicon=user_lexicon(options))
         remove_rest(out, manifest)
     return manifest
 
@@ -163,8 +174,11 @@ def plan_and_reading(
 
 def plan_of(options: Label, inputs: InputFiles, labeler: CaptionLabeler) -> JobPlan:
     """The plan of these options and files, still without tasks."""
+    lexicon = user_lexicon(options)
     return JobPlan(
-        config=config_of(options) | {"format": inputs.format, "common_folder": inputs.common_folder},
+        config=config_of(options)
+        | {"format": inputs.format, "common_folder": inputs.common_folder}
+        | ({} if lexicon is None else {LEXICON: lexicon.about()}),
         labeler=labeler.name,
         fingerprint=labeler.fingerprint,
         wordnet=wordnet.load().version,
@@ -175,7 +189,14 @@ def plan_of(options: Label, inputs: InputFiles, labeler: CaptionLabeler) -> JobP
 
 def labeler_of(options: Label) -> LoadLabeler:
     """A function that loads the labeler that the options name."""
-    return partial(load_labeler, options.labeler, spacy_model=options.spacy_model, wordnet=options.wordnet)
+    load = partial(load_labeler, options.labeler, spacy_model=options.spacy_model, wordnet=options.wordnet)
+    # The entries travel, because workers may not see the file.
+    return load if (lexicon := user_lexicon(options)) is None else partial(load, lexicon=lexicon)
+
+
+def user_lexicon(options: Label) -> UserLexicon | None:
+    """The user's own words, or None."""
+    return None if options.lexicon is None else read_lexicon(options.lexicon)
 
 
 def cut_into_tasks(spark: SparkSession, inputs: InputFiles, reading: ReadOptions, options: Label) -> tuple[Task, ...]:

@@ -10,13 +10,15 @@ import resource
 import sys
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
+from numpy.typing import NDArray
 
 from pipeline.config import SameKey
 from pipeline.counts import Counts, Joins
-from pipeline.labels import LoadLabeler, label_lists, named_synsets, with_named
+from pipeline.labels import LoadLabeler, label_and_say_why, named_synsets, with_named
 from pipeline.planning import Task
 from pipeline.reading.captions import Piece, UnreadableFile, read_piece
 from pipeline.reading.row_digest import RowDigest
@@ -27,7 +29,7 @@ from vocab.errors import FormatError, OutputExistsError
 from vocab.store.field_types import require_types
 from vocab.store.files import filesystem_of, open_stream, write_whole
 from vocab.store.label_shards import INPUT, REJECTS_SCHEMA, SCHEMA
-from vocab.store.manifest import InputFile, LabelFile
+from vocab.store.manifest import EMPTY_REASONS, InputFile, LabelFile
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.store.secrets import without_secrets
 
@@ -183,13 +185,16 @@ def label_piece(
 ) -> InputFile:
     """Label one piece and return its account. A file that cannot be read to its end adds one rejected row."""
     labelled = empty = rejected = 0
+    why_empty = np.zeros(len(EMPTY_REASONS), dtype=np.int64)
     unreadable = ""
     digest = RowDigest(piece)
     try:
         for batch in read_piece(piece, job.reading):
             digest.add(batch)
             rows = label_batch(batch, piece.shard, job)
-            good = rows.filter(pc.is_null(rows["reason"])).select(SCHEMA.names)
+            good = rows.filter(pc.is_null(rows["reason"]))
+            why_empty += _counts_of_reasons(good)
+            good = good.select(SCHEMA.names)
             bad = rows.filter(pc.is_valid(rows["reason"])).select(REJECTS_SCHEMA.names)
             lengths = pc.list_value_length(good["synsets"])
             without = pc.sum(pc.equal(lengths, 0)).as_py() or 0
@@ -217,12 +222,22 @@ def label_piece(
     return InputFile(
         path=without_secrets(piece.path), size=0, modified="", rows=labelled + empty + rejected,
         labelled=labelled, empty=empty, rejected=rejected, unreadable=unreadable,
+        **dict(zip(EMPTY_REASONS, why_empty.tolist(), strict=True)),
         digest="" if unreadable else digest.hexdigest(),
     )  # fmt: skip
 
 
+def _counts_of_reasons(rows: pa.Table) -> NDArray[np.int64]:
+    """[reasons] number of rows without a synset, by `EmptyReason`."""
+    empty = rows.filter(pc.equal(pc.list_value_length(rows["synsets"]), 0))
+    return np.bincount(np.asarray(empty["why_empty"]), minlength=len(EMPTY_REASONS))
+
+
 def label_batch(batch: pa.RecordBatch, shard: str, job: JobSettings) -> pa.Table:
-    """Label a batch of `rows.ROWS`: shard, key, synsets, reason; synsets are null exactly where there is a reason."""
+    """Label a batch of `rows.ROWS`: shard, key, synsets, reason, why_empty.
+
+    Synsets are null exactly where there is a reason; why_empty is an `EmptyReason` where they are empty.
+    """
     reasons = batch.column("reason")
     # Text formats have no null: an empty key means a missing one.
     no_key = pc.equal(pc.fill_null(batch.column("key"), ""), "")
@@ -237,7 +252,7 @@ def label_batch(batch: pa.RecordBatch, shard: str, job: JobSettings) -> pa.Table
     if reasons.null_count < len(reasons):
         # Rows rejected so far need no labels: of web images, a third could not be downloaded.
         captions = pc.if_else(pc.is_null(reasons), captions, pa.scalar([], captions.type))
-    labels = label_lists(captions, job.max_caption_bytes, job.load)
+    labels, why_empty = label_and_say_why(captions, job.max_caption_bytes, job.load)
     if job.reading.synsets:
         labels = with_named(labels, named_synsets(batch.column("named")), has_captions=bool(job.reading.captions))
     reasons = pc.coalesce(reasons, labels.field("reason"))
@@ -248,5 +263,6 @@ def label_batch(batch: pa.RecordBatch, shard: str, job: JobSettings) -> pa.Table
             "key": pc.coalesce(batch.column("key"), pa.scalar("")),
             "synsets": synsets,
             "reason": reasons,
+            "why_empty": why_empty,
         }
     )

@@ -15,9 +15,10 @@ from pipeline.reading.rows import ReadOptions, broken_file
 from pipeline.reading.tars import HOW_TO_REPEAT_NONE
 from pipeline.reject_reasons import NULL_KEY, NULL_SHARD, REPEATED_KEY, UNKNOWN_SYNSET
 from pipeline.task import JOB, Done, JobSettings
+from vocab.empty_reasons import EmptyReason, counts_by_reason
 from vocab.errors import InputError
 from vocab.pages.text import shown
-from vocab.store.manifest import InputFile
+from vocab.store.manifest import InputFile, empty_reasons_of
 
 FEW_LABELLED, ROWS_FOR_A_NOTE = 0.02, 100
 """share of labelled rows that counts as next to none, and least number of rows for a note about it"""
@@ -32,6 +33,11 @@ REMEDIES = {
     UNKNOWN_SYNSET: "Name nouns of WordNet 3.0, as n02084071 or dog.n.01, in --synset-columns.",
 }
 """remedies by the most frequent reason of the rejected rows"""
+EMPTY_REMEDIES = {
+    EmptyReason.OTHER_LANGUAGE: f"Captions in English alone are labelled: label a translation. {REMEDY}",
+    EmptyReason.LEXICON: "Check --lexicon: it has no label for words of these captions.",
+}
+"""remedies by the most frequent reason of the empty rows"""
 
 
 class UnlabelledError(InputError):
@@ -64,9 +70,13 @@ def require_labels(
     addresses = sum(ADDRESS.match(caption) is not None for caption in captions) * 2 > len(captions)
     what = "web addresses or names of files, not captions" if addresses else "the captions are"
     found = f"{labelled:,} of {labelled + empty:,} rows with a label; {what}: {_shown(captions)}"
+    if why := empty_reasons_of(account):
+        found += f"; left empty: {counts_by_reason(why)}"
+    most_often = max(why, key=lambda reason: why[reason], default=EmptyReason.NO_NOUN)
+    remedy = REMEDY if addresses else EMPTY_REMEDIES.get(most_often, REMEDY)
     if (labelled == 0 or addresses) and not allowed:
-        raise UnlabelledError(where, found=found, wanted="English captions with nouns", remedy=REMEDY + insist)
-    return f"{found}. {REMEDY}" if labelled + empty >= ROWS_FOR_A_NOTE else None
+        raise UnlabelledError(where, found=found, wanted="English captions with nouns", remedy=remedy + insist)
+    return f"{found}. {remedy}" if labelled == 0 or labelled + empty >= ROWS_FOR_A_NOTE else None
 
 
 def _shown(captions: Sequence[str]) -> str:

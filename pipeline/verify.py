@@ -22,6 +22,7 @@ from vocab.pages.text import shown, tell
 from vocab.store.files import write_whole
 from vocab.store.locations import Location, make_folder_of, refuse_taken
 from vocab.store.secrets import public
+from vocab.user_lexicon import read_lexicon
 from vocab.wordnet import wnid_of
 
 
@@ -29,14 +30,18 @@ def run_verify(options: Verify) -> None:
     """Compare, print, and write the JSON file if one is wanted.
 
     Raises OutputExistsError if that file exists, InputError for captions that cannot be read, and what `load_labeler`
-    raises.
+    and `read_lexicon` raise.
     """
     if options.out is not None:
         refuse_taken(options.out)
+    lexicon = None if options.lexicon is None else read_lexicon(options.lexicon)
     labelers = [
-        load_labeler(name, spacy_model=options.spacy_model, wordnet=options.wordnet, punkt=options.punkt)
+        load_labeler(
+            name, spacy_model=options.spacy_model, wordnet=options.wordnet, punkt=options.punkt,
+            lexicon=None if name == "reference" else lexicon,
+        )
         for name in options.labelers
-    ]
+    ]  # fmt: skip
     inputs = list_inputs(options.captions, options.format)
     as_job = Label(
         (), "", inputs.format, options.caption_columns,

@@ -23,7 +23,7 @@ from benchmarks.labelling.nouns import (
     measure_nouns,
 )
 from benchmarks.labelling.sources import evenly, is_short, read_sources, read_tsv, texts_in
-from benchmarks.labels import Seconds, batches_of, median_cpu, median_wall, rates, total_words
+from benchmarks.labels import Seconds, batches_of, lexicon_of, median_cpu, median_wall, rates, total_words
 from vocab import labeler, wordnet
 from vocab.errors import FormatError, InputError
 from vocab.fit.treebank import GoldToken
@@ -198,3 +198,11 @@ def test_rates_are_medians(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_words_are_parted_by_white_space() -> None:
     assert total_words(["a dog", "", "two  dogs\tasleep"]) == 5
+
+
+def test_a_drawn_lexicon_has_as_many_entries_as_asked_for_of_words_that_are_used_and_others() -> None:
+    texts = [f"{a} {b} dog" for a in ("red", "old", "wet", "big") for b in ("cat", "hat", "bat", "house")]
+    words = {words for words, _ in lexicon_of(texts, 12).entries}
+    assert len(words) == 12
+    assert {"zqaq", "zqbq", "zqcq"} < words
+    assert sum(any(each in text for text in texts) for each in words) == 9

@@ -107,7 +107,8 @@ def test_the_programs_take_the_commands_of_a_page(page: Path, monkeypatch: pytes
     refused = []
     for program in ("trainer", "pipeline"):
         for words in commands(page, f"-m {program}", rf"\S*{program}/__main__\.py"):
-            words = ["sample" if re.fullmatch(r"\w+\.py", word) else word for word in words]  # a recipe of one's own
+            # A recipe of one's own, or that of a run.
+            words = ["sample" if re.fullmatch(r"\w+\.py|\S+/config\.json", word) else word for word in words]
             if words[-1:] == ["..."] and not words[-2].startswith("-"):
                 words = [*words[:-1], "--help"]
             elif not any(word.startswith("-") for word in words):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from pipeline.explain import explain
 from tests.processes import called, cli, import_without
+from vocab.user_lexicon import read_lexicon
 
 # Margins and scores are left open: they change whenever tables are fitted again.
 LINES = {
@@ -34,7 +36,7 @@ LINES = {
     "a baby blue shirt": [r"baby +\w+ by [\d.]+ +baby +a shade of blue"],
     "der Hund ist schwarz, dog": [
         r"language  not English by \d+: der -3, Hund \+1, ist -3, schwarz -3, dog \+1",
-        r"labels    none",
+        r"labels    none, in another language",
         r"dog +NOUN by [\d.]+ +dog +caption not English",
     ],
     "ein hot dog ist das": [r"hot_dog +caption not English"],
@@ -43,7 +45,7 @@ LINES = {
         r"light +NOUN by [\d.]+ +traffic_light +traffic_light\.n\.01: its only sense",
     ],
     "a cup of tea of tea": [r"tea +NOUN by [\d.]+ +tea +tea\.n\.01 .*"],
-    "": [r"language  English by 0: nothing says otherwise", r"labels    none"],
+    "": [r"language  English by 0: nothing says otherwise", r"labels    none, without a noun"],
     # captions' own entries
     "two hoodies": [r"hoodies +NOUN by [\d.]+ +hoodies? +sweatshirt\.n\.01: its only sense"],
     "an iPhone on a table": [r"iPhone +NAME by [\d.]+ +iphone +cellular_telephone\.n\.01: its only sense"],
@@ -62,7 +64,7 @@ LINES = {
     ],
     # names
     "Tom Cruise": [
-        r"labels    none",
+        r"labels    none, with names only",
         r"Tom +NAME by [\d.]+ +tom +part of tom_cruise, which is a name",
         r"Cruise +NAME by [\d.]+ +cruise +part of tom_cruise, which is a name",
     ],
@@ -75,9 +77,9 @@ LINES = {
         # Anatole France is no sense of a surname alone.
         r"France +NAME by [\d.]+ +france +france\.n\.01: its only sense as a name",
     ],
-    "a painting by Picasso": [r"Picasso +NAME by [\d.]+ +picasso +one word of a person's name: NAME by [\d.]+"],
+    "a painting by Kirchner": [r"Kirchner +NAME by [\d.]+ +kirchner +one word of a person's name: NAME by [\d.]+"],
     # what is never a label
-    "the colour red": [r"red +NOUN by [\d.]+ +red +a colour"],
+    "shades of red": [r"red +NOUN by [\d.]+ +red +a colour"],
     "a dress in xl": [r"xl +\w+ by [\d.]+ +xl +number or code"],
 }
 
@@ -135,3 +137,15 @@ def test_letters_of_another_script_are_shown_as_question_marks() -> None:
     said = explain(["狗 dog"])
     assert "\x7f" not in said
     assert "? dog" in said
+
+
+def test_the_users_own_words_are_named(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("crane = cat.n.01\nblack cat = hat.n.01\nvintage =\nhot dog =\n")
+    said = explain(["a vintage Crane, hot dogs and black/cat"], read_lexicon(words))
+    assert re.search(r"labels +cat\.n\.01 n02121620\n", said)
+    assert re.search(r"vintage +\w+ by [\d.]+ +vintage +no label, by the lexicon\n", said)
+    assert re.search(r"Crane +\w+ by [\d.]+ +crane +cat\.n\.01: by the lexicon\n", said)
+    assert re.search(r"dogs +\w+ by [\d.]+ +dogs? +part of hot_dog: no label, by the lexicon\n", said)
+    assert re.search(r"black_cat +an entry of the lexicon, parted by a sign\n", said)
+    assert "labels    none, left out by the lexicon" in explain(["vintage"], read_lexicon(words))

@@ -43,7 +43,10 @@ ADDRESSES = [f"http://x.example/img/{i}.jpg?s=1" for i in range(100)]
             r"a\.tsv: found 0 of 2 rows with a label; web addresses.*: 'http://x.example/img/0.jpg.*--columns",
         ),
         (["www.x.org/b", "train/00017.JPG", "s3://b/c.png"], "3 rows with a label; web addresses or names of files"),
-        (["狗在沙发上", "一只猫", "дом"], "captions are: '狗在沙发上', '一只猫', 'дом'; wanted English captions"),
+        (
+            ["狗在沙发上", "一只猫", "дом"],
+            "'狗在沙发上', '一只猫', 'дом'; left empty: 3 in another language; wanted English.*label a translation",
+        ),
         (["0", "\x1b[31m17"], r"captions are: '0', '\\x1b\[31m17'"),
         (["", " "], "2 rows with a label; the captions are: without a letter"),
         # On real web addresses one in some thousand gets a label.
@@ -90,7 +93,10 @@ def test_next_to_nothing_is_noted(spark: Any, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "in" / "._a.tsv").write_text("")
     assert run(spark, tmp_path, columns=("caption", "url")).labelled == 1
     said = capsys.readouterr().err
-    assert "labels  1 of 101 rows with a label; the captions are: 'a dog', '一只猫'. Check --format" in said
+    assert (
+        "labels  1 of 101 rows with a label; the captions are: 'a dog', '一只猫'; left empty: 100 in another language. "
+        in said
+    )
     assert "labels  1 tsv file; keys: numbers of the rows\n" in said
     assert "labels  left out as hidden, unfinished or of an ending that is not read: 1, such as " in said
 

@@ -57,13 +57,13 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "pipeline label": Verb(Label, {"captions": TAKES, "out": TAKES, "log": REFUSES, **WORDNET}),
+    "pipeline label": Verb(Label, {"captions": TAKES, "out": TAKES, "log": REFUSES, "lexicon": TAKES, **WORDNET}),
     "pipeline prune": Verb(Prune, dict.fromkeys(["labels", "out", "only", "without"], TAKES)),
     "pipeline report": Verb(Report, dict.fromkeys(["labels", "out", "captions", "classes"], TAKES)),
-    "pipeline explain": Verb(Explain, {}),
+    "pipeline explain": Verb(Explain, {"lexicon": TAKES}),
     "pipeline check": Verb(Check, dict.fromkeys(["labels", "images", "out"], TAKES)),
     "pipeline align": Verb(Align, dict.fromkeys(["labels", "images", "out"], TAKES)),
-    "pipeline verify": Verb(Verify, {"captions": TAKES, "out": TAKES, **WORDNET}),
+    "pipeline verify": Verb(Verify, {"captions": TAKES, "out": TAKES, "lexicon": TAKES, **WORDNET}),
     "pipeline sample": Verb(SampleConfig, {"out": REFUSES}),
     "trainer pretrain": Verb(PretrainConfig, RUN, nested=False),
     "trainer plan": Verb(PlanConfig, RUN, nested=False),
@@ -90,7 +90,7 @@ NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
     "wandb gpu licence task.csv-columns".split()
 ) | {f"{verb} model" for verb in ("trainer pretrain", "trainer plan")} | {"pipeline explain captions"}  # fmt: skip
-POSITIONAL = ("run", "weights", "model")
+POSITIONAL = ("run", "weights", "model", "words")
 NEEDED = {
     "pipeline label": {"captions": "in", "out": "o"},
     "pipeline prune": {"labels": "l", "min-count": "1"},
@@ -201,6 +201,7 @@ def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = "".join(f"k{key}\ta dog and a cat\tall\n" for key in keys)
         (root / "in" / f"{name}.tsv").write_text(f"key\tcaption\tset\n{rows}")
     (root / "classes.txt").write_text("n02084071\nn02121620\n")
+    (root / "words.txt").write_text("pikachu = toy.n.03\n")
     (root / "only.txt").write_text("entity.n.01+\n")
     (root / "without.txt").write_text("wound.n.01\n")
     ids = [("x", "u0", [DOG]), ("x", "u1", [CAR]), ("y", "u2", []), ("y", "u3", [CAT])]
@@ -266,8 +267,10 @@ GIVEN: dict[str, dict[str, Any]] = {
         "captions": f"{S3}/in",
         "shard-column": "set",
         "key-column": "key",
+        "lexicon": f"{S3}/words.txt",
         "out": "s3://verbs/made/labels/",
     },
+    "pipeline explain": {"words": "a dog", "lexicon": f"{S3}/words.txt"},
     "pipeline prune": {
         "labels": f"{S3}/labels",
         "min-count": "1",
@@ -288,7 +291,11 @@ GIVEN: dict[str, dict[str, Any]] = {
         "id-column": "uid",
         "out": "s3://verbs/made/aligned",
     },
-    "pipeline verify": {"captions": f"{S3}/in/a.tsv", "out": "s3://verbs/made/verify.json"},
+    "pipeline verify": {
+        "lexicon": f"{S3}/words.txt",
+        "captions": f"{S3}/in/a.tsv",
+        "out": "s3://verbs/made/verify.json",
+    },
     "trainer export": {"run": f"{S3}/run/", "out": "s3://verbs/made/exported/"},
     "trainer import": {
         "weights": f"{S3}/vit.pt",

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vocab.errors import CatlipError, FormatError, InputError
+from vocab.labeler_record import LabelerRecord
+from vocab.user_lexicon import lexicon_in
 from vocab.vocabulary import METADATA_KEY, Vocabulary
 
 DOG, CAT, SOFA, TREE = 2084071, 2121620, 4256520, 13104059
@@ -220,3 +222,20 @@ def test_a_merge_that_contradicts_the_classes_is_refused(
     Vocabulary(synsets, captions, rows=3, min_count=1, merged=merged).save(tmp_path / "v.parquet")
     with pytest.raises(FormatError, match=found):
         Vocabulary.load(tmp_path / "v.parquet")
+
+
+@pytest.mark.parametrize("labeler", [[], "catlip", {}, {"name": "catlip"}])
+def test_a_labeler_that_is_none_is_refused(labeler: object, tmp_path: Path) -> None:
+    stored = Vocabulary.from_counts(table(COUNTS), rows=12, min_count=2).to_table()
+    header = json.loads(stored.schema.metadata[METADATA_KEY])
+    del header["sha256"]
+    stored = stored.replace_schema_metadata({METADATA_KEY: json.dumps(header | {"labeler": labeler})})
+    pq.write_table(stored, tmp_path / "v.parquet")
+    with pytest.raises(FormatError, match="unreadable metadata"):
+        Vocabulary.load(tmp_path / "v.parquet")
+
+
+def test_a_vocabulary_keeps_the_labeler_of_its_labels(tmp_path: Path) -> None:
+    record = LabelerRecord("catlip", "f" * 64, lexicon=lexicon_in("vintage =\ndog = cat.n.01", name=""))
+    Vocabulary.from_counts(table(COUNTS), rows=12, min_count=2, labeler=record).save(tmp_path / "v.parquet")
+    assert Vocabulary.load(tmp_path / "v.parquet").labeler == record

@@ -12,6 +12,7 @@ from trainer.data.open_files import raise_limit
 from trainer.options import Options
 from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_datacomp, vit_l16_datacomp
 from trainer.recipes.files import read_recipe
+from trainer.recipes.run_config import read_run_config
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.command_line import Verb, read_options
@@ -23,7 +24,8 @@ ABOUT = """Images and label shards to weights, and weights to results on other t
 
 Several processes run the same command: torchrun --nproc-per-node 8 -m trainer pretrain RECIPE ...
 
-A recipe of your own is a Python file: its path, ending in .py, takes the place of RECIPE."""
+A recipe of your own is a Python file: its path, ending in .py, takes the place of RECIPE. The path of a run's
+config.json repeats the run."""
 
 RECIPES = {
     "sample": sample,
@@ -109,12 +111,15 @@ def read(arguments: list[str]) -> Options:
 
 
 def recipes(named: str) -> dict[str, tuple[str, PretrainConfig]]:
-    """Return our recipes by name, each with its first sentence, and with them the .py file that is named.
+    """Return our recipes by name, each with its first sentence, and with them the .py or .json file that is named.
 
-    Raises InputError for a file that holds no recipe.
+    Raises InputError for a file that holds no recipe, FormatError for one that is no configuration of a run.
     """
     ours = {name: ((recipe.__doc__ or "").partition("\n")[0], recipe.CONFIG) for name, recipe in RECIPES.items()}
-    return ours | ({named: read_recipe(local_path(named, option="recipe"))} if named.endswith(".py") else {})
+    if not named.endswith((".py", ".json")):
+        return ours
+    path = local_path(named, option="recipe")
+    return ours | {named: read_recipe(path) if named.endswith(".py") else read_run_config(path)}
 
 
 def start_loaders(data: DataConfig) -> None:

@@ -7,8 +7,9 @@ written as config.json into the run directory.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -32,7 +33,7 @@ from trainer.options import (
     own_first,
 )
 from vocab.store.sealing import SEAL, to_sealed_json
-from vocab.store.secrets import public
+from vocab.store.secrets import LEFT_OUT, public
 
 
 @own_first
@@ -119,6 +120,10 @@ class ModelConfig(Options):
 
     model: Annotated[str, "NAME"] = "vit_base_patch16_224"
     """architecture, by timm's name"""
+    init: Annotated[str | None, "WEIGHTS"] = None
+    """first weights (default: random): timm's name of pre-trained weights such as vit_base_patch16_224.augreg_in21k, a
+    folder that timm or export wrote, a .safetensors file, or a run directory. Position embeddings and patches of other
+    sizes are resized. The classifier is new, or kept where the vocabulary is the same"""
     patch_size: Positive | None = None
     """side of a patch, pixels (default: the architecture's)"""
     embed_dim: Positive | None = None
@@ -299,6 +304,7 @@ def check(config: PretrainConfig, *, world: int) -> None:
     labelled = bool(data.labels) or (bool(data.images) and all("::" in images for images in data.images))
     for name, is_given in [("images", bool(data.images)), ("labels", labelled), ("vocabulary", bool(data.vocabulary))]:
         data.require(name, is_given, "nothing", "a path", remedy=f"Add: --{name} PATH.")
+    _refuse_cut_locations(config)
     parts = world * optim.accumulate
     data.require(
         "batch_size",
@@ -328,6 +334,22 @@ def check(config: PretrainConfig, *, world: int) -> None:
         "images to train the probe on, and others to measure it on",
         remedy="Give both, or none.",
     )
+
+
+def _refuse_cut_locations(config: PretrainConfig) -> None:
+    """Raise InputError for a location whose command or signature was left out, as the config.json of a run has it."""
+    for part in (config.data, config.run):
+        for each in fields(part):
+            value = getattr(part, each.name)
+            for location in value if isinstance(value, tuple) else (value,):
+                cut = isinstance(location, str) and re.search(rf"(pipe:|[?=]){re.escape(LEFT_OUT)}", location)
+                part.require(
+                    each.name,
+                    not cut,
+                    f"{location}, whose command or signature is left out",
+                    "a whole location",
+                    remedy=f"config.json keeps no secrets: give {part.option(each.name)} as the run had it.",
+                )
 
 
 # A stopped run may go on with other values of these: none of them changes what is learnt up to a given step.

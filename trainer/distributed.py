@@ -38,7 +38,9 @@ class Rank:
 
 
 def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
-    """Choose the device of a process. Raises MissingRequirementError for CUDA where there is none."""
+    """Choose the device of a process. Raises MissingRequirementError for CUDA or MPS where there is none."""
+    if choice == "mps":
+        return _apple_gpu()
     if choice == "cuda" and not torch.cuda.is_available():
         raise MissingRequirementError(
             "--device cuda",
@@ -56,6 +58,31 @@ def device_of(choice: str, *, local_rank: int = 0) -> torch.device:
             remedy="Lower torchrun --nproc-per-node.",
         )
     return torch.device("cuda", local_rank)
+
+
+def _apple_gpu() -> torch.device:
+    """Return MPS. Raises MissingRequirementError where torch does not have it, and for several processes."""
+    if not torch.backends.mps.is_available():
+        raise MissingRequirementError(
+            "--device mps",
+            found="no MPS device that torch can use",
+            wanted="an Apple GPU, and a torch that was built for it",
+            remedy="Use --device auto.",
+        )
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        raise MissingRequirementError(
+            "--device mps",
+            found=f"{world} processes",
+            wanted="one, for an Apple computer has one GPU, and torch exchanges nothing between processes on it",
+            remedy="Start the command without torchrun, or use --device cpu.",
+        )
+    return torch.device("mps")
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """Return the device for sums in float64: the CPU in place of MPS, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def set_up_torch(threads: int | None, rank: Rank) -> None:
@@ -149,6 +176,14 @@ def on_main(work: Callable[[], T], rank: Rank) -> T:
     if isinstance(outcome[0], CatlipError):
         raise_alike(outcome[0], rank)
     return cast(T, outcome[0])
+
+
+def on_every(work: Callable[[], T], rank: Rank) -> T:
+    """Do the same `work` on every rank; an error that all ranks have is told once."""
+    try:
+        return work()
+    except CatlipError as error:
+        raise_alike(error, rank)
 
 
 def raise_alike(error: CatlipError, rank: Rank) -> NoReturn:

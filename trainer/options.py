@@ -147,18 +147,19 @@ def values_of(config: Options, *parts: type[Options]) -> dict[str, Any]:
 class Compute(Options):
     """Device and number format."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """device that computes
 
-    auto: CUDA if there is a GPU, else the CPU"""
+    auto: CUDA if there is such a GPU, else the CPU
+    mps: the GPU of an Apple computer, for one process"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """number format of the model; probes are trained in float32 in any case
 
-    auto: bfloat16 on CUDA, float32 on the CPU
+    auto: bfloat16 on CUDA, float32 elsewhere
     bfloat16: autocast, with weights in float32"""
 
     def is_bfloat16(self, device_type: str) -> bool:
-        """Tell whether the model computes in bfloat16 on a type of device, "cuda" or "cpu"."""
+        """Tell whether the model computes in bfloat16 on a type of device: "cuda", "mps" or "cpu"."""
         return self.precision == "bfloat16" or (self.precision == "auto" and device_type == "cuda")
 
 

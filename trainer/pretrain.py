@@ -15,7 +15,7 @@ from trainer.data.batch import Batch
 from trainer.data.feed import Feed, check_bad_share
 from trainer.data.resolution import Resolution, resolution_of
 from trainer.data.source import Source, from_state, to_state
-from trainer.distributed import Rank, join_processes, on_main, set_up_torch
+from trainer.distributed import Rank, join_processes, on_every, on_main, set_up_torch
 from trainer.inputs import Inputs, open_inputs
 from trainer.job import Job
 from trainer.model.vit import on_meta, patch_of
@@ -30,6 +30,7 @@ from trainer.speed.flops import image_flops
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, build_training
+from trainer.weights.sources import read_source
 from vocab.errors import MismatchError
 from vocab.pages.text import counted, tell
 from vocab.store.locations import refuse_unwritable
@@ -64,7 +65,10 @@ def pretrain(config: PretrainConfig) -> int:
 def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
     resume, data = on_main(lambda: find_start(config, inputs), rank)
     bfloat16 = config.run.is_bfloat16(rank.device.type)
-    training = build_training(config, inputs.vocabulary, rank)
+    # The weights of a resumed run are those of its checkpoint.
+    init = config.model.init if resume.checkpoint is None else None
+    first = on_every(lambda: read_source(init), rank) if init is not None else None
+    training = build_training(config, inputs.vocabulary, rank, first=first)
     feed = open_feed(config, inputs.train, training, rank, resume)
     step = Step(training, rank, config.optim, model=config.model, compiled=config.run.compile, bfloat16=bfloat16)
     results = Results(config, rank, inputs, training, open_probe(config.data, config.run), bfloat16)

@@ -15,13 +15,17 @@ import collections
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vocab import labeler, wordnet
+from vocab.cleaning import clean_all
 from vocab.errors import InputError
 from vocab.misread import mended
+from vocab.tokens import split_words
+from vocab.user_lexicon import ANY_SIGN, UserLexicon
 
 WNID = re.compile(r"n[0-9]{8}")
 SYNSET_NAME = re.compile(r"(?P<lemma>[^,/]+)\.n\.(?P<sense>[0-9]{2,3})")
@@ -34,7 +38,10 @@ Labels = dict[str, list[int]]
 
 
 def synsets_of_class_names(
-    names: Sequence[str], *, label: Callable[[pa.StringArray], pa.ListArray] | None = None
+    names: Sequence[str],
+    *,
+    label: Callable[[pa.StringArray], pa.ListArray] | None = None,
+    lexicon: UserLexicon | None = None,
 ) -> list[list[int]]:
     """Synsets of each class name, as offsets, unique and ascending; an empty list if there are none.
 
@@ -50,7 +57,8 @@ def synsets_of_class_names(
 
     `label` maps captions to lists of offsets as `vocab.labeler.Labeler.label` does, and is that of
     `vocab.labeler.load()` unless given; it should be the one that labelled the corpus. It is called once, for all
-    names. Raises InputError for a string in place of a list.
+    names. `lexicon` is the user's lexicon of that labeler: a name that is an entry of it has the entry's synset; an
+    entry without one says nothing of classes. Raises InputError for a string in place of a list.
     """
     if isinstance(names, str):
         head = repr(names[:80])
@@ -65,6 +73,8 @@ def synsets_of_class_names(
     ]
     texts = list(dict.fromkeys(text for ways in readings for synonyms in ways for text in synonyms))
     senses, labels = senses_of(texts), _labels_of(texts, label)
+    for text, meant in _entries_among(texts, lexicon).items():
+        senses[text] = labels[text] = [meant]
     found: list[list[int]] = []
     for synset, ways in zip(named, readings, strict=True):
         if synset is not None:
@@ -142,6 +152,17 @@ def _labels_of(texts: list[str], label: Callable[[pa.StringArray], pa.ListArray]
     if not texts:
         return {}
     return dict(zip(texts, (label or labeler.load().label)(pa.array(texts, pa.string())).to_pylist(), strict=True))
+
+
+def _entries_among(texts: list[str], lexicon: UserLexicon | None) -> dict[str, int]:
+    """Synset of each text that is an entry with one."""
+    if lexicon is None or not texts:
+        return {}
+    entries = {words.replace(ANY_SIGN, " "): synset for words, synset in lexicon.entries}
+    tokens = split_words(clean_all(pa.array(texts, pa.string())))
+    words, starts = tokens.words.to_pylist(), tokens.starts.tolist()
+    meant = {text: entries.get(" ".join(words[a:b])) for text, (a, b) in zip(texts, pairwise(starts), strict=True)}
+    return {text: synset for text, synset in meant.items() if synset is not None}
 
 
 def _resolve(synonyms: list[str], senses: Labels, labels: Labels) -> list[int]:

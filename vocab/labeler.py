@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vocab import language, senses, tagger, wordnet
-from vocab.cleaning import clean_all
+from vocab.cleaning import Cleaned, clean_all
 from vocab.context import CAPITALS, SMALL, Case, Context, context_of
+from vocab.empty_reasons import LABELLED, EmptyReason, Labelled
 from vocab.entries import extended
 from vocab.lexicon import MAX_WORDS, Lexicon, build_lexicon, sorted_unique
 from vocab.missing_values import without_missing
@@ -32,21 +34,19 @@ from vocab.nouns import COLOURS, SHADES, are_among
 from vocab.scorer import Scorer, build_scorer
 from vocab.senses import NO_SENSE, Senses, build_senses
 from vocab.tagger import STRONG, Tag, Tagger
-from vocab.tokens import Gap, split_words
+from vocab.tokens import ABBREVIATED, UNBROKEN, Gap, split_words
+from vocab.user_lexicon import UserLexicon
+from vocab.user_tables import UserTables, with_entries
 
 # Part of the fingerprint: raised with every change of the rules that the tables do not show.
 RULES_VERSION = 7
 
 PHRASE_BONUS = 2 * tagger.SCALE
 """added to the noun score of the last word of a noun of several words"""
-UNBROKEN = (Gap.SPACE, Gap.OTHER, Gap.HYPHEN, Gap.QUOTE, Gap.AND, Gap.STOP, Gap.POSSESSIVE, Gap.APOSTROPHE)
-"""gaps allowed between the words of one noun: no comma, no bracket, no slash"""
 AT_ONCE = 32_768
 """captions processed together: any number gives the same labels, more need more memory"""
 SYNSET_BITS = 17
 """bits of a synset's row; with those of a caption among AT_ONCE, 32"""
-ABBREVIATED = 2
-"""most letters of a word before a full stop inside one noun: U.S., St. Bernard"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,8 @@ class Nouns:
     lasts: NDArray[np.int64]
     readings: NDArray[np.int64]
     """lemma of a common noun; L + lemma of a name"""
+    left_out: NDArray[np.int64]
+    """places of the first words of those that the user has no label for; of several words each"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,8 @@ class Labeler:
     tagger: Tagger
     lexicon: Lexicon
     senses: Senses
+    user: UserTables | None = None
+    """a user's own words, which are in the other tables too"""
     name: str = "catlip"
 
     @property
@@ -77,6 +81,8 @@ class Labeler:
             digest.update(part.fingerprint().encode())
         for table in (self.language_values, self.abbreviations, self.shades, self.colours):
             digest.update(table.astype("<i4").tobytes())
+        if self.user is not None:
+            digest.update(self.user.lexicon.sha256.encode())
         return digest.hexdigest()
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
@@ -84,19 +90,47 @@ class Labeler:
 
         `captions` must be valid UTF-8; `pipeline.labeling` sorts out what is not.
         """
-        parts = [self._label_some(captions.slice(start, AT_ONCE)) for start in range(0, len(captions), AT_ONCE)]
+        parts = [self._label_some(captions.slice(start, AT_ONCE))[0] for start in range(0, len(captions), AT_ONCE)]
         return pa.concat_arrays(parts or [pa.array([], pa.list_(pa.int32()))])
 
-    def _label_some(self, captions: pa.StringArray) -> pa.ListArray:
-        """`label` for at most AT_ONCE captions."""
+    def label_and_say_why(self, captions: pa.StringArray) -> Labelled:
+        """`label`, and why captions have no label."""
+        lists, why = [pa.array([], pa.list_(pa.int32()))], [np.zeros(0, dtype=np.int8)]
+        for start in range(0, len(captions), AT_ONCE):
+            some, cleaned, words, nouns = self._label_some(captions.slice(start, AT_ONCE))
+            lists.append(some)
+            why.append(self._why_empty(some, self.is_english(words, cleaned.accents), words, nouns))
+        return Labelled(pa.concat_arrays(lists), np.concatenate(why))
+
+    def _label_some(self, captions: pa.StringArray) -> tuple[pa.ListArray, Cleaned, Context, Nouns]:
+        """`label` for at most AT_ONCE captions; also their cleaned text, all words, and nouns of the English ones."""
         cleaned = clean_all(without_missing(captions))
         tokens = split_words(cleaned)
-        rows = self.tagger.rows_in(tokens.text, tokens.places, tokens.ends)
-        context = self.in_english(context_of(tokens, rows, self.tagger.pad), cleaned.accents)
+        words = context_of(tokens, self.tagger.rows_in(tokens.text, tokens.places, tokens.ends), self.tagger.pad)
+        context = self.in_english(words, cleaned.accents)
         nouns = self.find_nouns(context)
         synsets = self.senses.choose(context.rows, nouns.firsts, nouns.lasts, nouns.readings)
         has = np.flatnonzero(synsets != NO_SENSE)
-        return self._lists(context.caption_of.take(nouns.lasts[has]), synsets[has], len(captions))
+        lists = self._lists(context.caption_of.take(nouns.lasts[has]), synsets[has], len(captions))
+        return lists, cleaned, words, nouns
+
+    def _why_empty(
+        self, lists: pa.ListArray, english: NDArray[np.bool_], words: Context, nouns: Nouns
+    ) -> NDArray[np.int8]:
+        """[captions] `EmptyReason` of each caption without a label; of several reasons the greatest."""
+        empty = np.asarray(pc.list_value_length(lists)) == 0
+        why = np.full(len(lists), LABELLED, dtype=np.int8)
+        why[empty] = EmptyReason.NO_NOUN
+        why[empty & ~english] = EmptyReason.OTHER_LANGUAGE
+        at = words.at[(empty & english).take(words.caption_of.take(words.at))]
+        written = at[~np.isin(words.cases.take(at), SMALL)]
+        lead, is_name = self._noun_lead(words, written)
+        why[words.caption_of.take(written[(lead >= 0) & is_name])] = EmptyReason.NAMES_ONLY
+        if self.user is not None:
+            silent = at[self.user.silent.take(words.rows.take(at))]
+            left_out = words.caption_of.take(np.concatenate([silent, nouns.left_out]))
+            why[left_out[empty[left_out]]] = EmptyReason.LEXICON
+        return why
 
     def in_english(self, context: Context, accents: NDArray[np.int64]) -> Context:
         """Keep the words of English captions; those of others become empty places."""
@@ -128,14 +162,17 @@ class Labeler:
         is_phrase &= ~self.lexicon.names[lemmas] | self._are_names_here(context, starts, heads)
         is_stop = ~self.lexicon.titles[lemmas] | self._capitals(context, starts, lengths)
         is_phrase = np.where(self.lexicon.stops[lemmas], is_stop, is_phrase)
+        if self.user is not None:
+            is_phrase = self._beside_users(context, starts, lengths, lemmas, is_phrase)
         starts, lengths, lemmas = starts[is_phrase], lengths[is_phrase], lemmas[is_phrase]
-        won, taken = longest_first(starts, lengths, len(context.rows))
+        won, taken = longest_first(starts, lengths, len(context.rows), preferred=self._are_users(lemmas))
+        left_out = starts[won[self.lexicon.stops[lemmas[won]] & self._are_users(lemmas[won])]]
         won = won[~self.lexicon.stops[lemmas[won]]]
-        kept = (ahead[len(heads) :] >= 0) & ~taken.take(singles)
-        singles, single_is_name = singles[kept], is_name[len(heads) :][kept]
-        shades = self._are_shades(context, singles)
-        singles, single_is_name = singles[~shades], single_is_name[~shades]
         single_lemmas = self.lexicon.lemma_of_word.take(context.rows.take(singles)).astype(np.int64)
+        is_noun = (ahead[len(heads) :] >= 0) & ~self._are_shades(context, singles)
+        kept = (is_noun | self._are_users(single_lemmas)) & ~taken.take(singles)
+        singles, single_is_name = singles[kept], is_name[len(heads) :][kept]
+        single_lemmas = single_lemmas[kept]
         names = np.flatnonzero(single_is_name & (single_lemmas < self.lexicon.own))
         apart = np.ones(len(singles), dtype=bool)
         apart[names] = ~self._is_beside_name(context, singles[names])
@@ -144,7 +181,39 @@ class Labeler:
             np.concatenate([starts[won], singles]),
             np.concatenate([(starts + lengths - 1)[won], singles]),
             np.concatenate([lemmas[won], readings]),
+            left_out,
         )
+
+    def _are_users(self, lemmas: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which lemmas are entries of the user's."""
+        users: NDArray[np.bool_] = lemmas >= (len(self.nouns.lemmas) if self.user is None else self.user.first)
+        return users
+
+    def _beside_users(
+        self,
+        context: Context,
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        lemmas: NDArray[np.int64],
+        is_phrase: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """Tell which spans are nouns beside the user's entries.
+
+        An entry is one wherever no sign parts its words. Built-in words that are no noun together (*in front of*, North
+        Face) are none where they share a word with an entry that has a synset: the user knows better.
+        """
+        assert self.user is not None
+        users, stops = self._are_users(lemmas), self.lexicon.stops[lemmas]
+        entries = users & (self._are_unbroken(context, starts, lengths) | self.user.any_sign[lemmas])
+        held = self._are_users(self.lexicon.lemma_of_word.take(context.rows).astype(np.int64))
+        shared = np.zeros(len(starts), dtype=bool)
+        spans = np.flatnonzero(entries & ~stops)
+        for place in range(MAX_WORDS):
+            held[starts[spans] + np.minimum(place, lengths[spans] - 1)] = True
+        for place in range(MAX_WORDS):
+            shared |= held[starts + np.minimum(place, lengths - 1)]
+        beside: NDArray[np.bool_] = np.where(users, entries, is_phrase & ~(stops & shared))
+        return beside
 
     def _is_beside_name(self, context: Context, at: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which words have a name beside them: *Jordan* in Michael Jordan is no country."""
@@ -237,8 +306,11 @@ class Labeler:
 
     @cached_property
     def language_values(self) -> NDArray[np.int32]:
-        """[W] score of each word for English."""
-        return language.values_of(self.tagger)
+        """[W] score of each word for English; an entry of the user's speaks for it."""
+        values = language.values_of(self.tagger)
+        if self.user is not None:
+            values[self.user.english] = np.maximum(values[self.user.english], language.KNOWN)
+        return values
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -268,16 +340,18 @@ class Labeler:
 
 
 def longest_first(
-    starts: NDArray[np.int64], lengths: NDArray[np.int64], places: int
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], places: int, *, preferred: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Choose among overlapping spans, longer before shorter and left before right; and [places] that the chosen cover.
+    """Choose among overlapping spans: the longer ones, of one length the preferred, then the left; and what they cover.
 
-    `starts` of one length are ascending.
+    `starts` of one length are ascending. Returns the chosen spans, and [places] true for those that they cover.
     """
     taken = np.zeros(places, dtype=bool)
     won: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
-    for length in range(MAX_WORDS, 1, -1):
-        of_length = np.flatnonzero(lengths == length)
+    for length, wanted in product(range(MAX_WORDS, 1, -1), (True, False)):
+        of_length = np.flatnonzero((lengths == length) & (preferred == wanted))
+        if not len(of_length):
+            continue
         begin = starts[of_length]
         free = ~np.logical_or.reduce([taken[begin + place] for place in range(length)])
         of_length, begin = of_length[free], begin[free]
@@ -306,3 +380,14 @@ def load() -> Labeler:
         build_lexicon(nouns, words.words, tables.entry_kinds),
         build_senses(nouns, tables, len(words.words)),
     )
+
+
+@cache
+def load_with(lexicon: UserLexicon) -> Labeler:
+    """The labeler with a user's own words, built once per process.
+
+    Raises InputError for more words than the tables can hold.
+    """
+    ours = load()
+    more = with_entries(ours.nouns, ours.tagger, ours.lexicon, ours.senses, senses.load().kind_of, lexicon)
+    return Labeler(more.nouns, more.tagger, more.lexicon, more.senses, more.user)

@@ -131,25 +131,56 @@ def build_lexicon(wordnet: WordNet, known: pa.StringArray, entry_kinds: NDArray[
     phrases = order[_may_be_phrase(wordnet, spelled, part_rows, own=own)[order]]
     node_of_word, edge_keys, edge_nodes, edge_lemmas = _edges(spelled, phrases, part_rows, forms, len(known))
     edge_lemmas[np.isin(edge_lemmas, np.flatnonzero(kinds == EntryKind.PARTED))] = NONE
-    edge_rows = edge_keys & ((1 << ROW_BITS) - 1)
-    may_be = np.zeros(1 << FILTER_BITS, dtype=bool)
-    may_be[_hash(edge_keys >> ROW_BITS, edge_rows)] = True
-    goes_on = np.zeros(len(known), dtype=bool)
-    goes_on[edge_rows] = True
-    return Lexicon(
+    return lexicon_from(
         lemma_of_word=lemma_of_word,
         node_of_word=node_of_word,
-        edge_keys=edge_keys,
-        edge_nodes=edge_nodes,
-        edge_lemmas=edge_lemmas,
-        filter=may_be,
-        is_noun=lemma_of_word != NONE,
-        opens=node_of_word != NONE,
-        goes_on=goes_on,
+        edges=Edges(edge_keys, edge_nodes, edge_lemmas),
         names=is_described_name(wordnet),
         own=own,
         stops=np.isin(kinds, (EntryKind.NO_NOUN, EntryKind.NAME)),
         titles=kinds == EntryKind.NAME,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """The columns of a `Lexicon`'s edges."""
+
+    keys: NDArray[np.int64]
+    nodes: NDArray[np.int32]
+    lemmas: NDArray[np.int32]
+
+
+def lexicon_from(
+    *,
+    lemma_of_word: NDArray[np.int32],
+    node_of_word: NDArray[np.int32],
+    edges: Edges,
+    names: NDArray[np.bool_],
+    own: int,
+    stops: NDArray[np.bool_],
+    titles: NDArray[np.bool_],
+) -> Lexicon:
+    """A lexicon with the tables that follow from these, by which words are passed over quickly."""
+    edge_rows = edges.keys & ((1 << ROW_BITS) - 1)
+    may_be = np.zeros(1 << FILTER_BITS, dtype=bool)
+    may_be[_hash(edges.keys >> ROW_BITS, edge_rows)] = True
+    goes_on = np.zeros(len(lemma_of_word), dtype=bool)
+    goes_on[edge_rows] = True
+    return Lexicon(
+        lemma_of_word=lemma_of_word,
+        node_of_word=node_of_word,
+        edge_keys=edges.keys,
+        edge_nodes=edges.nodes,
+        edge_lemmas=edges.lemmas,
+        filter=may_be,
+        is_noun=lemma_of_word != NONE,
+        opens=node_of_word != NONE,
+        goes_on=goes_on,
+        names=names,
+        own=own,
+        stops=stops,
+        titles=titles,
     )
 
 

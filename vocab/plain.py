@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import and_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from vocab import language
 from vocab.cleaning import FOREIGN_LETTER, clean
 from vocab.context import CAPITALS, EMPTY, END, SMALL, Case
-from vocab.labeler import ABBREVIATED, PHRASE_BONUS, UNBROKEN, Labeler
+from vocab.empty_reasons import EmptyReason
+from vocab.labeler import PHRASE_BONUS, Labeler
 from vocab.lexicon import MAX_WORDS, ROW_BITS, Lexicon
 from vocab.missing_values import is_missing
 from vocab.nouns import COLOURS, SHADES
@@ -36,7 +38,7 @@ from vocab.tagger import (
     Tag,
     Tagger,
 )
-from vocab.tokens import GAP_SIGNS, Gap, Shape
+from vocab.tokens import ABBREVIATED, GAP_SIGNS, UNBROKEN, Gap, Shape
 
 Scores = tuple[int, int, int, int]
 """one for each `Tag`, in its order; 256 is one unit of log odds"""
@@ -164,6 +166,28 @@ def read(labeler: Labeler, caption: str) -> Reading:
         nouns = find_nouns(labeler, words, alone, as_head, names)
     synsets = [choose_sense(labeler, words, noun) for noun in nouns]
     return Reading(cleaned, accents, tuple(words), value, tuple(scores), tuple(nouns), tuple(synsets))
+
+
+def why_empty(labeler: Labeler, reading: Reading) -> EmptyReason | None:
+    """`Labeler._why_empty`: reason why a caption has no label, None for one that has some."""
+    if set(reading.synsets) - {NO_SENSE}:
+        return None
+    if not reading.english:
+        return EmptyReason.OTHER_LANGUAGE
+    alone = [is_noun(scores, bonus=0) for scores in reading.scores]
+    names = [is_name(word, scores) for word, scores in zip(reading.words, reading.scores, strict=True)]
+    as_head = [is_noun(scores, bonus=PHRASE_BONUS) for scores in reading.scores]
+    if is_left_out(labeler, reading.words, as_head):
+        return EmptyReason.LEXICON
+    return EmptyReason.NAMES_ONLY if any(map(and_, alone, names)) else EmptyReason.NO_NOUN
+
+
+def is_left_out(labeler: Labeler, words: Sequence[Word], as_head: Sequence[bool]) -> bool:
+    """Tell whether the user's lexicon has no label for a word, or words, of a caption."""
+    if labeler.user is None:
+        return False
+    lemmas = [phrase.lemma for phrase in won_phrases(labeler, words, as_head) if labeler.lexicon.stops[phrase.lemma]]
+    return any(is_users(labeler, lemma) for lemma in lemmas) or any(labeler.user.silent[word.row] for word in words)
 
 
 def find_words(tagger: Tagger, cleaned: str) -> list[Word]:
@@ -319,27 +343,52 @@ def find_nouns(
     taken = {place for phrase in won for place in phrase.places}
     for place, word in enumerate(words):
         lemma = int(labeler.lexicon.lemma_of_word[word.row])
-        if lemma < 0 or not alone[place] or place in taken or is_shade(words, place):
+        if lemma < 0 or place in taken:
             continue
-        if not names[place] or lemma >= labeler.lexicon.own or not is_beside_name(words, place, whole):
+        is_built_in = alone[place] and not is_shade(words, place)
+        if names[place] and lemma < labeler.lexicon.own:
+            is_built_in = is_built_in and not is_beside_name(words, place, whole)
+        if is_built_in or is_users(labeler, lemma):
             nouns.append(Noun(place, place, lemma, names[place]))
     return nouns
 
 
+def is_users(labeler: Labeler, lemma: int) -> bool:
+    """`Labeler._are_users`: true for an entry of the user's."""
+    return labeler.user is not None and lemma >= labeler.user.first
+
+
 def won_phrases(labeler: Labeler, words: Sequence[Word], as_head: Sequence[bool]) -> list[Noun]:
     """`Labeler.find_nouns`: nouns of several words, and words that are no noun together, the longest first."""
-    stops = labeler.lexicon.stops
-    return longest_first(
+    stops, phrases = labeler.lexicon.stops, find_phrases(labeler, words)
+    entries = [phrase for phrase in phrases if is_users(labeler, phrase.lemma) and is_entry(labeler, words, phrase)]
+    held = held_by_user(labeler, words, entries)
+    built_in = [
         phrase
-        for phrase in find_phrases(labeler, words)
-        if (
-            is_stop(labeler, words, phrase)
+        for phrase in phrases
+        if not is_users(labeler, phrase.lemma)
+        and (
+            is_stop(labeler, words, phrase) and held.isdisjoint(phrase.places)
             if stops[phrase.lemma]
             else (as_head[phrase.last] or is_hyphenated(words, phrase))
             and not is_broken(words, phrase)
             and not is_no_name_here(labeler, words, phrase)
         )
-    )
+    ]
+    return longest_first(entries, built_in)
+
+
+def is_entry(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bool:
+    """`Labeler._beside_users`: true for an entry of several words whose words no sign parts."""
+    assert labeler.user is not None
+    return bool(labeler.user.any_sign[phrase.lemma]) or not is_broken(words, phrase)
+
+
+def held_by_user(labeler: Labeler, words: Sequence[Word], entries: Sequence[Noun]) -> set[int]:
+    """`Labeler._beside_users`: places of words in those of the user's entries that have a synset."""
+    lemmas = [int(labeler.lexicon.lemma_of_word[word.row]) for word in words]
+    single = {place for place, lemma in enumerate(lemmas) if is_users(labeler, lemma)}
+    return single.union(*(phrase.places for phrase in entries if not labeler.lexicon.stops[phrase.lemma]))
 
 
 def is_stop(labeler: Labeler, words: Sequence[Word], phrase: Noun) -> bool:
@@ -404,11 +453,13 @@ def is_broken(words: Sequence[Word], phrase: Noun) -> bool:
     return False
 
 
-def longest_first(phrases: Iterable[Noun]) -> list[Noun]:
-    """`labeler.longest_first`: the longer of overlapping phrases stays, the left one of equally long ones."""
+def longest_first(entries: Sequence[Noun], built_in: Sequence[Noun]) -> list[Noun]:
+    """`labeler.longest_first`: of overlapping phrases the longer stays, of equal ones the user's, then the left one."""
     won: list[Noun] = []
     taken: set[int] = set()
-    for phrase in sorted(phrases, key=lambda phrase: (-phrase.length, phrase.first)):
+    # Sorting keeps the order of equals.
+    ordered = [*sorted(entries, key=lambda entry: entry.first), *sorted(built_in, key=lambda phrase: phrase.first)]
+    for phrase in sorted(ordered, key=lambda phrase: -phrase.length):
         if taken.isdisjoint(phrase.places):
             won.append(phrase)
             taken.update(phrase.places)

@@ -34,8 +34,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from vocab.empty_reasons import LABELLED, EmptyReason, Labelled
 from vocab.errors import InputError, MissingRequirementError
 from vocab.wordnet import LEXICOGRAPHER_FILES
 
@@ -93,6 +96,12 @@ class ReferenceLabeler:
         with without_time_limit():
             lists = [[] if caption is None else self._synsets(caption) for caption in captions.to_pylist()]
         return pa.array(lists, pa.list_(pa.int32()))
+
+    def label_and_say_why(self, captions: pa.StringArray) -> Labelled:
+        """`label`, and why captions have no label: this rule knows neither languages nor names."""
+        synsets = self.label(captions)
+        empty = np.asarray(pc.list_value_length(synsets)) == 0
+        return Labelled(synsets, np.where(empty, EmptyReason.NO_NOUN, LABELLED).astype(np.int8))
 
     def _synsets(self, caption: str) -> list[int]:
         """Unique ascending synsets of one caption."""

@@ -15,15 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from vocab import labeler, plain
 from vocab.cleaning import clean
+from vocab.empty_reasons import LABELLED, EmptyReason, Labelled
 from vocab.errors import InputError, MissingRequirementError
 from vocab.labeler import Labeler
 from vocab.missing_values import is_missing
 from vocab.plain import Word
 from vocab.senses import NO_SENSE
+from vocab.user_lexicon import UserLexicon
 
 # Part of the fingerprint: raised with every change of the rules below.
 RULES_VERSION = 2
@@ -61,22 +64,35 @@ class SpacyLabeler:
 
         `captions` must be valid UTF-8; `pipeline.labeling` sorts out what is not.
         """
-        lists: list[list[int]] = [[] for _ in range(len(captions))]
-        english = [
-            (text, (place, words))
-            for place, caption in enumerate(captions.to_pylist())
-            for text, words in [self._english_words(caption or "")]
-            if words
-        ]
-        for doc, (place, words) in self.nlp.pipe(english, as_tuples=True, batch_size=BATCH):
-            lists[place] = self._synsets(words, tags_of(doc, words))
-        return pa.array(lists, pa.list_(pa.int32()))
+        return self.label_and_say_why(captions).synsets
 
-    def _english_words(self, caption: str) -> tuple[str, list[Word]]:
-        """The cleaned text and its words; none of a caption that is not English."""
+    def label_and_say_why(self, captions: pa.StringArray) -> Labelled:
+        """`label`, and why captions have no label."""
+        lists: list[list[int]] = [[] for _ in range(len(captions))]
+        why = np.full(len(captions), EmptyReason.NO_NOUN, dtype=np.int8)
+        english: list[tuple[str, tuple[int, list[Word]]]] = []
+        for place, caption in enumerate(captions.to_pylist()):
+            text, words, is_english = self._words(caption or "")
+            if is_english and words:
+                english.append((text, (place, words)))
+            elif not is_english:
+                why[place] = EmptyReason.OTHER_LANGUAGE
+        for doc, (place, words) in self.nlp.pipe(english, as_tuples=True, batch_size=BATCH):
+            tags = tags_of(doc, words)
+            lists[place] = self._synsets(words, tags)
+            if lists[place]:
+                why[place] = LABELLED
+            elif plain.is_left_out(self.ours, words, [tag in NOUN_TAGS for tag in tags]):
+                why[place] = EmptyReason.LEXICON
+            elif NAME_TAG in tags:
+                why[place] = EmptyReason.NAMES_ONLY
+        return Labelled(pa.array(lists, pa.list_(pa.int32())), why)
+
+    def _words(self, caption: str) -> tuple[str, list[Word], bool]:
+        """The cleaned text, its words, and whether it is English."""
         text, accents = ("", 0) if is_missing(caption) else clean(caption)
         words = plain.find_words(self.ours.tagger, text)
-        return text, words if plain.language_value(self.ours, words, accents) >= 0 else []
+        return text, words, plain.language_value(self.ours, words, accents) >= 0
 
     def _synsets(self, words: Sequence[Word], tags: Sequence[str]) -> list[int]:
         """Unique ascending synsets of one caption."""
@@ -103,8 +119,10 @@ def tags_of(doc: Any, words: Sequence[Word]) -> list[str]:
 
 
 @cache
-def load(model: str) -> SpacyLabeler:
+def load(model: str, lexicon: UserLexicon | None = None) -> SpacyLabeler:
     """The labeler over a spaCy pipeline, named by its package (en_core_web_sm) or its folder; once per process.
+
+    `lexicon`: the user's own words.
 
     Raises MissingRequirementError if spaCy or the pipeline is not installed, and InputError for one that tags no parts
     of speech.
@@ -129,7 +147,7 @@ def load(model: str) -> SpacyLabeler:
     nlp.max_length = MAX_LETTERS
     refuse_without_tags(nlp, model)
     tools = f"spacy {spacy.about.__version__} {nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
-    return SpacyLabeler(nlp, tools, labeler.load())
+    return SpacyLabeler(nlp, tools, labeler.load() if lexicon is None else labeler.load_with(lexicon))
 
 
 def refuse_without_tags(nlp: Any, model: str) -> None:

@@ -35,6 +35,12 @@ class Gap(IntEnum):
     START = 11
 
 
+UNBROKEN = (Gap.SPACE, Gap.OTHER, Gap.HYPHEN, Gap.QUOTE, Gap.AND, Gap.STOP, Gap.POSSESSIVE, Gap.APOSTROPHE)
+"""gaps allowed between the words of one noun: no comma, no bracket, no slash"""
+ABBREVIATED = 2
+"""most letters of a word before a full stop inside one noun: U.S., St. Bernard"""
+
+
 class Shape(IntEnum):
     """Capitals of a word as written."""
 

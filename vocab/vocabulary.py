@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vocab import wordnet
 from vocab.depictable import are_depictable
 from vocab.errors import CatlipError, FormatError, InputError
+from vocab.labeler_record import LabelerRecord
 from vocab.pages.text import counted
 from vocab.store.files import DAMAGED, write_whole
 from vocab.store.locations import read_whole
@@ -61,6 +62,8 @@ class Vocabulary:
     """pairs of a synset that is no class of its own, and the class's synset that it counts for; ascending"""
     choice: tuple[str, ...] = ()
     """how classes were chosen beside their counts, an option each: "--depictable", "--only imagenet-1k" """
+    labeler: LabelerRecord | None = None
+    """labeler that made the labels; None where it is not known"""
 
     @classmethod
     def from_counts(
@@ -73,6 +76,7 @@ class Vocabulary:
         sources: tuple[str, ...] = (),
         merged: tuple[tuple[int, int], ...] = (),
         choice: tuple[str, ...] = (),
+        labeler: LabelerRecord | None = None,
     ) -> Vocabulary:
         """Make a vocabulary by threshold or size, from columns synset: int32 and captions: int64.
 
@@ -101,7 +105,7 @@ class Vocabulary:
         least = min_count if min_count is not None else int(captions[order[-1]])
         kept = set(synsets[order].tolist())
         merged = tuple(sorted(pair for pair in merged if pair[1] in kept))
-        return cls(synsets[order], captions[order], rows, least, sources, merged, choice)
+        return cls(synsets[order], captions[order], rows, least, sources, merged, choice, labeler)
 
     def __len__(self) -> int:
         return len(self.synsets)
@@ -183,6 +187,8 @@ class Vocabulary:
             header["merged"] = {wordnet.wnid_of(synset): wordnet.wnid_of(of) for synset, of in self.merged}
         if self.choice:
             header["choice"] = self.choice
+        if self.labeler is not None:
+            header["labeler"] = self.labeler.to_json()
         columns = [
             np.arange(len(self), dtype=np.int32),
             self.wnids,
@@ -216,7 +222,14 @@ class Vocabulary:
         others, classes = (_offsets(path, list(wnids)).tolist() for wnids in (header.merged, header.merged.values()))
         merged = tuple(zip(others, classes, strict=True))
         vocabulary = cls(
-            synsets, table["captions"].to_numpy(), header.rows, header.min_count, header.sources, merged, header.choice
+            synsets,
+            table["captions"].to_numpy(),
+            header.rows,
+            header.min_count,
+            header.sources,
+            merged,
+            header.choice,
+            header.labeler,
         )
         in_order = np.array_equal(table["label"].to_numpy(), np.arange(len(table)))
         if not in_order or vocabulary.sha256_of_synsets != header.fingerprint:
@@ -239,6 +252,7 @@ class _Header:
     fingerprint: str
     merged: dict[str, str]
     choice: tuple[str, ...]
+    labeler: LabelerRecord | None
 
 
 def _offsets(path: str | Path, wnids: list[str]) -> NDArray[np.int32]:
@@ -268,6 +282,7 @@ def _header(path: str | Path, table: pa.Table) -> _Header:
             fingerprint=str(header["fingerprint"]),
             merged={str(synset): str(of) for synset, of in header.get("merged", {}).items()},
             choice=tuple(map(str, header.get("choice", ()))),
+            labeler=None if "labeler" not in header else LabelerRecord.from_json(header["labeler"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _unreadable(path, f"unreadable metadata ({error!r})") from error

@@ -24,7 +24,7 @@ from pipeline.claim import STAGING, finished_manifest, owned, refuse_used, remov
 from pipeline.config import Align
 from pipeline.extension import refuse_meanwhile
 from pipeline.failures import explained
-from pipeline.finishing import check_written, lost, write_rejects
+from pipeline.finishing import check_written, lost, write_lexicon, write_rejects
 from pipeline.label_reading import parquet_rows
 from pipeline.planning import rows_of_each
 from pipeline.reading.inputs import InputFiles
@@ -38,6 +38,7 @@ from vocab.store.label_shards import COUNTS, REJECTS, REJECTS_SCHEMA, SCHEMA, La
 from vocab.store.label_writing import describe_file, write_counts, write_manifest
 from vocab.store.locations import refuse_unwritable
 from vocab.store.manifest import MANIFEST, InputFile, LabelFile, Manifest
+from vocab.user_lexicon import lexicon_of
 
 ACCOUNT = ("rows", "labelled", "empty", "rejected")
 """fields of the account; no rows are merged here"""
@@ -110,7 +111,12 @@ def align(spark: SparkSession, labels: LabelShards, inputs: InputFiles, options:
         counted = staged("synsets array<int>")
         ranges = max(1, math.ceil(matches.matched / options.rows_per_file))
         parts = write_ranges(kept, out, "part", SCHEMA, ranges=ranges, remedy=REPEATED_KEY_REMEDY)
-        files = [write_count_table(counted, out), *parts, write_reject_file(refused, out)]
+        files = [
+            write_count_table(counted, out),
+            *parts,
+            write_reject_file(refused, out),
+            *write_lexicon(out, lexicon_of(labels)),
+        ]
         manifest = manifest_of(files, account, labels, config_of(options, labels, matches))
         check_written(out, manifest)
         owner.check()

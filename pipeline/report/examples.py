@@ -7,8 +7,6 @@ labeler, which gives the same labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.caption_sample import CaptionSample, sample_captions
-from vocab.errors import MismatchError
-from vocab.labelers import SPACY_MODEL, CaptionLabeler, LabelerName, load_labeler
-from vocab.store.manifest import Manifest
+from vocab.labeler_record import record_of
+from vocab.store.label_shards import LabelShards
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +36,14 @@ class Examples:
     sample: CaptionSample
 
 
-def label_again(manifest: Manifest, locations: tuple[str, ...], *, apart_from: str | None = None) -> LabelledSample:
+def label_again(labels: LabelShards, locations: tuple[str, ...], *, apart_from: str | None = None) -> LabelledSample:
     """Label a bounded sample of the input files' captions as the job did that made the labels.
 
     Raises MismatchError if this installation would label captions differently, or if the labels were made from other
     files, and what `load_labeler` and `sample_captions` raise.
     """
-    labeler = labeler_of(manifest)
-    sample = sample_captions(manifest, locations, apart_from=apart_from)
+    labeler = record_of(labels).load(thing="captions beside these labels", otherwise="leave --captions out")
+    sample = sample_captions(labels.manifest, locations, apart_from=apart_from)
     return LabelledSample(sample, labeler.label(pa.array(sample.texts, pa.string())))
 
 
@@ -55,25 +52,6 @@ def examples_of(labelled: LabelledSample, synsets: NDArray[np.int32], *, count: 
     texts = labelled.sample.texts
     chosen = choose(labelled.lists, synsets, count=count)
     return Examples({synset: [texts[text] for text in found] for synset, found in chosen.items()}, labelled.sample)
-
-
-def labeler_of(manifest: Manifest) -> CaptionLabeler:
-    """Load the labeler that made the labels.
-
-    Raises MismatchError if this release has no labeler of that name, or one with other tables or rules.
-    """
-    if manifest.labeler not in get_args(LabelerName):
-        raise _other_labeler(repr(manifest.labeler), " or ".join(get_args(LabelerName)))
-    folder = manifest.config.get("wordnet")
-    labeler = load_labeler(
-        cast(LabelerName, manifest.labeler),
-        spacy_model=str(manifest.config.get("spacy_model") or SPACY_MODEL),
-        wordnet=None if folder is None else Path(folder),
-    )
-    if labeler.fingerprint != manifest.labeler_fingerprint:
-        name, ours, theirs = labeler.name, labeler.fingerprint[:12], manifest.labeler_fingerprint[:12]
-        raise _other_labeler(f"{name} {theirs}", f"{name} {ours}, which is installed here")
-    return labeler
 
 
 def choose(lists: pa.ListArray, synsets: NDArray[np.int32], *, count: int) -> dict[int, list[int]]:
@@ -91,12 +69,3 @@ def choose(lists: pa.ListArray, synsets: NDArray[np.int32], *, count: int) -> di
         spread = np.unique(np.linspace(0, size - 1, min(count, size)).round().astype(int))
         chosen[synset] = numbers[order[start + spread]].tolist()
     return chosen
-
-
-def _other_labeler(found: str, wanted: str) -> MismatchError:
-    return MismatchError(
-        "captions beside these labels",
-        found=f"labels by {found}",
-        wanted=f"labels by {wanted}",
-        remedy="Install the release that made them, or leave --captions out.",
-    )

@@ -13,6 +13,7 @@ from pipeline.report.examples import Examples
 from pipeline.report.tally import Tally
 from vocab import wordnet
 from vocab.depictable import are_depictable
+from vocab.empty_reasons import WORDING
 from vocab.pages.charts import Axis, Tile, bar_chart, line_chart, log_spaced, treemap
 from vocab.pages.text import share
 from vocab.store.label_shards import LabelShards
@@ -89,6 +90,12 @@ def account(manifest: Manifest, tally: Tally) -> Values:
     return {
         "totals": [(name, f"{number:,}", share(number, manifest.rows), what) for name, number, what in parts],
         "reasons": [(reason, f"{n:,}", share(n, manifest.rows)) for reason, n in tally.reasons.items()],
+        "empty": [
+            (words, f"{n:,}", share(n, sum(manifest.empty_reasons.values())))
+            for reason, words in WORDING.items()
+            if (n := manifest.empty_reasons.get(reason, 0))
+        ],
+        "joined": manifest.merged > 0,
         "files": [(f.path, f"{f.rows:,}", f"{f.rejected:,}", share(f.rejected, f.rows)) for f in losses[:LISTED_FILES]],
         "losses": len(losses),
         "inputs": len(manifest.inputs),

@@ -35,7 +35,7 @@ def report(options: Report) -> Tally:
     # Report a mismatch before the part files are read.
     captions = None
     if options.captions:
-        captions = label_again(labels.manifest, options.captions, apart_from=options.labels)
+        captions = label_again(labels, options.captions, apart_from=options.labels)
     tally = tally_of(labels)
 
     samples = sections.tail_samples(tally)

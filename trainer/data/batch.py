@@ -141,8 +141,9 @@ class Batch:
         return list(zip(self.tars.tolist(), self.indices.tolist(), strict=True))
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the tensors that a step computes with to a device; the host does not wait for the copy."""
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in ON_DEVICE})
+        """Copy the tensors that a step computes with to a device; the host does not wait for a copy to CUDA."""
+        ahead = device.type == "cuda"
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=ahead) for name in ON_DEVICE})
 
     def pin(self) -> Batch:
         """Page-lock the small tensors, so that `to` does not wait; the images lie in page-locked memory already."""
@@ -215,11 +216,14 @@ def assemble(images: UInt8[np.ndarray, "batch size size 3"], parts: Sequence[Bat
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Copy batches to `device`, in order; on the CPU they stay where they are.
 
-    On a GPU a separate stream copies one batch ahead. The next batch is asked for only when that copy is done, because
+    On CUDA a separate stream copies one batch ahead. The next batch is asked for only when that copy is done, because
     the feed then gives the memory of the copied batch back to its loaders.
     """
-    if device.type != "cuda":
+    if device.type == "cpu":
         yield from batches
+        return
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ahead: tuple[Batch, torch.cuda.Event] | None = None

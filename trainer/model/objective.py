@@ -18,7 +18,7 @@ from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import RangeAugment, psnr_loss
-from trainer.model.vit import features
+from trainer.model.vit import classifier_of, features
 
 # Mean and standard deviation of a channel: pixels to [-1, 1], as timm's augreg transformers have it.
 MEAN, STD = 127.5, 127.5
@@ -27,7 +27,7 @@ Mix = Callable[[Tensor, Targets, Tensor], tuple[Tensor, Sequence[Targets]]]
 
 
 class Objective(nn.Module):
-    """A timm transformer with preprocessing, augmentation and loss."""
+    """An image model of timm with preprocessing, augmentation and loss."""
 
     def __init__(
         self,
@@ -68,8 +68,7 @@ class Objective(nn.Module):
         seeds_of(self.model).set(batch.seeds)
         seen = features(self.model, plain if augmented is None else augmented)
         # Here and not in a module of its own: FSDP2 has gathered the classifier while this method runs.
-        head = self.model.get_submodule("head")
-        assert isinstance(head, nn.Linear)
+        head = classifier_of(self.model)
         loss: Tensor = chunked_loss(seen, head.weight, head.bias, targets[0], self.loss, chunk=self.chunk)
         for other in targets[1:]:
             loss = loss + chunked_loss(seen, head.weight, head.bias, other, self.loss, chunk=self.chunk)

@@ -114,6 +114,7 @@ def _seconds(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor, *, 
     if not cuda:
         began = time.perf_counter()
         torch.mm(left, right, out=product)
+        product[0, 0].item()  # waits for a device that computes beside the host
         return time.perf_counter() - began
     with torch.cuda.device(left.device):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

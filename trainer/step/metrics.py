@@ -55,7 +55,7 @@ class DeferredMetrics:
         """Start the copy of a step's loss, norm, bad and stop. At most `MOST_STEPS_AHEAD` may be waiting."""
         assert len(self._waiting) <= MOST_STEPS_AHEAD, "read between two steps"
         buffer = self._buffers[step % len(self._buffers)]
-        buffer.copy_(numbers, non_blocking=True)
+        buffer.copy_(numbers, non_blocking=self._cuda)
         event = torch.cuda.current_stream().record_event() if self._cuda else None
         self._waiting.append((step, buffer, event))
 

@@ -291,6 +291,13 @@ class FinetuneConfig(
             f"a multiple of {world} processes x {self.accumulate} parts{' x 2 images that are mixed' * (pairs > 1)}",
             remedy=f"Choose {max(1, round(self.batch / parts)) * parts}, or another --accumulate.",
         )
+        self.require(
+            "device",
+            pairs == 1 or self.device != "mps",
+            "mps with --mixup or --cutmix",
+            "another device, for the shares of mixed images are drawn in float64, which MPS does not have",
+            remedy="Leave out --mixup and --cutmix, or use --device cpu.",
+        )
 
     def completed(self, *, multi_label: bool, image_size: int, steps: int) -> FinetuneConfig:
         """Fill in the options that depend on the task. Raises InputError for a warm-up that never ends.

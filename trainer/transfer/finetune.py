@@ -26,14 +26,14 @@ from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from trainer.model.mixing import Mixing
 from trainer.model.objective import Objective
 from trainer.model.per_image import set_drop_path
-from trainer.model.vit import checkpoint_activations, replace_classifier
+from trainer.model.vit import checkpoint_activations, meta_copy, replace_classifier
 from trainer.probe.linear import Head, random_head
 from trainer.probe.measures import outputs
 from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
-from trainer.speed.flops import image_flops, meta_copy
+from trainer.speed.flops import image_flops
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, training_of

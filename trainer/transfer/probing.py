@@ -25,7 +25,7 @@ import numpy as np
 
 from trainer.config import to_json
 from trainer.data.labelled_images import LabelledImages
-from trainer.distributed import Rank, join_processes, on_main
+from trainer.distributed import Rank, exact_device, join_processes, on_main
 from trainer.probe.cache import ImageFeatures, features_of
 from trainer.probe.choice import grid_of, train_best
 from trainer.probe.grid import GridSchedule
@@ -239,7 +239,7 @@ def summary(outcome: ProbeOutcome) -> list[str]:
 
 
 def _on(features: ImageFeatures, rank: Rank) -> ImageFeatures:
-    return replace(features, values=features.values.to(rank.device))
+    return replace(features, values=features.values.to(exact_device(rank.device)))
 
 
 def _union(images: LabelledImages, parts: list[LabelledImages]) -> LabelledImages:

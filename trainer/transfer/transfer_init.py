@@ -73,7 +73,7 @@ def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: 
     Of equally similar classes of the vocabulary the most frequent is taken. Synsets of a name whose best match is below
     alpha are left out. A wnid that WordNet 3.0 does not have is a name without a synset.
     """
-    synsets = synsets_of_class_names(class_names)
+    synsets = read_names(class_names, vocabulary)
     nearest = _nearest(sorted({synset for own in synsets for synset in own}), vocabulary)
     found = []
     for name, own in zip(class_names, synsets, strict=True):
@@ -86,6 +86,20 @@ def match_classes(class_names: Sequence[str], vocabulary: Vocabulary, *, alpha: 
         wnids = tuple(wordnet.wnid_of(synset) for synset in own)
         found.append(ClassMatch(name, wnids, tuple(matches.items()), reason, (), tuple(best)))
     return _with_others(found)
+
+
+def read_names(class_names: Sequence[str], vocabulary: Vocabulary) -> list[list[int]]:
+    """Synsets of each name, read with the labeler and the lexicon of the captions that the vocabulary was counted from.
+
+    A vocabulary that does not tell its labeler, as an imported one, leaves this to our own.
+    """
+    record = vocabulary.labeler
+    if record is None:
+        return synsets_of_class_names(class_names)
+    # Loaded only if a name needs it: wnids do not.
+    return synsets_of_class_names(
+        class_names, label=lambda texts: record.load_for_names().label(texts), lexicon=record.lexicon
+    )
 
 
 def transfer_head(classifier: nn.Linear, vocabulary: Vocabulary, matches: list[ClassMatch], *, seed: int) -> Head:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
+from trainer.model.vit import REFUSALS
 from trainer.records.record import RESULTS
 from trainer.weights import corenet
 from vocab import wordnet
@@ -44,8 +45,6 @@ from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
-REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
-"""errors of timm and torch for a configuration from which they cannot build a model"""
 NAMES = frozenset({"label_names", "label_descriptions"})
 """fields of config.json that timm adds to a model's `pretrained_cfg`"""
 WEIGHTS_SHA256 = "weights_sha256"
@@ -78,9 +77,12 @@ class ModelSpec:
     preprocessing: Preprocessing
     features: int
     """width of the classifier's input"""
-    global_pool: str
-    first_conv: str
-    """name of the convolution that sees the image"""
+    global_pool: str | None
+    """pooling of the features by timm's name; None where the architecture leaves no choice by name"""
+    first_conv: str | list[str]
+    """name of the convolution that sees the image; names, where several do"""
+    classifier: str = "head"
+    """name of the classifier among the model's parts"""
     about: Mapping[str, object] = field(default_factory=dict)
     """further fields of pretrained_cfg"""
     loss: LossName | None = None
@@ -184,12 +186,13 @@ def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
         "architecture": build.architecture,
         "num_classes": classes,
         "num_features": build.features,
-        "global_pool": build.global_pool,
+        **({} if build.global_pool is None else {"global_pool": build.global_pool}),
         "model_args": dict(build.arguments),
         "pretrained_cfg": {
             "num_classes": classes,
             "input_size": [3, seen.image_size, seen.image_size],
-            "fixed_input_size": True,
+            # timm then builds the model for this size, which architectures that take any size do not know.
+            "fixed_input_size": "img_size" in build.arguments or build.architecture == corenet.ARCHITECTURE,
             "mean": [seen.mean] * 3,
             "std": [seen.std] * 3,
             "crop_pct": seen.crop,
@@ -197,18 +200,25 @@ def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
             "interpolation": "bilinear",
             "pool_size": None,
             "first_conv": build.first_conv,
-            "classifier": "head",
+            "classifier": build.classifier,
             **build.about,
         },
     }
 
 
-def first_conv_of(model: nn.Module) -> str:
-    """Name of the convolution that sees the image."""
+def pool_of(model: nn.Module) -> str | None:
+    """Pooling of the features by timm's name; None for a model whose pooling is a module."""
+    pool = getattr(model, "global_pool", None)
+    return pool if isinstance(pool, str) else None
+
+
+def first_conv_of(model: nn.Module) -> str | list[str]:
+    """Name of the convolution that sees the image; names, where several do."""
     # A model for which timm does not say is one of corenet.py, or has a single convolution.
-    hybrid = isinstance(model.get_submodule("patch_embed"), HybridEmbed)
+    hybrid = isinstance(getattr(model, "patch_embed", None), HybridEmbed)
     plain = corenet.FIRST_CONV if hybrid else "patch_embed.proj"
-    return str(getattr(model, "pretrained_cfg", {}).get("first_conv") or plain)
+    known = getattr(model, "pretrained_cfg", {}).get("first_conv") or plain
+    return list(known) if isinstance(known, tuple | list) else str(known)
 
 
 def descriptions(vocabulary: Vocabulary) -> dict[str, str]:

@@ -16,7 +16,7 @@ from trainer.config import LossName
 from trainer.data.resolution import check_size
 from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
-from trainer.model.vit import classifier_of, features, patch_of
+from trainer.model.vit import check_size_taken, classifier_of, features, patch_of
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
 from trainer.weights.run_model import (
@@ -45,7 +45,7 @@ class Pretrained:
     """A model on the CPU, in evaluation, with the classifier that it was pre-trained with."""
 
     model: nn.Module
-    """a timm transformer whose `head` has one row for each class of the vocabulary"""
+    """an image model of timm, whose classifier has one row for each class of the vocabulary"""
     vocabulary: Vocabulary
     preprocessing: Preprocessing
     architecture: str
@@ -61,7 +61,7 @@ class Pretrained:
 
     @property
     def classifier(self) -> nn.Linear:
-        return classifier_of(self.model, self.architecture)
+        return classifier_of(self.model)
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
         """The features of images that the classifier reads."""
@@ -110,7 +110,7 @@ def _opened(location: Path, image_size: int | None, crop: float | None, *, sourc
         architecture=architecture,
         source=source,
         fingerprint=fingerprint_of(model.state_dict(), size),
-        arguments={**arguments, "img_size": size},
+        arguments={**arguments, **({"img_size": size} if "img_size" in arguments else {})},
         loss=loss,
     )
 
@@ -131,7 +131,7 @@ Parts = tuple[nn.Module, Vocabulary, Preprocessing, str, Mapping[str, Any], Loss
 def _of_run(location: Path) -> Parts:
     config = stored_config(location)
     stored = read_weights(location, kind="ema", step=None)
-    vocabulary = vocabulary_of(stored)
+    vocabulary = vocabulary_of(config, stored)
     size = config["data"]["image_size"]
     # Dropping is not a property of the weights; and other sizes are interpolated once, not at every step.
     plain = {
@@ -201,10 +201,15 @@ def _fields(path: Path) -> Mapping[str, Any]:
 
 
 def _resize(model: nn.Module, size: int) -> None:
-    """Interpolate position embeddings for another image size. Raises InputError if patches do not fill it."""
+    """Interpolate position embeddings for another image size. Raises InputError for a size that the model cannot see.
+
+    Convolutional networks take every size as they are.
+    """
     sized: Any = model
-    if getattr(sized.patch_embed, "img_size", None) == (size, size):
+    if getattr(getattr(sized, "patch_embed", None), "img_size", None) == (size, size):
         return
-    patch = patch_of(model)
-    check_size("image-size", size, patch if patch > 1 else 16)
-    sized.set_input_size(img_size=(size, size))
+    if hasattr(sized, "set_input_size"):
+        patch = patch_of(model)
+        check_size("image-size", size, patch if patch > 1 else 16)
+        sized.set_input_size(img_size=(size, size))
+    check_size_taken("--image-size", model, size)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -143,7 +144,13 @@ def _no_config(path: Path, found: str) -> FormatError:
     )
 
 
-def vocabulary_of(stored: StoredWeights) -> Vocabulary:
+def stored_classifier(config: Mapping[str, Any]) -> str:
+    """Name of the classifier in the weights of a run."""
+    known = timm.get_pretrained_cfg(config["model"]["model"])
+    return "head" if known is None else str(known.classifier)
+
+
+def vocabulary_of(config: Mapping[str, Any], stored: StoredWeights) -> Vocabulary:
     """The classes of the weights. Raises MismatchError unless the classifier has one output for each class."""
     if not stored.vocabulary.is_file():
         raise FormatError(
@@ -153,7 +160,7 @@ def vocabulary_of(stored: StoredWeights) -> Vocabulary:
             remedy="Copy it there: the file that was given as --vocabulary, or another checkpoint's.",
         )
     vocabulary = Vocabulary.load(stored.vocabulary)
-    classifier = stored.tensors.get("head.weight")
+    classifier = stored.tensors.get(f"{stored_classifier(config)}.weight")
     if classifier is None or len(classifier) != len(vocabulary):
         size = 0 if classifier is None else len(classifier)
         outputs = f"a classifier of {counted(size, 'class', 'classes')}" if size else "no classifier"

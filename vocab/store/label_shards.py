@@ -7,6 +7,7 @@ In and out: a `labels/` directory.
                         input: string, where rows of several input files may have been joined to one
     counts.parquet      synset: int32, captions: int64; for every synset seen
     rejects.parquet     shard: string, key: string, reason: string; every row that could not be labelled
+    lexicon.parquet     word: string, synset: int32; the user's own words, where the job was given some
 
 The manifest is written last. A directory without one is no label directory, whatever else it holds.
 
@@ -35,6 +36,7 @@ from vocab.store.manifest import MANIFEST, LabelFile, Manifest
 
 COUNTS = "counts.parquet"
 REJECTS = "rejects.parquet"
+LEXICON = "lexicon.parquet"
 
 SCHEMA = pa.schema([("shard", pa.string()), ("key", pa.string()), ("synsets", pa.list_(pa.int32()))])
 INPUT = pa.field("input", pa.string())
@@ -108,6 +110,11 @@ class LabelShards:
     def rejects(self) -> pa.Table:
         """rejects.parquet: shard, key, reason."""
         return self._read(self._named(REJECTS))
+
+    def lexicon(self) -> pa.Table | None:
+        """lexicon.parquet: word, synset; None for labels that were made without one."""
+        file = next((file for file in self.manifest.files if file.path == LEXICON), None)
+        return None if file is None else self._read(file)
 
     @property
     def rejects_name(self) -> str:

@@ -8,6 +8,7 @@
                 "bytes": 8123, "sha256": "..."}, ...],
      "totals": {"rows": 422, "labelled": 371, "empty": 51, "rejected": 0},
      "digests": ["9f86d081...", ...],
+     "empty_reasons": [{"other_language": 9, "no_noun": 40, "names_only": 2, "lexicon": 0}, ...],
      "own_sha256": "..."}
 
 Inputs and totals have "merged" too where it is not 0 in all of them: releases that know no merged rows read the others.
@@ -16,10 +17,12 @@ Inputs and totals have "merged" too where it is not 0 in all of them: releases t
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vocab.empty_reasons import EmptyReason
 from vocab.errors import FormatError
 from vocab.store.field_types import require_types
 from vocab.store.sealing import to_sealed_json, without_seal
@@ -30,6 +33,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 ACCOUNT = ("rows", "labelled", "empty", "rejected", "merged")
 """the first is the sum of the others"""
+EMPTY_REASONS = tuple(reason.name.lower() for reason in EmptyReason)
+"""why rows are empty: fields of an input file's account"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,11 @@ class InputFile:
     """rows joined to another row of their (shard, key)"""
     unreadable: str = ""
     """why the file could not be read, or not to its end; "" where it was read whole"""
+    other_language: int = 0
+    """rows without a label, as they were read, by `EmptyReason`; all 0 where the reasons are not known"""
+    no_noun: int = 0
+    names_only: int = 0
+    lexicon: int = 0
     digest: str = ""
     """digest of its rows as they were read (`pipeline.reading.row_digest`); "" where it is not known"""
 
@@ -104,6 +114,14 @@ class Manifest:
         """The part files, in order."""
         return [file for file in self.files if file.path.startswith("part-")]
 
+    @property
+    def empty_reasons(self) -> dict[EmptyReason, int]:
+        """Rows of all input files that got no label, by reason; without reasons that no row has.
+
+        Of labels made with --same-key union, rows are counted as they were read, before they were joined.
+        """
+        return empty_reasons_of(self.inputs)
+
     def to_json(self) -> str:
         """The text of manifest.json. Raises FormatError if the rows do not add up."""
         self._check_account(MANIFEST)
@@ -119,11 +137,13 @@ class Manifest:
         }
         if any(digests := [file.digest for file in self.inputs]):
             content["digests"] = digests
+        if self.empty_reasons:
+            content["empty_reasons"] = [{name: getattr(file, name) for name in EMPTY_REASONS} for file in self.inputs]
         return to_sealed_json(content, indent=1, ensure_ascii=False)
 
     def _without_unknown(self, account: dict[str, Any]) -> dict[str, Any]:
         """Leave out fields that earlier releases refuse."""
-        left_out = {"digest"} if self.merged else {"digest", "merged"}
+        left_out = {"digest", *EMPTY_REASONS, *(() if self.merged else ("merged",))}
         return {name: value for name, value in account.items() if name not in left_out}
 
     def _check_account(self, location: str) -> None:
@@ -159,9 +179,12 @@ class Manifest:
                 wordnet=content["wordnet"],
                 config=content["config"],
                 inputs=tuple(
-                    InputFile(**file, digest=digest)
-                    for file, digest in zip(
-                        content["inputs"], content.get("digests", [""] * len(content["inputs"])), strict=True
+                    InputFile(**file, digest=digest, **{name: reasons.get(name, 0) for name in EMPTY_REASONS})
+                    for file, digest, reasons in zip(
+                        content["inputs"],
+                        content.get("digests", [""] * len(content["inputs"])),
+                        content.get("empty_reasons", [{}] * len(content["inputs"])),
+                        strict=True,
                     )
                 ),
                 files=tuple(LabelFile(**file) for file in content["files"]),
@@ -176,6 +199,13 @@ class Manifest:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _wrong(location, f"unreadable content ({error!r})") from error
         return manifest
+
+
+def empty_reasons_of(inputs: Iterable[InputFile]) -> dict[EmptyReason, int]:
+    """Rows without a label of some input files, by reason; without reasons that no row has."""
+    files = tuple(inputs)
+    counts = {reason: sum(getattr(file, reason.name.lower()) for file in files) for reason in EmptyReason}
+    return {reason: count for reason, count in counts.items() if count}
 
 
 def _wrong(location: str, found: str) -> FormatError:
