@@ -23,7 +23,7 @@ LINES = {
         r"Golden +ADJECTIVE by [\d.]+ +golden_retriever +part of golden_retriever",
         r"Retrievers +(NOUN|NAME) by [\d.]+ +golden_retriever +golden_retriever\.n\.01: its only sense",
     ],
-    "the girls run with a dog": [
+    "the run of the girls with a dog": [
         r"girls +NOUN by [\d.]+ +girl +girl\.n\.01 -?[\d.]+: most used; before .*",
         r"run +NOUN by [\d.]+ +run +a noun in captions only beside words that are listed for it",
         r"dog +NOUN by [\d.]+ +dog +dog\.n\.01 [\d.]+: most used; before .*, 2 more",

@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from tests.corpus import Corpus, losses, make_corpus
+from tests.corpus import Corpus, command, losses, make_corpus
+from tests.forks import Forks, trainer
+from tests.hub import cached
 from tests.released_weights import CLASSES, COUNTS, released
 from trainer.distributed import Rank
 from trainer.pretrain import pretrain
@@ -29,6 +31,7 @@ from trainer.weights.export import export
 from trainer.weights.released import import_released
 from trainer.weights.sources import read_source
 from vocab.errors import CatlipError, FormatError, InputError, MismatchError
+from vocab.store.sealing import to_sealed_json
 from vocab.vocabulary import Vocabulary
 
 SMALL: dict[str, Any] = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
@@ -166,16 +169,6 @@ def test_position_embeddings_and_patches_of_another_size_are_resized_and_said(
     assert "  patch_embed.proj.weight resized: 16 x 3 x 4 x 4 to 16 x 3 x 8 x 8" in said
 
 
-def cached(hub: Path, monkeypatch: pytest.MonkeyPatch, model: nn.Module, repository: str) -> None:
-    """Lay a model into a cache of the Hugging Face Hub, as a download leaves it."""
-    place = hub / f"models--{repository.replace('/', '--')}"
-    timm.models.save_for_hf(model, place / "snapshots" / "abc", safe_serialization=True)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("abc")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-
 @pytest.mark.parametrize(
     "name",
     ["test_vit", "test_vit.r160_in1k", "hf-hub:timm/test_vit.r160_in1k"],
@@ -189,6 +182,16 @@ def test_a_name_of_timm_gives_its_pretrained_weights(
     plain: dict[str, Any] = dict.fromkeys(SMALL)
     found = begun(corpus, name, model="test_vit", image_size=160, **plain)
     assert same_backbone(found, model.state_dict())
+
+
+def test_weights_of_another_architecture_that_fit_are_taken_and_it_is_said(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    model = timm.create_model("vit_small_patch16_224", img_size=16, **SMALL)
+    timm.models.save_for_hf(model, tmp_path / "small", safe_serialization=True)
+    assert same_backbone(begun(corpus, tmp_path / "small"), model.state_dict())
+    assert f"first weights: {tmp_path}/small, made for vit_small_patch16_224\n" in capsys.readouterr().err
 
 
 def test_weights_that_no_cache_and_no_network_has_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +298,16 @@ def test_a_start_that_is_none_is_named(
     assert found in str(raised.value)
 
 
+def test_a_run_of_an_architecture_that_timm_removed_is_named(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    config["model"]["model"] = "vit_tiny_patch16_244"
+    (copy / "config.json").write_text(to_sealed_json(config))
+    with pytest.raises(FormatError, match=r"json: found the architecture vit_tiny_patch16_244, which timm") as raised:
+        read_source(str(copy))
+    assert "Install the timm that the weights were written with." in str(raised.value)
+
+
 def test_released_weights_are_refused_by_what_timm_lacks(tmp_path: Path) -> None:
     torch.save(released(), tmp_path / "vit.pt")
     (tmp_path / "vocabulary.pkl").write_bytes(pickle.dumps(COUNTS))
@@ -312,3 +325,15 @@ def test_weights_that_were_altered_are_noticed(run: Path, tmp_path: Path) -> Non
     (tmp_path / "exported" / "model.safetensors").write_bytes(content)
     with pytest.raises(FormatError, match="found weights that do not match their checksum"):
         read_source(str(tmp_path / "exported"))
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_several_processes_begin_with_the_same_weights(
+    forks: Forks, corpus: Corpus, tmp_path: Path, parallel: str
+) -> None:
+    init = str(saved(tmp_path / "weights.safetensors", other_model()))
+    assert pretrain(corpus.config(tmp_path / "alone", init=init, drop_path=0.0)) == 0
+    config = corpus.config(tmp_path / "together", init=init, drop_path=0.0, parallel=parallel)
+    forks.run(2, tmp_path / "log", trainer, command(config))
+    assert losses(tmp_path / "together") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    assert (tmp_path / "log").read_text().count("classifier new: the weights have none of this vocabulary") == 1

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from trainer.config import ModelConfig
 from trainer.model.vit import REFUSALS, classifier_name, timm_arguments
-from trainer.weights.sources import SourceWeights, first_line
+from trainer.weights.native import first_line
+from trainer.weights.sources import SourceWeights
 from vocab.errors import MismatchError
 from vocab.pages.text import counted
 from vocab.vocabulary import Vocabulary
@@ -57,8 +58,9 @@ def put_first_weights(
     if broken := [name for name, tensor in taken.items() if not tensor.isfinite().all()]:
         raise _mismatch(weights, config, f"NaN or infinity in {_listed(broken)}")
     model.load_state_dict(taken)
+    other = f", made for {weights.architecture}" if weights.architecture not in (None, config.model) else ""
     return [
-        f"first weights: {weights.source}",
+        f"first weights: {weights.source}{other}",
         *resizings(weights.tensors, fitted),
         _classifier_line(weights, keep=keep),
     ]

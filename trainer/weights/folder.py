@@ -14,6 +14,7 @@ whole or not at all, and `load_model`, which loads it.
 
 from __future__ import annotations
 
+import difflib
 import secrets
 import shutil
 import tempfile
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
+from trainer.model.objective import Channels, by_channel
 from trainer.model.vit import REFUSALS
 from trainer.records.record import RESULTS
 from trainer.weights import corenet
@@ -59,9 +61,9 @@ class Preprocessing:
 
     image_size: int
     """side of the model's images, pixels"""
-    mean: float
-    """mean of a channel, where white is 1"""
-    std: float
+    mean: float | Channels
+    """mean of each channel, or of all, where white is 1"""
+    std: float | Channels
     crop: float
     """share of the shorter side that the centre crop keeps"""
 
@@ -193,8 +195,8 @@ def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
             "input_size": [3, seen.image_size, seen.image_size],
             # timm then builds the model for this size, which architectures that take any size do not know.
             "fixed_input_size": "img_size" in build.arguments or build.architecture == corenet.ARCHITECTURE,
-            "mean": [seen.mean] * 3,
-            "std": [seen.std] * 3,
+            "mean": by_channel(seen.mean),
+            "std": by_channel(seen.std),
             "crop_pct": seen.crop,
             "crop_mode": "center",
             "interpolation": "bilinear",
@@ -245,9 +247,10 @@ def load_model(folder: str | Path) -> nn.Module:
             raise ValueError(f"{WEIGHTS} does not match its checksum")
         if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(location / WEIGHTS).get(SEAL):
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
-        architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
+        architecture = config["architecture"]
         if architecture == corenet.ARCHITECTURE:
-            conv_stem: Any = corenet.build_conv_stem(corenet.ConvStemSizes(**arguments), classes=classes)
+            sizes = corenet.ConvStemSizes(**config["model_args"])
+            conv_stem: Any = corenet.build_conv_stem(sizes, classes=config["num_classes"])
             conv_stem.load_state_dict(load_file(location / WEIGHTS))
             conv_stem.pretrained_cfg = {
                 **config["pretrained_cfg"],
@@ -255,6 +258,7 @@ def load_model(folder: str | Path) -> nn.Module:
             }
             model: nn.Module = conv_stem
         else:
+            require_architecture(location / CONFIG, architecture)
             model = timm.create_model(f"local-dir:{location}", pretrained=True)
     except (*REFUSALS, OSError, SafetensorError) as error:
         raise FormatError(
@@ -264,3 +268,16 @@ def load_model(folder: str | Path) -> nn.Module:
             remedy="Make it with: python -m trainer export RUN --out FOLDER",
         ) from error
     return model.eval()
+
+
+def require_architecture(config: Path, architecture: str) -> None:
+    """Raise FormatError for a configuration of an architecture that this timm lacks, as it lacks those it removed."""
+    if timm.is_model(architecture):
+        return
+    near = "".join(difflib.get_close_matches(architecture, timm.list_models(), n=1))
+    raise FormatError(
+        config,
+        found=f"the architecture {architecture}, which timm {timm.__version__} does not have",
+        wanted="an architecture of timm",
+        remedy="Install the timm that the weights were written with." + f" The nearest name is {near}." * bool(near),
+    )

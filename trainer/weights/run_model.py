@@ -19,6 +19,7 @@ from trainer.checkpoints.checkpoint import folders_of, open_checkpoint
 from trainer.checkpoints.safetensors_files import VOCABULARY, is_altered, metadata_of
 from trainer.config import LossConfig, ModelConfig
 from trainer.model.vit import build_model, timm_arguments
+from trainer.weights.folder import require_architecture
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.pages.text import counted
 from vocab.store.field_types import require_fields
@@ -115,7 +116,7 @@ PUT_BACK = "Put the vocabulary back that the run was trained with; every checkpo
 
 
 def stored_config(run: Path) -> dict[str, Any]:
-    """config.json of a run. Raises FormatError for none, or another release's."""
+    """config.json of a run. Raises FormatError for none, another release's, or an architecture that timm lacks."""
     path = run / "config.json"
     try:
         config = from_sealed_json(path, path.read_bytes())
@@ -131,6 +132,7 @@ def stored_config(run: Path) -> dict[str, Any]:
         config["data"] |= {"eval_crop": float(config["data"]["eval_crop"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_config(path, f"no readable configuration ({error!r})") from error
+    require_architecture(path, config["model"]["model"])
     return dict(config)
 
 

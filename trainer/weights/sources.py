@@ -6,24 +6,20 @@ model. Reading never runs code: pickles are refused.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import get_deprecated_models
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.checkpoints.safetensors_files import is_altered
-from trainer.model.vit import REFUSALS, architecture_of
 from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS
+from trainer.weights.native import LOCAL, PICKLE_SUFFIXES, SUFFIX, WANTED, first_line, is_name, named_model
 from trainer.weights.run_model import check_classes, read_weights, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError
 from vocab.store.locations import location_of
@@ -31,18 +27,8 @@ from vocab.store.sealing import from_sealed_json
 from vocab.store.secrets import without_secrets
 from vocab.vocabulary import Vocabulary
 
-SUFFIX = ".safetensors"
-HUB, LOCAL = ("hf-hub:", "hf_hub:"), "local-dir:"
-"""how timm marks a name of the Hugging Face Hub, and a folder"""
-NAME = re.compile(r"\w+(\.\w+)?")
-"""timm's name of an architecture, with or without the tag of its weights"""
-PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".tar", ".pth.tar")
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """first bytes of a zip, as torch.save writes, and of a bare pickle"""
-WANTED = (
-    "timm's name of pre-trained weights, hf-hub:NAME, a folder that timm or export wrote, a .safetensors file or a run "
-    "directory"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,39 +52,12 @@ def read_source(given: str) -> SourceWeights:
     given = given.removeprefix(LOCAL)
     shown = without_secrets(given)
     if is_name(given):
-        model = timm_model(given)
-        return SourceWeights(shown, model.state_dict(), architecture_of(model))
+        native = named_model(given)
+        return SourceWeights(shown, native.model.state_dict(), native.architecture)
     if given.endswith(SUFFIX) and isinstance(location_of(given), Path):
         return SourceWeights(shown, read_safetensors(Path(given)))
     with local_folder(location_of(given)) as place:
         return _of_path(place, shown)
-
-
-def is_name(given: str) -> bool:
-    """Tell a name that timm knows from a path; a file or folder of that name comes first."""
-    if given.startswith(HUB):
-        return True
-    is_file = given.endswith((SUFFIX, *PICKLE_SUFFIXES)) or Path(given).exists()
-    return NAME.fullmatch(given) is not None and not is_file
-
-
-def timm_model(name: str) -> nn.Module:
-    """Build the model of a name of timm's, with its pre-trained weights: from its cache, or else from its hub.
-
-    Raises InputError for a name without weights, and for weights that cannot be had.
-    """
-    _check_name(name)
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=True)
-    except (*REFUSALS, OSError, SafetensorError) as error:
-        raise InputError(
-            name,
-            found=f"no weights that timm can load ({first_line(error)})",
-            wanted="weights in the cache of the Hugging Face Hub, or a network that reaches the hub",
-            remedy="Load them once where there is a network, and copy the cache (HF_HOME), or name a folder or a "
-            ".safetensors file.",
-        ) from error
-    return model.eval()
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -151,8 +110,7 @@ def _of_folder(folder: Path, shown: str, architecture: str) -> SourceWeights:
             wanted="weights of an architecture of timm",
             remedy="Use them with probe, zeroshot, finetune and transfer, which take them as they are.",
         )
-    if not (folder / WEIGHTS).is_file() and (others := _pickles_in(folder)):
-        raise _pickle(others[0])
+    refuse_pickles(folder)
     tensors = read_safetensors(folder / WEIGHTS)
     if not (folder / VOCABULARY).is_file():
         return SourceWeights(shown, tensors, architecture)
@@ -176,39 +134,14 @@ def _config_of(folder: Path) -> Mapping[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def refuse_pickles(folder: Path) -> None:
+    """Raise InputError for a folder of a model that has its weights as a pickle alone."""
+    if not (folder / WEIGHTS).is_file() and (others := _pickles_in(folder)):
+        raise _pickle(others[0])
+
+
 def _pickles_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.endswith(PICKLE_SUFFIXES))
-
-
-def _check_name(name: str) -> None:
-    """Raise InputError for a name that is none of timm's pre-trained weights."""
-    if name.startswith(HUB):
-        return
-    known = set(timm.list_models(pretrained=True))
-    bare = name.partition(".")[0]
-    tagged = [each for each in known if each.partition(".")[0] == bare]
-    if name in known or (name == bare and tagged):
-        return
-    renamed = get_deprecated_models().get(name)
-    near = difflib.get_close_matches(name, tagged or known, n=3, cutoff=0.3 if tagged else 0.6)
-    found = f"no file or folder, and no name of pre-trained weights in timm {timm.__version__}"
-    if renamed is not None:
-        found, near = f"weights of an earlier timm, which has another name in timm {timm.__version__}", [renamed]
-    elif not tagged and timm.is_model(bare):
-        found = f"an architecture of timm {timm.__version__}, which has no pre-trained weights of it"
-    raise InputError(
-        name,
-        found=found,
-        wanted=WANTED,
-        remedy=f"For example {' or '.join(near)}; timm.list_models(pretrained=True) has them all."
-        if near
-        else "timm.list_models(pretrained=True) lists the names.",
-    )
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's message; its kind where there is no message."""
-    return (str(error) or type(error).__name__).partition("\n")[0]
 
 
 def _pickle(path: Path) -> InputError:
