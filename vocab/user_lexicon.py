@@ -42,6 +42,7 @@ ANY_SIGN = "/"
 NO_SYNSET = ("", "-")
 OF_COMMAS = re.compile(r'([^,"]*|"(?:[^"]|"")*"),([^,]*),*')
 """line of a CSV: words, in quotes or not, and a synset; empty cells behind them do not count"""
+TEXT = re.compile(rf"(?:[a-z0-9]+(?:[ {ANY_SIGN}][a-z0-9]+){{0,{MAX_WORDS - 1}}}\t(?:n[0-9]{{8}})?\n)+")
 SCHEMA = pa.schema([pa.field("word", pa.string(), nullable=False), pa.field("synset", pa.int32())])
 LINE = "a line such as 'hot dog = frank.n.02', with a tab or a comma in place of =, or 'vintage =' for no label"
 
@@ -52,6 +53,10 @@ class UserLexicon:
 
     text: str
     """a line for each entry: its words, a tab, and its wnid or nothing"""
+
+    def __post_init__(self) -> None:
+        if TEXT.fullmatch(self.text) is None:
+            raise ValueError(f"entries of a lexicon in another spelling, {self.text!r:.80}")
 
     @cached_property
     def sha256(self) -> str:
