@@ -23,6 +23,7 @@ from vocab.depictable import are_depictable
 from vocab.errors import InputError
 from vocab.pages.text import counted
 from vocab.store.label_shards import LabelShards
+from vocab.store.secrets import without_secrets
 from vocab.synset_lists import SynsetList, read_list
 
 
@@ -127,10 +128,10 @@ def _require_some(keep: NDArray[np.bool_], only: Sequence[SynsetList], seen: NDA
 
 
 def _choice(options: Prune) -> tuple[str, ...]:
-    """The options that choose, as they were given."""
+    """The options that choose, as they were given but for secrets in their locations."""
     switches = [("--depictable", options.depictable), ("--merge-duplicates", options.merge_duplicates)]
     lists = [("--only", options.only), ("--without", options.without)]
     return (
-        *(f"{name} {' '.join(map(str, sources))}" for name, sources in lists if sources),
+        *(f"{name} {' '.join(map(without_secrets, sources))}" for name, sources in lists if sources),
         *(name for name, is_given in switches if is_given),
     )

@@ -90,7 +90,8 @@ def how_to_get_more(counts: pa.Table, vocabulary: Vocabulary) -> str:
     captions = np.asarray(counts["captions"])
     lower = [(each, int((captions >= each).sum())) for each in reversed(THRESHOLDS) if each < vocabulary.min_count]
     more = [f"--min-count {each:,} leaves {classes:,}" for each, classes in lower if classes > len(vocabulary)]
-    return f"few classes for a model to tell apart: {', '.join(more) or 'more captions would give more'}"
+    otherwise = f"{'a wider choice or ' if vocabulary.choice else ''}more captions would give more"
+    return f"few classes for a model to tell apart: {', '.join(more) or otherwise}"
 
 
 def preview(options: Prune) -> str:

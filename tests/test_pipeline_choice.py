@@ -61,7 +61,10 @@ def test_only_what_a_picture_can_show_is_kept(tmp_path: Path) -> None:
 def test_only_the_listed_synsets_are_kept(tmp_path: Path) -> None:
     chosen = choose(tmp_path, only=listed(tmp_path, "dog.n.01+\nsofa.n.01\n"))
     assert names(chosen) == ["dog.n.01", "poodle.n.01", "sofa.n.01"]
-    assert chosen.remarks[0] == "188 synsets of --only in no caption"
+    assert chosen.remarks == (
+        "188 synsets of --only in no caption",
+        "few classes for a model to tell apart: a wider choice or more captions would give more",
+    )
 
 
 def test_the_listed_synsets_are_left_out(tmp_path: Path) -> None:
@@ -78,6 +81,12 @@ def test_lists_are_united_and_what_is_left_out_goes(tmp_path: Path) -> None:
     less = choose(tmp_path, name="w", only=listed(tmp_path, "dog.n.01+"), without=(str(tmp_path / "less.txt"),))
     assert names(less) == ["dog.n.01"]
     assert less.vocabulary.choice == (f"--only {tmp_path}/list.txt", f"--without {tmp_path}/less.txt")
+
+
+def test_the_vocabulary_holds_no_secret_of_a_list_s_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocab.synset_lists.read_whole", lambda location, most: b"dog.n.01")
+    choose(tmp_path, only=("https://user:word@host/list.txt?X-Amz-Signature=9f86",))
+    assert Vocabulary.load(tmp_path / "v.parquet").choice == ("--only https://host/list.txt?...",)
 
 
 def test_the_size_is_that_of_the_chosen_synsets(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def pretrained(**changes: Any) -> Pretrained:
     synsets, captions = np.arange(1, 6, dtype=np.int32), np.arange(5, 0, -1).astype(np.int64)
     model = Pretrained(
         model=timm.create_model("vit_tiny_patch16_224", **sizes).eval(),
-        vocabulary=Vocabulary(synsets, captions, rows=20, min_count=1),
+        classes=Vocabulary(synsets, captions, rows=20, min_count=1),
         preprocessing=Preprocessing(16, 0.5, 0.5, 0.9),
         architecture="vit_tiny_patch16_224",
         source="here",

@@ -21,7 +21,7 @@ SMALL = ModelConfig(model="vit_tiny_patch16_224", patch_size=8, embed_dim=32, de
 
 def step_memory(model: nn.Module, *, world: int = 1, **options: Any) -> Memory:
     """Memory of a step on images of 32 pixels, of whose logits 100 exist at a time."""
-    return memory(model, classifier_of(model, SMALL.model), size=32, share=1.0, world=world, head_chunk=100, **options)
+    return memory(model, classifier_of(model), size=32, share=1.0, world=world, head_chunk=100, **options)
 
 
 def really_saved(config: ModelConfig, count: int, *, bfloat16: bool, checkpointing: bool) -> int:

@@ -138,10 +138,10 @@ def test_the_rate_of_each_group_is_its_share_of_the_rate() -> None:
     assert moved["patch_embed.proj.bias"] == pytest.approx(0.001, rel=1e-3)
 
 
-def test_layer_decay_and_muon_want_a_model_with_blocks() -> None:
-    with pytest.raises(InputError, match=r"--layer-decay: found 0.5 for a Linear without trainable blocks"):
+def test_layer_decay_and_muon_want_a_model_with_layers_and_matrices() -> None:
+    with pytest.raises(InputError, match=r"--layer-decay: found 0.5 for a Linear without layers that timm tells apart"):
         optimiser_of(nn.Linear(2, 2), replace(CONFIG, layer_decay=0.5))
-    with pytest.raises(InputError, match="--optimiser: found muon for a Linear without trainable blocks"):
+    with pytest.raises(InputError, match="--optimiser: found muon for a Linear without matrices in its layers"):
         optimiser_of(nn.Linear(2, 2), MUON)
 
 

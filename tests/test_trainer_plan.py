@@ -77,7 +77,11 @@ PLANNED = {
     "naflexvit_base_patch16_gap": "sequences of any length",
     "convit_tiny": "no checkpointing",
     "twins_svt_small": "stages of blocks, no checkpointing",
-    "visformer_tiny": "no list of blocks",
+    "visformer_tiny": "stages of blocks, in convolutions too",
+    "pit_ti_224": "no blocks that timm tells apart",
+    "resnet18": "convolutions and batch norms",
+    "convnext_atto": "convolutions and layer norms",
+    "swin_tiny_patch4_window7_224": "a hierarchy of windows",
     "coat_lite_tiny": "neither",
     "qwen3_vit_88m": "an encoder inside of the classifier",
 }
@@ -88,17 +92,23 @@ PLANNED = {
 def test_what_can_be_trained_can_be_planned(name: str) -> None:
     if name not in timm.list_models():
         pytest.skip(f"this timm has no {name}")
-    depth = None if name.startswith(("twins", "visformer", "coat", "qwen3")) else 2
+    depth = None if name.startswith(("twins", "visformer", "coat", "qwen3", "pit", "resnet", "convnext", "swin")) else 2
     # The images of 112 pixels are small, for speed; some architectures are of one size.
-    size = 64 if name.startswith("qwen3") else 224 if name.startswith(("convit", "twins", "visformer")) else 112
+    size = (
+        64
+        if name.startswith("qwen3")
+        else 224
+        if name.startswith(("convit", "twins", "visformer", "pit", "swin"))
+        else 112
+    )
     found = reckon(options(model=ModelConfig(model=name, depth=depth), image_size=size))
     assert found.memory.image["activations"] > 0
     assert found.memory.image["a block's backward pass"] > 0
     assert found.flops > 0
 
 
-def test_a_model_without_a_list_of_blocks_is_gathered_whole() -> None:
-    model = ModelConfig(model="visformer_tiny")
+def test_a_model_without_blocks_is_gathered_whole() -> None:
+    model = ModelConfig(model="pit_ti_224")
     alone, among = (
         reckon(options(model=model, image_size=224, run=RunConfig(parallel=parallel))).memory.fixed
         for parallel in ("ddp", "fsdp")
@@ -115,12 +125,13 @@ def test_a_model_without_a_list_of_blocks_is_gathered_whole() -> None:
             OptimConfig(),
             "--activation-checkpointing: found CoaT, which",
         ),
-        (RunConfig(), OptimConfig(optimiser="muon"), "--optimiser: found muon for a CoaT without trainable blocks"),
-        (RunConfig(), OptimConfig(layer_decay=0.9), "--layer-decay: found 0.9 for a CoaT without trainable blocks"),
+        (RunConfig(), OptimConfig(optimiser="muon"), "--optimiser: found muon for a CSATv2 without matrices"),
+        (RunConfig(), OptimConfig(layer_decay=0.9), "--layer-decay: found 0.9 for a CSATv2 without layers"),
     ],
 )
 def test_what_a_run_refuses_is_not_planned(run: RunConfig, optim: OptimConfig, message: str) -> None:
-    planned = options(model=ModelConfig(model="coat_lite_tiny"), run=run)
+    name = "coat_lite_tiny" if run.activation_checkpointing else "csatv2"
+    planned = options(model=ModelConfig(model=name), run=run)
     with pytest.raises(InputError, match=message):
         reckon(replace(planned, pretrain=replace(planned.pretrain, optim=replace(optim, steps=100, warmup_steps=0))))
 

@@ -72,7 +72,7 @@ def test_the_source_that_results_name_holds_no_secret(run: Path, monkeypatch: py
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    wanted = "wanted a run directory, or a folder that export or import wrote. Check the path of the model."
+    wanted = "wanted a run directory, a folder that export, import or timm wrote"
     with pytest.raises(InputError, match=f"absent: found no such folder; {wanted}"):
         open_pretrained(tmp_path / "absent")
     (tmp_path / "weights.pt").touch()

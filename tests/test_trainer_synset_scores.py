@@ -46,6 +46,14 @@ def test_hyponyms_make_a_class_without_a_row_one_that_can_be_scored() -> None:
     assert rows([wnid_of(ANIMAL), "church"], hyponyms=True) == [((0, 1, 2),), ()]
 
 
+def test_a_merged_synset_counts_for_its_class_as_a_hyponym_and_as_a_class() -> None:
+    merged = Vocabulary(
+        np.array([CABIN, FISH], np.int32), np.array([3, 2]), rows=9, min_count=1, merged=((POODLE, CABIN),)
+    )
+    assert rows(["dog", "poodle"], merged, hyponyms=True, one=False) == [((0,),), ((0,),)]
+    assert rows(["dog", "poodle"], merged, hyponyms=True) == [(), ((0,),)]
+
+
 def test_what_lies_below_a_more_specific_class_is_that_classs_alone() -> None:
     names = [wnid_of(ANIMAL), "dog", "poodle"]
     assert rows(names, hyponyms=True) == [((2,),), ((0,),), ((1,),)]

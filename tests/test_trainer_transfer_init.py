@@ -23,6 +23,7 @@ from trainer.transfer.transfer_init import (
 )
 from vocab import wordnet
 from vocab.errors import InputError, MismatchError
+from vocab.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.arithmetic
 
@@ -62,6 +63,14 @@ def test_of_equally_near_classes_the_most_frequent_is_taken() -> None:
     for vocabulary in (vocabulary_of(CANINE, DOMESTIC_ANIMAL), vocabulary_of(DOMESTIC_ANIMAL, CANINE)):
         (match,) = match_classes(["dog"], vocabulary, alpha=0.5)
         assert match.matches == ((vocabulary.wnids[0], 0.5),)
+
+
+def test_a_merged_synset_has_the_row_of_its_class() -> None:
+    vocabulary = Vocabulary(
+        np.array([FISH, DOG], np.int32), np.array([3, 2]), rows=9, min_count=1, merged=((AIRPLANE, DOG),)
+    )
+    (match,) = match_classes(["airplane"], vocabulary, alpha=1.0)
+    assert match.matches == (("n02084071", 1.0),)
 
 
 @pytest.mark.parametrize("name", ["zzyzx", "", "n99999999", "n00000000", "///", "你好"])

@@ -74,7 +74,7 @@ def config_of(root: Path, out: Path) -> TransferConfig:
 
 def checked(task: SuiteTask, config: TransferConfig) -> str:
     """The fingerprint of a task that is opened."""
-    return check(task, config, HERE, open_model(config).vocabulary)
+    return check(task, config, HERE, open_model(config).classes)
 
 
 def test_a_run_is_measured_by_every_method(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +263,7 @@ def test_images_and_names_of_classes_have_a_fingerprint(root: Path, tmp_path: Pa
 
 def test_a_model_without_its_vocabulary_is_named_first(root: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "config.json").write_text('{"architecture": "vit"}')
+    (tmp_path / "folder" / "config.json").write_text('{"architecture": "vit", "pretraining_loss": "bce"}')
     with pytest.raises(FormatError, match=r"vocabulary\.parquet: found no such file"):
         transfer(replace(config_of(root, tmp_path / "results"), model=tmp_path / "folder"))
     assert not (tmp_path / "results").exists()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from vocab.errors import InputError
-from vocab.fit.names import read_names
+from vocab.fit.names import NAMES_FILE, read_grades, read_long_names, read_names
 
 HEADS = {
     "given_names_us.tsv": "name\tsex",
@@ -94,3 +95,21 @@ def test_a_missing_list_is_named(tmp_path: Path, file: str) -> None:
     (write(tmp_path, {}) / file).unlink()
     with pytest.raises(InputError, match=rf"{file}: found no such file; wanted a list of names"):
         read_names(tmp_path)
+
+
+def test_names_of_several_words_come_from_the_own_list_and_the_folder(tmp_path: Path) -> None:
+    lists = {"brands_simple_icons.tsv": ["Blue Zebra Nine\tbluezebranine", "Nike\tnike", "Area 51\tarea51"]}
+    own = set(read_long_names(None))
+    assert {"abbey road", "north face", "assassin creed"} <= own
+    assert set(read_long_names(write(tmp_path, lists))) - own == {"blue zebra nine"}
+
+
+def test_a_noun_that_is_a_name_as_well_has_a_grade() -> None:
+    grades = read_grades()
+    assert (grades["corvette"], "abbey" in grades, "table" in grades) == ("a", False, False)
+
+
+def test_every_line_of_the_own_list_is_a_name_of_several_words_or_a_word_with_a_grade() -> None:
+    lines = [line for line in NAMES_FILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert lines == sorted(set(lines))
+    assert [line for line in lines if not re.fullmatch("[a-z0-9']+( [a-z0-9']+){1,3}", line)] == []

@@ -36,6 +36,7 @@ def read(folder: Path, text: str | bytes) -> list[int]:
         ("n02084071,dog\n", [DOG]),
         ("# mine\n\n  dog.n.01  # the animal\n", [DOG]),
         ("\ufeffdog.n.01\n", [DOG]),
+        ("domestic  dog\nDomestic\u00a0Cat\n", [DOG, 2121808]),
         ("dog.n.01\ndog.n.01\nn02084071\n", [DOG]),
     ],
 )
@@ -44,7 +45,7 @@ def test_synsets_are_read_as_people_write_them(tmp_path: Path, text: str, synset
 
 
 def test_a_subtree_is_a_synset_and_all_below_it(tmp_path: Path) -> None:
-    for item in ("dog.n.01+", "n02084071+", "n02084071+ dog", "domestic dog+", "Canis familiaris +"):
+    for item in ("dog.n.01+", "n02084071+", "n02084071 +", "n02084071+ dog", "domestic dog+", "Canis familiaris +"):
         found = read(tmp_path, item)
         assert {DOG, POODLE, CORGI} <= set(found)
         assert CAT not in found
@@ -77,7 +78,15 @@ def test_a_word_of_several_synsets_is_refused_with_their_names(tmp_path: Path) -
         ("n99999999", r"n99999999: found no such noun .*A wnid must be WordNet 3\.0's"),
         ("run.v.01", r"run\.v\.01: found no such noun .*Labels are nouns"),
         ("zzzzz.n.*", r"zzzzz\.n\.\*: found no such noun"),
-        ("+", "found no such noun"),
+        ("+", r"line 1: \+: found no such noun"),
+        ("poodles", r"Did you mean poodle\.n\.01\?"),
+        ("children+", r"Did you mean child\.n\.01, child\.n\.02"),
+        ("n02084071 n02121620", "found another synset or a . behind the words; wanted one synset"),
+        ("n02084071,cat.n.01+", "found another synset or a . behind the words; wanted one synset"),
+        ("n00007846 person+", "found another synset or a . behind the words; wanted one synset"),
+        ("dog.n.01, cat.n.01", "found no such noun .* Write one item a line, without quotes"),
+        ('["n02084071"]', "found no such noun .* Write one item a line, without quotes"),
+        ("Synset('dog.n.01')", "found no such noun .* Write one item a line, without quotes"),
         ("<script>", "found no such noun"),
         ("x" * 100_000, "found no such noun"),
         ("", "found no synset in it"),
@@ -88,6 +97,12 @@ def test_a_word_of_several_synsets_is_refused_with_their_names(tmp_path: Path) -
 def test_what_names_no_synset_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read(tmp_path, text)
+
+
+def test_a_file_that_is_no_list_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocab.synset_lists.MAX_BYTES", 8)
+    with pytest.raises(InputError, match=r"list\.txt: found more than 8 bytes; wanted a list of synsets"):
+        read(tmp_path, "dog.n.01\n")
 
 
 def test_a_missing_list_names_the_ready_made_ones(tmp_path: Path) -> None:

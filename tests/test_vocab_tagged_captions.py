@@ -54,7 +54,13 @@ def write(file: Path, *records: object) -> Path:
 
 def test_a_file_has_one_caption_a_line(tmp_path: Path) -> None:
     file = write(tmp_path / "tagged.jsonl", {"caption": "a dog", "tags": "ON"}, {"caption": "Paris", "tags": "P"})
-    assert [[token.upos for token in words] for words in read_captions(file)] == [["X", "NOUN"], ["PROPN"]]
+    assert [[token.upos for token in words] for words in read_captions(file).tagged] == [["X", "NOUN"], ["PROPN"]]
+
+
+def test_a_caption_without_letters_is_plain_text(tmp_path: Path) -> None:
+    file = write(tmp_path / "tagged.jsonl", {"caption": "a dog", "tags": "ON"}, {"caption": "a cat"})
+    found = read_captions(file)
+    assert (len(found.tagged), found.texts) == (1, ["a cat"])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ def test_a_file_has_one_caption_a_line(tmp_path: Path) -> None:
     [
         ({"caption": "a dog", "tags": "N"}, "ValueError: 1 letters for 2 words"),
         ({"caption": "a dog", "tags": "ZN"}, "KeyError: 'Z'"),
-        ({"caption": "a dog"}, "KeyError: 'tags'"),
+        ({"tags": "ON"}, "KeyError: 'caption'"),
         (["a dog", "ON"], "TypeError"),
     ],
 )

@@ -19,10 +19,12 @@ TAGGED = TaggedWords.count(
 )
 VECTORS = Vectors(["duck"], np.array([[0.6, 0.8]], dtype=np.float32))
 NAMES = {"kowalski": "s2", "paris": "g3p0", "goose": "d2"}
+GRADES = {"duck": "c"}
 
 
 def known(silver: dict[str, int] | None = None) -> KnownWords:
-    return KnownWords.build(TAGGED, {"duck": DUCK, "goose": Readings({NOUN})}, ["pond"], silver or {}, VECTORS, NAMES)
+    readings = {"duck": DUCK, "goose": Readings({NOUN})}
+    return KnownWords.build(TAGGED, readings, ["pond"], silver or {}, VECTORS, NAMES, GRADES)
 
 
 def test_the_last_row_is_the_empty_place() -> None:
@@ -34,7 +36,7 @@ def test_the_last_row_is_the_empty_place() -> None:
 
 def test_an_unknown_word_has_the_row_of_its_longest_known_ending() -> None:
     words = KnownWords.build(
-        TaggedWords.count(["waiting", "sitting", "eating"], ["verb"] * 3, [0, 0, 0]), {}, [], {}, VECTORS, {}
+        TaggedWords.count(["waiting", "sitting", "eating"], ["verb"] * 3, [0, 0, 0]), {}, [], {}, VECTORS, {}, {}
     )
     assert [words.words[row] for row in words.rows(["zorbing", "tig", "xyz", ""])] == ["*ing", "*g", "*", ""]
 
@@ -94,6 +96,13 @@ def test_a_name_has_a_row_and_its_lists_are_a_feature() -> None:
     assert words.classes[words.class_of[paris]] == "name g"
     assert len({of_lists[kowalski], of_lists[paris], of_lists[goose]}) == 3
     assert of_lists[duck] == -1
+
+
+def test_a_noun_that_is_a_name_as_well_has_its_grade_as_a_feature() -> None:
+    words = known()
+    duck, goose = words.rows(["duck", "goose"])
+    assert words.keys["grade"][duck] >= 0
+    assert words.keys["grade"][goose] == -1
 
 
 def test_folds_are_runs_of_neighbours() -> None:

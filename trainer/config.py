@@ -120,6 +120,10 @@ class ModelConfig(Options):
 
     model: Annotated[str, "NAME"] = "vit_base_patch16_224"
     """architecture, by timm's name"""
+    init: Annotated[str | None, "WEIGHTS"] = None
+    """first weights (default: random): timm's name of pre-trained weights such as vit_base_patch16_224.augreg_in21k, a
+    folder that timm or export wrote, a .safetensors file, or a run directory. Position embeddings and patches of other
+    sizes are resized. The classifier is new, or kept where the vocabulary is the same"""
     patch_size: Positive | None = None
     """side of a patch, pixels (default: the architecture's)"""
     embed_dim: Positive | None = None

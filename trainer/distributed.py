@@ -178,6 +178,14 @@ def on_main(work: Callable[[], T], rank: Rank) -> T:
     return cast(T, outcome[0])
 
 
+def on_every(work: Callable[[], T], rank: Rank) -> T:
+    """Do the same `work` on every rank; an error that all ranks have is told once."""
+    try:
+        return work()
+    except CatlipError as error:
+        raise_alike(error, rank)
+
+
 def raise_alike(error: CatlipError, rank: Rank) -> NoReturn:
     """End all ranks with an error that all of them have: the main rank raises it, the others exit with its status."""
     if rank.is_main:

@@ -15,7 +15,7 @@ from trainer.data.batch import Batch
 from trainer.data.feed import Feed, check_bad_share
 from trainer.data.resolution import Resolution, resolution_of
 from trainer.data.source import Source, from_state, to_state
-from trainer.distributed import Rank, join_processes, on_main, set_up_torch
+from trainer.distributed import Rank, join_processes, on_every, on_main, set_up_torch
 from trainer.inputs import Inputs, open_inputs
 from trainer.job import Job
 from trainer.model.vit import on_meta, patch_of
@@ -30,6 +30,7 @@ from trainer.speed.flops import image_flops
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, build_training
+from trainer.weights.sources import SourceWeights, read_source
 from vocab.errors import MismatchError
 from vocab.pages.text import counted, tell
 from vocab.store.locations import refuse_unwritable
@@ -64,7 +65,7 @@ def pretrain(config: PretrainConfig) -> int:
 def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
     resume, data = on_main(lambda: find_start(config, inputs), rank)
     bfloat16 = config.run.is_bfloat16(rank.device.type)
-    training = build_training(config, inputs.vocabulary, rank)
+    training = build_training(config, inputs.vocabulary, rank, first=first_weights(config, resume, rank))
     feed = open_feed(config, inputs.train, training, rank, resume)
     step = Step(training, rank, config.optim, model=config.model, compiled=config.run.compile, bfloat16=bfloat16)
     results = Results(config, rank, inputs, training, open_probe(config.data, config.run), bfloat16)
@@ -112,6 +113,12 @@ def find_start(config: PretrainConfig, inputs: Inputs) -> tuple[ResumePoint, Run
             "start a new run in another --out.",
         )
     return resume, data
+
+
+def first_weights(config: PretrainConfig, resume: ResumePoint, rank: Rank) -> SourceWeights | None:
+    """Read the weights that --init names; None for random ones, and for a resumed run. Raises as `read_source`."""
+    init = config.model.init
+    return on_every(lambda: read_source(init), rank) if init is not None and resume.checkpoint is None else None
 
 
 def open_feed(config: PretrainConfig, source: Source, training: Training, rank: Rank, resume: ResumePoint) -> Feed:

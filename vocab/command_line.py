@@ -168,6 +168,7 @@ def read_options(program: str, verbs: Mapping[str, Verb], words: Sequence[str], 
             read: Any = tyro.cli(verb.kind, args=rest, prog=program, config=markers, **given)
     except SystemExit:
         _refuse(program, list(_options_of(verb.kind, default, verb)), rest)
+    _refuse_broken_lists(list(_options_of(verb.kind, default, verb)), named)
     return with_locations(read, nested=not verb.is_flat)
 
 
@@ -288,6 +289,25 @@ def _refuse(program: str, options: Sequence[Option], words: Sequence[str]) -> No
         wanted = "no more words without a name" if places else "options only, no word without a name"
         raise InputError(program, found=free[len(places)], wanted=wanted, remedy=see)
     raise InputError(program, found=" ".join(words), wanted="words in an order that can be read", remedy=see)
+
+
+def _refuse_broken_lists(options: Sequence[Option], words: Sequence[str]) -> None:
+    """Raise InputError for a list given in parts, of which tyro would keep the last alone, or without any value.
+
+    Where the default holds values, a list without any clears them.
+    """
+    lists = {name: each for each in options if each.is_list and not each.is_positional for name in each.names}
+    seen = set()
+    for word, then in pairwise([*words, "--"]):
+        name, equals, _ = word.partition("=")
+        option = lists.get(name.replace("_", "-")) if _is_name(word) else None
+        if option is None:
+            continue
+        if option.name in seen:
+            raise InputError(name, found="twice", wanted="all values in one place", remedy=f"Write: {option.head}")
+        if not equals and (then == "--" or _is_name(then)) and option.value in (MISSING, ()):
+            raise InputError(name, found="no value", wanted=option.called, remedy=f"Give one, or leave {name} out.")
+        seen.add(option.name)
 
 
 def _take(program: str, options: Sequence[Option], word: str, rest: list[str], see: str) -> Option:

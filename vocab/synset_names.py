@@ -10,7 +10,10 @@ import difflib
 import re
 from functools import cache
 
+import pyarrow as pa
+
 from vocab import wordnet
+from vocab.nouns import singular_forms
 
 WNID = re.compile(r"[nN]([0-9]{8})")
 NAME = re.compile(r"(.+)\.[nN]\.([0-9]{1,3})")
@@ -28,9 +31,14 @@ def synset_named(name: str) -> int | None:
     return senses[int(match[2]) - 1] if match is not None and 1 <= int(match[2]) <= len(senses) else None
 
 
+def lemma_of(word: str) -> str:
+    """Spell a word or phrase as WordNet's index does: "Ice cream" -> ice_cream."""
+    return "_".join(word.lower().split())
+
+
 def senses_of(lemma: str) -> list[int]:
     """Offsets of a lemma's senses, in WordNet's order; none for a word that is no noun of WordNet 3.0."""
-    nouns, row = wordnet.load(), _lemmas().get(lemma.lower().replace(" ", "_"))
+    nouns, row = wordnet.load(), _lemmas().get(lemma_of(lemma))
     if row is None:
         return []
     rows = nouns.sense_synsets[nouns.sense_starts[row] : nouns.sense_starts[row + 1]]
@@ -41,13 +49,16 @@ def senses_of(lemma: str) -> list[int]:
 def near_names(name: str) -> list[str]:
     """Names of synsets that may be meant by an unknown one, likeliest first.
 
-    "dog" -> dog.n.01, dog.n.02, dog.n.03; "dgo.n.01" -> dog.n.01 and others; "dog.n.99" -> dog.n.01, ...
+    "dog" -> dog.n.01, dog.n.02, dog.n.03; "dgo.n.01" -> dog.n.01 and others; "dog.n.99" -> dog.n.01, ...;
+    "dogs" -> dog.n.01, ...; "children" -> child.n.01, ...
     """
     match = NAME.fullmatch(name)
-    lemma = (name if match is None else match[1]).lower().replace(" ", "_")
+    lemma = lemma_of(name if match is None else match[1])
     lemma = re.sub(r"\.[nvasr](\.[0-9]*)?$", "", lemma)
-    if senses := senses_of(lemma):
-        return [f"{lemma}.n.{number:02d}" for number in range(1, len(senses) + 1)][:MOST_NEAR]
+    singulars = [form for forms in singular_forms(pa.array([lemma]), wordnet.load()) for form in forms.to_pylist()]
+    for form in (lemma, *singulars):
+        if form in _lemmas():
+            return [f"{form}.n.{number:02d}" for number in range(1, len(senses_of(form)) + 1)][:MOST_NEAR]
     first, length = lemma[:1], len(lemma)
     # difflib takes a second for all lemmas.
     alike = [each for each in _lemmas() if each[:1] == first and abs(len(each) - length) <= 2]

@@ -26,6 +26,7 @@ from vocab import wordnet
 from vocab.depictable import are_depictable
 from vocab.errors import CatlipError, FormatError, InputError
 from vocab.labeler_record import LabelerRecord
+from vocab.pages.text import counted
 from vocab.store.files import DAMAGED, write_whole
 from vocab.store.locations import read_whole
 from vocab.store.sealing import digest_of
@@ -97,7 +98,7 @@ class Vocabulary:
         if (min_count is not None and min_count < 1) or (top_k is not None and top_k < 1) or len(order) == 0:
             raise InputError(
                 "vocabulary",
-                found=f"no class at min_count={min_count}, top_k={top_k} among {len(counts):,} synsets",
+                found=f"no class at min_count={min_count}, top_k={top_k} among {counted(len(counts), 'synset')}",
                 wanted="at least one class, and a rule of at least 1",
                 remedy=f"The most frequent synset occurs {captions.max(initial=0):,} times; choose a lower threshold.",
             )
@@ -146,12 +147,20 @@ class Vocabulary:
         return odds
 
     @cached_property
-    def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Synsets that have a class, ascending, merged ones among them; and the class of each."""
+    def members(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Synsets that have a class, and the class of each: class after class, behind its own synset merged ones."""
         label_of = {synset: label for label, synset in enumerate(self.synsets.tolist())}
         label_of |= {synset: label_of[of] for synset, of in self.merged}
-        order = np.argsort(known := np.array(list(label_of), dtype=np.int32))
-        return known[order], np.array(list(label_of.values()), dtype=np.int32)[order]
+        labels = np.array(list(label_of.values()), dtype=np.int32)
+        order = np.argsort(labels, kind="stable")
+        return np.array(list(label_of), dtype=np.int32)[order], labels[order]
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The members, ascending by synset."""
+        synsets, labels = self.members
+        order = np.argsort(synsets)
+        return synsets[order], labels[order]
 
     def classes_of(self, synsets: NDArray[np.int32]) -> NDArray[np.int32]:
         """Class index of each synset, that of its class for a merged one, -1 for synsets that the vocabulary lacks.

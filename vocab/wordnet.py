@@ -10,6 +10,7 @@ the synset's offset in WordNet 3.0's `data.noun`, written `n02084071` (ImageNet 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 
@@ -80,7 +81,8 @@ class WordNet:
 
     def find(self, synset: int) -> int | None:
         """Row of a synset offset; None for an offset that is not a noun of WordNet 3.0."""
-        row = int(np.searchsorted(self.synsets, synset))
+        # searchsorted would copy the array for each Python integer.
+        row = bisect_left(self.synsets, synset)
         return row if row < len(self.synsets) and self.synsets[row] == synset else None
 
     def row_of(self, synset: int) -> int:

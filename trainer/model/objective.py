@@ -18,16 +18,18 @@ from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import RangeAugment, psnr_loss
-from trainer.model.vit import features
+from trainer.model.vit import classifier_of, features
 
 # Mean and standard deviation of a channel: pixels to [-1, 1], as timm's augreg transformers have it.
 MEAN, STD = 127.5, 127.5
 # Function from pixels, targets and seeds of a batch to other pixels with several targets, whose losses are added.
+Channels = tuple[float, float, float]
+"""one number for red, green and blue each"""
 Mix = Callable[[Tensor, Targets, Tensor], tuple[Tensor, Sequence[Targets]]]
 
 
 class Objective(nn.Module):
-    """A timm transformer with preprocessing, augmentation and loss."""
+    """An image model of timm with preprocessing, augmentation and loss."""
 
     def __init__(
         self,
@@ -36,19 +38,21 @@ class Objective(nn.Module):
         loss: Loss,
         *,
         chunk: int,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float | Channels = MEAN,
+        std: float | Channels = STD,
         mix: Mix | None = None,
         keep_statistics: bool = False,
     ) -> None:
-        """`chunk`: images whose logits exist at a time. `mean`, `std`: normalisation of pixels from 0 to 255.
+        """`chunk`: images whose logits exist at a time. `mean`, `std`: normalisation of pixels from 0 to 255,
+        one number or one for each channel.
 
         `keep_statistics`: batch norms, if the model has any, keep the statistics that they have; then the output for an
         image depends neither on its batch nor on the number of processes.
         """
         super().__init__()
         self.model, self.augment, self.loss, self.chunk = model, augment, loss, chunk
-        self.mean, self.std, self.mix, self.keep_statistics = mean, std, mix, keep_statistics
+        self.mix, self.keep_statistics = mix, keep_statistics
+        self.mean, self.std = mean, std
 
     def train(self, mode: bool = True) -> Objective:
         """Set the mode; batch norms that keep their statistics stay in evaluation."""
@@ -68,8 +72,7 @@ class Objective(nn.Module):
         seeds_of(self.model).set(batch.seeds)
         seen = features(self.model, plain if augmented is None else augmented)
         # Here and not in a module of its own: FSDP2 has gathered the classifier while this method runs.
-        head = self.model.get_submodule("head")
-        assert isinstance(head, nn.Linear)
+        head = classifier_of(self.model)
         loss: Tensor = chunked_loss(seen, head.weight, head.bias, targets[0], self.loss, chunk=self.chunk)
         for other in targets[1:]:
             loss = loss + chunked_loss(seen, head.weight, head.bias, other, self.loss, chunk=self.chunk)
@@ -102,8 +105,8 @@ def prepare(
     images: UInt8[Tensor, "batch size size 3"],
     flips: Bool[Tensor, " batch"] | None,
     *,
-    mean: float = MEAN,
-    std: float = STD,
+    mean: float | Channels = MEAN,
+    std: float | Channels = STD,
 ) -> Float[Tensor, "batch 3 size size"]:
     """Make a batch the model's input: `(pixels - mean) / std`, float32, mirrored left to right where flips[i].
 
@@ -118,4 +121,28 @@ def prepare(
         # On bytes: a quarter of the traffic that mirroring floats would cause.
         images = torch.where(flips[:, None, None, None], images.flip(2), images)
     # In place on the fresh copy that float() makes, so that one float batch is alive and not three.
-    return images.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+    return normalise(images.permute(0, 3, 1, 2).float(), mean, std)
+
+
+def normalise(
+    pixels: Float[Tensor, "batch 3 size size"], mean: float | Channels, std: float | Channels
+) -> Float[Tensor, "batch 3 size size"]:
+    """Subtract the mean and divide by the standard deviation, in place, of all channels alike or of each its own."""
+    if isinstance(mean, float) and isinstance(std, float):
+        return pixels.sub_(mean).div_(std)
+    for channel, (middle, width) in enumerate(zip(by_channel(mean), by_channel(std), strict=True)):
+        pixels[:, channel].sub_(middle).div_(width)
+    return pixels
+
+
+def scaled(value: float | Channels, factor: float) -> float | Channels:
+    """Multiply a number, or one number for each channel."""
+    if isinstance(value, float):
+        return value * factor
+    red, green, blue = (each * factor for each in value)
+    return red, green, blue
+
+
+def by_channel(value: float | Channels) -> list[float]:
+    """List the numbers of red, green and blue."""
+    return list(value) if isinstance(value, tuple) else [value] * 3

@@ -1,14 +1,23 @@
-"""The model: a timm vision transformer with one logit per class of the vocabulary; its weights keep timm's names."""
+"""The model: an image model of timm with one logit per class of the vocabulary; its weights keep timm's names.
+
+Any architecture will do whose logits are a linear layer of its features: transformers, plain and hierarchical, and
+convolutional networks. What only a plain vision transformer can have, others are refused by name.
+"""
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
 from jaxtyping import Float
+from timm.models import group_parameters
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
@@ -17,6 +26,10 @@ from trainer.model.class_token import spare_last_block
 from trainer.model.per_image import install
 from vocab.errors import InputError
 from vocab.vocabulary import Vocabulary
+
+REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
+"""errors of timm and torch for a configuration from which they cannot build a model"""
+EXAMPLES = "vit_base_patch16_224, convnext_tiny, swin_tiny_patch4_window7_224 or resnet50"
 
 
 def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int, one_size: bool = True) -> nn.Module:
@@ -27,7 +40,7 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, *, image_size: int,
     """
     model = architecture(config, classes=len(vocabulary), image_size=image_size, one_size=one_size)
     with torch.no_grad():
-        classifier_of(model, config.model).bias.copy_(torch.from_numpy(vocabulary.log_odds))
+        classifier_of(model).bias.copy_(torch.from_numpy(vocabulary.log_odds))
     return model
 
 
@@ -37,26 +50,38 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
     `image_size`: the size that position embeddings are made for; without `one_size`, other sizes are accepted too, and
     the embeddings are interpolated at each step. Attention is torch's fused one, and the last block computes only what
     the classifier reads (`class_token.py`). Randomness in training comes from the images' seeds (`per_image.py`), which
-    `seeds_of(model)` must be given. Raises InputError for an architecture that timm lacks, or options that it cannot
-    have.
+    `seeds_of(model)` must be given. Raises InputError for an architecture that timm lacks, or whose logits are not a
+    linear layer of its features, and for options or a size of images that it cannot have.
     """
     _check_name(config.model)
     given = timm_arguments(config, image_size=image_size, one_size=one_size)
     try:
-        model: nn.Module = timm.create_model(
-            config.model, num_classes=classes, drop_path_rate=config.drop_path, **given
-        )
-    except (TypeError, ValueError, AssertionError) as error:
+        model = _created(config.model, config.drop_path, num_classes=classes, **given)
+    except REFUSALS as error:
+        asked = {**given, **({"drop_path_rate": config.drop_path} if config.drop_path else {})}
         raise InputError(
             "--model",
-            found=f"{config.model} with {given}, which timm cannot build ({error})",
-            wanted="a vision transformer and sizes it can have",
-            remedy="Change the model options.",
+            found=f"{config.model} with {asked}, which timm cannot build ({error})",
+            wanted="options that this architecture has",
+            remedy="Leave out those that it lacks: --patch-size, --embed-dim, --depth, --num-heads and a changing "
+            "--resolution are for plain vision transformers.",
         ) from error
     _check_patches(model, image_size)
-    classifier_of(model, config.model)
+    classifier_of(model)
+    check_size_taken("--image-size", model, image_size)
     spare_last_block(model)
     install(model, patch_keep=config.patch_keep)
+    return model
+
+
+def _created(name: str, drop_path: float, **options: Any) -> nn.Module:
+    """Have timm build a model. Its default rate of stochastic depth is not ours, and some architectures have none."""
+    try:
+        model: nn.Module = timm.create_model(name, drop_path_rate=drop_path, **options)
+    except TypeError as error:
+        if drop_path > 0 or "drop_path_rate" not in str(error):
+            raise
+        model = timm.create_model(name, **options)
     return model
 
 
@@ -64,7 +89,15 @@ def timm_arguments(config: ModelConfig, *, image_size: int, one_size: bool) -> d
     """Make the arguments of timm.create_model beside the name, the classes and those that only training needs."""
     sizes = {name: getattr(config, name) for name in ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")}
     given = {name: value for name, value in sizes.items() if value is not None}
+    if not is_sized(config.model):
+        return given
     return {**given, "img_size": image_size, **({} if one_size else {"dynamic_img_size": True})}
+
+
+def is_sized(name: str) -> bool:
+    """Tell whether an architecture is built for one size of images, as position embeddings and windows are."""
+    known = timm.get_pretrained_cfg(name)
+    return known is not None and bool(known.fixed_input_size)
 
 
 def on_meta(config: ModelConfig, *, classes: int, image_size: int, one_size: bool = False) -> nn.Module:
@@ -97,23 +130,79 @@ def checkpoint_activations(model: nn.Module, *, enable: bool = True) -> None:
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """List the transformer's blocks, first to last; none where they are called otherwise, or stand in stages."""
+    """List the parts that a model calls one after another, first to last: a transformer's blocks, a stage's layers.
+
+    Where there is no flat list of blocks, they are the largest modules that lie within a layer of `layers_of` each.
+    None where timm tells no layers apart.
+    """
     blocks = list(model.get_submodule("blocks").children()) if hasattr(model, "blocks") else []
-    return [] if any(isinstance(block, nn.ModuleList) for block in blocks) else blocks
+    if blocks and not any(isinstance(block, nn.ModuleList | nn.Sequential) for block in blocks):
+        return blocks
+    layers = layers_of(model)
+    if len(set(layers.values())) < 2:
+        return []
+    own = dict(model.named_parameters())
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    # A parameter that two modules share is of no layer.
+    numbers = {id(own[name]): layer if uses[id(own[name])] == 1 else None for name, layer in layers.items()}
+    return _within_layers(model, numbers, classifier_of(model))
 
 
-def classifier_of(model: nn.Module, name: str) -> nn.Linear:
+def _within_layers(model: nn.Module, layers: Mapping[int, int | None], classifier: nn.Module) -> list[nn.Module]:
+    """The largest modules whose parameters are of one layer each, if they have modules with parameters in them.
+
+    `layers`: by the id of each parameter. The classifier, which is computed apart, is in none of them.
+    """
+    found = []
+    for part in model.children():
+        of_layers = {layers[id(parameter)] for parameter in part.parameters()}
+        composed = any(next(inner.parameters(), None) is not None for inner in part.children())
+        apart = isinstance(part, nn.ModuleList) or any(own is classifier for own in part.modules())
+        if composed and not apart and len(of_layers) == 1 and None not in of_layers:
+            found.append(part)
+        else:
+            found += _within_layers(part, layers, classifier)
+    return found
+
+
+def layers_of(model: nn.Module) -> dict[str, int]:
+    """Number of the layer of each parameter, from 0 at the image, as timm groups them; empty where timm does not."""
+    if not hasattr(model, "group_matcher"):
+        return {}
+    numbers: dict[str, int] = group_parameters(model, model.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+    return numbers
+
+
+def classifier_of(model: nn.Module) -> nn.Linear:
     """The linear layer that gives the logits. Raises InputError for an architecture without one."""
-    head = model.get_submodule("head") if hasattr(model, "head") else None
-    # A distilled model has two, and takes the mean of their logits.
-    if not isinstance(head, nn.Linear) or hasattr(model, "head_dist"):
-        raise InputError(
-            "--model",
-            found=f"{name}, whose head is {type(head).__name__}{' twice' if hasattr(model, 'head_dist') else ''}",
-            wanted="an architecture with a linear classifier named head",
-            remedy="Choose a plain vision transformer of timm, such as vit_base_patch16_224.",
-        )
-    return head
+    found = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
+    if isinstance(found, nn.Linear) and found.bias is not None:
+        return found
+    if isinstance(found, tuple | list | nn.ModuleList):
+        kind = f"{len(found)} classifiers"
+    elif found is None or isinstance(found, nn.Identity):
+        kind = "no classifier"
+    else:
+        kind = f"{type(found).__name__} as its classifier" + " without biases" * isinstance(found, nn.Linear)
+    raise InputError(
+        "--model",
+        found=f"{architecture_of(model)}, which has {kind}",
+        wanted="an architecture whose logits are one linear layer of its features, with biases",
+        remedy=f"Choose another one of timm, such as {EXAMPLES}.",
+    )
+
+
+def classifier_name(model: nn.Module) -> str:
+    """Name of the classifier among the model's parts: head, fc, head.fc, classifier."""
+    classifier = classifier_of(model)
+    name: str = next(name for name, part in model.named_modules() if part is classifier)
+    return name
+
+
+def architecture_of(model: nn.Module) -> str:
+    """timm's name of a model's architecture; the name of its class where timm does not say."""
+    known = getattr(model, "pretrained_cfg", None) or {}
+    return str(known.get("architecture") or type(model).__name__)
 
 
 def replace_classifier(
@@ -125,7 +214,7 @@ def replace_classifier(
     with torch.no_grad():
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
-    model.set_submodule("head", linear, strict=True)
+    model.set_submodule(classifier_name(model), linear, strict=True)
     model.num_classes = classes  # type: ignore[assignment]  # as timm counts them
 
 
@@ -149,10 +238,9 @@ def _check_name(name: str) -> None:
     if re.search("[.:/]", name) or timm.is_model(name):
         raise InputError(
             "--model",
-            found=f"{name}, which names pre-trained weights; a run loads none, its weights would be random",
+            found=f"{name}, which names pre-trained weights",
             wanted="the name of an architecture, without tag or source",
-            remedy=f"Give {near[0] if near else 'vit_base_patch16_224'} to begin with random weights. Weights that "
-            "CatLIP's authors released are brought in by python -m trainer import, for probe, zeroshot and finetune.",
+            remedy=f"Give --model {near[0] if near else 'vit_base_patch16_224'}, and the weights as --init.",
         )
     raise InputError(
         "--model",
@@ -166,3 +254,40 @@ def _check_patches(model: nn.Module, image_size: int) -> None:
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     for side in patch if isinstance(patch, tuple) else ():
         check_size("image-size", image_size, side)
+
+
+def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
+    """Raise InputError for a size of images that the model cannot see, by seeing two of them without data.
+
+    Plain vision transformers take every size that their patches fill.
+    """
+    if type(model) is VisionTransformer:
+        return
+    classifier, images = classifier_of(model), torch.empty(2, 3, image_size, image_size, device="meta")
+    try:
+        with torch.no_grad():
+            shape = tuple(features(meta_copy(model).eval(), images).shape)
+    except NotImplementedError:
+        return  # an operation that torch knows only with data
+    except REFUSALS as error:
+        own = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
+        raise InputError(
+            option,
+            found=f"{image_size} for {architecture_of(model)}, which fails on such images ({error})",
+            wanted="a size that this architecture takes",
+            remedy=f"Its own size is {own}.",
+        ) from error
+    if shape != (2, classifier.in_features):
+        raise InputError(
+            "--model",
+            found=f"{architecture_of(model)}, whose features are {list(shape[1:])} for each image",
+            wanted=f"the {classifier.in_features} numbers that its classifier reads",
+            remedy=f"Choose another architecture of timm, such as {EXAMPLES}.",
+        )
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Copy a model to the meta device without copying its weights."""
+    tensors: dict[int, object] = {id(each): nn.Parameter(each.detach().to("meta")) for each in model.parameters()}
+    tensors |= {id(each): each.to("meta") for each in model.buffers()}
+    return copy.deepcopy(model, tensors)

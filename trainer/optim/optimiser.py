@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float32
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from trainer.config import OptimConfig
 from trainer.model.range_augment import RangeAugment
+from trainer.model.vit import classifier_name, layers_of
 from vocab.errors import InputError
 
 # Tokens, positions and the query of attention pooling are not weights of a layer: decay would not regularise them.
@@ -45,27 +48,54 @@ class ParameterGroup:
 def groups_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> list[ParameterGroup]:
     """Group all parameters that take a gradient; augmentation is the last group.
 
-    Raises InputError for a layer decay or Muon with a model without blocks.
+    Raises InputError for a layer decay with a model without layers, and for Muon with one without matrices in them.
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    depth = len({name.split(".")[1] for name, _ in model.named_parameters() if name.startswith(BLOCKS)})
-    matrices = {name for name, parameter in named.items() if name.startswith(BLOCKS) and parameter.ndim == 2}
-    if config.layer_decay != 1.0 and depth == 0:
-        raise _no_blocks("--layer-decay", f"{config.layer_decay}", model)
+    scales = lr_scales(model, layer_decay=config.layer_decay)
+    matrices = matrices_of(model) & named.keys()
+    if config.layer_decay != 1.0 and len(set(scales.values())) < 2:
+        raise _lacking("--layer-decay", f"{config.layer_decay}", model, "layers that timm tells apart")
     if config.optimiser == "muon" and not matrices:
-        raise _no_blocks("--optimiser", "muon", model)
+        raise _lacking("--optimiser", "muon", model, "matrices in its layers")
+    spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     groups: dict[ParameterGroup, ParameterGroup] = {}
     for name, parameter in named.items():
-        decayed = is_decayed(name, parameter)
+        decayed = is_decayed(name, parameter) and not any(fnmatch(name, pattern) for pattern in spared)
         kind = ParameterGroup(
             weight_decay=config.weight_decay if decayed else 0.0,
-            lr_scale=lr_scale(name, depth=depth, layer_decay=config.layer_decay),
+            lr_scale=scales[name],
             muon=config.optimiser == "muon" and decayed and name in matrices,
             sharded=isinstance(parameter, DTensor),
         )
         groups.setdefault(kind, kind).parameters[name] = parameter
     learnt = [] if augment is None else [_ranges(augment)]
     return [*groups.values(), *learnt]
+
+
+def matrices_of(model: nn.Module) -> set[str]:
+    """Names of the matrices that Muon optimises: those of a transformer's blocks, or of the layers of `layers_of`.
+
+    Neither the first of these layers, which reads the image, nor the classifier is among them.
+    """
+    matrices = {name for name, parameter in model.named_parameters() if parameter.ndim == 2}
+    if not _has_timm_layers(model):
+        return {name for name in matrices if name.startswith(BLOCKS)}
+    layers, head = layers_of(model), classifier_name(model)
+    return {name for name in matrices if layers[name] > 0 and not name.startswith(f"{head}.")}
+
+
+def lr_scales(model: nn.Module, *, layer_decay: float) -> dict[str, float]:
+    """`lr_scale` of each parameter; where a model is no plain transformer, timm says which layer is above which."""
+    if not _has_timm_layers(model):
+        depth = len({name.split(".")[1] for name, _ in model.named_parameters() if name.startswith(BLOCKS)})
+        return {name: lr_scale(name, depth=depth, layer_decay=layer_decay) for name, _ in model.named_parameters()}
+    layers = layers_of(model)
+    last = max(layers.values())
+    return {name: float(layer_decay ** (last - layer)) for name, layer in layers.items()}
+
+
+def _has_timm_layers(model: nn.Module) -> bool:
+    return not isinstance(model, VisionTransformer) and bool(layers_of(model))
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
@@ -96,11 +126,11 @@ def _ranges(augment: RangeAugment) -> ParameterGroup:
     )
 
 
-def _no_blocks(option: str, found: str, model: nn.Module) -> InputError:
+def _lacking(option: str, found: str, model: nn.Module, lacks: str) -> InputError:
     return InputError(
         option,
-        found=f"{found} for a {type(model).__name__} without trainable blocks",
-        wanted="a vision transformer of timm, whose blocks.0, blocks.1, ... are the layers",
+        found=f"{found} for a {type(model).__name__} without {lacks}",
+        wanted=f"a model with {lacks}, such as a transformer of timm",
         remedy="Choose another --model, or leave the option out.",
     )
 
@@ -108,8 +138,7 @@ def _no_blocks(option: str, found: str, model: nn.Module) -> InputError:
 def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
     """Make the optimiser of a model that is already on its device, and already sharded if it will be.
 
-    `augment`: augmentation that is learnt with the model. Raises InputError for Muon or a layer decay if the model has
-    no blocks.
+    `augment`: augmentation that is learnt with the model. Raises as `groups_of`.
     """
     return Optimiser(groups_of(model, config, augment=augment), config)
 

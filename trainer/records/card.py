@@ -178,6 +178,7 @@ def _training(subject: Subject, config: Mapping[str, Any], results: ResultsFile 
     rows: list[tuple[str, object]] = [
         ("architecture", _of(config, "model.model")),
         *((name, _of(config, f"model.{name.replace(' ', '_')}")) for name in ("patch size", "embed dim", "depth")),
+        ("first weights", source_name(str(first)) if (first := _of(config, "model.init")) is not None else None),
         ("data", ", ".join(source_name(str(source)) for source in _of(config, "data.images") or ())),
         ("images seen", f"{subject.images_seen:,}" if subject.images_seen is not None else None),
         *fields,

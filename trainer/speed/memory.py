@@ -20,6 +20,7 @@ from torch.func import functional_call
 from trainer.model.per_image import seeds_of, set_patch_share
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
 from trainer.model.vit import blocks_of, checkpoint_activations, features
+from trainer.optim.optimiser import matrices_of
 from vocab.errors import InputError
 
 FLOAT32, BFLOAT16, BYTE = 4, 2, 1
@@ -229,7 +230,8 @@ def _moments(model: nn.Module, *, muon: bool) -> int:
 
 
 def _matrices(model: nn.Module) -> list[Tensor]:
-    return [parameter for parameter in model.get_submodule("blocks").parameters() if parameter.ndim == 2]
+    wanted = matrices_of(model)
+    return [parameter for name, parameter in model.named_parameters() if name in wanted]
 
 
 def _exchange(model: nn.Module) -> int:

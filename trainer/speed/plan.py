@@ -89,7 +89,7 @@ def reckon(config: PlanConfig) -> Costs:
     shape, share = max(taken, key=lambda step: step[0].batch * step[1] * step[0].size ** 2)
     needed = memory(
         model,
-        classifier_of(model, run.model.model),
+        classifier_of(model),
         size=shape.size,
         share=share,
         world=config.gpus,

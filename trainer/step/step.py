@@ -29,6 +29,7 @@ from trainer.model.per_image import patch_share, set_patch_share
 from trainer.model.range_augment import DRAWS
 from trainer.model.vit import blocks_of
 from trainer.optim.optimiser import clip, learning_rate
+from trainer.step.statistics import BatchStatistics
 from trainer.step.training import Training
 from vocab.errors import InputError
 
@@ -55,6 +56,7 @@ class Step:
         if compiled:
             compile_objective(training.objective)
         self.module = replicate(training.objective, rank)
+        self.statistics = BatchStatistics(training.model)
 
     def warm_up(self, resolution: Resolution) -> None:
         """Compile all that the steps of a resolution will call, if compiling was asked for; all ranks together."""
@@ -62,10 +64,12 @@ class Step:
             return
         parts = self.rank.world * self.optim.accumulate
         shapes = [(shape.batch // parts, shape.size) for shape in resolution.shapes()]
+        seen = self.statistics.copies()
         with shielding():  # a stop signal would end the compilers, and the run in their errors
             for share in {self.model.patch_keep, 1.0}:
                 set_patch_share(self.training.model, share)
                 warm_up(self.module, shapes, self.rank, bfloat16=self.bfloat16)
+        self.statistics.put_back(seen)
 
     def patch_share(self, number: int) -> float:
         """Share of the patches that step `number`, counted from 1, sees."""
@@ -81,6 +85,7 @@ class Step:
         training.optimiser.set_learning_rate(learning_rate(number, optim))
         set_patch_share(training.model, self.patch_share(number))
         self.module.train()
+        seen = self.statistics.copies() if optim.on_spike == "skip" else []
         losses = []
         for part in range(optim.accumulate):
             with exchange(self.module, last=part == optim.accumulate - 1):
@@ -95,6 +100,9 @@ class Step:
             dist.all_reduce(shared)
         loss, asked = shared[0] / self.rank.world, shared[1]
         bad = training.guard.judge(loss, norm)
+        self.statistics.average(self.rank.world)
+        if optim.on_spike == "skip":
+            self.statistics.put_back(seen, where=bad)
         training.optimiser.step(skip=bad if optim.on_spike == "skip" else None)
         training.optimiser.zero_grad()
         training.average.update()
@@ -110,8 +118,8 @@ def replicate(objective: Objective, rank: Rank) -> nn.Module:
     """Wrap the objective as steps call it."""
     if rank.world == 1 or isinstance(objective, FSDPModule):
         return objective
-    # No device_ids: batches lie on the device already, so DDP has nothing to move.
-    return DistributedDataParallel(objective, gradient_as_bucket_view=True)
+    # No device_ids: batches lie on the device already, so DDP has nothing to move; `take` averages buffers.
+    return DistributedDataParallel(objective, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
@@ -127,7 +135,7 @@ def exchange(module: nn.Module, *, last: bool) -> contextlib.AbstractContextMana
 def compile_objective(objective: Objective) -> None:
     """Have the blocks, and what happens to the pixels, compiled at their first call with each shape.
 
-    Raises InputError for a model without a list of blocks.
+    Raises InputError for a model without blocks.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
     torch._dynamo.config.accumulated_recompile_limit = max(
@@ -137,8 +145,8 @@ def compile_objective(objective: Objective) -> None:
     if not blocks:
         raise InputError(
             "--compile",
-            found=f"{type(objective.model).__name__}, which has no list of blocks",
-            wanted="a vision transformer of timm, whose blocks.0, blocks.1, ... are compiled one by one",
+            found=f"{type(objective.model).__name__}, which has no blocks that timm tells apart",
+            wanted="a model whose blocks can be compiled one by one",
             remedy="Leave it out, or choose another --model.",
         )
     for block in blocks:

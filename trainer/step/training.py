@@ -6,6 +6,7 @@ Under DDP every process has all of it, under FSDP2 a share of each tensor.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from trainer.config import OptimConfig, PretrainConfig
-from trainer.distributed import Rank
+from trainer.distributed import Rank, on_every
 from trainer.loss.losses import loss_of
 from trainer.model.objective import Objective
 from trainer.model.range_augment import RangeAugment
@@ -21,6 +22,9 @@ from trainer.model.vit import blocks_of, build_model, checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import Optimiser, optimiser_of
 from trainer.step.metrics import Guard
+from trainer.weights.first_weights import put_first_weights
+from trainer.weights.sources import SourceWeights
+from vocab.pages.text import tell
 from vocab.vocabulary import Vocabulary
 
 
@@ -49,11 +53,22 @@ class Training:
         return named
 
 
-def build_training(config: PretrainConfig, vocabulary: Vocabulary, rank: Rank) -> Training:
-    """Build model, average and optimiser at step 0, on the rank's device; sharded under FSDP2."""
+def build_training(
+    config: PretrainConfig, vocabulary: Vocabulary, rank: Rank, *, first: SourceWeights | None = None
+) -> Training:
+    """Build model, average and optimiser at step 0, on the rank's device; sharded under FSDP2.
+
+    `first`: weights to begin with in place of random ones. Raises MismatchError if they are of another model.
+    """
     torch.manual_seed(config.run.seed)
     data = config.data
-    model = build_model(config.model, vocabulary, image_size=data.image_size, one_size=data.one_size)
+    size, one_size = data.image_size, data.one_size
+    model = build_model(config.model, vocabulary, image_size=size, one_size=one_size)
+    if first is not None:
+        put = partial(put_first_weights, model, first, config.model, vocabulary, image_size=size, one_size=one_size)
+        lines = on_every(put, rank)
+        if rank.is_main:
+            tell("".join(f"{line}\n" for line in lines))
     if config.run.activation_checkpointing:
         checkpoint_activations(model)
     start = data.range_augment

@@ -89,7 +89,8 @@ class ModelChoice(Options):
     """The pre-trained model."""
 
     model: Positional[Location]
-    """run directory, or a folder written by export or import"""
+    """run directory, or a folder written by export or import; or a model of others to compare with: timm's name of
+    pre-trained weights, hf-hub:NAME, open_clip:ARCHITECTURE::WEIGHTS, or a folder written by timm"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,16 +24,16 @@ from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.job import Job
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from trainer.model.mixing import Mixing
-from trainer.model.objective import Objective
+from trainer.model.objective import Objective, scaled
 from trainer.model.per_image import set_drop_path
-from trainer.model.vit import checkpoint_activations, replace_classifier
+from trainer.model.vit import checkpoint_activations, meta_copy, replace_classifier
 from trainer.probe.linear import Head, random_head
 from trainer.probe.measures import outputs
 from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
 from trainer.run import Run, stopped
-from trainer.speed.flops import image_flops, meta_copy
+from trainer.speed.flops import image_flops
 from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import Training, training_of
@@ -44,7 +44,7 @@ from trainer.transfer.finetune_results import FinetuneInputs, FinetuneResults, n
 from trainer.transfer.tasks.files import content_of
 from trainer.transfer.tasks.opening import open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
-from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained
+from trainer.weights.pretrained import WHITE, Pretrained, open_pretrained, require_vocabulary
 from vocab.errors import MismatchError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
@@ -144,6 +144,8 @@ def _tune(config: FinetuneConfig, inputs: FinetuneInputs, rank: Rank) -> Finetun
 def open_inputs(config: FinetuneConfig) -> FinetuneInputs:
     """Open the model and the task's images, and plan the epochs."""
     pretrained = open_pretrained(config.model, image_size=config.image_size)
+    if config.init == "transfer":
+        require_vocabulary(pretrained.classes, pretrained.source)
     task = open_task(config.task)
     train = subset(task.train, percent=config.percent, seed=config.seed)
     plan = EpochPlan(
@@ -251,8 +253,8 @@ def build_finetuning(
         None,
         loss_of_task(smoothing=config.label_smoothing, several=several),
         chunk=LOGITS_CHUNK,
-        mean=seen.mean * WHITE,
-        std=seen.std * WHITE,
+        mean=scaled(seen.mean, WHITE),
+        std=scaled(seen.std, WHITE),
         mix=Mixing(mixup=config.mixup, cutmix=config.cutmix) if mixed else None,
         keep_statistics=True,
     ).to(rank.device)

@@ -22,7 +22,7 @@ from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
-from trainer.model.vit import classifier_of
+from trainer.model.vit import classifier_name, classifier_of
 from trainer.probe.measures import Scored, score
 from trainer.records.classes import of_task
 from trainer.records.gallery import GalleryImage
@@ -38,7 +38,7 @@ from trainer.transfer.config import FinetuneConfig
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
 from trainer.transfer.tasks.opening import TaskData
 from trainer.transfer.transfer_init import ClassMatch
-from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, timm_fields, write_model
+from trainer.weights.folder import ModelSpec, first_conv_of, new_folder, pool_of, timm_fields, write_model
 from trainer.weights.pretrained import Pretrained
 from vocab.errors import InputError
 from vocab.pages.tables import Markdown, markdown_list, markdown_table
@@ -230,8 +230,9 @@ def spec_of(pretrained: Pretrained) -> ModelSpec:
         architecture=pretrained.architecture,
         arguments=pretrained.arguments,
         preprocessing=pretrained.preprocessing,
-        features=classifier_of(model, pretrained.architecture).in_features,
-        global_pool=str(getattr(model, "global_pool", "token")),
+        features=classifier_of(model).in_features,
+        classifier=classifier_name(model),
+        global_pool=pool_of(model),
         first_conv=first_conv_of(model),
     )
 

@@ -42,7 +42,7 @@ from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
 from trainer.transfer.tasks.opening import TaskData, open_task, subset
 from trainer.transfer.transfer_init import ClassMatch, match_classes, scale_head, transfer_head
 from trainer.weights.folder import check_new, new_folder
-from trainer.weights.pretrained import Pretrained, open_pretrained
+from trainer.weights.pretrained import Pretrained, open_pretrained, require_vocabulary
 from vocab.errors import InputError
 from vocab.pages.tables import csv_table
 from vocab.pages.text import counted, listed, tell
@@ -151,6 +151,8 @@ def gather(config: ProbeConfig, rank: Rank) -> ProbeInputs | None:
     """Open the task and compute its features; None on ranks other than the main one. All must call it."""
     began = time.perf_counter()
     pretrained = open_pretrained(config.model, image_size=config.image_size, crop=config.crop)
+    if config.init == "transfer":
+        require_vocabulary(pretrained.classes, pretrained.source)
     task = open_task(config.task)
     parts = [
         (percent, seed, subset(task.train, percent=percent, seed=seed))

@@ -34,10 +34,11 @@ from trainer.transfer.suite_plan import (
 from trainer.transfer.tasks.files import content_of
 from trainer.transfer.tasks.opening import class_names_of, open_images, open_task
 from trainer.transfer.tasks_file import SuiteTask, read_tasks
-from trainer.weights.pretrained import open_pretrained
+from trainer.weights.pretrained import open_pretrained, require_vocabulary
 from vocab.errors import CatlipError, InputError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
+from vocab.store.secrets import without_secrets
 from vocab.vocabulary import Vocabulary
 
 
@@ -66,23 +67,23 @@ def run_suite(config: TransferConfig, rank: Rank) -> None:
 
 
 class SuiteModel(NamedTuple):
-    """Fingerprint and vocabulary of the model, which are needed before anything is measured."""
+    """Fingerprint and classes of the model, which are needed before anything is measured."""
 
     fingerprint: str
-    vocabulary: Vocabulary
+    classes: Vocabulary | None
 
 
 def open_model(config: TransferConfig) -> SuiteModel:
     """Open the model. Raises a CatlipError for one that cannot be used."""
     pretrained = open_pretrained(config.model)
-    return SuiteModel(pretrained.fingerprint, pretrained.vocabulary)
+    return SuiteModel(pretrained.fingerprint, pretrained.classes)
 
 
-def check(task: SuiteTask, config: TransferConfig, rank: Rank, vocabulary: Vocabulary) -> str:
+def check(task: SuiteTask, config: TransferConfig, rank: Rank, classes: Vocabulary | None) -> str:
     """Open a task and compute the fingerprint of its images and class names, on which its results depend.
 
     Raises a CatlipError for images that cannot be opened, for options that cannot work, and for zero-shot where no
-    class is in the model's `vocabulary`.
+    class of the task is among the model's `classes`.
     """
     if "knn" in task.methods and task.probe.get("neighbours") == 0:
         raise InputError(
@@ -109,6 +110,8 @@ def check(task: SuiteTask, config: TransferConfig, rank: Rank, vocabulary: Vocab
         named = class_names_of(alone, images)
         names, sides = named.names, (alone,)
     for call in calls_of(task, frozenset()):
+        if call.verb == "zeroshot" or call.init == "transfer":
+            vocabulary = require_vocabulary(classes, without_secrets(str(config.model)))
         if call.verb == "zeroshot":
             zero_shot.matched(zero_shot_config(call, config), names, vocabulary, several=sides[-1].multi_label)
     return _fingerprint(names, *sides)
@@ -164,7 +167,7 @@ def _checked(config: TransferConfig, rank: Rank, tasks: Sequence[SuiteTask], mod
     fingerprints = {}
     for task in tasks:
         with _named(task):
-            fingerprints[task.name] = check(task, config, rank, model.vocabulary)
+            fingerprints[task.name] = check(task, config, rank, model.classes)
     return fingerprints
 
 

@@ -74,7 +74,10 @@ def rows_of_classes(
     }
     wnids = sorted({synset for match in matches for synset in match.synsets})
     positions = {wnid: position for position, wnid in enumerate(wnids)}
-    labels = {wnid: label for label, wnid in enumerate(vocabulary.wnids)}
+    labels = {
+        wordnet.wnid_of(synset): label
+        for synset, label in zip(*map(np.ndarray.tolist, vocabulary.members), strict=True)
+    }
     below = _below(wnids, vocabulary) if hyponyms else None
     found = []
     for match in matches:
@@ -176,10 +179,14 @@ def sum_of(
 def _below(wnids: list[str], vocabulary: Vocabulary) -> list[tuple[frozenset[int], frozenset[int]]]:
     """Find what lies below each synset: classes of the vocabulary, and positions of the synsets themselves."""
     offsets = np.array([wordnet.synset_of_wnid(wnid) for wnid in wnids], np.int32)
-    found = taxonomy.hyponyms_in(wordnet.load(), offsets, np.concatenate([vocabulary.synsets, offsets]))
-    size = len(vocabulary)
+    members, labels = vocabulary.members
+    found = taxonomy.hyponyms_in(wordnet.load(), offsets, np.concatenate([members, offsets]))
+    size = len(members)
     return [
-        (frozenset(positions[positions < size].tolist()), frozenset((positions[positions >= size] - size).tolist()))
+        (
+            frozenset(labels[positions[positions < size]].tolist()),
+            frozenset((positions[positions >= size] - size).tolist()),
+        )
         for positions in found
     ]
 

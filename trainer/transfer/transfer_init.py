@@ -171,13 +171,14 @@ def scale_head(head: Head, features: Float32[Tensor, "images width"], images: La
 def _nearest(synsets: list[int], vocabulary: Vocabulary) -> dict[int, Nearest]:
     """Find the vocabulary's class most similar to each synset; of several, the most frequent."""
     nouns, nearest = wordnet.load(), {}
-    # The vocabulary is most frequent first, and argmax takes the first of equals. Some at a time: a matrix of all may
+    members, labels = vocabulary.members
+    # Members are most frequent first, and argmax takes the first of equals. Some at a time: a matrix of all may
     # have billions of entries.
     for start in range(0, len(synsets), taxonomy.COLUMNS):
         some = synsets[start : start + taxonomy.COLUMNS]
-        similarity = taxonomy.path_similarity(nouns, np.array(some), vocabulary.synsets)
-        for synset, row, label in zip(some, similarity, similarity.argmax(1).tolist(), strict=True):
-            nearest[synset] = (vocabulary.wnids[label], float(row[label]))
+        similarity = taxonomy.path_similarity(nouns, np.array(some), members)
+        for synset, row, best in zip(some, similarity, similarity.argmax(1).tolist(), strict=True):
+            nearest[synset] = (vocabulary.wnids[labels[best]], float(row[best]))
     return nearest
 
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from trainer.loss.losses import is_softmax
 from trainer.metrics import MeanAveragePrecision
-from trainer.model.vit import classifier_of
+from trainer.model.vit import classifier_name, classifier_of
 from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
 from trainer.records.record import RESULTS, ResultsFile, read_results
 from trainer.verb_config import ExportConfig
 from trainer.weights.fetching import local_folder
-from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, first_conv_of, new_folder
+from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, first_conv_of, new_folder, pool_of
 from trainer.weights.run_model import (
     MEAN,
     STD,
@@ -77,22 +77,23 @@ def export(wanted: ExportConfig) -> str:
     ):
         config = stored_config(run)
         stored = read_weights(run, kind=wanted.weights, step=wanted.checkpoint)
-        vocabulary = vocabulary_of(stored)
+        vocabulary = vocabulary_of(config, stored)
         size, crop = config["data"]["image_size"], config["data"]["eval_crop"]
         model = model_of(config, stored, vocabulary, image_size=size)
         build = ModelSpec(
             architecture=config["model"]["model"],
             arguments=arguments_of(config, image_size=size),
             preprocessing=Preprocessing(size, MEAN, STD, crop),
-            features=classifier_of(model, config["model"]["model"]).in_features,
-            global_pool=str(model.global_pool),
+            features=classifier_of(model).in_features,
+            classifier=classifier_name(model),
+            global_pool=pool_of(model),
             first_conv=first_conv_of(model),
             loss=config["loss"]["loss"],
         )
         tensors = model.state_dict()
         if wanted.backbone:
-            tensors = {name: tensor for name, tensor in tensors.items() if name not in ("head.weight", "head.bias")}
-            model.set_submodule("head", nn.Identity())
+            model.reset_classifier(0)  # type: ignore[operator]
+            tensors = model.state_dict()
         fill(work, tensors, build, vocabulary, classifier=not wanted.backbone)
         checked = write_onnx(model, work, image_size=size) if wanted.onnx else None
         (work / CARD).write_text(_card(wanted, run, config, stored, vocabulary))

@@ -14,6 +14,7 @@ whole or not at all, and `load_model`, which loads it.
 
 from __future__ import annotations
 
+import difflib
 import secrets
 import shutil
 import tempfile
@@ -33,6 +34,8 @@ from torch import Tensor, nn
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
+from trainer.model.objective import Channels, by_channel
+from trainer.model.vit import REFUSALS
 from trainer.records.record import RESULTS
 from trainer.weights import corenet
 from vocab import wordnet
@@ -44,8 +47,6 @@ from vocab.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD, VOCABULARY = "model.safetensors", "config.json", "README.md", "vocabulary.parquet"
 LICENCE = "LICENSE.wordnet"
-REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
-"""errors of timm and torch for a configuration from which they cannot build a model"""
 NAMES = frozenset({"label_names", "label_descriptions"})
 """fields of config.json that timm adds to a model's `pretrained_cfg`"""
 WEIGHTS_SHA256 = "weights_sha256"
@@ -60,9 +61,9 @@ class Preprocessing:
 
     image_size: int
     """side of the model's images, pixels"""
-    mean: float
-    """mean of a channel, where white is 1"""
-    std: float
+    mean: float | Channels
+    """mean of each channel, or of all, where white is 1"""
+    std: float | Channels
     crop: float
     """share of the shorter side that the centre crop keeps"""
 
@@ -78,9 +79,12 @@ class ModelSpec:
     preprocessing: Preprocessing
     features: int
     """width of the classifier's input"""
-    global_pool: str
-    first_conv: str
-    """name of the convolution that sees the image"""
+    global_pool: str | None
+    """pooling of the features by timm's name; None where the architecture leaves no choice by name"""
+    first_conv: str | list[str]
+    """name of the convolution that sees the image; names, where several do"""
+    classifier: str = "head"
+    """name of the classifier among the model's parts"""
     about: Mapping[str, object] = field(default_factory=dict)
     """further fields of pretrained_cfg"""
     loss: LossName | None = None
@@ -184,31 +188,39 @@ def timm_fields(build: ModelSpec, *, classes: int) -> dict[str, Any]:
         "architecture": build.architecture,
         "num_classes": classes,
         "num_features": build.features,
-        "global_pool": build.global_pool,
+        **({} if build.global_pool is None else {"global_pool": build.global_pool}),
         "model_args": dict(build.arguments),
         "pretrained_cfg": {
             "num_classes": classes,
             "input_size": [3, seen.image_size, seen.image_size],
-            "fixed_input_size": True,
-            "mean": [seen.mean] * 3,
-            "std": [seen.std] * 3,
+            # timm then builds the model for this size, which architectures that take any size do not know.
+            "fixed_input_size": "img_size" in build.arguments or build.architecture == corenet.ARCHITECTURE,
+            "mean": by_channel(seen.mean),
+            "std": by_channel(seen.std),
             "crop_pct": seen.crop,
             "crop_mode": "center",
             "interpolation": "bilinear",
             "pool_size": None,
             "first_conv": build.first_conv,
-            "classifier": "head",
+            "classifier": build.classifier,
             **build.about,
         },
     }
 
 
-def first_conv_of(model: nn.Module) -> str:
-    """Name of the convolution that sees the image."""
+def pool_of(model: nn.Module) -> str | None:
+    """Pooling of the features by timm's name; None for a model whose pooling is a module."""
+    pool = getattr(model, "global_pool", None)
+    return pool if isinstance(pool, str) else None
+
+
+def first_conv_of(model: nn.Module) -> str | list[str]:
+    """Name of the convolution that sees the image; names, where several do."""
     # A model for which timm does not say is one of corenet.py, or has a single convolution.
-    hybrid = isinstance(model.get_submodule("patch_embed"), HybridEmbed)
+    hybrid = isinstance(getattr(model, "patch_embed", None), HybridEmbed)
     plain = corenet.FIRST_CONV if hybrid else "patch_embed.proj"
-    return str(getattr(model, "pretrained_cfg", {}).get("first_conv") or plain)
+    known = getattr(model, "pretrained_cfg", {}).get("first_conv") or plain
+    return list(known) if isinstance(known, tuple | list) else str(known)
 
 
 def descriptions(vocabulary: Vocabulary) -> dict[str, str]:
@@ -235,9 +247,10 @@ def load_model(folder: str | Path) -> nn.Module:
             raise ValueError(f"{WEIGHTS} does not match its checksum")
         if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(location / WEIGHTS).get(SEAL):
             raise ValueError(f"{CONFIG} was written with other weights than {WEIGHTS}: copy both from one folder")
-        architecture, arguments, classes = config["architecture"], config["model_args"], config["num_classes"]
+        architecture = config["architecture"]
         if architecture == corenet.ARCHITECTURE:
-            conv_stem: Any = corenet.build_conv_stem(corenet.ConvStemSizes(**arguments), classes=classes)
+            sizes = corenet.ConvStemSizes(**config["model_args"])
+            conv_stem: Any = corenet.build_conv_stem(sizes, classes=config["num_classes"])
             conv_stem.load_state_dict(load_file(location / WEIGHTS))
             conv_stem.pretrained_cfg = {
                 **config["pretrained_cfg"],
@@ -245,6 +258,7 @@ def load_model(folder: str | Path) -> nn.Module:
             }
             model: nn.Module = conv_stem
         else:
+            require_architecture(location / CONFIG, architecture)
             model = timm.create_model(f"local-dir:{location}", pretrained=True)
     except (*REFUSALS, OSError, SafetensorError) as error:
         raise FormatError(
@@ -254,3 +268,16 @@ def load_model(folder: str | Path) -> nn.Module:
             remedy="Make it with: python -m trainer export RUN --out FOLDER",
         ) from error
     return model.eval()
+
+
+def require_architecture(config: Path, architecture: str) -> None:
+    """Raise FormatError for a configuration of an architecture that this timm lacks, as it lacks those it removed."""
+    if timm.is_model(architecture):
+        return
+    near = "".join(difflib.get_close_matches(architecture, timm.list_models(), n=1))
+    raise FormatError(
+        config,
+        found=f"the architecture {architecture}, which timm {timm.__version__} does not have",
+        wanted="an architecture of timm",
+        remedy="Install the timm that the weights were written with." + f" The nearest name is {near}." * bool(near),
+    )

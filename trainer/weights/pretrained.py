@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from trainer.config import LossName
 from trainer.data.resolution import check_size
 from trainer.model.class_token import spare_last_block
+from trainer.model.objective import Channels, by_channel, normalise
 from trainer.model.per_image import install
-from trainer.model.vit import classifier_of, features, patch_of
+from trainer.model.vit import check_size_taken, classifier_name, classifier_of, features, patch_of
+from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model
+from trainer.weights.native import NativeModel, is_name, named_model
 from trainer.weights.run_model import (
     MEAN,
     STD,
@@ -29,6 +32,7 @@ from trainer.weights.run_model import (
     stored_config,
     vocabulary_of,
 )
+from trainer.weights.sources import refuse_pickles
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.pages.text import counted
 from vocab.store.field_types import is_of
@@ -38,6 +42,10 @@ from vocab.store.secrets import without_secrets
 from vocab.vocabulary import Vocabulary
 
 WHITE = 255
+WANTED_MODEL = (
+    "a run directory, a folder that export, import or timm wrote, timm's name of pre-trained weights, hf-hub:NAME, or "
+    "open_clip:ARCHITECTURE::WEIGHTS"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +53,9 @@ class Pretrained:
     """A model on the CPU, in evaluation, with the classifier that it was pre-trained with."""
 
     model: nn.Module
-    """a timm transformer whose `head` has one row for each class of the vocabulary"""
-    vocabulary: Vocabulary
+    """an image model of timm, whose classifier has one row for each class of the vocabulary"""
+    classes: Vocabulary | None
+    """classes of the classifier; None for models of others, whose classifier has no rows of synsets"""
     preprocessing: Preprocessing
     architecture: str
     """timm's name of the model"""
@@ -60,18 +69,37 @@ class Pretrained:
     """loss that the classifier was pre-trained by, which gives the meaning of its logits"""
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """Classes of the classifier. Raises MismatchError for a model of others."""
+        return require_vocabulary(self.classes, self.source)
+
+    @property
     def classifier(self) -> nn.Linear:
-        return classifier_of(self.model, self.architecture)
+        return classifier_of(self.model)
 
     def embed(self, images: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "batch width"]:
         """The features of images that the classifier reads."""
         seen = self.preprocessing
-        pixels = images.permute(0, 3, 1, 2).float().div_(WHITE).sub_(seen.mean).div_(seen.std)
+        pixels = normalise(images.permute(0, 3, 1, 2).float().div_(WHITE), seen.mean, seen.std)
         return features(self.model, pixels)
 
 
+def require_vocabulary(classes: Vocabulary | None, source: str) -> Vocabulary:
+    """Return the classes of a model's classifier. Raises MismatchError for a model of others."""
+    if classes is None:
+        raise MismatchError(
+            source,
+            found="a model of others, whose classifier has no rows of synsets",
+            wanted="a run, or a folder that export or import wrote, for zero-shot and for --init transfer",
+            remedy="Measure a model of others by probe and finetune with --init random.",
+        )
+    return classes
+
+
 def open_pretrained(location: Location, *, image_size: int | None = None, crop: float | None = None) -> Pretrained:
-    """Open the model of a run directory, or of an exported or imported folder; always the moving average.
+    """Open the model of a run directory (its moving average), of an exported or imported folder, or of others.
+
+    Models of others are named as `named_model` takes them, or lie in a folder that timm wrote.
 
     `image_size`: pixels, if another size than in pre-training is wanted; position embeddings are interpolated in two
     dimensions (bicubic, timm's resample_abs_pos_embed). `crop`: share of the shorter side that is seen in evaluation.
@@ -82,35 +110,35 @@ def open_pretrained(location: Location, *, image_size: int | None = None, crop: 
     Raises FormatError or InputError for a location without a model or vocabulary, MismatchError if the two do not
     belong together.
     """
+    source = without_secrets(str(location))
+    if is_name(str(location)):
+        return _opened(_of_others(named_model(str(location)), source), image_size, crop, source=source)
     with local_folder(location) as folder:
-        return _opened(folder, image_size, crop, source=without_secrets(str(location)))
+        return _opened(_parts_of(folder, source), image_size, crop, source=source)
 
 
-def _opened(location: Path, image_size: int | None, crop: float | None, *, source: str) -> Pretrained:
-    if not location.is_dir():
-        raise InputError(
-            location,
-            found="a file" if location.exists() else "no such folder",
-            wanted="a run directory, or a folder that export or import wrote",
-            remedy="Check the path of the model.",
-        )
-    config_path = location / CONFIG
-    exported = config_path.is_file() and "architecture" in _fields(config_path)
-    parts = _of_folder(location) if exported else _of_run(location)
+def _opened(parts: Parts, image_size: int | None, crop: float | None, *, source: str) -> Pretrained:
     model, vocabulary, seen, architecture, arguments, loss = parts
     size = image_size or seen.image_size
     _resize(model, size)
-    if exported:
-        spare_last_block(model)
-        install(model)
+    tensors = model.state_dict()
+    if vocabulary is not None:
+        fingerprint = fingerprint_of(tensors, size)
+    else:
+        # The same weights may come with another preprocessing. Their classifier is never used.
+        about = f"{architecture} {by_channel(seen.mean)} {by_channel(seen.std)}"
+        backbone = {
+            name: tensor for name, tensor in tensors.items() if classifier_name(model) != name.rpartition(".")[0]
+        }
+        fingerprint = hashlib.sha256(f"{about} {fingerprint_of(backbone, size)}".encode()).hexdigest()
     return Pretrained(
         model=model.eval(),
-        vocabulary=vocabulary,
+        classes=vocabulary,
         preprocessing=Preprocessing(size, seen.mean, seen.std, crop or seen.crop),
         architecture=architecture,
         source=source,
-        fingerprint=fingerprint_of(model.state_dict(), size),
-        arguments={**arguments, "img_size": size},
+        fingerprint=fingerprint,
+        arguments={**arguments, **({"img_size": size} if "img_size" in arguments else {})},
         loss=loss,
     )
 
@@ -125,13 +153,74 @@ def fingerprint_of(tensors: Mapping[str, Tensor], size: int) -> str:
     return digest.hexdigest()
 
 
-Parts = tuple[nn.Module, Vocabulary, Preprocessing, str, Mapping[str, Any], LossName]
+Parts = tuple[nn.Module, Vocabulary | None, Preprocessing, str, Mapping[str, Any], LossName]
+
+
+def _parts_of(location: Path, source: str) -> Parts:
+    if not location.is_dir():
+        raise InputError(
+            location,
+            found="a file" if location.exists() else "no such folder",
+            wanted=WANTED_MODEL,
+            remedy="Check the path of the model, or its name.",
+        )
+    config_path = location / CONFIG
+    config = _fields(config_path) if config_path.is_file() else {}
+    if "architecture" not in config:
+        return _of_run(location)
+    ours = LOSS in config or config["architecture"] == corenet.ARCHITECTURE or (location / VOCABULARY).is_file()
+    if not ours:
+        refuse_pickles(location)
+        return _of_others(NativeModel(load_model(location), config.get("model_args") or {}), source)
+    return _for_features(_of_folder(location))
+
+
+def _of_others(native: NativeModel, source: str) -> Parts:
+    """Take the preprocessing of a model of others from timm's description of it."""
+    try:
+        channels, rows, columns = native.about["input_size"]
+        mean, std = (channelwise(native.about[name]) for name in ("mean", "std"))
+        crop = float(native.about["crop_pct"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            source,
+            found=f"no preprocessing that can be read ({error!r})",
+            wanted="pretrained_cfg with input_size, mean, std and crop_pct",
+            remedy="Give the pretrained_cfg that the weights were trained with.",
+        ) from error
+    if (channels, rows) != (3, columns):
+        raise InputError(
+            source,
+            found=f"a model of images of {channels} x {rows} x {columns}",
+            wanted="square images of three colours",
+            remedy="Choose another model.",
+        )
+    arguments = native.arguments
+    if native.about.get("fixed_input_size"):
+        arguments["img_size"] = rows
+    if native.model.num_classes == 0:
+        native.model.reset_classifier(1)  # type: ignore[operator]  # to be replaced, as every other classifier is
+    seen = Preprocessing(int(rows), mean, std, crop)
+    return _for_features((native.model, None, seen, native.architecture, arguments, "bce"))
+
+
+def _for_features(parts: Parts) -> Parts:
+    """Have a model compute the features alone that its classifier reads."""
+    spare_last_block(parts[0])
+    install(parts[0])
+    return parts
+
+
+def channelwise(values: Sequence[float]) -> float | Channels:
+    """Return one number if all channels have the same, else those of red, green and blue."""
+    red, green, blue = map(float, values)
+    return red if red == green == blue else (red, green, blue)
 
 
 def _of_run(location: Path) -> Parts:
     config = stored_config(location)
     stored = read_weights(location, kind="ema", step=None)
-    vocabulary = vocabulary_of(stored)
+    vocabulary = vocabulary_of(config, stored)
     size = config["data"]["image_size"]
     # Dropping is not a property of the weights; and other sizes are interpolated once, not at every step.
     plain = {
@@ -156,7 +245,10 @@ def _of_folder(location: Path) -> Parts:
     try:
         seen = config["pretrained_cfg"]
         preprocessing = Preprocessing(
-            int(seen["input_size"][-1]), float(seen["mean"][0]), float(seen["std"][0]), float(seen["crop_pct"])
+            int(seen["input_size"][-1]),
+            channelwise(seen["mean"]),
+            channelwise(seen["std"]),
+            float(seen["crop_pct"]),
         )
         classes = int(config["num_classes"])
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
@@ -201,10 +293,15 @@ def _fields(path: Path) -> Mapping[str, Any]:
 
 
 def _resize(model: nn.Module, size: int) -> None:
-    """Interpolate position embeddings for another image size. Raises InputError if patches do not fill it."""
+    """Interpolate position embeddings for another image size. Raises InputError for a size that the model cannot see.
+
+    Convolutional networks take every size as they are.
+    """
     sized: Any = model
-    if getattr(sized.patch_embed, "img_size", None) == (size, size):
+    if getattr(getattr(sized, "patch_embed", None), "img_size", None) == (size, size):
         return
-    patch = patch_of(model)
-    check_size("image-size", size, patch if patch > 1 else 16)
-    sized.set_input_size(img_size=(size, size))
+    if hasattr(sized, "set_input_size"):
+        patch = patch_of(model)
+        check_size("image-size", size, patch if patch > 1 else 16)
+        sized.set_input_size(img_size=(size, size))
+    check_size_taken("--image-size", model, size)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from trainer.checkpoints.checkpoint import folders_of, open_checkpoint
 from trainer.checkpoints.safetensors_files import VOCABULARY, is_altered, metadata_of
 from trainer.config import LossConfig, ModelConfig
 from trainer.model.vit import build_model, timm_arguments
+from trainer.weights.folder import require_architecture
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.pages.text import counted
 from vocab.store.field_types import require_fields
@@ -114,7 +116,7 @@ PUT_BACK = "Put the vocabulary back that the run was trained with; every checkpo
 
 
 def stored_config(run: Path) -> dict[str, Any]:
-    """config.json of a run. Raises FormatError for none, or another release's."""
+    """config.json of a run. Raises FormatError for none, another release's, or an architecture that timm lacks."""
     path = run / "config.json"
     try:
         config = from_sealed_json(path, path.read_bytes())
@@ -130,6 +132,7 @@ def stored_config(run: Path) -> dict[str, Any]:
         config["data"] |= {"eval_crop": float(config["data"]["eval_crop"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_config(path, f"no readable configuration ({error!r})") from error
+    require_architecture(path, config["model"]["model"])
     return dict(config)
 
 
@@ -143,7 +146,13 @@ def _no_config(path: Path, found: str) -> FormatError:
     )
 
 
-def vocabulary_of(stored: StoredWeights) -> Vocabulary:
+def stored_classifier(config: Mapping[str, Any]) -> str:
+    """Name of the classifier in the weights of a run."""
+    known = timm.get_pretrained_cfg(config["model"]["model"])
+    return "head" if known is None else str(known.classifier)
+
+
+def vocabulary_of(config: Mapping[str, Any], stored: StoredWeights) -> Vocabulary:
     """The classes of the weights. Raises MismatchError unless the classifier has one output for each class."""
     if not stored.vocabulary.is_file():
         raise FormatError(
@@ -153,7 +162,7 @@ def vocabulary_of(stored: StoredWeights) -> Vocabulary:
             remedy="Copy it there: the file that was given as --vocabulary, or another checkpoint's.",
         )
     vocabulary = Vocabulary.load(stored.vocabulary)
-    classifier = stored.tensors.get("head.weight")
+    classifier = stored.tensors.get(f"{stored_classifier(config)}.weight")
     if classifier is None or len(classifier) != len(vocabulary):
         size = 0 if classifier is None else len(classifier)
         outputs = f"a classifier of {counted(size, 'class', 'classes')}" if size else "no classifier"

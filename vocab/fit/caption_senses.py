@@ -6,9 +6,9 @@ the sense that a caption means if nothing else is known, and words nearby that s
     crane 4 | 5: bird flying wing nest          sense 4 of WordNet 3.0, but sense 5 beside one of these words
     vintage x                                   no noun in captions: no label
     selfie = self-portrait.n.01                 a word that WordNet lacks; its plural is read so too
+    0*mm = millimeter.n.01                      a unit after a number of one to four digits: 70mm
     in front of = -                             words that are no noun
     red fire = +                                words that are no noun together, each may be one: a red fire hydrant
-    north face = name                           words that are no noun if each has a capital
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ SENSES_FILE = Path(__file__).parent / "caption_senses.txt"
 WORDS_FILE = Path(__file__).parent / "caption_words.txt"
 CODE = 2
 """letters of words that are no nouns unless they are listed"""
-NO_SYNSETS = {"-": EntryKind.NO_NOUN, "+": EntryKind.PARTED, "name": EntryKind.NAME}
+ANY_NUMBER = "0*"
+MAX_DIGITS = 4
+NO_SYNSETS = {"-": EntryKind.NO_NOUN, "+": EntryKind.PARTED}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def read_senses(text: str) -> list[CaptionSenses]:
 def read_words(text: str, wordnet: WordNet) -> list[Entry]:
     """Parse the list of words. Raises FormatError for a line that cannot be read."""
     row_of = {lemma: row for row, lemma in enumerate(wordnet.lemmas.to_pylist())}
-    return [_word(line, wordnet, row_of) for line in _lines(text)]
+    return [_word(form, wordnet, row_of) for line in _lines(text) for form in _forms(line)]
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -80,6 +82,12 @@ def _senses(line: str) -> CaptionSenses:
             f"{SENSES_FILE.name}: {line!r}", found=str(error), wanted="lemma default | sense: words | ...",
             remedy="Mend the line.",
         ) from error  # fmt: skip
+
+
+def _forms(line: str) -> list[str]:
+    """The line, or one for each number of digits that may stand before a unit: every digit is a 0 to the labeler."""
+    unit = line.removeprefix(ANY_NUMBER)
+    return [line] if unit == line else ["0" * digits + unit for digits in range(1, MAX_DIGITS + 1)]
 
 
 def _word(line: str, wordnet: WordNet, row_of: Mapping[str, int]) -> Entry:
@@ -129,8 +137,8 @@ def entries_of(
             mixed = not proper[wordnet.sense_starts[row] : wordnet.sense_starts[row + 1]].all()
             means_proper = line.default is not None and proper[wordnet.sense_starts[row] + line.default - 1]
             if len(line.lemma) <= CODE or (mixed and means_proper):
-                spelled = line.lemma.replace("_", " ")
-                found.append(Entry(spelled, EntryKind.FORM, _pool(wordnet, [row])))
+                kind = EntryKind.FORM if len(line.lemma) <= CODE else EntryKind.WORD
+                found.append(Entry(line.lemma.replace("_", " "), kind, _pool(wordnet, [row])))
     found += [
         Entry(word, EntryKind.FORM, synsets)
         for word, synsets in pools.items()

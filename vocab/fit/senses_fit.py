@@ -201,8 +201,7 @@ def fit(
     )
     listed_senses = read_senses(SENSES_FILE.read_text(encoding="utf-8"))
     words = read_words(WORDS_FILE.read_text(encoding="utf-8"), wordnet)
-    long_names = read_long_names(names) if names is not None else []
-    entries = entries_of(wordnet, tagger.words, listed_senses, words, long_names)
+    entries = entries_of(wordnet, tagger.words, listed_senses, words, read_long_names(names))
     return fit_tables(wordnet, tagger, glosses, tagged, everything, shown, listed_senses, entries)
 
 

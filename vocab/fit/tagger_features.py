@@ -33,6 +33,7 @@ LOOKED_AT = {
     "ending4": ("+0",),
     "vector": ("-2", "-1", "+0", "+1", "+2"),
     "names": ("-2", "-1", "+0", "+1", "+2", "capital", "title_capital"),
+    "grade": ("-1", "+0", "+1", "capital", "title_capital"),
 }
 PROFILE_PLACES = {
     **{f"{offset:+d}": place for place, offset in enumerate(WINDOW)},

@@ -20,10 +20,10 @@ from vocab import wordnet
 from vocab.cleaning import clean_all
 from vocab.context import CASES, GAPS
 from vocab.fit.caption_senses import WORDS_FILE, read_words
-from vocab.fit.captions import read_captions
+from vocab.fit.captions import Captions, read_captions
 from vocab.fit.distribution import word_vectors
 from vocab.fit.inflection import FILES, Readings, plural, read_readings
-from vocab.fit.names import read_long_names, read_names
+from vocab.fit.names import read_grades, read_long_names, read_names
 from vocab.fit.regression import Group, first_observations, probabilities, regress, require_scipy
 from vocab.fit.semcor import UNTAGGED, read_semcor, silver_sentences
 from vocab.fit.tagger_features import PROFILE_PLACES, Features, Text, features_of, word_features
@@ -50,7 +50,7 @@ SILVER_WEIGHT = 0.2
 SMALL_WORDS = frozenset("a an and as at by for from in of on or the to with".split())
 TITLE_WEIGHT = 0.5
 """weight of a word of the treebank written as a title, beside 1 for the same word as it is"""
-CAPTION_WEIGHT = 2.5
+CAPTION_WEIGHT = 2.0
 """weight of a tagged word of a caption"""
 MIN_AGREEMENT = 0.05
 """probability, by the treebank and the captions alone, from which a tag of SemCor is believed"""
@@ -69,21 +69,23 @@ def fit(
     """Fit on files. Raises InputError for a missing one, MissingRequirementError without SciPy."""
     nouns = wordnet.load()
     entries = [entry.words for entry in read_words(WORDS_FILE.read_text(encoding="utf-8"), nouns)]
-    long_names = read_long_names(names) if names is not None else []
     own = split_words(clean_all(pa.array(entries))).words.to_pylist()
     silver = silver_sentences(read_semcor(semcor)) if semcor is not None else []
+    of_captions = read_captions(captions) if captions is not None else Captions([], [])
     texts = [
         *read_glosses(wordnet_folder, *FILES.values()),
+        *of_captions.texts,
         *(" ".join(token.form for token in sentence) for sentence in silver),
     ]
     return fit_sentences(
         read_treebank(treebank),
         read_readings(wordnet_folder),
-        [*spellings_of(nouns).parts.to_pylist(), *own, *map(plural, own), *(" ".join(long_names)).split()],
-        captions=read_captions(captions) if captions is not None else [],
+        [*spellings_of(nouns).parts.to_pylist(), *own, *map(plural, own), *" ".join(read_long_names(names)).split()],
+        captions=of_captions.tagged,
         silver=silver,
         texts=texts,
         names=read_names(names) if names is not None else {},
+        grades=read_grades(),
     )
 
 
@@ -96,24 +98,34 @@ def fit_sentences(
     silver: Sequence[Sequence[GoldToken]] = (),
     texts: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
+    grades: Mapping[str, str] | None = None,
 ) -> Tagger:
     """Fit on sentences, on what a dictionary says of words, and on untagged texts beside the sentences.
 
-    Words in `listed` get rows of their own in any case. `silver` are `silver_sentences`; `names` are `read_names`.
+    Words in `listed` get rows of their own in any case. `silver` are `silver_sentences`; `names` are `read_names`,
+    `grades` are `read_grades`.
     """
     require_scipy()
     folds = fold_of_sentences(len(gold))
     of_gold = [Text.read(gold, folds, case=case) for case in (str, str.lower, as_title)]
-    of_captions = [Text.read(captions, case=case) for case in (str, str.lower)] if captions else []
+    caption_folds = fold_of_sentences(len(captions))
+    of_captions = [Text.read(captions, caption_folds, case=case) for case in (str, str.lower)] if captions else []
     of_silver = [Text.read(silver, case=case, is_silver=True) for case in (str, str.lower)] if silver else []
     lower = of_gold[1]
+    tagged = [
+        (word, CLASS_OF_UPOS[upos], fold)
+        for text in (lower, *of_captions[1:])
+        for word, upos, fold in zip(text.words, text.upos, text.folds.tolist(), strict=True)
+        if upos != UNTAGGED
+    ]
     known = KnownWords.build(
-        TaggedWords.count(lower.words, [CLASS_OF_UPOS[upos] for upos in lower.upos], lower.folds.tolist()),
+        TaggedWords.count(*zip(*tagged, strict=True)),
         readings,
         listed,
         collections.Counter(word for text in (*of_captions[1:], *of_silver[1:]) for word in text.words),
         word_vectors([*texts, *lower.aligned.captions]),
         names or {},
+        grades or {},
     )
     parts = [*of_gold, *of_captions, *of_silver]
     features = features_of(known, parts)

@@ -100,6 +100,7 @@ class KnownWords:
         silver: Mapping[str, int],
         vectors: Vectors,
         names: Mapping[str, str],
+        grades: Mapping[str, str],
     ) -> KnownWords:
         """Words in `listed` are known in any case; `silver` are uses in tagged text beside the treebank."""
         tags = tagged.tags
@@ -117,7 +118,7 @@ class KnownWords:
             class_of,
             np.stack(class_without),
             np.array([word in readings and readings[word].parts_of_speech == {NOUN} for word in words]),
-            _features(words, weighed, readings, names),
+            _features(words, weighed, readings, names, grades),
             vectors.of(words),
         )
 
@@ -179,12 +180,17 @@ def class_name(word: str, tags: collections.Counter[str] | None, readings: Readi
 
 
 def _features(
-    words: Sequence[str], weighed: set[str], readings: Mapping[str, Readings], names: Mapping[str, str]
+    words: Sequence[str],
+    weighed: set[str],
+    readings: Mapping[str, Readings],
+    names: Mapping[str, str],
+    grades: Mapping[str, str],
 ) -> dict[str, NDArray[np.int64]]:
     values: dict[str, list[str | None]] = {
         "word": [word if word in weighed else None for word in words],
         "kind": [readings[word].kind if word in readings else "unknown" for word in words],
         "names": [names.get(word) for word in words],
+        "grade": [grades.get(word) for word in words],
         "beginning": [word[:3] if len(word) > 4 and word[0] != UNKNOWN else None for word in words],
         **{f"ending{length}": [_ending(word, length) for word in words] for length in range(1, MAX_ENDING + 1)},
     }
