@@ -81,7 +81,7 @@ class DataConfig(Cache, Decode, Crops):
     eval_crop: PositiveShare = 0.875
     """share of the shorter side that the centre crop of evaluation keeps"""
     unlabelled: Literal["keep", "drop", "weigh"] = "keep"
-    """samples without a class of the vocabulary
+    """training samples without a class of the vocabulary; evaluation always has them, with all classes negative
 
     keep: train on them with all classes negative (the paper's way); softmax losses learn nothing from them
     drop: leave them out
