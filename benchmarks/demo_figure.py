@@ -49,6 +49,7 @@ SIDE, TEXT, GAP = 2.0, 3.6, 0.2
 CAPTION_WIDTH, LABELS_WIDTH = 40, 48
 """characters of a line"""
 DPI, PALETTE = 110, 256
+RIGHT = "✓ "
 INK, SOFT, BAR, NAMED = "#1f2328", "#59636e", "#c8d1da", "#8fd19e"
 
 
@@ -75,7 +76,7 @@ class Shown:
     image: Image.Image
     caption: str
     labels: list[str]
-    """names of the synsets that the labeler made of the caption"""
+    """names of the synsets that the labeler made of the caption, such as dog.n.01"""
     predicted: list[Guess]
     """most probable first"""
 
@@ -144,12 +145,14 @@ def draw_text(axes: Axes, shown: Shown) -> None:
     axes.axis("off")
     caption = textwrap.wrap(shown.caption, CAPTION_WIDTH, max_lines=2, placeholder=" ...")
     axes.text(0, 10.1, "\n".join(caption), va="top", size=12, color=INK, style="italic")
-    labels = textwrap.wrap("labels: " + ", ".join(shown.labels), LABELS_WIDTH, max_lines=2, placeholder=" ...")
+    mined = "labels: " + ", ".join(map(wordnet.words_of_name, shown.labels))
+    labels = textwrap.wrap(mined, LABELS_WIDTH, max_lines=2, placeholder=" ...")
     axes.text(0, 7.4, "\n".join(labels), va="top", size=10.5, color=SOFT)
     for place, guess in enumerate(shown.predicted):
         height = 4.4 - 1.28 * place
         axes.barh(height, guess.probability, height=1.1, color=NAMED if guess.right else BAR)
-        axes.text(0.01, height - 0.05, guess.name, va="center", size=11, color=INK)
+        words = RIGHT * guess.right + wordnet.words_of_name(guess.name)
+        axes.text(0.01, height - 0.05, words, va="center", size=11, color=INK)
         axes.text(0.9, height - 0.05, f"{guess.probability:.0%}", va="center", ha="right", size=11, color=SOFT)
 
 

@@ -69,6 +69,8 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
     every row was rejected; FormatError if the account of rows does not close; and what `load_labeler` raises.
     """
     out = options.out.rstrip("/")
+    # Read before the job, which may take hours: the file may change meanwhile.
+    lexicon = user_lexicon(options)
     base, begun = state_of(out, options)
     inputs = inputs_of(options)
     extension: Extension | None = None
@@ -95,7 +97,7 @@ def label_captions(spark: SparkSession, options: Label) -> Manifest:
                 tell(f"labels  {note}\n")
             rewritten = put_in_order(spark, finished, extension, job)
         owner.check()
-        manifest = write_finished(out, plan, finished, rewritten, extension=extension, lexicon=user_lexicon(options))
+        manifest = write_finished(out, plan, finished, rewritten, extension=extension, lexicon=lexicon)
         remove_rest(out, manifest)
     return manifest
 

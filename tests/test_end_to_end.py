@@ -51,7 +51,7 @@ def test_captions_become_labels_become_two_training_steps(tmp_path: Path) -> Non
     run(
         *("trainer", "pretrain", "sample", "--images", sample, "--labels", labels, "--vocabulary", vocabulary),
         *("--out", run_directory, "--steps", 2, "--warmup-steps", 1, "--batch-size", 16, "--workers", 0),
-        *("--eval-workers", 0, "--image-size", 32, "--depth", 1, "--log-every", 1),
+        *("--eval-workers", 0, "--image-size", 32, "--log-every", 1),
     )
 
     from trainer.records.record import read_results  # torch is installed

@@ -120,6 +120,22 @@ def test_a_job_goes_on_with_the_same_entries_alone(spark: Any, tmp_path: Path, m
     assert run(spark, tmp_path, lexicon=words).labelled == 2
 
 
+def test_the_labels_keep_the_words_that_the_job_began_with(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.run import put_in_order
+
+    words = write(tmp_path)
+
+    def edited_meanwhile(*arguments: Any) -> Any:
+        words.write_text("crane =\n")
+        return put_in_order(*arguments)
+
+    monkeypatch.setattr("pipeline.run.put_in_order", edited_meanwhile)
+    run(spark, tmp_path, lexicon=words)
+    assert read_lexicon(tmp_path / "labels") == lexicon_in(WORDS, name="")
+
+
 def test_new_files_are_labelled_with_the_words_of_the_directory(spark: Any, tmp_path: Path) -> None:
     words = write(tmp_path)
     run(spark, tmp_path, lexicon=words)

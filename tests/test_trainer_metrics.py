@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trainer import metrics
-from trainer.metrics import average_precision, mean_average_precision, micro_average_precision
+from trainer.metrics import average_precision, mean_average_precision, micro_average_precision, top1_accuracy
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
@@ -105,6 +105,14 @@ def test_the_report_splits_the_vocabulary_into_thirds_and_has_the_frequency_base
     # Ranked by frequency: 4 pairs of class 0, then 4 each of 1, 2 and 3.
     assert found.baseline_micro == pytest.approx((3 * 3 / 4 + 4 / 8 + 5 / 12 + 6 / 16) / 6)
     assert classes.isnan().tolist() == [False, False, False, False, True, True]
+    # The fourth image has no label.
+    assert found.top1 == 3 / 4
+
+
+def test_an_image_is_hit_if_its_most_probable_class_is_any_of_its_labels() -> None:
+    scores = torch.tensor([[0.1, 0.9, 0.5], [0.8, 0.2, 0.7], [0.3, 0.2, 0.1], [0.0, 0.6, 0.9]])
+    truth = [[True, True, False], [False, False, True], [False, False, False], [False, False, True]]
+    assert top1_accuracy(scores, *sparse(truth)) == 2 / 4
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,10 @@ def test_the_page_shows_the_numbers_the_guesses_and_the_vocabulary() -> None:
     assert "3 held-out images, in which 2 of the classes occur" in text
     assert "<b class=number>1.000</b><span>mean average precision</span>" in text
     assert "<b class=number>0.333</b><span>from class frequencies alone</span>" in text
-    assert "<li class=right><bdi>dog.n.01</bdi> <span class=number>88%</span></li>" in text
-    assert "<li><bdi>cat.n.01</bdi> <span class=number>27%</span></li>" in text
+    assert "<b class=number>66.7%</b><span>of the images: the most probable class is one of the labels</span>" in text
+    assert '<li class=right title="dog.n.01">✓ <bdi>dog</bdi> <span class=number>88%</span></li>' in text
+    assert '<li title="cat.n.01"><bdi>cat</bdi> <span class=number>27%</span></li>' in text
+    assert text.index("Held-out pictures") < text.index("<h2>Training</h2>")
     assert "n02084071" in text
     assert "2 synsets seen in at least 30 of 5,000 captions" in text
 

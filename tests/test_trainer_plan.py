@@ -243,5 +243,5 @@ def test_the_command_plans_a_recipe_without_data(
     monkeypatch.setattr(sys, "argv", ["trainer", "plan", "sample", *"--gpu A100 --gpus 2 --classes 168".split()])
     main()
     said = capsys.readouterr()
-    assert json.loads(said.out.splitlines()[-1])["images"] == 76_800
+    assert json.loads(said.out.splitlines()[-1])["images"] == 89_600
     assert said.err == "computing the memory, the operations and the hours of the run\n"

@@ -78,7 +78,7 @@ def test_a_run_s_results_are_records_as_those_of_every_verb(corpus: Corpus, fini
         extra=record.extra,
     )
     assert record.extra.keys() == set(
-        "images classes macro head torso tail micro baseline_macro baseline_micro".split()
+        "images classes macro head torso tail micro baseline_macro baseline_micro top1".split()
     )
     assert content["table"][0]["value"] == record.value
     header, *classes = (finished / "classes.csv").read_text().splitlines()

@@ -68,6 +68,19 @@ def test_files_that_mean_the_same_are_the_same_lexicon(other: str) -> None:
     assert lexicon_in(other, name="") == lexicon_in(WORDS, name="")
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "hot dog\tfrank.n.02\r\nac/dc\ttoy.n.03\r\nvintage\t\r\n",
+        'Word,Synset\r\n"Hot Dog",FRANK.N.02\r\n"ac, ""dc""",toy.n.03\r\nvintage,\r\n',
+        'word\tsynset\n"hot dog"\tfrank.n.02\t\nAC / DC\tN04461879\nVINTAGE\t-\n',
+        'hot dog,"frank.n.02",,\nac/dc,toy.n.03,,\nvintage,,,\n',
+    ],
+)
+def test_a_table_of_a_spreadsheet_is_a_lexicon(table: str) -> None:
+    assert lexicon_in(table, name="").entries == [("ac/dc", TOY), ("hot dog", FRANK), ("vintage", None)]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_file_is_utf8_in_any_normal_form_with_a_byte_order_mark_or_without(
@@ -83,8 +96,11 @@ def test_a_file_is_utf8_in_any_normal_form_with_a_byte_order_mark_or_without(
     [
         ("", "words.txt: found no entry; wanted a line such as 'hot dog = frank.n.02'"),
         ("# nothing\n\n", "words.txt: found no entry"),
-        ("dog\n", "line 1: found 'dog', without = or a tab"),
-        ("\n\ndog,dog.n.01\n", "line 3: found 'dog,dog.n.01', without = or a tab"),
+        ("dog\n", "line 1: found 'dog', without =, tab or comma"),
+        ("\n\ndog;dog.n.01\n", "line 3: found 'dog;dog.n.01', without =, tab or comma"),
+        ("dog,dog.n.01,a note\n", "line 1: found 'dog,dog.n.01,a note', without =, tab or comma"),
+        ("vintage\n" + "," * 99_999, "line 1: found 'vintage'"),
+        ("term,class\ndog,dog.n.01\n", "line 1: found 'class'; wanted a noun of WordNet 3.0"),
         ("dog = dog", "line 1: found 'dog'; wanted a noun of WordNet 3.0, as dog.n.01 or .*Did you mean dog.n.01"),
         ("dog = dog.n.99", "found 'dog.n.99'; wanted a noun of WordNet 3.0.*Did you mean dog.n.01"),
         ("x = golden_retreiver.n.01", "Did you mean golden_retriever.n.01"),

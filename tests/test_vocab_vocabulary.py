@@ -224,7 +224,16 @@ def test_a_merge_that_contradicts_the_classes_is_refused(
         Vocabulary.load(tmp_path / "v.parquet")
 
 
-@pytest.mark.parametrize("labeler", [[], "catlip", {}, {"name": "catlip"}])
+OF_CATLIP = {"name": "catlip", "fingerprint": "f"}
+
+
+@pytest.mark.parametrize(
+    "labeler",
+    [
+        [], "catlip", {}, {"name": "catlip"}, OF_CATLIP | {"lexicon": ""}, OF_CATLIP | {"lexicon": "dog\n"},
+        OF_CATLIP | {"lexicon": "dog\tcat\n"}, OF_CATLIP | {"lexicon": "a b c d e\tn02084071\n"},
+    ],
+)  # fmt: skip
 def test_a_labeler_that_is_none_is_refused(labeler: object, tmp_path: Path) -> None:
     stored = Vocabulary.from_counts(table(COUNTS), rows=12, min_count=2).to_table()
     header = json.loads(stored.schema.metadata[METADATA_KEY])

@@ -25,6 +25,14 @@ def packed(nouns: wordnet.WordNet) -> bytes:
     return wordnet.pack(nouns)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("dog.n.01", "dog"), ("traffic_light.n.01", "traffic light"), ("st._bernard_lily.n.01", "st. bernard lily")],
+)
+def test_a_name_in_plain_words_has_neither_underscores_nor_the_number_of_the_sense(name: str, words: str) -> None:
+    assert wordnet.words_of_name(name) == words
+
+
 def row(nouns: wordnet.WordNet, lemma: str) -> int:
     return nouns.lemmas.index(lemma).as_py()
 

@@ -1,1 +1,1 @@
-"""Images and label shards to pre-trained vision transformers, on torch."""
+"""Images and label shards to pre-trained image models, on torch."""

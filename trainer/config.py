@@ -81,7 +81,7 @@ class DataConfig(Cache, Decode, Crops):
     eval_crop: PositiveShare = 0.875
     """share of the shorter side that the centre crop of evaluation keeps"""
     unlabelled: Literal["keep", "drop", "weigh"] = "keep"
-    """samples without a class of the vocabulary
+    """training samples without a class of the vocabulary; evaluation always has them, with all classes negative
 
     keep: train on them with all classes negative (the paper's way); softmax losses learn nothing from them
     drop: leave them out
@@ -116,10 +116,11 @@ class DataConfig(Cache, Decode, Crops):
 
 @dataclass(frozen=True)
 class ModelConfig(Options):
-    """Vision transformer, by timm's names. Unset sizes are the architecture's own."""
+    """Image model, by timm's names. Unset sizes are the architecture's own."""
 
     model: Annotated[str, "NAME"] = "vit_base_patch16_224"
-    """architecture, by timm's name"""
+    """architecture, by timm's name, such as vit_base_patch16_224, convnext_tiny, swin_tiny_patch4_window7_224 or
+    resnet50"""
     init: Annotated[str | None, "WEIGHTS"] = None
     """first weights (default: random): timm's name of pre-trained weights such as vit_base_patch16_224.augreg_in21k, a
     folder that timm or export wrote, a .safetensors file, or a run directory. Position embeddings and patches of other
@@ -265,7 +266,7 @@ class RunConfig(TrainCompute, Seed, Keeping):
 
 @dataclass(frozen=True)
 class PretrainConfig(Options):
-    """Pre-train a vision transformer on synsets mined from captions."""
+    """Pre-train an image model on synsets mined from captions."""
 
     REQUIRED: ClassVar[tuple[str, ...]] = ("images", "labels", "vocabulary")
     SECTIONS: ClassVar[dict[str, tuple[str, ...]]] = {

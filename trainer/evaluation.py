@@ -19,7 +19,7 @@ from trainer.data.feed import Feed, check_bad_share, examples_of
 from trainer.data.resolution import FixedResolution
 from trainer.data.source import Source
 from trainer.distributed import Rank, gather_on_main
-from trainer.metrics import MeanAveragePrecision, mean_average_precision
+from trainer.metrics import HeldOutScores, mean_average_precision
 from trainer.model.objective import Objective
 from vocab.errors import InputError
 
@@ -28,7 +28,7 @@ from vocab.errors import InputError
 class Evaluation:
     """Held-out images with their labels and logits."""
 
-    report: MeanAveragePrecision
+    report: HeldOutScores
     class_precision: Float[Tensor, " classes"]
     """average precision of each class; NaN where no held-out image has it"""
     samples: list[tuple[int, int]]

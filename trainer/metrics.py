@@ -1,6 +1,6 @@
-"""Mean average precision over the vocabulary: overall, by frequency third, and what frequencies alone would give.
+"""Scores over the vocabulary: mean average precision, what class frequencies alone would give, and top-1 accuracy.
 
-In: scores of held-out images and their sparse labels. Out: `MeanAveragePrecision`. Ties count as in scikit-learn's
+In: logits of held-out images and their sparse labels. Out: `HeldOutScores`. Ties count as in scikit-learn's
 average_precision_score: scores that are equal are one threshold.
 
     average precision = sum over thresholds of (recall there - recall before) * precision there
@@ -24,8 +24,8 @@ CHUNK_ELEMENTS = 1 << 25
 
 
 @dataclass(frozen=True)
-class MeanAveragePrecision:
-    """Mean average precision of one evaluation. Macro: mean over classes with a positive; micro: over all pairs."""
+class HeldOutScores:
+    """Scores of one evaluation. Macro: average precision, mean over classes with a positive; micro: over all pairs."""
 
     images: int
     classes: int
@@ -39,6 +39,8 @@ class MeanAveragePrecision:
     baseline_macro: float
     """macro of a model that gives every image the class frequencies: each class's share of positives"""
     baseline_micro: float
+    top1: float
+    """share of all images whose most probable class is one of their labels; images without a label count as missed"""
 
 
 def mean_average_precision(
@@ -46,8 +48,8 @@ def mean_average_precision(
     offsets: Int64[Tensor, " images_plus_1"],
     positives: Int64[Tensor, " positives"],
     frequency: Float[Tensor, " classes"],
-) -> tuple[MeanAveragePrecision, Float[Tensor, " classes"]]:
-    """Means over classes and pairs, and the average precision of each class (NaN without positives).
+) -> tuple[HeldOutScores, Float[Tensor, " classes"]]:
+    """Means over classes and pairs, top-1 accuracy, and the average precision of each class (NaN without positives).
 
     `frequency` orders the classes for the baseline: captions of each class in the training corpus. Raises InputError
     if no image shows a class, and for scores that are NaN or infinite.
@@ -59,7 +61,7 @@ def mean_average_precision(
     third = (scores.shape[1] + 2) // 3
     parts = [_mean(average[part * third : (part + 1) * third]) for part in range(3)]
     return (
-        MeanAveragePrecision(
+        HeldOutScores(
             images=len(scores),
             classes=int(present.sum()),
             macro=float(average[present].mean()),
@@ -69,6 +71,7 @@ def mean_average_precision(
             micro=micro_average_precision(scores, offsets, positives),
             baseline_macro=float(counts[present].double().mean()) / len(scores),
             baseline_micro=micro_average_precision(frequency.expand(len(scores), -1), offsets, positives),
+            top1=top1_accuracy(scores, offsets, positives),
         ),
         average,
     )
@@ -136,6 +139,16 @@ def micro_average_precision(
     passing = above.flip(0).cumsum(0).flip(0)[1:].double()
     true = hits.flip(0).cumsum(0).flip(0).double()
     return float((hits * true / passing).sum() / len(positives))
+
+
+def top1_accuracy(
+    scores: Float[Tensor, "images classes"],
+    offsets: Int64[Tensor, " images_plus_1"],
+    positives: Int64[Tensor, " positives"],
+) -> float:
+    """Share of images whose class of the highest score is a positive; an image without positives counts as missed."""
+    rows = torch.arange(len(scores)).repeat_interleave(offsets.diff())
+    return int((scores.argmax(1)[rows] == positives).sum()) / len(scores)
 
 
 def _blocks(

@@ -1,4 +1,4 @@
-"""Pre-training, from top to bottom: images and the nouns of their captions in, a vision transformer out.
+"""Pre-training, from top to bottom: images and the nouns of their captions in, an image model out.
 
 In: a `PretrainConfig`. Out: a run directory (`trainer/records/run_directory.py`); its page.html shows what was learnt.
 

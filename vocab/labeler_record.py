@@ -37,7 +37,7 @@ class LabelerRecord:
 
     @classmethod
     def from_json(cls, content: object) -> LabelerRecord:
-        """The inverse of `to_json`. Raises KeyError or TypeError for anything else."""
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
         if not isinstance(content, Mapping):
             raise TypeError(f"a labeler that is {content!r:.80}")
         lexicon = content.get("lexicon")

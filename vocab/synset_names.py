@@ -16,7 +16,7 @@ from vocab import wordnet
 from vocab.nouns import singular_forms
 
 WNID = re.compile(r"[nN]([0-9]{8})")
-NAME = re.compile(r"(.+)\.n\.([0-9]{1,3})")
+NAME = re.compile(r"(.+)\.[nN]\.([0-9]{1,3})")
 OTHER_PART = re.compile(r".+\.[vasr]\.[0-9]{1,3}")
 MOST_NEAR = 3
 """most names shown that are near one that is unknown"""

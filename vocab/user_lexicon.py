@@ -4,7 +4,8 @@
     pikachu = toy.n.03                a name of WordNet 3.0 (dog.n.01) or a wnid (n03964744)
     hot dog = frank.n.02              up to four words
     vintage =                         nothing, or -: no label
-    pikachu<TAB>n03964744             the same with a tab
+    pikachu<TAB>n03964744             the same with a tab, or with a comma, as spreadsheets save tables;
+    "hot dog",frank.n.02              a first line word,synset is a header
 
 An entry is read as captions are: capitals, accents and typographic signs do not count, and any digit stands for all.
 `vocab.user_tables` teaches the entries to the labeler. A label directory keeps them as `lexicon.parquet`.
@@ -39,8 +40,11 @@ COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
 ANY_SIGN = "/"
 """stands between the words of an entry that is found whatever signs part them: ac/dc"""
 NO_SYNSET = ("", "-")
+OF_COMMAS = re.compile(r'([^,"]*|"(?:[^"]|"")*"),([^,]*),*')
+"""line of a CSV: words, in quotes or not, and a synset; empty cells behind them do not count"""
+TEXT = re.compile(rf"(?:[a-z0-9]+(?:[ {ANY_SIGN}][a-z0-9]+){{0,{MAX_WORDS - 1}}}\t(?:n[0-9]{{8}})?\n)+")
 SCHEMA = pa.schema([pa.field("word", pa.string(), nullable=False), pa.field("synset", pa.int32())])
-LINE = "a line such as 'hot dog = frank.n.02', with a tab in place of =, or 'vintage =' for no label"
+LINE = "a line such as 'hot dog = frank.n.02', with a tab or a comma in place of =, or 'vintage =' for no label"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class UserLexicon:
 
     text: str
     """a line for each entry: its words, a tab, and its wnid or nothing"""
+
+    def __post_init__(self) -> None:
+        if TEXT.fullmatch(self.text) is None:
+            raise ValueError(f"entries of a lexicon in another spelling, {self.text!r:.80}")
 
     @cached_property
     def sha256(self) -> str:
@@ -116,13 +124,22 @@ def _lines(text: str, name: str) -> Iterator[Line]:
         if not line.strip():
             continue
         place = f"{name}, line {number:,}"
-        words, sign, meant = line.partition("=" if "=" in line else "\t")
-        if not sign:
-            raise _refused(place, f"{line!r}, without = or a tab", LINE, "For no label, write the word and =.")
-        meant = meant.strip()
+        words, meant = _cells(line, place)
+        if number == 1 and [words.lower(), meant.lower()] == SCHEMA.names:
+            continue
         if meant not in found:
             found[meant] = _synset(meant, place)
-        yield Line(place, words.strip(), found[meant])
+        yield Line(place, words, found[meant])
+
+
+def _cells(line: str, place: str) -> tuple[str, str]:
+    """Words and synset of a line, as written."""
+    if "=" not in line and "\t" not in line and (match := OF_COMMAS.fullmatch(line)) is not None:
+        return match[1].strip(), match[2].strip(' "')
+    words, sign, meant = line.partition("=" if "=" in line else "\t")
+    if not sign:
+        raise _refused(place, f"{line!r}, without =, tab or comma", LINE, "For no label, write the word and =.")
+    return words.strip(), meant.strip()
 
 
 def _synset(meant: str, place: str) -> int | None:

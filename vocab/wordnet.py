@@ -118,6 +118,11 @@ class WordNet:
         return counts
 
 
+def words_of_name(name: str) -> str:
+    """Return the name of a synset in plain words: "traffic_light.n.01" -> "traffic light"."""
+    return name.rsplit(".", 2)[0].replace("_", " ")
+
+
 def wnid_of(synset: int) -> str:
     """2084071 -> "n02084071"."""
     return f"n{synset:08d}"

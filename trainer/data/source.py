@@ -105,7 +105,7 @@ class Source:
             tars=[self.tars[tar] for tar in tars],
             files=[opened[tar][0] for tar in tars],
             tables=[opened[tar][1] for tar in tars],
-            drop_unlabelled=self.options.unlabelled == "drop",
+            drop_unlabelled=self.train and self.options.unlabelled == "drop",
         )
 
     def make_tables(self, pool: int, number: int) -> None:

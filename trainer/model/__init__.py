@@ -1,1 +1,1 @@
-"""The vision transformer, and what a step does around it: augmentation, dropping, mixing, classifier and loss."""
+"""The image model, and what a step does around it: augmentation, dropping, mixing, classifier and loss."""

@@ -1,6 +1,6 @@
 """Randomness inside a model, decided by each image's own seed: which patches it sees, which blocks it skips.
 
-A timm vision transformer gets these modules in place of timm's; its weights keep their names. Before each forward pass
+An image model of timm gets these modules in place of timm's; its weights keep their names. Before each forward pass
 in training it is given the seeds of its images (`Batch.seeds`), so that ranks, parts of a batch and resumed runs change
 nothing for an image.
 

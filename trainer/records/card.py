@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from trainer.loss.losses import is_softmax
-from trainer.records.record import ResultsFile
+from trainer.records.record import ResultsFile, score_text
 from vocab.errors import InputError
 from vocab.pages.tables import in_markdown, markdown_table
 from vocab.vocabulary import Vocabulary
@@ -166,6 +166,7 @@ def _numbers(subject: Subject, results: ResultsFile | None) -> str:
         ("tail: least frequent third", _score(scored["tail"])),
         ("average precision over all pairs of image and class", _score(scored["micro"])),
         ("the same from class frequencies alone", _score(scored["baseline_micro"])),
+        ("images whose most probable class is one of their labels", score_text("top1", scored["top1"])),
         ("held-out images", f"{scored['images']:,}"),
         ("classes with an image among them", f"{scored['classes']:,}"),
     ]

@@ -185,6 +185,7 @@ def _numbers(result: Evaluation, lines: Sequence[Mapping[str, Any]]) -> list[tup
     """Scores of the evaluation, and of the newest linear probe if the log has one, each with its meaning."""
     scored = result.report
     numbers = [
+        (f"{scored.top1:.1%}", "of the images: the most probable class is one of the labels"),
         (_score(scored.macro), "mean average precision"),
         (_score(scored.baseline_macro), "from class frequencies alone"),
         (_score(scored.head), "head: most frequent third of the classes"),

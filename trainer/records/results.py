@@ -168,8 +168,9 @@ class Results:
             file.write(self._card(ResultsFile("pretrain", records, details)).encode())
         return (
             f"mean average precision {result.report.macro:.3f} "
-            f"(class frequencies alone {result.report.baseline_macro:.3f}) "
-            f"on {counted(result.report.images, 'held-out image')}\nopen {out / 'page.html'}"
+            f"(class frequencies alone {result.report.baseline_macro:.3f}), most probable class among the labels "
+            f"{result.report.top1:.1%}, on {counted(result.report.images, 'held-out image')}\n"
+            f"open {out / 'page.html'}"
         )
 
     def _places(self) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from trainer.loss.losses import is_softmax
-from trainer.metrics import MeanAveragePrecision
+from trainer.metrics import HeldOutScores
 from trainer.model.vit import classifier_name, classifier_of
 from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
 from trainer.records.record import RESULTS, ResultsFile, read_results
@@ -133,7 +133,7 @@ def results_of(run: Path) -> ResultsFile | None:
         results = read_results(run)
         record = results.of("pretrain")
         if record is not None:
-            for kind, values in ((MeanAveragePrecision, record.extra), (CardDetails, results.details)):
+            for kind, values in ((HeldOutScores, record.extra), (CardDetails, results.details)):
                 require_fields(kind, {field.name: values[field.name] for field in fields(kind)})
             return results
         found = f"results of {results.verb} without a record of pretrain"

@@ -16,6 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from vocab.pages.text import counted, shown
+from vocab.wordnet import words_of_name
 
 STYLE, SORTING = "vocab/pages/style.css", "vocab/pages/sorting.js"
 LONGEST_TEXT = 240
@@ -44,7 +45,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_without_hidden,
     )
-    made.filters |= {"stranger": stranger, "brief": brief, "number": _number}
+    made.filters |= {"stranger": stranger, "brief": brief, "number": _number, "words": words_of_name}
     made.globals |= {"counted": counted}
     return made
 
