@@ -32,7 +32,7 @@ class FeedConfig(Seed):
 
 @dataclass(frozen=True)
 class ExportConfig(Options):
-    """Give a run's weights to others: a folder that timm and the Hugging Face Hub read."""
+    """Export a run's weights as a folder that timm and the Hugging Face Hub read."""
 
     run: Positional[Location]
     """run directory, finished or with a checkpoint"""

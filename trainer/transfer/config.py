@@ -206,7 +206,7 @@ class ProbeConfig(ModelChoice, FeatureOptions, View, Compute, TransferInit, Epoc
 @own_first
 @dataclass(frozen=True)
 class ZeroShotConfig(ModelChoice, FeatureOptions, View, Compute):
-    """Tell a task's classes by the pre-trained classifier alone, by the rows of their synsets. Nothing is trained.
+    """Classify a task's images with the pre-trained classifier's rows of the classes' synsets. Nothing is trained.
 
     Without --task.train the classes are those of --task.test.
     """
