@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ from tests.synsets import CAT, DOG
 from vocab import labeler
 from vocab.errors import InputError, MismatchError
 from vocab.store.manifest import InputFile, Manifest
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label directory of which only the manifest is read."""
+
+    manifest: Manifest
+
+    def lexicon(self) -> None:
+        """No words of the user's own."""
 
 
 def manifest_of(places: Path | None = None, **config: Any) -> Manifest:
@@ -110,7 +120,7 @@ def test_a_caption_of_a_synset_holds_its_noun(tmp_path: Path) -> None:
     # Labels may lie among their captions.
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/part-0.parquet").touch()
-    labelled = label_again(manifest, (str(tmp_path),), apart_from=str(tmp_path / "labels"))
+    labelled = label_again(Labels(manifest), (str(tmp_path),), apart_from=str(tmp_path / "labels"))
     found = examples_of(labelled, np.array([DOG, CAT], dtype=np.int32), count=3)
     assert found.captions == {DOG: ["three dogs"], CAT: ["a cat"]}
     assert (found.sample.rows, found.sample.files, found.sample.listed) == (3, 1, 1)
@@ -175,10 +185,10 @@ def test_labels_of_another_labeler_get_no_captions(tmp_path: Path, name: str, fo
     (tmp_path / "a.tsv").write_text("caption\ndog\n")
     manifest = Manifest(name, "0" * 64, "3.0", (), 0, 0, 0, 0, inputs=(InputFile("a.tsv", 12, ""),))
     with pytest.raises(MismatchError, match=found):
-        label_again(manifest, (str(tmp_path),))
+        label_again(Labels(manifest), (str(tmp_path),))
 
 
 def test_a_file_without_a_row_gives_no_example(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("caption\n")
-    found = examples_of(label_again(manifest_of(tmp_path), (str(tmp_path),)), np.array([DOG], np.int32), count=3)
+    found = examples_of(label_again(Labels(manifest_of(tmp_path)), (str(tmp_path),)), np.array([DOG], np.int32), count=3)
     assert (found.captions, found.sample.rows) == ({}, 0)

@@ -89,7 +89,9 @@ VERBS = {
 NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
     "wandb gpu licence task.csv-columns".split()
-) | {f"{verb} model" for verb in ("trainer pretrain", "trainer plan")} | {"pipeline explain captions"}  # fmt: skip
+) | {f"{verb} {option}" for verb in ("trainer pretrain", "trainer plan") for option in ("model", "init")} | {
+    "pipeline explain captions"
+}  # fmt: skip
 POSITIONAL = ("run", "weights", "model", "words")
 NEEDED = {
     "pipeline label": {"captions": "in", "out": "o"},

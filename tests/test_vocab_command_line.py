@@ -224,7 +224,7 @@ WORDS = """--images --images=a --images= --out --out=o --out=None --out=-h --thr
 def tyro_reads(words: list[str]) -> Any:
     try:
         return with_locations(tyro.cli(Options, args=words), nested=True)
-    except SystemExit:
+    except (SystemExit, InputError):  # InputError: the location is empty
         return None
 
 

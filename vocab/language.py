@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vocab.cleaning import FOREIGN_LETTER
 from vocab.nouns import are_among
 from vocab.tagger import UNKNOWN, Tagger
 
@@ -61,6 +62,8 @@ def values_of(tagger: Tagger) -> NDArray[np.int32]:
     values = np.where(grammar[tagger.class_of], GRAMMAR, KNOWN).astype(np.int32)
     values[np.asarray(pc.starts_with(tagger.words, UNKNOWN))] = UNKNOWN_WORD
     values[np.asarray(pc.match_substring(tagger.words, "0"))] = 0
+    # Captions in which such words stand are among the tagged ones.
+    values[np.asarray(pc.match_substring(tagger.words, FOREIGN_LETTER))] = UNKNOWN_WORD
     values[tagger.pad] = 0
     for words, value in ((FOREIGN_WORDS, FOREIGN), (SHARED_WORDS, SHARED)):
         values[are_among(tagger.words, words)] = value
