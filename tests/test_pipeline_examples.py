@@ -190,5 +190,7 @@ def test_labels_of_another_labeler_get_no_captions(tmp_path: Path, name: str, fo
 
 def test_a_file_without_a_row_gives_no_example(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("caption\n")
-    found = examples_of(label_again(Labels(manifest_of(tmp_path)), (str(tmp_path),)), np.array([DOG], np.int32), count=3)
+    found = examples_of(
+        label_again(Labels(manifest_of(tmp_path)), (str(tmp_path),)), np.array([DOG], np.int32), count=3
+    )
     assert (found.captions, found.sample.rows) == ({}, 0)
