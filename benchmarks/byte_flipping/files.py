@@ -68,7 +68,10 @@ neighbours = 3
 epochs = 2
 batch = 8
 """
-TINY = "--patch-size 8 --embed-dim 32 --depth 1 --num-heads 2 --image-size 32 --batch-size 16 --workers 0"
+TINY = (
+    "--model vit_tiny_patch16_224 --patch-size 8 --embed-dim 32 --depth 1 --num-heads 2 --image-size 32 "
+    "--batch-size 16 --workers 0"
+)
 SHORT = "--steps 4 --warmup-steps 1 --log-every 1 --checkpoint-every 4 --eval-workers 0 --device cpu"
 
 
