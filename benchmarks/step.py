@@ -46,8 +46,8 @@ from trainer.data.batch import Batch, Position, on_device
 from trainer.data.feed import Feed
 from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, device_of
+from trainer.model.backbone import on_meta
 from trainer.model.range_augment import DRAWS
-from trainer.model.vit import on_meta
 from trainer.speed.flops import training_flops
 from trainer.speed.peak import measured_peak
 from trainer.step.metrics import DeferredMetrics

@@ -76,7 +76,7 @@ def rejects(labels: LabelShards) -> list[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def verb(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """What the verb left in a folder, and what it printed."""
+    """The folder that the verb wrote in, and the lines that it printed."""
     place = tmp_path_factory.mktemp("verb")
     write_labels(
         place / "labels",

@@ -5,22 +5,18 @@ resnet: convolutions and batch norms. maxvit: stages of windows, with batch norm
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.corpus import Corpus, losses, make_corpus, same_weights
+from tests.corpus import Corpus, make_corpus
 from trainer.config import ModelConfig, OptimConfig
-from trainer.data.batch import Batch
 from trainer.distributed import Rank
-from trainer.model.vit import architecture, blocks_of, classifier_name, classifier_of, features, on_meta
+from trainer.model.backbone import architecture, blocks_of, classifier_name, classifier_of, features, on_meta
 from trainer.optim.optimiser import groups_of, matrices_of
-from trainer.pretrain import pretrain
-from trainer.step.step import Step
 
 HERE = Rank(0, 1, torch.device("cpu"))
 # timm's smallest models, and sizes of images that they take.
@@ -112,37 +108,3 @@ def test_muon_takes_the_matrices_of_a_hierarchy_but_for_the_first_layer_and_the_
     assert {"layers.0.blocks.0.attn.qkv.weight", "layers.3.blocks.1.mlp.fc2.weight"} <= found
     assert "head.fc.weight" not in found
     assert not matrices_of(on_meta(ModelConfig(model="resnet10t"), classes=3, image_size=64))
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("test_resnet", {"accumulate": 2}),
-        ("test_resnet", {"layer_decay": 0.7, "activation_checkpointing": True}),
-        ("test_resnet", {"resolution": "schedule", "resolution_schedule": "0:32,0.5:48"}),
-    ],
-)
-def test_a_run_that_breaks_off_and_resumes_is_the_undisturbed_one_to_the_bit(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
-) -> None:
-    chosen = {**backbone(name), "steps": 5, "checkpoint_every": 3, **options}
-    config = corpus.config(tmp_path / "run", **chosen)
-    assert pretrain(corpus.config(tmp_path / "whole", **chosen)) == 0
-
-    class PowerCutError(Exception):
-        pass
-
-    whole = Step.take
-
-    def cut(self: Step, batch: Batch, **given: Any) -> Tensor:
-        if given["number"] == 5:
-            raise PowerCutError
-        return whole(self, batch, **given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Step, "take", cut)
-        with pytest.raises(PowerCutError):
-            pretrain(config)
-    assert pretrain(config) == 0
-    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
-    assert same_weights(tmp_path / "run", tmp_path / "whole")

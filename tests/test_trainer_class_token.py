@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
+from trainer.model.backbone import architecture, checkpoint_activations, features
 from trainer.model.class_token import ClassTokenBlock, spare_last_block
 from trainer.model.per_image import install, seeds_of
-from trainer.model.vit import architecture, checkpoint_activations, features
 
 pytestmark = pytest.mark.arithmetic
 

@@ -27,7 +27,7 @@ from tests.pictures import picture
 from tests.synsets import CAT, DOG
 from trainer.__main__ import main
 from trainer.config import DataConfig, ModelConfig, PretrainConfig, to_json
-from trainer.model.vit import build_model
+from trainer.model.backbone import build_model
 from trainer.pretrain import pretrain
 from trainer.probe import feature_files
 from trainer.records.record import read_records

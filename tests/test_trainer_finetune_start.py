@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from trainer.config import ModelConfig, OptimConfig
 from trainer.data.batch import Batch, Position
 from trainer.loss.losses import BinaryCrossEntropy, SoftmaxCrossEntropy
+from trainer.model.backbone import architecture, replace_classifier
 from trainer.model.objective import Objective
 from trainer.model.per_image import seeds_of, set_drop_path
 from trainer.model.range_augment import DRAWS
-from trainer.model.vit import architecture, replace_classifier
 from trainer.optim.optimiser import groups_of
 from trainer.probe.linear import Head
 from trainer.transfer.finetune import loss_of_task

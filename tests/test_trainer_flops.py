@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainer.config import ModelConfig
-from trainer.model.vit import on_meta
+from trainer.model.backbone import on_meta
 from trainer.speed.flops import forward_flops, training_flops
 from trainer.speed.peak import CARDS, card_of, measured_peak, stated_peak
 

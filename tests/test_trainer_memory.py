@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from trainer.config import ModelConfig
+from trainer.model.backbone import architecture, checkpoint_activations, classifier_of, features, on_meta
 from trainer.model.objective import prepare
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
-from trainer.model.vit import architecture, checkpoint_activations, classifier_of, features, on_meta
 from trainer.speed.memory import RESERVED_BYTES, Memory, activations, augment_bytes, count_saved, memory
 
 SMALL = ModelConfig(model="vit_tiny_patch16_224", patch_size=8, embed_dim=32, depth=3, num_heads=2)

@@ -14,8 +14,8 @@ import torch
 from tests.synsets import counted_vocabulary
 from trainer.config import LossConfig, ModelConfig
 from trainer.loss.losses import loss_of
+from trainer.model.backbone import architecture, build_model, checkpoint_activations, classifier_of, features, on_meta
 from trainer.model.objective import Objective
-from trainer.model.vit import architecture, build_model, checkpoint_activations, classifier_of, features, on_meta
 from trainer.step.step import compile_objective
 from vocab.errors import InputError
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tests.forks import Forks
 from trainer.config import ModelConfig
+from trainer.model.backbone import architecture, checkpoint_activations, features
 from trainer.model.hashes import PATCH_STREAM, PATH_STREAM, keys, words
 from trainer.model.per_image import (
     DropPath,
@@ -30,7 +31,6 @@ from trainer.model.per_image import (
     seeds_of,
     set_patch_share,
 )
-from trainer.model.vit import architecture, checkpoint_activations, features
 from vocab.errors import InputError
 
 pytestmark = pytest.mark.arithmetic
@@ -274,7 +274,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from trainer.config import ModelConfig
 from trainer.model.per_image import seeds_of, set_patch_share
-from trainer.model.vit import architecture, checkpoint_activations, features
+from trainer.model.backbone import architecture, checkpoint_activations, features
 
 class Objective(torch.nn.Module):
     def __init__(self, model):

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.synsets import counted_vocabulary
 from trainer.__main__ import RECIPES, main, read
 from trainer.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig
-from trainer.model.vit import on_meta
+from trainer.model.backbone import on_meta
 from trainer.speed.flops import training_flops
 from trainer.speed.plan import plan, reckon
 from trainer.verb_config import PlanConfig

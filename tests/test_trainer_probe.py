@@ -25,8 +25,8 @@ from trainer.data.images import crop_into
 from trainer.data.labelled_images import LabelledImages
 from trainer.data.tar_cache import TarCache
 from trainer.distributed import Rank, join_processes
+from trainer.model.backbone import features
 from trainer.model.objective import prepare
-from trainer.model.vit import features
 from trainer.pretrain import pretrain
 from trainer.probe.features import Embed, Outputs, extract
 from trainer.probe.probe import open_probe, probe

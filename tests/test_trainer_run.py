@@ -26,6 +26,11 @@ from trainer.records.record import read_results
 from trainer.step.step import Step
 from vocab.errors import InputError
 
+RESNET = {"model": "test_resnet", "image_size": 32} | dict.fromkeys(
+    ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")
+)
+"""options of a run of timm's smallest model with batch norms"""
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
@@ -310,6 +315,10 @@ def test_a_checkpoint_between_two_lines_counts_every_image(
         {"patch_keep": 0.5, "full_patches_share": 0.3, "drop_path": 0.3},
         {"global_pool": "avg", "head_chunk": 3},
         {"activation_checkpointing": True, "drop_path": 0.3},
+        # batch norms, whose statistics are part of the state
+        RESNET | {"accumulate": 2},
+        RESNET | {"layer_decay": 0.7, "activation_checkpointing": True},
+        RESNET | {"resolution": "schedule", "resolution_schedule": "0:32,0.5:48"},
     ],
     ids=lambda options: next(iter(options.values())),
 )

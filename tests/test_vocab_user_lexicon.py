@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_vocab_plain import HOSTILE, captions
+from tests.hostile_captions import HOSTILE, captions
 from vocab import labeler, plain
 from vocab.empty_reasons import EmptyReason
 from vocab.errors import InputError
@@ -38,7 +38,7 @@ def labels(lines: str, *texts: str) -> list[list[int]]:
 
 
 def refusal(lines: str | bytes, tmp_path: Path) -> str:
-    """What is said of a file."""
+    """Message of the error that a file gives."""
     file = tmp_path / "words.txt"
     file.write_bytes(lines if isinstance(lines, bytes) else lines.encode())
     with pytest.raises(InputError) as refused:

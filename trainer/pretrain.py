@@ -18,7 +18,7 @@ from trainer.data.source import Source, from_state, to_state
 from trainer.distributed import Rank, join_processes, on_every, on_main, set_up_torch
 from trainer.inputs import Inputs, open_inputs
 from trainer.job import Job
-from trainer.model.vit import on_meta, patch_of
+from trainer.model.backbone import on_meta, patch_of
 from trainer.probe.probe import open_probe
 from trainer.records import run_lock
 from trainer.records.ledger import FILE as BAD_SAMPLES

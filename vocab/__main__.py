@@ -57,7 +57,7 @@ class FitTagger:
     semcor: Path | None = None
     """SemCor's sentences as JSON lines, plain or gzip (vocab/fit/semcor.py); the package's tables have them"""
     captions: Path | None = None
-    """tagged captions as JSON lines (vocab/fit/captions.py); the package's tables have them"""
+    """captions as JSON lines, tagged ones and plain text (vocab/fit/captions.py); the package's tables have them"""
     names: Path | None = None
     """folder with lists of given names, surnames, places and brands (vocab/fit/names.py); the package's tables have
     them"""

@@ -16,9 +16,9 @@ from trainer.data.batch import Batch
 from trainer.loss.classifier import chunked_loss
 from trainer.loss.losses import Loss
 from trainer.loss.targets import Targets
+from trainer.model.backbone import classifier_of, features
 from trainer.model.per_image import seeds_of
 from trainer.model.range_augment import RangeAugment, psnr_loss
-from trainer.model.vit import classifier_of, features
 
 # Mean and standard deviation of a channel: pixels to [-1, 1], as timm's augreg transformers have it.
 MEAN, STD = 127.5, 127.5

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from trainer.config import OptimConfig
+from trainer.model.backbone import classifier_name, layers_of
 from trainer.model.range_augment import RangeAugment
-from trainer.model.vit import classifier_name, layers_of
 from vocab.errors import InputError
 
 # Tokens, positions and the query of attention pooling are not weights of a layer: decay would not regularise them.

@@ -17,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
+from trainer.model.backbone import blocks_of, checkpoint_activations, features
 from trainer.model.per_image import seeds_of, set_patch_share
 from trainer.model.range_augment import DRAWS, RangeAugment, psnr_loss
-from trainer.model.vit import blocks_of, checkpoint_activations, features
 from trainer.optim.optimiser import matrices_of
 from vocab.errors import InputError
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from trainer.config import PretrainConfig
 from trainer.data.resolution import StepShape
+from trainer.model.backbone import classifier_of, on_meta, patch_of
 from trainer.model.per_image import patch_share
-from trainer.model.vit import classifier_of, on_meta, patch_of
 from trainer.optim.optimiser import groups_of
 from trainer.pretrain import resolution_for
 from trainer.speed.flops import training_flops

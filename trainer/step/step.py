@@ -24,10 +24,10 @@ from trainer.data.batch import Batch, Position
 from trainer.data.loader_server import shielding
 from trainer.data.resolution import Resolution
 from trainer.distributed import Rank
+from trainer.model.backbone import blocks_of
 from trainer.model.objective import Objective
 from trainer.model.per_image import patch_share, set_patch_share
 from trainer.model.range_augment import DRAWS
-from trainer.model.vit import blocks_of
 from trainer.optim.optimiser import clip, learning_rate
 from trainer.step.statistics import BatchStatistics
 from trainer.step.training import Training

@@ -16,9 +16,9 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from trainer.config import OptimConfig, PretrainConfig
 from trainer.distributed import Rank, on_every
 from trainer.loss.losses import loss_of
+from trainer.model.backbone import blocks_of, build_model, checkpoint_activations
 from trainer.model.objective import Objective
 from trainer.model.range_augment import RangeAugment
-from trainer.model.vit import blocks_of, build_model, checkpoint_activations
 from trainer.optim.average import Average
 from trainer.optim.optimiser import Optimiser, optimiser_of
 from trainer.step.metrics import Guard

@@ -23,10 +23,10 @@ from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, join_processes, on_main, set_up_torch
 from trainer.job import Job
 from trainer.loss.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from trainer.model.backbone import checkpoint_activations, meta_copy, replace_classifier
 from trainer.model.mixing import Mixing
 from trainer.model.objective import Objective, scaled
 from trainer.model.per_image import set_drop_path
-from trainer.model.vit import checkpoint_activations, meta_copy, replace_classifier
 from trainer.probe.linear import Head, random_head
 from trainer.probe.measures import outputs
 from trainer.records import run_lock

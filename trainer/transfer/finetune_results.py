@@ -22,7 +22,7 @@ from trainer.data.feed import BAD_SHARE_FROM
 from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
-from trainer.model.vit import classifier_name, classifier_of
+from trainer.model.backbone import classifier_name, classifier_of
 from trainer.probe.measures import Scored, score
 from trainer.records.classes import of_task
 from trainer.records.gallery import GalleryImage

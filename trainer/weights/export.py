@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer.loss.losses import is_softmax
 from trainer.metrics import HeldOutScores
-from trainer.model.vit import classifier_name, classifier_of
+from trainer.model.backbone import classifier_name, classifier_of
 from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
 from trainer.records.record import RESULTS, ResultsFile, read_results
 from trainer.verb_config import ExportConfig

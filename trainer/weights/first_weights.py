@@ -16,7 +16,7 @@ import timm
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
-from trainer.model.vit import REFUSALS, classifier_name, timm_arguments
+from trainer.model.backbone import REFUSALS, classifier_name, timm_arguments
 from trainer.weights.native import first_line
 from trainer.weights.sources import SourceWeights
 from vocab.errors import MismatchError

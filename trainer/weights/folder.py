@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from trainer.checkpoints.safetensors_files import SEAL, is_altered, metadata_of, sealed_file
 from trainer.checkpoints.safetensors_files import VOCABULARY as VOCABULARY_OF
 from trainer.config import LossName
+from trainer.model.backbone import REFUSALS
 from trainer.model.objective import Channels, by_channel
-from trainer.model.vit import REFUSALS
 from trainer.records.record import RESULTS
 from trainer.weights import corenet
 from vocab import wordnet

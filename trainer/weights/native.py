@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from timm.models import get_deprecated_models, load_model_config_from_hf
 from torch import nn
 
-from trainer.model.vit import REFUSALS, architecture_of
+from trainer.model.backbone import REFUSALS, architecture_of
 from vocab.errors import InputError
 
 SUFFIX = ".safetensors"

@@ -15,7 +15,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 
-from trainer.model.vit import REFUSALS
+from trainer.model.backbone import REFUSALS
 from trainer.weights.native import OPEN_CLIP, NativeModel, first_line
 from vocab.errors import InputError, MissingRequirementError
 

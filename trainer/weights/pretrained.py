@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from trainer.config import LossName
 from trainer.data.resolution import check_size
+from trainer.model.backbone import check_size_taken, classifier_name, classifier_of, features, patch_of
 from trainer.model.class_token import spare_last_block
 from trainer.model.objective import Channels, by_channel, normalise
 from trainer.model.per_image import install
-from trainer.model.vit import check_size_taken, classifier_name, classifier_of, features, patch_of
 from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CONFIG, LOSS, VOCABULARY, WEIGHTS, Preprocessing, load_model

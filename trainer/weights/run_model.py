@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainer.checkpoints.checkpoint import folders_of, open_checkpoint
 from trainer.checkpoints.safetensors_files import VOCABULARY, is_altered, metadata_of
 from trainer.config import LossConfig, ModelConfig
-from trainer.model.vit import build_model, timm_arguments
+from trainer.model.backbone import build_model, timm_arguments
 from trainer.weights.folder import require_architecture
 from vocab.errors import FormatError, InputError, MismatchError
 from vocab.pages.text import counted
