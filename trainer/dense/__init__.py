@@ -1,0 +1,1 @@
+"""Dense predictions of a pre-trained backbone: feature maps, masks, boxes, and their measures."""
