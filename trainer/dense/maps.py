@@ -155,7 +155,8 @@ def _try_out(model: nn.Module, blocks: Sequence[int], size: int) -> tuple[MapSpe
         ) from error
     learning = [name for name, parameter in copy.named_parameters() if parameter.requires_grad]
     parameters = [copy.get_parameter(name) for name in learning]
-    gradients: Sequence[Tensor | None] = torch.autograd.grad([each.sum() for each in found], parameters, allow_unused=True)
+    total = torch.stack([each.sum() for each in found]).sum()
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(total, parameters, allow_unused=True)
     for name, gradient in zip(learning, gradients, strict=True):
         if gradient is None:
             model.get_parameter(name).requires_grad_(False)
