@@ -1,1 +1,1 @@
-"""Dense predictions of a pre-trained backbone: feature maps, masks, boxes, and their measures."""
+"""Dense tasks: a class for each pixel of an image, and boxes and masks of its objects."""
