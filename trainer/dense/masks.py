@@ -17,18 +17,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from trainer.data.batch import Skipped
-from trainer.data.image_files import QUIET, BadImage, open_image, orientation_of
 from trainer.data.crops import upright_size
+from trainer.data.image_files import QUIET, BadImage, open_image, orientation_of
 from trainer.data.labelled_images import LabelledImages
 from trainer.dense.annotations import open_instances
 from trainer.dense.label_maps import (
@@ -45,11 +46,11 @@ from trainer.distributed import Rank, on_main
 from trainer.transfer.dense_config import MaskTask
 from trainer.transfer.tasks.class_folders import files_below, is_image_name
 from trainer.transfer.tasks.class_names import names_of_classes, read_name_file
-from trainer.transfer.tasks.coco_json import categories_of, entries_of, id_of, images_of, read_annotations, refused
+from trainer.transfer.tasks.coco_json import Id, categories_of, entries_of, id_of, images_of, read_annotations, refused
 from trainer.transfer.tasks.files import FileStore, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.tasks.opening import BETWEEN, TaskData, check_sides, notes_of, subset
 from vocab.errors import InputError, MismatchError
-from vocab.pages.text import counted, listed, shown
+from vocab.pages.text import listed, shown
 
 FORMS = "IMAGES::MASKS, two folders, or ANNOTATIONS.json::IMAGES of COCO's panoptic or instance annotations"
 VOC_FOLDER = "SegmentationClass"
@@ -164,9 +165,7 @@ def _open(location: str, config: MaskTask, listing: Path | None, *, classes: int
     return _open_objects(annotations, folder, config)
 
 
-def _open_folders(
-    images: str, masks: str, config: MaskTask, listing: Path | None, *, classes: int | None
-) -> _Side:
+def _open_folders(images: str, masks: str, config: MaskTask, listing: Path | None, *, classes: int | None) -> _Side:
     _require_folder(images)
     _require_folder(masks)
     pictures = _by_stem(images, [path for path in files_below(images) if is_image_name(path)])
@@ -176,20 +175,15 @@ def _open_folders(
     there = [stem for stem in stems if stem in pictures]
     skipped += [Skipped("", shown(pictures[stem]), "no_mask") for stem in there if stem not in drawn]
     paired = [stem for stem in there if stem in drawn]
-    found = look_up(images, [pictures[stem] for stem in paired])
-    known = look_up(masks, [drawn[stem] for stem in paired])
-    both = sorted(set(found.kept.tolist()) & set(known.kept.tolist()))
+    pair = _paired(images, [pictures[stem] for stem in paired], masks, [drawn[stem] for stem in paired])
     voc = Path(masks).name == VOC_FOLDER and classes is None
     count = len(VOC_NAMES) if voc else classes if classes is not None else MOST_LABELS
     zero, notes = _zero_is_ignored(masks, config)
     return _Side(
         what=f"{images}{BETWEEN}{masks}",
-        store=_chosen(found.store, found.kept, both),
-        maps=ValueMaps(
-            _chosen(known.store, known.kept, both),
-            classes_of_values(count, ignored=config.ignore, ignore_zero=zero),
-        ),
-        skipped=(*skipped, *found.skipped, *known.skipped),
+        store=pair.images,
+        maps=ValueMaps(pair.masks, classes_of_values(count, ignored=config.ignore, ignore_zero=zero)),
+        skipped=(*skipped, *pair.skipped),
         labels=VOC_NAMES if voc else None if classes is None else tuple(map(str, range(classes))),
         notes=notes,
     )
@@ -231,10 +225,30 @@ def _listed(path: Path) -> list[str]:
     return stems
 
 
-def _chosen(store: FileStore, kept: Int64[np.ndarray, " files"], wanted: Sequence[int]) -> FileStore:
-    """Files of a store by their positions among the paths that were looked up."""
-    positions = np.searchsorted(kept, np.array(wanted, np.int64))
-    return replace(store, paths=tuple(store.paths[each] for each in positions.tolist()), stats=store.stats[positions])
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Images and masks that are both there, one mask for each image."""
+
+    images: FileStore
+    masks: FileStore
+    positions: list[int]
+    """their positions among the paths that were asked for"""
+    skipped: tuple[Skipped, ...]
+
+
+def _paired(folder: str, images: Sequence[str], mask_folder: str, masks: Sequence[str]) -> _Pair:
+    """Look up images and masks, listed in one order; leave out both where one of them is not there."""
+    found, drawn = look_up(folder, images), look_up(mask_folder, masks)
+    both = sorted(set(found.kept.tolist()) & set(drawn.kept.tolist()))
+    pictures, maps = (
+        replace(
+            side.store,
+            paths=tuple(paths[each] for each in both),
+            stats=side.store.stats[np.searchsorted(side.kept, np.array(both, np.int64))],
+        )
+        for side, paths in ((found, images), (drawn, masks))
+    )
+    return _Pair(pictures, maps, both, (*found.skipped, *drawn.skipped))
 
 
 def is_panoptic(annotations: Path) -> bool:
@@ -248,38 +262,46 @@ def is_panoptic(annotations: Path) -> bool:
 
 
 def _open_panoptic(annotations: Path, folder: str, pngs: Path) -> _Side:
+    _require_folder(str(pngs))
     content = read_annotations(annotations, shorten=dict)
     labels, numbers = categories_of(annotations, content)
     paths, positions = images_of(annotations, content, folder)
-    _require_folder(str(pngs))
-    names: dict[int, str] = {}
-    segments: dict[int, Mapping[int, int]] = {}
-    for what, entry in entries_of(annotations, content, "annotations"):
-        image = id_of(annotations, what, entry, "image_id")
-        if image not in positions:
-            raise refused(annotations, f"image_id {image!r} in {what}", "an image of the list", "Leave it out.")
-        names[positions[image]] = str(entry.get("file_name"))
-        own = {}
-        for part, segment in entries_of(annotations, entry, "segments_info"):
-            category = id_of(annotations, f"{what} {part}", segment, "category_id")
-            if category not in numbers:
-                found = f"category_id {category!r} in {what} {part}"
-                raise refused(annotations, found, "a category of the file", "Download the file again.")
-            own[int(id_of(annotations, f"{what} {part}", segment, "id"))] = numbers[category]
-        segments[positions[image]] = own
-    skipped = [Skipped("", path, "no_mask") for number, path in enumerate(paths) if number not in names]
-    paired = sorted(names)
-    found, known = look_up(folder, [paths[each] for each in paired]), look_up(str(pngs), [names[each] for each in paired])
-    both = sorted(set(found.kept.tolist()) & set(known.kept.tolist()))
+    segments = {
+        positions[image]: (name, own) for image, name, own in _segments_of(annotations, content, positions, numbers)
+    }
+    skipped = [Skipped("", path, "no_mask") for number, path in enumerate(paths) if number not in segments]
+    paired = sorted(segments)
+    pair = _paired(folder, [paths[each] for each in paired], str(pngs), [segments[each][0] for each in paired])
     return _Side(
         what=f"{annotations}{BETWEEN}{folder}",
-        store=_chosen(found.store, found.kept, both),
-        maps=PanopticMaps(
-            _chosen(known.store, known.kept, both), tuple(segments[paired[position]] for position in both)
-        ),
-        skipped=(*skipped, *found.skipped, *known.skipped),
+        store=pair.images,
+        maps=PanopticMaps(pair.masks, tuple(segments[paired[each]][1] for each in pair.positions)),
+        skipped=(*skipped, *pair.skipped),
         labels=labels,
     )
+
+
+def _segments_of(
+    path: Path, content: Mapping[str, Any], positions: Mapping[Id, int], numbers: Mapping[Id, int]
+) -> Iterator[tuple[Id, str, Mapping[int, int]]]:
+    """Yield for each annotated image its id, the name of its PNG, and the class of each segment by its id.
+
+    Raises InputError for an image or a category that the file does not list, and for a PNG outside of its folder.
+    """
+    for what, entry in entries_of(path, content, "annotations"):
+        image, name = id_of(path, what, entry, "image_id"), entry.get("file_name")
+        if image not in positions:
+            raise refused(path, f"image_id {image!r} in {what}", "an image that the file lists", "Leave it out.")
+        if not isinstance(name, str) or os.path.normpath(name).startswith(("/", "..")):
+            raise refused(path, f"file_name {name!r:.80} in {what}", "a name below the folder of PNGs", "Correct it.")
+        own = {}
+        for part, segment in entries_of(path, entry, "segments_info"):
+            category = id_of(path, f"{what} {part}", segment, "category_id")
+            if category not in numbers:
+                found = f"category_id {category!r} in {what} {part}"
+                raise refused(path, found, "a category that the file lists", "Download the file again.")
+            own[int(id_of(path, f"{what} {part}", segment, "id"))] = numbers[category]
+        yield image, name, own
 
 
 def _open_objects(annotations: Path, folder: str, config: MaskTask) -> _Side:

@@ -98,7 +98,8 @@ def _iou(counts: np.ndarray) -> Float64[np.ndarray, " classes"]:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> Float64[np.ndarray, " classes"]:
-    return np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    ratio: Float64[np.ndarray, " classes"] = np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    return ratio
 
 
 def _known_mean(values: np.ndarray) -> float:

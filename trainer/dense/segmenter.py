@@ -98,6 +98,11 @@ class SegmentObjective(StepObjective):
         """Tell how logits are interpolated to pixels."""
         return bool(self._parts()[1].align_corners)
 
+    @property
+    def backbone_maps(self) -> FeatureMaps:
+        """Model of timm below the head."""
+        return self._parts()[0]
+
     def _parts(self) -> tuple[FeatureMaps, LinearHeads | DeepLabHead]:
         owner = self if self.frozen else self.model
         head = self.model if self.frozen else self.model.head

@@ -29,6 +29,7 @@ from trainer.options import (
 from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, PEAK_OVER_FINAL, DecodeThreads, ModelChoice, TransferInit
 from vocab.store.locations import Location
 
+
 @dataclass(frozen=True)
 class SegmentRecipe:
     """Defaults of a head: DINOv3's linear protocol on ADE20K, or the paper's DeepLabv3 there."""
