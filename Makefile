@@ -70,7 +70,7 @@ setup: .venv/pipeline .venv/trainer
 	$(RUN) -m pip install --quiet --upgrade pip
 
 EXTRAS = $(@F)
-.venv/all: EXTRAS = pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev
+.venv/all: EXTRAS = pipeline,trainer,remote,wandb,onnx,dense,fit,spacy,nltk,peers,dev
 .venv/pipeline .venv/trainer .venv/all: setup.cfg pyproject.toml | .venv/bin/pip
 	@$(if $(findstring pipeline,$(EXTRAS)),sh requirements.sh $(PYTHON) java)
 	@echo "Installing [$(EXTRAS)] in .venv, which may take some minutes."

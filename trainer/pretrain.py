@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from typing import Any
 
 from trainer.config import CHANGEABLE, PLACES, PretrainConfig, check
 from trainer.data.batch import Batch
@@ -122,7 +123,7 @@ def first_weights(config: PretrainConfig, resume: ResumePoint, rank: Rank) -> So
     return on_every(lambda: read_source(init), rank) if init is not None and resume.checkpoint is None else None
 
 
-def open_feed(config: PretrainConfig, source: Source, training: Training, rank: Rank, resume: ResumePoint) -> Feed:
+def open_feed(config: PretrainConfig, source: Source, training: Training[Any], rank: Rank, resume: ResumePoint) -> Feed:
     """Open this rank's batches, from where the run stands."""
     data = config.data
     return Feed(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,7 +26,7 @@ from trainer.data.loader_server import shielding
 from trainer.data.resolution import Resolution
 from trainer.distributed import Rank
 from trainer.model.backbone import blocks_of
-from trainer.model.objective import Objective
+from trainer.model.objective import Objective, StepObjective
 from trainer.model.per_image import patch_share, set_patch_share
 from trainer.model.range_augment import DRAWS
 from trainer.optim.optimiser import clip, learning_rate
@@ -42,7 +43,7 @@ class Step:
 
     def __init__(
         self,
-        training: Training,
+        training: Training[Any],
         rank: Rank,
         optim: OptimConfig,
         *,
@@ -54,6 +55,7 @@ class Step:
         self.training, self.rank, self.optim, self.model = training, rank, optim, model or ModelConfig()
         self.compiled, self.bfloat16 = compiled, bfloat16
         if compiled:
+            assert isinstance(training.objective, Objective)
             compile_objective(training.objective)
         self.module = replicate(training.objective, rank)
         self.statistics = BatchStatistics(training.model)
@@ -121,7 +123,7 @@ class Step:
         return loss
 
 
-def replicate(objective: Objective, rank: Rank) -> nn.Module:
+def replicate(objective: StepObjective, rank: Rank) -> nn.Module:
     """Wrap the objective as steps call it."""
     if rank.world == 1 or isinstance(objective, FSDPModule):
         return objective
