@@ -17,7 +17,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
@@ -188,7 +188,7 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
             masks = self._masks_of(features, [each["boxes"] for each in result], image_shapes).sigmoid()
             labels = torch.cat([each["labels"] for each in result])
             own = masks[torch.arange(len(masks), device=masks.device), labels]
-            for each, part in zip(result, own.split([len(each["boxes"]) for each in result]), strict=True):
+            for each, part in zip(result, torch.split(own, [len(each["boxes"]) for each in result]), strict=True):
                 each["masks"] = part
         return result, {}
 
@@ -204,7 +204,7 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
         labels = torch.cat(by_image)
         positive = (labels > 0).nonzero()[:, 0]
         count = max(1, len(labels))
-        own = deltas.reshape(len(labels), -1, 4)[positive, labels[positive]]
+        own = deltas.view(len(labels), deltas.shape[1] // 4, 4)[positive, labels[positive]]
         losses = {
             "classes": functional.cross_entropy(logits, labels, reduction="sum") / count,
             "boxes": box_loss(own, torch.cat(wanted)[positive]) / count,

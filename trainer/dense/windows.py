@@ -23,7 +23,7 @@ WINDOW = 14
 """side of a window, patches"""
 
 
-class WindowedAttention(Attention):  # type: ignore[misc]  # timm publishes no types
+class WindowedAttention(Attention):
     """timm's attention within windows of the patches; the class token and registers take part in none.
 
     Windows at the right and lower edge are filled up with zeros, which are attended to, as in ViTDet.
@@ -35,9 +35,13 @@ class WindowedAttention(Attention):  # type: ignore[misc]  # timm publishes no t
         self.__dict__.update(attention.__dict__)
         self.grid, self.prefix, self.window = grid, prefix, window
 
-    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Float[Tensor, "batch tokens width"]:
         """The update of each token; zero for those that are no patches."""
-        windows = to_windows(tokens[:, self.prefix :], grid=self.grid, window=self.window)
+        assert attn_mask is None
+        assert not is_causal
+        windows = to_windows(x[:, self.prefix :], grid=self.grid, window=self.window)
         patches = from_windows(super().forward(windows), grid=self.grid, window=self.window)
         return functional.pad(patches, (0, 0, self.prefix, 0))
 
