@@ -187,8 +187,9 @@ def predictions(
 
 
 def _merged(
-    logits: Float[Tensor, "windows classes rows columns"], windows: Windows, size: int, *, align_corners: bool
+    logits: Float[Tensor, "windows classes _ _"], windows: Windows, size: int, *, align_corners: bool
 ) -> Int64[Tensor, "rows columns"]:
+    """Predict the class of each pixel from the logits of all windows."""
     if len(windows.corners) == 1:
         whole = logits
     else:

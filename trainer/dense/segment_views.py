@@ -96,7 +96,7 @@ class Windows:
 
 def squashed(image: Image.Image, *, size: int) -> Windows:
     """Show an image whole, as one square."""
-    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR))
     return Windows(pixels[None], [(0, 0)], (size, size), (image.height, image.width))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -167,11 +167,12 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
             wanted = "last, last4 or another number of blocks, or the number of a block such as -2"
             remedy = "--help lists the forms."
             self.require("blocks", BLOCKS.fullmatch(choice) is not None, repr(choice), wanted, remedy=remedy)
-        others = ("learning_rates",) if self.head == "deeplab" else ("stride", "peak_lr", "final_lr")
-        for name in others:
+        others = ("stride", "peak_lr", "final_lr", "layer_decay", "drop_path", "activation_checkpointing")
+        unset = {each.name: each.default for each in fields(self)}
+        for name in ("learning_rates",) if self.head == "deeplab" else others:
             value = getattr(self, name)
             wanted = f"no {self.option(name)} with --head {self.head}"
-            self.require(name, value in (None, ()), f"{value}", wanted, remedy="Leave it out.")
+            self.require(name, value == unset[name], f"{value}", wanted, remedy="Leave it out.")
         self.require(
             "blocks",
             len(self.blocks) < 2 or self.head == "linear",

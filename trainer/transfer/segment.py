@@ -26,7 +26,7 @@ from trainer.data.resolution import FixedResolution
 from trainer.dense.batches import Sample, batches
 from trainer.dense.heads import DeepLabHead, LinearHeads, LinearSetting, blocks_of_choice
 from trainer.dense.label_maps import IGNORED
-from trainer.dense.maps import FeatureMaps, count_maps, set_stride
+from trainer.dense.maps import FeatureMaps, block_number, count_maps, set_stride
 from trainer.dense.masks import MaskedImages, open_masks
 from trainer.dense.segment_evaluation import SegmentTransform, load_pair
 from trainer.dense.segment_start import start_heads
@@ -237,10 +237,13 @@ def build_objective(config: SegmentConfig, inputs: SegmentInputs) -> SegmentObje
         if config.activation_checkpointing:
             checkpoint_activations(model)
     count = count_maps(model)
-    choices = {each.blocks: blocks_of_choice(each.blocks, count) for each in inputs.settings}
-    blocks = sorted({block % count for own in choices.values() for block in own})
+    choices = {
+        each.blocks: [block_number(block, count, model) for block in blocks_of_choice(each.blocks, count)]
+        for each in inputs.settings
+    }
+    blocks = sorted({block for own in choices.values() for block in own})
     backbone = FeatureMaps(model, size=config.image_size, blocks=blocks)
-    positions = {choice: [blocks.index(block % count) for block in own] for choice, own in choices.items()}
+    positions = {choice: [blocks.index(block) for block in own] for choice, own in choices.items()}
     widths = {choice: sum(backbone.specs[each].channels for each in own) for choice, own in positions.items()}
     head: LinearHeads | DeepLabHead
     if linear:
