@@ -49,6 +49,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         ("efficientnet_b0", 32, "classifier", 16),
         ("regnetx_002", 32, "head.fc", 14),
         ("densenet121", 32, "classifier", 61),
+        # Its patches of 7 pixels overlap, and lie 4 apart.
+        ("pvt_v2_b0", 64, "head", 5),
     ],
 )
 def test_a_family_has_its_classifier_and_its_blocks_where_timm_says(

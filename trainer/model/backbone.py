@@ -66,7 +66,7 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
             remedy="Leave out those that it lacks: --patch-size, --embed-dim, --depth, --num-heads and a changing "
             "--resolution are for plain vision transformers.",
         ) from error
-    _check_patches(model, image_size)
+    check_size("image-size", image_size, patch_of(model))
     classifier_of(model)
     check_size_taken("--image-size", model, image_size)
     spare_last_block(model)
@@ -219,9 +219,11 @@ def replace_classifier(
 
 
 def patch_of(model: nn.Module) -> int:
-    """Side of the model's patches, pixels; 1 if it has none."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    return int(patch[0]) if isinstance(patch, tuple) else 1
+    """Side of the model's patches, pixels; 1 if it has none, or if they overlap, as PVT's do."""
+    embedding = getattr(model, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
+    overlapping = getattr(getattr(embedding, "proj", None), "stride", patch) != patch
+    return int(patch[0]) if isinstance(patch, tuple) and not overlapping else 1
 
 
 def _check_name(name: str) -> None:
@@ -248,12 +250,6 @@ def _check_name(name: str) -> None:
         wanted="an architecture of timm",
         remedy=f"For example {', '.join(near) or 'vit_base_patch16_224'}; timm.list_models('vit_*') has them all.",
     )
-
-
-def _check_patches(model: nn.Module, image_size: int) -> None:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    for side in patch if isinstance(patch, tuple) else ():
-        check_size("image-size", image_size, side)
 
 
 def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
