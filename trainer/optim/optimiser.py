@@ -7,7 +7,7 @@ the start, as named tensors that stay the same tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
@@ -45,13 +45,21 @@ class ParameterGroup:
     """by the model's names; augmentation's begin with "augment." """
 
 
-def groups_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> list[ParameterGroup]:
+def groups_of(
+    model: nn.Module,
+    config: OptimConfig,
+    *,
+    augment: RangeAugment | None = None,
+    scales: Mapping[str, float] | None = None,
+) -> list[ParameterGroup]:
     """Group all parameters that take a gradient; augmentation is the last group.
+
+    `scales`: factor on the learning rate of each parameter by its name (default: those of `lr_scales`).
 
     Raises InputError for a layer decay with a model without layers, and for Muon with one without matrices in them.
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    scales = lr_scales(model, layer_decay=config.layer_decay)
+    scales = lr_scales(model, layer_decay=config.layer_decay) if scales is None else scales
     matrices = matrices_of(model) & named.keys()
     if config.layer_decay != 1.0 and len(set(scales.values())) < 2:
         raise _lacking("--layer-decay", f"{config.layer_decay}", model, "layers that timm tells apart")
@@ -135,12 +143,18 @@ def _lacking(option: str, found: str, model: nn.Module, lacks: str) -> InputErro
     )
 
 
-def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
+def optimiser_of(
+    model: nn.Module,
+    config: OptimConfig,
+    *,
+    augment: RangeAugment | None = None,
+    scales: Mapping[str, float] | None = None,
+) -> Optimiser:
     """Make the optimiser of a model that is already on its device, and already sharded if it will be.
 
-    `augment`: augmentation that is learnt with the model. Raises as `groups_of`.
+    `augment`: augmentation that is learnt with the model. `scales` and errors: see `groups_of`.
     """
-    return Optimiser(groups_of(model, config, augment=augment), config)
+    return Optimiser(groups_of(model, config, augment=augment, scales=scales), config)
 
 
 class Optimiser:

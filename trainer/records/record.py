@@ -173,6 +173,17 @@ def write_results(
         "table": [_cell_json(cell) for cell in cells_of(records)],
         "differences": [_cell_json(cell) for cell in differences_of(records)],
     }
+    _write(folder, content)
+
+
+def add_details(folder: Path, more: Mapping[str, Any]) -> None:
+    """Add facts to the details of a folder's results.json, and leave the rest as it is. Raises as `read_results`."""
+    read_results(folder)  # raises for what is no results.json
+    content = from_sealed_json(folder / RESULTS, (folder / RESULTS).read_bytes())
+    _write(folder, {**content, "details": {**content["details"], **more}})
+
+
+def _write(folder: Path, content: Mapping[str, Any]) -> None:
     with write_whole(folder / RESULTS) as file:
         file.write(to_sealed_json(public(content), indent=1, ensure_ascii=False).encode())
 

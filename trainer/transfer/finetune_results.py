@@ -23,6 +23,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.model.backbone import classifier_name, classifier_of
+from trainer.model.objective import Objective
 from trainer.probe.measures import Scored, score
 from trainer.records.classes import of_task
 from trainer.records.gallery import GalleryImage
@@ -72,7 +73,7 @@ class FinetuneResults:
     inputs: FinetuneInputs
     matches: list[ClassMatch]
     """matches of each class, for Transfer Init"""
-    training: Training
+    training: Training[Objective]
     transform: EvalTransform
     """how test images are shown"""
 

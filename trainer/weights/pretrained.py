@@ -301,7 +301,6 @@ def _resize(model: nn.Module, size: int) -> None:
     if getattr(getattr(sized, "patch_embed", None), "img_size", None) == (size, size):
         return
     if hasattr(sized, "set_input_size"):
-        patch = patch_of(model)
-        check_size("image-size", size, patch if patch > 1 else 16)
+        check_size("image-size", size, patch_of(model))
         sized.set_input_size(img_size=(size, size))
     check_size_taken("--image-size", model, size)
