@@ -69,6 +69,7 @@ def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
     training = build_training(config, inputs.vocabulary, rank, first=first_weights(config, resume, rank))
     feed = open_feed(config, inputs.train, training, rank, resume)
     step = Step(training, rank, config.optim, model=config.model, compiled=config.run.compile, bfloat16=bfloat16)
+    step.check(feed.resolution)
     results = Results(config, rank, inputs, training, open_probe(config.data, config.run), bfloat16)
     job = job_of(config, inputs, data, feed, step, results)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))

@@ -51,7 +51,7 @@ class FeatureMaps(nn.Module):
         """
         super().__init__()
         count = count_maps(model)
-        self.blocks = tuple(_number(block, count, model) for block in blocks)
+        self.blocks = tuple(block_number(block, count, model) for block in blocks)
         whole_last_block(model)
         model.reset_classifier(0)  # type: ignore[operator]
         self.model = model
@@ -126,7 +126,7 @@ def set_stride(model: nn.Module, stride: int, *, size: int) -> None:
         )
 
 
-def _number(block: int, count: int, model: nn.Module) -> int:
+def block_number(block: int, count: int, model: nn.Module) -> int:
     """Number of a block from 0. Raises InputError for one that the model lacks."""
     if -count <= block < count:
         return block % count

@@ -60,6 +60,12 @@ class Step:
         self.module = replicate(training.objective, rank)
         self.statistics = BatchStatistics(training.model)
 
+    def check(self, resolution: Resolution) -> None:
+        """Raise InputError for shapes of steps that leave batch norms fewer than two images at a time."""
+        if not self.training.objective.keep_statistics:
+            fewest = min(shape.batch for shape in resolution.shapes())
+            self.statistics.check(fewest // (self.rank.world * self.optim.accumulate))
+
     def warm_up(self, resolution: Resolution) -> None:
         """Compile all that the steps of a resolution will call, if compiling was asked for; all ranks together."""
         if not self.compiled:
@@ -92,7 +98,8 @@ class Step:
         for part in range(optim.accumulate):
             with exchange(self.module, last=part == optim.accumulate - 1):
                 loss = self._loss(batch.part(part, optim.accumulate), number) / optim.accumulate
-                loss.backward()  # type: ignore[no-untyped-call]
+                with self.statistics.kept():
+                    loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         norm = clip(training.model, optim.clip_norm)
         # A fill on the device, where a tensor made of a host's number would be a copy to wait for.
