@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ from torch import Tensor
 from trainer.checkpoints.safetensors_files import sealed_file
 from trainer.data.batch import Skipped
 from trainer.data.decoding import EvalTransform
-from trainer.dense.average_precision import Precision, average_precision, predictions
+from trainer.data.images import decode
+from trainer.dense.average_precision import NAMES, Precision, average_precision, predictions
+from trainer.dense.boxed_pictures import box_prediction, image_scores
 from trainer.dense.detect_evaluation import DetectEvaluation, evaluate
 from trainer.dense.detect_objective import DetectObjective
 from trainer.dense.detect_task import DetectData
 from trainer.dense.objects import Viewer
+from trainer.dense.pictures import Prediction, shown_images
 from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.records.classes import ClassScores
@@ -47,6 +50,11 @@ from vocab.store.secrets import without_secrets
 BOX, MASK = "map_box", "map_mask"
 """AP of boxes and of masks"""
 PREDICTIONS = "predictions.json"
+LOG_NAMES = {
+    name: name.replace("AP", "map_{}").replace("AR", "recall_{}").replace("{}5", "{}_5").replace("{}7", "{}_7")
+    for name in NAMES
+}
+"""names of the twelve numbers in the log and in results.json: map_box, map_box_50, recall_box_10"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +77,15 @@ class DetectScores:
     masks: Precision | None
 
     def numbers(self) -> dict[str, float | int | None]:
-        """All numbers by name: map_box, box_AP50 and so on, the same of masks."""
+        """All numbers by name: map_box, map_box_50 and so on, the same of masks."""
         numbers: dict[str, float | int | None] = {
             "images": len(self.evaluation.found),
             "bad_images": len(self.evaluation.skipped),
             "detections": sum(len(found.scores) for found in self.evaluation.found),
         }
-        for name, kind, scored in ((BOX, "box", self.boxes), (MASK, "mask", self.masks)):
+        for kind, scored in (("box", self.boxes), ("mask", self.masks)):
             if scored is not None:
-                numbers[name] = scored.numbers["AP"]
-                numbers |= {f"{kind}_{each}": value for each, value in scored.numbers.items() if each != "AP"}
+                numbers |= {name.format(kind): scored.numbers[each] for each, name in LOG_NAMES.items()}
         return numbers
 
 
@@ -140,9 +147,24 @@ class DetectResults:
             total_steps=self.inputs.plan.steps,
             seconds=progress.seconds,
             learnt="trained for detection",
+            pictures=self.pictures(scores),
         )
         write_page(self.config.out, content, classes)
         return []
+
+    def pictures(self, scores: DetectScores) -> list[Prediction]:
+        """Show the best, the median and the worst test images."""
+        data, found = scores.evaluation.data, scores.evaluation.found
+        named = replace(data, images=replace(data.images, labels=self.inputs.data.task.class_names))
+        by_image = image_scores(data, found)
+        made = []
+        with data.images.store.open() as read:
+            for title, image in shown_images(by_image):
+                content = read(int(data.images.rows[image]))
+                how = self.viewer
+                picture = decode(content, max_pixels=how.max_pixels, take_truncated=how.take_truncated)
+                made.append(box_prediction(f"{title}: F1 {by_image[image]:.2f}", picture, named, image, found[image]))
+        return made
 
     def classes_of(self, scores: DetectScores) -> ClassScores:
         """AP of each class's boxes, and of its masks, with the numbers of its objects and test images."""
