@@ -65,7 +65,7 @@ class OwnValues(nn.Module):
 
 
 def read_own_values(model: nn.Module) -> bool:
-    """Have the last block of a plain transformer read own values, if a class token was trained; tell whether it does."""
+    """Have patches take their own values in the last block, if a class token was trained; tell whether they do."""
     vit: Any = model
     if not isinstance(model, VisionTransformer) or vit.global_pool != "token":
         return False

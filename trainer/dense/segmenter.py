@@ -48,7 +48,8 @@ class SegmentObjective(StepObjective):
         mean: float | Channels,
         std: float | Channels,
     ) -> None:
-        """`head`: gives a list of logits from maps and seeds; `choices`: for each map that the head reads, the positions of the backbone's maps that are joined for it.
+        """`head`: gives a list of logits from maps and seeds. `choices`: for each map that it reads, the positions of
+        the backbone's maps that are joined for it.
 
         `mean`, `std`: normalisation of pixels from 0 to 255.
         """

@@ -197,6 +197,8 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
 
     def for_head(self) -> SegmentConfig:
         """Fill in the options that depend on the head alone."""
+        if self.head == "zero-shot":
+            return replace(self, batch=self.batch or LINEAR.batch)
         usual = DEEPLAB if self.head == "deeplab" else LINEAR
         blocks = ("last",) if self.init == "transfer" else usual.blocks
         return replace(

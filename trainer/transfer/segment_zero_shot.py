@@ -73,7 +73,8 @@ class SelectedMaps:
     def read(self, image: int) -> LabelMap:
         labels = self.maps.read(image)
         # The last entry is for pixels that are ignored already.
-        return np.append(self.numbers, IGNORED).astype(np.int16)[labels]
+        renumbered: LabelMap = np.append(self.numbers, IGNORED).astype(np.int16)[labels]
+        return renumbered
 
 
 def selected(data: MaskedImages, chosen: Int64[np.ndarray, " chosen"]) -> MaskedImages:
