@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrained_in
 from tests.forks import Forks, trainer
 from tests.segmentation import NAMES, config, png, results, task_in, write_scenes
+from trainer.dense.segment_scores import joined
 from trainer.transfer.dense_config import MaskTask, SegmentConfig
 from trainer.transfer.segment import segment
+from trainer.transfer.segment_zero_shot import chance_of
 from trainer.weights.folder import ModelSpec, Preprocessing, new_folder, timm_fields, write_model
 from vocab.errors import InputError, MismatchError, OutputExistsError
 
@@ -233,3 +235,32 @@ def test_a_block_and_a_size_that_the_model_lacks_are_refused(model: Path, task: 
     with pytest.raises(InputError, match="image-size"):
         segment(config(model, task, tmp_path / "run", image_size=17))
     assert not (tmp_path / "run").exists()
+
+
+def test_zero_shot_segments_by_the_pretrained_rows_alone(model: Path, tmp_path: Path) -> None:
+    task = task_in(tmp_path / "task", train=1, test=4)
+    options = SegmentConfig(
+        model,
+        replace(task, train=""),
+        tmp_path / "out",
+        head="zero-shot",
+        image_size=16,
+        alpha=1.0,
+        workers=0,
+        device="cpu",
+    )
+    assert segment(options) == 0
+    found = results(tmp_path / "out")
+    assert (found["method"], found["init"], found["percent"], found["images"]) == ("segment", "none", 0, 4)
+    assert found["classes_that_cannot_be_scored"] == ["background"]
+    assert found["own_values"] is True
+    assert 0 < found["chance_miou"] < 1 / 3
+    assert (tmp_path / "out" / "classes.csv").read_text().startswith("class,images,iou\n1,4,")
+    with pytest.raises(OutputExistsError):
+        segment(options)
+
+
+def test_chance_is_the_mean_iou_of_even_guesses() -> None:
+    # Of 12 pixels 8 are of the first class and 4 of the second; each is guessed for 6.
+    scores = joined([np.array([[0, 0], [8, 4], [0, 0]], np.int64)])
+    assert chance_of(scores) == pytest.approx((4 / (8 + 6 - 4) + 2 / (4 + 6 - 2)) / 2)

@@ -45,7 +45,7 @@ from trainer.dense.label_maps import (
 from trainer.distributed import Rank, on_main
 from trainer.transfer.dense_config import MaskTask
 from trainer.transfer.tasks.class_folders import files_below, is_image_name
-from trainer.transfer.tasks.class_names import names_of_classes, read_name_file
+from trainer.transfer.tasks.class_names import Names, names_of_classes, read_name_file
 from trainer.transfer.tasks.coco_json import Id, categories_of, entries_of, id_of, images_of, read_annotations, refused
 from trainer.transfer.tasks.files import FileStore, check_bad_share, fingerprint_of, look_up
 from trainer.transfer.tasks.opening import BETWEEN, TaskData, check_sides, notes_of, subset
@@ -110,9 +110,9 @@ def open_masks(config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: in
     `config.max_bad_share`; MismatchError for sides of other classes, for an image on both, and for names that are not
     those of the classes.
     """
-    given = None if config.class_names is None else read_name_file(config.class_names)
+    given = _given_names(config)
     sides = [
-        _open(location, config, listing, classes=len(given) if isinstance(given, list) else None)
+        _open(location, config, listing, given)
         for location, listing in ((config.train, config.train_list), (config.test, config.test_list))
     ]
     scanned = [on_main(partial(_scan, side, config), rank) for side in sides]
@@ -123,6 +123,24 @@ def open_masks(config: MaskTask, rank: Rank, *, percent: float = 100.0, seed: in
     notes = (*notes_of("train", train.images), *notes_of("test", test.images), *named.notes)
     train = replace(train, images=subset(train.images, percent=percent, seed=seed))
     return SegmentationData(train, test, TaskData(train.images, test.images, named.names, notes))
+
+
+def open_test_masks(config: MaskTask, rank: Rank) -> tuple[MaskedImages, tuple[str, ...], tuple[str, ...]]:
+    """Open the images to test on alone, with the names of their classes and notes. All ranks must call.
+
+    Raises as `open_masks`.
+    """
+    given = _given_names(config)
+    side = _open(config.test, config, config.test_list, given)
+    scanned = on_main(partial(_scan, side, config), rank)
+    (test,) = _masked([side], [scanned], config)
+    own = test.images.class_names
+    named = names_of_classes(test.images.labels, given, source=config.class_names, own=own)
+    return test, named.names, (*notes_of("test", test.images), *named.notes)
+
+
+def _given_names(config: MaskTask) -> Names | None:
+    return None if config.class_names is None else read_name_file(config.class_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +157,8 @@ class _Side:
     notes: tuple[str, ...] = ()
 
 
-def _open(location: str, config: MaskTask, listing: Path | None, *, classes: int | None) -> _Side:
-    """Open one side. `classes`: number of classes of PNGs whose values are classes, if it is known."""
+def _open(location: str, config: MaskTask, listing: Path | None, given: Names | None) -> _Side:
+    """Open one side. `given`: names of the classes, whose number is that of the classes if they are a list."""
     before, between, after = location.partition(BETWEEN)
     if not between or not before or not after:
         raise InputError(
@@ -150,7 +168,8 @@ def _open(location: str, config: MaskTask, listing: Path | None, *, classes: int
             remedy="Name the masks, or the folder of the images, after two colons.",
         )
     if not before.lower().endswith(".json"):
-        return _open_folders(before, after, config, listing, classes=classes)
+        count = len(given) if isinstance(given, list) else None
+        return _open_folders(before, after, config, listing, classes=count)
     if listing is not None:
         raise InputError(
             "--task.train-list or --task.test-list",
@@ -353,10 +372,10 @@ def _scan_one(side: _Side, max_pixels: int, image: int) -> _Scan:
 
 
 def _masked(sides: Sequence[_Side], scans: Sequence[Sequence[_Scan]], config: MaskTask) -> list[MaskedImages]:
-    """Put what was read of both sides together. Raises MismatchError for sides of other classes."""
-    train, test = (side.labels for side in sides)
-    if train != test:
-        differing = sorted(set(train or ()) ^ set(test or ()))
+    """Put what was read of one side, or of both, together. Raises MismatchError for sides of other classes."""
+    first, last = sides[0].labels, sides[-1].labels
+    if first != last:
+        differing = sorted(set(first or ()) ^ set(last or ()))
         raise MismatchError(
             "the test images",
             found=f"other classes than the training images: {listed(differing)}",
@@ -364,7 +383,7 @@ def _masked(sides: Sequence[_Side], scans: Sequence[Sequence[_Scan]], config: Ma
             remedy="Give both sides in one form, of one data set.",
         )
     highest = max((int(scan.labels[-1]) for side in scans for scan in side if len(scan.labels)), default=0)
-    labels = train if train is not None else tuple(map(str, range(highest + 1)))
+    labels = first if first is not None else tuple(map(str, range(highest + 1)))
     return [_masked_side(side, own, labels, config) for side, own in zip(sides, scans, strict=True)]
 
 

@@ -6,6 +6,7 @@ With linear heads the backbone is frozen and only the heads are the model that l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainer.data.batch import Batch
-from trainer.dense.heads import DeepLabHead, LinearHeads, side_by_side
+from trainer.dense.heads import side_by_side
 from trainer.dense.label_maps import IGNORED
 from trainer.dense.maps import FeatureMaps
 from trainer.model.objective import Channels, StepObjective, prepare
@@ -40,14 +41,15 @@ class SegmentObjective(StepObjective):
     def __init__(
         self,
         backbone: FeatureMaps,
-        head: LinearHeads | DeepLabHead,
+        head: nn.Module,
         choices: Sequence[Sequence[int]],
         *,
         frozen: bool,
         mean: float | Channels,
         std: float | Channels,
     ) -> None:
-        """`choices`: for each map that the head reads, the positions of the backbone's maps that are joined for it.
+        """`head`: gives a list of logits from maps and seeds. `choices`: for each map that it reads, the positions of
+        the backbone's maps that are joined for it.
 
         `mean`, `std`: normalisation of pixels from 0 to 255.
         """
@@ -103,12 +105,11 @@ class SegmentObjective(StepObjective):
         """Model of timm below the head."""
         return self._parts()[0]
 
-    def _parts(self) -> tuple[FeatureMaps, LinearHeads | DeepLabHead]:
+    def _parts(self) -> tuple[FeatureMaps, Any]:
         owner = self if self.frozen else self.model
         head = self.model if self.frozen else self.model.head
         backbone = owner.backbone
         assert isinstance(backbone, FeatureMaps)
-        assert isinstance(head, LinearHeads | DeepLabHead)
         return backbone, head
 
 

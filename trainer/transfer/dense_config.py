@@ -63,10 +63,11 @@ class MaskTask(Decode):
 
     PREFIX = "--task."
 
-    train: Annotated[str, "IMAGES::MASKS"]
+    train: Annotated[str, "IMAGES::MASKS"] = ""
     """images to train on and their masks: two folders, paired by the names of the files; or ANNOTATIONS.json::IMAGES,
-    COCO's panoptic annotations (with ::PNGS for their PNGs, if these lie in a folder of another name) or its objects"""
-    test: Annotated[str, "IMAGES::MASKS"]
+    COCO's panoptic annotations (with ::PNGS for their PNGs, if these lie in a folder of another name) or its objects.
+    Zero-shot segmentation needs none"""
+    test: Annotated[str, "IMAGES::MASKS"] = ""
     """images to test on and their masks, in any of these forms"""
     _: KW_ONLY
     class_names: Location | None = None
@@ -100,11 +101,12 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
     out: Path
     """directory of the results; the directory of a stopped run continues that run"""
     _: KW_ONLY
-    head: Literal["linear", "deeplab"] = "linear"
+    head: Literal["linear", "deeplab", "zero-shot"] = "linear"
     """part of the model above its feature maps
 
     linear: batch norm, dropout and a linear classifier; the model stays frozen
-    deeplab: DeepLabv3's pyramid of dilated convolutions; the model is trained with it"""
+    deeplab: DeepLabv3's pyramid of dilated convolutions; the model is trained with it
+    zero-shot: the pre-trained classifier's rows of the classes' synsets; nothing is trained, and --out must be new"""
     image_size: Positive = 512
     """side of the square crops that the model sees, pixels. Position embeddings are interpolated to it"""
     blocks: tuple[str, ...] = ()
@@ -167,9 +169,14 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
             wanted = "last, last4 or another number of blocks, or the number of a block such as -2"
             remedy = "--help lists the forms."
             self.require("blocks", BLOCKS.fullmatch(choice) is not None, repr(choice), wanted, remedy=remedy)
-        others = ("stride", "peak_lr", "final_lr", "layer_decay", "drop_path", "activation_checkpointing")
+        of_deeplab = ("stride", "peak_lr", "final_lr", "layer_decay", "drop_path", "activation_checkpointing")
+        others = {
+            "linear": of_deeplab,
+            "deeplab": ("learning_rates",),
+            "zero-shot": (*of_deeplab, "learning_rates", "blocks", "epochs", "percent", "init"),
+        }
         unset = {each.name: each.default for each in fields(self)}
-        for name in ("learning_rates",) if self.head == "deeplab" else others:
+        for name in others[self.head]:
             value = getattr(self, name)
             wanted = f"no {self.option(name)} with --head {self.head}"
             self.require(name, value == unset[name], f"{value}", wanted, remedy="Leave it out.")
@@ -190,7 +197,9 @@ class SegmentConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferIn
 
     def for_head(self) -> SegmentConfig:
         """Fill in the options that depend on the head alone."""
-        usual = LINEAR if self.head == "linear" else DEEPLAB
+        if self.head == "zero-shot":
+            return replace(self, batch=self.batch or LINEAR.batch)
+        usual = DEEPLAB if self.head == "deeplab" else LINEAR
         blocks = ("last",) if self.init == "transfer" else usual.blocks
         return replace(
             self,

@@ -52,6 +52,7 @@ from trainer.transfer.class_tables import match_summary
 from trainer.transfer.dense_config import SEGMENT_CHANGEABLE, SEGMENT_PLACES, SegmentConfig
 from trainer.transfer.finetune import FinetuneOutcome
 from trainer.transfer.segment_results import SegmentInputs, SegmentResults, notes_at_start
+from trainer.transfer.segment_zero_shot import segment_zero_shot
 from trainer.transfer.tasks.files import FileStore, content_of
 from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
 from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
@@ -96,6 +97,10 @@ def segment_on(config: SegmentConfig, rank: Rank) -> FinetuneOutcome:
     config = config.for_head()
     config.check(world=rank.world)
     on_main(lambda: refuse_unwritable(config.out), rank)
+    if config.head == "zero-shot":
+        set_up_torch(config.threads, rank)
+        record, summary = segment_zero_shot(config, rank, transform_of(config, rank))
+        return FinetuneOutcome(0, record, summary)
     inputs = open_inputs(config, rank)
     config = config.completed(steps=inputs.plan.steps)
     if rank.is_main:
