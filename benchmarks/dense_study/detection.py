@@ -52,7 +52,7 @@ class KilledError(Exception):
 
 def write_model(folder: Path) -> Path:
     """Write a small transformer with random weights, patches of 8 pixels, for images of SIZE."""
-    sizes = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "num_heads": 3, "depth": 3}
+    sizes: dict[str, Any] = {"img_size": SIZE, "patch_size": 8, "embed_dim": 96, "num_heads": 3, "depth": 3}
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **sizes)
     save_for_hf(model, str(folder), model_args=sizes, safe_serialization=True)
@@ -200,7 +200,9 @@ def _difference(images: AnnotatedImages, annotations: Path, found: list[Found], 
         evaluation.accumulate()
         evaluation.summarize()
     ours = average_precision(images, found, kind).numbers.values()
-    return max(abs((-1 if one is None else one) - other) for one, other in zip(ours, evaluation.stats, strict=True))
+    return max(
+        abs((-1.0 if one is None else one) - float(other)) for one, other in zip(ours, evaluation.stats, strict=True)
+    )
 
 
 def step_ratio(*, quick: bool) -> float:
