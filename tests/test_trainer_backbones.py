@@ -65,6 +65,8 @@ def runs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("efficientnet_b0", 32, "classifier", 16),
         ("regnetx_002", 32, "head.fc", 14),
         ("densenet121", 32, "classifier", 61),
+        # timm calls the members of some of its sequences one by one.
+        ("hrnet_w18_small", 64, "classifier", 12),
     ],
 )
 def test_a_family_has_its_classifier_and_its_blocks_where_timm_says(

@@ -151,13 +151,17 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 def _within_layers(model: nn.Module, layers: Mapping[int, int | None], classifier: nn.Module) -> list[nn.Module]:
     """The largest modules whose parameters are of one layer each, if they have modules with parameters in them.
 
-    `layers`: by the id of each parameter. The classifier, which is computed apart, is in none of them.
+    `layers`: by the id of each parameter. The classifier, which is computed apart, is in none of them. Nor is a list a
+    part, or a sequence in a list: timm calls the members of some of them one by one (HRNet).
     """
     found = []
     for part in model.children():
         of_layers = {layers[id(parameter)] for parameter in part.parameters()}
         composed = any(next(inner.parameters(), None) is not None for inner in part.children())
-        apart = isinstance(part, nn.ModuleList) or any(own is classifier for own in part.modules())
+        listed = isinstance(part, nn.ModuleList) or (
+            isinstance(model, nn.ModuleList) and isinstance(part, nn.Sequential)
+        )
+        apart = listed or any(own is classifier for own in part.modules())
         if composed and not apart and len(of_layers) == 1 and None not in of_layers:
             found.append(part)
         else:
