@@ -67,6 +67,8 @@ def runs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("densenet121", 32, "classifier", 61),
         # timm calls the members of some of its sequences one by one.
         ("hrnet_w18_small", 64, "classifier", 12),
+        # Its patches of 7 pixels overlap, and lie 4 apart.
+        ("pvt_v2_b0", 64, "head", 5),
     ],
 )
 def test_a_family_has_its_classifier_and_its_blocks_where_timm_says(
@@ -88,6 +90,21 @@ def test_a_family_has_its_classifier_and_its_blocks_where_timm_says(
     assert len(found) == blocks
     weights = [id(parameter) for block in found for parameter in block.parameters()]
     assert len(weights) == len(set(weights))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("fastvit_t8", "stem.0.conv_scale.conv"), ("mobileone_s0", "stem.conv_scale.conv")]
+)
+def test_a_strided_convolution_of_single_pixels_reads_planes_which_torch_trains_on_without_a_crash(
+    name: str, part: str
+) -> None:
+    model = architecture(ModelConfig(model=name), classes=3, image_size=32)
+    seen: list[torch.Tensor] = []
+    model.get_submodule(part).register_forward_hook(lambda part, given, out: seen.append(given[0]))
+    images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    model(images)
+    assert seen[0].is_contiguous()
+    torch.testing.assert_close(seen[0], images)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from trainer.dense.maps import FeatureMaps, MapSpec, set_stride
+from trainer.dense.maps import FeatureMaps, MapSpec, read_own_values, set_stride
 from trainer.model.class_token import spare_last_block
 from vocab.errors import InputError
 
@@ -96,3 +96,16 @@ def test_a_block_that_the_model_lacks_is_refused() -> None:
 def test_a_size_that_the_model_cannot_see_is_refused() -> None:
     with pytest.raises(InputError, match="--image-size: found 96 for vit_tiny_patch16_224"):
         FeatureMaps(vit(), size=96)
+
+
+def test_own_values_are_the_attention_of_a_token_that_sees_itself_alone() -> None:
+    model = vit()
+    tokens = torch.rand(2, 5, 48)
+    attention = model.blocks[-1].attn
+    (alone,) = {attention(tokens[:, 2:3])}
+    spare_last_block(model)
+    assert read_own_values(model)
+    torch.testing.assert_close(model.blocks[-1].attn(tokens)[:, 2:3], alone)
+    assert FeatureMaps(model, size=SIZE)(IMAGES)[0].shape == (2, 48, 4, 4)
+    assert not read_own_values(vit(global_pool="avg"))
+    assert not read_own_values(timm.create_model("resnet18"))

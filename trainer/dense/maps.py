@@ -18,9 +18,12 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
+from timm.layers.attention import Attention
+from timm.layers.classifier import NormMlpClassifierHead
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainer.model.backbone import REFUSALS, architecture_of, meta_copy, patch_of
 from trainer.model.class_token import whole_last_block
@@ -38,6 +41,41 @@ class MapSpec:
     """pixels between two neighbours of the map"""
 
 
+class OwnValues(nn.Module):
+    """Attention of timm in which each token takes its own value, and no other one's.
+
+    A class token reads values of patches, so that the classifier knows them; the patches' own sums of values were never
+    trained. (MaskCLIP: Zhou et al., "Extract free dense labels from CLIP", arXiv 2112.01071.)
+    """
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, tokens: Float[Tensor, "batch tokens width"], **_: Any) -> Float[Tensor, "batch tokens width"]:
+        """Values of the tokens after the output projection."""
+        attention = self.attention
+        width = attention.num_heads * attention.head_dim
+        bias = attention.qkv.bias
+        values = functional.linear(
+            tokens, attention.qkv.weight[2 * width :], None if bias is None else bias[2 * width :]
+        )
+        taken: Tensor = attention.proj(attention.norm(values))
+        return taken
+
+
+def read_own_values(model: nn.Module) -> bool:
+    """Have patches take their own values in the last block, if a class token was trained; tell whether they do."""
+    vit: Any = model
+    if not isinstance(model, VisionTransformer) or vit.global_pool != "token":
+        return False
+    whole_last_block(model)
+    if type(vit.blocks[-1].attn) is not Attention:
+        return False
+    vit.blocks[-1].attn = OwnValues(vit.blocks[-1].attn)
+    return True
+
+
 class FeatureMaps(nn.Module):
     """A model of timm that gives maps of some of its blocks or stages, for images of one size."""
 
@@ -51,7 +89,7 @@ class FeatureMaps(nn.Module):
         """
         super().__init__()
         count = count_maps(model)
-        self.blocks = tuple(_number(block, count, model) for block in blocks)
+        self.blocks = tuple(block_number(block, count, model) for block in blocks)
         whole_last_block(model)
         model.reset_classifier(0)  # type: ignore[operator]
         self.model = model
@@ -67,7 +105,7 @@ def maps_of(
 ) -> list[Float[Tensor, "batch _ _ _"]]:
     """Maps that a model has after some blocks, which are numbered from 0.
 
-    Those of a plain transformer go through its final norm, as its features do.
+    Those of a plain transformer go through its final norm, as its features do; of other models the last one alone.
     """
     wanted, timm_model = sorted(set(blocks)), cast(Any, model)
     if isinstance(model, VisionTransformer):
@@ -81,6 +119,9 @@ def maps_of(
         found = timm_model.forward_intermediates(
             pixels, indices=wanted, norm=True, stop_early=True, output_fmt="NCHW", intermediates_only=True
         )
+        # Some convolutional networks norm behind the pooling, with one norm for each place.
+        if wanted[-1] == count_maps(model) - 1 and isinstance(getattr(model, "head", None), NormMlpClassifierHead):
+            found = [*found[:-1], timm_model.head.norm(found[-1])]
     by_block = dict(zip(wanted, found, strict=True))
     return [by_block[block] for block in blocks]
 
@@ -126,7 +167,7 @@ def set_stride(model: nn.Module, stride: int, *, size: int) -> None:
         )
 
 
-def _number(block: int, count: int, model: nn.Module) -> int:
+def block_number(block: int, count: int, model: nn.Module) -> int:
     """Number of a block from 0. Raises InputError for one that the model lacks."""
     if -count <= block < count:
         return block % count

@@ -30,6 +30,8 @@ from vocab.vocabulary import Vocabulary
 
 REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 """errors of timm and torch for a configuration from which they cannot build a model"""
+WIDEST_VECTOR = 16
+"""float32 numbers in a vector of AVX-512"""
 EXAMPLES = "vit_base_patch16_224, convnext_tiny, swin_tiny_patch4_window7_224 or resnet50"
 
 
@@ -67,10 +69,11 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
             remedy="Leave out those that it lacks: --patch-size, --embed-dim, --depth, --num-heads and a changing "
             "--resolution are for plain vision transformers.",
         ) from error
-    _check_patches(model, image_size)
+    check_size("image-size", image_size, patch_of(model))
     classifier_of(model)
     check_size_taken("--image-size", model, image_size)
     spare_last_block(model)
+    keep_planes(model)
     install(model, patch_keep=config.patch_keep)
     return model
 
@@ -84,6 +87,24 @@ def _created(name: str, drop_path: float, **options: Any) -> nn.Module:
             raise
         model = timm.create_model(name, **options)
     return model
+
+
+def keep_planes(model: nn.Module) -> None:
+    """Give strided 1x1 convolutions of few channels their input plane by plane on a CPU.
+
+    FastViT, MobileOne and RepVGG have such convolutions of the image. Our images are channels-last, and for those
+    oneDNN's backward pass writes past its buffer where channels are fewer than its vectors are long
+    (github.com/uxlfoundation/oneDNN, issue 6035): crashes, or wrong gradients.
+    """
+    convolutions = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
+    for each in convolutions:
+        if each.kernel_size == (1, 1) and each.stride != (1, 1) and each.in_channels < WIDEST_VECTOR:
+            each.register_forward_pre_hook(_planes)
+
+
+def _planes(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+    images = given[0]
+    return (images.contiguous() if images.is_cpu else images,)
 
 
 def timm_arguments(config: ModelConfig, *, image_size: int, one_size: bool) -> dict[str, Any]:
@@ -224,9 +245,11 @@ def replace_classifier(
 
 
 def patch_of(model: nn.Module) -> int:
-    """Side of the model's patches, pixels; 1 if it has none."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    return int(patch[0]) if isinstance(patch, tuple) else 1
+    """Side of the model's patches, pixels; 1 if it has none, or if they overlap, as PVT's do."""
+    embedding = getattr(model, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
+    overlapping = getattr(getattr(embedding, "proj", None), "stride", patch) != patch
+    return int(patch[0]) if isinstance(patch, tuple) and not overlapping else 1
 
 
 def _check_name(name: str) -> None:
@@ -253,12 +276,6 @@ def _check_name(name: str) -> None:
         wanted="an architecture of timm",
         remedy=f"For example {', '.join(near) or 'vit_base_patch16_224'}; timm.list_models('vit_*') has them all.",
     )
-
-
-def _check_patches(model: nn.Module, image_size: int) -> None:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    for side in patch if isinstance(patch, tuple) else ():
-        check_size("image-size", image_size, side)
 
 
 def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:

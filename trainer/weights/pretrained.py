@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainer.config import LossName
 from trainer.data.resolution import check_size
-from trainer.model.backbone import check_size_taken, classifier_name, classifier_of, features, patch_of
+from trainer.model.backbone import check_size_taken, classifier_name, classifier_of, features, keep_planes, patch_of
 from trainer.model.class_token import spare_last_block
 from trainer.model.objective import Channels, by_channel, normalise
 from trainer.model.per_image import install
@@ -207,6 +207,7 @@ def _of_others(native: NativeModel, source: str) -> Parts:
 def _for_features(parts: Parts) -> Parts:
     """Have a model compute the features alone that its classifier reads."""
     spare_last_block(parts[0])
+    keep_planes(parts[0])
     install(parts[0])
     return parts
 
