@@ -41,11 +41,16 @@ class PanopticImages:
         return MaskTask(self.location("train"), self.location("val"))
 
     def first_on_both_sides(self, count: int, out: Path) -> MaskTask:
-        """Copy the first training images into two folders, to test a model on the images that it was trained on."""
+        """Copy the first training images into two folders, to test a model on the images that it was trained on.
+
+        The classes are those that the images show.
+        """
         content = json.loads(self.side("train").read_text())
         images = sorted(content["images"], key=lambda image: image["id"])[:count]
         names = {image["id"]: image["file_name"] for image in images}
         annotations = [each for each in content["annotations"] if each["image_id"] in names]
+        used = {segment["category_id"] for each in annotations for segment in each["segments_info"]}
+        categories = [category for category in content["categories"] if category["id"] in used]
         sides = []
         for name in ("train", "test"):
             root = out / name
@@ -53,7 +58,7 @@ class PanopticImages:
                 (root / folder).mkdir(parents=True)
                 for file in files:
                     shutil.copy(self.folder / folder / "train2017" / file, root / folder / file)
-            some = {**content, "images": images, "annotations": annotations}
+            some = {"images": images, "annotations": annotations, "categories": categories}
             (root / "panoptic.json").write_text(json.dumps(some))
             sides.append(f"{root / 'panoptic.json'}::{root / 'images'}::{root / 'panoptic'}")
         return MaskTask(*sides)

@@ -49,7 +49,7 @@ def overfit(images: PanopticImages, sizes: SegmentSizes, rank: Rank, *, out: Pat
     """Train everything on a few images, and test on the same ones, by sliding windows, as they were trained on."""
     task = images.first_on_both_sides(OVERFIT_IMAGES, out / "images")
     size = sizes.overfit_size
-    model = random_transformer(out / "model", size=size, patch_size=4, embed_dim=96, depth=3, num_heads=3)
+    model = random_transformer(out / "model", size=size, patch_size=4, embed_dim=64, depth=2, num_heads=2)
     config = SegmentConfig(
         model,
         task,
@@ -59,7 +59,7 @@ def overfit(images: PanopticImages, sizes: SegmentSizes, rank: Rank, *, out: Pat
         stride=4,
         epochs=sizes.overfit_epochs,
         batch=4,
-        head_width=96,
+        head_width=64,
         scale=(1.0, 1.0),
         max_class_share=1.0,
         flip=False,
@@ -67,12 +67,15 @@ def overfit(images: PanopticImages, sizes: SegmentSizes, rank: Rank, *, out: Pat
         peak_lr=2e-3,
         weight_decay=0.0,
         ema_momentum=0.1,
-        device=rank.device.type,
-        workers=1,
-        log_every=20,
+        **computed(rank),
     )
     (record,) = segment_records(config, rank, task="overfit")
     return {"segment_overfit_miou": record.extra["miou_slide"], "segment_overfit_seconds": record.seconds}
+
+
+def computed(rank: Rank) -> dict[str, Any]:
+    """Options of how every run here is computed."""
+    return {"device": rank.device.type, "workers": 1, "log_every": 20}
 
 
 def miou_difference(count: int, *, seed: int = 0) -> float:
@@ -104,9 +107,7 @@ def linear_config(
         epochs=sizes.linear_epochs,
         batch=4,
         seed=seed,
-        device=rank.device.type,
-        workers=1,
-        log_every=20,
+        **computed(rank),
     )
     return replace(plain, **changes)
 
@@ -175,8 +176,7 @@ def zero_shot(model: Path, images: PanopticImages, sizes: SegmentSizes, rank: Ra
         out,
         head="zero-shot",
         image_size=sizes.linear_size,
-        device=rank.device.type,
-        workers=1,
+        **computed(rank),
     )
     (record,) = segment_records(config, rank, task="zero-shot")
     return {"zero_shot_miou": record.value, "zero_shot_chance": record.extra["chance_miou"]}
@@ -201,8 +201,7 @@ def segment_resume_equal(task: MaskTask, rank: Rank, *, out: Path) -> bool:
         head_width=16,
         drop_path=0.1,
         checkpoint_every=2,
-        device=rank.device.type,
-        workers=1,
+        **computed(rank),
     )
     segment_records(config, rank, task="whole")
     whole = Step.take
