@@ -1,6 +1,6 @@
 """Five backbones, each pre-trained for the same time: on the pictures of `make demo`, and on emoji and photographs.
 
-    python benchmarks/backbones.py [--quick] [--minutes 4] [--out out/backbones] [--seed 0] [--data DIR]
+    python benchmarks/backbones.py [--quick] [--minutes 3] [--pictures demo real] [--out out/backbones] [--data DIR]
 
 In: nothing for the demo's pictures, which are drawn; for the real ones images/emoji and images/coco_ccby of the folder
 with real data (CATLIP_DATA). Out: in --out labels, vocabularies and run directories; a table; last, one JSON object.
@@ -82,12 +82,14 @@ class Backbones:
 
     quick: bool = False
     """few pictures and steps, to see that everything works; its figures say nothing"""
-    minutes: float = 4.0
+    minutes: float = 3.0
     """minutes that each run trains: of the processor, all threads together; on CUDA of the clock on the wall"""
     out: Path = Path("out/backbones")
     """new folder for everything"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one"""
+    pictures: tuple[Literal["demo", "real"], ...] = ("demo", "real")
+    """pictures to train on: those of the demo, emoji and photographs"""
     seed: int = 0
     """seed of weights and order"""
     data: Path = DATA
@@ -128,11 +130,13 @@ def placed(config: PretrainConfig, data: DataConfig, out: Path) -> PretrainConfi
 
 def corpora(options: Backbones) -> dict[str, DataConfig]:
     """Make the pictures, labels and vocabularies; the real ones are left out, saying so, where they are absent."""
-    made = {"demo": drawn_pictures(Pretraining(options.out / "demo"), quick=options.quick)}
+    made = {}
+    if "demo" in options.pictures:
+        made["demo"] = drawn_pictures(Pretraining(options.out / "demo"), quick=options.quick)
     missing = [folder for name in FOLDERS if not (folder := options.data / "images" / name).is_dir()]
-    if missing:
+    if "real" in options.pictures and missing:
         say(f"real pictures left out: no {missing[0]}; --data or CATLIP_DATA names the folder")
-    else:
+    elif "real" in options.pictures:
         made["real"] = real_pictures(options.data, Pretraining(options.out / "real"))
     return made
 

@@ -1,4 +1,4 @@
-"""Dense tasks on real pictures: what the verb segment learns, and what a pre-training is worth to it.
+"""Dense tasks on real pictures: what segment and detect learn, and what a pre-training is worth to segmentation.
 
     python benchmarks/dense.py [--quick] [--pretrained RUN RUN] [--out out/dense] [--data DIR] [--skip PART ...]
 
@@ -11,7 +11,11 @@ In: images/coco_dense of the folder with real data (CATLIP_DATA), and images/tin
                             spread over seeds; miou_by_block says what each choice of blocks gives
     transfer_init_gain      linear heads on 10 images: Transfer Init over random init, points of mIoU
     zero_shot_miou          without training, over the classes that can be scored; zero_shot_chance beside it
-    resume_equal_segment    a run that was cut and went on: weights equal, bit for bit
+    detect_overfit_ap50, detect_overfit_mask_ap50
+                            the first 16 images with one to five large objects, tested on the same
+    map_difference          average precision of made-up detections beside pycocotools, all 12 numbers, boxes and masks
+    step_ratio              a detection step of ours over torchvision's maskrcnn_resnet50_fpn
+    resume_equal            runs of both verbs that were cut and went on: weights equal, bit for bit
 
 The parts lie in `dense_study/`. Two models are pre-trained, as in `transfer.py` but shorter: one with a class token,
 one that averages its patches.
@@ -32,6 +36,7 @@ from typing import Any, Literal
 
 import tyro
 
+from benchmarks.dense_study import detection
 from benchmarks.dense_study.images import PanopticImages
 from benchmarks.dense_study.models import random_transformer
 from benchmarks.dense_study.segmenting import (
@@ -50,7 +55,7 @@ from benchmarks.transfer_study.report import write_json
 from trainer.distributed import Rank, join_processes
 from vocab.errors import InputError, OutputExistsError, run_cli
 
-Part = Literal["overfit", "linear", "transfer", "resume"]
+Part = Literal["overfit", "linear", "transfer", "resume", "detect"]
 POOLINGS = ("token", "avg")
 PRETRAINING = ("--steps", "1500", "--warmup-steps", "150")
 QUICK_PRETRAINING = ("--steps", "20", "--warmup-steps", "2", "--batch-size", "16")
@@ -97,7 +102,9 @@ def measure(options: DenseBenchmark, rank: Rank) -> dict[str, Any]:
         result |= overfit(images, sizes, rank, out=options.out / "overfit")
     if "resume" not in options.skip:
         task = images.first_on_both_sides(8, options.out / "few")
-        result["resume_equal_segment"] = segment_resume_equal(task, rank, out=options.out / "resume")
+        result["resume_equal"] = segment_resume_equal(task, rank, out=options.out / "resume")
+    if "detect" not in options.skip:
+        result |= of_detection(options, resumed=result.get("resume_equal", True))
     if not {"linear", "transfer"} <= set(options.skip):
         runs = pretrained_runs(options, rank)
         if "linear" not in options.skip:
@@ -116,6 +123,17 @@ def measure(options: DenseBenchmark, rank: Rank) -> dict[str, Any]:
     }
     write_json(options.out / "dense.json", result)
     return result
+
+
+def of_detection(options: DenseBenchmark, *, resumed: bool) -> dict[str, Any]:
+    """Measure the verb detect. `resumed`: whether a segmentation run that went on had the weights of a whole one."""
+    data, folder = options.data / "images" / "coco_dense" / "coco_instances", options.out / "detect"
+    return {
+        **detection.overfit(data, folder, quick=options.quick),
+        "resume_equal": resumed and detection.resume_equal(folder),
+        "map_difference": detection.map_difference(data, quick=options.quick),
+        "step_ratio": detection.step_ratio(quick=options.quick),
+    }
 
 
 def pretrained_runs(options: DenseBenchmark, rank: Rank) -> dict[str, Path]:

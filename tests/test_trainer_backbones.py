@@ -65,6 +65,8 @@ def runs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("efficientnet_b0", 32, "classifier", 16),
         ("regnetx_002", 32, "head.fc", 14),
         ("densenet121", 32, "classifier", 61),
+        # timm calls the members of some of its sequences one by one.
+        ("hrnet_w18_small", 64, "classifier", 12),
         # Its patches of 7 pixels overlap, and lie 4 apart.
         ("pvt_v2_b0", 64, "head", 5),
     ],

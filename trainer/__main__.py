@@ -15,6 +15,7 @@ from trainer.recipes.files import read_recipe
 from trainer.recipes.run_config import read_run_config
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
 from trainer.transfer.dense_config import SegmentConfig
+from trainer.transfer.detect_config import DetectConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.command_line import Verb, read_options
 from vocab.errors import run_cli
@@ -46,6 +47,7 @@ VERBS: Mapping[str, Verb] = {
     "probe": Verb(ProbeConfig),
     "zeroshot": Verb(ZeroShotConfig),
     "finetune": Verb(FinetuneConfig),
+    "detect": Verb(DetectConfig),
     "segment": Verb(SegmentConfig),
     "transfer": Verb(TransferConfig),
 }
@@ -92,6 +94,10 @@ def main() -> None:
             from trainer.transfer.finetune import finetune
 
             status = finetune(config)
+        case DetectConfig() as config:
+            from trainer.transfer.detect import detect
+
+            status = detect(config)
         case SegmentConfig() as config:
             from trainer.transfer.segment import segment
 

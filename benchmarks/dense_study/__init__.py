@@ -1,1 +1,1 @@
-"""Parts of the benchmark of dense tasks."""
+"""The parts of `benchmarks/dense.py`: segmentation and detection on a few real images of COCO."""

@@ -90,6 +90,24 @@ class AnnotatedImages:
         """Select some of the images with their objects, in the given order."""
         return replace(self._with_objects(images), images=self.images.select(images))
 
+    def keep(self, objects: Bool[np.ndarray, " objects"]) -> AnnotatedImages:
+        """Keep some of the objects of each image; True marks them."""
+        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))[objects]
+        classes = self.classes[objects]
+        flat = np.unique(owners * len(self.categories) + classes)
+        shown = np.searchsorted(flat // len(self.categories), np.arange(len(self) + 1))
+        images = replace(self.images, offsets=shown.astype(np.int64), classes=flat % len(self.categories))
+        return replace(
+            self,
+            images=images,
+            offsets=np.searchsorted(owners, np.arange(len(self) + 1)).astype(np.int64),
+            boxes=self.boxes[objects],
+            classes=classes,
+            areas=self.areas[objects],
+            crowds=self.crowds[objects],
+            shapes=tuple(self.shapes[each] for each in np.flatnonzero(objects).tolist()),
+        )
+
     def _with_objects(self, images: Int64[np.ndarray, " some"]) -> AnnotatedImages:
         """Select sizes, ids and objects of some images, without the images themselves."""
         lengths = np.diff(self.offsets)[images]

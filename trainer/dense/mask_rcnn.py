@@ -102,7 +102,10 @@ class Detector(nn.Module):
         seeds: Int64[Tensor, " batch"],
         weights: Float[Tensor, " batch"],
     ) -> dict[str, Float[Tensor, ""]]:
-        """Losses by name, means over what was chosen. `weights`: 0 for an unusable image."""
+        """Losses by name, over what may be chosen of each image; that of masks over the boxes that hold an object.
+
+        `weights`: 0 for an unusable image.
+        """
         for sampler in (self.proposals.fg_bg_sampler, self.heads.fg_bg_sampler):
             sampler.set(seeds, weights)
         given = [
@@ -149,7 +152,7 @@ class ProposalHead(nn.Module):
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision publishes no types
-    """torchvision's proposal network, whose loss is 0 where nothing was chosen: its own is NaN there."""
+    """torchvision's proposal network, with losses over the anchors that may be chosen of the images."""
 
     def compute_loss(
         self,
@@ -158,10 +161,11 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Losses of objectness and of boxes, means over the chosen anchors."""
+        """Losses of objectness and of boxes, over ANCHORS_AN_IMAGE for each image."""
         positives, negatives = (torch.cat(own) for own in self.fg_bg_sampler(labels))
         chosen, positive = (positives | negatives).nonzero()[:, 0], positives.nonzero()[:, 0]
-        count = max(1, len(chosen))
+        # A constant, not the number of those chosen: the mean over ranks or parts of a batch is then that of all.
+        count = self.fg_bg_sampler.count * len(labels)
         found = functional.binary_cross_entropy_with_logits(
             objectness.flatten()[chosen], torch.cat(labels)[chosen], reduction="sum"
         )
@@ -203,7 +207,7 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
         logits, deltas = self._boxes_of(features, proposals, shapes)
         labels = torch.cat(by_image)
         positive = (labels > 0).nonzero()[:, 0]
-        count = max(1, len(labels))
+        count = self.fg_bg_sampler.count * len(proposals)
         own = deltas.view(len(labels), deltas.shape[1] // 4, 4)[positive, labels[positive]]
         losses = {
             "classes": functional.cross_entropy(logits, labels, reduction="sum") / count,

@@ -101,8 +101,8 @@ class SeenObjects:
     boxes: Float32[np.ndarray, "objects 4"]
     """in pixels of the model's input"""
     classes: Int64[np.ndarray, " objects"]
-    masks: UInt8[np.ndarray, "objects side side"]
-    """mask of each inside its box, 0 to 255; empty if they were not asked for"""
+    masks: UInt8[np.ndarray, "objects side side"] | None
+    """mask of each inside its box, 0 to 255; None if they were not asked for"""
 
 
 def objects_in(data: AnnotatedImages, image: int, view: View, *, masks: bool) -> SeenObjects:
@@ -132,12 +132,11 @@ def objects_in(data: AnnotatedImages, image: int, view: View, *, masks: bool) ->
     placed = view.to_input(np.array(boxes, np.float32).reshape(-1, 4))
     large = ((placed[:, 2:] - placed[:, :2]) >= LEAST_SIDE).all(axis=1)
     kept = np.flatnonzero(large)
+    squares = np.array([shown[each] for each in kept.tolist()], np.uint8) if masks else None
     return SeenObjects(
         placed[kept],
         np.array(classes, np.int64)[kept],
-        np.array([shown[each] for each in kept.tolist()], np.uint8).reshape(-1, MASK_SIDE, MASK_SIDE)
-        if masks
-        else np.zeros((0, MASK_SIDE, MASK_SIDE), np.uint8),
+        None if squares is None else squares.reshape(-1, MASK_SIDE, MASK_SIDE),
     )
 
 
@@ -173,9 +172,8 @@ def inside(mask: Mask, region: Edges, *, mirrored: bool) -> UInt8[np.ndarray, "s
 
 @dataclass(frozen=True, eq=False)
 class Viewer:
-    """Pixels of views, from a store of images."""
+    """Pixels of views of images in a store."""
 
-    data: AnnotatedImages
     size: int
     """side of the square, pixels"""
     background: tuple[int, int, int]
@@ -183,15 +181,15 @@ class Viewer:
     max_pixels: int
     take_truncated: bool
 
-    def pixels(self, read: Read, image: int, view: View) -> UInt8[np.ndarray, "size size 3"]:
+    def pixels(self, data: AnnotatedImages, read: Read, image: int, view: View) -> UInt8[np.ndarray, "size size 3"]:
         """Decode an image and fill the square.
 
         Raises BadImage as `decode`, and "other_size" for an image of another size than the annotations tell.
         """
         picture = decode(
-            read(int(self.data.images.rows[image])), max_pixels=self.max_pixels, take_truncated=self.take_truncated
+            read(int(data.images.rows[image])), max_pixels=self.max_pixels, take_truncated=self.take_truncated
         )
-        if picture.size != tuple(self.data.sizes[image].tolist()):
+        if picture.size != tuple(data.sizes[image].tolist()):
             raise BadImage("other_size")
         scaled = picture.resize((view.width, view.height), Image.Resampling.BILINEAR, box=view.part)
         seen = np.asarray(scaled)

@@ -10,7 +10,8 @@ import copy
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import timm
@@ -172,13 +173,17 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 def _within_layers(model: nn.Module, layers: Mapping[int, int | None], classifier: nn.Module) -> list[nn.Module]:
     """The largest modules whose parameters are of one layer each, if they have modules with parameters in them.
 
-    `layers`: by the id of each parameter. The classifier, which is computed apart, is in none of them.
+    `layers`: by the id of each parameter. The classifier, which is computed apart, is in none of them. Nor is a list a
+    part, or a sequence in a list: timm calls the members of some of them one by one (HRNet).
     """
     found = []
     for part in model.children():
         of_layers = {layers[id(parameter)] for parameter in part.parameters()}
         composed = any(next(inner.parameters(), None) is not None for inner in part.children())
-        apart = isinstance(part, nn.ModuleList) or any(own is classifier for own in part.modules())
+        listed = isinstance(part, nn.ModuleList) or (
+            isinstance(model, nn.ModuleList) and isinstance(part, nn.Sequential)
+        )
+        apart = listed or any(own is classifier for own in part.modules())
         if composed and not apart and len(of_layers) == 1 and None not in of_layers:
             found.append(part)
         else:
@@ -276,14 +281,15 @@ def _check_name(name: str) -> None:
 def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
     """Raise InputError for a size of images that the model cannot see, by seeing two of them without data.
 
-    Plain vision transformers take every size that their patches fill.
+    Raise it too for an architecture whose classifier reads something else than its features: training computes one from
+    the other. Plain vision transformers take every size that their patches fill.
     """
     if type(model) is VisionTransformer:
         return
-    classifier, images = classifier_of(model), torch.empty(2, 3, image_size, image_size, device="meta")
+    seeing, images = meta_copy(model).eval(), torch.empty(2, 3, image_size, image_size, device="meta")
     try:
-        with torch.no_grad():
-            shape = tuple(features(meta_copy(model).eval(), images).shape)
+        pooled, within = _called(seeing, partial(features, seeing, images))
+        _, whole = _called(seeing, partial(seeing, images))
     except NotImplementedError:
         return  # an operation that torch knows only with data
     except REFUSALS as error:
@@ -294,13 +300,35 @@ def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
             wanted="a size that this architecture takes",
             remedy=f"Its own size is {own}.",
         ) from error
-    if shape != (2, classifier.in_features):
+    width, between = classifier_of(model).in_features, sorted(whole - within - {classifier_name(model)})
+    if tuple(pooled.shape) != (2, width) or between:
+        seen = f"{list(pooled.shape[1:])} for each image" + f" before {between[0]}" * bool(between)
         raise InputError(
             "--model",
-            found=f"{architecture_of(model)}, whose features are {list(shape[1:])} for each image",
-            wanted=f"the {classifier.in_features} numbers that its classifier reads",
+            found=f"{architecture_of(model)}, whose features are {seen}",
+            wanted=f"the {width} numbers that its classifier reads",
             remedy=f"Choose another architecture of timm, such as {EXAMPLES}.",
         )
+
+
+@torch.no_grad()
+def _called(model: nn.Module, compute: Callable[[], Tensor]) -> tuple[Tensor, set[str]]:
+    """Compute something with a model; return the names of its modules that were called too, but for dropout.
+
+    Modules made of others are left out.
+    """
+    names: set[str] = set()
+    parts = [
+        (name, part)
+        for name, part in model.named_modules()
+        if next(part.children(), None) is None and not isinstance(part, nn.Identity | nn.Dropout)
+    ]
+    hooks = [part.register_forward_hook(lambda *_, name=name: names.add(name)) for name, part in parts]
+    try:
+        return compute(), names
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

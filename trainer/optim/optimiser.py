@@ -28,6 +28,8 @@ NOT_DECAYED = ("pos_embed", "cls_token", "reg_token", "dist_token", "latent", "r
 # Modules before the first block, by the first part of timm's names.
 EMBEDDING = ("patch_embed", "pos_embed", "cls_token", "reg_token", "dist_token", "norm_pre")
 BLOCKS = "blocks."
+STEPS_DOWN = (8 / 9, 26 / 27)
+"""shares of the steps after which the step schedule lowers the learning rate"""
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,7 @@ def learning_rate(step: int, config: OptimConfig) -> float:
     wsd: the peak, then 1 - sqrt(share) of the way in the last `decay_share` of the steps, the shape that Hägele et al.,
     arXiv 2405.18392, prefer to a line. For language models they report that a decay over 10 to 20 % of the steps
     equals or beats a cosine; not tried here on images. A decay that would begin within warm-up begins at its end.
+    step: the peak, then two steps down by one factor, as detectors are trained (detectron2's ViTDet configurations).
     """
     step = min(step, config.steps)
     if step <= config.warmup_steps:
@@ -277,6 +280,9 @@ def learning_rate(step: int, config: OptimConfig) -> float:
         case "wsd":
             start = max(config.warmup_steps, decay_start(config))
             height = 1 - math.sqrt(_share(step, start, config.steps))
+        case "step":
+            passed = sum(step > round(share * config.steps) for share in STEPS_DOWN)
+            return float(config.peak_lr * (config.final_lr / config.peak_lr) ** (passed / len(STEPS_DOWN)))
     return config.final_lr + (config.peak_lr - config.final_lr) * height
 
 

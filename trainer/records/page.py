@@ -73,6 +73,7 @@ TEST_SCORES = (
         dots=True,
     ),
     Figure("Test images", {"sliding": "eval_miou_slide", "squashed": "eval_miou_squash"}, Axis("mean IoU"), dots=True),
+    Figure("Test images", {"boxes": "eval_map_box", "masks": "eval_map_mask"}, Axis("average precision"), dots=True),
 )
 PACE = (
     Figure("Learning rate", {"rate": "learning_rate"}, Axis("learning rate")),

@@ -50,6 +50,10 @@ SCORE_NAMES = {
     "map_macro": "mean average precision, macro",
     "map_micro": "mean average precision, micro",
     "miou": "mean IoU of the classes",
+    "map_box": "average precision of boxes",
+    "map_box_50": "average precision of boxes at half their union",
+    "map_mask": "average precision of masks",
+    "map_mask_50": "average precision of masks at half their union",
 }
 CORRECT = "correct"
 """entry of `extra` with a "1" or a "0" for each test image: "1" if the model's first class is the image's"""
@@ -81,7 +85,7 @@ class Record:
     """percentage of the training images; 0 where none are used"""
     seed: int
     metric: str
-    """top1, or map_macro where an image shows any number of classes; miou of segmentation"""
+    """top1, or map_macro where an image shows any number of classes; miou of segmentation, map_box of detection"""
     value: float
     """a share, 0 to 1"""
     images: int
