@@ -70,7 +70,7 @@ setup: .venv/pipeline .venv/trainer
 	$(RUN) -m pip install --quiet --upgrade pip
 
 EXTRAS = $(@F)
-.venv/all: EXTRAS = pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev
+.venv/all: EXTRAS = pipeline,trainer,remote,wandb,onnx,dense,fit,spacy,nltk,peers,dev
 .venv/pipeline .venv/trainer .venv/all: setup.cfg pyproject.toml | .venv/bin/pip
 	@$(if $(findstring pipeline,$(EXTRAS)),sh requirements.sh $(PYTHON) java)
 	@echo "Installing [$(EXTRAS)] in .venv, which may take some minutes."
@@ -114,10 +114,7 @@ pretrain: $(if $(IMAGES),.venv/trainer,setup $(SAMPLE_VOCABULARY))
 
 demo: pretrain
 	@echo
-	@$(RUN) -c 'import sys; from pathlib import Path; from trainer.records.record import read_records; \
-		scores = read_records(Path(sys.argv[1]))[0].extra; \
-		print("demo_macro_map {macro:.3f}, demo_top1 {top1:.3f} (results.json: macro, top1)".format(**scores))' \
-		$(or $(OUT),out/runs/$(RECIPE))
+	@$(RUN) -m trainer.records.demo $(or $(OUT),out/runs/$(RECIPE))
 	@echo "Done. Open $(abspath $(or $(OUT),out/runs/$(RECIPE)))/page.html"
 
 # The sample's own chain. A finished step is not done again, one that was interrupted is; `make clean` begins anew.

@@ -9,20 +9,25 @@ object whose peer is what class frequencies alone give on the same held-out pict
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
 
 from benchmarks.measuring.setting import DATA
-from pipeline.config import Label, Prune
-from pipeline.prune import prune
-from pipeline.run import label_captions
-from pipeline.session import spark_session
+from benchmarks.transfer_study.pretraining import Pretraining, verb
+from trainer.config import DataConfig
+from trainer.pretrain import pretrain
+from trainer.recipes.sample import CONFIG
 from trainer.records.record import read_results
 from vocab.errors import run_cli
+from vocab.store.label_shards import LabelShards
+
+FOLDERS = ("emoji", "coco_ccby")
+HELD_OUT = ("emoji/00003.tar", "coco_ccby/00001.tar")
+MIN_COUNT = 5
+"""threshold of the vocabulary"""
 
 
 @dataclass(frozen=True)
@@ -37,37 +42,38 @@ class RealImages:
     """optimisation steps"""
     batch_size: int = 32
     """images per step"""
-    min_count: int = 5
+    min_count: int = MIN_COUNT
     """threshold of the vocabulary"""
+
+
+def real_pictures(data: Path, made: Pretraining, *, min_count: int = MIN_COUNT) -> DataConfig:
+    """Label the captions, prune a vocabulary, and describe the pictures by the demo's recipe."""
+    images = data / "images"
+    captions = [str(images / name) for name in FOLDERS]
+    held_out = tuple(str(images / tar) for tar in HELD_OUT)
+    tars = [str(tar) for name in FOLDERS for tar in sorted((images / name).glob("*.tar"))]
+    verb("pipeline", "label", "--captions", *captions, "--out", str(made.labels), "--master", "local[2]")
+    pruned = ("--min-count", str(min_count), "--out", str(made.vocabulary))
+    verb("pipeline", "prune", "--labels", str(made.labels), *pruned)
+    return replace(
+        CONFIG.data,
+        images=tuple(tar for tar in tars if tar not in held_out),
+        eval_images=held_out,
+        labels=str(made.labels),
+        vocabulary=str(made.vocabulary),
+    )
 
 
 def measure(options: RealImages) -> dict[str, object]:
     """Run the three verbs and collect what they report."""
-    images = options.data / "images"
-    labels, vocabulary_file, run = options.out / "labels", options.out / "vocabulary.parquet", options.out / "run"
-    with spark_session("local[2]", name="real images") as spark:
-        captions = (str(images / "emoji"), str(images / "coco_ccby"))
-        manifest = label_captions(spark, Label(captions, str(labels)))
-    vocabulary = prune(Prune((str(labels),), vocabulary_file, min_count=options.min_count)).vocabulary
-    held_out = [images / "emoji" / "00003.tar", images / "coco_ccby" / "00001.tar"]
-    training = [tar for folder in ("emoji", "coco_ccby") for tar in sorted((images / folder).glob("*.tar"))]
-    command = [
-        *(sys.executable, "-m", "trainer", "pretrain", "sample"),
-        *("--images", *(str(tar) for tar in training if tar not in held_out)),
-        *("--eval-images", *(str(tar) for tar in held_out)),
-        *("--labels", str(labels), "--vocabulary", str(vocabulary_file), "--out", str(run)),
-        *(
-            "--steps",
-            str(options.steps),
-            "--batch-size",
-            str(options.batch_size),
-            "--warmup-steps",
-            str(options.steps // 20),
-        ),
-    ]
-    subprocess.run(command, check=True)
-    results = read_results(run)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    made = Pretraining(options.out)
+    data = replace(real_pictures(options.data, made, min_count=options.min_count), batch_size=options.batch_size)
+    optim = replace(CONFIG.optim, steps=options.steps, warmup_steps=options.steps // 20)
+    status = pretrain(replace(CONFIG, data=data, optim=optim, run=replace(CONFIG.run, out=made.run)))
+    if status:
+        sys.exit(status)
+    manifest, results = LabelShards.open(made.labels).manifest, read_results(made.run)
+    lines = [json.loads(line) for line in (made.run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     record = results.records[0]
     return {
@@ -75,7 +81,7 @@ def measure(options: RealImages) -> dict[str, object]:
         "labelled": manifest.labelled,
         "empty": manifest.empty,
         "rejected": manifest.rejected,
-        "classes": len(vocabulary),
+        "classes": results.details["classes"],
         "steps": results.details["steps"],
         "seconds": record.seconds,
         "first_loss": losses[0],

@@ -1,6 +1,6 @@
 """Speed of a training step: from synthetic images, and from tars by the real data path.
 
-    python benchmarks/step.py [--quick] [--device cuda] [--batch 1024] [--steps 30] [--rounds 3] [--data DIR]
+    python benchmarks/step.py [--quick] [--device cuda] [--model convnext_tiny] [--batch 1024] [--steps 30] [--data DIR]
 
 In: nothing but a device; for `fed_ratio` images/ of the folder with real data (CATLIP_DATA). Out: what each round
 reached; last, one JSON object.
@@ -9,9 +9,11 @@ reached; last, one JSON object.
                         classes, three of them an image; the median of the rounds
     mfu                 operations that the model needs in that time, over a large matrix product's in the same round
     fed_ratio           the same steps fed from tars of 256-pixel JPEGs, over the synthetic ones; rounds by turns
+    memory_gb           most memory held: the GPU's, or this process's on a CPU
     head_memory_ratio   `head_memory.py`: a plain classifier's peak memory over ours
 
-The figures that count are those of ViT-B/16 at 224 pixels in bfloat16 on a GPU with 16 cores. A CPU runs the same steps
+`--model` takes what `python -m trainer pretrain --model` takes, its image size too. The figures that count are those of
+ViT-B/16 at 224 pixels in bfloat16 on a GPU with 16 cores. A CPU runs the same steps
 in float32 with a small batch, to see that everything works, and for the ratios.
 """
 
@@ -48,6 +50,7 @@ from trainer.data.resolution import FixedResolution
 from trainer.distributed import Rank, device_of
 from trainer.model.backbone import on_meta
 from trainer.model.range_augment import DRAWS
+from trainer.records.journal import peak_memory
 from trainer.speed.flops import training_flops
 from trainer.speed.peak import measured_peak
 from trainer.step.metrics import DeferredMetrics
@@ -66,8 +69,8 @@ class StepSpeed:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one"""
-    model: str = "vit_base_patch16_224"
-    """timm architecture"""
+    model: str | None = None
+    """timm architecture; unset: vit_base_patch16_224, with --quick vit_tiny_patch16_224"""
     image_size: int = 224
     """pixels"""
     classes: int = 24_320
@@ -89,7 +92,7 @@ class StepSpeed:
     parts: tuple[Literal["step", "fed", "head"], ...] = ("step", "fed", "head")
     """parts to measure; fed needs step"""
     quick: bool = False
-    """a small model and few images, to see that everything works; its figures say nothing"""
+    """one round, 1,000 classes and few images, to see that everything works; its figures say nothing"""
 
 
 def measure(options: StepSpeed) -> dict[str, Any]:
@@ -110,6 +113,7 @@ def filled(options: StepSpeed, rank: Rank) -> StepSpeed:
     cuda = rank.device.type == "cuda"
     options = replace(
         options,
+        model=options.model or ("vit_tiny_patch16_224" if options.quick else "vit_base_patch16_224"),
         batch=options.batch or (1024 if cuda else 8),
         steps=options.steps or (30 if cuda else 2),
         compile=cuda if options.compile is None else options.compile,
@@ -117,7 +121,7 @@ def filled(options: StepSpeed, rank: Rank) -> StepSpeed:
     )
     if not options.quick:
         return options
-    return replace(options, model="vit_tiny_patch16_224", classes=1000, rounds=1, head_images=1024)
+    return replace(options, classes=1000, rounds=1, head_images=1024)
 
 
 def shown(options: StepSpeed) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def measure_steps(options: StepSpeed, rank: Rank) -> dict[str, Any]:
         "fed_ratio": round(statistics.median(ratios), 3) if ratios else None,
         "gflop_per_image": round(operations / 1e9, 1),
         "peak_tflops": round(statistics.median(peaks) / 1e12, 2),
-        "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1) if rank.device.type == "cuda" else None,
+        "memory_gb": round(peak_memory(rank.device) / 1e9, 1),
     }
 
 
@@ -188,7 +192,8 @@ def run_steps(
 
 
 def recipe(options: StepSpeed) -> PretrainConfig:
-    """ViT-B/16 on DataComp but for the resolution."""
+    """Make the recipe of ViT-B/16 on DataComp, but for the model and the resolution."""
+    assert options.model is not None
     assert options.batch is not None
     assert options.compile is not None
     return PretrainConfig(

@@ -22,7 +22,7 @@ from tests.processes import make
         (("report",), ["pipeline"]),
         (("pretrain", "IMAGES=x"), ["trainer"]),
         (("dist",), []),
-        (("test",), ["pipeline,trainer,remote,wandb,onnx,fit,spacy,nltk,peers,dev"]),
+        (("test",), ["pipeline,trainer,remote,wandb,onnx,dense,fit,spacy,nltk,peers,dev"]),
     ],
 )
 def test_a_target_installs_what_it_needs_and_nothing_else(target: tuple[str, ...], installed: list[str]) -> None:

@@ -189,6 +189,48 @@ def test_a_model_whose_images_are_not_ours_is_named(
     assert found in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"num_classes": 3}, "config.json has num_classes 3 and model_args of 5"),
+        ({"num_classes": 7}, "config.json has num_classes 7 and model_args of 5"),
+        ({"num_classes": "five"}, "no model that can be loaded"),
+        ({"model_args": [1]}, "no model that can be loaded"),
+        ({"model_args": {"nonsense": 1}}, "unexpected keyword argument 'nonsense'"),
+        ({"architecture": "resnet18"}, "unexpected keyword argument"),
+        ({"architecture": "resnet18", "model_args": {"num_classes": 5}}, "no model that can be loaded ("),
+        ({"architecture": None}, "the architecture None, which timm"),
+    ],
+)
+def test_a_configuration_of_other_weights_is_named(
+    folder: Path, tmp_path: Path, change: dict[str, Any], found: str
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(FormatError) as raised:
+        open_pretrained(copy)
+    assert found in str(raised.value)
+
+
+def test_weights_that_are_cut_or_missing_are_named_though_another_file_lies_beside_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    weights = copy / "model.safetensors"
+    shutil.copy(weights, copy / "other.safetensors")
+    for content in (weights.read_bytes()[:2000], b""):
+        weights.write_bytes(content)
+        with pytest.raises(FormatError, match=r"copy: found no model that can be loaded \(Error while deserializing"):
+            open_pretrained(copy)
+    torch.save(made(**SMALL).state_dict(), weights)
+    with pytest.raises(InputError, match=r"model\.safetensors: found a pickle"):
+        open_pretrained(copy)
+    weights.unlink()
+    with pytest.raises(FormatError, match=r"\(no model\.safetensors; timm would take another file"):
+        open_pretrained(copy)
+
+
 def test_a_folder_with_a_pickle_alone_and_a_name_of_nothing_are_refused(tmp_path: Path) -> None:
     timm.models.save_for_hf(made(**SMALL), tmp_path / "pickled", model_args=SMALL, safe_serialization=False)
     with pytest.raises(InputError, match=r"pytorch_model\.bin: found a pickle"):

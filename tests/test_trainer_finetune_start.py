@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -68,6 +69,9 @@ def test_a_model_given_stochastic_depth_is_one_that_was_built_with_it(pool: str)
 def test_stochastic_depth_needs_blocks_that_can_be_left_out() -> None:
     with pytest.raises(InputError, match=r"--drop-path: found 0\.1 for VisionTransformer with 1 blocks"):
         set_drop_path(model_of(depth=1), 0.1)
+    for name, kind in (("test_resnet", "ResNet"), ("test_convnext", "ConvNeXt"), ("test_maxvit", "MaxxVit")):
+        with pytest.raises(InputError, match=rf"--drop-path: found 0\.1 for {kind} with 0 blocks"):
+            set_drop_path(timm.create_model(name), 0.1)
 
 
 def test_a_classifier_takes_the_place_of_another() -> None:

@@ -248,6 +248,31 @@ def test_weights_with_a_prefix_and_weights_of_another_architecture_are_named(cor
     assert "Give --model test_resnet" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "found"),
+    [
+        ("norm.weight", torch.ones(16, dtype=torch.int8), "norm.weight of torch.int8"),
+        ("norm.weight", torch.ones(16, dtype=torch.complex64), "norm.weight of torch.complex64"),
+        ("head.weight", torch.zeros(()), "head.bias and 1 other, which the model lacks"),
+        ("head.weight", torch.zeros(5), "head.weight of shape [5], where the model has [5, 16]"),
+        ("head.bias", torch.zeros(4), "head.bias of shape [4], where the model has [5]"),
+        ("pos_embed", torch.zeros(1, 7, 16), "pos_embed of shape [1, 7, 16], where the model has [1, 5, 16]"),
+        ("pos_embed", torch.zeros(1, 0, 16), "weights that timm cannot convert"),
+        (
+            "patch_embed.proj.weight",
+            torch.zeros(16, 1, 8, 8),
+            "weights that timm cannot convert (Pretrained patch_embed",
+        ),
+    ],
+)
+def test_one_weight_of_another_kind_is_named(
+    corpus: Corpus, tmp_path: Path, name: str, tensor: Tensor, found: str
+) -> None:
+    save_file(other_model().state_dict() | {name: tensor}, tmp_path / "weights.safetensors")
+    with pytest.raises(MismatchError, match=re.escape(found)):
+        begun(corpus, tmp_path / "weights.safetensors")
+
+
 def test_weights_with_nan_are_named(corpus: Corpus, tmp_path: Path) -> None:
     model = other_model()
     model.get_parameter("norm.weight").data[3] = torch.nan
@@ -261,6 +286,30 @@ def test_a_pickle_is_refused_whatever_its_name_with_the_way_to_convert_it(tmp_pa
     with pytest.raises(InputError, match="found a pickle, or a file that may be one") as raised:
         read_source(str(tmp_path / name))
     assert "s.save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" in str(raised.value)
+
+
+@pytest.mark.parametrize("architecture", ["vit_tiny_patch16_244", "", None])
+def test_a_folder_of_an_architecture_that_timm_removed_is_named(tmp_path: Path, architecture: str | None) -> None:
+    timm.models.save_for_hf(other_model(), tmp_path, safe_serialization=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architecture": architecture}))
+    with pytest.raises(FormatError, match=rf"config\.json: found the architecture {architecture}, which timm"):
+        read_source(str(tmp_path))
+
+
+def test_of_several_files_of_weights_the_one_named_model_is_taken(corpus: Corpus, tmp_path: Path) -> None:
+    model = other_model()
+    timm.models.save_for_hf(model, tmp_path / "two", safe_serialization=True, model_args={**SMALL, "img_size": 16})
+    saved(tmp_path / "two" / "a.safetensors", other_model(depth=2))
+    assert same_backbone(begun(corpus, tmp_path / "two"), model.state_dict())
+    (tmp_path / "two" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"two/model\.safetensors: found no such file"):
+        read_source(str(tmp_path / "two"))
+    (tmp_path / "two" / "config.json").unlink()
+    with pytest.raises(
+        InputError, match=r"found a folder without config\.json.*Name the file itself: \S+/a\.safetensors"
+    ):
+        read_source(str(tmp_path / "two"))
 
 
 def test_a_folder_that_has_its_weights_as_a_pickle_is_refused(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_trunks_cost_what_others_state(name: str, giga: float) -> None:
     assert trunk / 1e9 == pytest.approx(giga, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "giga"), [("resnet50", 4.1), ("convnext_tiny", 4.5), ("swin_tiny_patch4_window7_224", 4.5)]
+)
+def test_convolutions_and_windows_cost_what_others_state(name: str, giga: float) -> None:
+    # Their papers have multiply-adds of one forward pass.
+    found = on_meta(ModelConfig(model=name), classes=1, image_size=224, one_size=True)
+    assert training_flops(found, size=224) / 6e9 == pytest.approx(giga, abs=0.05)
+
+
 def test_training_is_three_forward_passes_and_evaluation_sees_all_patches() -> None:
     tiny = model("vit_tiny_patch16_224")
     assert training_flops(tiny, size=224) == 3 * forward_flops(tiny, size=224)

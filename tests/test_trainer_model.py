@@ -77,6 +77,11 @@ def test_the_name_of_pretrained_weights_is_refused(name: str, built: Callable[..
         (ModelConfig(model="resnet18", patch_keep=0.5), 64, "--patch-keep: found 0.5 for ResNet"),
         (ModelConfig(model="resnetv2_50"), 224, "resnetv2_50, which has Conv2d as its classifier"),
         (ModelConfig(model="gemma4_vit_570m_enc"), 224, "gemma4_vit_570m_enc, which has no classifier"),
+        (
+            ModelConfig(model="efficientvit_m0"),
+            224,
+            "features are [192] for each image before head.bn",
+        ),
         (ModelConfig(model="maxvit_pico_rw_256"), 250, "--image-size: found 250 for maxvit_pico_rw_256, which fails"),
         (ModelConfig(model="vit_tiny_patch16_224", embed_dim=20), 224, "which timm cannot build"),
         (

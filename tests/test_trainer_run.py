@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.backbones import backbone
 from tests.conftest import ROOT
 from tests.corpus import Corpus, losses, make_corpus, same_weights, spikes
 from trainer import run as run_module
@@ -26,10 +27,7 @@ from trainer.records.record import read_results
 from trainer.step.step import Step
 from vocab.errors import InputError
 
-RESNET = {"model": "test_resnet", "image_size": 32} | dict.fromkeys(
-    ("patch_size", "embed_dim", "depth", "num_heads", "global_pool")
-)
-"""options of a run of timm's smallest model with batch norms"""
+RESNET = backbone("test_resnet")
 
 
 @pytest.fixture(scope="module")

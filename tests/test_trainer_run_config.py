@@ -78,6 +78,14 @@ def test_a_file_that_is_no_configuration_of_a_run_is_named(
     assert found in str(raised.value)
 
 
+def test_an_architecture_that_timm_removed_is_named_before_anything_is_written(corpus: Corpus, tmp_path: Path) -> None:
+    config = read(["pretrain", str(stored(tmp_path / "old", corpus.config(tmp_path / "old", model="vit_tiny_244")))])
+    assert isinstance(config, PretrainConfig)
+    with pytest.raises(InputError, match="--model: found vit_tiny_244; wanted an architecture of timm"):
+        pretrain(config)
+    assert not (tmp_path / "old-repeat" / "config.json").exists()
+
+
 def test_a_config_that_is_not_there_or_no_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"config.json: found a file that cannot be read \(No such file"):
         read(["pretrain", str(tmp_path / "config.json")])

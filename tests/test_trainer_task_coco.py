@@ -10,7 +10,7 @@ import pytest
 
 from tests.pictures import picture
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.tasks import coco
+from trainer.transfer.tasks import coco_json
 from trainer.transfer.tasks.class_names import names_of_classes
 from trainer.transfer.tasks.coco import open_coco
 from vocab.errors import InputError
@@ -138,7 +138,7 @@ def test_what_annotations_must_not_say(tmp_path: Path, of: object, message: str)
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco, "MAX_BYTES", 100)
+    monkeypatch.setattr(coco_json, "MAX_BYTES", 100)
     with pytest.raises(InputError, match="bytes; wanted at most 100"):
         opened(tmp_path, content())
     with pytest.raises(InputError, match="No such file"):

@@ -157,7 +157,7 @@ def test_a_record_comes_back_from_json_as_it_was() -> None:
         ({"value": float("nan")}, "value=nan"),
         (
             {"method": "magic"},
-            r"method='magic', which is no Literal\['pretrain', 'zeroshot', 'knn', 'probe', 'finetune'\]",
+            r"method='magic', which is no Literal\['pretrain', 'zeroshot', 'knn', 'probe', 'finetune', 'segment', 'det",
         ),
         ({"extra": []}, r"extra=\[\]"),
         ({"more": 1}, "a record with task, method, init, percent, seed, metric, value, images, seconds, extra, more"),

@@ -43,7 +43,7 @@ from vocab.store.label_writing import write_label_shards
 
 TAKES, REFUSES = "takes URIs", "refuses URIs"
 DATA = dict.fromkeys(["images", "labels", "vocabulary", "eval-images", "eval-labels"], TAKES) | {"cache": REFUSES}
-RUN = DATA | {"out": REFUSES, "probe-images": TAKES, "probe-eval-images": TAKES}
+RUN = DATA | {"out": REFUSES, "probe-images": TAKES, "probe-eval-images": TAKES, "init": TAKES}
 TASK = dict.fromkeys(["task.train", "task.test", "task.class-names", "model"], TAKES) | {"task.cache": REFUSES}
 WORDNET = {"wordnet": REFUSES, "spacy-model": REFUSES}
 
@@ -89,9 +89,7 @@ VERBS = {
 NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
     "wandb gpu licence task.csv-columns".split()
-) | {f"{verb} {option}" for verb in ("trainer pretrain", "trainer plan") for option in ("model", "init")} | {
-    "pipeline explain captions"
-}  # fmt: skip
+) | {"trainer pretrain model", "trainer plan model", "pipeline explain captions"}
 POSITIONAL = ("run", "weights", "model", "words")
 NEEDED = {
     "pipeline label": {"captions": "in", "out": "o"},
@@ -310,8 +308,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "trainer finetune": {**MODEL, **TRAIN, **SMALL, "out": "tuned", "epochs": "1"},
     "trainer transfer": {"model": f"{S3}/model", "tasks": f"{S3}/tasks.toml", **SMALL, "out": "suite"},
     "trainer feed": {**IMAGES, "batch-size": "4", "image-size": "16", "workers": "0", "seconds": "0.1"},
-    "trainer plan": {**IMAGES, **PROBED},
-    "trainer pretrain": {**IMAGES, **PROBED},
+    "trainer plan": {**IMAGES, **PROBED, "init": f"{S3}/model"},
+    "trainer pretrain": {**IMAGES, **PROBED, "init": f"{S3}/model"},
 }
 MADE = {
     "pipeline label": ("made/labels/", {"manifest.json"}),

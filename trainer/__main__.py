@@ -14,6 +14,8 @@ from trainer.recipes import sample, vit_b16_cc3m, vit_b16_datacomp, vit_h16_data
 from trainer.recipes.files import read_recipe
 from trainer.recipes.run_config import read_run_config
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
+from trainer.transfer.dense_config import SegmentConfig
+from trainer.transfer.detect_config import DetectConfig
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from vocab.command_line import Verb, read_options
 from vocab.errors import run_cli
@@ -45,6 +47,8 @@ VERBS: Mapping[str, Verb] = {
     "probe": Verb(ProbeConfig),
     "zeroshot": Verb(ZeroShotConfig),
     "finetune": Verb(FinetuneConfig),
+    "detect": Verb(DetectConfig),
+    "segment": Verb(SegmentConfig),
     "transfer": Verb(TransferConfig),
 }
 
@@ -90,6 +94,14 @@ def main() -> None:
             from trainer.transfer.finetune import finetune
 
             status = finetune(config)
+        case DetectConfig() as config:
+            from trainer.transfer.detect import detect
+
+            status = detect(config)
+        case SegmentConfig() as config:
+            from trainer.transfer.segment import segment
+
+            status = segment(config)
         case TransferConfig() as config:
             from trainer.transfer.suite import transfer
 

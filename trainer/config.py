@@ -200,11 +200,12 @@ class OptimConfig(Descent):
 
     steps: Positive = 200_000
     """optimisation steps of the whole run"""
-    schedule: Literal["cosine", "wsd"] = "cosine"
+    schedule: Literal["cosine", "wsd", "step"] = "cosine"
     """learning rate after warm-up
 
     cosine: falling to --final-lr along a cosine
-    wsd: stable, then falling in the last --decay-share of the steps"""
+    wsd: stable, then falling in the last --decay-share of the steps
+    step: stable, then half of the way to --final-lr (in logarithms) after 8/9 of the steps, all of it after 26/27"""
     decay_share: PositiveShare = 0.2
     """with --schedule wsd: share of the steps, at the end, in which the learning rate falls to --final-lr"""
     start_lr: NotNegativeNumber = 1e-6

@@ -164,15 +164,21 @@ class Compute(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCompute(Compute):
+class StepCompute(Compute):
     """How a training step is computed."""
 
-    compile: bool = False
-    """compile the model with torch.compile, for every image size before the first step"""
     activation_checkpointing: bool = False
     """compute the blocks' activations again in the backward pass instead of keeping them: less memory, more work"""
     threads: Positive | None = None
     """CPU threads of each process (default: torch's choice)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCompute(StepCompute):
+    """How a training step of an image model is computed."""
+
+    compile: bool = False
+    """compile the model with torch.compile, for every image size before the first step"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from typing import Any
 
 from trainer.config import CHANGEABLE, PLACES, PretrainConfig, check
 from trainer.data.batch import Batch
@@ -68,6 +69,7 @@ def _pretrain(config: PretrainConfig, rank: Rank, inputs: Inputs) -> int:
     training = build_training(config, inputs.vocabulary, rank, first=first_weights(config, resume, rank))
     feed = open_feed(config, inputs.train, training, rank, resume)
     step = Step(training, rank, config.optim, model=config.model, compiled=config.run.compile, bfloat16=bfloat16)
+    step.check(feed.resolution)
     results = Results(config, rank, inputs, training, open_probe(config.data, config.run), bfloat16)
     job = job_of(config, inputs, data, feed, step, results)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
@@ -121,7 +123,7 @@ def first_weights(config: PretrainConfig, resume: ResumePoint, rank: Rank) -> So
     return on_every(lambda: read_source(init), rank) if init is not None and resume.checkpoint is None else None
 
 
-def open_feed(config: PretrainConfig, source: Source, training: Training, rank: Rank, resume: ResumePoint) -> Feed:
+def open_feed(config: PretrainConfig, source: Source, training: Training[Any], rank: Rank, resume: ResumePoint) -> Feed:
     """Open this rank's batches, from where the run stands."""
     data = config.data
     return Feed(

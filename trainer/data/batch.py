@@ -7,8 +7,9 @@ the work on the batch before it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,6 +132,10 @@ class Batch:
     """seconds that the rank waited for this batch"""
     ready: int = 0
     """batches that were complete when this one was asked for, itself included"""
+    by_image: dict[str, Tensor] = field(default_factory=dict)
+    """further targets by name, with a row for each image, as the masks of segmentation"""
+    by_label: dict[str, Tensor] = field(default_factory=dict)
+    """further targets by name, with a row for each entry of `classes`, as the boxes of detection"""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -143,11 +148,22 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Copy the tensors that a step computes with to a device; the host does not wait for a copy to CUDA."""
         ahead = device.type == "cuda"
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=ahead) for name in ON_DEVICE})
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=ahead), ON_DEVICE)
 
     def pin(self) -> Batch:
         """Page-lock the small tensors, so that `to` does not wait; the images lie in page-locked memory already."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in ON_DEVICE if name != "images"})
+        return self._mapped(Tensor.pin_memory, [name for name in ON_DEVICE if name != "images"])
+
+    def computed_with(self) -> list[Tensor]:
+        """List all tensors that a step computes with."""
+        return [*(getattr(self, name) for name in ON_DEVICE), *self.by_image.values(), *self.by_label.values()]
+
+    def _mapped(self, change: Callable[[Tensor], Tensor], names: Sequence[str]) -> Batch:
+        """Change the tensors of these names, and all further targets."""
+        by_image = {name: change(tensor) for name, tensor in self.by_image.items()}
+        by_label = {name: change(tensor) for name, tensor in self.by_label.items()}
+        own: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, by_image=by_image, by_label=by_label, **own)
 
     def part(self, number: int, count: int) -> Batch:
         """Part `number` of `count` equal parts, for gradient accumulation."""
@@ -161,6 +177,8 @@ class Batch:
             offsets=self.offsets[rows.start : rows.stop + 1] - begin,
             classes=self.classes[begin:end],
             ends=[stop - begin for stop in self.ends[rows.start : rows.stop + 1]],
+            by_image={name: tensor[rows] for name, tensor in self.by_image.items()},
+            by_label={name: tensor[begin:end] for name, tensor in self.by_label.items()},
             **{name: getattr(self, name)[rows] for name in names},
         )
 
@@ -243,6 +261,6 @@ def _ready(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batc
     """Hand a batch to the current stream, which waits for the copy and keeps the memory until it is done with it."""
     current = torch.cuda.current_stream(device)
     current.wait_event(copied)
-    for name in ON_DEVICE:
-        getattr(batch, name).record_stream(current)
+    for tensor in batch.computed_with():
+        tensor.record_stream(current)
     return batch

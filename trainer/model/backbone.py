@@ -10,7 +10,8 @@ import copy
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import timm
@@ -29,6 +30,8 @@ from vocab.vocabulary import Vocabulary
 
 REFUSALS = (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 """errors of timm and torch for a configuration from which they cannot build a model"""
+WIDEST_VECTOR = 16
+"""float32 numbers in a vector of AVX-512"""
 EXAMPLES = "vit_base_patch16_224, convnext_tiny, swin_tiny_patch4_window7_224 or resnet50"
 
 
@@ -66,10 +69,11 @@ def architecture(config: ModelConfig, *, classes: int, image_size: int, one_size
             remedy="Leave out those that it lacks: --patch-size, --embed-dim, --depth, --num-heads and a changing "
             "--resolution are for plain vision transformers.",
         ) from error
-    _check_patches(model, image_size)
+    check_size("image-size", image_size, patch_of(model))
     classifier_of(model)
     check_size_taken("--image-size", model, image_size)
     spare_last_block(model)
+    keep_planes(model)
     install(model, patch_keep=config.patch_keep)
     return model
 
@@ -83,6 +87,24 @@ def _created(name: str, drop_path: float, **options: Any) -> nn.Module:
             raise
         model = timm.create_model(name, **options)
     return model
+
+
+def keep_planes(model: nn.Module) -> None:
+    """Give strided 1x1 convolutions of few channels their input plane by plane on a CPU.
+
+    FastViT, MobileOne and RepVGG have such convolutions of the image. Our images are channels-last, and for those
+    oneDNN's backward pass writes past its buffer where channels are fewer than its vectors are long
+    (github.com/uxlfoundation/oneDNN, issue 6035): crashes, or wrong gradients.
+    """
+    convolutions = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
+    for each in convolutions:
+        if each.kernel_size == (1, 1) and each.stride != (1, 1) and each.in_channels < WIDEST_VECTOR:
+            each.register_forward_pre_hook(_planes)
+
+
+def _planes(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+    images = given[0]
+    return (images.contiguous() if images.is_cpu else images,)
 
 
 def timm_arguments(config: ModelConfig, *, image_size: int, one_size: bool) -> dict[str, Any]:
@@ -151,13 +173,17 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 def _within_layers(model: nn.Module, layers: Mapping[int, int | None], classifier: nn.Module) -> list[nn.Module]:
     """The largest modules whose parameters are of one layer each, if they have modules with parameters in them.
 
-    `layers`: by the id of each parameter. The classifier, which is computed apart, is in none of them.
+    `layers`: by the id of each parameter. The classifier, which is computed apart, is in none of them. Nor is a list a
+    part, or a sequence in a list: timm calls the members of some of them one by one (HRNet).
     """
     found = []
     for part in model.children():
         of_layers = {layers[id(parameter)] for parameter in part.parameters()}
         composed = any(next(inner.parameters(), None) is not None for inner in part.children())
-        apart = isinstance(part, nn.ModuleList) or any(own is classifier for own in part.modules())
+        listed = isinstance(part, nn.ModuleList) or (
+            isinstance(model, nn.ModuleList) and isinstance(part, nn.Sequential)
+        )
+        apart = listed or any(own is classifier for own in part.modules())
         if composed and not apart and len(of_layers) == 1 and None not in of_layers:
             found.append(part)
         else:
@@ -219,9 +245,11 @@ def replace_classifier(
 
 
 def patch_of(model: nn.Module) -> int:
-    """Side of the model's patches, pixels; 1 if it has none."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    return int(patch[0]) if isinstance(patch, tuple) else 1
+    """Side of the model's patches, pixels; 1 if it has none, or if they overlap, as PVT's do."""
+    embedding = getattr(model, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
+    overlapping = getattr(getattr(embedding, "proj", None), "stride", patch) != patch
+    return int(patch[0]) if isinstance(patch, tuple) and not overlapping else 1
 
 
 def _check_name(name: str) -> None:
@@ -250,23 +278,18 @@ def _check_name(name: str) -> None:
     )
 
 
-def _check_patches(model: nn.Module, image_size: int) -> None:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    for side in patch if isinstance(patch, tuple) else ():
-        check_size("image-size", image_size, side)
-
-
 def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
     """Raise InputError for a size of images that the model cannot see, by seeing two of them without data.
 
-    Plain vision transformers take every size that their patches fill.
+    Raise it too for an architecture whose classifier reads something else than its features: training computes one from
+    the other. Plain vision transformers take every size that their patches fill.
     """
     if type(model) is VisionTransformer:
         return
-    classifier, images = classifier_of(model), torch.empty(2, 3, image_size, image_size, device="meta")
+    seeing, images = meta_copy(model).eval(), torch.empty(2, 3, image_size, image_size, device="meta")
     try:
-        with torch.no_grad():
-            shape = tuple(features(meta_copy(model).eval(), images).shape)
+        pooled, within = _called(seeing, partial(features, seeing, images))
+        _, whole = _called(seeing, partial(seeing, images))
     except NotImplementedError:
         return  # an operation that torch knows only with data
     except REFUSALS as error:
@@ -277,13 +300,35 @@ def check_size_taken(option: str, model: nn.Module, image_size: int) -> None:
             wanted="a size that this architecture takes",
             remedy=f"Its own size is {own}.",
         ) from error
-    if shape != (2, classifier.in_features):
+    width, between = classifier_of(model).in_features, sorted(whole - within - {classifier_name(model)})
+    if tuple(pooled.shape) != (2, width) or between:
+        seen = f"{list(pooled.shape[1:])} for each image" + f" before {between[0]}" * bool(between)
         raise InputError(
             "--model",
-            found=f"{architecture_of(model)}, whose features are {list(shape[1:])} for each image",
-            wanted=f"the {classifier.in_features} numbers that its classifier reads",
+            found=f"{architecture_of(model)}, whose features are {seen}",
+            wanted=f"the {width} numbers that its classifier reads",
             remedy=f"Choose another architecture of timm, such as {EXAMPLES}.",
         )
+
+
+@torch.no_grad()
+def _called(model: nn.Module, compute: Callable[[], Tensor]) -> tuple[Tensor, set[str]]:
+    """Compute something with a model; return the names of its modules that were called too, but for dropout.
+
+    Modules made of others are left out.
+    """
+    names: set[str] = set()
+    parts = [
+        (name, part)
+        for name, part in model.named_modules()
+        if next(part.children(), None) is None and not isinstance(part, nn.Identity | nn.Dropout)
+    ]
+    hooks = [part.register_forward_hook(lambda *_, name=name: names.add(name)) for name, part in parts]
+    try:
+        return compute(), names
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

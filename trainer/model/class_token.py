@@ -1,13 +1,15 @@
 """The last block of a model that reads its class token, computed for that token alone.
 
 Weights keep their names, and features stay the same. The last block's patches go nowhere: only their keys and values
-are needed. This saves about a fifteenth of the work of twelve blocks, in training and in evaluation.
+are needed. This saves about a fifteenth of the work of twelve blocks, in training and in evaluation. Dense tasks read
+the patches, so they have the whole block back.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -40,6 +42,15 @@ class ClassTokenBlock(nn.Module):
         first = first + self.drop_path1(self.ls1(self._attend(self.norm1(tokens))))
         token: Tensor = first + self.drop_path2(self.ls2(self.mlp(self.norm2(first))))
         return token
+
+    def whole(self) -> Block:
+        """Make a plain block of the same modules, which computes all tokens."""
+        attention = self.attn
+        with torch.device("meta"):  # its own modules are replaced
+            block = Block(attention.num_heads * attention.head_dim, attention.num_heads)
+        for name, child in self.named_children():
+            block.add_module(name, child)
+        return block
 
     def _attend(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 1 width"]:
         """Attention of the first token to all: timm's Attention with one query."""
@@ -80,3 +91,10 @@ def spare_last_block(model: nn.Module) -> bool:
     if plain:
         vit.blocks[-1] = ClassTokenBlock(vit.blocks[-1])
     return bool(plain)
+
+
+def whole_last_block(model: nn.Module) -> None:
+    """Undo `spare_last_block`: compute the last block for the patches too."""
+    blocks: Any = getattr(model, "blocks", None)
+    if blocks is not None and len(blocks) and isinstance(blocks[-1], ClassTokenBlock):
+        blocks[-1] = blocks[-1].whole()

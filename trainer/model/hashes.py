@@ -12,7 +12,7 @@ WORD = 0xFFFFFFFF
 _START = 0x9E3779B9
 # Streams: the uses of an image's numbers. The noise of RangeAugment uses the keys without a stream; streams lie above
 # the number of any pixel, so that no stream's key is one of the noise's words.
-PATCH_STREAM, PATH_STREAM, MIX_STREAM = 0x80000001, 0x80000002, 0x80000003
+PATCH_STREAM, PATH_STREAM, MIX_STREAM, CHANNEL_STREAM = 0x80000001, 0x80000002, 0x80000003, 0x80000004
 
 
 def keys(seeds: Int64[Tensor, " batch"], stream: int | None = None) -> Int64[Tensor, " batch"]:

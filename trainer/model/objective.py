@@ -28,7 +28,20 @@ Channels = tuple[float, float, float]
 Mix = Callable[[Tensor, Targets, Tensor], tuple[Tensor, Sequence[Targets]]]
 
 
-class Objective(nn.Module):
+class StepObjective(nn.Module):
+    """Base of the modules that a step calls: a batch in, the loss out."""
+
+    model: nn.Module
+    """all that is trained, averaged and written to checkpoints, but for `augment`"""
+    augment: RangeAugment | None = None
+    """augmentation that is learnt with the model"""
+
+    def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
+        """Loss of a batch; `progress`: share of training done, 0 to 1."""
+        raise NotImplementedError
+
+
+class Objective(StepObjective):
     """An image model of timm with preprocessing, augmentation and loss."""
 
     def __init__(
@@ -64,7 +77,7 @@ class Objective(nn.Module):
         return self
 
     def forward(self, batch: Batch, progress: float) -> Float[Tensor, ""]:
-        """Loss of a batch; `progress`: share of training done, 0 to 1."""
+        """Mean loss of a batch's images."""
         plain, augmented = self.pixels(batch.images, batch.flips, batch.draws, batch.seeds)
         targets: Sequence[Targets] = [Targets(batch.offsets, batch.classes, batch.weights, batch.ends)]
         if self.mix is not None:

@@ -18,6 +18,9 @@ class Average:
     `momentum` is the share of the new weights, as in CoreNet. This equals torch's `AveragedModel` with
     `get_ema_multi_avg_fn(1 - momentum)`, which copies the module, as FSDP2 does not allow; this class copies the
     tensors. Create it once the model is on its device, and sharded if it will be.
+
+    Parameters are averaged. Buffers are copied, the running statistics of batch norms among them, which are averages
+    over steps already.
     """
 
     def __init__(self, model: nn.Module, *, momentum: float, root: nn.Module | None = None) -> None:

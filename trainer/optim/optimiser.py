@@ -7,7 +7,7 @@ the start, as named tensors that stay the same tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
@@ -28,6 +28,8 @@ NOT_DECAYED = ("pos_embed", "cls_token", "reg_token", "dist_token", "latent", "r
 # Modules before the first block, by the first part of timm's names.
 EMBEDDING = ("patch_embed", "pos_embed", "cls_token", "reg_token", "dist_token", "norm_pre")
 BLOCKS = "blocks."
+STEPS_DOWN = (8 / 9, 26 / 27)
+"""shares of the steps after which the step schedule lowers the learning rate"""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,21 @@ class ParameterGroup:
     """by the model's names; augmentation's begin with "augment." """
 
 
-def groups_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> list[ParameterGroup]:
+def groups_of(
+    model: nn.Module,
+    config: OptimConfig,
+    *,
+    augment: RangeAugment | None = None,
+    scales: Mapping[str, float] | None = None,
+) -> list[ParameterGroup]:
     """Group all parameters that take a gradient; augmentation is the last group.
+
+    `scales`: factor on the learning rate of each parameter by its name (default: those of `lr_scales`).
 
     Raises InputError for a layer decay with a model without layers, and for Muon with one without matrices in them.
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    scales = lr_scales(model, layer_decay=config.layer_decay)
+    scales = lr_scales(model, layer_decay=config.layer_decay) if scales is None else scales
     matrices = matrices_of(model) & named.keys()
     if config.layer_decay != 1.0 and len(set(scales.values())) < 2:
         raise _lacking("--layer-decay", f"{config.layer_decay}", model, "layers that timm tells apart")
@@ -135,12 +145,18 @@ def _lacking(option: str, found: str, model: nn.Module, lacks: str) -> InputErro
     )
 
 
-def optimiser_of(model: nn.Module, config: OptimConfig, *, augment: RangeAugment | None = None) -> Optimiser:
+def optimiser_of(
+    model: nn.Module,
+    config: OptimConfig,
+    *,
+    augment: RangeAugment | None = None,
+    scales: Mapping[str, float] | None = None,
+) -> Optimiser:
     """Make the optimiser of a model that is already on its device, and already sharded if it will be.
 
-    `augment`: augmentation that is learnt with the model. Raises as `groups_of`.
+    `augment`: augmentation that is learnt with the model. `scales` and errors: see `groups_of`.
     """
-    return Optimiser(groups_of(model, config, augment=augment), config)
+    return Optimiser(groups_of(model, config, augment=augment, scales=scales), config)
 
 
 class Optimiser:
@@ -253,6 +269,7 @@ def learning_rate(step: int, config: OptimConfig) -> float:
     wsd: the peak, then 1 - sqrt(share) of the way in the last `decay_share` of the steps, the shape that Hägele et al.,
     arXiv 2405.18392, prefer to a line. For language models they report that a decay over 10 to 20 % of the steps
     equals or beats a cosine; not tried here on images. A decay that would begin within warm-up begins at its end.
+    step: the peak, then two steps down by one factor, as detectors are trained (detectron2's ViTDet configurations).
     """
     step = min(step, config.steps)
     if step <= config.warmup_steps:
@@ -263,6 +280,9 @@ def learning_rate(step: int, config: OptimConfig) -> float:
         case "wsd":
             start = max(config.warmup_steps, decay_start(config))
             height = 1 - math.sqrt(_share(step, start, config.steps))
+        case "step":
+            passed = sum(step > round(share * config.steps) for share in STEPS_DOWN)
+            return float(config.peak_lr * (config.final_lr / config.peak_lr) ** (passed / len(STEPS_DOWN)))
     return config.final_lr + (config.peak_lr - config.final_lr) * height
 
 

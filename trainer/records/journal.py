@@ -271,7 +271,7 @@ def _speeds(windows: list[Window], elapsed: float, peaks: Peaks, device: torch.d
         "tflops_per_device": rate / 1e12,
         "mfu": rate / peaks.stated if peaks.stated is not None else None,
         "mfu_measured": rate / peaks.measured,
-        "memory_gb": _peak_memory(device) / 1e9,
+        "memory_gb": peak_memory(device) / 1e9,
         "data_wait_share": float(np.mean([window.waited for window in windows])) / elapsed,
     } | (_loader_speeds(windows, meter, elapsed) if loading > 0 else {})
 
@@ -285,7 +285,7 @@ def _loader_speeds(windows: list[Window], meter: Meter, elapsed: float) -> dict[
     }
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """Return the most bytes that this process has held: of the GPU's memory, or without a GPU of the machine's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.dense.pictures import Prediction
 from trainer.evaluation import Evaluation
 from trainer.records.classes import ClassScores
 from trainer.records.gallery import GalleryImage
@@ -71,6 +72,8 @@ TEST_SCORES = (
         Axis("mean average precision"),
         dots=True,
     ),
+    Figure("Test images", {"sliding": "eval_miou_slide", "squashed": "eval_miou_squash"}, Axis("mean IoU"), dots=True),
+    Figure("Test images", {"boxes": "eval_map_box", "masks": "eval_map_mask"}, Axis("average precision"), dots=True),
 )
 PACE = (
     Figure("Learning rate", {"rate": "learning_rate"}, Axis("learning rate")),
@@ -88,11 +91,20 @@ def write_page(run: Path, content: str, classes: ClassScores) -> None:
 
 
 def finetune_page(
-    run: Path, results: Mapping[str, Any], *, model: str, classes: ClassScores, total_steps: int, seconds: float
+    run: Path,
+    results: Mapping[str, Any],
+    *,
+    model: str,
+    classes: ClassScores,
+    total_steps: int,
+    seconds: float,
+    learnt: str = "fine-tuned",
+    pictures: Sequence[Prediction] = (),
 ) -> str:
-    """HTML of the page of a fine-tuning run.
+    """HTML of the page of a run on a task.
 
     `results`: scores and facts of results.json, or what they would be now. `model`: where the pre-trained model lies.
+    `learnt`: participle of what the run did. `pictures`: test images with their predictions.
     """
     return render(
         "trainer/records/finetune.html",
@@ -103,6 +115,8 @@ def finetune_page(
         results=results,
         total_steps=total_steps,
         time=duration(seconds),
+        learnt=learnt,
+        pictures=pictures,
         numbers=[
             (score_text(name, results[name]), meaning) for name, meaning in SCORE_NAMES.items() if name in results
         ],

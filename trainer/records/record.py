@@ -32,13 +32,13 @@ from vocab.store.files import write_whole
 from vocab.store.sealing import from_sealed_json, to_sealed_json
 from vocab.store.secrets import public
 
-Method = Literal["pretrain", "zeroshot", "knn", "probe", "finetune"]
-Verb = Literal["pretrain", "probe", "zeroshot", "finetune", "transfer"]
+Method = Literal["pretrain", "zeroshot", "knn", "probe", "finetune", "segment", "detect"]
+Verb = Literal["pretrain", "probe", "zeroshot", "finetune", "segment", "detect", "transfer"]
 
 FORMAT, VERSION = "catlip-results", 2
 RESULTS = "results.json"
-METHODS: tuple[Method, ...] = ("pretrain", "zeroshot", "knn", "probe", "finetune")
-"""in the order of tables: the pre-training itself, then from what trains nothing to what trains all weights"""
+METHODS: tuple[Method, ...] = ("pretrain", "zeroshot", "knn", "probe", "finetune", "segment", "detect")
+"""in the order of tables: the pre-training itself, from what trains nothing to what trains all weights, dense tasks"""
 NO_INIT: Literal["none"] = "none"
 """init of a method that trains nothing"""
 RANDOM, TRANSFER = "random", "transfer"
@@ -49,9 +49,16 @@ SCORE_NAMES = {
     "top5": "top-5 accuracy",
     "map_macro": "mean average precision, macro",
     "map_micro": "mean average precision, micro",
+    "miou": "mean IoU of the classes",
+    "map_box": "average precision of boxes",
+    "map_box_50": "average precision of boxes at half their union",
+    "map_mask": "average precision of masks",
+    "map_mask_50": "average precision of masks at half their union",
 }
 CORRECT = "correct"
 """entry of `extra` with a "1" or a "0" for each test image: "1" if the model's first class is the image's"""
+INTERVAL = "interval"
+"""entry of `extra` with the lower and the upper end of the metric's interval over test images"""
 NOTES = "notes"
 """entry of `extra` with a list of sentences that a reader of the number should know"""
 
@@ -78,7 +85,7 @@ class Record:
     """percentage of the training images; 0 where none are used"""
     seed: int
     metric: str
-    """top1, or map_macro where an image shows any number of classes"""
+    """top1, or map_macro where an image shows any number of classes; miou of segmentation, map_box of detection"""
     value: float
     """a share, 0 to 1"""
     images: int
@@ -173,6 +180,17 @@ def write_results(
         "table": [_cell_json(cell) for cell in cells_of(records)],
         "differences": [_cell_json(cell) for cell in differences_of(records)],
     }
+    _write(folder, content)
+
+
+def add_details(folder: Path, more: Mapping[str, Any]) -> None:
+    """Add facts to the details of a folder's results.json, and leave the rest as it is. Raises as `read_results`."""
+    read_results(folder)  # raises for what is no results.json
+    content = from_sealed_json(folder / RESULTS, (folder / RESULTS).read_bytes())
+    _write(folder, {**content, "details": {**content["details"], **more}})
+
+
+def _write(folder: Path, content: Mapping[str, Any]) -> None:
     with write_whole(folder / RESULTS) as file:
         file.write(to_sealed_json(public(content), indent=1, ensure_ascii=False).encode())
 
@@ -283,8 +301,11 @@ def _cell(row: RecordGroup, percent: float, records: Sequence[Record]) -> Cell:
 
 
 def _interval(records: Sequence[Record]) -> Interval:
-    """Interval over seeds; of one seed over the test images, where each is marked as right or wrong."""
+    """Interval over seeds; of one seed over the test images, where the record has it or marks images as right."""
     first = records[0]
+    if len(records) == 1 and INTERVAL in first.extra:
+        low, high = first.extra[INTERVAL]
+        return Interval(first.value, None, low, high, "images", 1)
     if len(records) > 1 or not first.extra.get(CORRECT):
         return over_seeds([record.value for record in records])
     interval = over_images(first.extra[CORRECT])
@@ -328,6 +349,7 @@ def _broken(source: object, found: str) -> FormatError:
     return FormatError(
         source,
         found=found,
-        wanted="records of results, as `python -m trainer` writes them (pretrain, probe, zeroshot, finetune, transfer)",
+        wanted="records of results, as `python -m trainer` writes them (pretrain, probe, zeroshot, finetune, segment, "
+        "detect, transfer)",
         remedy="Copy the file again, or measure again into another --out.",
     )

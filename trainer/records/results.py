@@ -22,6 +22,7 @@ from trainer.evaluation import Evaluation, evaluate
 from trainer.inputs import Inputs
 from trainer.job import Evaluated
 from trainer.loss.losses import probabilities
+from trainer.model.objective import Objective
 from trainer.probe.probe import ProbeReport, probe
 from trainer.records.card import Subject, model_card
 from trainer.records.classes import of_vocabulary
@@ -49,7 +50,7 @@ class Results:
     config: PretrainConfig
     rank: Rank
     inputs: Inputs
-    training: Training
+    training: Training[Objective]
     probe_images: tuple[LabelledImages, LabelledImages] | None
     """images to train a probe on and to measure it on (`open_probe`)"""
     bfloat16: bool

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,7 +26,7 @@ from trainer.data.loader_server import shielding
 from trainer.data.resolution import Resolution
 from trainer.distributed import Rank
 from trainer.model.backbone import blocks_of
-from trainer.model.objective import Objective
+from trainer.model.objective import Objective, StepObjective
 from trainer.model.per_image import patch_share, set_patch_share
 from trainer.model.range_augment import DRAWS
 from trainer.optim.optimiser import clip, learning_rate
@@ -42,7 +43,7 @@ class Step:
 
     def __init__(
         self,
-        training: Training,
+        training: Training[Any],
         rank: Rank,
         optim: OptimConfig,
         *,
@@ -54,9 +55,16 @@ class Step:
         self.training, self.rank, self.optim, self.model = training, rank, optim, model or ModelConfig()
         self.compiled, self.bfloat16 = compiled, bfloat16
         if compiled:
+            assert isinstance(training.objective, Objective)
             compile_objective(training.objective)
         self.module = replicate(training.objective, rank)
         self.statistics = BatchStatistics(training.model)
+
+    def check(self, resolution: Resolution) -> None:
+        """Raise InputError for shapes of steps that leave batch norms fewer than two images at a time."""
+        if not self.training.objective.keep_statistics:
+            fewest = min(shape.batch for shape in resolution.shapes())
+            self.statistics.check(fewest // (self.rank.world * self.optim.accumulate))
 
     def warm_up(self, resolution: Resolution) -> None:
         """Compile all that the steps of a resolution will call, if compiling was asked for; all ranks together."""
@@ -90,7 +98,8 @@ class Step:
         for part in range(optim.accumulate):
             with exchange(self.module, last=part == optim.accumulate - 1):
                 loss = self._loss(batch.part(part, optim.accumulate), number) / optim.accumulate
-                loss.backward()  # type: ignore[no-untyped-call]
+                with self.statistics.kept():
+                    loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         norm = clip(training.model, optim.clip_norm)
         # A fill on the device, where a tensor made of a host's number would be a copy to wait for.
@@ -114,7 +123,7 @@ class Step:
         return loss
 
 
-def replicate(objective: Objective, rank: Rank) -> nn.Module:
+def replicate(objective: StepObjective, rank: Rank) -> nn.Module:
     """Wrap the objective as steps call it."""
     if rank.world == 1 or isinstance(objective, FSDPModule):
         return objective

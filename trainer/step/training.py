@@ -5,8 +5,10 @@ Under DDP every process has all of it, under FSDP2 a share of each tensor.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from trainer.config import OptimConfig, PretrainConfig
 from trainer.distributed import Rank, on_every
 from trainer.loss.losses import loss_of
 from trainer.model.backbone import blocks_of, build_model, checkpoint_activations
-from trainer.model.objective import Objective
+from trainer.model.objective import Objective, StepObjective
 from trainer.model.range_augment import RangeAugment
 from trainer.optim.average import Average
 from trainer.optim.optimiser import Optimiser, optimiser_of
@@ -27,12 +29,14 @@ from trainer.weights.sources import SourceWeights
 from vocab.pages.text import tell
 from vocab.vocabulary import Vocabulary
 
+Learner = TypeVar("Learner", bound=StepObjective)
+
 
 @dataclass
-class Training:
+class Training(Generic[Learner]):
     """The state of a run beside its position in the data."""
 
-    objective: Objective
+    objective: Learner
     average: Average
     optimiser: Optimiser
     guard: Guard
@@ -55,7 +59,7 @@ class Training:
 
 def build_training(
     config: PretrainConfig, vocabulary: Vocabulary, rank: Rank, *, first: SourceWeights | None = None
-) -> Training:
+) -> Training[Objective]:
     """Build model, average and optimiser at step 0, on the rank's device; sharded under FSDP2.
 
     `first`: weights to begin with in place of random ones. Raises MismatchError if they are of another model.
@@ -83,13 +87,22 @@ def build_training(
     return training_of(objective, config.optim, rank.device)
 
 
-def training_of(objective: Objective, optim: OptimConfig, device: torch.device) -> Training:
-    """Begin with an objective at step 0, which must be on its device by now, and sharded if it will be."""
+def training_of(
+    objective: Learner,
+    optim: OptimConfig,
+    device: torch.device,
+    *,
+    lr_scales: Mapping[str, float] | None = None,
+) -> Training[Learner]:
+    """Begin with an objective at step 0, which must be on its device by now, and sharded if it will be.
+
+    `lr_scales`: as in `groups_of`.
+    """
     model = objective.model
     return Training(
         objective,
         Average(model, momentum=optim.ema_momentum, root=objective),
-        optimiser_of(model, optim, augment=objective.augment),
+        optimiser_of(model, optim, augment=objective.augment, scales=lr_scales),
         Guard(device, factor=optim.spike_factor),
     )
 

@@ -49,8 +49,8 @@ class EpochPlan:
     epochs: int
     seed: int
     image_size: int
-    min_crop_area: float
-    flip: bool
+    min_crop_area: float = 1.0
+    flip: bool = False
 
     @property
     def steps(self) -> int:

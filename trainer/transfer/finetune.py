@@ -235,7 +235,7 @@ def _some(images: int, *, seed: int) -> Int64[np.ndarray, " some"]:
 
 def build_finetuning(
     config: FinetuneConfig, optim: OptimConfig, pretrained: Pretrained, head: Head, rank: Rank, *, several: bool
-) -> Training:
+) -> Training[Objective]:
     """Build model, average and optimiser at step 0, on the rank's device; the pre-trained model itself learns.
 
     `several`: an image may have several classes. Raises InputError for options that the model cannot have.

@@ -23,6 +23,7 @@ from trainer.data.labelled_images import LabelledImages
 from trainer.distributed import Rank
 from trainer.job import Evaluated
 from trainer.model.backbone import classifier_name, classifier_of
+from trainer.model.objective import Objective
 from trainer.probe.measures import Scored, score
 from trainer.records.classes import of_task
 from trainer.records.gallery import GalleryImage
@@ -72,7 +73,7 @@ class FinetuneResults:
     inputs: FinetuneInputs
     matches: list[ClassMatch]
     """matches of each class, for Transfer Init"""
-    training: Training
+    training: Training[Objective]
     transform: EvalTransform
     """how test images are shown"""
 
@@ -124,22 +125,12 @@ class FinetuneResults:
 
     def check_training(self, totals: Counter[str], skipped: Sequence[Skipped], last: bool) -> None:
         """Raise InputError if too many training images are bad, or all; after the `last` step, of however few."""
-        most, fewest = self.config.task.max_bad_share, 1 if last else BAD_SHARE_FROM
-        seen, bad = totals["samples"], totals["bad"]
-        if seen < fewest or (bad <= most * seen and bad < seen):
-            return
-        example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
-        raise InputError(
-            "--task.train",
-            found=f"{bad:,} bad images of {seen:,}{example}",
-            wanted=f"at most {100 * most:g}%",
-            remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names them.",
-        )
+        check_training(totals, skipped, last, most=self.config.task.max_bad_share)
 
     def write_start(self) -> None:
         """Write what every class begins with, for Transfer Init."""
         if self.matches:
-            with _renewed(self.config.out / STEM) as work:
+            with renewed(self.config.out / STEM) as work:
                 write_matches(self.matches, work, alpha=self.config.alpha)
 
     def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
@@ -198,7 +189,7 @@ class FinetuneResults:
         }
         fields = timm_fields(spec_of(self.inputs.pretrained), classes=len(task.class_names))
         fields["label_names"] = list(task.class_names)
-        with _renewed(out / MODEL) as work:
+        with renewed(out / MODEL) as work:
             write_model(work, {name: tensor.detach().cpu() for name, tensor in weights.items()}, fields)
         with write_whole(out / TABLE) as file:
             shown = {"model": self.inputs.pretrained.source, **data, **vars(record), **record.extra, **details}
@@ -221,6 +212,24 @@ class FinetuneResults:
             + f"{record.metric} {score_text(record.metric, record.value)} on {counted(record.images, 'test image')}\n"
             f"{out / MODEL} is the model, {out / TABLE} the results"
         )
+
+
+def check_training(totals: Counter[str], skipped: Sequence[Skipped], last: bool, *, most: float) -> None:
+    """Raise InputError if more than the share `most` of the training images are bad, or all.
+
+    `skipped`: bad images since the last call. After the `last` step few images are enough for a judgement.
+    """
+    fewest = 1 if last else BAD_SHARE_FROM
+    seen, bad = totals["samples"], totals["bad"]
+    if seen < fewest or (bad <= most * seen and bad < seen):
+        return
+    example = f", the last one {skipped[-1].key}: {skipped[-1].reason}" if skipped else ""
+    raise InputError(
+        "--task.train",
+        found=f"{bad:,} bad images of {seen:,}{example}",
+        wanted=f"at most {100 * most:g}%",
+        remedy="Mend them or leave them out, or raise --task.max-bad-share. bad_samples.jsonl names them.",
+    )
 
 
 def spec_of(pretrained: Pretrained) -> ModelSpec:
@@ -258,18 +267,18 @@ def few_steps(plan: EpochPlan) -> list[str]:
     ]
 
 
-def markdown(results: Mapping[str, Any], notes: Sequence[str]) -> str:
+def markdown(results: Mapping[str, Any], notes: Sequence[str], *, title: str = "Fine-tuning") -> str:
     """Make results.md: the numbers and short texts of the results, and the notes."""
     rows = [
         (Markdown(name), f"{value:.4g}" if isinstance(value, float) else f"{value}")
         for name, value in results.items()
         if isinstance(value, int | float | str) and name not in ("task", CORRECT)
     ]
-    parts = ["# Fine-tuning", markdown_table(("", ""), rows), markdown_list(notes)]
+    parts = [f"# {title}", markdown_table(("", ""), rows), markdown_list(notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _renewed(folder: Path) -> AbstractContextManager[Path]:
+def renewed(folder: Path) -> AbstractContextManager[Path]:
     """Make a folder to write into, in place of one that an earlier start of the same run wrote."""
     if folder.exists():
         shutil.rmtree(folder)

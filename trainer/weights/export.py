@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from trainer.loss.losses import is_softmax
 from trainer.metrics import HeldOutScores
-from trainer.model.backbone import classifier_name, classifier_of
+from trainer.model.backbone import architecture_of, classifier_name, classifier_of
 from trainer.records.card import SHOWN_SYNSETS, Subject, model_card
 from trainer.records.record import RESULTS, ResultsFile, read_results
 from trainer.verb_config import ExportConfig
 from trainer.weights.fetching import local_folder
 from trainer.weights.folder import CARD, ModelSpec, Preprocessing, fill, first_conv_of, new_folder, pool_of
+from trainer.weights.native import first_line
 from trainer.weights.run_model import (
     MEAN,
     STD,
@@ -36,7 +37,7 @@ from trainer.weights.run_model import (
     stored_config,
     vocabulary_of,
 )
-from vocab.errors import FormatError, MismatchError, MissingRequirementError
+from vocab.errors import FormatError, InputError, MismatchError, MissingRequirementError
 from vocab.pages.text import counted
 from vocab.store.field_types import require_fields
 from vocab.store.locations import name_of
@@ -199,25 +200,34 @@ def write_onnx(model: nn.Module, folder: Path, *, image_size: int) -> str:
     """Write model.onnx and compare it with the model; returns how it was checked.
 
     Input "images": float32 [batch, 3, size, size], normalised as config.json says. Output "outputs": logits, or
-    features without a classifier. Raises MismatchError if onnxruntime, where it is installed, computes something else.
+    features without a classifier. Raises InputError for an architecture that torch cannot write, and MismatchError if
+    onnxruntime, where it is installed, computes something else.
     """
     batch = torch.export.Dim("batch")
     # Two images, because a batch of one would be taken for a constant.
     example = torch.linspace(-1, 1, 2 * 3 * image_size**2).view(2, 3, image_size, image_size)
     path = folder / ONNX_FILE
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    torch.onnx.export(
-        model,
-        (example,),
-        path,
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes=({0: batch},),
-        external_data=size > ONE_FILE_BYTES,
-    )
+    try:
+        torch.onnx.export(
+            model,
+            (example,),
+            path,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+            external_data=size > ONE_FILE_BYTES,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise InputError(
+            "--onnx",
+            found=f"{architecture_of(model)}, which torch cannot write as ONNX ({first_line(error)})",
+            wanted="an architecture whose graph holds for any number of images",
+            remedy="Export without --onnx: the folder is one that timm loads.",
+        ) from error
     if importlib.util.find_spec("onnxruntime") is None:
         import onnx
 

@@ -42,13 +42,16 @@ def put_first_weights(
 ) -> list[str]:
     """Copy weights into a model that was just built from these options; return lines that say what became of them.
 
-    Raises MismatchError for weights of another shape, with other names, or with NaN.
+    Raises MismatchError for weights of another shape or type, with other names, or with NaN.
     """
-    own = classifier_name(model)
+    own, ours = classifier_name(model), model.state_dict()
+    # torch would convert them without a word: int8 without its scale, a complex number without its imaginary part.
+    given = [(name, weights.tensors.get(name, tensor)) for name, tensor in ours.items() if tensor.is_floating_point()]
+    if other := [f"{name} of {tensor.dtype}" for name, tensor in given if not tensor.is_floating_point()]:
+        raise _mismatch(weights, config, _listed(other))
     fitted = fit(weights, config, image_size=image_size, one_size=one_size)
     same = weights.vocabulary is not None and weights.vocabulary.fingerprint == vocabulary.fingerprint
     keep = same and f"{own}.weight" in fitted
-    ours = model.state_dict()
     new = {} if keep else {name: ours[name] for name in (f"{own}.weight", f"{own}.bias")}
     taken = {**fitted, **new}
     if missing := sorted(ours.keys() - taken.keys()):
@@ -58,9 +61,9 @@ def put_first_weights(
     if broken := [name for name, tensor in taken.items() if not tensor.isfinite().all()]:
         raise _mismatch(weights, config, f"NaN or infinity in {_listed(broken)}")
     model.load_state_dict(taken)
-    other = f", made for {weights.architecture}" if weights.architecture not in (None, config.model) else ""
+    made = f", made for {weights.architecture}" if weights.architecture not in (None, config.model) else ""
     return [
-        f"first weights: {weights.source}{other}",
+        f"first weights: {weights.source}{made}",
         *resizings(weights.tensors, fitted),
         _classifier_line(weights, keep=keep),
     ]
@@ -93,7 +96,8 @@ def fit(weights: SourceWeights, config: ModelConfig, *, image_size: int, one_siz
 def classes_of(tensors: Mapping[str, Tensor], classifier: str | Sequence[str] | None) -> int:
     """Number of classes of weights, by the name of their classifier; 0 for weights without one."""
     names = (classifier,) if isinstance(classifier, str) else classifier or ()
-    return next((len(tensors[f"{name}.weight"]) for name in names if f"{name}.weight" in tensors), 0)
+    found = (tensors[f"{name}.weight"] for name in names if f"{name}.weight" in tensors)
+    return next((len(weight) for weight in found if weight.ndim), 0)
 
 
 def resizings(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:

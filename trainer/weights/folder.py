@@ -243,6 +243,8 @@ def load_model(folder: str | Path) -> nn.Module:
     location = Path(folder)
     try:
         config = from_sealed_json(location / CONFIG, (location / CONFIG).read_bytes())
+        if not (location / WEIGHTS).is_file():
+            raise ValueError(f"no {WEIGHTS}; timm would take another file of weights, if there is one")
         if is_altered(location / WEIGHTS):
             raise ValueError(f"{WEIGHTS} does not match its checksum")
         if WEIGHTS_SHA256 in config and config[WEIGHTS_SHA256] != metadata_of(location / WEIGHTS).get(SEAL):
@@ -260,6 +262,10 @@ def load_model(folder: str | Path) -> nn.Module:
         else:
             require_architecture(location / CONFIG, architecture)
             model = timm.create_model(f"local-dir:{location}", pretrained=True)
+            if model.num_classes != config["num_classes"]:
+                # timm then takes what it finds of the weights, and leaves the rest random.
+                found = f"num_classes {config['num_classes']} and model_args of {model.num_classes}"
+                raise ValueError(f"{CONFIG} has {found}")
     except (*REFUSALS, OSError, SafetensorError) as error:
         raise FormatError(
             location,
@@ -270,11 +276,11 @@ def load_model(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-def require_architecture(config: Path, architecture: str) -> None:
+def require_architecture(config: Path, architecture: object) -> None:
     """Raise FormatError for a configuration of an architecture that this timm lacks, as it lacks those it removed."""
-    if timm.is_model(architecture):
+    if isinstance(architecture, str) and timm.is_model(architecture):
         return
-    near = "".join(difflib.get_close_matches(architecture, timm.list_models(), n=1))
+    near = "".join(difflib.get_close_matches(str(architecture), timm.list_models(), n=1))
     raise FormatError(
         config,
         found=f"the architecture {architecture}, which timm {timm.__version__} does not have",

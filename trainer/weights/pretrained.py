@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainer.config import LossName
 from trainer.data.resolution import check_size
-from trainer.model.backbone import check_size_taken, classifier_name, classifier_of, features, patch_of
+from trainer.model.backbone import check_size_taken, classifier_name, classifier_of, features, keep_planes, patch_of
 from trainer.model.class_token import spare_last_block
 from trainer.model.objective import Channels, by_channel, normalise
 from trainer.model.per_image import install
@@ -207,6 +207,7 @@ def _of_others(native: NativeModel, source: str) -> Parts:
 def _for_features(parts: Parts) -> Parts:
     """Have a model compute the features alone that its classifier reads."""
     spare_last_block(parts[0])
+    keep_planes(parts[0])
     install(parts[0])
     return parts
 
@@ -301,7 +302,6 @@ def _resize(model: nn.Module, size: int) -> None:
     if getattr(getattr(sized, "patch_embed", None), "img_size", None) == (size, size):
         return
     if hasattr(sized, "set_input_size"):
-        patch = patch_of(model)
-        check_size("image-size", size, patch if patch > 1 else 16)
+        check_size("image-size", size, patch_of(model))
         sized.set_input_size(img_size=(size, size))
     check_size_taken("--image-size", model, size)

@@ -18,7 +18,7 @@ from torch import Tensor
 from trainer.checkpoints.safetensors_files import is_altered
 from trainer.weights import corenet
 from trainer.weights.fetching import local_folder
-from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS
+from trainer.weights.folder import CONFIG, VOCABULARY, WEIGHTS, require_architecture
 from trainer.weights.native import LOCAL, PICKLE_SUFFIXES, SUFFIX, WANTED, first_line, is_name, named_model
 from trainer.weights.run_model import check_classes, read_weights, stored_config, vocabulary_of
 from vocab.errors import FormatError, InputError
@@ -64,9 +64,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a file of weights. Raises InputError for none and for a pickle, FormatError for a file that is not whole."""
     if not path.is_file():
         raise InputError(path, found="no such file", wanted=WANTED, remedy="Check the path of the weights.")
-    with path.open("rb") as file:
-        if file.read(4).startswith(PICKLE_STARTS):
-            raise _pickle(path)
+    if _is_pickle(path):
+        raise _pickle(path)
     try:
         tensors = load_file(path)
         altered = is_altered(path)
@@ -110,6 +109,7 @@ def _of_folder(folder: Path, shown: str, architecture: str) -> SourceWeights:
             wanted="weights of an architecture of timm",
             remedy="Use them with probe, zeroshot, finetune and transfer, which take them as they are.",
         )
+    require_architecture(folder / CONFIG, architecture)
     refuse_pickles(folder)
     tensors = read_safetensors(folder / WEIGHTS)
     if not (folder / VOCABULARY).is_file():
@@ -135,9 +135,17 @@ def _config_of(folder: Path) -> Mapping[str, Any]:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Raise InputError for a folder of a model that has its weights as a pickle alone."""
-    if not (folder / WEIGHTS).is_file() and (others := _pickles_in(folder)):
+    """Raise InputError for a folder of a model that has its weights as a pickle alone, whatever its name."""
+    weights = folder / WEIGHTS
+    if weights.is_file() and _is_pickle(weights):
+        raise _pickle(weights)
+    if not weights.is_file() and (others := _pickles_in(folder)):
         raise _pickle(others[0])
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith(PICKLE_STARTS)
 
 
 def _pickles_in(folder: Path) -> list[Path]:

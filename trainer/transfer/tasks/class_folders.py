@@ -39,12 +39,12 @@ def open_class_folders(folder: str, *, max_bad_share: float) -> LabelledImages:
     classes: list[int] = []
     skipped: list[Skipped] = []
     for number, label in enumerate(labels):
-        inside = _files(folder, label)
-        images = [path for path in inside if _is_image(path)]
+        inside = files_below(folder, label)
+        images = [path for path in inside if is_image_name(path)]
         paths += images
         classes += [number] * len(images)
-        skipped += [Skipped("", shown(path), _no_image(path)) for path in inside if not _is_image(path)]
-    skipped += [Skipped("", shown(path), "no_class" if _is_image(path) else _no_image(path)) for path in beside]
+        skipped += [Skipped("", shown(path), _no_image(path)) for path in inside if not is_image_name(path)]
+    skipped += [Skipped("", shown(path), "no_class" if is_image_name(path) else _no_image(path)) for path in beside]
     return open_files(
         folder,
         paths,
@@ -94,10 +94,13 @@ def _classes(folder: str) -> tuple[list[str], list[str]]:
     return sorted(labels), sorted(beside)
 
 
-def _files(root: str, label: str) -> list[str]:
-    """List the paths in `root` of all files in a class's folder, ascending, without leftovers."""
+def files_below(root: str, folder: str = "") -> list[str]:
+    """List the paths in `root` of all files below one of its folders, or below itself, ascending, without leftovers.
+
+    Raises InputError for a link to a folder that it lies in, and for one that leads nowhere.
+    """
     files: list[str] = []
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(label, ())]
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while waiting:
         inside, above = waiting.pop()
         path = os.path.join(root, inside)  # noqa: PTH118 - a million of them are walked
@@ -110,16 +113,17 @@ def _files(root: str, label: str) -> list[str]:
                 if is_leftover(entry.name):
                     continue
                 if leads_to_folder(entry):
-                    waiting.append((f"{inside}/{entry.name}", (*above, own)))
-                elif entry.is_symlink() and not _is_image(entry.name) and not os.path.exists(entry.path):  # noqa: PTH110
+                    waiting.append((os.path.join(inside, entry.name), (*above, own)))  # noqa: PTH118
+                elif entry.is_symlink() and not is_image_name(entry.name) and not os.path.exists(entry.path):  # noqa: PTH110
                     # A missing image is counted; a missing folder could hold any number of them.
                     raise _refused(entry.path, "a link that leads nowhere", "a folder or a file", "Fix or remove it.")
                 else:
-                    files.append(f"{inside}/{entry.name}")
+                    files.append(os.path.join(inside, entry.name))  # noqa: PTH118
     return sorted(files)
 
 
-def _is_image(path: str) -> bool:
+def is_image_name(path: str) -> bool:
+    """Tell whether a file is named as an image that can be decoded."""
     return path.lower().endswith(_ENDINGS)
 
 

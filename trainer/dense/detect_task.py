@@ -1,0 +1,132 @@
+"""A detection task: images with objects to train on and to test on, with one numbering of classes.
+
+--task.train instances_train2017.json::train2017/     COCO's instance annotations and images   annotations.py
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from trainer.data.tar_locations import is_local, local_name
+from trainer.dense.annotations import AnnotatedImages, left_out_notes, open_instances
+from trainer.transfer.tasks.class_names import names_of_classes, read_name_file
+from trainer.transfer.tasks.opening import BETWEEN, TaskData, check_sides, notes_of, subset
+from vocab.errors import InputError, MismatchError
+from vocab.pages.text import listed
+from vocab.store.locations import Location
+
+FORM = "ANNOTATIONS.json::IMAGE_FOLDER"
+
+
+@dataclass(frozen=True, eq=False)
+class DetectData:
+    """Both sides of a task."""
+
+    train: AnnotatedImages
+    test: AnnotatedImages
+    task: TaskData
+    """the same images by their classes alone, with names of the classes and notes"""
+
+    @property
+    def has_masks(self) -> bool:
+        """Tell whether objects of both sides have masks."""
+        return self.train.has_masks and self.test.has_masks
+
+
+def open_detect_task(
+    train: str,
+    test: str,
+    *,
+    class_names: Location | None,
+    masks: bool | None,
+    max_bad_share: float,
+    percent: float,
+    seed: int,
+) -> DetectData:
+    """Open both sides of a task; no image is read. `percent`: share of the training images that are used.
+
+    `masks`: whether objects without a mask are left out and counted; None: where both sides have masks.
+
+    Raises InputError for a side that cannot be opened, and MismatchError for test classes that are not trained on and
+    for an image that is on both sides.
+    """
+    sides = [open_side(location, max_bad_share=max_bad_share) for location in (train, test)]
+    wanted = all(side.has_masks for side in sides) if masks is None else masks
+    if wanted:
+        sides = [with_masks(side, location) for side, location in zip(sides, (train, test), strict=True)]
+    own, other = sides[0], renumbered(sides[1], sides[0], location=test)
+    check_sides(own.images, other.images)
+    given = None if class_names is None else read_name_file(class_names)
+    named = names_of_classes(own.images.labels, given, source=class_names, own=own.images.class_names)
+    notes = (*notes_of("train", own.images), *notes_of("test", other.images), *named.notes)
+    task = TaskData(own.images, other.images, named.names, notes)
+    if percent < 100:
+        kept = subset(own.images, percent=percent, seed=seed)
+        own = own.select(np.flatnonzero(np.isin(own.images.rows, kept.rows)))
+    return DetectData(own, other, task)
+
+
+def open_side(location: str, *, max_bad_share: float) -> AnnotatedImages:
+    """Open one side of a task. Raises InputError for a location of another form."""
+    annotations, between, folder = location.rpartition(BETWEEN)
+    if not between or not annotations.lower().endswith(".json") or not all(map(is_local, (annotations, folder))):
+        raise InputError(
+            location,
+            found="no annotations with images",
+            wanted=f"{FORM}, both on this machine",
+            remedy="Name instance annotations of COCO's form and the folder of the images, two colons between.",
+        )
+    if not Path(local_name(folder)).is_dir():
+        raise InputError(
+            location, found=f"no image folder {folder!r}", wanted=FORM, remedy="Check the path after the two colons."
+        )
+    return open_instances(Path(local_name(annotations)), local_name(folder), max_bad_share=max_bad_share)
+
+
+def with_masks(data: AnnotatedImages, location: str) -> AnnotatedImages:
+    """Leave out the objects without a mask, and count them. Raises InputError if none has one."""
+    if len(data.boxes) and not data.has_masks:
+        raise InputError(
+            location,
+            found="objects without masks",
+            wanted="a segmentation for each of them",
+            remedy="Leave --masks out, or give --masks off: boxes alone are learnt then.",
+        )
+    there = np.array([shape is not None for shape in data.shapes], bool)
+    if there.all():
+        return data
+    left_out = Counter(data.left_out) + Counter(no_mask=int((~there).sum()))
+    old = left_out_notes(Counter(data.left_out))
+    notes = (*(note for note in data.images.notes if note not in old), *left_out_notes(left_out))
+    kept = data.keep(there)
+    return replace(kept, images=replace(kept.images, notes=notes), left_out=left_out)
+
+
+def renumbered(test: AnnotatedImages, train: AnnotatedImages, *, location: str) -> AnnotatedImages:
+    """Give the test classes the numbers of the training classes of the same names.
+
+    Raises MismatchError for a class that is not trained on.
+    """
+    labels = train.images.labels
+    numbers = {label: number for number, label in enumerate(labels)}
+    strangers = [label for label in test.images.labels if label not in numbers]
+    if strangers:
+        raise MismatchError(
+            location,
+            found=f"classes that the training images do not have: {listed(strangers)}",
+            wanted="classes of the training annotations",
+            remedy="Give annotations of one data set, whose categories are the same on both sides.",
+        )
+    new = np.array([numbers[label] for label in test.images.labels], np.int64)
+    ids = list(train.categories)
+    for old, number in enumerate(new.tolist()):
+        ids[number] = test.categories[old]
+    owners = np.repeat(np.arange(len(test)), np.diff(test.images.offsets))
+    shown = new[test.images.classes]
+    order = np.lexsort((shown, owners))
+    images = replace(test.images, labels=labels, classes=shown[order])
+    return replace(test, images=images, classes=new[test.classes], categories=tuple(ids))

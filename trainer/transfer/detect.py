@@ -1,0 +1,356 @@
+"""Detection, from top to bottom: a pre-trained model and images with objects in, their boxes and masks out.
+
+In: a `DetectConfig`. Out: a run directory (`trainer/records/run_directory.py`) with the detector and its results.
+
+The loop is `Run.train` (`trainer/run.py`), the same as that of pre-training and of fine-tuning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Generator
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from timm.models.vision_transformer import VisionTransformer
+
+from trainer.config import OptimConfig
+from trainer.data.batch import Batch
+from trainer.data.decoding import Decoding, EvalTransform
+from trainer.data.labelled_images import Read
+from trainer.data.resolution import FixedResolution
+from trainer.dense.annotations import content_of_objects
+from trainer.dense.batches import Sample, batches
+from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
+from trainer.dense.detect_task import open_detect_task
+from trainer.dense.maps import FeatureMaps, count_maps
+from trainer.dense.mask_rcnn import Detector, HeadSizes
+from trainer.dense.objects import DRAWS, MASK_SIDE, Jitter, Viewer, objects_in, view_of
+from trainer.dense.windows import use_windows
+from trainer.distributed import Rank, join_processes, on_main, set_up_torch
+from trainer.job import Job
+from trainer.model.backbone import architecture_of, checkpoint_activations
+from trainer.model.objective import by_channel, scaled
+from trainer.model.per_image import set_drop_path
+from trainer.optim.optimiser import lr_scales
+from trainer.records import run_lock
+from trainer.records.record import Record
+from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
+from trainer.run import Run, stopped
+from trainer.speed.peak import peaks_of
+from trainer.step.step import Step
+from trainer.step.training import training_of
+from trainer.transfer.batches import EpochPlan
+from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
+from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
+from trainer.transfer.finetune import FinetuneOutcome
+from trainer.transfer.tasks.files import content_of
+from trainer.weights.pretrained import WHITE, open_pretrained
+from vocab.errors import InputError, MismatchError
+from vocab.pages.text import tell
+from vocab.store.locations import refuse_unwritable
+from vocab.store.secrets import without_secrets
+
+DETECTION = RunKind("a detection run", frozenset({"model", "task", "recipe", "head_width", "checkpoint_every"}))
+STAGES = (4, 8, 16, 32)
+"""strides of the maps that a pyramid takes from a model of several stages"""
+
+
+def detect(config: DetectConfig) -> int:
+    """Train, evaluate, and leave a run directory; continue the run if `config.out` already holds it.
+
+    Return 0, or 128 + the number of the signal that stopped it before the last step, with a checkpoint to go on from.
+    Raises a CatlipError before the first step for whatever can be known by then.
+    """
+    with join_processes(config.device) as rank:
+        outcome = detect_on(config, rank)
+        if rank.is_main:
+            tell(f"{outcome.summary}\n")
+        return outcome.status
+
+
+def detect_records(config: DetectConfig, rank: Rank, *, task: str) -> list[Record]:
+    """Detect as `detect` does and return the result; nothing on ranks other than the main one. All must call it.
+
+    `task`: its name in the table. Ends the process with the status of a signal that stopped the run.
+    """
+    outcome = detect_on(config, rank)
+    if outcome.status:
+        raise SystemExit(outcome.status)
+    return [replace(outcome.record, task=task)] if outcome.record is not None else []
+
+
+def detect_on(config: DetectConfig, rank: Rank) -> FinetuneOutcome:
+    """Detect as `detect` does, on one rank; all must call it."""
+    on_main(lambda: refuse_unwritable(config.out), rank)
+    config, inputs = open_inputs(config)
+    config.check(world=rank.world)
+    config = config.timed(steps=inputs.plan.steps)
+    if rank.is_main:
+        tell("".join(f"{note}\n" for note in notes_at_start(config, inputs)))
+    set_up_torch(config.threads, rank)
+    on_main(lambda: stored_config(config.out, DETECTION), rank)
+    with run_lock.held(config.out, rank):
+        return _detect(config, inputs, rank)
+
+
+def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneOutcome:
+    fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
+    resume = on_main(lambda: find_start(config, fingerprint), rank)
+    objective = build_objective(config, inputs).to(rank.device)
+    optim = config.optim(steps=inputs.plan.steps)
+    training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
+    step = Step(training, rank, optim, bfloat16=config.is_bfloat16(rank.device.type))
+    results = DetectResults(config, rank, inputs, training, viewer_of(config, inputs), transform_of(config, rank))
+    job = job_of(config, inputs, resume, step, results, fingerprint=fingerprint)
+    run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
+    with run.open(resume):
+        status = run.train()
+        if status:
+            return FinetuneOutcome(status, None, stopped(run))
+        evaluated, weights = run.evaluate(), run.last_average()
+        if evaluated is None or weights is None:
+            return FinetuneOutcome(status, None, "")
+        return FinetuneOutcome(status, *results.write(weights, evaluated, run.progress))
+
+
+def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
+    """Open the model and the images, complete the options by the recipe and the model, and plan the epochs."""
+    pretrained = open_pretrained(config.model, image_size=config.image_size)
+    plain = isinstance(pretrained.model, VisionTransformer)
+    blocks = count_maps(pretrained.model)
+    config = config.completed(depth=blocks if plain else 0, stages=1 if plain else blocks)
+    data = open_detect_task(
+        config.task.train,
+        config.task.test,
+        class_names=config.task.class_names,
+        masks={"auto": None, "on": True, "off": False}[config.masks],
+        max_bad_share=config.task.max_bad_share,
+        percent=config.percent,
+        seed=config.seed,
+    )
+    assert config.batch is not None
+    assert config.epochs is not None
+    plan = EpochPlan(
+        images=len(data.train),
+        batch=config.batch,
+        epochs=config.epochs,
+        seed=config.seed,
+        image_size=config.image_size,
+        min_crop_area=1.0,
+        flip=config.flip,
+    )
+    return config, DetectInputs(pretrained, data, plan, masks=config.masks != "off" and data.has_masks)
+
+
+def fingerprint_of(inputs: DetectInputs) -> str:
+    """Take the sha256 of what a run learns from: first weights, images, objects, and names of classes."""
+    data = inputs.data
+    known = [
+        inputs.pretrained.fingerprint,
+        content_of(data.train.images, data.test.images),
+        content_of_objects(data.train, data.test),
+        *data.task.class_names,
+    ]
+    return hashlib.sha256("\0".join(known).encode()).hexdigest()
+
+
+def find_start(config: DetectConfig, fingerprint: str) -> ResumePoint:
+    """Find where an earlier start left off. Writes nothing.
+
+    Raises as `find_resume_point`, and MismatchError for a checkpoint of another model, other images or other objects.
+    """
+    resume = find_resume_point(config.out, config, DETECTION, changeable=CHANGEABLE_DETECT | PLACES_DETECT)
+    if resume.checkpoint is not None and resume.checkpoint.fingerprint != fingerprint:
+        raise MismatchError(
+            resume.checkpoint.path,
+            found="a checkpoint of other weights to begin with, other images, objects or names of classes",
+            wanted=f"those of {config.model}, {without_secrets(config.task.train)} and "
+            f"{without_secrets(config.task.test)} as they are now",
+            remedy="Put them back as they were when the run was started, or choose another --out.",
+        )
+    return resume
+
+
+def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjective:
+    """Build the backbone with pyramid and heads, on the CPU.
+
+    Raises InputError for options that the model cannot have, and for an image size that its pyramid does not divide.
+    """
+    torch.manual_seed(config.seed)
+    pretrained, model = inputs.pretrained, inputs.pretrained.model
+    assert config.drop_path is not None
+    if config.drop_path > 0:
+        set_drop_path(model, config.drop_path)
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
+    backbone = FeatureMaps(model, size=config.image_size, blocks=blocks_for_pyramid(inputs))
+    if config.attention == "windows":
+        use_windows(backbone.model)
+    detector = Detector(
+        backbone,
+        classes=len(inputs.data.task.class_names),
+        sizes=sizes_of(config),
+        masks=inputs.masks,
+        top_down=bool(config.top_down),
+    )
+    check_strides(detector, size=config.image_size)
+    seen = pretrained.preprocessing
+    return DetectObjective(detector, mean=scaled(seen.mean, WHITE), std=scaled(seen.std, WHITE))
+
+
+def blocks_for_pyramid(inputs: DetectInputs) -> list[int]:
+    """Choose the maps that the pyramid begins with: the last of a plain transformer, else those of stride 4 to 32."""
+    model = inputs.pretrained.model
+    if isinstance(model, VisionTransformer):
+        return [-1]
+    strides = [int(each["reduction"]) for each in model.feature_info]  # type: ignore[union-attr]
+    return [number for number, stride in enumerate(strides) if stride in STAGES]
+
+
+def check_strides(detector: Detector, *, size: int) -> None:
+    """Raise InputError unless every map of the pyramid lies evenly over the image, at a stride that is a power of 2."""
+    strides = detector.pyramid.strides
+    finest, coarsest = strides[0], strides[-1]
+    name = architecture_of(detector.backbone.model)
+    if any(later != 2 * earlier for earlier, later in pairwise(strides)) or finest & (finest - 1):
+        raise InputError(
+            "the model",
+            found=f"{name}, whose maps have strides of {', '.join(map(str, strides))} pixels",
+            wanted="powers of 2, each twice the one before, as with patches of 16 pixels",
+            remedy="Choose a model with patches of 8, 16 or 32 pixels, or of stages.",
+        )
+    if size % coarsest:
+        raise InputError(
+            "--image-size",
+            found=f"{size} for {name}, whose pyramid has strides of {finest} to {coarsest} pixels",
+            wanted=f"a multiple of {coarsest}",
+            remedy=f"Choose {max(1, round(size / coarsest)) * coarsest}.",
+        )
+
+
+def sizes_of(config: DetectConfig) -> HeadSizes:
+    """Sizes of the parts above the backbone."""
+    return HeadSizes(config.head_width, config.head_convolutions, config.proposals, config.boxes)
+
+
+def scales_of(objective: DetectObjective, optim: OptimConfig) -> dict[str, float]:
+    """Factor on the learning rate of each parameter: the backbone's by its layers, 1 for pyramid and heads."""
+    detector = objective.detector
+    own = lr_scales(detector.backbone.model, layer_decay=optim.layer_decay)
+    prefix = "backbone.model."
+    return {
+        name: own.get(name.removeprefix(prefix), 1.0) if name.startswith(prefix) else 1.0
+        for name, _ in detector.named_parameters()
+    }
+
+
+def viewer_of(config: DetectConfig, inputs: DetectInputs) -> Viewer:
+    """Decide how images fill the model's square; the rest of it has the mean colour, which the model sees as 0."""
+    red, green, blue = (round(each * WHITE) for each in by_channel(inputs.pretrained.preprocessing.mean))
+    task = config.task
+    return Viewer(config.image_size, (red, green, blue), task.max_pixels, take_truncated=task.take_truncated)
+
+
+def transform_of(config: DetectConfig, rank: Rank) -> EvalTransform:
+    """Decide how many test images are computed at a time, and in which number format."""
+    assert config.batch is not None
+    return EvalTransform(
+        size=config.image_size,
+        crop=1.0,
+        batch=max(1, config.batch // rank.world // config.accumulate),
+        decoding=Decoding(
+            config.workers, config.prefetch, config.task.max_pixels, take_truncated=config.task.take_truncated
+        ),
+        bfloat16=config.is_bfloat16(rank.device.type),
+    )
+
+
+def sample_of(
+    config: DetectConfig,
+    inputs: DetectInputs,
+    viewer: Viewer,
+    read: Read,
+    image: int,
+    draws: Float64[np.ndarray, " draws"],
+) -> Sample:
+    """Make a sample of a training image: its pixels under the view that the numbers draw, with the objects in it."""
+    assert config.jitter is not None
+    data = inputs.data.train
+    jitter = Jitter(*config.jitter, squash=bool(config.squash), flip=config.flip)
+    view = view_of(*data.sizes[image].tolist(), size=config.image_size, jitter=jitter, draws=draws)
+    pixels = viewer.pixels(data, read, image, view)
+    seen = objects_in(data, image, view, masks=inputs.masks)
+    by_label = {BOXES: seen.boxes, **({} if seen.masks is None else {MASKS: seen.masks})}
+    return Sample(pixels, seen.classes, by_label=by_label)
+
+
+def blank_of(config: DetectConfig, inputs: DetectInputs) -> Sample:
+    """Make the sample of an image that cannot be decoded: black, without objects."""
+    nothing = {BOXES: np.zeros((0, 4), np.float32)}
+    masks = {MASKS: np.zeros((0, MASK_SIDE, MASK_SIDE), np.uint8)} if inputs.masks else {}
+    return Sample(np.zeros((config.image_size, config.image_size, 3), np.uint8), by_label={**nothing, **masks})
+
+
+def training_batches(
+    config: DetectConfig, inputs: DetectInputs, rank: Rank, *, viewer: Viewer, after: int, decoding: Decoding
+) -> Generator[Batch, None, None]:
+    """Yield this rank's batches after the first `after`, without end. Close it to end its threads."""
+    data = inputs.data.train
+    with data.images.store.open() as read:
+        yield from batches(
+            data.images,
+            inputs.plan,
+            rank,
+            partial(sample_of, config, inputs, viewer, read),
+            blank=blank_of(config, inputs),
+            count=DRAWS,
+            after=after,
+            decoding=decoding,
+        )
+
+
+def job_of(
+    config: DetectConfig,
+    inputs: DetectInputs,
+    resume: ResumePoint,
+    step: Step,
+    results: DetectResults,
+    *,
+    fingerprint: str,
+) -> Job:
+    plan, rank, data = inputs.plan, step.rank, inputs.data.train
+    # A run that went back to a checkpoint has taken more batches than steps.
+    taken = resume.state["data"]["batches"] if resume.state else 0
+    made = training_batches(
+        config, inputs, rank, viewer=results.viewer, after=taken, decoding=results.transform.decoding
+    )
+    operations = detection_flops(results.training.objective.detector, sizes_of(config), size=config.image_size)
+    return Job(
+        verb="detect",
+        config=config,
+        out=config.out,
+        optim=step.optim,
+        keeping=config,
+        fingerprint=fingerprint,
+        copied=("config.json",),
+        batches=contextlib.closing(made),
+        resolution=FixedResolution(plan.image_size, plan.batch),
+        operations=lambda number, batch: len(batch) * operations,
+        peaks=peaks_of(config.peak_tflops, rank.device, bfloat16=step.bfloat16),
+        data_state=lambda positions: {"batches": positions[0].step},
+        sample_names=lambda _, images: [data.images.names[image] for image in images.tolist()],
+        account={"bad_samples": "bad", "truncated_samples": "truncated"},
+        check_account=results.check_training,
+        line=lambda number: {"epoch": plan.epochs_seen(number)},
+        write_start=lambda: None,
+        evaluation_due=results.is_due,
+        evaluate=results.evaluate,
+        show=results.show,
+    )
