@@ -243,7 +243,7 @@ def test_options_that_cannot_work_are_refused(
 
 @pytest.mark.parametrize("train", ["images", "a.json", "a.txt::images", "a.json::none", "https://x/a.json::images"])
 def test_annotations_and_their_folder_must_be_there(model: Path, task: DetectTask, tmp_path: Path, train: str) -> None:
-    with pytest.raises(InputError, match=r"ANNOTATIONS.json::IMAGE_FOLDER"):
+    with pytest.raises(InputError, match=r"ANNOTATIONS.json::IMAGE_FOLDER, or XML_FOLDER::IMAGE_FOLDER"):
         detect(config(model, replace(task, train=train), tmp_path / "run"))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
-from trainer.dense.annotations import AnnotatedImages
+from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.detect_evaluation import evaluating, whole_view
 from trainer.dense.detect_objective import DetectObjective
 from trainer.dense.mask_rcnn import LAST_MAP, BoxRows

@@ -25,7 +25,7 @@ from trainer.data.batch import Batch
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import Read
 from trainer.data.resolution import FixedResolution
-from trainer.dense.annotations import content_of_objects
+from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import Sample, batches
 from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
 from trainer.dense.detect_start import start_rows

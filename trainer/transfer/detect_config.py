@@ -72,7 +72,8 @@ class DetectTask(Decode):
     PREFIX = "--task."
 
     train: Annotated[str, "ANNOTATIONS::IMAGES"]
-    """images to train on and their objects: ANNOTATIONS.json::IMAGE_FOLDER, COCO's instance annotations"""
+    """images to train on and their objects: ANNOTATIONS.json::IMAGE_FOLDER, COCO's instance annotations; or
+    XML_FOLDER::IMAGE_FOLDER, Pascal VOC's, which have boxes alone"""
     test: Annotated[str, "ANNOTATIONS::IMAGES"]
     """images to test on and their objects, in the same form"""
     _: KW_ONLY
