@@ -17,9 +17,12 @@ from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrain
 from tests.forks import Forks, trainer
 from tests.segmentation import NAMES, config, png, results, task_in, write_scenes
 from trainer.dense.segment_scores import joined
+from trainer.records.record import read_records
+from trainer.transfer.config import TransferConfig
 from trainer.transfer.dense_config import MaskTask, SegmentConfig
 from trainer.transfer.segment import segment
 from trainer.transfer.segment_zero_shot import chance_of
+from trainer.transfer.suite import transfer
 from trainer.weights.folder import ModelSpec, Preprocessing, new_folder, timm_fields, write_model
 from vocab.errors import InputError, MismatchError, OutputExistsError
 
@@ -264,3 +267,49 @@ def test_chance_is_the_mean_iou_of_even_guesses() -> None:
     # Of 12 pixels 8 are of the first class and 4 of the second; each is guessed for 6.
     scores = joined([np.array([[0, 0], [8, 4], [0, 0]], np.int64)])
     assert chance_of(scores) == pytest.approx((4 / (8 + 6 - 4) + 2 / (4 + 6 - 2)) / 2)
+
+
+def test_a_suite_measures_segmentation_from_both_inits_and_goes_on(model: Path, tmp_path: Path) -> None:
+    task = task_in(tmp_path / "task", train=8, test=2)
+    (tmp_path / "tasks.toml").write_text(
+        f"""
+[[task]]
+name = "rectangles"
+train = "{task.train}"
+test = "{task.test}"
+class_names = "{task.class_names}"
+methods = ["segment"]
+percents = [100]
+seeds = [0]
+alpha = 1.0
+
+[task.segment]
+image_size = 16
+epochs = 1
+batch = 4
+learning_rates = [0.01]
+zero = "class"
+"""
+    )
+    config = TransferConfig(model, tmp_path / "tasks.toml", tmp_path / "suite", workers=0, device="cpu")
+    transfer(config)
+    found = read_records(tmp_path / "suite")
+    assert [(record.method, record.init, record.metric, record.images) for record in found] == [
+        ("segment", "random", "miou", 2),
+        ("segment", "transfer", "miou", 2),
+    ]
+    run = tmp_path / "suite" / "segment" / "rectangles-transfer-100-0"
+    assert (run / "page.html").exists()
+    assert not list(run.glob("checkpoints/*"))
+    table = (tmp_path / "suite" / "results.md").read_text()
+    assert "| rectangles | segment | random | miou |" in table
+    transfer(config)
+    assert read_records(tmp_path / "suite") == found
+
+
+def test_a_task_of_masks_has_no_other_method(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "tasks.toml").write_text(
+        '[[task]]\nname = "a"\ntrain = "b"\ntest = "c"\nmethods = ["segment", "probe"]'
+    )
+    with pytest.raises(InputError, match="found segment probe; wanted one method of images with masks"):
+        transfer(TransferConfig(model, tmp_path / "tasks.toml", tmp_path / "suite", device="cpu"))

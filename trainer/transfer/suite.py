@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import NamedTuple
 
+import torch
+
 from trainer.data.labelled_images import LabelledImages
+from trainer.dense.masks import open_masks
 from trainer.distributed import Rank, barrier, join_processes, on_main
 from trainer.records import run_lock
 from trainer.records.record import NOTES, Record, score_text
@@ -22,12 +25,15 @@ from trainer.transfer import suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import knn_records, probe_records
+from trainer.transfer.segment import segment_records
 from trainer.transfer.suite_plan import (
     VerbCall,
     calls_of,
     finetune_config,
+    mask_task,
     options,
     probe_config,
+    segment_config,
     task_config,
     zero_shot_config,
 )
@@ -98,8 +104,12 @@ def check(task: SuiteTask, config: TransferConfig, rank: Rank, classes: Vocabula
                 probe_config(call, config)
             case "finetune":
                 finetune_config(call, config).check(world=rank.world)
+            case "segment":
+                segment_config(call, config).for_head().check(world=rank.world)
             case "zeroshot":
                 zero_shot_config(call, config)
+    if "segment" in task.methods:
+        return _check_masks(task, config, classes)
     images = task_config(task, config)
     sides: tuple[LabelledImages, ...]
     if task.train:
@@ -117,6 +127,16 @@ def check(task: SuiteTask, config: TransferConfig, rank: Rank, classes: Vocabula
     return _fingerprint(names, *sides)
 
 
+def _check_masks(task: SuiteTask, config: TransferConfig, classes: Vocabulary | None) -> str:
+    """Open a task of masks, as `check` does."""
+    if "transfer" in task.inits:
+        require_vocabulary(classes, without_secrets(str(config.model)))
+    # On the main rank alone, which therefore reads the masks by itself.
+    data = open_masks(mask_task(task), Rank(0, 1, torch.device("cpu")))
+    names = (*data.task.class_names, data.train.fingerprint, data.test.fingerprint)
+    return _fingerprint(names, data.train.images, data.test.images)
+
+
 def measure(call: VerbCall, config: TransferConfig, rank: Rank) -> list[Record]:
     """Call a verb for its records, which the main rank is given. All ranks must call it."""
     match call.verb:
@@ -127,6 +147,8 @@ def measure(call: VerbCall, config: TransferConfig, rank: Rank) -> list[Record]:
             return zero_shot.zero_shot_records(zero_shot_config(call, config), rank, task=call.task.name)
         case "finetune":
             return finetune_records(finetune_config(call, config), rank, task=call.task.name)
+        case "segment":
+            return segment_records(segment_config(call, config), rank, task=call.task.name)
 
 
 def _run(config: TransferConfig, rank: Rank, tasks: Sequence[SuiteTask], model: SuiteModel) -> None:

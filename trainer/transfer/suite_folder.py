@@ -4,7 +4,7 @@
     run.lock                     while a suite is at work
     records.jsonl                a line for each record, on the disk as soon as it was measured
     results.json  results.md     the table, whole after each task
-    METHOD/TASK-INIT-SHARE-SEED/    classes.csv of one result; of finetune all that python -m trainer finetune leaves,
+    METHOD/TASK-INIT-SHARE-SEED/    classes.csv of one result; of finetune and segment all that the verb leaves,
                                     without checkpoints once it is measured
 
 A line of records.jsonl: {"version": 2, "task": "imagenet", "method": "probe", ..., "own_sha256": "..."}, with the
@@ -43,7 +43,7 @@ from trainer.records.record import (
 from trainer.records.run_directory import CONFIG, RunKind, stored_config
 from trainer.transfer.config import CHANGEABLE, TransferConfig
 from trainer.transfer.report import results_table
-from trainer.transfer.suite_plan import keys_of, record_folder
+from trainer.transfer.suite_plan import RUNS, keys_of, record_folder
 from trainer.transfer.tasks_file import SECTIONS, SuiteTask
 from vocab.errors import FormatError, MismatchError
 from vocab.pages.text import counted, tell
@@ -157,13 +157,13 @@ def begin(
 
 
 def drop_checkpoints(out: Path, keys: Iterable[Key]) -> None:
-    """Remove the checkpoints of fine-tuning runs whose records are on the disk; their models stay.
+    """Remove the checkpoints of runs whose records are on the disk; their models stay.
 
     To be called with the records of earlier starts too: one may have been killed before it removed them.
     """
     for key in keys:
         folder = record_folder(out, key) / FOLDER
-        if key.method == "finetune" and folder.exists():
+        if key.method in RUNS and folder.exists():
             shutil.rmtree(folder)
 
 
@@ -291,7 +291,7 @@ def _depends_on(name: str, key: Key) -> bool:
     if name == "alpha":
         return key.init == TRANSFER
     section, _, option = name.partition(".")
-    if section == "finetune" and option in CHANGEABLE:
+    if section in RUNS and option in CHANGEABLE:
         return False
     if section == "probe":
         return (key.method == "probe" and option not in KNN_OPTIONS) or (

@@ -5,6 +5,7 @@ probe       one for each init and seed, all shares at once, since they have feat
             which have no init, are looked up beside the first init; for all images once, since every seed takes
             the same ones
 finetune    one for each init, seed and share
+segment     the same
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from trainer.options import Cache, Compute, Options, values_of
+from trainer.options import Cache, Compute, Decode, Options, values_of
 from trainer.probe.cache import feature_folder
 from trainer.records.record import NO_INIT, Key
 from trainer.transfer.config import (
@@ -27,11 +28,14 @@ from trainer.transfer.config import (
     TransferConfig,
     ZeroShotConfig,
 )
+from trainer.transfer.dense_config import MaskTask, SegmentConfig
 from trainer.transfer.tasks_file import Init, Section, SectionFields, SuiteTask
 
 SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision".split())
 """options of single verbs that a suite sets itself"""
 ALL = 100.0
+RUNS: tuple[Literal["finetune", "segment"], ...] = ("finetune", "segment")
+"""methods that leave a run directory each"""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,11 @@ def calls_of(task: SuiteTask, done: Set[Key]) -> list[VerbCall]:
             if left:
                 percents = tuple(dict.fromkeys(key.percent for key in left))
                 calls.append(VerbCall(task, "probe", init, seed, percents, left))
-    for init in task.inits if "finetune" in task.methods else ():
-        for percent in task.percents:
-            keys = [Key(task.name, "finetune", init, percent, seed) for seed in task.seeds]
-            calls += [VerbCall(task, "finetune", init, key.seed, (percent,), (key,)) for key in keys if key not in done]
+    for method in RUNS:
+        for init in task.inits if method in task.methods else ():
+            for percent in task.percents:
+                keys = [Key(task.name, method, init, percent, seed) for seed in task.seeds]
+                calls += [VerbCall(task, method, init, key.seed, (percent,), (key,)) for key in keys if key not in done]
     return calls
 
 
@@ -94,6 +99,10 @@ def options() -> SectionFields:
         "probe": _fields(ProbeConfig, without={"alpha", "batch"}),
         "zeroshot": _fields(ZeroShotConfig, without={"batch"}),
         "finetune": _fields(FinetuneConfig, without={"alpha"}),
+        "segment": {
+            **_fields(SegmentConfig, without={"alpha"}),
+            **_fields(MaskTask, without={"train", "test", "class_names", *_names(Decode)}),
+        },
     }
 
 
@@ -145,6 +154,35 @@ def finetune_config(call: VerbCall, config: TransferConfig) -> FinetuneConfig:
         **values_of(config, DecodeThreads, Compute),
         **call.task.finetune,
     )
+
+
+def segment_config(call: VerbCall, config: TransferConfig) -> SegmentConfig:
+    """Options of a call, as `python -m trainer segment` takes them; each run resumes in a folder of its own."""
+    (key,) = call.wanted
+    masks = _names(MaskTask)
+    asked = {name: value for name, value in call.task.segment.items() if name not in masks}
+    return SegmentConfig(
+        model=config.model,
+        task=mask_task(call.task),
+        out=record_folder(config.out, key),
+        init=_init(call),
+        alpha=call.task.alpha,
+        percent=key.percent,
+        seed=call.seed,
+        **values_of(config, DecodeThreads, Compute),
+        **asked,
+    )
+
+
+def mask_task(task: SuiteTask) -> MaskTask:
+    """Images and masks of a task, as the verb segment takes them."""
+    asked = {name: value for name, value in task.segment.items() if name in _names(MaskTask)}
+    return MaskTask(task.train, task.test, class_names=task.class_names, **values_of(task, Decode), **asked)
+
+
+def _names(verb: type[Options]) -> frozenset[str]:
+    """Names of the fields of a configuration."""
+    return frozenset(field.name for field in fields(verb))
 
 
 def _probe_keys(task: SuiteTask, init: Init, percent: float, seed: int) -> list[Key]:

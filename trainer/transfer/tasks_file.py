@@ -32,14 +32,21 @@ from vocab.errors import InputError
 from vocab.store.field_types import is_of, name_of
 from vocab.store.locations import Location, read_whole, with_locations
 
-Section = Literal["probe", "zeroshot", "finetune"]
-SuiteMethod = Literal["probe", "knn", "finetune", "zeroshot"]
+Section = Literal["probe", "zeroshot", "finetune", "segment"]
+SuiteMethod = Literal["probe", "knn", "finetune", "zeroshot", "segment"]
 """methods by which a suite measures a model that is there"""
 Init = Literal["random", "transfer"]
 SECTIONS: Mapping[Section, tuple[SuiteMethod, ...]] = MappingProxyType(
-    {"probe": ("probe", "knn"), "zeroshot": ("zeroshot",), "finetune": ("finetune",)}
+    {
+        "probe": ("probe", "knn"),
+        "zeroshot": ("zeroshot",),
+        "finetune": ("finetune",),
+        "segment": ("segment",),
+    }
 )
 """methods that each table of options applies to"""
+DENSE: tuple[SuiteMethod, ...] = ("segment",)
+"""methods whose images have masks in place of classes: a task has one of them, or others"""
 LONGEST_NAME = 100
 SEEDS = 1 << 31
 MAX_BYTES = 1 << 20
@@ -77,12 +84,18 @@ class SuiteTask(TaskImages):
     """further options of the verb zeroshot"""
     finetune: dict[str, Any] = field(default_factory=dict)
     """further options of the verb finetune"""
+    segment: dict[str, Any] = field(default_factory=dict)
+    """further options of the verb segment, and of its masks"""
 
     def __post_init__(self) -> None:
         """Raise InputError, naming the field, for a value out of bounds, and for missing images."""
         super().__post_init__()
         for name in ("methods", "percents", "seeds", "inits"):
             self.require_each_once(name)
+        dense = [method for method in self.methods if method in DENSE]
+        wanted = "one method of images with masks, or methods of images with classes"
+        remedy = "Make two tasks of it."
+        self.require("methods", not dense or len(self.methods) == 1, " ".join(self.methods), wanted, remedy=remedy)
         is_trained = set(self.methods) != {"zeroshot"}
         wanted = "the images to train on; zeroshot alone needs none"
         self.require("train", bool(self.train) or not is_trained, "nothing", wanted, remedy="Name them.")
