@@ -18,6 +18,7 @@ from tests.forks import Forks, trainer
 from trainer.optim.optimiser import learning_rate
 from trainer.transfer.detect import detect
 from trainer.transfer.detect_config import DetectConfig, DetectTask
+from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError, MismatchError
 
 
@@ -119,6 +120,21 @@ def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: Dete
     names = ("images", "images_seen", "bad_images", "notes", "train_objects")
     assert [two[name] for name in names] == [one[name] for name in names]
     assert two["map_box"] == pytest.approx(one["map_box"], abs=1e-2)
+
+
+def test_transfer_init_scores_a_box_by_the_row_of_its_class(
+    model: Path, task: DetectTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect(config(model, task, tmp_path / "run", init="transfer", peak_lr=1e-9, ema_momentum=1.0)) == 0
+    assert "3 of 3 classes start from pre-trained rows" in capsys.readouterr().err
+    assert results(tmp_path / "run")["init"] == "transfer"
+    assert (tmp_path / "run" / "transfer_init").is_dir()
+    rows = load_file(tmp_path / "run" / "model.safetensors")["heads.rows.linear.weight"]
+    pretrained = open_pretrained(model)
+    names = [name.partition(".")[0] for name in pretrained.vocabulary.names]
+    wanted = pretrained.classifier.weight[[names.index(name) for name in ("cat", "dog", "car")]]
+    # The rows, up to one scale.
+    assert torch.allclose(rows / rows.norm(), wanted / wanted.norm(), atol=1e-4)
 
 
 def test_windows_squashed_images_and_a_top_down_path_are_options(model: Path, task: DetectTask, tmp_path: Path) -> None:
@@ -227,7 +243,7 @@ def test_options_that_cannot_work_are_refused(
 
 @pytest.mark.parametrize("train", ["images", "a.json", "a.txt::images", "a.json::none", "https://x/a.json::images"])
 def test_annotations_and_their_folder_must_be_there(model: Path, task: DetectTask, tmp_path: Path, train: str) -> None:
-    with pytest.raises(InputError, match=r"ANNOTATIONS.json::IMAGE_FOLDER"):
+    with pytest.raises(InputError, match=r"ANNOTATIONS.json::IMAGE_FOLDER, or XML_FOLDER::IMAGE_FOLDER"):
         detect(config(model, replace(task, train=train), tmp_path / "run"))
 
 

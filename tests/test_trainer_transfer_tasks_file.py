@@ -111,7 +111,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "number in quotes in a list": ('seeds = [0, "1"]', "seeds: found [0, '1']; wanted a value of type list[int]"),
     "word without a list": (
         'methods = "knn"',
-        "methods: found 'knn'; wanted a value of type list[Literal['probe', 'knn', 'finetune', 'zeroshot']]",
+        "methods: found 'knn'; wanted a value of type list[Literal['probe', 'knn', 'finetune', 'zeroshot'",
     ),
     "text for a number": ('alpha = "0.5"', "task 'pets': alpha: found '0.5'; wanted a value of type float"),
     "yes for a number": ("alpha = true", "task 'pets': alpha: found True; wanted a value of type float"),

@@ -1,0 +1,247 @@
+"""Sides of a segmentation task in the forms that they have on disk, before any mask is read.
+
+ade/images/training::ade/annotations/training           folders of images and of PNGs, paired by stem at any depth
+VOC2012/JPEGImages::VOC2012/SegmentationClass           the same, with --task.train-list ImageSets/.../train.txt
+panoptic_train2017.json::train2017                      COCO's panoptic segments; the PNGs lie beside the file
+panoptic.json::images::pngs                             the same, with their folder named
+instances_train2017.json::train2017                     COCO's objects, painted over a background
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.data.batch import Skipped
+from trainer.dense.annotations import open_instances
+from trainer.dense.label_maps import (
+    MOST_LABELS,
+    LabelMaps,
+    ObjectMaps,
+    PanopticMaps,
+    ValueMaps,
+    classes_of_values,
+)
+from trainer.transfer.dense_config import MaskTask
+from trainer.transfer.tasks.class_folders import files_below, is_image_name
+from trainer.transfer.tasks.class_names import Names
+from trainer.transfer.tasks.coco_json import Id, categories_of, entries_of, id_of, images_of, read_annotations, refused
+from trainer.transfer.tasks.files import FileStore, look_up
+from trainer.transfer.tasks.opening import BETWEEN
+from vocab.errors import InputError
+from vocab.pages.text import shown
+
+FORMS = "IMAGES::MASKS, two folders, or ANNOTATIONS.json::IMAGES of COCO's panoptic or instance annotations"
+VOC_FOLDER = "SegmentationClass"
+VOC_NAMES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+ADE_FOLDER = re.compile(r"ade(20k|challenge)", re.IGNORECASE)
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True, eq=False)
+class MaskSide:
+    """One side before its label maps are read."""
+
+    what: str
+    store: FileStore
+    maps: LabelMaps
+    skipped: tuple[Skipped, ...]
+    labels: tuple[str, ...] | None
+    """names of the classes in the data set; None where the values of the maps are all that is known"""
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_side(location: str, config: MaskTask, listing: Path | None, given: Names | None) -> MaskSide:
+    """Open one side. `given`: names of the classes, whose number is that of the classes if they are a list."""
+    before, between, after = location.partition(BETWEEN)
+    if not between or not before or not after:
+        raise InputError(
+            location or "--task.train or --task.test",
+            found="no two colons between images and masks",
+            wanted=FORMS,
+            remedy="Name the masks, or the folder of the images, after two colons.",
+        )
+    if not before.lower().endswith(".json"):
+        count = len(given) if isinstance(given, list) else None
+        return _open_folders(before, after, config, listing, classes=count)
+    if listing is not None:
+        raise InputError(
+            "--task.train-list or --task.test-list",
+            found=f"{listing} for {before}",
+            wanted="a list of the images in two folders",
+            remedy="Leave it out: annotations list their images.",
+        )
+    annotations, (folder, _, pngs) = Path(before), after.partition(BETWEEN)
+    _require_folder(folder)
+    if is_panoptic(annotations):
+        return _open_panoptic(annotations, folder, Path(pngs) if pngs else annotations.with_suffix(""))
+    return _open_objects(annotations, folder, config)
+
+
+def _open_folders(images: str, masks: str, config: MaskTask, listing: Path | None, *, classes: int | None) -> MaskSide:
+    _require_folder(images)
+    _require_folder(masks)
+    pictures = _by_stem(images, [path for path in files_below(images) if is_image_name(path)])
+    drawn = _by_stem(masks, files_below(masks))
+    stems = sorted(pictures) if listing is None else _listed(listing)
+    skipped = [Skipped("", stem, "missing") for stem in stems if stem not in pictures]
+    there = [stem for stem in stems if stem in pictures]
+    skipped += [Skipped("", shown(pictures[stem]), "no_mask") for stem in there if stem not in drawn]
+    paired = [stem for stem in there if stem in drawn]
+    pair = _paired(images, [pictures[stem] for stem in paired], masks, [drawn[stem] for stem in paired])
+    voc = Path(masks).name == VOC_FOLDER and classes is None
+    count = len(VOC_NAMES) if voc else classes if classes is not None else MOST_LABELS
+    zero, notes = _zero_is_ignored(masks, config)
+    return MaskSide(
+        what=f"{images}{BETWEEN}{masks}",
+        store=pair.images,
+        maps=ValueMaps(pair.masks, classes_of_values(count, ignored=config.ignore, ignore_zero=zero)),
+        skipped=(*skipped, *pair.skipped),
+        labels=VOC_NAMES if voc else None if classes is None else tuple(map(str, range(classes))),
+        notes=notes,
+    )
+
+
+def _zero_is_ignored(masks: str, config: MaskTask) -> tuple[bool, tuple[str, ...]]:
+    """Tell whether the value 0 is no class, and say so where the folder's name alone decided it."""
+    if config.zero != "auto":
+        return config.zero == "ignored", ()
+    if not ADE_FOLDER.search(masks):
+        return False, ()
+    return True, ("0 is ignored and other values are one less, as in ADE20K; --task.zero class keeps it",)
+
+
+def _by_stem(root: str, paths: Sequence[str]) -> dict[str, str]:
+    """Files by their paths without suffix. Raises InputError for two of one stem."""
+    stems: dict[str, str] = {}
+    for path in paths:
+        stem = os.path.splitext(path)[0]  # noqa: PTH122 - a million of them are split
+        if (other := stems.setdefault(stem, path)) != path:
+            raise InputError(
+                root,
+                found=f"{other} and {path}",
+                wanted="one file of a stem, for images and masks are paired by stem",
+                remedy="Move one of them away.",
+            )
+    return stems
+
+
+def _listed(path: Path) -> list[str]:
+    """Stems of a list such as VOC's train.txt, one in each line. Raises InputError for none, and for one twice."""
+    try:
+        stems = path.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, found=f"{error}", wanted="a text file of stems", remedy="Check the path.") from error
+    if not stems or len(set(stems)) < len(stems):
+        found = "a stem twice" if stems else "an empty file"
+        raise InputError(path, found=found, wanted="each stem once, one a line", remedy="Correct the list.")
+    return stems
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Images and masks that are both there, one mask for each image."""
+
+    images: FileStore
+    masks: FileStore
+    positions: list[int]
+    """their positions among the paths that were asked for"""
+    skipped: tuple[Skipped, ...]
+
+
+def _paired(folder: str, images: Sequence[str], mask_folder: str, masks: Sequence[str]) -> _Pair:
+    """Look up images and masks, listed in one order; leave out both where one of them is not there."""
+    found, drawn = look_up(folder, images), look_up(mask_folder, masks)
+    both = sorted(set(found.kept.tolist()) & set(drawn.kept.tolist()))
+    pictures, maps = (
+        replace(
+            side.store,
+            paths=tuple(paths[each] for each in both),
+            stats=side.store.stats[np.searchsorted(side.kept, np.array(both, np.int64))],
+        )
+        for side, paths in ((found, images), (drawn, masks))
+    )
+    return _Pair(pictures, maps, both, (*found.skipped, *drawn.skipped))
+
+
+def is_panoptic(annotations: Path) -> bool:
+    """Tell COCO's panoptic annotations from those of instances. Raises InputError for a file that cannot be read."""
+    try:
+        return b'"segments_info"' in annotations.read_bytes()
+    except OSError as error:
+        raise InputError(
+            annotations, found=f"{error.strerror}", wanted="COCO's annotations", remedy="Check the path."
+        ) from error
+
+
+def _open_panoptic(annotations: Path, folder: str, pngs: Path) -> MaskSide:
+    _require_folder(str(pngs))
+    content = read_annotations(annotations, shorten=dict)
+    labels, numbers = categories_of(annotations, content)
+    paths, positions = images_of(annotations, content, folder)
+    segments = {
+        positions[image]: (name, own) for image, name, own in _segments_of(annotations, content, positions, numbers)
+    }
+    skipped = [Skipped("", path, "no_mask") for number, path in enumerate(paths) if number not in segments]
+    paired = sorted(segments)
+    pair = _paired(folder, [paths[each] for each in paired], str(pngs), [segments[each][0] for each in paired])
+    return MaskSide(
+        what=f"{annotations}{BETWEEN}{folder}",
+        store=pair.images,
+        maps=PanopticMaps(pair.masks, tuple(segments[paired[each]][1] for each in pair.positions)),
+        skipped=(*skipped, *pair.skipped),
+        labels=labels,
+    )
+
+
+def _segments_of(
+    path: Path, content: Mapping[str, Any], positions: Mapping[Id, int], numbers: Mapping[Id, int]
+) -> Iterator[tuple[Id, str, Mapping[int, int]]]:
+    """Yield for each annotated image its id, the name of its PNG, and the class of each segment by its id.
+
+    Raises InputError for an image or a category that the file does not list, and for a PNG outside of its folder.
+    """
+    for what, entry in entries_of(path, content, "annotations"):
+        image, name = id_of(path, what, entry, "image_id"), entry.get("file_name")
+        if image not in positions:
+            raise refused(path, f"image_id {image!r} in {what}", "an image that the file lists", "Leave it out.")
+        if not isinstance(name, str) or os.path.normpath(name).startswith(("/", "..")):
+            raise refused(path, f"file_name {name!r:.80} in {what}", "a name below the folder of PNGs", "Correct it.")
+        own = {}
+        for part, segment in entries_of(path, entry, "segments_info"):
+            category = id_of(path, f"{what} {part}", segment, "category_id")
+            if category not in numbers:
+                found = f"category_id {category!r} in {what} {part}"
+                raise refused(path, found, "a category that the file lists", "Download the file again.")
+            own[int(id_of(path, f"{what} {part}", segment, "id"))] = numbers[category]
+        yield image, name, own
+
+
+def _open_objects(annotations: Path, folder: str, config: MaskTask) -> MaskSide:
+    objects = open_instances(annotations, folder, max_bad_share=config.max_bad_share)
+    assert isinstance(objects.images.store, FileStore)
+    names = objects.images.class_names
+    return MaskSide(
+        what=f"{annotations}{BETWEEN}{folder}",
+        store=objects.images.store,
+        maps=ObjectMaps(objects),
+        skipped=objects.images.skipped,
+        labels=(BACKGROUND, *objects.images.labels),
+        class_names=(BACKGROUND, *names) if names else (),
+        notes=objects.images.notes,
+    )
+
+
+def _require_folder(folder: str) -> None:
+    if not Path(folder).is_dir():
+        raise InputError(folder, found="no such folder", wanted=FORMS, remedy="Check the path.")
