@@ -34,6 +34,7 @@ from tests.synsets import CAR, CAT, DOG
 from trainer.config import PretrainConfig
 from trainer.pretrain import pretrain
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
+from trainer.transfer.dense_config import SegmentConfig
 from trainer.transfer.tasks_file import read_tasks
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from trainer.weights.export import export
@@ -73,6 +74,11 @@ VERBS = {
     "trainer probe": Verb(ProbeConfig, TASK | {"out": TAKES, "features": REFUSES}),
     "trainer zeroshot": Verb(ZeroShotConfig, TASK | {"out": TAKES, "features": REFUSES}),
     "trainer finetune": Verb(FinetuneConfig, TASK | {"out": REFUSES}),
+    "trainer segment": Verb(
+        SegmentConfig,
+        dict.fromkeys(["task.train", "task.test", "task.train-list", "task.test-list", "out"], REFUSES)
+        | {"model": TAKES, "task.class-names": TAKES},
+    ),
     "trainer transfer": Verb(
         TransferConfig, {"model": TAKES, "tasks": TAKES, "out": REFUSES, "features": REFUSES, "cache": REFUSES}
     ),
@@ -88,7 +94,7 @@ VERBS = {
 }
 NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
-    "wandb gpu licence task.csv-columns".split()
+    "wandb gpu licence task.csv-columns blocks".split()
 ) | {"trainer pretrain model", "trainer plan model", "pipeline explain captions"}
 POSITIONAL = ("run", "weights", "model", "words")
 NEEDED = {
@@ -107,7 +113,7 @@ NEEDED = {
     "vocab fit-senses": {"semcor": "s", "listed": "l"},
 } | {
     f"trainer {verb}": {"model": "m", "task.train": "a.tar", "task.test": "b.tar", "out": "o"}
-    for verb in ("probe", "zeroshot", "finetune")
+    for verb in ("probe", "zeroshot", "finetune", "segment")
 }
 MAINS = {"pipeline": pipeline.__main__.main, "trainer": trainer.__main__.main, "vocab": vocab.__main__.main}
 
