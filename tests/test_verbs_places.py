@@ -29,6 +29,7 @@ from tests.corpus import Corpus, command, make_corpus
 from tests.labels import label_table
 from tests.pictures import write_tar
 from tests.released_weights import CLASSES, COUNTS, released
+from tests.segmentation import NAMES, write_scenes
 from tests.servers import s3_server
 from tests.synsets import CAR, CAT, DOG
 from trainer.config import PretrainConfig
@@ -196,6 +197,7 @@ def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(ExportConfig(root / "run", root / "model"))
     write_task(root / "task/train.tar", 12)
     write_task(root / "task/test.tar", 6)
+    (root / "mask_names.json").write_text(json.dumps(NAMES))
     (root / "names.json").write_text(json.dumps({"0": "dog", "1": "cat", "2": "car"}))
     (root / "tasks.toml").write_text(
         '[[task]]\nname = "squares"\ntest = "s3://verbs/world/task/test.tar"\nmethods = ["zeroshot"]\n'
@@ -312,6 +314,16 @@ GIVEN: dict[str, dict[str, Any]] = {
     "trainer zeroshot": {**MODEL, **TRAIN, **SMALL, "out": "s3://verbs/made/zeroshot"},
     "trainer probe": {**MODEL, **TRAIN, **SMALL, "out": "s3://verbs/made/probe", "epochs": "1", "percent": "100"},
     "trainer finetune": {**MODEL, **TRAIN, **SMALL, "out": "tuned", "epochs": "1"},
+    "trainer segment": {
+        **SMALL,
+        "model": f"{S3}/model",
+        "task.class-names": f"{S3}/mask_names.json",
+        "out": "segmented",
+        "image-size": "16",
+        "epochs": "1",
+        "blocks": "last",
+        "learning-rates": "1e-3",
+    },
     "trainer transfer": {"model": f"{S3}/model", "tasks": f"{S3}/tasks.toml", **SMALL, "out": "suite"},
     "trainer feed": {**IMAGES, "batch-size": "4", "image-size": "16", "workers": "0", "seconds": "0.1"},
     "trainer plan": {**IMAGES, **PROBED, "init": f"{S3}/model"},
@@ -340,6 +352,9 @@ def test_what_takes_uris_works_on_an_object_store(
         assert (kind == TAKES) == str(given.get(option, "")).startswith("s3"), option
     if verb == "trainer pretrain":
         given = as_options(Corpus(world / "images", world / "labels", world / "vocabulary.parquet"), tmp_path) | given
+    elif verb == "trainer segment":
+        sides = {side: write_scenes(tmp_path / side, numbers) for side, numbers in (("train", [1, 2]), ("test", [3]))}
+        given = given | {f"task.{side}": location for side, location in sides.items()}
     elif "trainer" in verb and any("cache" in option for option in VERBS[verb].places):
         given = given | {next(option for option in VERBS[verb].places if "cache" in option): str(tmp_path / "cache")}
     for module in ("session", "check", "align.story"):
