@@ -29,7 +29,7 @@ from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import Sample, batches
 from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
 from trainer.dense.detect_start import start_rows
-from trainer.dense.detect_task import open_detect_task
+from trainer.dense.detect_task import DetectData, open_detect_task
 from trainer.dense.maps import FeatureMaps, count_maps
 from trainer.dense.mask_rcnn import Detector, HeadSizes
 from trainer.dense.objects import DRAWS, MASK_SIDE, Jitter, Viewer, objects_in, view_of
@@ -145,15 +145,7 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
     plain = isinstance(pretrained.model, VisionTransformer)
     blocks = count_maps(pretrained.model)
     config = config.completed(depth=blocks if plain else 0, stages=1 if plain else blocks)
-    data = open_detect_task(
-        config.task.train,
-        config.task.test,
-        class_names=config.task.class_names,
-        masks={"auto": None, "on": True, "off": False}[config.masks],
-        max_bad_share=config.task.max_bad_share,
-        percent=config.percent,
-        seed=config.seed,
-    )
+    data = open_task_of(config)
     assert config.batch is not None
     assert config.epochs is not None
     plan = EpochPlan(
@@ -166,6 +158,19 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
         flip=config.flip,
     )
     return config, DetectInputs(pretrained, data, plan, masks=config.masks != "off" and data.has_masks)
+
+
+def open_task_of(config: DetectConfig) -> DetectData:
+    """Open the images and objects of a run."""
+    return open_detect_task(
+        config.task.train,
+        config.task.test,
+        class_names=config.task.class_names,
+        masks={"auto": None, "on": True, "off": False}[config.masks],
+        max_bad_share=config.task.max_bad_share,
+        percent=config.percent,
+        seed=config.seed,
+    )
 
 
 def fingerprint_of(inputs: DetectInputs) -> str:
