@@ -11,7 +11,8 @@ import pytest
 
 from tests.pictures import picture
 from trainer.dense import coco_tools
-from trainer.dense.annotations import AnnotatedImages, content_of_objects, open_instances
+from trainer.dense.annotated_images import AnnotatedImages, content_of_objects
+from trainer.dense.annotations import open_instances
 from trainer.dense.shapes import BadShape, Polygons, RunLengths, decompressed, mask_of, shape_of
 from vocab.errors import InputError, MissingRequirementError
 

@@ -13,7 +13,7 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from trainer.dense.detect_evaluation import pasted
 from trainer.dense.maps import FeatureMaps, MapSpec
-from trainer.dense.mask_rcnn import MASK_SIDE, Detector, HeadSizes, Targets, mask_targets
+from trainer.dense.mask_rcnn import MASK_SIDE, BoxRows, Detector, HeadSizes, Targets, mask_targets
 from trainer.dense.pyramid import Pyramid
 from trainer.dense.sampling import SeededSampler
 from trainer.dense.windows import WindowedAttention, from_windows, global_blocks, to_windows, use_windows
@@ -200,6 +200,17 @@ def test_detections_come_best_first_with_masks_of_their_class() -> None:
         assert len(each.scores) == len(each.boxes) == len(each.masks) <= 100
         assert (each.scores.diff() <= 0).all()
         assert ((each.classes >= 0) & (each.classes < 3)).all()
+
+
+def test_rows_add_the_logits_of_the_backbones_mean_inside_a_box() -> None:
+    rows = BoxRows(2, 3, stride=8)
+    last = torch.zeros(1, 2, 8, 8)
+    last[0, 0, :, :4], last[0, 1, :, 4:] = 1.0, 5.0
+    boxes = [torch.tensor([[0.0, 0, 24, 64], [40, 8, 64, 56]])]
+    assert torch.allclose(rows.features(last, boxes), torch.tensor([[1.0, 0], [0, 5]]))
+    logits = rows(last, boxes)
+    assert torch.equal(logits[:, 0], torch.zeros(2))
+    assert torch.allclose(logits[0, 1:], rows.linear.weight[:, 0] + rows.linear.bias)
 
 
 def test_the_mask_of_a_proposal_is_what_torchvision_cuts_out_of_the_whole_mask() -> None:

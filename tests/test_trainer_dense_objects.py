@@ -12,7 +12,7 @@ from torchvision.ops import masks_to_boxes
 
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import LabelledImages
-from trainer.dense.annotations import AnnotatedImages
+from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.objects import DRAWS, MASK_SIDE, Jitter, View, Viewer, bounds, common, objects_in, view_of
 from trainer.dense.shapes import RunLengths, mask_of
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
@@ -16,8 +17,13 @@ from tests.detection import CATEGORIES, annotations_of, config, results, rewritt
 from tests.finetuning import PowerCutError, bad_images, cut_at, losses, pretrained_in
 from tests.forks import Forks, trainer
 from trainer.optim.optimiser import learning_rate
+from trainer.records.record import read_records
+from trainer.transfer.config import TransferConfig
 from trainer.transfer.detect import detect
 from trainer.transfer.detect_config import DetectConfig, DetectTask
+from trainer.transfer.suite import transfer
+from trainer.weights.folder import ModelSpec, Preprocessing, new_folder, timm_fields, write_model
+from trainer.weights.pretrained import open_pretrained
 from vocab.errors import InputError, MismatchError
 
 
@@ -119,6 +125,21 @@ def test_two_processes_train_what_one_does(forks: Forks, model: Path, task: Dete
     names = ("images", "images_seen", "bad_images", "notes", "train_objects")
     assert [two[name] for name in names] == [one[name] for name in names]
     assert two["map_box"] == pytest.approx(one["map_box"], abs=1e-2)
+
+
+def test_transfer_init_scores_a_box_by_the_row_of_its_class(
+    model: Path, task: DetectTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect(config(model, task, tmp_path / "run", init="transfer", peak_lr=1e-9, ema_momentum=1.0)) == 0
+    assert "3 of 3 classes start from pre-trained rows" in capsys.readouterr().err
+    assert results(tmp_path / "run")["init"] == "transfer"
+    assert (tmp_path / "run" / "transfer_init").is_dir()
+    rows = load_file(tmp_path / "run" / "model.safetensors")["heads.rows.linear.weight"]
+    pretrained = open_pretrained(model)
+    names = [name.partition(".")[0] for name in pretrained.vocabulary.names]
+    wanted = pretrained.classifier.weight[[names.index(name) for name in ("cat", "dog", "car")]]
+    # The rows, up to one scale.
+    assert torch.allclose(rows / rows.norm(), wanted / wanted.norm(), atol=1e-4)
 
 
 def test_windows_squashed_images_and_a_top_down_path_are_options(model: Path, task: DetectTask, tmp_path: Path) -> None:
@@ -227,7 +248,7 @@ def test_options_that_cannot_work_are_refused(
 
 @pytest.mark.parametrize("train", ["images", "a.json", "a.txt::images", "a.json::none", "https://x/a.json::images"])
 def test_annotations_and_their_folder_must_be_there(model: Path, task: DetectTask, tmp_path: Path, train: str) -> None:
-    with pytest.raises(InputError, match=r"ANNOTATIONS.json::IMAGE_FOLDER"):
+    with pytest.raises(InputError, match=r"ANNOTATIONS.json::IMAGE_FOLDER, or XML_FOLDER::IMAGE_FOLDER"):
         detect(config(model, replace(task, train=train), tmp_path / "run"))
 
 
@@ -245,3 +266,51 @@ def test_other_objects_do_not_continue_a_run(
         detect(config(model, replace(task, train=train), tmp_path / "run"))
     with pytest.raises(MismatchError, match="found a run with head_width=16; wanted head_width=32"):
         detect(config(model, task, tmp_path / "run", head_width=32))
+
+
+def test_a_convolutional_network_detects_by_its_stages(task: DetectTask, tmp_path: Path) -> None:
+    network: Any = timm.create_model("resnet10t", num_classes=2)
+    spec = ModelSpec("resnet10t", {}, Preprocessing(64, 0.5, 0.5, 1.0), network.num_features, "avg", "conv1.0", "fc")
+    with new_folder(tmp_path / "model") as work:
+        write_model(work, network.state_dict(), timm_fields(spec, classes=2))
+    assert detect(config(tmp_path / "model", task, tmp_path / "run")) == 0
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (written["attention"], written["top_down"], written["layer_decay"]) == ("global", True, 1.0)
+    with pytest.raises(InputError, match="--attention: found windows for resnet10t"):
+        detect(config(tmp_path / "model", task, tmp_path / "windows", attention="windows"))
+
+
+def test_a_suite_measures_detection_from_both_inits_and_goes_on(model: Path, task: DetectTask, tmp_path: Path) -> None:
+    (tmp_path / "tasks.toml").write_text(
+        f"""
+[[task]]
+name = "rectangles"
+train = "{task.train}"
+test = "{task.test}"
+methods = ["detect"]
+percents = [50]
+seeds = [0]
+
+[task.detect]
+image_size = 64
+epochs = 1
+batch = 4
+head_width = 16
+head_convolutions = 1
+proposals = 40
+boxes = 32
+masks = "off"
+"""
+    )
+    suite = TransferConfig(model, tmp_path / "tasks.toml", tmp_path / "suite", workers=0, device="cpu")
+    transfer(suite)
+    found = read_records(tmp_path / "suite")
+    assert [(record.method, record.init, record.metric, record.images) for record in found] == [
+        ("detect", "random", "map_box", 4),
+        ("detect", "transfer", "map_box", 4),
+    ]
+    assert found[0].extra["train_images"] == 8
+    assert (tmp_path / "suite" / "detect" / "rectangles-transfer-50-0" / "page.html").exists()
+    assert "| rectangles | detect | random | map_box |" in (tmp_path / "suite" / "results.md").read_text()
+    transfer(suite)
+    assert read_records(tmp_path / "suite") == found

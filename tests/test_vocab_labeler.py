@@ -93,6 +93,9 @@ CAPTIONS = {
     "Michael Jordan": "",
     "a tour of London and Paris": "tour.n.01 london.n.01 paris.n.01",
     "Abraham Lincoln": "lincoln.n.01",
+    # an individual that WordNet's corpora do not have, and whose name is a common noun, only beside a listed word
+    "Fox News": "",
+    "the Isle of Man TT": "man.n.09",
     "a painting by Kirchner": "painting.n.01",
     # an unmistakable name
     "a painting by Picasso": "painting.n.01 picasso.n.01",
@@ -142,7 +145,7 @@ CAPTIONS = {
     "DOG Cat": "dog.n.01 cat.n.01",
     "un chien noir": "",
     "собака 犬 🐶": "",
-    "abstract halloween background, wallpaper — 图库矢量图片": "halloween.n.01 background.n.07",
+    "abstract halloween background, wallpaper — 图库矢量图片": "halloween.n.01 background.n.02 background.n.07",
     "die Katze auf dem Tisch mit einer Maus": "",
     "a café": "cafe.n.01",
     "dog&amp;#39;s %63at": "dog.n.01 cat.n.01",
@@ -189,7 +192,7 @@ def test_synsets_are_unique_and_ascending() -> None:
 
 def test_the_fingerprint_is_that_of_this_release() -> None:
     """Other rules or tables give another one: raise RULES_VERSION, and note it under Format in CHANGELOG.md."""
-    assert labeler.load().fingerprint[:16] == "eb392240b35928f5"
+    assert labeler.load().fingerprint[:16] == "d4db46bd43b69db1"
 
 
 words = st.sampled_from(

@@ -470,7 +470,7 @@ def choose_sense(labeler: Labeler, words: Sequence[Word], noun: Noun) -> int:
     """`Senses.choose`: row in WordNet of the synset that a noun means, the first of those with the highest score."""
     candidates = [sense for sense in senses_of(labeler, words, noun) if sense.can_win]
     best = max(candidates, key=lambda sense: sense.total, default=None)
-    if best is None or (labeler.senses.needs_cue[noun.lemma] and not best.listed):
+    if best is None or (labeler.senses.needs_cue[reading_of(labeler, noun)] and not best.listed):
         return NO_SENSE
     return best.synset
 
@@ -478,7 +478,7 @@ def choose_sense(labeler: Labeler, words: Sequence[Word], noun: Noun) -> int:
 def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense]:
     """`Senses._choose_by_cues` and `_add_pairs`: the senses that a noun may have, in order, with their evidence."""
     senses, starts = labeler.senses, labeler.senses.candidate_starts
-    reading = noun.lemma + senses.lemmas * noun.is_name
+    reading = reading_of(labeler, noun)
     candidates = senses.candidates[starts[reading] : starts[reading + 1]].tolist()
     around = words_around(words, noun)
     found: list[Sense] = []
@@ -491,6 +491,11 @@ def senses_of(labeler: Labeler, words: Sequence[Word], noun: Noun) -> list[Sense
         synset, score = int(senses.synsets[sense]), int(senses.scores[sense])
         found.append(Sense(synset, score, speaking, listed, can_win=sense in candidates))
     return found
+
+
+def reading_of(labeler: Labeler, noun: Noun) -> int:
+    """Row of a noun's lemma in the tables of `Senses`, where names follow the common nouns."""
+    return noun.lemma + labeler.senses.lemmas * noun.is_name
 
 
 def words_around(words: Sequence[Word], noun: Noun) -> list[Word]:

@@ -245,6 +245,11 @@ def build_senses(wordnet: WordNet, tables: SenseTables, words: int) -> Senses:
 
     best = np.full(2 * lemmas, np.iinfo(np.int32).min)
     np.maximum.at(best, reading_of, tables.scores[sense_of])
+    # "Man" is the island only beside a word that says so: WordNet's corpora have none, and mostly it is part of another
+    # name. "Turkey" is the country, which they have.
+    counts_as_name = np.zeros(2 * lemmas, dtype=np.int64)
+    np.maximum.at(counts_as_name, reading_of, wordnet.sense_counts[sense_of])
+    needs_cue[lemmas:] |= (best[lemmas:] < best[:lemmas]) & (counts_as_name[lemmas:] == 0)
     hits = np.flatnonzero(tables.scores[sense_of] == best[reading_of])[::-1]
     chosen = np.full(2 * lemmas, NO_SENSE)
     chosen[reading_of[hits]] = sense_of[hits]

@@ -26,7 +26,8 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from benchmarks.measuring.clock import by_turns, ratio
 from benchmarks.measuring.setting import say
 from trainer.data.batch import Batch
-from trainer.dense.annotations import AnnotatedImages, open_instances
+from trainer.dense.annotated_images import AnnotatedImages
+from trainer.dense.annotations import open_instances
 from trainer.dense.average_precision import Found, Kind, average_precision, corner_and_sides
 from trainer.dense.coco_tools import mask_tools
 from trainer.dense.maps import FeatureMaps

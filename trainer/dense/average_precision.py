@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from trainer.dense.annotations import AnnotatedImages
+from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.coco_tools import evaluator
 from trainer.dense.shapes import Polygons, Shape
 

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from PIL import Image, ImageDraw
 from torchvision.ops import box_iou
 
-from trainer.dense.annotations import AnnotatedImages
+from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.average_precision import Found
 from trainer.dense.pictures import LISTED, Prediction, colour_of, jpeg_of, legend_of, masked_picture
 from trainer.dense.shapes import Mask, RunLengths, decompressed, mask_of

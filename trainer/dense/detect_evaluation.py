@@ -17,7 +17,7 @@ from trainer.data.batch import Skipped
 from trainer.data.decoding import EvalTransform
 from trainer.data.images import BadImage
 from trainer.data.labelled_images import Read
-from trainer.dense.annotations import AnnotatedImages
+from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.average_precision import Found
 from trainer.dense.coco_tools import mask_tools
 from trainer.dense.detect_objective import DetectObjective

@@ -72,8 +72,8 @@ def detection_flops(detector: Detector, sizes: HeadSizes, *, size: int) -> int:
     assert isinstance(copy, Detector)
     heads = copy.heads
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        maps = copy.maps(torch.empty(1, 3, size, size, device="meta"))
-        copy.proposals.head(list(maps.values()))
+        levels, _ = copy.maps(torch.empty(1, 3, size, size, device="meta"))
+        copy.proposals.head(list(levels.values()))
         heads.box_predictor(heads.box_head(torch.empty(sizes.boxes, sizes.width, BOX_MAP, BOX_MAP, device="meta")))
         if heads.has_mask():
             positives = int(sizes.boxes * POSITIVE_BOXES)

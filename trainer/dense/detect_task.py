@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.tar_locations import is_local, local_name
-from trainer.dense.annotations import AnnotatedImages, left_out_notes, open_instances
+from trainer.dense.annotated_images import AnnotatedImages, left_out_notes
+from trainer.dense.annotations import open_instances
+from trainer.dense.voc import open_voc
 from trainer.transfer.tasks.class_names import names_of_classes, read_name_file
 from trainer.transfer.tasks.opening import BETWEEN, TaskData, check_sides, notes_of, subset
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import listed
 from vocab.store.locations import Location
 
-FORM = "ANNOTATIONS.json::IMAGE_FOLDER"
+FORM = "ANNOTATIONS.json::IMAGE_FOLDER, or XML_FOLDER::IMAGE_FOLDER"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +75,28 @@ def open_detect_task(
 def open_side(location: str, *, max_bad_share: float) -> AnnotatedImages:
     """Open one side of a task. Raises InputError for a location of another form."""
     annotations, between, folder = location.rpartition(BETWEEN)
-    if not between or not annotations.lower().endswith(".json") or not all(map(is_local, (annotations, folder))):
+    if not between or not all(map(is_local, (annotations, folder))):
         raise InputError(
             location,
             found="no annotations with images",
             wanted=f"{FORM}, both on this machine",
-            remedy="Name instance annotations of COCO's form and the folder of the images, two colons between.",
+            remedy="Name the annotations and the folder of the images, two colons between.",
         )
-    if not Path(local_name(folder)).is_dir():
+    source, images = Path(local_name(annotations)), local_name(folder)
+    if not Path(images).is_dir():
         raise InputError(
             location, found=f"no image folder {folder!r}", wanted=FORM, remedy="Check the path after the two colons."
         )
-    return open_instances(Path(local_name(annotations)), local_name(folder), max_bad_share=max_bad_share)
+    if source.is_dir():
+        return open_voc(source, images, max_bad_share=max_bad_share)
+    if source.suffix.lower() == ".json":
+        return open_instances(source, images, max_bad_share=max_bad_share)
+    raise InputError(
+        location,
+        found=f"{annotations!r}, which is neither a folder nor a .json",
+        wanted=FORM,
+        remedy="Name COCO's instance annotations, or the folder of Pascal VOC's .xml.",
+    )
 
 
 def with_masks(data: AnnotatedImages, location: str) -> AnnotatedImages:

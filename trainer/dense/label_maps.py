@@ -23,7 +23,7 @@ from jaxtyping import Int16, Int64
 from PIL import Image
 
 from trainer.data.image_files import DECODE_ERRORS, QUIET, BadImage
-from trainer.dense.annotations import AnnotatedImages
+from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.shapes import mask_of
 from trainer.transfer.tasks.files import FileStore
 

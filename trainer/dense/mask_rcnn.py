@@ -42,6 +42,8 @@ BOX_MAP, MASK_MAP, SAMPLES = 7, 14, 2
 MASK_SIDE = 2 * MASK_MAP
 """side of a predicted mask"""
 ANCHOR_STREAM, BOX_STREAM = 0x80000011, 0x80000012
+LAST_MAP = "last"
+"""name of the backbone's last map among those of the heads"""
 SMOOTH = 1 / 9
 """error from which the box loss is linear"""
 
@@ -88,12 +90,24 @@ class Detections:
 class Detector(nn.Module):
     """A backbone, a pyramid, proposals, and heads for boxes and masks."""
 
-    def __init__(self, backbone: FeatureMaps, *, classes: int, sizes: HeadSizes, masks: bool, top_down: bool) -> None:
+    def __init__(
+        self,
+        backbone: FeatureMaps,
+        *,
+        classes: int,
+        sizes: HeadSizes,
+        masks: bool,
+        top_down: bool,
+        rows: bool = False,
+    ) -> None:
+        """`rows`: classify a box by the backbone's own features inside it as well, for Transfer Init."""
         super().__init__()
         self.backbone = backbone
         self.pyramid = Pyramid(backbone.specs, width=sizes.width, top_down=top_down)
         self.proposals = proposal_network(self.pyramid.strides, sizes)
+        last = backbone.specs[-1]
         self.heads = object_heads(len(self.pyramid.strides) - 1, sizes, classes=classes, masks=masks)
+        self.heads.rows = BoxRows(last.channels, classes, stride=last.stride) if rows else None
 
     def losses(
         self,
@@ -112,22 +126,53 @@ class Detector(nn.Module):
             {"boxes": own.boxes, "labels": own.classes + 1, **({} if own.masks is None else {"masks": own.masks})}
             for own in targets
         ]
-        maps, shapes = self.maps(pixels), [tuple(pixels.shape[2:])] * len(pixels)
-        boxes, of_proposals = self.proposals(ImageList(pixels, shapes), maps, given)
-        _, of_objects = self.heads(maps, boxes, shapes, given)
+        levels, maps = self.maps(pixels)
+        shapes = [tuple(pixels.shape[2:])] * len(pixels)
+        boxes, of_proposals = self.proposals(ImageList(pixels, shapes), levels, given)
+        _, of_objects = self.heads({**levels, **maps}, boxes, shapes, given)
         return {**of_proposals, **of_objects}
 
     def detect(self, pixels: Float[Tensor, "batch 3 size size"]) -> list[Detections]:
         """Find the objects of images."""
-        maps, shapes = self.maps(pixels), [tuple(pixels.shape[2:])] * len(pixels)
-        boxes, _ = self.proposals(ImageList(pixels, shapes), maps, None)
-        found, _ = self.heads(maps, boxes, shapes, None)
+        levels, maps = self.maps(pixels)
+        shapes = [tuple(pixels.shape[2:])] * len(pixels)
+        boxes, _ = self.proposals(ImageList(pixels, shapes), levels, None)
+        found, _ = self.heads({**levels, **maps}, boxes, shapes, None)
         return [Detections(each["boxes"], each["labels"] - 1, each["scores"], each.get("masks")) for each in found]
 
-    def maps(self, pixels: Float[Tensor, "batch 3 size size"]) -> dict[str, Float32[Tensor, "batch width _ _"]]:
-        """The pyramid's maps in float32, by the names that torchvision's parts know them by."""
-        levels = self.pyramid(self.backbone(pixels))
-        return {str(number): level.float() for number, level in enumerate(levels)}
+    def maps(self, pixels: Float[Tensor, "batch 3 size size"]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The pyramid's maps by the names that torchvision's parts know them by, and the backbone's last; float32."""
+        maps = self.backbone(pixels)
+        levels = self.pyramid(maps)
+        return {str(number): level.float() for number, level in enumerate(levels)}, {LAST_MAP: maps[-1].float()}
+
+
+class BoxRows(nn.Module):
+    """A linear classifier of the mean of the backbone's last map inside a box.
+
+    The pre-trained classifier reads the mean of that map over the image, so that its rows can be this one's first
+    weights. The box head adds its own logits to these.
+    """
+
+    def __init__(self, channels: int, classes: int, *, stride: int) -> None:
+        super().__init__()
+        self.linear, self.stride = nn.Linear(channels, classes), stride
+
+    def features(
+        self, last: Float32[Tensor, "batch channels _ _"], boxes: Sequence[Float[Tensor, "_ 4"]]
+    ) -> Float32[Tensor, "boxes channels"]:
+        """Mean of the map inside each box of each image."""
+        scale = 1 / self.stride
+        inside = roi_align(last, list(boxes), BOX_MAP, scale, SAMPLES, aligned=True)
+        mean: Tensor = inside.mean((2, 3))
+        return mean
+
+    def forward(
+        self, last: Float32[Tensor, "batch channels _ _"], boxes: Sequence[Float[Tensor, "_ 4"]]
+    ) -> Float32[Tensor, "boxes classes_1"]:
+        """Logits of each box; 0 for the background, of which the pre-trained classifier knows nothing."""
+        logits = self.linear(self.features(last, boxes)).float()
+        return functional.pad(logits, (1, 0))
 
 
 class ProposalHead(nn.Module):
@@ -174,6 +219,9 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
 
 class ObjectHeads(RoIHeads):  # type: ignore[misc]
     """torchvision's heads on boxes, with masks that are given and compared inside their boxes."""
+
+    rows: BoxRows | None
+    """classifier by the backbone's own features; None without Transfer Init"""
 
     def forward(
         self,
@@ -234,6 +282,8 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
         self, features: dict[str, Tensor], boxes: list[Tensor], shapes: list[tuple[int, int]]
     ) -> tuple[Float32[Tensor, "boxes classes"], Float32[Tensor, "boxes deltas"]]:
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, shapes)))
+        if self.rows is not None:
+            logits = logits.float() + self.rows(features[LAST_MAP], boxes)
         return logits.float(), deltas.float()
 
     def _masks_of(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from trainer.data.images import BadImage, decode
 from trainer.data.labelled_images import Read
-from trainer.dense.annotations import AnnotatedImages
+from trainer.dense.annotated_images import AnnotatedImages
 from trainer.dense.shapes import Mask, mask_of
 
 DRAWS = 4

@@ -1,8 +1,8 @@
 """Running statistics of a model's batch norms, which a step changes while it sees images, beside the optimiser.
 
 Each rank norms by the images that it computes at a time, as torch does. The running statistics, which evaluation uses,
-are the mean over ranks, so that all ranks have the same. A step that is skipped leaves them as they were, and so does a
-backward pass that computes blocks again.
+are the mean over ranks, so that all ranks have the same. A step that is skipped leaves them as they were, and a
+backward pass that computes blocks again does not change them.
 """
 
 from __future__ import annotations

@@ -25,10 +25,11 @@ from trainer.data.batch import Batch
 from trainer.data.decoding import Decoding, EvalTransform
 from trainer.data.labelled_images import Read
 from trainer.data.resolution import FixedResolution
-from trainer.dense.annotations import content_of_objects
+from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.batches import Sample, batches
 from trainer.dense.detect_objective import BOXES, MASKS, DetectObjective, detection_flops
-from trainer.dense.detect_task import open_detect_task
+from trainer.dense.detect_start import start_rows
+from trainer.dense.detect_task import DetectData, open_detect_task
 from trainer.dense.maps import FeatureMaps, count_maps
 from trainer.dense.mask_rcnn import Detector, HeadSizes
 from trainer.dense.objects import DRAWS, MASK_SIDE, Jitter, Viewer, objects_in, view_of
@@ -39,6 +40,7 @@ from trainer.model.backbone import architecture_of, checkpoint_activations
 from trainer.model.objective import by_channel, scaled
 from trainer.model.per_image import set_drop_path
 from trainer.optim.optimiser import lr_scales
+from trainer.probe.linear import Head
 from trainer.records import run_lock
 from trainer.records.record import Record
 from trainer.records.run_directory import ResumePoint, RunKind, find_resume_point, stored_config
@@ -47,11 +49,13 @@ from trainer.speed.peak import peaks_of
 from trainer.step.step import Step
 from trainer.step.training import training_of
 from trainer.transfer.batches import EpochPlan
+from trainer.transfer.class_tables import match_summary
 from trainer.transfer.detect_config import CHANGEABLE_DETECT, PLACES_DETECT, DetectConfig
 from trainer.transfer.detect_results import DetectInputs, DetectResults, notes_at_start
 from trainer.transfer.finetune import FinetuneOutcome
 from trainer.transfer.tasks.files import content_of
-from trainer.weights.pretrained import WHITE, open_pretrained
+from trainer.transfer.transfer_init import ClassMatch, match_classes, transfer_head
+from trainer.weights.pretrained import WHITE, open_pretrained, require_vocabulary
 from vocab.errors import InputError, MismatchError
 from vocab.pages.text import tell
 from vocab.store.locations import refuse_unwritable
@@ -103,11 +107,24 @@ def detect_on(config: DetectConfig, rank: Rank) -> FinetuneOutcome:
 def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneOutcome:
     fingerprint = on_main(lambda: fingerprint_of(inputs), rank)
     resume = on_main(lambda: find_start(config, fingerprint), rank)
+    matches: list[ClassMatch] = []
+    head: Head | None = None
+    if config.init == "transfer":
+        pretrained = inputs.pretrained
+        matches = match_classes(inputs.data.task.class_names, pretrained.vocabulary, alpha=config.alpha)
+        if rank.is_main:
+            tell("".join(f"{line}\n" for line in match_summary(matches, alpha=config.alpha)))
+        # Before the backbone's maps take the place of the classifier.
+        head = transfer_head(pretrained.classifier, pretrained.vocabulary, matches, seed=config.seed)
     objective = build_objective(config, inputs).to(rank.device)
+    viewer = viewer_of(config, inputs)
+    # The weights of a resumed run are those of its checkpoint.
+    if head is not None and resume.checkpoint is None:
+        start_rows(objective, head, inputs.data.train, rank, viewer=viewer, squash=bool(config.squash))
     optim = config.optim(steps=inputs.plan.steps)
     training = training_of(objective, optim, rank.device, lr_scales=scales_of(objective, optim))
     step = Step(training, rank, optim, bfloat16=config.is_bfloat16(rank.device.type))
-    results = DetectResults(config, rank, inputs, training, viewer_of(config, inputs), transform_of(config, rank))
+    results = DetectResults(config, rank, inputs, matches, training, viewer, transform_of(config, rank))
     job = job_of(config, inputs, resume, step, results, fingerprint=fingerprint)
     run = Run(job, step, rank, nonce=on_main(lambda: secrets.token_hex(4), rank))
     with run.open(resume):
@@ -123,18 +140,12 @@ def _detect(config: DetectConfig, inputs: DetectInputs, rank: Rank) -> FinetuneO
 def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
     """Open the model and the images, complete the options by the recipe and the model, and plan the epochs."""
     pretrained = open_pretrained(config.model, image_size=config.image_size)
+    if config.init == "transfer":
+        require_vocabulary(pretrained.classes, pretrained.source)
     plain = isinstance(pretrained.model, VisionTransformer)
     blocks = count_maps(pretrained.model)
     config = config.completed(depth=blocks if plain else 0, stages=1 if plain else blocks)
-    data = open_detect_task(
-        config.task.train,
-        config.task.test,
-        class_names=config.task.class_names,
-        masks={"auto": None, "on": True, "off": False}[config.masks],
-        max_bad_share=config.task.max_bad_share,
-        percent=config.percent,
-        seed=config.seed,
-    )
+    data = open_task_of(config)
     assert config.batch is not None
     assert config.epochs is not None
     plan = EpochPlan(
@@ -147,6 +158,19 @@ def open_inputs(config: DetectConfig) -> tuple[DetectConfig, DetectInputs]:
         flip=config.flip,
     )
     return config, DetectInputs(pretrained, data, plan, masks=config.masks != "off" and data.has_masks)
+
+
+def open_task_of(config: DetectConfig) -> DetectData:
+    """Open the images and objects of a run."""
+    return open_detect_task(
+        config.task.train,
+        config.task.test,
+        class_names=config.task.class_names,
+        masks={"auto": None, "on": True, "off": False}[config.masks],
+        max_bad_share=config.task.max_bad_share,
+        percent=config.percent,
+        seed=config.seed,
+    )
 
 
 def fingerprint_of(inputs: DetectInputs) -> str:
@@ -199,6 +223,7 @@ def build_objective(config: DetectConfig, inputs: DetectInputs) -> DetectObjecti
         sizes=sizes_of(config),
         masks=inputs.masks,
         top_down=bool(config.top_down),
+        rows=config.init == "transfer",
     )
     check_strides(detector, size=config.image_size)
     seen = pretrained.preprocessing
@@ -349,7 +374,7 @@ def job_of(
         account={"bad_samples": "bad", "truncated_samples": "truncated"},
         check_account=results.check_training,
         line=lambda number: {"epoch": plan.epochs_seen(number)},
-        write_start=lambda: None,
+        write_start=results.write_start,
         evaluation_due=results.is_due,
         evaluate=results.evaluate,
         show=results.show,

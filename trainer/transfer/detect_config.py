@@ -24,7 +24,7 @@ from trainer.options import (
     own_first,
     values_of,
 )
-from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, DecodeThreads, ModelChoice
+from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, DecodeThreads, ModelChoice, TransferInit
 from vocab.store.locations import Location
 
 RecipeName = Literal["short", "catlip"]
@@ -72,7 +72,8 @@ class DetectTask(Decode):
     PREFIX = "--task."
 
     train: Annotated[str, "ANNOTATIONS::IMAGES"]
-    """images to train on and their objects: ANNOTATIONS.json::IMAGE_FOLDER, COCO's instance annotations"""
+    """images to train on and their objects: ANNOTATIONS.json::IMAGE_FOLDER, COCO's instance annotations; or
+    XML_FOLDER::IMAGE_FOLDER, Pascal VOC's, which have boxes alone"""
     test: Annotated[str, "ANNOTATIONS::IMAGES"]
     """images to test on and their objects, in the same form"""
     _: KW_ONLY
@@ -83,7 +84,7 @@ class DetectTask(Decode):
 
 @own_first
 @dataclass(frozen=True)
-class DetectConfig(ModelChoice, Descent, DecodeThreads, StepCompute, Seed, Keeping):
+class DetectConfig(ModelChoice, Descent, DecodeThreads, StepCompute, TransferInit, Seed, Keeping):
     """Train a Mask R-CNN on a pre-trained model's feature maps: boxes and masks of a task's objects."""
 
     task: DetectTask

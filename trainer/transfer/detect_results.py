@@ -35,12 +35,14 @@ from trainer.records.journal import RunProgress
 from trainer.records.ledger import read_bad_samples
 from trainer.records.log import SCORE
 from trainer.records.page import finetune_page, write_page
-from trainer.records.record import NOTES, RANDOM, Record, named_bad, score_text, write_results
+from trainer.records.record import NOTES, Record, named_bad, score_text, write_results
 from trainer.step.training import Training
 from trainer.transfer.batches import EpochPlan
+from trainer.transfer.class_tables import STEM, no_match_note, write_matches
 from trainer.transfer.detect_config import DetectConfig
-from trainer.transfer.finetune_results import TABLE, check_training, few_steps, markdown
+from trainer.transfer.finetune_results import TABLE, check_training, few_steps, markdown, renewed
 from trainer.transfer.tasks.files import check_bad_share, left_out, undecoded
+from trainer.transfer.transfer_init import ClassMatch
 from trainer.weights.folder import WEIGHTS
 from trainer.weights.pretrained import Pretrained
 from vocab.pages.text import counted
@@ -97,6 +99,8 @@ class DetectResults:
     """complete options"""
     rank: Rank
     inputs: DetectInputs
+    matches: list[ClassMatch]
+    """matches of each class, for Transfer Init"""
     training: Training[DetectObjective]
     viewer: Viewer
     transform: EvalTransform
@@ -181,6 +185,12 @@ class DetectResults:
         """Raise InputError if too many training images are bad, or all; after the `last` step, of however few."""
         check_training(totals, skipped, last, most=self.config.task.max_bad_share)
 
+    def write_start(self) -> None:
+        """Write what every class begins with, for Transfer Init."""
+        if self.matches:
+            with renewed(self.config.out / STEM) as work:
+                write_matches(self.matches, work, alpha=self.config.alpha)
+
     def record(self, evaluated: Evaluated, progress: RunProgress) -> Record:
         config, scores = self.config, evaluated.result
         extra = {
@@ -195,7 +205,7 @@ class DetectResults:
         return Record(
             task=" | ".join(without_secrets(images) for images in (config.task.train, config.task.test)),
             method="detect",
-            init=RANDOM,
+            init=config.init,
             percent=config.percent,
             seed=config.seed,
             metric=BOX,
@@ -210,6 +220,7 @@ class DetectResults:
         known = sum(value is not None for value in scores.boxes.by_class)
         partly = [f"AP is over {known} of {len(names)} classes: no test image shows the others"]
         return [
+            *no_match_note(self.matches),
             *notes_at_start(self.config, self.inputs),
             *(partly if known < len(names) else []),
             *undecoded(train=read_bad_samples(self.config.out), test=scores.evaluation.skipped),

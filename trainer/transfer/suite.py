@@ -17,18 +17,21 @@ from typing import NamedTuple
 import torch
 
 from trainer.data.labelled_images import LabelledImages
+from trainer.dense.annotated_images import content_of_objects
 from trainer.dense.masks import open_masks
 from trainer.distributed import Rank, barrier, join_processes, on_main
 from trainer.records import run_lock
 from trainer.records.record import NOTES, Record, score_text
 from trainer.transfer import suite_folder, zero_shot
 from trainer.transfer.config import TransferConfig
+from trainer.transfer.detect import detect_records, open_task_of
 from trainer.transfer.finetune import finetune_records
 from trainer.transfer.probing import knn_records, probe_records
 from trainer.transfer.segment import segment_records
 from trainer.transfer.suite_plan import (
     VerbCall,
     calls_of,
+    detect_config,
     finetune_config,
     mask_task,
     options,
@@ -106,10 +109,14 @@ def check(task: SuiteTask, config: TransferConfig, rank: Rank, classes: Vocabula
                 finetune_config(call, config).check(world=rank.world)
             case "segment":
                 segment_config(call, config).for_head().check(world=rank.world)
+            case "detect":
+                detect_config(call, config)
             case "zeroshot":
                 zero_shot_config(call, config)
     if "segment" in task.methods:
         return _check_masks(task, config, classes)
+    if "detect" in task.methods:
+        return _check_objects(task, config, classes)
     images = task_config(task, config)
     sides: tuple[LabelledImages, ...]
     if task.train:
@@ -137,6 +144,16 @@ def _check_masks(task: SuiteTask, config: TransferConfig, classes: Vocabulary | 
     return _fingerprint(names, data.train.images, data.test.images)
 
 
+def _check_objects(task: SuiteTask, config: TransferConfig, classes: Vocabulary | None) -> str:
+    """Open a task of objects, as `check` does."""
+    if "transfer" in task.inits:
+        require_vocabulary(classes, without_secrets(str(config.model)))
+    call = calls_of(task, frozenset())[0]
+    data = open_task_of(replace(detect_config(call, config), percent=100.0))
+    names = (*data.task.class_names, content_of_objects(data.train, data.test))
+    return _fingerprint(names, data.train.images, data.test.images)
+
+
 def measure(call: VerbCall, config: TransferConfig, rank: Rank) -> list[Record]:
     """Call a verb for its records, which the main rank is given. All ranks must call it."""
     match call.verb:
@@ -149,6 +166,8 @@ def measure(call: VerbCall, config: TransferConfig, rank: Rank) -> list[Record]:
             return finetune_records(finetune_config(call, config), rank, task=call.task.name)
         case "segment":
             return segment_records(segment_config(call, config), rank, task=call.task.name)
+        case "detect":
+            return detect_records(detect_config(call, config), rank, task=call.task.name)
 
 
 def _run(config: TransferConfig, rank: Rank, tasks: Sequence[SuiteTask], model: SuiteModel) -> None:

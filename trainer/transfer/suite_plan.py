@@ -6,6 +6,7 @@ probe       one for each init and seed, all shares at once, since they have feat
             the same ones
 finetune    one for each init, seed and share
 segment     the same
+detect      the same
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from trainer.transfer.config import (
     ZeroShotConfig,
 )
 from trainer.transfer.dense_config import MaskTask, SegmentConfig
+from trainer.transfer.detect_config import DetectConfig, DetectTask
 from trainer.transfer.tasks_file import Init, Section, SectionFields, SuiteTask
 
 SUITE_OPTIONS = frozenset("model task out init percent seed seeds features workers device precision".split())
 """options of single verbs that a suite sets itself"""
 ALL = 100.0
-RUNS: tuple[Literal["finetune", "segment"], ...] = ("finetune", "segment")
+RUNS: tuple[Literal["finetune", "segment", "detect"], ...] = ("finetune", "segment", "detect")
 """methods that leave a run directory each"""
 
 
@@ -103,6 +105,7 @@ def options() -> SectionFields:
             **_fields(SegmentConfig, without={"alpha"}),
             **_fields(MaskTask, without={"train", "test", "class_names", *_names(Decode)}),
         },
+        "detect": _fields(DetectConfig, without={"alpha"}),
     }
 
 
@@ -171,6 +174,23 @@ def segment_config(call: VerbCall, config: TransferConfig) -> SegmentConfig:
         seed=call.seed,
         **values_of(config, DecodeThreads, Compute),
         **asked,
+    )
+
+
+def detect_config(call: VerbCall, config: TransferConfig) -> DetectConfig:
+    """Options of a call, as `python -m trainer detect` takes them; each run resumes in a folder of its own."""
+    (key,) = call.wanted
+    task = call.task
+    return DetectConfig(
+        model=config.model,
+        task=DetectTask(task.train, task.test, class_names=task.class_names, **values_of(task, Decode)),
+        out=record_folder(config.out, key),
+        init=_init(call),
+        alpha=task.alpha,
+        percent=key.percent,
+        seed=call.seed,
+        **values_of(config, DecodeThreads, Compute),
+        **task.detect,
     )
 
 

@@ -32,8 +32,8 @@ from vocab.errors import InputError
 from vocab.store.field_types import is_of, name_of
 from vocab.store.locations import Location, read_whole, with_locations
 
-Section = Literal["probe", "zeroshot", "finetune", "segment"]
-SuiteMethod = Literal["probe", "knn", "finetune", "zeroshot", "segment"]
+Section = Literal["probe", "zeroshot", "finetune", "segment", "detect"]
+SuiteMethod = Literal["probe", "knn", "finetune", "zeroshot", "segment", "detect"]
 """methods by which a suite measures a model that is there"""
 Init = Literal["random", "transfer"]
 SECTIONS: Mapping[Section, tuple[SuiteMethod, ...]] = MappingProxyType(
@@ -42,11 +42,12 @@ SECTIONS: Mapping[Section, tuple[SuiteMethod, ...]] = MappingProxyType(
         "zeroshot": ("zeroshot",),
         "finetune": ("finetune",),
         "segment": ("segment",),
+        "detect": ("detect",),
     }
 )
 """methods that each table of options applies to"""
-DENSE: tuple[SuiteMethod, ...] = ("segment",)
-"""methods whose images have masks in place of classes: a task has one of them, or others"""
+DENSE: tuple[SuiteMethod, ...] = ("segment", "detect")
+"""methods whose images have masks or objects in place of classes: a task has one of them, or others"""
 LONGEST_NAME = 100
 SEEDS = 1 << 31
 MAX_BYTES = 1 << 20
@@ -86,6 +87,8 @@ class SuiteTask(TaskImages):
     """further options of the verb finetune"""
     segment: dict[str, Any] = field(default_factory=dict)
     """further options of the verb segment, and of its masks"""
+    detect: dict[str, Any] = field(default_factory=dict)
+    """further options of the verb detect"""
 
     def __post_init__(self) -> None:
         """Raise InputError, naming the field, for a value out of bounds, and for missing images."""
@@ -93,7 +96,7 @@ class SuiteTask(TaskImages):
         for name in ("methods", "percents", "seeds", "inits"):
             self.require_each_once(name)
         dense = [method for method in self.methods if method in DENSE]
-        wanted = "one method of images with masks, or methods of images with classes"
+        wanted = "one method of images with masks or objects, or methods of images with classes"
         remedy = "Make two tasks of it."
         self.require("methods", not dense or len(self.methods) == 1, " ".join(self.methods), wanted, remedy=remedy)
         is_trained = set(self.methods) != {"zeroshot"}

@@ -9,7 +9,7 @@ LVIS has the synset of a category ("dog.n.01"), which is then the name of its cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from trainer.data.labelled_images import LabelledImages
-from trainer.transfer.tasks.coco_json import Annotation, annotations_of, categories_of, images_of, read_annotations
+from trainer.transfer.tasks.coco_json import annotations_of, categories_of, images_of, read_annotations
 from trainer.transfer.tasks.files import open_files
 from vocab.class_names import SYNSET_NAME
 
@@ -38,7 +38,9 @@ def open_coco(annotations: Path, folder: str, *, max_bad_share: float) -> Labell
     labels, numbers = categories_of(annotations, content)
     paths, positions = images_of(annotations, content, folder)
     found, notes = annotations_of(annotations, content, positions, numbers)
-    offsets, classes = classes_shown(found, images=len(paths), classes=len(labels))
+    owners = np.array([each.image for each in found], np.int64)
+    shown = np.array([each.category for each in found], np.int64)
+    offsets, classes = classes_shown(owners, shown, images=len(paths), count=len(labels))
     return open_files(
         folder,
         paths,
@@ -70,8 +72,11 @@ def synsets_of(content: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str
 
 
 def classes_shown(
-    annotations: Sequence[Annotation], *, images: int, classes: int
+    owners: Int64[np.ndarray, " annotations"], classes: Int64[np.ndarray, " annotations"], *, images: int, count: int
 ) -> tuple[Int64[np.ndarray, " images_plus_1"], Int64[np.ndarray, " positives"]]:
-    """Offsets of the images and the classes that each shows, each once, ascending."""
-    flat = np.unique(np.array([each.image * classes + each.category for each in annotations], np.int64))
-    return np.searchsorted(flat // classes, np.arange(images + 1)).astype(np.int64), flat % classes
+    """Offsets of the images and the classes that each shows, each once, ascending.
+
+    `owners`, `classes`: image and class of each annotation. `count`: number of classes.
+    """
+    flat = np.unique(owners * count + classes)
+    return np.searchsorted(flat // count, np.arange(images + 1)).astype(np.int64), flat % count
