@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from trainer.dense.detect_evaluation import pasted
+from trainer.dense.detect_objective import detection_flops
 from trainer.dense.maps import FeatureMaps, MapSpec
 from trainer.dense.mask_rcnn import MASK_SIDE, BoxRows, Detector, HeadSizes, Targets, mask_targets
 from trainer.dense.pyramid import Pyramid
@@ -211,6 +212,18 @@ def test_rows_add_the_logits_of_the_backbones_mean_inside_a_box() -> None:
     logits = rows(last, boxes)
     assert torch.equal(logits[:, 0], torch.zeros(2))
     assert torch.allclose(logits[0, 1:], rows.linear.weight[:, 0] + rows.linear.bias)
+
+
+@pytest.mark.parametrize(("windows", "operations"), [(False, 5.81e12), (True, 4.74e12)])
+def test_a_training_image_of_vit_b_has_the_operations_of_the_recipes(*, windows: bool, operations: float) -> None:
+    with torch.device("meta"):
+        model = timm.create_model("vit_base_patch16_224", img_size=1024, num_classes=1)
+        install(model)
+        maps = FeatureMaps(model, size=1024)
+        if windows:
+            use_windows(maps.model)
+        whole = Detector(maps, classes=80, sizes=HeadSizes(), masks=True, top_down=False)
+    assert detection_flops(whole, HeadSizes(), size=1024) == pytest.approx(operations, rel=0.01)
 
 
 def test_the_mask_of_a_proposal_is_what_torchvision_cuts_out_of_the_whole_mask() -> None:
