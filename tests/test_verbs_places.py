@@ -29,11 +29,13 @@ from tests.corpus import Corpus, command, make_corpus
 from tests.labels import label_table
 from tests.pictures import write_tar
 from tests.released_weights import CLASSES, COUNTS, released
+from tests.segmentation import NAMES, write_scenes
 from tests.servers import s3_server
 from tests.synsets import CAR, CAT, DOG
 from trainer.config import PretrainConfig
 from trainer.pretrain import pretrain
 from trainer.transfer.config import FinetuneConfig, ProbeConfig, TransferConfig, ZeroShotConfig
+from trainer.transfer.dense_config import SegmentConfig
 from trainer.transfer.tasks_file import read_tasks
 from trainer.verb_config import ExportConfig, FeedConfig, ImportConfig, PlanConfig
 from trainer.weights.export import export
@@ -73,6 +75,11 @@ VERBS = {
     "trainer probe": Verb(ProbeConfig, TASK | {"out": TAKES, "features": REFUSES}),
     "trainer zeroshot": Verb(ZeroShotConfig, TASK | {"out": TAKES, "features": REFUSES}),
     "trainer finetune": Verb(FinetuneConfig, TASK | {"out": REFUSES}),
+    "trainer segment": Verb(
+        SegmentConfig,
+        dict.fromkeys(["task.train", "task.test", "task.train-list", "task.test-list", "out"], REFUSES)
+        | {"model": TAKES, "task.class-names": TAKES},
+    ),
     "trainer transfer": Verb(
         TransferConfig, {"model": TAKES, "tasks": TAKES, "out": REFUSES, "features": REFUSES, "cache": REFUSES}
     ),
@@ -88,7 +95,7 @@ VERBS = {
 }
 NO_PLACES = frozenset(
     "caption-columns synset-columns key-column shard-column columns separator master id-column resolution-schedule "
-    "wandb gpu licence task.csv-columns".split()
+    "wandb gpu licence task.csv-columns blocks".split()
 ) | {"trainer pretrain model", "trainer plan model", "pipeline explain captions"}
 POSITIONAL = ("run", "weights", "model", "words")
 NEEDED = {
@@ -107,7 +114,7 @@ NEEDED = {
     "vocab fit-senses": {"semcor": "s", "listed": "l"},
 } | {
     f"trainer {verb}": {"model": "m", "task.train": "a.tar", "task.test": "b.tar", "out": "o"}
-    for verb in ("probe", "zeroshot", "finetune")
+    for verb in ("probe", "zeroshot", "finetune", "segment")
 }
 MAINS = {"pipeline": pipeline.__main__.main, "trainer": trainer.__main__.main, "vocab": vocab.__main__.main}
 
@@ -190,6 +197,7 @@ def world(store: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(ExportConfig(root / "run", root / "model"))
     write_task(root / "task/train.tar", 12)
     write_task(root / "task/test.tar", 6)
+    (root / "mask_names.json").write_text(json.dumps(NAMES))
     (root / "names.json").write_text(json.dumps({"0": "dog", "1": "cat", "2": "car"}))
     (root / "tasks.toml").write_text(
         '[[task]]\nname = "squares"\ntest = "s3://verbs/world/task/test.tar"\nmethods = ["zeroshot"]\n'
@@ -306,6 +314,16 @@ GIVEN: dict[str, dict[str, Any]] = {
     "trainer zeroshot": {**MODEL, **TRAIN, **SMALL, "out": "s3://verbs/made/zeroshot"},
     "trainer probe": {**MODEL, **TRAIN, **SMALL, "out": "s3://verbs/made/probe", "epochs": "1", "percent": "100"},
     "trainer finetune": {**MODEL, **TRAIN, **SMALL, "out": "tuned", "epochs": "1"},
+    "trainer segment": {
+        **SMALL,
+        "model": f"{S3}/model",
+        "task.class-names": f"{S3}/mask_names.json",
+        "out": "segmented",
+        "image-size": "16",
+        "epochs": "1",
+        "blocks": "last",
+        "learning-rates": "1e-3",
+    },
     "trainer transfer": {"model": f"{S3}/model", "tasks": f"{S3}/tasks.toml", **SMALL, "out": "suite"},
     "trainer feed": {**IMAGES, "batch-size": "4", "image-size": "16", "workers": "0", "seconds": "0.1"},
     "trainer plan": {**IMAGES, **PROBED, "init": f"{S3}/model"},
@@ -334,6 +352,9 @@ def test_what_takes_uris_works_on_an_object_store(
         assert (kind == TAKES) == str(given.get(option, "")).startswith("s3"), option
     if verb == "trainer pretrain":
         given = as_options(Corpus(world / "images", world / "labels", world / "vocabulary.parquet"), tmp_path) | given
+    elif verb == "trainer segment":
+        sides = {side: write_scenes(tmp_path / side, numbers) for side, numbers in (("train", [1, 2]), ("test", [3]))}
+        given = given | {f"task.{side}": location for side, location in sides.items()}
     elif "trainer" in verb and any("cache" in option for option in VERBS[verb].places):
         given = given | {next(option for option in VERBS[verb].places if "cache" in option): str(tmp_path / "cache")}
     for module in ("session", "check", "align.story"):

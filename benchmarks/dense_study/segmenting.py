@@ -49,7 +49,7 @@ def overfit(images: PanopticImages, sizes: SegmentSizes, rank: Rank, *, out: Pat
     """Train everything on a few images, and test on the same ones, by sliding windows, as they were trained on."""
     task = images.first_on_both_sides(OVERFIT_IMAGES, out / "images")
     size = sizes.overfit_size
-    model = random_transformer(out / "model", size=size, patch_size=4, embed_dim=64, depth=2, num_heads=2)
+    model = random_transformer(out / "model", size=size, patch_size=4, embed_dim=96, depth=2, num_heads=2)
     config = SegmentConfig(
         model,
         task,
@@ -59,7 +59,7 @@ def overfit(images: PanopticImages, sizes: SegmentSizes, rank: Rank, *, out: Pat
         stride=4,
         epochs=sizes.overfit_epochs,
         batch=4,
-        head_width=64,
+        head_width=96,
         scale=(1.0, 1.0),
         max_class_share=1.0,
         flip=False,

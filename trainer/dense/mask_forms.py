@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trainer.data.batch import Skipped
+from trainer.data.tar_locations import local_name
 from trainer.dense.annotations import open_instances
 from trainer.dense.label_maps import (
     MOST_LABELS,
@@ -63,7 +64,7 @@ class MaskSide:
 
 def open_side(location: str, config: MaskTask, listing: Path | None, given: Names | None) -> MaskSide:
     """Open one side. `given`: names of the classes, whose number is that of the classes if they are a list."""
-    before, between, after = location.partition(BETWEEN)
+    before, between, after = BETWEEN.join(map(local_name, location.split(BETWEEN))).partition(BETWEEN)
     if not between or not before or not after:
         raise InputError(
             location or "--task.train or --task.test",

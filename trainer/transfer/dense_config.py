@@ -27,6 +27,7 @@ from trainer.options import (
     values_of,
 )
 from trainer.transfer.config import CHANGEABLE, EMA_MEMORIES, PEAK_OVER_FINAL, DecodeThreads, ModelChoice, TransferInit
+from vocab.store.files import local_path
 from vocab.store.locations import Location
 
 
@@ -86,6 +87,13 @@ class MaskTask(Decode):
     (default: all images in the folder)"""
     test_list: Path | None = None
     """the same of the images to test on"""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that is out of bounds, and for images or masks that are not on this machine."""
+        super().__post_init__()
+        for name in ("train", "test"):
+            for part in filter(None, getattr(self, name).split("::")):
+                local_path(part, option=self.option(name))
 
 
 @own_first
