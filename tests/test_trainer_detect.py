@@ -237,6 +237,13 @@ def test_the_same_image_on_both_sides_is_refused(model: Path, task: DetectTask, 
         detect(config(model, replace(task, train=task.test), tmp_path / "run"))
 
 
+def test_crowds_alone_are_no_task(model: Path, task: DetectTask, tmp_path: Path) -> None:
+    crowds = [{**each, "iscrowd": 1} for each in annotations_of(task.test)]
+    test = rewritten(task.test, tmp_path / "crowds", annotations=crowds)
+    with pytest.raises(InputError, match="found 6 objects, all of them crowds"):
+        detect(config(model, replace(task, test=test), tmp_path / "run"))
+
+
 def test_a_test_class_that_is_not_trained_on_is_refused(model: Path, task: DetectTask, tmp_path: Path) -> None:
     others = [*CATEGORIES[:2], {"id": 44, "name": "bus"}]
     test = rewritten(task.test, tmp_path / "other", categories=others)
